@@ -1,0 +1,1 @@
+//! VRRP virtual addresses of VyOS routers in AWS.

@@ -1,0 +1,1 @@
+//! EC2 and IMDSv2 as the tests need them.
