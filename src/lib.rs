@@ -1,1 +1,8 @@
-//! VRRP virtual addresses of VyOS routers in AWS.
+//! VRRP virtual addresses of VyOS routers in AWS: `vyos-aws-vipa` claims them in EC2 when the router becomes master.
+
+pub mod config;
+pub mod files;
+pub mod keepalived;
+pub mod names;
+pub mod ownership;
+pub mod paths;

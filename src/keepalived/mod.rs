@@ -1,0 +1,3 @@
+//! keepalived, as far as an add-on of VyOS has to know it.
+
+pub mod groups;

@@ -1,0 +1,276 @@
+//! Names that come from outside, each a type of its own: what holds one has been checked where it came in.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A string from outside that is not a name of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{value:?} is not {kind}: {reason}")]
+pub struct NotAName {
+    kind: &'static str,
+    value: String,
+    reason: &'static str,
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NotAName;
+
+            fn try_from(value: String) -> Result<Self, NotAName> {
+                let check: fn(&str) -> Result<(), &'static str> = $check;
+                match check(&value) {
+                    Ok(()) => Ok(Self(value)),
+                    Err(reason) => Err(NotAName { kind: $kind, value, reason }),
+                }
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = NotAName;
+
+            fn try_from(value: &str) -> Result<Self, NotAName> {
+                Self::try_from(value.to_owned())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = NotAName;
+
+            fn from_str(value: &str) -> Result<Self, NotAName> {
+                Self::try_from(value)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a VRRP group, `vrrp_instance` in keepalived.
+    ///
+    /// keepalived ends a name at white space and takes `#` and `!` for comments, `{` and `}` for blocks and quotes for
+    /// its own (observed with 2.2.7); every other name comes through its FIFO unchanged, `$ ; \ ( @ ~` among them.
+    GroupName,
+    "a VRRP group name that keepalived can carry",
+    check_group_name
+);
+name!(
+    /// The name of a network interface of Linux: at most 15 bytes, no white space, `/` or `:` (`dev_valid_name` in
+    /// net/core/dev.c).
+    InterfaceName,
+    "the name of a network interface",
+    check_interface_name
+);
+name!(
+    /// The id of an elastic network interface: `eni-` and 8 or 17 hexadecimal digits (EC2 resource ids).
+    EniId,
+    "the id of a network interface in EC2",
+    |v| check_resource_id(v, "eni-")
+);
+name!(
+    /// The id of an EC2 instance: `i-` and 8 or 17 hexadecimal digits.
+    InstanceId,
+    "the id of an EC2 instance",
+    |v| check_resource_id(v, "i-")
+);
+name!(
+    /// The id of a VPC: `vpc-` and 8 or 17 hexadecimal digits.
+    VpcId,
+    "the id of a VPC",
+    |v| check_resource_id(v, "vpc-")
+);
+name!(
+    /// The id of a subnet: `subnet-` and 8 or 17 hexadecimal digits.
+    SubnetId,
+    "the id of a subnet",
+    |v| check_resource_id(v, "subnet-")
+);
+name!(
+    /// The name of an AWS region, as it stands in a host name: lower-case letters, digits and hyphens.
+    Region,
+    "the name of an AWS region",
+    check_region
+);
+name!(
+    /// The id that AWS gave a request: what its support asks for. Printable ASCII, at most 128 bytes.
+    RequestId,
+    "the id of an AWS request",
+    check_request_id
+);
+
+fn check_group_name(v: &str) -> Result<(), &'static str> {
+    if v.is_empty() {
+        return Err("it is empty");
+    }
+    if v.len() > 255 {
+        return Err("it is longer than 255 bytes");
+    }
+    if v.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("it holds white space or a control character");
+    }
+    if v.chars().any(|c| matches!(c, '#' | '!' | '{' | '}')) {
+        return Err("it holds one of # ! { }");
+    }
+    if v.chars().any(|c| matches!(c, '"' | '\'')) {
+        return Err("it holds a quote");
+    }
+    Ok(())
+}
+
+fn check_interface_name(v: &str) -> Result<(), &'static str> {
+    if v.is_empty() || v == "." || v == ".." {
+        return Err("it is empty, . or ..");
+    }
+    if v.len() > 15 {
+        return Err("it is longer than 15 bytes");
+    }
+    if v.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/' || c == ':') {
+        return Err("it holds white space, a control character, / or :");
+    }
+    Ok(())
+}
+
+fn check_resource_id(v: &str, prefix: &str) -> Result<(), &'static str> {
+    let Some(digits) = v.strip_prefix(prefix) else {
+        return Err("its prefix is another");
+    };
+    if !matches!(digits.len(), 8 | 17) {
+        return Err("after the prefix come 8 or 17 digits");
+    }
+    if !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err("its digits are 0-9 and a-f");
+    }
+    Ok(())
+}
+
+fn check_region(v: &str) -> Result<(), &'static str> {
+    if v.is_empty() || v.len() > 63 || v.starts_with('-') || v.ends_with('-') {
+        return Err("it is empty, longer than 63 bytes, or begins or ends with a hyphen");
+    }
+    if !v.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+        return Err("it holds something else than a-z, 0-9 and -");
+    }
+    Ok(())
+}
+
+fn check_request_id(v: &str) -> Result<(), &'static str> {
+    if v.is_empty() || v.len() > 128 || !v.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("it is not 1 to 128 printable characters");
+    }
+    Ok(())
+}
+
+/// The MAC address of an interface (EUI-48). Text is lower-case with colons, as IMDS writes it below `macs/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MacAddress([u8; 6]);
+
+impl MacAddress {
+    /// From its six bytes, in transmission order.
+    pub fn new(bytes: [u8; 6]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl TryFrom<String> for MacAddress {
+    type Error = NotAName;
+
+    fn try_from(value: String) -> Result<Self, NotAName> {
+        let mut bytes = [0; 6];
+        let mut parts = value.split(':');
+        let six = bytes.iter_mut().all(|byte| {
+            parts
+                .next()
+                .filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
+                .and_then(|p| u8::from_str_radix(p, 16).ok())
+                .map(|b| *byte = b)
+                .is_some()
+        });
+        if six && parts.next().is_none() {
+            Ok(Self(bytes))
+        } else {
+            Err(NotAName { kind: "a MAC address", value, reason: "it is not six bytes in hexadecimal with colons" })
+        }
+    }
+}
+
+impl From<MacAddress> for String {
+    fn from(mac: MacAddress) -> String {
+        mac.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_taken_and_names_that_are_refused() {
+        for good in ["a", "vyos-aws", "odd$(n)ame", "a;b\\c@d~", "ü"] {
+            assert!(GroupName::try_from(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "a b", "a\tb", "a\n", "#a", "a!", "a{", "}a", "a\"b", "a'b", "a\u{a0}b"] {
+            assert!(GroupName::try_from(bad).is_err(), "{bad:?}");
+        }
+        for good in ["eth0", "eth1v11v4", "bond0.12", "a-15-bytes-name"] {
+            assert!(InterfaceName::try_from(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", ".", "..", "a/b", "a:b", "a b", "sixteen-bytes-na"] {
+            assert!(InterfaceName::try_from(bad).is_err(), "{bad:?}");
+        }
+        for good in ["eni-0123abcd", "eni-0123456789abcdef0"] {
+            assert!(EniId::try_from(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "eni-", "eni-0123ABCD", "eni-0123abc", "i-0123abcd", "eni-0123abcd ", "ENI-0123abcd"] {
+            assert!(EniId::try_from(bad).is_err(), "{bad:?}");
+        }
+        for good in ["eu-central-1", "us-gov-west-1", "test"] {
+            assert!(Region::try_from(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "EU", "a.b", "a/b", "-a", "a-", "a b"] {
+            assert!(Region::try_from(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_mac_address_reads_back_as_it_was_written() {
+        let mac = MacAddress::try_from("02:AB:00:00:0f:ff".to_owned()).expect("a MAC address");
+        assert_eq!(mac.to_string(), "02:ab:00:00:0f:ff");
+        for bad in
+            ["", "02:ab:00:00:0f", "02:ab:00:00:0f:ff:00", "2:ab:00:00:0f:ff", "02-ab-00-00-0f-ff", "+2:ab:00:00:0f:ff"]
+        {
+            assert!(MacAddress::try_from(bad.to_owned()).is_err(), "{bad:?}");
+        }
+    }
+}

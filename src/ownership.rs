@@ -1,0 +1,69 @@
+//! Who has an address in EC2, and what can go wrong in asking or claiming, in the product's own words.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{EniId, InstanceId, RequestId, SubnetId, VpcId};
+
+/// What EC2 says of the network interface that has an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The ENI that the address is assigned to.
+    pub eni: EniId,
+    /// The instance that the ENI is attached to, if it is attached.
+    pub instance: Option<InstanceId>,
+    /// Whether it is that ENI's primary address, which can never be reassigned (AssignPrivateIpAddresses, EC2 API).
+    pub primary: bool,
+}
+
+/// The owner of each address that was asked for; an address that no ENI has is absent.
+pub type Owners = BTreeMap<Ipv4Addr, Owner>;
+
+/// What IMDS says of the ENI behind a local interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Eni {
+    /// Its id.
+    pub id: EniId,
+    /// The subnet it is in: an address can only be claimed inside it.
+    pub subnet: SubnetId,
+    /// The VPC it is in: an address is unique inside it.
+    pub vpc: VpcId,
+    /// Its primary address: never evidence of VRRP, never to be claimed.
+    pub primary: Ipv4Addr,
+}
+
+/// Why a call to EC2 or IMDS did not do what it was for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct CallError {
+    /// What the failure means for the next attempt.
+    pub class: ErrorClass,
+    /// EC2's error code, or one word of ours where no answer came: `Timeout`, `Connection`, `Credentials`, `Answer`.
+    pub code: String,
+    /// What EC2 or the transport said, one line.
+    pub message: String,
+    /// EC2's request id, where an answer came.
+    pub request_id: Option<RequestId>,
+}
+
+/// What a failure means for the next attempt. Decided by the error code alone, never by the text of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorClass {
+    /// No answer within the bound: the request may have been performed, or may yet be.
+    TimedOut,
+    /// `RequestLimitExceeded`, `Throttling*`: later, and less often.
+    Throttled,
+    /// 5xx, connection errors, unreadable answers, unknown codes: again soon.
+    Transient,
+    /// `RequestExpired`, or `AuthFailure` with the clock minutes off: the adapter has taken over EC2's time, again at once.
+    Clock,
+    /// `UnauthorizedOperation`, `AuthFailure`, `InvalidClientTokenId`, `ExpiredToken`, no credentials: a person must act.
+    Denied,
+    /// `InvalidNetworkInterfaceID.*`: the ENI is not there (any more).
+    NoSuchInterface,
+    /// `InvalidParameterValue`, `PrivateIpAddressLimitExceeded`: one of the addresses, or their number, cannot be.
+    BadAddress,
+}

@@ -1,0 +1,50 @@
+//! Every path that the product reads or writes, in one place.
+
+use std::path::PathBuf;
+
+/// The paths of one router.
+///
+/// What is below `run` is made by root, readable by the agent's user and writable by root alone: keepalived includes a
+/// file from there, and whoever could write that file would run programs as root.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// What the operator asked for ([`crate::config::Config`]).
+    pub config: PathBuf,
+    /// What keepalived runs ([`crate::keepalived::groups::Groups`]).
+    pub groups: PathBuf,
+    /// The transition hook: a `global_defs` block with `vrrp_notify_fifo`, included by keepalived.conf.
+    pub include: PathBuf,
+    /// The FIFO that keepalived writes its transitions to.
+    pub fifo: PathBuf,
+    /// The folder of the four above.
+    pub run: PathBuf,
+    /// Warnings that `commit` has printed, so that one commit does not print them once a group.
+    pub warned: PathBuf,
+    /// The configuration of keepalived, as VyOS renders it (vyos-1x src/conf_mode/high-availability.py).
+    pub keepalived_conf: PathBuf,
+    /// The process id of keepalived's main process.
+    pub keepalived_pid: PathBuf,
+    /// The agent's control socket.
+    pub socket: PathBuf,
+    /// Where the agent keeps what outlives it (StateDirectory of its unit).
+    pub state: PathBuf,
+}
+
+impl Paths {
+    /// The paths on a router.
+    pub fn system() -> Self {
+        let run = PathBuf::from("/run/vyos-aws-vipa");
+        Self {
+            config: run.join("config.json"),
+            groups: run.join("groups.json"),
+            include: run.join("keepalived.conf"),
+            fifo: run.join("notify.fifo"),
+            warned: run.join("warned.json"),
+            run,
+            keepalived_conf: "/run/keepalived/keepalived.conf".into(),
+            keepalived_pid: "/run/keepalived/keepalived.pid".into(),
+            socket: "/run/vyos-aws-vipa-agent/agent.sock".into(),
+            state: "/var/lib/vyos-aws-vipa".into(),
+        }
+    }
+}
