@@ -6,3 +6,4 @@ pub mod keepalived;
 pub mod names;
 pub mod ownership;
 pub mod paths;
+pub mod status;

@@ -1,0 +1,3 @@
+//! Who owns what, in VRRP, in the kernel and in EC2: the answer to `show aws-vipa status`.
+
+pub mod report;

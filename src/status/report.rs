@@ -1,0 +1,231 @@
+//! The status report: what the agent answers on its socket, and what `show status --json` prints.
+//!
+//! Its shape is stable: fields are added, never renamed or removed, while `format` stays 1. Times are RFC 3339 in UTC.
+//! A fact is a value and the time at which it was true; its age is `generated_at` minus that time.
+
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::names::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
+
+/// The whole report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// 1.
+    pub format: u64,
+    /// When this was put together.
+    pub generated_at: Timestamp,
+    /// About the agent; absent if it did not answer, and then `agent_error` says why.
+    pub agent: Option<Agent>,
+    /// Why the agent did not answer.
+    pub agent_error: Option<String>,
+    /// About the transition hook in keepalived.
+    pub hook: Hook,
+    /// About this instance and its way to EC2.
+    pub ec2: Ec2,
+    /// The groups that have an `aws-vipa` node, in the order of their names.
+    pub groups: Vec<Group>,
+}
+
+/// The running agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Since when it runs.
+    pub since: Timestamp,
+    /// Why it does not go by config.json or groups.json as they are now, if so.
+    pub file_error: Option<String>,
+}
+
+/// The transition hook.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Whether keepalived holds the FIFO open; absent where it is not known.
+    pub attached: Option<bool>,
+    /// Since when that is so.
+    pub since: Option<Timestamp>,
+    /// When the last line was read.
+    pub last_line_at: Option<Timestamp>,
+    /// When keepalived last gave a sign of life: a line, or its VRRP process running.
+    pub last_life_at: Option<Timestamp>,
+    /// How often the pipe was found full, so that lines may have been lost.
+    pub pipe_full: u64,
+}
+
+/// The instance and its way to EC2.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ec2 {
+    /// This instance, from IMDS.
+    pub instance: Option<InstanceId>,
+    /// The region that is called.
+    pub region: Option<Region>,
+    /// The end point, where the configuration names one.
+    pub endpoint_url: Option<String>,
+    /// Where the credentials come from, e.g. `instance role router` or `file /config/aws/credentials, profile default`.
+    pub credentials: String,
+    /// When they were loaded.
+    pub credentials_loaded_at: Option<Timestamp>,
+    /// When they end.
+    pub credentials_expire_at: Option<Timestamp>,
+    /// The last call that EC2 answered with success.
+    pub last_success_at: Option<Timestamp>,
+    /// The last failure, if it is newer than the last success.
+    pub last_error: Option<Failure>,
+    /// EC2's clock minus ours, in seconds, where an answer showed more than a few.
+    pub clock_skew: Option<i64>,
+}
+
+/// A call that failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// When.
+    pub at: Timestamp,
+    /// EC2's error code or one word of ours.
+    pub code: String,
+    /// What was said.
+    pub message: String,
+    /// EC2's request id.
+    pub request_id: Option<RequestId>,
+}
+
+/// One group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name; a name that keepalived cannot carry stands only in `left_out` groups, as it was configured.
+    pub name: String,
+    /// What VRRP says.
+    pub vrrp: Vrrp,
+    /// Since when, as far as the agent knows.
+    pub vrrp_since: Option<Timestamp>,
+    /// Why the state is UNKNOWN.
+    pub vrrp_reason: Option<String>,
+    /// Whether the group is switched off by `disable`.
+    pub disabled: bool,
+    /// Until when a person has paused it.
+    pub paused_until: Option<Timestamp>,
+    /// The faults that keep it out.
+    pub faults: Vec<String>,
+    /// Its addresses.
+    pub addresses: Vec<Address>,
+}
+
+/// The state of a VRRP instance (RFC 5798 section 6.4, and keepalived's own FAULT and STOP).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Vrrp {
+    /// It forwards for the addresses.
+    Master,
+    /// It stands by.
+    Backup,
+    /// An interface or a script that it tracks is down.
+    Fault,
+    /// keepalived stopped it.
+    Stop,
+    /// Not known, or not to be relied on.
+    Unknown,
+}
+
+/// One virtual address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Address {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Whose ENI takes it.
+    pub interface: InterfaceName,
+    /// That ENI, once it is known.
+    pub eni: Option<EniId>,
+    /// Whether it is on a local interface; absent where it is not known.
+    pub local: Option<bool>,
+    /// Since when.
+    pub local_since: Option<Timestamp>,
+    /// Who has it in EC2; absent where it was never read.
+    pub owner: Option<Owner>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, and what to do, where the verdict is not OK or STANDBY-READY.
+    pub reason: Option<String>,
+    /// The last claim.
+    pub last_claim: Option<Claim>,
+    /// When the right to assign to this ENI was last proven by a claim that EC2 acknowledged.
+    pub assign_right_proven_at: Option<Timestamp>,
+    /// What a person could run to claim it by hand, where a claim failed.
+    pub command: Option<String>,
+}
+
+/// Who has an address in EC2.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Owner {
+    /// When this was read.
+    pub at: Timestamp,
+    /// Who that is, seen from here.
+    pub who: Who,
+    /// The ENI; absent if none has the address.
+    pub eni: Option<EniId>,
+    /// The instance that the ENI is attached to.
+    pub instance: Option<InstanceId>,
+}
+
+/// An owner, seen from this router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Who {
+    /// The ENI that should have it.
+    ThisRouter,
+    /// This instance, by another ENI than the one that should have it.
+    ThisRouterOtherEni,
+    /// The instance that has one of the group's peer addresses.
+    OtherRouter,
+    /// Anyone else.
+    Stranger,
+    /// No ENI has it.
+    Nobody,
+}
+
+/// What to think of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING-KEBAB-CASE")]
+pub enum Verdict {
+    /// MASTER, and EC2 has confirmed that it is ours.
+    Ok,
+    /// MASTER, and a claim is under way, waiting or not yet confirmed.
+    Claiming,
+    /// VRRP and EC2 disagree.
+    Drift,
+    /// It was taken away too often.
+    Contested,
+    /// A person has paused the group.
+    Paused,
+    /// Standing by, and able to take over as far as can be proven.
+    StandbyReady,
+    /// Standing by, and a failover to here would not work.
+    StandbyNotReady,
+    /// Nothing can be said that could be relied on.
+    Unknown,
+    /// Switched off by the configuration.
+    Disabled,
+}
+
+/// The last claim of an address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// When the request began.
+    pub at: Timestamp,
+    /// How long it took to be answered, in milliseconds; absent while it is in flight.
+    pub duration_ms: Option<u64>,
+    /// EC2's request id.
+    pub request_id: Option<RequestId>,
+    /// Why it failed; absent if it did not.
+    pub error: Option<Failure>,
+}
+
+impl Report {
+    /// The group of that name.
+    pub fn group(&self, name: &GroupName) -> Option<&Group> {
+        self.groups.iter().find(|g| g.name == name.as_str())
+    }
+}
