@@ -6,4 +6,5 @@ pub mod keepalived;
 pub mod names;
 pub mod ownership;
 pub mod paths;
+pub mod plan;
 pub mod status;
