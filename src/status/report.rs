@@ -3,6 +3,7 @@
 //! Its shape is stable: fields are added, never renamed or removed, while `format` stays 1. Times are RFC 3339 in UTC.
 //! A fact is a value and the time at which it was true; its age is `generated_at` minus that time.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
@@ -128,6 +129,18 @@ pub enum Vrrp {
     Stop,
     /// Not known, or not to be relied on.
     Unknown,
+}
+
+impl fmt::Display for Vrrp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Master => "MASTER",
+            Self::Backup => "BACKUP",
+            Self::Fault => "FAULT",
+            Self::Stop => "STOP",
+            Self::Unknown => "UNKNOWN",
+        })
+    }
 }
 
 /// One virtual address.
