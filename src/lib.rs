@@ -4,6 +4,7 @@ pub mod config;
 pub mod fifo;
 pub mod files;
 pub mod keepalived;
+pub mod kernel;
 pub mod names;
 pub mod ownership;
 pub mod paths;
