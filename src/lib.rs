@@ -3,8 +3,10 @@
 pub mod claim;
 pub mod aws;
 pub mod config;
+pub mod fifo;
 pub mod files;
 pub mod keepalived;
+pub mod kernel;
 pub mod names;
 pub mod ownership;
 pub mod paths;
