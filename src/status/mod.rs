@@ -3,3 +3,4 @@
 pub mod command;
 pub mod report;
 pub mod table;
+pub mod without_agent;

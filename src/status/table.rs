@@ -2,7 +2,9 @@
 //!
 //! First what can be relied on (agent, hook, EC2), then who has which address, then what needs a look and what to do.
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
@@ -33,19 +35,26 @@ const VERDICTS: [Verdict; 9] = [
 /// The report as text. Control characters in names and messages are escaped.
 pub fn table(report: &Report) -> String {
     let mut text = head(report);
-    if report.groups.iter().any(|g| !g.addresses.is_empty()) {
+    if !report.groups.is_empty() {
         text.push('\n');
+    }
+    if report.groups.iter().any(|g| !g.addresses.is_empty()) {
         let titles = ["Address", "Interface / local", "Owner in EC2 / read", "Verdict"].map(str::to_owned);
         lines(&mut text, COLUMNS, [titles, COLUMNS.map(|width| "-".repeat(width.into()))]);
     }
     for (i, group) in report.groups.iter().enumerate() {
-        if i > 0 || group.addresses.is_empty() {
+        if i > 0 {
             text.push('\n');
         }
         group_lines(&mut text, group, report.generated_at);
     }
+    for group in report.groups.iter().filter(|g| !g.faults.is_empty()) {
+        text.push('\n');
+        indented(&mut text, 0, [format!("Group {}", name(group))]);
+        indented(&mut text, 2, group.faults.iter().cloned());
+    }
     for notice in notices(report) {
-        notice.lines(&mut text);
+        notice_lines(&mut text, &notice);
     }
     text
 }
@@ -57,8 +66,8 @@ fn head(report: &Report) -> String {
     match (&report.agent, &report.agent_error) {
         (Some(agent), _) => {
             let since = agent.since;
-            let (version, pid) = (&agent.version, agent.pid);
-            rows.push(("Agent", format!("running since {}, version {version}, pid {pid}", time_and_age(since, now))));
+            let version = &agent.version;
+            rows.push(("Agent", format!("running since {}, version {version}", time_and_age(since, now))));
             rows.extend(agent.file_error.iter().map(|e| ("", format!("GOES BY AN OLDER CONFIGURATION: {e}"))));
         }
         (None, why) => {
@@ -78,9 +87,12 @@ fn head(report: &Report) -> String {
     };
     let endpoint = ec2.endpoint_url.iter().map(|url| format!(" at {url}")).collect::<String>();
     rows.push(("EC2", format!("{region}{endpoint}, {success}")));
-    rows.extend(ec2.last_error.iter().map(|e| ("", format!("LAST CALL FAILED {}: {}", ago(e.at, now), failure(e)))));
+    if let Some(error) = &ec2.last_error {
+        rows.push(("", format!("LAST CALL FAILED {}: {}", ago(error.at, now), failure(error))));
+        rows.extend(remedy(&error.code).map(|remedy| ("", remedy.to_owned())));
+    }
     rows.extend(ec2.clock_skew.filter(|s| *s != 0).map(|skew| {
-        let direction = if skew > 0 { "behind" } else { "ahead of" };
+        let direction = if skew > 0 { "BEHIND" } else { "AHEAD OF" };
         ("", format!("OUR CLOCK IS {} s {direction} EC2's: see `show ntp`", skew.unsigned_abs()))
     }));
     rows.push(("Credentials", credentials(report)));
@@ -124,15 +136,29 @@ fn credentials(report: &Report) -> String {
     let now = report.generated_at;
     let ec2 = &report.ec2;
     let loaded = match ec2.credentials_loaded_at {
-        Some(at) => format!("loaded {}", ago(at, now)),
-        None => "not loaded".to_owned(),
+        Some(at) => format!(", loaded {}", ago(at, now)),
+        None if report.agent.is_some() => ", not loaded".to_owned(),
+        None => String::new(),
     };
     let end = match ec2.credentials_expire_at {
         Some(at) if at <= now => format!(", EXPIRED {}", ago(at, now)),
         Some(at) => format!(", expire in {}", span(at, now)),
         None => String::new(),
     };
-    format!("{}, {loaded}{end}", ec2.credentials)
+    format!("{}{loaded}{end}", ec2.credentials)
+}
+
+/// What to do about a failed call, by EC2's error code or our own word ([`crate::ownership::CallError`]).
+fn remedy(code: &str) -> Option<&'static str> {
+    match code {
+        "Timeout" | "Connection" => Some("See that DNS, the route and the security groups let us reach the end point."),
+        "Credentials" | "AuthFailure" | "ExpiredToken" | "InvalidClientTokenId" => {
+            Some("See that the instance has its role, or the credentials file is right.")
+        }
+        "UnauthorizedOperation" => Some("Whoever administers IAM must allow the action."),
+        "RequestLimitExceeded" => Some("This account and region call EC2 too often; the calls go on, less often."),
+        _ => None,
+    }
 }
 
 /// `50 in 50 groups: 1 DRIFT, 49 OK`.
@@ -154,7 +180,7 @@ fn summary(report: &Report) -> String {
 }
 
 fn group_lines(text: &mut String, group: &Group, now: Timestamp) {
-    let mut title = format!("Group {}: ", group.name);
+    let mut title = format!("Group {}: ", name(group));
     match (group.addresses.is_empty(), group.disabled) {
         (_, true) => title.push_str("disabled"),
         (true, false) => title.push_str("nothing is moved, see below"),
@@ -211,6 +237,16 @@ fn address_lines(text: &mut String, address: &Address, now: Timestamp) {
     indented(text, 2, claim.into_iter().chain(right));
 }
 
+/// A group's name, in quotes where it could not be told from the text around it: one that is left out may be anything.
+fn name(group: &Group) -> Cow<'_, str> {
+    let name = &group.name;
+    if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        Cow::Owned(format!("\"{name}\""))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
 fn owner(owner: &Owner, now: Timestamp) -> Vec<String> {
     let who = match owner.who {
         Who::ThisRouter => "this router",
@@ -248,66 +284,63 @@ fn failure(failure: &Failure) -> String {
 }
 
 /// A paragraph below the table: what is the matter, with which addresses, and what to do.
-struct Notice {
-    title: String,
+struct Notice<'a> {
+    verdict: Verdict,
+    /// The addresses, a list for each group.
+    addresses: Vec<(&'a Group, Vec<Ipv4Addr>)>,
     text: Vec<String>,
-    commands: Vec<String>,
-}
-
-impl Notice {
-    fn lines(&self, text: &mut String) {
-        text.push('\n');
-        indented(text, 0, [self.title.clone()]);
-        indented(text, 2, self.text.iter().cloned());
-        for command in &self.commands {
-            // In one line, however long: it is there to be pasted.
-            text.push_str(&format!("  {}\n", shown(command)));
-        }
-    }
+    commands: Vec<&'a str>,
 }
 
 /// What needs a look. Addresses with the same verdict and the same reason share a paragraph.
-fn notices(report: &Report) -> Vec<Notice> {
-    let mut notices: Vec<Notice> = report
-        .groups
-        .iter()
-        .filter(|g| !g.faults.is_empty())
-        .map(|g| Notice { title: format!("Group {}", g.name), text: g.faults.clone(), commands: Vec::new() })
-        .collect();
+fn notices(report: &Report) -> Vec<Notice<'_>> {
+    let mut notices: Vec<Notice> = Vec::new();
     for verdict in VERDICTS {
         if matches!(verdict, Verdict::Ok | Verdict::StandbyReady | Verdict::Disabled) {
             continue;
         }
-        let first = notices.len();
-        for (group, address) in report.groups.iter().flat_map(|g| g.addresses.iter().map(move |a| (g, a))) {
-            if address.verdict != verdict {
-                continue;
+        let all = report.groups.iter().flat_map(|g| g.addresses.iter().map(move |a| (g, a)));
+        for (group, address) in all.filter(|(_, a)| a.verdict == verdict) {
+            let text = what_to_know(group, address);
+            let place = notices.iter().position(|n| n.verdict == verdict && n.text == text).unwrap_or_else(|| {
+                notices.push(Notice { verdict, addresses: Vec::new(), text, commands: Vec::new() });
+                notices.len() - 1
+            });
+            let notice = &mut notices[place];
+            match notice.addresses.last_mut() {
+                Some((last, addresses)) if last.name == group.name => addresses.push(address.address),
+                _ => notice.addresses.push((group, vec![address.address])),
             }
-            let mut text = vec![address.reason.clone().unwrap_or_else(|| without_reason(verdict, group))];
-            let error = address.last_claim.as_ref().and_then(|c| c.error.as_ref());
-            text.extend(error.filter(|e| !text[0].contains(&e.message)).map(|e| format!("Last claim: {}", failure(e))));
-            if address.command.is_some() {
-                text.push("The claim by hand, where the AWS CLI and its credentials are:".to_owned());
+            if let Some(command) = address.command.as_deref().filter(|c| !notice.commands.contains(c)) {
+                notice.commands.push(command);
             }
-            let whose = format!("{} ({})", address.address, group.name);
-            let same = notices.iter_mut().skip(first).find(|n| n.text == text);
-            let notice = match same {
-                Some(notice) => {
-                    notice.title.push_str(&format!(", {whose}"));
-                    notice
-                }
-                None => {
-                    notices.push(Notice { title: format!("{verdict}: {whose}"), text, commands: Vec::new() });
-                    let last = notices.len() - 1;
-                    &mut notices[last]
-                }
-            };
-            notice
-                .commands
-                .extend(address.command.iter().filter(|c| !notice.commands.contains(c)).cloned().collect::<Vec<_>>());
         }
     }
     notices
+}
+
+fn notice_lines(text: &mut String, notice: &Notice) {
+    let whose = notice.addresses.iter().map(|(group, addresses)| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        format!("{} ({})", addresses.join(", "), name(group))
+    });
+    text.push('\n');
+    indented(text, 0, [format!("{}: {}", notice.verdict, whose.collect::<Vec<_>>().join("; "))]);
+    indented(text, 2, notice.text.iter().cloned());
+    if !notice.commands.is_empty() {
+        indented(text, 2, ["The claim by hand, where the AWS CLI and its credentials are:".to_owned()]);
+    }
+    for command in &notice.commands {
+        // In one line, however long: it is there to be pasted.
+        text.push_str(&format!("  {}\n", shown(command)));
+    }
+}
+
+fn what_to_know(group: &Group, address: &Address) -> Vec<String> {
+    let reason = address.reason.clone().unwrap_or_else(|| without_reason(address.verdict, group));
+    let error = address.last_claim.as_ref().and_then(|c| c.error.as_ref());
+    let error = error.filter(|e| !reason.contains(&e.message)).map(|e| format!("Last claim: {}", failure(e)));
+    [reason].into_iter().chain(error).collect()
 }
 
 /// What to say of a verdict that came without a reason.
