@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
 use vyos_aws_vipa::config::{Config, Global, GroupConfig, LeftOut};
 use vyos_aws_vipa::keepalived::groups::{self, Groups, VirtualAddress};
 use vyos_aws_vipa::names::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
@@ -424,4 +425,25 @@ fn the_agent_is_down_and_nothing_else_answers() {
     pinned("alone", &without_agent::report(&config(), &alone));
     let no_groups = without_agent::report(&config(), &Facts { groups: None, ..facts() });
     assert!(no_groups.groups.iter().all(|g| g.addresses.is_empty() && g.faults.len() == 1), "{no_groups:?}");
+}
+
+proptest! {
+    /// Whatever stands in names and messages, nothing but text and line ends reaches the terminal.
+    #[test]
+    fn any_text_is_printed_as_text(name in any::<String>(), reason in any::<String>(), long in "[a-z漢\u{301}\u{1f468}\u{200d} ]{0,400}") {
+        let address = Address { reason: Some(reason.clone()), command: Some(long.clone()), verdict: Verdict::Drift, ..held(1) };
+        let mut group = group(&name, Vrrp::Unknown, vec![address]);
+        group.vrrp_reason = Some(long);
+        group.faults = vec![reason.clone(), name.clone()];
+        let mut report = report(vec![group]);
+        report.agent = None;
+        report.agent_error = Some(reason);
+        report.not_answered = vec![name];
+        let text = table(&report);
+        let unsafe_character = |c: char| {
+            (c.is_control() && c != '\n') || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
+        prop_assert!(!text.contains(unsafe_character), "{:?}", text);
+        prop_assert!(text.contains("DRIFT"), "{}", text);
+    }
 }
