@@ -1,7 +1,7 @@
 //! VRRP virtual addresses of VyOS routers in AWS: `vyos-aws-vipa` claims them in EC2 when the router becomes master.
 
-pub mod claim;
 pub mod aws;
+pub mod claim;
 pub mod config;
 pub mod fifo;
 pub mod files;

@@ -91,19 +91,8 @@ impl Machine {
     }
 
     fn who(&self, instance: Option<&InstanceId>, group: &Group, address: &Address, owner: Option<&Owner>) -> Who {
-        let Some(owner) = owner else {
-            return Who::Nobody;
-        };
-        let peers = || group.peers.iter().filter_map(|p| self.peers.get(p));
-        if address.eni.as_ref() == Some(&owner.eni) {
-            Who::ThisRouter
-        } else if instance.is_some() && owner.instance.as_ref() == instance {
-            Who::ThisRouterOtherEni
-        } else if peers().any(|p| p.eni == owner.eni || (p.instance.is_some() && p.instance == owner.instance)) {
-            Who::OtherRouter
-        } else {
-            Who::Stranger
-        }
+        let others = group.peers.iter().filter_map(|p| self.peers.get(p)?.instance.clone()).collect();
+        Who::of(owner, address.eni.as_ref(), instance, &others)
     }
 
     fn verdict(

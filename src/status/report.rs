@@ -3,6 +3,7 @@
 //! Its shape is stable: fields are added, never renamed or removed, while `format` stays 1. Times are RFC 3339 in UTC.
 //! A fact is a value and the time at which it was true; its age is `generated_at` minus that time.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
+use crate::ownership;
 
 /// The whole report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +24,9 @@ pub struct Report {
     pub agent: Option<Agent>,
     /// Why the agent did not answer.
     pub agent_error: Option<String>,
+    /// What could not be asked while this was put together without the agent, and why, a sentence each.
+    #[serde(default)]
+    pub not_answered: Vec<String>,
     /// About the transition hook in keepalived.
     pub hook: Hook,
     /// About this instance and its way to EC2.
@@ -109,7 +114,7 @@ pub struct Group {
     pub disabled: bool,
     /// Until when a person has paused it.
     pub paused_until: Option<Timestamp>,
-    /// The faults that keep it out.
+    /// The faults that keep it, or some of its addresses, out.
     pub faults: Vec<String>,
     /// Its addresses.
     pub addresses: Vec<Address>,
@@ -129,18 +134,6 @@ pub enum Vrrp {
     Stop,
     /// Not known, or not to be relied on.
     Unknown,
-}
-
-impl fmt::Display for Vrrp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Master => "MASTER",
-            Self::Backup => "BACKUP",
-            Self::Fault => "FAULT",
-            Self::Stop => "STOP",
-            Self::Unknown => "UNKNOWN",
-        })
-    }
 }
 
 /// One virtual address.
@@ -197,6 +190,31 @@ pub enum Who {
     Stranger,
     /// No ENI has it.
     Nobody,
+    /// An ENI of which cannot be told whose it is, because IMDS did not say who this router is.
+    Unknown,
+}
+
+impl Who {
+    /// Who an owner is, seen from `instance`, whose `eni` should have the address. `others` are the instances that have
+    /// the group's peer addresses. What is absent is not known.
+    pub fn of(
+        owner: Option<&ownership::Owner>,
+        eni: Option<&EniId>,
+        instance: Option<&InstanceId>,
+        others: &BTreeSet<InstanceId>,
+    ) -> Self {
+        let Some(owner) = owner else { return Self::Nobody };
+        if eni == Some(&owner.eni) {
+            return Self::ThisRouter;
+        }
+        match (&owner.instance, instance) {
+            (Some(theirs), Some(ours)) if theirs == ours && eni.is_some() => Self::ThisRouterOtherEni,
+            (Some(theirs), ours) if others.contains(theirs) && ours != Some(theirs) => Self::OtherRouter,
+            (Some(theirs), Some(ours)) if theirs != ours => Self::Stranger,
+            (None, _) if eni.is_some() => Self::Stranger,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// What to think of an address.
@@ -223,6 +241,34 @@ pub enum Verdict {
     Disabled,
 }
 
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "OK",
+            Self::Claiming => "CLAIMING",
+            Self::Drift => "DRIFT",
+            Self::Contested => "CONTESTED",
+            Self::Paused => "PAUSED",
+            Self::StandbyReady => "STANDBY-READY",
+            Self::StandbyNotReady => "STANDBY-NOT-READY",
+            Self::Unknown => "UNKNOWN",
+            Self::Disabled => "DISABLED",
+        })
+    }
+}
+
+impl fmt::Display for Vrrp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Master => "MASTER",
+            Self::Backup => "BACKUP",
+            Self::Fault => "FAULT",
+            Self::Stop => "STOP",
+            Self::Unknown => "UNKNOWN",
+        })
+    }
+}
+
 /// The last claim of an address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
@@ -240,5 +286,53 @@ impl Report {
     /// The group of that name.
     pub fn group(&self, name: &GroupName) -> Option<&Group> {
         self.groups.iter().find(|g| g.name == name.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_displayed_as_it_stands_in_json() {
+        use Verdict::*;
+        for verdict in [Ok, Claiming, Drift, Contested, Paused, StandbyReady, StandbyNotReady, Unknown, Disabled] {
+            assert_eq!(serde_json::to_value(verdict).expect("JSON"), verdict.to_string());
+        }
+        for vrrp in [Vrrp::Master, Vrrp::Backup, Vrrp::Fault, Vrrp::Stop, Vrrp::Unknown] {
+            assert_eq!(serde_json::to_value(vrrp).expect("JSON"), vrrp.to_string());
+        }
+    }
+
+    #[test]
+    fn an_owner_is_told_from_this_router() {
+        let eni = |n: u8| EniId::try_from(format!("eni-0000000{n}")).expect("an id");
+        let instance = |n: u8| InstanceId::try_from(format!("i-0000000{n}")).expect("an id");
+        let others = BTreeSet::from([instance(2)]);
+        for (owner, our_eni, our_instance, who) in [
+            (None, Some(1), Some(1), Who::Nobody),
+            (Some((1, Some(1))), Some(1), Some(1), Who::ThisRouter),
+            (Some((1, None)), Some(1), None, Who::ThisRouter),
+            (Some((2, Some(1))), Some(1), Some(1), Who::ThisRouterOtherEni),
+            (Some((3, Some(2))), Some(1), Some(1), Who::OtherRouter),
+            (Some((3, Some(2))), None, None, Who::OtherRouter),
+            (Some((4, Some(3))), Some(1), Some(1), Who::Stranger),
+            (Some((4, Some(3))), None, Some(1), Who::Stranger),
+            (Some((4, None)), Some(1), Some(1), Who::Stranger),
+            (Some((4, Some(3))), Some(1), None, Who::Unknown),
+            (Some((4, None)), None, Some(1), Who::Unknown),
+            (Some((2, Some(1))), None, Some(1), Who::Unknown),
+        ] {
+            let owner = owner.map(|(e, i): (u8, Option<u8>)| ownership::Owner {
+                eni: eni(e),
+                instance: i.map(instance),
+                primary: false,
+            });
+            let seen = Who::of(owner.as_ref(), our_eni.map(eni).as_ref(), our_instance.map(instance).as_ref(), &others);
+            assert_eq!(seen, who, "{owner:?} seen from {our_eni:?} of {our_instance:?}");
+        }
+        let confused = BTreeSet::from([instance(1)]);
+        let ours = ownership::Owner { eni: eni(2), instance: Some(instance(1)), primary: false };
+        assert_eq!(Who::of(Some(&ours), Some(&eni(1)), Some(&instance(1)), &confused), Who::ThisRouterOtherEni);
     }
 }
