@@ -114,7 +114,7 @@ pub enum Event {
     },
     /// Other credentials are there than those that failed.
     Credentials,
-    /// A person pauses a group.
+    /// A person pauses a group, or has paused it before the agent started.
     Pause {
         /// Which.
         group: GroupName,

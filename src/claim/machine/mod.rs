@@ -61,6 +61,8 @@ pub struct Machine {
     /// Groups that count once keepalived has reloaded, and since when they wait.
     coming: Option<(Groups, Moment)>,
     pub(super) groups: BTreeMap<GroupName, Group>,
+    /// Until when groups are paused, also those that are not there now.
+    pauses: BTreeMap<GroupName, Moment>,
     pub(super) addresses: BTreeMap<Ipv4Addr, Address>,
     pub(super) bindings: BTreeMap<InterfaceName, Binding>,
     pub(super) senders: BTreeMap<EniId, Sender>,
@@ -135,6 +137,7 @@ impl Machine {
             keepalived: Groups::default(),
             coming: None,
             groups: BTreeMap::new(),
+            pauses: BTreeMap::new(),
             addresses: BTreeMap::new(),
             bindings: BTreeMap::new(),
             senders: BTreeMap::new(),
@@ -240,12 +243,8 @@ impl Machine {
         if self.coming.as_ref().is_some_and(|(_, since)| *since + GROUPS_COUNT <= now) {
             self.count_coming(now);
         }
-        let over: Vec<GroupName> = self
-            .groups
-            .iter()
-            .filter(|(_, g)| g.paused_until.is_some_and(|until| until <= now))
-            .map(|(n, _)| n.clone())
-            .collect();
+        let over: Vec<GroupName> =
+            self.pauses.iter().filter(|(_, until)| **until <= now).map(|(name, _)| name.clone()).collect();
         over.iter().for_each(|name| self.resume(now, name));
         self.need_life(now);
         self.find_out(now);
@@ -306,7 +305,7 @@ impl Machine {
         });
         let waits = self.addresses.values().any(|a| matches!(a.phase, Phase::Wanted { due } if due <= now));
         let second = self.claims.values().filter(|_| waits).map(|c| c.began + SECOND_CLAIM);
-        let groups = self.groups.values().filter_map(|g| g.paused_until);
+        let pauses = self.pauses.values().copied();
         let resolves = self.bindings.values().filter(|b| !b.asked).filter_map(|b| b.next);
         let others = [
             self.writer_gone.map(|since| since + WRITERLESS),
@@ -316,7 +315,7 @@ impl Machine {
         ];
         addresses
             .chain(second)
-            .chain(groups)
+            .chain(pauses)
             .chain(resolves)
             .chain(others.into_iter().flatten())
             .filter(|t| *t > now)
