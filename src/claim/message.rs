@@ -125,6 +125,8 @@ pub enum Event {
     Resume(GroupName),
     /// A person wants a group's addresses claimed now. Ask [`super::Machine::refuses_force`] first.
     Force(GroupName),
+    /// A person wants to know who owns the addresses now.
+    ReadNow,
     /// Nothing but time.
     Tick,
 }

@@ -123,6 +123,8 @@ struct ReadInFlight {
 pub(super) struct Sweep {
     due: Moment,
     throttled: u32,
+    /// When the last one that has ended began.
+    ended: Option<Moment>,
     /// When a read last succeeded.
     pub success: Option<Moment>,
     /// Why the last read failed, if it did.
@@ -181,6 +183,7 @@ impl Machine {
             Event::Pause { group, until } => self.pause(now, &group, until),
             Event::Resume(group) => self.resume(now, &group),
             Event::Force(group) => self.force(now, &group),
+            Event::ReadNow => self.sweep.due = now,
             Event::Tick => {}
         }
         self.settle(now);
@@ -224,6 +227,11 @@ impl Machine {
     /// Whether there is such a group to pause.
     pub fn knows(&self, group: &GroupName) -> bool {
         self.groups.contains_key(group)
+    }
+
+    /// Whether a read of all addresses that began at `since` or later has ended, well or not.
+    pub fn has_read_since(&self, since: Moment) -> bool {
+        self.sweep.ended.is_some_and(|began| began >= since)
     }
 
     /// Whether every address of the group has an answer to a claim that began at `since` or later.
