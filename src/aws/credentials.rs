@@ -296,7 +296,14 @@ impl Source {
                         .build();
                     let loaded = match provider.provide_credentials().await {
                         Ok(credentials) => Ok(Loaded { credentials, at, role: None }),
-                        Err(error) => Err(self.refuse(class_of(&error), &root_cause(&error))),
+                        Err(CredentialsError::CredentialsNotLoaded(_)) => Err(self
+                            .refuse(ErrorClass::Denied, "there is no such profile in it, or there are no keys in it")),
+                        Err(error) => {
+                            let reason = root_cause(&error);
+                            let reason =
+                                reason.strip_prefix("ProfileFile provider could not be built: ").unwrap_or(&reason);
+                            Err(self.refuse(class_of(&error), reason))
+                        }
                     };
                     (loaded, version)
                 }
