@@ -10,12 +10,16 @@ use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
 use aws_sdk_ec2::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
+use aws_sdk_ec2::config::interceptors::AfterDeserializationInterceptorContextRef;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::config::timeout::TimeoutConfig;
-use aws_sdk_ec2::config::{AppName, BehaviorVersion, StalledStreamProtectionConfig};
+use aws_sdk_ec2::config::{
+    AppName, BehaviorVersion, ConfigBag, Intercept, RuntimeComponents, StalledStreamProtectionConfig,
+};
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId as _;
 use aws_sdk_ec2::types::{Filter, NetworkInterface};
+use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures_util::FutureExt;
 use jiff::SignedDuration;
@@ -349,6 +353,7 @@ fn client(
         .identity_cache(IdentityCache::no_cache())
         .time_source(clock.clone())
         .interceptor(clock.clone())
+        .interceptor(WholeAnswer)
         .disable_clock_skew_correction(true)
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
@@ -356,6 +361,37 @@ fn client(
     config.set_endpoint_url(endpoint_url.map(|url| url.0.clone()));
     config.set_app_name(AppName::new(env!("CARGO_PKG_NAME")).ok());
     aws_sdk_ec2::Client::from_conf(config.build())
+}
+
+/// Refuses a document that ends before its root element does: the SDK takes what came before the end for all there is, and
+/// an owner that was not seen would be nobody.
+#[derive(Debug)]
+struct WholeAnswer;
+
+impl Intercept for WholeAnswer {
+    fn name(&self) -> &'static str {
+        "WholeAnswer"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let answer = context.response();
+        let taken = answer.status().is_success() && context.output_or_error().is_ok();
+        let whole = !taken || answer.body().bytes().is_some_and(is_whole);
+        if whole { Ok(()) } else { Err("it is no XML document, or not a whole one".into()) }
+    }
+}
+
+fn is_whole(document: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(document) else { return false };
+    let text = text.trim();
+    let root = text.strip_prefix("<?xml").and_then(|t| t.split_once("?>")).map_or(text, |(_, rest)| rest.trim_start());
+    let name = root.strip_prefix('<').and_then(|t| t.split(|c: char| c.is_whitespace() || c == '>').next());
+    name.is_some_and(|name| root.ends_with(&format!("</{name}>")))
 }
 
 /// A URL that a request can be sent to: the SDK panics over an empty one, and says little about others.
@@ -426,6 +462,18 @@ fn unlike_ec2(what: String) -> CallError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_is_whole_when_its_root_ends() {
+        for whole in ["<a></a>", "<?xml version=\"1.0\"?>\n\n<a b=\"c\"><d/>\n</a>\n", "<a><a></a></a>"] {
+            assert!(is_whole(whole.as_bytes()), "{whole:?}");
+        }
+        for part in ["", "<a", "<a>", "<a><d></d>", "<a><d></a", "<?xml version=\"1.0\"?>", "text", "\u{0}", "<ab></a>"]
+        {
+            assert!(!is_whole(part.as_bytes()), "{part:?}");
+        }
+        assert!(!is_whole(b"<a>\xff</a>"));
+    }
 
     #[test]
     fn an_end_point_is_a_url_with_a_host() {

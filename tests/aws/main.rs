@@ -150,6 +150,11 @@ async fn rubbish_for_an_answer_is_an_error_that_says_so() {
             200,
             "<AssignPrivateIpAddressesResponse><assignedPrivateIpAddressesSet><item><privateIpAddress>x</privateIpAddress></item></assignedPrivateIpAddressesSet></AssignPrivateIpAddressesResponse>",
         ),
+        (200, "<DescribeNetworkInterfacesResponse></DescribeNetworkInterfacesResponse>"),
+        (
+            200,
+            "<AssignPrivateIpAddressesResponse><assignedPrivateIpAddressesSet><item><privateIpAddress>10.0.0.100</privateIpAddress></item>",
+        ),
         (302, ""),
         (403, "<html>Forbidden</html>"),
         (502, "<html>Bad Gateway</html>"),
