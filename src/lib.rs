@@ -1,5 +1,7 @@
 //! VRRP virtual addresses of VyOS routers in AWS: `vyos-aws-vipa` claims them in EC2 when the router becomes master.
 
+pub mod aws;
+pub mod claim;
 pub mod config;
 pub mod fifo;
 pub mod files;
@@ -8,3 +10,5 @@ pub mod kernel;
 pub mod names;
 pub mod ownership;
 pub mod paths;
+pub mod plan;
+pub mod status;

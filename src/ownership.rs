@@ -66,4 +66,6 @@ pub enum ErrorClass {
     NoSuchInterface,
     /// `InvalidParameterValue`, `PrivateIpAddressLimitExceeded`: one of the addresses, or their number, cannot be.
     BadAddress,
+    /// A refusal (HTTP 4xx) with a code that is none of the above: one address may be the reason, and it may pass.
+    Refused,
 }

@@ -1,0 +1,23 @@
+//! What this module believes of EC2 and IMDS although neither the API's model nor its documentation says so. Each is to be
+//! checked on a real account; where one is wrong, this is the list of what to change.
+//!
+//! | belief | who relies on it |
+//! |---|---|
+//! | A filter takes [`MAX_FILTER_VALUES`] values. | [`Ec2::owners`](super::Ec2::owners) sends that many at most |
+//! | Assigning an address that is already on the same ENI succeeds, with `AllowReassignment`. | a claim is repeated when nobody knows whether the last one was performed |
+//! | A batch is performed as a whole or not at all. | [`Ec2::claim`](super::Ec2::claim) gives one error for all its addresses; the caller bisects |
+//! | The first line of `local-ipv4s` below an interface in IMDS is its primary address. | [`Imds::eni`](super::Imds::eni) |
+//! | A signature more than [`CLOCK_TOLERANCE`] from EC2's time may be refused, a closer one is not. | which refusals are the clock's |
+//! | IMDS has an instance role's new credentials 5 minutes before the old ones expire, or earlier. | [`REFRESH_BEFORE_EXPIRY`] is longer, so that they are met soon |
+
+use std::time::Duration;
+
+/// The values that one filter of a Describe call may have.
+pub const MAX_FILTER_VALUES: usize = 200;
+
+/// How far the clock may be from EC2's before a refused signature is put down to it. AWS refuses what is 5 minutes off
+/// (Signature Version 4, "Elements of an AWS API request signature").
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(4 * 60);
+
+/// How long before their expiry credentials are asked for anew.
+pub const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_secs(15 * 60);

@@ -1,0 +1,377 @@
+//! As whom EC2 is called: the keys in a file that may change, or the instance's role.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_smithy_async::time::TimeSource;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::beliefs::REFRESH_BEFORE_EXPIRY;
+use super::clock::Clock;
+use super::errors::{failure, root_cause};
+use super::file::{self, Version};
+use super::imds::Imds;
+use crate::names::Region;
+use crate::ownership::{CallError, ErrorClass};
+
+/// How often [`CredentialsWatch`] looks at the file.
+const WATCH: Duration = Duration::from_secs(5);
+/// The least time between two refreshes of credentials that still serve.
+const REFRESH_AGAIN: Duration = Duration::from_secs(60);
+/// The least time between two attempts to replace credentials whose time is over. IMDS being away, they are tried still:
+/// AWS may take them longer than it says, so that an outage of IMDS is not one of the router.
+const REPLACE_AGAIN: Duration = Duration::from_secs(10);
+/// The longest file of credentials.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// Which credentials are in use, since when, and until when. It holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialFacts {
+    /// Where they come from: `file /config/aws/credentials, profile default`, `instance role vipa`.
+    pub source: String,
+    /// When they were last read; absent: there are none.
+    pub loaded_at: Option<Timestamp>,
+    /// When their time is over; absent: never, or there are none.
+    pub expires_at: Option<Timestamp>,
+    /// Why the last attempt to read them failed; absent: it did not.
+    pub error: Option<CallError>,
+}
+
+/// The credentials of one EC2 client. Clones are the same credentials.
+#[derive(Clone)]
+pub(super) struct Keys(Arc<Inner>);
+
+struct Inner {
+    source: Source,
+    clock: Clock,
+    state: Mutex<State>,
+    /// Held while credentials are read, so that many calls at once read them once.
+    reading: tokio::sync::Mutex<()>,
+    changed: watch::Sender<Generation>,
+}
+
+enum Source {
+    /// The shared credentials file, this one alone. A profile with `role_arn` in it is followed through STS, at the
+    /// SDK's end point for the region.
+    File {
+        path: PathBuf,
+        profile: String,
+        region: Region,
+        http: SharedHttpClient,
+    },
+    Role(Imds),
+}
+
+#[derive(Default)]
+struct State {
+    current: Option<Loaded>,
+    /// Why the last reading failed.
+    error: Option<CallError>,
+    /// The state of the file at the last reading.
+    version: Version,
+    /// Readings so far, and when the last one ended.
+    readings: u64,
+    read_at: Option<Instant>,
+    generation: Generation,
+}
+
+struct Loaded {
+    credentials: Credentials,
+    at: SystemTime,
+    /// The role's name, where it is one.
+    role: Option<String>,
+}
+
+/// A number that grows with each change of the credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Generation(u64);
+
+/// What has to be done before the credentials are used.
+enum Before {
+    Nothing,
+    /// They serve, and newer ones are to be read meanwhile.
+    StartReading,
+    Read,
+}
+
+impl Keys {
+    pub(super) fn file(path: PathBuf, profile: String, region: Region, http: SharedHttpClient, clock: Clock) -> Self {
+        Self::new(Source::File { path, profile, region, http }, clock)
+    }
+
+    pub(super) fn role(imds: Imds, clock: Clock) -> Self {
+        Self::new(Source::Role(imds), clock)
+    }
+
+    fn new(source: Source, clock: Clock) -> Self {
+        Self(Arc::new(Inner {
+            source,
+            clock,
+            state: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+            changed: watch::Sender::default(),
+        }))
+    }
+
+    /// Makes sure that there are credentials to sign with; those that serve are never waited for. The answer tells which.
+    ///
+    /// # Errors
+    /// Code `Credentials`: there are none, with the reason.
+    pub(super) async fn ready(&self) -> Result<Generation, CallError> {
+        let (before, readings) = self.look();
+        match before {
+            Before::Nothing => {}
+            Before::StartReading => {
+                let keys = self.clone();
+                tokio::spawn(async move { keys.read(readings).await });
+            }
+            Before::Read => self.read(readings).await,
+        }
+        self.state().usable()
+    }
+
+    /// After a refusal of the credentials of `used`: reads them anew, unless somebody has, and tells whether others are in
+    /// use now.
+    pub(super) async fn read_after_refusal(&self, used: Generation) -> bool {
+        let readings = {
+            let state = self.state();
+            if state.generation != used {
+                return state.current.is_some();
+            }
+            state.readings
+        };
+        self.read(readings).await;
+        let state = self.state();
+        state.generation != used && state.current.is_some()
+    }
+
+    pub(super) fn facts(&self) -> CredentialFacts {
+        let state = self.state();
+        let loaded = state.current.as_ref();
+        CredentialFacts {
+            source: self.0.source.describe(loaded.and_then(|l| l.role.as_deref())),
+            loaded_at: loaded.and_then(|l| Timestamp::try_from(l.at).ok()),
+            expires_at: loaded.and_then(|l| l.credentials.expiry()).and_then(|at| Timestamp::try_from(at).ok()),
+            error: state.error.clone(),
+        }
+    }
+
+    pub(super) fn watch(&self) -> CredentialsWatch {
+        CredentialsWatch { changed: self.0.changed.subscribe(), keys: self.clone() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self) -> (Before, u64) {
+        let state = self.state();
+        let before = match &state.current {
+            None => Before::Read,
+            Some(_) if self.0.source.version() != state.version => Before::Read,
+            Some(loaded) => self.before_expiry(&state, loaded),
+        };
+        (before, state.readings)
+    }
+
+    fn before_expiry(&self, state: &State, loaded: &Loaded) -> Before {
+        let Some(expiry) = loaded.credentials.expiry() else { return Before::Nothing };
+        let left = expiry.duration_since(self.0.clock.now()).unwrap_or_default();
+        let read_within = |time| state.read_at.is_some_and(|at| at.elapsed() < time);
+        if left > REFRESH_BEFORE_EXPIRY {
+            Before::Nothing
+        } else if left.is_zero() {
+            if state.error.is_some() && read_within(REPLACE_AGAIN) { Before::Nothing } else { Before::Read }
+        } else if read_within(REFRESH_AGAIN) {
+            Before::Nothing
+        } else {
+            Before::StartReading
+        }
+    }
+
+    /// Reads the credentials, unless that was done since `readings` were counted.
+    async fn read(&self, readings: u64) {
+        let _one = self.0.reading.lock().await;
+        if self.state().readings != readings {
+            return;
+        }
+        let (read, version) = self.0.source.read().await;
+        let mut state = self.state();
+        state.version = version;
+        state.readings += 1;
+        state.read_at = Some(Instant::now());
+        match read {
+            Ok(loaded) => {
+                state.error = None;
+                let changed = state.current.as_ref().is_none_or(|old| old.credentials != loaded.credentials);
+                let replaced = state.current.replace(loaded);
+                if changed {
+                    state.generation.0 += 1;
+                    self.0.changed.send_replace(state.generation);
+                    let source = self.0.source.describe(state.current.as_ref().and_then(|l| l.role.as_deref()));
+                    tracing::info!(source, first = replaced.is_none(), "credentials for EC2 read");
+                }
+            }
+            Err(error) => {
+                // What the file says counts, also when it says nothing; a role's credentials outlive IMDS.
+                if matches!(self.0.source, Source::File { .. }) {
+                    state.current = None;
+                }
+                if state.error.as_ref() != Some(&error) {
+                    tracing::warn!(code = error.code, message = error.message, "no credentials for EC2");
+                }
+                state.error = Some(error);
+            }
+        }
+    }
+}
+
+impl State {
+    fn usable(&self) -> Result<Generation, CallError> {
+        match (&self.current, &self.error) {
+            (Some(_), _) => Ok(self.generation),
+            (None, Some(error)) => Err(error.clone()),
+            (None, None) => Err(failure(ErrorClass::Transient, "Credentials", "the credentials have not been read")),
+        }
+    }
+}
+
+impl Source {
+    fn describe(&self, role: Option<&str>) -> String {
+        match (self, role) {
+            (Self::File { path, profile, .. }, _) => format!("file {}, profile {profile}", path.display()),
+            (Self::Role(_), Some(name)) => format!("instance role {name}"),
+            (Self::Role(_), None) => "instance role".to_owned(),
+        }
+    }
+
+    fn version(&self) -> Version {
+        match self {
+            Self::File { path, .. } => file::version(path),
+            Self::Role(_) => Version::default(),
+        }
+    }
+
+    async fn read(&self) -> (Result<Loaded, CallError>, Version) {
+        let at = SystemTime::now();
+        match self {
+            Self::Role(imds) => {
+                let loaded = imds.role().await.map_err(|error| CallError {
+                    // To ask for credentials changes nothing in EC2, whatever became of the question.
+                    class: if error.class == ErrorClass::TimedOut { ErrorClass::Transient } else { error.class },
+                    code: "Credentials".to_owned(),
+                    message: format!("instance role: {}", error.message),
+                    request_id: None,
+                });
+                (
+                    loaded.map(|role| Loaded { credentials: role.credentials, at, role: Some(role.name) }),
+                    Version::default(),
+                )
+            }
+            Self::File { path, profile, region, http } => match file::read(path, MAX_FILE) {
+                Err((reason, version)) => (Err(self.refuse(ErrorClass::Denied, &reason)), version),
+                Ok((text, version)) => {
+                    // A provider reads its file once, so each reading has one of its own.
+                    let config = ProviderConfig::without_region()
+                        .with_region(Some(aws_sdk_ec2::config::Region::new(region.to_string())))
+                        .with_http_client(http.clone());
+                    let provider = ProfileFileCredentialsProvider::builder()
+                        .configure(&config)
+                        .profile_files(
+                            EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Credentials, text).build(),
+                        )
+                        .profile_name(profile)
+                        .build();
+                    let loaded = match provider.provide_credentials().await {
+                        Ok(credentials) => Ok(Loaded { credentials, at, role: None }),
+                        Err(error) => Err(self.refuse(class_of(&error), &root_cause(&error))),
+                    };
+                    (loaded, version)
+                }
+            },
+        }
+    }
+
+    fn refuse(&self, class: ErrorClass, reason: &str) -> CallError {
+        let source = self.describe(None);
+        failure(
+            class,
+            "Credentials",
+            format!(
+                "{source}: {reason}; the profile needs aws_access_key_id and aws_secret_access_key, and the file to be readable by the agent"
+            ),
+        )
+    }
+}
+
+fn class_of(error: &CredentialsError) -> ErrorClass {
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => ErrorClass::Denied,
+        _ => ErrorClass::Transient,
+    }
+}
+
+impl ProvideCredentials for Keys {
+    /// What [`Keys::ready`] has made sure of: the SDK waits for nothing here, and keeps no copy of its own.
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(match &self.state().current {
+            Some(loaded) => Ok(loaded.credentials.clone()),
+            None => Err(CredentialsError::not_loaded_no_source()),
+        })
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Keys").field(&self.0.source.describe(None)).finish()
+    }
+}
+
+/// Tells of credentials that have changed, so that what they refused can be tried again.
+#[derive(Debug)]
+pub struct CredentialsWatch {
+    keys: Keys,
+    changed: watch::Receiver<Generation>,
+}
+
+impl CredentialsWatch {
+    /// Waits until other credentials are in use than at the last return, or there are some at last. A file is looked at
+    /// every 5 s. Safe to cancel.
+    pub async fn changed(&mut self) {
+        loop {
+            tokio::select! {
+                // The sender lives in `keys`.
+                _ = self.changed.changed() => return,
+                () = tokio::time::sleep(WATCH) => self.keys.read_if_file_changed().await,
+            }
+        }
+    }
+}
+
+impl Keys {
+    async fn read_if_file_changed(&self) {
+        let readings = {
+            let state = self.state();
+            if self.0.source.version() == state.version {
+                return;
+            }
+            state.readings
+        };
+        self.read(readings).await;
+    }
+}

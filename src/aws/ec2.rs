@@ -1,0 +1,408 @@
+//! The two calls of EC2's API that the product makes.
+
+use std::collections::{BTreeSet, HashSet};
+use std::error::Error;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_config::identity::IdentityCache;
+use aws_sdk_ec2::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
+use aws_sdk_ec2::config::retry::RetryConfig;
+use aws_sdk_ec2::config::timeout::TimeoutConfig;
+use aws_sdk_ec2::config::{AppName, BehaviorVersion, StalledStreamProtectionConfig};
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::operation::RequestId as _;
+use aws_sdk_ec2::types::{Filter, NetworkInterface};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use futures_util::FutureExt;
+use jiff::SignedDuration;
+use tokio::time::{Instant, timeout_at};
+
+use super::beliefs::MAX_FILTER_VALUES;
+use super::clock::Clock;
+use super::credentials::{CredentialFacts, CredentialsWatch, Generation, Keys};
+use super::errors::{failure, from_sdk, lacks_a_right, may_be_the_clock, may_be_the_credentials, one_line};
+use super::file::{self, Version};
+use super::imds::Imds;
+use super::transport::{self, Roots};
+use crate::config::Global;
+use crate::names::{EniId, NotAName, Region, RequestId, VpcId};
+use crate::ownership::{CallError, ErrorClass, Owner, Owners};
+
+/// The profile of the credentials file where none is configured (AWS SDKs and Tools Reference Guide).
+const DEFAULT_PROFILE: &str = "default";
+/// Network interfaces in a page. The API allows 5 to 1000; this many are a fraction of the longest answer.
+const PAGE: i32 = 100;
+/// The most pages that are read for one set of addresses: each address is on one interface.
+const MAX_PAGES: usize = 20;
+/// The longest wait for a connection that nobody waits for any more.
+const CONNECT: Duration = Duration::from_secs(30);
+
+/// A client of EC2 in one region, made to be kept: it holds warm connections, the credentials and the difference between
+/// the clocks. Clones are the same client.
+#[derive(Clone)]
+pub struct Ec2(Arc<Inner>);
+
+struct Inner {
+    region: Region,
+    endpoint: String,
+    endpoint_url: Option<String>,
+    ca_certificate_file: Option<PathBuf>,
+    clock: Clock,
+    keys: Keys,
+    connections: Mutex<Connections>,
+}
+
+/// The SDK's client and what it was made from. It is replaced when the certificate file has changed, and when an answer
+/// did not come: the connections that wait in its pool may be as dead as the one that was used.
+struct Connections {
+    client: aws_sdk_ec2::Client,
+    number: u64,
+    ca_version: Version,
+    ca_fault: Option<String>,
+}
+
+/// An acknowledged claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// What AWS calls the request.
+    pub request_id: Option<RequestId>,
+    /// The addresses that EC2 says are assigned now.
+    pub assigned: BTreeSet<Ipv4Addr>,
+}
+
+impl Ec2 {
+    /// A client for `region`, as the configuration says; with the role of `imds`'s instance where no credentials file is
+    /// configured. No network. Settings that cannot work are the answer of each call, until they can.
+    pub fn new(global: &Global, region: Region, imds: &Imds) -> Self {
+        let clock = Clock::default();
+        let (ca, ca_version, ca_fault) = read_roots(global.ca_certificate_file.as_deref());
+        let http = transport::https(ca.as_ref());
+        let keys = match &global.credentials_file {
+            Some(file) => Keys::file(
+                file.clone(),
+                global.profile.clone().unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
+                region.clone(),
+                http.clone(),
+                clock.clone(),
+            ),
+            None => Keys::role(imds.clone(), clock.clone()),
+        };
+        let client = client(&region, global.endpoint_url.as_deref(), http, &keys, &clock);
+        Self(Arc::new(Inner {
+            endpoint: global
+                .endpoint_url
+                .clone()
+                .or_else(|| endpoint_of(&region))
+                .unwrap_or_else(|| format!("EC2 in {region}")),
+            region,
+            endpoint_url: global.endpoint_url.clone(),
+            ca_certificate_file: global.ca_certificate_file.clone(),
+            clock,
+            keys,
+            connections: Mutex::new(Connections { client, number: 0, ca_version, ca_fault }),
+        }))
+    }
+
+    /// Claims the addresses for the ENI: AssignPrivateIpAddresses with AllowReassignment, once. Without addresses nothing
+    /// is sent.
+    ///
+    /// # Errors
+    /// See [`CallError`]. After [`ErrorClass::TimedOut`], and after `Connection` and `Answer`, the claim may have been
+    /// performed, or may yet be.
+    pub async fn claim(&self, eni: &EniId, addresses: &[Ipv4Addr], timeout: Duration) -> Result<Claimed, CallError> {
+        if addresses.is_empty() {
+            return Ok(Claimed { request_id: None, assigned: BTreeSet::new() });
+        }
+        let answer = self
+            .attempt("ec2:AssignPrivateIpAddresses", timeout, |client| {
+                client
+                    .assign_private_ip_addresses()
+                    .network_interface_id(eni.as_str())
+                    .allow_reassignment(true)
+                    .set_private_ip_addresses(Some(addresses.iter().map(ToString::to_string).collect()))
+                    .send()
+            })
+            .await?;
+        let assigned = answer.assigned_private_ip_addresses().iter().filter_map(|a| a.private_ip_address());
+        Ok(Claimed {
+            request_id: answer.request_id().and_then(|id| RequestId::try_from(id).ok()),
+            assigned: assigned.map(address).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Who has the addresses: DescribeNetworkInterfaces with filters, 200 addresses a request, every page of it, each
+    /// bounded by `timeout`. Without `vpc`, an address that more than one VPC of the account uses has any of its owners.
+    ///
+    /// # Errors
+    /// See [`CallError`]. An error in one page is an error of the whole: an owner that was not seen is not nobody.
+    pub async fn owners(
+        &self,
+        vpc: Option<&VpcId>,
+        addresses: &[Ipv4Addr],
+        timeout: Duration,
+    ) -> Result<Owners, CallError> {
+        let mut owners = Owners::new();
+        for chunk in addresses.chunks(MAX_FILTER_VALUES) {
+            let wanted: HashSet<Ipv4Addr> = chunk.iter().copied().collect();
+            let filters: Vec<Filter> = std::iter::once(
+                Filter::builder()
+                    .name("addresses.private-ip-address")
+                    .set_values(Some(chunk.iter().map(ToString::to_string).collect())),
+            )
+            .chain(vpc.map(|vpc| Filter::builder().name("vpc-id").values(vpc.as_str())))
+            .map(|filter| filter.build())
+            .collect();
+            let mut next: Option<String> = None;
+            for page in 0.. {
+                if page == MAX_PAGES {
+                    return Err(answer(format!("more than {MAX_PAGES} pages for {} addresses", chunk.len())));
+                }
+                let answer = self
+                    .attempt("ec2:DescribeNetworkInterfaces", timeout, |client| {
+                        client
+                            .describe_network_interfaces()
+                            .set_filters(Some(filters.clone()))
+                            .max_results(PAGE)
+                            .set_next_token(next.take())
+                            .send()
+                    })
+                    .await?;
+                for interface in answer.network_interfaces() {
+                    add_owners(interface, &wanted, &mut owners)?;
+                }
+                next = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+                if next.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(owners)
+    }
+
+    /// Which credentials are in use.
+    pub fn credentials(&self) -> CredentialFacts {
+        self.0.keys.facts()
+    }
+
+    /// Tells when the credentials change from now on.
+    pub fn credentials_watch(&self) -> CredentialsWatch {
+        self.0.keys.watch()
+    }
+
+    /// How far EC2's clock is ahead of this router's, by EC2's last answer, in whole seconds about; negative: behind.
+    pub fn clock_skew(&self) -> Option<SignedDuration> {
+        self.0.clock.skew()
+    }
+
+    /// The region it calls.
+    pub fn region(&self) -> &Region {
+        &self.0.region
+    }
+
+    /// The URL it calls, for display.
+    pub fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+
+    /// One attempt. `action` is what IAM calls it.
+    async fn attempt<T, E, F>(
+        &self,
+        action: &str,
+        timeout: Duration,
+        send: impl FnOnce(&aws_sdk_ec2::Client) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let deadline = Instant::now() + timeout;
+        let used = timeout_at(deadline, self.0.keys.ready()).await.unwrap_or_else(|_| {
+            // Nothing was sent to EC2.
+            Err(failure(
+                ErrorClass::Transient,
+                "Credentials",
+                format!("{}: no answer within {timeout:?}", self.0.keys.facts().source),
+            ))
+        })?;
+        let (client, number) = self.client();
+        let correction = self.0.clock.correction();
+        match timeout_at(deadline, send(&client)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                Err(self.judge(from_sdk(&error, &self.0.endpoint), action, correction, used, deadline).await)
+            }
+            Err(_) => {
+                self.replace_connections(number);
+                let endpoint = &self.0.endpoint;
+                Err(failure(ErrorClass::TimedOut, "Timeout", format!("no answer from {endpoint} within {timeout:?}")))
+            }
+        }
+    }
+
+    /// What a refusal means, seen from here: with the clock and the credentials that it was signed with.
+    async fn judge(
+        &self,
+        mut error: CallError,
+        action: &str,
+        correction: SignedDuration,
+        used: Generation,
+        deadline: Instant,
+    ) -> CallError {
+        let mut add = |text: String| error.message = format!("{}; {}", error.message, one_line(&text));
+        if may_be_the_clock(&error.code)
+            && let Some(off) = self.0.clock.take_over(correction)
+        {
+            let side = if off.is_negative() { "ahead of" } else { "behind" };
+            tracing::warn!(seconds = off.as_secs(), "this router's clock is far from EC2's, whose time is used now");
+            add(format!(
+                "the clock was {} s {side} EC2's, whose time is used now: set it right",
+                off.unsigned_abs().as_secs()
+            ));
+            error.class = ErrorClass::Clock;
+        } else if may_be_the_credentials(&error.code) {
+            let source = self.0.keys.facts().source;
+            match timeout_at(deadline, self.0.keys.read_after_refusal(used)).await {
+                Ok(true) => {
+                    add(format!("{source}: read again, and there are new ones"));
+                    error.class = ErrorClass::Transient;
+                }
+                Ok(false) => add(format!("{source}: read again, and there are no new ones")),
+                Err(_) => add(source),
+            }
+        } else if lacks_a_right(&error.code) {
+            add(format!("allow {action} to {}", self.0.keys.facts().source));
+        } else if error.code == "Connection"
+            && let Some(fault) = &self.connections().ca_fault
+        {
+            add(fault.clone());
+        }
+        error
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.0.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn client(&self) -> (aws_sdk_ec2::Client, u64) {
+        let mut connections = self.connections();
+        if let Some(path) = &self.0.ca_certificate_file
+            && file::version(path) != connections.ca_version
+        {
+            self.renew(&mut connections);
+        }
+        (connections.client.clone(), connections.number)
+    }
+
+    /// Replaces the connections, unless that was done since `number` were in use.
+    fn replace_connections(&self, number: u64) {
+        let mut connections = self.connections();
+        if connections.number == number {
+            self.renew(&mut connections);
+        }
+    }
+
+    fn renew(&self, connections: &mut Connections) {
+        let inner = &*self.0;
+        let (ca, ca_version, ca_fault) = read_roots(inner.ca_certificate_file.as_deref());
+        let http = transport::https(ca.as_ref());
+        let client = client(&inner.region, inner.endpoint_url.as_deref(), http, &inner.keys, &inner.clock);
+        *connections = Connections { client, number: connections.number + 1, ca_version, ca_fault };
+    }
+}
+
+impl fmt::Debug for Ec2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ec2").field("endpoint", &self.0.endpoint).field("keys", &self.0.keys).finish_non_exhaustive()
+    }
+}
+
+/// Built from values alone: no environment variable and no file of the user has a say.
+fn client(
+    region: &Region,
+    endpoint_url: Option<&str>,
+    http: aws_smithy_runtime_api::client::http::SharedHttpClient,
+    keys: &Keys,
+    clock: &Clock,
+) -> aws_sdk_ec2::Client {
+    let mut config = aws_sdk_ec2::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(aws_sdk_ec2::config::Region::new(region.to_string()))
+        .http_client(http)
+        .credentials_provider(keys.clone())
+        .identity_cache(IdentityCache::no_cache())
+        .time_source(clock.clone())
+        .interceptor(clock.clone())
+        .disable_clock_skew_correction(true)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    config.set_endpoint_url(endpoint_url.map(str::to_owned));
+    config.set_app_name(AppName::new(env!("CARGO_PKG_NAME")).ok());
+    aws_sdk_ec2::Client::from_conf(config.build())
+}
+
+/// The roots of the certificate file, the state that it was in, and what is wrong with it.
+fn read_roots(file: Option<&Path>) -> (Option<Roots>, Version, Option<String>) {
+    let Some(path) = file else { return (None, Version::default(), None) };
+    match Roots::read(path) {
+        (Ok(roots), version) => (Some(roots), version, None),
+        (Err(reason), version) => {
+            tracing::warn!(path = %path.display(), reason, "the certificate file is not used");
+            (None, version, Some(format!("ca-certificate-file {}: {reason}", path.display())))
+        }
+    }
+}
+
+/// The end point of EC2 in a region, as the SDK's own rules for its partition say.
+fn endpoint_of(region: &Region) -> Option<String> {
+    let params = Params::builder().region(region.as_str()).build().ok()?;
+    let endpoint = DefaultResolver::new().resolve_endpoint(&params).now_or_never()?.ok()?;
+    Some(endpoint.url().to_owned())
+}
+
+fn add_owners(interface: &NetworkInterface, wanted: &HashSet<Ipv4Addr>, owners: &mut Owners) -> Result<(), CallError> {
+    let eni: EniId = interface.network_interface_id().unwrap_or_default().try_into().map_err(unreadable)?;
+    let instance = interface.attachment().and_then(|a| a.instance_id()).map(|id| id.try_into().map_err(unreadable));
+    let instance = instance.transpose()?;
+    for private in interface.private_ip_addresses() {
+        let address = address(private.private_ip_address().unwrap_or_default())?;
+        if wanted.contains(&address) {
+            let primary = private.primary().unwrap_or_default();
+            owners.insert(address, Owner { eni: eni.clone(), instance: instance.clone(), primary });
+        }
+    }
+    Ok(())
+}
+
+fn address(text: &str) -> Result<Ipv4Addr, CallError> {
+    text.parse().map_err(|_| answer(format!("{text:?} is not an IPv4 address")))
+}
+
+fn unreadable(error: NotAName) -> CallError {
+    answer(error.to_string())
+}
+
+fn answer(what: String) -> CallError {
+    failure(ErrorClass::Transient, "Answer", format!("EC2: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_partition_has_its_own_end_point() {
+        for (region, url) in [
+            ("eu-central-1", "https://ec2.eu-central-1.amazonaws.com"),
+            ("cn-north-1", "https://ec2.cn-north-1.amazonaws.com.cn"),
+            ("us-gov-west-1", "https://ec2.us-gov-west-1.amazonaws.com"),
+            ("eusc-de-east-1", "https://ec2.eusc-de-east-1.amazonaws.eu"),
+        ] {
+            assert_eq!(endpoint_of(&region.try_into().expect("a region")).as_deref(), Some(url));
+        }
+    }
+}

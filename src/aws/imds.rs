@@ -1,0 +1,344 @@
+//! The instance metadata service, version 2 alone ("Instance metadata and user data", Amazon EC2 User Guide).
+
+use std::error::Error;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_config::imds::client::Client;
+use aws_config::imds::client::error::{ImdsError, TokenError};
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials;
+use aws_smithy_async::future::timeout::TimedOutError;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::errors::{chain, failure, root_cause};
+use super::transport;
+use crate::names::{InstanceId, MacAddress, NotAName, Region};
+use crate::ownership::{CallError, Eni, ErrorClass};
+
+/// Where IMDS is, on every instance and in every partition.
+const ADDRESS: &str = "http://169.254.169.254";
+/// The bound of connecting, and of waiting for an answer: IMDS is on the same host.
+const STEP: Duration = Duration::from_secs(1);
+/// The bound of one call of ours, the token's request and all questions together.
+const CALL: Duration = Duration::from_secs(3);
+
+/// Which instance this is, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// The region it runs in.
+    pub region: Region,
+    /// The availability zone it runs in, for display.
+    pub availability_zone: String,
+}
+
+/// A client of IMDSv2, cheap to clone. It keeps its session token and its connection; it does not retry (a session token
+/// that IMDS no longer takes is replaced, once a call).
+///
+/// IMDS may show the past for a minute. An error never stands for an empty answer.
+#[derive(Debug, Clone)]
+pub struct Imds(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    address: String,
+    http: SharedHttpClient,
+    /// Made at the first use, and anew when its token has been refused.
+    client: Mutex<Option<Client>>,
+}
+
+impl Default for Imds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Imds {
+    /// IMDS at its address. No network.
+    pub fn new() -> Self {
+        Self::at(ADDRESS)
+    }
+
+    /// A service that speaks as IMDS does, at another `http://` address. No network.
+    pub fn at(address: &str) -> Self {
+        Self(Arc::new(Inner { address: address.to_owned(), http: transport::http(), client: Mutex::new(None) }))
+    }
+
+    /// Which instance this is.
+    ///
+    /// # Errors
+    /// See [`Imds::eni`]; a 404 is `Answer`.
+    pub async fn instance(&self) -> Result<Instance, CallError> {
+        bounded(async {
+            let id = self.get("/latest/meta-data/instance-id").await?;
+            let region = self.get("/latest/meta-data/placement/region").await?;
+            let availability_zone = self.get("/latest/meta-data/placement/availability-zone").await?;
+            Ok(Instance {
+                id: InstanceId::try_from(id).map_err(unreadable)?,
+                region: Region::try_from(region).map_err(unreadable)?,
+                // The rules for a zone's name are those for a region's, of which it is an extension.
+                availability_zone: Region::try_from(availability_zone).map_err(unreadable)?.to_string(),
+            })
+        })
+        .await
+    }
+
+    /// The ENI whose MAC address this is.
+    ///
+    /// # Errors
+    /// - [`ErrorClass::NoSuchInterface`]: the instance has no such ENI attached (404)
+    /// - [`ErrorClass::TimedOut`], code `Timeout`: no answer within 3 s
+    /// - [`ErrorClass::Transient`], code `Connection` or `Answer`: not reached, or not understood
+    /// - [`ErrorClass::Denied`], code `Forbidden`: the instance's metadata service is switched off
+    pub async fn eni(&self, mac: MacAddress) -> Result<Eni, CallError> {
+        let below = |item: &str| format!("/latest/meta-data/network/interfaces/macs/{mac}/{item}");
+        bounded(async {
+            let id = self.get(below("interface-id")).await.map_err(|failed| match failed {
+                Failed::NotFound(_) => failure(
+                    ErrorClass::NoSuchInterface,
+                    "NotFound",
+                    format!("IMDS knows of no network interface with MAC address {mac} on this instance"),
+                ),
+                failed => failed.into(),
+            })?;
+            let subnet = self.get(below("subnet-id")).await?;
+            let vpc = self.get(below("vpc-id")).await?;
+            let addresses = self.get(below("local-ipv4s")).await?;
+            let first = addresses.lines().next().unwrap_or_default().trim();
+            Ok(Eni {
+                id: id.try_into().map_err(unreadable)?,
+                subnet: subnet.try_into().map_err(unreadable)?,
+                vpc: vpc.try_into().map_err(unreadable)?,
+                primary: first.parse::<Ipv4Addr>().map_err(|_| answer(format!("{first:?} is not an IPv4 address")))?,
+            })
+        })
+        .await
+    }
+
+    /// The credentials of the instance's role.
+    ///
+    /// # Errors
+    /// As [`Imds::eni`], but [`ErrorClass::Denied`] where the instance has no role.
+    pub(super) async fn role(&self) -> Result<Role, CallError> {
+        const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+        bounded(async {
+            let names = self.get(ROLES).await.map_err(|failed| match failed {
+                Failed::NotFound(_) => failure(
+                    ErrorClass::Denied,
+                    "Credentials",
+                    "the instance has no role: attach an instance profile, or set credentials-file",
+                ),
+                failed => failed.into(),
+            })?;
+            let name = names.lines().next().unwrap_or_default().trim();
+            if !is_role_name(name) {
+                return Err(answer("what it calls the instance's role is not the name of a role"));
+            }
+            let document = self.get(format!("{ROLES}{name}")).await?;
+            let credentials = read_role(&document).map_err(|reason| {
+                failure(
+                    ErrorClass::Transient,
+                    "Answer",
+                    format!("IMDS gave no credentials for the role {name}: {reason}"),
+                )
+            })?;
+            Ok(Role { name: name.to_owned(), credentials })
+        })
+        .await
+    }
+
+    async fn get(&self, path: impl Into<String>) -> Result<String, Failed> {
+        let path = path.into();
+        match self.client()?.get(path.clone()).await {
+            Err(ImdsError::ErrorResponse(refused)) if refused.response().status().as_u16() == 401 => {
+                // The SDK keeps a token until its time is over by the local clock; IMDS has forgotten it, or the clock was
+                // set back.
+                self.0.client.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.client()?.get(path.clone()).await
+            }
+            got => got,
+        }
+        .map(|text| text.as_ref().trim_end().to_owned())
+        .map_err(|error| Failed::of(&error, &path, &self.0.address))
+    }
+
+    fn client(&self) -> Result<Client, CallError> {
+        let mut client = self.0.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let new = Client::builder()
+            .configure(&ProviderConfig::without_region().with_http_client(self.0.http.clone()))
+            .endpoint(&self.0.address)
+            .map_err(|e| failure(ErrorClass::Denied, "Settings", format!("{} is no address: {e}", self.0.address)))?
+            .connect_timeout(STEP)
+            .read_timeout(STEP)
+            .max_attempts(1)
+            .build();
+        Ok(client.insert(new).clone())
+    }
+}
+
+/// Credentials of an instance's role, as IMDS gives them.
+#[derive(Debug)]
+pub(super) struct Role {
+    pub(super) name: String,
+    pub(super) credentials: Credentials,
+}
+
+/// How a question failed: what is not there may have a meaning of its own.
+enum Failed {
+    NotFound(CallError),
+    Otherwise(CallError),
+}
+
+impl Failed {
+    fn of(error: &ImdsError, path: &str, address: &str) -> Self {
+        let status = match error {
+            ImdsError::ErrorResponse(refused) => Some(refused.response().status().as_u16()),
+            ImdsError::FailedToLoadToken(_) => error
+                .source()
+                .and_then(|e| e.downcast_ref::<SdkError<TokenError, HttpResponse>>())
+                .and_then(SdkError::raw_response)
+                .map(|answer| answer.status().as_u16()),
+            _ => None,
+        };
+        let token = matches!(error, ImdsError::FailedToLoadToken(_));
+        match status {
+            Some(404) if !token => Self::NotFound(answer(format!("there is no {path} (HTTP status 404)"))),
+            Some(403) => Self::Otherwise(failure(
+                ErrorClass::Denied,
+                "Forbidden",
+                "the metadata service of this instance is switched off: allow it with ModifyInstanceMetadataOptions",
+            )),
+            Some(429) => Self::Otherwise(failure(ErrorClass::Throttled, "Answer", "IMDS wants fewer questions")),
+            Some(status) => {
+                let asked = if token { "a session token" } else { path };
+                Self::Otherwise(answer(format!("no usable answer to the question for {asked} (HTTP status {status})")))
+            }
+            None if timed_out(error) => Self::Otherwise(no_answer(address)),
+            None => Self::Otherwise(failure(
+                ErrorClass::Transient,
+                "Connection",
+                format!("no connection to IMDS at {address}: {}", root_cause(error)),
+            )),
+        }
+    }
+}
+
+impl From<Failed> for CallError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::NotFound(error) | Failed::Otherwise(error) => error,
+        }
+    }
+}
+
+impl From<CallError> for Failed {
+    fn from(error: CallError) -> Self {
+        Self::Otherwise(error)
+    }
+}
+
+fn timed_out(error: &ImdsError) -> bool {
+    chain(error).any(|e| e.is::<TimedOutError>())
+}
+
+async fn bounded<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+    timeout(CALL, call).await.unwrap_or_else(|_| Err(no_answer("its address")))
+}
+
+fn no_answer(address: &str) -> CallError {
+    failure(
+        ErrorClass::TimedOut,
+        "Timeout",
+        format!("IMDS at {address} did not answer: look at the route to it and at the hop limit of its answers"),
+    )
+}
+
+fn answer(what: impl Into<String>) -> CallError {
+    failure(ErrorClass::Transient, "Answer", format!("IMDS: {}", what.into()))
+}
+
+fn unreadable(error: NotAName) -> CallError {
+    answer(error.to_string())
+}
+
+/// IAM's rule for names (IAM API, `roleNameType`), which are safe in a URL's path.
+fn is_role_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'=' | b',' | b'.' | b'@' | b'-'))
+}
+
+/// What IMDS says below `iam/security-credentials/`. Without `Debug`: it holds secrets.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RoleDocument {
+    code: Option<String>,
+    message: Option<String>,
+    access_key_id: Option<String>,
+    secret_access_key: Option<String>,
+    token: Option<String>,
+    expiration: Option<jiff::Timestamp>,
+}
+
+/// The error never quotes the document, which holds secrets; its code and message do not.
+fn read_role(document: &str) -> Result<Credentials, String> {
+    let document: RoleDocument = serde_json::from_str(document)
+        .map_err(|e| format!("the document is not as it should be, line {} column {}", e.line(), e.column()))?;
+    match document.code.as_deref() {
+        None | Some("Success") => {}
+        Some(code) => return Err(format!("{code}: {}", document.message.unwrap_or_default())),
+    }
+    match (document.access_key_id, document.secret_access_key, document.token, document.expiration) {
+        (Some(id), Some(secret), Some(token), Some(expiration)) => {
+            Ok(Credentials::new(id, secret, Some(token), Some(SystemTime::from(expiration)), "instance role"))
+        }
+        _ => Err("the document lacks one of AccessKeyId, SecretAccessKey, Token, Expiration".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_roles_document_is_read_and_never_quoted() {
+        let good = r#"{"Code":"Success","LastUpdated":"2026-01-01T00:00:00Z","Type":"AWS-HMAC","AccessKeyId":"ASIAX",
+            "SecretAccessKey":"s3cret","Token":"t0ken","Expiration":"2026-01-01T06:00:00Z"}"#;
+        let credentials = read_role(good).expect("credentials");
+        assert_eq!(credentials.access_key_id(), "ASIAX");
+        assert_eq!(credentials.session_token(), Some("t0ken"));
+        let expected: jiff::Timestamp = "2026-01-01T06:00:00Z".parse().expect("a time");
+        assert_eq!(credentials.expiry(), Some(SystemTime::from(expected)));
+        for (bad, reason) in [
+            (good.replace("Success", "AssumeRoleUnauthorizedAccess"), "AssumeRoleUnauthorizedAccess: "),
+            (good.replace("2026-01-01T06:00:00Z", "s3cret"), "the document is not as it should be"),
+            (good.replace("\"t0ken\"", "[\"s3cret\"]"), "the document is not as it should be"),
+            (good.replace("Expiration", "Else"), "the document lacks one of"),
+            ("<html>s3cret".to_owned(), "the document is not as it should be"),
+        ] {
+            let error = read_role(&bad).expect_err(&bad);
+            assert!(error.starts_with(reason) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_role_name_is_safe_in_a_path() {
+        for good in ["vipa", "a_b+c=d,e.f@g-h", &"x".repeat(64)] {
+            assert!(is_role_name(good), "{good:?}");
+        }
+        for bad in ["", "a b", "a/b", "a?b", "a#b", "<html>", "ü", &"x".repeat(65)] {
+            assert!(!is_role_name(bad), "{bad:?}");
+        }
+    }
+}

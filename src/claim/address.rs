@@ -1,0 +1,215 @@
+//! One virtual address: what is wanted for it, and what is known of it.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::message::ClaimId;
+use super::{Moment, contest::Contest};
+use crate::names::{EniId, GroupName, InterfaceName, RequestId};
+use crate::ownership::{CallError, Owner};
+
+/// When ownership is read after an acknowledged claim.
+pub const CONFIRM: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
+
+/// How long EC2 and IMDS may show the past after an acknowledgement.
+pub const GRACE: Duration = Duration::from_secs(60);
+
+/// The least time between claims that nothing but a disagreeing read, or a repeated MASTER_RX_LOWER_PRI, asks for.
+pub const APART: Duration = Duration::from_secs(10);
+
+/// One virtual address.
+#[derive(Debug)]
+pub struct Address {
+    pub group: GroupName,
+    pub interface: InterfaceName,
+    /// The ENI that the configuration names.
+    pub configured_eni: Option<EniId>,
+    /// The ENI that should have the address, once it is known.
+    pub eni: Option<EniId>,
+    pub outside_vrrp: bool,
+    pub phase: Phase,
+    /// What a claim that is not due to a line has to wait for.
+    pub guard: Option<Guard>,
+    /// Claims that failed in a row.
+    pub failed: u32,
+    /// Set while a batch that failed is bisected: only addresses of one cohort go in one request.
+    pub cohort: Option<u64>,
+    /// Found to be what made a batch fail: it goes alone.
+    pub alone: bool,
+    /// Why the last attempt failed, where only a change can help.
+    pub permanent: Option<CallError>,
+    /// The first acknowledgement since a MASTER line or a confirmed read: reads may show the past for a while after it.
+    pub grace_from: Option<Moment>,
+    /// Since when reads confirm, without a break, that the address is ours.
+    pub confirmed_since: Option<Moment>,
+    /// Reads that are due, the earliest first.
+    pub reads: Vec<Moment>,
+    /// A repeated MASTER_RX_LOWER_PRI asked for a read: one that shows another owner is enough for a claim.
+    pub outranked_other: bool,
+    pub contest: Contest,
+    pub seen: Option<Seen>,
+    pub last_claim: Option<LastClaim>,
+    /// Since when the address is, or is not, on a local interface.
+    pub local_since: Option<Moment>,
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing: the group is not MASTER, or nothing may be done for it.
+    Rest,
+    /// The group is MASTER, but not by a line since the address is looked after: it must be seen on an interface, with
+    /// keepalived alive after that moment.
+    Appearing { since: Moment },
+    /// Taken for MASTER by evidence: who owns the address is read first.
+    Adopting,
+    /// A claim, from that moment on.
+    Wanted { due: Moment },
+    /// A claim is in flight.
+    InFlight(ClaimId),
+    /// A claim was acknowledged, or a read says that it is ours.
+    Held { confirmed: bool, suspect: Option<Suspect> },
+}
+
+/// The proof that a claim needs which no line asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// A sign of life of keepalived that is newer than this.
+    pub life_after: Moment,
+    /// When the address was last looked for, and found, on a local interface.
+    pub looked: Option<Moment>,
+}
+
+/// A read that disagreed with a confirmed ownership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspect {
+    /// When it was answered.
+    pub since: Moment,
+    /// Who has the address, if anyone.
+    pub owner: Option<Owner>,
+}
+
+/// What the last read showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// When the read began.
+    pub began: Moment,
+    /// When it was answered.
+    pub at: Moment,
+    /// Who has the address, if anyone.
+    pub owner: Option<Owner>,
+}
+
+/// The last claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastClaim {
+    pub began: Moment,
+    /// When and how it was answered.
+    pub answer: Option<(Moment, Result<Option<RequestId>, CallError>)>,
+}
+
+impl Address {
+    pub fn new(group: GroupName, interface: InterfaceName, configured_eni: Option<EniId>, outside_vrrp: bool) -> Self {
+        Self {
+            group,
+            interface,
+            eni: configured_eni.clone(),
+            configured_eni,
+            outside_vrrp,
+            phase: Phase::Rest,
+            guard: None,
+            failed: 0,
+            cohort: None,
+            alone: false,
+            permanent: None,
+            grace_from: None,
+            confirmed_since: None,
+            reads: Vec::new(),
+            outranked_other: false,
+            contest: Contest::default(),
+            seen: None,
+            last_claim: None,
+            local_since: None,
+        }
+    }
+
+    /// Wants nothing any more. What was learnt stays.
+    pub fn rest(&mut self) {
+        self.phase = Phase::Rest;
+        self.guard = None;
+        self.failed = 0;
+        self.cohort = None;
+        self.grace_from = None;
+        self.confirmed_since = None;
+        self.reads.clear();
+        self.outranked_other = false;
+    }
+
+    /// Wants a claim at once, because a line or a person says so.
+    pub fn claim_now(&mut self, now: Moment) {
+        self.phase = Phase::Wanted { due: now };
+        self.guard = None;
+        self.failed = 0;
+        self.cohort = None;
+        self.permanent = None;
+        self.confirmed_since = None;
+        self.reads.clear();
+        self.outranked_other = false;
+        self.contest.claim_now();
+    }
+
+    /// Wants a claim that no line asks for: keepalived must give a sign of life, the address must be on an interface,
+    /// and in a contest the back-off must be over.
+    pub fn claim_guarded(&mut self, earliest: Moment, life_after: Moment, outranks: bool, rng: &mut Rng) {
+        let due = earliest + self.contest.back_off(outranks, rng).unwrap_or_default();
+        self.phase = Phase::Wanted { due };
+        self.guard = Some(Guard { life_after, looked: None });
+        self.failed = 0;
+        self.confirmed_since = None;
+    }
+
+    /// Reads before anything else.
+    pub fn adopt(&mut self, now: Moment) {
+        self.rest();
+        self.phase = Phase::Adopting;
+        self.reads = vec![now];
+    }
+
+    /// Asks for a read at that moment.
+    pub fn read_at(&mut self, due: Moment) {
+        let place = self.reads.partition_point(|r| *r <= due);
+        self.reads.insert(place, due);
+    }
+
+    /// A claim was acknowledged.
+    pub fn acknowledged(&mut self, now: Moment) {
+        self.phase = Phase::Held { confirmed: false, suspect: None };
+        self.guard = None;
+        self.failed = 0;
+        self.cohort = None;
+        self.alone = false;
+        self.permanent = None;
+        self.outranked_other = false;
+        self.grace_from.get_or_insert(now);
+        self.reads = CONFIRM.map(|after| now + after).to_vec();
+    }
+
+    /// A read says that the address is ours.
+    pub fn confirmed(&mut self, now: Moment) {
+        self.phase = Phase::Held { confirmed: true, suspect: None };
+        self.guard = None;
+        self.failed = 0;
+        self.cohort = None;
+        self.alone = false;
+        self.permanent = None;
+        self.outranked_other = false;
+        self.grace_from = None;
+        self.confirmed_since.get_or_insert(now);
+    }
+
+    /// Whether reads may still show the past.
+    pub fn in_grace(&self, began: Moment) -> bool {
+        self.grace_from.is_some_and(|from| began < from + GRACE)
+    }
+}

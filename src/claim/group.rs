@@ -1,0 +1,99 @@
+//! One VRRP group: what is believed of its state, and why.
+
+use std::net::Ipv4Addr;
+
+use super::Moment;
+use super::message::Cause;
+use crate::plan::Problem;
+use crate::status::report::Vrrp;
+
+/// One VRRP group.
+#[derive(Debug)]
+pub struct Group {
+    /// Its virtual router id; none if keepalived does not run it.
+    pub vrid: Option<u8>,
+    pub disabled: bool,
+    pub peers: Vec<Ipv4Addr>,
+    pub problems: Vec<Problem>,
+    pub belief: Belief,
+    /// Since when that is believed.
+    pub since: Moment,
+    pub paused_until: Option<Moment>,
+    /// The last MASTER_RX_LOWER_PRI.
+    pub rx_lower: Option<Moment>,
+    /// The last time that a repeated one asked for a read.
+    pub rx_read: Option<Moment>,
+    /// What was last said of its readiness, if anything: what stands in the way, if anything.
+    pub obstacle: Option<Option<String>>,
+}
+
+/// What is believed of the state of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Belief {
+    /// A line or the interface says so.
+    Known {
+        /// MASTER, BACKUP, FAULT or STOP.
+        vrrp: Vrrp,
+        /// Which of the two.
+        cause: Cause,
+    },
+    /// Nothing that could be relied on: the interface decides, once keepalived has been alive after that moment.
+    Unknown {
+        /// Why.
+        why: Cause,
+        /// The moment.
+        life_after: Moment,
+        /// The state before, or that the last line of the past named.
+        hint: Option<Vrrp>,
+    },
+}
+
+impl Belief {
+    pub fn vrrp(&self) -> Vrrp {
+        match self {
+            Self::Known { vrrp, .. } => *vrrp,
+            Self::Unknown { .. } => Vrrp::Unknown,
+        }
+    }
+}
+
+impl Group {
+    pub fn new(now: Moment, vrid: Option<u8>, disabled: bool) -> Self {
+        Self {
+            vrid,
+            disabled,
+            peers: Vec::new(),
+            problems: Vec::new(),
+            belief: Belief::Unknown { why: Cause::New, life_after: now, hint: None },
+            since: now,
+            paused_until: None,
+            rx_lower: None,
+            rx_read: None,
+            obstacle: None,
+        }
+    }
+
+    /// Whether anything may be done for it.
+    pub fn acts(&self) -> bool {
+        !self.disabled && self.paused_until.is_none() && self.vrid.is_some()
+    }
+
+    pub fn believe(&mut self, now: Moment, belief: Belief) {
+        if self.belief.vrrp() != belief.vrrp() {
+            self.since = now;
+            self.obstacle = None;
+        }
+        self.belief = belief;
+    }
+
+    /// If the state is not known: only a sign of life from after `now` counts.
+    pub fn needs_life_after(&mut self, now: Moment) {
+        if let Belief::Unknown { life_after, .. } = &mut self.belief {
+            *life_after = now;
+        }
+    }
+
+    pub fn is_writerless(&self) -> bool {
+        matches!(self.belief, Belief::Unknown { why: Cause::NoWriter, .. })
+    }
+}

@@ -1,0 +1,286 @@
+//! What EC2 and IMDS answer.
+
+use std::mem;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::{ClaimInFlight, Machine};
+use crate::claim::address::{APART, Phase, Seen, Suspect};
+use crate::claim::message::{ClaimId, Note, ReadId};
+use crate::claim::{Moment, pace};
+use crate::names::{InterfaceName, RequestId};
+use crate::ownership::{CallError, Eni, ErrorClass, Owner, Owners};
+
+/// MASTER_RX_LOWER_PRI heard within that time means that this router outranks the other.
+const OUTRANKS: Duration = Duration::from_secs(60);
+
+impl Machine {
+    pub(super) fn resolved(&mut self, now: Moment, interface: &InterfaceName, result: Result<Eni, CallError>) {
+        let Some(binding) = self.bindings.get_mut(interface) else {
+            return;
+        };
+        binding.asked = false;
+        match result {
+            Ok(eni) => {
+                let is_first = binding.eni.is_none();
+                binding.failed = 0;
+                binding.error = None;
+                binding.next = None;
+                for address in self.addresses.values_mut().filter(|a| a.interface == *interface) {
+                    let should = address.configured_eni.as_ref().unwrap_or(&eni.id).clone();
+                    if address.eni.as_ref() != Some(&should) {
+                        // Another ENI than before stands behind the interface: what was held there says nothing.
+                        if address.eni.is_some() && address.phase != Phase::Rest {
+                            address.rest();
+                            address.phase = Phase::Appearing { since: now };
+                        }
+                        address.eni = Some(should);
+                    }
+                }
+                binding.eni = Some(eni);
+                if is_first {
+                    self.sweep.due = now;
+                }
+            }
+            Err(error) => {
+                binding.next = Some(now + pace::retry(binding.failed, &mut self.rng));
+                binding.failed = binding.failed.saturating_add(1);
+                let is_news = binding.error.as_ref().is_none_or(|e| e.code != error.code);
+                binding.error = Some(error.clone());
+                if is_news {
+                    self.note(Note::Unresolved { interface: interface.clone(), error });
+                }
+            }
+        }
+    }
+
+    pub(super) fn claimed(&mut self, now: Moment, id: ClaimId, result: Result<Option<RequestId>, CallError>) {
+        let Some(claim) = self.claims.remove(&id) else {
+            return;
+        };
+        let previous = claim.addresses.iter().find_map(|ip| self.addresses.get(ip)?.seen.as_ref()?.owner.clone());
+        for ip in &claim.addresses {
+            if let Some(address) = self.addresses.get_mut(ip)
+                && let Some(last) = address.last_claim.as_mut().filter(|l| l.began == claim.began)
+            {
+                last.answer = Some((now, result.clone()));
+            }
+        }
+        // Those that have let go meanwhile, or want another claim already, are not concerned by the answer.
+        let concerned: Vec<Ipv4Addr> = claim
+            .addresses
+            .iter()
+            .filter(|ip| self.addresses.get(ip).is_some_and(|a| a.phase == Phase::InFlight(id)))
+            .copied()
+            .collect();
+        match &result {
+            Ok(_) => {
+                let sender = self.senders.entry(claim.eni.clone()).or_default();
+                sender.timeouts = 0;
+                sender.second_chance = false;
+                sender.proven = Some(now);
+                for ip in &concerned {
+                    if let Some(address) = self.addresses.get_mut(ip) {
+                        address.acknowledged(now);
+                    }
+                }
+            }
+            Err(error) => self.claim_failed(now, &claim, &concerned, error),
+        }
+        self.note(Note::Claim {
+            eni: claim.eni,
+            addresses: claim.addresses,
+            previous,
+            duration: claim.began.until(now),
+            result,
+        });
+    }
+
+    pub(super) fn claim_failed(
+        &mut self,
+        now: Moment,
+        claim: &ClaimInFlight,
+        concerned: &[Ipv4Addr],
+        error: &CallError,
+    ) {
+        let sender = self.senders.entry(claim.eni.clone()).or_default();
+        let timed_out = error.class == ErrorClass::TimedOut;
+        sender.timeouts = if timed_out { sender.timeouts.saturating_add(1) } else { 0 };
+        let second_chance = !mem::replace(
+            &mut sender.second_chance,
+            matches!(error.class, ErrorClass::Clock | ErrorClass::NoSuchInterface),
+        );
+        if error.class == ErrorClass::NoSuchInterface {
+            for address in concerned.iter().filter_map(|ip| self.addresses.get(ip)) {
+                if let Some(binding) = self.bindings.get_mut(&address.interface) {
+                    binding.next = Some(now);
+                }
+            }
+        }
+        let splits = matches!(error.class, ErrorClass::BadAddress | ErrorClass::Refused) && claim.addresses.len() > 1;
+        let halves = [self.next_id(), self.next_id()];
+        let together = pace::retry(self.failed(concerned), &mut self.rng);
+        for (n, ip) in concerned.iter().enumerate() {
+            let outranks = self.outranks(now, ip);
+            let Some(address) = self.addresses.get_mut(ip) else {
+                continue;
+            };
+            address.failed = address.failed.saturating_add(1);
+            address.permanent = None;
+            let due = match error.class {
+                ErrorClass::BadAddress | ErrorClass::Refused if splits => {
+                    address.failed = 0;
+                    address.cohort = Some(halves[n * 2 / concerned.len()]);
+                    now
+                }
+                ErrorClass::BadAddress => {
+                    address.alone = true;
+                    address.cohort = None;
+                    address.permanent = Some(error.clone());
+                    now + pace::PERMANENT
+                }
+                ErrorClass::Refused => {
+                    address.alone = true;
+                    address.cohort = None;
+                    now + together
+                }
+                ErrorClass::Clock | ErrorClass::NoSuchInterface if second_chance => now + together,
+                ErrorClass::Denied | ErrorClass::Clock | ErrorClass::NoSuchInterface => {
+                    address.permanent = Some(error.clone());
+                    now + pace::PERMANENT
+                }
+                ErrorClass::TimedOut => {
+                    // The request may have been performed all the same.
+                    address.read_at(now);
+                    now + together
+                }
+                ErrorClass::Throttled | ErrorClass::Transient => now + together,
+            };
+            let due = if splits {
+                due
+            } else {
+                address.contest.back_off(outranks, &mut self.rng).map_or(due, |wait| due.max(now + wait))
+            };
+            address.phase = Phase::Wanted { due };
+        }
+    }
+
+    pub(super) fn failed(&self, addresses: &[Ipv4Addr]) -> u32 {
+        addresses.iter().filter_map(|ip| self.addresses.get(ip)).map(|a| a.failed).max().unwrap_or(0)
+    }
+
+    pub(super) fn outranks(&self, now: Moment, ip: &Ipv4Addr) -> bool {
+        let heard = self.addresses.get(ip).and_then(|a| self.groups.get(&a.group)).and_then(|g| g.rx_lower);
+        heard.is_some_and(|last| last.until(now) <= OUTRANKS)
+    }
+
+    pub(super) fn read(&mut self, now: Moment, id: ReadId, result: Result<Owners, CallError>) {
+        let Some(read) = self.reads.remove(&id) else {
+            return;
+        };
+        match result {
+            Ok(owners) => {
+                self.sweep.success = Some(now);
+                self.sweep.error = None;
+                self.sweep.throttled = 0;
+                for ip in &read.addresses {
+                    self.seen(now, read.began, *ip, owners.get(ip).cloned());
+                }
+            }
+            Err(error) => {
+                if error.class == ErrorClass::Throttled {
+                    self.sweep.throttled = (self.sweep.throttled + 1).min(4);
+                }
+                for ip in &read.addresses {
+                    self.unseen(now, *ip);
+                }
+                self.sweep.error = Some(error);
+            }
+        }
+        if read.sweep {
+            self.sweep.due = now + self.sweep_interval();
+        }
+    }
+
+    /// A read was answered for an address.
+    pub(super) fn seen(&mut self, now: Moment, began: Moment, ip: Ipv4Addr, owner: Option<Owner>) {
+        let outranks = self.outranks(now, &ip);
+        if self.groups.values().any(|g| g.peers.contains(&ip)) {
+            match &owner {
+                Some(owner) => self.peers.insert(ip, owner.clone()),
+                None => self.peers.remove(&ip),
+            };
+        }
+        let Some(address) = self.addresses.get_mut(&ip) else {
+            return;
+        };
+        let overtaken = self.claims.values().any(|c| c.addresses.contains(&ip))
+            || address.last_claim.as_ref().is_some_and(|c| c.began >= began)
+            || address.seen.as_ref().is_some_and(|s| s.began > began);
+        if overtaken {
+            if address.phase == Phase::Adopting {
+                address.read_at(now);
+            }
+            return;
+        }
+        let ours = address.eni.is_some() && owner.as_ref().map(|o| &o.eni) == address.eni.as_ref();
+        address.seen = Some(Seen { began, at: now, owner: owner.clone() });
+        let outranked_other = mem::take(&mut address.outranked_other) && owner.is_some();
+        let apart = address.last_claim.as_ref().map_or(now, |c| now.max(c.began + APART));
+        let rng = &mut self.rng;
+        match mem::replace(&mut address.phase, Phase::Rest) {
+            phase @ (Phase::Rest | Phase::Appearing { .. } | Phase::InFlight(_)) => address.phase = phase,
+            // A claim that a line asked for is not put off by what may be the state before that line.
+            phase @ Phase::Wanted { .. } if !ours || (address.failed == 0 && address.guard.is_none()) => {
+                address.phase = phase;
+            }
+            _ if ours => address.confirmed(now),
+            Phase::Adopting => address.claim_guarded(now, began, outranks, rng),
+            _ if outranked_other => address.claim_guarded(apart, now, outranks, rng),
+            Phase::Held { confirmed: false, suspect: None } if address.in_grace(began) => {
+                if apart <= now {
+                    address.claim_guarded(now, now, outranks, rng);
+                } else {
+                    address.phase = Phase::Held { confirmed: false, suspect: None };
+                }
+            }
+            Phase::Held { suspect: None, confirmed } => {
+                address.phase = Phase::Held { confirmed, suspect: Some(Suspect { since: now, owner }) };
+                address.confirmed_since = None;
+                let wait = Duration::from_millis(rng.u64(1_000..=2_000));
+                address.read_at(now + wait);
+            }
+            Phase::Held { suspect: Some(suspect), .. } => {
+                let group = address.group.clone();
+                let theft = owner.filter(|_| suspect.owner.is_some());
+                let begins = theft.is_some() && address.contest.theft(now);
+                address.claim_guarded(now, suspect.since, outranks, rng);
+                if let Some(by) = theft {
+                    self.note(Note::Theft { group: group.clone(), address: ip, by: by.clone() });
+                    if begins {
+                        self.note(Note::Contested { group, address: ip, by });
+                    }
+                }
+            }
+            // Every Wanted is kept or confirmed above.
+            phase @ Phase::Wanted { .. } => address.phase = phase,
+        }
+    }
+
+    /// A read failed for an address.
+    pub(super) fn unseen(&mut self, now: Moment, ip: Ipv4Addr) {
+        let outranks = self.outranks(now, &ip);
+        let Some(address) = self.addresses.get_mut(&ip) else {
+            return;
+        };
+        match &address.phase {
+            // The right to read may be missing while the right to claim is there.
+            Phase::Adopting => address.claim_guarded(now, now, outranks, &mut self.rng),
+            Phase::Held { suspect: Some(_), .. } if address.reads.is_empty() => {
+                let wait = pace::around(Duration::from_secs(2), 25, &mut self.rng);
+                address.read_at(now + wait);
+            }
+            _ => {}
+        }
+    }
+}

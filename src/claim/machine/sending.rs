@@ -1,0 +1,187 @@
+//! What is sent to EC2, IMDS and the kernel, and when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::{ClaimInFlight, Machine, ReadInFlight};
+use crate::claim::address::{LastClaim, Phase};
+use crate::claim::message::{Action, ClaimId, ReadId};
+use crate::claim::{Moment, pace};
+use crate::names::{EniId, VpcId};
+use crate::status::report::Vrrp;
+
+/// The second claim on an ENI may start when the first is that old.
+pub(super) const SECOND_CLAIM: Duration = Duration::from_millis(20);
+/// At most that many claims in flight on one ENI.
+const CLAIMS_PER_ENI: usize = 2;
+/// A look at the local addresses is good for a claim for that long.
+const LOOK_GOOD: Duration = Duration::from_millis(100);
+/// A look that is not answered is asked for again after that time.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Reads that are due within that time go together.
+const READS_TOGETHER: Duration = Duration::from_millis(100);
+/// At most that many reads in flight.
+const READS: usize = 4;
+/// The shortest time between readiness reads on a standby.
+pub(super) const STANDBY_INTERVAL: Duration = Duration::from_secs(15);
+
+impl Machine {
+    pub(super) fn send_claims(&mut self, now: Moment) {
+        let flying: BTreeSet<Ipv4Addr> = self.claims.values().flat_map(|c| c.addresses.iter().copied()).collect();
+        let mut waiting: BTreeMap<EniId, Vec<Ipv4Addr>> = BTreeMap::new();
+        for (ip, address) in &self.addresses {
+            if let Phase::Wanted { due } = address.phase
+                && due <= now
+                && !flying.contains(ip)
+                && let Some(eni) = &address.eni
+            {
+                waiting.entry(eni.clone()).or_default().push(*ip);
+            }
+        }
+        for (eni, ips) in waiting {
+            if !self.may_send(now, &eni) {
+                continue;
+            }
+            let (ready, unready): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
+                ips.into_iter().partition(|ip| self.is_ready(now, ip));
+            let has_life = |ip: &Ipv4Addr| {
+                self.addresses.get(ip).and_then(|a| a.guard.as_ref()).is_some_and(|g| self.life >= Some(g.life_after))
+            };
+            let wants_look = unready.iter().any(has_life);
+            let batch = self.batch(&ready);
+            if !batch.is_empty() {
+                self.send_claim(now, eni, batch);
+            } else if wants_look && self.look_asked.is_none_or(|asked| asked + LOOK_AGAIN <= now) {
+                self.look_asked = Some(now);
+                self.actions.push(Action::Look);
+            }
+        }
+    }
+
+    pub(super) fn may_send(&self, now: Moment, eni: &EniId) -> bool {
+        let flying: Vec<Moment> = self.claims.values().filter(|c| c.eni == *eni).map(|c| c.began).collect();
+        flying.len() < CLAIMS_PER_ENI
+            && flying.iter().all(|began| *began + SECOND_CLAIM <= now)
+            && self.senders.get(eni).is_none_or(|s| s.allowance.next(now) <= now)
+    }
+
+    /// Whether nothing but the wire stands before the claim.
+    pub(super) fn is_ready(&self, now: Moment, ip: &Ipv4Addr) -> bool {
+        self.addresses.get(ip).is_some_and(|a| {
+            a.guard.as_ref().is_none_or(|g| {
+                self.life >= Some(g.life_after) && g.looked.is_some_and(|looked| looked.until(now) <= LOOK_GOOD)
+            })
+        })
+    }
+
+    /// What goes in one request: all that never made one fail, else a cohort of a bisected batch, else one address that
+    /// must go alone.
+    pub(super) fn batch(&self, ready: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
+        let of = |ip: &Ipv4Addr| self.addresses.get(ip);
+        let free: Vec<Ipv4Addr> =
+            ready.iter().filter(|ip| of(ip).is_some_and(|a| !a.alone && a.cohort.is_none())).copied().collect();
+        if !free.is_empty() {
+            return free;
+        }
+        if let Some(cohort) = ready.iter().find_map(|ip| of(ip).filter(|a| !a.alone)?.cohort) {
+            return ready
+                .iter()
+                .filter(|ip| of(ip).is_some_and(|a| !a.alone && a.cohort == Some(cohort)))
+                .copied()
+                .collect();
+        }
+        ready.first().copied().into_iter().collect()
+    }
+
+    pub(super) fn send_claim(&mut self, now: Moment, eni: EniId, addresses: Vec<Ipv4Addr>) {
+        let id = ClaimId(self.next_id());
+        for ip in &addresses {
+            if let Some(address) = self.addresses.get_mut(ip) {
+                address.phase = Phase::InFlight(id);
+                address.last_claim = Some(LastClaim { began: now, answer: None });
+                if let Some(guard) = &mut address.guard {
+                    guard.looked = None;
+                }
+            }
+        }
+        let sender = self.senders.entry(eni.clone()).or_default();
+        sender.allowance.take(now);
+        let timeout = pace::attempt(self.config.global.request_timeout.duration(), sender.timeouts);
+        self.claims.insert(id, ClaimInFlight { eni: eni.clone(), began: now, addresses: addresses.clone() });
+        self.actions.push(Action::Claim { id, eni, addresses, timeout });
+    }
+
+    pub(super) fn send_reads(&mut self, now: Moment) {
+        if self.addresses.is_empty() || self.reads.len() >= READS {
+            return;
+        }
+        let sweeping = self.reads.values().any(|r| r.sweep);
+        let sweep = self.sweep.due <= now && !sweeping;
+        let together = now + READS_TOGETHER;
+        if !sweep && !self.addresses.values().any(|a| a.reads.first().is_some_and(|due| *due <= now)) {
+            return;
+        }
+        let mut by_vpc: BTreeMap<VpcId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+        let mut unreadable = Vec::new();
+        for (ip, address) in &mut self.addresses {
+            let due = address.reads.first().is_some_and(|due| *due <= together);
+            let enabled = self.groups.get(&address.group).is_some_and(|g| !g.disabled);
+            if !due && !(sweep && enabled) {
+                continue;
+            }
+            let binding = self.bindings.get(&address.interface);
+            match binding.and_then(|b| b.eni.as_ref()) {
+                Some(eni) => {
+                    address.reads.retain(|due| *due > together);
+                    let ips = by_vpc.entry(eni.vpc.clone()).or_default();
+                    ips.insert(*ip);
+                    if sweep && let Some(group) = self.groups.get(&address.group) {
+                        ips.extend(&group.peers);
+                    }
+                }
+                // An address is unique in its VPC alone: without that no answer would mean anything.
+                None if address.phase == Phase::Adopting && binding.is_some_and(|b| b.error.is_some()) => {
+                    unreadable.push(*ip);
+                }
+                None => {}
+            }
+        }
+        for ip in unreadable {
+            self.unseen(now, ip);
+        }
+        if sweep {
+            self.sweep.due = now + self.sweep_interval();
+            for binding in self.bindings.values_mut().filter(|b| b.eni.is_some() && !b.asked) {
+                binding.next = Some(now);
+            }
+        }
+        for (vpc, addresses) in by_vpc {
+            let id = ReadId(self.next_id());
+            let addresses: Vec<Ipv4Addr> = addresses.into_iter().collect();
+            self.reads.insert(id, ReadInFlight { began: now, addresses: addresses.clone(), sweep });
+            let timeout = self.config.global.request_timeout.duration();
+            self.actions.push(Action::Read { id, vpc, addresses, timeout });
+        }
+    }
+
+    pub(super) fn sweep_interval(&mut self) -> Duration {
+        let interval = self.config.global.verify_interval.duration();
+        if self.groups.values().any(|g| g.acts() && g.belief.vrrp() == Vrrp::Master) {
+            return interval;
+        }
+        let interval = interval.max(STANDBY_INTERVAL) * (1 << self.sweep.throttled);
+        // Not below the shortest one: the jitter there goes upwards only.
+        pace::around(interval, 20, &mut self.rng).max(STANDBY_INTERVAL)
+    }
+
+    pub(super) fn send_resolves(&mut self, now: Moment) {
+        for (interface, binding) in &mut self.bindings {
+            if !binding.asked && binding.next.is_some_and(|next| next <= now) {
+                binding.asked = true;
+                binding.next = None;
+                self.actions.push(Action::Resolve(interface.clone()));
+            }
+        }
+    }
+}

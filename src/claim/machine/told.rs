@@ -1,0 +1,290 @@
+//! What keepalived, the kernel and the operator say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::Machine;
+use super::sending::STANDBY_INTERVAL;
+use crate::claim::Moment;
+use crate::claim::address::{Address, Phase};
+use crate::claim::group::{Belief, Group};
+use crate::claim::message::{Cause, Line, Note, NotifyState};
+use crate::config::Config;
+use crate::keepalived::groups::Groups;
+use crate::names::GroupName;
+use crate::plan::plan;
+use crate::status::report::Vrrp;
+
+/// Two MASTER_RX_LOWER_PRI of one group further apart than this are two events; closer together, one that lasts.
+const RX_QUIET: Duration = Duration::from_secs(10);
+/// A lasting MASTER_RX_LOWER_PRI asks for one read in that time.
+const RX_READ: Duration = Duration::from_secs(5);
+
+impl Machine {
+    pub(super) fn configure(&mut self, now: Moment, config: Config) {
+        self.config = config;
+        self.replan(now);
+        for address in self.addresses.values_mut() {
+            address.alone = false;
+        }
+        self.retry_permanent(now);
+        self.sweep.due = now;
+    }
+
+    pub(super) fn announce(&mut self, now: Moment, groups: Groups) {
+        if self.keepalived.groups.is_empty() {
+            self.keepalived = groups;
+            self.replan(now);
+        } else if groups == self.keepalived {
+            self.coming = None;
+        } else {
+            self.coming = Some((groups, now));
+        }
+    }
+
+    pub(super) fn count_coming(&mut self, now: Moment) {
+        if let Some((groups, _)) = self.coming.take() {
+            self.keepalived = groups;
+            self.replan(now);
+        }
+    }
+
+    /// Goes by the configuration and by what keepalived runs, and keeps what is known of all that stays as it was.
+    pub(super) fn replan(&mut self, now: Moment) {
+        let plan = plan(&self.config, &self.keepalived);
+        let mut old_groups = mem::take(&mut self.groups);
+        let mut old_addresses = mem::take(&mut self.addresses);
+        let mut old_bindings = mem::take(&mut self.bindings);
+        for planned in plan.groups {
+            let (is_renewed, mut group) = match old_groups.remove(&planned.name) {
+                Some(group) if group.vrid == planned.vrid && group.disabled == planned.disabled => (false, group),
+                old => {
+                    let paused_until = old.and_then(|g| g.paused_until);
+                    (true, Group { paused_until, ..Group::new(now, planned.vrid, planned.disabled) })
+                }
+            };
+            let is_master = group.acts() && group.belief.vrrp() == Vrrp::Master;
+            group.peers = planned.peers;
+            group.problems = planned.problems;
+            for wanted in planned.addresses {
+                let binding = old_bindings.remove(&wanted.interface).unwrap_or_default();
+                let binding = self.bindings.entry(wanted.interface.clone()).or_insert(binding);
+                let kept = old_addresses.remove(&wanted.address).filter(|a| {
+                    a.group == planned.name && a.interface == wanted.interface && a.configured_eni == wanted.eni
+                });
+                let is_new = kept.is_none();
+                let mut address = kept.unwrap_or_else(|| {
+                    Address::new(planned.name.clone(), wanted.interface, wanted.eni, wanted.outside_vrrp)
+                });
+                address.outside_vrrp = wanted.outside_vrrp;
+                if address.eni.is_none() {
+                    address.eni = binding.eni.as_ref().map(|e| e.id.clone());
+                }
+                if is_new {
+                    address.local_since = Some(now);
+                    if is_master {
+                        address.phase = Phase::Appearing { since: now };
+                    }
+                } else if is_renewed {
+                    address.rest();
+                }
+                self.addresses.insert(wanted.address, address);
+            }
+            self.groups.insert(planned.name, group);
+        }
+        for binding in self.bindings.values_mut().filter(|b| b.eni.is_none() && !b.asked) {
+            binding.next = Some(now);
+        }
+        self.sweep.due = now;
+    }
+
+    pub(super) fn lines(&mut self, now: Moment, lines: &[Line]) {
+        self.life = Some(now);
+        for line in lines {
+            if !self.groups.contains_key(&line.group) && self.is_coming(&line.group) {
+                self.count_coming(now);
+            }
+            self.line(now, line);
+        }
+    }
+
+    pub(super) fn is_coming(&self, group: &GroupName) -> bool {
+        self.coming.as_ref().is_some_and(|(groups, _)| groups.groups.iter().any(|g| g.name == *group))
+    }
+
+    pub(super) fn line(&mut self, now: Moment, line: &Line) {
+        let Some(group) = self.groups.get_mut(&line.group) else {
+            return;
+        };
+        let was = group.belief.vrrp();
+        let is = line.state.vrrp();
+        let quiet = group.rx_lower.is_none_or(|last| last.until(now) > RX_QUIET);
+        if line.state == NotifyState::MasterRxLowerPri {
+            group.rx_lower = Some(now);
+        }
+        group.believe(now, Belief::Known { vrrp: is, cause: Cause::Line(line.state) });
+        let read = group.rx_read.is_none_or(|last| last.until(now) >= RX_READ);
+        let acts = group.acts();
+        let changed = was != is;
+        let claim = is == Vrrp::Master && (line.state == NotifyState::Master || quiet);
+        let read = line.state == NotifyState::MasterRxLowerPri && !claim && read;
+        if read {
+            group.rx_read = Some(now);
+        }
+        for address in self.addresses.values_mut().filter(|a| a.group == line.group) {
+            if is != Vrrp::Master {
+                address.rest();
+                address.contest.end();
+            } else if !acts {
+                // A pause or `disable`: the state is known, and nothing is done.
+            } else if claim {
+                if line.state == NotifyState::Master {
+                    address.grace_from = None;
+                }
+                address.claim_now(now);
+            } else if changed {
+                // A repeated MASTER_RX_LOWER_PRI, in a state that was not MASTER: the line proves MASTER, not a theft.
+                address.adopt(now);
+            } else if read {
+                address.outranked_other = true;
+                address.read_at(now);
+            }
+        }
+        if changed {
+            self.note(Note::Transition {
+                group: line.group.clone(),
+                from: was,
+                to: is,
+                cause: Cause::Line(line.state),
+            });
+        }
+    }
+
+    /// Lines of the past: the last one of each group is a hint, and the interface decides.
+    pub(super) fn backlog(&mut self, now: Moment, lines: &[Line], was_full: bool) {
+        let cause = if was_full { Cause::PipeFull } else { Cause::New };
+        let mut last: BTreeMap<&GroupName, NotifyState> = BTreeMap::new();
+        if !was_full {
+            last.extend(lines.iter().map(|l| (&l.group, l.state)));
+        }
+        let named: Vec<GroupName> = self.groups.keys().filter(|g| was_full || last.contains_key(g)).cloned().collect();
+        for name in named {
+            let hint = last.get(&name).map(|s| s.vrrp());
+            self.doubt(now, &name, cause);
+            if let Some(Group { belief: Belief::Unknown { hint: kept, .. }, .. }) = self.groups.get_mut(&name) {
+                *kept = hint;
+            }
+        }
+    }
+
+    pub(super) fn writer(&mut self, now: Moment, there: bool) {
+        match (there, self.writer_gone) {
+            (false, None) => self.writer_gone = Some(now),
+            (true, Some(_)) => {
+                self.writer_gone = None;
+                for group in self.groups.values_mut() {
+                    group.needs_life_after(now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn local(&mut self, now: Moment, addresses: BTreeSet<Ipv4Addr>, asked: bool) {
+        let appeared: Vec<Ipv4Addr> = addresses.difference(&self.local).copied().collect();
+        for ip in self.local.symmetric_difference(&addresses) {
+            if let Some(address) = self.addresses.get_mut(ip) {
+                address.local_since = Some(now);
+            }
+        }
+        self.local = addresses;
+        if let Some((groups, _)) = &self.coming {
+            let holds = |ip: &Ipv4Addr| {
+                !self.addresses.contains_key(ip)
+                    && groups.groups.iter().any(|g| g.addresses.iter().any(|a| a.address == *ip))
+            };
+            if appeared.iter().any(holds) {
+                self.count_coming(now);
+            }
+        }
+        for ip in &appeared {
+            // A standby that no line has named, and whose address appears: the line may be lost, so look at it anew.
+            let doubtful = self.addresses.get(ip).is_some_and(|a| self.is_evidence(*ip, a))
+                && self.addresses.get(ip).and_then(|a| self.groups.get(&a.group)).is_some_and(
+                    |g| matches!(g.belief, Belief::Known { vrrp, cause: Cause::Evidence } if vrrp != Vrrp::Master),
+                );
+            if doubtful && let Some(group) = self.addresses.get(ip).map(|a| a.group.clone()) {
+                self.doubt(now, &group, Cause::New);
+            }
+        }
+        if asked {
+            self.look_asked = None;
+            self.looked(now);
+        }
+    }
+
+    /// The local addresses were read anew: a guarded claim that was only waiting for this may go, or may not be.
+    pub(super) fn looked(&mut self, now: Moment) {
+        let mut missing = Vec::new();
+        for (ip, address) in &mut self.addresses {
+            let due = matches!(address.phase, Phase::Wanted { due } if due <= now);
+            let Some(guard) = address.guard.as_mut().filter(|_| due) else {
+                continue;
+            };
+            if self.local.contains(ip) {
+                guard.looked = Some(now);
+            } else {
+                address.rest();
+                address.phase = Phase::Appearing { since: now };
+                missing.push(Note::NotLocal { group: address.group.clone(), address: *ip });
+            }
+        }
+        missing.into_iter().for_each(|note| self.note(note));
+    }
+
+    pub(super) fn pause(&mut self, now: Moment, name: &GroupName, until: Moment) {
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        group.paused_until = Some(until);
+        let vrrp = group.belief.vrrp();
+        self.rest(name);
+        self.note(Note::Transition { group: name.clone(), from: vrrp, to: vrrp, cause: Cause::Paused });
+        self.sweep.due = self.sweep.due.min(now + STANDBY_INTERVAL);
+    }
+
+    pub(super) fn resume(&mut self, now: Moment, name: &GroupName) {
+        if let Some(group) = self.groups.get_mut(name)
+            && group.paused_until.take().is_some()
+        {
+            self.doubt(now, name, Cause::PauseOver);
+        }
+    }
+
+    pub(super) fn force(&mut self, now: Moment, name: &GroupName) {
+        if self.refuses_force(name).is_some() {
+            return;
+        }
+        for address in self.addresses.values_mut().filter(|a| a.group == *name) {
+            address.claim_now(now);
+        }
+    }
+
+    pub(super) fn retry_permanent(&mut self, now: Moment) {
+        for address in self.addresses.values_mut() {
+            if let Phase::Wanted { due } = &mut address.phase
+                && address.permanent.take().is_some()
+            {
+                *due = now;
+            }
+        }
+        for sender in self.senders.values_mut() {
+            sender.second_chance = false;
+        }
+        if self.sweep.error.is_some() {
+            self.sweep.due = now;
+        }
+    }
+}

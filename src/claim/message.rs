@@ -1,0 +1,283 @@
+//! What the state machine is told, and what it wants done.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::Moment;
+use crate::config::Config;
+use crate::keepalived::groups::Groups;
+use crate::names::{EniId, GroupName, InterfaceName, RequestId, VpcId};
+use crate::ownership::{CallError, Eni, Owner, Owners};
+use crate::status::report::Vrrp;
+
+/// The states that a line of keepalived's notify FIFO can name (keepalived.conf(5), `vrrp_notify_fifo`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NotifyState {
+    /// It has become master.
+    Master,
+    /// It is master and has heard a router of lower priority that thinks the same of itself.
+    MasterRxLowerPri,
+    /// It stands by.
+    Backup,
+    /// Something that it tracks is down.
+    Fault,
+    /// keepalived is stopping.
+    Stop,
+    /// The group is gone from the configuration.
+    Deleted,
+}
+
+impl NotifyState {
+    /// The state of VRRP that the line names.
+    pub fn vrrp(self) -> Vrrp {
+        match self {
+            Self::Master | Self::MasterRxLowerPri => Vrrp::Master,
+            Self::Backup => Vrrp::Backup,
+            Self::Fault => Vrrp::Fault,
+            Self::Stop | Self::Deleted => Vrrp::Stop,
+        }
+    }
+}
+
+/// A line of the FIFO that names a state of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The group.
+    pub group: GroupName,
+    /// The state.
+    pub state: NotifyState,
+}
+
+/// A claim in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClaimId(pub u64);
+
+/// A read in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// Something that has happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A configuration, to go by from now on.
+    Config(Config),
+    /// What keepalived will run once it has reloaded.
+    Groups(Groups),
+    /// Lines that were written to the FIFO just now.
+    Lines(Vec<Line>),
+    /// Lines that waited in the pipe when it was opened, in their order; if the pipe was full, the newest are lost.
+    Backlog {
+        /// The lines.
+        lines: Vec<Line>,
+        /// Whether the pipe was full.
+        was_full: bool,
+    },
+    /// The pipe was found full while reading: lines may be lost.
+    PipeFull,
+    /// The FIFO reported that a writer closed it: keepalived has reloaded.
+    Hup,
+    /// Whether keepalived holds the FIFO open.
+    Writer(bool),
+    /// The IPv4 addresses on local interfaces. `asked`: read anew for [`Action::Look`].
+    Local {
+        /// The addresses.
+        addresses: BTreeSet<Ipv4Addr>,
+        /// Whether this answers [`Action::Look`].
+        asked: bool,
+    },
+    /// keepalived's VRRP process has run at some time after that.
+    Life {
+        /// The earliest time at which that may have been.
+        after: Moment,
+    },
+    /// The ENI behind an interface, for [`Action::Resolve`].
+    Resolved {
+        /// The interface.
+        interface: InterfaceName,
+        /// What IMDS said, or why it said nothing.
+        eni: Result<Eni, CallError>,
+    },
+    /// The answer to [`Action::Claim`].
+    Claimed {
+        /// Which.
+        id: ClaimId,
+        /// EC2's request id, or the failure.
+        result: Result<Option<RequestId>, CallError>,
+    },
+    /// The answer to [`Action::Read`].
+    Read {
+        /// Which.
+        id: ReadId,
+        /// The owners, or the failure.
+        result: Result<Owners, CallError>,
+    },
+    /// Other credentials are there than those that failed.
+    Credentials,
+    /// A person pauses a group.
+    Pause {
+        /// Which.
+        group: GroupName,
+        /// Until when.
+        until: Moment,
+    },
+    /// A person ends a pause.
+    Resume(GroupName),
+    /// A person wants a group's addresses claimed now. Ask [`super::Machine::refuses_force`] first.
+    Force(GroupName),
+    /// Nothing but time.
+    Tick,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// AssignPrivateIpAddresses with AllowReassignment; answer with [`Event::Claimed`].
+    Claim {
+        /// Which.
+        id: ClaimId,
+        /// The ENI that takes the addresses.
+        eni: EniId,
+        /// The addresses.
+        addresses: Vec<Ipv4Addr>,
+        /// The bound of the attempt.
+        timeout: Duration,
+    },
+    /// DescribeNetworkInterfaces; answer with [`Event::Read`].
+    Read {
+        /// Which.
+        id: ReadId,
+        /// The VPC that the addresses are in: they are unique there, and nowhere else.
+        vpc: VpcId,
+        /// The addresses.
+        addresses: Vec<Ipv4Addr>,
+        /// The bound of each request.
+        timeout: Duration,
+    },
+    /// Ask IMDS for the ENI behind an interface; answer with [`Event::Resolved`].
+    Resolve(InterfaceName),
+    /// Ask the kernel for its addresses; answer with [`Event::Local`], `asked`.
+    Look,
+    /// Something to log and, most of it, to keep in the history.
+    Note(Note),
+}
+
+/// Something that people will want to know of later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// The state of a group has changed.
+    Transition {
+        /// The group.
+        group: GroupName,
+        /// The state before.
+        from: Vrrp,
+        /// The state now.
+        to: Vrrp,
+        /// Why.
+        cause: Cause,
+    },
+    /// A claim was answered, or was not.
+    Claim {
+        /// The ENI.
+        eni: EniId,
+        /// The addresses.
+        addresses: Vec<Ipv4Addr>,
+        /// Who had the first of them before, as far as known.
+        previous: Option<Owner>,
+        /// How long it took.
+        duration: Duration,
+        /// EC2's request id, or the failure.
+        result: Result<Option<RequestId>, CallError>,
+    },
+    /// An address that was confirmed as ours has gone to another.
+    Theft {
+        /// The group.
+        group: GroupName,
+        /// The address.
+        address: Ipv4Addr,
+        /// Who has it.
+        by: Owner,
+    },
+    /// More than three thefts in five minutes.
+    Contested {
+        /// The group.
+        group: GroupName,
+        /// The address.
+        address: Ipv4Addr,
+        /// Who takes it.
+        by: Owner,
+    },
+    /// The contest is over.
+    ContestOver {
+        /// The group.
+        group: GroupName,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// A claim would be due, and the address is not on a local interface.
+    NotLocal {
+        /// The group.
+        group: GroupName,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// A standby has become able or unable to take over.
+    Readiness {
+        /// The group.
+        group: GroupName,
+        /// Why it could not; none if it could.
+        obstacle: Option<String>,
+    },
+    /// The ENI of an interface could not be found out.
+    Unresolved {
+        /// The interface.
+        interface: InterfaceName,
+        /// Why.
+        error: CallError,
+    },
+}
+
+/// Why the state of a group is taken to be another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// keepalived wrote so.
+    Line(NotifyState),
+    /// What is on the interface, with keepalived alive.
+    Evidence,
+    /// The FIFO has had no writer for two seconds.
+    NoWriter,
+    /// keepalived has given no sign of life for too long.
+    NoLife,
+    /// This router stood still for a while.
+    StoodStill,
+    /// The pipe was full: lines may be lost.
+    PipeFull,
+    /// The group or its configuration is new.
+    New,
+    /// A person paused the group.
+    Paused,
+    /// The pause is over.
+    PauseOver,
+}
+
+impl Cause {
+    /// The cause in an operator's words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Line(NotifyState::Master) => "keepalived: MASTER",
+            Self::Line(NotifyState::MasterRxLowerPri) => "keepalived: MASTER_RX_LOWER_PRI",
+            Self::Line(NotifyState::Backup) => "keepalived: BACKUP",
+            Self::Line(NotifyState::Fault) => "keepalived: FAULT",
+            Self::Line(NotifyState::Stop) => "keepalived: STOP",
+            Self::Line(NotifyState::Deleted) => "keepalived: DELETED",
+            Self::Evidence => "its addresses on the interface",
+            Self::NoWriter => "keepalived does not hold the FIFO open",
+            Self::NoLife => "keepalived gives no sign of life",
+            Self::StoodStill => "this router stood still for a while",
+            Self::PipeFull => "the pipe was full, lines may be lost",
+            Self::New => "new, waiting for a sign of life of keepalived",
+            Self::Paused => "paused by a person",
+            Self::PauseOver => "the pause is over",
+        }
+    }
+}

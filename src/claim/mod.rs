@@ -1,0 +1,14 @@
+//! Claiming addresses, correctly and fast: the pure core. Nothing in here has a socket, a clock or a task.
+
+mod address;
+mod contest;
+mod facts;
+mod group;
+mod machine;
+mod message;
+mod moment;
+mod pace;
+
+pub use machine::Machine;
+pub use message::{Action, Cause, ClaimId, Event, Line, Note, NotifyState, ReadId};
+pub use moment::Moment;

@@ -1,0 +1,99 @@
+//! How often is too often: back-off between attempts, and the bound on the number of claims.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::Moment;
+
+/// How long a permanent error rests before the next attempt.
+pub const PERMANENT: Duration = Duration::from_secs(60);
+
+/// The longest bound that successive time-outs give an attempt.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
+
+/// The wait before a retry: between half and all of 0.2 s, doubled with each attempt that failed before, at most 5 s.
+pub fn retry(failed_before: u32, rng: &mut Rng) -> Duration {
+    let bound = (200_u64 << failed_before.min(5)).min(5_000);
+    Duration::from_millis(rng.u64(bound / 2..=bound))
+}
+
+/// The bound of an attempt after so many time-outs in a row.
+pub fn attempt(request_timeout: Duration, timeouts: u32) -> Duration {
+    request_timeout.saturating_mul(1 << timeouts.min(5)).min(LONGEST_ATTEMPT.max(request_timeout))
+}
+
+/// The time around `mean`, up to that share of it (in per cent) earlier or later.
+pub fn around(mean: Duration, percent: u32, rng: &mut Rng) -> Duration {
+    mean * rng.u32(100 - percent..=100 + percent) / 100
+}
+
+/// The claims that one ENI may still send: 20 at once, refilled with 1,500 an hour.
+///
+/// EC2 throttles mutating calls per account and region; a storm of transitions on one router must not use up what the
+/// other router needs.
+#[derive(Debug, Clone, Default)]
+pub struct Allowance {
+    /// When the allowance will be whole again.
+    whole: Moment,
+}
+
+impl Allowance {
+    const BURST: u32 = 20;
+    const REFILL: Duration = Duration::from_millis(2_400);
+
+    /// The earliest moment from `now` on at which a claim may be sent.
+    pub fn next(&self, now: Moment) -> Moment {
+        (self.whole - Self::REFILL * (Self::BURST - 1)).max(now)
+    }
+
+    /// Counts a claim that is sent now.
+    pub fn take(&mut self, now: Moment) {
+        self.whole = self.whole.max(now) + Self::REFILL;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::after_start(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn the_first_retry_comes_within_a_fifth_of_a_second_and_none_later_than_five_seconds() {
+        let mut rng = Rng::with_seed(1);
+        for _ in 0..100 {
+            let first = retry(0, &mut rng);
+            assert!(first >= Duration::from_millis(100) && first <= Duration::from_millis(200), "{first:?}");
+            let late = retry(1_000, &mut rng);
+            assert!(late >= Duration::from_millis(2_500) && late <= Duration::from_secs(5), "{late:?}");
+        }
+    }
+
+    #[test]
+    fn time_outs_double_the_bound_up_to_thirty_seconds() {
+        let bounds: Vec<u64> = (0..7).map(|n| attempt(Duration::from_secs(3), n).as_secs()).collect();
+        assert_eq!(bounds, [3, 6, 12, 24, 30, 30, 30]);
+        assert_eq!(attempt(Duration::from_secs(30), 3).as_secs(), 30);
+    }
+
+    #[test]
+    fn twenty_claims_are_free_and_then_1500_an_hour() {
+        let mut allowance = Allowance::default();
+        let mut now = at(1_000_000);
+        for n in 0..20 {
+            assert_eq!(allowance.next(now), now, "claim {n}");
+            allowance.take(now);
+        }
+        assert!(allowance.next(now) > now, "the 21st waits");
+        let begin = now;
+        for _ in 0..1_500 {
+            now = allowance.next(now);
+            allowance.take(now);
+        }
+        assert_eq!(begin.until(now), Duration::from_secs(3_600));
+        assert_eq!(allowance.next(now + Duration::from_secs(48)), now + Duration::from_secs(48));
+    }
+}

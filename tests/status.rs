@@ -1,0 +1,449 @@
+//! `show status`: what it prints, pinned in tests/status, and the command itself.
+//!
+//! `BLESS=1` writes the pinned files anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use vyos_aws_vipa::config::{Config, Global, GroupConfig, LeftOut};
+use vyos_aws_vipa::keepalived::groups::{self, Groups, VirtualAddress};
+use vyos_aws_vipa::names::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
+use vyos_aws_vipa::ownership::{self, Owners};
+use vyos_aws_vipa::status::command::claim_command;
+use vyos_aws_vipa::status::report::{
+    Address, Agent, Claim, Ec2, Failure, Group, Hook, Owner, Report, Verdict, Vrrp, Who,
+};
+use vyos_aws_vipa::status::table::table;
+use vyos_aws_vipa::status::without_agent::{self, Facts};
+
+const OURS: &str = "eni-0123456789abcdef0";
+const THEIRS: &str = "eni-0fedcba9876543210";
+
+fn now() -> Timestamp {
+    "2026-11-22T11:03:05Z".parse().expect("a time")
+}
+
+fn ago(seconds: i64) -> Timestamp {
+    now() - SignedDuration::from_secs(seconds)
+}
+
+fn eni(id: &str) -> EniId {
+    EniId::try_from(id).expect("an ENI")
+}
+
+fn region() -> Region {
+    Region::try_from("eu-central-1").expect("a region")
+}
+
+fn request() -> Option<RequestId> {
+    Some(RequestId::try_from("59dbff89-35bd-4eac-99ed-be587e12a9f7").expect("a request"))
+}
+
+fn report(groups: Vec<Group>) -> Report {
+    Report {
+        format: 1,
+        generated_at: now(),
+        agent: Some(Agent { version: "0.1.0".to_owned(), pid: 812, since: ago(183_785), file_error: None }),
+        agent_error: None,
+        not_answered: Vec::new(),
+        hook: Hook {
+            attached: Some(true),
+            since: Some(ago(183_784)),
+            last_line_at: Some(ago(7_385)),
+            last_life_at: Some(ago(1)),
+            pipe_full: 0,
+        },
+        ec2: Ec2 {
+            instance: Some(InstanceId::try_from("i-0123456789abcdef0").expect("an instance")),
+            region: Some(region()),
+            endpoint_url: None,
+            credentials: "instance role router".to_owned(),
+            credentials_loaded_at: Some(ago(3_720)),
+            credentials_expire_at: Some(ago(-17_820)),
+            last_success_at: Some(ago(4)),
+            last_error: None,
+            clock_skew: None,
+        },
+        groups,
+    }
+}
+
+fn group(name: &str, vrrp: Vrrp, addresses: Vec<Address>) -> Group {
+    Group {
+        name: name.to_owned(),
+        vrrp,
+        vrrp_since: Some(ago(7_385)),
+        vrrp_reason: None,
+        disabled: false,
+        paused_until: None,
+        faults: Vec::new(),
+        addresses,
+    }
+}
+
+/// An address of a MASTER that has it.
+fn held(last: u8) -> Address {
+    Address {
+        address: Ipv4Addr::new(10, 99, 0, last),
+        interface: InterfaceName::try_from("eth0").expect("an interface"),
+        eni: Some(eni(OURS)),
+        local: Some(true),
+        local_since: Some(ago(7_385)),
+        owner: owner(Who::ThisRouter),
+        verdict: Verdict::Ok,
+        reason: None,
+        last_claim: Some(Claim { at: ago(7_385), duration_ms: Some(142), request_id: request(), error: None }),
+        assign_right_proven_at: Some(ago(7_385)),
+        command: None,
+    }
+}
+
+/// An address of a BACKUP, which the other router has.
+fn stood_by(last: u8) -> Address {
+    Address {
+        local: Some(false),
+        owner: owner(Who::OtherRouter),
+        verdict: Verdict::StandbyReady,
+        last_claim: None,
+        ..held(last)
+    }
+}
+
+fn owner(who: Who) -> Option<Owner> {
+    let (eni, instance) = match who {
+        Who::ThisRouter => (Some(OURS), Some("i-0123456789abcdef0")),
+        Who::ThisRouterOtherEni => (Some("eni-0aaaaaaaaaaaaaaaa"), Some("i-0123456789abcdef0")),
+        Who::OtherRouter => (Some(THEIRS), Some("i-0fedcba9876543210")),
+        Who::Stranger => (Some("eni-0bad0bad0bad0bad0"), Some("i-0bad0bad0bad0bad0")),
+        Who::Unknown => (Some("eni-0bad0bad0bad0bad0"), None),
+        Who::Nobody => (None, None),
+    };
+    let instance = instance.map(|i| InstanceId::try_from(i).expect("an instance"));
+    Some(Owner { at: ago(4), who, eni: eni.map(self::eni), instance })
+}
+
+fn failed(code: &str, message: &str) -> Failure {
+    Failure { at: ago(2), code: code.to_owned(), message: message.to_owned(), request_id: request() }
+}
+
+fn because(reason: &str) -> Option<String> {
+    Some(reason.to_owned())
+}
+
+/// Compares what is printed for a report, and the report itself as JSON, with the files of that name.
+#[track_caller]
+fn pinned(name: &str, report: &Report) {
+    let json = serde_json::to_string_pretty(report).expect("JSON") + "\n";
+    same(&format!("{name}.json"), &json);
+    assert_eq!(serde_json::from_str::<Report>(&json).expect("a report"), *report);
+    pinned_text(name, report);
+}
+
+#[track_caller]
+fn pinned_text(name: &str, report: &Report) {
+    let text = table(report);
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+    for line in text.lines().filter(|l| !l.starts_with("  aws ec2 ")) {
+        assert!(line.chars().count() <= 80 && line.trim_end() == line, "{line:?}");
+    }
+    same(&format!("{name}.txt"), &text);
+}
+
+#[track_caller]
+fn same(file: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status").join(file);
+    if env::var_os("BLESS").is_some() {
+        fs::write(&path, text).expect("the pinned file is written");
+    }
+    let pinned = fs::read_to_string(&path).unwrap_or_default();
+    assert!(pinned == text, "{file} is not what is printed now (BLESS=1 takes it over):\n{text}");
+}
+
+#[test]
+fn all_is_well() {
+    let web = group("web", Vrrp::Master, vec![held(100), held(101)]);
+    let db = group("db", Vrrp::Backup, vec![stood_by(110)]);
+    pinned("ok", &report(vec![db, web]));
+}
+
+#[test]
+fn a_claim_is_refused() {
+    let command = claim_command(&eni(OURS), [Ipv4Addr::new(10, 99, 0, 100)], &region(), None);
+    let refused = Address {
+        owner: owner(Who::OtherRouter),
+        verdict: Verdict::Claiming,
+        reason: because(
+            "EC2 refuses the claim: give the role `router` the action ec2:AssignPrivateIpAddresses for this ENI (`generate aws-vipa iam-policy`). It is tried again every 60 s.",
+        ),
+        last_claim: Some(Claim {
+            at: ago(2),
+            duration_ms: Some(131),
+            request_id: request(),
+            error: Some(failed("UnauthorizedOperation", "You are not authorized to perform this operation.")),
+        }),
+        assign_right_proven_at: None,
+        command: Some(command),
+        ..held(100)
+    };
+    let waiting = Address {
+        owner: None,
+        verdict: Verdict::Claiming,
+        last_claim: Some(Claim { at: ago(0), duration_ms: None, request_id: None, error: None }),
+        ..held(101)
+    };
+    pinned("claiming", &report(vec![group("web", Vrrp::Master, vec![refused, waiting])]));
+}
+
+#[test]
+fn the_address_is_with_someone_else() {
+    let drift = |last, who| Address { owner: owner(who), verdict: Verdict::Drift, ..held(last) };
+    let stranger = Address {
+        reason: because("EC2 gives the address to a stranger since 11:03:01 UTC; a second read decides in 1 s."),
+        ..drift(102, Who::Stranger)
+    };
+    let addresses =
+        vec![drift(100, Who::OtherRouter), drift(101, Who::ThisRouterOtherEni), stranger, drift(103, Who::Nobody)];
+    pinned("drift", &report(vec![group("web", Vrrp::Master, addresses)]));
+}
+
+#[test]
+fn another_takes_it_again_and_again() {
+    let contested = Address {
+        owner: owner(Who::Stranger),
+        verdict: Verdict::Contested,
+        reason: because(
+            "Taken away 4 times in 5 minutes, last by eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0. Stop what claims it there. The next claim is in 4 minutes; `force aws-vipa claim web` claims now.",
+        ),
+        ..held(100)
+    };
+    pinned("contested", &report(vec![group("web", Vrrp::Master, vec![contested, held(101)])]));
+}
+
+#[test]
+fn a_person_has_paused_the_group() {
+    let paused = |last| Address { verdict: Verdict::Paused, ..held(last) };
+    let web =
+        Group { paused_until: Some(ago(-1_615)), ..group("w$(eb)", Vrrp::Master, vec![paused(100), paused(101)]) };
+    pinned("paused", &report(vec![web]));
+}
+
+#[test]
+fn a_standby_that_could_not_take_over() {
+    let not_ready = Address {
+        verdict: Verdict::StandbyNotReady,
+        reason: because(
+            "The credentials file /config/aws/credentials is missing: put it back; it is looked for every 60 s.",
+        ),
+        assign_right_proven_at: None,
+        ..stood_by(101)
+    };
+    let mut report = report(vec![
+        group("db", Vrrp::Backup, vec![stood_by(100), not_ready]),
+        group("web", Vrrp::Fault, vec![stood_by(192)]),
+    ]);
+    report.ec2.credentials = "file /config/aws/credentials, profile default".to_owned();
+    report.ec2.credentials_loaded_at = None;
+    report.ec2.credentials_expire_at = None;
+    report.groups[1].addresses[0].address = Ipv4Addr::new(192, 168, 100, 192);
+    report.groups[1].addresses[0].verdict = Verdict::StandbyNotReady;
+    pinned("standby", &report);
+}
+
+#[test]
+fn keepalived_is_gone() {
+    let reason = "keepalived is gone: nothing is claimed until it is back. See `show vrrp` and `show log vrrp`.";
+    let unknown = |last| Address { verdict: Verdict::Unknown, reason: because(reason), ..held(last) };
+    let mut web = group("web", Vrrp::Unknown, vec![unknown(100), unknown(101)]);
+    web.vrrp_reason = because("keepalived is gone");
+    let mut report = report(vec![web]);
+    report.hook.attached = Some(false);
+    report.hook.since = Some(ago(7));
+    report.hook.pipe_full = 3;
+    pinned("unknown", &report);
+}
+
+#[test]
+fn ec2_does_not_answer() {
+    let old = Some(Owner { at: ago(754), ..owner(Who::ThisRouter).expect("an owner") });
+    let unread = Address { owner: old, ..held(100) };
+    let mut report = report(vec![group("web", Vrrp::Master, vec![unread])]);
+    report.agent.as_mut().expect("an agent").file_error =
+        because("/run/vyos-aws-vipa/groups.json does not hold what it should: expected value at line 1 column 1");
+    report.ec2.endpoint_url = because("https://vpce-0123456789abcdef0-abcdefgh.ec2.eu-central-1.vpce.amazonaws.com");
+    report.ec2.last_success_at = Some(ago(754));
+    report.ec2.last_error = Some(Failure {
+        at: ago(3),
+        code: "Timeout".to_owned(),
+        message: "no answer from ec2.eu-central-1.amazonaws.com:443 within 3 s".to_owned(),
+        request_id: None,
+    });
+    report.ec2.credentials_expire_at = Some(ago(61));
+    report.ec2.clock_skew = Some(-312);
+    pinned("ec2-unreachable", &report);
+}
+
+#[test]
+fn groups_that_nothing_is_moved_for() {
+    let none = |name: &str, faults: &[&str]| Group {
+        vrrp_since: None,
+        faults: faults.iter().map(|f| (*f).to_owned()).collect(),
+        ..group(name, Vrrp::Unknown, Vec::new())
+    };
+    let disabled = Address { verdict: Verdict::Disabled, last_claim: None, ..held(100) };
+    let disabled = Group { disabled: true, ..group("off", Vrrp::Master, vec![disabled]) };
+    pinned(
+        "left-out",
+        &report(vec![
+            none("", &["[high-availability vrrp group] a group without a name"]),
+            none(
+                "bad name\u{1b}[2J\u{202e}\n#{",
+                &[
+                    "[high-availability vrrp group bad name aws-vipa]: keepalived cannot carry this group name: it holds white space or a control character. Rename the group.",
+                    "[high-availability vrrp group bad name aws-vipa address]: 10.99.0.7 is not an address of the group",
+                ],
+            ),
+            disabled,
+        ]),
+    );
+}
+
+#[test]
+fn nothing_is_configured_to_be_moved() {
+    pinned("no-group", &report(Vec::new()));
+}
+
+#[test]
+fn names_that_are_long_and_wide() {
+    let long = "a-group-name-that-somebody-made-of-all-words-that-came-to-mind-".repeat(5);
+    let wide = Address {
+        address: Ipv4Addr::new(255, 255, 255, 255),
+        interface: InterfaceName::try_from("a-15-bytes-name").expect("an interface"),
+        verdict: Verdict::StandbyNotReady,
+        reason: because("No reason that would be short."),
+        owner: Some(Owner { at: ago(754_321), ..owner(Who::ThisRouterOtherEni).expect("an owner") }),
+        ..stood_by(0)
+    };
+    pinned(
+        "long-names",
+        &report(vec![
+            group(&long[..255], Vrrp::Backup, vec![wide]),
+            group("中央路由器", Vrrp::Master, vec![held(100)]),
+        ]),
+    );
+}
+
+#[test]
+fn fifty_groups() {
+    let groups = (0..50).map(|i| match i {
+        17 => {
+            let claiming = Address { verdict: Verdict::Claiming, owner: owner(Who::OtherRouter), ..held(i) };
+            group(&format!("g{i:02}"), Vrrp::Master, vec![claiming])
+        }
+        _ if i % 2 == 0 => group(&format!("g{i:02}"), Vrrp::Backup, vec![stood_by(i)]),
+        _ => group(&format!("g{i:02}"), Vrrp::Master, vec![held(i)]),
+    });
+    pinned_text("fifty-groups", &report(groups.collect()));
+}
+
+/// A router whose agent is down: what EC2 and the kernel say of `web`, `db`, `mail` and `gone`.
+fn config() -> Config {
+    let group = |name: &str| GroupConfig {
+        name: GroupName::try_from(name).expect("a group"),
+        addresses: BTreeSet::new(),
+        interface: None,
+        network_interface_id: None,
+        disable: false,
+    };
+    Config {
+        global: Global { credentials_file: Some("/config/aws/credentials".into()), ..Global::default() },
+        groups: vec![group("web"), group("db"), group("mail"), group("gone")],
+        left_out: vec![LeftOut { name: "a b".to_owned(), faults: vec!["keepalived cannot carry its name".to_owned()] }],
+        interface_addresses: BTreeSet::new(),
+    }
+}
+
+fn facts() -> Facts {
+    let group = |name: &str, last: u8| groups::Group {
+        name: GroupName::try_from(name).expect("a group"),
+        interface: InterfaceName::try_from("eth0").expect("an interface"),
+        vrid: last,
+        priority: 200,
+        peers: vec![Ipv4Addr::new(10, 99, 0, 2)],
+        addresses: vec![VirtualAddress { address: Ipv4Addr::new(10, 99, 0, last), interface: None }],
+    };
+    let owns = |last: u8, who: Who, primary| {
+        let owner = owner(who).expect("an owner");
+        let eni = owner.eni.expect("an ENI");
+        (Ipv4Addr::new(10, 99, 0, last), ownership::Owner { eni, instance: owner.instance, primary })
+    };
+    let owners = Owners::from([
+        owns(2, Who::OtherRouter, true),
+        owns(100, Who::ThisRouter, false),
+        owns(101, Who::OtherRouter, false),
+        owns(102, Who::OtherRouter, false),
+    ]);
+    Facts {
+        now: now(),
+        agent_error: "/run/vyos-aws-vipa-agent/agent.sock: nothing listens there. `restart aws-vipa`".to_owned(),
+        not_answered: Vec::new(),
+        groups: Some(Groups { groups: vec![group("web", 100), group("db", 101), group("mail", 102)] }),
+        local: Some(BTreeSet::from([Ipv4Addr::new(10, 99, 0, 100), Ipv4Addr::new(10, 99, 0, 102)])),
+        attached: Some(true),
+        instance: Some(InstanceId::try_from("i-0123456789abcdef0").expect("an instance")),
+        region: Some(region()),
+        enis: BTreeMap::from([(InterfaceName::try_from("eth0").expect("an interface"), eni(OURS))]),
+        owners: Some((ago(0), owners)),
+        ec2_error: None,
+    }
+}
+
+#[test]
+fn the_agent_is_down() {
+    pinned("agent-down", &without_agent::report(&config(), &facts()));
+}
+
+#[test]
+fn the_agent_is_down_and_nothing_else_answers() {
+    let alone = Facts {
+        not_answered: vec![
+            "IMDS at 169.254.169.254 does not answer: timed out after 1 s".to_owned(),
+            "the kernel does not tell its addresses: Permission denied".to_owned(),
+        ],
+        local: None,
+        attached: None,
+        instance: None,
+        region: None,
+        enis: BTreeMap::new(),
+        owners: None,
+        ec2_error: Some(failed("Credentials", "the credentials file is not there")),
+        ..facts()
+    };
+    pinned("alone", &without_agent::report(&config(), &alone));
+    let no_groups = without_agent::report(&config(), &Facts { groups: None, ..facts() });
+    assert!(no_groups.groups.iter().all(|g| g.addresses.is_empty() && g.faults.len() == 1), "{no_groups:?}");
+}
+
+proptest! {
+    /// Whatever stands in names and messages, nothing but text and line ends reaches the terminal.
+    #[test]
+    fn any_text_is_printed_as_text(name in any::<String>(), reason in any::<String>(), long in "[a-z漢\u{301}\u{1f468}\u{200d} ]{0,400}") {
+        let address = Address { reason: Some(reason.clone()), command: Some(long.clone()), verdict: Verdict::Drift, ..held(1) };
+        let mut group = group(&name, Vrrp::Unknown, vec![address]);
+        group.vrrp_reason = Some(long);
+        group.faults = vec![reason.clone(), name.clone()];
+        let mut report = report(vec![group]);
+        report.agent = None;
+        report.agent_error = Some(reason);
+        report.not_answered = vec![name];
+        let text = table(&report);
+        let unsafe_character = |c: char| {
+            (c.is_control() && c != '\n') || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
+        prop_assert!(!text.contains(unsafe_character), "{:?}", text);
+        prop_assert!(text.contains("DRIFT"), "{}", text);
+    }
+}
