@@ -12,5 +12,6 @@ pub mod names;
 pub mod ownership;
 pub mod paths;
 pub mod plan;
+pub mod state;
 pub mod status;
 pub mod watch;
