@@ -3,6 +3,7 @@
 pub mod aws;
 pub mod claim;
 pub mod config;
+pub mod control;
 pub mod fifo;
 pub mod files;
 pub mod keepalived;
