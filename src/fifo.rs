@@ -42,7 +42,7 @@ const PAGE: u64 = 4096;
 const LONGEST_LINE: u64 = 1024;
 
 /// How much one read takes, in bytes: the default capacity of a pipe.
-const READ: usize = 64 << 10;
+pub const READ: usize = 64 << 10;
 
 /// How soon to ask again whether a writer is there, and how seldom at last. A reload of keepalived leaves the FIFO
 /// without a writer for 0.2 to 0.6 ms.

@@ -24,6 +24,8 @@ pub struct Paths {
     pub keepalived_conf: PathBuf,
     /// The process id of keepalived's main process.
     pub keepalived_pid: PathBuf,
+    /// The process id of its VRRP child: keepalived's own default, which VyOS does not change.
+    pub keepalived_vrrp_pid: PathBuf,
     /// The agent's control socket.
     pub socket: PathBuf,
     /// Where the agent keeps what outlives it (StateDirectory of its unit).
@@ -43,6 +45,7 @@ impl Paths {
             run,
             keepalived_conf: "/run/keepalived/keepalived.conf".into(),
             keepalived_pid: "/run/keepalived/keepalived.pid".into(),
+            keepalived_vrrp_pid: "/run/vrrp.pid".into(),
             socket: "/run/vyos-aws-vipa-agent/agent.sock".into(),
             state: "/var/lib/vyos-aws-vipa".into(),
         }

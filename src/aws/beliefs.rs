@@ -8,6 +8,7 @@
 //! | A batch is performed as a whole or not at all. | [`Ec2::claim`](super::Ec2::claim) gives one error for all its addresses; the caller bisects |
 //! | The first line of `local-ipv4s` below an interface in IMDS is its primary address. | [`Imds::eni`](super::Imds::eni) |
 //! | A signature more than [`CLOCK_TOLERANCE`] from EC2's time may be refused, a closer one is not. | which refusals are the clock's |
+//! | EC2 keeps a connection on which nothing is asked for at least the time between two reads. | warm claims; where it does not, a claim pays for a TLS handshake |
 //! | IMDS has an instance role's new credentials 5 minutes before the old ones expire, or earlier. | [`REFRESH_BEFORE_EXPIRY`] is longer, so that they are met soon |
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! As whom EC2 is called: the keys in a file that may change, or the instance's role.
 
+use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -264,6 +265,7 @@ impl Source {
         }
     }
 
+    /// Reads the credentials, and the state of the file that they were in.
     async fn read(&self) -> (Result<Loaded, CallError>, Version) {
         let at = SystemTime::now();
         match self {
@@ -275,30 +277,15 @@ impl Source {
                     message: format!("instance role: {}", error.message),
                     request_id: None,
                 });
-                (
-                    loaded.map(|role| Loaded { credentials: role.credentials, at, role: Some(role.name) }),
-                    Version::default(),
-                )
+                let loaded = loaded.map(|role| Loaded { credentials: role.credentials, at, role: Some(role.name) });
+                (loaded, Version::default())
             }
             Self::File { path, profile, region, http } => match file::read(path, MAX_FILE) {
                 Err((reason, version)) => (Err(self.refuse(ErrorClass::Denied, &reason)), version),
                 Ok((text, version)) => {
-                    // A provider reads its file once, so each reading has one of its own.
-                    let config = ProviderConfig::without_region()
-                        .with_region(Some(aws_sdk_ec2::config::Region::new(region.to_string())))
-                        .with_http_client(http.clone());
-                    let provider = ProfileFileCredentialsProvider::builder()
-                        .configure(&config)
-                        .profile_files(
-                            EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Credentials, text).build(),
-                        )
-                        .profile_name(profile)
-                        .build();
-                    let loaded = match provider.provide_credentials().await {
-                        Ok(credentials) => Ok(Loaded { credentials, at, role: None }),
-                        Err(error) => Err(self.refuse(class_of(&error), &root_cause(&error))),
-                    };
-                    (loaded, version)
+                    let loaded = from_profile(text, profile, region, http).await;
+                    let loaded = loaded.map(|credentials| Loaded { credentials, at, role: None });
+                    (loaded.map_err(|(class, reason)| self.refuse(class, &reason)), version)
                 }
             },
         }
@@ -316,11 +303,30 @@ impl Source {
     }
 }
 
-fn class_of(error: &CredentialsError) -> ErrorClass {
-    match error {
-        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => ErrorClass::Denied,
-        _ => ErrorClass::Transient,
-    }
+/// The credentials of a profile, by the SDK's own rules for such files. The SDK's provider reads its file once, so each
+/// reading has a provider of its own.
+async fn from_profile(
+    text: String,
+    profile: &str,
+    region: &Region,
+    http: &SharedHttpClient,
+) -> Result<Credentials, (ErrorClass, String)> {
+    let config = ProviderConfig::without_region()
+        .with_region(Some(aws_sdk_ec2::config::Region::new(region.to_string())))
+        .with_http_client(http.clone());
+    let provider = ProfileFileCredentialsProvider::builder()
+        .configure(&config)
+        .profile_files(EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Credentials, text).build())
+        .profile_name(profile)
+        .build();
+    provider.provide_credentials().await.map_err(|error| {
+        let class = match error {
+            CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => ErrorClass::Denied,
+            _ => ErrorClass::Transient,
+        };
+        let reason = error.source().map_or("there is no such profile in it, or no keys".to_owned(), root_cause);
+        (class, reason)
+    })
 }
 
 impl ProvideCredentials for Keys {

@@ -10,12 +10,16 @@ use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
 use aws_sdk_ec2::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
+use aws_sdk_ec2::config::interceptors::AfterDeserializationInterceptorContextRef;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::config::timeout::TimeoutConfig;
-use aws_sdk_ec2::config::{AppName, BehaviorVersion, StalledStreamProtectionConfig};
+use aws_sdk_ec2::config::{
+    AppName, BehaviorVersion, ConfigBag, Intercept, RuntimeComponents, StalledStreamProtectionConfig,
+};
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId as _;
 use aws_sdk_ec2::types::{Filter, NetworkInterface};
+use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures_util::FutureExt;
 use jiff::SignedDuration;
@@ -49,7 +53,9 @@ pub struct Ec2(Arc<Inner>);
 struct Inner {
     region: Region,
     endpoint: String,
-    endpoint_url: Option<String>,
+    endpoint_url: Option<EndpointUrl>,
+    /// Why no request can be made from these settings.
+    fault: Option<CallError>,
     ca_certificate_file: Option<PathBuf>,
     clock: Clock,
     keys: Keys,
@@ -91,15 +97,17 @@ impl Ec2 {
             ),
             None => Keys::role(imds.clone(), clock.clone()),
         };
-        let client = client(&region, global.endpoint_url.as_deref(), http, &keys, &clock);
+        let (endpoint_url, fault) = match global.endpoint_url.as_deref().map(EndpointUrl::parse).transpose() {
+            Ok(url) => (url, None),
+            Err(reason) => (None, Some(failure(ErrorClass::Denied, "Settings", reason))),
+        };
+        let endpoint = global.endpoint_url.clone().or_else(|| endpoint_of(&region));
+        let client = client(&region, endpoint_url.as_ref(), http, &keys, &clock);
         Self(Arc::new(Inner {
-            endpoint: global
-                .endpoint_url
-                .clone()
-                .or_else(|| endpoint_of(&region))
-                .unwrap_or_else(|| format!("EC2 in {region}")),
+            endpoint: endpoint.unwrap_or_else(|| format!("EC2 in {region}")),
             region,
-            endpoint_url: global.endpoint_url.clone(),
+            endpoint_url,
+            fault,
             ca_certificate_file: global.ca_certificate_file.clone(),
             clock,
             keys,
@@ -127,7 +135,10 @@ impl Ec2 {
                     .send()
             })
             .await?;
-        let assigned = answer.assigned_private_ip_addresses().iter().filter_map(|a| a.private_ip_address());
+        let Some(assigned) = &answer.assigned_private_ip_addresses else {
+            return Err(unlike_ec2("the answer to a claim does not list what is assigned".to_owned()));
+        };
+        let assigned = assigned.iter().map(|a| a.private_ip_address().unwrap_or_default());
         Ok(Claimed {
             request_id: answer.request_id().and_then(|id| RequestId::try_from(id).ok()),
             assigned: assigned.map(address).collect::<Result<_, _>>()?,
@@ -159,7 +170,7 @@ impl Ec2 {
             let mut next: Option<String> = None;
             for page in 0.. {
                 if page == MAX_PAGES {
-                    return Err(answer(format!("more than {MAX_PAGES} pages for {} addresses", chunk.len())));
+                    return Err(unlike_ec2(format!("more than {MAX_PAGES} pages for {} addresses", chunk.len())));
                 }
                 let answer = self
                     .attempt("ec2:DescribeNetworkInterfaces", timeout, |client| {
@@ -171,7 +182,10 @@ impl Ec2 {
                             .send()
                     })
                     .await?;
-                for interface in answer.network_interfaces() {
+                let Some(interfaces) = &answer.network_interfaces else {
+                    return Err(unlike_ec2("the answer does not list network interfaces".to_owned()));
+                };
+                for interface in interfaces {
                     add_owners(interface, &wanted, &mut owners)?;
                 }
                 next = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
@@ -219,6 +233,9 @@ impl Ec2 {
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + Error + 'static,
     {
+        if let Some(fault) = &self.0.fault {
+            return Err(fault.clone());
+        }
         let deadline = Instant::now() + timeout;
         let used = timeout_at(deadline, self.0.keys.ready()).await.unwrap_or_else(|_| {
             // Nothing was sent to EC2.
@@ -309,7 +326,7 @@ impl Ec2 {
         let inner = &*self.0;
         let (ca, ca_version, ca_fault) = read_roots(inner.ca_certificate_file.as_deref());
         let http = transport::https(ca.as_ref());
-        let client = client(&inner.region, inner.endpoint_url.as_deref(), http, &inner.keys, &inner.clock);
+        let client = client(&inner.region, inner.endpoint_url.as_ref(), http, &inner.keys, &inner.clock);
         *connections = Connections { client, number: connections.number + 1, ca_version, ca_fault };
     }
 }
@@ -323,7 +340,7 @@ impl fmt::Debug for Ec2 {
 /// Built from values alone: no environment variable and no file of the user has a say.
 fn client(
     region: &Region,
-    endpoint_url: Option<&str>,
+    endpoint_url: Option<&EndpointUrl>,
     http: aws_smithy_runtime_api::client::http::SharedHttpClient,
     keys: &Keys,
     clock: &Clock,
@@ -336,13 +353,65 @@ fn client(
         .identity_cache(IdentityCache::no_cache())
         .time_source(clock.clone())
         .interceptor(clock.clone())
+        .interceptor(WholeAnswer)
         .disable_clock_skew_correction(true)
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-    config.set_endpoint_url(endpoint_url.map(str::to_owned));
+    config.set_endpoint_url(endpoint_url.map(|url| url.0.clone()));
     config.set_app_name(AppName::new(env!("CARGO_PKG_NAME")).ok());
     aws_sdk_ec2::Client::from_conf(config.build())
+}
+
+/// Refuses a document that ends before its root element does: the SDK takes what came before the end for all there is, and
+/// an owner that was not seen would be nobody.
+#[derive(Debug)]
+struct WholeAnswer;
+
+impl Intercept for WholeAnswer {
+    fn name(&self) -> &'static str {
+        "WholeAnswer"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let answer = context.response();
+        let taken = answer.status().is_success() && context.output_or_error().is_ok();
+        let whole = !taken || answer.body().bytes().is_some_and(is_whole);
+        if whole { Ok(()) } else { Err("it is no XML document, or not a whole one".into()) }
+    }
+}
+
+fn is_whole(document: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(document) else { return false };
+    let text = text.trim();
+    let root = text.strip_prefix("<?xml").and_then(|t| t.split_once("?>")).map_or(text, |(_, rest)| rest.trim_start());
+    let name = root.strip_prefix('<').and_then(|t| t.split(|c: char| c.is_whitespace() || c == '>').next());
+    name.is_some_and(|name| root.ends_with(&format!("</{name}>")))
+}
+
+/// A URL that a request can be sent to: the SDK panics over an empty one, and says little about others.
+struct EndpointUrl(String);
+
+impl EndpointUrl {
+    fn parse(url: &str) -> Result<Self, String> {
+        let uri: http::Uri = url.parse().map_err(|e| format!("endpoint-url {url:?} is not a URL: {e}"))?;
+        let host = uri.host().unwrap_or_default();
+        // Nothing beside host and port: a name or password would never be sent.
+        let authority = uri.port_u16().map_or(host.to_owned(), |port| format!("{host}:{port}"));
+        if matches!(uri.scheme_str(), Some("http" | "https"))
+            && !host.is_empty()
+            && uri.authority().is_some_and(|given| given.as_str() == authority)
+        {
+            Ok(Self(url.to_owned()))
+        } else {
+            Err(format!("endpoint-url {url:?} is not http:// or https:// with a host, and a port where it is another"))
+        }
+    }
 }
 
 /// The roots of the certificate file, the state that it was in, and what is wrong with it.
@@ -379,20 +448,52 @@ fn add_owners(interface: &NetworkInterface, wanted: &HashSet<Ipv4Addr>, owners: 
 }
 
 fn address(text: &str) -> Result<Ipv4Addr, CallError> {
-    text.parse().map_err(|_| answer(format!("{text:?} is not an IPv4 address")))
+    text.parse().map_err(|_| unlike_ec2(format!("{text:?} is not an IPv4 address")))
 }
 
 fn unreadable(error: NotAName) -> CallError {
-    answer(error.to_string())
+    unlike_ec2(error.to_string())
 }
 
-fn answer(what: String) -> CallError {
+fn unlike_ec2(what: String) -> CallError {
     failure(ErrorClass::Transient, "Answer", format!("EC2: {what}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_is_whole_when_its_root_ends() {
+        for whole in ["<a></a>", "<?xml version=\"1.0\"?>\n\n<a b=\"c\"><d/>\n</a>\n", "<a><a></a></a>"] {
+            assert!(is_whole(whole.as_bytes()), "{whole:?}");
+        }
+        for part in ["", "<a", "<a>", "<a><d></d>", "<a><d></a", "<?xml version=\"1.0\"?>", "text", "\u{0}", "<ab></a>"]
+        {
+            assert!(!is_whole(part.as_bytes()), "{part:?}");
+        }
+        assert!(!is_whole(b"<a>\xff</a>"));
+    }
+
+    #[test]
+    fn an_end_point_is_a_url_with_a_host() {
+        for good in ["https://ec2.example", "http://127.0.0.1:8080", "https://[::1]:443/", "https://a:1/path"] {
+            assert!(EndpointUrl::parse(good).is_ok(), "{good:?}");
+        }
+        for bad in [
+            "",
+            "ec2",
+            "ftp://ec2",
+            "http://",
+            "http:// a",
+            "https://[::",
+            "http://a:99999",
+            "http://u:p@a",
+            "file:///etc",
+        ] {
+            assert!(EndpointUrl::parse(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn each_partition_has_its_own_end_point() {

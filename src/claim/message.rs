@@ -114,7 +114,7 @@ pub enum Event {
     },
     /// Other credentials are there than those that failed.
     Credentials,
-    /// A person pauses a group.
+    /// A person pauses a group, or has paused it before the agent started.
     Pause {
         /// Which.
         group: GroupName,
@@ -125,6 +125,8 @@ pub enum Event {
     Resume(GroupName),
     /// A person wants a group's addresses claimed now. Ask [`super::Machine::refuses_force`] first.
     Force(GroupName),
+    /// A person wants to know who owns the addresses now.
+    ReadNow,
     /// Nothing but time.
     Tick,
 }

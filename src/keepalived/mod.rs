@@ -1,3 +1,6 @@
 //! keepalived, as far as an add-on of VyOS has to know it.
 
+pub mod conf;
 pub mod groups;
+pub mod notify;
+pub mod vitality;

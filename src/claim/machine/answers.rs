@@ -198,7 +198,11 @@ impl Machine {
             }
         }
         if read.sweep {
-            self.sweep.due = now + self.sweep_interval();
+            self.sweep.ended = Some(read.began);
+            // Somebody may have asked for another one meanwhile.
+            if self.sweep.due > now {
+                self.sweep.due = now + self.sweep_interval();
+            }
         }
     }
 

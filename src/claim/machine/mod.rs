@@ -61,6 +61,8 @@ pub struct Machine {
     /// Groups that count once keepalived has reloaded, and since when they wait.
     coming: Option<(Groups, Moment)>,
     pub(super) groups: BTreeMap<GroupName, Group>,
+    /// Until when groups are paused, also those that are not there now.
+    pauses: BTreeMap<GroupName, Moment>,
     pub(super) addresses: BTreeMap<Ipv4Addr, Address>,
     pub(super) bindings: BTreeMap<InterfaceName, Binding>,
     pub(super) senders: BTreeMap<EniId, Sender>,
@@ -121,6 +123,8 @@ struct ReadInFlight {
 pub(super) struct Sweep {
     due: Moment,
     throttled: u32,
+    /// When the last one that has ended began.
+    ended: Option<Moment>,
     /// When a read last succeeded.
     pub success: Option<Moment>,
     /// Why the last read failed, if it did.
@@ -135,6 +139,7 @@ impl Machine {
             keepalived: Groups::default(),
             coming: None,
             groups: BTreeMap::new(),
+            pauses: BTreeMap::new(),
             addresses: BTreeMap::new(),
             bindings: BTreeMap::new(),
             senders: BTreeMap::new(),
@@ -178,6 +183,7 @@ impl Machine {
             Event::Pause { group, until } => self.pause(now, &group, until),
             Event::Resume(group) => self.resume(now, &group),
             Event::Force(group) => self.force(now, &group),
+            Event::ReadNow => self.sweep.due = now,
             Event::Tick => {}
         }
         self.settle(now);
@@ -223,6 +229,11 @@ impl Machine {
         self.groups.contains_key(group)
     }
 
+    /// Whether a read of all addresses that began at `since` or later has ended, well or not.
+    pub fn has_read_since(&self, since: Moment) -> bool {
+        self.sweep.ended.is_some_and(|began| began >= since)
+    }
+
     /// Whether every address of the group has an answer to a claim that began at `since` or later.
     pub fn has_answers(&self, group: &GroupName, since: Moment) -> bool {
         self.addresses
@@ -240,12 +251,8 @@ impl Machine {
         if self.coming.as_ref().is_some_and(|(_, since)| *since + GROUPS_COUNT <= now) {
             self.count_coming(now);
         }
-        let over: Vec<GroupName> = self
-            .groups
-            .iter()
-            .filter(|(_, g)| g.paused_until.is_some_and(|until| until <= now))
-            .map(|(n, _)| n.clone())
-            .collect();
+        let over: Vec<GroupName> =
+            self.pauses.iter().filter(|(_, until)| **until <= now).map(|(name, _)| name.clone()).collect();
         over.iter().for_each(|name| self.resume(now, name));
         self.need_life(now);
         self.find_out(now);
@@ -306,7 +313,7 @@ impl Machine {
         });
         let waits = self.addresses.values().any(|a| matches!(a.phase, Phase::Wanted { due } if due <= now));
         let second = self.claims.values().filter(|_| waits).map(|c| c.began + SECOND_CLAIM);
-        let groups = self.groups.values().filter_map(|g| g.paused_until);
+        let pauses = self.pauses.values().copied();
         let resolves = self.bindings.values().filter(|b| !b.asked).filter_map(|b| b.next);
         let others = [
             self.writer_gone.map(|since| since + WRITERLESS),
@@ -316,7 +323,7 @@ impl Machine {
         ];
         addresses
             .chain(second)
-            .chain(groups)
+            .chain(pauses)
             .chain(resolves)
             .chain(others.into_iter().flatten())
             .filter(|t| *t > now)

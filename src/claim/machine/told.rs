@@ -60,8 +60,8 @@ impl Machine {
         for planned in plan.groups {
             let (is_renewed, mut group) = match old_groups.remove(&planned.name) {
                 Some(group) if group.vrid == planned.vrid && group.disabled == planned.disabled => (false, group),
-                old => {
-                    let paused_until = old.and_then(|g| g.paused_until);
+                _ => {
+                    let paused_until = self.pauses.get(&planned.name).copied();
                     (true, Group { paused_until, ..Group::new(now, planned.vrid, planned.disabled) })
                 }
             };
@@ -245,6 +245,7 @@ impl Machine {
     }
 
     pub(super) fn pause(&mut self, now: Moment, name: &GroupName, until: Moment) {
+        self.pauses.insert(name.clone(), until);
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };
@@ -256,6 +257,7 @@ impl Machine {
     }
 
     pub(super) fn resume(&mut self, now: Moment, name: &GroupName) {
+        self.pauses.remove(name);
         if let Some(group) = self.groups.get_mut(name)
             && group.paused_until.take().is_some()
         {

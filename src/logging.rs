@@ -1,0 +1,167 @@
+//! Where log lines go: to systemd's journal with each field of its own, or to standard error with the time.
+
+use std::env;
+use std::fmt::{self, Write};
+use std::io;
+use std::os::fd::AsFd;
+
+use tracing::field::{Field, Visit, display};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Subscriber, Value};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Sends log lines of level INFO and above on their way, from now on and for the whole process. Without a journal they go
+/// to standard error. Called twice, the first call counts.
+pub fn start() {
+    let registry = tracing_subscriber::registry().with(LevelFilter::INFO);
+    let stream = env::var("JOURNAL_STREAM").ok();
+    let journal = is_journal(stream.as_deref(), io::stderr()).then(tracing_journald::layer).and_then(Result::ok);
+    // A second call fails, and leaves the first one's in place.
+    let _ = match journal {
+        Some(journal) => registry.with(Readable(journal)).try_init(),
+        None => registry.with(tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false)).try_init(),
+    };
+}
+
+/// Whether this descriptor is the connection to the journal that systemd gave us: `JOURNAL_STREAM` names its device and
+/// inode (systemd.exec(5)).
+fn is_journal(stream: Option<&str>, descriptor: impl AsFd) -> bool {
+    let named = stream.and_then(|s| {
+        let (device, inode) = s.split_once(':')?;
+        Some((device.parse::<u64>().ok()?, inode.parse::<u64>().ok()?))
+    });
+    let ours = rustix::fs::fstat(descriptor).ok().map(|s| (s.st_dev, s.st_ino));
+    named.is_some() && named == ours
+}
+
+/// Puts the fields of an event behind its message too: journalctl(1) prints nothing but the message.
+///
+/// `value_set_all` is hidden from tracing-core's documentation and yet stable: the macros of every tracing of that version
+/// expand to it.
+struct Readable<L>(L);
+
+impl<S, L> Layer<S> for Readable<L>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    L: Layer<S>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        self.0.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, span: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        self.0.on_record(span, values, context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut told = Told::default();
+        event.record(&mut told);
+        let fields = event.metadata().fields();
+        let line = display(told.line());
+        let texts: Vec<_> = told.fields.iter().map(|(field, text, _)| (field, display(text))).collect();
+        let values: Vec<Option<&dyn Value>> = fields
+            .iter()
+            .map(|field| match field.name() {
+                "message" => Some(&line as &dyn Value),
+                _ => texts.iter().find(|(f, _)| **f == field).map(|(_, text)| text as &dyn Value),
+            })
+            .collect();
+        let values = fields.value_set_all(&values);
+        self.0.on_event(&Event::new(event.metadata(), &values), context);
+    }
+}
+
+/// The message of an event, and its other fields: the value, and the value as it stands in a line, text in quotes.
+#[derive(Default)]
+struct Told {
+    message: String,
+    fields: Vec<(Field, String, String)>,
+}
+
+impl Told {
+    /// One line whatever the values hold.
+    fn line(&self) -> String {
+        let mut line = self.message.clone();
+        for (field, _, shown) in &self.fields {
+            // Writing to a String cannot fail.
+            let _ = write!(line, " {field}={shown}");
+        }
+        if line.contains(char::is_control) {
+            line = line
+                .chars()
+                .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+                .collect();
+        }
+        line
+    }
+}
+
+impl Visit for Told {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message = value.to_owned(),
+            _ => self.fields.push((field.clone(), value.to_owned(), format!("{value:?}"))),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = text,
+            _ => self.fields.push((field.clone(), text.clone(), text)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn the_journal_is_recognised_by_its_descriptor() {
+        let file = tempfile::tempfile().expect("a file");
+        let metadata = file.metadata().expect("known");
+        let here = format!("{}:{}", metadata.dev(), metadata.ino());
+        assert!(is_journal(Some(&here), &file));
+        for other in [None, Some(""), Some("1"), Some("1:2"), Some("a:b"), Some("-1:2")] {
+            assert!(!is_journal(other, &file), "{other:?}");
+        }
+    }
+
+    /// Keeps what a layer inside is given.
+    struct Kept(Arc<Mutex<Vec<(String, Vec<String>)>>>);
+
+    impl<S: Subscriber> Layer<S> for Kept {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let mut told = Told::default();
+            event.record(&mut told);
+            let fields = told.fields.iter().map(|(field, text, _)| format!("{field}={text}")).collect();
+            self.0.lock().expect("no panic").push((told.message, fields));
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_journal_holds_the_message_and_every_field() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let subscriber = tracing_subscriber::registry().with(Readable(Kept(Arc::clone(&lines))));
+        tracing::subscriber::with_default(subscriber, || {
+            let address = std::net::Ipv4Addr::new(10, 99, 0, 100);
+            tracing::warn!(%address, code = "Timeout", absent = None::<u8>, attempts = 3, "the claim failed");
+            tracing::info!("the agent is ready");
+            tracing::error!(reason = %"two\nlines", "bad");
+        });
+        let lines = lines.lock().expect("no panic");
+        let (message, fields) = &lines[0];
+        assert_eq!(message, "the claim failed address=10.99.0.100 code=\"Timeout\" attempts=3");
+        assert_eq!(fields, &["address=10.99.0.100", "code=Timeout", "attempts=3"]);
+        assert_eq!(lines[1], ("the agent is ready".to_owned(), vec![]));
+        assert_eq!(lines[2], ("bad reason=two\\nlines".to_owned(), vec!["reason=two\nlines".to_owned()]));
+    }
+}

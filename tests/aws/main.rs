@@ -1,0 +1,734 @@
+//! EC2 and IMDS as the agent calls them: the real SDK over real sockets.
+
+mod scripted;
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use scripted::{Answer, Scripted, assigned, dated, nobody, ok, refused, serve};
+use vyos_aws_vipa::aws::{Ec2, Imds};
+use vyos_aws_vipa::config::Global;
+use vyos_aws_vipa::names::EniId;
+use vyos_aws_vipa::ownership::ErrorClass;
+
+/// Long enough for any answer that comes.
+const AMPLE: Duration = Duration::from_secs(10);
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+
+fn eni() -> EniId {
+    "eni-0123456789abcdef0".try_into().expect("an ENI")
+}
+
+/// A port where nobody listens.
+fn nowhere() -> String {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    format!("http://{}", listener.local_addr().expect("its address"))
+}
+
+fn keys(id: &str) -> String {
+    format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {id}-secret\n")
+}
+
+/// A router whose credentials are in a file.
+struct Router {
+    ec2: Ec2,
+    dir: tempfile::TempDir,
+}
+
+impl Router {
+    fn new(endpoint: &str) -> Self {
+        Self::with(Global { endpoint_url: Some(endpoint.to_owned()), ..Global::default() })
+    }
+
+    fn with(mut global: Global) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("credentials");
+        std::fs::write(&file, keys("AKIAONE")).expect("written");
+        global.credentials_file = Some(file);
+        let ec2 = Ec2::new(&global, "eu-central-1".try_into().expect("a region"), &Imds::at(&nowhere()));
+        Self { ec2, dir }
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.dir.path().join("credentials")
+    }
+
+    /// As an operator's tool does it: a new file in the place of the old one.
+    fn rotate(&self, text: &str) {
+        rotate(&self.file(), text);
+    }
+}
+
+fn rotate(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).expect("written");
+    std::fs::rename(new, file).expect("renamed");
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + AMPLE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {AMPLE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_claim_is_one_signed_request_and_its_answer_the_proof() {
+    let server = serve(assigned);
+    let router = Router::new(&server.url);
+    let addresses = [ADDRESS, Ipv4Addr::new(10, 0, 0, 101)];
+    let claimed = router.ec2.claim(&eni(), &addresses, AMPLE).await.expect("claimed");
+    assert_eq!(claimed.assigned, BTreeSet::from(addresses));
+    assert_eq!(claimed.request_id.map(String::from).as_deref(), Some("0f0e-1d"));
+    let [request] = &server.log()[..] else { panic!("{:?}", server.log()) };
+    assert_eq!(request.parameter("Action"), Some("AssignPrivateIpAddresses"));
+    assert_eq!(request.parameter("NetworkInterfaceId"), Some(eni().as_str()));
+    assert_eq!(request.parameter("AllowReassignment"), Some("true"));
+    assert_eq!(request.parameter("PrivateIpAddress.2"), Some("10.0.0.101"));
+    assert_eq!(request.key(), "AKIAONE");
+    assert!(request.headers["authorization"].contains("/eu-central-1/ec2/aws4_request"), "{request:?}");
+    assert_eq!(router.ec2.endpoint(), server.url);
+}
+
+#[tokio::test]
+async fn without_addresses_nothing_is_sent() {
+    let server = serve(assigned);
+    let router = Router::new(&server.url);
+    assert!(router.ec2.claim(&eni(), &[], AMPLE).await.expect("nothing to claim").assigned.is_empty());
+    assert!(router.ec2.owners(None, &[], AMPLE).await.expect("nothing to ask").is_empty());
+    assert_eq!(server.log().len(), 0);
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_class_and_what_to_do_and_is_tried_once() {
+    let blob = "x".repeat(1200);
+    let cases = [
+        ("RequestLimitExceeded", 503, ErrorClass::Throttled, "slow"),
+        ("InternalError", 500, ErrorClass::Transient, "slow"),
+        ("Unavailable", 503, ErrorClass::Transient, "slow"),
+        ("InvalidParameterValue", 400, ErrorClass::BadAddress, "slow"),
+        ("PrivateIpAddressLimitExceeded", 400, ErrorClass::BadAddress, "slow"),
+        ("InvalidNetworkInterfaceID.NotFound", 400, ErrorClass::NoSuchInterface, "slow"),
+        ("InvalidClientTokenId", 403, ErrorClass::Denied, "read again, and there are no new ones"),
+        ("ExpiredToken", 400, ErrorClass::Denied, "read again, and there are no new ones"),
+        ("AuthFailure", 401, ErrorClass::Denied, "read again, and there are no new ones"),
+        ("UnauthorizedOperation", 403, ErrorClass::Denied, "allow ec2:AssignPrivateIpAddresses to file /"),
+    ];
+    let server = serve(move |request| {
+        let n: usize =
+            request.parameter("PrivateIpAddress.1").and_then(|a| a.rsplit('.').next()?.parse().ok()).expect("n");
+        let (code, status, ..) = cases[n];
+        refused(status, code, &format!("slow\n\tdown {blob}"))
+    });
+    let router = Router::new(&server.url);
+    for (n, (code, _, class, hint)) in cases.into_iter().enumerate() {
+        let address = Ipv4Addr::new(10, 0, 0, n as u8);
+        let error = router.ec2.claim(&eni(), &[address], AMPLE).await.expect_err(code);
+        assert_eq!((error.class, error.code.as_str()), (class, code), "{error:?}");
+        assert!(error.message.starts_with("slow down") && error.message.contains(hint), "{error:?}");
+        assert!(error.message.len() < 600 && !error.message.contains(char::is_control), "{error:?}");
+        assert_eq!(error.request_id.map(String::from).as_deref(), Some("0f0e-2d"), "{code}");
+        assert_eq!(server.log().len(), n + 1, "one attempt each");
+    }
+}
+
+#[tokio::test]
+async fn rubbish_for_an_answer_is_an_error_that_says_so() {
+    for (status, body) in [
+        (200, ""),
+        (200, "<html>It works!</html>"),
+        (200, "\u{0}\u{1}"),
+        (200, "<AssignPrivateIpAddressesResponse><assignedPrivateIpAddressesSet><item>"),
+        (
+            200,
+            "<AssignPrivateIpAddressesResponse><assignedPrivateIpAddressesSet><item><privateIpAddress>x</privateIpAddress></item></assignedPrivateIpAddressesSet></AssignPrivateIpAddressesResponse>",
+        ),
+        (200, "<DescribeNetworkInterfacesResponse></DescribeNetworkInterfacesResponse>"),
+        (
+            200,
+            "<AssignPrivateIpAddressesResponse><assignedPrivateIpAddressesSet><item><privateIpAddress>10.0.0.100</privateIpAddress></item>",
+        ),
+        (302, ""),
+        (403, "<html>Forbidden</html>"),
+        (502, "<html>Bad Gateway</html>"),
+        (500, "<Response><Errors><Error><Code>a b</Code></Error></Errors></Response>"),
+    ] {
+        let server = serve(move |_| Answer::Text(status, String::new(), body.to_owned()));
+        let router = Router::new(&server.url);
+        let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err(body);
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{status} {body:?}: {error}");
+        assert!(!error.message.is_empty() && !error.message.contains(char::is_control), "{error:?}");
+        assert_eq!(server.log().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off() {
+    let server = serve(|_| Answer::Endless);
+    let router = Router::new(&server.url);
+    let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("too long");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+    assert!(error.message.contains("length limit exceeded"), "{error}");
+}
+
+#[tokio::test]
+async fn pages_without_end_are_cut_off() {
+    let server = serve(|_| {
+        ok(
+            "<DescribeNetworkInterfacesResponse><networkInterfaceSet/><nextToken>more</nextToken></DescribeNetworkInterfacesResponse>",
+        )
+    });
+    let router = Router::new(&server.url);
+    let error = router.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("no end");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+    assert_eq!(server.log().len(), 20);
+}
+
+#[tokio::test]
+async fn an_owner_that_cannot_be_read_is_not_nobody() {
+    let server = serve(|_| {
+        ok(
+            "<DescribeNetworkInterfacesResponse><networkInterfaceSet><item><networkInterfaceId>eni-x</networkInterfaceId></item></networkInterfaceSet></DescribeNetworkInterfacesResponse>",
+        )
+    });
+    let router = Router::new(&server.url);
+    let error = router.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("no ENI");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_dropped_connection_is_not_tried_again_by_itself() {
+    let server = serve(|_| Answer::Close);
+    let router = Router::new(&server.url);
+    let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("dropped");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+    assert_eq!(server.log().len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_there_is_said_with_the_reason() {
+    let router = Router::new(&nowhere());
+    let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("refused");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+    assert!(error.message.contains("Connection refused"), "{error}");
+
+    let router = Router::new("https://ec2.nowhere.invalid");
+    let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no such name");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+    assert!(error.message.contains("failed to lookup address information"), "{error}");
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_an_answer_and_no_panic() {
+    for url in
+        ["", "ec2", "ftp://ec2", "http://", "http:// a", "https://[::", "http://a:99999", "http://\u{0}", "file:///etc"]
+    {
+        let router = Router::new(url);
+        let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err(url);
+        assert!((error.class, error.code.as_str()) == (ErrorClass::Denied, "Settings"), "{url:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_hang_ends_at_the_bound_and_the_next_attempt_uses_none_of_the_old_connections() {
+    let dead = Arc::new(AtomicBool::new(false));
+    let server = serve({
+        let dead = dead.clone();
+        move |request| match request.connection {
+            1 | 2 if dead.load(Ordering::SeqCst) => Answer::Hang,
+            // Slow enough for two requests at once to need two connections.
+            1 | 2 => {
+                std::thread::sleep(Duration::from_millis(100));
+                nobody()
+            }
+            _ => assigned(request),
+        }
+    });
+    let router = Router::new(&server.url);
+    let (one, two) =
+        tokio::join!(router.ec2.owners(None, &[ADDRESS], AMPLE), router.ec2.owners(None, &[ADDRESS], AMPLE));
+    one.and(two).expect("answers over two connections");
+    dead.store(true, Ordering::SeqCst);
+
+    let bound = Duration::from_millis(300);
+    let began = Instant::now();
+    let error = router.ec2.claim(&eni(), &[ADDRESS], bound).await.expect_err("no answer");
+    let took = began.elapsed();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
+    assert!((bound..bound * 2).contains(&took), "{took:?}");
+
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed over a new connection");
+    let connections: Vec<_> = server.log().iter().map(|r| r.connection).collect();
+    assert_eq!((connections.len(), connections[3]), (4, 3), "{connections:?}");
+}
+
+#[tokio::test]
+async fn a_claim_does_not_wait_for_a_read() {
+    let server = serve(|request| match request.parameter("Action") {
+        Some("AssignPrivateIpAddresses") => assigned(request),
+        _ => Answer::Hang,
+    });
+    let router = Router::new(&server.url);
+    let reader = tokio::spawn({
+        let ec2 = router.ec2.clone();
+        async move { ec2.owners(None, &[ADDRESS], AMPLE).await }
+    });
+    until("the read is under way", || server.log().len() == 1).await;
+    let began = Instant::now();
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(!reader.is_finished(), "the read still waits");
+    reader.abort();
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again() {
+    let server = serve(assigned);
+    let router = Router::new(&server.url);
+    for _ in 0..5 {
+        router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    }
+    assert!(server.log().iter().all(|r| r.connection == 1), "{:?}", server.log());
+}
+
+#[tokio::test]
+async fn ec2s_time_is_used_after_a_refusal_that_the_clock_explains() {
+    // EC2 is 10 minutes ahead, and refuses what was not signed within a minute of its time.
+    let ec2s_time = || Timestamp::now() + SignedDuration::from_mins(10);
+    let server = serve(move |request| {
+        let off = request.signed_at().duration_until(ec2s_time()).unsigned_abs();
+        let answer = if off > Duration::from_secs(60) {
+            refused(400, "RequestExpired", "Request has expired.")
+        } else {
+            assigned(request)
+        };
+        dated(answer, ec2s_time())
+    });
+    let router = Router::new(&server.url);
+    assert_eq!(router.ec2.clock_skew(), None);
+    let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("expired");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Clock, "RequestExpired"), "{error}");
+    assert!(error.message.contains("behind EC2's"), "{error}");
+    let skew = router.ec2.clock_skew().expect("measured");
+    assert!((SignedDuration::from_secs(597)..=SignedDuration::from_secs(601)).contains(&skew), "{skew:?}");
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("signed with EC2's time");
+    // The connections are replaced after a hang; the clock stays.
+    assert_eq!(server.log().len(), 2);
+}
+
+#[tokio::test]
+async fn a_refusal_that_the_clock_does_not_explain_is_one_of_the_credentials() {
+    // A Date that is off, from a middlebox say, and signatures that are taken as they are.
+    let date = || Timestamp::now() - SignedDuration::from_mins(10);
+    let refuse = Arc::new(AtomicBool::new(false));
+    let server = serve({
+        let refuse = refuse.clone();
+        move |request| {
+            let off = request.signed_at().duration_until(Timestamp::now()).unsigned_abs();
+            if off > Duration::from_secs(60) || refuse.load(Ordering::SeqCst) {
+                return refused(401, "AuthFailure", "AWS was not able to validate the provided access credentials");
+            }
+            dated(assigned(request), date())
+        }
+    });
+    let router = Router::new(&server.url);
+    for _ in 0..3 {
+        router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("a wrong Date breaks nothing");
+    }
+    assert!(router.ec2.clock_skew().expect("measured") < SignedDuration::from_mins(-9));
+
+    let server = serve(|_| dated(refused(401, "AuthFailure", "no"), Timestamp::now()));
+    let router = Router::new(&server.url);
+    let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("refused");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "AuthFailure"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_file_is_a_reason_and_is_taken_up_when_it_appears() {
+    let server = serve(assigned);
+    let router = Router::new(&server.url);
+    let mut watch = router.ec2.credentials_watch();
+    std::fs::remove_file(router.file()).expect("removed");
+    let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no file");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{error}");
+    let source = format!("file {}, profile default", router.file().display());
+    assert!(error.message.starts_with(&format!("{source}: No such file")), "{error}");
+    assert_eq!(server.log().len(), 0);
+    let facts = router.ec2.credentials();
+    assert_eq!((facts.source, facts.loaded_at, facts.error), (source, None, Some(error)));
+
+    router.rotate(&keys("AKIATWO"));
+    tokio::time::timeout(AMPLE, watch.changed()).await.expect("told of without any call");
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    assert_eq!(server.log()[0].key(), "AKIATWO");
+    let facts = router.ec2.credentials();
+    assert!(facts.error.is_none() && facts.expires_at.is_none(), "{facts:?}");
+    let age = Timestamp::now().duration_since(facts.loaded_at.expect("loaded"));
+    assert!(age < SignedDuration::from_secs(30), "{age:?}");
+}
+
+#[tokio::test]
+async fn files_without_usable_keys_are_refused_and_never_quoted() {
+    let server = serve(assigned);
+    let router = Router::new(&server.url);
+    for (text, reason) in [
+        ("", "there is no such profile in it"),
+        ("s3cret", "could not parse profile file"),
+        ("[default]\naws_secret_access_key s3cret\n", "could not parse profile file"),
+        ("[default]\naws_secret_access_key = s3cret\n", "aws_access_key_id"),
+        ("[other]\naws_access_key_id = A\naws_secret_access_key = s3cret\n", "there is no such profile in it"),
+        ("[default]\ncredential_process = /bin/echo s3cret\n", "credentials-process"),
+        ("[default]\nsource_profile = absent\nrole_arn = x\n", "absent"),
+    ] {
+        router.rotate(text);
+        let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err(text);
+        assert_eq!(error.code, "Credentials", "{text:?}: {error}");
+        assert!(error.message.contains(reason) && !error.message.contains("s3cret"), "{text:?}: {error}");
+        assert_eq!(error.class, ErrorClass::Denied, "{text:?}: {error}");
+    }
+    assert_eq!(server.log().len(), 0);
+}
+
+#[tokio::test]
+async fn rotated_keys_are_used_at_once() {
+    let server = serve(|request| match request.key() {
+        "AKIATWO" => assigned(request),
+        _ => refused(401, "AuthFailure", "no"),
+    });
+    let router = Router::new(&server.url);
+    let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("old keys");
+    assert_eq!(error.class, ErrorClass::Denied, "{error}");
+    router.rotate(&keys("AKIATWO"));
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("new keys");
+}
+
+#[tokio::test]
+async fn keys_that_change_under_a_request_make_its_refusal_a_passing_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("credentials");
+    std::fs::write(&file, keys("AKIAONE")).expect("written");
+    let server = serve({
+        let file = file.clone();
+        move |request| match request.key() {
+            "AKIATWO" => assigned(request),
+            _ => {
+                rotate(&file, &keys("AKIATWO"));
+                refused(403, "InvalidClientTokenId", "no")
+            }
+        }
+    });
+    let global = Global { endpoint_url: Some(server.url.clone()), credentials_file: Some(file), ..Global::default() };
+    let ec2 = Ec2::new(&global, "eu-central-1".try_into().expect("a region"), &Imds::at(&nowhere()));
+    let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("old keys");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "InvalidClientTokenId"), "{error}");
+    assert!(error.message.ends_with("read again, and there are new ones"), "{error}");
+    ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("new keys");
+}
+
+#[tokio::test]
+async fn another_profile_is_asked_for_by_name() {
+    let server = serve(assigned);
+    let router = Router::with(Global {
+        endpoint_url: Some(server.url.clone()),
+        profile: Some("vipa".to_owned()),
+        ..Global::default()
+    });
+    router.rotate(&format!("{}{}", keys("AKIAONE"), keys("AKIATWO").replace("default", "vipa")));
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    assert_eq!(server.log()[0].key(), "AKIATWO");
+}
+
+/// An IMDS with a role whose credentials are good for `seconds`, and whose key ids count up.
+fn imds_with_role(seconds: i64, up: Arc<AtomicBool>) -> Scripted {
+    let given = AtomicUsize::new(0);
+    serve(move |request| {
+        if !up.load(Ordering::SeqCst) {
+            return Answer::Close;
+        }
+        let path = request.line.split(' ').nth(1).expect("a path").to_owned();
+        match path.as_str() {
+            "/latest/api/token" => {
+                Answer::Text(200, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n".to_owned(), "t".to_owned())
+            }
+            _ if request.headers.get("x-aws-ec2-metadata-token").is_none_or(|t| t != "t") => {
+                Answer::Text(401, String::new(), String::new())
+            }
+            "/latest/meta-data/iam/security-credentials/" => ok("vipa\n"),
+            "/latest/meta-data/iam/security-credentials/vipa" => {
+                let n = given.fetch_add(1, Ordering::SeqCst);
+                let until = Timestamp::now() + SignedDuration::from_secs(seconds);
+                ok(format!(
+                    r#"{{"Code":"Success","AccessKeyId":"ASIA{n}","SecretAccessKey":"s3cret","Token":"t0ken","Expiration":"{until:.0}"}}"#
+                ))
+            }
+            _ => Answer::Text(404, String::new(), String::new()),
+        }
+    })
+}
+
+fn with_role(ec2: &Scripted, imds: &str) -> Ec2 {
+    let global = Global { endpoint_url: Some(ec2.url.clone()), ..Global::default() };
+    Ec2::new(&global, "eu-central-1".try_into().expect("a region"), &Imds::at(imds))
+}
+
+#[tokio::test]
+async fn a_roles_credentials_are_kept_and_outlive_imds() {
+    let up = Arc::new(AtomicBool::new(true));
+    let (server, imds) = (serve(assigned), imds_with_role(6 * 3600, up.clone()));
+    let ec2 = with_role(&server, &imds.url);
+    for _ in 0..3 {
+        ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    }
+    up.store(false, Ordering::SeqCst);
+    ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed without IMDS");
+    assert!(server.log().iter().all(|r| r.key() == "ASIA0" && r.headers["x-amz-security-token"] == "t0ken"));
+    let facts = ec2.credentials();
+    assert_eq!((facts.source.as_str(), facts.error), ("instance role vipa", None));
+    let left = facts.expires_at.expect("an end").duration_since(Timestamp::now());
+    assert!(left > SignedDuration::from_hours(5), "{left:?}");
+}
+
+#[tokio::test]
+async fn credentials_near_their_end_are_replaced_without_a_claim_waiting() {
+    let (server, imds) = (serve(assigned), imds_with_role(600, Arc::new(AtomicBool::new(true))));
+    let ec2 = with_role(&server, &imds.url);
+    let mut watch = ec2.credentials_watch();
+    ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    watch.changed().await;
+    // IMDS is asked again no sooner than a minute after the last time.
+    ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    assert_eq!(server.log()[1].key(), "ASIA0");
+}
+
+#[tokio::test]
+async fn credentials_past_their_end_are_replaced_before_use_and_tried_still_without_imds() {
+    let up = Arc::new(AtomicBool::new(true));
+    let (server, imds) = (serve(assigned), imds_with_role(-10, up.clone()));
+    let ec2 = with_role(&server, &imds.url);
+    for n in 0..2 {
+        ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+        assert_eq!(server.log()[n].key(), format!("ASIA{n}"));
+    }
+    up.store(false, Ordering::SeqCst);
+    ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with the old ones");
+    assert_eq!(server.log()[2].key(), "ASIA1");
+    let error = ec2.credentials().error.expect("IMDS is away");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
+    assert!(error.message.starts_with("instance role: "), "{error}");
+}
+
+#[tokio::test]
+async fn an_expired_role_is_asked_for_anew_after_the_refusal() {
+    let imds = imds_with_role(6 * 3600, Arc::new(AtomicBool::new(true)));
+    let server = serve(|request| match request.key() {
+        "ASIA0" => refused(400, "RequestExpired", "Request has expired."),
+        _ => assigned(request),
+    });
+    let ec2 = with_role(&server, &imds.url);
+    let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("expired");
+    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+}
+
+#[tokio::test]
+async fn without_a_role_the_error_says_what_to_do() {
+    let imds = serve(|request| match request.line.starts_with("PUT ") {
+        true => Answer::Text(200, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n".to_owned(), "t".to_owned()),
+        false => Answer::Text(404, String::new(), String::new()),
+    });
+    let server = serve(assigned);
+    let error = with_role(&server, &imds.url).claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no role");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{error}");
+    assert!(error.message.contains("attach an instance profile, or set credentials-file"), "{error}");
+
+    let error = with_role(&server, &nowhere()).claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no IMDS");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
+
+    let hanging = serve(|_| Answer::Hang);
+    let (bound, began) = (Duration::from_millis(300), Instant::now());
+    let error = with_role(&server, &hanging.url).claim(&eni(), &[ADDRESS], bound).await.expect_err("IMDS hangs");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
+    assert!(began.elapsed() < bound * 2, "{:?}", began.elapsed());
+    assert_eq!(server.log().len(), 0, "nothing was sent to EC2");
+}
+
+#[tokio::test]
+async fn a_certificate_file_that_cannot_be_used_is_named_where_it_matters() {
+    let server = serve(assigned);
+    let dir = tempfile::tempdir().expect("a directory");
+    let ca = dir.path().join("ca.pem");
+    let global =
+        |url: String| Global { endpoint_url: Some(url), ca_certificate_file: Some(ca.clone()), ..Global::default() };
+    for text in [None, Some("no PEM"), Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")] {
+        if let Some(text) = text {
+            std::fs::write(&ca, text).expect("written");
+        }
+        let router = Router::with(global(server.url.clone()));
+        router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("no TLS, no matter");
+        let router = Router::with(global(server.url.replace("http:", "https:")));
+        let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no TLS there");
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+        assert!(error.message.contains(&format!("ca-certificate-file {}: ", ca.display())), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn imds_is_asked_with_a_token_and_answers_in_ids() {
+    let imds = serve(|request| {
+        let path = request.line.split(' ').nth(1).expect("a path").to_owned();
+        if path == "/latest/api/token" {
+            return Answer::Text(200, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n".to_owned(), "t".to_owned());
+        }
+        if request.headers.get("x-aws-ec2-metadata-token").is_none_or(|t| t != "t") {
+            return Answer::Text(401, String::new(), String::new());
+        }
+        match path.trim_start_matches("/latest/meta-data/") {
+            "instance-id" => ok("i-0123456789abcdef0"),
+            "placement/region" => ok("eu-central-1"),
+            "placement/availability-zone" => ok("eu-central-1a\n"),
+            "network/interfaces/macs/02:00:00:00:00:01/interface-id" => ok("eni-0123456789abcdef0"),
+            "network/interfaces/macs/02:00:00:00:00:01/subnet-id" => ok("subnet-0123abcd"),
+            "network/interfaces/macs/02:00:00:00:00:01/vpc-id" => ok("vpc-0123abcd"),
+            "network/interfaces/macs/02:00:00:00:00:01/local-ipv4s" => ok("10.0.0.10\n10.0.0.100"),
+            "network/interfaces/macs/02:00:00:00:00:02/interface-id" => ok("<html>"),
+            _ => Answer::Text(404, String::new(), String::new()),
+        }
+    });
+    let client = Imds::at(&imds.url);
+    let instance = client.instance().await.expect("the instance");
+    assert_eq!(instance.id.as_str(), "i-0123456789abcdef0");
+    assert_eq!(instance.region.as_str(), "eu-central-1");
+    assert_eq!(instance.availability_zone, "eu-central-1a");
+    let mac = |text: &str| text.to_owned().try_into().expect("a MAC address");
+    let found = client.eni(mac("02:00:00:00:00:01")).await.expect("the ENI");
+    assert_eq!((found.id, found.primary), (eni(), Ipv4Addr::new(10, 0, 0, 10)));
+    assert_eq!((found.subnet.as_str(), found.vpc.as_str()), ("subnet-0123abcd", "vpc-0123abcd"));
+    let error = client.eni(mac("02:00:00:00:00:02")).await.expect_err("rubbish");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+    let error = client.eni(mac("02:00:00:00:00:03")).await.expect_err("unknown");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::NoSuchInterface, "NotFound"), "{error}");
+    assert!(error.message.contains("02:00:00:00:00:03"), "{error}");
+    let tokens = imds.log().iter().filter(|r| r.line.starts_with("PUT ")).count();
+    assert_eq!(tokens, 1, "the token is kept");
+}
+
+#[tokio::test]
+async fn a_token_that_imds_has_forgotten_is_replaced_in_the_same_call() {
+    let given = AtomicUsize::new(0);
+    let forgotten = Arc::new(AtomicUsize::new(0));
+    let imds = serve({
+        let forgotten = forgotten.clone();
+        move |request| {
+            if request.line.starts_with("PUT ") {
+                let token = given.fetch_add(1, Ordering::SeqCst) + 1;
+                let ttl = "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n";
+                return Answer::Text(200, ttl.to_owned(), token.to_string());
+            }
+            let token: usize = request.headers["x-aws-ec2-metadata-token"].parse().expect("a token of ours");
+            match (token > forgotten.load(Ordering::SeqCst), request.line.split('/').next_back()) {
+                (false, _) => Answer::Text(401, String::new(), String::new()),
+                (true, Some("instance-id HTTP")) | (true, None) => ok("i-0123abcd"),
+                (true, _) if request.line.contains("instance-id") => ok("i-0123abcd"),
+                (true, _) => ok("eu-central-1"),
+            }
+        }
+    });
+    let client = Imds::at(&imds.url);
+    client.instance().await.expect("with the first token");
+    forgotten.store(1, Ordering::SeqCst);
+    client.instance().await.expect("with the second token");
+    forgotten.store(usize::MAX, Ordering::SeqCst);
+    let before = imds.log().len();
+    let error = client.instance().await.expect_err("every token is refused");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+    assert!(imds.log().len() - before <= 3, "two questions and one token: {:?}", &imds.log()[before..]);
+}
+
+#[tokio::test]
+async fn imds_failures_have_their_class_and_their_bound() {
+    for (answer, class, code) in [
+        (403, ErrorClass::Denied, "Forbidden"),
+        (429, ErrorClass::Throttled, "Answer"),
+        (500, ErrorClass::Transient, "Answer"),
+        (200, ErrorClass::Transient, "Answer"),
+    ] {
+        let imds = serve(move |_| Answer::Text(answer, String::new(), String::new()));
+        let error = Imds::at(&imds.url).instance().await.expect_err("no token");
+        assert_eq!((error.class, error.code.as_str()), (class, code), "{answer}: {error}");
+        assert_eq!(imds.log().len(), 1, "one attempt");
+    }
+    let imds = serve(|_| Answer::Hang);
+    let began = Instant::now();
+    let error = Imds::at(&imds.url).instance().await.expect_err("no answer");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
+    assert!(began.elapsed() < Duration::from_millis(3500), "{:?}", began.elapsed());
+    let error = Imds::at(&nowhere()).instance().await.expect_err("nobody there");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+}
+
+/// Runs itself once more with variables that steer other programs of AWS, all of them to a place where nobody is.
+#[test]
+fn the_environment_has_no_say() {
+    const MARK: &str = "VIPA_TEST_OF_THE_ENVIRONMENT";
+    if std::env::var_os(MARK).is_none() {
+        let home = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(home.path().join(".aws")).expect("a directory");
+        let elsewhere = format!(
+            "[default]\nregion = us-east-1\nendpoint_url = {0}\nec2_metadata_service_endpoint = {0}\n",
+            nowhere()
+        );
+        std::fs::write(home.path().join(".aws/config"), elsewhere).expect("written");
+        std::fs::write(home.path().join(".aws/credentials"), keys("AKIAHOME")).expect("written");
+        let output = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "the_environment_has_no_say"])
+            .env(MARK, "1")
+            .env("HOME", home.path())
+            .env("AWS_ACCESS_KEY_ID", "AKIAENV")
+            .env("AWS_SECRET_ACCESS_KEY", "env")
+            .env("AWS_SESSION_TOKEN", "env")
+            .env("AWS_PROFILE", "other")
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_USE_FIPS_ENDPOINT", "true")
+            .envs(
+                [
+                    "AWS_ENDPOINT_URL",
+                    "AWS_ENDPOINT_URL_EC2",
+                    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+                    "HTTP_PROXY",
+                    "http_proxy",
+                    "ALL_PROXY",
+                ]
+                .map(|name| (name, nowhere())),
+            )
+            .output()
+            .expect("it runs");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && printed.contains("1 passed"),
+            "{printed}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let server = serve(assigned);
+        let router = Router::new(&server.url);
+        router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with the file's keys");
+        let ec2 = with_role(&server, &imds_with_role(3600, Arc::new(AtomicBool::new(true))).url);
+        ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with the role's keys");
+        let keys: Vec<_> = server.log().iter().map(|r| r.key().to_owned()).collect();
+        assert_eq!(keys, ["AKIAONE", "ASIA0"]);
+        let plain = Global::default();
+        let ec2 = Ec2::new(&plain, "eu-central-1".try_into().expect("a region"), &Imds::new());
+        assert_eq!(ec2.endpoint(), "https://ec2.eu-central-1.amazonaws.com");
+    });
+}
