@@ -2,6 +2,7 @@
 
 pub mod aws;
 pub mod claim;
+pub mod commands;
 pub mod config;
 pub mod control;
 pub mod fifo;

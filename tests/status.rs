@@ -9,6 +9,7 @@ use std::{env, fs};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use vyos_aws_vipa::aws::CredentialFacts;
 use vyos_aws_vipa::config::{Config, Global, GroupConfig, LeftOut};
 use vyos_aws_vipa::keepalived::groups::{self, Groups, VirtualAddress};
 use vyos_aws_vipa::names::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
@@ -395,6 +396,12 @@ fn facts() -> Facts {
         attached: Some(true),
         instance: Some(InstanceId::try_from("i-0123456789abcdef0").expect("an instance")),
         region: Some(region()),
+        credentials: Some(CredentialFacts {
+            source: "file /config/aws/credentials, profile default".to_owned(),
+            loaded_at: Some(ago(0)),
+            expires_at: None,
+            error: None,
+        }),
         enis: BTreeMap::from([(InterfaceName::try_from("eth0").expect("an interface"), eni(OURS))]),
         owners: Some((ago(0), owners)),
         ec2_error: None,
@@ -410,16 +417,18 @@ fn the_agent_is_down() {
 fn the_agent_is_down_and_nothing_else_answers() {
     let alone = Facts {
         not_answered: vec![
-            "IMDS at 169.254.169.254 does not answer: timed out after 1 s".to_owned(),
+            "IMDS: Timeout: no answer from 169.254.169.254 within 1 s".to_owned(),
+            "EC2 was not asked: no region is configured, and IMDS names none".to_owned(),
             "the kernel does not tell its addresses: Permission denied".to_owned(),
         ],
         local: None,
         attached: None,
         instance: None,
         region: None,
+        credentials: None,
         enis: BTreeMap::new(),
         owners: None,
-        ec2_error: Some(failed("Credentials", "the credentials file is not there")),
+        ec2_error: None,
         ..facts()
     };
     pinned("alone", &without_agent::report(&config(), &alone));

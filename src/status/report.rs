@@ -24,7 +24,7 @@ pub struct Report {
     pub agent: Option<Agent>,
     /// Why the agent did not answer.
     pub agent_error: Option<String>,
-    /// What could not be asked while this was put together without the agent, and why, a sentence each.
+    /// What was asked for this report and did not answer, and why, a sentence each.
     #[serde(default)]
     pub not_answered: Vec<String>,
     /// About the transition hook in keepalived.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::command::claim_command;
 use super::report::{Address, Ec2, Failure, Group, Hook, Owner, Report, Verdict, Vrrp, Who};
+use crate::aws::CredentialFacts;
 use crate::config::{Config, LeftOut};
 use crate::files::FORMAT;
 use crate::keepalived::groups::Groups;
@@ -36,6 +37,8 @@ pub struct Facts {
     pub instance: Option<InstanceId>,
     /// The region that was called.
     pub region: Option<Region>,
+    /// The credentials that EC2 was called with.
+    pub credentials: Option<CredentialFacts>,
     /// The ENIs behind the local interfaces, as IMDS tells.
     pub enis: BTreeMap<InterfaceName, EniId>,
     /// Who has the addresses and the peer addresses in EC2, and when that was read.
@@ -57,10 +60,7 @@ pub fn report(config: &Config, facts: &Facts) -> Report {
     }
     groups.sort_by(|a, b| a.name.cmp(&b.name));
     let global = &config.global;
-    let credentials = match &global.credentials_file {
-        Some(file) => format!("file {}, profile {}", file.display(), global.profile.as_deref().unwrap_or("default")),
-        None => "instance role".to_owned(),
-    };
+    let credentials = facts.credentials.as_ref();
     Report {
         format: FORMAT,
         generated_at: facts.now,
@@ -72,9 +72,9 @@ pub fn report(config: &Config, facts: &Facts) -> Report {
             instance: facts.instance.clone(),
             region: facts.region.clone(),
             endpoint_url: global.endpoint_url.clone(),
-            credentials,
-            credentials_loaded_at: None,
-            credentials_expire_at: None,
+            credentials: credentials.map_or("not used".to_owned(), |c| c.source.clone()),
+            credentials_loaded_at: credentials.and_then(|c| c.loaded_at),
+            credentials_expire_at: credentials.and_then(|c| c.expires_at),
             last_success_at: facts.owners.as_ref().map(|(at, _)| *at),
             last_error: facts.ec2_error.clone(),
             clock_skew: None,

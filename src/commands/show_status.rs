@@ -1,0 +1,281 @@
+//! `show status`: asks the agent, and looks for itself while the agent does not answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use tokio::time::timeout;
+
+use crate::aws::{Ec2, Imds};
+use crate::config::{Config, RequestTimeout};
+use crate::control::Request;
+use crate::control::client::{Client, ClientError};
+use crate::files::{self, FileError};
+use crate::kernel::addresses;
+use crate::kernel::links::Links;
+use crate::names::{InterfaceName, VpcId};
+use crate::ownership::{CallError, Eni, Owners};
+use crate::paths::Paths;
+use crate::plan::{Plan, plan};
+use crate::status::report::{Failure, Report};
+use crate::status::table::table;
+use crate::status::without_agent::{self, Facts};
+
+/// The bound of the agent's answer; what it asks EC2 for a fresh report comes on top.
+const AGENT_PATIENCE: Duration = Duration::from_secs(1);
+/// The bound of all questions to IMDS together, where the agent does not answer.
+const IMDS_PATIENCE: Duration = Duration::from_secs(2);
+/// The bound of all questions to EC2 together, where the agent does not answer.
+const EC2_PATIENCE: Duration = Duration::from_secs(3);
+
+/// No report could be put together, or none printed.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowStatusError {
+    /// There is no group with an `aws-vipa` node.
+    #[error("aws-vipa is not configured: `set high-availability vrrp group <group> aws-vipa`")]
+    NotConfigured,
+    /// Neither the agent answers nor the configuration can be read.
+    #[error("there is nothing to tell the status from: {configuration}; {agent}")]
+    NothingToTellFrom {
+        /// Why the agent did not answer.
+        agent: String,
+        /// Why the configuration could not be read.
+        configuration: FileError,
+    },
+    /// There is no runtime to ask with.
+    #[error("cannot ask without the agent: {0}")]
+    Runtime(#[source] io::Error),
+    /// Standard output does not take it.
+    #[error("cannot print the status: {0}")]
+    Print(#[source] io::Error),
+}
+
+/// What to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::Args)]
+pub struct ShowStatus {
+    /// Print JSON, in the stable shape of the documentation.
+    #[arg(long)]
+    pub json: bool,
+    /// Have the agent ask EC2 first, instead of telling what it knows.
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+impl ShowStatus {
+    /// Prints the report that the agent gives, or else the one that can be made without it; with `imds` for the latter.
+    ///
+    /// # Errors
+    /// [`ShowStatusError`]. A report of bad news is no error.
+    pub fn run(self, paths: &Paths, imds: &Imds, out: &mut impl Write) -> Result<(), ShowStatusError> {
+        let report = match ask(paths, self.fresh) {
+            Ok(report) => report,
+            Err(agent_error) => look(paths, imds, agent_error)?,
+        };
+        print(&report, self.json, out)
+    }
+}
+
+/// The agent's report, or why there is none and what to do.
+fn ask(paths: &Paths, fresh: bool) -> Result<Report, String> {
+    if !fresh {
+        return call(&paths.socket, false, AGENT_PATIENCE).map_err(|error| no_answer(&paths.socket, error));
+    }
+    let one_call =
+        files::read(&paths.config).map_or_else(|_| RequestTimeout::default(), |c: Config| c.global.request_timeout);
+    let patience = AGENT_PATIENCE + one_call.duration();
+    match call(&paths.socket, true, patience) {
+        Err(ClientError::TimedOut(_)) => {
+            let mut report = ask(paths, false)?;
+            report
+                .not_answered
+                .push(format!("EC2 did not answer the agent within {patience:?}: what follows is what it knew before"));
+            Ok(report)
+        }
+        answer => answer.map_err(|error| no_answer(&paths.socket, error)),
+    }
+}
+
+fn call(socket: &Path, fresh: bool, patience: Duration) -> Result<Report, ClientError> {
+    let answer = Client::connect(socket, patience)?.call(&Request::Status { fresh })?;
+    serde_json::from_value(answer).map_err(|error| ClientError::Answer(format!("it is no status report: {error}")))
+}
+
+fn no_answer(socket: &Path, error: ClientError) -> String {
+    const RESTART: &str = "`restart aws-vipa` (`sudo systemctl restart vyos-aws-vipa`)";
+    let socket = socket.display();
+    match error {
+        ClientError::NotRunning { source, .. } => format!(
+            "the agent does not run ({socket}: {source}), so nothing is claimed. {RESTART} starts it; `show log aws-vipa` says why it ended"
+        ),
+        ClientError::NotPermitted { .. } => {
+            format!("only root and the group vyos-aws-vipa may ask the agent ({socket}): use sudo")
+        }
+        ClientError::TimedOut(_) => {
+            format!("the agent hangs: no answer on {socket} within {AGENT_PATIENCE:?}. {RESTART} starts it anew")
+        }
+        ClientError::Answer(reason) => format!(
+            "the answer on {socket} cannot be read: {reason}. If the package was just upgraded, {RESTART} puts that right"
+        ),
+        ClientError::Refused(refusal) => format!("the agent refuses on {socket}: {refusal}"),
+        ClientError::Io { source, .. } => format!("{socket}: {source}. {RESTART} starts the agent anew"),
+    }
+}
+
+/// What the agent would say, put together without it. It takes a few seconds at most.
+fn look(paths: &Paths, imds: &Imds, agent_error: String) -> Result<Report, ShowStatusError> {
+    let config: Config = files::read(&paths.config).map_err(|error| match error {
+        FileError::Missing(_) => ShowStatusError::NotConfigured,
+        configuration => ShowStatusError::NothingToTellFrom { agent: agent_error.clone(), configuration },
+    })?;
+    if config.groups.is_empty() && config.left_out.is_empty() {
+        return Err(ShowStatusError::NotConfigured);
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ShowStatusError::Runtime)?;
+    let facts = runtime.block_on(facts(&config, paths, imds, agent_error));
+    // A call that was given up may still look up a name in a thread of its own: it is not waited for.
+    runtime.shutdown_background();
+    Ok(without_agent::report(&config, &facts))
+}
+
+async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String) -> Facts {
+    let mut not_answered = Vec::new();
+    let groups = files::read(&paths.groups).map_err(|e| not_answered.push(e.to_string())).ok();
+    let plan = groups.as_ref().map(|groups| plan(config, groups)).unwrap_or_default();
+    let local = addresses::list().await.map_err(|e| not_answered.push(e.to_string())).ok();
+    let attached = attached(paths).map_err(|e| not_answered.push(e)).ok();
+
+    let instance = timeout(IMDS_PATIENCE, imds.instance());
+    let (instance, enis) = tokio::join!(instance, enis(&plan, imds, &mut not_answered));
+    let instance = match instance {
+        Ok(Ok(instance)) => Some(instance),
+        Ok(Err(error)) => {
+            not_answered.push(format!("IMDS does not say which instance this is: {error}"));
+            None
+        }
+        Err(_) => {
+            not_answered.push(format!("IMDS does not say which instance this is: no answer within {IMDS_PATIENCE:?}"));
+            None
+        }
+    };
+
+    let region = config.global.region.clone().or_else(|| instance.as_ref().map(|i| i.region.clone()));
+    let mut facts = Facts {
+        now: Timestamp::now(),
+        agent_error,
+        not_answered,
+        groups,
+        local: local.map(|snapshot| snapshot.addresses().collect()),
+        attached,
+        instance: instance.map(|i| i.id),
+        region: region.clone(),
+        credentials: None,
+        enis: enis.iter().map(|(interface, eni)| (interface.clone(), eni.id.clone())).collect(),
+        owners: None,
+        ec2_error: None,
+    };
+    match region {
+        Some(region) => {
+            let ec2 = Ec2::new(&config.global, region, imds);
+            let answer = timeout(EC2_PATIENCE, owners(&ec2, &plan, &enis)).await;
+            facts.credentials = Some(ec2.credentials());
+            facts.now = Timestamp::now();
+            match answer {
+                Ok(Ok(owners)) => facts.owners = Some((facts.now, owners)),
+                Ok(Err(CallError { code, message, request_id, .. })) => {
+                    facts.ec2_error = Some(Failure { at: facts.now, code, message, request_id });
+                }
+                Err(_) => {
+                    let message = format!("no answer from {} within {EC2_PATIENCE:?}", ec2.endpoint());
+                    facts.ec2_error =
+                        Some(Failure { at: facts.now, code: "Timeout".to_owned(), message, request_id: None });
+                }
+            }
+        }
+        None => {
+            facts.not_answered.push("EC2 was not asked: no region is configured, and IMDS names none".to_owned());
+        }
+    }
+    facts
+}
+
+/// The ENIs behind the interfaces of the plan.
+async fn enis(plan: &Plan, imds: &Imds, not_answered: &mut Vec<String>) -> BTreeMap<InterfaceName, Eni> {
+    let interfaces: BTreeSet<&InterfaceName> =
+        plan.groups.iter().flat_map(|g| &g.addresses).map(|a| &a.interface).collect();
+    let links = match Links::read().await {
+        Ok(links) => links,
+        Err(error) => {
+            not_answered.push(error.to_string());
+            return BTreeMap::new();
+        }
+    };
+    let asked = interfaces.into_iter().map(async |interface| {
+        let mac = links.mac(interface).map_err(|e| e.to_string())?;
+        match timeout(IMDS_PATIENCE, imds.eni(mac)).await {
+            Ok(Ok(eni)) => Ok((interface.clone(), eni)),
+            Ok(Err(error)) => Err(format!("IMDS does not say which ENI {interface} is: {error}")),
+            Err(_) => Err(format!("IMDS does not say which ENI {interface} is: no answer within {IMDS_PATIENCE:?}")),
+        }
+    });
+    let mut enis = BTreeMap::new();
+    for answer in join_all(asked).await {
+        match answer {
+            Ok((interface, eni)) => _ = enis.insert(interface, eni),
+            Err(why) => not_answered.push(why),
+        }
+    }
+    enis
+}
+
+/// Who has the addresses of the plan and the groups' peer addresses, asked in the VPC of each address's interface: an
+/// address is unique in its VPC alone.
+async fn owners(ec2: &Ec2, plan: &Plan, enis: &BTreeMap<InterfaceName, Eni>) -> Result<Owners, CallError> {
+    let mut questions: BTreeMap<Option<&VpcId>, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    for group in &plan.groups {
+        for address in &group.addresses {
+            let question = questions.entry(enis.get(&address.interface).map(|eni| &eni.vpc)).or_default();
+            question.insert(address.address);
+            question.extend(&group.peers);
+        }
+    }
+    let mut owners = Owners::new();
+    for (vpc, addresses) in questions {
+        owners.extend(ec2.owners(vpc, &Vec::from_iter(addresses), EC2_PATIENCE).await?);
+    }
+    Ok(owners)
+}
+
+/// Whether the running keepalived holds the FIFO open.
+fn attached(paths: &Paths) -> Result<bool, String> {
+    let Ok(fifo) = fs::metadata(&paths.fifo) else { return Ok(false) };
+    let Ok(pid) = fs::read_to_string(&paths.keepalived_pid) else { return Ok(false) };
+    let pid: u32 = pid.trim().parse().map_err(|_| format!("{} holds no process id", paths.keepalived_pid.display()))?;
+    let folder = format!("/proc/{pid}/fd");
+    match fs::read_dir(&folder) {
+        Ok(files) => Ok(files
+            .filter_map(|file| fs::metadata(file.ok()?.path()).ok())
+            .any(|file| (file.dev(), file.ino()) == (fifo.dev(), fifo.ino()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(format!("cannot see what keepalived holds open: {folder}: {error}")),
+    }
+}
+
+/// Prints a report, as a table or as JSON. That nobody reads on is no error.
+fn print(report: &Report, json: bool, out: &mut impl Write) -> Result<(), ShowStatusError> {
+    let printed = if json {
+        serde_json::to_string_pretty(report).map_err(io::Error::from).and_then(|text| writeln!(out, "{text}"))
+    } else {
+        write!(out, "{}", table(report))
+    };
+    match printed.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(ShowStatusError::Print(error)),
+        _ => Ok(()),
+    }
+}
