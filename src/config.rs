@@ -24,6 +24,13 @@ pub struct Config {
     pub interface_addresses: BTreeSet<Ipv4Addr>,
 }
 
+impl Config {
+    /// Whether nothing is configured at all.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.left_out.is_empty()
+    }
+}
+
 /// Where and as whom to call EC2, and how often.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -96,7 +96,7 @@ pub fn write<T: Serialize>(path: &Path, mode: u32, value: &T) -> Result<(), File
     write_bytes(path, mode, &bytes)
 }
 
-/// Like [`write`], for a file that is not JSON.
+/// Like [`write()`], for a file that is not JSON.
 ///
 /// # Errors
 /// [`FileError::Io`].

@@ -17,4 +17,6 @@ pub mod paths;
 pub mod plan;
 pub mod state;
 pub mod status;
+pub mod systemctl;
+pub mod vyos;
 pub mod watch;

@@ -1,2 +1,40 @@
-//! The command.
-fn main() {}
+//! `vyos-aws-vipa`: one program, a command each for VyOS's commit, keepalived's unit, the agent's unit and a person.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+use vyos_aws_vipa::commands::Command;
+use vyos_aws_vipa::paths::Paths;
+
+/// Moves VRRP virtual addresses of VyOS routers in AWS to the router that is master.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command.run(&Paths::system()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vyos-aws-vipa: {}", chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error and its causes, each said once.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -139,7 +139,6 @@ impl Clock {
         Moment::after_start(self.start.elapsed())
     }
 
-
     fn instant(self, moment: Moment) -> Instant {
         self.start + moment.since_start()
     }

@@ -1,3 +1,57 @@
 //! The commands, one file each.
 
+pub mod agent;
+pub mod commit;
+pub mod hook;
 pub mod show_status;
+
+use std::error::Error;
+use std::io;
+
+use clap::Subcommand;
+
+use crate::aws::Imds;
+use crate::paths::Paths;
+
+/// A command of `vyos-aws-vipa`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take over a configuration from VyOS, given as JSON on standard input
+    Commit,
+    /// Keep the transition hook in keepalived.conf, and tell the agent which groups keepalived runs
+    ///
+    /// keepalived.service runs it before each start and reload. It uses no network and waits for nothing.
+    Hook,
+    /// Claim addresses in EC2 when keepalived says MASTER (run by vyos-aws-vipa.service)
+    Agent,
+    /// Show what is known
+    Show {
+        #[command(subcommand)]
+        /// What.
+        what: Show,
+    },
+}
+
+/// What to show.
+#[derive(Debug, Subcommand)]
+pub enum Show {
+    /// Who has the virtual addresses, in VRRP, in the kernel and in EC2
+    Status(show_status::ShowStatus),
+}
+
+impl Command {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Each command's own error.
+    pub fn run(self, paths: &Paths) -> Result<(), Box<dyn Error>> {
+        match self {
+            Self::Commit => Ok(commit::run(paths, &mut io::stdin().lock(), &mut io::stdout().lock())?),
+            Self::Hook => Ok(hook::run(paths)?),
+            Self::Agent => Ok(agent::run(paths)?),
+            Self::Show { what: Show::Status(status) } => {
+                Ok(status.run(paths, &Imds::new(), &mut io::stdout().lock())?)
+            }
+        }
+    }
+}

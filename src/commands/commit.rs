@@ -1,0 +1,165 @@
+//! `commit`: takes over a configuration from VyOS. Everything is verified before anything is written, and no call goes
+//! over a network: AWS out of reach never blocks a commit or the boot.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::hook::{self, HookError};
+use crate::config::Config;
+use crate::files::{self, FileError};
+use crate::keepalived::attachment::{Keepalived, wait_for, wait_for_reloadable};
+use crate::paths::Paths;
+use crate::systemctl::{self, SystemctlError};
+use crate::vyos::input::{Input, InputError};
+use crate::vyos::verify::{Fault, Surroundings, verify};
+
+/// The agent's unit.
+const AGENT: &str = "vyos-aws-vipa.service";
+/// keepalived's unit, as VyOS runs it.
+const KEEPALIVED: &str = "keepalived.service";
+
+/// How long to wait for a keepalived that can be reloaded, and then for what the reload brings.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why the configuration was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// What came in.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// What was set.
+    #[error("{}", lines(.0))]
+    Faults(Vec<Fault>),
+    /// A file of ours.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file of ours could not be removed.
+    #[error("cannot remove {path}: {source}")]
+    Remove {
+        /// Which.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The hook.
+    #[error("the transition hook: {0}")]
+    Hook(#[from] HookError),
+    /// systemd.
+    #[error(transparent)]
+    Systemctl(#[from] SystemctlError),
+    /// Standard output does not take the warnings.
+    #[error("cannot print the warnings: {0}")]
+    Print(#[source] io::Error),
+}
+
+fn lines(faults: &[Fault]) -> String {
+    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Warnings that are in force, and were printed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Warned {
+    warnings: BTreeSet<String>,
+}
+
+/// Verifies, renders and applies what comes from `input`; new warnings go to `out`.
+///
+/// # Errors
+/// [`CommitError`]. After [`CommitError::Input`] and [`CommitError::Faults`] nothing has been changed.
+pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result<(), CommitError> {
+    let input = Input::read(input)?;
+    let around = Surroundings { interfaces: interfaces(), mode: &mode };
+    let outcome = verify(&input, &around);
+    if !outcome.faults.is_empty() {
+        return Err(CommitError::Faults(outcome.faults));
+    }
+    let mut warnings = outcome.warnings;
+    if outcome.config.is_empty() {
+        remove(paths, &mut warnings)?;
+    } else {
+        apply(paths, &outcome.config, &mut warnings)?;
+    }
+    warn(paths, warnings, out)
+}
+
+/// Prints what was not printed by an earlier call: VyOS calls once for each group of one commit.
+fn warn(paths: &Paths, warnings: Vec<String>, out: &mut impl Write) -> Result<(), CommitError> {
+    let known: Warned = files::read(&paths.warned).unwrap_or_default();
+    for warning in warnings.iter().filter(|w| !known.warnings.contains(*w)) {
+        writeln!(out, "WARNING: {warning}").map_err(CommitError::Print)?;
+    }
+    let warnings: BTreeSet<String> = warnings.into_iter().collect();
+    if warnings != known.warnings && paths.run.is_dir() {
+        files::write(&paths.warned, 0o644, &Warned { warnings })?;
+    }
+    Ok(())
+}
+
+fn apply(paths: &Paths, config: &Config, warnings: &mut Vec<String>) -> Result<(), CommitError> {
+    let changed = files::read::<Config>(&paths.config).ok().as_ref() != Some(config);
+    if changed {
+        files::write(&paths.config, 0o644, config)?;
+    }
+    hook::attach(paths)?;
+    if changed || !paths.socket.exists() {
+        systemctl::run(&["start", "--no-block", AGENT])?;
+    }
+    match_running(paths, true, warnings)
+}
+
+/// Leaves VyOS as it was without us.
+fn remove(paths: &Paths, warnings: &mut Vec<String>) -> Result<(), CommitError> {
+    if !paths.config.exists() && !paths.include.exists() {
+        return Ok(());
+    }
+    systemctl::run(&["stop", "--no-block", AGENT])?;
+    hook::detach(paths)?;
+    for path in [&paths.config, &paths.groups, &paths.include] {
+        match fs::remove_file(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(CommitError::Remove { path: path.clone(), source });
+            }
+            _ => {}
+        }
+    }
+    match_running(paths, false, warnings)
+}
+
+/// Makes the running keepalived hold the FIFO open, or not, by one reload. Nobody else reloads it at boot and when only
+/// our nodes change.
+fn match_running(paths: &Paths, attached: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
+    let is_right = |keepalived: Keepalived| keepalived.holds(&paths.fifo) == attached;
+    if Keepalived::running(&paths.keepalived_pid).is_none_or(is_right) {
+        // Its next start goes by what stands in the files now.
+        return Ok(());
+    }
+    if wait_for_reloadable(&paths.keepalived_pid, Instant::now() + PATIENCE).is_none() {
+        return Ok(());
+    }
+    systemctl::run(&["reload", KEEPALIVED])?;
+    let matches = || Keepalived::running(&paths.keepalived_pid).filter(|k| is_right(*k));
+    if wait_for(Instant::now() + PATIENCE, matches).is_none() {
+        warnings.push(format!(
+            "keepalived does not {} the transition FIFO {} after its reload: see `show log vrrp`",
+            if attached { "hold" } else { "let go of" },
+            paths.fifo.display()
+        ));
+    }
+    Ok(())
+}
+
+/// The interfaces that the kernel has. Where sysfs is missing, those of the configuration count alone.
+fn interfaces() -> BTreeSet<String> {
+    let entries = fs::read_dir("/sys/class/net").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+}
+
+fn mode(path: &Path) -> Option<u32> {
+    fs::metadata(path).ok().map(|m| m.permissions().mode() & 0o7777)
+}

@@ -1,0 +1,132 @@
+//! `hook`: run by keepalived.service before each start and reload (debian/keepalived.service.d).
+//!
+//! It must never harm keepalived: it uses no network, waits for nothing, and ends by itself; the unit bounds it all the
+//! same, and forgives it whatever it does.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::files::{self, FileError};
+use crate::keepalived::attachment::{self, FifoError};
+use crate::keepalived::conf::{self, ConfError};
+use crate::keepalived::groups::Groups;
+use crate::keepalived::include;
+use crate::paths::Paths;
+
+/// Why the hook could not do its work. keepalived starts and reloads all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// A file of ours.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The FIFO.
+    #[error(transparent)]
+    Fifo(#[from] FifoError),
+    /// keepalived.conf does not say what it should.
+    #[error("{path}: {source}; the agent goes on with the groups that it knows")]
+    Conf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ConfError,
+    },
+    /// keepalived.conf could not be read or written.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+/// Keeps the hook in keepalived.conf as config.json wants it.
+///
+/// # Errors
+/// [`HookError`].
+pub fn run(paths: &Paths) -> Result<(), HookError> {
+    match files::read::<Config>(&paths.config) {
+        Ok(config) if config.is_empty() => detach(paths),
+        Err(FileError::Missing(_)) => detach(paths),
+        // Also with a configuration that cannot be read: the agent has it, or will say so.
+        Ok(_) => attach(paths),
+        Err(error) => attach(paths).and(Err(error.into())),
+    }
+}
+
+/// Has keepalived.conf include the hook, and writes down which groups it holds.
+///
+/// # Errors
+/// [`HookError`].
+pub fn attach(paths: &Paths) -> Result<(), HookError> {
+    // What keepalived is going to include and open is there before the line that makes it do so.
+    attachment::make_fifo(&paths.fifo)?;
+    let text = include::render(&paths.fifo);
+    if fs::read_to_string(&paths.include).ok().as_ref() != Some(&text) {
+        files::write_bytes(&paths.include, 0o644, text.as_bytes())?;
+    }
+    let Some(conf) = read_conf(&paths.keepalived_conf)? else {
+        return Ok(());
+    };
+    if let Some(line) = include::missing(&conf, &paths.include) {
+        append(&paths.keepalived_conf, &line)?;
+    }
+    // Descriptions may hold any bytes; names and addresses are ASCII.
+    let groups = conf::parse(&String::from_utf8_lossy(&conf))
+        .map_err(|source| HookError::Conf { path: paths.keepalived_conf.clone(), source })?;
+    if files::read::<Groups>(&paths.groups).ok().as_ref() != Some(&groups) {
+        files::write(&paths.groups, 0o644, &groups)?;
+    }
+    Ok(())
+}
+
+/// Takes the line out of keepalived.conf that [`attach`] once added.
+///
+/// # Errors
+/// [`HookError::Io`].
+pub fn detach(paths: &Paths) -> Result<(), HookError> {
+    let path = &paths.keepalived_conf;
+    let Some(conf) = read_conf(path)? else {
+        return Ok(());
+    };
+    match include::without(&conf, &paths.include) {
+        Some(text) => replace(path, &text),
+        None => Ok(()),
+    }
+}
+
+/// The text of keepalived.conf; nothing if there is no such file, because VyOS has no VRRP group.
+fn read_conf(path: &Path) -> Result<Option<Vec<u8>>, HookError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(HookError::Io { doing: "read", path: path.to_owned(), source }),
+    }
+}
+
+/// In place, in one write: the file keeps its owner, its mode and its inode, as when VyOS writes it.
+fn append(path: &Path, line: &str) -> Result<(), HookError> {
+    OpenOptions::new()
+        .append(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(line.as_bytes()))
+        .map_err(|source| HookError::Io { doing: "append to", path: path.to_owned(), source })
+}
+
+/// By a new file of the same owner and mode: whoever reads meanwhile sees the old or the new one whole.
+fn replace(path: &Path, text: &[u8]) -> Result<(), HookError> {
+    let io = |doing| move |source| HookError::Io { doing, path: path.to_owned(), source };
+    let old = fs::metadata(path).map_err(io("look at"))?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("write beside"))?;
+    file.write_all(text).map_err(io("write beside"))?;
+    file.as_file().set_permissions(Permissions::from_mode(old.mode())).map_err(io("write beside"))?;
+    std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid())).map_err(io("write beside"))?;
+    file.persist(path).map_err(|e| io("replace")(e.error))?;
+    Ok(())
+}

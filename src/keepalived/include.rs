@@ -1,0 +1,64 @@
+//! The transition hook in keepalived's configuration: a file of ours with `vrrp_notify_fifo`, and one line in VyOS's file
+//! that includes it.
+//!
+//! A second `global_defs` block is merged with the first, so VyOS's own `notify_fifo` stays as it is (observed with
+//! keepalived 2.2.7). VyOS writes its file anew at every commit below `high-availability`; the line is gone then.
+
+use std::path::Path;
+
+/// The text of our file.
+pub fn render(fifo: &Path) -> String {
+    format!(
+        "# Made by vyos-aws-vipa: keepalived writes its VRRP transitions to this FIFO.\n\
+         global_defs {{\n    vrrp_notify_fifo {}\n}}\n",
+        fifo.display()
+    )
+}
+
+/// What has to be appended to keepalived.conf so that it includes our file; nothing if it does already.
+pub fn missing(conf: &[u8], include: &Path) -> Option<String> {
+    let line = line(include);
+    if conf.split(|b| *b == b'\n').any(|l| l.trim_ascii() == line.as_bytes()) {
+        return None;
+    }
+    let end = if conf.is_empty() || conf.ends_with(b"\n") { "" } else { "\n" };
+    Some(format!("{end}{line}\n"))
+}
+
+/// keepalived.conf without the line that includes our file, every other byte as it was; nothing if there is none.
+pub fn without(conf: &[u8], include: &Path) -> Option<Vec<u8>> {
+    let line = line(include);
+    let lines = conf.split_inclusive(|b| *b == b'\n').filter(|l| l.trim_ascii() != line.as_bytes());
+    let kept: Vec<u8> = lines.flatten().copied().collect();
+    (kept.len() < conf.len()).then_some(kept)
+}
+
+fn line(include: &Path) -> String {
+    format!("include {}", include.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INCLUDE: &str = "/run/vyos-aws-vipa/keepalived.conf";
+
+    #[test]
+    fn the_line_is_added_once_and_taken_out_again() {
+        let include = Path::new(INCLUDE);
+        for conf in [
+            &b""[..],
+            b"vrrp_instance a {\n}\n",
+            b"global_defs {\n}",
+            b"# include /run/vyos-aws-vipa/keepalived.conf\n",
+            b"# \xff\n",
+        ] {
+            let added = [conf, missing(conf, include).expect("missing").as_bytes()].concat();
+            assert!(added.ends_with(format!("include {INCLUDE}\n").as_bytes()), "{added:?}");
+            assert_eq!(missing(&added, include), None, "{added:?}");
+            let removed = without(&added, include).expect("there");
+            assert_eq!(removed.trim_ascii_end(), conf.trim_ascii_end());
+            assert_eq!(without(&removed, include), None);
+        }
+    }
+}
