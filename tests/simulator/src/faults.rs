@@ -151,7 +151,8 @@ pub struct Fault {
     pub effect: Option<Effect>,
 }
 
-/// What the client gets instead of the true answer.
+/// What the client gets instead of the true answer. The log has the names of the garbled bodies as
+/// their codes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
@@ -170,7 +171,7 @@ pub enum Effect {
     Deny,
     /// 200 with a body that is not XML.
     NotXml,
-    /// 200 with the first half of the true body (of an empty answer if it is not performed).
+    /// 200 with the first half of the true body (of an error's if it is not performed).
     Truncated,
     /// 200 with XML that never gets to the point, of so many bytes.
     Huge(usize),

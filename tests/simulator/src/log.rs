@@ -85,7 +85,7 @@ pub struct Request {
 pub enum Outcome {
     /// Nothing yet.
     Pending,
-    /// A status and an error code, `Success` if there was no error. The client may have left before.
+    /// A status and an error code, `Success` if it was the true answer of a success. The client may have left before.
     Answered {
         /// The HTTP status.
         status: u16,

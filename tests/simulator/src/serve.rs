@@ -304,31 +304,33 @@ impl Connection {
         }
         sleep(after).await;
         self.shared.change(|state| {
-            let answer = match effect {
-                Some(Effect::Drop) => Answer::Close,
-                Some(Effect::Hang) => Answer::Silence,
-                None => Answer::Send(reply.unwrap_or_else(|| call.rubbish(&request_id))),
-                Some(Effect::Error { status, code }) => {
-                    let error = ApiError::new(status, &code, "An injected error");
-                    Answer::Send(call.refuse(&error, &request_id))
+            let injected = |status, code: &str| {
+                let error = ApiError::new(status, code, "An injected error");
+                call.refuse(&error, &request_id)
+            };
+            let answer = match (effect, reply) {
+                (None, Some(reply)) => Answer::Send(reply),
+                (None, None) | (Some(Effect::Drop), _) => Answer::Close,
+                (Some(Effect::Hang), _) => Answer::Silence,
+                (Some(Effect::Error { status, code }), _) => Answer::Send(injected(status, &code)),
+                (Some(Effect::Deny), _) => {
+                    Answer::Send(call.refuse(&call.denial(state), &request_id))
                 }
-                Some(Effect::Deny) => Answer::Send(call.refuse(&call.denial(state), &request_id)),
-                Some(Effect::NotXml) => Answer::Send(call.rubbish(&request_id)),
-                Some(Effect::Truncated) => {
-                    let whole = reply.unwrap_or_else(|| call.rubbish(&request_id));
-                    let half = whole.body.slice(..whole.body.len() / 2);
-                    Answer::Send(Reply {
-                        body: half,
-                        ..whole
-                    })
+                (Some(Effect::NotXml), _) => {
+                    let page =
+                        "<html><head><title>Welcome to the hotel</title><body>Sign in & surf";
+                    Answer::Send(Reply::xml(200, "NotXml", page.to_owned(), &request_id))
                 }
-                Some(Effect::Huge(bytes)) => {
-                    let mut body = b"<?xml version=\"1.0\"?><Response><junk>".to_vec();
-                    body.resize(body.len().max(bytes), b'A');
-                    Answer::Send(Reply {
-                        body: body.into(),
-                        ..call.rubbish(&request_id)
-                    })
+                (Some(Effect::Truncated), reply) => {
+                    let mut whole = reply.unwrap_or_else(|| injected(200, ""));
+                    whole.body.truncate(whole.body.len() / 2);
+                    whole.code = "Truncated".to_owned();
+                    Answer::Send(whole)
+                }
+                (Some(Effect::Huge(bytes)), _) => {
+                    let mut body = "<?xml version=\"1.0\"?><Response><junk>".to_owned();
+                    body.push_str(&"A".repeat(bytes));
+                    Answer::Send(Reply::xml(200, "Huge", body, &request_id))
                 }
             };
             if let Some(request) = state.requests.get_mut(number) {
@@ -437,11 +439,6 @@ impl Call {
             Call::Ec2(call) => denial(&call.action, &call.who(&state.cloud)),
             Call::Imds(..) => ApiError::new(403, "Forbidden", "Forbidden"),
         }
-    }
-
-    fn rubbish(&self, request_id: &str) -> Reply {
-        let body = "<html><head><title>Welcome to the hotel</title><body>Sign in & surf".to_owned();
-        Reply::xml(200, "Success", body, request_id)
     }
 }
 

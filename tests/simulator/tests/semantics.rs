@@ -718,6 +718,25 @@ fn imds_wants_a_token_and_tells_who_the_instance_is() {
         .body;
     assert!(document.contains("\"region\": \"eu-west-1\""), "{document}");
     assert_eq!(client.imds(&token, "/latest/meta-data/nothing").status, 404);
+    // A token lives as long as was asked for.
+    client.send(
+        "PUT",
+        "/latest/api/token",
+        "X-aws-ec2-metadata-token-ttl-seconds: 1\r\n",
+        "",
+    );
+    let short = client.receive().unwrap().body;
+    let begin = Instant::now();
+    assert_eq!(client.imds(&short, "/latest/meta-data/mac").status, 200);
+    while client.imds(&short, "/latest/meta-data/mac").status == 200 {
+        assert!(begin.elapsed() < SOON);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(
+        begin.elapsed() > Duration::from_millis(900),
+        "{:?}",
+        begin.elapsed()
+    );
     // Rotation, loss of the role, loss of the sessions.
     let next = simulator
         .rotate_credentials(r1, Duration::from_secs(3600))
