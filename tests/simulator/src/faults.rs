@@ -132,8 +132,9 @@ impl On {
     }
 }
 
-/// Something that goes wrong with the requests that it applies to. Delays of all faults that apply
-/// add up; the first one with an effect decides the rest.
+/// Something that goes wrong with the requests that it applies to. Of several that apply to one
+/// request the first with an effect counts, and the others with one wait for the next request; those
+/// that only delay add up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Fault {
