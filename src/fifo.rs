@@ -374,8 +374,12 @@ fn enlarge(file: &File) {
 mod tests {
     use std::fs;
     use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use rustix::process::{Pid, Signal, kill_process};
 
     use super::*;
+    use crate::kernel::namespace::{inside, ip};
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -694,5 +698,81 @@ mod tests {
         }
         assert_eq!(read, total);
         flood.join().expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn keepalived_is_read_through_a_reload_and_to_its_end() {
+        let test = "fifo::tests::keepalived_is_read_through_a_reload_and_to_its_end";
+        if !inside(test, &["-Urnm", "-pf", "--mount-proc"]) {
+            return;
+        }
+        assert!(Command::new("mount").args(["-t", "tmpfs", "none", "/run"]).status().expect("mount(8)").success());
+        ip("link add eth0 type veth peer name eth1");
+        ip("address add 10.99.0.1/24 dev eth0");
+        ip("link set eth0 up");
+        ip("link set eth1 up");
+        let path = Path::new("/run/notify.fifo");
+        make(path);
+        let configuration = "
+            global_defs {
+                vrrp_notify_fifo /run/notify.fifo
+            }
+            vrrp_instance vyos-aws {
+                interface eth0
+                virtual_router_id 11
+                priority 200
+                advert_int 1
+                virtual_ipaddress {
+                    10.99.0.100/24
+                }
+            }
+        ";
+        fs::write("/run/keepalived.conf", configuration).expect("written");
+        let mut fifo = Fifo::new(path);
+        assert_next!(&mut fifo, Event::Backlog { .. });
+        assert_next!(&mut fifo, Event::WriterGone { why: Gone::NoWriter, .. });
+        let mut keepalived = Command::new("keepalived")
+            .args([
+                "--dont-fork",
+                "--log-console",
+                "--use-file",
+                "/run/keepalived.conf",
+                "--pid",
+                "/run/keepalived.pid",
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("keepalived");
+        let (mut text, mut hups, mut reloaded, mut ended) = (String::new(), 0, false, false);
+        let signal = |signal| {
+            let pid = Pid::from_raw(keepalived.id().try_into().expect("an id")).expect("not 0");
+            kill_process(pid, signal).expect("signalled");
+        };
+        loop {
+            // After the reload it is quiet: then it is over.
+            let patience = Duration::from_secs(if reloaded && !ended { 1 } else { 20 });
+            match tokio::time::timeout(patience, fifo.next()).await {
+                Err(_) if reloaded && !ended => {
+                    ended = true;
+                    signal(Signal::TERM);
+                }
+                Err(_) => panic!("{hups} times HUP, and {text:?}"),
+                Ok(Event::Bytes(bytes)) => text += std::str::from_utf8(&bytes).expect("UTF-8"),
+                Ok(Event::Hup) => hups += 1,
+                Ok(Event::WriterGone { .. }) if ended => break,
+                Ok(_) => {}
+            }
+            if !reloaded && text.contains("MASTER") {
+                reloaded = true;
+                signal(Signal::HUP);
+            }
+        }
+        keepalived.wait().expect("waited");
+        assert_eq!(
+            text,
+            "INSTANCE \"vyos-aws\" BACKUP 200\nINSTANCE \"vyos-aws\" MASTER 200\nINSTANCE \"vyos-aws\" STOP 200\n"
+        );
+        assert!((1..=2).contains(&hups), "{hups} times HUP: that of the reload may be missed, that of the end may not");
     }
 }

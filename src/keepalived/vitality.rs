@@ -321,7 +321,7 @@ mod tests {
             }
         });
         let took = wait_for_progress(&vitality);
-        assert!(took < Duration::from_secs(3), "it took {took:?}");
+        assert!(took < Duration::from_secs(10), "it took {took:?}");
         let start = Instant::now();
         for _ in 0..1000 {
             vitality.look().expect("keepalived runs");
