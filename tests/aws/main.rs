@@ -20,6 +20,8 @@ use vyos_aws_vipa::ownership::ErrorClass;
 
 /// Long enough for any answer that comes.
 const AMPLE: Duration = Duration::from_secs(10);
+/// What a busy machine may add to a bound.
+const SLACK: Duration = Duration::from_secs(2);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 
 fn eni() -> EniId {
@@ -263,7 +265,7 @@ async fn a_hang_ends_at_the_bound_and_the_next_attempt_uses_none_of_the_old_conn
     let error = router.ec2.claim(&eni(), &[ADDRESS], bound).await.expect_err("no answer");
     let took = began.elapsed();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
-    assert!((bound..bound * 2).contains(&took), "{took:?}");
+    assert!((bound..bound + SLACK).contains(&took), "{took:?}");
 
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed over a new connection");
     let connections: Vec<_> = server.log().iter().map(|r| r.connection).collect();
@@ -284,7 +286,7 @@ async fn a_claim_does_not_wait_for_a_read() {
     until("the read is under way", || server.log().len() == 1).await;
     let began = Instant::now();
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
     assert!(!reader.is_finished(), "the read still waits");
     reader.abort();
 }
@@ -568,7 +570,8 @@ async fn without_a_role_the_error_says_what_to_do() {
     let (bound, began) = (Duration::from_millis(300), Instant::now());
     let error = with_role(&server, &hanging.url).claim(&eni(), &[ADDRESS], bound).await.expect_err("IMDS hangs");
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
-    assert!(began.elapsed() < bound * 2, "{:?}", began.elapsed());
+    assert!(error.message.contains("no answer within 300ms"), "{error}");
+    assert!(began.elapsed() < bound + SLACK, "{:?}", began.elapsed());
     assert_eq!(server.log().len(), 0, "nothing was sent to EC2");
 }
 
@@ -681,7 +684,7 @@ async fn imds_failures_have_their_class_and_their_bound() {
     let began = Instant::now();
     let error = Imds::at(&imds.url).instance().await.expect_err("no answer");
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
-    assert!(began.elapsed() < Duration::from_millis(3500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", began.elapsed());
     let error = Imds::at(&nowhere()).instance().await.expect_err("nobody there");
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
 }

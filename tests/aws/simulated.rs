@@ -10,7 +10,7 @@ use vyos_aws_vipa::config::Global;
 use vyos_aws_vipa::names::{EniId, MacAddress};
 use vyos_aws_vipa::ownership::{ErrorClass, Owner};
 
-use crate::{AMPLE, nowhere, rotate};
+use crate::{AMPLE, SLACK, nowhere, rotate};
 
 const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
@@ -140,7 +140,7 @@ async fn faults_on_the_way_have_their_class_and_their_bound() {
         let error = place.ec2.claim(&eni(1), &[ADDRESS], limit).await.expect_err("a fault");
         assert_eq!((error.class, error.code.as_str()), (class, code), "{fault:?}: {error}");
         if class == ErrorClass::TimedOut {
-            assert!(began.elapsed() < 2 * bound, "{fault:?}: {:?}", began.elapsed());
+            assert!(began.elapsed() < bound + SLACK, "{fault:?}: {:?}", began.elapsed());
         }
         if class == ErrorClass::Denied {
             assert!(error.message.contains("allow ec2:AssignPrivateIpAddresses to file "), "{error}");
@@ -267,5 +267,5 @@ async fn imds_tells_who_the_router_is() {
     let began = Instant::now();
     let error = imds.eni(MacAddress::new([2, 0, 0, 0, 0, 2])).await.expect_err("no answer");
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
-    assert!(began.elapsed() < Duration::from_millis(3500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", began.elapsed());
 }
