@@ -40,7 +40,8 @@ pub struct Eni {
 pub struct CallError {
     /// What the failure means for the next attempt.
     pub class: ErrorClass,
-    /// EC2's error code, or one word of ours where no answer came: `Timeout`, `Connection`, `Credentials`, `Answer`.
+    /// EC2's error code, or one word of ours where no answer came: `Timeout`, `Connection`, `Credentials`, `Answer`,
+    /// `Settings`; of IMDS also `NotFound` and `Forbidden`.
     pub code: String,
     /// What EC2 or the transport said, one line.
     pub message: String,

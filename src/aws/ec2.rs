@@ -20,6 +20,7 @@ use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId as _;
 use aws_sdk_ec2::types::{Filter, NetworkInterface};
 use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures_util::FutureExt;
 use jiff::SignedDuration;
@@ -341,7 +342,7 @@ impl fmt::Debug for Ec2 {
 fn client(
     region: &Region,
     endpoint_url: Option<&EndpointUrl>,
-    http: aws_smithy_runtime_api::client::http::SharedHttpClient,
+    http: SharedHttpClient,
     keys: &Keys,
     clock: &Clock,
 ) -> aws_sdk_ec2::Client {

@@ -1,6 +1,7 @@
 //! EC2 and IMDS as the agent calls them: the real SDK over real sockets.
 
 mod scripted;
+mod simulated;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -19,6 +20,8 @@ use vyos_aws_vipa::ownership::ErrorClass;
 
 /// Long enough for any answer that comes.
 const AMPLE: Duration = Duration::from_secs(10);
+/// What a busy machine may add to a bound.
+const SLACK: Duration = Duration::from_secs(2);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 
 fn eni() -> EniId {
@@ -262,7 +265,7 @@ async fn a_hang_ends_at_the_bound_and_the_next_attempt_uses_none_of_the_old_conn
     let error = router.ec2.claim(&eni(), &[ADDRESS], bound).await.expect_err("no answer");
     let took = began.elapsed();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
-    assert!((bound..bound * 2).contains(&took), "{took:?}");
+    assert!((bound..bound + SLACK).contains(&took), "{took:?}");
 
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed over a new connection");
     let connections: Vec<_> = server.log().iter().map(|r| r.connection).collect();
@@ -283,7 +286,7 @@ async fn a_claim_does_not_wait_for_a_read() {
     until("the read is under way", || server.log().len() == 1).await;
     let began = Instant::now();
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
     assert!(!reader.is_finished(), "the read still waits");
     reader.abort();
 }
@@ -496,15 +499,27 @@ async fn a_roles_credentials_are_kept_and_outlive_imds() {
 }
 
 #[tokio::test]
-async fn credentials_near_their_end_are_replaced_without_a_claim_waiting() {
+async fn imds_is_not_asked_for_each_claim_near_the_end_of_a_roles_credentials() {
     let (server, imds) = (serve(assigned), imds_with_role(600, Arc::new(AtomicBool::new(true))));
     let ec2 = with_role(&server, &imds.url);
-    let mut watch = ec2.credentials_watch();
-    ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
-    watch.changed().await;
-    // IMDS is asked again no sooner than a minute after the last time.
-    ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
-    assert_eq!(server.log()[1].key(), "ASIA0");
+    for _ in 0..3 {
+        ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    }
+    assert!(server.log().iter().all(|r| r.key() == "ASIA0"), "{:?}", server.log());
+    assert_eq!(imds.log().len(), 3, "a token, the role's name and its credentials");
+}
+
+#[tokio::test]
+async fn keys_whose_file_is_taken_away_are_used_no_more() {
+    let server = serve(assigned);
+    let router = Router::new(&server.url);
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    std::fs::remove_file(router.file()).expect("removed");
+    for _ in 0..2 {
+        let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no keys");
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{error}");
+    }
+    assert_eq!(server.log().len(), 1);
 }
 
 #[tokio::test]
@@ -555,7 +570,8 @@ async fn without_a_role_the_error_says_what_to_do() {
     let (bound, began) = (Duration::from_millis(300), Instant::now());
     let error = with_role(&server, &hanging.url).claim(&eni(), &[ADDRESS], bound).await.expect_err("IMDS hangs");
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
-    assert!(began.elapsed() < bound * 2, "{:?}", began.elapsed());
+    assert!(error.message.contains("no answer within 300ms"), "{error}");
+    assert!(began.elapsed() < bound + SLACK, "{:?}", began.elapsed());
     assert_eq!(server.log().len(), 0, "nothing was sent to EC2");
 }
 
@@ -668,7 +684,7 @@ async fn imds_failures_have_their_class_and_their_bound() {
     let began = Instant::now();
     let error = Imds::at(&imds.url).instance().await.expect_err("no answer");
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
-    assert!(began.elapsed() < Duration::from_millis(3500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", began.elapsed());
     let error = Imds::at(&nowhere()).instance().await.expect_err("nobody there");
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
 }
