@@ -4,6 +4,7 @@ pub mod aws;
 pub mod claim;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod fifo;
 pub mod files;
 pub mod keepalived;

@@ -135,8 +135,10 @@ mod tests {
         }
     }
 
+    type Line = (String, Vec<String>);
+
     /// Keeps what a layer inside is given.
-    struct Kept(Arc<Mutex<Vec<(String, Vec<String>)>>>);
+    struct Kept(Arc<Mutex<Vec<Line>>>);
 
     impl<S: Subscriber> Layer<S> for Kept {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {

@@ -83,8 +83,10 @@ impl State {
 /// A file to write.
 pub struct Write {
     path: PathBuf,
-    perform: Box<dyn FnOnce(&Path) -> Result<(), FileError> + Send>,
+    perform: Perform,
 }
+
+type Perform = Box<dyn FnOnce(&Path) -> Result<(), FileError> + Send>;
 
 impl Write {
     /// Writes it, and waits for the disk.

@@ -86,12 +86,15 @@ fn ask(paths: &Paths, fresh: bool) -> Result<Report, String> {
     if !fresh {
         return call(&paths.socket, false, AGENT_PATIENCE).map_err(|error| no_answer(&paths.socket, error));
     }
-    let one_call = files::read(&paths.config).map_or_else(|_| RequestTimeout::default(), |c: Config| c.global.request_timeout);
+    let one_call =
+        files::read(&paths.config).map_or_else(|_| RequestTimeout::default(), |c: Config| c.global.request_timeout);
     let patience = AGENT_PATIENCE + one_call.duration();
     match call(&paths.socket, true, patience) {
         Err(ClientError::TimedOut(_)) => {
             let mut report = ask(paths, false)?;
-            report.not_answered.push(format!("EC2 did not answer the agent within {patience:?}: what follows is what it knew before"));
+            report
+                .not_answered
+                .push(format!("EC2 did not answer the agent within {patience:?}: what follows is what it knew before"));
             Ok(report)
         }
         answer => answer.map_err(|error| no_answer(&paths.socket, error)),

@@ -119,11 +119,14 @@ fn snapshot(assigned: &BTreeSet<Assignment>) -> Snapshot {
     snapshot
 }
 
+/// A subscription on its way, with the list that it begins with.
+type Opening = Pin<Box<dyn Future<Output = (Monitor, BTreeSet<Assignment>)>>>;
+
 /// The addresses as they change.
 pub struct Addresses {
     monitor: Option<Monitor>,
     /// A new subscription and the list that goes with it, while they are on their way.
-    opening: Option<Pin<Box<dyn Future<Output = (Monitor, BTreeSet<Assignment>)>>>>,
+    opening: Option<Opening>,
     assigned: BTreeSet<Assignment>,
     reported: Option<Snapshot>,
     overruns: u64,
@@ -224,7 +227,7 @@ async fn heard(monitor: &mut Option<Monitor>) -> Option<NetlinkMessage<RouteNetl
 }
 
 /// What is on its way. Waits while nothing is.
-async fn opened<T>(opening: &mut Option<Pin<Box<dyn Future<Output = T>>>>) -> T {
+async fn opened(opening: &mut Option<Opening>) -> (Monitor, BTreeSet<Assignment>) {
     match opening {
         Some(opening) => opening.await,
         None => std::future::pending().await,

@@ -1,0 +1,219 @@
+//! The asking end of the socket, for commands that do nothing else meanwhile.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde_json::Value;
+
+use super::protocol;
+use super::{Refusal, Request};
+
+/// No answer is longer, in bytes: the status of 1,000 groups with 200 addresses each is below it.
+const LONGEST_ANSWER: usize = 256 << 20;
+
+/// The agent did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("the agent does not run ({path}: {source}); `systemctl status vyos-aws-vipa` says why")]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The file's mode keeps us out.
+    #[error("only root and the group vyos-aws-vipa may talk to the agent ({path}): use sudo")]
+    NotPermitted {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The connection failed.
+    #[error("cannot talk to the agent ({path}): {source}")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// It did not answer in time.
+    #[error("the agent did not answer within {0:?}; `systemctl status vyos-aws-vipa` says what it does")]
+    TimedOut(Duration),
+    /// It answered rubbish.
+    #[error("the agent's answer cannot be read: {0}; is it of another version than this command?")]
+    Answer(String),
+    /// It refused.
+    #[error(transparent)]
+    Refused(Refusal),
+}
+
+/// A connection to the agent.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    path: PathBuf,
+    patience: Duration,
+}
+
+impl Client {
+    /// Connects. `patience` bounds each call.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the agent does not run, or we may not, or it is too busy to accept.
+    pub fn connect(path: &Path, patience: Duration) -> Result<Self, ClientError> {
+        let stream = connect(path).map_err(|error| {
+            let path = path.to_owned();
+            match error {
+                Errno::NOENT | Errno::CONNREFUSED => ClientError::NotRunning { path, source: error.into() },
+                Errno::ACCESS | Errno::PERM => ClientError::NotPermitted { path },
+                Errno::AGAIN => ClientError::TimedOut(Duration::ZERO),
+                _ => ClientError::Io { path, source: error.into() },
+            }
+        })?;
+        Ok(Self { stream, path: path.to_owned(), patience })
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`ClientError`]. After anything but [`ClientError::Refused`] the connection is of no further use.
+    pub fn call(&mut self, request: &Request) -> Result<Value, ClientError> {
+        let deadline = Instant::now() + self.patience;
+        let line = protocol::request_line(request).map_err(|e| self.io(e.into()))?;
+        self.stream.set_nonblocking(false).map_err(|e| self.io(e))?;
+        self.stream.set_write_timeout(Some(self.patience)).map_err(|e| self.io(e))?;
+        // Too many connections: the agent answers and closes before it has read anything. The answer is there all the same.
+        match self.stream.write_all(line.as_bytes()) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+            Err(error) => return Err(self.io(error)),
+        }
+        let line = self.line(deadline)?;
+        protocol::parse_answer(&line).map_err(ClientError::Answer)?.map_err(ClientError::Refused)
+    }
+
+    /// Reads to the end of a line.
+    fn line(&mut self, deadline: Instant) -> Result<Vec<u8>, ClientError> {
+        let mut line = Vec::new();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ClientError::TimedOut(self.patience));
+            }
+            self.stream.set_read_timeout(Some(left)).map_err(|e| self.io(e))?;
+            let count = match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(ClientError::Answer("the connection ended before it".to_owned())),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(self.io(error)),
+            };
+            line.extend_from_slice(&buffer[..count]);
+            // An answer is one line, and nothing follows it before the next request.
+            if line.last() == Some(&b'\n') {
+                return Ok(line);
+            }
+            if line.len() > LONGEST_ANSWER {
+                return Err(ClientError::Answer(format!("it is longer than {LONGEST_ANSWER} bytes")));
+            }
+        }
+    }
+
+    fn io(&self, source: io::Error) -> ClientError {
+        match source.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::TimedOut(self.patience),
+            _ => ClientError::Io { path: self.path.clone(), source },
+        }
+    }
+}
+
+/// Connects without waiting: where the queue of an agent that accepts nothing is full, connect(2) would block for ever.
+fn connect(path: &Path) -> Result<UnixStream, Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::control::Code;
+
+    const PATIENCE: Duration = Duration::from_millis(300);
+
+    fn status() -> Request {
+        Request::Status { fresh: false }
+    }
+
+    /// Calls a listener that reads one request and answers with these bytes.
+    fn call(answer: &'static [u8]) -> Result<Value, ClientError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("agent.sock");
+        let listener = UnixListener::bind(&path).expect("bound");
+        let agent = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accepted");
+            let mut buffer = [0; 1000];
+            let count = stream.read(&mut buffer).expect("read");
+            stream.write_all(answer).expect("written");
+            buffer[..count].to_vec()
+        });
+        let said = Client::connect(&path, PATIENCE).and_then(|mut client| client.call(&status()));
+        let request = agent.join().expect("no panic");
+        assert_eq!(String::from_utf8_lossy(&request), "{\"format\":1,\"fresh\":false,\"request\":\"status\"}\n");
+        said
+    }
+
+    #[test]
+    fn an_answer_is_read_and_rubbish_is_named() {
+        assert_eq!(call(b"{\"format\":1,\"ok\":7}\n").expect("answered"), 7);
+        match call(b"{\"format\":1,\"error\":{\"code\":\"refused\",\"message\":\"paused\"}}\n") {
+            Err(ClientError::Refused(refusal)) => assert_eq!(refusal, Refusal::new(Code::Refused, "paused")),
+            other => panic!("{other:?}"),
+        }
+        match call(b"{\"format\":1,\"error\":{\"code\":\"of-tomorrow\",\"message\":\"new\"}}\n") {
+            Err(ClientError::Refused(refusal)) => assert_eq!(refusal, Refusal::new(Code::Other, "new")),
+            other => panic!("{other:?}"),
+        }
+        for rubbish in
+            [b"\x00\xff\n".as_slice(), b"{\"format\":2,\"ok\":1}\n", b"{\"format\":1}\n", b"{\"format\":1,\"ok", b""]
+        {
+            let error = call(rubbish).expect_err("rubbish");
+            assert!(matches!(error, ClientError::Answer(_)), "{rubbish:?}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn an_agent_that_is_not_there_or_does_not_answer_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("agent.sock");
+        let error = Client::connect(&path, PATIENCE).expect_err("nobody");
+        assert!(matches!(error, ClientError::NotRunning { .. }), "{error:?}");
+        assert!(error.to_string().contains("agent.sock") && error.to_string().contains("systemctl"), "{error}");
+
+        let listener = UnixListener::bind(&path).expect("bound");
+        let start = Instant::now();
+        let mut client = Client::connect(&path, PATIENCE).expect("connected");
+        assert!(matches!(client.call(&status()), Err(ClientError::TimedOut(_))));
+        assert!(start.elapsed() < PATIENCE * 5, "{:?}", start.elapsed());
+
+        // An agent that accepts nothing: its queue fills up, and connecting does not block.
+        let mut waiting = Vec::new();
+        let full = loop {
+            match Client::connect(&path, PATIENCE) {
+                Ok(client) => waiting.push(client),
+                Err(error) => break error,
+            }
+            assert!(waiting.len() < 10_000, "the queue has no end");
+        };
+        assert!(matches!(full, ClientError::TimedOut(_)), "{full:?}");
+        drop(listener);
+        assert!(matches!(Client::connect(&path, PATIENCE), Err(ClientError::NotRunning { .. })));
+    }
+}

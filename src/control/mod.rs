@@ -1,0 +1,16 @@
+//! The agent's control socket: `show status`, `force claim`, `pause` and `resume` ask, the agent answers.
+//!
+//! JSON lines over a stream socket in /run/vyos-aws-vipa-agent, each request and each answer one line:
+//!
+//! ```text
+//! {"format":1,"request":"status","fresh":false}      {"format":1,"ok":{…}}
+//! {"format":1,"request":"claim","group":"a"}         {"format":1,"error":{"code":"refused","message":"…"}}
+//! {"format":1,"request":"pause","group":"a","minutes":30}
+//! {"format":1,"request":"resume","group":"a"}
+//! ```
+
+pub mod client;
+mod protocol;
+pub mod server;
+
+pub use protocol::{Answer, Code, Minutes, Refusal, Request};

@@ -1,0 +1,255 @@
+//! Requests and answers, and how each stands in a line.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::files::FORMAT;
+use crate::names::GroupName;
+
+/// No request is longer, in bytes: a group name takes at most 255, each of them up to six in JSON.
+pub(super) const LONGEST_REQUEST: usize = 4 << 10;
+
+/// What a person wants of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// The status report.
+    Status {
+        /// Whether EC2 is asked first.
+        #[serde(default)]
+        fresh: bool,
+    },
+    /// Claim a group's addresses now.
+    Claim {
+        /// The group.
+        group: GroupName,
+    },
+    /// Claim nothing for a group for a while.
+    Pause {
+        /// The group.
+        group: GroupName,
+        /// How long.
+        #[serde(default)]
+        minutes: Minutes,
+    },
+    /// End a pause.
+    Resume {
+        /// The group.
+        group: GroupName,
+    },
+}
+
+/// How long a pause lasts: from 1 minute to a day, 30 minutes unless said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct Minutes(u16);
+
+impl Minutes {
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl Default for Minutes {
+    fn default() -> Self {
+        Self(30)
+    }
+}
+
+impl TryFrom<u16> for Minutes {
+    type Error = String;
+
+    fn try_from(minutes: u16) -> Result<Self, String> {
+        match minutes {
+            1..=1440 => Ok(Self(minutes)),
+            _ => Err(format!("a pause lasts from 1 to 1440 minutes, not {minutes}")),
+        }
+    }
+}
+
+impl From<Minutes> for u16 {
+    fn from(minutes: Minutes) -> u16 {
+        minutes.0
+    }
+}
+
+/// What the agent says: anything in JSON, or why not.
+pub type Answer = Result<Value, Refusal>;
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What kind of reason.
+    pub code: Code,
+    /// The reason, and what to do.
+    pub message: String,
+}
+
+/// Kinds of reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The line is no request of this format.
+    BadRequest,
+    /// The line has a newer format than the agent.
+    NewerFormat,
+    /// Only root may ask for this.
+    NotPermitted,
+    /// Too many connections, or the agent did not get to it in time.
+    Busy,
+    /// The agent decided against it.
+    Refused,
+    /// A code of another version.
+    #[serde(other)]
+    Other,
+}
+
+impl Refusal {
+    /// A reason.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl Request {
+    /// Whether this user may ask it. Whoever can open the socket may look; only root may change something.
+    ///
+    /// # Errors
+    /// [`Code::NotPermitted`].
+    pub fn permitted(&self, uid: u32) -> Result<(), Refusal> {
+        match self {
+            Self::Status { .. } => Ok(()),
+            Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } if uid == 0 => Ok(()),
+            Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } => {
+                let message = format!("only root may force the agent, and user id {uid} asked: use sudo");
+                Err(Refusal::new(Code::NotPermitted, message))
+            }
+        }
+    }
+}
+
+/// A request as a line.
+pub(super) fn request_line(request: &Request) -> Result<String, serde_json::Error> {
+    let mut value = serde_json::to_value(request)?;
+    value["format"] = FORMAT.into();
+    Ok(format!("{value}\n"))
+}
+
+/// The request that a line holds.
+pub(super) fn parse_request(line: &str) -> Result<Request, Refusal> {
+    let bad = |e: serde_json::Error| Refusal::new(Code::BadRequest, format!("the line is no request: {e}"));
+    let mut object: Map<String, Value> = serde_json::from_str(line).map_err(bad)?;
+    check_format(&mut object)
+        .map_err(|(code, reason)| Refusal::new(code, format!("the line is no request: {reason}")))?;
+    serde_json::from_value(Value::Object(object)).map_err(bad)
+}
+
+/// An answer as a line.
+pub(super) fn answer_line(answer: &Answer) -> String {
+    let value = match answer {
+        Ok(value) => json!({"format": FORMAT, "ok": value}),
+        Err(refusal) => json!({"format": FORMAT, "error": refusal}),
+    };
+    format!("{value}\n")
+}
+
+/// The answer that a line holds, or why it holds none.
+pub(super) fn parse_answer(line: &[u8]) -> Result<Answer, String> {
+    let mut object: Map<String, Value> = serde_json::from_slice(line).map_err(|e| e.to_string())?;
+    check_format(&mut object).map_err(|(_, reason)| reason)?;
+    match (object.remove("ok"), object.remove("error")) {
+        (Some(value), None) => Ok(Ok(value)),
+        (None, Some(error)) => serde_json::from_value(error).map(Err).map_err(|e| e.to_string()),
+        _ => Err("it holds neither ok nor error".to_owned()),
+    }
+}
+
+fn check_format(object: &mut Map<String, Value>) -> Result<(), (Code, String)> {
+    match object.remove("format").and_then(|f| f.as_u64()) {
+        None | Some(0) => Err((Code::BadRequest, "it has no format number".to_owned())),
+        Some(found) if found > FORMAT => {
+            let reason = format!("it has format {found}, and this version of vyos-aws-vipa reads up to {FORMAT}");
+            Err((Code::NewerFormat, reason))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group() -> GroupName {
+        GroupName::try_from("a").expect("a name")
+    }
+
+    fn every_request() -> [Request; 4] {
+        let minutes = Minutes::try_from(5).expect("in range");
+        [
+            Request::Status { fresh: true },
+            Request::Claim { group: group() },
+            Request::Pause { group: group(), minutes },
+            Request::Resume { group: group() },
+        ]
+    }
+
+    #[test]
+    fn requests_and_answers_read_back_as_they_were_written() {
+        for request in every_request() {
+            let line = request_line(&request).expect("a line");
+            assert!(line.ends_with("}\n") && !line.trim_end().contains('\n'), "{line:?}");
+            assert_eq!(parse_request(&line), Ok(request), "{line}");
+        }
+        for answer in [Ok(json!({"a": [1, "two\n"]})), Ok(Value::Null), Err(Refusal::new(Code::Refused, "paused"))] {
+            let line = answer_line(&answer);
+            assert!(!line.trim_end().contains('\n'), "{line:?}");
+            assert_eq!(parse_answer(line.as_bytes()), Ok(answer), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_default() {
+        let parse = |line: &str| parse_request(line).expect(line);
+        assert_eq!(parse(r#"{"format":1,"request":"status"}"#), Request::Status { fresh: false });
+        let minutes = Minutes::default();
+        assert_eq!(minutes.get(), 30);
+        assert_eq!(parse(r#"{"request":"pause","group":"a","format":1}"#), Request::Pause { group: group(), minutes });
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_with_the_reason() {
+        use Code::*;
+        for (line, code, reason) in [
+            ("", BadRequest, "EOF"),
+            ("{", BadRequest, "EOF"),
+            ("[]", BadRequest, "invalid type"),
+            ("{}", BadRequest, "no format number"),
+            (r#"{"format":2,"request":"status"}"#, NewerFormat, "format 2"),
+            (r#"{"format":1}"#, BadRequest, "missing field `request`"),
+            (r#"{"format":1,"request":"reboot"}"#, BadRequest, "unknown variant `reboot`"),
+            (r#"{"format":1,"request":"claim"}"#, BadRequest, "missing field `group`"),
+            (r#"{"format":1,"request":"claim","group":"a b"}"#, BadRequest, "white space"),
+            (r#"{"format":1,"request":"claim","group":"a","all":true}"#, BadRequest, "unknown field `all`"),
+            (r#"{"format":1,"request":"pause","group":"a","minutes":0}"#, BadRequest, "from 1 to 1440"),
+            (r#"{"format":1,"request":"pause","group":"a","minutes":1441}"#, BadRequest, "from 1 to 1440"),
+            (r#"{"format":1,"request":"pause","group":"a","minutes":-1}"#, BadRequest, "invalid value"),
+        ] {
+            let refusal = parse_request(line).expect_err(line);
+            assert!(refusal.code == code && refusal.message.contains(reason), "{line}: {refusal:?}");
+        }
+    }
+
+    #[test]
+    fn only_root_may_change_something() {
+        for request in every_request() {
+            assert_eq!(request.permitted(0), Ok(()));
+            let may = request.permitted(1000);
+            match request {
+                Request::Status { .. } => assert_eq!(may, Ok(())),
+                _ => assert_eq!(may.expect_err("refused").code, Code::NotPermitted, "{request:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The agent's end of the socket.
+//!
+//! The socket is 0660 and belongs to the agent's user and to its group, vyos-aws-vipa; root may open it like every file.
+//! Everybody else is refused by the file's mode, and among those who are not only root may change something, as the kernel
+//! says who is at the other end (SO_PEERCRED, unix(7)).
+//!
+//! Everything is bounded: connections, the length of a line, the time for a line to come, for the agent to answer, and for
+//! the answer to be taken.
+//!
+//! Cancel safety: [`Server::run`] owns the tasks of its connections, and they end with it. A request that the agent took
+//! over is carried out even if nobody waits for the answer any more.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tracing::warn;
+
+use super::protocol::{self, LONGEST_REQUEST};
+use super::{Answer, Code, Refusal, Request};
+
+/// How many connections there may be at once.
+pub const CONNECTIONS: usize = 16;
+
+/// How long a client may take to send a line, or to take one.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// How long the agent may take: a fresh status waits for EC2, whose longest request-timeout is 30 s.
+const LONGEST_ANSWER: Duration = Duration::from_secs(40);
+
+/// How long to wait when the system is out of descriptors.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A request that its sender is permitted to make, and where the answer goes.
+#[derive(Debug)]
+pub struct Call {
+    /// What is wanted.
+    pub request: Request,
+    /// Whoever waits for the answer; nobody, if the client left.
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// The socket, listening.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Makes the socket, in the place of one that an agent before left. Its folder has to exist (RuntimeDirectory of the
+    /// unit). To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        // Made beside its place and renamed over it: nobody finds it missing, or with another mode.
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&new)?;
+        fs::set_permissions(&new, Permissions::from_mode(0o660))?;
+        fs::rename(&new, path)?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Hands each request to the agent, for ever; it ends when the agent takes no more.
+    pub async fn run(self, agent: mpsc::Sender<Call>) {
+        let mut connections = JoinSet::new();
+        while !agent.is_closed() {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) if connections.len() < CONNECTIONS => {
+                        connections.spawn(serve(stream, agent.clone()));
+                    }
+                    Ok((stream, _)) => turn_away(&stream),
+                    Err(error) => {
+                        warn!(%error, socket = %self.path.display(), "no connection can be accepted");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+                () = agent.closed() => {}
+            }
+        }
+    }
+}
+
+/// One try to tell a client that there are too many, without waiting for it.
+fn turn_away(stream: &UnixStream) {
+    let refusal = Refusal::new(Code::Busy, format!("the agent serves {CONNECTIONS} connections already: try again"));
+    let _ = stream.try_write(protocol::answer_line(&Err(refusal)).as_bytes());
+}
+
+/// One connection, line by line.
+async fn serve(stream: UnixStream, agent: mpsc::Sender<Call>) {
+    let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else { return };
+    let (from, mut to) = stream.into_split();
+    let mut lines = FramedRead::new(from, LinesCodec::new_with_max_length(LONGEST_REQUEST));
+    loop {
+        let (answer, last) = match timeout(IDLE, lines.next()).await {
+            Err(_) | Ok(None) => return,
+            Ok(Some(Ok(line))) => (answer(&line, uid, &agent).await, false),
+            Ok(Some(Err(LinesCodecError::MaxLineLengthExceeded))) => {
+                (Err(Refusal::new(Code::BadRequest, format!("the line is longer than {LONGEST_REQUEST} bytes"))), true)
+            }
+            Ok(Some(Err(LinesCodecError::Io(error)))) if error.kind() == io::ErrorKind::InvalidData => {
+                (Err(Refusal::new(Code::BadRequest, "the line is no UTF-8")), true)
+            }
+            Ok(Some(Err(LinesCodecError::Io(_)))) => return,
+        };
+        if !sent(&mut to, &answer).await || last {
+            return;
+        }
+    }
+}
+
+async fn answer(line: &str, uid: u32, agent: &mpsc::Sender<Call>) -> Answer {
+    let request = protocol::parse_request(line)?;
+    request.permitted(uid)?;
+    let (sender, receiver) = oneshot::channel();
+    let answered = async {
+        let call = Call { request, answer: sender };
+        agent.send(call).await.ok()?;
+        receiver.await.ok()
+    };
+    match timeout(LONGEST_ANSWER, answered).await {
+        Ok(Some(answer)) => answer,
+        Ok(None) => Err(Refusal::new(Code::Busy, "the agent is ending: try again")),
+        Err(_) => {
+            let message = format!("the agent did not answer within {} s", LONGEST_ANSWER.as_secs());
+            Err(Refusal::new(Code::Busy, message))
+        }
+    }
+}
+
+async fn sent(to: &mut OwnedWriteHalf, answer: &Answer) -> bool {
+    let line = protocol::answer_line(answer);
+    matches!(timeout(IDLE, to.write_all(line.as_bytes())).await, Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream as Plain;
+    use std::time::Instant;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::control::client::{Client, ClientError};
+    use crate::kernel::namespace::inside;
+    use crate::names::GroupName;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// An agent of these tests: it knows the group `a`, and answers a fresh status with a lot.
+    async fn agent(mut calls: mpsc::Receiver<Call>) {
+        let mut paused = Vec::new();
+        while let Some(Call { request, answer }) = calls.recv().await {
+            let said = match request {
+                Request::Status { fresh: false } => Ok(json!({"paused": paused})),
+                Request::Status { fresh: true } => Ok(Value::String("x".repeat(1 << 20))),
+                Request::Claim { group } => Err(Refusal::new(Code::Refused, format!("{group} is paused"))),
+                Request::Pause { group, minutes } => {
+                    paused.push(group.to_string());
+                    Ok(json!(minutes.get()))
+                }
+                // Dropped without an answer.
+                Request::Resume { .. } => continue,
+            };
+            let _ = answer.send(said);
+        }
+    }
+
+    struct Running {
+        path: PathBuf,
+        _folder: tempfile::TempDir,
+    }
+
+    /// A server with its agent, on a thread of its own until the test ends.
+    fn start() -> Running {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("agent.sock");
+        let there = path.clone();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let server = Server::bind(&there).expect("bound");
+                ready.send(()).expect("the test waits");
+                let (sender, receiver) = mpsc::channel(4);
+                tokio::join!(server.run(sender), agent(receiver));
+            });
+        });
+        is_ready.recv_timeout(PATIENCE).expect("the server listens");
+        Running { path, _folder: folder }
+    }
+
+    /// Sends bytes, ends the sending side, and reads all that comes.
+    fn exchange(path: &Path, bytes: &[u8]) -> String {
+        let mut stream = Plain::connect(path).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        // The server may close before everything is written.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).expect("UTF-8")
+    }
+
+    fn group() -> GroupName {
+        GroupName::try_from("a").expect("a name")
+    }
+
+    #[test]
+    fn requests_are_answered_in_order_on_one_connection() {
+        // In a user namespace of its own the test is root, whoever runs it.
+        if !inside("control::server::tests::requests_are_answered_in_order_on_one_connection", &["-Ur"]) {
+            return;
+        }
+        let running = start();
+        let mut client = Client::connect(&running.path, PATIENCE).expect("connected");
+        let minutes = 5.try_into().expect("in range");
+        let pause = Request::Pause { group: group(), minutes };
+        assert_eq!(client.call(&pause).expect("paused"), json!(5));
+        assert_eq!(client.call(&Request::Status { fresh: false }).expect("answered"), json!({"paused": ["a"]}));
+        let large = client.call(&Request::Status { fresh: true }).expect("answered");
+        assert_eq!(large.as_str().map(str::len), Some(1 << 20));
+        match client.call(&Request::Claim { group: group() }) {
+            Err(ClientError::Refused(refusal)) => assert_eq!(refusal, Refusal::new(Code::Refused, "a is paused")),
+            other => panic!("{other:?}"),
+        }
+        match client.call(&Request::Resume { group: group() }) {
+            Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, Code::Busy),
+            other => panic!("{other:?}"),
+        }
+        let two = "{\"format\":1,\"request\":\"status\"}\n".repeat(2);
+        assert_eq!(exchange(&running.path, two.as_bytes()).lines().count(), 2);
+    }
+
+    #[test]
+    fn rubbish_is_refused_and_the_next_client_is_served() {
+        let running = start();
+        let long = vec![b'x'; 1 << 20];
+        let deep = "[".repeat(LONGEST_REQUEST - 1) + "\n";
+        for (bytes, expected) in [
+            (b"\x00\xff\xfe\n".as_slice(), "no UTF-8"),
+            (b"\x7fELF\x01\x02\n", "no request"),
+            (b"GET / HTTP/1.1\r\n", "no request"),
+            (b"{\"format\":1,\"request\":\"sta", "EOF"),
+            (b"\n", "EOF"),
+            (&long, "longer than 4096 bytes"),
+            (deep.as_bytes(), "no request"),
+            (b"{\"format\":9,\"request\":\"status\"}\n", "newer-format"),
+        ] {
+            let answer = exchange(&running.path, bytes);
+            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
+            assert!(answer.contains(expected) && answer.starts_with(r#"{"error":{"code":"#), "{shown:?}: {answer:?}");
+        }
+        assert_eq!(exchange(&running.path, b""), "");
+        // What comes after a bad line is served, as long as lines can be told apart.
+        let answer = exchange(&running.path, b"rubbish\n{\"format\":1,\"request\":\"status\"}\n");
+        let [refused, served] = answer.lines().collect::<Vec<_>>()[..] else { panic!("{answer}") };
+        assert!(refused.contains("bad-request") && served.contains(r#""ok":{"paused":[]}"#), "{answer}");
+    }
+
+    #[test]
+    fn a_half_line_is_waited_for_and_a_silent_client_is_not() {
+        let running = start();
+        let mut stream = Plain::connect(&running.path).expect("connected");
+        stream.set_read_timeout(Some(IDLE * 2)).expect("set");
+        for part in ["{\"format\":1,", "\"request\":\"status\"}", "\n"] {
+            stream.write_all(part.as_bytes()).expect("written");
+            std::thread::yield_now();
+        }
+        let mut answer = [0; 100];
+        let count = stream.read(&mut answer).expect("answered");
+        assert!(answer[..count].ends_with(b"\n"), "{:?}", String::from_utf8_lossy(&answer[..count]));
+        let start = Instant::now();
+        stream.write_all(b"{\"form").expect("written");
+        assert_eq!(stream.read(&mut answer).expect("closed"), 0);
+        assert!(start.elapsed() < IDLE + Duration::from_secs(2), "closed after {:?}", start.elapsed());
+    }
+
+    #[test]
+    fn too_many_connections_are_turned_away_and_served_later() {
+        let running = start();
+        let held: Vec<Plain> = (0..CONNECTIONS).map(|_| Plain::connect(&running.path).expect("connected")).collect();
+        let status = Request::Status { fresh: false };
+        let ask = || Client::connect(&running.path, PATIENCE).and_then(|mut client| client.call(&status));
+        match ask() {
+            Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, Code::Busy),
+            other => panic!("{other:?}"),
+        }
+        drop(held);
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = ask() {
+            assert!(Instant::now() < deadline, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_socket_of_an_agent_before_is_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("agent.sock");
+        drop(Server::bind(&path).expect("bound"));
+        assert!(path.exists(), "nobody removes it");
+        assert!(matches!(Client::connect(&path, PATIENCE), Err(ClientError::NotRunning { .. })));
+        fs::write(folder.path().join("agent.sock.new"), "left by a crash").expect("written");
+        let server = Server::bind(&path).expect("bound again");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o660);
+        let (sender, receiver) = mpsc::channel(1);
+        let asked = tokio::task::spawn_blocking(move || {
+            Client::connect(&path, PATIENCE).and_then(|mut client| client.call(&Request::Status { fresh: false }))
+        });
+        tokio::select! {
+            () = server.run(sender) => panic!("the server ended"),
+            () = agent(receiver) => panic!("the agent ended"),
+            answer = asked => assert_eq!(answer.expect("no panic").expect("answered"), json!({"paused": []})),
+        }
+        assert!(Server::bind(&folder.path().join("missing/agent.sock")).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_request_of_another_user_never_reaches_the_agent() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let refusal = answer(r#"{"format":1,"request":"claim","group":"a"}"#, 1000, &sender).await;
+        assert_eq!(refusal.expect_err("refused").code, Code::NotPermitted);
+        assert!(receiver.try_recv().is_err(), "the agent heard of it");
+    }
+
+    #[tokio::test]
+    async fn the_server_ends_with_the_agent() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = Server::bind(&folder.path().join("agent.sock")).expect("bound");
+        let (sender, receiver) = mpsc::channel(1);
+        drop(receiver);
+        timeout(PATIENCE, server.run(sender)).await.expect("it ends");
+    }
+}
