@@ -1,5 +1,6 @@
 //! VRRP virtual addresses of VyOS routers in AWS: `vyos-aws-vipa` claims them in EC2 when the router becomes master.
 
+pub mod agent;
 pub mod aws;
 pub mod claim;
 pub mod commands;

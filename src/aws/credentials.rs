@@ -100,6 +100,7 @@ struct Loaded {
 pub(super) struct Generation(u64);
 
 /// What has to be done before the credentials are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,
     /// They serve, and newer ones are to be read meanwhile.
@@ -182,24 +183,12 @@ impl Keys {
         let before = match &state.current {
             None => Before::Read,
             Some(_) if self.0.source.version() != state.version => Before::Read,
-            Some(loaded) => self.before_expiry(&state, loaded),
+            Some(loaded) => loaded.credentials.expiry().map_or(Before::Nothing, |expiry| {
+                let left = expiry.duration_since(self.0.clock.now()).unwrap_or_default();
+                before_expiry(left, state.read_at.map(|at| at.elapsed()), state.error.is_some())
+            }),
         };
         (before, state.readings)
-    }
-
-    fn before_expiry(&self, state: &State, loaded: &Loaded) -> Before {
-        let Some(expiry) = loaded.credentials.expiry() else { return Before::Nothing };
-        let left = expiry.duration_since(self.0.clock.now()).unwrap_or_default();
-        let read_within = |time| state.read_at.is_some_and(|at| at.elapsed() < time);
-        if left > REFRESH_BEFORE_EXPIRY {
-            Before::Nothing
-        } else if left.is_zero() {
-            if state.error.is_some() && read_within(REPLACE_AGAIN) { Before::Nothing } else { Before::Read }
-        } else if read_within(REFRESH_AGAIN) {
-            Before::Nothing
-        } else {
-            Before::StartReading
-        }
     }
 
     /// Reads the credentials, unless that was done since `readings` were counted.
@@ -236,6 +225,21 @@ impl Keys {
                 state.error = Some(error);
             }
         }
+    }
+}
+
+/// What has to be done with credentials whose time is over after `left`: `read_ago` is when they were last asked for, and
+/// `failed` whether that failed.
+fn before_expiry(left: Duration, read_ago: Option<Duration>, failed: bool) -> Before {
+    let read_within = |time| read_ago.is_some_and(|ago| ago < time);
+    if left > REFRESH_BEFORE_EXPIRY {
+        Before::Nothing
+    } else if left.is_zero() {
+        if failed && read_within(REPLACE_AGAIN) { Before::Nothing } else { Before::Read }
+    } else if read_within(REFRESH_AGAIN) {
+        Before::Nothing
+    } else {
+        Before::StartReading
     }
 }
 
@@ -379,5 +383,52 @@ impl Keys {
             state.readings
         };
         self.read(readings).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_asked_for_again_before_their_end_and_not_too_often() {
+        let (minutes, seconds) = (|n: u64| Duration::from_secs(60 * n), Duration::from_secs);
+        for (left, read_ago, failed, before) in [
+            (minutes(16), None, false, Before::Nothing),
+            (minutes(16), Some(minutes(300)), true, Before::Nothing),
+            (minutes(15), Some(seconds(61)), false, Before::StartReading),
+            (minutes(15), Some(seconds(59)), false, Before::Nothing),
+            (seconds(1), Some(seconds(61)), true, Before::StartReading),
+            (seconds(0), Some(seconds(1)), false, Before::Read),
+            (seconds(0), Some(seconds(9)), true, Before::Nothing),
+            (seconds(0), Some(seconds(11)), true, Before::Read),
+        ] {
+            assert_eq!(before_expiry(left, read_ago, failed), before, "{left:?} {read_ago:?} {failed}");
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_that_still_serve_are_not_waited_for() {
+        // An IMDS that takes connections and never answers.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let imds = Imds::at(&format!("http://{}", listener.local_addr().expect("its address")));
+        let keys = Keys::role(imds, Clock::default());
+        let now = SystemTime::now();
+        let expiry = now + REFRESH_BEFORE_EXPIRY / 2;
+        let credentials = Credentials::new("ASIA", "secret", None, Some(expiry), "test");
+        keys.state().current = Some(Loaded { credentials, at: now, role: None });
+        keys.state().read_at = Instant::now().checked_sub(2 * REFRESH_AGAIN);
+        let began = Instant::now();
+        keys.ready().await.expect("they serve");
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        let read = async {
+            while keys.state().readings == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), read).await.expect("a reading beside the call");
+        let facts = keys.facts();
+        assert!(facts.error.is_some() && facts.expires_at.is_some(), "kept, with the error: {facts:?}");
+        assert!(!format!("{keys:?}{facts:?}").contains("secret"));
     }
 }

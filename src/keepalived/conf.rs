@@ -80,9 +80,7 @@ fn words(line: &str) -> Vec<&str> {
             '#' | '!' => break,
             '{' | '}' => 1,
             quote @ ('"' | '\'') => rest[1..].find(quote).map_or(rest.len(), |end| end + 2),
-            _ => rest
-                .find(|c: char| c.is_whitespace() || matches!(c, '#' | '!' | '{' | '}'))
-                .unwrap_or(rest.len()),
+            _ => rest.find(|c: char| c.is_whitespace() || matches!(c, '#' | '!' | '{' | '}')).unwrap_or(rest.len()),
         };
         words.push(rest[..end].trim_matches(['"', '\'']));
         rest = rest[end..].trim_start();
@@ -168,7 +166,14 @@ mod tests {
 
     use super::*;
 
-    fn group(name: &str, interface: &str, vrid: u8, priority: u8, peers: &[&str], addresses: &[(&str, Option<&str>)]) -> Group {
+    fn group(
+        name: &str,
+        interface: &str,
+        vrid: u8,
+        priority: u8,
+        peers: &[&str],
+        addresses: &[(&str, Option<&str>)],
+    ) -> Group {
         Group {
             name: GroupName::try_from(name).expect("a name"),
             interface: InterfaceName::try_from(interface).expect("an interface"),

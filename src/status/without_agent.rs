@@ -83,7 +83,8 @@ pub fn report(config: &Config, facts: &Facts) -> Report {
     }
 }
 
-fn left_out(group: &LeftOut) -> Group {
+/// A group that a fault keeps out.
+pub fn left_out(group: &LeftOut) -> Group {
     Group { faults: group.faults.clone(), ..without_addresses(&group.name) }
 }
 

@@ -1,6 +1,7 @@
 //! EC2 and IMDS as the agent calls them: the real SDK over real sockets.
 
 mod scripted;
+mod simulated;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -496,15 +497,27 @@ async fn a_roles_credentials_are_kept_and_outlive_imds() {
 }
 
 #[tokio::test]
-async fn credentials_near_their_end_are_replaced_without_a_claim_waiting() {
+async fn imds_is_not_asked_for_each_claim_near_the_end_of_a_roles_credentials() {
     let (server, imds) = (serve(assigned), imds_with_role(600, Arc::new(AtomicBool::new(true))));
     let ec2 = with_role(&server, &imds.url);
-    let mut watch = ec2.credentials_watch();
-    ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
-    watch.changed().await;
-    // IMDS is asked again no sooner than a minute after the last time.
-    ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
-    assert_eq!(server.log()[1].key(), "ASIA0");
+    for _ in 0..3 {
+        ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    }
+    assert!(server.log().iter().all(|r| r.key() == "ASIA0"), "{:?}", server.log());
+    assert_eq!(imds.log().len(), 3, "a token, the role's name and its credentials");
+}
+
+#[tokio::test]
+async fn keys_whose_file_is_taken_away_are_used_no_more() {
+    let server = serve(assigned);
+    let router = Router::new(&server.url);
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    std::fs::remove_file(router.file()).expect("removed");
+    for _ in 0..2 {
+        let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no keys");
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{error}");
+    }
+    assert_eq!(server.log().len(), 1);
 }
 
 #[tokio::test]

@@ -1,0 +1,259 @@
+//! Calls to EC2, IMDS and the kernel, each a task of its own: the loop never waits for one.
+
+use std::future::pending;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{info, warn};
+
+use super::{Clock, Moment};
+use crate::aws::{CredentialFacts, CredentialsWatch, Ec2, Imds, Instance};
+use crate::claim::{ClaimId, Event, ReadId};
+use crate::config::Global;
+use crate::kernel::addresses;
+use crate::kernel::links::Links;
+use crate::names::{EniId, InstanceId, InterfaceName, MacAddress, Region, VpcId};
+use crate::ownership::{CallError, Eni, ErrorClass};
+use crate::state::State;
+
+/// The waits between attempts to learn from IMDS who we are: doubled up to the longest.
+const IDENTIFY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Where the hypervisor of Nitro instances shows the instance's id (EC2 User Guide, "Identify EC2 instances").
+const ASSET_TAG: &str = "/sys/devices/virtual/dmi/id/board_asset_tag";
+
+/// What a task has found out.
+#[derive(Debug)]
+pub enum Answer {
+    /// Who we are.
+    Instance(Instance),
+    /// The ENI behind an interface, and the interface's MAC address where that was known.
+    Eni { interface: InterfaceName, mac: Option<MacAddress>, result: Result<Eni, CallError> },
+    /// Something for the machine as it is.
+    Event(Event),
+}
+
+/// The way out, and what is known of it.
+#[derive(Debug)]
+pub struct Calls {
+    answers: UnboundedSender<Answer>,
+    imds: Imds,
+    global: Global,
+    instance: Option<Instance>,
+    /// This instance as the firmware tells it: IMDS may be down when the agent starts.
+    asset_tag: Option<InstanceId>,
+    /// Its region, as IMDS once said.
+    remembered: Option<Region>,
+    ec2: Option<Ec2>,
+    credentials: Option<CredentialsWatch>,
+    pub last_success: Option<Moment>,
+    pub last_error: Option<(Moment, CallError)>,
+}
+
+impl Calls {
+    pub fn new(answers: UnboundedSender<Answer>, state: &State) -> Self {
+        let tag = std::fs::read_to_string(ASSET_TAG).unwrap_or_default();
+        let asset_tag = InstanceId::try_from(tag.trim()).ok();
+        Self {
+            answers,
+            imds: Imds::new(),
+            global: Global::default(),
+            instance: None,
+            remembered: asset_tag.as_ref().and_then(|tag| state.enis.get().region(tag)).cloned(),
+            asset_tag,
+            ec2: None,
+            credentials: None,
+            last_success: None,
+            last_error: None,
+        }
+    }
+
+    /// Goes by these settings from now on. Calls in flight end by the old ones.
+    pub fn configure(&mut self, global: &Global) {
+        if self.global != *global {
+            self.global = global.clone();
+            self.ec2 = None;
+        }
+        self.connect();
+    }
+
+    fn connect(&mut self) {
+        if self.ec2.is_none()
+            && let Some(region) = self.region()
+        {
+            let ec2 = Ec2::new(&self.global, region, &self.imds);
+            self.credentials = Some(ec2.credentials_watch());
+            self.ec2 = Some(ec2);
+        }
+    }
+
+    /// Asks IMDS who we are, until it says so.
+    pub fn identify(&self) {
+        let (imds, answers) = (self.imds.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let mut wait = IDENTIFY.0;
+            let mut said = None;
+            loop {
+                match imds.instance().await {
+                    Ok(instance) => {
+                        // The receiver is gone only when the agent ends.
+                        let _ = answers.send(Answer::Instance(instance));
+                        return;
+                    }
+                    Err(error) => {
+                        if said.as_ref() != Some(&error.code) {
+                            warn!(code = %error.code, message = %error.message, "instance not known, asked again");
+                            said = Some(error.code);
+                        }
+                    }
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(IDENTIFY.1);
+            }
+        });
+    }
+
+    pub fn claim(&self, id: ClaimId, eni: EniId, addresses: Vec<Ipv4Addr>, timeout: Duration) {
+        let (ec2, answers) = (self.ec2.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let result = match ec2 {
+                Some(ec2) => ec2.claim(&eni, &addresses, timeout).await.map(|claimed| claimed.request_id),
+                None => Err(no_region()),
+            };
+            let _ = answers.send(Answer::Event(Event::Claimed { id, result }));
+        });
+    }
+
+    pub fn read(&self, id: ReadId, vpc: VpcId, addresses: Vec<Ipv4Addr>, timeout: Duration) {
+        let (ec2, answers) = (self.ec2.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let result = match ec2 {
+                Some(ec2) => ec2.owners(Some(&vpc), &addresses, timeout).await,
+                None => Err(no_region()),
+            };
+            let _ = answers.send(Answer::Event(Event::Read { id, result }));
+        });
+    }
+
+    pub fn resolve(&self, interface: InterfaceName) {
+        let (imds, answers) = (self.imds.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let mac = match Links::read().await {
+                Ok(links) => links.mac(&interface).map_err(|e| local_error("Interface", &e)),
+                Err(error) => Err(local_error("Interface", &error)),
+            };
+            let (mac, result) = match mac {
+                Ok(mac) => (Some(mac), imds.eni(mac).await),
+                Err(error) => (None, Err(error)),
+            };
+            let _ = answers.send(Answer::Eni { interface, mac, result });
+        });
+    }
+
+    /// Reads the local addresses anew.
+    pub fn look(&self) {
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            match addresses::list().await {
+                Ok(snapshot) => {
+                    let addresses = snapshot.addresses().collect();
+                    let _ = answers.send(Answer::Event(Event::Local { addresses, asked: true }));
+                }
+                // The machine asks again.
+                Err(error) => warn!(%error, "local addresses not read"),
+            }
+        });
+    }
+
+    /// Takes note of an answer, and makes of it what the machine should hear.
+    pub fn answered(&mut self, answer: Answer, state: &mut State, clock: Clock) -> Option<Event> {
+        let now = clock.now();
+        match answer {
+            Answer::Instance(instance) => {
+                info!(instance = %instance.id, region = %instance.region, "instance known");
+                self.instance = Some(instance);
+                if self.ec2.as_ref().map(Ec2::region) != self.region().as_ref() {
+                    self.ec2 = None;
+                }
+                self.connect();
+                None
+            }
+            Answer::Eni { interface, mac, result } => {
+                let eni = match (mac, result) {
+                    (Some(mac), Ok(eni)) => {
+                        self.learn(state, mac, &eni);
+                        Ok(eni)
+                    }
+                    // IMDS gave no answer: what it once said of this instance and this MAC address still holds.
+                    (Some(mac), Err(error)) if error.class != ErrorClass::NoSuchInterface => {
+                        let kept = self.instance_id().and_then(|id| state.enis.get().eni(&id, mac).cloned());
+                        kept.ok_or(error)
+                    }
+                    (_, result) => result,
+                };
+                Some(Event::Resolved { interface, eni })
+            }
+            Answer::Event(event) => {
+                match &event {
+                    Event::Claimed { result: Ok(_), .. } | Event::Read { result: Ok(_), .. } => {
+                        self.last_success = Some(now);
+                        self.last_error = None;
+                    }
+                    Event::Claimed { result: Err(error), .. } | Event::Read { result: Err(error), .. } => {
+                        self.last_error = Some((now, error.clone()));
+                    }
+                    _ => {}
+                }
+                Some(event)
+            }
+        }
+    }
+
+    fn learn(&self, state: &mut State, mac: MacAddress, eni: &Eni) {
+        if let Some(instance) = &self.instance {
+            let mut map = state.enis.get().clone();
+            map.learn(&instance.id, &instance.region, mac, eni.clone());
+            state.enis.set(map);
+        }
+    }
+
+    /// Waits until other credentials are there.
+    pub async fn credentials_changed(&mut self) {
+        match &mut self.credentials {
+            Some(watch) => watch.changed().await,
+            None => pending().await,
+        }
+    }
+
+    pub fn instance_id(&self) -> Option<InstanceId> {
+        self.instance.as_ref().map(|i| i.id.clone()).or_else(|| self.asset_tag.clone())
+    }
+
+    pub fn region(&self) -> Option<Region> {
+        let said = || self.instance.as_ref().map(|i| &i.region);
+        self.global.region.as_ref().or_else(said).or(self.remembered.as_ref()).cloned()
+    }
+
+    pub fn credentials(&self) -> Option<CredentialFacts> {
+        self.ec2.as_ref().map(Ec2::credentials)
+    }
+
+    /// EC2's clock minus ours, in seconds.
+    pub fn clock_skew(&self) -> Option<i64> {
+        self.ec2.as_ref()?.clock_skew().map(|skew| skew.as_secs())
+    }
+}
+
+fn no_region() -> CallError {
+    CallError {
+        class: ErrorClass::Transient,
+        code: "Region".to_owned(),
+        message: "the region is not known: IMDS has not answered yet, and no region is configured".to_owned(),
+        request_id: None,
+    }
+}
+
+fn local_error(code: &str, error: &dyn std::error::Error) -> CallError {
+    CallError { class: ErrorClass::Transient, code: code.to_owned(), message: error.to_string(), request_id: None }
+}

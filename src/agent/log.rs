@@ -1,0 +1,140 @@
+//! What the machine notes, as log lines and as history. A message is constant; the facts are fields.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tracing::{error, info, warn};
+
+use super::Agent;
+use crate::claim::Note;
+use crate::names::{EniId, RequestId};
+use crate::ownership::{CallError, ErrorClass, Owner};
+use crate::state::{Kind, Outcome, Record};
+use crate::status::report::Vrrp;
+
+/// How often a failure that lasts is said again, with the number of times that it happened.
+const AGAIN: Duration = Duration::from_secs(10 * 60);
+
+/// Failures of claims that have been said: once, and then every ten minutes with a count.
+#[derive(Debug, Default)]
+pub struct Said(BTreeMap<(EniId, String), (Instant, u32)>);
+
+impl Said {
+    /// How often it has happened since it was last said, if it is to be said now.
+    fn say(&mut self, eni: &EniId, code: &str) -> Option<u32> {
+        let now = Instant::now();
+        match self.0.get_mut(&(eni.clone(), code.to_owned())) {
+            Some((last, times)) if now.duration_since(*last) < AGAIN => {
+                *times += 1;
+                None
+            }
+            Some((last, times)) => {
+                *last = now;
+                Some(std::mem::take(times) + 1)
+            }
+            None => {
+                self.0.insert((eni.clone(), code.to_owned()), (now, 0));
+                Some(1)
+            }
+        }
+    }
+
+    fn forget(&mut self, eni: &EniId) {
+        self.0.retain(|(other, _), _| other != eni);
+    }
+}
+
+impl Agent<'_> {
+    /// Logs a note, and keeps it.
+    pub(super) fn note(&mut self, note: Note) {
+        let time = Timestamp::now();
+        let record = match note {
+            Note::Transition { group, from, to, cause } => {
+                match to {
+                    Vrrp::Unknown => warn!(%group, %from, %to, cause = cause.text(), "transition"),
+                    _ => info!(%group, %from, %to, cause = cause.text(), "transition"),
+                }
+                Record::new(time, Kind::Transition { from, to, cause: cause.text().to_owned() }).of_group(group)
+            }
+            Note::Claim { eni, addresses, previous, duration, result } => {
+                let duration_ms = duration.as_millis().try_into().unwrap_or(u64::MAX);
+                self.log_claim(&eni, &addresses, duration_ms, &result);
+                if result.is_ok() {
+                    self.state.proven.change(|proven| proven.prove(eni.clone(), time));
+                }
+                let outcome = match result {
+                    Ok(request_id) => Outcome::Acknowledged { request_id },
+                    Err(error) => Outcome::Failed { error },
+                };
+                Record::new(time, Kind::Claim { eni, previous, duration_ms, outcome }).of_addresses(addresses)
+            }
+            Note::Theft { group, address, by } => {
+                let (eni, instance) = ends(&by);
+                warn!(%group, %address, eni, instance, "address taken by another");
+                Record::new(time, Kind::Theft { by }).of_group(group).of_addresses([address])
+            }
+            Note::Contested { group, address, by } => {
+                let (eni, instance) = ends(&by);
+                error!(%group, %address, eni, instance, "address contested: find out what claims it there");
+                Record::new(time, Kind::Contested { by }).of_group(group).of_addresses([address])
+            }
+            Note::ContestOver { group, address } => {
+                info!(%group, %address, "contest over");
+                Record::new(time, Kind::ContestOver).of_group(group).of_addresses([address])
+            }
+            Note::NotLocal { group, address } => {
+                error!(%group, %address, "claim given up, address not on a local interface");
+                Record::new(time, Kind::NotLocal).of_group(group).of_addresses([address])
+            }
+            Note::Readiness { group, obstacle } => {
+                match &obstacle {
+                    Some(obstacle) => error!(%group, obstacle, "standby not ready"),
+                    None => info!(%group, "standby ready"),
+                }
+                Record::new(time, Kind::Readiness { obstacle }).of_group(group)
+            }
+            Note::Unresolved { interface, error } => {
+                error!(%interface, code = error.code, message = error.message, "network interface (ENI) not known");
+                Record::new(time, Kind::Unresolved { interface, error })
+            }
+        };
+        self.state.history.change(|history| history.add(record));
+    }
+
+    fn log_claim(
+        &mut self,
+        eni: &EniId,
+        addresses: &[Ipv4Addr],
+        duration_ms: u64,
+        result: &Result<Option<RequestId>, CallError>,
+    ) {
+        match result {
+            Ok(id) => {
+                self.said.forget(eni);
+                let request_id = id.as_ref().map(RequestId::as_str);
+                info!(%eni, ?addresses, duration_ms, request_id, "claim acknowledged");
+            }
+            Err(error) => {
+                let Some(times) = self.said.say(eni, &error.code) else {
+                    return;
+                };
+                let CallError { code, message, .. } = error;
+                let request_id = error.request_id.as_ref().map(RequestId::as_str);
+                match error.class {
+                    ErrorClass::TimedOut | ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::Refused => {
+                        warn!(%eni, ?addresses, duration_ms, code, message, request_id, times, "claim failed, goes on");
+                    }
+                    ErrorClass::Clock | ErrorClass::Denied | ErrorClass::NoSuchInterface | ErrorClass::BadAddress => {
+                        error!(%eni, ?addresses, duration_ms, code, message, request_id, times, "claim refused");
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn ends(owner: &Owner) -> (&str, Option<&str>) {
+    (owner.eni.as_str(), owner.instance.as_ref().map(|i| i.as_str()))
+}

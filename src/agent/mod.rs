@@ -1,0 +1,323 @@
+//! The agent: the event loop around the claim state machine.
+//!
+//! One task owns the machine, and everything that happens reaches it as an [`Event`]. Calls to EC2 and IMDS run as tasks
+//! of their own and answer through a channel, so that nothing waits for the network. Dropping any future of the loop's
+//! `select!` is safe: each says so where it is written, the timers hold no state, and a channel's `recv` loses nothing.
+
+mod calls;
+mod disk;
+mod life;
+mod log;
+mod status;
+
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+use tracing::{error, info, warn};
+
+use self::calls::{Answer, Calls};
+use self::disk::Disk;
+use self::life::Life;
+use self::log::Said;
+use self::status::Waiters;
+use crate::claim::{Action, Event, Line, Machine, Moment};
+use crate::config::Config;
+use crate::control::server::{self, Server};
+use crate::fifo::{self, Fifo};
+use crate::files::{self, FileError};
+use crate::keepalived::groups::Groups;
+use crate::keepalived::notify::Splitter;
+use crate::kernel::addresses::{self, Addresses};
+use crate::paths::Paths;
+use crate::state::State;
+use crate::watch::{Changed, Watch};
+
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The control socket.
+    #[error("cannot listen on {path}: {source}; the unit's RuntimeDirectory makes its folder")]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The signals.
+    #[error("cannot listen for SIGTERM: {0}")]
+    Signal(io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT. Addresses stay where they are.
+///
+/// # Errors
+/// [`AgentError`]: only what no retry could mend. Missing files, IMDS and EC2 are waited for.
+pub async fn run(paths: &Paths) -> Result<(), AgentError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signal)?;
+    let (calls, mut called) = mpsc::channel(server::CONNECTIONS);
+    let bound = Server::bind(&paths.socket);
+    let server = bound.map_err(|source| AgentError::Socket { path: paths.socket.clone(), source })?;
+    tokio::spawn(server.run(calls));
+    let mut fifo = Fifo::new(&paths.fifo);
+    let mut watch = Watch::new(paths);
+    let mut addresses = Addresses::new();
+    let (answered, mut answers) = mpsc::unbounded_channel();
+    let state = State::load(&paths.state);
+    let calls = Calls::new(answered, &state);
+    let mut agent = Agent::new(paths, state, calls);
+    // The interface is known before any line is: where they disagree, the interface is right.
+    match addresses::list().await {
+        Ok(snapshot) => agent.local(snapshot.addresses().collect(), false),
+        Err(error) => warn!(%error, "local addresses not read"),
+    }
+    agent.restore_pauses();
+    agent.read_config();
+    agent.read_groups();
+    // Ready before any access to the network: the start of this unit never waits for AWS.
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        warn!(%error, "service manager not told");
+    }
+    info!(version = env!("CARGO_PKG_VERSION"), "agent started");
+    agent.calls.identify();
+    loop {
+        let deadline = agent.machine.deadline().map(|moment| agent.clock.instant(moment));
+        tokio::select! {
+            biased;
+            event = fifo.next() => agent.fifo(event, fifo.times_full()),
+            Some(answer) = answers.recv() => agent.answer(answer),
+            snapshot = addresses.changed() => {
+                let addresses = snapshot.addresses().collect();
+                agent.local(addresses, false);
+            }
+            Some(call) = called.recv() => agent.order(call),
+            changed = watch.changed() => match changed {
+                Changed::Config => agent.read_config(),
+                Changed::Groups => agent.read_groups(),
+            },
+            () = at(deadline) => agent.tell(Event::Tick),
+            () = agent.life.due(), if agent.machine.wants_life() => agent.look_for_life(),
+            () = agent.calls.credentials_changed() => agent.tell(Event::Credentials),
+            () = agent.waiters.due() => agent.reply(),
+            step = agent.disk.due() => agent.disk.step(&mut agent.state, step),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    info!("agent stops, addresses stay where they are");
+    // Nobody is left to hear that this failed.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    if let Err(error) = agent.state.flush() {
+        warn!(%error, "state not written");
+    }
+    Ok(())
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
+}
+
+/// The two clocks, read together at the start.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    fn now(self) -> Moment {
+        Moment::after_start(self.start.elapsed())
+    }
+
+
+    fn instant(self, moment: Moment) -> Instant {
+        self.start + moment.since_start()
+    }
+
+    /// The time of day of a moment, by today's setting of the clock.
+    fn timestamp(self, moment: Moment) -> Timestamp {
+        let now = self.now();
+        let wall = Timestamp::now();
+        if moment <= now {
+            wall.saturating_sub(moment.until(now)).unwrap_or(Timestamp::MIN)
+        } else {
+            wall.saturating_add(now.until(moment)).unwrap_or(Timestamp::MAX)
+        }
+    }
+}
+
+struct Agent<'a> {
+    paths: &'a Paths,
+    clock: Clock,
+    machine: Machine,
+    calls: Calls,
+    state: State,
+    disk: Disk,
+    said: Said,
+    life: Life,
+    waiters: Waiters,
+    splitter: Splitter,
+    config: Config,
+    /// Why config.json and groups.json are not gone by as they are.
+    config_error: Option<String>,
+    groups_error: Option<String>,
+    hook: Hook,
+}
+
+/// What is known of the transition hook.
+#[derive(Debug, Default)]
+struct Hook {
+    attached: Option<(bool, Moment)>,
+    last_line: Option<Moment>,
+    pipe_full: u64,
+    /// The pipe was found full, and is not read to its end yet: what it holds is of the past.
+    discarding: bool,
+}
+
+impl<'a> Agent<'a> {
+    fn new(paths: &'a Paths, state: State, calls: Calls) -> Self {
+        Self {
+            paths,
+            clock: Clock { start: Instant::now() },
+            machine: Machine::new(fastrand::u64(..)),
+            calls,
+            state,
+            disk: Disk::default(),
+            said: Said::default(),
+            life: Life::new(paths),
+            waiters: Waiters::default(),
+            splitter: Splitter::default(),
+            config: Config::default(),
+            config_error: None,
+            groups_error: None,
+            hook: Hook::default(),
+        }
+    }
+
+    /// Tells the machine what happened, and does what it wants done.
+    fn tell(&mut self, event: Event) {
+        let now = self.clock.now();
+        for action in self.machine.handle(now, event) {
+            match action {
+                Action::Claim { id, eni, addresses, timeout } => self.calls.claim(id, eni, addresses, timeout),
+                Action::Read { id, vpc, addresses, timeout } => self.calls.read(id, vpc, addresses, timeout),
+                Action::Resolve(interface) => self.calls.resolve(interface),
+                Action::Look => self.calls.look(),
+                Action::Note(note) => self.note(note),
+            }
+        }
+        self.life.wanted(self.machine.wants_life(), now);
+        self.disk.notice(&self.state, false);
+        self.reply();
+    }
+
+    fn restore_pauses(&mut self) {
+        let wall = Timestamp::now();
+        let lasting: Vec<_> = self.state.pauses.get().lasting(wall).map(|(g, until)| (g.clone(), until)).collect();
+        for (group, until) in lasting {
+            let left = until.duration_since(wall).unsigned_abs();
+            self.tell(Event::Pause { group, until: self.clock.now() + left });
+        }
+    }
+
+    fn local(&mut self, addresses: BTreeSet<Ipv4Addr>, asked: bool) {
+        self.tell(Event::Local { addresses, asked });
+    }
+
+    fn fifo(&mut self, event: fifo::Event, times_full: u64) {
+        self.hook.pipe_full = times_full;
+        match event {
+            fifo::Event::Backlog { bytes, was_full } => {
+                self.splitter = Splitter::default();
+                let lines = self.lines(&bytes);
+                self.tell(Event::Backlog { lines, was_full });
+            }
+            fifo::Event::Full => {
+                warn!("pipe found full, lines may be lost");
+                self.hook.discarding = true;
+            }
+            fifo::Event::Bytes(bytes) => {
+                let lines = self.lines(&bytes);
+                if !self.hook.discarding {
+                    self.tell(Event::Lines(lines));
+                } else if bytes.len() < fifo::READ {
+                    self.hook.discarding = false;
+                    self.tell(Event::PipeFull);
+                }
+            }
+            fifo::Event::Hup => self.tell(Event::Hup),
+            fifo::Event::WriterGone { why, .. } => {
+                warn!(reason = %why, "hook not attached");
+                self.writer(false);
+            }
+            fifo::Event::WriterBack => {
+                info!("hook attached");
+                self.writer(true);
+            }
+        }
+    }
+
+    fn lines(&mut self, bytes: &[u8]) -> Vec<Line> {
+        self.hook.last_line = Some(self.clock.now());
+        self.splitter.push(bytes)
+    }
+
+    fn writer(&mut self, there: bool) {
+        self.hook.attached = Some((there, self.clock.now()));
+        self.tell(Event::Writer(there));
+    }
+
+    fn look_for_life(&mut self) {
+        if let Some(after) = self.life.look(self.clock.now()) {
+            self.tell(Event::Life { after });
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        if let Some(event) = self.calls.answered(answer, &mut self.state, self.clock) {
+            self.tell(event);
+        }
+    }
+
+    fn read_config(&mut self) {
+        match files::read::<Config>(&self.paths.config) {
+            Ok(config) => {
+                self.config_error = None;
+                self.calls.configure(&config.global);
+                self.config = config.clone();
+                info!(groups = config.groups.len(), left_out = config.left_out.len(), "configuration read");
+                self.tell(Event::Config(config));
+            }
+            Err(error) => self.config_error = Some(unread(&error)),
+        }
+    }
+
+    fn read_groups(&mut self) {
+        match files::read::<Groups>(&self.paths.groups) {
+            Ok(groups) => {
+                self.groups_error = None;
+                info!(groups = groups.groups.len(), "keepalived's groups read");
+                self.tell(Event::Groups(groups));
+            }
+            Err(error) => self.groups_error = Some(unread(&error)),
+        }
+    }
+}
+
+fn unread(error: &FileError) -> String {
+    match error {
+        FileError::Missing(_) => info!(%error, "file not there yet"),
+        _ => error!(%error, "file not gone by, what was read before stays in force"),
+    }
+    error.to_string()
+}

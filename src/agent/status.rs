@@ -1,0 +1,210 @@
+//! What people ask over the control socket: the report, and a hand on the claims.
+
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::Agent;
+use crate::claim::{Event, Moment};
+use crate::control::server::Call;
+use crate::control::{Answer, Code, Minutes, Refusal, Request};
+use crate::files::FORMAT;
+use crate::names::GroupName;
+use crate::ownership::CallError;
+use crate::status::command::claim_command;
+use crate::status::report::{self, Report};
+use crate::status::without_agent;
+
+/// How long a question waits for EC2 before it is answered with what is known.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Those who wait for something to happen before they are answered.
+#[derive(Debug, Default)]
+pub struct Waiters(Vec<Waiter>);
+
+#[derive(Debug)]
+struct Waiter {
+    what: What,
+    since: Moment,
+    until: Instant,
+    reply: Reply,
+}
+
+type Reply = oneshot::Sender<Answer>;
+
+#[derive(Debug)]
+enum What {
+    /// A report with owners that were read after the question.
+    Report,
+    /// Answers to the claims of a group.
+    Claims(GroupName),
+}
+
+impl Waiters {
+    /// Waits until somebody's patience ends. Safe to cancel: the deadlines are kept.
+    pub async fn due(&self) {
+        match self.0.iter().map(|w| w.until).min() {
+            Some(until) => tokio::time::sleep_until(until.into()).await,
+            None => pending().await,
+        }
+    }
+}
+
+impl Agent<'_> {
+    /// Does what is asked; what takes a round trip to EC2 is answered by [`Agent::reply`].
+    pub(super) fn order(&mut self, call: Call) {
+        let now = self.clock.now();
+        let Call { request, answer: reply } = call;
+        let answer = match request {
+            Request::Status { fresh: false } => Ok(self.report_value()),
+            Request::Status { fresh: true } => {
+                self.wait(What::Report, now, reply);
+                self.tell(Event::ReadNow);
+                return;
+            }
+            Request::Claim { group } => match self.machine.refuses_force(&group) {
+                Some(why) => Err(Refusal::new(Code::Refused, why)),
+                None => {
+                    info!(%group, "claim forced");
+                    self.wait(What::Claims(group.clone()), now, reply);
+                    self.tell(Event::Force(group));
+                    return;
+                }
+            },
+            Request::Pause { group, minutes } => self.pause(group, minutes),
+            Request::Resume { group } => self.resume(group),
+        };
+        // Whoever asked may be gone.
+        let _ = reply.send(answer);
+    }
+
+    fn wait(&mut self, what: What, since: Moment, reply: Reply) {
+        self.waiters.0.push(Waiter { what, since, until: Instant::now() + PATIENCE, reply });
+    }
+
+    /// Answers those whose waiting is over.
+    pub(super) fn reply(&mut self) {
+        let mut waiting = Vec::new();
+        for waiter in std::mem::take(&mut self.waiters.0) {
+            let happened = match &waiter.what {
+                What::Report => self.machine.has_read_since(waiter.since),
+                What::Claims(group) => self.machine.has_answers(group, waiter.since),
+            };
+            if !happened && Instant::now() < waiter.until {
+                waiting.push(waiter);
+                continue;
+            }
+            let answer = match &waiter.what {
+                What::Report => self.report_value(),
+                What::Claims(group) => value(&self.report().group(group)),
+            };
+            let _ = waiter.reply.send(Ok(answer));
+        }
+        self.waiters.0 = waiting;
+    }
+
+    fn pause(&mut self, group: GroupName, minutes: Minutes) -> Answer {
+        if !self.machine.knows(&group) {
+            return Err(unknown_group(&group));
+        }
+        let long = Duration::from_secs(u64::from(minutes.get()) * 60);
+        let until = Timestamp::now().saturating_add(long).unwrap_or(Timestamp::MAX);
+        info!(%group, %until, "group paused");
+        self.state.pauses.change(|pauses| pauses.pause(group.clone(), until, Timestamp::now()));
+        self.disk.notice(&self.state, true);
+        let now = self.clock.now();
+        self.tell(Event::Pause { group: group.clone(), until: now + long });
+        Ok(value(&self.report().group(&group)))
+    }
+
+    fn resume(&mut self, group: GroupName) -> Answer {
+        if !self.machine.knows(&group) {
+            return Err(unknown_group(&group));
+        }
+        info!(%group, "pause ended by a person");
+        self.state.pauses.change(|pauses| pauses.resume(&group));
+        self.disk.notice(&self.state, true);
+        self.tell(Event::Resume(group.clone()));
+        Ok(value(&self.report().group(&group)))
+    }
+
+    fn report_value(&self) -> Value {
+        value(&self.report())
+    }
+
+    /// Everything that is known now.
+    fn report(&self) -> Report {
+        let now = self.clock.now();
+        let clock = self.clock;
+        let at = |moment: Moment| clock.timestamp(moment);
+        let instance = self.calls.instance_id();
+        let region = self.calls.region();
+        let mut groups = self.machine.report(now, instance.as_ref(), at);
+        for address in groups.iter_mut().flat_map(|g| &mut g.addresses) {
+            let failed = address.last_claim.as_ref().is_some_and(|c| c.error.is_some());
+            if failed && let (Some(eni), Some(region)) = (&address.eni, &region) {
+                let url = self.config.global.endpoint_url.as_deref();
+                address.command = Some(claim_command(eni, [address.address], region, url));
+            }
+            if address.assign_right_proven_at.is_none() {
+                address.assign_right_proven_at = address.eni.as_ref().and_then(|eni| self.state.proven.get().at(eni));
+            }
+        }
+        groups.extend(self.config.left_out.iter().map(without_agent::left_out));
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        let credentials = self.calls.credentials();
+        let global = &self.config.global;
+        Report {
+            format: FORMAT,
+            generated_at: at(now),
+            agent: Some(report::Agent {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                since: at(Moment::default()),
+                file_error: self.config_error.clone().or_else(|| self.groups_error.clone()),
+            }),
+            agent_error: None,
+            not_answered: Vec::new(),
+            hook: report::Hook {
+                attached: self.hook.attached.map(|(attached, _)| attached),
+                since: self.hook.attached.map(|(_, since)| at(since)),
+                last_line_at: self.hook.last_line.map(at),
+                last_life_at: self.life.last.max(self.hook.last_line).map(at),
+                pipe_full: self.hook.pipe_full,
+            },
+            ec2: report::Ec2 {
+                instance,
+                region,
+                endpoint_url: global.endpoint_url.clone(),
+                credentials: credentials.as_ref().map_or_else(|| "not known yet".to_owned(), |c| c.source.clone()),
+                credentials_loaded_at: credentials.as_ref().and_then(|c| c.loaded_at),
+                credentials_expire_at: credentials.as_ref().and_then(|c| c.expires_at),
+                last_success_at: self.calls.last_success.map(at),
+                last_error: self.calls.last_error.as_ref().map(|(when, error)| failure(at(*when), error)),
+                clock_skew: self.calls.clock_skew(),
+            },
+            groups,
+        }
+    }
+}
+
+fn failure(at: Timestamp, error: &CallError) -> report::Failure {
+    report::Failure {
+        at,
+        code: error.code.clone(),
+        message: error.message.clone(),
+        request_id: error.request_id.clone(),
+    }
+}
+
+fn unknown_group(group: &GroupName) -> Refusal {
+    Refusal::new(Code::Refused, format!("group {group} has no aws-vipa node: see `show aws-vipa status`"))
+}
+
+fn value(of: &impl serde::Serialize) -> Value {
+    serde_json::to_value(of).unwrap_or_default()
+}

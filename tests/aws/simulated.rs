@@ -1,0 +1,271 @@
+//! Against the simulator, which moves addresses and checks signatures.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use simulator::{Effect, Fault, Instance, NetworkInterface, On, Simulator, Throttling, World};
+use vyos_aws_vipa::aws::{Ec2, Imds};
+use vyos_aws_vipa::config::Global;
+use vyos_aws_vipa::names::{EniId, MacAddress};
+use vyos_aws_vipa::ownership::{ErrorClass, Owner};
+
+use crate::{AMPLE, nowhere, rotate};
+
+const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
+const KEY: &str = "AKIAVIPAEXAMPLE00001";
+const SECRET: &str = "vipa-example-secret";
+
+fn eni(n: u8) -> EniId {
+    format!("eni-0a00000000000000{n}").try_into().expect("an ENI")
+}
+
+/// A router with a user's key, and the cloud that it calls.
+struct Place {
+    cloud: Simulator,
+    ec2: Ec2,
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(world: World) -> Self {
+        let cloud = Simulator::start(world).expect("a cloud");
+        let url = cloud.serve_ec2_http(FREE, None).expect("EC2").url();
+        Self::with(cloud, Global { endpoint_url: Some(url), ..Global::default() })
+    }
+
+    fn with(cloud: Simulator, mut global: Global) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        global.credentials_file = Some(dir.path().join("credentials"));
+        let ec2 = Ec2::new(&global, "eu-west-1".try_into().expect("a region"), &Imds::at(&nowhere()));
+        let place = Self { cloud, ec2, dir };
+        place.key(KEY, SECRET);
+        place
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("credentials")
+    }
+
+    fn key(&self, id: &str, secret: &str) {
+        rotate(&self.file(), &format!("[default]\naws_access_key_id={id}\naws_secret_access_key={secret}\n"));
+    }
+}
+
+fn prompt() -> World {
+    World::two_routers().stale_reads(Duration::ZERO)
+}
+
+#[tokio::test]
+async fn an_address_moves_and_its_owner_is_seen() {
+    let place = Place::new(prompt());
+    for n in [1, 2] {
+        let claimed = place.ec2.claim(&eni(n), &[ADDRESS], AMPLE).await.expect("claimed");
+        assert!(claimed.assigned.contains(&ADDRESS) && claimed.request_id.is_some(), "{claimed:?}");
+        assert_eq!(place.cloud.owner(ADDRESS).map(|e| e.to_string()), Some(eni(n).to_string()));
+        let vpc = "vpc-0a000000000000001".try_into().expect("a VPC");
+        let asked = [ADDRESS, Ipv4Addr::new(10, 99, 0, 11), Ipv4Addr::new(10, 99, 0, 200)];
+        let owners = place.ec2.owners(Some(&vpc), &asked, AMPLE).await.expect("owners");
+        let owner = |n: u8, primary| Owner {
+            eni: eni(n),
+            instance: Some(format!("i-0a00000000000000{n}").try_into().expect("an instance")),
+            primary,
+        };
+        assert_eq!(owners.into_iter().collect::<Vec<_>>(), [(asked[1], owner(1, true)), (ADDRESS, owner(n, false))]);
+    }
+    let elsewhere = "vpc-0a0000000000000ff".try_into().expect("a VPC");
+    assert!(place.ec2.owners(Some(&elsewhere), &[ADDRESS], AMPLE).await.expect("nobody there").is_empty());
+}
+
+#[tokio::test]
+async fn owners_come_in_pages_and_in_chunks_of_200() {
+    // 250 interfaces with an address each, on one instance after the other.
+    let address = |n: usize| Ipv4Addr::new(10, 99, 4 + (n / 200) as u8, (n % 200) as u8 + 10);
+    let mut world = prompt().subnet("subnet-0a0000000000000ff", "vpc-0a000000000000001", "10.99.4.0/22", "eu-west-1a");
+    for n in 0..250 {
+        let id = format!("eni-0b{n:015x}");
+        let mac = format!("02:00:00:00:{:02x}:{:02x}", 1 + n / 200, n % 200);
+        let interface = NetworkInterface::new(&id, &mac, "subnet-0a0000000000000ff", address(n));
+        world = world.instance(Instance::new(&format!("i-0b{n:015x}")).interface(interface));
+    }
+    let place = Place::new(world);
+    let asked: Vec<_> = (0..250).map(address).collect();
+    let owners = place.ec2.owners(None, &asked, AMPLE).await.expect("owners");
+    assert_eq!(owners.len(), 250);
+    for (n, address) in asked.iter().enumerate() {
+        assert_eq!(owners[address].eni.as_str(), format!("eni-0b{n:015x}"));
+    }
+    let requests = place.cloud.requests();
+    let filtered: Vec<_> = requests.iter().map(|r| r.addresses.len()).collect();
+    assert_eq!(filtered, [200, 200, 50], "two pages of the first chunk, one of the second");
+}
+
+#[tokio::test]
+async fn what_cannot_be_assigned_is_told_apart() {
+    let place = Place::new(prompt());
+    for (n, address, class) in [
+        (1, Ipv4Addr::new(10, 98, 0, 1), ErrorClass::BadAddress),
+        (1, Ipv4Addr::new(10, 99, 0, 12), ErrorClass::BadAddress),
+        (9, ADDRESS, ErrorClass::NoSuchInterface),
+    ] {
+        let error = place.ec2.claim(&eni(n), &[address], AMPLE).await.expect_err("refused");
+        assert_eq!(error.class, class, "{error}");
+        assert!(error.request_id.is_some(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn faults_on_the_way_have_their_class_and_their_bound() {
+    let place = Place::new(prompt());
+    let bound = Duration::from_millis(500);
+    for (fault, class, code) in [
+        (Fault::on(On::claims()).hang(), ErrorClass::TimedOut, "Timeout"),
+        (Fault::on(On::claims()).hang().performed(), ErrorClass::TimedOut, "Timeout"),
+        (Fault::on(On::claims()).delay_before(2 * bound), ErrorClass::TimedOut, "Timeout"),
+        (Fault::on(On::claims()).drop_connection(), ErrorClass::Transient, "Connection"),
+        (Fault::on(On::claims()).error(500, "InternalError"), ErrorClass::Transient, "InternalError"),
+        (Fault::on(On::claims()).error(503, "Unavailable"), ErrorClass::Transient, "Unavailable"),
+        (Fault::on(On::claims()).throttle(), ErrorClass::Throttled, "RequestLimitExceeded"),
+        (Fault::on(On::claims()).deny(), ErrorClass::Denied, "UnauthorizedOperation"),
+        (Fault::on(On::claims()).effect(Effect::NotXml), ErrorClass::Transient, "Answer"),
+        (Fault::on(On::claims()).effect(Effect::Truncated), ErrorClass::Transient, "Answer"),
+        (Fault::on(On::claims()).effect(Effect::Truncated).performed(), ErrorClass::Transient, "Answer"),
+        (Fault::on(On::claims()).effect(Effect::Huge(16 << 20)), ErrorClass::Transient, "Answer"),
+    ] {
+        let before = place.cloud.requests().len();
+        place.cloud.add_fault(fault.clone().times(1));
+        let limit = if class == ErrorClass::TimedOut { bound } else { AMPLE };
+        let began = Instant::now();
+        let error = place.ec2.claim(&eni(1), &[ADDRESS], limit).await.expect_err("a fault");
+        assert_eq!((error.class, error.code.as_str()), (class, code), "{fault:?}: {error}");
+        if class == ErrorClass::TimedOut {
+            assert!(began.elapsed() < 2 * bound, "{fault:?}: {:?}", began.elapsed());
+        }
+        if class == ErrorClass::Denied {
+            assert!(error.message.contains("allow ec2:AssignPrivateIpAddresses to file "), "{error}");
+        }
+        assert_eq!(place.cloud.requests().len(), before + 1, "one attempt: {fault:?}");
+        place.cloud.clear_faults();
+        place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.unwrap_or_else(|e| panic!("after {fault:?}: {e}"));
+    }
+    place.cloud.add_fault(Fault::on(On::action("DescribeNetworkInterfaces")).effect(Effect::Truncated).performed());
+    let error = place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("half an answer");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+}
+
+#[tokio::test]
+async fn throttling_by_the_bucket_is_told() {
+    let throttling =
+        Throttling { mutating_burst: 2.0, mutating_per_second: 0.1, reading_burst: 100.0, reading_per_second: 100.0 };
+    let place = Place::new(prompt().throttling(Some(throttling)));
+    for _ in 0..2 {
+        place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("within the burst");
+    }
+    let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("beyond the burst");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Throttled, "RequestLimitExceeded"), "{error}");
+    place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect("reads have their own bucket");
+}
+
+#[tokio::test]
+async fn wrong_keys_are_refused_and_right_ones_taken_up() {
+    let place = Place::new(prompt().access_key("AKIAVIPAEXAMPLE00002", "the second secret"));
+    place.key(KEY, "a wrong secret");
+    let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("a wrong secret");
+    assert_eq!(error.class, ErrorClass::Denied, "{error}");
+    place.key(KEY, SECRET);
+    place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("the right secret");
+
+    place.cloud.delete_access_key(KEY);
+    let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("a deleted key");
+    assert_eq!(error.class, ErrorClass::Denied, "{error}");
+    assert!(error.message.contains("read again, and there are no new ones"), "{error}");
+    assert!(!error.message.contains(SECRET), "{error}");
+    place.key("AKIAVIPAEXAMPLE00002", "the second secret");
+    place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("the new key");
+}
+
+#[tokio::test]
+async fn tls_needs_an_authority_that_is_trusted_and_follows_its_file() {
+    let cloud = Simulator::start(prompt()).expect("a cloud");
+    let url = cloud.serve_ec2_tls(FREE, None, &["127.0.0.1"]).expect("EC2").url();
+    assert!(url.starts_with("https://"), "{url}");
+    let dir = tempfile::tempdir().expect("a directory");
+    let ca = dir.path().join("ca.pem");
+    let global = Global { endpoint_url: Some(url), ..Global::default() };
+    let place = Place::with(cloud, global.clone());
+    let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("not trusted");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+    assert!(error.message.contains("UnknownIssuer; if its authority is to be trusted"), "{error}");
+    assert_eq!(place.cloud.requests().len(), 0);
+
+    let place = Place::with(place.cloud.clone(), Global { ca_certificate_file: Some(ca.clone()), ..global });
+    let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("no file yet");
+    assert!(error.message.contains("ca-certificate-file "), "{error}");
+    rotate(&ca, place.cloud.ca_pem());
+    place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("trusted");
+    let other = Simulator::start(prompt()).expect("another cloud");
+    rotate(&ca, other.ca_pem());
+    place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("another authority");
+    rotate(&ca, &format!("{}{}", other.ca_pem(), place.cloud.ca_pem()));
+    place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("one of two");
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_refused() {
+    let cloud = Simulator::start(prompt()).expect("a cloud");
+    let url = cloud.serve_ec2_tls(FREE, None, &["ec2.eu-west-1.amazonaws.com"]).expect("EC2").url();
+    let dir = tempfile::tempdir().expect("a directory");
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, cloud.ca_pem()).expect("written");
+    let global = Global { endpoint_url: Some(url), ca_certificate_file: Some(ca), ..Global::default() };
+    let place = Place::with(cloud, global);
+    let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("another name");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+    assert!(error.message.contains("not valid for name"), "{error}");
+}
+
+#[tokio::test]
+async fn a_role_signs_and_is_replaced_when_it_expires() {
+    let cloud = Simulator::start(prompt()).expect("a cloud");
+    let url = cloud.serve_ec2_http(FREE, None).expect("EC2").url();
+    let imds = cloud.serve_imds("i-0a000000000000001", FREE, None).expect("IMDS").url();
+    let global = Global { endpoint_url: Some(url), ..Global::default() };
+    let ec2 = Ec2::new(&global, "eu-west-1".try_into().expect("a region"), &Imds::at(&imds));
+    ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("claimed");
+    assert_eq!(ec2.credentials().source, "instance role router");
+
+    let old = cloud.role_access_key("i-0a000000000000001").expect("a key");
+    cloud.rotate_credentials("i-0a000000000000001", Duration::from_secs(6 * 3600)).expect("rotated");
+    cloud.expire_access_key(&old);
+    let error = ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("expired");
+    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("claimed with the new key");
+
+    cloud.remove_role("i-0a000000000000001").expect("removed");
+    cloud.forget_imds_sessions();
+    ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("the key is good still");
+}
+
+#[tokio::test]
+async fn imds_tells_who_the_router_is() {
+    let cloud = Simulator::start(prompt()).expect("a cloud");
+    let imds = Imds::at(&cloud.serve_imds("i-0a000000000000002", FREE, None).expect("IMDS").url());
+    for _ in 0..2 {
+        let instance = imds.instance().await.expect("the instance");
+        assert_eq!(instance.id.as_str(), "i-0a000000000000002");
+        assert_eq!((instance.region.as_str(), instance.availability_zone.as_str()), ("eu-west-1", "eu-west-1a"));
+        let found = imds.eni(MacAddress::new([2, 0, 0, 0, 0, 2])).await.expect("the ENI");
+        assert_eq!((found.id, found.primary), (eni(2), Ipv4Addr::new(10, 99, 0, 12)));
+        assert_eq!(found.subnet.as_str(), "subnet-0a000000000000001");
+        assert_eq!(found.vpc.as_str(), "vpc-0a000000000000001");
+        let error = imds.eni(MacAddress::new([2, 0, 0, 0, 0, 1])).await.expect_err("another router's");
+        assert_eq!(error.class, ErrorClass::NoSuchInterface, "{error}");
+        cloud.forget_imds_sessions();
+    }
+    cloud.add_fault(Fault::on(On::imds()).hang());
+    let began = Instant::now();
+    let error = imds.eni(MacAddress::new([2, 0, 0, 0, 0, 2])).await.expect_err("no answer");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
+    assert!(began.elapsed() < Duration::from_millis(3500), "{:?}", began.elapsed());
+}

@@ -1,0 +1,544 @@
+//! The state of the simulated region: what exists, who has which address and since when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::ids::{Cidr, EniId, InstanceId, SubnetId, VpcId};
+use crate::log::{Cause, Moment, Move};
+use crate::wire::sigv4::hex;
+use crate::world::{self, Batch, StaleReads, Throttling, World};
+
+/// An error of the EC2 API.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct ApiError {
+    /// The HTTP status.
+    pub status: u16,
+    /// EC2's error code.
+    pub code: String,
+    /// The text beside it.
+    pub message: String,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: u16, code: &str, message: impl Into<String>) -> ApiError {
+        ApiError {
+            status,
+            code: code.to_owned(),
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn value(message: impl Into<String>) -> ApiError {
+        ApiError::new(400, "InvalidParameterValue", message)
+    }
+}
+
+/// A [`World`] that cannot be: every fault with its place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the world has faults:\n{}", .0.join("\n"))]
+pub struct WorldError(pub Vec<String>);
+
+pub(crate) struct Subnet {
+    pub(crate) vpc: VpcId,
+    pub(crate) cidr: Cidr,
+    pub(crate) zone: String,
+}
+
+pub(crate) struct Eni {
+    pub(crate) mac: String,
+    pub(crate) subnet: SubnetId,
+    pub(crate) primary: Ipv4Addr,
+    pub(crate) source_dest_check: bool,
+    pub(crate) attachment: Option<(InstanceId, usize)>,
+    address_limit: usize,
+}
+
+pub(crate) struct Instance {
+    pub(crate) role: Option<Role>,
+}
+
+pub(crate) struct Role {
+    pub(crate) name: String,
+    /// The access key that IMDS gives out now.
+    pub(crate) key: String,
+    pub(crate) updated: Timestamp,
+}
+
+pub(crate) struct Key {
+    pub(crate) secret: Option<String>,
+    pub(crate) session_token: Option<String>,
+    pub(crate) expires: Option<Timestamp>,
+    pub(crate) instance: Option<InstanceId>,
+}
+
+/// Since when an address is where it is; `eni` is `None` when nobody has it.
+struct Held {
+    since: Option<Instant>,
+    eni: Option<EniId>,
+    elastic_ip: Option<Ipv4Addr>,
+}
+
+pub(crate) struct Cloud {
+    pub(crate) world: World,
+    pub(crate) vpcs: BTreeMap<VpcId, Cidr>,
+    pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
+    pub(crate) enis: BTreeMap<EniId, Eni>,
+    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) keys: BTreeMap<String, Key>,
+    pub(crate) started: Timestamp,
+    addresses: BTreeMap<(VpcId, Ipv4Addr), Vec<Held>>,
+    buckets: BTreeMap<bool, (f64, Instant)>,
+    random: u64,
+}
+
+/// Who has what, as one read sees it.
+pub(crate) struct View(BTreeMap<EniId, Vec<(Ipv4Addr, Option<Ipv4Addr>)>>);
+
+impl View {
+    /// The private addresses of an interface with their Elastic IPs, the primary one first.
+    pub(crate) fn of(&self, eni: &EniId) -> &[(Ipv4Addr, Option<Ipv4Addr>)] {
+        self.0.get(eni).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Cloud {
+    /// Checks the world and makes it real; reports every fault.
+    pub(crate) fn build(world: World) -> Result<Cloud, WorldError> {
+        let mut faults = Vec::new();
+        let mut cloud = Cloud {
+            vpcs: BTreeMap::new(),
+            subnets: BTreeMap::new(),
+            enis: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            started: Timestamp::now(),
+            addresses: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            random: 0x9e37_79b9_7f4a_7c15,
+            world: world.clone(),
+        };
+        for vpc in &world.vpcs {
+            if let Err(fault) = cloud.add_vpc(vpc) {
+                faults.push(format!("vpc {}: {fault}", vpc.id));
+            }
+        }
+        for subnet in &world.subnets {
+            if let Err(fault) = cloud.add_subnet(subnet) {
+                faults.push(format!("subnet {}: {fault}", subnet.id));
+            }
+        }
+        for instance in &world.instances {
+            if let Err(fault) = cloud.add_instance(instance) {
+                faults.push(format!("instance {}: {fault}", instance.id));
+                continue;
+            }
+            for (index, interface) in instance.network_interfaces.iter().enumerate() {
+                let attachment = instance.id.parse().ok().map(|id| (id, index));
+                if let Err(fault) = cloud.add_interface(interface, attachment) {
+                    faults.push(format!(
+                        "instance {} network interface {}: {fault}",
+                        instance.id, interface.id
+                    ));
+                }
+            }
+        }
+        for interface in &world.network_interfaces {
+            if let Err(fault) = cloud.add_interface(interface, None) {
+                faults.push(format!("network interface {}: {fault}", interface.id));
+            }
+        }
+        for key in &world.access_keys {
+            let after = key
+                .expires_after_seconds
+                .map(|seconds| cloud.started + Duration::from_secs(seconds));
+            cloud.keys.insert(
+                key.id.clone(),
+                Key {
+                    secret: key.secret.clone(),
+                    session_token: key.session_token.clone(),
+                    expires: after,
+                    instance: None,
+                },
+            );
+        }
+        match faults.is_empty() {
+            true => Ok(cloud),
+            false => Err(WorldError(faults)),
+        }
+    }
+
+    fn add_vpc(&mut self, vpc: &world::Vpc) -> Result<(), String> {
+        let cidr = vpc.cidr.parse().map_err(text)?;
+        insert_new(&mut self.vpcs, vpc.id.parse().map_err(text)?, cidr)
+    }
+
+    fn add_subnet(&mut self, subnet: &world::Subnet) -> Result<(), String> {
+        let vpc: VpcId = subnet.vpc.parse().map_err(text)?;
+        let cidr: Cidr = subnet.cidr.parse().map_err(text)?;
+        let outer = self.vpcs.get(&vpc).ok_or(format!("{vpc} does not exist"))?;
+        if !outer.covers(cidr) {
+            return Err(format!("{cidr} is not inside {vpc}'s {outer}"));
+        }
+        for (id, other) in &self.subnets {
+            if other.vpc == vpc && (other.cidr.covers(cidr) || cidr.covers(other.cidr)) {
+                return Err(format!("{cidr} overlaps {id}"));
+            }
+        }
+        let zone = subnet.availability_zone.clone();
+        let id = subnet.id.parse().map_err(text)?;
+        insert_new(&mut self.subnets, id, Subnet { vpc, cidr, zone })
+    }
+
+    fn add_instance(&mut self, instance: &world::Instance) -> Result<(), String> {
+        let id: InstanceId = instance.id.parse().map_err(text)?;
+        insert_new(&mut self.instances, id.clone(), Instance { role: None })?;
+        if let Some(role) = &instance.role {
+            self.give_role_key(&id, role, Duration::from_secs(6 * 3600));
+        }
+        Ok(())
+    }
+
+    fn add_interface(
+        &mut self,
+        interface: &world::NetworkInterface,
+        attachment: Option<(InstanceId, usize)>,
+    ) -> Result<(), String> {
+        let id: EniId = interface.id.parse().map_err(text)?;
+        let subnet: SubnetId = interface.subnet.parse().map_err(text)?;
+        let place = self
+            .subnets
+            .get(&subnet)
+            .ok_or(format!("{subnet} does not exist"))?;
+        let (vpc, cidr) = (place.vpc.clone(), place.cidr);
+        let count = 1 + interface.secondary.len();
+        if count > interface.address_limit {
+            return Err(format!("{count} addresses exceed its limit"));
+        }
+        let eni = Eni {
+            mac: interface.mac.to_ascii_lowercase(),
+            subnet,
+            primary: interface.primary,
+            source_dest_check: interface.source_dest_check,
+            attachment,
+            address_limit: interface.address_limit,
+        };
+        insert_new(&mut self.enis, id.clone(), eni)?;
+        for address in std::iter::once(&interface.primary).chain(&interface.secondary) {
+            if !cidr.contains(*address) || cidr.reserves(*address) {
+                return Err(format!("{address} is not usable in {cidr}"));
+            }
+            let held = vec![Held {
+                since: None,
+                eni: Some(id.clone()),
+                elastic_ip: interface.elastic_ips.get(address).copied(),
+            }];
+            insert_new(&mut self.addresses, (vpc.clone(), *address), held)
+                .map_err(|_| format!("{address} is someone's already"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a new key for an instance's role; it is what IMDS gives out from now on.
+    pub(crate) fn give_role_key(&mut self, id: &InstanceId, role: &str, valid: Duration) -> String {
+        let key = format!("ASIA{:016X}", self.random());
+        let secret = hex(&[self.random().to_be_bytes(), self.random().to_be_bytes()].concat());
+        let session_token = format!("session-{:016x}", self.random());
+        let now = Timestamp::now();
+        self.keys.insert(
+            key.clone(),
+            Key {
+                secret: Some(secret),
+                session_token: Some(session_token),
+                expires: Some(now + valid),
+                instance: Some(id.clone()),
+            },
+        );
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.role = Some(Role {
+                name: role.to_owned(),
+                key: key.clone(),
+                updated: now,
+            });
+        }
+        key
+    }
+
+    /// A number that differs from call to call and repeats from run to run (xorshift64).
+    pub(crate) fn random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    /// The moment whose state a read shows.
+    pub(crate) fn moment_read(&mut self, now: Instant) -> Option<Instant> {
+        let age = match self.world.stale_reads {
+            StaleReads::ExactlyMs(age) => age,
+            StaleReads::UpToMs(bound) => self.random() % (bound + 1),
+        };
+        now.checked_sub(Duration::from_millis(age))
+    }
+
+    /// Who had what at a moment; `None` is before the start.
+    pub(crate) fn view(&self, moment: Option<Instant>) -> View {
+        let mut view: BTreeMap<EniId, Vec<(Ipv4Addr, Option<Ipv4Addr>)>> = BTreeMap::new();
+        for ((_, address), history) in &self.addresses {
+            let seen = history.iter().rev().find(|held| match held.since {
+                None => true,
+                Some(since) => moment.is_some_and(|moment| since <= moment),
+            });
+            if let Some(Held {
+                eni: Some(eni),
+                elastic_ip,
+                ..
+            }) = seen
+            {
+                view.entry(eni.clone())
+                    .or_default()
+                    .push((*address, *elastic_ip));
+            }
+        }
+        for (eni, addresses) in &mut view {
+            let primary = self.enis.get(eni).map(|eni| eni.primary);
+            addresses.sort_by_key(|(address, _)| (Some(*address) != primary, *address));
+        }
+        View(view)
+    }
+
+    /// Who has an address of a VPC now.
+    pub(crate) fn owner(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<&EniId> {
+        self.addresses
+            .get(&(vpc.clone(), address))?
+            .last()?
+            .eni
+            .as_ref()
+    }
+
+    /// The VPC in which the tests' bare addresses are looked up: that of the first instance, and
+    /// without instances the first one.
+    pub(crate) fn home(&self) -> Option<VpcId> {
+        let of_instance = |world: &World| {
+            let interface = world.instances.first()?.network_interfaces.first()?;
+            let subnet: SubnetId = interface.subnet.parse().ok()?;
+            Some(self.subnets.get(&subnet)?.vpc.clone())
+        };
+        of_instance(&self.world).or_else(|| self.world.vpcs.first()?.id.parse().ok())
+    }
+
+    /// The interface of that id, with EC2's two errors for wrong ids.
+    pub(crate) fn eni(&self, id: &str) -> Result<(EniId, &Eni), ApiError> {
+        let id: EniId = id.parse().map_err(|_| {
+            let message = format!("Invalid id: \"{id}\"");
+            ApiError::new(400, "InvalidNetworkInterfaceID.Malformed", message)
+        })?;
+        match self.enis.get(&id) {
+            Some(eni) => Ok((id, eni)),
+            None => Err(ApiError::new(
+                400,
+                "InvalidNetworkInterfaceID.NotFound",
+                format!("The networkInterface ID '{id}' does not exist"),
+            )),
+        }
+    }
+
+    /// Gives addresses to an interface. Returns the moves that happened, also beside an error if the
+    /// world's batches are [`Batch::OthersMove`].
+    pub(crate) fn assign(
+        &mut self,
+        now: Moment,
+        eni: &str,
+        addresses: &[Ipv4Addr],
+        allow_reassignment: bool,
+        cause: &Cause,
+    ) -> (Vec<Move>, Result<(), ApiError>) {
+        let (id, subnet, limit) = match self.eni(eni) {
+            Ok((id, eni)) => (id, eni.subnet.clone(), eni.address_limit),
+            Err(error) => return (Vec::new(), Err(error)),
+        };
+        let Some((vpc, cidr)) = self.subnets.get(&subnet).map(|s| (s.vpc.clone(), s.cidr)) else {
+            return (
+                Vec::new(),
+                Err(ApiError::new(
+                    500,
+                    "InternalError",
+                    "An internal error has occurred",
+                )),
+            );
+        };
+        let mut count = self.view(Some(now.instant)).of(&id).len();
+        let mut accepted = BTreeSet::new();
+        let mut first_error = None;
+        for address in addresses {
+            let owner = self.owner(&vpc, *address);
+            let checked = if !cidr.contains(*address) {
+                Err(ApiError::value(format!(
+                    "Address {address} does not fall within the subnet's address range"
+                )))
+            } else if cidr.reserves(*address) {
+                Err(ApiError::value(format!(
+                    "Address {address} is in subnet's reserved address range"
+                )))
+            } else if owner.is_some_and(|owner| self.is_primary(owner, *address)) {
+                Err(ApiError::value(format!(
+                    "Address {address} is the primary address of an interface and cannot be moved"
+                )))
+            } else if owner.is_some_and(|owner| *owner != id) && !allow_reassignment {
+                Err(ApiError::value(format!(
+                    "[{address}] is already assigned, but move is not allowed"
+                )))
+            } else if owner == Some(&id) && self.world.refuse_reassignment_to_same_interface {
+                Err(ApiError::value(format!(
+                    "[{address}] is already assigned to {id}"
+                )))
+            } else if owner != Some(&id) && !accepted.contains(address) && count >= limit {
+                Err(ApiError::new(
+                    400,
+                    "PrivateIpAddressLimitExceeded",
+                    format!("Number of private addresses will exceed limit of {limit}"),
+                ))
+            } else {
+                Ok(())
+            };
+            match checked {
+                Ok(()) => {
+                    let is_new = owner != Some(&id);
+                    count += usize::from(accepted.insert(*address) && is_new);
+                }
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        let result = first_error.map_or(Ok(()), Err);
+        if result.is_err() && self.world.batch == Batch::AllOrNothing {
+            return (Vec::new(), result);
+        }
+        let moves = accepted
+            .into_iter()
+            .filter_map(|address| self.hand_over(now, &vpc, address, Some(&id), cause))
+            .collect();
+        (moves, result)
+    }
+
+    /// Takes secondary addresses off an interface; their Elastic IPs are dissociated.
+    pub(crate) fn unassign(
+        &mut self,
+        now: Moment,
+        eni: &str,
+        addresses: &[Ipv4Addr],
+        cause: &Cause,
+    ) -> Result<Vec<Move>, ApiError> {
+        let (id, eni) = self.eni(eni)?;
+        let vpc = self
+            .subnets
+            .get(&eni.subnet)
+            .map(|subnet| subnet.vpc.clone());
+        let vpc = vpc.ok_or(ApiError::new(
+            500,
+            "InternalError",
+            "An internal error has occurred",
+        ))?;
+        for address in addresses {
+            if self.owner(&vpc, *address) != Some(&id) {
+                return Err(ApiError::value(format!(
+                    "[{address}] is not assigned to interface {id}"
+                )));
+            }
+            if self.is_primary(&id, *address) {
+                return Err(ApiError::value(format!(
+                    "{address} is the primary address of {id}"
+                )));
+            }
+        }
+        Ok(addresses
+            .iter()
+            .filter_map(|address| self.hand_over(now, &vpc, *address, None, cause))
+            .collect())
+    }
+
+    fn is_primary(&self, eni: &EniId, address: Ipv4Addr) -> bool {
+        self.enis.get(eni).is_some_and(|eni| eni.primary == address)
+    }
+
+    fn hand_over(
+        &mut self,
+        now: Moment,
+        vpc: &VpcId,
+        address: Ipv4Addr,
+        to: Option<&EniId>,
+        cause: &Cause,
+    ) -> Option<Move> {
+        let history = self.addresses.entry((vpc.clone(), address)).or_default();
+        let last = history.last();
+        let from = last.and_then(|held| held.eni.clone());
+        if from.as_ref() == to {
+            return None;
+        }
+        let elastic_ip = to.and_then(|_| last?.elastic_ip);
+        history.push(Held {
+            since: Some(now.instant),
+            eni: to.cloned(),
+            elastic_ip,
+        });
+        Some(Move {
+            at: now.instant,
+            wall: now.wall,
+            vpc: vpc.clone(),
+            address,
+            from,
+            to: to.cloned(),
+            cause: cause.clone(),
+        })
+    }
+
+    /// Takes a token from the bucket of the action's kind, if there is one left.
+    pub(crate) fn admit(&mut self, now: Instant, mutating: bool) -> bool {
+        let Some(Throttling {
+            mutating_burst,
+            mutating_per_second,
+            reading_burst,
+            reading_per_second,
+        }) = self.world.throttling
+        else {
+            return true;
+        };
+        let (burst, rate) = match mutating {
+            true => (mutating_burst, mutating_per_second),
+            false => (reading_burst, reading_per_second),
+        };
+        let (tokens, since) = self.buckets.entry(mutating).or_insert((burst, now));
+        *tokens = burst.min(*tokens + rate * now.saturating_duration_since(*since).as_secs_f64());
+        *since = now;
+        let admitted = *tokens >= 1.0;
+        *tokens -= f64::from(u8::from(admitted));
+        admitted
+    }
+
+    /// Removes an interface with its addresses, as `DeleteNetworkInterface` does.
+    pub(crate) fn delete_interface(&mut self, now: Moment, id: &EniId, cause: &Cause) -> Vec<Move> {
+        let held: Vec<(VpcId, Ipv4Addr)> = self
+            .addresses
+            .iter()
+            .filter(|(_, history)| history.last().and_then(|held| held.eni.as_ref()) == Some(id))
+            .map(|(key, _)| key.clone())
+            .collect();
+        self.enis.remove(id);
+        held.iter()
+            .filter_map(|(vpc, address)| self.hand_over(now, vpc, *address, None, cause))
+            .collect()
+    }
+}
+
+fn insert_new<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V) -> Result<(), String> {
+    match map.insert(key, value) {
+        None => Ok(()),
+        Some(_) => Err("is there twice".to_owned()),
+    }
+}
+
+fn text(error: impl ToString) -> String {
+    error.to_string()
+}

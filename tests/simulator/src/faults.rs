@@ -1,0 +1,304 @@
+//! Faults that a test injects: what they apply to, and what goes wrong.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cloud::ApiError;
+use crate::log::{Request, Service};
+
+/// Which requests a [`Fault`] applies to: all that have every property that is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct On {
+    /// The service.
+    pub service: Option<Service>,
+    /// EC2: the action's name. IMDS: the beginning of `METHOD /path`.
+    pub action: Option<String>,
+    /// An interface that the request names.
+    pub network_interface: Option<String>,
+    /// An address that the request names.
+    pub address: Option<Ipv4Addr>,
+    /// The access key id.
+    pub access_key: Option<String>,
+    /// The instance whose role's key signs, or that asks IMDS.
+    pub instance: Option<String>,
+    /// The number of the listener, so that one router alone is hit.
+    pub listener: Option<usize>,
+}
+
+impl On {
+    /// Every request of both services.
+    pub fn any() -> On {
+        On::default()
+    }
+
+    /// Every EC2 request.
+    pub fn ec2() -> On {
+        On {
+            service: Some(Service::Ec2),
+            ..On::default()
+        }
+    }
+
+    /// Every IMDS request.
+    pub fn imds() -> On {
+        On {
+            service: Some(Service::Imds),
+            ..On::default()
+        }
+    }
+
+    /// One EC2 action.
+    pub fn action(name: &str) -> On {
+        On {
+            action: Some(name.to_owned()),
+            ..On::ec2()
+        }
+    }
+
+    /// `AssignPrivateIpAddresses`.
+    pub fn claims() -> On {
+        On::action("AssignPrivateIpAddresses")
+    }
+
+    /// The IMDS requests whose path begins with `path`.
+    pub fn imds_path(path: &str) -> On {
+        On {
+            action: Some(format!("GET {path}")),
+            ..On::imds()
+        }
+    }
+
+    /// Only those that name the interface.
+    pub fn network_interface(mut self, id: impl AsRef<str>) -> On {
+        self.network_interface = Some(id.as_ref().to_owned());
+        self
+    }
+
+    /// Only those that name the address.
+    pub fn address(mut self, address: Ipv4Addr) -> On {
+        self.address = Some(address);
+        self
+    }
+
+    /// Only those signed with the key.
+    pub fn access_key(mut self, id: &str) -> On {
+        self.access_key = Some(id.to_owned());
+        self
+    }
+
+    /// Only those of the instance.
+    pub fn instance(mut self, id: impl AsRef<str>) -> On {
+        self.instance = Some(id.as_ref().to_owned());
+        self
+    }
+
+    /// Only those that come through the listener of that number.
+    pub fn listener(mut self, number: usize) -> On {
+        self.listener = Some(number);
+        self
+    }
+
+    fn matches(&self, request: &Request) -> bool {
+        let same = |wanted: &Option<String>, have: Option<&str>| {
+            wanted.is_none() || wanted.as_deref() == have
+        };
+        let action = self
+            .action
+            .as_deref()
+            .is_none_or(|wanted| match request.service {
+                Service::Ec2 => request.action == wanted,
+                Service::Imds => request.action.starts_with(wanted),
+            });
+        let interface = self
+            .network_interface
+            .as_ref()
+            .is_none_or(|wanted| request.network_interfaces.contains(wanted));
+        action
+            && interface
+            && self
+                .service
+                .is_none_or(|service| service == request.service)
+            && self
+                .address
+                .is_none_or(|address| request.addresses.contains(&address))
+            && self
+                .listener
+                .is_none_or(|listener| listener == request.listener)
+            && same(&self.access_key, request.access_key.as_deref())
+            && same(&self.instance, request.instance.as_ref().map(AsRef::as_ref))
+    }
+}
+
+/// Something that goes wrong with the requests that it applies to. Delays of all faults that apply
+/// add up; the first one with an effect decides the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Fault {
+    /// What it applies to.
+    pub on: On,
+    /// How many requests it applies to before it is gone; `None`: until removed.
+    pub times: Option<u32>,
+    /// Milliseconds between arrival and performing.
+    pub delay_before_ms: u64,
+    /// Milliseconds between performing and the answer.
+    pub delay_after_ms: u64,
+    /// The request is performed although the client does not get its true answer.
+    pub perform: bool,
+    /// What the client gets instead of the true answer.
+    pub effect: Option<Effect>,
+}
+
+/// What the client gets instead of the true answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// The connection is closed.
+    Drop,
+    /// Nothing, until the client gives up.
+    Hang,
+    /// An error. For IMDS the status counts alone.
+    Error {
+        /// The HTTP status.
+        status: u16,
+        /// EC2's error code.
+        code: String,
+    },
+    /// `UnauthorizedOperation`, as IAM denies.
+    Deny,
+    /// 200 with a body that is not XML.
+    NotXml,
+    /// 200 with the first half of the true body (of an empty answer if it is not performed).
+    Truncated,
+    /// 200 with XML that never gets to the point, of so many bytes.
+    Huge(usize),
+}
+
+impl Fault {
+    /// A fault without an effect yet, for every request that `on` describes.
+    pub fn on(on: On) -> Fault {
+        Fault {
+            on,
+            ..Fault::default()
+        }
+    }
+
+    /// Applies to so many requests and is gone then.
+    pub fn times(mut self, times: u32) -> Fault {
+        self.times = Some(times);
+        self
+    }
+
+    /// Waits before performing the request.
+    pub fn delay_before(mut self, delay: Duration) -> Fault {
+        self.delay_before_ms = delay.as_millis() as u64;
+        self
+    }
+
+    /// Waits after performing the request, before the answer.
+    pub fn delay_after(mut self, delay: Duration) -> Fault {
+        self.delay_after_ms = delay.as_millis() as u64;
+        self
+    }
+
+    /// Performs the request all the same; only the answer is lost or replaced.
+    pub fn performed(mut self) -> Fault {
+        self.perform = true;
+        self
+    }
+
+    /// Closes the connection instead of answering.
+    pub fn drop_connection(self) -> Fault {
+        self.effect(Effect::Drop)
+    }
+
+    /// Never answers.
+    pub fn hang(self) -> Fault {
+        self.effect(Effect::Hang)
+    }
+
+    /// Answers an error.
+    pub fn error(self, status: u16, code: &str) -> Fault {
+        self.effect(Effect::Error {
+            status,
+            code: code.to_owned(),
+        })
+    }
+
+    /// Answers `RequestLimitExceeded`.
+    pub fn throttle(self) -> Fault {
+        self.error(503, "RequestLimitExceeded")
+    }
+
+    /// Answers `UnauthorizedOperation`.
+    pub fn deny(self) -> Fault {
+        self.effect(Effect::Deny)
+    }
+
+    /// Sets what the client gets.
+    pub fn effect(mut self, effect: Effect) -> Fault {
+        self.effect = Some(effect);
+        self
+    }
+}
+
+/// Names a fault, to remove it.
+pub type FaultId = usize;
+
+/// What the faults together do to one request.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub(crate) before: Duration,
+    pub(crate) after: Duration,
+    pub(crate) perform: bool,
+    pub(crate) effect: Option<Effect>,
+}
+
+#[derive(Default)]
+pub(crate) struct Faults {
+    next: FaultId,
+    pub(crate) active: Vec<(FaultId, Fault)>,
+}
+
+impl Faults {
+    pub(crate) fn add(&mut self, fault: Fault) -> FaultId {
+        self.next += 1;
+        self.active.push((self.next, fault));
+        self.next
+    }
+
+    /// Uses up the faults that apply to a request.
+    pub(crate) fn plan(&mut self, request: &Request) -> Plan {
+        let mut plan = Plan::default();
+        for (_, fault) in &mut self.active {
+            if fault.times == Some(0) || !fault.on.matches(request) {
+                continue;
+            }
+            if fault.effect.is_some() && plan.effect.is_some() {
+                continue;
+            }
+            plan.before += Duration::from_millis(fault.delay_before_ms);
+            plan.after += Duration::from_millis(fault.delay_after_ms);
+            if fault.effect.is_some() {
+                plan.effect = fault.effect.clone();
+                plan.perform = fault.perform;
+            }
+            fault.times = fault.times.map(|times| times - 1);
+        }
+        self.active.retain(|(_, fault)| fault.times != Some(0));
+        plan
+    }
+}
+
+/// IAM's refusal, with a message of the kind that only `sts:DecodeAuthorizationMessage` reads.
+pub(crate) fn denial(action: &str, who: &str) -> ApiError {
+    let message = format!(
+        "You are not authorized to perform this operation. User: {who} is not authorized to perform: \
+         ec2:{action} because no identity-based policy allows the ec2:{action} action. Encoded \
+         authorization failure message: {}",
+        crate::wire::sigv4::hex(format!("{action} by {who}").as_bytes())
+    );
+    ApiError::new(403, "UnauthorizedOperation", message)
+}

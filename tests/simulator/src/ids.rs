@@ -1,0 +1,167 @@
+//! The names EC2 gives to things, checked once where they enter.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A text that is not a valid identifier or CIDR block.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {wanted}")]
+pub struct Malformed {
+    text: String,
+    wanted: &'static str,
+}
+
+macro_rules! resource_id {
+    ($name:ident, $prefix:literal, $wanted:literal, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl FromStr for $name {
+            type Err = Malformed;
+            fn from_str(text: &str) -> Result<Self, Malformed> {
+                match text.strip_prefix($prefix) {
+                    Some(hex) if is_resource_number(hex) => Ok(Self(text.to_owned())),
+                    _ => Err(Malformed {
+                        text: text.to_owned(),
+                        wanted: $wanted,
+                    }),
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Malformed;
+            fn try_from(text: String) -> Result<Self, Malformed> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                self.0 == other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                self.0 == *other
+            }
+        }
+    };
+}
+
+resource_id!(
+    EniId,
+    "eni-",
+    "a network interface id: eni- and 8 or 17 hexadecimal digits",
+    "The id of an elastic network interface."
+);
+resource_id!(
+    InstanceId,
+    "i-",
+    "an instance id: i- and 8 or 17 hexadecimal digits",
+    "The id of an instance."
+);
+resource_id!(
+    SubnetId,
+    "subnet-",
+    "a subnet id: subnet- and 8 or 17 hexadecimal digits",
+    "The id of a subnet."
+);
+resource_id!(
+    VpcId,
+    "vpc-",
+    "a VPC id: vpc- and 8 or 17 hexadecimal digits",
+    "The id of a VPC."
+);
+
+/// Old ids have 8 hexadecimal digits, those given since 2018 have 17.
+fn is_resource_number(hex: &str) -> bool {
+    matches!(hex.len(), 8 | 17)
+        && hex
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// An IPv4 CIDR block, such as `10.99.0.0/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    network: u32,
+    length: u8,
+}
+
+impl Cidr {
+    /// Whether `address` lies in the block.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        u32::from(address) & self.mask() == self.network
+    }
+
+    /// Whether all of `inner` lies in the block.
+    pub fn covers(self, inner: Cidr) -> bool {
+        self.length <= inner.length && self.contains(Ipv4Addr::from(inner.network))
+    }
+
+    /// The first four addresses of a subnet and its last one are never given to an interface
+    /// (VPC user guide, "Subnet CIDR blocks").
+    pub fn reserves(self, address: Ipv4Addr) -> bool {
+        let offset = u32::from(address) & !self.mask();
+        offset < 4 || offset == !self.mask()
+    }
+
+    /// How many addresses interfaces can use.
+    pub fn usable(self) -> usize {
+        (!self.mask() as usize + 1).saturating_sub(5)
+    }
+
+    fn mask(self) -> u32 {
+        u32::MAX
+            .checked_shl(32 - u32::from(self.length))
+            .unwrap_or(0)
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = Malformed;
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let parse = || {
+            let (network, length) = text.split_once('/')?;
+            let network = u32::from(network.parse::<Ipv4Addr>().ok()?);
+            let length = length.parse::<u8>().ok().filter(|length| *length <= 32)?;
+            let cidr = Cidr { network, length };
+            (network & !cidr.mask() == 0).then_some(cidr)
+        };
+        parse().ok_or_else(|| Malformed {
+            text: text.to_owned(),
+            wanted: "an IPv4 CIDR block such as 10.99.0.0/24",
+        })
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from(self.network), self.length)
+    }
+}

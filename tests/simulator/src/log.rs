@@ -1,0 +1,210 @@
+//! What happened and when: every request, every move of an address.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::ids::{EniId, InstanceId, VpcId};
+
+/// One moment on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) instant: Instant,
+    pub(crate) wall: Timestamp,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Moment {
+        Moment {
+            instant: Instant::now(),
+            wall: Timestamp::now(),
+        }
+    }
+}
+
+/// Which of the two services was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    /// The EC2 API (and STS's `GetCallerIdentity`).
+    Ec2,
+    /// The instance metadata service.
+    Imds,
+}
+
+/// A request and what became of it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Request {
+    /// Counts all requests from 0.
+    pub number: usize,
+    /// The service.
+    pub service: Service,
+    /// When its header was read.
+    #[serde(skip)]
+    pub arrived: Instant,
+    /// The same on the wall clock.
+    pub arrived_wall: Timestamp,
+    /// The [`Listener`](crate::Listener) it came through.
+    pub listener: usize,
+    /// Counts accepted connections from 0: equal numbers mean the same TCP connection.
+    pub connection: usize,
+    /// The client's address and port.
+    pub peer: SocketAddr,
+    /// EC2: the action. IMDS: method and path, such as `GET /latest/meta-data/mac`.
+    pub action: String,
+    /// EC2: the interfaces named by `NetworkInterfaceId`, as sent.
+    pub network_interfaces: Vec<String>,
+    /// EC2: the private addresses assigned, unassigned or filtered for.
+    pub addresses: Vec<Ipv4Addr>,
+    /// EC2: `AllowReassignment` was true.
+    pub allow_reassignment: bool,
+    /// All parameters of an EC2 request.
+    pub parameters: Vec<(String, String)>,
+    /// The access key id of the signature.
+    pub access_key: Option<String>,
+    /// EC2: the instance whose role has the access key. IMDS: the instance that asks.
+    pub instance: Option<InstanceId>,
+    /// The id that the answer carries.
+    pub request_id: String,
+    /// When it was performed, if it was (refusals of the service itself count).
+    #[serde(skip)]
+    pub performed: Option<Instant>,
+    /// The same on the wall clock.
+    pub performed_wall: Option<Timestamp>,
+    /// What the client got.
+    pub outcome: Outcome,
+}
+
+/// What the client of a request got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Nothing yet.
+    Pending,
+    /// A status and an error code, `Success` if there was no error. The client may have left before.
+    Answered {
+        /// The HTTP status.
+        status: u16,
+        /// The error code or `Success`.
+        code: String,
+    },
+    /// The connection was closed without an answer.
+    Dropped,
+    /// Silence until the client gives up.
+    Hanging,
+}
+
+impl Request {
+    /// Whether the answer was a success.
+    pub fn succeeded(&self) -> bool {
+        self.code() == Some("Success")
+    }
+
+    /// The error code of the answer or `Success`; `None` without an answer.
+    pub fn code(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Answered { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Whether it is an `AssignPrivateIpAddresses` that names `address`.
+    pub fn claims(&self, address: Ipv4Addr) -> bool {
+        self.action == "AssignPrivateIpAddresses" && self.addresses.contains(&address)
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.6} #{} {}",
+            self.arrived_wall, self.number, self.action
+        )?;
+        for eni in &self.network_interfaces {
+            write!(f, " {eni}")?;
+        }
+        if !self.addresses.is_empty() {
+            write!(f, " {:?}", self.addresses)?;
+        }
+        if self.allow_reassignment {
+            f.write_str(" AllowReassignment")?;
+        }
+        write!(
+            f,
+            " [listener {} connection {} {}",
+            self.listener, self.connection, self.peer
+        )?;
+        if let Some(key) = &self.access_key {
+            write!(f, " {key}")?;
+        }
+        if let Some(instance) = &self.instance {
+            write!(f, " {instance}")?;
+        }
+        f.write_str("]")?;
+        if let Some(performed) = self.performed {
+            write!(f, " performed after {:?}", performed - self.arrived)?;
+        }
+        match &self.outcome {
+            Outcome::Pending => f.write_str(" -> pending"),
+            Outcome::Answered { status, code } => {
+                write!(f, " -> {status} {code} {}", self.request_id)
+            }
+            Outcome::Dropped => f.write_str(" -> dropped"),
+            Outcome::Hanging => f.write_str(" -> hanging"),
+        }
+    }
+}
+
+/// Why an address moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// A request, by its number in the log.
+    Request(usize),
+    /// The test's own hand: [`steal`](crate::Simulator::steal) and its like.
+    ThirdParty,
+}
+
+/// An address that changed hands.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Move {
+    /// When.
+    #[serde(skip)]
+    pub at: Instant,
+    /// The same on the wall clock.
+    pub wall: Timestamp,
+    /// The VPC of the address.
+    pub vpc: VpcId,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The interface that had it.
+    pub from: Option<EniId>,
+    /// The interface that has it now.
+    pub to: Option<EniId>,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl fmt::Display for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |eni: &Option<EniId>| eni.as_ref().map_or("nobody".to_owned(), EniId::to_string);
+        write!(
+            f,
+            "{:.6} {} from {} to {} by ",
+            self.wall,
+            self.address,
+            name(&self.from),
+            name(&self.to)
+        )?;
+        match self.cause {
+            Cause::Request(number) => write!(f, "request #{number}"),
+            Cause::ThirdParty => f.write_str("a third party"),
+        }
+    }
+}

@@ -1,0 +1,537 @@
+//! The handle that tests hold.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+use crate::cloud::{ApiError, Cloud, WorldError};
+use crate::faults::{Fault, FaultId, Faults};
+use crate::ids::{EniId, InstanceId, VpcId};
+use crate::imds::Sessions;
+use crate::log::{Cause, Moment, Move, Request, Service};
+use crate::serve::{Listener, Role};
+use crate::tls::Authority;
+use crate::world::{StaleReads, World};
+
+/// A running simulator. Clones share it; it ends with the last of them.
+#[derive(Clone)]
+pub struct Simulator(Arc<Running>);
+
+struct Running {
+    shared: Arc<Shared>,
+    runtime: tokio::runtime::Handle,
+    authority: Authority,
+    listeners: Mutex<Vec<Listener>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+pub(crate) struct State {
+    pub(crate) cloud: Cloud,
+    pub(crate) sessions: Sessions,
+    pub(crate) faults: Faults,
+    pub(crate) requests: Vec<Request>,
+    pub(crate) moves: Vec<Move>,
+    connections: usize,
+    changes: u64,
+}
+
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and wakes those who wait.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let result = change(&mut state);
+        state.changes += 1;
+        self.changed.notify_all();
+        result
+    }
+
+    pub(crate) fn next_connection(&self) -> usize {
+        let mut state = self.state();
+        state.connections += 1;
+        state.connections - 1
+    }
+}
+
+/// What was awaited did not come in time. Shows what was seen instead: owners, moves and the last
+/// requests.
+#[derive(Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Timeout(String);
+
+impl fmt::Debug for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Simulator {
+    /// Starts a simulator of `world`, with a certificate authority of its own and no listener yet.
+    ///
+    /// # Errors
+    /// The faults of the world.
+    pub fn start(world: World) -> Result<Simulator, WorldError> {
+        let failed =
+            |what: &str, error: &dyn fmt::Display| WorldError(vec![format!("{what}: {error}")]);
+        let cloud = Cloud::build(world)?;
+        let authority =
+            Authority::new().map_err(|error| failed("certificate authority", &error))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| failed("runtime", &error))?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new()
+            .name("simulator".to_owned())
+            .spawn(move || {
+                let _ = runtime.block_on(stopped);
+            })
+            .map_err(|error| failed("thread", &error))?;
+        Ok(Simulator(Arc::new(Running {
+            shared: Arc::new(Shared {
+                state: Mutex::new(State {
+                    cloud,
+                    sessions: Sessions::default(),
+                    faults: Faults::default(),
+                    requests: Vec::new(),
+                    moves: Vec::new(),
+                    connections: 0,
+                    changes: 0,
+                }),
+                changed: Condvar::new(),
+            }),
+            runtime: handle,
+            authority,
+            listeners: Mutex::new(Vec::new()),
+            stop: Some(stop),
+            thread: Some(thread),
+        })))
+    }
+
+    /// The certificate of the authority that signs the TLS listeners' certificates.
+    pub fn ca_pem(&self) -> &str {
+        self.0.authority.pem()
+    }
+
+    /// Serves EC2 over HTTP. `netns` is a network namespace file such as `/proc/PID/ns/net`; port 0
+    /// takes a free port.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, or the address not bound.
+    pub fn serve_ec2_http(
+        &self,
+        address: SocketAddr,
+        netns: Option<&Path>,
+    ) -> io::Result<Listener> {
+        self.serve(address, netns, Role::Ec2(None))
+    }
+
+    /// Serves EC2 over TLS, with a certificate for `dns_names` (IP addresses are allowed too).
+    ///
+    /// # Errors
+    /// As [`serve_ec2_http`](Self::serve_ec2_http), or a name that no certificate can have.
+    pub fn serve_ec2_tls(
+        &self,
+        address: SocketAddr,
+        netns: Option<&Path>,
+        dns_names: &[&str],
+    ) -> io::Result<Listener> {
+        let config = self
+            .0
+            .authority
+            .server_config(dns_names)
+            .map_err(io::Error::other)?;
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        self.serve(address, netns, Role::Ec2(Some(acceptor)))
+    }
+
+    /// Serves IMDS as `instance` sees it: whoever reaches this listener is that instance.
+    ///
+    /// # Errors
+    /// As [`serve_ec2_http`](Self::serve_ec2_http), or an instance that does not exist.
+    pub fn serve_imds(
+        &self,
+        instance: &str,
+        address: SocketAddr,
+        netns: Option<&Path>,
+    ) -> io::Result<Listener> {
+        let id = self.instance(instance).map_err(io::Error::other)?;
+        self.serve(address, netns, Role::Imds(id))
+    }
+
+    fn serve(&self, address: SocketAddr, netns: Option<&Path>, role: Role) -> io::Result<Listener> {
+        let mut listeners = self
+            .0
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let listener = Listener::open(
+            listeners.len(),
+            address,
+            netns,
+            role,
+            Arc::clone(&self.0.shared),
+            self.0.runtime.clone(),
+        )?;
+        listeners.push(listener.clone());
+        Ok(listener)
+    }
+
+    /// All listeners in the order of their numbers.
+    pub fn listeners(&self) -> Vec<Listener> {
+        self.0
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Refuses all connections to a service from now on, and closes those that exist.
+    pub fn refuse_connections(&self, service: Service) {
+        for listener in self.listeners() {
+            if listener.service() == service {
+                listener.stop();
+            }
+        }
+    }
+
+    /// Takes connections to a service again.
+    ///
+    /// # Errors
+    /// An address cannot be bound any more.
+    pub fn accept_connections(&self, service: Service) -> io::Result<()> {
+        self.listeners()
+            .iter()
+            .filter(|listener| listener.service() == service)
+            .try_for_each(Listener::start)
+    }
+
+    /// Who has the address now, in the VPC of the first instance.
+    pub fn owner(&self, address: Ipv4Addr) -> Option<EniId> {
+        let state = self.0.shared.state();
+        state.cloud.owner(&state.cloud.home()?, address).cloned()
+    }
+
+    /// Who has the address of that VPC now.
+    pub fn owner_in(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<EniId> {
+        self.0.shared.state().cloud.owner(vpc, address).cloned()
+    }
+
+    /// The private address that an Elastic IP is associated with now, and its interface.
+    pub fn elastic_ip(&self, public: Ipv4Addr) -> Option<(EniId, Ipv4Addr)> {
+        let state = self.0.shared.state();
+        let view = state.cloud.view(Some(Instant::now()));
+        state.cloud.enis.keys().find_map(|eni| {
+            let (private, _) = view.of(eni).iter().find(|(_, ip)| *ip == Some(public))?;
+            Some((eni.clone(), *private))
+        })
+    }
+
+    /// Every EC2 request so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.log(Service::Ec2)
+    }
+
+    /// Every IMDS request so far.
+    pub fn imds_requests(&self) -> Vec<Request> {
+        self.log(Service::Imds)
+    }
+
+    fn log(&self, service: Service) -> Vec<Request> {
+        let state = self.0.shared.state();
+        state
+            .requests
+            .iter()
+            .filter(|request| request.service == service)
+            .cloned()
+            .collect()
+    }
+
+    /// Every change of an owner so far.
+    pub fn moves(&self) -> Vec<Move> {
+        self.0.shared.state().moves.clone()
+    }
+
+    /// A third party gives the address to an interface, by EC2's rules.
+    ///
+    /// # Errors
+    /// EC2's own: the address is not in the subnet, primary, or beyond the limit.
+    pub fn steal(&self, address: Ipv4Addr, eni: impl AsRef<str>) -> Result<(), ApiError> {
+        self.0.shared.change(|state| {
+            let cause = Cause::ThirdParty;
+            let (moves, result) =
+                state
+                    .cloud
+                    .assign(Moment::now(), eni.as_ref(), &[address], true, &cause);
+            state.moves.extend(moves);
+            result
+        })
+    }
+
+    /// A third party takes the address off its interface: nobody has it then.
+    ///
+    /// # Errors
+    /// Nobody has it, or it is a primary address.
+    pub fn release(&self, address: Ipv4Addr) -> Result<(), ApiError> {
+        let owner = self.owner(address);
+        let owner = owner.ok_or_else(|| ApiError::value(format!("nobody has {address}")))?;
+        self.0.shared.change(|state| {
+            let moves = state.cloud.unassign(
+                Moment::now(),
+                owner.as_ref(),
+                &[address],
+                &Cause::ThirdParty,
+            )?;
+            state.moves.extend(moves);
+            Ok(())
+        })
+    }
+
+    /// A third party deletes a network interface; its addresses are nobody's then.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn delete_network_interface(&self, eni: impl AsRef<str>) -> Result<(), ApiError> {
+        self.0.shared.change(|state| {
+            let (id, _) = state.cloud.eni(eni.as_ref())?;
+            let moves = state
+                .cloud
+                .delete_interface(Moment::now(), &id, &Cause::ThirdParty);
+            state.moves.extend(moves);
+            Ok(())
+        })
+    }
+
+    /// Injects a fault from now on.
+    pub fn add_fault(&self, fault: Fault) -> FaultId {
+        self.0.shared.change(|state| state.faults.add(fault))
+    }
+
+    /// Removes a fault; one that is used up is gone already.
+    pub fn remove_fault(&self, id: FaultId) {
+        self.0
+            .shared
+            .change(|state| state.faults.active.retain(|(other, _)| *other != id));
+    }
+
+    /// Removes all faults.
+    pub fn clear_faults(&self) {
+        self.0.shared.change(|state| state.faults.active.clear());
+    }
+
+    /// The faults that are still to come.
+    pub fn faults(&self) -> Vec<(FaultId, Fault)> {
+        self.0.shared.state().faults.active.clone()
+    }
+
+    /// Changes how old the answers of reads may be.
+    pub fn set_stale_reads(&self, stale: StaleReads) {
+        self.0
+            .shared
+            .change(|state| state.cloud.world.stale_reads = stale);
+    }
+
+    /// Gives the instance's role a new access key, valid for so long, and returns its id. IMDS gives
+    /// it out from now on. The keys before it stay valid until they expire.
+    ///
+    /// # Errors
+    /// The instance does not exist or has no role.
+    pub fn rotate_credentials(&self, instance: &str, valid: Duration) -> Result<String, ApiError> {
+        let id = self.instance(instance)?;
+        self.0.shared.change(|state| {
+            let role = state
+                .cloud
+                .instances
+                .get(&id)
+                .and_then(|instance| instance.role.as_ref());
+            let name = role
+                .map(|role| role.name.clone())
+                .ok_or_else(|| no_role(instance))?;
+            Ok(state.cloud.give_role_key(&id, &name, valid))
+        })
+    }
+
+    /// The access key id that IMDS gives the instance now.
+    ///
+    /// # Errors
+    /// The instance does not exist or has no role.
+    pub fn role_access_key(&self, instance: &str) -> Result<String, ApiError> {
+        let id = self.instance(instance)?;
+        let state = self.0.shared.state();
+        let role = state
+            .cloud
+            .instances
+            .get(&id)
+            .and_then(|instance| instance.role.as_ref());
+        role.map(|role| role.key.clone())
+            .ok_or_else(|| no_role(instance))
+    }
+
+    /// Takes the role off an instance: IMDS has no credentials for it any more.
+    ///
+    /// # Errors
+    /// The instance does not exist.
+    pub fn remove_role(&self, instance: &str) -> Result<(), ApiError> {
+        let id = self.instance(instance)?;
+        self.0.shared.change(|state| {
+            if let Some(instance) = state.cloud.instances.get_mut(&id) {
+                instance.role = None;
+            }
+        });
+        Ok(())
+    }
+
+    /// Lets an access key expire now.
+    pub fn expire_access_key(&self, id: &str) {
+        self.0.shared.change(|state| {
+            if let Some(key) = state.cloud.keys.get_mut(id) {
+                key.expires = Some(Timestamp::now());
+            }
+        });
+    }
+
+    /// Deletes an access key: it is unknown from now on.
+    pub fn delete_access_key(&self, id: &str) {
+        self.0.shared.change(|state| state.cloud.keys.remove(id));
+    }
+
+    /// Makes every IMDS session token invalid.
+    pub fn forget_imds_sessions(&self) {
+        self.0.shared.change(|state| state.sessions.clear());
+    }
+
+    fn instance(&self, id: &str) -> Result<InstanceId, ApiError> {
+        let missing = || {
+            let message = format!("The instance ID '{id}' does not exist");
+            ApiError::new(400, "InvalidInstanceID.NotFound", message)
+        };
+        let id: InstanceId = id.parse().map_err(|_| missing())?;
+        match self.0.shared.state().cloud.instances.contains_key(&id) {
+            true => Ok(id),
+            false => Err(missing()),
+        }
+    }
+
+    /// Waits until `look` returns something; it is asked again after every change. `what` names what
+    /// is awaited, for the error.
+    ///
+    /// # Errors
+    /// It did not come within the time.
+    pub fn wait_for<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        mut look: impl FnMut(&Simulator) -> Option<T>,
+    ) -> Result<T, Timeout> {
+        let deadline = Instant::now() + within;
+        loop {
+            let before = self.0.shared.state().changes;
+            if let Some(found) = look(self) {
+                return Ok(found);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Timeout(format!("not within {within:?}: {what}\n{self}")));
+            }
+            let state = self.0.shared.state();
+            let _ = self
+                .0
+                .shared
+                .changed
+                .wait_timeout_while(state, left, |state| state.changes == before);
+        }
+    }
+
+    /// Waits until the interface has the address; returns when it got it last, `None` if it has it
+    /// from the start.
+    ///
+    /// # Errors
+    /// It did not get it within the time.
+    pub fn wait_for_owner(
+        &self,
+        address: Ipv4Addr,
+        eni: impl AsRef<str>,
+        within: Duration,
+    ) -> Result<Option<Move>, Timeout> {
+        let eni = eni.as_ref();
+        self.wait_for(&format!("{eni} has {address}"), within, |simulator| {
+            (simulator.owner(address)? == *eni).then(|| {
+                let moves = simulator.moves().into_iter().rev();
+                moves.into_iter().find(|moved| moved.address == address)
+            })
+        })
+    }
+
+    /// Waits for a request of either service, seen already or still to come, and returns the first.
+    ///
+    /// # Errors
+    /// None came within the time.
+    pub fn wait_for_request(
+        &self,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&Request) -> bool,
+    ) -> Result<Request, Timeout> {
+        self.wait_for(what, within, |simulator| {
+            let state = simulator.0.shared.state();
+            state
+                .requests
+                .iter()
+                .find(|request| wanted(request))
+                .cloned()
+        })
+    }
+}
+
+fn no_role(instance: &str) -> ApiError {
+    ApiError::value(format!("instance {instance} has no role"))
+}
+
+/// The moves and the last 40 requests, one a line.
+impl fmt::Display for Simulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.0.shared.state();
+        writeln!(f, "moves ({}):", state.moves.len())?;
+        for moved in &state.moves {
+            writeln!(f, "  {moved}")?;
+        }
+        writeln!(f, "requests ({}):", state.requests.len())?;
+        for request in state.requests.iter().rev().take(40).rev() {
+            writeln!(f, "  {request}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,391 @@
+//! The world to simulate, as a test builds it or a JSON file holds it: raw text, checked as a whole
+//! by [`Simulator::start`](crate::Simulator::start).
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A region of one account: VPCs, subnets, instances with their network interfaces, access keys.
+///
+/// The JSON form has the field names in kebab case; fields with a default may be left out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct World {
+    /// The region; signatures for another one are refused.
+    pub region: String,
+    /// The partition that IMDS names, `aws` unless set.
+    pub partition: String,
+    /// The domain that IMDS names, `amazonaws.com` unless set.
+    pub domain: String,
+    /// The account: 12 digits.
+    pub account: String,
+    /// The VPCs.
+    pub vpcs: Vec<Vpc>,
+    /// The subnets.
+    pub subnets: Vec<Subnet>,
+    /// The instances with the network interfaces attached to them.
+    pub instances: Vec<Instance>,
+    /// Network interfaces that are attached to no instance.
+    pub network_interfaces: Vec<NetworkInterface>,
+    /// Access keys of users; the keys of instance roles are made at start.
+    pub access_keys: Vec<AccessKey>,
+    /// How old the answers of reads may be.
+    pub stale_reads: StaleReads,
+    /// What a claim of several addresses does when one of them cannot be assigned.
+    pub batch: Batch,
+    /// Assigning an address to the interface that has it already is an error. It is believed to
+    /// succeed; no documentation says so.
+    pub refuse_reassignment_to_same_interface: bool,
+    /// Requests per account before `RequestLimitExceeded`; `None` never throttles.
+    pub throttling: Option<Throttling>,
+    /// Greatest difference between `X-Amz-Date` and the simulator's clock, in seconds; `None` does
+    /// not look at the clock.
+    pub clock_tolerance_seconds: Option<u64>,
+    /// The error code for a session token that has expired. Users of EC2 report `RequestExpired`;
+    /// other services answer `ExpiredToken`.
+    pub expired_token_code: String,
+    /// The error code for an access key that does not exist: `AuthFailure` (EC2's own) or
+    /// `InvalidClientTokenId`.
+    pub unknown_key_code: String,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        World {
+            region: "eu-west-1".to_owned(),
+            partition: "aws".to_owned(),
+            domain: "amazonaws.com".to_owned(),
+            account: "123456789012".to_owned(),
+            vpcs: Vec::new(),
+            subnets: Vec::new(),
+            instances: Vec::new(),
+            network_interfaces: Vec::new(),
+            access_keys: Vec::new(),
+            stale_reads: StaleReads::default(),
+            batch: Batch::default(),
+            refuse_reassignment_to_same_interface: false,
+            throttling: Some(Throttling::default()),
+            clock_tolerance_seconds: Some(300),
+            expired_token_code: "RequestExpired".to_owned(),
+            unknown_key_code: "AuthFailure".to_owned(),
+        }
+    }
+}
+
+/// How old the answers of `Describe…` and of IMDS `local-ipv4s` are. Users saw IMDS lag by 30 to
+/// 60 s, and EC2 calls itself eventually consistent without a bound, so the default is the worst that
+/// was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StaleReads {
+    /// Every read shows the state of this many milliseconds ago. 0: reads are prompt.
+    ExactlyMs(u64),
+    /// Every read shows the state of a moment that is chosen anew for each read, at most this many
+    /// milliseconds ago: later reads may show older states.
+    UpToMs(u64),
+}
+
+impl Default for StaleReads {
+    fn default() -> Self {
+        StaleReads::UpToMs(60_000)
+    }
+}
+
+/// What `AssignPrivateIpAddresses` does with several addresses of which one is refused. EC2 does not
+/// document it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Batch {
+    /// Nothing moves (the default: the pessimistic reading).
+    #[default]
+    AllOrNothing,
+    /// The others move, and the answer is the error all the same.
+    OthersMove,
+}
+
+/// Token buckets per account and kind of action (EC2 developer guide, "Request throttling").
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Throttling {
+    /// Requests that change something, at once.
+    pub mutating_burst: f64,
+    /// Refill of the former, per second.
+    pub mutating_per_second: f64,
+    /// Reads, at once.
+    pub reading_burst: f64,
+    /// Refill of the former, per second.
+    pub reading_per_second: f64,
+}
+
+impl Default for Throttling {
+    fn default() -> Self {
+        Throttling {
+            mutating_burst: 50.0,
+            mutating_per_second: 5.0,
+            reading_burst: 100.0,
+            reading_per_second: 20.0,
+        }
+    }
+}
+
+/// A VPC.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Vpc {
+    /// `vpc-…`
+    pub id: String,
+    /// Its IPv4 CIDR block.
+    pub cidr: String,
+}
+
+/// A subnet, which lies in one availability zone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Subnet {
+    /// `subnet-…`
+    pub id: String,
+    /// The VPC's id.
+    pub vpc: String,
+    /// Its IPv4 CIDR block, inside the VPC's.
+    pub cidr: String,
+    /// Such as `eu-west-1a`.
+    pub availability_zone: String,
+}
+
+/// An instance.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Instance {
+    /// `i-…`
+    pub id: String,
+    /// The name of its role; IMDS gives out keys for it.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// Its network interfaces in the order of their device index.
+    pub network_interfaces: Vec<NetworkInterface>,
+}
+
+impl Instance {
+    /// An instance without a role and interfaces.
+    pub fn new(id: &str) -> Instance {
+        Instance {
+            id: id.to_owned(),
+            ..Instance::default()
+        }
+    }
+
+    /// Gives it a role.
+    pub fn role(mut self, name: &str) -> Instance {
+        self.role = Some(name.to_owned());
+        self
+    }
+
+    /// Attaches an interface with the next device index.
+    pub fn interface(mut self, interface: NetworkInterface) -> Instance {
+        self.network_interfaces.push(interface);
+        self
+    }
+}
+
+/// An elastic network interface (ENI).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NetworkInterface {
+    /// `eni-…`
+    pub id: String,
+    /// Its MAC address.
+    pub mac: String,
+    /// The subnet's id.
+    pub subnet: String,
+    /// Its primary private address, which never moves.
+    pub primary: Ipv4Addr,
+    /// Its secondary private addresses at start.
+    #[serde(default)]
+    pub secondary: Vec<Ipv4Addr>,
+    /// Elastic IPs by the private address with which they are associated and move.
+    #[serde(default)]
+    pub elastic_ips: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// The source/destination check; routers have it off.
+    #[serde(default)]
+    pub source_dest_check: bool,
+    /// How many private IPv4 addresses it can have, the primary one among them. The instance type
+    /// sets it in EC2; 30 unless set, as for an m5.4xlarge.
+    #[serde(default = "default_address_limit")]
+    pub address_limit: usize,
+}
+
+fn default_address_limit() -> usize {
+    30
+}
+
+impl NetworkInterface {
+    /// An interface with a primary address alone, source/destination check off.
+    pub fn new(id: &str, mac: &str, subnet: &str, primary: Ipv4Addr) -> NetworkInterface {
+        NetworkInterface {
+            id: id.to_owned(),
+            mac: mac.to_owned(),
+            subnet: subnet.to_owned(),
+            primary,
+            secondary: Vec::new(),
+            elastic_ips: BTreeMap::new(),
+            source_dest_check: false,
+            address_limit: default_address_limit(),
+        }
+    }
+
+    /// Adds a secondary address.
+    pub fn secondary(mut self, address: Ipv4Addr) -> NetworkInterface {
+        self.secondary.push(address);
+        self
+    }
+
+    /// Associates an Elastic IP with a private address of this interface.
+    pub fn elastic_ip(mut self, private: Ipv4Addr, public: Ipv4Addr) -> NetworkInterface {
+        self.elastic_ips.insert(private, public);
+        self
+    }
+
+    /// Sets how many private addresses it can have.
+    pub fn address_limit(mut self, limit: usize) -> NetworkInterface {
+        self.address_limit = limit;
+        self
+    }
+
+    /// Sets the source/destination check.
+    pub fn source_dest_check(mut self, on: bool) -> NetworkInterface {
+        self.source_dest_check = on;
+        self
+    }
+}
+
+/// An access key.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AccessKey {
+    /// The access key id, `AKIA…` or `ASIA…`.
+    pub id: String,
+    /// The secret; without one the signature's value is not checked.
+    #[serde(default)]
+    pub secret: Option<String>,
+    /// The session token that must come along, if it is a temporary key.
+    #[serde(default)]
+    pub session_token: Option<String>,
+    /// Seconds from the start after which it has expired.
+    #[serde(default)]
+    pub expires_after_seconds: Option<u64>,
+}
+
+impl World {
+    /// An empty world in `region`.
+    pub fn new(region: &str) -> World {
+        World {
+            region: region.to_owned(),
+            ..World::default()
+        }
+    }
+
+    /// Two routers and a stranger in one subnet, `10.99.0.0/24` of `eu-west-1a`:
+    ///
+    /// | instance | role | interface | MAC | primary |
+    /// |---|---|---|---|---|
+    /// | `i-0a000000000000001` | `router` | `eni-0a000000000000001` | `02:00:00:00:00:01` | `10.99.0.11` |
+    /// | `i-0a000000000000002` | `router` | `eni-0a000000000000002` | `02:00:00:00:00:02` | `10.99.0.12` |
+    /// | `i-0a000000000000003` | | `eni-0a000000000000003` | `02:00:00:00:00:03` | `10.99.0.13` |
+    ///
+    /// Subnet `subnet-0a000000000000001`, VPC `vpc-0a000000000000001` (`10.99.0.0/16`), each
+    /// interface with room for 50 addresses, and the user's key `AKIAVIPAEXAMPLE00001` with the secret
+    /// `vipa-example-secret`.
+    pub fn two_routers() -> World {
+        let subnet = "subnet-0a000000000000001";
+        let instance = |number: u8| {
+            let interface = NetworkInterface::new(
+                &format!("eni-0a00000000000000{number}"),
+                &format!("02:00:00:00:00:0{number}"),
+                subnet,
+                Ipv4Addr::new(10, 99, 0, 10 + number),
+            );
+            Instance::new(&format!("i-0a00000000000000{number}"))
+                .interface(interface.address_limit(50))
+        };
+        World::new("eu-west-1")
+            .vpc("vpc-0a000000000000001", "10.99.0.0/16")
+            .subnet(
+                subnet,
+                "vpc-0a000000000000001",
+                "10.99.0.0/24",
+                "eu-west-1a",
+            )
+            .instance(instance(1).role("router"))
+            .instance(instance(2).role("router"))
+            .instance(instance(3))
+            .access_key("AKIAVIPAEXAMPLE00001", "vipa-example-secret")
+    }
+
+    /// Adds a VPC.
+    pub fn vpc(mut self, id: &str, cidr: &str) -> World {
+        self.vpcs.push(Vpc {
+            id: id.to_owned(),
+            cidr: cidr.to_owned(),
+        });
+        self
+    }
+
+    /// Adds a subnet.
+    pub fn subnet(mut self, id: &str, vpc: &str, cidr: &str, availability_zone: &str) -> World {
+        self.subnets.push(Subnet {
+            id: id.to_owned(),
+            vpc: vpc.to_owned(),
+            cidr: cidr.to_owned(),
+            availability_zone: availability_zone.to_owned(),
+        });
+        self
+    }
+
+    /// Adds an instance.
+    pub fn instance(mut self, instance: Instance) -> World {
+        self.instances.push(instance);
+        self
+    }
+
+    /// Adds a network interface that is attached to no instance.
+    pub fn unattached(mut self, interface: NetworkInterface) -> World {
+        self.network_interfaces.push(interface);
+        self
+    }
+
+    /// Adds a user's access key.
+    pub fn access_key(mut self, id: &str, secret: &str) -> World {
+        self.access_keys.push(AccessKey {
+            id: id.to_owned(),
+            secret: Some(secret.to_owned()),
+            ..AccessKey::default()
+        });
+        self
+    }
+
+    /// Every read shows the state of exactly `age` ago; [`Duration::ZERO`] makes reads prompt.
+    pub fn stale_reads(mut self, age: Duration) -> World {
+        self.stale_reads = StaleReads::ExactlyMs(age.as_millis() as u64);
+        self
+    }
+
+    /// Sets what a batch with a bad address does.
+    pub fn batch(mut self, batch: Batch) -> World {
+        self.batch = batch;
+        self
+    }
+
+    /// Sets or switches off the throttling.
+    pub fn throttling(mut self, throttling: Option<Throttling>) -> World {
+        self.throttling = throttling;
+        self
+    }
+
+    /// Sets or switches off the look at the client's clock.
+    pub fn clock_tolerance(mut self, tolerance: Option<Duration>) -> World {
+        self.clock_tolerance_seconds = tolerance.map(|tolerance| tolerance.as_secs());
+        self
+    }
+}
