@@ -83,7 +83,7 @@ fn head(report: &Report) -> String {
     let region = ec2.region.as_ref().map_or("region not known", |r| r.as_str());
     let success = match ec2.last_success_at {
         Some(at) => format!("last successful call {}", ago(at, now)),
-        None => "no successful call yet".to_owned(),
+        None => "no successful call".to_owned(),
     };
     let endpoint = ec2.endpoint_url.iter().map(|url| format!(" at {url}")).collect::<String>();
     rows.push(("EC2", format!("{region}{endpoint}, {success}")));

@@ -1,0 +1,339 @@
+//! The command `show status`: with an agent, with one that is out of order, and without.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use serde_json::{Value, json};
+use simulator::{Simulator, World};
+use tempfile::TempDir;
+use vyos_aws_vipa::aws::Imds;
+use vyos_aws_vipa::commands::show_status::{ShowStatus, ShowStatusError};
+use vyos_aws_vipa::config::{Config, Global, GroupConfig};
+use vyos_aws_vipa::files;
+use vyos_aws_vipa::keepalived::groups::{Group, Groups, VirtualAddress};
+use vyos_aws_vipa::names::{GroupName, InterfaceName, Region};
+use vyos_aws_vipa::paths::Paths;
+
+const TABLE: ShowStatus = ShowStatus { json: false, fresh: false };
+const JSON: ShowStatus = ShowStatus { json: true, fresh: false };
+
+/// A router's files in a folder of their own.
+struct Router {
+    paths: Paths,
+    folder: TempDir,
+}
+
+impl Router {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let paths = Paths {
+            config: at("config.json"),
+            groups: at("groups.json"),
+            include: at("keepalived-include.conf"),
+            fifo: at("notify.fifo"),
+            run: folder.path().to_owned(),
+            warned: at("warned.json"),
+            keepalived_conf: at("keepalived.conf"),
+            keepalived_pid: at("keepalived.pid"),
+            keepalived_vrrp_pid: at("keepalived_vrrp.pid"),
+            socket: at("agent.sock"),
+            state: at("state"),
+        };
+        Self { paths, folder }
+    }
+
+    /// Configures the group `web`, which moves `address` to the ENI of `interface` and has the peer 10.99.0.12.
+    fn configured(self, global: Global, address: [u8; 4], interface: &str) -> Self {
+        let name = GroupName::try_from("web").expect("a group");
+        let group = GroupConfig {
+            name: name.clone(),
+            addresses: BTreeSet::new(),
+            interface: None,
+            network_interface_id: None,
+            disable: false,
+        };
+        let config = Config { global, groups: vec![group], ..Config::default() };
+        files::write(&self.paths.config, 0o644, &config).expect("written");
+        let group = Group {
+            name,
+            interface: InterfaceName::try_from(interface).expect("an interface"),
+            vrid: 10,
+            priority: 100,
+            peers: vec![Ipv4Addr::new(10, 99, 0, 12)],
+            addresses: vec![VirtualAddress { address: address.into(), interface: None }],
+        };
+        files::write(&self.paths.groups, 0o644, &Groups { groups: vec![group] }).expect("written");
+        self
+    }
+
+    /// One that has EC2 at `endpoint`, and credentials in a file.
+    fn calling(endpoint: &str, address: [u8; 4], interface: &str) -> Self {
+        let router = Self::new();
+        let credentials = router.folder.path().join("credentials");
+        let keys = "[default]\naws_access_key_id = AKIAVIPAEXAMPLE00001\naws_secret_access_key = vipa-example-secret\n";
+        fs::write(&credentials, keys).expect("written");
+        let global = Global {
+            region: Some(Region::try_from("eu-west-1").expect("a region")),
+            endpoint_url: Some(endpoint.to_owned()),
+            credentials_file: Some(credentials),
+            ..Global::default()
+        };
+        router.configured(global, address, interface)
+    }
+
+    /// What the command prints, with IMDS at `imds`.
+    fn show(&self, show: ShowStatus, imds: &str) -> Result<String, ShowStatusError> {
+        let mut out = Vec::new();
+        show.run(&self.paths, &Imds::at(imds), &mut out)?;
+        Ok(String::from_utf8(out).expect("UTF-8"))
+    }
+
+    /// An agent that gives these bytes to one connection after the other, each after its request was read; none: it
+    /// hangs until the client gives up. Ends with the requests.
+    fn agent(&self, answers: Vec<Option<Vec<u8>>>) -> thread::JoinHandle<Vec<String>> {
+        let listener = UnixListener::bind(&self.paths.socket).expect("bound");
+        thread::spawn(move || {
+            let connection = |answer: Option<Vec<u8>>| {
+                let (mut stream, _) = listener.accept().expect("accepted");
+                let mut request = String::new();
+                BufReader::new(&stream).read_line(&mut request).expect("a request");
+                match answer {
+                    Some(answer) => stream.write_all(&answer).expect("answered"),
+                    None => _ = stream.read_to_end(&mut Vec::new()).expect("the client gives up"),
+                }
+                request
+            };
+            answers.into_iter().map(connection).collect()
+        })
+    }
+}
+
+/// A port where nobody listens.
+fn nowhere() -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    format!("http://{}", listener.local_addr().expect("its address"))
+}
+
+fn pinned(file: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status").join(file);
+    fs::read_to_string(path).expect("a pinned report")
+}
+
+/// The answer of an agent that tells the pinned report.
+fn answer(report: &str) -> Option<Vec<u8>> {
+    let report: Value = serde_json::from_str(&pinned(report)).expect("JSON");
+    Some(format!("{}\n", json!({"format": 1, "ok": report})).into_bytes())
+}
+
+#[test]
+fn the_agents_report_is_printed() {
+    let router = Router::new();
+    let agent = router.agent(vec![answer("ok.json"), answer("claiming.json")]);
+    assert_eq!(router.show(TABLE, &nowhere()).expect("printed"), pinned("ok.txt"));
+    assert_eq!(router.show(JSON, &nowhere()).expect("printed"), pinned("claiming.json"));
+    let requests = agent.join().expect("no panic");
+    for request in requests {
+        let request: Value = serde_json::from_str(&request).expect("JSON");
+        assert_eq!(request, json!({"format": 1, "request": "status", "fresh": false}));
+    }
+}
+
+#[test]
+fn a_fresh_report_that_takes_too_long_is_told_as_it_was() {
+    let request_timeout = 1.try_into().expect("in range");
+    let router = Router::new().configured(Global { request_timeout, ..Global::default() }, [10, 99, 0, 100], "eth0");
+    let agent = router.agent(vec![None, answer("ok.json")]);
+    let text = router.show(ShowStatus { fresh: true, ..TABLE }, &nowhere()).expect("printed");
+    assert!(text.contains("\nNo answer    EC2 did not answer the agent within 2s"), "{text}");
+    assert!(text.contains("10.99.0.100      eth0 / yes, 2h 3m      this router / 4s ago   OK"), "{text}");
+    let requests = agent.join().expect("no panic");
+    assert!(requests[0].contains(r#""fresh":true"#) && requests[1].contains(r#""fresh":false"#), "{requests:?}");
+}
+
+#[test]
+fn an_agent_that_is_out_of_order_is_named_and_the_report_made_without_it() {
+    for (answer, why) in [
+        (Some(b"\x00\xff\x1b[2J\n".to_vec()), "cannot be read"),
+        (Some(b"{\"format\":1,\"ok\":{\"surprise\":1}}\n".to_vec()), "it is no status report: missing field"),
+        (Some(b"{\"format\":9,\"ok\":{}}\n".to_vec()), "it has format 9"),
+        (Some(b"{\"format\":1,\"ok\"".to_vec()), "the connection ended before it"),
+        (Some(b"{\"format\":1,\"error\":{\"code\":\"busy\",\"message\":\"try again\"}}\n".to_vec()), "refuses"),
+        (None, "the agent hangs"),
+    ] {
+        let router = Router::calling(&nowhere(), [10, 99, 0, 100], "lo");
+        let hangs = answer.is_none();
+        let agent = router.agent(vec![answer]);
+        // The one that hangs keeps the connection open until the question has been given up.
+        let agent = if hangs { agent } else { thread::spawn(move || agent.join().expect("no panic")) };
+        let start = Instant::now();
+        let text = router.show(JSON, &nowhere()).expect("printed");
+        assert!(start.elapsed() < Duration::from_secs(7), "{why}: {:?}", start.elapsed());
+        let report: Value = serde_json::from_str(&text).expect("JSON");
+        let error = report["agent_error"].as_str().expect("a reason");
+        assert!(error.contains(why) && error.contains("agent.sock"), "{why}: {error}");
+        assert_eq!((&report["format"], &report["agent"]), (&json!(1), &Value::Null));
+        assert_eq!(report["groups"][0]["addresses"][0]["verdict"], "UNKNOWN", "{report}");
+        agent.join().expect("no panic");
+    }
+}
+
+#[test]
+fn without_anything_that_answers_there_is_a_report_all_the_same() {
+    let router = Router::calling(&nowhere(), [127, 0, 0, 1], "lo");
+    let text = router.show(TABLE, &nowhere()).expect("printed");
+    for expected in [
+        "Agent        NO ANSWER: the agent does not run",
+        "agent.sock",
+        "`restart aws-vipa`",
+        "Hook         NOT ATTACHED",
+        "LAST CALL FAILED 0s ago: Connection:",
+        "IMDS does not say which instance this is: Connection:",
+        "interface lo has no MAC address",
+        "127.0.0.1        lo / yes               not known              UNKNOWN",
+    ] {
+        assert!(text.contains(expected), "{expected}:\n{text}");
+    }
+    fs::remove_file(&router.paths.groups).expect("removed");
+    let text = router.show(TABLE, &nowhere()).expect("printed");
+    assert!(text.contains("groups.json is missing") && text.contains("Group web: nothing is moved"), "{text}");
+}
+
+#[test]
+fn what_hangs_is_given_up() {
+    // The kernel accepts for them; nobody ever answers.
+    let [imds, ec2] = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().expect("its address"));
+    let router = Router::calling(&url(&ec2), [10, 99, 0, 100], "lo");
+    let start = Instant::now();
+    let text = router.show(TABLE, &url(&imds)).expect("printed");
+    assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
+    assert!(text.contains("LAST CALL FAILED 0s ago: Timeout:"), "{text}");
+    assert!(text.contains("IMDS does not say which instance this is"), "{text}");
+}
+
+#[test]
+fn nothing_to_tell_is_an_error_that_says_what_to_do() {
+    let router = Router::new();
+    let not_configured = |router: &Router| match router.show(TABLE, &nowhere()) {
+        Err(error @ ShowStatusError::NotConfigured) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(not_configured(&router).contains("set high-availability vrrp group <group> aws-vipa"));
+    files::write(&router.paths.config, 0o644, &Config::default()).expect("written");
+    not_configured(&router);
+    fs::write(&router.paths.config, "\u{1b}").expect("written");
+    let error = router.show(TABLE, &nowhere()).expect_err("unreadable");
+    assert!(matches!(error, ShowStatusError::NothingToTellFrom { .. }), "{error:?}");
+    assert!(error.to_string().contains("config.json") && error.to_string().contains("agent.sock"), "{error}");
+}
+
+#[test]
+fn the_hook_is_attached_while_keepalived_holds_the_fifo_open() {
+    let router = Router::calling(&nowhere(), [10, 99, 0, 100], "lo");
+    let attached = || {
+        let report: Value = serde_json::from_str(&router.show(JSON, &nowhere()).expect("printed")).expect("JSON");
+        report["hook"]["attached"].clone()
+    };
+    assert_eq!(attached(), false, "there is no FIFO");
+    let mode = rustix::fs::Mode::from_raw_mode(0o640);
+    rustix::fs::mknodat(rustix::fs::CWD, &router.paths.fifo, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+    assert_eq!(attached(), false, "keepalived has no process id");
+    // This process stands in for keepalived: like it, it opens the FIFO for reading and writing.
+    fs::write(&router.paths.keepalived_pid, format!("{}\n", std::process::id())).expect("written");
+    assert_eq!(attached(), false, "it does not hold the FIFO");
+    let held = fs::File::options().read(true).write(true).open(&router.paths.fifo).expect("opened");
+    assert_eq!(attached(), true);
+    drop(held);
+    assert_eq!(attached(), false, "it has closed the FIFO");
+    fs::write(&router.paths.keepalived_pid, "../../etc").expect("written");
+    assert_eq!(attached(), Value::Null);
+}
+
+#[test]
+fn that_nobody_reads_on_is_no_error() {
+    struct Closed(io::ErrorKind);
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    for show in [TABLE, JSON] {
+        let router = Router::new();
+        let agent = router.agent(vec![answer("ok.json"), answer("ok.json")]);
+        let imds = Imds::at(&nowhere());
+        let closed = show.run(&router.paths, &imds, &mut Closed(io::ErrorKind::BrokenPipe));
+        assert!(closed.is_ok(), "{closed:?}");
+        let full = show.run(&router.paths, &imds, &mut Closed(io::ErrorKind::StorageFull));
+        assert!(matches!(full, Err(ShowStatusError::Print(_))), "{full:?}");
+        agent.join().expect("no panic");
+    }
+}
+
+/// In a network of its own: `eth0` has the MAC address of the simulated router's ENI, and the virtual address.
+#[test]
+fn without_the_agent_ec2_tells_who_has_the_address() {
+    const INSIDE: &str = "TEST_INSIDE_NAMESPACE";
+    if env::var_os(INSIDE).is_none() {
+        let name = "without_the_agent_ec2_tells_who_has_the_address";
+        let status = Command::new("unshare")
+            .arg("-Urn")
+            .arg(env::current_exe().expect("our own file"))
+            .args([name, "--exact", "--nocapture"])
+            .env(INSIDE, "1")
+            .status()
+            .expect("unshare(1) of util-linux");
+        assert!(status.success(), "in a namespace: {status}");
+        return;
+    }
+    for words in [
+        "link set lo up",
+        "link add eth0 address 02:00:00:00:00:01 type veth peer name wire",
+        "address add 10.99.0.100/32 dev eth0",
+    ] {
+        let status = Command::new("ip").args(words.split(' ')).status().expect("ip(8) of iproute2");
+        assert!(status.success(), "ip {words}: {status}");
+    }
+    let simulator = Simulator::start(World::two_routers().stale_reads(Duration::ZERO)).expect("a simulator");
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let ec2 = simulator.serve_ec2_http(any, None).expect("EC2");
+    let imds = simulator.serve_imds("i-0a000000000000001", any, None).expect("IMDS");
+    let router = Router::calling(&ec2.url(), [10, 99, 0, 100], "eth0");
+    let address = || -> Value {
+        let text = router.show(JSON, &imds.url()).expect("printed");
+        let report: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(report["not_answered"], json!([]), "{report}");
+        assert_eq!(report["ec2"]["instance"], "i-0a000000000000001");
+        report["groups"][0]["addresses"][0].clone()
+    };
+    let seen = |address: &Value| {
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        [text(&address["owner"]["who"]), text(&address["verdict"])]
+    };
+    let vip = Ipv4Addr::new(10, 99, 0, 100);
+    let nobody = address();
+    assert_eq!(seen(&nobody), ["nobody", "DRIFT"], "{nobody}");
+    let command = nobody["command"].as_str().expect("a command");
+    assert!(command.contains("--network-interface-id eni-0a000000000000001 ") && command.ends_with(" 10.99.0.100"));
+    for (eni, expected) in [
+        ("eni-0a000000000000002", ["other-router", "DRIFT"]),
+        ("eni-0a000000000000003", ["stranger", "DRIFT"]),
+        ("eni-0a000000000000001", ["this-router", "UNKNOWN"]),
+    ] {
+        simulator.steal(vip, eni).expect("taken");
+        let address = address();
+        assert_eq!(seen(&address), expected, "{address}");
+        assert_eq!(address["owner"]["eni"], eni);
+        assert_eq!(address["local"], true);
+    }
+}
