@@ -9,15 +9,18 @@ use tracing::field::{Field, Visit, display};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber, Value};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Sends log lines of level INFO and above on their way, from now on and for the whole process. Without a journal they go
+/// Sends our log lines of level INFO and above, and warnings of the libraries, on their way (the SDK's own INFO lines name
+/// access keys), from now on and for the whole process. Without a journal they go
 /// to standard error. Called twice, the first call counts.
 pub fn start() {
-    let registry = tracing_subscriber::registry().with(LevelFilter::INFO);
+    let levels =
+        Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), LevelFilter::INFO);
+    let registry = tracing_subscriber::registry().with(levels);
     let stream = env::var("JOURNAL_STREAM").ok();
     let journal = is_journal(stream.as_deref(), io::stderr()).then(tracing_journald::layer).and_then(Result::ok);
     // A second call fails, and leaves the first one's in place.

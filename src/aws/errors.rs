@@ -57,6 +57,7 @@ pub fn classify(code: &str, status: u16) -> ErrorClass {
         }
 
         _ if status == 429 => ErrorClass::Throttled,
+        _ if (400..500).contains(&status) => ErrorClass::Refused,
         _ => ErrorClass::Transient,
     }
 }
@@ -225,7 +226,7 @@ mod tests {
             ("Unavailable", 503, Transient),
             ("ServiceUnavailable", 503, Transient),
             ("InternalFailure", 500, Transient),
-            ("SomethingNew", 400, Transient),
+            ("SomethingNew", 400, Refused),
             ("SomethingNew", 500, Transient),
             ("UnauthorizedOperation", 403, Denied),
             ("AuthFailure", 401, Denied),

@@ -25,11 +25,7 @@ pub struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(status: u16, code: &str, message: impl Into<String>) -> ApiError {
-        ApiError {
-            status,
-            code: code.to_owned(),
-            message: message.into(),
-        }
+        ApiError { status, code: code.to_owned(), message: message.into() }
     }
 
     pub(crate) fn value(message: impl Into<String>) -> ApiError {
@@ -139,10 +135,7 @@ impl Cloud {
             for (index, interface) in instance.network_interfaces.iter().enumerate() {
                 let attachment = instance.id.parse().ok().map(|id| (id, index));
                 if let Err(fault) = cloud.add_interface(interface, attachment) {
-                    faults.push(format!(
-                        "instance {} network interface {}: {fault}",
-                        instance.id, interface.id
-                    ));
+                    faults.push(format!("instance {} network interface {}: {fault}", instance.id, interface.id));
                 }
             }
         }
@@ -152,9 +145,7 @@ impl Cloud {
             }
         }
         for key in &world.access_keys {
-            let after = key
-                .expires_after_seconds
-                .map(|seconds| cloud.started + Duration::from_secs(seconds));
+            let after = key.expires_after_seconds.map(|seconds| cloud.started + Duration::from_secs(seconds));
             cloud.keys.insert(
                 key.id.clone(),
                 Key {
@@ -209,10 +200,7 @@ impl Cloud {
     ) -> Result<(), String> {
         let id: EniId = interface.id.parse().map_err(text)?;
         let subnet: SubnetId = interface.subnet.parse().map_err(text)?;
-        let place = self
-            .subnets
-            .get(&subnet)
-            .ok_or(format!("{subnet} does not exist"))?;
+        let place = self.subnets.get(&subnet).ok_or(format!("{subnet} does not exist"))?;
         let (vpc, cidr) = (place.vpc.clone(), place.cidr);
         let count = 1 + interface.secondary.len();
         if count > interface.address_limit {
@@ -258,11 +246,7 @@ impl Cloud {
             },
         );
         if let Some(instance) = self.instances.get_mut(id) {
-            instance.role = Some(Role {
-                name: role.to_owned(),
-                key: key.clone(),
-                updated: now,
-            });
+            instance.role = Some(Role { name: role.to_owned(), key: key.clone(), updated: now });
         }
         key
     }
@@ -292,15 +276,8 @@ impl Cloud {
                 None => true,
                 Some(since) => moment.is_some_and(|moment| since <= moment),
             });
-            if let Some(Held {
-                eni: Some(eni),
-                elastic_ip,
-                ..
-            }) = seen
-            {
-                view.entry(eni.clone())
-                    .or_default()
-                    .push((*address, *elastic_ip));
+            if let Some(Held { eni: Some(eni), elastic_ip, .. }) = seen {
+                view.entry(eni.clone()).or_default().push((*address, *elastic_ip));
             }
         }
         for (eni, addresses) in &mut view {
@@ -312,11 +289,7 @@ impl Cloud {
 
     /// Who has an address of a VPC now.
     pub(crate) fn owner(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<&EniId> {
-        self.addresses
-            .get(&(vpc.clone(), address))?
-            .last()?
-            .eni
-            .as_ref()
+        self.addresses.get(&(vpc.clone(), address))?.last()?.eni.as_ref()
     }
 
     /// The VPC in which the tests' bare addresses are looked up: that of the first instance, and
@@ -361,14 +334,7 @@ impl Cloud {
             Err(error) => return (Vec::new(), Err(error)),
         };
         let Some((vpc, cidr)) = self.subnets.get(&subnet).map(|s| (s.vpc.clone(), s.cidr)) else {
-            return (
-                Vec::new(),
-                Err(ApiError::new(
-                    500,
-                    "InternalError",
-                    "An internal error has occurred",
-                )),
-            );
+            return (Vec::new(), Err(ApiError::new(500, "InternalError", "An internal error has occurred")));
         };
         let mut count = self.view(Some(now.instant)).of(&id).len();
         let mut accepted = BTreeSet::new();
@@ -376,25 +342,17 @@ impl Cloud {
         for address in addresses {
             let owner = self.owner(&vpc, *address);
             let checked = if !cidr.contains(*address) {
-                Err(ApiError::value(format!(
-                    "Address {address} does not fall within the subnet's address range"
-                )))
+                Err(ApiError::value(format!("Address {address} does not fall within the subnet's address range")))
             } else if cidr.reserves(*address) {
-                Err(ApiError::value(format!(
-                    "Address {address} is in subnet's reserved address range"
-                )))
+                Err(ApiError::value(format!("Address {address} is in subnet's reserved address range")))
             } else if owner.is_some_and(|owner| self.is_primary(owner, *address)) {
                 Err(ApiError::value(format!(
                     "Address {address} is the primary address of an interface and cannot be moved"
                 )))
             } else if owner.is_some_and(|owner| *owner != id) && !allow_reassignment {
-                Err(ApiError::value(format!(
-                    "[{address}] is already assigned, but move is not allowed"
-                )))
+                Err(ApiError::value(format!("[{address}] is already assigned, but move is not allowed")))
             } else if owner == Some(&id) && self.world.refuse_reassignment_to_same_interface {
-                Err(ApiError::value(format!(
-                    "[{address}] is already assigned to {id}"
-                )))
+                Err(ApiError::value(format!("[{address}] is already assigned to {id}")))
             } else if owner != Some(&id) && !accepted.contains(address) && count >= limit {
                 Err(ApiError::new(
                     400,
@@ -416,10 +374,8 @@ impl Cloud {
         if result.is_err() && self.world.batch == Batch::AllOrNothing {
             return (Vec::new(), result);
         }
-        let moves = accepted
-            .into_iter()
-            .filter_map(|address| self.hand_over(now, &vpc, address, Some(&id), cause))
-            .collect();
+        let moves =
+            accepted.into_iter().filter_map(|address| self.hand_over(now, &vpc, address, Some(&id), cause)).collect();
         (moves, result)
     }
 
@@ -432,31 +388,17 @@ impl Cloud {
         cause: &Cause,
     ) -> Result<Vec<Move>, ApiError> {
         let (id, eni) = self.eni(eni)?;
-        let vpc = self
-            .subnets
-            .get(&eni.subnet)
-            .map(|subnet| subnet.vpc.clone());
-        let vpc = vpc.ok_or(ApiError::new(
-            500,
-            "InternalError",
-            "An internal error has occurred",
-        ))?;
+        let vpc = self.subnets.get(&eni.subnet).map(|subnet| subnet.vpc.clone());
+        let vpc = vpc.ok_or(ApiError::new(500, "InternalError", "An internal error has occurred"))?;
         for address in addresses {
             if self.owner(&vpc, *address) != Some(&id) {
-                return Err(ApiError::value(format!(
-                    "[{address}] is not assigned to interface {id}"
-                )));
+                return Err(ApiError::value(format!("[{address}] is not assigned to interface {id}")));
             }
             if self.is_primary(&id, *address) {
-                return Err(ApiError::value(format!(
-                    "{address} is the primary address of {id}"
-                )));
+                return Err(ApiError::value(format!("{address} is the primary address of {id}")));
             }
         }
-        Ok(addresses
-            .iter()
-            .filter_map(|address| self.hand_over(now, &vpc, *address, None, cause))
-            .collect())
+        Ok(addresses.iter().filter_map(|address| self.hand_over(now, &vpc, *address, None, cause)).collect())
     }
 
     fn is_primary(&self, eni: &EniId, address: Ipv4Addr) -> bool {
@@ -478,11 +420,7 @@ impl Cloud {
             return None;
         }
         let elastic_ip = to.and_then(|_| last?.elastic_ip);
-        history.push(Held {
-            since: Some(now.instant),
-            eni: to.cloned(),
-            elastic_ip,
-        });
+        history.push(Held { since: Some(now.instant), eni: to.cloned(), elastic_ip });
         Some(Move {
             at: now.instant,
             wall: now.wall,
@@ -496,12 +434,8 @@ impl Cloud {
 
     /// Takes a token from the bucket of the action's kind, if there is one left.
     pub(crate) fn admit(&mut self, now: Instant, mutating: bool) -> bool {
-        let Some(Throttling {
-            mutating_burst,
-            mutating_per_second,
-            reading_burst,
-            reading_per_second,
-        }) = self.world.throttling
+        let Some(Throttling { mutating_burst, mutating_per_second, reading_burst, reading_per_second }) =
+            self.world.throttling
         else {
             return true;
         };
@@ -526,9 +460,7 @@ impl Cloud {
             .map(|(key, _)| key.clone())
             .collect();
         self.enis.remove(id);
-        held.iter()
-            .filter_map(|(vpc, address)| self.hand_over(now, vpc, *address, None, cause))
-            .collect()
+        held.iter().filter_map(|(vpc, address)| self.hand_over(now, vpc, *address, None, cause)).collect()
     }
 }
 

@@ -118,10 +118,7 @@ fn fault(text: &str) -> Result<Box<Fault>, serde_json::Error> {
 /// Answers commands at the socket, in threads of its own, until the program ends.
 pub fn serve(path: &Path, simulator: Simulator) -> io::Result<()> {
     if UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another simulator answers there",
-        ));
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another simulator answers there"));
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -141,9 +138,8 @@ pub fn serve(path: &Path, simulator: Simulator) -> io::Result<()> {
 fn answer_all(stream: UnixStream, simulator: &Simulator) -> io::Result<()> {
     let mut writer = stream.try_clone()?;
     for line in BufReader::new(stream).lines() {
-        let result = serde_json::from_str(&line?)
-            .map_err(Failure::from)
-            .and_then(|command| perform(command, simulator));
+        let result =
+            serde_json::from_str(&line?).map_err(Failure::from).and_then(|command| perform(command, simulator));
         let answer = match result {
             Ok(value) => json!({ "ok": value }),
             Err(failure) => json!({ "error": failure.to_string() }),
@@ -160,11 +156,9 @@ fn perform(command: Command, simulator: &Simulator) -> Result<Value, Failure> {
     };
     Ok(match command {
         Command::Owner { address } => json!(simulator.owner(address)),
-        Command::WaitForOwner {
-            address,
-            eni,
-            seconds,
-        } => json!(simulator.wait_for_owner(address, eni, Duration::from_secs(seconds))?),
+        Command::WaitForOwner { address, eni, seconds } => {
+            json!(simulator.wait_for_owner(address, eni, Duration::from_secs(seconds))?)
+        }
         Command::Requests => json!(simulator.requests()),
         Command::ImdsRequests => json!(simulator.imds_requests()),
         Command::Moves => json!(simulator.moves()),
@@ -202,8 +196,8 @@ fn describe(listener: &Listener) -> Value {
 
 /// Sends one command and prints its answer.
 pub fn ask(path: &Path, command: &Command) -> Result<(), Failure> {
-    let mut stream = UnixStream::connect(path)
-        .map_err(|error| format!("control socket {}: {error}", path.display()))?;
+    let mut stream =
+        UnixStream::connect(path).map_err(|error| format!("control socket {}: {error}", path.display()))?;
     writeln!(stream, "{}", serde_json::to_string(command)?)?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;

@@ -41,9 +41,7 @@ impl Call {
     }
 
     pub(crate) fn access_key(&self) -> Option<&str> {
-        self.signed
-            .as_ref()
-            .map(|signed| signed.access_key.as_str())
+        self.signed.as_ref().map(|signed| signed.access_key.as_str())
     }
 
     /// The interfaces that the request names.
@@ -72,9 +70,7 @@ impl Call {
         match self.parameters.get(name) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(other) => Err(ApiError::value(format!(
-                "Invalid value '{other}' for {name}"
-            ))),
+            Some(other) => Err(ApiError::value(format!("Invalid value '{other}' for {name}"))),
         }
     }
 
@@ -104,31 +100,18 @@ impl Call {
     fn authenticate(&self, cloud: &Cloud, now: Moment) -> Result<(), ApiError> {
         let failure = |message: &str| Err(ApiError::new(401, "AuthFailure", message));
         if self.parts.method != hyper::Method::POST {
-            return Err(ApiError::new(
-                405,
-                "MethodNotAllowed",
-                "The simulator reads POST requests only",
-            ));
+            return Err(ApiError::new(405, "MethodNotAllowed", "The simulator reads POST requests only"));
         }
         let Some(signed) = &self.signed else {
             let message = "Request is missing Authentication Token";
             return Err(ApiError::new(403, "MissingAuthenticationToken", message));
         };
-        let service = if self.action == "GetCallerIdentity" {
-            "sts"
-        } else {
-            "ec2"
-        };
+        let service = if self.action == "GetCallerIdentity" { "sts" } else { "ec2" };
         if signed.region != cloud.world.region {
-            return failure(&format!(
-                "Credential should be scoped to a valid region, not '{}'",
-                signed.region
-            ));
+            return failure(&format!("Credential should be scoped to a valid region, not '{}'", signed.region));
         }
         if signed.service != service {
-            return failure(&format!(
-                "Credential should be scoped to correct service: '{service}'"
-            ));
+            return failure(&format!("Credential should be scoped to correct service: '{service}'"));
         }
         if let Some(tolerance) = cloud.world.clock_tolerance_seconds {
             let ahead = signed.timestamp.as_second() - now.wall.as_second();
@@ -146,9 +129,7 @@ impl Call {
             return Err(ApiError::new(status, code, message));
         };
         let wrong_secret = |secret: &String| !signed.verifies(secret, &self.parts, &self.body);
-        if key.session_token != signed.session_token
-            || key.secret.as_ref().is_some_and(wrong_secret)
-        {
+        if key.session_token != signed.session_token || key.secret.as_ref().is_some_and(wrong_secret) {
             return failure("AWS was not able to validate the provided access credentials");
         }
         if key.expires.is_some_and(|expires| expires <= now.wall) {
@@ -171,11 +152,7 @@ impl Call {
             "DescribeNetworkInterfaces" | "DescribeInstances" | "DescribeSubnets" => false,
             "GetCallerIdentity" => return Ok(self.caller_identity(cloud, request_id)),
             "" => {
-                return Err(ApiError::new(
-                    400,
-                    "MissingAction",
-                    "The request must contain Action",
-                ));
+                return Err(ApiError::new(400, "MissingAction", "The request must contain Action"));
             }
             other => {
                 let message = format!("The action {other} is not valid for this web service.");
@@ -187,11 +164,7 @@ impl Call {
             return Err(ApiError::new(400, "NoSuchVersion", message));
         }
         if !cloud.admit(now.instant, mutating) {
-            return Err(ApiError::new(
-                503,
-                "RequestLimitExceeded",
-                "Request limit exceeded.",
-            ));
+            return Err(ApiError::new(503, "RequestLimitExceeded", "Request limit exceeded."));
         }
         match self.action.as_str() {
             "AssignPrivateIpAddresses" => self.assign(cloud, now, cause, request_id, moves),
@@ -210,26 +183,13 @@ impl Call {
         request_id: &str,
         moves: &mut Vec<Move>,
     ) -> Result<String, ApiError> {
-        for name in [
-            "SecondaryPrivateIpAddressCount",
-            "Ipv4PrefixCount",
-            "Ipv4Prefix",
-        ] {
-            if self
-                .parameters
-                .pairs()
-                .iter()
-                .any(|(key, _)| key.starts_with(name))
-            {
+        for name in ["SecondaryPrivateIpAddressCount", "Ipv4PrefixCount", "Ipv4Prefix"] {
+            if self.parameters.pairs().iter().any(|(key, _)| key.starts_with(name)) {
                 let message = format!("The simulator assigns named addresses only, not by {name}");
                 return Err(ApiError::new(400, "UnsupportedOperation", message));
             }
         }
-        self.only(&[
-            "NetworkInterfaceId",
-            "AllowReassignment",
-            "PrivateIpAddress",
-        ])?;
+        self.only(&["NetworkInterfaceId", "AllowReassignment", "PrivateIpAddress"])?;
         let (eni, addresses) = self.interface_and_addresses()?;
         let allow = self.flag("AllowReassignment")?;
         let (moved, result) = cloud.assign(now, eni, &addresses, allow, cause);
@@ -237,13 +197,9 @@ impl Call {
         result?;
         Ok(self.answer(request_id, |xml| {
             xml.text("networkInterfaceId", eni);
-            xml.items(
-                "assignedPrivateIpAddressesSet",
-                &addresses,
-                |xml, address| {
-                    xml.text("privateIpAddress", address);
-                },
-            );
+            xml.items("assignedPrivateIpAddressesSet", &addresses, |xml, address| {
+                xml.text("privateIpAddress", address);
+            });
             xml.text("return", true);
         }))
     }
@@ -292,13 +248,7 @@ impl Call {
         now: Moment,
         request_id: &str,
     ) -> Result<String, ApiError> {
-        self.only(&[
-            "NetworkInterfaceId",
-            "Filter",
-            "MaxResults",
-            "NextToken",
-            "DryRun",
-        ])?;
+        self.only(&["NetworkInterfaceId", "Filter", "MaxResults", "NextToken", "DryRun"])?;
         let named = self.parameters.list("NetworkInterfaceId");
         for id in &named {
             cloud.eni(id)?;
@@ -306,10 +256,7 @@ impl Call {
         let moment = cloud.moment_read(now.instant);
         let view = cloud.view(moment);
         let found = self.select(
-            cloud
-                .enis
-                .keys()
-                .filter(|id| named.is_empty() || named.contains(&id.to_string())),
+            cloud.enis.keys().filter(|id| named.is_empty() || named.contains(&id.to_string())),
             |id, name| eni_values(cloud, &view, id, name),
         )?;
         let (page, next) = self.page(&found, named.is_empty())?;
@@ -324,12 +271,7 @@ impl Call {
         }))
     }
 
-    fn describe_instances(
-        &self,
-        cloud: &mut Cloud,
-        now: Moment,
-        request_id: &str,
-    ) -> Result<String, ApiError> {
+    fn describe_instances(&self, cloud: &mut Cloud, now: Moment, request_id: &str) -> Result<String, ApiError> {
         self.only(&["InstanceId", "Filter", "MaxResults", "NextToken", "DryRun"])?;
         let named = self.parameters.list("InstanceId");
         for text in &named {
@@ -337,10 +279,7 @@ impl Call {
             let error = |code, message| Err(ApiError::new(400, code, message));
             match id {
                 Err(_) => {
-                    return error(
-                        "InvalidInstanceID.Malformed",
-                        format!("Invalid id: \"{text}\""),
-                    );
+                    return error("InvalidInstanceID.Malformed", format!("Invalid id: \"{text}\""));
                 }
                 Ok(id) if !cloud.instances.contains_key(&id) => {
                     let message = format!("The instance ID '{text}' does not exist");
@@ -352,10 +291,7 @@ impl Call {
         let moment = cloud.moment_read(now.instant);
         let view = cloud.view(moment);
         let found = self.select(
-            cloud
-                .instances
-                .keys()
-                .filter(|id| named.is_empty() || named.contains(&id.to_string())),
+            cloud.instances.keys().filter(|id| named.is_empty() || named.contains(&id.to_string())),
             |id, name| instance_values(cloud, &view, id, name),
         )?;
         let (page, next) = self.page(&found, named.is_empty())?;
@@ -365,20 +301,13 @@ impl Call {
                 xml.text("reservationId", id.as_ref().replacen("i-", "r-", 1));
                 xml.text("ownerId", &cloud.world.account);
                 xml.items("groupSet", [(); 0], |_, ()| {});
-                xml.items("instancesSet", [*id], |xml, id| {
-                    write_instance(xml, cloud, &view, id)
-                });
+                xml.items("instancesSet", [*id], |xml, id| write_instance(xml, cloud, &view, id));
             });
             xml.optional("nextToken", next);
         }))
     }
 
-    fn describe_subnets(
-        &self,
-        cloud: &mut Cloud,
-        now: Moment,
-        request_id: &str,
-    ) -> Result<String, ApiError> {
+    fn describe_subnets(&self, cloud: &mut Cloud, now: Moment, request_id: &str) -> Result<String, ApiError> {
         self.only(&["SubnetId", "Filter", "MaxResults", "NextToken", "DryRun"])?;
         let named = self.parameters.list("SubnetId");
         for text in &named {
@@ -388,10 +317,7 @@ impl Call {
             }
         }
         let found = self.select(
-            cloud
-                .subnets
-                .keys()
-                .filter(|id| named.is_empty() || named.contains(&id.to_string())),
+            cloud.subnets.keys().filter(|id| named.is_empty() || named.contains(&id.to_string())),
             |id, name| {
                 let subnet = cloud.subnets.get(id)?;
                 Some(vec![match name {
@@ -418,10 +344,7 @@ impl Call {
                 xml.text("ownerId", &cloud.world.account);
                 xml.text("vpcId", &subnet.vpc);
                 xml.text("cidrBlock", subnet.cidr);
-                xml.text(
-                    "availableIpAddressCount",
-                    subnet.cidr.usable().saturating_sub(used),
-                );
+                xml.text("availableIpAddressCount", subnet.cidr.usable().saturating_sub(used));
                 xml.text("availabilityZone", &subnet.zone);
             });
             xml.optional("nextToken", next);
@@ -449,10 +372,7 @@ impl Call {
         let role = instance.and_then(|id| Some((cloud.instances.get(id)?.role.as_ref()?, id)));
         match role {
             Some((role, id)) => {
-                format!(
-                    "arn:{partition}:sts::{account}:assumed-role/{}/{id}",
-                    role.name
-                )
+                format!("arn:{partition}:sts::{account}:assumed-role/{}/{id}", role.name)
             }
             None => format!("arn:{partition}:iam::{account}:user/operator"),
         }
@@ -493,15 +413,13 @@ impl Call {
         let filters = self.parameters.filters();
         let count: usize = filters.iter().map(|filter| filter.values.len()).sum();
         if count > MAX_FILTER_VALUES {
-            let message = format!(
-                "The maximum number of filter values specified on a single call is {MAX_FILTER_VALUES}"
-            );
+            let message =
+                format!("The maximum number of filter values specified on a single call is {MAX_FILTER_VALUES}");
             return Err(ApiError::new(400, "FilterLimitExceeded", message));
         }
         let passes = |id: &Id, filter: &Filter| {
-            let values = values(id, &filter.name).ok_or_else(|| {
-                ApiError::value(format!("The filter '{}' is invalid", filter.name))
-            })?;
+            let values = values(id, &filter.name)
+                .ok_or_else(|| ApiError::value(format!("The filter '{}' is invalid", filter.name)))?;
             let hit = |value: &String| filter.values.iter().any(|pattern| matches(pattern, value));
             Ok(values.iter().any(hit))
         };
@@ -543,17 +461,13 @@ impl Call {
             let message = "The parameter maxResults cannot be used with ids";
             return Err(ApiError::new(400, "InvalidParameterCombination", message));
         }
-        let limit: usize = limit
-            .parse()
-            .ok()
-            .filter(|limit| (5..=1000).contains(limit))
-            .ok_or_else(|| {
-                ApiError::value(format!("Value ( {limit} ) for parameter maxResults is invalid. Expecting a value between 5 and 1000."))
-            })?;
+        let limit: usize = limit.parse().ok().filter(|limit| (5..=1000).contains(limit)).ok_or_else(|| {
+            ApiError::value(format!(
+                "Value ( {limit} ) for parameter maxResults is invalid. Expecting a value between 5 and 1000."
+            ))
+        })?;
         match rest.get(limit.saturating_sub(1)) {
-            Some(last) if rest.len() > limit => {
-                Ok((&rest[..limit], Some(token_of(&last.to_string()))))
-            }
+            Some(last) if rest.len() > limit => Ok((&rest[..limit], Some(token_of(&last.to_string())))),
             _ => Ok((rest, None)),
         }
     }
@@ -571,8 +485,7 @@ pub(crate) fn error_reply(error: &ApiError, request_id: &str) -> Reply {
     let xml = Xml::document("Response", "", |xml| {
         xml.element("Errors", |xml| {
             xml.element("Error", |xml| {
-                xml.text("Code", &error.code)
-                    .text("Message", &error.message);
+                xml.text("Code", &error.code).text("Message", &error.message);
             });
         });
         xml.text("RequestID", request_id);
@@ -590,19 +503,14 @@ fn eni_values(cloud: &Cloud, view: &View, id: &EniId, name: &str) -> Option<Vec<
     let subnet = cloud.subnets.get(&eni.subnet)?;
     let addresses = view.of(id);
     let attachment = eni.attachment.as_ref();
-    let of_attachment = |value: fn(&(InstanceId, usize)) -> String| {
-        attachment.map(value).into_iter().collect::<Vec<_>>()
-    };
+    let of_attachment =
+        |value: fn(&(InstanceId, usize)) -> String| attachment.map(value).into_iter().collect::<Vec<_>>();
     Some(match name {
         "addresses.private-ip-address" => addresses.iter().map(|(ip, _)| ip.to_string()).collect(),
-        "addresses.primary" => addresses
-            .iter()
-            .map(|(ip, _)| (*ip == eni.primary).to_string())
-            .collect(),
-        "addresses.association.public-ip" | "association.public-ip" => addresses
-            .iter()
-            .filter_map(|(_, public)| Some((*public)?.to_string()))
-            .collect(),
+        "addresses.primary" => addresses.iter().map(|(ip, _)| (*ip == eni.primary).to_string()).collect(),
+        "addresses.association.public-ip" | "association.public-ip" => {
+            addresses.iter().filter_map(|(_, public)| Some((*public)?.to_string())).collect()
+        }
         "attachment.instance-id" => of_attachment(|(instance, _)| instance.to_string()),
         "attachment.device-index" => of_attachment(|(_, index)| index.to_string()),
         "attachment.status" => of_attachment(|_| "attached".to_owned()),
@@ -624,10 +532,7 @@ fn instance_values(cloud: &Cloud, view: &View, id: &InstanceId, name: &str) -> O
     Some(match name {
         "instance-id" => vec![id.to_string()],
         "instance-state-name" => vec!["running".to_owned()],
-        "private-ip-address" => enis()
-            .take(1)
-            .map(|(_, eni)| eni.primary.to_string())
-            .collect(),
+        "private-ip-address" => enis().take(1).map(|(_, eni)| eni.primary.to_string()).collect(),
         _ => {
             let name = match name.strip_prefix("network-interface.") {
                 Some(name) => name,
@@ -649,15 +554,8 @@ pub(crate) fn interfaces<'a>(
     instance: &InstanceId,
 ) -> impl Iterator<Item = (&'a EniId, &'a Eni)> + use<'a> {
     let index = |eni: &Eni| eni.attachment.as_ref().map(|(_, index)| *index);
-    let mut found: Vec<_> = cloud
-        .enis
-        .iter()
-        .filter(|(_, eni)| {
-            eni.attachment
-                .as_ref()
-                .is_some_and(|(id, _)| id == instance)
-        })
-        .collect();
+    let mut found: Vec<_> =
+        cloud.enis.iter().filter(|(_, eni)| eni.attachment.as_ref().is_some_and(|(id, _)| id == instance)).collect();
     found.sort_by_key(|(_, eni)| index(eni));
     found.into_iter()
 }
@@ -688,20 +586,13 @@ fn write_eni(xml: &mut Xml, cloud: &Cloud, view: &View, id: &EniId, eni: &Eni) {
     xml.items("groupSet", [(); 0], |_, ()| {});
     if let Some((instance, index)) = &eni.attachment {
         xml.element("attachment", |xml| {
-            xml.text(
-                "attachmentId",
-                id.as_ref().replacen("eni-", "eni-attach-", 1),
-            );
+            xml.text("attachmentId", id.as_ref().replacen("eni-", "eni-attach-", 1));
             xml.text("instanceId", instance);
             xml.text("instanceOwnerId", &cloud.world.account);
             write_attachment_end(xml, cloud, *index);
         });
     }
-    write_association(
-        xml,
-        cloud,
-        addresses.first().and_then(|(_, public)| *public),
-    );
+    write_association(xml, cloud, addresses.first().and_then(|(_, public)| *public));
     xml.items("tagSet", [(); 0], |_, ()| {});
     write_addresses(xml, cloud, eni, addresses);
     xml.items("ipv6AddressesSet", [(); 0], |_, ()| {});
@@ -715,21 +606,12 @@ fn write_attachment_end(xml: &mut Xml, cloud: &Cloud, index: usize) {
     xml.text("deleteOnTermination", index == 0);
 }
 
-fn write_addresses(
-    xml: &mut Xml,
-    cloud: &Cloud,
-    eni: &Eni,
-    addresses: &[(Ipv4Addr, Option<Ipv4Addr>)],
-) {
-    xml.items(
-        "privateIpAddressesSet",
-        addresses,
-        |xml, (address, public)| {
-            xml.text("privateIpAddress", address);
-            xml.text("primary", *address == eni.primary);
-            write_association(xml, cloud, *public);
-        },
-    );
+fn write_addresses(xml: &mut Xml, cloud: &Cloud, eni: &Eni, addresses: &[(Ipv4Addr, Option<Ipv4Addr>)]) {
+    xml.items("privateIpAddressesSet", addresses, |xml, (address, public)| {
+        xml.text("privateIpAddress", address);
+        xml.text("primary", *address == eni.primary);
+        write_association(xml, cloud, *public);
+    });
 }
 
 fn write_association(xml: &mut Xml, cloud: &Cloud, public: Option<Ipv4Addr>) {
@@ -738,10 +620,7 @@ fn write_association(xml: &mut Xml, cloud: &Cloud, public: Option<Ipv4Addr>) {
             xml.text("publicIp", public);
             xml.text("publicDnsName", "");
             xml.text("ipOwnerId", &cloud.world.account);
-            xml.text(
-                "allocationId",
-                format!("eipalloc-{:017x}", u32::from(public)),
-            );
+            xml.text("allocationId", format!("eipalloc-{:017x}", u32::from(public)));
         });
     }
 }
@@ -754,36 +633,26 @@ fn write_instance(xml: &mut Xml, cloud: &Cloud, view: &View, id: &InstanceId) {
     if let Some((_, first)) = interfaces(cloud, id).next() {
         xml.text("privateIpAddress", first.primary);
         xml.text("subnetId", &first.subnet);
-        xml.optional(
-            "vpcId",
-            cloud.subnets.get(&first.subnet).map(|subnet| &subnet.vpc),
-        );
+        xml.optional("vpcId", cloud.subnets.get(&first.subnet).map(|subnet| &subnet.vpc));
         xml.text("sourceDestCheck", first.source_dest_check);
     }
-    xml.items(
-        "networkInterfaceSet",
-        interfaces(cloud, id),
-        |xml, (id, eni)| {
-            let subnet = cloud.subnets.get(&eni.subnet);
-            xml.text("networkInterfaceId", id);
-            xml.text("subnetId", &eni.subnet);
-            xml.optional("vpcId", subnet.map(|subnet| &subnet.vpc));
-            xml.text("ownerId", &cloud.world.account);
-            xml.text("status", status(eni));
-            xml.text("macAddress", &eni.mac);
-            xml.text("privateIpAddress", eni.primary);
-            xml.text("sourceDestCheck", eni.source_dest_check);
-            if let Some((_, index)) = &eni.attachment {
-                xml.element("attachment", |xml| {
-                    xml.text(
-                        "attachmentId",
-                        id.as_ref().replacen("eni-", "eni-attach-", 1),
-                    );
-                    write_attachment_end(xml, cloud, *index);
-                });
-            }
-            write_addresses(xml, cloud, eni, view.of(id));
-        },
-    );
+    xml.items("networkInterfaceSet", interfaces(cloud, id), |xml, (id, eni)| {
+        let subnet = cloud.subnets.get(&eni.subnet);
+        xml.text("networkInterfaceId", id);
+        xml.text("subnetId", &eni.subnet);
+        xml.optional("vpcId", subnet.map(|subnet| &subnet.vpc));
+        xml.text("ownerId", &cloud.world.account);
+        xml.text("status", status(eni));
+        xml.text("macAddress", &eni.mac);
+        xml.text("privateIpAddress", eni.primary);
+        xml.text("sourceDestCheck", eni.source_dest_check);
+        if let Some((_, index)) = &eni.attachment {
+            xml.element("attachment", |xml| {
+                xml.text("attachmentId", id.as_ref().replacen("eni-", "eni-attach-", 1));
+                write_attachment_end(xml, cloud, *index);
+            });
+        }
+        write_addresses(xml, cloud, eni, view.of(id));
+    });
     xml.items("tagSet", [(); 0], |_, ()| {});
 }

@@ -36,26 +36,17 @@ impl On {
 
     /// Every EC2 request.
     pub fn ec2() -> On {
-        On {
-            service: Some(Service::Ec2),
-            ..On::default()
-        }
+        On { service: Some(Service::Ec2), ..On::default() }
     }
 
     /// Every IMDS request.
     pub fn imds() -> On {
-        On {
-            service: Some(Service::Imds),
-            ..On::default()
-        }
+        On { service: Some(Service::Imds), ..On::default() }
     }
 
     /// One EC2 action.
     pub fn action(name: &str) -> On {
-        On {
-            action: Some(name.to_owned()),
-            ..On::ec2()
-        }
+        On { action: Some(name.to_owned()), ..On::ec2() }
     }
 
     /// `AssignPrivateIpAddresses`.
@@ -65,10 +56,7 @@ impl On {
 
     /// The IMDS requests whose path begins with `path`.
     pub fn imds_path(path: &str) -> On {
-        On {
-            action: Some(format!("GET {path}")),
-            ..On::imds()
-        }
+        On { action: Some(format!("GET {path}")), ..On::imds() }
     }
 
     /// Only those that name the interface.
@@ -102,31 +90,18 @@ impl On {
     }
 
     fn matches(&self, request: &Request) -> bool {
-        let same = |wanted: &Option<String>, have: Option<&str>| {
-            wanted.is_none() || wanted.as_deref() == have
-        };
-        let action = self
-            .action
-            .as_deref()
-            .is_none_or(|wanted| match request.service {
-                Service::Ec2 => request.action == wanted,
-                Service::Imds => request.action.starts_with(wanted),
-            });
-        let interface = self
-            .network_interface
-            .as_ref()
-            .is_none_or(|wanted| request.network_interfaces.contains(wanted));
+        let same = |wanted: &Option<String>, have: Option<&str>| wanted.is_none() || wanted.as_deref() == have;
+        let action = self.action.as_deref().is_none_or(|wanted| match request.service {
+            Service::Ec2 => request.action == wanted,
+            Service::Imds => request.action.starts_with(wanted),
+        });
+        let interface =
+            self.network_interface.as_ref().is_none_or(|wanted| request.network_interfaces.contains(wanted));
         action
             && interface
-            && self
-                .service
-                .is_none_or(|service| service == request.service)
-            && self
-                .address
-                .is_none_or(|address| request.addresses.contains(&address))
-            && self
-                .listener
-                .is_none_or(|listener| listener == request.listener)
+            && self.service.is_none_or(|service| service == request.service)
+            && self.address.is_none_or(|address| request.addresses.contains(&address))
+            && self.listener.is_none_or(|listener| listener == request.listener)
             && same(&self.access_key, request.access_key.as_deref())
             && same(&self.instance, request.instance.as_ref().map(AsRef::as_ref))
     }
@@ -181,10 +156,7 @@ pub enum Effect {
 impl Fault {
     /// A fault without an effect yet, for every request that `on` describes.
     pub fn on(on: On) -> Fault {
-        Fault {
-            on,
-            ..Fault::default()
-        }
+        Fault { on, ..Fault::default() }
     }
 
     /// Applies to so many requests and is gone then.
@@ -223,10 +195,7 @@ impl Fault {
 
     /// Answers an error.
     pub fn error(self, status: u16, code: &str) -> Fault {
-        self.effect(Effect::Error {
-            status,
-            code: code.to_owned(),
-        })
+        self.effect(Effect::Error { status, code: code.to_owned() })
     }
 
     /// Answers `RequestLimitExceeded`.

@@ -26,10 +26,7 @@ macro_rules! resource_id {
             fn from_str(text: &str) -> Result<Self, Malformed> {
                 match text.strip_prefix($prefix) {
                     Some(hex) if is_resource_number(hex) => Ok(Self(text.to_owned())),
-                    _ => Err(Malformed {
-                        text: text.to_owned(),
-                        wanted: $wanted,
-                    }),
+                    _ => Err(Malformed { text: text.to_owned(), wanted: $wanted }),
                 }
             }
         }
@@ -79,31 +76,13 @@ resource_id!(
     "a network interface id: eni- and 8 or 17 hexadecimal digits",
     "The id of an elastic network interface."
 );
-resource_id!(
-    InstanceId,
-    "i-",
-    "an instance id: i- and 8 or 17 hexadecimal digits",
-    "The id of an instance."
-);
-resource_id!(
-    SubnetId,
-    "subnet-",
-    "a subnet id: subnet- and 8 or 17 hexadecimal digits",
-    "The id of a subnet."
-);
-resource_id!(
-    VpcId,
-    "vpc-",
-    "a VPC id: vpc- and 8 or 17 hexadecimal digits",
-    "The id of a VPC."
-);
+resource_id!(InstanceId, "i-", "an instance id: i- and 8 or 17 hexadecimal digits", "The id of an instance.");
+resource_id!(SubnetId, "subnet-", "a subnet id: subnet- and 8 or 17 hexadecimal digits", "The id of a subnet.");
+resource_id!(VpcId, "vpc-", "a VPC id: vpc- and 8 or 17 hexadecimal digits", "The id of a VPC.");
 
 /// Old ids have 8 hexadecimal digits, those given since 2018 have 17.
 fn is_resource_number(hex: &str) -> bool {
-    matches!(hex.len(), 8 | 17)
-        && hex
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    matches!(hex.len(), 8 | 17) && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// An IPv4 CIDR block, such as `10.99.0.0/24`.
@@ -137,9 +116,7 @@ impl Cidr {
     }
 
     fn mask(self) -> u32 {
-        u32::MAX
-            .checked_shl(32 - u32::from(self.length))
-            .unwrap_or(0)
+        u32::MAX.checked_shl(32 - u32::from(self.length)).unwrap_or(0)
     }
 }
 
@@ -153,10 +130,7 @@ impl FromStr for Cidr {
             let cidr = Cidr { network, length };
             (network & !cidr.mask() == 0).then_some(cidr)
         };
-        parse().ok_or_else(|| Malformed {
-            text: text.to_owned(),
-            wanted: "an IPv4 CIDR block such as 10.99.0.0/24",
-        })
+        parse().ok_or_else(|| Malformed { text: text.to_owned(), wanted: "an IPv4 CIDR block such as 10.99.0.0/24" })
     }
 }
 

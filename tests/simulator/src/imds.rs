@@ -54,9 +54,8 @@ pub(crate) fn perform(
         return Reply::plain(200, &token).header(TTL_HEADER, &seconds.to_string());
     }
     let session = header(TOKEN_HEADER).and_then(|token| sessions.0.get(token));
-    let Some(until) = session
-        .filter(|(owner, until)| owner == instance && *until > now.instant)
-        .map(|(_, until)| *until)
+    let Some(until) =
+        session.filter(|(owner, until)| owner == instance && *until > now.instant).map(|(_, until)| *until)
     else {
         return Reply::plain(401, "Unauthorized");
     };
@@ -108,16 +107,8 @@ fn tree(cloud: &mut Cloud, now: Moment, instance: &InstanceId) -> BTreeMap<Strin
             continue;
         };
         let vpc_cidr = cloud.vpcs.get(&subnet.vpc).map(ToString::to_string);
-        let addresses: Vec<String> = view
-            .of(id)
-            .iter()
-            .map(|(address, _)| address.to_string())
-            .collect();
-        let publics: Vec<String> = view
-            .of(id)
-            .iter()
-            .filter_map(|(_, public)| Some((*public)?.to_string()))
-            .collect();
+        let addresses: Vec<String> = view.of(id).iter().map(|(address, _)| address.to_string()).collect();
+        let publics: Vec<String> = view.of(id).iter().filter_map(|(_, public)| Some((*public)?.to_string())).collect();
         if index == 0 {
             zone = &subnet.zone;
             private_ip = eni.primary.to_string();
@@ -138,24 +129,15 @@ fn tree(cloud: &mut Cloud, now: Moment, instance: &InstanceId) -> BTreeMap<Strin
             ("vpc-ipv4-cidr-block", vpc_cidr.unwrap_or_default()),
         ] {
             if !text.is_empty() {
-                meta(
-                    &format!("network/interfaces/macs/{}/{leaf}", eni.mac),
-                    &text,
-                );
+                meta(&format!("network/interfaces/macs/{}/{leaf}", eni.mac), &text);
             }
         }
     }
-    if let Some(role) = cloud
-        .instances
-        .get(instance)
-        .and_then(|instance| instance.role.as_ref())
+    if let Some(role) = cloud.instances.get(instance).and_then(|instance| instance.role.as_ref())
         && let Some(key) = cloud.keys.get(&role.key)
     {
         let updated = format!("{:.0}", role.updated);
-        let profile = format!(
-            "arn:{}:iam::{}:instance-profile/{}",
-            world.partition, world.account, role.name
-        );
+        let profile = format!("arn:{}:iam::{}:instance-profile/{}", world.partition, world.account, role.name);
         let info = serde_json::json!({
             "Code": "Success",
             "LastUpdated": updated,
@@ -172,10 +154,7 @@ fn tree(cloud: &mut Cloud, now: Moment, instance: &InstanceId) -> BTreeMap<Strin
             "Expiration": key.expires.map(|expires| format!("{expires:.0}")),
         });
         meta("iam/info", &format!("{info:#}"));
-        meta(
-            &format!("iam/security-credentials/{}", role.name),
-            &format!("{credentials:#}"),
-        );
+        meta(&format!("iam/security-credentials/{}", role.name), &format!("{credentials:#}"));
     }
     let document = serde_json::json!({
         "accountId": world.account,
@@ -188,9 +167,6 @@ fn tree(cloud: &mut Cloud, now: Moment, instance: &InstanceId) -> BTreeMap<Strin
         "region": world.region,
         "version": "2017-09-30",
     });
-    tree.insert(
-        "/latest/dynamic/instance-identity/document".to_owned(),
-        format!("{document:#}"),
-    );
+    tree.insert("/latest/dynamic/instance-identity/document".to_owned(), format!("{document:#}"));
     tree
 }

@@ -73,6 +73,4 @@ pub use ids::{Cidr, EniId, InstanceId, Malformed, SubnetId, VpcId};
 pub use log::{Cause, Move, Outcome, Request, Service};
 pub use serve::Listener;
 pub use simulator::{Simulator, Timeout};
-pub use world::{
-    AccessKey, Batch, Instance, NetworkInterface, StaleReads, Subnet, Throttling, Vpc, World,
-};
+pub use world::{AccessKey, Batch, Instance, NetworkInterface, StaleReads, Subnet, Throttling, Vpc, World};

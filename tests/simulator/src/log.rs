@@ -18,10 +18,7 @@ pub(crate) struct Moment {
 
 impl Moment {
     pub(crate) fn now() -> Moment {
-        Moment {
-            instant: Instant::now(),
-            wall: Timestamp::now(),
-        }
+        Moment { instant: Instant::now(), wall: Timestamp::now() }
     }
 }
 
@@ -120,11 +117,7 @@ impl Request {
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:.6} #{} {}",
-            self.arrived_wall, self.number, self.action
-        )?;
+        write!(f, "{:.6} #{} {}", self.arrived_wall, self.number, self.action)?;
         for eni in &self.network_interfaces {
             write!(f, " {eni}")?;
         }
@@ -134,11 +127,7 @@ impl fmt::Display for Request {
         if self.allow_reassignment {
             f.write_str(" AllowReassignment")?;
         }
-        write!(
-            f,
-            " [listener {} connection {} {}",
-            self.listener, self.connection, self.peer
-        )?;
+        write!(f, " [listener {} connection {} {}", self.listener, self.connection, self.peer)?;
         if let Some(key) = &self.access_key {
             write!(f, " {key}")?;
         }
@@ -194,14 +183,7 @@ pub struct Move {
 impl fmt::Display for Move {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |eni: &Option<EniId>| eni.as_ref().map_or("nobody".to_owned(), EniId::to_string);
-        write!(
-            f,
-            "{:.6} {} from {} to {} by ",
-            self.wall,
-            self.address,
-            name(&self.from),
-            name(&self.to)
-        )?;
+        write!(f, "{:.6} {} from {} to {} by ", self.wall, self.address, name(&self.from), name(&self.to))?;
         match self.cause {
             Cause::Request(number) => write!(f, "request #{number}"),
             Cause::ThirdParty => f.write_str("a third party"),

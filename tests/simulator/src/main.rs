@@ -76,10 +76,7 @@ impl FromStr for Place {
             Some((address, namespace)) => (address, Some(namespace.into())),
             None => (text, None),
         };
-        Ok(Place {
-            address: address.parse()?,
-            namespace,
-        })
+        Ok(Place { address: address.parse()?, namespace })
     }
 }
 
@@ -99,10 +96,7 @@ impl FromStr for Metadata {
     type Err = Failure;
     fn from_str(text: &str) -> Result<Metadata, Failure> {
         let (instance, place) = text.split_once('=').ok_or("it is not INSTANCE=ADDRESS")?;
-        Ok(Metadata {
-            instance: instance.parse()?,
-            place: place.parse()?,
-        })
+        Ok(Metadata { instance: instance.parse()?, place: place.parse()? })
     }
 }
 
@@ -135,19 +129,13 @@ fn run(serve: &Serve) -> Result<(), Failure> {
             .map_err(|error| format!("world file {}: {error}", path.display()))?,
     };
     let simulator = Simulator::start(world)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut terminated, mut interrupted) = {
         let _inside = runtime.enter();
-        (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        )
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
     if let Some(path) = &serve.ca {
-        std::fs::write(path, simulator.ca_pem())
-            .map_err(|error| format!("writing {}: {error}", path.display()))?;
+        std::fs::write(path, simulator.ca_pem()).map_err(|error| format!("writing {}: {error}", path.display()))?;
     }
     for place in &serve.ec2_http {
         announce(&simulator.serve_ec2_http(place.address, place.namespace())?);
@@ -181,9 +169,5 @@ fn announce(listener: &Listener) {
         simulator::Service::Ec2 => "ec2",
         simulator::Service::Imds => "imds",
     };
-    println!(
-        "listener {} {service} {}",
-        listener.number(),
-        listener.url()
-    );
+    println!("listener {} {service} {}", listener.number(), listener.url());
 }

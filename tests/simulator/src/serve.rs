@@ -74,9 +74,8 @@ impl Listener {
         let namespace = match namespace {
             None => None,
             Some(path) => {
-                let file = File::open(path).map_err(|error| {
-                    context(error, format!("network namespace {}", path.display()))
-                })?;
+                let file = File::open(path)
+                    .map_err(|error| context(error, format!("network namespace {}", path.display())))?;
                 Some((path.to_owned(), file))
             }
         };
@@ -148,10 +147,7 @@ impl Listener {
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, Option<(AbortHandle, mpsc::Receiver<()>)>> {
-        self.0
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn serve(&self, socket: TcpListener) -> io::Result<()> {
@@ -209,10 +205,7 @@ impl Listener {
 
 /// Binds in the namespace: in a thread of its own, since entering one changes the whole thread.
 fn bind(address: SocketAddr, namespace: Option<&(PathBuf, File)>) -> io::Result<TcpListener> {
-    let listen = || {
-        TcpListener::bind(address)
-            .map_err(|error| context(error, format!("listening on {address}")))
-    };
+    let listen = || TcpListener::bind(address).map_err(|error| context(error, format!("listening on {address}")));
     let Some((path, file)) = namespace else {
         return listen();
     };
@@ -222,9 +215,7 @@ fn bind(address: SocketAddr, namespace: Option<&(PathBuf, File)>) -> io::Result<
                 .map_err(|error| context(error.into(), format!("entering {}", path.display())))?;
             listen()
         });
-        bound
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the binding thread panicked")))
+        bound.join().unwrap_or_else(|_| Err(io::Error::other("the binding thread panicked")))
     })
 }
 
@@ -251,22 +242,13 @@ impl Connection {
     async fn speak(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let service = service_fn(|request| Arc::clone(&self).respond(request));
         // An error means that the client left or that the answer is to close: the log has it.
-        let _ = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
-    async fn respond(
-        self: Arc<Self>,
-        request: hyper::Request<Incoming>,
-    ) -> Result<Response<Full<Bytes>>, io::Error> {
+    async fn respond(self: Arc<Self>, request: hyper::Request<Incoming>) -> Result<Response<Full<Bytes>>, io::Error> {
         let arrived = Moment::now();
         let (parts, body) = request.into_parts();
-        let body = Limited::new(body, MAX_BODY)
-            .collect()
-            .await
-            .map_err(io::Error::other)?
-            .to_bytes();
+        let body = Limited::new(body, MAX_BODY).collect().await.map_err(io::Error::other)?.to_bytes();
         let call = match &self.role {
             Role::Ec2(_) => Call::Ec2(Box::new(ec2::Call::read(parts, body))),
             Role::Imds(instance) => Call::Imds(Box::new(parts), instance.clone()),
@@ -288,19 +270,11 @@ impl Connection {
             state.requests.push(request);
             entry
         });
-        let Plan {
-            before,
-            after,
-            perform,
-            effect,
-        } = plan;
+        let Plan { before, after, perform, effect } = plan;
         sleep(before).await;
         let mut reply = None;
         if effect.is_none() || perform {
-            reply = Some(
-                self.shared
-                    .change(|state| call.perform(state, number, &request_id)),
-            );
+            reply = Some(self.shared.change(|state| call.perform(state, number, &request_id)));
         }
         sleep(after).await;
         self.shared.change(|state| {
@@ -313,12 +287,9 @@ impl Connection {
                 (None, None) | (Some(Effect::Drop), _) => Answer::Close,
                 (Some(Effect::Hang), _) => Answer::Silence,
                 (Some(Effect::Error { status, code }), _) => Answer::Send(injected(status, &code)),
-                (Some(Effect::Deny), _) => {
-                    Answer::Send(call.refuse(&call.denial(state), &request_id))
-                }
+                (Some(Effect::Deny), _) => Answer::Send(call.refuse(&call.denial(state), &request_id)),
                 (Some(Effect::NotXml), _) => {
-                    let page =
-                        "<html><head><title>Welcome to the hotel</title><body>Sign in & surf";
+                    let page = "<html><head><title>Welcome to the hotel</title><body>Sign in & surf";
                     Answer::Send(Reply::xml(200, "NotXml", page.to_owned(), &request_id))
                 }
                 (Some(Effect::Truncated), reply) => {
@@ -335,10 +306,7 @@ impl Connection {
             };
             if let Some(request) = state.requests.get_mut(number) {
                 request.outcome = match &answer {
-                    Answer::Send(reply) => Outcome::Answered {
-                        status: reply.status,
-                        code: reply.code.clone(),
-                    },
+                    Answer::Send(reply) => Outcome::Answered { status: reply.status, code: reply.code.clone() },
                     Answer::Close => Outcome::Dropped,
                     Answer::Silence => Outcome::Hanging,
                 };
@@ -416,9 +384,7 @@ impl Call {
                 state.moves.extend(moves);
                 reply
             }
-            Call::Imds(parts, instance) => {
-                imds::perform(&mut state.cloud, &mut state.sessions, now, instance, parts)
-            }
+            Call::Imds(parts, instance) => imds::perform(&mut state.cloud, &mut state.sessions, now, instance, parts),
         };
         if let Some(request) = state.requests.get_mut(number) {
             request.performed = Some(now.instant);
@@ -473,10 +439,7 @@ impl Reply {
         Reply {
             status,
             code,
-            headers: vec![
-                ("content-type", "text/plain".to_owned()),
-                ("server", "EC2ws".to_owned()),
-            ],
+            headers: vec![("content-type", "text/plain".to_owned()), ("server", "EC2ws".to_owned())],
             body: text.to_owned().into(),
         }
     }
@@ -492,8 +455,6 @@ impl Reply {
         for (name, value) in self.headers {
             response = response.header(name, value);
         }
-        response
-            .body(Full::new(self.body))
-            .map_err(io::Error::other)
+        response.body(Full::new(self.body)).map_err(io::Error::other)
     }
 }

@@ -97,11 +97,9 @@ impl Simulator {
     /// # Errors
     /// The faults of the world.
     pub fn start(world: World) -> Result<Simulator, WorldError> {
-        let failed =
-            |what: &str, error: &dyn fmt::Display| WorldError(vec![format!("{what}: {error}")]);
+        let failed = |what: &str, error: &dyn fmt::Display| WorldError(vec![format!("{what}: {error}")]);
         let cloud = Cloud::build(world)?;
-        let authority =
-            Authority::new().map_err(|error| failed("certificate authority", &error))?;
+        let authority = Authority::new().map_err(|error| failed("certificate authority", &error))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -145,11 +143,7 @@ impl Simulator {
     ///
     /// # Errors
     /// The namespace cannot be entered, or the address not bound.
-    pub fn serve_ec2_http(
-        &self,
-        address: SocketAddr,
-        netns: Option<&Path>,
-    ) -> io::Result<Listener> {
+    pub fn serve_ec2_http(&self, address: SocketAddr, netns: Option<&Path>) -> io::Result<Listener> {
         self.serve(address, netns, Role::Ec2(None))
     }
 
@@ -157,17 +151,8 @@ impl Simulator {
     ///
     /// # Errors
     /// As [`serve_ec2_http`](Self::serve_ec2_http), or a name that no certificate can have.
-    pub fn serve_ec2_tls(
-        &self,
-        address: SocketAddr,
-        netns: Option<&Path>,
-        dns_names: &[&str],
-    ) -> io::Result<Listener> {
-        let config = self
-            .0
-            .authority
-            .server_config(dns_names)
-            .map_err(io::Error::other)?;
+    pub fn serve_ec2_tls(&self, address: SocketAddr, netns: Option<&Path>, dns_names: &[&str]) -> io::Result<Listener> {
+        let config = self.0.authority.server_config(dns_names).map_err(io::Error::other)?;
         let acceptor = TlsAcceptor::from(Arc::new(config));
         self.serve(address, netns, Role::Ec2(Some(acceptor)))
     }
@@ -176,41 +161,22 @@ impl Simulator {
     ///
     /// # Errors
     /// As [`serve_ec2_http`](Self::serve_ec2_http), or an instance that does not exist.
-    pub fn serve_imds(
-        &self,
-        instance: &str,
-        address: SocketAddr,
-        netns: Option<&Path>,
-    ) -> io::Result<Listener> {
+    pub fn serve_imds(&self, instance: &str, address: SocketAddr, netns: Option<&Path>) -> io::Result<Listener> {
         let id = self.instance(instance).map_err(io::Error::other)?;
         self.serve(address, netns, Role::Imds(id))
     }
 
     fn serve(&self, address: SocketAddr, netns: Option<&Path>, role: Role) -> io::Result<Listener> {
-        let mut listeners = self
-            .0
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let listener = Listener::open(
-            listeners.len(),
-            address,
-            netns,
-            role,
-            Arc::clone(&self.0.shared),
-            self.0.runtime.clone(),
-        )?;
+        let mut listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let listener =
+            Listener::open(listeners.len(), address, netns, role, Arc::clone(&self.0.shared), self.0.runtime.clone())?;
         listeners.push(listener.clone());
         Ok(listener)
     }
 
     /// All listeners in the order of their numbers.
     pub fn listeners(&self) -> Vec<Listener> {
-        self.0
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Refuses all connections to a service from now on, and closes those that exist.
@@ -227,10 +193,7 @@ impl Simulator {
     /// # Errors
     /// An address cannot be bound any more.
     pub fn accept_connections(&self, service: Service) -> io::Result<()> {
-        self.listeners()
-            .iter()
-            .filter(|listener| listener.service() == service)
-            .try_for_each(Listener::start)
+        self.listeners().iter().filter(|listener| listener.service() == service).try_for_each(Listener::start)
     }
 
     /// Who has the address now, in the VPC of the first instance.
@@ -266,12 +229,7 @@ impl Simulator {
 
     fn log(&self, service: Service) -> Vec<Request> {
         let state = self.0.shared.state();
-        state
-            .requests
-            .iter()
-            .filter(|request| request.service == service)
-            .cloned()
-            .collect()
+        state.requests.iter().filter(|request| request.service == service).cloned().collect()
     }
 
     /// Every change of an owner so far.
@@ -286,10 +244,7 @@ impl Simulator {
     pub fn steal(&self, address: Ipv4Addr, eni: impl AsRef<str>) -> Result<(), ApiError> {
         self.0.shared.change(|state| {
             let cause = Cause::ThirdParty;
-            let (moves, result) =
-                state
-                    .cloud
-                    .assign(Moment::now(), eni.as_ref(), &[address], true, &cause);
+            let (moves, result) = state.cloud.assign(Moment::now(), eni.as_ref(), &[address], true, &cause);
             state.moves.extend(moves);
             result
         })
@@ -303,12 +258,7 @@ impl Simulator {
         let owner = self.owner(address);
         let owner = owner.ok_or_else(|| ApiError::value(format!("nobody has {address}")))?;
         self.0.shared.change(|state| {
-            let moves = state.cloud.unassign(
-                Moment::now(),
-                owner.as_ref(),
-                &[address],
-                &Cause::ThirdParty,
-            )?;
+            let moves = state.cloud.unassign(Moment::now(), owner.as_ref(), &[address], &Cause::ThirdParty)?;
             state.moves.extend(moves);
             Ok(())
         })
@@ -321,9 +271,7 @@ impl Simulator {
     pub fn delete_network_interface(&self, eni: impl AsRef<str>) -> Result<(), ApiError> {
         self.0.shared.change(|state| {
             let (id, _) = state.cloud.eni(eni.as_ref())?;
-            let moves = state
-                .cloud
-                .delete_interface(Moment::now(), &id, &Cause::ThirdParty);
+            let moves = state.cloud.delete_interface(Moment::now(), &id, &Cause::ThirdParty);
             state.moves.extend(moves);
             Ok(())
         })
@@ -336,9 +284,7 @@ impl Simulator {
 
     /// Removes a fault; one that is used up is gone already.
     pub fn remove_fault(&self, id: FaultId) {
-        self.0
-            .shared
-            .change(|state| state.faults.active.retain(|(other, _)| *other != id));
+        self.0.shared.change(|state| state.faults.active.retain(|(other, _)| *other != id));
     }
 
     /// Removes all faults.
@@ -353,9 +299,7 @@ impl Simulator {
 
     /// Changes how old the answers of reads may be.
     pub fn set_stale_reads(&self, stale: StaleReads) {
-        self.0
-            .shared
-            .change(|state| state.cloud.world.stale_reads = stale);
+        self.0.shared.change(|state| state.cloud.world.stale_reads = stale);
     }
 
     /// Gives the instance's role a new access key, valid for so long, and returns its id. IMDS gives
@@ -366,14 +310,8 @@ impl Simulator {
     pub fn rotate_credentials(&self, instance: &str, valid: Duration) -> Result<String, ApiError> {
         let id = self.instance(instance)?;
         self.0.shared.change(|state| {
-            let role = state
-                .cloud
-                .instances
-                .get(&id)
-                .and_then(|instance| instance.role.as_ref());
-            let name = role
-                .map(|role| role.name.clone())
-                .ok_or_else(|| no_role(instance))?;
+            let role = state.cloud.instances.get(&id).and_then(|instance| instance.role.as_ref());
+            let name = role.map(|role| role.name.clone()).ok_or_else(|| no_role(instance))?;
             Ok(state.cloud.give_role_key(&id, &name, valid))
         })
     }
@@ -385,13 +323,8 @@ impl Simulator {
     pub fn role_access_key(&self, instance: &str) -> Result<String, ApiError> {
         let id = self.instance(instance)?;
         let state = self.0.shared.state();
-        let role = state
-            .cloud
-            .instances
-            .get(&id)
-            .and_then(|instance| instance.role.as_ref());
-        role.map(|role| role.key.clone())
-            .ok_or_else(|| no_role(instance))
+        let role = state.cloud.instances.get(&id).and_then(|instance| instance.role.as_ref());
+        role.map(|role| role.key.clone()).ok_or_else(|| no_role(instance))
     }
 
     /// Takes the role off an instance: IMDS has no credentials for it any more.
@@ -461,11 +394,7 @@ impl Simulator {
                 return Err(Timeout(format!("not within {within:?}: {what}\n{self}")));
             }
             let state = self.0.shared.state();
-            let _ = self
-                .0
-                .shared
-                .changed
-                .wait_timeout_while(state, left, |state| state.changes == before);
+            let _ = self.0.shared.changed.wait_timeout_while(state, left, |state| state.changes == before);
         }
     }
 
@@ -501,11 +430,7 @@ impl Simulator {
     ) -> Result<Request, Timeout> {
         self.wait_for(what, within, |simulator| {
             let state = simulator.0.shared.state();
-            state
-                .requests
-                .iter()
-                .find(|request| wanted(request))
-                .cloned()
+            state.requests.iter().find(|request| wanted(request)).cloned()
         })
     }
 }

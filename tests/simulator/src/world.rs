@@ -121,12 +121,7 @@ pub struct Throttling {
 
 impl Default for Throttling {
     fn default() -> Self {
-        Throttling {
-            mutating_burst: 50.0,
-            mutating_per_second: 5.0,
-            reading_burst: 100.0,
-            reading_per_second: 20.0,
-        }
+        Throttling { mutating_burst: 50.0, mutating_per_second: 5.0, reading_burst: 100.0, reading_per_second: 20.0 }
     }
 }
 
@@ -170,10 +165,7 @@ pub struct Instance {
 impl Instance {
     /// An instance without a role and interfaces.
     pub fn new(id: &str) -> Instance {
-        Instance {
-            id: id.to_owned(),
-            ..Instance::default()
-        }
+        Instance { id: id.to_owned(), ..Instance::default() }
     }
 
     /// Gives it a role.
@@ -280,10 +272,7 @@ pub struct AccessKey {
 impl World {
     /// An empty world in `region`.
     pub fn new(region: &str) -> World {
-        World {
-            region: region.to_owned(),
-            ..World::default()
-        }
+        World { region: region.to_owned(), ..World::default() }
     }
 
     /// Two routers and a stranger in one subnet, `10.99.0.0/24` of `eu-west-1a`:
@@ -306,17 +295,11 @@ impl World {
                 subnet,
                 Ipv4Addr::new(10, 99, 0, 10 + number),
             );
-            Instance::new(&format!("i-0a00000000000000{number}"))
-                .interface(interface.address_limit(50))
+            Instance::new(&format!("i-0a00000000000000{number}")).interface(interface.address_limit(50))
         };
         World::new("eu-west-1")
             .vpc("vpc-0a000000000000001", "10.99.0.0/16")
-            .subnet(
-                subnet,
-                "vpc-0a000000000000001",
-                "10.99.0.0/24",
-                "eu-west-1a",
-            )
+            .subnet(subnet, "vpc-0a000000000000001", "10.99.0.0/24", "eu-west-1a")
             .instance(instance(1).role("router"))
             .instance(instance(2).role("router"))
             .instance(instance(3))
@@ -325,10 +308,7 @@ impl World {
 
     /// Adds a VPC.
     pub fn vpc(mut self, id: &str, cidr: &str) -> World {
-        self.vpcs.push(Vpc {
-            id: id.to_owned(),
-            cidr: cidr.to_owned(),
-        });
+        self.vpcs.push(Vpc { id: id.to_owned(), cidr: cidr.to_owned() });
         self
     }
 
@@ -357,11 +337,7 @@ impl World {
 
     /// Adds a user's access key.
     pub fn access_key(mut self, id: &str, secret: &str) -> World {
-        self.access_keys.push(AccessKey {
-            id: id.to_owned(),
-            secret: Some(secret.to_owned()),
-            ..AccessKey::default()
-        });
+        self.access_keys.push(AccessKey { id: id.to_owned(), secret: Some(secret.to_owned()), ..AccessKey::default() });
         self
     }
 

@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use simulator::{
-    AccessKey, Batch, Effect, Fault, Instance, Listener, NetworkInterface, On, Outcome, Service,
-    Simulator, StaleReads, Throttling, World,
+    AccessKey, Batch, Effect, Fault, Instance, Listener, NetworkInterface, On, Outcome, Service, Simulator, StaleReads,
+    Throttling, World,
 };
 
 const R1: &str = "eni-0a000000000000001";
@@ -47,9 +47,7 @@ impl Client {
 
     fn send(&mut self, method: &str, path: &str, headers: &str, body: &str) {
         let length = body.len();
-        let text = format!(
-            "{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
-        );
+        let text = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
         self.0.get_mut().write_all(text.as_bytes()).unwrap();
     }
 
@@ -61,10 +59,7 @@ impl Client {
             }
         }
         let head = head.to_ascii_lowercase();
-        let length = between(&head, "content-length: ", "\r\n")
-            .unwrap()
-            .parse()
-            .unwrap();
+        let length = between(&head, "content-length: ", "\r\n").unwrap().parse().unwrap();
         let mut body = vec![0; length];
         self.0.read_exact(&mut body)?;
         Ok(Answer {
@@ -80,12 +75,7 @@ impl Client {
             "X-Amz-Date: {date}\r\nAuthorization: AWS4-HMAC-SHA256 Credential={scope}, \
              SignedHeaders=host;x-amz-date, Signature=00\r\n{extra}"
         );
-        self.send(
-            "POST",
-            "/",
-            &headers,
-            &format!("Version=2016-11-15&Action={query}"),
-        );
+        self.send("POST", "/", &headers, &format!("Version=2016-11-15&Action={query}"));
     }
 
     fn ask(&mut self, query: &str) -> Answer {
@@ -99,19 +89,13 @@ impl Client {
     }
 
     fn imds(&mut self, token: &str, path: &str) -> Answer {
-        self.send(
-            "GET",
-            path,
-            &format!("X-aws-ec2-metadata-token: {token}\r\n"),
-            "",
-        );
+        self.send("GET", path, &format!("X-aws-ec2-metadata-token: {token}\r\n"), "");
         self.receive().unwrap()
     }
 }
 
 fn claim(eni: &str, addresses: &[Ipv4Addr], reassign: bool) -> String {
-    let mut query =
-        format!("AssignPrivateIpAddresses&NetworkInterfaceId={eni}&AllowReassignment={reassign}");
+    let mut query = format!("AssignPrivateIpAddresses&NetworkInterfaceId={eni}&AllowReassignment={reassign}");
     for (index, address) in addresses.iter().enumerate() {
         query.push_str(&format!("&PrivateIpAddress.{}={address}", index + 1));
     }
@@ -119,17 +103,12 @@ fn claim(eni: &str, addresses: &[Ipv4Addr], reassign: bool) -> String {
 }
 
 fn find(address: Ipv4Addr) -> String {
-    format!(
-        "DescribeNetworkInterfaces&Filter.1.Name=addresses.private-ip-address&Filter.1.Value.1={address}"
-    )
+    format!("DescribeNetworkInterfaces&Filter.1.Name=addresses.private-ip-address&Filter.1.Value.1={address}")
 }
 
 fn world() -> World {
     let mut world = World::two_routers().stale_reads(Duration::ZERO);
-    world.access_keys.push(AccessKey {
-        id: KEY.to_owned(),
-        ..AccessKey::default()
-    });
+    world.access_keys.push(AccessKey { id: KEY.to_owned(), ..AccessKey::default() });
     world
 }
 
@@ -149,23 +128,10 @@ fn a_claim_moves_the_address_and_the_log_tells_it() {
     let (simulator, _, mut client) = start(world());
     let before = Instant::now();
     let answer = client.claim(R1, &[VIP]);
-    assert_eq!(
-        (answer.status, answer.code()),
-        (200, "Success"),
-        "{}",
-        answer.body
-    );
+    assert_eq!((answer.status, answer.code()), (200, "Success"), "{}", answer.body);
     assert_eq!(between(&answer.body, "<networkInterfaceId>", "<"), Some(R1));
-    let list = between(
-        &answer.body,
-        "<assignedPrivateIpAddressesSet>",
-        "</assigned",
-    )
-    .unwrap();
-    assert_eq!(
-        between(list, "<privateIpAddress>", "<"),
-        Some("10.99.0.100")
-    );
+    let list = between(&answer.body, "<assignedPrivateIpAddressesSet>", "</assigned").unwrap();
+    assert_eq!(between(list, "<privateIpAddress>", "<"), Some("10.99.0.100"));
     assert_eq!(simulator.owner(VIP).unwrap(), R1);
     client.claim(R2, &[VIP]);
     client.claim(R2, &[VIP]);
@@ -178,25 +144,12 @@ fn a_claim_moves_the_address_and_the_log_tells_it() {
     let requests = simulator.requests();
     assert_eq!(requests.len(), 3, "{simulator}");
     let first = &requests[0];
-    assert!(
-        first.claims(VIP) && first.allow_reassignment && first.succeeded(),
-        "{first}"
-    );
+    assert!(first.claims(VIP) && first.allow_reassignment && first.succeeded(), "{first}");
     assert_eq!(first.access_key.as_deref(), Some(KEY));
-    assert!(
-        before <= first.arrived && first.arrived <= first.performed.unwrap(),
-        "{first}"
-    );
-    assert!(
-        answer
-            .headers
-            .contains(&format!("x-amzn-requestid: {}", first.request_id))
-    );
+    assert!(before <= first.arrived && first.arrived <= first.performed.unwrap(), "{first}");
+    assert!(answer.headers.contains(&format!("x-amzn-requestid: {}", first.request_id)));
     assert!(answer.headers.contains("\r\ndate: "), "{}", answer.headers);
-    assert_eq!(
-        requests[2].connection, first.connection,
-        "keep-alive: {simulator}"
-    );
+    assert_eq!(requests[2].connection, first.connection, "keep-alive: {simulator}");
 }
 
 #[test]
@@ -219,93 +172,38 @@ fn refusals_carry_the_codes_of_ec2_and_move_nothing() {
     let outside = Ipv4Addr::new(10, 99, 1, 100);
     for (query, status, code) in [
         (claim(R1, &[outside], true), 400, "InvalidParameterValue"),
-        (
-            claim(R1, &[Ipv4Addr::new(10, 99, 0, 3)], true),
-            400,
-            "InvalidParameterValue",
-        ),
-        (
-            claim(R1, &[Ipv4Addr::new(10, 99, 0, 255)], true),
-            400,
-            "InvalidParameterValue",
-        ),
-        (
-            claim(R1, &[Ipv4Addr::new(10, 99, 0, 12)], true),
-            400,
-            "InvalidParameterValue",
-        ),
+        (claim(R1, &[Ipv4Addr::new(10, 99, 0, 3)], true), 400, "InvalidParameterValue"),
+        (claim(R1, &[Ipv4Addr::new(10, 99, 0, 255)], true), 400, "InvalidParameterValue"),
+        (claim(R1, &[Ipv4Addr::new(10, 99, 0, 12)], true), 400, "InvalidParameterValue"),
         (claim(R1, &[other], false), 400, "InvalidParameterValue"),
-        (
-            claim(R1, &[VIP, outside], true),
-            400,
-            "InvalidParameterValue",
-        ),
-        (
-            claim(full, &[VIP, other], true),
-            400,
-            "PrivateIpAddressLimitExceeded",
-        ),
-        (
-            claim("eni-0a00000000000000f", &[VIP], true),
-            400,
-            "InvalidNetworkInterfaceID.NotFound",
-        ),
-        (
-            claim("eni-nonsense", &[VIP], true),
-            400,
-            "InvalidNetworkInterfaceID.Malformed",
-        ),
+        (claim(R1, &[VIP, outside], true), 400, "InvalidParameterValue"),
+        (claim(full, &[VIP, other], true), 400, "PrivateIpAddressLimitExceeded"),
+        (claim("eni-0a00000000000000f", &[VIP], true), 400, "InvalidNetworkInterfaceID.NotFound"),
+        (claim("eni-nonsense", &[VIP], true), 400, "InvalidNetworkInterfaceID.Malformed"),
         (claim(R1, &[], true), 400, "MissingParameter"),
+        (format!("{}&DryRun=true", claim(R1, &[VIP], true)), 400, "UnknownParameter"),
         (
-            format!("{}&DryRun=true", claim(R1, &[VIP], true)),
-            400,
-            "UnknownParameter",
-        ),
-        (
-            format!(
-                "AssignPrivateIpAddresses&NetworkInterfaceId={R1}&SecondaryPrivateIpAddressCount=1"
-            ),
+            format!("AssignPrivateIpAddresses&NetworkInterfaceId={R1}&SecondaryPrivateIpAddressCount=1"),
             400,
             "UnsupportedOperation",
         ),
         (
-            format!(
-                "UnassignPrivateIpAddresses&NetworkInterfaceId={R1}&PrivateIpAddress.1={other}"
-            ),
+            format!("UnassignPrivateIpAddresses&NetworkInterfaceId={R1}&PrivateIpAddress.1={other}"),
             400,
             "InvalidParameterValue",
         ),
         ("TerminateInstances".to_owned(), 400, "InvalidAction"),
         (format!("{}&DryRun=true", find(VIP)), 412, "DryRunOperation"),
-        (
-            "DescribeNetworkInterfaces&Filter.1.Name=colour".to_owned(),
-            400,
-            "InvalidParameterValue",
-        ),
-        (
-            "DescribeNetworkInterfaces&MaxResults=4".to_owned(),
-            400,
-            "InvalidParameterValue",
-        ),
-        (
-            "DescribeNetworkInterfaces&NextToken=%3F".to_owned(),
-            400,
-            "InvalidPaginationToken",
-        ),
+        ("DescribeNetworkInterfaces&Filter.1.Name=colour".to_owned(), 400, "InvalidParameterValue"),
+        ("DescribeNetworkInterfaces&MaxResults=4".to_owned(), 400, "InvalidParameterValue"),
+        ("DescribeNetworkInterfaces&NextToken=%3F".to_owned(), 400, "InvalidPaginationToken"),
     ] {
         let answer = client.ask(&query);
-        assert_eq!(
-            (answer.status, answer.code()),
-            (status, code),
-            "{query}: {}",
-            answer.body
-        );
+        assert_eq!((answer.status, answer.code()), (status, code), "{query}: {}", answer.body);
     }
     assert_eq!(simulator.owner(VIP), None, "{simulator}");
     assert_eq!(simulator.moves().len(), 1, "{simulator}");
-    let many: String = (1..=201)
-        .map(|n| format!("&Filter.1.Value.{n}=10.99.0.100"))
-        .collect();
+    let many: String = (1..=201).map(|n| format!("&Filter.1.Value.{n}=10.99.0.100")).collect();
     let answer = client.ask(&format!("{}{many}", find(VIP)));
     assert_eq!(answer.code(), "FilterLimitExceeded");
 }
@@ -323,22 +221,14 @@ fn an_elastic_ip_moves_along_and_is_lost_with_an_unassign() {
     let public = Ipv4Addr::new(203, 0, 113, 7);
     let mut world = world();
     let stranger = world.instances[2].network_interfaces.remove(0);
-    world.instances[2]
-        .network_interfaces
-        .push(stranger.secondary(VIP).elastic_ip(VIP, public));
+    world.instances[2].network_interfaces.push(stranger.secondary(VIP).elastic_ip(VIP, public));
     let (simulator, _, mut client) = start(world);
     client.claim(R1, &[VIP]);
     let (eni, private) = simulator.elastic_ip(public).unwrap();
     assert!(eni == R1 && private == VIP);
     let answer = client.ask(&find(VIP));
-    assert!(
-        answer.body.contains("<publicIp>203.0.113.7</publicIp>"),
-        "{}",
-        answer.body
-    );
-    client.ask(&format!(
-        "UnassignPrivateIpAddresses&NetworkInterfaceId={R1}&PrivateIpAddress.1={VIP}"
-    ));
+    assert!(answer.body.contains("<publicIp>203.0.113.7</publicIp>"), "{}", answer.body);
+    client.ask(&format!("UnassignPrivateIpAddresses&NetworkInterfaceId={R1}&PrivateIpAddress.1={VIP}"));
     client.claim(R1, &[VIP]);
     assert_eq!(simulator.elastic_ip(public), None);
 }
@@ -354,9 +244,7 @@ fn wrong_credentials_are_refused_as_ec2_does() {
     });
     let (_simulator, _, mut client) = start(world);
     let now = jiff::Timestamp::now();
-    let scope = |key: &str, region: &str, service: &str| {
-        format!("{key}/20260101/{region}/{service}/aws4_request")
-    };
+    let scope = |key: &str, region: &str, service: &str| format!("{key}/20260101/{region}/{service}/aws4_request");
     let good = scope(KEY, "eu-west-1", "ec2");
     let expired = scope("ASIAVIPAEXPIRED00001", "eu-west-1", "ec2");
     let token = "X-Amz-Security-Token: token\r\n";
@@ -364,51 +252,20 @@ fn wrong_credentials_are_refused_as_ec2_does() {
         (good.clone(), now, "", 200, "Success"),
         (scope(KEY, "us-east-1", "ec2"), now, "", 401, "AuthFailure"),
         (scope(KEY, "eu-west-1", "s3"), now, "", 401, "AuthFailure"),
-        (
-            scope("AKIANOBODY0000000000", "eu-west-1", "ec2"),
-            now,
-            "",
-            401,
-            "AuthFailure",
-        ),
-        (
-            scope("AKIAVIPAEXAMPLE00001", "eu-west-1", "ec2"),
-            now,
-            "",
-            401,
-            "AuthFailure",
-        ),
+        (scope("AKIANOBODY0000000000", "eu-west-1", "ec2"), now, "", 401, "AuthFailure"),
+        (scope("AKIAVIPAEXAMPLE00001", "eu-west-1", "ec2"), now, "", 401, "AuthFailure"),
         (good.clone(), now, token, 401, "AuthFailure"),
-        (
-            good.clone(),
-            now - Duration::from_secs(400),
-            "",
-            400,
-            "RequestExpired",
-        ),
-        (
-            good.clone(),
-            now + Duration::from_secs(400),
-            "",
-            401,
-            "AuthFailure",
-        ),
+        (good.clone(), now - Duration::from_secs(400), "", 400, "RequestExpired"),
+        (good.clone(), now + Duration::from_secs(400), "", 401, "AuthFailure"),
         (expired.clone(), now, token, 400, "RequestExpired"),
         (expired, now, "", 401, "AuthFailure"),
     ] {
         client.send_ec2(&scope, clock, extra, &find(VIP));
         let answer = client.receive().unwrap();
-        assert_eq!(
-            (answer.status, answer.code()),
-            (status, code),
-            "{scope} {clock}"
-        );
+        assert_eq!((answer.status, answer.code()), (status, code), "{scope} {clock}");
     }
     client.send("POST", "/", "", "Action=DescribeNetworkInterfaces");
-    assert_eq!(
-        client.receive().unwrap().code(),
-        "MissingAuthenticationToken"
-    );
+    assert_eq!(client.receive().unwrap().code(), "MissingAuthenticationToken");
 }
 
 #[test]
@@ -420,28 +277,17 @@ fn reads_are_stale_by_default_and_prompt_on_request() {
     let shows = |client: &mut Client| client.ask(&find(VIP)).body.contains(R1);
     client.claim(R1, &[VIP]);
     let misses = (0..10).filter(|_| !shows(&mut client)).count();
-    assert!(
-        misses >= 8,
-        "of 10 reads in the first instants only {misses} showed the past"
-    );
+    assert!(misses >= 8, "of 10 reads in the first instants only {misses} showed the past");
     simulator.set_stale_reads(StaleReads::ExactlyMs(0));
     assert!(shows(&mut client), "{simulator}");
     simulator.set_stale_reads(StaleReads::ExactlyMs(300));
-    simulator
-        .wait_for("the claim is old", SOON, |_| {
-            shows(&mut client).then_some(())
-        })
-        .unwrap();
+    simulator.wait_for("the claim is old", SOON, |_| shows(&mut client).then_some(())).unwrap();
     simulator.steal(VIP, STRANGER).unwrap();
     let stolen = Instant::now();
     while shows(&mut client) {
         assert!(stolen.elapsed() < SOON, "{simulator}");
     }
-    assert!(
-        stolen.elapsed() > Duration::from_millis(290),
-        "{:?}",
-        stolen.elapsed()
-    );
+    assert!(stolen.elapsed() > Duration::from_millis(290), "{:?}", stolen.elapsed());
 }
 
 #[test]
@@ -460,34 +306,18 @@ fn every_fault_does_what_it_says() {
     assert!(performed >= slow && performed < 2 * slow, "{request}");
     simulator.remove_fault(delay);
     // Errors, with a count and with matchers.
-    simulator.add_fault(
-        Fault::on(On::claims().network_interface(R2))
-            .throttle()
-            .times(2),
-    );
+    simulator.add_fault(Fault::on(On::claims().network_interface(R2)).throttle().times(2));
     simulator.add_fault(Fault::on(On::claims().address(VIP).access_key(KEY).listener(0)).deny());
     let mut codes = Vec::new();
     for _ in 0..3 {
         codes.push(client.claim(R2, &[VIP]).code().to_owned());
     }
-    assert_eq!(
-        codes,
-        [
-            "RequestLimitExceeded",
-            "RequestLimitExceeded",
-            "UnauthorizedOperation"
-        ]
-    );
+    assert_eq!(codes, ["RequestLimitExceeded", "RequestLimitExceeded", "UnauthorizedOperation"]);
     assert_eq!(client.ask(&find(VIP)).code(), "Success");
     simulator.clear_faults();
     assert_eq!(simulator.owner(VIP).unwrap(), R1);
     // Performed, but told otherwise.
-    simulator.add_fault(
-        Fault::on(On::claims())
-            .error(500, "InternalError")
-            .performed()
-            .times(1),
-    );
+    simulator.add_fault(Fault::on(On::claims()).error(500, "InternalError").performed().times(1));
     let answer = client.claim(R2, &[VIP]);
     assert_eq!((answer.status, answer.code()), (500, "InternalError"));
     assert_eq!(simulator.owner(VIP).unwrap(), R2);
@@ -501,11 +331,7 @@ fn every_fault_does_what_it_says() {
         let answer = client.claim(R1, &[VIP]);
         assert_eq!(answer.status, 200);
         assert!(answer.body.starts_with(begins) && !answer.body.contains("</Assign"));
-        assert!(
-            bytes.contains(&answer.body.len()),
-            "{begins} {}",
-            answer.body.len()
-        );
+        assert!(bytes.contains(&answer.body.len()), "{begins} {}", answer.body.len());
     }
     // Dropped and hanging.
     simulator.add_fault(Fault::on(On::claims()).drop_connection().times(1));
@@ -516,10 +342,7 @@ fn every_fault_does_what_it_says() {
         &claim(R2, &[VIP], true),
     );
     assert!(client.receive().is_err());
-    assert_eq!(
-        simulator.requests().pop().unwrap().outcome,
-        Outcome::Dropped
-    );
+    assert_eq!(simulator.requests().pop().unwrap().outcome, Outcome::Dropped);
     assert_eq!(simulator.owner(VIP).unwrap(), R1);
     simulator.add_fault(Fault::on(On::claims()).hang().performed().times(1));
     let mut client = Client::new(&listener);
@@ -532,10 +355,7 @@ fn every_fault_does_what_it_says() {
     );
     assert!(client.receive().is_err());
     assert_eq!(simulator.owner(VIP).unwrap(), R2);
-    assert_eq!(
-        simulator.requests().pop().unwrap().outcome,
-        Outcome::Hanging
-    );
+    assert_eq!(simulator.requests().pop().unwrap().outcome, Outcome::Hanging);
     assert!(simulator.faults().is_empty(), "{:?}", simulator.faults());
 }
 
@@ -546,9 +366,7 @@ fn a_request_lands_although_its_client_gave_up() {
     simulator.add_fault(Fault::on(On::claims()).delay_before(delay).times(1));
     let scope = format!("{KEY}/20260101/eu-west-1/ec2/aws4_request");
     client.send_ec2(&scope, jiff::Timestamp::now(), "", &claim(R1, &[VIP], true));
-    simulator
-        .wait_for_request("the claim", SOON, |request| request.claims(VIP))
-        .unwrap();
+    simulator.wait_for_request("the claim", SOON, |request| request.claims(VIP)).unwrap();
     drop(client);
     listener.stop();
     assert_eq!(simulator.owner(VIP), None);
@@ -567,16 +385,9 @@ fn listeners_stop_refuse_and_start_again() {
     assert_eq!(Client::new(&listener).claim(R1, &[VIP]).code(), "Success");
     listener.mute(true);
     let mut client = Client::new(&listener);
-    client
-        .0
-        .get_ref()
-        .set_read_timeout(Some(Duration::from_millis(100)))
-        .unwrap();
+    client.0.get_ref().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     client.send("POST", "/", "", "");
-    assert_eq!(
-        client.receive().err().unwrap().kind(),
-        std::io::ErrorKind::WouldBlock
-    );
+    assert_eq!(client.receive().err().unwrap().kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[test]
@@ -586,9 +397,7 @@ fn throttling_follows_the_buckets() {
         mutating_per_second: 0.01,
         ..Throttling::default()
     })));
-    let codes: Vec<String> = (0..4)
-        .map(|_| client.claim(R1, &[VIP]).code().to_owned())
-        .collect();
+    let codes: Vec<String> = (0..4).map(|_| client.claim(R1, &[VIP]).code().to_owned()).collect();
     assert_eq!(codes[2..], ["Success", "RequestLimitExceeded"]);
     assert_eq!(client.ask(&find(VIP)).code(), "Success");
 }
@@ -619,9 +428,7 @@ fn pages_hold_what_they_promise() {
     }
     seen.dedup();
     assert_eq!(seen.len(), 11);
-    let named = client.ask(&format!(
-        "DescribeNetworkInterfaces&NetworkInterfaceId.1={R2}"
-    ));
+    let named = client.ask(&format!("DescribeNetworkInterfaces&NetworkInterfaceId.1={R2}"));
     assert_eq!(named.body.matches("<networkInterfaceId>").count(), 1);
 }
 
@@ -629,12 +436,7 @@ fn pages_hold_what_they_promise() {
 fn addresses_of_two_vpcs_do_not_mix() {
     let world = world()
         .vpc("vpc-0b000000000000001", "10.99.0.0/16")
-        .subnet(
-            "subnet-0b000000000000001",
-            "vpc-0b000000000000001",
-            "10.99.0.0/24",
-            "eu-west-1a",
-        )
+        .subnet("subnet-0b000000000000001", "vpc-0b000000000000001", "10.99.0.0/24", "eu-west-1a")
         .unattached(NetworkInterface::new(
             "eni-0b000000000000001",
             "02:00:00:00:01:01",
@@ -645,16 +447,10 @@ fn addresses_of_two_vpcs_do_not_mix() {
     assert_eq!(simulator.owner(VIP), None);
     assert_eq!(client.claim(R1, &[VIP]).code(), "Success");
     let other = "vpc-0b000000000000001".parse().unwrap();
-    assert_eq!(
-        simulator.owner_in(&other, VIP).unwrap(),
-        "eni-0b000000000000001"
-    );
+    assert_eq!(simulator.owner_in(&other, VIP).unwrap(), "eni-0b000000000000001");
     let answer = client.ask(&find(VIP));
     assert_eq!(answer.body.matches("<networkInterfaceId>").count(), 2);
-    let answer = client.ask(&format!(
-        "{}&Filter.2.Name=vpc-id&Filter.2.Value.1=vpc-0a000000000000001",
-        find(VIP)
-    ));
+    let answer = client.ask(&format!("{}&Filter.2.Name=vpc-id&Filter.2.Value.1=vpc-0a000000000000001", find(VIP)));
     assert_eq!(answer.body.matches("<networkInterfaceId>").count(), 1);
 }
 
@@ -668,12 +464,7 @@ fn imds_wants_a_token_and_tells_who_the_instance_is() {
     assert_eq!(client.receive().unwrap().status, 401);
     client.send("PUT", "/latest/api/token", "", "");
     assert_eq!(client.receive().unwrap().status, 400);
-    client.send(
-        "PUT",
-        "/latest/api/token",
-        "X-aws-ec2-metadata-token-ttl-seconds: 60\r\n",
-        "",
-    );
+    client.send("PUT", "/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60\r\n", "");
     let token = client.receive().unwrap().body;
     simulator.steal(VIP, R1).unwrap();
     let key = simulator.role_access_key(r1).unwrap();
@@ -682,16 +473,10 @@ fn imds_wants_a_token_and_tells_who_the_instance_is() {
         ("/latest/meta-data/instance-id", r1),
         ("/latest/meta-data/mac", "02:00:00:00:00:01"),
         ("/latest/meta-data/placement/region", "eu-west-1"),
-        (
-            "/latest/meta-data/placement/availability-zone",
-            "eu-west-1a",
-        ),
+        ("/latest/meta-data/placement/availability-zone", "eu-west-1a"),
         ("/latest/meta-data/services/domain", "amazonaws.com"),
         ("/latest/meta-data/services/partition", "aws"),
-        (
-            "/latest/meta-data/network/interfaces/macs/",
-            "02:00:00:00:00:01/",
-        ),
+        ("/latest/meta-data/network/interfaces/macs/", "02:00:00:00:00:01/"),
         (&format!("{mac}/interface-id"), R1),
         (&format!("{mac}/subnet-id"), "subnet-0a000000000000001"),
         (&format!("{mac}/vpc-id"), "vpc-0a000000000000001"),
@@ -703,28 +488,15 @@ fn imds_wants_a_token_and_tells_who_the_instance_is() {
         ("/latest/meta-data/iam/security-credentials/", "router"),
     ] {
         let answer = client.imds(&token, path);
-        assert_eq!(
-            (answer.status, answer.body.as_str()),
-            (200, expected),
-            "{path}"
-        );
+        assert_eq!((answer.status, answer.body.as_str()), (200, expected), "{path}");
     }
-    let credentials = client
-        .imds(&token, "/latest/meta-data/iam/security-credentials/router")
-        .body;
+    let credentials = client.imds(&token, "/latest/meta-data/iam/security-credentials/router").body;
     assert!(credentials.contains(&key), "{credentials}");
-    let document = client
-        .imds(&token, "/latest/dynamic/instance-identity/document")
-        .body;
+    let document = client.imds(&token, "/latest/dynamic/instance-identity/document").body;
     assert!(document.contains("\"region\": \"eu-west-1\""), "{document}");
     assert_eq!(client.imds(&token, "/latest/meta-data/nothing").status, 404);
     // A token lives as long as was asked for.
-    client.send(
-        "PUT",
-        "/latest/api/token",
-        "X-aws-ec2-metadata-token-ttl-seconds: 1\r\n",
-        "",
-    );
+    client.send("PUT", "/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 1\r\n", "");
     let short = client.receive().unwrap().body;
     let begin = Instant::now();
     assert_eq!(client.imds(&short, "/latest/meta-data/mac").status, 200);
@@ -732,43 +504,25 @@ fn imds_wants_a_token_and_tells_who_the_instance_is() {
         assert!(begin.elapsed() < SOON);
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(
-        begin.elapsed() > Duration::from_millis(900),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() > Duration::from_millis(900), "{:?}", begin.elapsed());
     // Rotation, loss of the role, loss of the sessions.
-    let next = simulator
-        .rotate_credentials(r1, Duration::from_secs(3600))
-        .unwrap();
+    let next = simulator.rotate_credentials(r1, Duration::from_secs(3600)).unwrap();
     assert_ne!(next, key);
-    let credentials = client
-        .imds(&token, "/latest/meta-data/iam/security-credentials/router")
-        .body;
+    let credentials = client.imds(&token, "/latest/meta-data/iam/security-credentials/router").body;
     assert!(credentials.contains(&next), "{credentials}");
     simulator.remove_role(r1).unwrap();
-    assert_eq!(
-        client
-            .imds(&token, "/latest/meta-data/iam/security-credentials/")
-            .status,
-        404
-    );
+    assert_eq!(client.imds(&token, "/latest/meta-data/iam/security-credentials/").status, 404);
     simulator.add_fault(Fault::on(On::imds_path("/latest/meta-data/mac")).error(503, ""));
     assert_eq!(client.imds(&token, "/latest/meta-data/mac").status, 503);
     simulator.forget_imds_sessions();
-    assert_eq!(
-        client.imds(&token, "/latest/meta-data/instance-id").status,
-        401
-    );
+    assert_eq!(client.imds(&token, "/latest/meta-data/instance-id").status, 401);
 }
 
 #[test]
 fn waiting_in_vain_shows_what_was_seen() {
     let (simulator, _, mut client) = start(world());
     client.claim(R2, &[VIP]);
-    let error = simulator
-        .wait_for_owner(VIP, R1, Duration::from_millis(50))
-        .unwrap_err();
+    let error = simulator.wait_for_owner(VIP, R1, Duration::from_millis(50)).unwrap_err();
     let text = error.to_string();
     for wanted in [
         "eni-0a000000000000001 has 10.99.0.100",
@@ -783,20 +537,13 @@ fn waiting_in_vain_shows_what_was_seen() {
 fn every_fault_of_a_world_is_reported() {
     let world = world()
         .vpc("vpc-1", "10.0.0.0/16")
-        .subnet(
-            "subnet-0c000000000000001",
-            "vpc-0a000000000000001",
-            "10.98.0.0/24",
-            "eu-west-1a",
-        )
-        .instance(
-            Instance::new("i-0c000000000000001").interface(NetworkInterface::new(
-                "eni-0c000000000000001",
-                "02:00:00:00:02:01",
-                "subnet-0a000000000000001",
-                Ipv4Addr::new(10, 99, 0, 11),
-            )),
-        );
+        .subnet("subnet-0c000000000000001", "vpc-0a000000000000001", "10.98.0.0/24", "eu-west-1a")
+        .instance(Instance::new("i-0c000000000000001").interface(NetworkInterface::new(
+            "eni-0c000000000000001",
+            "02:00:00:00:02:01",
+            "subnet-0a000000000000001",
+            Ipv4Addr::new(10, 99, 0, 11),
+        )));
     let faults = Simulator::start(world).err().unwrap().0;
     let expected = [
         "vpc vpc-1: \"vpc-1\" is not a VPC id",
@@ -834,8 +581,7 @@ struct Namespace(std::process::Child);
 
 impl Namespace {
     fn new() -> Namespace {
-        let script =
-            "ip link set lo up && ip address add 169.254.169.254/32 dev lo && echo up && exec cat";
+        let script = "ip link set lo up && ip address add 169.254.169.254/32 dev lo && echo up && exec cat";
         let mut child = std::process::Command::new("unshare")
             .args(["-n", "sh", "-c", script])
             .stdin(std::process::Stdio::piped())
@@ -843,9 +589,7 @@ impl Namespace {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "up\n");
         Namespace(child)
     }
@@ -883,12 +627,8 @@ fn one_simulator_serves_several_network_namespaces() {
     let ec2 = "169.254.169.254:8080".parse().unwrap();
     for (instance, eni) in [("i-0a000000000000001", R1), ("i-0a000000000000002", R2)] {
         let namespace = Namespace::new();
-        let imds = simulator
-            .serve_imds(instance, imds, Some(&namespace.path()))
-            .unwrap();
-        let ec2 = simulator
-            .serve_ec2_http(ec2, Some(&namespace.path()))
-            .unwrap();
+        let imds = simulator.serve_imds(instance, imds, Some(&namespace.path())).unwrap();
+        let ec2 = simulator.serve_ec2_http(ec2, Some(&namespace.path())).unwrap();
         namespace.run(|| {
             let mut client = Client::new(&imds);
             let ttl = "X-aws-ec2-metadata-token-ttl-seconds: 60\r\n";
@@ -906,12 +646,6 @@ fn one_simulator_serves_several_network_namespaces() {
         assert!(TcpStream::connect_timeout(&ec2.address(), Duration::from_millis(50)).is_err());
     }
     let nowhere = std::path::Path::new("/proc/self/ns/nothing");
-    let error = simulator
-        .serve_ec2_http(any_port(), Some(nowhere))
-        .err()
-        .unwrap();
-    assert!(
-        error.to_string().contains("/proc/self/ns/nothing"),
-        "{error}"
-    );
+    let error = simulator.serve_ec2_http(any_port(), Some(nowhere)).err().unwrap();
+    assert!(error.to_string().contains("/proc/self/ns/nothing"), "{error}");
 }

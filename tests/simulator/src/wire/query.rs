@@ -18,10 +18,7 @@ impl Parameters {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The values of `name.1`, `name.2`, … in the order of their numbers.
@@ -35,10 +32,7 @@ impl Parameters {
             })
             .collect();
         found.sort_by_key(|(number, _)| *number);
-        found
-            .into_iter()
-            .map(|(_, value)| value.to_owned())
-            .collect()
+        found.into_iter().map(|(_, value)| value.to_owned()).collect()
     }
 
     /// `Filter.N.Name` with its `Filter.N.Value.M`.
@@ -56,10 +50,7 @@ impl Parameters {
         numbers
             .into_iter()
             .map(|number| Filter {
-                name: self
-                    .get(&format!("Filter.{number}.Name"))
-                    .unwrap_or_default()
-                    .to_owned(),
+                name: self.get(&format!("Filter.{number}.Name")).unwrap_or_default().to_owned(),
                 values: self.list(&format!("Filter.{number}.Value")),
             })
             .collect()
@@ -67,10 +58,7 @@ impl Parameters {
 
     /// The first parameter that is none of `known`, with `X` in `known` standing for `X` and `X.…`.
     pub(crate) fn unknown(&self, known: &[&str]) -> Option<&str> {
-        self.0
-            .iter()
-            .map(|(key, _)| key.as_str())
-            .find(|key| !known.contains(&key.split('.').next().unwrap_or(key)))
+        self.0.iter().map(|(key, _)| key.as_str()).find(|key| !known.contains(&key.split('.').next().unwrap_or(key)))
     }
 
     pub(crate) fn pairs(&self) -> &[(String, String)] {
@@ -85,10 +73,7 @@ pub(crate) fn matches(pattern: &str, value: &str) -> bool {
         match (pattern.split_first(), value.split_first()) {
             (None, None) => true,
             (Some((b'*', rest)), _) => {
-                go(rest, value)
-                    || value
-                        .split_first()
-                        .is_some_and(|(_, tail)| go(pattern, tail))
+                go(rest, value) || value.split_first().is_some_and(|(_, tail)| go(pattern, tail))
             }
             (Some((b'?', rest)), Some((_, tail))) => go(rest, tail),
             (Some((a, rest)), Some((b, tail))) if a == b => go(rest, tail),
@@ -112,14 +97,10 @@ mod tests {
 
     #[test]
     fn filters_are_collected() {
-        let parameters =
-            Parameters::parse(b"Filter.2.Name=vpc-id&Filter.2.Value.1=v&Filter.1.Name=n");
+        let parameters = Parameters::parse(b"Filter.2.Name=vpc-id&Filter.2.Value.1=v&Filter.1.Name=n");
         let [first, second] = parameters.filters().try_into().unwrap();
         assert_eq!((first.name.as_str(), first.values.len()), ("n", 0));
-        assert_eq!(
-            (second.name.as_str(), second.values),
-            ("vpc-id", vec!["v".to_owned()])
-        );
+        assert_eq!((second.name.as_str(), second.values), ("vpc-id", vec!["v".to_owned()]));
     }
 
     #[test]

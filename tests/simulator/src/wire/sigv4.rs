@@ -26,11 +26,7 @@ impl Signed {
     pub(crate) fn read(parts: &Parts) -> Option<Signed> {
         let header = |name: &str| parts.headers.get(name)?.to_str().ok();
         let fields = header("authorization")?.strip_prefix("AWS4-HMAC-SHA256")?;
-        let field = |name: &str| {
-            fields
-                .split(',')
-                .find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
-        };
+        let field = |name: &str| fields.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
         let credential: Vec<&str> = field("Credential")?.split('/').collect();
         let [access_key, date, region, service, "aws4_request"] = credential[..] else {
             return None;
@@ -49,10 +45,7 @@ impl Signed {
             session_token: header("x-amz-security-token").map(str::to_owned),
             timestamp,
             amz_date: amz_date.to_owned(),
-            signed_headers: field("SignedHeaders")?
-                .split(';')
-                .map(str::to_owned)
-                .collect(),
+            signed_headers: field("SignedHeaders")?.split(';').map(str::to_owned).collect(),
             signature: field("Signature")?.to_owned(),
         })
     }
@@ -74,21 +67,9 @@ impl Signed {
                 .collect();
             let _ = writeln!(canonical, "{name}:{}", values.join(","));
         }
-        let _ = write!(
-            canonical,
-            "\n{}\n{}",
-            self.signed_headers.join(";"),
-            sha256(body)
-        );
-        let scope = format!(
-            "{}/{}/{}/aws4_request",
-            self.date, self.region, self.service
-        );
-        let text = format!(
-            "AWS4-HMAC-SHA256\n{}\n{scope}\n{}",
-            self.amz_date,
-            sha256(canonical.as_bytes())
-        );
+        let _ = write!(canonical, "\n{}\n{}", self.signed_headers.join(";"), sha256(body));
+        let scope = format!("{}/{}/{}/aws4_request", self.date, self.region, self.service);
+        let text = format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{}", self.amz_date, sha256(canonical.as_bytes()));
         let mut key = hmac_sha256(format!("AWS4{secret}").as_bytes(), &self.date);
         for part in [&self.region, &self.service, "aws4_request", &text] {
             key = hmac_sha256(key.as_ref(), part);
