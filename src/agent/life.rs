@@ -57,11 +57,8 @@ impl Life {
             }
         };
         self.blind = false;
-        let alive_after = match &self.before {
-            Some((before, at)) if progressed(before, &sample) => Some(*at),
-            Some((before, _)) if before == &sample => return None,
-            _ => None,
-        };
+        let alive_after = self.before.as_ref().filter(|(before, _)| progressed(before, &sample)).map(|(_, at)| *at);
+        // Without progress too: what runs from now on has run after now.
         self.before = Some((sample, now));
         if alive_after.is_some() {
             self.last = Some(now);

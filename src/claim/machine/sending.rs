@@ -127,7 +127,7 @@ impl Machine {
         for (ip, address) in &mut self.addresses {
             let due = address.reads.first().is_some_and(|due| *due <= together);
             let enabled = self.groups.get(&address.group).is_some_and(|g| !g.disabled);
-            if !due && !(sweep && enabled) {
+            if !(due || sweep && enabled) {
                 continue;
             }
             let binding = self.bindings.get(&address.interface);
