@@ -254,6 +254,8 @@ pub enum Cause {
     StoodStill,
     /// The pipe was full: lines may be lost.
     PipeFull,
+    /// Its address is on an interface, and no line said MASTER.
+    NoLine,
     /// The group or its configuration is new.
     New,
     /// A person paused the group.
@@ -277,6 +279,7 @@ impl Cause {
             Self::NoLife => "keepalived gives no sign of life",
             Self::StoodStill => "this router stood still for a while",
             Self::PipeFull => "the pipe was full, lines may be lost",
+            Self::NoLine => "its address is here and no line of keepalived says MASTER",
             Self::New => "new, waiting for a sign of life of keepalived",
             Self::Paused => "paused by a person",
             Self::PauseOver => "the pause is over",

@@ -12,6 +12,8 @@ use crate::claim::message::{Cause, Note};
 use crate::names::GroupName;
 use crate::status::report::Vrrp;
 
+/// The line comes within a millisecond of the address. Without it for that long, it may be lost.
+const LINE_PATIENCE: Duration = Duration::from_secs(1);
 /// A retry needs a sign of life of keepalived that is not older.
 const LIFE: Duration = Duration::from_secs(3);
 /// A guarded claim waits that long for its sign of life before the state counts as unknown.
@@ -121,6 +123,24 @@ impl Machine {
                 address.adopt(now);
             }
         }
+    }
+
+    /// A standby that no line has named, and whose address has appeared: it is looked at anew.
+    pub(super) fn doubt_standbys(&mut self, now: Moment) {
+        let over = self.unannounced().filter(|(_, until)| *until <= now).map(|(group, _)| group.clone());
+        let over: Vec<GroupName> = over.collect();
+        over.iter().for_each(|name| self.doubt(now, name, Cause::NoLine));
+    }
+
+    /// Standbys by evidence with an address on an interface, and until when the line may take to come.
+    pub(super) fn unannounced(&self) -> impl Iterator<Item = (&GroupName, Moment)> {
+        self.addresses.iter().filter_map(|(ip, address)| {
+            let group = self.groups.get(&address.group)?;
+            let by_evidence =
+                matches!(group.belief, Belief::Known { vrrp, cause: Cause::Evidence } if vrrp != Vrrp::Master);
+            let here = by_evidence && self.is_local(*ip) && self.is_evidence(*ip, address);
+            here.then_some((&address.group, address.local_since? + LINE_PATIENCE))
+        })
     }
 
     /// Whether seeing the address on an interface says that the group is MASTER.

@@ -255,6 +255,7 @@ impl Machine {
             self.pauses.iter().filter(|(_, until)| **until <= now).map(|(name, _)| name.clone()).collect();
         over.iter().for_each(|name| self.resume(now, name));
         self.need_life(now);
+        self.doubt_standbys(now);
         self.find_out(now);
         self.end_contests(now);
         self.send_claims(now);
@@ -315,6 +316,7 @@ impl Machine {
         let second = self.claims.values().filter(|_| waits).map(|c| c.began + SECOND_CLAIM);
         let pauses = self.pauses.values().copied();
         let resolves = self.bindings.values().filter(|b| !b.asked).filter_map(|b| b.next);
+        let lines = self.unannounced().map(|(_, until)| until);
         let others = [
             self.writer_gone.map(|since| since + WRITERLESS),
             self.coming.as_ref().map(|(_, since)| *since + GROUPS_COUNT),
@@ -324,6 +326,7 @@ impl Machine {
         addresses
             .chain(second)
             .chain(pauses)
+            .chain(lines)
             .chain(resolves)
             .chain(others.into_iter().flatten())
             .filter(|t| *t > now)

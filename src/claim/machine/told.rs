@@ -209,16 +209,6 @@ impl Machine {
                 self.count_coming(now);
             }
         }
-        for ip in &appeared {
-            // A standby that no line has named, and whose address appears: the line may be lost, so look at it anew.
-            let doubtful = self.addresses.get(ip).is_some_and(|a| self.is_evidence(*ip, a))
-                && self.addresses.get(ip).and_then(|a| self.groups.get(&a.group)).is_some_and(
-                    |g| matches!(g.belief, Belief::Known { vrrp, cause: Cause::Evidence } if vrrp != Vrrp::Master),
-                );
-            if doubtful && let Some(group) = self.addresses.get(ip).map(|a| a.group.clone()) {
-                self.doubt(now, &group, Cause::New);
-            }
-        }
         if asked {
             self.look_asked = None;
             self.looked(now);
