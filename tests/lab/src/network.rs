@@ -39,9 +39,12 @@ pub(crate) fn plug_in(router: u8, process: u32, macs: [&str; 2]) {
 
 /// Pulls the plugs of a router, or puts them back.
 pub(crate) fn set_plugs(router: u8, up: bool) {
-    for n in 0..BRIDGES.len() {
-        call(&format!("ip link set {} {}", port(router, n), if up { "up" } else { "down" }));
-    }
+    (0..BRIDGES.len()).for_each(|n| set_plug(router, n, up));
+}
+
+/// The same for one interface.
+pub(crate) fn set_plug(router: u8, n: usize, up: bool) {
+    call(&format!("ip link set {} {}", port(router, n), if up { "up" } else { "down" }));
 }
 
 /// Lets nothing through from now on, in one or both directions.

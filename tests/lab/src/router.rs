@@ -192,7 +192,7 @@ impl Router {
     /// # Panics
     /// If a call of the owner fails.
     pub fn commit(&mut self) -> Vec<String> {
-        let outputs = self.try_commit(false);
+        let outputs = self.try_commit();
         outputs
             .iter()
             .map(|output| {
@@ -202,22 +202,26 @@ impl Router {
             .collect()
     }
 
-    /// Boots with the configuration of the last commit: nothing of /run is left, keepalived starts first, and the owner is
-    /// called after it.
-    pub fn boot(&mut self) -> Vec<Output> {
-        self.power_off();
-        for entry in fs::read_dir(self.path("/run")).expect("/run").flatten().filter(|e| e.file_name() != "lab") {
-            let path = entry.path();
+    /// Power on, with the configuration that is set: nothing of /run is left, keepalived starts first, then comes `between`,
+    /// and the owner is called after it. The outputs of its calls.
+    pub fn boot(&mut self, between: impl FnOnce(&Router)) -> Vec<Output> {
+        let entries = fs::read_dir(self.path("/run")).expect("/run").flatten();
+        for path in entries.filter(|e| e.file_name() != "lab").map(|e| e.path()) {
             if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("removed");
         }
         self.make_volatile();
         network::set_plugs(self.number, true);
+        self.high_availability();
+        between(self);
         self.effective = Configuration::default();
-        self.try_commit(true)
+        let places = self.proposed.aws_vipa_nodes();
+        let outputs = places.iter().map(|_| self.owner(true)).collect();
+        self.effective = self.proposed.clone();
+        outputs
     }
 
     /// Commits; the outputs of the owner's calls.
-    pub fn try_commit(&mut self, boot: bool) -> Vec<Output> {
+    pub fn try_commit(&mut self) -> Vec<Output> {
         let (before, after) = (self.effective.clone(), self.proposed.clone());
         let was = before.aws_vipa_nodes();
         let is = after.aws_vipa_nodes();
@@ -227,11 +231,11 @@ impl Router {
         // The owner of a group that goes runs before the group does, all others after.
         let (first, last): (Vec<_>, Vec<_>) =
             set.chain(deleted).cloned().partition(|place| place.as_ref().is_some_and(|name| !after.has_group(name)));
-        let mut outputs: Vec<Output> = first.iter().map(|_| self.owner(boot)).collect();
+        let mut outputs: Vec<Output> = first.iter().map(|_| self.owner(false)).collect();
         if before.without_aws_vipa() != after.without_aws_vipa() {
             self.high_availability();
         }
-        outputs.extend(last.iter().map(|_| self.owner(boot)));
+        outputs.extend(last.iter().map(|_| self.owner(false)));
         self.effective = after;
         outputs
     }
@@ -333,6 +337,11 @@ impl Router {
     pub fn kill(&self, signal: Signal, unit: &str) {
         let pid = self.main_pid(unit).unwrap_or_else(|| panic!("{unit} does not run on router {}", self.number));
         kill_process(pid, signal).unwrap_or_else(|error| panic!("{unit}: {error}"));
+    }
+
+    /// Takes the cable of eth0 out, or puts it back in.
+    pub fn set_cable(&self, plugged_in: bool) {
+        network::set_plug(self.number, 0, plugged_in);
     }
 
     /// SIGKILL to keepalived and all its children at once: its addresses stay on the interfaces.
