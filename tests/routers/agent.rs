@@ -81,7 +81,6 @@ fn stopped() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.bring_up();
         lab.r1.kill(Signal::TERM, "vyos-aws-vipa");
-        lab.wait("the agent ends", Duration::from_secs(1) + SLACK, |lab| lab.r1.main_pid("vyos-aws-vipa").is_none());
         lab.watch("the address stays", Duration::from_secs(2), |lab| {
             lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r1.enis[0])
         });

@@ -106,7 +106,7 @@ fn hook_that_crashes() {
 fn hook_that_is_missing() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         without_us(lab);
-        lab.r1.call(&["umount", "/usr/bin"]);
+        lab.r1.call(&["umount", "--lazy", "/usr/bin"]);
         assert!(!lab.r1.path("/usr/bin/vyos-aws-vipa").exists(), "this machine has none of its own");
         keepalived_lives_with(lab, "/run/lab/bin/systemctl");
     });

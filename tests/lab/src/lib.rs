@@ -42,7 +42,7 @@ pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 pub const EC2: &str = "ec2.eu-west-1.amazonaws.com";
 
 /// The ENIs of a third party, in the subnets of eth0 and eth1.
-pub const STRANGER: [&str; 2] = ["eni-0a0000000000000003", "eni-0b0000000000000003"];
+pub const STRANGER: [&str; 2] = ["eni-0a000000000000003", "eni-0b000000000000003"];
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(10);

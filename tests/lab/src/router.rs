@@ -330,13 +330,18 @@ impl Router {
         self.pid("/run/vrrp.pid")
     }
 
-    /// Sends a signal to the main process of a unit.
+    /// Ends the main process of a unit by a signal, and waits for its end.
     ///
     /// # Panics
-    /// If it does not run.
+    /// If it does not run, or not end.
     pub fn kill(&self, signal: Signal, unit: &str) {
         let pid = self.main_pid(unit).unwrap_or_else(|| panic!("{unit} does not run on router {}", self.number));
         kill_process(pid, signal).unwrap_or_else(|error| panic!("{unit}: {error}"));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while test_kill_process(pid).is_ok() {
+            assert!(Instant::now() < deadline, "{unit} has not ended within 10 s of {signal:?}");
+            sleep(Duration::from_millis(2));
+        }
     }
 
     /// Takes the cable of eth0 out, or puts it back in.
