@@ -30,7 +30,7 @@ fn deleting_the_last_node_leaves_vyos_as_it_was() {
         lab.r1.commit();
         lab.wait("the agent ends", SLACK, |lab| lab.r1.main_pid("vyos-aws-vipa").is_none());
         assert_eq!(lab.r1.read("/run/keepalived/keepalived.conf"), lab.r1.configuration().keepalived_conf());
-        assert!(!holds_the_fifo(&lab.r1));
+        lab.wait("keepalived lets go of the FIFO", SLACK, |lab| !holds_the_fifo(&lab.r1));
         assert_eq!(lab.r1.systemctl_calls("reload keepalived.service") - reloads, 1, "one reload");
         assert!(lab.r1.has_local(VIP), "MASTER all the time");
         assert_eq!(lab.claims(None).len(), 1);
