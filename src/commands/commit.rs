@@ -14,6 +14,7 @@ use super::hook::{self, HookError};
 use crate::config::Config;
 use crate::files::{self, FileError};
 use crate::keepalived::attachment::{Keepalived, wait_for, wait_for_reloadable};
+use crate::keepalived::groups::Groups;
 use crate::paths::Paths;
 use crate::systemctl::{self, SystemctlError};
 use crate::vyos::input::{Input, InputError};
@@ -110,7 +111,9 @@ fn apply(paths: &Paths, config: &Config, warnings: &mut Vec<String>) -> Result<(
     if changed || !paths.socket.exists() {
         systemctl::run(&["start", "--no-block", AGENT])?;
     }
-    match_running(paths, true, warnings)
+    // Only the first call of one commit waits for it: where keepalived cannot start, the others would wait in vain.
+    let starting = changed && files::read::<Groups>(&paths.groups).is_ok_and(|groups| !groups.groups.is_empty());
+    match_running(paths, true, starting, warnings)
 }
 
 /// Leaves VyOS as it was without us.
@@ -128,18 +131,19 @@ fn remove(paths: &Paths, warnings: &mut Vec<String>) -> Result<(), CommitError> 
             _ => {}
         }
     }
-    match_running(paths, false, warnings)
+    match_running(paths, false, false, warnings)
 }
 
 /// Makes the running keepalived hold the FIFO open, or not, by one reload. Nobody else reloads it at boot and when only
-/// our nodes change.
-fn match_running(paths: &Paths, attached: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
+/// our nodes change. One that does not run may be `starting`: VyOS has started it a moment ago, by the files as they were,
+/// and its pid file is still to come.
+fn match_running(paths: &Paths, attached: bool, starting: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
     let is_right = |keepalived: Keepalived| keepalived.holds(&paths.fifo) == attached;
-    if Keepalived::running(&paths.keepalived_pid).is_none_or(is_right) {
+    if Keepalived::running(&paths.keepalived_pid).map_or(!starting, is_right) {
         // Its next start goes by what stands in the files now.
         return Ok(());
     }
-    if wait_for_reloadable(&paths.keepalived_pid, Instant::now() + PATIENCE).is_none() {
+    if wait_for_reloadable(&paths.keepalived_pid, Instant::now() + PATIENCE).is_none_or(is_right) {
         return Ok(());
     }
     systemctl::run(&["reload", KEEPALIVED])?;

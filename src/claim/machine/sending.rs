@@ -116,6 +116,10 @@ impl Machine {
         if self.addresses.is_empty() || self.reads.len() >= READS {
             return;
         }
+        if self.is_master() {
+            // The last one may have been a standby's, which are further apart.
+            self.sweep.due = self.sweep.due.min(now + self.config.global.verify_interval.duration());
+        }
         let sweeping = self.reads.values().any(|r| r.sweep);
         let sweep = self.sweep.due <= now && !sweeping;
         let together = now + READS_TOGETHER;
@@ -165,9 +169,13 @@ impl Machine {
         }
     }
 
+    fn is_master(&self) -> bool {
+        self.groups.values().any(|g| g.acts() && g.belief.vrrp() == Vrrp::Master)
+    }
+
     pub(super) fn sweep_interval(&mut self) -> Duration {
         let interval = self.config.global.verify_interval.duration();
-        if self.groups.values().any(|g| g.acts() && g.belief.vrrp() == Vrrp::Master) {
+        if self.is_master() {
             return interval;
         }
         let interval = interval.max(STANDBY_INTERVAL) * (1 << self.sweep.throttled);

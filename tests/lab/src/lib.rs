@@ -1,0 +1,225 @@
+//! Two routers as VyOS runs them in AWS, on one machine and without root: the real keepalived, the shipped binary, units
+//! and drop-in, each router in network and mount namespaces of its own, IMDS on 169.254.169.254 and EC2 under its real
+//! name over TLS. Nothing of what ships knows that it is here.
+//!
+//! ```text
+//!   router 1                                      router 2
+//!     eth0 10.99.0.11 ─────── br0 10.99.0.1 ─────── eth0 10.99.0.12
+//!     eth1 10.99.1.11 ─────── br1 10.99.1.1 ─────── eth1 10.99.1.12
+//!     lo   169.254.169.254     │                    lo   169.254.169.254
+//!                              └ https://ec2.eu-west-1.amazonaws.com
+//! ```
+//!
+//! A test calls [`scenario`] with a closure: it runs in namespaces of its own, and whatever it started ends with it.
+
+mod configuration;
+mod namespaces;
+mod network;
+mod router;
+
+use std::net::Ipv4Addr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use simulator::{Instance, Listener, NetworkInterface, Request, Simulator, World};
+
+pub use self::configuration::Configuration;
+pub use self::namespaces::{enter, is_inside, said};
+pub use self::network::Cut;
+pub use self::router::{Router, Shown};
+pub use rustix::process::Signal;
+pub use simulator;
+
+/// The group of [`Lab::commit_pair`].
+pub const GROUP: &str = "vyos-aws";
+
+/// Its address.
+pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
+
+/// The name of EC2's end point.
+pub const EC2: &str = "ec2.eu-west-1.amazonaws.com";
+
+/// The ENIs of a third party, in the subnets of eth0 and eth1.
+pub const STRANGER: [&str; 2] = ["eni-0a000000000000003", "eni-0b000000000000003"];
+
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The routers, and the cloud around them.
+pub struct Lab {
+    /// EC2 and IMDS.
+    pub simulator: Simulator,
+    /// 10.99.0.11.
+    pub r1: Router,
+    /// 10.99.0.12.
+    pub r2: Router,
+    /// The listener of EC2.
+    pub ec2: Listener,
+    /// The listeners of IMDS, by router.
+    pub imds: [Listener; 2],
+}
+
+/// Runs a scenario in a lab with prompt reads. Call it first and alone in a test function.
+///
+/// # Panics
+/// If the scenario does; what the lab looked like then is printed.
+pub fn scenario(binary: &str, scenario: impl FnOnce(&mut Lab)) {
+    scenario_in(world().stale_reads(Duration::ZERO), binary, scenario);
+}
+
+/// Runs a scenario in a lab of that world.
+///
+/// # Panics
+/// As [`scenario`].
+pub fn scenario_in<F: FnOnce(&mut Lab)>(world: World, binary: &str, scenario: F) {
+    namespaces::inside::<F>(|| {
+        let mut lab = Lab::start(world, Path::new(binary));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(&mut lab))) {
+            eprintln!("{}", lab.story());
+            drop(lab);
+            resume_unwind(panic);
+        }
+    });
+}
+
+/// Two routers with two interfaces each, and a stranger, in `eu-west-1`. Every interface has room for 250 addresses.
+pub fn world() -> World {
+    let vpc = "vpc-0a000000000000001";
+    let subnets = ["subnet-0a000000000000001", "subnet-0b000000000000001"];
+    let mut world = World::new("eu-west-1")
+        .vpc(vpc, "10.99.0.0/16")
+        .subnet(subnets[0], vpc, "10.99.0.0/24", "eu-west-1a")
+        .subnet(subnets[1], vpc, "10.99.1.0/24", "eu-west-1a")
+        .access_key("AKIAVIPAEXAMPLE00001", "vipa-example-secret");
+    for number in 1..=3_u8 {
+        let mut instance = Instance::new(&format!("i-0a{number:015}"));
+        if number < 3 {
+            instance = instance.role("router");
+        }
+        for (n, letter) in ["a", "b"].iter().enumerate() {
+            let id = format!("eni-0{letter}{number:015}");
+            let mac = format!("02:00:00:00:0{n}:0{number}");
+            let primary = Ipv4Addr::new(10, 99, n as u8, 10 + number);
+            instance = instance.interface(NetworkInterface::new(&id, &mac, subnets[n], primary).address_limit(250));
+        }
+        world = world.instance(instance);
+    }
+    world
+}
+
+impl Lab {
+    /// Starts it, in namespaces that [`enter`] made.
+    ///
+    /// # Panics
+    /// If this machine cannot have it.
+    pub fn start(world: World, binary: &Path) -> Self {
+        network::make_bridges();
+        let simulator = Simulator::start(world).expect("a world");
+        let https = format!("{}:443", network::BRIDGES[0]).parse().expect("an address");
+        let ec2 = simulator.serve_ec2_tls(https, None, &[EC2]).expect("EC2");
+        let [r1, r2] = [1, 2].map(|number| Router::start(number, binary, EC2, simulator.ca_pem()));
+        let imds = [&r1, &r2].map(|router| {
+            let address = "169.254.169.254:80".parse().expect("an address");
+            simulator.serve_imds(&router.instance, address, Some(&router.network_namespace())).expect("IMDS")
+        });
+        Self { simulator, r1, r2, ec2, imds }
+    }
+
+    /// Commits one group on both routers, `vyos-aws` with 10.99.0.100: priority 200 on r1, 100 on r2.
+    ///
+    /// # Panics
+    /// If a commit fails.
+    pub fn commit_pair(&mut self) {
+        for (router, priority) in [(&mut self.r1, 200), (&mut self.r2, 100)] {
+            router.set_group(GROUP, 10, "10.99.0.100/24", priority);
+            router.commit();
+        }
+    }
+
+    /// As [`commit_pair`](Self::commit_pair); returns when r1 holds the address and r2 is ready to take over.
+    ///
+    /// # Panics
+    /// If that does not come about within 20 s.
+    pub fn bring_up(&mut self) {
+        self.commit_pair();
+        let within = Duration::from_secs(20);
+        self.wait_for_verdict(&self.r1, GROUP, VIP, "OK", within);
+        self.wait_for_verdict(&self.r2, GROUP, VIP, "STANDBY-READY", within);
+        assert_eq!(self.simulator.owner(VIP).expect("an owner"), *self.r1.enis[0]);
+    }
+
+    /// Lets nothing through between the routers, in one or both directions.
+    pub fn cut(&self, what: Cut) {
+        network::cut(what);
+    }
+
+    /// Lets all through again.
+    pub fn heal(&self) {
+        network::heal();
+    }
+
+    /// Waits until the condition holds.
+    ///
+    /// # Panics
+    /// If it does not within the time.
+    pub fn wait(&self, what: &str, within: Duration, mut holds: impl FnMut(&Lab) -> bool) {
+        let deadline = Instant::now() + within;
+        while !holds(self) {
+            assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+            sleep(LOOK);
+        }
+    }
+
+    /// Watches that the condition holds all that time.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn watch(&self, what: &str, during: Duration, mut holds: impl FnMut(&Lab) -> bool) {
+        let began = Instant::now();
+        while began.elapsed() < during {
+            assert!(holds(self), "not after {:?} of {during:?}: {what}", began.elapsed());
+            sleep(LOOK);
+        }
+    }
+
+    /// Waits until the router's eth0 has the address in EC2.
+    ///
+    /// # Panics
+    /// If it has not within the time.
+    pub fn wait_for_owner(&self, address: Ipv4Addr, router: &Router, within: Duration) {
+        self.simulator.wait_for_owner(address, &router.enis[0], within).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Waits until the router shows the verdict for the address.
+    ///
+    /// # Panics
+    /// If it does not within the time; with what it shows.
+    pub fn wait_for_verdict(&self, router: &Router, group: &str, address: Ipv4Addr, verdict: &str, within: Duration) {
+        let deadline = Instant::now() + within;
+        loop {
+            let shown = router.shown(group, address);
+            if shown.verdict() == verdict {
+                return;
+            }
+            let number = router.number;
+            assert!(Instant::now() < deadline, "router {number} shows no {verdict} within {within:?}: {shown:#?}");
+            sleep(LOOK * 5);
+        }
+    }
+
+    /// The claims so far, of one router or of both.
+    pub fn claims(&self, of: Option<&Router>) -> Vec<Request> {
+        let requests = self.simulator.requests().into_iter();
+        requests
+            .filter(|r| r.action == "AssignPrivateIpAddresses")
+            .filter(|r| of.is_none_or(|router| router.enis.iter().any(|eni| r.network_interfaces.contains(eni))))
+            .collect()
+    }
+
+    /// What there is to know of it, where a scenario failed.
+    fn story(&self) -> String {
+        format!("{}\n{}\n{}\n{}", self.simulator, network::shown(), self.r1.story(), self.r2.story())
+    }
+}

@@ -1,0 +1,76 @@
+//! Two subnets, each a bridge that both routers are plugged into, and the links between them to cut.
+
+use std::process::{Command, Stdio};
+
+use crate::namespaces::{call, output};
+
+/// The addresses of the bridges: EC2 listens on the first one.
+pub const BRIDGES: [&str; 2] = ["10.99.0.1", "10.99.1.1"];
+
+/// What does not get through between the routers. EC2 stays in reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Nothing in either direction.
+    Both,
+    /// Nothing from the router of this number, 1 or 2.
+    From(u8),
+}
+
+/// Makes the bridges in this network namespace.
+pub(crate) fn make_bridges() {
+    call("ip link set lo up");
+    for (n, address) in BRIDGES.iter().enumerate() {
+        call(&format!("ip link add br{n} type bridge"));
+        call(&format!("ip address add {address}/24 dev br{n}"));
+        call(&format!("ip link set br{n} up"));
+    }
+    call("nft add table bridge lab");
+    call("nft add chain bridge lab links { type filter hook forward priority 0 ; }");
+}
+
+/// Plugs both interfaces of a router in. Its end of each is called as in the router, `eth0` and `eth1`.
+pub(crate) fn plug_in(router: u8, process: u32, macs: [&str; 2]) {
+    for (n, mac) in macs.iter().enumerate() {
+        let port = port(router, n);
+        call(&format!("ip link add {port} type veth peer name eth{n} address {mac} netns {process}"));
+        call(&format!("ip link set {port} master br{n} up"));
+    }
+}
+
+/// Pulls the plugs of a router, or puts them back.
+pub(crate) fn set_plugs(router: u8, up: bool) {
+    (0..BRIDGES.len()).for_each(|n| set_plug(router, n, up));
+}
+
+/// The same for one interface.
+pub(crate) fn set_plug(router: u8, n: usize, up: bool) {
+    call(&format!("ip link set {} {}", port(router, n), if up { "up" } else { "down" }));
+}
+
+/// Lets nothing through from now on, in one or both directions.
+pub(crate) fn cut(cut: Cut) {
+    match cut {
+        Cut::Both => call("nft add rule bridge lab links drop"),
+        Cut::From(router) => {
+            for n in 0..BRIDGES.len() {
+                call(&format!("nft add rule bridge lab links iifname {} drop", port(router, n)));
+            }
+        }
+    }
+}
+
+/// Lets all through again.
+pub(crate) fn heal() {
+    call("nft flush chain bridge lab links");
+}
+
+/// The rules and links as they are, for a test that failed.
+pub(crate) fn shown() -> String {
+    let mut text = output(Command::new("nft").args(["list", "ruleset"]).stderr(Stdio::null()));
+    text.push_str(&output(Command::new("ip").args(["-br", "address"])));
+    text
+}
+
+fn port(router: u8, n: usize) -> String {
+    format!("r{router}-{n}")
+}

@@ -1,0 +1,463 @@
+//! A router: the shipped binary and unit files, the real keepalived, and what VyOS does around them.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
+use serde_json::{Value, json};
+
+use crate::configuration::Configuration;
+use crate::namespaces::{output, said};
+use crate::network;
+
+/// The folder of the shipped unit files.
+const DEBIAN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../debian");
+/// What stands in for systemctl.
+const SYSTEMCTL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemctl");
+/// Debian's unit of keepalived.
+const KEEPALIVED_UNIT: &str = "/usr/lib/systemd/system/keepalived.service";
+
+/// What VyOS puts over it (vyos-1x data/templates/high-availability/10-override.conf.j2), and a log to look at.
+const OVERRIDE: &str = "[Unit]\nAfter=vyos-router.service\n[Service]\nType=simple\nExecStart=\nExecStart=/usr/sbin/keepalived \
+--use-file /run/keepalived/keepalived.conf --pid /run/keepalived/keepalived.pid --dont-fork --log-console --log-detail\n\
+PIDFile=/run/keepalived/keepalived.pid\n";
+
+/// A router.
+pub struct Router {
+    /// 1 or 2.
+    pub number: u8,
+    /// Its instance.
+    pub instance: String,
+    /// The ENIs of eth0 and eth1.
+    pub enis: [String; 2],
+    /// The primary addresses of eth0 and eth1.
+    pub primaries: [Ipv4Addr; 2],
+    /// What is set now, and what was at the last commit.
+    proposed: Configuration,
+    effective: Configuration,
+    /// The process that holds the namespaces.
+    holder: Child,
+}
+
+impl Router {
+    /// Boots a router without any configuration but its addresses.
+    pub(crate) fn start(number: u8, binary: &Path, ec2: &str, ca_pem: &str) -> Self {
+        let holder = Command::new("unshare")
+            .args(["--net", "--mount", "--", "sleep", "infinity"])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("unshare(1)");
+        let router = Self {
+            number,
+            instance: format!("i-0a{number:015}"),
+            enis: [format!("eni-0a{number:015}"), format!("eni-0b{number:015}")],
+            primaries: [Ipv4Addr::new(10, 99, 0, 10 + number), Ipv4Addr::new(10, 99, 1, 10 + number)],
+            proposed: Configuration::default(),
+            effective: Configuration::default(),
+            holder,
+        };
+        let ours = fs::read_link("/proc/self/ns/mnt").expect("our namespace");
+        let theirs = PathBuf::from(format!("/proc/{}/ns/mnt", router.holder.id()));
+        // unshare(1) has become sleep(1) once both namespaces are there.
+        let until = Instant::now() + Duration::from_secs(10);
+        let comm = format!("/proc/{}/comm", router.holder.id());
+        while fs::read_to_string(&comm).unwrap_or_default().trim() != "sleep"
+            || fs::read_link(&theirs).ok() == Some(ours.clone())
+        {
+            assert!(Instant::now() < until, "no namespaces for router {number} within 10 s");
+            sleep(Duration::from_millis(2));
+        }
+        network::plug_in(number, router.holder.id(), router.macs().each_ref().map(String::as_str));
+        router.make_root(binary, ec2, ca_pem);
+        for (n, primary) in router.primaries.iter().enumerate() {
+            router.call(&["ip", "address", "add", &format!("{primary}/24"), "dev", &format!("eth{n}")]);
+            router.call(&["ip", "link", "set", &format!("eth{n}"), "up"]);
+        }
+        router.call(&["ip", "link", "set", "lo", "up"]);
+        router.call(&["ip", "address", "add", "169.254.169.254/32", "dev", "lo"]);
+        router
+    }
+
+    /// The MAC addresses of eth0 and eth1.
+    pub(crate) fn macs(&self) -> [String; 2] {
+        [0, 1].map(|n| format!("02:00:00:00:0{n}:0{}", self.number))
+    }
+
+    /// Files and mounts: an own /run and /var/lib, and over /usr/bin and /etc what a router has and this machine has not.
+    fn make_root(&self, binary: &Path, ec2: &str, ca_pem: &str) {
+        for mount in [["tmpfs", "/run"], ["tmpfs", "/var/lib"], ["sysfs", "/sys"]] {
+            self.call(&["mount", "-t", mount[0], mount[0], mount[1]]);
+        }
+        let lab = self.path("/run/lab");
+        let folders = ["bin", "etc", "system/keepalived.service.d"].map(|f| lab.join(f));
+        folders.iter().for_each(|folder| fs::create_dir_all(folder).expect("made"));
+        let [bin, etc, drop_ins] = folders;
+        std::os::unix::fs::symlink(binary, bin.join("vyos-aws-vipa")).expect("linked");
+        std::os::unix::fs::symlink(SYSTEMCTL, bin.join("systemctl")).expect("linked");
+        let write = |path: PathBuf, text: &str| fs::write(path, text).expect("written");
+        write(
+            etc.join("passwd"),
+            "root:x:0:0::/root:/bin/sh\nvyos-aws-vipa:x:0:0::/var/lib/vyos-aws-vipa:/bin/false\n",
+        );
+        // Only one id is mapped into the namespace, so the agent's group is the same as root's.
+        write(etc.join("group"), "root:x:0:\nvyos-aws-vipa:x:0:\n");
+        write(etc.join("hosts"), &format!("127.0.0.1 localhost\n{} {ec2}\n", network::BRIDGES[0]));
+        write(etc.join("resolv.conf"), "nameserver 10.99.0.1\noptions timeout:1 attempts:1\n");
+        write(etc.join("nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\n");
+        write(lab.join("ca.pem"), ca_pem);
+        for (over, below) in [("bin", "/usr/bin"), ("etc", "/etc")] {
+            let layers = format!("lowerdir=/run/lab/{over}:{below}");
+            self.call(&["mount", "-t", "overlay", "overlay", "-o", &layers, below]);
+        }
+        let link = |from: PathBuf, name: PathBuf| std::os::unix::fs::symlink(from, name).expect("linked");
+        let units = lab.join("system");
+        link(fs::canonicalize(KEEPALIVED_UNIT).expect("keepalived is installed"), units.join("keepalived.service"));
+        link(Path::new(DEBIAN).join("vyos-aws-vipa.service"), units.join("vyos-aws-vipa.service"));
+        let drop_in = "20-vyos-aws-vipa.conf";
+        link(Path::new(DEBIAN).join("keepalived.service.d").join(drop_in), drop_ins.join(drop_in));
+        self.make_volatile();
+    }
+
+    /// What systemd-tmpfiles makes at boot.
+    fn make_volatile(&self) {
+        let tmpfiles = fs::read_to_string(Path::new(DEBIAN).join("vyos-aws-vipa.tmpfiles")).expect("tmpfiles.d");
+        for line in tmpfiles.lines().filter(|line| !line.starts_with('#')) {
+            match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+                ["d", path, mode, "root", "root", "-"] => _ = self.call(&["mkdir", "-p", "-m", mode, path]),
+                other => panic!("what does tmpfiles.d do with {other:?}?"),
+            }
+        }
+    }
+
+    /// The network namespace, as a file.
+    pub fn network_namespace(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.holder.id()))
+    }
+
+    /// A path of the router as this process sees it.
+    pub fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.holder.id()))
+    }
+
+    /// A command to run on the router.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.holder.id().to_string(), "--net", "--mount", "--"]);
+        command.arg(program).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command on the router, and gives what it printed.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn call(&self, words: &[&str]) -> String {
+        output(self.command(words[0]).args(&words[1..]))
+    }
+
+    /// Takes in `set` and `delete` commands; nothing happens before [`commit`](Self::commit).
+    pub fn set<'a>(&mut self, commands: impl IntoIterator<Item = &'a str>) {
+        commands.into_iter().for_each(|command| self.proposed.perform(command));
+    }
+
+    /// Takes in a group of eth0 with the other router as its peer, and `aws-vipa`. The address comes with its prefix length.
+    pub fn set_group(&mut self, group: &str, vrid: u8, address: &str, priority: u8) {
+        let commands = format!(
+            "set high-availability vrrp group {group} vrid {vrid}
+             set high-availability vrrp group {group} interface eth0
+             set high-availability vrrp group {group} address {address}
+             set high-availability vrrp group {group} priority {priority}
+             set high-availability vrrp group {group} peer-address 10.99.0.{peer}
+             set high-availability vrrp group {group} hello-source-address {own}
+             set high-availability vrrp group {group} aws-vipa
+             set high-availability vrrp global-parameters aws-vipa ca-certificate-file /run/lab/ca.pem",
+            peer = 13 - self.number,
+            own = self.primaries[0],
+        );
+        self.set(commands.lines());
+    }
+
+    /// What is set now.
+    pub fn configuration(&self) -> &Configuration {
+        &self.proposed
+    }
+
+    /// Commits, in VyOS's order, and gives what each call of the owner said.
+    ///
+    /// # Panics
+    /// If a call of the owner fails.
+    pub fn commit(&mut self) -> Vec<String> {
+        let outputs = self.try_commit();
+        outputs
+            .iter()
+            .map(|output| {
+                assert!(output.status.success(), "commit on router {}: {}", self.number, said(output));
+                said(output)
+            })
+            .collect()
+    }
+
+    /// Power on, with the configuration that is set: nothing of /run is left, keepalived starts first, then comes `between`,
+    /// and the owner is called after it. The outputs of its calls.
+    pub fn boot(&mut self, between: impl FnOnce(&Router)) -> Vec<Output> {
+        let entries = fs::read_dir(self.path("/run")).expect("/run").flatten();
+        for path in entries.filter(|e| e.file_name() != "lab").map(|e| e.path()) {
+            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("removed");
+        }
+        self.make_volatile();
+        network::set_plugs(self.number, true);
+        self.high_availability();
+        between(self);
+        self.effective = Configuration::default();
+        let places = self.proposed.aws_vipa_nodes();
+        let outputs = places.iter().map(|_| self.owner(true)).collect();
+        self.effective = self.proposed.clone();
+        outputs
+    }
+
+    /// Commits; the outputs of the owner's calls.
+    pub fn try_commit(&mut self) -> Vec<Output> {
+        let (before, after) = (self.effective.clone(), self.proposed.clone());
+        let was = before.aws_vipa_nodes();
+        let is = after.aws_vipa_nodes();
+        let has_changed = |(place, node): &&(Option<String>, Value)| !was.contains(&(place.clone(), node.clone()));
+        let set = is.iter().filter(has_changed).map(|(place, _)| place);
+        let deleted = was.iter().map(|(place, _)| place).filter(|place| is.iter().all(|(other, _)| other != *place));
+        // The owner of a group that goes runs before the group does, all others after.
+        let (first, last): (Vec<_>, Vec<_>) =
+            set.chain(deleted).cloned().partition(|place| place.as_ref().is_some_and(|name| !after.has_group(name)));
+        let mut outputs: Vec<Output> = first.iter().map(|_| self.owner(false)).collect();
+        if before.without_aws_vipa() != after.without_aws_vipa() {
+            self.high_availability();
+        }
+        outputs.extend(last.iter().map(|_| self.owner(false)));
+        self.effective = after;
+        outputs
+    }
+
+    /// What high-availability.py does.
+    pub fn high_availability(&self) {
+        let is_there = self.proposed.dict().get("vrrp").is_some();
+        if !is_there {
+            self.systemctl(&["stop", "keepalived.service"]);
+            return;
+        }
+        fs::create_dir_all(self.path("/run/keepalived")).expect("made");
+        // In place, as VyOS does: a reader may see half of it.
+        self.write("/run/keepalived/keepalived.conf", &self.proposed.keepalived_conf());
+        self.write("/run/lab/system/keepalived.service.d/10-override.conf", OVERRIDE);
+        self.systemctl(&["daemon-reload"]);
+        self.systemctl(&["reload-or-restart", "keepalived.service"]);
+    }
+
+    /// What the owner of the aws-vipa nodes hands to `commit`.
+    pub fn handed_over(&self, boot: bool) -> Value {
+        let vrrp = |configuration: &Configuration| match configuration.dict() {
+            Value::Object(tree) if tree.is_empty() => json!({}),
+            tree => tree,
+        };
+        let addresses = self.primaries.each_ref().map(|primary| json!([format!("{primary}/24")]));
+        json!({
+            "format": 1,
+            "boot": boot,
+            "proposed": vrrp(&self.proposed),
+            "effective": vrrp(&self.effective),
+            "interface-addresses": { "eth0": addresses[0], "eth1": addresses[1] },
+        })
+    }
+
+    fn owner(&self, boot: bool) -> Output {
+        self.write("/run/lab/handed-over.json", &self.handed_over(boot).to_string());
+        let file = fs::File::open(self.path("/run/lab/handed-over.json")).expect("just written");
+        self.command("vyos-aws-vipa").arg("commit").stdin(file).output().expect("commit")
+    }
+
+    /// Runs the stand-in for systemctl.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn systemctl(&self, words: &[&str]) {
+        output(self.command("systemctl").args(words));
+    }
+
+    /// How often systemctl was called with these words.
+    pub fn systemctl_calls(&self, words: &str) -> usize {
+        let log = self.read("/run/lab/systemctl.log");
+        log.lines().filter(|line| line.split_once(' ').is_some_and(|(_, call)| call == words)).count()
+    }
+
+    /// The status report.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn status(&self) -> Value {
+        let text = self.call(&["vyos-aws-vipa", "show", "status", "--json"]);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Group and address as the status report has them.
+    pub fn shown(&self, group: &str, address: Ipv4Addr) -> Shown {
+        let status = self.status();
+        let groups = status["groups"].as_array().cloned().unwrap_or_default();
+        let group = groups.into_iter().find(|g| g["name"] == group).unwrap_or_default();
+        let addresses = group["addresses"].as_array().cloned().unwrap_or_default();
+        let address = addresses.into_iter().find(|a| a["address"] == address.to_string()).unwrap_or_default();
+        Shown { group, address }
+    }
+
+    /// Whether the address is on one of the router's interfaces.
+    pub fn has_local(&self, address: Ipv4Addr) -> bool {
+        self.call(&["ip", "-4", "-o", "address"]).contains(&format!(" {address}/"))
+    }
+
+    /// The main process of a unit.
+    pub fn main_pid(&self, unit: &str) -> Option<Pid> {
+        let pid = self.pid(&format!("/run/lab/{unit}.service.pid"))?;
+        test_kill_process(pid).ok().map(|()| pid)
+    }
+
+    fn pid(&self, file: &str) -> Option<Pid> {
+        Pid::from_raw(fs::read_to_string(self.path(file)).ok()?.trim().parse().ok()?)
+    }
+
+    /// keepalived's VRRP child.
+    pub fn vrrp_pid(&self) -> Option<Pid> {
+        self.pid("/run/vrrp.pid")
+    }
+
+    /// Ends the main process of a unit by a signal, and waits for its end.
+    ///
+    /// # Panics
+    /// If it does not run, or not end.
+    pub fn kill(&self, signal: Signal, unit: &str) {
+        let pid = self.main_pid(unit).unwrap_or_else(|| panic!("{unit} does not run on router {}", self.number));
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("{unit}: {error}"));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while test_kill_process(pid).is_ok() {
+            assert!(Instant::now() < deadline, "{unit} has not ended within 10 s of {signal:?}");
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Takes the cable of eth0 out, or puts it back in.
+    pub fn set_cable(&self, plugged_in: bool) {
+        network::set_plug(self.number, 0, plugged_in);
+    }
+
+    /// SIGKILL to keepalived and all its children at once: its addresses stay on the interfaces.
+    pub fn kill_keepalived_group(&self) {
+        if let Some(pid) = self.main_pid("keepalived") {
+            // It may have ended by itself meanwhile.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+
+    /// Sends a signal to keepalived's VRRP child.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn signal_vrrp(&self, signal: Signal) {
+        let pid = self.vrrp_pid().expect("a VRRP child");
+        kill_process(pid, signal).expect("a process");
+    }
+
+    /// Power off: everything dies at once, and the plugs are pulled.
+    pub fn power_off(&self) {
+        self.kill_keepalived_group();
+        if self.main_pid("vyos-aws-vipa").is_some() {
+            self.kill(Signal::KILL, "vyos-aws-vipa");
+        }
+        network::set_plugs(self.number, false);
+        for n in 0..2 {
+            self.call(&["ip", "address", "flush", "dev", &format!("eth{n}")]);
+            self.call(&["ip", "address", "add", &format!("{}/24", self.primaries[n]), "dev", &format!("eth{n}")]);
+        }
+    }
+
+    /// Starts the agent's unit.
+    pub fn start_agent(&self) {
+        self.systemctl(&["start", "vyos-aws-vipa.service"]);
+    }
+
+    /// Writes a file of the router, in place.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn write(&self, path: &str, text: &str) {
+        fs::write(self.path(path), text).unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    /// Reads a file of the router; nothing if it is not there.
+    pub fn read(&self, path: &str) -> String {
+        let bytes = fs::read(self.path(path)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What the agent has logged.
+    pub fn agent_log(&self) -> String {
+        self.read("/run/lab/vyos-aws-vipa.service.log")
+    }
+
+    /// Takes the name of EC2's end point away, or gives it back.
+    pub fn set_dns(&self, ec2: Option<&str>) {
+        let line = ec2.map_or_else(String::new, |name| format!("{} {name}\n", network::BRIDGES[0]));
+        self.write("/run/lab/etc/hosts", &format!("127.0.0.1 localhost\n{line}"));
+    }
+
+    /// What there is to know of a router on which a test failed.
+    pub(crate) fn story(&self) -> String {
+        let tail = |text: String| {
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(60)..].join("\n")
+        };
+        let status = self.command("vyos-aws-vipa").args(["show", "status"]).output().map(|o| said(&o));
+        let addresses = self.command("ip").args(["-br", "-4", "address"]).output().map(|o| said(&o));
+        format!(
+            "##### router {}\n### show status\n{}\n### addresses\n{}\n### systemctl\n{}\n### agent\n{}\n### keepalived\n{}\n",
+            self.number,
+            status.unwrap_or_default(),
+            addresses.unwrap_or_default(),
+            tail(self.read("/run/lab/systemctl.log")),
+            tail(self.agent_log()),
+            tail(self.read("/run/lab/keepalived.service.log")),
+        )
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.kill_keepalived_group();
+        if self.main_pid("vyos-aws-vipa").is_some() {
+            self.kill(Signal::KILL, "vyos-aws-vipa");
+        }
+        // The namespaces go with the holder.
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// A group and one of its addresses, as `show status --json` has them.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The group; null if it is not there.
+    pub group: Value,
+    /// The address; null if it is not there.
+    pub address: Value,
+}
+
+impl Shown {
+    /// The VRRP state.
+    pub fn vrrp(&self) -> &str {
+        self.group["vrrp"].as_str().unwrap_or("not there")
+    }
+
+    /// The verdict.
+    pub fn verdict(&self) -> &str {
+        self.address["verdict"].as_str().unwrap_or("not there")
+    }
+}

@@ -1,0 +1,142 @@
+//! Restarts of the agent lose nothing.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use lab::simulator::{Fault, On};
+use lab::{Cut, GROUP, Lab, Router, Signal, VIP};
+
+use crate::{BINARY, ELECTION, SLACK};
+
+fn kill_and_start(router: &Router) {
+    router.kill(Signal::KILL, "vyos-aws-vipa");
+    router.start_agent();
+}
+
+#[test]
+fn killed_while_the_address_is_held() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        kill_and_start(&lab.r1);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        assert_eq!(lab.r1.shown(GROUP, VIP).vrrp(), "MASTER");
+        assert_eq!(lab.claims(None).len(), 1, "it is ours: no claim");
+        assert_eq!(lab.r1.shown(GROUP, VIP).address["assign_right_proven_at"].is_string(), true, "and is remembered");
+    });
+}
+
+#[test]
+fn killed_while_standby() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        kill_and_start(&lab.r2);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+        assert_eq!(lab.claims(Some(&lab.r2)).len(), 0);
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+    });
+}
+
+#[test]
+fn killed_while_claiming() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let fault = lab.simulator.add_fault(Fault::on(On::claims()).error(503, "Unavailable"));
+        lab.r1.power_off();
+        lab.wait("r2 claims in vain", ELECTION + SLACK, |lab| lab.claims(Some(&lab.r2)).len() >= 2);
+        kill_and_start(&lab.r2);
+        let before = lab.claims(Some(&lab.r2)).len();
+        lab.wait("the new agent claims too", SLACK, |lab| lab.claims(Some(&lab.r2)).len() > before);
+        lab.simulator.remove_fault(fault);
+        lab.wait_for_owner(VIP, &lab.r2, SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
+    });
+}
+
+#[test]
+fn killed_while_in_fault() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r1.set_cable(false);
+        lab.wait("FAULT", SLACK, |lab| lab.r1.shown(GROUP, VIP).vrrp() == "FAULT");
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        let before = lab.claims(Some(&lab.r1)).len();
+        kill_and_start(&lab.r1);
+        lab.wait("it answers", SLACK, |lab| lab.r1.status()["agent"].is_object());
+        lab.watch("r2 keeps it", Duration::from_secs(4), |lab| {
+            lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r2.enis[0])
+        });
+        assert_eq!(lab.claims(Some(&lab.r1)).len(), before);
+        lab.r1.set_cable(true);
+        lab.wait_for_owner(VIP, &lab.r1, 2 * ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+    });
+}
+
+/// SIGTERM ends it at once, and the address stays where it is.
+#[test]
+fn stopped() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r1.kill(Signal::TERM, "vyos-aws-vipa");
+        lab.watch("the address stays", Duration::from_secs(2), |lab| {
+            lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r1.enis[0])
+        });
+        assert_eq!(lab.claims(None).len(), 1);
+        let said = lab.r1.call(&["vyos-aws-vipa", "show", "status"]);
+        assert!(said.contains("the agent does not run"), "{said}");
+        lab.r1.start_agent();
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        assert_eq!(lab.claims(None).len(), 1);
+    });
+}
+
+/// r2 becomes MASTER and BACKUP again while its agent is down: what waits in the pipe is of the past.
+#[test]
+fn master_and_backup_again_while_it_was_down() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r2.kill(Signal::KILL, "vyos-aws-vipa");
+        lab.cut(Cut::Both);
+        lab.wait("MASTER on r2", ELECTION + SLACK, |lab| lab.r2.has_local(VIP));
+        lab.heal();
+        lab.wait("BACKUP on r2", ELECTION + SLACK, |lab| !lab.r2.has_local(VIP));
+        lab.r2.start_agent();
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+        no_claim_of_r2(lab);
+    });
+}
+
+/// The same with a pipe so full that the BACKUP line was lost: its last line says MASTER.
+#[test]
+fn master_and_backup_again_with_a_full_pipe() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r2.kill(Signal::KILL, "vyos-aws-vipa");
+        let fifo = lab.r2.path("/run/vyos-aws-vipa/notify.fifo");
+        let mut pipe = OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(fifo).expect("keepalived reads");
+        while pipe.write(b"INSTANCE \"vyos-aws\" MASTER 100\n").is_ok() {}
+        drop(pipe);
+        lab.cut(Cut::Both);
+        lab.wait("MASTER on r2", ELECTION + SLACK, |lab| lab.r2.has_local(VIP));
+        lab.heal();
+        lab.wait("BACKUP on r2", ELECTION + SLACK, |lab| !lab.r2.has_local(VIP));
+        lab.r2.start_agent();
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+        assert_eq!(lab.r2.status()["hook"]["pipe_full"], 1);
+        no_claim_of_r2(lab);
+    });
+}
+
+/// open(2): a pipe without room gives EAGAIN instead of waiting.
+const O_NONBLOCK: i32 = 0o4000;
+
+fn no_claim_of_r2(lab: &Lab) {
+    lab.watch("r1 keeps it", Duration::from_secs(3), |lab| {
+        lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r1.enis[0])
+    });
+    let claims = lab.claims(Some(&lab.r2));
+    assert!(claims.is_empty(), "{claims:#?}");
+}

@@ -1,0 +1,124 @@
+//! The hook in keepalived.conf and the FIFO in keepalived: there when they should be, and never in keepalived's way.
+
+use std::time::{Duration, Instant};
+
+use lab::{GROUP, Lab, Router, VIP};
+
+use crate::{BINARY, ELECTION, SLACK};
+
+const INCLUDE: &str = "include /run/vyos-aws-vipa/keepalived.conf";
+
+fn holds_the_fifo(router: &Router) -> bool {
+    let Some(pid) = router.vrrp_pid() else {
+        return false;
+    };
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_pid())).into_iter().flatten().flatten();
+    fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|file| file.ends_with("vyos-aws-vipa/notify.fifo"))
+}
+
+/// Without our nodes VyOS is as it was, and a group that is MASTER stays it.
+#[test]
+fn deleting_the_last_node_leaves_vyos_as_it_was() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        assert!(lab.r1.read("/run/keepalived/keepalived.conf").contains(INCLUDE) && holds_the_fifo(&lab.r1));
+        let reloads = lab.r1.systemctl_calls("reload keepalived.service");
+        lab.r1.set([
+            "delete high-availability vrrp group vyos-aws aws-vipa",
+            "delete high-availability vrrp global-parameters aws-vipa",
+        ]);
+        lab.r1.commit();
+        lab.wait("the agent ends", SLACK, |lab| lab.r1.main_pid("vyos-aws-vipa").is_none());
+        assert_eq!(lab.r1.read("/run/keepalived/keepalived.conf"), lab.r1.configuration().keepalived_conf());
+        lab.wait("keepalived lets go of the FIFO", SLACK, |lab| !holds_the_fifo(&lab.r1));
+        assert_eq!(lab.r1.systemctl_calls("reload keepalived.service") - reloads, 1, "one reload");
+        assert!(lab.r1.has_local(VIP), "MASTER all the time");
+        assert_eq!(lab.claims(None).len(), 1);
+        let said = lab.r1.command("vyos-aws-vipa").args(["show", "status"]).output().expect("show status");
+        assert!(!said.status.success() && lab::said(&said).contains("not configured"), "{}", lab::said(&said));
+    });
+}
+
+/// A commit that changes nothing of ours: no reload by us, no start, and quick.
+#[test]
+fn nothing_to_change() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let calls = |lab: &Lab| lab.r1.read("/run/lab/systemctl.log").lines().count();
+        let before = calls(lab);
+        let handed_over = lab.r1.handed_over(false).to_string();
+        lab.r1.write("/run/lab/again.json", &handed_over);
+        let began = Instant::now();
+        let file = std::fs::File::open(lab.r1.path("/run/lab/again.json")).expect("just written");
+        let output = lab.r1.command("vyos-aws-vipa").arg("commit").stdin(file).output().expect("commit");
+        let took = began.elapsed();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(lab::said(&output), "", "warnings were said before");
+        assert_eq!(calls(lab), before, "{}", lab.r1.read("/run/lab/systemctl.log"));
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    });
+}
+
+/// Replaces the binary by one that does nothing but that.
+fn replace_binary(router: &Router, script: &str) {
+    router.write("/run/lab/other", script);
+    router.call(&["chmod", "755", "/run/lab/other"]);
+    router.call(&["mount", "--bind", "/run/lab/other", BINARY]);
+}
+
+/// keepalived starts and reloads whatever becomes of the hook.
+fn keepalived_lives_with(lab: &mut Lab, systemctl: &str) {
+    let r1 = &lab.r1;
+    r1.call(&[systemctl, "reload", "keepalived.service"]);
+    let reloaded = |r1: &Router| r1.read("/run/lab/keepalived.service.log").matches("Reloading ...").count();
+    lab.wait("a reload", Duration::from_secs(5) + SLACK, |lab| reloaded(&lab.r1) >= 1);
+    assert!(r1.has_local(VIP), "MASTER all the time");
+    r1.call(&[systemctl, "restart", "keepalived.service"]);
+    lab.wait("MASTER again", Duration::from_secs(5) + ELECTION + SLACK, |lab| lab.r1.has_local(VIP));
+}
+
+/// keepalived with a group, and nothing of ours.
+fn without_us(lab: &mut Lab) {
+    lab.r1.set_group(GROUP, 10, "10.99.0.100/24", 200);
+    lab.r1.high_availability();
+    lab.wait("MASTER", ELECTION + SLACK, |lab| lab.r1.has_local(VIP));
+}
+
+#[test]
+fn hook_that_hangs() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        without_us(lab);
+        replace_binary(&lab.r1, "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n");
+        keepalived_lives_with(lab, "systemctl");
+    });
+}
+
+#[test]
+fn hook_that_crashes() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        without_us(lab);
+        replace_binary(&lab.r1, "#!/bin/sh\nkill -SEGV $$\n");
+        keepalived_lives_with(lab, "systemctl");
+    });
+}
+
+#[test]
+fn hook_that_is_missing() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        without_us(lab);
+        lab.r1.call(&["umount", "--lazy", "/usr/bin"]);
+        assert!(!lab.r1.path("/usr/bin/vyos-aws-vipa").exists(), "this machine has none of its own");
+        keepalived_lives_with(lab, "/run/lab/bin/systemctl");
+    });
+}
+
+/// keepalived.conf is as VyOS wrote it as long as nothing is configured.
+#[test]
+fn hook_with_nothing_configured() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        without_us(lab);
+        lab.r1.systemctl(&["reload", "keepalived.service"]);
+        assert_eq!(lab.r1.read("/run/keepalived/keepalived.conf"), lab.r1.configuration().keepalived_conf());
+        assert!(!lab.r1.path("/run/vyos-aws-vipa/notify.fifo").exists());
+    });
+}

@@ -1,0 +1,137 @@
+//! The main job: the address follows the master.
+
+use std::time::Instant;
+
+use lab::{GROUP, Lab, VIP};
+
+use crate::{BINARY, ELECTION, SLACK};
+
+#[test]
+fn first_election() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let claims = lab.claims(None);
+        assert_eq!(claims.len(), 1, "{claims:#?}");
+        assert!(claims[0].claims(VIP) && claims[0].allow_reassignment, "{claims:#?}");
+        assert_eq!(claims[0].network_interfaces, [lab.r1.enis[0].clone()]);
+        assert_eq!(lab.r1.shown(GROUP, VIP).vrrp(), "MASTER");
+        assert_eq!(lab.r2.shown(GROUP, VIP).vrrp(), "BACKUP");
+    });
+}
+
+/// An empty /run, the hook, keepalived, MASTER, and only then `commit`: no line tells the agent of it.
+#[test]
+fn boot_in_the_order_of_vyos() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        let deadline = ELECTION + SLACK;
+        let outputs = lab.r1.boot(|r1| {
+            assert!(!r1.read("/run/keepalived/keepalived.conf").contains("vyos-aws-vipa"), "nothing is configured yet");
+            let began = Instant::now();
+            while !r1.has_local(VIP) {
+                assert!(began.elapsed() < deadline, "not MASTER within {deadline:?}");
+            }
+        });
+        assert!(outputs.iter().all(|output| output.status.success()), "{outputs:?}");
+        lab.wait_for_owner(VIP, &lab.r1, SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        assert_eq!(lab.claims(Some(&lab.r1)).len(), 2, "one before the boot, one after");
+        assert_eq!(lab.r1.systemctl_calls("restart keepalived.service"), 0);
+    });
+}
+
+#[test]
+fn switched_on_for_a_group_that_is_master_already() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.r1.set_group(GROUP, 10, "10.99.0.100/24", 200);
+        lab.r1.set([
+            "delete high-availability vrrp group vyos-aws aws-vipa",
+            "delete high-availability vrrp global-parameters aws-vipa",
+        ]);
+        assert_eq!(lab.r1.commit(), Vec::<String>::new(), "nothing of ours is set");
+        lab.wait("MASTER", ELECTION + SLACK, |lab| lab.r1.has_local(VIP));
+        let reloads = lab.r1.systemctl_calls("reload keepalived.service");
+        lab.r1.set([
+            "set high-availability vrrp group vyos-aws aws-vipa",
+            "set high-availability vrrp global-parameters aws-vipa ca-certificate-file /run/lab/ca.pem",
+        ]);
+        lab.r1.commit();
+        lab.wait_for_owner(VIP, &lab.r1, SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        assert_eq!(lab.claims(None).len(), 1);
+        assert_eq!(lab.r1.systemctl_calls("reload keepalived.service") - reloads, 1, "one reload");
+        assert!(lab.r1.has_local(VIP), "and still MASTER");
+    });
+}
+
+/// SIGKILL of keepalived's process group and of the agent, and the link cut.
+#[test]
+fn master_loses_power() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let off = Instant::now();
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        let claims = lab.claims(Some(&lab.r2));
+        assert_eq!(claims.len(), 1, "{claims:#?}");
+        assert!(claims[0].arrived - off < ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
+        assert_eq!(lab.claims(Some(&lab.r1)).len(), 1, "its first one");
+    });
+}
+
+/// A lower priority on the master, and a higher one again.
+#[test]
+fn planned_failover_and_back() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r1.set(["set high-availability vrrp group vyos-aws priority 50"]);
+        assert_eq!(lab.r1.commit(), Vec::<String>::new(), "VyOS does not call us for this");
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "STANDBY-READY", SLACK);
+        assert_eq!((lab.claims(Some(&lab.r1)).len(), lab.claims(Some(&lab.r2)).len()), (1, 1));
+        lab.r1.set(["set high-availability vrrp group vyos-aws priority 200"]);
+        lab.r1.commit();
+        lab.wait_for_owner(VIP, &lab.r1, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+        assert_eq!((lab.claims(Some(&lab.r1)).len(), lab.claims(Some(&lab.r2)).len()), (2, 1));
+    });
+}
+
+/// A master that comes back takes the address back.
+#[test]
+fn preempt() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.r1.boot(|_| ());
+        lab.wait_for_owner(VIP, &lab.r1, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+        assert_eq!((lab.claims(Some(&lab.r1)).len(), lab.claims(Some(&lab.r2)).len()), (2, 1));
+    });
+}
+
+/// With no-preempt it does not.
+#[test]
+fn no_preempt() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.commit_pair();
+        lab.r1.set(["set high-availability vrrp group vyos-aws no-preempt"]);
+        lab.r1.commit();
+        lab.wait_for_owner(VIP, &lab.r1, ELECTION + SLACK);
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.r1.boot(|_| ());
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "STANDBY-READY", ELECTION + SLACK);
+        let claims = lab.claims(Some(&lab.r1)).len();
+        lab.watch("r2 keeps it", 2 * ELECTION, |lab| lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r2.enis[0]));
+        assert_eq!(lab.claims(Some(&lab.r1)).len(), claims);
+        assert_eq!(lab.r1.shown(GROUP, VIP).vrrp(), "BACKUP");
+    });
+}

@@ -1,0 +1,134 @@
+//! Groups and addresses that come, go and change while the router is MASTER.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use lab::{GROUP, Lab, STRANGER, VIP};
+
+use crate::{BINARY, ELECTION, SLACK};
+
+const SECOND: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 101);
+const QUICK: &str = "set high-availability vrrp global-parameters aws-vipa verify-interval 5";
+
+/// One router is enough: it is MASTER, and a third party may take what it does not look after.
+fn alone(lab: &mut Lab) {
+    lab.r1.set_group(GROUP, 10, "10.99.0.100/24", 200);
+    lab.r1.set([QUICK]);
+    lab.r1.commit();
+    lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", ELECTION + SLACK);
+}
+
+/// A third party takes the address, and it stays there for longer than any read needs to find out.
+fn is_not_looked_after(lab: &Lab, address: Ipv4Addr) {
+    let before = lab.claims(None).len();
+    lab.simulator.steal(address, STRANGER[0]).expect("a theft");
+    lab.watch("it stays there", Duration::from_secs(9), |lab| {
+        lab.simulator.owner(address).is_some_and(|o| o == *STRANGER[0])
+    });
+    let claims = lab.claims(None);
+    assert_eq!(claims.len(), before, "{claims:#?}");
+}
+
+/// keepalived writes nothing when a MASTER is renamed.
+#[test]
+fn renamed() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        alone(lab);
+        lab.r1.set(["delete high-availability vrrp group vyos-aws"]);
+        lab.r1.set_group("renamed", 10, "10.99.0.100/24", 200);
+        lab.r1.commit();
+        lab.wait_for_verdict(&lab.r1, "renamed", VIP, "OK", ELECTION + SLACK);
+        assert_eq!(lab.r1.shown("renamed", VIP).vrrp(), "MASTER");
+        assert!(lab.r1.shown(GROUP, VIP).group.is_null(), "the old name is gone");
+        assert_eq!(lab.claims(None).len(), 1, "it is ours: no claim");
+        // And it is looked after under its new name.
+        lab.simulator.steal(VIP, STRANGER[0]).expect("a theft");
+        lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(8) + SLACK);
+    });
+}
+
+#[test]
+fn removed() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        alone(lab);
+        lab.r1.set_group("second", 11, "10.99.0.101/24", 200);
+        lab.r1.commit();
+        lab.wait_for_verdict(&lab.r1, "second", SECOND, "OK", ELECTION + SLACK);
+        lab.r1.set(["delete high-availability vrrp group vyos-aws"]);
+        lab.r1.commit();
+        lab.wait("the group is gone", SLACK, |lab| lab.r1.shown(GROUP, VIP).group.is_null());
+        is_not_looked_after(lab, VIP);
+        assert_eq!(lab.r1.shown("second", SECOND).verdict(), "OK");
+    });
+}
+
+/// `aws-vipa disable`, and its end.
+#[test]
+fn disabled_and_enabled_again() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        alone(lab);
+        lab.r1.set(["set high-availability vrrp group vyos-aws aws-vipa disable"]);
+        lab.r1.commit();
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "DISABLED", SLACK);
+        is_not_looked_after(lab, VIP);
+        lab.r1.set(["delete high-availability vrrp group vyos-aws aws-vipa disable"]);
+        lab.r1.commit();
+        lab.wait_for_owner(VIP, &lab.r1, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+    });
+}
+
+/// Another address of the group: keepalived writes nothing.
+#[test]
+fn address_added_and_removed() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        alone(lab);
+        lab.r1.set(["set high-availability vrrp group vyos-aws address 10.99.0.101/24"]);
+        assert_eq!(lab.r1.commit(), Vec::<String>::new(), "VyOS does not call us for this");
+        lab.wait_for_owner(SECOND, &lab.r1, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, SECOND, "OK", SLACK);
+        assert_eq!(lab.claims(None).len(), 2);
+        assert!(!lab.claims(None)[1].claims(VIP), "the other one is ours already");
+        lab.r1.set(["delete high-availability vrrp group vyos-aws address 10.99.0.100/24"]);
+        lab.r1.commit();
+        lab.wait("the address is gone", SLACK, |lab| lab.r1.shown(GROUP, VIP).address.is_null());
+        is_not_looked_after(lab, VIP);
+        assert_eq!(lab.r1.shown(GROUP, SECOND).verdict(), "OK");
+    });
+}
+
+/// `aws-vipa address` chooses among the group's addresses.
+#[test]
+fn only_the_chosen_address_is_moved() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.r1.set_group(GROUP, 10, "10.99.0.100/24", 200);
+        lab.r1.set([
+            "set high-availability vrrp group vyos-aws address 10.99.0.101/24",
+            "set high-availability vrrp group vyos-aws aws-vipa address 10.99.0.101",
+            QUICK,
+        ]);
+        lab.r1.commit();
+        lab.wait_for_verdict(&lab.r1, GROUP, SECOND, "OK", ELECTION + SLACK);
+        assert!(lab.r1.has_local(VIP), "keepalived has it");
+        is_not_looked_after(lab, VIP);
+        assert_eq!(lab.simulator.owner(SECOND).expect("an owner"), *lab.r1.enis[0]);
+    });
+}
+
+/// The names that VyOS lets pass and keepalived can carry.
+#[test]
+fn names_that_a_shell_would_not_survive() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        let names = ["odd$(id)", "semi;colon", "back\\slash", "@~(tilde", "-dash", "ünï"];
+        for (n, name) in names.iter().enumerate() {
+            let address = format!("10.99.0.{}/24", 110 + n);
+            lab.r1.set_group(name, 20 + n as u8, &address, 200);
+        }
+        lab.r1.commit();
+        for (n, name) in names.iter().enumerate() {
+            let address = Ipv4Addr::new(10, 99, 0, 110 + n as u8);
+            lab.wait_for_owner(address, &lab.r1, ELECTION + SLACK);
+            lab.wait_for_verdict(&lab.r1, name, address, "OK", SLACK);
+        }
+    });
+}

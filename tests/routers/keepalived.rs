@@ -1,0 +1,126 @@
+//! What becomes of keepalived, and of the address with it.
+
+use std::time::{Duration, Instant};
+
+use lab::{GROUP, Lab, Signal, VIP};
+
+use crate::{BINARY, ELECTION, SLACK};
+
+/// r2 has the address, and r1 does not ask for it.
+fn stays_with_r2(lab: &Lab, during: Duration) {
+    let before = lab.claims(Some(&lab.r1)).len();
+    lab.watch("r2 has the address", during, |lab| lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r2.enis[0]));
+    let claims = lab.claims(Some(&lab.r1));
+    assert_eq!(claims.len(), before, "{claims:#?}");
+}
+
+/// A reload in which the group stays MASTER writes nothing, and nothing is to be done.
+#[test]
+fn reload() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let attached = lab.r1.status()["hook"]["attached"].clone();
+        assert_eq!(attached, true);
+        for _ in 0..3 {
+            lab.r1.systemctl(&["reload", "keepalived.service"]);
+            lab.watch("MASTER and OK", Duration::from_secs(1), |lab| {
+                let shown = lab.r1.shown(GROUP, VIP);
+                shown.vrrp() == "MASTER" && shown.verdict() == "OK"
+            });
+        }
+        assert_eq!(lab.claims(None).len(), 1);
+        assert_eq!(lab.r1.status()["hook"]["attached"], true);
+    });
+}
+
+/// STOP, the other router takes over, and the address comes back with the one of higher priority.
+#[test]
+fn restart() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r1.systemctl(&["restart", "keepalived.service"]);
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_owner(VIP, &lab.r1, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+        assert_eq!((lab.claims(Some(&lab.r1)).len(), lab.claims(Some(&lab.r2)).len()), (2, 1));
+    });
+}
+
+/// keepalived ends at a reload of a file without a valid instance: no line, and the address stays on the interface.
+#[test]
+fn reload_of_an_invalid_configuration_while_master() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let conf = lab.r1.read("/run/keepalived/keepalived.conf");
+        let invalid = conf.replace("virtual_router_id 10", "virtual_router_id 999");
+        assert_ne!(conf, invalid);
+        lab.r1.write("/run/keepalived/keepalived.conf", &invalid);
+        lab.r1.systemctl(&["reload", "keepalived.service"]);
+        lab.wait("keepalived ends", SLACK, |lab| lab.r1.main_pid("keepalived").is_none());
+        assert!(lab.r1.has_local(VIP), "left behind");
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "UNKNOWN", SLACK);
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        stays_with_r2(lab, Duration::from_secs(5));
+        assert_eq!(lab.r1.status()["hook"]["attached"], false);
+        lab.r1.write("/run/keepalived/keepalived.conf", &conf);
+        lab.r1.systemctl(&["start", "keepalived.service"]);
+        lab.wait_for_owner(VIP, &lab.r1, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+    });
+}
+
+/// SIGKILL of the whole process group: the address is left on the interface, which proves nothing.
+#[test]
+fn killed_with_its_address_left_behind() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r1.set(["set high-availability vrrp group vyos-aws no-preempt"]);
+        lab.r1.commit();
+        lab.r1.kill_keepalived_group();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "UNKNOWN", SLACK);
+        assert!(lab.r1.has_local(VIP), "left behind");
+        stays_with_r2(lab, Duration::from_secs(5));
+        // The new one removes the address a moment after it has opened the FIFO.
+        lab.r1.systemctl(&["start", "keepalived.service"]);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "STANDBY-READY", ELECTION + SLACK);
+        stays_with_r2(lab, 2 * ELECTION);
+        assert_eq!(lab.r1.shown(GROUP, VIP).vrrp(), "BACKUP");
+    });
+}
+
+/// A frozen router must not take the address back from the healthy one. When it thaws it is MASTER still, hears the other
+/// one, and says so.
+#[test]
+fn vrrp_child_frozen_for_a_minute() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r1.set(["set high-availability vrrp global-parameters aws-vipa verify-interval 5"]);
+        lab.r1.commit();
+        lab.r1.signal_vrrp(Signal::STOP);
+        let frozen = Instant::now();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "UNKNOWN", Duration::from_secs(15) + SLACK);
+        assert!(lab.r1.has_local(VIP));
+        stays_with_r2(lab, Duration::from_secs(60).saturating_sub(frozen.elapsed()));
+        lab.r1.signal_vrrp(Signal::CONT);
+        lab.wait_for_owner(VIP, &lab.r1, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+    });
+}
+
+/// keepalived respawns its VRRP child when that alone is killed, and cleans up.
+#[test]
+fn vrrp_child_killed() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r1.signal_vrrp(Signal::KILL);
+        lab.wait("its address is gone", SLACK, |lab| !lab.r1.has_local(VIP));
+        lab.wait("MASTER again", 2 * ELECTION + SLACK, |lab| lab.r1.has_local(VIP));
+        lab.wait_for_owner(VIP, &lab.r1, SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", 2 * ELECTION + SLACK);
+    });
+}
