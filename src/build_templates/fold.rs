@@ -121,3 +121,61 @@ fn end_of_chunk(text: &[char], start: usize) -> usize {
     }
     text.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each is what Python 3.11 makes of the text.
+    #[test]
+    fn texts_are_folded_as_python_folds_them() {
+        for (text, folded) in [
+            ("short", "short"),
+            (
+                "Radar settings of this site, with a help text that is long enough to have to be folded by the generator",
+                "Radar settings of this site, with a help text that is long\n\t\t\tenough to have to be folded by the generator",
+            ),
+            (&format!("{} b", "a".repeat(64)), &format!("{}\n\t\t\tb", "a".repeat(64))),
+            (&"a".repeat(65), &format!("{}\n\t\t\ta", "a".repeat(64))),
+            (
+                "\n  Leading white space and\n  a line break stay as blanks  in the first line, and later ones are folded",
+                "   Leading white space and   a line break stay as blanks  in the\n\t\t\tfirst line, and later ones are folded",
+            ),
+            (
+                "Words with hyphens break there: a very-long-hyphenated-word-that-goes-on-and-on-until-the-line-is-over, ok",
+                "Words with hyphens break there: a very-long-hyphenated-word-\n\t\t\tthat-goes-on-and-on-until-the-line-is-over, ok",
+            ),
+            (
+                "Numbers like 10-20 do not, and neither do options --like-this or -x at the end of the line -y --zed",
+                "Numbers like 10-20 do not, and neither do options --like-this or\n\t\t\t-x at the end of the line -y --zed",
+            ),
+            (
+                "An em-dash--like this one--breaks on both of its sides, and hyphens--- do too, when it comes to the end--of a line",
+                "An em-dash--like this one--breaks on both of its sides, and\n\t\t\thyphens--- do too, when it comes to the end--of a line",
+            ),
+            (
+                &format!("{}-{}", "x".repeat(50), "y".repeat(80)),
+                &format!("{}-{}\n\t\t\t{}\n\t\t\tyyyyyy", "x".repeat(50), "y".repeat(13), "y".repeat(61)),
+            ),
+            (
+                "tab\tstops\tare\teight\tapart and so on until the line has to be folded at some tab\tstop there",
+                "tab     stops   are     eight   apart and so on until the line\n\t\t\thas to be folded at some tab     stop there",
+            ),
+            (
+                "T-mobile and e-mail and x-band a-b-c-d-e-f-g-h-i-j-k-l-m-n-o-p-q-r-s-t-u-v-w-x-y-z-aa-bb-cc",
+                "T-mobile and e-mail and x-band a-b-c-d-e-f-g-h-i-j-k-l-m-n-o-p-\n\t\t\tq-r-s-t-u-v-w-x-y-z-aa-bb-cc",
+            ),
+            (&"-".repeat(70), &format!("{}\n\t\t\t------", "-".repeat(64))),
+            (
+                &format!("{} {}", "ü".repeat(40), "ß".repeat(40)),
+                &format!("{}\n\t\t\t{}", "ü".repeat(40), "ß".repeat(40)),
+            ),
+            (
+                "trailing blanks after exactly sixty-four characters, which go: abcd    next",
+                "trailing blanks after exactly sixty-four characters, which go:\n\t\t\tabcd    next",
+            ),
+        ] {
+            assert_eq!(fold(text), folded, "{text:?}");
+        }
+    }
+}
