@@ -98,8 +98,9 @@ fn the_templates_are_current() {
         let entries = fs::read_dir(folder).expect("listed").map(|e| e.expect("an entry").path());
         entries.filter(|path| path.extension().is_some_and(|e| e == "xml")).collect::<Vec<_>>()
     };
-    assert_eq!(listed(&definitions), [config.clone()], "scripts/regenerate-templates takes all of them");
-    assert_eq!(listed(&definitions.join("op-mode")), [op.clone()], "scripts/regenerate-templates takes all of them");
+    // The script takes all that are there.
+    assert_eq!(listed(&definitions), [config.as_path()]);
+    assert_eq!(listed(&definitions.join("op-mode")), [op.as_path()]);
     built("config", &[&config], &folder.path().join("cfg"), &["--owned-only"]);
     built("op", &[&op], &folder.path().join("op"), &["--owned-only"]);
     built("cache", &[&config], &folder.path().join("vyos_aws_vipa_cache.py"), &[]);

@@ -106,20 +106,20 @@ fn end_of_chunk(text: &[char], start: usize) -> usize {
     if let Some(hyphens) = dash(start) {
         return start + hyphens;
     }
-    for end in start + 1..text.len() {
-        let is_hyphen = text[end] == '-';
-        let after_letters = is_before(end, 1, is_letter)
-            && (is_before(end, 2, is_letter) || (is_before(end, 2, |c| c == '-') && is_before(end, 3, is_letter)));
-        let before_letters =
-            is(end + 1, is_letter) && (is(end + 2, is_letter) || (is(end + 2, |c| c == '-') && is(end + 3, is_letter)));
-        if is_hyphen && after_letters && before_letters {
-            return end + 1;
+    let after_letters = |end| {
+        is_before(end, 1, is_letter)
+            && (is_before(end, 2, is_letter) || (is_before(end, 2, |c| c == '-') && is_before(end, 3, is_letter)))
+    };
+    let before_letters = |end| {
+        is(end + 1, is_letter) && (is(end + 2, is_letter) || (is(end + 2, |c| c == '-') && is(end + 3, is_letter)))
+    };
+    let end_of_word = |end| {
+        if is(end, |c| c == '-') && after_letters(end) && before_letters(end) {
+            return Some(end + 1);
         }
-        if is_space(text[end]) || dash(end).is_some() {
-            return end;
-        }
-    }
-    text.len()
+        (is(end, is_space) || dash(end).is_some()).then_some(end)
+    };
+    (start + 1..text.len()).find_map(end_of_word).unwrap_or(text.len())
 }
 
 #[cfg(test)]
