@@ -143,11 +143,8 @@ impl<'a> Files<'a> {
     fn tree(self) -> Tree {
         let mut texts = self.said;
         for (folder, word) in self.words {
-            match texts.get(&folder) {
-                Some((said, _)) if !said.is_empty() => {}
-                _ => {
-                    texts.insert(folder, word);
-                }
+            if texts.get(&folder).is_none_or(|(said, _)| said.is_empty()) {
+                texts.insert(folder, word);
             }
         }
         let mut tree = Tree::default();
