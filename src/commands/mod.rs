@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod commit;
+pub mod completion;
 pub mod hook;
 pub mod show_status;
 
@@ -24,6 +25,12 @@ pub enum Command {
     Hook,
     /// Claim addresses in EC2 when keepalived says MASTER (run by vyos-aws-vipa.service)
     Agent,
+    /// Print the words that VyOS offers for a value
+    Completion {
+        #[command(subcommand)]
+        /// Of what.
+        of: completion::Completion,
+    },
     /// Show what is known
     Show {
         #[command(subcommand)]
@@ -49,6 +56,7 @@ impl Command {
             Self::Commit => Ok(commit::run(paths, &mut io::stdin().lock(), &mut io::stdout().lock())?),
             Self::Hook => Ok(hook::run(paths)?),
             Self::Agent => Ok(agent::run(paths)?),
+            Self::Completion { of } => Ok(of.run(paths, &mut io::stdout().lock())?),
             Self::Show { what: Show::Status(status) } => {
                 Ok(status.run(paths, &Imds::new(), &mut io::stdout().lock())?)
             }

@@ -1,0 +1,86 @@
+//! `completion`: words that VyOS offers for a value of an operational command.
+
+use std::io::{self, Write};
+
+use clap::Subcommand;
+
+use crate::config::Config;
+use crate::files::{self, FileError};
+use crate::paths::Paths;
+
+/// What to offer words for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Completion {
+    /// VRRP groups whose addresses are claimed in EC2
+    Groups,
+}
+
+/// There is nothing to offer.
+#[derive(Debug, thiserror::Error)]
+pub enum CompletionError {
+    /// The configuration cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Standard output does not take it.
+    #[error("cannot print the words: {0}")]
+    Print(#[source] io::Error),
+}
+
+impl Completion {
+    /// Prints the words, one a line.
+    ///
+    /// VyOS hands them to bash's `compgen -W`, which expands each as a shell would (vyatta-op
+    /// etc/bash_completion.d/vyatta-op): a name that holds something for a shell is left out, and can be typed all the
+    /// same.
+    ///
+    /// # Errors
+    /// [`CompletionError`]. That nothing is configured is none.
+    pub fn run(self, paths: &Paths, out: &mut impl Write) -> Result<(), CompletionError> {
+        let Self::Groups = self;
+        let config: Config = match files::read(&paths.config) {
+            Err(FileError::Missing(_)) => return Ok(()),
+            config => config?,
+        };
+        for group in config.groups.iter().filter(|group| is_plain(group.name.as_str())) {
+            writeln!(out, "{}", group.name).map_err(CompletionError::Print)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a shell takes the word for nothing but itself.
+fn is_plain(word: &str) -> bool {
+    word.chars().all(|c| c.is_alphanumeric() || "-_.:@+,/=".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::GroupConfig;
+    use crate::names::GroupName;
+
+    fn offered(folder: &tempfile::TempDir) -> String {
+        let paths = Paths { config: folder.path().join("config.json"), ..Paths::system() };
+        let mut out = Vec::new();
+        Completion::Groups.run(&paths, &mut out).expect("printed");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn groups_are_offered_unless_a_shell_would_read_more_into_their_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(offered(&folder), "", "nothing is configured");
+        let names =
+            ["-n", "LAN_1", "a.b:c/d", "ü", "$HOME", "`id`", "$(id)", "a;b", "a\\b", "~root", "a*", "<a>", "(a)"];
+        let group = |name: &str| GroupConfig {
+            name: GroupName::try_from(name).expect("a name"),
+            addresses: [].into(),
+            interface: None,
+            network_interface_id: None,
+            disable: false,
+        };
+        let config = Config { groups: names.into_iter().map(group).collect(), ..Config::default() };
+        files::write(&folder.path().join("config.json"), 0o644, &config).expect("written");
+        assert_eq!(offered(&folder), "-n\nLAN_1\na.b:c/d\nü\n");
+    }
+}

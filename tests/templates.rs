@@ -1,0 +1,557 @@
+//! The generator of VyOS's templates, and the templates that the package installs.
+
+mod definitions;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use definitions::{Refused, check_set, run_of, templates};
+use regex_lite::Regex;
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn build_templates(kind: &str, files: &[&Path], out: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_build-templates"));
+    command.arg(kind).args(files).arg("--out").arg(out).args(more).output().expect("build-templates runs")
+}
+
+fn built(kind: &str, files: &[&Path], out: &Path, more: &[&str]) {
+    let output = build_templates(kind, files, out, more);
+    assert!(output.status.success(), "{kind} {files:?}: {}", text(&output.stderr));
+}
+
+/// The files below a folder, by their path in it.
+fn files(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap_or_else(|e| panic!("{}: {e}", next.display())) {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).expect("below it").to_owned();
+                files.insert(name, fs::read_to_string(&path).expect("read"));
+            }
+        }
+    }
+    files
+}
+
+fn assert_same(found: &Path, expected: &Path, hint: &str) {
+    let (found, expected) = (files(found), files(expected));
+    let names = |files: &BTreeMap<PathBuf, String>| files.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(names(&found), names(&expected), "{hint}");
+    for (name, text) in &expected {
+        assert_eq!(found.get(name), Some(text), "{}: {hint}", name.display());
+    }
+}
+
+#[test]
+fn the_output_for_vyos_s_samples_is_vyos_s_own() {
+    let sample = repository().join("tests/generator-sample");
+    let folder = folder();
+    for kind in ["config", "op"] {
+        let out = folder.path().join(kind);
+        built(kind, &[&sample.join(format!("{kind}.xml"))], &out, &[]);
+        assert_same(&out, &sample.join(format!("{kind}-templates")), kind);
+    }
+    let out = folder.path().join("cache.py");
+    built("cache", &[&sample.join("config.xml")], &out, &[]);
+    let found = fs::read_to_string(&out).expect("written");
+    let expected = fs::read_to_string(sample.join("weather_cache.py")).expect("there");
+    assert_eq!(found.trim_end(), expected.trim_end());
+}
+
+#[test]
+fn nodes_without_properties_can_be_left_out() {
+    let sample = repository().join("tests/generator-sample");
+    let folder = folder();
+    for (kind, left_out) in [("config", vec!["weather", "weather/station"]), ("op", vec!["show"])] {
+        let out = folder.path().join(kind);
+        built(kind, &[&sample.join(format!("{kind}.xml"))], &out, &["--owned-only"]);
+        let mut expected = files(&sample.join(format!("{kind}-templates")));
+        expected.retain(|path, _| left_out.iter().all(|node| *path != Path::new(node).join("node.def")));
+        assert_eq!(files(&out), expected, "{kind}");
+    }
+}
+
+#[test]
+fn the_templates_are_current() {
+    let definitions = repository().join("interface-definitions");
+    let folder = folder();
+    let (config, op) =
+        (definitions.join("high-availability_vrrp_aws-vipa.xml"), definitions.join("op-mode/aws-vipa.xml"));
+    let listed = |folder: &Path| {
+        let entries = fs::read_dir(folder).expect("listed").map(|e| e.expect("an entry").path());
+        entries.filter(|path| path.extension().is_some_and(|e| e == "xml")).collect::<Vec<_>>()
+    };
+    // The script takes all that are there.
+    assert_eq!(listed(&definitions), [config.as_path()]);
+    assert_eq!(listed(&definitions.join("op-mode")), [op.as_path()]);
+    built("config", &[&config], &folder.path().join("cfg"), &["--owned-only"]);
+    built("op", &[&op], &folder.path().join("op"), &["--owned-only"]);
+    built("cache", &[&config], &folder.path().join("vyos_aws_vipa_cache.py"), &[]);
+    assert_same(&templates(), folder.path(), "run scripts/regenerate-templates");
+}
+
+#[test]
+fn no_template_belongs_to_another_package() {
+    for tree in ["cfg", "op"] {
+        let names = files(&templates().join(tree));
+        assert!(!names.is_empty());
+        for name in names.keys() {
+            assert!(name.components().any(|c| c.as_os_str() == "aws-vipa"), "{tree}/{}", name.display());
+        }
+    }
+}
+
+#[test]
+fn every_node_helps_and_every_value_is_explained_and_checked() {
+    for (name, text) in files(&templates().join("cfg")).into_iter().chain(files(&templates().join("op"))) {
+        let has = |field: &str| text.lines().any(|line| line.starts_with(field));
+        assert!(has("help: ") && !text.contains("No help available"), "{}: {text}", name.display());
+        assert!(!text.contains("Invalid value"), "{}: a constraint without a message of its own", name.display());
+        if has("type:") {
+            assert!(has("val_help: ") && has("syntax:expression: "), "{}: {text}", name.display());
+        }
+    }
+}
+
+#[test]
+fn the_definitions_match_vyos_s_schemas() {
+    // The schemas are VyOS's, and are not kept here.
+    let schemas = repository().join("../shared/vyos/schema");
+    if !schemas.is_dir() {
+        return;
+    }
+    let samples = repository().join("tests/generator-sample");
+    let definitions = repository().join("interface-definitions");
+    for (schema, files) in [
+        (
+            "interface_definition.rng",
+            [definitions.join("high-availability_vrrp_aws-vipa.xml"), samples.join("config.xml")],
+        ),
+        ("op-mode-definition.rng", [definitions.join("op-mode/aws-vipa.xml"), samples.join("op.xml")]),
+    ] {
+        for file in files {
+            let mut xmllint = Command::new("xmllint");
+            let output = xmllint.arg("--noout").arg("--relaxng").arg(schemas.join(schema)).arg(&file).output();
+            let output = output.expect("xmllint runs (Debian package libxml2-utils)");
+            assert!(output.status.success(), "{}: {}", file.display(), text(&output.stderr));
+        }
+    }
+}
+
+#[test]
+fn a_node_may_stand_in_two_files_that_agree() {
+    let folder = folder();
+    let [first, second, both] = ["first.xml", "second.xml", "both.xml"].map(|name| folder.path().join(name));
+    let leaf = |name: &str| format!("<leafNode name='{name}'><properties><help>{name}</help></properties></leafNode>");
+    let node = |about: &str, children: &str| {
+        format!(
+            "<interfaceDefinition><node name='a'>{about}<children>{children}</children></node></interfaceDefinition>"
+        )
+    };
+    let about = "<properties><help>A</help></properties>";
+    fs::write(&first, node("", &leaf("b"))).expect("written");
+    fs::write(&second, node(about, &(leaf("c") + &leaf("b")))).expect("written");
+    fs::write(&both, node(about, &(leaf("b") + &leaf("c")))).expect("written");
+    let [two, one] = ["two", "one"].map(|name| folder.path().join(name));
+    built("config", &[&first, &second], &two, &[]);
+    built("config", &[&both], &one, &[]);
+    assert_same(&two, &one, "the order of the files");
+    built("cache", &[&first, &second], &two.join("cache.py"), &[]);
+    built("cache", &[&both], &one.join("cache.py"), &[]);
+    assert_same(&two, &one, "the cache");
+}
+
+/// A definition that is refused, by what goes into its root element, and a part of the message.
+type Bad = (&'static str, &'static str, &'static str);
+
+const BAD: &[Bad] = &[
+    ("config", "<node name='a'>", "it is no XML"),
+    ("config", "<node name='a'></nod>", "it is no XML"),
+    ("config", "<node name='a' name='b'/>", "it is no XML"),
+    ("config", "</interfaceDefinition><more/><interfaceDefinition>", "outside the root element"),
+    ("config", "&nbsp;", "no entity &nbsp;"),
+    ("config", "<?php?>", "processing instructions"),
+    ("config", "words", "there is text in <interfaceDefinition>"),
+    ("config", "<leafNode name='a'/>", ":2: <leafNode> in <interfaceDefinition> is not known"),
+    ("config", "<syntaxVersion component='a' version='1'/>", "syntax version"),
+    ("config", "<node/>", "<node> has no name"),
+    ("config", "<node name='../a'/>", "a name begins with"),
+    ("config", "<node name='a b'/>", "a name has letters"),
+    ("config", "<node name='node.tag'/>", "VyOS has this name for itself"),
+    ("config", "<node name='a' standalone='1'/>", "<node> has no attribute standalone"),
+    ("config", "<node name='a'/>", ":2: node `a`: <node> has no <children>"),
+    ("config", "<tagNode name='a'><children/></tagNode>", "<tagNode> in <interfaceDefinition> is not known"),
+    ("config", "<node name='a'><children/></node>", "node `a`: <children> is empty"),
+    ("config", "<node name='a'><children><virtualTagNode name='b'/></children></node>", "<virtualTagNode>"),
+    (
+        "config",
+        "<node name='a'><children><leafNode name='b'/></children></node>",
+        "node `a b`: <leafNode> has no <properties>",
+    ),
+    ("config", "<node name='a'><defaultValue>1</defaultValue>LEAF</node>", "<defaultValue> in <node> is not known"),
+    ("config", "<node name='a'><properties/><properties/>LEAF</node>", "there is a second <properties>"),
+    ("config", "<node name='a' owner='a.py'>LEAF</node>", "node `a`: it has an owner, which needs a <priority>"),
+    ("config", "<node name='a' owner='a.py'><properties><help>A</help></properties>LEAF</node>", "needs a <priority>"),
+    ("config", "<node name='a' owner='a.sh'><properties><priority>1</priority></properties>LEAF</node>", "NAME.py"),
+    ("config", "<node name='a' owner=''><properties><priority>1</priority></properties>LEAF</node>", "NAME.py"),
+    ("config", "<node name='a'><properties><priority>high</priority></properties>LEAF</node>", "no number"),
+    ("config", "<node name='a'><properties><priority>0801</priority></properties>LEAF</node>", "no number"),
+    ("config", "<node name='a'><properties><priority> 801</priority></properties>LEAF</node>", "white space"),
+    (
+        "config",
+        "<node name='a'><properties><valueless/></properties>LEAF</node>",
+        "<valueless/> is for <leafNode> alone",
+    ),
+    ("config", "<node name='a'><properties><multi/></properties>LEAF</node>", "<multi/> is for <leafNode> alone"),
+    ("config", "<node name='a'><properties><keepChildOrder/></properties>LEAF</node>", "<keepChildOrder>"),
+    ("config", "<node name='a'><properties><help/></properties>LEAF</node>", "<help> is empty"),
+    ("config", "<node name='a'><properties><help>A<!-- b --></help></properties>LEAF</node>", "comment in <help>"),
+    ("config", "<node name='a'><properties><help>A</help><help>B</help></properties>LEAF</node>", "second <help>"),
+    ("config", "<node name='a'><properties><help>A<b/></help></properties>LEAF</node>", "which holds text"),
+    ("config", "PROPERTIES(<help>\u{1}</help>)", "control character"),
+    ("config", "PROPERTIES(<help a='b'>A</help>)", "<help> has no attribute a"),
+    ("config", "PROPERTIES(<valueless/><multi/>)", "at once"),
+    ("config", "PROPERTIES(<valueless>no</valueless>)", "<valueless> holds nothing"),
+    ("config", "PROPERTIES(<valueless/>)<defaultValue>1</defaultValue>", "has a <defaultValue>"),
+    ("config", "PROPERTIES(<help>A</help>)<defaultValue> </defaultValue>", "<defaultValue> is empty"),
+    ("config", "PROPERTIES(<valueHelp><format>a</format></valueHelp>)", "<valueHelp> has no <description>"),
+    ("config", "PROPERTIES(<completionHelp/>)", "offers nothing"),
+    ("config", "PROPERTIES(<completionHelp><imagePath/></completionHelp>)", "<imagePath>"),
+    (
+        "config",
+        "PROPERTIES(<completionHelp><list>a</list></completionHelp><completionHelp><list>b</list></completionHelp>)",
+        "put all into one",
+    ),
+    ("config", "PROPERTIES(<constraint/>)", "<constraint> checks nothing"),
+    ("config", "PROPERTIES(<constraint><regex> </regex></constraint>)", "<regex> is empty"),
+    ("config", "PROPERTIES(<constraint><regex>'</regex></constraint>)", "holds a quote"),
+    ("config", "PROPERTIES(<constraint><validator argument='a'/></constraint>)", "<validator> has no name"),
+    ("config", "PROPERTIES(<constraint><validator name='a' argument='&quot;'/></constraint>)", "holds a quote"),
+    (
+        "config",
+        "PROPERTIES(<constraint><regex>a</regex></constraint><constraint><regex>b</regex></constraint>)",
+        "second <constraint>",
+    ),
+    ("config", "PROPERTIES(<constraintErrorMessage>A</constraintErrorMessage>)", "without a constraint"),
+    (
+        "config",
+        "<node name='a'>LEAF</node><node name='a'><children><node name='b'>LEAF</node></children></node>",
+        "node `a b`: it is a node of another kind than in",
+    ),
+    (
+        "config",
+        "PROPERTIES(<help>A</help>)</leafNode><leafNode name='b'><properties><help>B</help></properties>",
+        "node `a b`: other things are said of it than in",
+    ),
+    (
+        "config",
+        "PROPERTIES(<multi/>)</leafNode><leafNode name='b'><properties><valueless/></properties>",
+        "another kind",
+    ),
+    ("op", "<leafNode name='a'/>", "<leafNode> in <interfaceDefinition> is not known"),
+    ("op", "<node name='a' owner='a.py'/>", "<node> has no attribute owner"),
+    ("op", "<node name='a'><standalone/></node>", "<standalone> in <node> is not known"),
+    ("op", "<node name='a'><command> </command></node>", "node `a`: <command> is empty"),
+    ("op", "<tagNode name='a'/>", "node `a`: <tagNode> has no <properties>"),
+    ("op", "<node name='a'><children/></node>", "<children> is empty"),
+    (
+        "op",
+        "<node name='a'><properties><priority>1</priority></properties></node>",
+        "<priority> in <properties> is not known",
+    ),
+    (
+        "op",
+        "<node name='a'><children><leafNode name='b'><properties/></leafNode></children></node>",
+        "node `a b`: <leafNode> has no <command>",
+    ),
+    (
+        "op",
+        "<node name='a'><command>b</command></node><node name='a'><command>c</command></node>",
+        "node `a`: other things are said of it than in",
+    ),
+    (
+        "op",
+        "<tagNode name='a'><properties><help>A</help></properties></tagNode><tagNode name='a'><properties><help>B</help></properties></tagNode>",
+        "other things are said",
+    ),
+];
+
+#[test]
+fn what_cannot_be_generated_is_refused_with_its_place_and_nothing_is_written() {
+    const LEAF: &str = "<children><leafNode name='b'><properties/></leafNode></children>";
+    let properties = Regex::new(r"(?s)^PROPERTIES\((.*?)\)([^)]*)$").expect("a regular expression");
+    for (kind, inside, expected) in BAD {
+        let inside = properties.replace(
+            inside,
+            "<node name='a'><children><leafNode name='b'><properties>$1</properties>$2</leafNode></children></node>",
+        );
+        let folder = folder();
+        let file = folder.path().join("bad.xml");
+        let whole = format!("<interfaceDefinition>\n{}\n</interfaceDefinition>", inside.replace("LEAF", LEAF));
+        fs::write(&file, &whole).expect("written");
+        let kinds: &[&str] = if *kind == "config" { &["config", "cache"] } else { &["op"] };
+        for kind in kinds {
+            let output = build_templates(kind, &[&file], &folder.path().join("out"), &[]);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{kind} {whole}: {said}");
+            assert!(said.contains(expected), "{kind} {whole}: {said}");
+            assert!(said.contains(&format!("{}:", file.display())), "{kind} {whole}: no place in {said}");
+            assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1, "{kind} {whole}: something is left");
+        }
+    }
+}
+
+#[test]
+fn files_and_folders_that_do_not_serve_are_named_and_left_alone() {
+    let sample = repository().join("tests/generator-sample/config.xml");
+    let folder = folder();
+    let refused = |kind: &str, file: &Path, out: &Path, expected: &str| {
+        let output = build_templates(kind, &[file], out, &[]);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains(expected), "{kind} {}: {said}", file.display());
+    };
+    let out = folder.path().join("out");
+    refused("config", &folder.path().join("no.xml"), &out, "cannot read");
+    for (text, expected) in [
+        ("", "there is no element"),
+        ("<?xml version='1.0' encoding='latin1'?><interfaceDefinition/>", "not UTF-8"),
+        ("<!DOCTYPE a><interfaceDefinition/>", "no document type"),
+        ("<other/>", "<other> is no <interfaceDefinition>"),
+        (&"<a>".repeat(200), "nested more than"),
+    ] {
+        let file = folder.path().join("bad.xml");
+        fs::write(&file, text).expect("written");
+        refused("config", &file, &out, expected);
+        refused("op", &file, &out, expected);
+    }
+    fs::create_dir(&out).expect("made");
+    built("config", &[&sample], &out, &[]);
+    let before = files(&out);
+    refused("config", &sample, &out, "not an empty folder");
+    refused("config", &sample, &folder.path().join("bad.xml"), "not an empty folder");
+    refused("config", &sample, &folder.path().join("no/where"), "cannot write");
+    refused("cache", &sample, &out, "cannot write");
+    assert_eq!(files(&out), before);
+}
+
+#[test]
+fn set_commands_are_taken_or_refused_as_vyos_would() {
+    const GROUP: &str = "set high-availability vrrp group X aws-vipa";
+    const GLOBAL: &str = "set high-availability vrrp global-parameters aws-vipa";
+    for (node, good, bad) in [
+        (format!("{GROUP} address"), vec!["10.0.0.1"], vec!["10.0.0.1/24", "fe80::1", "10.0.0.256", "10.0.0"]),
+        (format!("{GROUP} interface"), vec!["eth0", "eth12"], vec!["eth", "lo", "eth0 eth1", "xeth0", "eth0v1"]),
+        (
+            format!("{GROUP} network-interface-id"),
+            vec!["eni-01234567", "eni-0123456789abcdef0"],
+            vec!["eni-0123456", "eni-0123ABCD", "i-01234567"],
+        ),
+        (format!("{GLOBAL} region"), vec!["eu-central-1", "test"], vec!["EU", "-a", "a.b"]),
+        (
+            format!("{GLOBAL} endpoint-url"),
+            vec!["https://ec2.eu-central-1.amazonaws.com", "http://[::1]:4566/"],
+            vec!["ec2.amazonaws.com", "ftp://a", "https://", "https://a/b", "https://a b"],
+        ),
+        (
+            format!("{GLOBAL} credentials-file"),
+            vec!["/root/.aws/credentials", "/config/auth/aws"],
+            vec!["credentials", "/", "/a b", "/a;b", "/config/$x"],
+        ),
+        (format!("{GLOBAL} ca-certificate-file"), vec!["/config/auth/ca.pem"], vec!["ca.pem", "/a/"]),
+        (format!("{GLOBAL} profile"), vec!["default", "vipa/2@a"], vec!["a b", "[a]", ""]),
+        (format!("{GLOBAL} verify-interval"), vec!["5", "300"], vec!["4", "301", "x", "5.0", "-5"]),
+        (format!("{GLOBAL} request-timeout"), vec!["1", "30"], vec!["0", "31", ""]),
+    ] {
+        for value in good {
+            let line = format!("{node} '{value}'");
+            assert_eq!(check_set(&line), Ok(()), "{line}");
+        }
+        for value in bad {
+            let line = format!("{node} '{value}'");
+            assert!(matches!(check_set(&line), Err(Refused::Because(_))), "{line}: {:?}", check_set(&line));
+        }
+        assert!(matches!(check_set(&node), Err(Refused::Because(_))), "{node} without a value");
+    }
+    for line in [GROUP, GLOBAL, &format!("{GROUP} disable")] {
+        assert_eq!(check_set(line), Ok(()), "{line}");
+    }
+    for line in [&format!("{GROUP} disable true"), &format!("{GROUP} adress 10.0.0.1"), &format!("{GLOBAL} disable")] {
+        assert!(matches!(check_set(line), Err(Refused::Because(_))), "{line}: {:?}", check_set(line));
+    }
+    for line in [
+        "set high-availability vrrp group X aws-vip",
+        "set high-availability vrrp groups X aws-vipa",
+        "set high-availability vrrp group aws-vipa",
+        "set high-availability vrrp group X vrid 5",
+        "set high-availability vrrp",
+    ] {
+        assert_eq!(check_set(line), Err(Refused::NotOurs), "{line}");
+    }
+}
+
+/// Has bash run a command, with functions and variables set before, and gives what it printed.
+fn bash(script: &str, folder: &Path) -> String {
+    let output = Command::new("bash").args(["-c", script]).current_dir(folder).output().expect("bash runs");
+    assert!(output.status.success(), "{script}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// As VyOS runs an operational command: `$4` becomes `${args[4]}`, and a shell evaluates the line (vyatta-op
+/// functions/interpreter/vyatta-op-run).
+fn run(words: &[&str], folder: &Path) -> String {
+    let quoted: Vec<_> = words.iter().map(|w| format!("'{w}'")).collect();
+    let command = run_of(&quoted.join(" ")).unwrap_or_else(|e| panic!("{words:?}: {e:?}"));
+    let command = Regex::new(r"\$([0-9])").expect("a regular expression").replace_all(&command, r"$${args[$1]}");
+    let tell = "sudo() { printf '[%s]' \"$@\"; }; journalctl() { printf '[%s]' journalctl \"$@\"; }";
+    bash(&format!("{tell}; args=(vyos {}); eval '{command}'", quoted.join(" ")), folder)
+}
+
+#[test]
+fn operational_commands_run_what_they_should() {
+    let folder = folder();
+    for (words, expected) in [
+        ("show aws-vipa status", "[/usr/bin/vyos-aws-vipa][show][status]"),
+        ("show aws-vipa status detail", "[/usr/bin/vyos-aws-vipa][show][status][--detail]"),
+        ("show aws-vipa status json", "[/usr/bin/vyos-aws-vipa][show][status][--json]"),
+        ("show aws-vipa group LAN", "[/usr/bin/vyos-aws-vipa][show][group][--][LAN]"),
+        ("show aws-vipa check", "[/usr/bin/vyos-aws-vipa][show][check]"),
+        ("show log aws-vipa", "[journalctl][--no-hostname][--boot][--unit][vyos-aws-vipa.service]"),
+        ("monitor log aws-vipa", "[journalctl][--no-hostname][--boot][--follow][--unit][vyos-aws-vipa.service]"),
+        ("force aws-vipa claim LAN", "[/usr/bin/vyos-aws-vipa][force][claim][--][LAN]"),
+        ("force aws-vipa pause LAN", "[/usr/bin/vyos-aws-vipa][force][pause][--][LAN]"),
+        ("force aws-vipa pause LAN minutes 5", "[/usr/bin/vyos-aws-vipa][force][pause][--minutes=5][--][LAN]"),
+        ("force aws-vipa resume LAN", "[/usr/bin/vyos-aws-vipa][force][resume][--][LAN]"),
+        ("generate aws-vipa iam-policy", "[/usr/bin/vyos-aws-vipa][generate][iam-policy]"),
+    ] {
+        assert_eq!(run(&words.split(' ').collect::<Vec<_>>(), folder.path()), expected, "{words}");
+    }
+    let restart = run_of("restart aws-vipa").expect("a command");
+    let run_folder = folder.path().to_str().expect("text");
+    let restart = restart.replace("/run/vyos-aws-vipa", run_folder);
+    let restart = format!("sudo() {{ printf '[%s]' \"$@\"; }}; {restart}");
+    assert!(bash(&restart, folder.path()).contains("not configured"), "{restart}");
+    fs::write(folder.path().join("config.json"), "{}").expect("written");
+    assert_eq!(bash(&restart, folder.path()), "[systemctl][restart][vyos-aws-vipa.service]");
+
+    for line in ["show aws-vipa", "show aws-vipa group", "force aws-vipa", "force aws-vipa pause LAN minutes"] {
+        assert_eq!(run_of(line), Err(Refused::Because("it is incomplete".to_owned())), "{line}");
+    }
+    for line in ["show aws-vipa states", "force aws-vipa pause LAN hours 1", "show aws-vipa check now"] {
+        assert!(matches!(run_of(line), Err(Refused::Because(_))), "{line}: {:?}", run_of(line));
+    }
+    for line in ["show", "show vrrp", "show log", "restart", "reboot"] {
+        assert_eq!(run_of(line), Err(Refused::NotOurs), "{line}");
+    }
+}
+
+#[test]
+fn a_group_s_name_reaches_the_program_as_it_was_typed() {
+    let folder = folder();
+    for name in ["-h", "--help", "$HOME", "$(touch hurt)", "`touch hurt`", "a;touch hurt", "a\\b", "(", "~", "*", "a@b"]
+    {
+        for (words, before) in [
+            (vec!["show", "aws-vipa", "group", name], "[show][group]"),
+            (vec!["force", "aws-vipa", "claim", name], "[force][claim]"),
+            (vec!["force", "aws-vipa", "pause", name], "[force][pause]"),
+            (vec!["force", "aws-vipa", "pause", name, "minutes", "7"], "[force][pause][--minutes=7]"),
+            (vec!["force", "aws-vipa", "resume", name], "[force][resume]"),
+        ] {
+            assert_eq!(
+                run(&words, folder.path()),
+                format!("[/usr/bin/vyos-aws-vipa]{before}[--][{name}]"),
+                "{words:?}"
+            );
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0, "a name was executed");
+}
+
+/// What VyOS evaluates for the words it offers (vyatta-cfg src/cstore/cstore.cpp, `getCompletionEnv`).
+fn offered(node: &str, typed: &[&str], before: &str, folder: &Path) -> Vec<String> {
+    let typed: Vec<_> = typed.iter().map(|w| format!(" '{w}'")).collect();
+    let template = fs::read_to_string(templates().join(node).join("node.def")).expect("a template");
+    let allowed = template.lines().find_map(|line| line.strip_prefix("allowed: ")).expect("something is offered");
+    let allowed = allowed.replace("/bin/cli-shell-api", "cli-shell-api").replace('\'', r"'\''");
+    let script = format!("{before}; COMP_WORDS=({}); f () {{ eval '{allowed}'; }}; f || true", typed.concat());
+    bash(&script, folder).split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_group_s_own_ipv4_addresses_are_offered() {
+    const NODE: &str = "cfg/high-availability/vrrp/group/node.tag/aws-vipa/address";
+    let folder = folder();
+    for group in ["LAN", "$(touch hurt)", "a;touch hurt", "a\\b"] {
+        // Prints what it is asked for, and then as VyOS lists nodes.
+        let cli = format!(
+            r#"cli-shell-api() {{ case "$*" in
+                'listNodes high-availability vrrp group {group} address') echo "'10.0.0.1/24' 'fe80::1/64' '10.0.0.2'" ;;
+                'listNodes high-availability vrrp group {group} excluded-address') echo "'10.0.0.3/32'" ;;
+                'listNodes address') echo "'10.0.0.9/24'" ;;
+                'listNodes excluded-address') ;;
+                *) echo "unexpected: $*" ;;
+            esac; }}"#
+        );
+        let path = ["set", "high-availability", "vrrp", "group", group, "aws-vipa", "address", ""];
+        assert_eq!(offered(NODE, &path, &cli, folder.path()), ["10.0.0.1", "10.0.0.2", "10.0.0.3"], "{group}");
+        let edited = ["set", "aws-vipa", "address", ""];
+        assert_eq!(offered(NODE, &edited, &cli, folder.path()), ["10.0.0.9"], "within edit");
+    }
+    assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0, "a name was executed");
+}
+
+#[test]
+fn files_are_offered_unless_a_shell_would_read_more_into_their_names() {
+    let folder = folder();
+    let auth = folder.path().join("auth");
+    fs::create_dir_all(auth.join("aws")).expect("made");
+    for name in ["credentials", "aws/ca-1.pem", "$(hurt)", "a b", "a'b", "a;b"] {
+        fs::write(auth.join(name), "").expect("written");
+    }
+    for leaf in ["credentials-file", "ca-certificate-file"] {
+        let node = format!("cfg/high-availability/vrrp/global-parameters/aws-vipa/{leaf}");
+        let config = folder.path().to_str().expect("text");
+        let shell = format!("sh() {{ command sh -c \"${{2//\\/config\\//{config}/}}\"; }}");
+        let mut found = offered(&node, &["set", leaf, ""], &shell, folder.path());
+        found.sort();
+        assert_eq!(found, ["aws/ca-1.pem", "credentials"].map(|name| format!("{config}/auth/{name}")), "{leaf}");
+    }
+}
+
+#[test]
+fn the_regions_offered_are_those_of_the_sdk() {
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(repository())
+        .output()
+        .expect("cargo runs");
+    assert!(metadata.status.success(), "{}", text(&metadata.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let sdk = packages.iter().find(|p| p["name"] == "aws-sdk-ec2").expect("the SDK");
+    let manifest = Path::new(sdk["manifest_path"].as_str().expect("a path"));
+    // The partitions that the SDK resolves end points from are JSON in its source.
+    let source = fs::read_to_string(manifest.with_file_name("src").join("endpoint_lib.rs")).expect("its source");
+    let region = Regex::new(r#"\\"([a-z0-9-]+)\\":\{\\"description\\""#).expect("a regular expression");
+    let known: BTreeSet<_> = region.captures_iter(&source).map(|found| found[1].to_owned()).collect();
+    let known: Vec<_> = known.into_iter().filter(|name| !name.ends_with("-global")).collect();
+    assert!(known.len() > 30, "the SDK's source has another form: {known:?}");
+    let node = "cfg/high-availability/vrrp/global-parameters/aws-vipa/region";
+    assert_eq!(offered(node, &["set", "region", ""], ":", repository()), known);
+}
