@@ -6,3 +6,4 @@ mod hook;
 mod namespace;
 mod router;
 mod script;
+mod smoketest;
