@@ -1,6 +1,8 @@
 //! The owner script: what it hands over, and what the operator sees, for every change that VyOS runs it for.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -375,6 +377,17 @@ fn odd_names_reach_keepalived_and_no_shell() {
     sorted.sort_unstable();
     assert_eq!((names_in(CONFIG), names_in(GROUPS)), (sorted.iter().map(|n| (*n).into()).collect(), names_in(CONFIG)));
     router.wait_attached(true);
+    let mut fifo = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+        .open(FIFO)
+        .expect("opened");
+    let mut lines = String::new();
+    router.wait("every group to be MASTER", || {
+        // Nothing to read is an error here, and so is nobody's being there to write.
+        let _ = fifo.read_to_string(&mut lines);
+        usable.iter().all(|name| lines.contains(&format!("INSTANCE \"{name}\" MASTER 100\n")))
+    });
 
     router.asked();
     let before = fs::read(CONFIG).expect("read");
