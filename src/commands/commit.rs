@@ -107,7 +107,11 @@ fn apply(paths: &Paths, config: &Config, warnings: &mut Vec<String>) -> Result<(
     if changed {
         files::write(&paths.config, 0o644, config)?;
     }
-    hook::attach(paths)?;
+    match hook::attach(paths) {
+        // Nothing that the operator could mend here: the agent goes on, and keepalived's next reload tries again.
+        Err(error @ HookError::Conf { .. }) => warnings.push(format!("the transition hook: {error}")),
+        other => other?,
+    }
     if changed || !paths.socket.exists() {
         systemctl::run(&["start", "--no-block", AGENT])?;
     }
@@ -116,22 +120,23 @@ fn apply(paths: &Paths, config: &Config, warnings: &mut Vec<String>) -> Result<(
     match_running(paths, true, starting, warnings)
 }
 
-/// Leaves VyOS as it was without us.
+/// Leaves VyOS as it was without us. It does as much of that as can be done, and tells what failed first; the next call
+/// does the rest.
 fn remove(paths: &Paths, warnings: &mut Vec<String>) -> Result<(), CommitError> {
-    if !paths.config.exists() && !paths.include.exists() {
-        return Ok(());
-    }
-    systemctl::run(&["stop", "--no-block", AGENT])?;
-    hook::detach(paths)?;
-    for path in [&paths.config, &paths.groups, &paths.include] {
-        match fs::remove_file(path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(CommitError::Remove { path: path.clone(), source });
-            }
-            _ => {}
+    let stopped = if paths.config.exists() || paths.socket.exists() {
+        systemctl::run(&["stop", "--no-block", AGENT]).map_err(CommitError::from)
+    } else {
+        Ok(())
+    };
+    let detached = hook::detach(paths).map_err(CommitError::from);
+    let removed = [&paths.config, &paths.groups, &paths.include].map(|path| match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(CommitError::Remove { path: path.clone(), source })
         }
-    }
-    match_running(paths, false, false, warnings)
+        _ => Ok(()),
+    });
+    let matched = match_running(paths, false, false, warnings);
+    [stopped, detached].into_iter().chain(removed).chain([matched]).collect()
 }
 
 /// Makes the running keepalived hold the FIFO open, or not, by one reload. Nobody else reloads it at boot and when only

@@ -123,3 +123,111 @@ pub fn wait_for<T>(deadline: Instant, mut look: impl FnMut() -> Option<T>) -> Op
         sleep(LOOK);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// No condition here takes as long to come true.
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// A shell that the kernel knows as `keepalived`, with its pid file. It ends when its standard input does.
+    struct Named {
+        process: Child,
+        folder: TempDir,
+    }
+
+    impl Named {
+        fn start(script: &str, file: Option<&Path>) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let program = folder.path().join("keepalived");
+            std::os::unix::fs::symlink("/bin/sh", &program).expect("a link");
+            let input = file.map_or(Stdio::piped(), |file| {
+                OpenOptions::new().read(true).write(true).open(file).expect("opened").into()
+            });
+            let mut command = Command::new(program);
+            let process = command.arg0("sh").args(["-c", script]).stdin(input).spawn().expect("a shell");
+            let this = Self { process, folder };
+            fs::write(this.pid_file(), format!("{}\n", this.process.id())).expect("written");
+            this
+        }
+
+        fn pid_file(&self) -> PathBuf {
+            self.folder.path().join("keepalived.pid")
+        }
+    }
+
+    impl Drop for Named {
+        fn drop(&mut self) {
+            // It may have ended already.
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+
+    fn fifo(folder: &TempDir, name: &str) -> PathBuf {
+        let path = folder.path().join(name);
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+        path
+    }
+
+    #[test]
+    fn one_that_has_just_started_is_not_told_to_reload() {
+        let began = Instant::now();
+        let young = Named::start("read line", None);
+        wait_for(began + DEADLINE, || Keepalived::running(&young.pid_file())).expect("it runs");
+        if began.elapsed() < OLD_ENOUGH / 2 {
+            assert!(wait_for_reloadable(&young.pid_file(), Instant::now()).is_none());
+        }
+        assert!(wait_for_reloadable(&young.pid_file(), began + DEADLINE).is_some());
+        // Its age is counted in hundredths of a second.
+        assert!(began.elapsed() >= OLD_ENOUGH - Duration::from_millis(20), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn what_the_pid_file_names_has_to_be_keepalived() {
+        let other = Named::start("read line", None);
+        let deadline = Instant::now() + DEADLINE;
+        wait_for(deadline, || Keepalived::running(&other.pid_file())).expect("it runs");
+        let ours = std::process::id().to_string();
+        for text in ["", "\n", "x", "-1", "0", "4294967296", &ours] {
+            fs::write(other.pid_file(), text).expect("written");
+            assert!(Keepalived::running(&other.pid_file()).is_none(), "{text:?}");
+            assert!(wait_for_reloadable(&other.pid_file(), Instant::now()).is_none(), "{text:?}");
+        }
+        fs::remove_file(other.pid_file()).expect("removed");
+        assert!(Keepalived::running(&other.pid_file()).is_none());
+    }
+
+    #[test]
+    fn it_holds_the_fifo_itself_or_by_a_child() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [held, other] = ["held", "other"].map(|name| fifo(&folder, name));
+        // keepalived's VRRP child opens it, not its main process.
+        let by_a_child = format!("read line <>{} & wait", held.display());
+        for (script, file) in [("read line", Some(&*held)), (&*by_a_child, None)] {
+            let process = Named::start(script, file);
+            let holds = |path: &Path| {
+                Keepalived::running(&process.pid_file()).filter(|keepalived| keepalived.holds(path)).is_some()
+            };
+            let deadline = Instant::now() + DEADLINE;
+            assert!(wait_for(deadline, || holds(&held).then_some(())).is_some(), "{script}");
+            assert!(!holds(&other) && !holds(&folder.path().join("missing")), "{script}");
+            // Another file in its place is another file, whatever its name.
+            let moved = folder.path().join("moved");
+            fs::rename(&held, &moved).expect("moved");
+            let new = fifo(&folder, "held");
+            assert!(!holds(&new) && holds(&moved), "{script}");
+            fs::rename(&moved, &held).expect("moved back");
+            // What reads from it ends.
+            fs::write(&held, "\n").expect("written");
+            assert!(wait_for(deadline, || (!holds(&held)).then_some(())).is_some(), "{script}");
+        }
+    }
+}

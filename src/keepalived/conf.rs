@@ -15,6 +15,9 @@ pub enum ConfError {
     /// A `}` without its `{`.
     #[error("line {0}: a block ends that has not begun")]
     Unbalanced(usize),
+    /// Outside a comment there is none in what VyOS renders. It says nothing of which groups there are.
+    #[error("line {0}: a control character: this is not VyOS's text")]
+    Control(usize),
     /// A `vrrp_instance` lacks something, or says it wrongly.
     #[error("vrrp_instance {group}: {what} is missing or wrong")]
     Group {
@@ -35,6 +38,9 @@ pub fn parse(text: &str) -> Result<Groups, ConfError> {
     let mut anything = false;
     for (number, line) in text.lines().enumerate() {
         let words = words(line);
+        if words.iter().any(|word| word.chars().any(char::is_control)) {
+            return Err(ConfError::Control(number + 1));
+        }
         anything |= !words.is_empty();
         let mut rest = words.as_slice();
         while let Some(at) = rest.iter().position(|w| *w == "{" || *w == "}") {
@@ -232,6 +238,7 @@ mod tests {
         let inside = text.find("unicast_src_ip").expect("there");
         assert_eq!(parse(&text[..inside]), Err(ConfError::Incomplete));
         assert_eq!(parse("}\n"), Err(ConfError::Unbalanced(1)));
+        assert_eq!(parse("# \0\na {\n\u{1}\n}\n"), Err(ConfError::Control(3)));
         let error = parse("vrrp_instance a {\n interface eth0\n}\n").expect_err("no vrid");
         assert_eq!(error.to_string(), "vrrp_instance a: virtual_router_id is missing or wrong");
     }

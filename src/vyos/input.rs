@@ -27,6 +27,9 @@ pub enum InputError {
         "standard input is not what the owner script hands over: {0}; are the script and vyos-aws-vipa of one package?"
     )]
     Shape(#[source] serde_json::Error),
+    /// A node is a leaf, or the other way round. To pass over it would take it for deleted.
+    #[error("standard input is not what the owner script hands over: {0} is not what VyOS makes of such a node")]
+    Node(String),
     /// Another version's.
     #[error(
         "standard input has format {0}, and this version of vyos-aws-vipa takes 1: install the script's package whole"
@@ -51,6 +54,7 @@ pub struct Input {
 
 /// A tree below `high-availability`; without VRRP, an empty one.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tree {
     #[serde(default)]
     vrrp: Map<String, Value>,
@@ -68,14 +72,29 @@ impl Input {
             return Err(InputError::TooLong);
         }
         let input: Self = serde_json::from_slice(&bytes).map_err(InputError::Shape)?;
-        match input.format {
-            1 => Ok(input),
-            other => Err(InputError::Format(other)),
+        if input.format != 1 {
+            return Err(InputError::Format(input.format));
         }
+        for (name, tree) in [("proposed", &input.proposed), ("effective", &input.effective)] {
+            tree.check().map_err(|path| InputError::Node(format!("{name} {path}")))?;
+        }
+        Ok(input)
     }
 }
 
 impl Tree {
+    /// Whether the nodes that groups and settings hang below are nodes; if not, the path of one that is a leaf.
+    fn check(&self) -> Result<(), String> {
+        let vrrp = self.vrrp();
+        vrrp.below("vrrp", "global-parameters")?.below("vrrp global-parameters", "aws-vipa")?;
+        let groups = vrrp.below("vrrp", "group")?;
+        for name in groups.names() {
+            let group = groups.below("vrrp group", name)?;
+            group.below(&format!("vrrp group {}", name.escape_debug()), "aws-vipa")?;
+        }
+        Ok(())
+    }
+
     /// `high-availability vrrp`.
     pub fn vrrp(&self) -> Node<'_> {
         Node(Some(&self.vrrp))
@@ -95,6 +114,15 @@ impl<'a> Node<'a> {
     /// The node below it with that name; absent also if it is a leaf.
     pub fn node(self, name: &str) -> Node<'a> {
         Node(self.0.and_then(|map| map.get(name)?.as_object()))
+    }
+
+    /// Like [`Node::node`], but a leaf is an error: its path, if this node is at `path`.
+    fn below(self, path: &str, name: &str) -> Result<Node<'a>, String> {
+        let node = self.node(name);
+        if self.has(name) && !node.exists() {
+            return Err(format!("{path} {}", name.escape_debug()));
+        }
+        Ok(node)
     }
 
     /// The nodes of a tag node, with their names.
@@ -126,5 +154,77 @@ impl<'a> Node<'a> {
             Some(Value::Object(tags)) => tags.keys().map(String::as_str).collect(),
             _ => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Input, InputError> {
+        Input::read(&mut text.as_bytes())
+    }
+
+    fn whole(proposed: &str) -> String {
+        format!(r#"{{"format":1,"boot":false,"proposed":{proposed},"effective":{{}},"interface-addresses":{{}}}}"#)
+    }
+
+    #[test]
+    fn what_vyos_gives_is_read() {
+        for sample in [include_str!("../../tests/samples/vrrp.json"), include_str!("../../tests/samples/vrrp-2.json")] {
+            let input = read(&whole(sample)).expect("read");
+            assert!(!input.boot && !input.effective.vrrp().node("group").exists());
+            assert!(input.proposed.vrrp().node("group").tags().all(|(_, group)| group.value("vrid").is_some()));
+        }
+        let input = read(&whole(include_str!("../../tests/samples/vrrp-2.json"))).expect("read");
+        let groups = input.proposed.vrrp().node("group");
+        assert_eq!(groups.names().collect::<Vec<_>>(), ["dev-case", "odd$(n)ame"]);
+        let group = groups.node("dev-case");
+        assert_eq!(group.values("address"), ["10.98.0.110/24", "10.99.0.110/24"]);
+        assert_eq!(group.node("address").node("10.98.0.110/24").value("interface"), Some("eth1"));
+        assert_eq!(group.values("peer-address"), ["10.99.0.2"]);
+        assert_eq!((group.values("interface"), group.values("nothing")), (vec!["eth0"], vec![]));
+        assert!(group.has("interface") && !group.node("interface").exists() && !group.has("aws-vipa"));
+    }
+
+    #[test]
+    fn a_tree_that_is_gone_is_empty_and_a_node_without_a_value_is_there() {
+        let input = read(&whole("{}")).expect("read");
+        assert!(input.proposed.vrrp().exists() && input.proposed.vrrp().names().count() == 0);
+        let input = read(&whole(r#"{"vrrp":{"group":{"a":{"aws-vipa":{}}}}}"#)).expect("read");
+        assert!(input.proposed.vrrp().node("group").node("a").node("aws-vipa").exists());
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_refused_by_name() {
+        for (text, expected) in [
+            (String::new(), "EOF while parsing"),
+            ("{".to_owned(), "EOF while parsing"),
+            ("\u{0}\u{1}".to_owned(), "expected value"),
+            ("[]".to_owned(), "invalid length 0"),
+            (r#"{"format":1}"#.to_owned(), "missing field `boot`"),
+            (whole("{}").replace("\"boot\":false", "\"boot\":0"), "expected a boolean"),
+            (whole("{}").replace("\"boot\":false,", "\"boot\":false,\"surprise\":1,"), "unknown field `surprise`"),
+            (whole(r#"{"vrpp":{}}"#), "unknown field `vrpp`"),
+            (whole(r#"{"vrrp":[]}"#), "invalid type: sequence"),
+            (whole("{}").replace("\"format\":1", "\"format\":2"), "has format 2"),
+            (whole("{}").replace("\"format\":1", "\"format\":-1"), "invalid value"),
+            (whole("{}") + "{}", "trailing characters"),
+            (whole(r#"{"vrrp":{"group":"a"}}"#), "proposed vrrp group is not"),
+            (whole(r#"{"vrrp":{"group":{"a\nb":[]}}}"#), "proposed vrrp group a\\nb is not"),
+            (whole(r#"{"vrrp":{"group":{"a":{"aws-vipa":"x"}}}}"#), "proposed vrrp group a aws-vipa is not"),
+            (whole(r#"{"vrrp":{"global-parameters":{"aws-vipa":1}}}"#), "vrrp global-parameters aws-vipa is not"),
+            (whole(&format!(r#"{{"vrrp":{{"group":{}"#, "[".repeat(100_000))), "recursion limit"),
+        ] {
+            let error = read(&text).expect_err(&text[..text.len().min(200)]).to_string();
+            assert!(error.contains(expected) && error.contains("standard input"), "{error}");
+        }
+    }
+
+    #[test]
+    fn too_long_an_input_is_refused_before_it_is_read_whole() {
+        let mut endless = std::io::repeat(b' ');
+        let error = Input::read(&mut endless).expect_err("endless");
+        assert!(matches!(error, InputError::TooLong), "{error}");
     }
 }

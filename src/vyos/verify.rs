@@ -376,3 +376,371 @@ impl<'a> Checks<'a> {
         warnings
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const GROUP: &str = "high-availability vrrp group";
+    const GLOBAL: &str = "high-availability vrrp global-parameters aws-vipa";
+
+    /// A group that gives no warning, with these `aws-vipa` nodes.
+    fn group(address: &str, aws_vipa: Value) -> Value {
+        json!({
+            "address": { address: {} },
+            "hello-source-address": "10.99.0.1",
+            "interface": "eth0",
+            "peer-address": ["10.99.0.2"],
+            "vrid": "10",
+            "aws-vipa": aws_vipa
+        })
+    }
+
+    /// The same with one of VRRP's own nodes set, or taken out where the value is null.
+    fn with(mut group: Value, node: &str, value: Value) -> Value {
+        let nodes = group.as_object_mut().expect("a node");
+        if value.is_null() {
+            nodes.remove(node)
+        } else {
+            nodes.insert(node.to_owned(), value)
+        };
+        group
+    }
+
+    fn groups(groups: Value) -> Value {
+        json!({ "vrrp": { "group": groups } })
+    }
+
+    fn global(nodes: Value) -> Value {
+        json!({ "vrrp": { "global-parameters": { "aws-vipa": nodes } } })
+    }
+
+    fn verified_at(boot: bool, proposed: &Value, effective: &Value) -> Outcome {
+        let text = json!({
+            "format": 1,
+            "boot": boot,
+            "proposed": proposed,
+            "effective": effective,
+            "interface-addresses": { "eth0": ["10.99.0.1/24", "2001:db8::1/64"], "eth1": ["10.98.0.1/24"], "eth2": [] }
+        });
+        let input = Input::read(&mut text.to_string().as_bytes()).expect("read");
+        let mode = |path: &Path| match path.to_str().expect("text") {
+            "/config/aws/credentials" | "/root/.aws/credentials" | "/config/aws/ca.pem" => Some(0o600),
+            "/config/aws/open" => Some(0o640),
+            "/config/aws/open-ca.pem" => Some(0o644),
+            _ => None,
+        };
+        verify(&input, &Surroundings { interfaces: BTreeSet::from(["eth9".to_owned()]), mode: &mode })
+    }
+
+    fn verified(proposed: &Value) -> Outcome {
+        verified_at(false, proposed, &json!({}))
+    }
+
+    /// What fails the commit, a line each.
+    fn faults(outcome: &Outcome) -> Vec<String> {
+        outcome.faults.iter().map(Fault::to_string).collect()
+    }
+
+    fn names(outcome: &Outcome) -> Vec<&str> {
+        outcome.config.groups.iter().map(|g| g.name.as_str()).collect()
+    }
+
+    fn address(text: &str) -> Ipv4Addr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn what_is_set_comes_through() {
+        let outcome = verified(&json!({ "vrrp": {
+            "global-parameters": { "aws-vipa": {
+                "region": "eu-central-1",
+                "endpoint-url": "https://ec2.example:8443/",
+                "credentials-file": "/config/aws/credentials",
+                "profile": "router",
+                "ca-certificate-file": "/config/aws/ca.pem",
+                "verify-interval": "300",
+                "request-timeout": "1"
+            }},
+            "group": {
+                "whole": group("10.99.0.100/24", json!({})),
+                "part": with(
+                    group("10.99.0.101/24", json!({
+                        "address": ["10.99.0.102"],
+                        "interface": "eth9",
+                        "network-interface-id": "eni-0123456789abcdef0",
+                        "disable": {}
+                    })),
+                    "excluded-address",
+                    json!({ "10.99.0.102": {} })
+                ),
+                "without": with(group("10.99.0.103/24", json!({})), "aws-vipa", Value::Null)
+            }
+        }}));
+        assert_eq!((faults(&outcome), &outcome.warnings), (vec![], &vec![]));
+        let group = |name: &str| GroupConfig {
+            name: GroupName::try_from(name).expect("a name"),
+            addresses: BTreeSet::new(),
+            interface: None,
+            network_interface_id: None,
+            disable: false,
+        };
+        let expected = Config {
+            global: Global {
+                region: Some(Region::try_from("eu-central-1").expect("a region")),
+                endpoint_url: Some("https://ec2.example:8443/".to_owned()),
+                credentials_file: Some("/config/aws/credentials".into()),
+                profile: Some("router".to_owned()),
+                ca_certificate_file: Some("/config/aws/ca.pem".into()),
+                verify_interval: VerifyInterval::try_from(300).expect("an interval"),
+                request_timeout: RequestTimeout::try_from(1).expect("a time-out"),
+            },
+            groups: vec![
+                GroupConfig {
+                    addresses: BTreeSet::from([address("10.99.0.102")]),
+                    interface: Some(InterfaceName::try_from("eth9").expect("a name")),
+                    network_interface_id: Some(EniId::try_from("eni-0123456789abcdef0").expect("an id")),
+                    disable: true,
+                    ..group("part")
+                },
+                group("whole"),
+            ],
+            left_out: Vec::new(),
+            interface_addresses: BTreeSet::from([address("10.99.0.1"), address("10.98.0.1")]),
+        };
+        assert_eq!(outcome.config, expected);
+    }
+
+    #[test]
+    fn nothing_set_is_nothing_to_do() {
+        for proposed in [json!({}), groups(json!({})), global(json!({}))] {
+            let outcome = verified(&proposed);
+            assert_eq!((faults(&outcome), &outcome.warnings), (vec![], &vec![]), "{proposed}");
+            assert!(outcome.config.is_empty() && outcome.config.global == Global::default(), "{proposed}");
+        }
+    }
+
+    #[test]
+    fn each_fault_of_a_group_is_told_with_its_node() {
+        let aws = |nodes| group("10.99.0.100/24", nodes);
+        for (name, group, expected) in [
+            ("a", aws(json!({ "address": ["10.99.0.101"] })), "a aws-vipa address 10.99.0.101: the group has no such"),
+            ("a", aws(json!({ "address": "10.99.0.101" })), "a aws-vipa address 10.99.0.101: the group has no such"),
+            (
+                "a",
+                aws(json!({ "address": ["2001:db8::9"] })),
+                "a aws-vipa address 2001:db8::9: \"2001:db8::9\" is no IPv4",
+            ),
+            ("a", aws(json!({ "address": ["10.99.0.100/24"] })), "(without a prefix length)"),
+            ("a", aws(json!({ "interface": "eth7" })), "a aws-vipa interface: there is no interface eth7"),
+            ("a", aws(json!({ "interface": "eth0/../x" })), "a aws-vipa interface: \"eth0/../x\" is not the name of"),
+            ("a", aws(json!({ "network-interface-id": "eni-1" })), "a aws-vipa network-interface-id: \"eni-1\" is not"),
+            ("a", aws(json!({ "adress": {} })), "a aws-vipa adress: this version of vyos-aws-vipa does not know"),
+            ("a", group("2001:db8::100/64", json!({})), "a aws-vipa: the group has no IPv4 address"),
+            ("a", with(aws(json!({})), "address", Value::Null), "a aws-vipa: the group has no IPv4 address"),
+            ("a", group("10.98.0.1/24", json!({})), "a aws-vipa: 10.98.0.1 is also configured on interface eth1"),
+            (
+                "a",
+                with(aws(json!({})), "excluded-address", json!({ "10.99.0.1/32": {} })),
+                "a aws-vipa: 10.99.0.1 is also configured on interface eth0",
+            ),
+        ] {
+            let outcome = verified(&groups(json!({ name: group })));
+            let faults = faults(&outcome);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].starts_with(GROUP) && faults[0].contains(expected), "{}: not {expected}", faults[0]);
+            assert!(outcome.config.groups.is_empty(), "{expected}");
+        }
+    }
+
+    #[test]
+    fn names_that_keepalived_cannot_carry_are_told() {
+        for name in ["a b", "a\tb", "a\nb", "a#b", "a!", "a{b", "a}b", "a\u{a0}b", "a\u{1b}[1m", "a'b", "a\"b"] {
+            let outcome = verified(&groups(json!({ name: group("10.99.0.100/24", json!({})) })));
+            let faults = faults(&outcome);
+            assert_eq!(faults.len(), 1, "{name:?}: {faults:?}");
+            let expected = format!("{GROUP} {} aws-vipa: ", name.escape_debug());
+            assert!(faults[0].starts_with(&expected) && faults[0].ends_with("rename the group"), "{}", faults[0]);
+            assert!(!faults[0].chars().any(char::is_control), "{:?} reaches a terminal", faults[0]);
+        }
+        for name in ["odd$(n)ame", "a;b", "a\\b", "a`b`", "a@~b", "ü", "-rf", "../../a"] {
+            let outcome = verified(&groups(json!({ name: group("10.99.0.100/24", json!({})) })));
+            assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec![name]));
+        }
+    }
+
+    #[test]
+    fn each_fault_of_the_settings_is_told_with_its_node() {
+        for (nodes, expected) in [
+            (json!({ "region": "EU" }), "region: \"EU\" is not the name of an AWS region"),
+            (json!({ "endpoint-url": "ec2.example" }), "endpoint-url: \"ec2.example\" does not begin with https://"),
+            (json!({ "endpoint-url": "https://" }), "endpoint-url: \"https://\" names no host"),
+            (json!({ "endpoint-url": "https://key:secret@ec2" }), "holds something else than a host and a port"),
+            (json!({ "endpoint-url": "https://ec2/?key=secret" }), "holds something else than a host and a port"),
+            (
+                json!({ "credentials-file": "aws/credentials" }),
+                "credentials-file: \"aws/credentials\" is not an absolute",
+            ),
+            (
+                json!({ "ca-certificate-file": "/config/a\nb" }),
+                "ca-certificate-file: \"/config/a\\nb\" holds a control",
+            ),
+            (json!({ "profile": "router" }), "profile: a profile is one of a file: set credentials-file too"),
+            (
+                json!({ "profile": "a]b", "credentials-file": "/config/aws/credentials" }),
+                "profile: \"a]b\" is no name of a profile",
+            ),
+            (json!({ "verify-interval": "4" }), "verify-interval: 4 seconds is not in the range 5 to 300"),
+            (json!({ "verify-interval": "70000" }), "verify-interval: \"70000\" is no number of seconds"),
+            (json!({ "request-timeout": "31" }), "request-timeout: 31 seconds is not in the range 1 to 30"),
+            (json!({ "request-timeout": "-1" }), "request-timeout: \"-1\" is no number of seconds"),
+            (json!({ "secret-key": "x" }), "secret-key: this version of vyos-aws-vipa does not know the node"),
+        ] {
+            let outcome = verified(&global(nodes));
+            let faults = faults(&outcome);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].starts_with(&format!("{GLOBAL} ")) && faults[0].contains(expected), "{}", faults[0]);
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let outcome = verified(&groups(json!({
+            "a": group("10.99.0.100/24", json!({ "address": ["10.99.0.9"], "interface": "eth7" })),
+            "b c": group("2001:db8::1/64", json!({ "network-interface-id": "eni-1" }))
+        })));
+        assert_eq!(faults(&outcome).len(), 5, "{:?}", faults(&outcome));
+    }
+
+    #[test]
+    fn of_two_groups_with_one_address_the_newer_is_at_fault() {
+        let both = |first: Value, second: Value| groups(json!({ "a": first, "b": second }));
+        let on = || group("10.99.0.100/24", json!({}));
+        let off = || with(on(), "aws-vipa", Value::Null);
+        let outcome = verified_at(false, &both(on(), on()), &both(off(), on()));
+        assert_eq!(
+            faults(&outcome),
+            [format!("{GROUP} a aws-vipa: 10.99.0.100 is moved for group b already: delete it in one of the two")]
+        );
+        let outcome = verified_at(false, &both(on(), on()), &both(on(), off()));
+        assert!(faults(&outcome)[0].starts_with(&format!("{GROUP} b aws-vipa: ")), "{:?}", faults(&outcome));
+        // One that is switched off may wait beside the other, and so may one that moves another address.
+        let disabled = group("10.99.0.100/24", json!({ "disable": {} }));
+        let other = with(
+            group("10.99.0.100/24", json!({ "address": ["10.99.0.101"] })),
+            "excluded-address",
+            json!({ "10.99.0.101/24": {} }),
+        );
+        for beside in [disabled, other] {
+            let outcome = verified(&both(on(), beside));
+            assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec!["a", "b"]));
+        }
+    }
+
+    #[test]
+    fn what_saves_an_evening_is_warned_of() {
+        let plain = || group("10.99.0.100/24", json!({}));
+        for (group, expected) in [
+            (with(plain(), "peer-address", Value::Null), "a: no peer-address"),
+            (with(plain(), "hello-source-address", Value::Null), "a: no hello-source-address"),
+            (with(plain(), "rfc3768-compatibility", json!({})), "a: rfc3768-compatibility: EC2 drops frames"),
+            (with(plain(), "disable", json!({})), "a: the group is disabled in VRRP"),
+            (with(plain(), "interface", json!("eth1")), "a: 10.99.0.100 is in no subnet of eth1"),
+            (
+                with(plain(), "address", json!({ "10.99.0.100/24": { "interface": "eth1" } })),
+                "a: 10.99.0.100 is in no subnet of eth1",
+            ),
+            (with(plain(), "excluded-address", json!({ "10.97.0.1/24": {} })), "a: 10.97.0.1 is in no subnet of eth0"),
+            (group("10.99.0.100/24", json!({ "interface": "eth1" })), "a: 10.99.0.100 is in no subnet of eth1"),
+        ] {
+            let outcome = verified(&groups(json!({ "a": group })));
+            assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec!["a"]));
+            assert_eq!(outcome.warnings.len(), 1, "{:?}", outcome.warnings);
+            assert!(outcome.warnings[0].starts_with(&format!("{GROUP} {expected}")), "{}", outcome.warnings[0]);
+        }
+        // Not moved, or on an interface whose addresses are not known here.
+        for group in [
+            with(
+                group("10.99.0.100/24", json!({ "address": ["10.99.0.100"] })),
+                "excluded-address",
+                json!({ "10.1.0.1": {} }),
+            ),
+            with(plain(), "interface", json!("eth2")),
+            with(plain(), "interface", json!("eth8")),
+        ] {
+            assert_eq!(verified(&groups(json!({ "a": group }))).warnings, Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn files_that_do_not_last_or_are_open_to_all_are_warned_of() {
+        let warnings = |nodes| verified(&global(nodes)).warnings;
+        for (file, expected) in [
+            ("/root/.aws/credentials", "does not survive an image upgrade: keep it below /config/"),
+            ("/configuration/credentials", "does not survive an image upgrade"),
+            ("/config/aws/open", "can be read by others than its owner: chmod 600 /config/aws/open"),
+            ("/config/aws/missing", "/config/aws/missing is not there"),
+        ] {
+            let found = warnings(json!({ "credentials-file": file }));
+            assert!(found[0].starts_with(&format!("{GLOBAL} credentials-file: {file}")), "{found:?}");
+            assert!(found[0].contains(expected), "{found:?}");
+        }
+        assert_eq!(warnings(json!({ "credentials-file": "/config/aws/credentials" })), Vec::<String>::new());
+        // A certificate is no secret.
+        assert_eq!(warnings(json!({ "ca-certificate-file": "/config/aws/open-ca.pem" })), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_once_committed_always_loads() {
+        let tree = json!({ "vrrp": {
+            "global-parameters": { "aws-vipa": { "region": "EU", "verify-interval": "60" } },
+            "group": {
+                "good": group("10.99.0.100/24", json!({})),
+                "bad name": group("10.99.0.101/24", json!({})),
+                "gone": group("10.99.0.102/24", json!({ "address": ["10.99.0.200"], "interface": "eth7" }))
+            }
+        }});
+        let later = {
+            let mut later = tree.clone();
+            later["vrrp"]["group"]["new"] = group("10.99.0.103/24", json!({}));
+            later
+        };
+        for outcome in [verified_at(true, &tree, &json!({})), verified_at(false, &later, &tree)] {
+            assert_eq!(faults(&outcome), Vec::<String>::new());
+            assert!(names(&outcome).contains(&"good"), "{outcome:?}");
+            let left_out: Vec<(&str, usize)> =
+                outcome.config.left_out.iter().map(|l| (l.name.as_str(), l.faults.len())).collect();
+            assert_eq!(left_out, [("bad name", 1), ("gone", 2)]);
+            assert_eq!(outcome.config.global.region, None);
+            assert_eq!(outcome.config.global.verify_interval, VerifyInterval::try_from(60).expect("an interval"));
+            assert_eq!(outcome.warnings.len(), 4, "{:?}", outcome.warnings);
+            assert!(outcome.warnings[0].ends_with(": the node is passed over"), "{:?}", outcome.warnings);
+            assert!(
+                outcome.warnings[1..].iter().all(|w| w.ends_with(": the group is left out")),
+                "{:?}",
+                outcome.warnings
+            );
+        }
+        // What this commit changes is held to the rules, and so is what it changes of the settings.
+        let mut changed = tree.clone();
+        changed["vrrp"]["group"]["gone"]["aws-vipa"]["disable"] = json!({});
+        changed["vrrp"]["global-parameters"]["aws-vipa"]["verify-interval"] = json!("30");
+        let outcome = verified_at(false, &changed, &tree);
+        assert_eq!(faults(&outcome).len(), 3, "{:?}", faults(&outcome));
+        assert!(!faults(&outcome).iter().any(|f| f.contains("bad name")), "{:?}", faults(&outcome));
+    }
+
+    #[test]
+    fn a_group_whose_address_goes_is_left_out_until_it_is_put_right() {
+        let before = groups(json!({ "a": group("10.99.0.100/24", json!({ "address": ["10.99.0.100"] })) }));
+        let after = groups(json!({
+            "a": group("10.99.0.101/24", json!({ "address": ["10.99.0.100"] })),
+            "b": group("10.99.0.100/24", json!({}))
+        }));
+        let outcome = verified_at(false, &after, &before);
+        assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec!["b"]));
+        assert_eq!(outcome.config.left_out.len(), 1, "{outcome:?}");
+    }
+}

@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""Owner of the aws-vipa nodes: VyOS runs it once for each of them that a commit changes.
+
+It hands what is proposed and what is in effect to `vyos-aws-vipa commit`, which finds out what changes, verifies,
+renders and applies, and it shows the operator what that says.
+"""
+
+import json
+import subprocess
+
+from sys import exit
+from textwrap import fill
+
+from vyos.base import Warning
+from vyos.config import Config
+from vyos.utils.boot import boot_configuration_complete
+from vyos import ConfigError
+
+# Not vyos.airbag: it makes the start three times as long, and sends the operator to VyOS with a fault of ours.
+
+BINARY = '/usr/bin/vyos-aws-vipa'
+
+# In seconds. `commit` is done in a fraction of one, and bounds itself; this is for a machine that hangs.
+TIMEOUT = 30
+
+# Neither a path nor a name falls apart at the end of a line.
+WRAP = {'break_long_words': False, 'break_on_hyphens': False}
+
+
+class Refused(ConfigError):
+    """Faults, a line each: ConfigError would make one paragraph of them."""
+
+    def __init__(self, text):
+        self.faults = text.split('\n')
+        Exception.__init__(self, '\n'.join(fill(fault, width=72, **WRAP) for fault in self.faults))
+
+
+def get_config(config=None):
+    conf = config or Config()
+    return {
+        'format': 1,
+        'boot': not boot_configuration_complete(),
+        'proposed': vrrp(conf, effective=False),
+        'effective': vrrp(conf, effective=True),
+        'interface-addresses': interface_addresses(conf),
+    }
+
+
+def vrrp(conf, effective):
+    """The whole of VRRP: which group this call is for cannot be told. A tree that is removed is empty."""
+    tree = conf.get_config_dict(['high-availability'], effective=effective, get_first_key=True,
+                                no_tag_node_value_mangle=True, with_defaults=True)
+    return {'vrrp': tree['vrrp']} if 'vrrp' in tree else {}
+
+
+def interface_addresses(conf):
+    """The configured addresses of every interface. VRRP's own are not among them, nor what DHCP brings."""
+    found = {}
+
+    def add(name, node):
+        # A single value is no list.
+        given = node.get('address', [])
+        given = [given] if isinstance(given, str) else given
+        found[name] = [address for address in given if not address.startswith('dhcp')]
+        for tag in ('vif', 'vif-s', 'vif-c'):
+            for vlan, below in node.get(tag, {}).items():
+                add(f'{name}.{vlan}', below)
+
+    for interfaces in conf.get_config_dict(['interfaces'], get_first_key=True, no_multi_convert=True).values():
+        for name, node in interfaces.items():
+            add(name, node)
+    return found
+
+
+def verify(config):
+    # Done by `commit` before it writes anything.
+    return None
+
+
+def generate(config):
+    # Likewise.
+    return None
+
+
+def apply(config):
+    try:
+        warnings = commit(config)
+    except Refused as e:
+        if not config['boot']:
+            raise
+        # What fails while the boot configuration is loaded is dropped from it, and this may pass.
+        warnings = e.faults
+    for warning in warnings:
+        Warning(warning.removeprefix('WARNING: '), **WRAP)
+
+
+def commit(config):
+    """Hands the configuration over, without a shell; the lines that come back are warnings."""
+    try:
+        done = subprocess.run([BINARY, 'commit'], input=json.dumps(config).encode(), capture_output=True,
+                              timeout=TIMEOUT, env={'PATH': '/usr/sbin:/usr/bin:/sbin:/bin'})
+    except subprocess.TimeoutExpired:
+        raise Refused(f'{BINARY} commit did not end within {TIMEOUT} seconds and was stopped: '
+                      'see "systemctl list-jobs" and "show log aws-vipa", then commit again')
+    except OSError as e:
+        raise Refused(f'cannot run {BINARY}: {e.strerror}; install the package vyos-aws-vipa again')
+    output, said = (text.decode(errors='backslashreplace').strip() for text in (done.stdout, done.stderr))
+    if done.returncode != 0:
+        said = said.removeprefix('vyos-aws-vipa: ')
+        raise Refused(said or f'{BINARY} commit ended with {done.returncode} and said nothing: '
+                              'see "show log aws-vipa", then commit again')
+    return output.split('\n') if output else []
+
+
+if __name__ == '__main__':
+    try:
+        c = get_config()
+        verify(c)
+        generate(c)
+        apply(c)
+    except ConfigError as e:
+        print(e)
+        exit(1)

@@ -1,0 +1,206 @@
+//! `hook`, before a start or a reload of keepalived.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::router::{
+    CONFIG, FIFO, GROUPS, INCLUDE, KEEPALIVED_CONF, Router, configuration, group, keepalived_conf, vipa,
+};
+
+/// A configuration of these groups, as `commit` writes it.
+fn write_config(names: &[&str]) {
+    let groups: Vec<Value> = names
+        .iter()
+        .map(|name| json!({ "name": name, "addresses": [], "interface": null, "network_interface_id": null, "disable": false }))
+        .collect();
+    let global = json!({
+        "region": null, "endpoint_url": null, "credentials_file": null, "profile": null, "ca_certificate_file": null,
+        "verify_interval": 30, "request_timeout": 3
+    });
+    let config = json!({ "format": 1, "global": global, "groups": groups, "left_out": [], "interface_addresses": [] });
+    fs::write(CONFIG, config.to_string()).expect("written");
+}
+
+fn included(conf: &str) -> String {
+    format!("{conf}include {INCLUDE}\n")
+}
+
+#[test]
+fn with_nothing_configured_keepalived_conf_stays_as_vyos_wrote_it() {
+    let test = "hook::with_nothing_configured_keepalived_conf_stays_as_vyos_wrote_it";
+    let Some(_router) = Router::enter(test) else {
+        return;
+    };
+    vipa(&["hook"], b"").assert_silent();
+    assert!(!Path::new(KEEPALIVED_CONF).exists());
+    let conf =
+        [b"# caf\xe9\n".as_slice(), keepalived_conf(&configuration(json!({ "a": group(1, Value::Null) }))).as_bytes()]
+            .concat();
+    fs::write(KEEPALIVED_CONF, &conf).expect("written");
+    let before = fs::metadata(KEEPALIVED_CONF).expect("there").ino();
+    vipa(&["hook"], b"").assert_silent();
+    assert_eq!(fs::metadata(KEEPALIVED_CONF).expect("there").ino(), before, "not touched");
+    // It takes out the line that it once added, and every other byte stays.
+    write_config(&["a"]);
+    vipa(&["hook"], b"").assert_silent();
+    assert_eq!(fs::read(KEEPALIVED_CONF).expect("read"), [&conf[..], included("").as_bytes()].concat());
+    for gone in [|| write_config(&[]), || fs::remove_file(CONFIG).expect("removed")] {
+        gone();
+        vipa(&["hook"], b"").assert_silent();
+        assert_eq!(fs::read(KEEPALIVED_CONF).expect("read"), conf);
+        write_config(&["a"]);
+        vipa(&["hook"], b"").assert_silent();
+    }
+}
+
+#[test]
+fn it_attaches_once_and_writes_what_keepalived_runs() {
+    let Some(_router) = Router::enter("hook::it_attaches_once_and_writes_what_keepalived_runs") else {
+        return;
+    };
+    write_config(&["a"]);
+    // Before VyOS has rendered anything the FIFO is there all the same.
+    vipa(&["hook"], b"").assert_silent();
+    let fifo = fs::metadata(FIFO).expect("a FIFO");
+    assert!(fifo.file_type().is_fifo() && fifo.mode() & 0o7777 == 0o640, "{fifo:?}");
+    assert!(!Path::new(GROUPS).exists());
+    let conf = keepalived_conf(&configuration(json!({ "a": group(1, json!({})), "b": group(2, Value::Null) })));
+    fs::write(KEEPALIVED_CONF, &conf).expect("written");
+    vipa(&["hook"], b"").assert_silent();
+    assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), included(&conf));
+    assert!(fs::read_to_string(INCLUDE).expect("read").contains(&format!("vrrp_notify_fifo {FIFO}\n")));
+    let groups: Value = serde_json::from_slice(&fs::read(GROUPS).expect("read")).expect("JSON");
+    let expected = |name: &str, vrid: u8, address: &str| {
+        json!({
+            "name": name, "interface": "eth0", "vrid": vrid, "priority": 100, "peers": ["10.99.0.2"],
+            "addresses": [{ "address": address, "interface": null }]
+        })
+    };
+    let both = [expected("a", 1, "10.99.0.101"), expected("b", 2, "10.99.0.102")];
+    assert_eq!(groups, json!({ "format": 1, "groups": both }));
+    // A second call changes nothing: the agent would look at a file that is renamed.
+    let inodes = || [KEEPALIVED_CONF, GROUPS, INCLUDE, FIFO].map(|path| fs::metadata(path).expect("there").ino());
+    let before = inodes();
+    vipa(&["hook"], b"").assert_silent();
+    assert_eq!((inodes(), fs::read_to_string(KEEPALIVED_CONF).expect("read")), (before, included(&conf)));
+    for path in [CONFIG, GROUPS, INCLUDE] {
+        let file = fs::metadata(path).expect("there");
+        assert_eq!((file.mode() & 0o022, file.uid()), (0, 0), "{path} can be written by others");
+    }
+}
+
+#[test]
+fn a_keepalived_conf_that_is_not_whole_leaves_the_groups_as_they_were() {
+    let test = "hook::a_keepalived_conf_that_is_not_whole_leaves_the_groups_as_they_were";
+    let Some(_router) = Router::enter(test) else {
+        return;
+    };
+    write_config(&["a"]);
+    let conf = keepalived_conf(&configuration(json!({ "a": group(1, json!({})), "b": group(2, json!({})) })));
+    fs::write(KEEPALIVED_CONF, &conf).expect("written");
+    vipa(&["hook"], b"").assert_silent();
+    let groups = fs::read(GROUPS).expect("read");
+    let rubbish: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let unbalanced = format!("{conf}}}\n");
+    let half = &conf.as_bytes()[..conf.find("unicast_peer").expect("there")];
+    let without_vrid = conf.replace("    virtual_router_id 2\n", "");
+    for (bytes, expected) in [
+        (&b""[..], "it is incomplete"),
+        (half, "it is incomplete"),
+        (&rubbish, "line 1: a control character: this is not VyOS's text"),
+        (unbalanced.as_bytes(), "a block ends that has not begun"),
+        (without_vrid.as_bytes(), "vrrp_instance b: virtual_router_id is missing or wrong"),
+    ] {
+        fs::write(KEEPALIVED_CONF, bytes).expect("written");
+        let answer = vipa(&["hook"], b"");
+        assert_eq!((answer.code, answer.out.as_str()), (Some(1), ""), "{answer:?}");
+        assert!(answer.err.contains(KEEPALIVED_CONF) && answer.err.contains(expected), "{}", answer.err);
+        assert_eq!(fs::read(GROUPS).expect("read"), groups, "{expected}");
+        assert!(fs::read(KEEPALIVED_CONF).expect("read").starts_with(bytes), "{expected}");
+    }
+    fs::write(KEEPALIVED_CONF, &conf).expect("written");
+    vipa(&["hook"], b"").assert_silent();
+    assert_eq!(fs::read(GROUPS).expect("read"), groups);
+}
+
+#[test]
+fn a_config_json_that_cannot_be_read_is_told_and_keepalived_stays_attached() {
+    let test = "hook::a_config_json_that_cannot_be_read_is_told_and_keepalived_stays_attached";
+    let Some(_router) = Router::enter(test) else {
+        return;
+    };
+    let conf = keepalived_conf(&configuration(json!({ "a": group(1, json!({})) })));
+    for (text, expected) in [
+        (&br#"{"format":2,"new":true}"#[..], "has format 2, and this version of vyos-aws-vipa reads up to 1"),
+        (b"{", "does not hold what it should"),
+        (b"\x00\xff", "does not hold what it should"),
+        (br#"{"format":1,"surprise":1}"#, "unknown field `surprise`"),
+    ] {
+        fs::write(CONFIG, text).expect("written");
+        fs::write(KEEPALIVED_CONF, &conf).expect("written");
+        let answer = vipa(&["hook"], b"");
+        assert_eq!((answer.code, answer.out.as_str()), (Some(1), ""), "{answer:?}");
+        assert!(answer.err.contains(CONFIG) && answer.err.contains(expected), "{}", answer.err);
+        assert_eq!(fs::read(CONFIG).expect("read"), text, "the file is kept");
+        assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), included(&conf));
+    }
+}
+
+#[test]
+fn what_stands_in_the_place_of_the_fifo_is_put_right() {
+    let Some(_router) = Router::enter("hook::what_stands_in_the_place_of_the_fifo_is_put_right") else {
+        return;
+    };
+    write_config(&["a"]);
+    fs::write(FIFO, "no FIFO").expect("written");
+    vipa(&["hook"], b"").assert_silent();
+    assert!(fs::metadata(FIFO).expect("there").file_type().is_fifo());
+    // A FIFO that somebody opened to all keeps its inode, and is closed again.
+    let before = fs::metadata(FIFO).expect("there").ino();
+    fs::set_permissions(FIFO, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("changed");
+    vipa(&["hook"], b"").assert_silent();
+    let after = fs::metadata(FIFO).expect("there");
+    assert_eq!((after.ino(), after.mode() & 0o7777), (before, 0o640));
+    // Nor is a link followed.
+    fs::remove_file(FIFO).expect("removed");
+    std::os::unix::fs::symlink("/run/lab/elsewhere", FIFO).expect("a link");
+    vipa(&["hook"], b"").assert_silent();
+    assert!(fs::symlink_metadata(FIFO).expect("there").file_type().is_fifo());
+    assert!(!Path::new("/run/lab/elsewhere").exists());
+    // Without the agent's group nobody could read it.
+    fs::write("/etc/group", "root:x:0:\n").expect("written");
+    let answer = vipa(&["hook"], b"");
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    assert!(answer.err.contains("there is no group vyos-aws-vipa: `systemd-sysusers`"), "{}", answer.err);
+}
+
+/// Its bound is 10 ms on a router; here an unoptimised build shares the machine with other tests.
+#[test]
+fn it_is_quick_with_200_groups() {
+    let Some(_router) = Router::enter("hook::it_is_quick_with_200_groups") else {
+        return;
+    };
+    let names: Vec<String> = (1..=200).map(|n| format!("group-{n}")).collect();
+    write_config(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let groups = names.iter().zip(1..=200_u8).map(|(name, vrid)| {
+        let mut group = group(1, Value::Null);
+        group["vrid"] = json!(vrid.to_string());
+        (name.clone(), group)
+    });
+    fs::write(KEEPALIVED_CONF, keepalived_conf(&configuration(Value::Object(groups.collect())))).expect("written");
+    let quickest = (0..10)
+        .map(|_| {
+            let began = Instant::now();
+            vipa(&["hook"], b"").assert_silent();
+            began.elapsed()
+        })
+        .min();
+    println!("hook with 200 groups: {quickest:?}");
+    assert!(quickest < Some(Duration::from_millis(100)), "{quickest:?}");
+    let groups: Value = serde_json::from_slice(&fs::read(GROUPS).expect("read")).expect("JSON");
+    assert_eq!(groups["groups"].as_array().expect("groups").len(), 200);
+}

@@ -1,0 +1,484 @@
+//! The owner script: what it hands over, and what the operator sees, for every change that VyOS runs it for.
+
+use std::fs::{self, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::router::{
+    CONFIG, Call, FIFO, GROUPS, INCLUDE, KEEPALIVED_CONF, RELOAD, Router, START_AGENT, STOP_AGENT, VYOS_RELOADS,
+    VYOS_STOPS, configuration, group, keepalived_conf,
+};
+
+/// What the script has to hand over of a configuration: lists where VyOS has several values, and its defaults.
+fn handed_over(configuration: &Value) -> Value {
+    let Some(mut vrrp) = configuration.pointer("/high-availability/vrrp").cloned() else {
+        return json!({});
+    };
+    for group in vrrp["group"].as_object_mut().into_iter().flat_map(|groups| groups.values_mut()) {
+        for leaf in ["/peer-address", "/aws-vipa/address"] {
+            if let Some(value @ Value::String(_)) = group.pointer_mut(leaf) {
+                *value = json!([value.take()]);
+            }
+        }
+        for (node, default) in [("priority", "100"), ("preempt-delay", "0"), ("advertise-interval", "1")] {
+            if group.get(node).is_none() {
+                group[node] = json!(default);
+            }
+        }
+    }
+    if let Some(global) = vrrp.pointer_mut("/global-parameters/aws-vipa") {
+        for (node, default) in [("verify-interval", "30"), ("request-timeout", "3")] {
+            if global.get(node).is_none() {
+                global[node] = json!(default);
+            }
+        }
+    }
+    json!({ "vrrp": vrrp })
+}
+
+fn assert_input(call: &Call, boot: bool, proposed: &Value, effective: &Value) {
+    let expected = json!({
+        "format": 1,
+        "boot": boot,
+        "proposed": handed_over(proposed),
+        "effective": handed_over(effective),
+        "interface-addresses": { "eth0": ["10.99.0.1/24"], "eth1": ["10.98.0.1/24"], "lo": [] }
+    });
+    assert_eq!(call.input, expected);
+}
+
+/// Commits, and asserts on how often our owner runs, on what it hands over, and that it says nothing.
+fn commit_silently(router: &mut Router, after: &Value, calls: usize) {
+    let before = router.effective.clone();
+    let done = router.commit(after.clone());
+    assert_eq!(done.len(), calls, "{done:?}");
+    for call in done {
+        assert_input(&call, false, after, &before);
+        call.answer.assert_silent();
+    }
+}
+
+fn names_in(path: &str) -> Vec<String> {
+    let file: Value = serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON");
+    let groups = file["groups"].as_array().expect("groups");
+    groups.iter().map(|g| g["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+fn vyos_then(ours: &[&str]) -> Vec<String> {
+    VYOS_RELOADS.iter().chain(ours).map(|words| (*words).to_owned()).collect()
+}
+
+fn then_vyos(ours: &[&str], vyos: &[&str]) -> Vec<String> {
+    ours.iter().chain(vyos).map(|words| (*words).to_owned()).collect()
+}
+
+fn two() -> Value {
+    configuration(json!({ "a": group(1, json!({})), "b": group(2, json!({})) }))
+}
+
+/// Nothing is left of us.
+fn assert_as_without_us(router: &Router) {
+    for path in [CONFIG, GROUPS, INCLUDE] {
+        assert!(!Path::new(path).exists(), "{path}");
+    }
+    assert!(!router.attached());
+}
+
+#[test]
+fn at_boot_keepalived_is_attached_by_one_reload() {
+    let Some(mut router) = Router::enter("script::at_boot_keepalived_is_attached_by_one_reload") else {
+        return;
+    };
+    let calls = router.boot(two());
+    assert_eq!(calls.len(), 2);
+    for call in &calls {
+        assert_input(call, true, &two(), &json!({}));
+        call.answer.assert_silent();
+    }
+    assert_eq!(router.asked(), vyos_then(&[START_AGENT, RELOAD]));
+    router.wait_attached(true);
+    assert_eq!((names_in(CONFIG), names_in(GROUPS)), (vec!["a".into(), "b".into()], vec!["a".into(), "b".into()]));
+}
+
+#[test]
+fn a_fault_at_boot_leaves_that_group_out_and_fails_nothing() {
+    let Some(mut router) = Router::enter("script::a_fault_at_boot_leaves_that_group_out_and_fails_nothing") else {
+        return;
+    };
+    let tree = configuration(json!({
+        "a": group(1, json!({})),
+        "b": group(2, json!({ "interface": "eth7" }))
+    }));
+    let calls = router.boot(tree);
+    assert!(calls.iter().all(|call| call.answer.code == Some(0)), "{calls:?}");
+    assert_eq!(
+        calls[0].answer.shown().trim(),
+        "WARNING: high-availability vrrp group b aws-vipa interface: there is no interface eth7: the group is left out"
+    );
+    calls[1].answer.assert_silent();
+    assert_eq!(names_in(CONFIG), ["a"]);
+    assert_eq!(router.asked(), vyos_then(&[START_AGENT, RELOAD]));
+}
+
+#[test]
+fn what_fails_at_boot_is_a_warning_and_drops_no_node() {
+    let Some(mut router) = Router::enter("script::what_fails_at_boot_is_a_warning_and_drops_no_node") else {
+        return;
+    };
+    fs::remove_dir("/run/vyos-aws-vipa").expect("removed");
+    let calls = router.boot(two());
+    assert!(calls.iter().all(|call| call.answer.code == Some(0)), "{calls:?}");
+    let shown = calls[0].answer.shown();
+    assert!(shown.contains("WARNING: cannot write /run/vyos-aws-vipa/config.json: No such file"), "{shown}");
+    // The same outside the boot fails the commit.
+    router.effective = json!({});
+    let calls = router.commit(two());
+    assert!(calls.iter().all(|call| call.answer.code == Some(1)), "{calls:?}");
+    assert!(calls[0].answer.out.starts_with("cannot write /run/vyos-aws-vipa/config.json"), "{calls:?}");
+}
+
+#[test]
+fn a_change_of_our_nodes_alone_reloads_nothing() {
+    let Some(mut router) = Router::booted("script::a_change_of_our_nodes_alone_reloads_nothing", two()) else {
+        return;
+    };
+    let disabled = configuration(json!({
+        "a": group(1, json!({ "disable": {} })),
+        "b": group(2, json!({ "address": "10.99.0.102", "interface": "eth0" }))
+    }));
+    commit_silently(&mut router, &disabled, 2);
+    assert_eq!(router.asked(), [START_AGENT]);
+    // A leaf that goes.
+    let before = fs::read(CONFIG).expect("read");
+    let mut less = disabled;
+    less["high-availability"]["vrrp"]["group"]["b"]["aws-vipa"].as_object_mut().expect("a node").remove("address");
+    commit_silently(&mut router, &less, 1);
+    assert_eq!(router.asked(), [START_AGENT]);
+    assert_ne!(fs::read(CONFIG).expect("read"), before);
+    assert!(router.attached());
+}
+
+#[test]
+fn settings_alone_run_the_owner_once() {
+    let Some(mut router) = Router::booted("script::settings_alone_run_the_owner_once", two()) else {
+        return;
+    };
+    let mut set = two();
+    set["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "region": "eu-central-1" });
+    commit_silently(&mut router, &set, 1);
+    let config: Value = serde_json::from_slice(&fs::read(CONFIG).expect("read")).expect("JSON");
+    assert_eq!(config["global"]["region"], "eu-central-1");
+    assert_eq!((&config["global"]["verify_interval"], &config["global"]["request_timeout"]), (&json!(30), &json!(3)));
+    commit_silently(&mut router, &two(), 1);
+    assert_eq!(router.asked(), [START_AGENT, START_AGENT]);
+}
+
+#[test]
+fn a_change_of_other_nodes_alone_is_seen_by_the_hook() {
+    let Some(mut router) = Router::booted("script::a_change_of_other_nodes_alone_is_seen_by_the_hook", two()) else {
+        return;
+    };
+    let mut moved = two();
+    moved["high-availability"]["vrrp"]["group"]["b"]["address"] = json!({ "10.99.0.150/24": {} });
+    commit_silently(&mut router, &moved, 0);
+    assert_eq!(router.asked(), VYOS_RELOADS);
+    let groups: Value = serde_json::from_slice(&fs::read(GROUPS).expect("read")).expect("JSON");
+    assert_eq!(groups["groups"][1]["addresses"][0]["address"], "10.99.0.150");
+    router.wait_attached(true);
+}
+
+#[test]
+fn new_groups_come_with_one_reload_of_ours_at_most() {
+    let first = configuration(json!({ "a": group(1, Value::Null) }));
+    let Some(mut router) = Router::booted("script::new_groups_come_with_one_reload_of_ours_at_most", first) else {
+        return;
+    };
+    // The first one with our nodes: VyOS reloads before anything is attached.
+    let on = configuration(json!({ "a": group(1, json!({})), "b": group(2, json!({})) }));
+    commit_silently(&mut router, &on, 2);
+    assert_eq!(router.asked(), vyos_then(&[START_AGENT, RELOAD]));
+    router.wait_attached(true);
+    // A later one finds the hook attached.
+    let more = configuration(json!({ "a": group(1, json!({})), "b": group(2, json!({})), "c": group(3, json!({})) }));
+    commit_silently(&mut router, &more, 1);
+    assert_eq!(router.asked(), vyos_then(&[START_AGENT]));
+    router.wait_attached(true);
+    assert_eq!(names_in(GROUPS), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_group_that_is_master_already_is_attached_by_one_reload() {
+    let off = configuration(json!({ "a": group(1, Value::Null) }));
+    let Some(mut router) = Router::booted("script::a_group_that_is_master_already_is_attached_by_one_reload", off)
+    else {
+        return;
+    };
+    let on = configuration(json!({ "a": group(1, json!({})) }));
+    commit_silently(&mut router, &on, 1);
+    assert_eq!(router.asked(), [START_AGENT, RELOAD]);
+    router.wait_attached(true);
+    // A second call of the same commit, and one with nothing changed.
+    for _ in 0..2 {
+        router.run_owner().answer.assert_silent();
+        assert_eq!(router.asked(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn our_nodes_go_and_vyos_is_as_it_was() {
+    let Some(mut router) = Router::booted("script::our_nodes_go_and_vyos_is_as_it_was", two()) else {
+        return;
+    };
+    let one = configuration(json!({ "a": group(1, json!({})), "b": group(2, Value::Null) }));
+    commit_silently(&mut router, &one, 1);
+    assert_eq!((router.asked(), names_in(CONFIG)), (vec![START_AGENT.to_owned()], vec!["a".to_owned()]));
+    assert!(router.attached());
+    let none = configuration(json!({ "a": group(1, Value::Null), "b": group(2, Value::Null) }));
+    commit_silently(&mut router, &none, 1);
+    assert_eq!(router.asked(), [STOP_AGENT, RELOAD]);
+    router.wait_attached(false);
+    assert_as_without_us(&router);
+    assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), keepalived_conf(&none));
+    // Both at once, with the settings.
+    let mut with_settings = two();
+    with_settings["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "region": "eu-west-1" });
+    commit_silently(&mut router, &with_settings, 3);
+    router.wait_attached(true);
+    assert_eq!(router.asked(), [START_AGENT, RELOAD]);
+    commit_silently(&mut router, &none, 3);
+    assert_eq!(router.asked(), [STOP_AGENT, RELOAD]);
+    router.wait_attached(false);
+    assert_as_without_us(&router);
+}
+
+#[test]
+fn a_group_that_goes_is_taken_out_before_vyos_renders() {
+    let Some(mut router) = Router::booted("script::a_group_that_goes_is_taken_out_before_vyos_renders", two()) else {
+        return;
+    };
+    let one = configuration(json!({ "a": group(1, json!({})) }));
+    commit_silently(&mut router, &one, 1);
+    assert_eq!(router.asked(), then_vyos(&[START_AGENT], &VYOS_RELOADS));
+    assert_eq!((names_in(CONFIG), names_in(GROUPS)), (vec!["a".to_owned()], vec!["a".to_owned()]));
+    router.wait_attached(true);
+    // The last one with our nodes, beside one without.
+    let mixed = configuration(json!({ "a": group(1, json!({})), "z": group(9, Value::Null) }));
+    commit_silently(&mut router, &mixed, 0);
+    router.asked();
+    let without = configuration(json!({ "z": group(9, Value::Null) }));
+    commit_silently(&mut router, &without, 1);
+    assert_eq!(router.asked(), then_vyos(&[STOP_AGENT, RELOAD], &VYOS_RELOADS));
+    router.wait_attached(false);
+    assert_as_without_us(&router);
+    assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), keepalived_conf(&without));
+}
+
+#[test]
+fn the_whole_tree_goes() {
+    let Some(mut router) = Router::booted("script::the_whole_tree_goes", two()) else {
+        return;
+    };
+    let mut gone = two();
+    gone.as_object_mut().expect("a tree").remove("high-availability");
+    commit_silently(&mut router, &gone, 2);
+    assert_eq!(router.asked(), then_vyos(&[STOP_AGENT, RELOAD], &VYOS_STOPS));
+    assert_as_without_us(&router);
+    // And comes back.
+    commit_silently(&mut router, &two(), 2);
+    assert_eq!(router.asked(), vyos_then(&[START_AGENT, RELOAD]));
+    router.wait_attached(true);
+}
+
+#[test]
+fn every_fault_is_shown_with_its_node_and_nothing_is_changed() {
+    let test = "script::every_fault_is_shown_with_its_node_and_nothing_is_changed";
+    let Some(mut router) = Router::booted(test, two()) else {
+        return;
+    };
+    let files = || [CONFIG, GROUPS, INCLUDE, KEEPALIVED_CONF].map(|path| fs::read(path).expect("read"));
+    let before = files();
+    let wrong = configuration(json!({
+        "a": group(1, json!({ "address": ["10.99.0.7", "10.99.0.101"] })),
+        "b": group(2, json!({ "interface": "eth7", "network-interface-id": "eni-xyz" }))
+    }));
+    let calls = router.commit(wrong);
+    assert_eq!(calls.len(), 2);
+    for call in calls {
+        assert_eq!((call.answer.code, call.answer.err.as_str()), (Some(1), ""), "{call:?}");
+        let faults: Vec<&str> = call.answer.out.split("high-availability vrrp group ").skip(1).collect();
+        assert_eq!(faults.len(), 3, "{}", call.answer.out);
+        let starts = ["a aws-vipa address 10.99.0.7:", "b aws-vipa interface:", "b aws-vipa network-interface-id:"];
+        for (fault, start) in faults.iter().zip(starts) {
+            assert!(fault.starts_with(start) && fault.ends_with('\n'), "{}", call.answer.out);
+        }
+    }
+    assert_eq!((files(), router.asked()), (before, vec![]));
+    assert!(router.attached());
+    // What this commit does not touch may stay wrong.
+    router.effective =
+        configuration(json!({ "a": group(1, json!({})), "b": group(2, json!({ "interface": "eth7" })) }));
+    let other = configuration(json!({
+        "a": group(1, json!({ "disable": {} })),
+        "b": group(2, json!({ "interface": "eth7" }))
+    }));
+    let calls = router.commit(other);
+    assert_eq!((calls.len(), calls[0].answer.code), (1, Some(0)), "{calls:?}");
+    assert!(calls[0].answer.shown().starts_with("WARNING: high-availability vrrp group b aws-vipa interface:"));
+}
+
+#[test]
+fn a_warning_is_shown_once_while_it_holds() {
+    let Some(mut router) = Router::enter("script::a_warning_is_shown_once_while_it_holds") else {
+        return;
+    };
+    let multicast = |vrid, nodes| {
+        let mut group = group(vrid, nodes);
+        group.as_object_mut().expect("a node").remove("hello-source-address");
+        group["rfc3768-compatibility"] = json!({});
+        group
+    };
+    let tree = configuration(json!({ "a": multicast(1, json!({})), "b": group(2, json!({})) }));
+    let calls = router.boot(tree);
+    assert_eq!((calls.len(), calls[0].answer.code), (2, Some(0)), "{calls:?}");
+    let shown = calls[0].answer.shown();
+    let warnings: Vec<&str> = shown.split("WARNING: ").skip(1).collect();
+    assert_eq!(warnings.len(), 2, "{shown}");
+    assert!(warnings[0].starts_with("high-availability vrrp group a: no hello-source-address: "), "{shown}");
+    assert!(warnings[1].starts_with("high-availability vrrp group a: rfc3768-compatibility: "), "{shown}");
+    assert!(calls[0].answer.out.lines().all(|line| line.len() <= 72), "{}", calls[0].answer.out);
+    calls[1].answer.assert_silent();
+    let later = configuration(json!({ "a": multicast(1, json!({})), "b": group(2, json!({ "disable": {} })) }));
+    router.commit(later)[0].answer.assert_silent();
+}
+
+#[test]
+fn odd_names_reach_keepalived_and_no_shell() {
+    let Some(mut router) = Router::enter("script::odd_names_reach_keepalived_and_no_shell") else {
+        return;
+    };
+    let names = ["odd$(n)ame", "$(touch${IFS}/run/lab/shell)", "a;touch\\b", "`reboot`", "~a@b&|<>*?", "größe", "-rf"];
+    // What keepalived cannot carry is a fault; the rest goes its way.
+    let usable: Vec<&str> = names.iter().copied().filter(|name| !name.contains('{')).collect();
+    let tree = |names: &[&str]| {
+        let groups = names.iter().zip(1..).map(|(name, vrid)| ((*name).to_owned(), group(vrid, json!({}))));
+        configuration(Value::Object(groups.collect()))
+    };
+    let calls = router.boot(tree(&usable));
+    assert_eq!(calls.len(), usable.len());
+    for call in &calls {
+        assert_input(call, true, &tree(&usable), &json!({}));
+        call.answer.assert_silent();
+    }
+    let mut sorted = usable.clone();
+    sorted.sort_unstable();
+    assert_eq!((names_in(CONFIG), names_in(GROUPS)), (sorted.iter().map(|n| (*n).into()).collect(), names_in(CONFIG)));
+    router.wait_attached(true);
+    let mut fifo = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+        .open(FIFO)
+        .expect("opened");
+    let mut lines = String::new();
+    router.wait("every group to be MASTER", || {
+        // Nothing to read is an error here, and so is nobody's being there to write.
+        let _ = fifo.read_to_string(&mut lines);
+        usable.iter().all(|name| lines.contains(&format!("INSTANCE \"{name}\" MASTER 100\n")))
+    });
+
+    router.asked();
+    let before = fs::read(CONFIG).expect("read");
+    for name in ["a b", "a\u{a0}b", "a#b", "a!b", "$(touch${IFS}/run/lab/shell)", "a\u{1b}[31mb"] {
+        let mut more = tree(&usable);
+        // Only our nodes are new: VyOS itself does not run.
+        let mut one = group(99, Value::Null);
+        router.effective = more.clone();
+        router.effective["high-availability"]["vrrp"]["group"][name] = one.clone();
+        one["aws-vipa"] = json!({});
+        more["high-availability"]["vrrp"]["group"][name] = one;
+        let calls = router.commit(more.clone());
+        assert_eq!((calls.len(), calls[0].answer.code), (1, Some(1)), "{calls:?}");
+        assert_eq!(calls[0].input["proposed"], handed_over(&more));
+        let expected = format!("high-availability vrrp group {} aws-vipa: ", name.escape_debug());
+        let shown = calls[0].answer.shown();
+        assert!(shown.starts_with(&expected) && shown.ends_with("rename the group"), "{shown}");
+    }
+    assert_eq!((fs::read(CONFIG).expect("read"), router.asked()), (before, vec![]));
+    assert!(!Path::new("/run/lab/shell").exists(), "a shell has read a name");
+}
+
+#[test]
+fn interfaces_of_every_kind_are_handed_over() {
+    let Some(mut router) = Router::enter("script::interfaces_of_every_kind_are_handed_over") else {
+        return;
+    };
+    let mut tree = two();
+    tree["interfaces"] = json!({
+        "bonding": { "bond0": { "address": ["192.0.2.1/24", "2001:db8::1/64"], "member": { "interface": "eth2" } } },
+        "dummy": { "dum0": { "address": "192.0.2.129/32" } },
+        "ethernet": {
+            "eth0": {
+                "address": ["10.99.0.1/24", "dhcpv6"],
+                "vif": { "10": { "address": "10.10.0.1/24" }, "11": {} },
+                "vif-s": { "20": { "address": "dhcp", "vif-c": { "30": { "address": ["10.30.0.1/24"] } } } }
+            },
+            "eth1": { "address": "dhcp" }
+        },
+        "loopback": { "lo": {} },
+        "wireguard": { "wg0": { "address": "10.40.0.1/24", "peer": { "address": { "address": "192.0.2.9" } } } }
+    });
+    let calls = router.boot(tree);
+    calls[0].answer.assert_silent();
+    let expected = json!({
+        "bond0": ["192.0.2.1/24", "2001:db8::1/64"],
+        "dum0": ["192.0.2.129/32"],
+        "eth0": ["10.99.0.1/24"],
+        "eth0.10": ["10.10.0.1/24"],
+        "eth0.11": [],
+        "eth0.20": [],
+        "eth0.20.30": ["10.30.0.1/24"],
+        "eth1": [],
+        "lo": [],
+        "wg0": ["10.40.0.1/24"]
+    });
+    assert_eq!(calls[0].input["interface-addresses"], expected);
+    let mut bare = two();
+    bare.as_object_mut().expect("a tree").remove("interfaces");
+    let calls = router.commit(bare);
+    assert_eq!(calls.len(), 0, "{calls:?}");
+    assert_eq!(router.run_owner().input["interface-addresses"], json!({}));
+}
+
+#[test]
+fn the_fifo_keeps_its_inode() {
+    use std::os::unix::fs::MetadataExt;
+    let Some(mut router) = Router::booted("script::the_fifo_keeps_its_inode", two()) else {
+        return;
+    };
+    let fifo = || fs::metadata(FIFO).expect("a FIFO");
+    let before = fifo();
+    assert_eq!(before.mode() & 0o7777, 0o640);
+    let none = configuration(json!({ "a": group(1, Value::Null), "b": group(2, Value::Null) }));
+    let other = configuration(json!({ "a": group(1, json!({})), "c": group(3, json!({})) }));
+    for tree in [none, two(), other] {
+        router.commit(tree);
+        assert_eq!(fifo().ino(), before.ino());
+    }
+    router.wait_attached(true);
+}
+
+/// A binary that is missing, hangs, crashes or says rubbish (failures.py).
+#[test]
+fn a_program_out_of_order_is_told_clearly() {
+    let done = Command::new("python3")
+        .args(["-m", "unittest", "-v", "failures"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/owner"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .expect("python3");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && !said.contains("Ran 0 tests"), "{}:\n{said}", done.status);
+}

@@ -1,0 +1,2 @@
+class ConfigSessionError(Exception):
+    pass

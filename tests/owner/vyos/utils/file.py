@@ -1,0 +1,3 @@
+def read_file(fname):
+    with open(fname) as file:
+        return file.read().strip()
