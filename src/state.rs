@@ -208,6 +208,8 @@ pub enum Kind {
         /// Why, in an operator's words.
         cause: String,
     },
+    /// A person had the group's addresses claimed.
+    Forced,
     /// EC2 was asked to assign the addresses to us.
     Claim {
         /// The ENI.
@@ -334,9 +336,17 @@ impl History {
         self.records.drain(..self.records.len().saturating_sub(HISTORY));
     }
 
-    /// The last records, oldest first.
+    /// The records from the `count`-th last transition, claim or theft on, oldest first: whatever else has happened does
+    /// not crowd these out.
     pub fn last(&self, count: usize) -> &[Record] {
-        &self.records[self.records.len().saturating_sub(count)..]
+        let chief = |r: &Record| {
+            matches!(r.kind, Kind::Transition { .. } | Kind::Claim { .. } | Kind::Theft { .. } | Kind::Forced)
+        };
+        let mut chiefs = (0..self.records.len()).rev().filter(|n| chief(&self.records[*n]));
+        match count.checked_sub(1) {
+            Some(before) => &self.records[chiefs.nth(before).unwrap_or(0)..],
+            None => &[],
+        }
     }
 }
 
@@ -507,7 +517,12 @@ mod tests {
 
         let mut state = State::load(folder.path());
         assert_eq!(state.history.get().last(HISTORY), every_kind());
-        assert_eq!(state.history.get().last(2), &every_kind()[8..]);
+        assert_eq!(
+            state.history.get().last(2),
+            &every_kind()[3..],
+            "what is no transition, claim or theft does not count"
+        );
+        assert_eq!(state.history.get().last(0), []);
         let map = state.enis.get();
         assert_eq!(map.eni(&instance(1), mac), Some(&known));
         assert_eq!(map.region(&instance(1)), Some(&region));

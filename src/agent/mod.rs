@@ -37,7 +37,7 @@ use crate::keepalived::groups::Groups;
 use crate::keepalived::notify::Splitter;
 use crate::kernel::addresses::{self, Addresses};
 use crate::paths::Paths;
-use crate::state::State;
+use crate::state::{Kind, Record, State};
 use crate::watch::{Changed, Watch};
 
 /// Why the agent could not start.
@@ -86,7 +86,11 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "service manager not told");
     }
-    info!(version = env!("CARGO_PKG_VERSION"), "agent started");
+    let version = env!("CARGO_PKG_VERSION");
+    info!(version, "agent started");
+    let started = Record::new(Timestamp::now(), Kind::Started { version: version.to_owned() });
+    agent.state.history.change(|history| history.add(started));
+    agent.disk.notice(&agent.state, false);
     agent.calls.identify();
     loop {
         let deadline = agent.machine.deadline().map(|moment| agent.clock.instant(moment));

@@ -16,8 +16,8 @@ use super::report::{Address, Claim, Failure, Group, Owner, Report, Verdict, Who}
 /// The columns of an address, which with the gaps make 80: `255.255.255.255`, twice `eni-0123456789abcdef0`, and
 /// `STANDBY-NOT-READY`.
 const COLUMNS: [u16; 4] = [15, 21, 21, 17];
-const GAP: u16 = 2;
-const WIDTH: u16 = 80;
+pub(super) const GAP: u16 = 2;
+pub(super) const WIDTH: u16 = 80;
 
 /// The verdicts, what needs a look first.
 const VERDICTS: [Verdict; 9] = [
@@ -48,18 +48,23 @@ pub fn table(report: &Report) -> String {
         }
         group_lines(&mut text, group, report.generated_at);
     }
-    for group in report.groups.iter().filter(|g| !g.faults.is_empty()) {
-        text.push('\n');
-        indented(&mut text, 0, [format!("Group {}", name(group))]);
-        indented(&mut text, 2, group.faults.iter().cloned());
-    }
-    for notice in notices(report) {
-        notice_lines(&mut text, &notice);
-    }
+    tail(&mut text, report);
     text
 }
 
-fn head(report: &Report) -> String {
+/// What needs a look, and what to do.
+pub(super) fn tail(text: &mut String, report: &Report) {
+    for group in report.groups.iter().filter(|g| !g.faults.is_empty()) {
+        text.push('\n');
+        indented(text, 0, [format!("Group {}", name(group))]);
+        indented(text, 2, group.faults.iter().cloned());
+    }
+    for notice in notices(report) {
+        notice_lines(text, &notice);
+    }
+}
+
+pub(super) fn head(report: &Report) -> String {
     let now = report.generated_at;
     let ec2 = &report.ec2;
     let mut rows: Vec<(&str, String)> = vec![("As of", time(now))];
@@ -238,7 +243,7 @@ fn address_lines(text: &mut String, address: &Address, now: Timestamp) {
 }
 
 /// A group's name, in quotes where it could not be told from the text around it: one that is left out may be anything.
-fn name(group: &Group) -> Cow<'_, str> {
+pub(super) fn name(group: &Group) -> Cow<'_, str> {
     let name = &group.name;
     if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
         Cow::Owned(format!("\"{name}\""))
@@ -247,15 +252,19 @@ fn name(group: &Group) -> Cow<'_, str> {
     }
 }
 
-fn owner(owner: &Owner, now: Timestamp) -> Vec<String> {
-    let who = match owner.who {
+pub(super) fn who(who: Who) -> &'static str {
+    match who {
         Who::ThisRouter => "this router",
         Who::ThisRouterOtherEni => "this router's other ENI",
         Who::OtherRouter => "other router",
         Who::Stranger => "STRANGER",
         Who::Nobody => "nobody",
         Who::Unknown => "not known who",
-    };
+    }
+}
+
+fn owner(owner: &Owner, now: Timestamp) -> Vec<String> {
+    let who = who(owner.who);
     let ours = matches!(owner.who, Who::ThisRouter | Who::ThisRouterOtherEni);
     let instance = match (&owner.eni, &owner.instance) {
         (Some(_), Some(instance)) if !ours => Some(instance.to_string()),
@@ -266,7 +275,7 @@ fn owner(owner: &Owner, now: Timestamp) -> Vec<String> {
     [format!("{who} / {}", ago(owner.at, now))].into_iter().chain(eni).chain(instance).collect()
 }
 
-fn claim(claim: &Claim, now: Timestamp) -> String {
+pub(super) fn claim(claim: &Claim, now: Timestamp) -> String {
     let request = claim.request_id.as_ref().or(claim.error.as_ref().and_then(|e| e.request_id.as_ref()));
     let request = request.map_or(String::new(), |id| format!(", request {id}"));
     let when = ago(claim.at, now);
@@ -278,7 +287,7 @@ fn claim(claim: &Claim, now: Timestamp) -> String {
     }
 }
 
-fn failure(failure: &Failure) -> String {
+pub(super) fn failure(failure: &Failure) -> String {
     let request = failure.request_id.as_ref().map_or(String::new(), |id| format!(" (request {id})"));
     format!("{}: {}{request}", failure.code, failure.message)
 }
@@ -361,7 +370,7 @@ fn without_reason(verdict: Verdict, group: &Group) -> String {
 }
 
 /// Lines of columns; a cell that is too long goes on in its column.
-fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: impl IntoIterator<Item = [String; N]>) {
+pub(super) fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: impl IntoIterator<Item = [String; N]>) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.add_rows(rows.into_iter().map(|row| row.map(|cell| shown(&cell))));
@@ -373,7 +382,7 @@ fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: impl IntoIte
 }
 
 /// Lines over the whole width, each indented also where it goes on.
-fn indented(text: &mut String, indent: u16, rows: impl IntoIterator<Item = String>) {
+pub(super) fn indented(text: &mut String, indent: u16, rows: impl IntoIterator<Item = String>) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.add_rows(rows.into_iter().map(|row| [shown(&row)]));
@@ -392,7 +401,7 @@ fn push(text: &mut String, table: &Table) {
 
 /// Text from outside as it may go to a terminal: what does not print by itself is escaped, so that no name can move the
 /// cursor, turn the writing direction or hide a line.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
         match c {
             '\'' | '"' | '\\' => shown.push(c),
@@ -402,20 +411,20 @@ fn shown(text: &str) -> String {
     })
 }
 
-fn time(at: Timestamp) -> String {
+pub(super) fn time(at: Timestamp) -> String {
     at.strftime("%F %T UTC").to_string()
 }
 
-fn time_and_age(at: Timestamp, now: Timestamp) -> String {
+pub(super) fn time_and_age(at: Timestamp, now: Timestamp) -> String {
     format!("{} ({})", time(at), span(now, at))
 }
 
-fn ago(at: Timestamp, now: Timestamp) -> String {
+pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
     format!("{} ago", span(now, at))
 }
 
 /// From one time to a later one, in its two largest units: `2d 3h`, `2h 3m`, `2m 5s`, `5s`; `0s` if it is not later.
-fn span(later: Timestamp, earlier: Timestamp) -> String {
+pub(super) fn span(later: Timestamp, earlier: Timestamp) -> String {
     let seconds = later.duration_since(earlier).as_secs().max(0);
     let units = [(seconds / 86_400, 'd'), (seconds / 3_600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
     let largest = units.iter().position(|(n, _)| *n > 0).unwrap_or(3);

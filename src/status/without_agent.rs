@@ -80,6 +80,7 @@ pub fn report(config: &Config, facts: &Facts) -> Report {
             clock_skew: None,
         },
         groups,
+        history: Vec::new(),
     }
 }
 
