@@ -408,6 +408,7 @@ fn facts() -> Facts {
         region: Some(region()),
         credentials: Some(CredentialFacts {
             source: "file /config/aws/credentials, profile default".to_owned(),
+            access_key_id: Some("AKIAVIPAEXAMPLE00001".to_owned()),
             loaded_at: Some(ago(0)),
             expires_at: None,
             error: None,

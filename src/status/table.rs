@@ -157,6 +157,7 @@ fn credentials(report: &Report) -> String {
 fn remedy(code: &str) -> Option<&'static str> {
     match code {
         "Timeout" | "Connection" => Some("See that DNS, the route and the security groups let us reach the end point."),
+        "TLS" => Some("See that the end point's certificate is one that we trust: `ca-certificate-file` names another authority."),
         "Credentials" | "AuthFailure" | "ExpiredToken" | "InvalidClientTokenId" => {
             Some("See that the instance has its role, or the credentials file is right.")
         }
