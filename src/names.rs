@@ -177,9 +177,7 @@ fn check_partition(v: &str) -> Result<(), &'static str> {
 }
 
 fn check_instance_type(v: &str) -> Result<(), &'static str> {
-    if (1..=64).contains(&v.len())
-        && v.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-'))
-    {
+    if (1..=64).contains(&v.len()) && v.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-')) {
         Ok(())
     } else {
         Err("it is not 1 to 64 of a-z, 0-9, . and -")

@@ -180,11 +180,7 @@ impl Ec2 {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn described(
-        &self,
-        enis: &[EniId],
-        timeout: Duration,
-    ) -> Result<BTreeMap<EniId, Interface>, CallError> {
+    pub async fn described(&self, enis: &[EniId], timeout: Duration) -> Result<BTreeMap<EniId, Interface>, CallError> {
         let mut described = BTreeMap::new();
         for chunk in enis.chunks(MAX_FILTER_VALUES) {
             let ids = chunk.iter().map(ToString::to_string).collect();
@@ -224,6 +220,11 @@ impl Ec2 {
             ("Connection" | "TLS" | "Timeout" | "Answer" | "Settings", _) => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// The error of a question that was given up after that time.
+    pub fn no_answer(&self, after: Duration) -> CallError {
+        no_answer(&self.0.endpoint, after)
     }
 
     /// Sees to it that there are credentials, and tells which.
@@ -530,7 +531,8 @@ fn add_owners(interface: &NetworkInterface, wanted: &HashSet<Ipv4Addr>, owners: 
 fn describe(interface: &NetworkInterface) -> Result<(EniId, Interface), CallError> {
     let eni = interface.network_interface_id().unwrap_or_default().try_into().map_err(unreadable)?;
     let instance = interface.attachment().and_then(|a| a.instance_id()).map(|id| id.try_into().map_err(unreadable));
-    let addresses = interface.private_ip_addresses().iter().map(|a| address(a.private_ip_address().unwrap_or_default()));
+    let addresses =
+        interface.private_ip_addresses().iter().map(|a| address(a.private_ip_address().unwrap_or_default()));
     let described = Interface {
         subnet: interface.subnet_id().unwrap_or_default().try_into().map_err(unreadable)?,
         instance: instance.transpose()?,

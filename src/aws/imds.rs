@@ -144,10 +144,7 @@ impl Imds {
     /// # Errors
     /// See [`Imds::eni`]; a 404 is `Answer`.
     pub async fn partition(&self) -> Result<Partition, CallError> {
-        bounded(async {
-            self.get("/latest/meta-data/services/partition").await?.try_into().map_err(unreadable)
-        })
-        .await
+        bounded(async { self.get("/latest/meta-data/services/partition").await?.try_into().map_err(unreadable) }).await
     }
 
     /// The type of the instance, on which it depends how many addresses an ENI may have.

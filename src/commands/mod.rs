@@ -5,6 +5,8 @@ pub mod commit;
 pub mod completion;
 pub mod force;
 pub mod hook;
+pub mod iam_policy;
+pub mod show_check;
 pub mod show_group;
 pub mod show_status;
 
@@ -39,6 +41,12 @@ pub enum Command {
         /// What.
         what: Show,
     },
+    /// Print something to use elsewhere
+    Generate {
+        #[command(subcommand)]
+        /// What.
+        what: Generate,
+    },
     /// Have the agent claim now, or claim nothing for a while (root alone)
     Force {
         #[command(subcommand)]
@@ -54,6 +62,15 @@ pub enum Show {
     Status(show_status::ShowStatus),
     /// Everything that is known of one group
     Group(show_group::ShowGroup),
+    /// Walk the path of a failover without doing one
+    Check,
+}
+
+/// What to print.
+#[derive(Debug, Subcommand)]
+pub enum Generate {
+    /// The least that this configuration has to be allowed in IAM, as a policy document
+    IamPolicy(iam_policy::IamPolicy),
 }
 
 impl Command {
@@ -69,8 +86,12 @@ impl Command {
             Self::Completion { of } => Ok(of.run(paths, &mut io::stdout().lock())?),
             Self::Show { what } => match what {
                 Show::Status(status) => Ok(status.run(paths, &Imds::new(), &mut io::stdout().lock())?),
+                Show::Check => Ok(show_check::run(paths, &Imds::new(), &mut io::stdout().lock())?),
                 Show::Group(group) => Ok(group.run(paths, &Imds::new(), &mut io::stdout().lock())?),
             },
+            Self::Generate { what: Generate::IamPolicy(policy) } => {
+                Ok(policy.run(paths, &Imds::new(), &mut io::stdout().lock(), &mut io::stderr().lock())?)
+            }
             Self::Force { what } => Ok(what.run(paths, &mut io::stdout().lock())?),
         }
     }

@@ -149,15 +149,18 @@ pub(super) fn no_answer(socket: &Path, error: ClientError) -> String {
     }
 }
 
-/// What the agent would say, put together without it. It takes a few seconds at most.
-fn look(paths: &Paths, imds: &Imds, agent_error: String) -> Result<Report, ShowStatusError> {
+/// What is configured, where the agent does not tell for the reason given.
+pub(super) fn configuration(paths: &Paths, agent_error: &str) -> Result<Config, ShowStatusError> {
     let config: Config = files::read(&paths.config).map_err(|error| match error {
         FileError::Missing(_) => ShowStatusError::NotConfigured,
-        configuration => ShowStatusError::NothingToTellFrom { agent: agent_error.clone(), configuration },
+        configuration => ShowStatusError::NothingToTellFrom { agent: agent_error.to_owned(), configuration },
     })?;
-    if config.groups.is_empty() && config.left_out.is_empty() {
-        return Err(ShowStatusError::NotConfigured);
-    }
+    if config.is_empty() { Err(ShowStatusError::NotConfigured) } else { Ok(config) }
+}
+
+/// What the agent would say, put together without it. It takes a few seconds at most.
+fn look(paths: &Paths, imds: &Imds, agent_error: String) -> Result<Report, ShowStatusError> {
+    let config = configuration(paths, &agent_error)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ShowStatusError::Runtime)?;
     let facts = runtime.block_on(facts(&config, paths, imds, agent_error));
@@ -229,8 +232,6 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String)
 
 /// The ENIs behind the interfaces of the plan.
 async fn enis(plan: &Plan, imds: &Imds, not_answered: &mut Vec<String>) -> BTreeMap<InterfaceName, Eni> {
-    let interfaces: BTreeSet<&InterfaceName> =
-        plan.groups.iter().flat_map(|g| &g.addresses).map(|a| &a.interface).collect();
     let links = match Links::read().await {
         Ok(links) => links,
         Err(error) => {
@@ -238,7 +239,7 @@ async fn enis(plan: &Plan, imds: &Imds, not_answered: &mut Vec<String>) -> BTree
             return BTreeMap::new();
         }
     };
-    let asked = interfaces.into_iter().map(async |interface| {
+    let asked = plan.interfaces().into_iter().map(async |interface| {
         let mac = links.mac(interface).map_err(|e| e.to_string())?;
         match timeout(IMDS_PATIENCE, imds.eni(mac)).await {
             Ok(Ok(eni)) => Ok((interface.clone(), eni)),
@@ -258,7 +259,7 @@ async fn enis(plan: &Plan, imds: &Imds, not_answered: &mut Vec<String>) -> BTree
 
 /// Who has the addresses of the plan and the groups' peer addresses, asked in the VPC of each address's interface: an
 /// address is unique in its VPC alone.
-async fn owners(ec2: &Ec2, plan: &Plan, enis: &BTreeMap<InterfaceName, Eni>) -> Result<Owners, CallError> {
+pub(super) async fn owners(ec2: &Ec2, plan: &Plan, enis: &BTreeMap<InterfaceName, Eni>) -> Result<Owners, CallError> {
     let mut questions: BTreeMap<Option<&VpcId>, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for group in &plan.groups {
         for address in &group.addresses {

@@ -16,8 +16,8 @@ use super::report::{Address, Claim, Failure, Group, Owner, Report, Verdict, Who}
 /// The columns of an address, which with the gaps make 80: `255.255.255.255`, twice `eni-0123456789abcdef0`, and
 /// `STANDBY-NOT-READY`.
 const COLUMNS: [u16; 4] = [15, 21, 21, 17];
-pub(super) const GAP: u16 = 2;
-pub(super) const WIDTH: u16 = 80;
+pub(crate) const GAP: u16 = 2;
+pub(crate) const WIDTH: u16 = 80;
 
 /// The verdicts, what needs a look first.
 const VERDICTS: [Verdict; 9] = [
@@ -157,7 +157,9 @@ fn credentials(report: &Report) -> String {
 fn remedy(code: &str) -> Option<&'static str> {
     match code {
         "Timeout" | "Connection" => Some("See that DNS, the route and the security groups let us reach the end point."),
-        "TLS" => Some("See that the end point's certificate is one that we trust: `ca-certificate-file` names another authority."),
+        "TLS" => Some(
+            "See that the end point's certificate is one that we trust: `ca-certificate-file` names another authority.",
+        ),
         "Credentials" | "AuthFailure" | "ExpiredToken" | "InvalidClientTokenId" => {
             Some("See that the instance has its role, or the credentials file is right.")
         }
@@ -371,7 +373,7 @@ fn without_reason(verdict: Verdict, group: &Group) -> String {
 }
 
 /// Lines of columns; a cell that is too long goes on in its column.
-pub(super) fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: impl IntoIterator<Item = [String; N]>) {
+pub(crate) fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: impl IntoIterator<Item = [String; N]>) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.add_rows(rows.into_iter().map(|row| row.map(|cell| shown(&cell))));
@@ -412,7 +414,7 @@ pub(super) fn shown(text: &str) -> String {
     })
 }
 
-pub(super) fn time(at: Timestamp) -> String {
+pub(crate) fn time(at: Timestamp) -> String {
     at.strftime("%F %T UTC").to_string()
 }
 
@@ -425,7 +427,7 @@ pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
 }
 
 /// From one time to a later one, in its two largest units: `2d 3h`, `2h 3m`, `2m 5s`, `5s`; `0s` if it is not later.
-pub(super) fn span(later: Timestamp, earlier: Timestamp) -> String {
+pub(crate) fn span(later: Timestamp, earlier: Timestamp) -> String {
     let seconds = later.duration_since(earlier).as_secs().max(0);
     let units = [(seconds / 86_400, 'd'), (seconds / 3_600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
     let largest = units.iter().position(|(n, _)| *n > 0).unwrap_or(3);
