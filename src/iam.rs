@@ -114,7 +114,7 @@ pub fn policy(facts: &Facts, tag: Option<&Tag>) -> (Policy, Vec<String>) {
         // Without the partition there is no ARN to write; the condition says the same.
         None => {
             notes.push(
-                "The partition is not known, so that no ARN can be written: a condition names the ENIs instead. Set \
+                "The partition is not known, so that no ARN can be written: a condition says the same. Set \
                  `high-availability vrrp global-parameters aws-vipa region`."
                     .to_owned(),
             );

@@ -16,6 +16,7 @@ use crate::names::{EniId, InterfaceName, Partition};
 use crate::paths::Paths;
 use crate::plan::plan;
 use crate::status::report::Report;
+use crate::status::table::indented;
 
 /// No policy could be made, or not printed.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +61,9 @@ impl IamPolicy {
         let facts = runtime.block_on(facts(&config, paths, imds, report.as_ref()));
         let (policy, said) = policy(&facts, self.tag.as_ref());
         let text = serde_json::to_string_pretty(&policy).map_err(|e| IamPolicyError::Print(e.into()))?;
-        let said: String = said.iter().map(|note| format!("# {note}\n")).collect();
-        print(notes, &said).and_then(|()| print(out, &(text + "\n"))).map_err(IamPolicyError::Print)
+        let mut told = String::new();
+        indented(&mut told, 0, said);
+        print(notes, &told).and_then(|()| print(out, &(text + "\n"))).map_err(IamPolicyError::Print)
     }
 }
 

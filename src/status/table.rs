@@ -385,7 +385,7 @@ pub(crate) fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: i
 }
 
 /// Lines over the whole width, each indented also where it goes on.
-pub(super) fn indented(text: &mut String, indent: u16, rows: impl IntoIterator<Item = String>) {
+pub(crate) fn indented(text: &mut String, indent: u16, rows: impl IntoIterator<Item = String>) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.add_rows(rows.into_iter().map(|row| [shown(&row)]));

@@ -80,8 +80,10 @@ fn start(paths: &Paths) -> thread::JoinHandle<()> {
     })
 }
 
-fn vrrp(report: &Value) -> &Value {
-    &report["groups"][0]["vrrp"]
+/// The group `web` of a report.
+fn web(report: &Value) -> &Value {
+    let mut groups = report["groups"].as_array().expect("groups").iter();
+    groups.find(|g| g["name"] == "web").unwrap_or(&Value::Null)
 }
 
 #[test]
@@ -90,7 +92,6 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
         return;
     }
     ip("address add 169.254.169.254/32 dev lo");
-    ip("address add 10.99.0.100/32 dev eth0");
     let cloud = Simulator::start(World::two_routers().stale_reads(Duration::ZERO)).expect("a simulator");
     let ec2 = cloud.serve_ec2_http("127.0.0.1:0".parse().expect("an address"), None).expect("EC2");
     let imds = "169.254.169.254:80".parse().expect("an address");
@@ -117,11 +118,12 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     }
     wait_for("attached", &router, |r| r["hook"]["attached"] == true);
     fifo.write_all(b"INSTANCE \"web\" BACKUP 100\n").expect("written");
-    wait_for("BACKUP", &router, |r| *vrrp(r) == "BACKUP");
+    wait_for("BACKUP", &router, |r| web(r)["vrrp"] == "BACKUP");
     refused(&router, claim("web"), "group web is BACKUP, not MASTER, on this router: claim on the router that is");
     refused(&router, claim("mail"), "group mail has no aws-vipa node: `show aws-vipa status` lists");
     refused(&router, claim("bad"), "a fault keeps group bad out: `show aws-vipa group bad` names it");
 
+    ip("address add 10.99.0.100/32 dev eth0");
     fifo.write_all(b"INSTANCE \"web\" MASTER 200\n").expect("written");
     cloud.wait_for_owner(VIP, "eni-0a000000000000001", WITHIN).expect("claimed");
     let before = cloud.requests().len();
@@ -147,14 +149,14 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
         "{text}"
     );
     refused(&router, claim("web"), "group web is paused: end that with `force aws-vipa resume web` first");
-    assert_eq!(report(&router)["groups"][0]["addresses"][0]["verdict"], "PAUSED");
+    assert_eq!(web(&report(&router))["addresses"][0]["verdict"], "PAUSED");
 
     // The pause and the history outlive the agent.
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
     agent.join().expect("it ended");
     let agent = start(&router.paths);
     let told = wait_for("the agent is back", &router, |r| r["agent"].is_object());
-    assert!(told["groups"][0]["paused_until"].is_string(), "{told:#}");
+    assert!(web(&told)["paused_until"].is_string(), "{told:#}");
     let kinds = |told: &Value| -> Vec<String> {
         let records = told["history"].as_array().expect("a history").iter();
         records.map(|r| r["kind"].as_str().expect("a kind").to_owned()).collect()
@@ -180,7 +182,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     let (text, result) = force(&router, Force::Resume { group: group("web") });
     result.expect("resumed");
     assert!(text.starts_with("Group web is not paused: "), "{text}");
-    assert!(report(&router)["groups"][0]["paused_until"].is_null());
+    assert!(web(&report(&router))["paused_until"].is_null());
     let unknown = ShowGroup { group: group("mail") }.run(&router.paths, &Imds::at(&nowhere()), &mut Vec::new());
     let unknown = unknown.expect_err("no such group").to_string();
     assert_eq!(unknown, "group mail has no aws-vipa node; those that have one: bad, web");

@@ -1,16 +1,22 @@
 //! `show check`: against the simulator, with one thing amiss after the other.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use simulator::{Fault, On, Service, Simulator, World};
-use vyos_aws_vipa::aws::Imds;
+use vyos_aws_vipa::aws::{CredentialFacts, Imds, Instance};
+use vyos_aws_vipa::check::{self, Cloud, Outcome, Step};
 use vyos_aws_vipa::commands::show_check::{ShowCheckError, run};
 use vyos_aws_vipa::config::{Config, Global, LeftOut};
 use vyos_aws_vipa::files;
+use vyos_aws_vipa::names::{EniId, InterfaceName};
+use vyos_aws_vipa::ownership::{CallError, Eni, ErrorClass, Interface};
+use vyos_aws_vipa::plan::Plan;
+use vyos_aws_vipa::status::report::Report;
 
 use crate::router::{Router, inside, nowhere};
 
@@ -121,10 +127,10 @@ fn all_is_well() {
         "keepalived runs 1 group with 1 address to move",
         "this is i-0a000000000000001 in eu-west-1a",
         "eth0 is eni-0a000000000000001 in",
-        "and its certificate is trusted",
+        "and its certificate is\n                         trusted",
         "access key AKIAVIPAEXAMPLE00001",
         "ec2:DescribeNetworkInterfaces is allowed",
-        "\n14 checks: 14 OK\n",
+        "\n15 checks: 15 OK\n",
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
@@ -316,6 +322,120 @@ fn an_eni_or_an_address_is_amiss() {
         ("FAIL", "ENI in EC2", "EC2 knows no eni-0bad0bad0bad0bad0"),
     ];
     place.finds(Some(proven()), &none);
+}
+
+/// Compares with the file of that name in tests/status; `BLESS=1` writes it anew.
+#[track_caller]
+fn pinned(name: &str, steps: &[Step]) {
+    let lines: String = steps.iter().map(Step::line).collect();
+    let outcomes: Vec<Outcome> = steps.iter().map(|s| s.outcome).collect();
+    let text = format!("{}{lines}\n{}\n", check::heading(), check::summary(&outcomes));
+    assert!(text.lines().all(|line| line.chars().count() <= 80 && line.trim_end() == line), "{text}");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status").join(name);
+    if env::var_os("BLESS").is_some() {
+        fs::write(&path, &text).expect("the pinned file is written");
+    }
+    let pinned = fs::read_to_string(&path).unwrap_or_default();
+    assert!(pinned == text, "{name} is not what is printed now (BLESS=1 takes it over):\n{text}");
+}
+
+#[test]
+fn each_step_says_what_was_found_and_what_to_do() {
+    let now: Timestamp = "2026-11-22T11:03:05Z".parse().expect("a time");
+    let report = || serde_json::from_value::<Report>(proven()).expect("a report");
+    let mut stale = report();
+    stale.agent.as_mut().expect("an agent").file_error = Some("groups.json: unexpected end".to_owned());
+    let error = |class, code: &str, message: &str| CallError {
+        class,
+        code: code.to_owned(),
+        message: message.to_owned(),
+        request_id: None,
+    };
+    let timeout =
+        || error(ErrorClass::TimedOut, "Timeout", "no answer from https://ec2.eu-west-1.amazonaws.com within 3s");
+    let tls = || {
+        error(ErrorClass::Transient, "TLS", "no connection to https://ec2.example: invalid peer certificate: Expired")
+    };
+    let denied = || {
+        let message = "You are not authorized to perform this operation.; allow ec2:DescribeNetworkInterfaces to instance role router";
+        error(ErrorClass::Denied, "UnauthorizedOperation", message)
+    };
+    let unknown_key =
+        || error(ErrorClass::Denied, "AuthFailure", "AWS was not able to validate the provided credentials");
+    let instance = || Instance {
+        id: "i-0a000000000000001".try_into().expect("an instance"),
+        region: "eu-west-1".try_into().expect("a region"),
+        availability_zone: "eu-west-1a".to_owned(),
+    };
+    let eth0: InterfaceName = "eth0".try_into().expect("an interface");
+    let id = |id: &str| EniId::try_from(id).expect("an ENI");
+    let subnet = || "subnet-0a000000000000001".try_into().expect("a subnet");
+    let vpc = "vpc-0a000000000000001".try_into().expect("a VPC");
+    let eni = Eni { id: id(OURS), subnet: subnet(), vpc, primary: Ipv4Addr::new(10, 99, 0, 11) };
+    let credentials = |expires_at| CredentialFacts {
+        source: "instance role router".to_owned(),
+        access_key_id: Some("ASIAVIPAEXAMPLE00001".to_owned()),
+        loaded_at: Some(now),
+        expires_at,
+        error: None,
+    };
+    let seconds = SignedDuration::from_secs;
+    let hour = Some(now + seconds(3_600));
+    let config = Config::default();
+    let no_groups = Err("/run/vyos-aws-vipa/groups.json is missing".to_owned());
+    let steps: Vec<Step> = vec![
+        check::hook(&Ok(true)),
+        check::hook(&Ok(false)),
+        check::hook(&Err("cannot see what keepalived holds open: Permission denied; use sudo".to_owned())),
+        check::agent(&Ok(report())),
+        check::agent(&Ok(stale)),
+        check::agent(&Err("the agent does not run. `restart aws-vipa` starts it".to_owned())),
+    ]
+    .into_iter()
+    .chain(check::configuration(&config, &no_groups))
+    .chain(check::configuration(&config, &Ok(Plan::default())))
+    .chain([
+        check::imds(&Ok(instance())),
+        check::imds(&Err(error(ErrorClass::TimedOut, "Timeout", "IMDS did not answer"))),
+        check::eni(&eth0, &Ok(eni.clone())),
+        check::eni(&eth0, &Err("there is no interface eth0 on this router".to_owned())),
+        check::no_region(),
+        check::name("ec2.example", &Ok((1..=6).map(|n| IpAddr::from([10, 99, 1, n])).collect())),
+        check::name("10.99.1.1", &Err("unused".to_owned())),
+        check::name("ec2.example", &Ok(Vec::new())),
+        check::name("ec2.example", &Err("Name or service not known".to_owned())),
+        check::end_point("https://ec2.example", &Ok(())),
+        check::end_point("http://ec2.example", &Ok(())),
+        check::end_point("https://ec2.example", &Err(tls())),
+        check::end_point("https://ec2.eu-west-1.amazonaws.com", &Err(timeout())),
+        check::credentials(&Ok(credentials(hour)), now),
+        check::credentials(&Ok(credentials(None)), now),
+        check::credentials(&Ok(credentials(Some(now))), now),
+        check::credentials(&Err(error(ErrorClass::Denied, "Credentials", "the instance has no role")), now),
+        check::clock(None),
+        check::clock(Some(seconds(-29))),
+        check::clock(Some(seconds(-31))),
+        check::clock(Some(seconds(240))),
+        check::right_to_read::<()>(&Ok(()), true),
+        check::right_to_read::<()>(&Err(denied()), true),
+        check::right_to_read::<()>(&Err(unknown_key()), true),
+        check::right_to_read::<()>(&Err(timeout()), false),
+        check::right_to_claim(&id(OURS), &[]),
+    ])
+    .chain(check::interface(&id(OURS), &[VIP].into(), &[], &Cloud::default()))
+    .chain({
+        let described =
+            Interface { subnet: subnet(), instance: None, source_dest_check: None, addresses: [eni.primary].into() };
+        let cloud = Cloud {
+            local: [(eth0.clone(), (eni.clone(), None))].into(),
+            interfaces: Some([(id(OURS), described)].into()),
+            ..Cloud::default()
+        };
+        let address = check::address(VIP, Some(&id(OURS)), &cloud);
+        [address].into_iter().chain(check::interface(&id(OURS), &[VIP].into(), &[], &cloud)).collect::<Vec<_>>()
+    })
+    .collect();
+    pinned("check.txt", &steps);
 }
 
 #[test]
