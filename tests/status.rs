@@ -69,6 +69,7 @@ fn report(groups: Vec<Group>) -> Report {
             credentials: "instance role router".to_owned(),
             credentials_loaded_at: Some(ago(3_720)),
             credentials_expire_at: Some(ago(-17_820)),
+            credentials_error: None,
             last_success_at: Some(ago(4)),
             last_error: None,
             clock_skew: None,
@@ -257,6 +258,7 @@ fn a_standby_that_could_not_take_over() {
         group("web", Vrrp::Fault, vec![stood_by(192)]),
     ]);
     report.ec2.credentials = "file /config/aws/credentials, profile default".to_owned();
+    report.ec2.credentials_error = because("file /config/aws/credentials, profile default: it is missing");
     report.ec2.credentials_loaded_at = None;
     report.ec2.credentials_expire_at = None;
     report.groups[1].addresses[0].address = Ipv4Addr::new(192, 168, 100, 192);

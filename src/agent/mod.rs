@@ -182,6 +182,8 @@ struct Agent<'a> {
 struct Hook {
     attached: Option<(bool, Moment)>,
     last_line: Option<Moment>,
+    /// When a line was read that had not waited in the pipe: keepalived was alive.
+    last_news: Option<Moment>,
     pipe_full: u64,
     /// The pipe was found full, and is not read to its end yet: what it holds is of the past.
     discarding: bool,
@@ -252,6 +254,7 @@ impl<'a> Agent<'a> {
             fifo::Event::Bytes(bytes) => {
                 let lines = self.lines(&bytes);
                 if !self.hook.discarding {
+                    self.hook.last_news = self.hook.last_line;
                     self.tell(Event::Lines(lines));
                 } else if bytes.len() < fifo::READ {
                     self.hook.discarding = false;
@@ -271,7 +274,9 @@ impl<'a> Agent<'a> {
     }
 
     fn lines(&mut self, bytes: &[u8]) -> Vec<Line> {
-        self.hook.last_line = Some(self.clock.now());
+        if !bytes.is_empty() {
+            self.hook.last_line = Some(self.clock.now());
+        }
         self.splitter.push(bytes)
     }
 

@@ -17,7 +17,7 @@ use crate::names::GroupName;
 use crate::ownership::CallError;
 use crate::state::{Kind, Record};
 use crate::status::command::{claim_command, quoted};
-use crate::status::report::{self, Report};
+use crate::status::report::{self, Report, Vrrp};
 use crate::status::without_agent;
 
 /// How long a question waits for EC2 before it is answered with what is known.
@@ -164,9 +164,13 @@ impl Agent<'_> {
         let instance = self.calls.instance_id();
         let region = self.calls.region();
         let mut groups = self.machine.report(now, instance.as_ref(), at);
-        for address in groups.iter_mut().flat_map(|g| &mut g.addresses) {
+        for (vrrp, address) in groups.iter_mut().flat_map(|g| g.addresses.iter_mut().map(|a| (g.vrrp, a))) {
             let failed = address.last_claim.as_ref().is_some_and(|c| c.error.is_some());
-            if failed && let (Some(eni), Some(region)) = (&address.eni, &region) {
+            // Whoever claims by hand on a router that is not MASTER takes the address from the one that is.
+            if failed
+                && vrrp == Vrrp::Master
+                && let (Some(eni), Some(region)) = (&address.eni, &region)
+            {
                 let url = self.config.global.endpoint_url.as_deref();
                 address.command = Some(claim_command(eni, [address.address], region, url));
             }
@@ -193,7 +197,7 @@ impl Agent<'_> {
                 attached: self.hook.attached.map(|(attached, _)| attached),
                 since: self.hook.attached.map(|(_, since)| at(since)),
                 last_line_at: self.hook.last_line.map(at),
-                last_life_at: self.life.last.max(self.hook.last_line).map(at),
+                last_life_at: self.life.last.max(self.hook.last_news).map(at),
                 pipe_full: self.hook.pipe_full,
             },
             ec2: report::Ec2 {
@@ -202,6 +206,7 @@ impl Agent<'_> {
                 endpoint_url: global.endpoint_url.clone(),
                 credentials: credentials.as_ref().map_or_else(|| "not known yet".to_owned(), |c| c.source.clone()),
                 credentials_loaded_at: credentials.as_ref().and_then(|c| c.loaded_at),
+                credentials_error: credentials.as_ref().and_then(|c| c.error.as_ref()).map(|e| e.message.clone()),
                 credentials_expire_at: credentials.as_ref().and_then(|c| c.expires_at),
                 last_success_at: self.calls.last_success.map(at),
                 last_error: self.calls.last_error.as_ref().map(|(when, error)| failure(at(*when), error)),

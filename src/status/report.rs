@@ -82,6 +82,9 @@ pub struct Ec2 {
     pub credentials_loaded_at: Option<Timestamp>,
     /// When they end.
     pub credentials_expire_at: Option<Timestamp>,
+    /// Why the last attempt to load them failed, if it did; those of before may serve still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_error: Option<String>,
     /// The last call that EC2 answered with success.
     pub last_success_at: Option<Timestamp>,
     /// The last failure, if it is newer than the last success.

@@ -82,8 +82,11 @@ pub(super) fn head(report: &Report) -> String {
     }
     rows.push(("Hook", hook(report)));
     if report.hook.pipe_full > 0 {
-        let times = report.hook.pipe_full;
-        rows.push(("", format!("PIPE FOUND FULL {times} times: transitions may have been lost")));
+        let times = match report.hook.pipe_full {
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        };
+        rows.push(("", format!("PIPE FOUND FULL {times}: transitions may have been lost")));
     }
     let region = ec2.region.as_ref().map_or("region not known", |r| r.as_str());
     let success = match ec2.last_success_at {
@@ -101,6 +104,7 @@ pub(super) fn head(report: &Report) -> String {
         ("", format!("OUR CLOCK IS {} s {direction} EC2's: see `show ntp`", skew.unsigned_abs()))
     }));
     rows.push(("Credentials", credentials(report)));
+    rows.extend(ec2.credentials_error.iter().map(|e| ("", format!("LAST ATTEMPT TO LOAD THEM FAILED: {e}"))));
     rows.push(("Instance", ec2.instance.as_ref().map_or("not known".to_owned(), ToString::to_string)));
     rows.extend(report.not_answered.iter().map(|what| ("No answer", what.clone())));
     rows.push(("Addresses", summary(report)));

@@ -51,6 +51,28 @@ fn the_agents_report_is_printed() {
 }
 
 #[test]
+fn the_past_is_told_where_it_is_asked_for() {
+    let router = Router::new();
+    let mut report: Value = serde_json::from_str(&pinned("ok.json")).expect("JSON");
+    report["history"] = serde_json::from_str(&pinned("history.json")).expect("JSON");
+    let told = || Some(format!("{}\n", json!({"format": 1, "ok": report})).into_bytes());
+    let agent = router.agent(vec![told(), told()]);
+    let detail = ShowStatus { detail: true, ..TABLE };
+    let text = show(&router, detail, &nowhere()).expect("printed");
+    assert_eq!(text, format!("{}\n{}", pinned("ok.txt"), pinned("history.txt")));
+    let text = show(&router, ShowStatus { json: true, ..detail }, &nowhere()).expect("printed");
+    assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), report);
+    for request in agent.join().expect("no panic") {
+        let request: Value = serde_json::from_str(&request).expect("JSON");
+        assert_eq!(request, json!({"format": 1, "request": "status", "fresh": false, "history": 50}));
+    }
+    // Without the agent nobody knows it.
+    let router = Router::calling(&nowhere(), [10, 99, 0, 100], "lo");
+    let text = show(&router, detail, &nowhere()).expect("printed");
+    assert!(text.ends_with("\nHistory: known to the agent alone.\n"), "{text}");
+}
+
+#[test]
 fn a_fresh_report_that_takes_too_long_is_told_as_it_was() {
     let request_timeout = 1.try_into().expect("in range");
     let router = Router::new().configured(Global { request_timeout, ..Global::default() }, [10, 99, 0, 100], "eth0");
@@ -126,7 +148,7 @@ fn what_hangs_is_given_up() {
 #[test]
 fn nothing_to_tell_is_an_error_that_says_what_to_do() {
     let router = Router::new();
-    let not_configured = |router: &Router| match show(&router, TABLE, &nowhere()) {
+    let not_configured = |router: &Router| match show(router, TABLE, &nowhere()) {
         Err(error @ ShowStatusError::NotConfigured) => error.to_string(),
         other => panic!("{other:?}"),
     };
