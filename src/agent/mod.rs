@@ -119,7 +119,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     info!("agent stops, addresses stay where they are");
     // Nobody is left to hear that this failed.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    if let Err(error) = agent.state.flush() {
+    if let Err(error) = agent.disk.end(&mut agent.state).await {
         warn!(%error, "state not written");
     }
     Ok(())
