@@ -224,7 +224,8 @@ mod tests {
         for (script, file) in [("read line", Some(&*held)), (&*by_a_child, None)] {
             let process = Named::start(script, file);
             let holds = |path: &Path| {
-                Keepalived::running(&process.pid_file()).filter(|keepalived| keepalived.holds(path)).is_some()
+                Keepalived::running(&process.pid_file())
+                    .is_some_and(|keepalived| keepalived.holds(path).unwrap_or(false))
             };
             let deadline = Instant::now() + DEADLINE;
             assert!(wait_for(deadline, || holds(&held).then_some(())).is_some(), "{script}");
