@@ -277,9 +277,12 @@ pub fn right_to_read<T>(read: &Result<T, CallError>, reached: bool) -> Step {
 }
 
 /// The right to claim for an ENI, which only a claim proves: what the agent knows of one. `known` are the addresses that
-/// move there, as the agent reports them.
-pub fn right_to_claim(eni: &EniId, known: &[&Address]) -> Step {
+/// move there, as the agent reports them; absent if it does not answer.
+pub fn right_to_claim(eni: &EniId, known: Option<&[&Address]>) -> Step {
     const WHAT: &str = "Right to claim";
+    let Some(known) = known else {
+        return unknown(WHAT, format!("{eni}: whether it was ever proven is known to the agent alone"));
+    };
     let refusal =
         known.iter().filter_map(|a| a.last_claim.as_ref()?.error.as_ref()).find(|e| e.code == "UnauthorizedOperation");
     let proven = known.iter().filter_map(|a| a.assign_right_proven_at).max();

@@ -317,6 +317,7 @@ impl Record {
                 interface == other_interface && error.code == other.code
             }
             (Kind::NotLocal, Kind::NotLocal) => true,
+            (Kind::Started { version }, Kind::Started { version: other }) => version == other,
             _ => false,
         };
         same && (&self.group, &self.addresses) == (&later.group, &later.addresses)
@@ -324,9 +325,11 @@ impl Record {
 }
 
 impl History {
-    /// Adds what has happened. A failure that repeats a recent one becomes one record with it.
+    /// Adds what has happened. A failure that repeats a recent one becomes one record with it, and so does a start right
+    /// after another.
     pub fn add(&mut self, mut record: Record) {
-        let recent = self.records.len().saturating_sub(RECENT)..;
+        let within = if matches!(record.kind, Kind::Started { .. }) { 1 } else { RECENT };
+        let recent = self.records.len().saturating_sub(within)..;
         if let Some(n) = self.records[recent.clone()].iter().rposition(|r| r.goes_on_in(&record)) {
             let before = self.records.remove(recent.start + n);
             record.since = before.since.or(Some(before.time));
@@ -571,6 +574,20 @@ mod tests {
         other.addresses = vec![Ipv4Addr::new(10, 99, 0, 101)];
         history.add(other);
         assert_eq!(history.last(HISTORY).len(), 4, "another address is another claim");
+    }
+
+    #[test]
+    fn an_agent_that_starts_again_and_again_does_not_push_out_the_rest() {
+        let started = |second| Record::new(at(second), Kind::Started { version: "0.1.0".to_owned() });
+        let mut history = History::default();
+        history.add(started(0));
+        history.add(every_kind().remove(1));
+        for second in 1..1_000 {
+            history.add(started(second));
+        }
+        let [first, _, last] = history.last(HISTORY) else { panic!("{history:?}") };
+        assert_eq!((first.times, first.time), (1, at(0)), "a transition is between them");
+        assert_eq!((last.times, last.since, last.time), (999, Some(at(1)), at(999)));
     }
 
     #[test]

@@ -131,7 +131,7 @@ async fn walk<W: Write>(config: &Config, paths: &Paths, imds: &Imds, printer: &m
         None => printer.step(check::no_region())?,
     }
     for eni in moving.keys() {
-        printer.step(check::right_to_claim(eni, &known(eni)))?;
+        printer.step(check::right_to_claim(eni, report.is_ok().then(|| known(eni)).as_deref()))?;
     }
     for address in &acting {
         printer.step(check::address(address.address, target(address, &cloud).as_ref(), &cloud))?;

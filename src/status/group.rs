@@ -18,7 +18,7 @@ pub fn group(report: &Report) -> String {
         rows(&mut text, group_rows(group, now));
         for address in &group.addresses {
             text.push('\n');
-            rows(&mut text, address_rows(address, now));
+            rows(&mut text, address_rows(address, report.agent.is_some(), now));
         }
     }
     tail(&mut text, report);
@@ -43,7 +43,7 @@ fn group_rows(group: &Group, now: Timestamp) -> Vec<(&'static str, String)> {
     vec![("Group", name(group).into_owned()), ("VRRP", format!("{}{since}{reason}", group.vrrp)), ("Claims", claims)]
 }
 
-fn address_rows(address: &Address, now: Timestamp) -> Vec<(&'static str, String)> {
+fn address_rows(address: &Address, asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
     let eni = address.eni.as_ref().map_or("ENI not known".to_owned(), ToString::to_string);
     let since = address.local_since.map_or(String::new(), |at| format!(", since {}", time_and_age(at, now)));
     let local = match address.local {
@@ -53,11 +53,13 @@ fn address_rows(address: &Address, now: Timestamp) -> Vec<(&'static str, String)
     };
     let claimed = match &address.last_claim {
         Some(last) => format!("{}: {}", time(last.at), claim(last, now)),
-        None => "none that the agent knows of".to_owned(),
+        None if asked => "none since the agent runs".to_owned(),
+        None => "known to the agent alone".to_owned(),
     };
     let right = match address.assign_right_proven_at {
         Some(at) => format!("assign right proven {}", time_and_age(at, now)),
-        None => "assign right never proven".to_owned(),
+        None if asked => "assign right never proven".to_owned(),
+        None => "known to the agent alone".to_owned(),
     };
     vec![
         ("Address", format!("{}: {}", address.address, address.verdict)),

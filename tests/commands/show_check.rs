@@ -151,7 +151,10 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
         return;
     }
     let mut place = Place::new(World::two_routers());
-    place.finds(None, &[("FAIL", "Agent", "`restart aws-vipa`"), ("UNKNOWN", "Right to claim", "never proven")]);
+    place.finds(
+        None,
+        &[("FAIL", "Agent", "`restart aws-vipa`"), ("UNKNOWN", "Right to claim", "known to the agent alone")],
+    );
     let mut old = proven();
     old["agent"]["file_error"] = json!("config.json does not hold what it should");
     place.finds(Some(old), &[("FAIL", "Agent", "goes by an older configuration: config.json does not")]);
@@ -420,7 +423,8 @@ fn each_step_says_what_was_found_and_what_to_do() {
         check::right_to_read::<()>(&Err(denied()), true),
         check::right_to_read::<()>(&Err(unknown_key()), true),
         check::right_to_read::<()>(&Err(timeout()), false),
-        check::right_to_claim(&id(OURS), &[]),
+        check::right_to_claim(&id(OURS), Some(&[])),
+        check::right_to_claim(&id(OURS), None),
     ])
     .chain(check::interface(&id(OURS), &[VIP].into(), &[], &Cloud::default()))
     .chain({
