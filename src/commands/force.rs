@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::print;
-use super::show_status::no_answer;
+use super::show_status::{ShowStatusError, configuration, no_answer};
 use crate::control::client::{Client, ClientError};
 use crate::control::{Minutes, Refusal, Request};
 use crate::names::GroupName;
@@ -24,6 +24,9 @@ pub enum ForceError {
     /// The agent refuses, and says why and what to do.
     #[error(transparent)]
     Refused(Refusal),
+    /// There is no group with an `aws-vipa` node, and so there is no agent.
+    #[error(transparent)]
+    Configuration(ShowStatusError),
     /// The agent does not answer, with what to do.
     #[error("{0}")]
     NoAnswer(String),
@@ -103,6 +106,12 @@ fn ask(paths: &Paths, request: &Request) -> Result<Group, ForceError> {
     });
     group.map_err(|error| match error {
         ClientError::Refused(refusal) => ForceError::Refused(refusal),
-        error => ForceError::NoAnswer(no_answer(&paths.socket, error)),
+        error => {
+            let why = no_answer(&paths.socket, error);
+            match configuration(paths, &why) {
+                Err(error @ ShowStatusError::NotConfigured) => ForceError::Configuration(error),
+                _ => ForceError::NoAnswer(why),
+            }
+        }
     })
 }

@@ -87,6 +87,16 @@ fn web(report: &Value) -> &Value {
 }
 
 #[test]
+fn without_a_configuration_there_is_nothing_to_force() {
+    match force(&Router::new(), claim("web")) {
+        (_, Err(error @ ForceError::Configuration(_))) => {
+            assert!(error.to_string().contains("set high-availability vrrp group <group> aws-vipa"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_person_forces_and_the_past_is_told_after_a_restart() {
     if !inside("force::a_person_forces_and_the_past_is_told_after_a_restart") {
         return;
