@@ -2,12 +2,14 @@
 
 pub mod agent;
 pub mod aws;
+pub mod check;
 pub mod claim;
 pub mod commands;
 pub mod config;
 pub mod control;
 pub mod fifo;
 pub mod files;
+pub mod iam;
 pub mod keepalived;
 pub mod kernel;
 pub mod logging;

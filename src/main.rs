@@ -1,6 +1,7 @@
 //! `vyos-aws-vipa`: one program, a command each for VyOS's commit, keepalived's unit, the agent's unit and a person.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -19,7 +20,8 @@ fn main() -> ExitCode {
     match Arguments::parse().command.run(&Paths::system()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vyos-aws-vipa: {}", chain(&*error));
+            // Nobody may be there to read it.
+            let _ = writeln!(io::stderr(), "vyos-aws-vipa: {}", chain(&*error));
             ExitCode::FAILURE
         }
     }

@@ -122,6 +122,68 @@ name!(
     check_request_id
 );
 
+name!(
+    /// The id of an AWS account: 12 digits (AWS General Reference).
+    AccountId,
+    "the id of an AWS account",
+    |v| if v.len() == 12 && v.bytes().all(|b| b.is_ascii_digit()) { Ok(()) } else { Err("it is not 12 digits") }
+);
+name!(
+    /// A partition, which stands second in an ARN: `aws`, `aws-cn`, `aws-us-gov` … (AWS General Reference, "Amazon
+    /// Resource Names").
+    Partition,
+    "the name of an AWS partition",
+    check_partition
+);
+name!(
+    /// The type of an instance, such as `m5.large`: lower-case letters, digits, `.` and `-`.
+    InstanceType,
+    "the type of an EC2 instance",
+    check_instance_type
+);
+
+impl Partition {
+    /// The partition of a region by the region's name (the AWS SDKs' own rules, `partitions.json`); none for a name that
+    /// fits no rule.
+    pub fn of(region: &Region) -> Option<Self> {
+        const PARTITIONS: [(&str, &str); 7] = [
+            ("cn-", "aws-cn"),
+            ("us-gov-", "aws-us-gov"),
+            ("us-iso-", "aws-iso"),
+            ("us-isob-", "aws-iso-b"),
+            ("eu-isoe-", "aws-iso-e"),
+            ("us-isof-", "aws-iso-f"),
+            ("eusc-", "aws-eusc"),
+        ];
+        const AWS: [&str; 9] = ["us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"];
+        let name = region.as_str();
+        let other = PARTITIONS.iter().find(|(start, _)| name.starts_with(start)).map(|(_, partition)| *partition);
+        let aws = match name.split('-').collect::<Vec<_>>()[..] {
+            [area, _, number] if AWS.contains(&area) && number.bytes().all(|b| b.is_ascii_digit()) => Some("aws"),
+            _ => None,
+        };
+        Self::try_from(other.or(aws)?).ok()
+    }
+}
+
+fn check_partition(v: &str) -> Result<(), &'static str> {
+    let rest = v.strip_prefix("aws").ok_or("it does not begin with aws")?;
+    let known = rest.is_empty() || rest.starts_with('-');
+    if known && rest.len() < 30 && rest.bytes().all(|b| matches!(b, b'a'..=b'z' | b'-')) {
+        Ok(())
+    } else {
+        Err("after aws come hyphens and lower-case letters")
+    }
+}
+
+fn check_instance_type(v: &str) -> Result<(), &'static str> {
+    if (1..=64).contains(&v.len()) && v.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-')) {
+        Ok(())
+    } else {
+        Err("it is not 1 to 64 of a-z, 0-9, . and -")
+    }
+}
+
 fn check_group_name(v: &str) -> Result<(), &'static str> {
     if v.is_empty() {
         return Err("it is empty");
@@ -236,7 +298,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_region_has_its_partition() {
+        for (region, partition) in [
+            ("eu-central-1", Some("aws")),
+            ("us-east-1", Some("aws")),
+            ("cn-northwest-1", Some("aws-cn")),
+            ("us-gov-west-1", Some("aws-us-gov")),
+            ("us-iso-east-1", Some("aws-iso")),
+            ("us-isob-east-1", Some("aws-iso-b")),
+            ("eu-isoe-west-1", Some("aws-iso-e")),
+            ("us-isof-south-1", Some("aws-iso-f")),
+            ("eusc-de-east-1", Some("aws-eusc")),
+            ("xy-central-1", None),
+            ("eu-new-area-1", None),
+            ("test", None),
+        ] {
+            let of = Partition::of(&Region::try_from(region).expect("a region"));
+            assert_eq!(of.as_ref().map(Partition::as_str), partition, "{region}");
+        }
+    }
+
+    #[test]
     fn names_that_are_taken_and_names_that_are_refused() {
+        for good in ["aws", "aws-cn", "aws-iso-b"] {
+            assert!(Partition::try_from(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "awsx", "cn", "aws:", "aws-*", "AWS"] {
+            assert!(Partition::try_from(bad).is_err(), "{bad:?}");
+        }
+        assert!(AccountId::try_from("123456789012").is_ok() && AccountId::try_from("12345678901x").is_err());
+        assert!(AccountId::try_from("1234567890123").is_err());
+        assert!(InstanceType::try_from("u-6tb1.metal").is_ok() && InstanceType::try_from("m5 large").is_err());
         for good in ["a", "vyos-aws", "odd$(n)ame", "a;b\\c@d~", "ü"] {
             assert!(GroupName::try_from(good).is_ok(), "{good:?}");
         }

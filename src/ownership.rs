@@ -1,11 +1,12 @@
 //! Who has an address in EC2, and what can go wrong in asking or claiming, in the product's own words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{EniId, InstanceId, RequestId, SubnetId, VpcId};
+use crate::names::{AccountId, EniId, InstanceId, RequestId, SubnetId, VpcId};
 
 /// What EC2 says of the network interface that has an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,14 +35,36 @@ pub struct Eni {
     pub primary: Ipv4Addr,
 }
 
+/// What EC2 says of a network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// The subnet it is in.
+    pub subnet: SubnetId,
+    /// The instance that it is attached to, if it is attached.
+    pub instance: Option<InstanceId>,
+    /// Whether EC2 drops what is neither from nor to one of its own addresses; absent: not said.
+    pub source_dest_check: Option<bool>,
+    /// Its private IPv4 addresses, the primary one among them.
+    pub addresses: BTreeSet<Ipv4Addr>,
+}
+
+/// Where an ENI is, as IMDS tells beyond [`Eni`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The IPv4 block of its subnet.
+    pub block: Ipv4Net,
+    /// The account that it belongs to.
+    pub account: AccountId,
+}
+
 /// Why a call to EC2 or IMDS did not do what it was for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct CallError {
     /// What the failure means for the next attempt.
     pub class: ErrorClass,
-    /// EC2's error code, or one word of ours where no answer came: `Timeout`, `Connection`, `Credentials`, `Answer`,
-    /// `Settings`; of IMDS also `NotFound` and `Forbidden`.
+    /// EC2's error code, or one word of ours where no answer came: `Timeout`, `Connection`, `TLS`, `Credentials`,
+    /// `Answer`, `Settings`; of IMDS also `NotFound` and `Forbidden`.
     pub code: String,
     /// What EC2 or the transport said, one line.
     pub message: String,

@@ -14,6 +14,13 @@ pub struct Plan {
     pub groups: Vec<PlannedGroup>,
 }
 
+impl Plan {
+    /// The interfaces whose ENIs take addresses.
+    pub fn interfaces(&self) -> BTreeSet<&InterfaceName> {
+        self.groups.iter().flat_map(|g| &g.addresses).map(|a| &a.interface).collect()
+    }
+}
+
 /// What there is to do for one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedGroup {

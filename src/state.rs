@@ -208,6 +208,8 @@ pub enum Kind {
         /// Why, in an operator's words.
         cause: String,
     },
+    /// A person had the group's addresses claimed.
+    Forced,
     /// EC2 was asked to assign the addresses to us.
     Claim {
         /// The ENI.
@@ -315,6 +317,7 @@ impl Record {
                 interface == other_interface && error.code == other.code
             }
             (Kind::NotLocal, Kind::NotLocal) => true,
+            (Kind::Started { version }, Kind::Started { version: other }) => version == other,
             _ => false,
         };
         same && (&self.group, &self.addresses) == (&later.group, &later.addresses)
@@ -322,9 +325,11 @@ impl Record {
 }
 
 impl History {
-    /// Adds what has happened. A failure that repeats a recent one becomes one record with it.
+    /// Adds what has happened. A failure that repeats a recent one becomes one record with it, and so does a start right
+    /// after another.
     pub fn add(&mut self, mut record: Record) {
-        let recent = self.records.len().saturating_sub(RECENT)..;
+        let within = if matches!(record.kind, Kind::Started { .. }) { 1 } else { RECENT };
+        let recent = self.records.len().saturating_sub(within)..;
         if let Some(n) = self.records[recent.clone()].iter().rposition(|r| r.goes_on_in(&record)) {
             let before = self.records.remove(recent.start + n);
             record.since = before.since.or(Some(before.time));
@@ -334,9 +339,17 @@ impl History {
         self.records.drain(..self.records.len().saturating_sub(HISTORY));
     }
 
-    /// The last records, oldest first.
+    /// The records from the `count`-th last transition, claim or theft on, oldest first: whatever else has happened does
+    /// not crowd these out.
     pub fn last(&self, count: usize) -> &[Record] {
-        &self.records[self.records.len().saturating_sub(count)..]
+        let chief = |r: &Record| {
+            matches!(r.kind, Kind::Transition { .. } | Kind::Claim { .. } | Kind::Theft { .. } | Kind::Forced)
+        };
+        let mut chiefs = (0..self.records.len()).rev().filter(|n| chief(&self.records[*n]));
+        match count.checked_sub(1) {
+            Some(before) => &self.records[chiefs.nth(before).unwrap_or(0)..],
+            None => &[],
+        }
     }
 }
 
@@ -507,7 +520,12 @@ mod tests {
 
         let mut state = State::load(folder.path());
         assert_eq!(state.history.get().last(HISTORY), every_kind());
-        assert_eq!(state.history.get().last(2), &every_kind()[8..]);
+        assert_eq!(
+            state.history.get().last(2),
+            &every_kind()[3..],
+            "what is no transition, claim or theft does not count"
+        );
+        assert_eq!(state.history.get().last(0), []);
         let map = state.enis.get();
         assert_eq!(map.eni(&instance(1), mac), Some(&known));
         assert_eq!(map.region(&instance(1)), Some(&region));
@@ -556,6 +574,20 @@ mod tests {
         other.addresses = vec![Ipv4Addr::new(10, 99, 0, 101)];
         history.add(other);
         assert_eq!(history.last(HISTORY).len(), 4, "another address is another claim");
+    }
+
+    #[test]
+    fn an_agent_that_starts_again_and_again_does_not_push_out_the_rest() {
+        let started = |second| Record::new(at(second), Kind::Started { version: "0.1.0".to_owned() });
+        let mut history = History::default();
+        history.add(started(0));
+        history.add(every_kind().remove(1));
+        for second in 1..1_000 {
+            history.add(started(second));
+        }
+        let [first, _, last] = history.last(HISTORY) else { panic!("{history:?}") };
+        assert_eq!((first.times, first.time), (1, at(0)), "a transition is between them");
+        assert_eq!((last.times, last.since, last.time), (999, Some(at(1)), at(999)));
     }
 
     #[test]

@@ -13,8 +13,12 @@ use vyos_aws_vipa::aws::CredentialFacts;
 use vyos_aws_vipa::config::{Config, Global, GroupConfig, LeftOut};
 use vyos_aws_vipa::keepalived::groups::{self, Groups, VirtualAddress};
 use vyos_aws_vipa::names::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
-use vyos_aws_vipa::ownership::{self, Owners};
+use vyos_aws_vipa::ownership::{self, CallError, ErrorClass, Owners};
+use vyos_aws_vipa::state::{Kind, Outcome, Record};
 use vyos_aws_vipa::status::command::claim_command;
+use vyos_aws_vipa::status::force;
+use vyos_aws_vipa::status::group::group as group_text;
+use vyos_aws_vipa::status::history::history;
 use vyos_aws_vipa::status::report::{
     Address, Agent, Claim, Ec2, Failure, Group, Hook, Owner, Report, Verdict, Vrrp, Who,
 };
@@ -65,11 +69,13 @@ fn report(groups: Vec<Group>) -> Report {
             credentials: "instance role router".to_owned(),
             credentials_loaded_at: Some(ago(3_720)),
             credentials_expire_at: Some(ago(-17_820)),
+            credentials_error: None,
             last_success_at: Some(ago(4)),
             last_error: None,
             clock_skew: None,
         },
         groups,
+        history: Vec::new(),
     }
 }
 
@@ -146,12 +152,17 @@ fn pinned(name: &str, report: &Report) {
 
 #[track_caller]
 fn pinned_text(name: &str, report: &Report) {
-    let text = table(report);
+    fits(name, &table(report));
+}
+
+/// Compares a text with the file of that name, and sees that a terminal of 80 columns can show it.
+#[track_caller]
+fn fits(name: &str, text: &str) {
     assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
-    for line in text.lines().filter(|l| !l.starts_with("  aws ec2 ")) {
+    for line in text.lines().filter(|l| !l.trim_start().starts_with("aws ec2 ")) {
         assert!(line.chars().count() <= 80 && line.trim_end() == line, "{line:?}");
     }
-    same(&format!("{name}.txt"), &text);
+    same(&format!("{name}.txt"), text);
 }
 
 #[track_caller]
@@ -247,6 +258,7 @@ fn a_standby_that_could_not_take_over() {
         group("web", Vrrp::Fault, vec![stood_by(192)]),
     ]);
     report.ec2.credentials = "file /config/aws/credentials, profile default".to_owned();
+    report.ec2.credentials_error = because("file /config/aws/credentials, profile default: it is missing");
     report.ec2.credentials_loaded_at = None;
     report.ec2.credentials_expire_at = None;
     report.groups[1].addresses[0].address = Ipv4Addr::new(192, 168, 100, 192);
@@ -398,6 +410,7 @@ fn facts() -> Facts {
         region: Some(region()),
         credentials: Some(CredentialFacts {
             source: "file /config/aws/credentials, profile default".to_owned(),
+            access_key_id: Some("AKIAVIPAEXAMPLE00001".to_owned()),
             loaded_at: Some(ago(0)),
             expires_at: None,
             error: None,
@@ -434,6 +447,146 @@ fn the_agent_is_down_and_nothing_else_answers() {
     pinned("alone", &without_agent::report(&config(), &alone));
     let no_groups = without_agent::report(&config(), &Facts { groups: None, ..facts() });
     assert!(no_groups.groups.iter().all(|g| g.addresses.is_empty() && g.faults.len() == 1), "{no_groups:?}");
+}
+
+fn group_name(name: &str) -> GroupName {
+    GroupName::try_from(name).expect("a group")
+}
+
+fn address(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 99, 0, last)
+}
+
+/// Everything that can stand in the history, of the groups `web` and `db`.
+fn records() -> Vec<Record> {
+    let theirs = || {
+        let owner = owner(Who::OtherRouter).expect("an owner");
+        ownership::Owner { eni: eni(THEIRS), instance: owner.instance, primary: false }
+    };
+    let error = |code: &str, message: &str| CallError {
+        class: ErrorClass::Denied,
+        code: code.to_owned(),
+        message: message.to_owned(),
+        request_id: request(),
+    };
+    let transition = |from, to, cause: &str| Kind::Transition { from, to, cause: cause.to_owned() };
+    let claim = |previous, outcome| Kind::Claim { eni: eni(OURS), previous, duration_ms: 142, outcome };
+    let done = || Outcome::Acknowledged { request_id: request() };
+    let at = |seconds| ago(seconds) + SignedDuration::from_millis(142);
+    let web = || group_name("web");
+    let eth1 = InterfaceName::try_from("eth1").expect("an interface");
+    let refused = error("UnauthorizedOperation", "You are not authorized to perform this operation.");
+    let refused = Record::new(at(5_000), claim(None, Outcome::Failed { error: refused }));
+    let ours = ownership::Owner { eni: eni(OURS), instance: None, primary: false };
+    let nobodys = ownership::Owner { instance: None, ..theirs() };
+    vec![
+        Record::new(at(7_400), Kind::Started { version: "0.1.0".to_owned() }),
+        Record::new(at(7_385), transition(Vrrp::Backup, Vrrp::Master, "keepalived: MASTER")).of_group(web()),
+        Record::new(at(7_384), claim(Some(theirs()), done())).of_addresses([address(100), address(101)]),
+        Record::new(at(7_000), transition(Vrrp::Unknown, Vrrp::Backup, "keepalived: BACKUP"))
+            .of_group(group_name("db")),
+        Record::new(at(6_000), Kind::Readiness { obstacle: Some("no credentials".to_owned()) })
+            .of_group(group_name("db")),
+        Record::new(at(5_900), Kind::Readiness { obstacle: None }).of_group(group_name("db")),
+        Record { since: Some(ago(5_600)), times: 11, ..refused }.of_addresses((100..150).map(address)),
+        Record::new(at(4_000), Kind::Theft { by: theirs() }).of_group(web()).of_addresses([address(100)]),
+        Record::new(at(3_900), claim(Some(ours), done())).of_addresses([address(100)]),
+        Record::new(at(3_800), Kind::Contested { by: nobodys }).of_group(web()).of_addresses([address(100)]),
+        Record::new(at(3_000), Kind::ContestOver).of_group(web()).of_addresses([address(100)]),
+        Record::new(at(2_000), Kind::NotLocal).of_group(web()).of_addresses([address(101)]),
+        Record::new(at(1_900), Kind::Unresolved { interface: eth1, error: error("Timeout", "IMDS did not answer") }),
+        Record::new(at(1_500), transition(Vrrp::Master, Vrrp::Master, "paused by a person")).of_group(web()),
+        Record::new(at(1_000), Kind::Forced).of_group(web()),
+    ]
+}
+
+#[test]
+fn what_has_happened() {
+    let web = group("web", Vrrp::Master, vec![held(100), held(101)]);
+    let db = Address { interface: InterfaceName::try_from("eth1").expect("an interface"), ..stood_by(110) };
+    let report = Report { history: records(), ..report(vec![group("db", Vrrp::Backup, vec![db]), web]) };
+    fits("history", &history(&report));
+    same("history.json", &(serde_json::to_string_pretty(&report.history).expect("JSON") + "\n"));
+    let json = serde_json::to_string(&report).expect("JSON");
+    assert_eq!(serde_json::from_str::<Report>(&json).expect("a report"), report);
+
+    fits("group-web", &group_text(&report.only(&group_name("web")).expect("web")));
+    let db = report.only(&group_name("db")).expect("db");
+    fits("group-db", &group_text(&db));
+    assert_eq!(db.history.len(), 5, "of its own, of its address in a batch, of its interface: {:?}", db.history);
+    assert_eq!(report.only(&group_name("mail")), None);
+}
+
+#[test]
+fn what_has_happened_is_known_to_the_agent_alone() {
+    let mut report = report(vec![group("web", Vrrp::Master, vec![held(100)])]);
+    assert_eq!(history(&report), "History: nothing has happened yet.\n");
+    report.agent = None;
+    assert_eq!(history(&report), "History: known to the agent alone.\n");
+}
+
+#[test]
+fn a_group_that_is_not_well() {
+    let denied = failed("UnauthorizedOperation", "You are not authorized to perform this operation.");
+    let refused = Address {
+        owner: owner(Who::Stranger),
+        verdict: Verdict::Drift,
+        reason: because("UnauthorizedOperation: not authorized; correct the IAM policy"),
+        last_claim: Some(Claim { at: ago(2), duration_ms: Some(131), request_id: request(), error: Some(denied) }),
+        assign_right_proven_at: None,
+        command: Some(claim_command(&eni(OURS), [address(100)], &region(), None)),
+        ..held(100)
+    };
+    let unknown = Address { eni: None, local: None, owner: None, last_claim: None, ..refused.clone() };
+    let unattached = Owner { instance: None, ..owner(Who::Stranger).expect("an owner") };
+    let unattached = Address { owner: Some(unattached), local: Some(false), ..held(102) };
+    let nobodys = Address { owner: owner(Who::Nobody), ..held(103) };
+    let mut web = group("w$(eb)", Vrrp::Unknown, vec![refused, unknown, unattached, nobodys]);
+    web.vrrp_reason = because("keepalived gives no sign of life");
+    web.paused_until = Some(ago(-1_615));
+    web.faults = vec!["10.99.0.7 is not moved: keepalived does not hold it in this group".to_owned()];
+    fits("group-ill", &group_text(&report(vec![web])));
+    let none =
+        Group { vrrp_since: None, faults: vec!["a fault".to_owned()], ..group("none", Vrrp::Unknown, Vec::new()) };
+    fits("group-none", &group_text(&report(vec![none])));
+}
+
+#[test]
+fn what_a_person_forced() {
+    let now = now();
+    let claimed = |last| Address {
+        last_claim: Some(Claim { at: ago(0), duration_ms: Some(87), request_id: request(), error: None }),
+        ..held(last)
+    };
+    let all = group("web", Vrrp::Master, vec![claimed(100), claimed(101)]);
+    fits("force-claimed", &force::claimed(&all, now));
+    assert_eq!(force::missing(&all), 0);
+
+    let error = Some(failed("UnauthorizedOperation", "You are not authorized to perform this operation."));
+    let with = |last, claim, reason: Option<&str>| Address {
+        last_claim: claim,
+        reason: reason.map(str::to_owned),
+        ..held(last)
+    };
+    let refused = Claim { at: ago(1), duration_ms: Some(131), request_id: request(), error };
+    let command = Some(claim_command(&eni(OURS), [address(101)], &region(), None));
+    let advice = "UnauthorizedOperation: You are not authorized to perform this operation.; correct the IAM policy";
+    let some = vec![
+        claimed(100),
+        Address { command, ..with(101, Some(refused.clone()), Some(advice)) },
+        with(102, Some(refused), None),
+        with(103, None, Some("the network interface (ENI) of eth0 is not known: Timeout: IMDS did not answer")),
+        with(104, Some(Claim { at: ago(5), duration_ms: None, request_id: None, error: None }), None),
+    ];
+    let some = group("a;b", Vrrp::Master, some);
+    fits("force-not-claimed", &force::claimed(&some, now));
+    assert_eq!(force::missing(&some), 4);
+    fits("force-nothing", &force::claimed(&group("web", Vrrp::Master, Vec::new()), now));
+
+    let paused = Group { paused_until: Some(ago(-1_800)), ..group("a;b", Vrrp::Master, vec![held(100)]) };
+    fits("force-paused", &force::paused(&paused, now));
+    fits("force-resumed", &force::resumed(&group("web", Vrrp::Unknown, vec![held(100)])));
+    fits("force-resumed-backup", &force::resumed(&group("web", Vrrp::Backup, vec![stood_by(100)])));
 }
 
 proptest! {

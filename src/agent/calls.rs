@@ -20,6 +20,9 @@ use crate::state::State;
 /// The waits between attempts to learn from IMDS who we are: doubled up to the longest.
 const IDENTIFY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
+/// A difference between EC2's clock and ours that is less than that many seconds is not told.
+const CLOCK_WORTH_A_WORD: i64 = 5;
+
 /// Where the hypervisor of Nitro instances shows the instance's id (EC2 User Guide, "Identify EC2 instances").
 const ASSET_TAG: &str = "/sys/devices/virtual/dmi/id/board_asset_tag";
 
@@ -239,9 +242,10 @@ impl Calls {
         self.ec2.as_ref().map(Ec2::credentials)
     }
 
-    /// EC2's clock minus ours, in seconds.
+    /// EC2's clock minus ours, in seconds, where that is more than what an answer's way and a Date of whole seconds make.
     pub fn clock_skew(&self) -> Option<i64> {
-        self.ec2.as_ref()?.clock_skew().map(|skew| skew.as_secs())
+        let seconds = self.ec2.as_ref()?.clock_skew()?.as_secs();
+        (seconds.abs() >= CLOCK_WORTH_A_WORD).then_some(seconds)
     }
 }
 

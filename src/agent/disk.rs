@@ -4,6 +4,7 @@ use std::future::pending;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::files::FileError;
@@ -14,6 +15,9 @@ const COLLECT: Duration = Duration::from_millis(500);
 
 /// How long to wait after a write that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
+
+/// How long the agent's end waits for a write under way.
+const LAST_WRITE: Duration = Duration::from_secs(2);
 
 /// The writing.
 #[derive(Debug, Default)]
@@ -41,6 +45,20 @@ impl Disk {
             }
             (None, None) => pending().await,
         }
+    }
+
+    /// Writes what is left, after what is being written: two writes of one file must not overtake each other, and nobody
+    /// waits for a thread when the process ends.
+    ///
+    /// # Errors
+    /// The first [`FileError`].
+    pub async fn end(&mut self, state: &mut State) -> Result<(), FileError> {
+        if let Some(write) = self.under_way.take()
+            && !matches!(timeout(LAST_WRITE, write).await, Ok(Ok(Ok(()))))
+        {
+            state.touch();
+        }
+        state.flush()
     }
 
     /// Does it.

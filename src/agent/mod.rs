@@ -37,7 +37,7 @@ use crate::keepalived::groups::Groups;
 use crate::keepalived::notify::Splitter;
 use crate::kernel::addresses::{self, Addresses};
 use crate::paths::Paths;
-use crate::state::State;
+use crate::state::{Kind, Record, State};
 use crate::watch::{Changed, Watch};
 
 /// Why the agent could not start.
@@ -86,7 +86,11 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "service manager not told");
     }
-    info!(version = env!("CARGO_PKG_VERSION"), "agent started");
+    let version = env!("CARGO_PKG_VERSION");
+    info!(version, "agent started");
+    let started = Record::new(Timestamp::now(), Kind::Started { version: version.to_owned() });
+    agent.state.history.change(|history| history.add(started));
+    agent.disk.notice(&agent.state, false);
     agent.calls.identify();
     loop {
         let deadline = agent.machine.deadline().map(|moment| agent.clock.instant(moment));
@@ -115,7 +119,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     info!("agent stops, addresses stay where they are");
     // Nobody is left to hear that this failed.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    if let Err(error) = agent.state.flush() {
+    if let Err(error) = agent.disk.end(&mut agent.state).await {
         warn!(%error, "state not written");
     }
     Ok(())
@@ -178,6 +182,8 @@ struct Agent<'a> {
 struct Hook {
     attached: Option<(bool, Moment)>,
     last_line: Option<Moment>,
+    /// When a line was read that had not waited in the pipe: keepalived was alive.
+    last_news: Option<Moment>,
     pipe_full: u64,
     /// The pipe was found full, and is not read to its end yet: what it holds is of the past.
     discarding: bool,
@@ -248,6 +254,7 @@ impl<'a> Agent<'a> {
             fifo::Event::Bytes(bytes) => {
                 let lines = self.lines(&bytes);
                 if !self.hook.discarding {
+                    self.hook.last_news = self.hook.last_line;
                     self.tell(Event::Lines(lines));
                 } else if bytes.len() < fifo::READ {
                     self.hook.discarding = false;
@@ -267,7 +274,9 @@ impl<'a> Agent<'a> {
     }
 
     fn lines(&mut self, bytes: &[u8]) -> Vec<Line> {
-        self.hook.last_line = Some(self.clock.now());
+        if !bytes.is_empty() {
+            self.hook.last_line = Some(self.clock.now());
+        }
         self.splitter.push(bytes)
     }
 

@@ -15,8 +15,9 @@ use crate::control::{Answer, Code, Minutes, Refusal, Request};
 use crate::files::FORMAT;
 use crate::names::GroupName;
 use crate::ownership::CallError;
-use crate::status::command::claim_command;
-use crate::status::report::{self, Report};
+use crate::state::{Kind, Record};
+use crate::status::command::{claim_command, quoted};
+use crate::status::report::{self, Report, Vrrp};
 use crate::status::without_agent;
 
 /// How long a question waits for EC2 before it is answered with what is known.
@@ -38,8 +39,8 @@ type Reply = oneshot::Sender<Answer>;
 
 #[derive(Debug)]
 enum What {
-    /// A report with owners that were read after the question.
-    Report,
+    /// A report with owners that were read after the question, and so much of the past.
+    Report { history: usize },
     /// Answers to the claims of a group.
     Claims(GroupName),
 }
@@ -60,16 +61,18 @@ impl Agent<'_> {
         let now = self.clock.now();
         let Call { request, answer: reply } = call;
         let answer = match request {
-            Request::Status { fresh: false } => Ok(self.report_value()),
-            Request::Status { fresh: true } => {
-                self.wait(What::Report, now, reply);
+            Request::Status { fresh: false, history } => Ok(value(&self.report(history))),
+            Request::Status { fresh: true, history } => {
+                self.wait(What::Report { history }, now, reply);
                 self.tell(Event::ReadNow);
                 return;
             }
-            Request::Claim { group } => match self.machine.refuses_force(&group) {
+            Request::Claim { group } => match self.refuses(&group).or_else(|| self.machine.refuses_force(&group)) {
                 Some(why) => Err(Refusal::new(Code::Refused, why)),
                 None => {
                     info!(%group, "claim forced");
+                    let forced = Record::new(Timestamp::now(), Kind::Forced).of_group(group.clone());
+                    self.state.history.change(|history| history.add(forced));
                     self.wait(What::Claims(group.clone()), now, reply);
                     self.tell(Event::Force(group));
                     return;
@@ -91,7 +94,7 @@ impl Agent<'_> {
         let mut waiting = Vec::new();
         for waiter in std::mem::take(&mut self.waiters.0) {
             let happened = match &waiter.what {
-                What::Report => self.machine.has_read_since(waiter.since),
+                What::Report { .. } => self.machine.has_read_since(waiter.since),
                 What::Claims(group) => self.machine.has_answers(group, waiter.since),
             };
             if !happened && Instant::now() < waiter.until {
@@ -99,17 +102,38 @@ impl Agent<'_> {
                 continue;
             }
             let answer = match &waiter.what {
-                What::Report => self.report_value(),
-                What::Claims(group) => value(&self.report().group(group)),
+                What::Report { history } => value(&self.report(*history)),
+                What::Claims(group) => value(&self.claims_since(group, waiter.since)),
             };
             let _ = waiter.reply.send(Ok(answer));
         }
         self.waiters.0 = waiting;
     }
 
+    /// The group, with the claims that began then or later.
+    fn claims_since(&self, group: &GroupName, since: Moment) -> Option<report::Group> {
+        let mut group = self.report(0).groups.into_iter().find(|g| g.name == group.as_str())?;
+        for address in group.addresses.iter_mut().filter(|a| !self.machine.claimed_since(&a.address, since)) {
+            address.last_claim = None;
+        }
+        Some(group)
+    }
+
+    /// Why nothing can be done for a group, if it is not one that the agent looks after.
+    fn refuses(&self, group: &GroupName) -> Option<String> {
+        let name = quoted(group.as_str());
+        if self.machine.knows(group) {
+            None
+        } else if self.config.left_out.iter().any(|g| g.name == group.as_str()) {
+            Some(format!("a fault keeps group {name} out: `show aws-vipa group {name}` names it"))
+        } else {
+            Some(format!("group {name} has no aws-vipa node: `show aws-vipa status` lists those that have one"))
+        }
+    }
+
     fn pause(&mut self, group: GroupName, minutes: Minutes) -> Answer {
-        if !self.machine.knows(&group) {
-            return Err(unknown_group(&group));
+        if let Some(why) = self.refuses(&group) {
+            return Err(Refusal::new(Code::Refused, why));
         }
         let long = Duration::from_secs(u64::from(minutes.get()) * 60);
         let until = Timestamp::now().saturating_add(long).unwrap_or(Timestamp::MAX);
@@ -118,35 +142,35 @@ impl Agent<'_> {
         self.disk.notice(&self.state, true);
         let now = self.clock.now();
         self.tell(Event::Pause { group: group.clone(), until: now + long });
-        Ok(value(&self.report().group(&group)))
+        Ok(value(&self.report(0).group(&group)))
     }
 
     fn resume(&mut self, group: GroupName) -> Answer {
-        if !self.machine.knows(&group) {
-            return Err(unknown_group(&group));
+        if let Some(why) = self.refuses(&group) {
+            return Err(Refusal::new(Code::Refused, why));
         }
         info!(%group, "pause ended by a person");
         self.state.pauses.change(|pauses| pauses.resume(&group));
         self.disk.notice(&self.state, true);
         self.tell(Event::Resume(group.clone()));
-        Ok(value(&self.report().group(&group)))
+        Ok(value(&self.report(0).group(&group)))
     }
 
-    fn report_value(&self) -> Value {
-        value(&self.report())
-    }
-
-    /// Everything that is known now.
-    fn report(&self) -> Report {
+    /// Everything that is known now, with so much of the past.
+    fn report(&self, history: usize) -> Report {
         let now = self.clock.now();
         let clock = self.clock;
         let at = |moment: Moment| clock.timestamp(moment);
         let instance = self.calls.instance_id();
         let region = self.calls.region();
         let mut groups = self.machine.report(now, instance.as_ref(), at);
-        for address in groups.iter_mut().flat_map(|g| &mut g.addresses) {
+        for (vrrp, address) in groups.iter_mut().flat_map(|g| g.addresses.iter_mut().map(|a| (g.vrrp, a))) {
             let failed = address.last_claim.as_ref().is_some_and(|c| c.error.is_some());
-            if failed && let (Some(eni), Some(region)) = (&address.eni, &region) {
+            // Whoever claims by hand on a router that is not MASTER takes the address from the one that is.
+            if failed
+                && vrrp == Vrrp::Master
+                && let (Some(eni), Some(region)) = (&address.eni, &region)
+            {
                 let url = self.config.global.endpoint_url.as_deref();
                 address.command = Some(claim_command(eni, [address.address], region, url));
             }
@@ -173,7 +197,7 @@ impl Agent<'_> {
                 attached: self.hook.attached.map(|(attached, _)| attached),
                 since: self.hook.attached.map(|(_, since)| at(since)),
                 last_line_at: self.hook.last_line.map(at),
-                last_life_at: self.life.last.max(self.hook.last_line).map(at),
+                last_life_at: self.life.last.max(self.hook.last_news).map(at),
                 pipe_full: self.hook.pipe_full,
             },
             ec2: report::Ec2 {
@@ -182,12 +206,14 @@ impl Agent<'_> {
                 endpoint_url: global.endpoint_url.clone(),
                 credentials: credentials.as_ref().map_or_else(|| "not known yet".to_owned(), |c| c.source.clone()),
                 credentials_loaded_at: credentials.as_ref().and_then(|c| c.loaded_at),
+                credentials_error: credentials.as_ref().and_then(|c| c.error.as_ref()).map(|e| e.message.clone()),
                 credentials_expire_at: credentials.as_ref().and_then(|c| c.expires_at),
                 last_success_at: self.calls.last_success.map(at),
                 last_error: self.calls.last_error.as_ref().map(|(when, error)| failure(at(*when), error)),
                 clock_skew: self.calls.clock_skew(),
             },
             groups,
+            history: self.state.history.get().last(history).to_vec(),
         }
     }
 }
@@ -199,10 +225,6 @@ fn failure(at: Timestamp, error: &CallError) -> report::Failure {
         message: error.message.clone(),
         request_id: error.request_id.clone(),
     }
-}
-
-fn unknown_group(group: &GroupName) -> Refusal {
-    Refusal::new(Code::Refused, format!("group {group} has no aws-vipa node: see `show aws-vipa status`"))
 }
 
 fn value(of: &impl serde::Serialize) -> Value {

@@ -42,6 +42,9 @@ const MAX_FILE: u64 = 64 * 1024;
 pub struct CredentialFacts {
     /// Where they come from: `file /config/aws/credentials, profile default`, `instance role vipa`.
     pub source: String,
+    /// The id of the access key, by which AWS names them in its logs; absent: there are none.
+    #[serde(default)]
+    pub access_key_id: Option<String>,
     /// When they were last read; absent: there are none.
     pub loaded_at: Option<Timestamp>,
     /// When their time is over; absent: never, or there are none.
@@ -164,6 +167,7 @@ impl Keys {
         let loaded = state.current.as_ref();
         CredentialFacts {
             source: self.0.source.describe(loaded.and_then(|l| l.role.as_deref())),
+            access_key_id: loaded.map(|l| l.credentials.access_key_id().to_owned()),
             loaded_at: loaded.and_then(|l| Timestamp::try_from(l.at).ok()),
             expires_at: loaded.and_then(|l| l.credentials.expiry()).and_then(|at| Timestamp::try_from(at).ok()),
             error: state.error.clone(),

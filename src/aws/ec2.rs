@@ -1,6 +1,6 @@
 //! The two calls of EC2's API that the product makes.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::error::Error;
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -35,7 +35,7 @@ use super::imds::Imds;
 use super::transport::{self, Roots};
 use crate::config::Global;
 use crate::names::{EniId, NotAName, Region, RequestId, VpcId};
-use crate::ownership::{CallError, ErrorClass, Owner, Owners};
+use crate::ownership::{CallError, ErrorClass, Interface, Owner, Owners};
 
 /// The profile of the credentials file where none is configured (AWS SDKs and Tools Reference Guide).
 const DEFAULT_PROFILE: &str = "default";
@@ -103,7 +103,7 @@ impl Ec2 {
             Err(reason) => (None, Some(failure(ErrorClass::Denied, "Settings", reason))),
         };
         let endpoint = global.endpoint_url.clone().or_else(|| endpoint_of(&region));
-        let client = client(&region, endpoint_url.as_ref(), http, &keys, &clock);
+        let client = client(&region, endpoint_url.as_ref(), http, Some(&keys), &clock);
         Self(Arc::new(Inner {
             endpoint: endpoint.unwrap_or_else(|| format!("EC2 in {region}")),
             region,
@@ -168,34 +168,99 @@ impl Ec2 {
             .chain(vpc.map(|vpc| Filter::builder().name("vpc-id").values(vpc.as_str())))
             .map(|filter| filter.build())
             .collect();
-            let mut next: Option<String> = None;
-            for page in 0.. {
-                if page == MAX_PAGES {
-                    return Err(unlike_ec2(format!("more than {MAX_PAGES} pages for {} addresses", chunk.len())));
-                }
-                let answer = self
-                    .attempt("ec2:DescribeNetworkInterfaces", timeout, |client| {
-                        client
-                            .describe_network_interfaces()
-                            .set_filters(Some(filters.clone()))
-                            .max_results(PAGE)
-                            .set_next_token(next.take())
-                            .send()
-                    })
-                    .await?;
-                let Some(interfaces) = &answer.network_interfaces else {
-                    return Err(unlike_ec2("the answer does not list network interfaces".to_owned()));
-                };
-                for interface in interfaces {
-                    add_owners(interface, &wanted, &mut owners)?;
-                }
-                next = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
-                if next.is_none() {
-                    break;
-                }
+            for interface in self.interfaces(&filters, timeout).await? {
+                add_owners(&interface, &wanted, &mut owners)?;
             }
         }
         Ok(owners)
+    }
+
+    /// What EC2 says of these network interfaces, by their ids; one that does not exist is absent. Each request is bounded
+    /// by `timeout`.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn described(&self, enis: &[EniId], timeout: Duration) -> Result<BTreeMap<EniId, Interface>, CallError> {
+        let mut described = BTreeMap::new();
+        for chunk in enis.chunks(MAX_FILTER_VALUES) {
+            let ids = chunk.iter().map(ToString::to_string).collect();
+            let filter = Filter::builder().name("network-interface-id").set_values(Some(ids)).build();
+            for interface in self.interfaces(&[filter], timeout).await? {
+                let (eni, interface) = describe(&interface)?;
+                described.insert(eni, interface);
+            }
+        }
+        Ok(described)
+    }
+
+    /// Whether the end point is reached and answers as EC2 does, by a request without a signature, which EC2 refuses: no
+    /// credentials are needed for it. The answer's Date tells EC2's time ([`Ec2::clock_skew`]).
+    ///
+    /// # Errors
+    /// `Connection`, `TLS`, `Timeout`, `Answer` or `Settings`: the way does not lead to EC2.
+    pub async fn reach(&self, timeout: Duration) -> Result<(), CallError> {
+        let inner = &*self.0;
+        if let Some(fault) = &inner.fault {
+            return Err(fault.clone());
+        }
+        let (ca, _, ca_fault) = read_roots(inner.ca_certificate_file.as_deref());
+        let http = transport::https(ca.as_ref());
+        let client = client(&inner.region, inner.endpoint_url.as_ref(), http, None, &inner.clock);
+        let request = client.describe_network_interfaces().max_results(PAGE).send();
+        let Ok(answer) = tokio::time::timeout(timeout, request).await else {
+            return Err(no_answer(&inner.endpoint, timeout));
+        };
+        let Err(error) = answer else { return Ok(()) };
+        let mut error = from_sdk(&error, &inner.endpoint);
+        match (error.code.as_str(), ca_fault) {
+            ("Connection" | "TLS", Some(fault)) => {
+                error.message = format!("{}; {}", error.message, one_line(&fault));
+                Err(error)
+            }
+            ("Connection" | "TLS" | "Timeout" | "Answer" | "Settings", _) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error of a question that was given up after that time.
+    pub fn no_answer(&self, after: Duration) -> CallError {
+        no_answer(&self.0.endpoint, after)
+    }
+
+    /// Sees to it that there are credentials, and tells which.
+    ///
+    /// # Errors
+    /// Code `Credentials`: there are none, with the reason.
+    pub async fn load_credentials(&self, timeout: Duration) -> Result<CredentialFacts, CallError> {
+        self.ready(Instant::now() + timeout, timeout).await?;
+        Ok(self.credentials())
+    }
+
+    /// Every page of DescribeNetworkInterfaces with these filters.
+    async fn interfaces(&self, filters: &[Filter], timeout: Duration) -> Result<Vec<NetworkInterface>, CallError> {
+        let mut all = Vec::new();
+        let mut next: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let answer = self
+                .attempt("ec2:DescribeNetworkInterfaces", timeout, |client| {
+                    client
+                        .describe_network_interfaces()
+                        .set_filters(Some(filters.to_vec()))
+                        .max_results(PAGE)
+                        .set_next_token(next.take())
+                        .send()
+                })
+                .await?;
+            let Some(interfaces) = answer.network_interfaces else {
+                return Err(unlike_ec2("the answer does not list network interfaces".to_owned()));
+            };
+            all.extend(interfaces);
+            next = answer.next_token.filter(|token| !token.is_empty());
+            if next.is_none() {
+                return Ok(all);
+            }
+        }
+        Err(unlike_ec2(format!("more than {MAX_PAGES} pages of network interfaces")))
     }
 
     /// Which credentials are in use.
@@ -223,6 +288,14 @@ impl Ec2 {
         &self.0.endpoint
     }
 
+    /// The host and the port of that URL.
+    pub fn host(&self) -> Option<(String, u16)> {
+        let url: http::Uri = self.0.endpoint.parse().ok()?;
+        let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
+        // An IPv6 address stands in brackets in a URL, and without them elsewhere.
+        Some((url.host()?.trim_matches(['[', ']']).to_owned(), port))
+    }
+
     /// One attempt. `action` is what IAM calls it.
     async fn attempt<T, E, F>(
         &self,
@@ -238,14 +311,7 @@ impl Ec2 {
             return Err(fault.clone());
         }
         let deadline = Instant::now() + timeout;
-        let used = timeout_at(deadline, self.0.keys.ready()).await.unwrap_or_else(|_| {
-            // Nothing was sent to EC2.
-            Err(failure(
-                ErrorClass::Transient,
-                "Credentials",
-                format!("{}: no answer within {timeout:?}", self.0.keys.facts().source),
-            ))
-        })?;
+        let used = self.ready(deadline, timeout).await?;
         let (client, number) = self.client();
         let correction = self.0.clock.correction();
         match timeout_at(deadline, send(&client)).await {
@@ -255,10 +321,21 @@ impl Ec2 {
             }
             Err(_) => {
                 self.replace_connections(number);
-                let endpoint = &self.0.endpoint;
-                Err(failure(ErrorClass::TimedOut, "Timeout", format!("no answer from {endpoint} within {timeout:?}")))
+                Err(no_answer(&self.0.endpoint, timeout))
             }
         }
+    }
+
+    /// Waits for credentials to sign with, until the deadline, which is `timeout` after the call's begin.
+    async fn ready(&self, deadline: Instant, timeout: Duration) -> Result<Generation, CallError> {
+        timeout_at(deadline, self.0.keys.ready()).await.unwrap_or_else(|_| {
+            // Nothing was sent to EC2.
+            Err(failure(
+                ErrorClass::Transient,
+                "Credentials",
+                format!("{}: no answer within {timeout:?}", self.0.keys.facts().source),
+            ))
+        })
     }
 
     /// What a refusal means, seen from here: with the clock and the credentials that it was signed with.
@@ -293,7 +370,7 @@ impl Ec2 {
             }
         } else if lacks_a_right(&error.code) {
             add(format!("allow {action} to {}", self.0.keys.facts().source));
-        } else if error.code == "Connection"
+        } else if matches!(error.code.as_str(), "Connection" | "TLS")
             && let Some(fault) = &self.connections().ca_fault
         {
             add(fault.clone());
@@ -327,7 +404,7 @@ impl Ec2 {
         let inner = &*self.0;
         let (ca, ca_version, ca_fault) = read_roots(inner.ca_certificate_file.as_deref());
         let http = transport::https(ca.as_ref());
-        let client = client(&inner.region, inner.endpoint_url.as_ref(), http, &inner.keys, &inner.clock);
+        let client = client(&inner.region, inner.endpoint_url.as_ref(), http, Some(&inner.keys), &inner.clock);
         *connections = Connections { client, number: connections.number + 1, ca_version, ca_fault };
     }
 }
@@ -338,19 +415,18 @@ impl fmt::Debug for Ec2 {
     }
 }
 
-/// Built from values alone: no environment variable and no file of the user has a say.
+/// Built from values alone: no environment variable and no file of the user has a say. Without `keys` it does not sign.
 fn client(
     region: &Region,
     endpoint_url: Option<&EndpointUrl>,
     http: SharedHttpClient,
-    keys: &Keys,
+    keys: Option<&Keys>,
     clock: &Clock,
 ) -> aws_sdk_ec2::Client {
-    let mut config = aws_sdk_ec2::Config::builder()
+    let config = aws_sdk_ec2::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(aws_sdk_ec2::config::Region::new(region.to_string()))
         .http_client(http)
-        .credentials_provider(keys.clone())
         .identity_cache(IdentityCache::no_cache())
         .time_source(clock.clone())
         .interceptor(clock.clone())
@@ -359,6 +435,10 @@ fn client(
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    let mut config = match keys {
+        Some(keys) => config.credentials_provider(keys.clone()),
+        None => config.allow_no_auth(),
+    };
     config.set_endpoint_url(endpoint_url.map(|url| url.0.clone()));
     config.set_app_name(AppName::new(env!("CARGO_PKG_NAME")).ok());
     aws_sdk_ec2::Client::from_conf(config.build())
@@ -446,6 +526,24 @@ fn add_owners(interface: &NetworkInterface, wanted: &HashSet<Ipv4Addr>, owners: 
         }
     }
     Ok(())
+}
+
+fn describe(interface: &NetworkInterface) -> Result<(EniId, Interface), CallError> {
+    let eni = interface.network_interface_id().unwrap_or_default().try_into().map_err(unreadable)?;
+    let instance = interface.attachment().and_then(|a| a.instance_id()).map(|id| id.try_into().map_err(unreadable));
+    let addresses =
+        interface.private_ip_addresses().iter().map(|a| address(a.private_ip_address().unwrap_or_default()));
+    let described = Interface {
+        subnet: interface.subnet_id().unwrap_or_default().try_into().map_err(unreadable)?,
+        instance: instance.transpose()?,
+        source_dest_check: interface.source_dest_check(),
+        addresses: addresses.collect::<Result<_, _>>()?,
+    };
+    Ok((eni, described))
+}
+
+fn no_answer(endpoint: &str, timeout: Duration) -> CallError {
+    failure(ErrorClass::TimedOut, "Timeout", format!("no answer from {endpoint} within {timeout:?}"))
 }
 
 fn address(text: &str) -> Result<Ipv4Addr, CallError> {

@@ -127,7 +127,10 @@ where
             described
         }
         SdkError::DispatchFailure(dispatch) => match dispatch.as_connector_error() {
-            Some(error) => failure(ErrorClass::Transient, "Connection", connection(error, endpoint)),
+            Some(error) => {
+                let code = if chain(error).any(|e| e.is::<rustls::Error>()) { "TLS" } else { "Connection" };
+                failure(ErrorClass::Transient, code, connection(error, endpoint))
+            }
             None => failure(ErrorClass::Transient, "Connection", format!("no connection to {endpoint}")),
         },
         SdkError::ResponseError(answer) => failure(

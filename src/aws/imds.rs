@@ -18,8 +18,8 @@ use tokio::time::timeout;
 
 use super::errors::{chain, failure, root_cause};
 use super::transport;
-use crate::names::{InstanceId, MacAddress, NotAName, Region};
-use crate::ownership::{CallError, Eni, ErrorClass};
+use crate::names::{InstanceId, InstanceType, MacAddress, NotAName, Partition, Region};
+use crate::ownership::{CallError, Eni, ErrorClass, Place};
 
 /// Where IMDS is, on every instance and in every partition.
 const ADDRESS: &str = "http://169.254.169.254";
@@ -120,6 +120,39 @@ impl Imds {
             })
         })
         .await
+    }
+
+    /// The block of the subnet of the ENI whose MAC address this is, and the account that the ENI belongs to.
+    ///
+    /// # Errors
+    /// See [`Imds::eni`]; a 404 is `Answer`.
+    pub async fn place(&self, mac: MacAddress) -> Result<Place, CallError> {
+        let below = |item: &str| format!("/latest/meta-data/network/interfaces/macs/{mac}/{item}");
+        bounded(async {
+            let block = self.get(below("subnet-ipv4-cidr-block")).await?;
+            let account = self.get(below("owner-id")).await?;
+            Ok(Place {
+                block: block.parse().map_err(|_| answer(format!("{block:?} is not an IPv4 block")))?,
+                account: account.try_into().map_err(unreadable)?,
+            })
+        })
+        .await
+    }
+
+    /// The partition that the instance is in.
+    ///
+    /// # Errors
+    /// See [`Imds::eni`]; a 404 is `Answer`.
+    pub async fn partition(&self) -> Result<Partition, CallError> {
+        bounded(async { self.get("/latest/meta-data/services/partition").await?.try_into().map_err(unreadable) }).await
+    }
+
+    /// The type of the instance, on which it depends how many addresses an ENI may have.
+    ///
+    /// # Errors
+    /// See [`Imds::eni`]; a 404 is `Answer`.
+    pub async fn instance_type(&self) -> Result<InstanceType, CallError> {
+        bounded(async { self.get("/latest/meta-data/instance-type").await?.try_into().map_err(unreadable) }).await
     }
 
     /// The credentials of the instance's role.

@@ -10,6 +10,7 @@ use super::message::NotifyState;
 use super::{Cause, Machine, Moment};
 use crate::names::{GroupName, InstanceId};
 use crate::ownership::{CallError, ErrorClass, Owner};
+use crate::status::command::quoted;
 use crate::status::report::{self, Failure, Verdict, Vrrp, Who};
 
 impl Machine {
@@ -107,7 +108,8 @@ impl Machine {
             return (Verdict::Disabled, None);
         }
         if group.paused_until.is_some() {
-            let resume = format!("claims are paused; `force aws-vipa resume {}` ends that", address.group);
+            let name = quoted(address.group.as_str());
+            let resume = format!("claims are paused; `force aws-vipa resume {name}` ends that");
             return (Verdict::Paused, Some(resume));
         }
         let owner = address.seen.as_ref().and_then(|s| s.owner.as_ref());
@@ -144,7 +146,7 @@ impl Machine {
             let why = format!(
                 "taken away more than three times in five minutes, last seen{by}; find out what claims {ip} there; \
                  `force aws-vipa claim {}` claims it now",
-                address.group
+                quoted(address.group.as_str())
             );
             return (Verdict::Contested, Some(why));
         }

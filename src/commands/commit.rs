@@ -143,7 +143,7 @@ fn remove(paths: &Paths, warnings: &mut Vec<String>) -> Result<(), CommitError> 
 /// our nodes change. One that does not run may be `starting`: VyOS has started it a moment ago, by the files as they were,
 /// and its pid file is still to come.
 fn match_running(paths: &Paths, attached: bool, starting: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
-    let is_right = |keepalived: Keepalived| keepalived.holds(&paths.fifo) == attached;
+    let is_right = |keepalived: Keepalived| keepalived.holds(&paths.fifo).unwrap_or(false) == attached;
     if Keepalived::running(&paths.keepalived_pid).map_or(!starting, is_right) {
         // Its next start goes by what stands in the files now.
         return Ok(());

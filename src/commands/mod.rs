@@ -3,11 +3,15 @@
 pub mod agent;
 pub mod commit;
 pub mod completion;
+pub mod force;
 pub mod hook;
+pub mod iam_policy;
+pub mod show_check;
+pub mod show_group;
 pub mod show_status;
 
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
 
 use clap::Subcommand;
 
@@ -37,6 +41,18 @@ pub enum Command {
         /// What.
         what: Show,
     },
+    /// Print something to use elsewhere
+    Generate {
+        #[command(subcommand)]
+        /// What.
+        what: Generate,
+    },
+    /// Have the agent claim now, or claim nothing for a while (root alone)
+    Force {
+        #[command(subcommand)]
+        /// What.
+        what: force::Force,
+    },
 }
 
 /// What to show.
@@ -44,6 +60,17 @@ pub enum Command {
 pub enum Show {
     /// Who has the virtual addresses, in VRRP, in the kernel and in EC2
     Status(show_status::ShowStatus),
+    /// Everything that is known of one group
+    Group(show_group::ShowGroup),
+    /// Walk the path of a failover without doing one
+    Check,
+}
+
+/// What to print.
+#[derive(Debug, Subcommand)]
+pub enum Generate {
+    /// The least that this configuration has to be allowed in IAM, as a policy document
+    IamPolicy(iam_policy::IamPolicy),
 }
 
 impl Command {
@@ -57,9 +84,23 @@ impl Command {
             Self::Hook => Ok(hook::run(paths)?),
             Self::Agent => Ok(agent::run(paths)?),
             Self::Completion { of } => Ok(of.run(paths, &mut io::stdout().lock())?),
-            Self::Show { what: Show::Status(status) } => {
-                Ok(status.run(paths, &Imds::new(), &mut io::stdout().lock())?)
+            Self::Show { what } => match what {
+                Show::Status(status) => Ok(status.run(paths, &Imds::new(), &mut io::stdout().lock())?),
+                Show::Check => Ok(show_check::run(paths, &Imds::new(), &mut io::stdout().lock())?),
+                Show::Group(group) => Ok(group.run(paths, &Imds::new(), &mut io::stdout().lock())?),
+            },
+            Self::Generate { what: Generate::IamPolicy(policy) } => {
+                Ok(policy.run(paths, &Imds::new(), &mut io::stdout().lock(), &mut io::stderr().lock())?)
             }
+            Self::Force { what } => Ok(what.run(paths, &mut io::stdout().lock())?),
         }
+    }
+}
+
+/// Prints a text. That nobody reads on is no error.
+fn print(out: &mut impl Write, text: &str) -> io::Result<()> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
     }
 }

@@ -1,10 +1,8 @@
 //! `show status`: asks the agent, and looks for itself while the agent does not answer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,21 +10,26 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
+use super::print;
 use crate::aws::{Ec2, Imds};
 use crate::config::{Config, RequestTimeout};
 use crate::control::Request;
 use crate::control::client::{Client, ClientError};
 use crate::files::{self, FileError};
+use crate::keepalived::attachment::Keepalived;
 use crate::kernel::addresses;
 use crate::kernel::links::Links;
 use crate::names::{InterfaceName, VpcId};
 use crate::ownership::{CallError, Eni, Owners};
 use crate::paths::Paths;
 use crate::plan::{Plan, plan};
+use crate::status::history::history;
 use crate::status::report::{Failure, Report};
 use crate::status::table::table;
 use crate::status::without_agent::{self, Facts};
 
+/// How many transitions, claims and thefts `--detail` tells.
+const DETAIL: usize = 50;
 /// The bound of the agent's answer; what it asks EC2 for a fresh report comes on top.
 const AGENT_PATIENCE: Duration = Duration::from_secs(1);
 /// The bound of all questions to IMDS together, where the agent does not answer.
@@ -65,6 +68,9 @@ pub struct ShowStatus {
     /// Have the agent ask EC2 first, instead of telling what it knows.
     #[arg(long)]
     pub fresh: bool,
+    /// Tell the last 50 transitions, claims and thefts as well.
+    #[arg(long)]
+    pub detail: bool,
 }
 
 impl ShowStatus {
@@ -73,25 +79,37 @@ impl ShowStatus {
     /// # Errors
     /// [`ShowStatusError`]. A report of bad news is no error.
     pub fn run(self, paths: &Paths, imds: &Imds, out: &mut impl Write) -> Result<(), ShowStatusError> {
-        let report = match ask(paths, self.fresh) {
-            Ok(report) => report,
-            Err(agent_error) => look(paths, imds, agent_error)?,
+        let report = report(paths, imds, self.fresh, if self.detail { DETAIL } else { 0 })?;
+        let printed = if self.json {
+            json(&report)
+        } else {
+            let history = self.detail.then(|| format!("\n{}", history(&report)));
+            Ok(table(&report) + &history.unwrap_or_default())
         };
-        print(&report, self.json, out)
+        printed.and_then(|text| print(out, &text)).map_err(ShowStatusError::Print)
     }
 }
 
+/// The report that the agent gives, or else the one that can be made without it, which then has no history.
+///
+/// # Errors
+/// [`ShowStatusError`].
+pub(super) fn report(paths: &Paths, imds: &Imds, fresh: bool, history: usize) -> Result<Report, ShowStatusError> {
+    ask(paths, fresh, history).or_else(|agent_error| look(paths, imds, agent_error))
+}
+
 /// The agent's report, or why there is none and what to do.
-fn ask(paths: &Paths, fresh: bool) -> Result<Report, String> {
+pub(super) fn ask(paths: &Paths, fresh: bool, history: usize) -> Result<Report, String> {
+    let call = |fresh, patience| call(&paths.socket, fresh, history, patience);
     if !fresh {
-        return call(&paths.socket, false, AGENT_PATIENCE).map_err(|error| no_answer(&paths.socket, error));
+        return call(false, AGENT_PATIENCE).map_err(|error| no_answer(&paths.socket, error));
     }
     let one_call =
         files::read(&paths.config).map_or_else(|_| RequestTimeout::default(), |c: Config| c.global.request_timeout);
     let patience = AGENT_PATIENCE + one_call.duration();
-    match call(&paths.socket, true, patience) {
+    match call(true, patience) {
         Err(ClientError::TimedOut(_)) => {
-            let mut report = ask(paths, false)?;
+            let mut report = ask(paths, false, history)?;
             report
                 .not_answered
                 .push(format!("EC2 did not answer the agent within {patience:?}: what follows is what it knew before"));
@@ -101,12 +119,13 @@ fn ask(paths: &Paths, fresh: bool) -> Result<Report, String> {
     }
 }
 
-fn call(socket: &Path, fresh: bool, patience: Duration) -> Result<Report, ClientError> {
-    let answer = Client::connect(socket, patience)?.call(&Request::Status { fresh })?;
+fn call(socket: &Path, fresh: bool, history: usize, patience: Duration) -> Result<Report, ClientError> {
+    let answer = Client::connect(socket, patience)?.call(&Request::Status { fresh, history })?;
     serde_json::from_value(answer).map_err(|error| ClientError::Answer(format!("it is no status report: {error}")))
 }
 
-fn no_answer(socket: &Path, error: ClientError) -> String {
+/// Why the agent did not answer, and what to do.
+pub(super) fn no_answer(socket: &Path, error: ClientError) -> String {
     const RESTART: &str = "`restart aws-vipa` (`sudo systemctl restart vyos-aws-vipa`)";
     let socket = socket.display();
     match error {
@@ -116,8 +135,11 @@ fn no_answer(socket: &Path, error: ClientError) -> String {
         ClientError::NotPermitted { .. } => {
             format!("only root and the group vyos-aws-vipa may ask the agent ({socket}): use sudo")
         }
-        ClientError::TimedOut(_) => {
-            format!("the agent hangs: no answer on {socket} within {AGENT_PATIENCE:?}. {RESTART} starts it anew")
+        ClientError::TimedOut(Duration::ZERO) => {
+            format!("the agent hangs: it takes no connection on {socket}. {RESTART} starts it anew")
+        }
+        ClientError::TimedOut(patience) => {
+            format!("the agent hangs: no answer on {socket} within {patience:?}. {RESTART} starts it anew")
         }
         ClientError::Answer(reason) => format!(
             "the answer on {socket} cannot be read: {reason}. If the package was just upgraded, {RESTART} puts that right"
@@ -127,15 +149,18 @@ fn no_answer(socket: &Path, error: ClientError) -> String {
     }
 }
 
-/// What the agent would say, put together without it. It takes a few seconds at most.
-fn look(paths: &Paths, imds: &Imds, agent_error: String) -> Result<Report, ShowStatusError> {
+/// What is configured, where the agent does not tell for the reason given.
+pub(super) fn configuration(paths: &Paths, agent_error: &str) -> Result<Config, ShowStatusError> {
     let config: Config = files::read(&paths.config).map_err(|error| match error {
         FileError::Missing(_) => ShowStatusError::NotConfigured,
-        configuration => ShowStatusError::NothingToTellFrom { agent: agent_error.clone(), configuration },
+        configuration => ShowStatusError::NothingToTellFrom { agent: agent_error.to_owned(), configuration },
     })?;
-    if config.groups.is_empty() && config.left_out.is_empty() {
-        return Err(ShowStatusError::NotConfigured);
-    }
+    if config.is_empty() { Err(ShowStatusError::NotConfigured) } else { Ok(config) }
+}
+
+/// What the agent would say, put together without it. It takes a few seconds at most.
+fn look(paths: &Paths, imds: &Imds, agent_error: String) -> Result<Report, ShowStatusError> {
+    let config = configuration(paths, &agent_error)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ShowStatusError::Runtime)?;
     let facts = runtime.block_on(facts(&config, paths, imds, agent_error));
@@ -207,8 +232,6 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String)
 
 /// The ENIs behind the interfaces of the plan.
 async fn enis(plan: &Plan, imds: &Imds, not_answered: &mut Vec<String>) -> BTreeMap<InterfaceName, Eni> {
-    let interfaces: BTreeSet<&InterfaceName> =
-        plan.groups.iter().flat_map(|g| &g.addresses).map(|a| &a.interface).collect();
     let links = match Links::read().await {
         Ok(links) => links,
         Err(error) => {
@@ -216,7 +239,7 @@ async fn enis(plan: &Plan, imds: &Imds, not_answered: &mut Vec<String>) -> BTree
             return BTreeMap::new();
         }
     };
-    let asked = interfaces.into_iter().map(async |interface| {
+    let asked = plan.interfaces().into_iter().map(async |interface| {
         let mac = links.mac(interface).map_err(|e| e.to_string())?;
         match timeout(IMDS_PATIENCE, imds.eni(mac)).await {
             Ok(Ok(eni)) => Ok((interface.clone(), eni)),
@@ -236,7 +259,7 @@ async fn enis(plan: &Plan, imds: &Imds, not_answered: &mut Vec<String>) -> BTree
 
 /// Who has the addresses of the plan and the groups' peer addresses, asked in the VPC of each address's interface: an
 /// address is unique in its VPC alone.
-async fn owners(ec2: &Ec2, plan: &Plan, enis: &BTreeMap<InterfaceName, Eni>) -> Result<Owners, CallError> {
+pub(super) async fn owners(ec2: &Ec2, plan: &Plan, enis: &BTreeMap<InterfaceName, Eni>) -> Result<Owners, CallError> {
     let mut questions: BTreeMap<Option<&VpcId>, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for group in &plan.groups {
         for address in &group.addresses {
@@ -252,30 +275,13 @@ async fn owners(ec2: &Ec2, plan: &Plan, enis: &BTreeMap<InterfaceName, Eni>) -> 
     Ok(owners)
 }
 
-/// Whether the running keepalived holds the FIFO open.
-fn attached(paths: &Paths) -> Result<bool, String> {
-    let Ok(fifo) = fs::metadata(&paths.fifo) else { return Ok(false) };
-    let Ok(pid) = fs::read_to_string(&paths.keepalived_pid) else { return Ok(false) };
-    let pid: u32 = pid.trim().parse().map_err(|_| format!("{} holds no process id", paths.keepalived_pid.display()))?;
-    let folder = format!("/proc/{pid}/fd");
-    match fs::read_dir(&folder) {
-        Ok(files) => Ok(files
-            .filter_map(|file| fs::metadata(file.ok()?.path()).ok())
-            .any(|file| (file.dev(), file.ino()) == (fifo.dev(), fifo.ino()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(format!("cannot see what keepalived holds open: {folder}: {error}")),
-    }
+/// Whether the running keepalived holds the FIFO open, or why that cannot be seen.
+pub(super) fn attached(paths: &Paths) -> Result<bool, String> {
+    let Some(keepalived) = Keepalived::running(&paths.keepalived_pid) else { return Ok(false) };
+    keepalived.holds(&paths.fifo).map_err(|error| format!("cannot see what keepalived holds open: {error}; use sudo"))
 }
 
-/// Prints a report, as a table or as JSON. That nobody reads on is no error.
-fn print(report: &Report, json: bool, out: &mut impl Write) -> Result<(), ShowStatusError> {
-    let printed = if json {
-        serde_json::to_string_pretty(report).map_err(io::Error::from).and_then(|text| writeln!(out, "{text}"))
-    } else {
-        write!(out, "{}", table(report))
-    };
-    match printed.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(ShowStatusError::Print(error)),
-        _ => Ok(()),
-    }
+/// The report as JSON.
+fn json(report: &Report) -> Result<String, io::Error> {
+    Ok(serde_json::to_string_pretty(report).map_err(io::Error::from)? + "\n")
 }

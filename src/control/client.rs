@@ -149,7 +149,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_millis(300);
 
     fn status() -> Request {
-        Request::Status { fresh: false }
+        Request::Status { fresh: false, history: 0 }
     }
 
     /// Calls a listener that reads one request and answers with these bytes.

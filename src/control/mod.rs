@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! {"format":1,"request":"status","fresh":false}      {"format":1,"ok":{…}}
+//! {"format":1,"request":"status","history":50}
 //! {"format":1,"request":"claim","group":"a"}         {"format":1,"error":{"code":"refused","message":"…"}}
 //! {"format":1,"request":"pause","group":"a","minutes":30}
 //! {"format":1,"request":"resume","group":"a"}

@@ -1,5 +1,8 @@
 //! Requests and answers, and how each stands in a line.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -18,6 +21,10 @@ pub enum Request {
         /// Whether EC2 is asked first.
         #[serde(default)]
         fresh: bool,
+        /// How many transitions, claims and thefts of the past the report tells, the last ones, with what else happened
+        /// since the first of them.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        history: usize,
     },
     /// Claim a group's addresses now.
     Claim {
@@ -39,6 +46,10 @@ pub enum Request {
     },
 }
 
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// How long a pause lasts: from 1 minute to a day, 30 minutes unless said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
@@ -57,6 +68,12 @@ impl Default for Minutes {
     }
 }
 
+impl fmt::Display for Minutes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl TryFrom<u16> for Minutes {
     type Error = String;
 
@@ -65,6 +82,16 @@ impl TryFrom<u16> for Minutes {
             1..=1440 => Ok(Self(minutes)),
             _ => Err(format!("a pause lasts from 1 to 1440 minutes, not {minutes}")),
         }
+    }
+}
+
+impl FromStr for Minutes {
+    type Err = String;
+
+    fn from_str(minutes: &str) -> Result<Self, String> {
+        let minutes: u16 =
+            minutes.parse().map_err(|_| format!("a pause lasts from 1 to 1440 minutes, not {minutes:?}"))?;
+        Self::try_from(minutes)
     }
 }
 
@@ -188,7 +215,7 @@ mod tests {
     fn every_request() -> [Request; 4] {
         let minutes = Minutes::try_from(5).expect("in range");
         [
-            Request::Status { fresh: true },
+            Request::Status { fresh: true, history: 50 },
             Request::Claim { group: group() },
             Request::Pause { group: group(), minutes },
             Request::Resume { group: group() },
@@ -212,7 +239,7 @@ mod tests {
     #[test]
     fn what_is_left_out_has_a_default() {
         let parse = |line: &str| parse_request(line).expect(line);
-        assert_eq!(parse(r#"{"format":1,"request":"status"}"#), Request::Status { fresh: false });
+        assert_eq!(parse(r#"{"format":1,"request":"status"}"#), Request::Status { fresh: false, history: 0 });
         let minutes = Minutes::default();
         assert_eq!(minutes.get(), 30);
         assert_eq!(parse(r#"{"request":"pause","group":"a","format":1}"#), Request::Pause { group: group(), minutes });

@@ -173,8 +173,8 @@ mod tests {
         let mut paused = Vec::new();
         while let Some(Call { request, answer }) = calls.recv().await {
             let said = match request {
-                Request::Status { fresh: false } => Ok(json!({"paused": paused})),
-                Request::Status { fresh: true } => Ok(Value::String("x".repeat(1 << 20))),
+                Request::Status { fresh: false, .. } => Ok(json!({"paused": paused})),
+                Request::Status { fresh: true, .. } => Ok(Value::String("x".repeat(1 << 20))),
                 Request::Claim { group } => Err(Refusal::new(Code::Refused, format!("{group} is paused"))),
                 Request::Pause { group, minutes } => {
                     paused.push(group.to_string());
@@ -238,8 +238,11 @@ mod tests {
         let minutes = 5.try_into().expect("in range");
         let pause = Request::Pause { group: group(), minutes };
         assert_eq!(client.call(&pause).expect("paused"), json!(5));
-        assert_eq!(client.call(&Request::Status { fresh: false }).expect("answered"), json!({"paused": ["a"]}));
-        let large = client.call(&Request::Status { fresh: true }).expect("answered");
+        assert_eq!(
+            client.call(&Request::Status { fresh: false, history: 0 }).expect("answered"),
+            json!({"paused": ["a"]})
+        );
+        let large = client.call(&Request::Status { fresh: true, history: 0 }).expect("answered");
         assert_eq!(large.as_str().map(str::len), Some(1 << 20));
         match client.call(&Request::Claim { group: group() }) {
             Err(ClientError::Refused(refusal)) => assert_eq!(refusal, Refusal::new(Code::Refused, "a is paused")),
@@ -301,7 +304,7 @@ mod tests {
     fn too_many_connections_are_turned_away_and_served_later() {
         let running = start();
         let held: Vec<Plain> = (0..CONNECTIONS).map(|_| Plain::connect(&running.path).expect("connected")).collect();
-        let status = Request::Status { fresh: false };
+        let status = Request::Status { fresh: false, history: 0 };
         let ask = || Client::connect(&running.path, PATIENCE).and_then(|mut client| client.call(&status));
         match ask() {
             Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, Code::Busy),
@@ -326,7 +329,8 @@ mod tests {
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o660);
         let (sender, receiver) = mpsc::channel(1);
         let asked = tokio::task::spawn_blocking(move || {
-            Client::connect(&path, PATIENCE).and_then(|mut client| client.call(&Request::Status { fresh: false }))
+            Client::connect(&path, PATIENCE)
+                .and_then(|mut client| client.call(&Request::Status { fresh: false, history: 0 }))
         });
         tokio::select! {
             () = server.run(sender) => panic!("the server ended"),

@@ -79,17 +79,27 @@ impl Keepalived {
     }
 
     /// Whether it, or a child of it, holds the FIFO at `path` open.
-    pub fn holds(self, path: &Path) -> bool {
+    ///
+    /// # Errors
+    /// Only root may see what keepalived holds open.
+    pub fn holds(self, path: &Path) -> io::Result<bool> {
         let Ok(fifo) = fs::metadata(path) else {
-            return false;
+            return Ok(false);
         };
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0)).unwrap_or_default();
         let processes = children.split_whitespace().filter_map(|pid| pid.parse().ok()).chain([self.0]);
-        processes
-            .filter_map(|pid: u32| fs::read_dir(format!("/proc/{pid}/fd")).ok())
-            .flatten()
-            .filter_map(|entry| fs::metadata(entry.ok()?.path()).ok())
-            .any(|open| (open.dev(), open.ino()) == (fifo.dev(), fifo.ino()))
+        for pid in processes {
+            let pid: u32 = pid;
+            let entries = match fs::read_dir(format!("/proc/{pid}/fd")) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            let mut open = entries.filter_map(|entry| fs::metadata(entry.ok()?.path()).ok());
+            if open.any(|open| (open.dev(), open.ino()) == (fifo.dev(), fifo.ino())) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether it has run long enough for a SIGHUP.
@@ -214,7 +224,8 @@ mod tests {
         for (script, file) in [("read line", Some(&*held)), (&*by_a_child, None)] {
             let process = Named::start(script, file);
             let holds = |path: &Path| {
-                Keepalived::running(&process.pid_file()).filter(|keepalived| keepalived.holds(path)).is_some()
+                Keepalived::running(&process.pid_file())
+                    .is_some_and(|keepalived| keepalived.holds(path).unwrap_or(false))
             };
             let deadline = Instant::now() + DEADLINE;
             assert!(wait_for(deadline, || holds(&held).then_some(())).is_some(), "{script}");

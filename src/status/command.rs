@@ -31,7 +31,7 @@ pub fn claim_command(
 
 /// A word as a POSIX shell reads it back unchanged: in single quotes unless it is plain (POSIX.1-2017, Shell Command
 /// Language, 2.2).
-pub(super) fn quoted(word: &str) -> Cow<'_, str> {
+pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"@%+=:,./_-".contains(&b);
     if !word.is_empty() && word.bytes().all(plain) {
         Cow::Borrowed(word)

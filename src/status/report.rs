@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
 use crate::ownership;
+use crate::state::{Kind, Record};
 
 /// The whole report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct Report {
     pub ec2: Ec2,
     /// The groups that have an `aws-vipa` node, in the order of their names.
     pub groups: Vec<Group>,
+    /// What has happened, oldest first, where it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Record>,
 }
 
 /// The running agent.
@@ -78,6 +82,9 @@ pub struct Ec2 {
     pub credentials_loaded_at: Option<Timestamp>,
     /// When they end.
     pub credentials_expire_at: Option<Timestamp>,
+    /// Why the last attempt to load them failed, if it did; those of before may serve still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_error: Option<String>,
     /// The last call that EC2 answered with success.
     pub last_success_at: Option<Timestamp>,
     /// The last failure, if it is newer than the last success.
@@ -286,6 +293,19 @@ impl Report {
     /// The group of that name.
     pub fn group(&self, name: &GroupName) -> Option<&Group> {
         self.groups.iter().find(|g| g.name == name.as_str())
+    }
+
+    /// The report about one group alone, with what of the history is about it, its addresses or their interfaces.
+    pub fn only(&self, name: &GroupName) -> Option<Self> {
+        let group = self.group(name)?;
+        let holds = |ip: &Ipv4Addr| group.addresses.iter().any(|a| a.address == *ip);
+        let is_about = |record: &&Record| match (&record.group, &record.kind) {
+            (Some(group), _) => group == name,
+            (None, Kind::Unresolved { interface, .. }) => group.addresses.iter().any(|a| a.interface == *interface),
+            (None, _) => record.addresses.iter().any(holds),
+        };
+        let history = self.history.iter().filter(is_about).cloned().collect();
+        Some(Self { groups: vec![group.clone()], history, ..self.clone() })
     }
 }
 

@@ -16,8 +16,8 @@ use super::report::{Address, Claim, Failure, Group, Owner, Report, Verdict, Who}
 /// The columns of an address, which with the gaps make 80: `255.255.255.255`, twice `eni-0123456789abcdef0`, and
 /// `STANDBY-NOT-READY`.
 const COLUMNS: [u16; 4] = [15, 21, 21, 17];
-const GAP: u16 = 2;
-const WIDTH: u16 = 80;
+pub(crate) const GAP: u16 = 2;
+pub(crate) const WIDTH: u16 = 80;
 
 /// The verdicts, what needs a look first.
 const VERDICTS: [Verdict; 9] = [
@@ -48,18 +48,23 @@ pub fn table(report: &Report) -> String {
         }
         group_lines(&mut text, group, report.generated_at);
     }
-    for group in report.groups.iter().filter(|g| !g.faults.is_empty()) {
-        text.push('\n');
-        indented(&mut text, 0, [format!("Group {}", name(group))]);
-        indented(&mut text, 2, group.faults.iter().cloned());
-    }
-    for notice in notices(report) {
-        notice_lines(&mut text, &notice);
-    }
+    tail(&mut text, report);
     text
 }
 
-fn head(report: &Report) -> String {
+/// What needs a look, and what to do.
+pub(super) fn tail(text: &mut String, report: &Report) {
+    for group in report.groups.iter().filter(|g| !g.faults.is_empty()) {
+        text.push('\n');
+        indented(text, 0, [format!("Group {}", name(group))]);
+        indented(text, 2, group.faults.iter().cloned());
+    }
+    for notice in notices(report) {
+        notice_lines(text, &notice);
+    }
+}
+
+pub(super) fn head(report: &Report) -> String {
     let now = report.generated_at;
     let ec2 = &report.ec2;
     let mut rows: Vec<(&str, String)> = vec![("As of", time(now))];
@@ -77,8 +82,11 @@ fn head(report: &Report) -> String {
     }
     rows.push(("Hook", hook(report)));
     if report.hook.pipe_full > 0 {
-        let times = report.hook.pipe_full;
-        rows.push(("", format!("PIPE FOUND FULL {times} times: transitions may have been lost")));
+        let times = match report.hook.pipe_full {
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        };
+        rows.push(("", format!("PIPE FOUND FULL {times}: transitions may have been lost")));
     }
     let region = ec2.region.as_ref().map_or("region not known", |r| r.as_str());
     let success = match ec2.last_success_at {
@@ -96,6 +104,7 @@ fn head(report: &Report) -> String {
         ("", format!("OUR CLOCK IS {} s {direction} EC2's: see `show ntp`", skew.unsigned_abs()))
     }));
     rows.push(("Credentials", credentials(report)));
+    rows.extend(ec2.credentials_error.iter().map(|e| ("", format!("LAST ATTEMPT TO LOAD THEM FAILED: {e}"))));
     rows.push(("Instance", ec2.instance.as_ref().map_or("not known".to_owned(), ToString::to_string)));
     rows.extend(report.not_answered.iter().map(|what| ("No answer", what.clone())));
     rows.push(("Addresses", summary(report)));
@@ -152,6 +161,9 @@ fn credentials(report: &Report) -> String {
 fn remedy(code: &str) -> Option<&'static str> {
     match code {
         "Timeout" | "Connection" => Some("See that DNS, the route and the security groups let us reach the end point."),
+        "TLS" => Some(
+            "See that the end point's certificate is one that we trust: `ca-certificate-file` names another authority.",
+        ),
         "Credentials" | "AuthFailure" | "ExpiredToken" | "InvalidClientTokenId" => {
             Some("See that the instance has its role, or the credentials file is right.")
         }
@@ -238,7 +250,7 @@ fn address_lines(text: &mut String, address: &Address, now: Timestamp) {
 }
 
 /// A group's name, in quotes where it could not be told from the text around it: one that is left out may be anything.
-fn name(group: &Group) -> Cow<'_, str> {
+pub(super) fn name(group: &Group) -> Cow<'_, str> {
     let name = &group.name;
     if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
         Cow::Owned(format!("\"{name}\""))
@@ -247,15 +259,19 @@ fn name(group: &Group) -> Cow<'_, str> {
     }
 }
 
-fn owner(owner: &Owner, now: Timestamp) -> Vec<String> {
-    let who = match owner.who {
+pub(super) fn who(who: Who) -> &'static str {
+    match who {
         Who::ThisRouter => "this router",
         Who::ThisRouterOtherEni => "this router's other ENI",
         Who::OtherRouter => "other router",
         Who::Stranger => "STRANGER",
         Who::Nobody => "nobody",
         Who::Unknown => "not known who",
-    };
+    }
+}
+
+fn owner(owner: &Owner, now: Timestamp) -> Vec<String> {
+    let who = who(owner.who);
     let ours = matches!(owner.who, Who::ThisRouter | Who::ThisRouterOtherEni);
     let instance = match (&owner.eni, &owner.instance) {
         (Some(_), Some(instance)) if !ours => Some(instance.to_string()),
@@ -266,7 +282,7 @@ fn owner(owner: &Owner, now: Timestamp) -> Vec<String> {
     [format!("{who} / {}", ago(owner.at, now))].into_iter().chain(eni).chain(instance).collect()
 }
 
-fn claim(claim: &Claim, now: Timestamp) -> String {
+pub(super) fn claim(claim: &Claim, now: Timestamp) -> String {
     let request = claim.request_id.as_ref().or(claim.error.as_ref().and_then(|e| e.request_id.as_ref()));
     let request = request.map_or(String::new(), |id| format!(", request {id}"));
     let when = ago(claim.at, now);
@@ -278,7 +294,7 @@ fn claim(claim: &Claim, now: Timestamp) -> String {
     }
 }
 
-fn failure(failure: &Failure) -> String {
+pub(super) fn failure(failure: &Failure) -> String {
     let request = failure.request_id.as_ref().map_or(String::new(), |id| format!(" (request {id})"));
     format!("{}: {}{request}", failure.code, failure.message)
 }
@@ -361,7 +377,7 @@ fn without_reason(verdict: Verdict, group: &Group) -> String {
 }
 
 /// Lines of columns; a cell that is too long goes on in its column.
-fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: impl IntoIterator<Item = [String; N]>) {
+pub(crate) fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: impl IntoIterator<Item = [String; N]>) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.add_rows(rows.into_iter().map(|row| row.map(|cell| shown(&cell))));
@@ -373,7 +389,7 @@ fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: impl IntoIte
 }
 
 /// Lines over the whole width, each indented also where it goes on.
-fn indented(text: &mut String, indent: u16, rows: impl IntoIterator<Item = String>) {
+pub(crate) fn indented(text: &mut String, indent: u16, rows: impl IntoIterator<Item = String>) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.add_rows(rows.into_iter().map(|row| [shown(&row)]));
@@ -392,7 +408,7 @@ fn push(text: &mut String, table: &Table) {
 
 /// Text from outside as it may go to a terminal: what does not print by itself is escaped, so that no name can move the
 /// cursor, turn the writing direction or hide a line.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
         match c {
             '\'' | '"' | '\\' => shown.push(c),
@@ -402,20 +418,20 @@ fn shown(text: &str) -> String {
     })
 }
 
-fn time(at: Timestamp) -> String {
+pub(crate) fn time(at: Timestamp) -> String {
     at.strftime("%F %T UTC").to_string()
 }
 
-fn time_and_age(at: Timestamp, now: Timestamp) -> String {
+pub(super) fn time_and_age(at: Timestamp, now: Timestamp) -> String {
     format!("{} ({})", time(at), span(now, at))
 }
 
-fn ago(at: Timestamp, now: Timestamp) -> String {
+pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
     format!("{} ago", span(now, at))
 }
 
 /// From one time to a later one, in its two largest units: `2d 3h`, `2h 3m`, `2m 5s`, `5s`; `0s` if it is not later.
-fn span(later: Timestamp, earlier: Timestamp) -> String {
+pub(crate) fn span(later: Timestamp, earlier: Timestamp) -> String {
     let seconds = later.duration_since(earlier).as_secs().max(0);
     let units = [(seconds / 86_400, 'd'), (seconds / 3_600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
     let largest = units.iter().position(|(n, _)| *n > 0).unwrap_or(3);

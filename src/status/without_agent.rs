@@ -75,11 +75,13 @@ pub fn report(config: &Config, facts: &Facts) -> Report {
             credentials: credentials.map_or("not used".to_owned(), |c| c.source.clone()),
             credentials_loaded_at: credentials.and_then(|c| c.loaded_at),
             credentials_expire_at: credentials.and_then(|c| c.expires_at),
+            credentials_error: credentials.and_then(|c| c.error.as_ref()).map(|e| e.message.clone()),
             last_success_at: facts.owners.as_ref().map(|(at, _)| *at),
             last_error: facts.ec2_error.clone(),
             clock_skew: None,
         },
         groups,
+        history: Vec::new(),
     }
 }
 

@@ -195,7 +195,7 @@ async fn tls_needs_an_authority_that_is_trusted_and_follows_its_file() {
     let global = Global { endpoint_url: Some(url), ..Global::default() };
     let place = Place::with(cloud, global.clone());
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("not trusted");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "TLS"), "{error}");
     assert!(error.message.contains("UnknownIssuer; if its authority is to be trusted"), "{error}");
     assert_eq!(place.cloud.requests().len(), 0);
 
@@ -221,7 +221,7 @@ async fn a_certificate_for_another_name_is_refused() {
     let global = Global { endpoint_url: Some(url), ca_certificate_file: Some(ca), ..Global::default() };
     let place = Place::with(cloud, global);
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("another name");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "TLS"), "{error}");
     assert!(error.message.contains("not valid for name"), "{error}");
 }
 

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::keepalived::groups::Groups;
 use crate::names::{EniId, GroupName, InterfaceName};
 use crate::ownership::{CallError, Eni, Owner};
+use crate::status::command::quoted;
 use crate::status::report::Vrrp;
 
 /// The FIFO without a writer for that long means that keepalived is gone.
@@ -212,15 +213,27 @@ impl Machine {
         let Some(state) = self.groups.get(group) else {
             return Some(format!("group {group} has no aws-vipa node, or keepalived does not run it"));
         };
+        let name = quoted(group.as_str());
         if state.paused_until.is_some() {
-            return Some(format!("group {group} is paused: end that with `force aws-vipa resume {group}` first"));
+            return Some(format!("group {name} is paused: end that with `force aws-vipa resume {name}` first"));
         }
         if state.disabled {
-            return Some(format!("group {group} is switched off by `aws-vipa disable`"));
+            return Some(format!(
+                "group {name} is switched off: `delete high-availability vrrp group {name} aws-vipa disable`"
+            ));
         }
-        match state.belief.vrrp() {
-            Vrrp::Master => None,
-            other => Some(format!("group {group} is {other}, not MASTER, on this router: claim on the router that is")),
+        if let Some(problem) = state.problems.first().filter(|_| self.addresses_of(group).next().is_none()) {
+            return Some(format!("group {name} has no address to claim: {problem}"));
+        }
+        match &state.belief {
+            Belief::Known { vrrp: Vrrp::Master, .. } => None,
+            Belief::Known { vrrp, .. } => {
+                Some(format!("group {name} is {vrrp}, not MASTER, on this router: claim on the router that is"))
+            }
+            Belief::Unknown { why, .. } => Some(format!(
+                "whether group {name} is MASTER on this router is not known ({}): see `show vrrp` and `show log vrrp`",
+                why.text()
+            )),
         }
     }
 
@@ -236,10 +249,16 @@ impl Machine {
 
     /// Whether every address of the group has an answer to a claim that began at `since` or later.
     pub fn has_answers(&self, group: &GroupName, since: Moment) -> bool {
-        self.addresses
-            .values()
-            .filter(|a| a.group == *group)
-            .all(|a| a.last_claim.as_ref().is_some_and(|c| c.began >= since && c.answer.is_some()))
+        self.addresses_of(group).all(|a| a.last_claim.as_ref().is_some_and(|c| c.began >= since && c.answer.is_some()))
+    }
+
+    /// Whether a claim of the address began at `since` or later.
+    pub fn claimed_since(&self, ip: &Ipv4Addr, since: Moment) -> bool {
+        self.addresses.get(ip).and_then(|a| a.last_claim.as_ref()).is_some_and(|c| c.began >= since)
+    }
+
+    fn addresses_of<'a>(&'a self, group: &'a GroupName) -> impl Iterator<Item = &'a Address> {
+        self.addresses.values().filter(move |a| a.group == *group)
     }
 
     fn settle(&mut self, now: Moment) {

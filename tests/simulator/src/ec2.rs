@@ -114,7 +114,7 @@ impl Call {
             return failure(&format!("Credential should be scoped to correct service: '{service}'"));
         }
         if let Some(tolerance) = cloud.world.clock_tolerance_seconds {
-            let ahead = signed.timestamp.as_second() - now.wall.as_second();
+            let ahead = signed.timestamp.as_second() - now.wall.as_second() - cloud.world.clock_ahead_seconds;
             if ahead < -(tolerance as i64) {
                 return Err(ApiError::new(400, "RequestExpired", "Request has expired."));
             }

@@ -98,6 +98,7 @@ fn tree(cloud: &mut Cloud, now: Moment, instance: &InstanceId) -> BTreeMap<Strin
     };
     meta("instance-id", instance.as_ref());
     meta("placement/region", &world.region);
+    meta("instance-type", "m5.4xlarge");
     meta("services/domain", &world.domain);
     meta("services/partition", &world.partition);
     let mut zone = "";

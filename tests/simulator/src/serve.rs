@@ -283,7 +283,7 @@ impl Connection {
                 call.refuse(&error, &request_id)
             };
             let answer = match (effect, reply) {
-                (None, Some(reply)) => Answer::Send(reply),
+                (None, Some(reply)) => Answer::Send(call.dated(state, reply)),
                 (None, None) | (Some(Effect::Drop), _) => Answer::Close,
                 (Some(Effect::Hang), _) => Answer::Silence,
                 (Some(Effect::Error { status, code }), _) => Answer::Send(injected(status, &code)),
@@ -391,6 +391,17 @@ impl Call {
             request.performed_wall = Some(now.wall);
         }
         reply
+    }
+
+    /// EC2's answers have the Date of its clock, where that is another than this machine's.
+    fn dated(&self, state: &State, reply: Reply) -> Reply {
+        match (self, state.cloud.world.clock_ahead_seconds) {
+            (Call::Imds(..), _) | (_, 0) => reply,
+            (Call::Ec2(_), ahead) => {
+                let date = Moment::now().wall + jiff::SignedDuration::from_secs(ahead);
+                reply.header("date", &date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+            }
+        }
     }
 
     fn refuse(&self, error: &ApiError, request_id: &str) -> Reply {

@@ -1,125 +1,29 @@
 //! The command `show status`: with an agent, with one that is out of order, and without.
 
-use std::collections::BTreeSet;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use serde_json::{Value, json};
 use simulator::{Simulator, World};
-use tempfile::TempDir;
 use vyos_aws_vipa::aws::Imds;
 use vyos_aws_vipa::commands::show_status::{ShowStatus, ShowStatusError};
-use vyos_aws_vipa::config::{Config, Global, GroupConfig};
+use vyos_aws_vipa::config::{Config, Global};
 use vyos_aws_vipa::files;
-use vyos_aws_vipa::keepalived::groups::{Group, Groups, VirtualAddress};
-use vyos_aws_vipa::names::{GroupName, InterfaceName, Region};
-use vyos_aws_vipa::paths::Paths;
 
-const TABLE: ShowStatus = ShowStatus { json: false, fresh: false };
-const JSON: ShowStatus = ShowStatus { json: true, fresh: false };
+use crate::router::{Router, inside, ip, nowhere};
 
-/// A router's files in a folder of their own.
-struct Router {
-    paths: Paths,
-    folder: TempDir,
-}
+const TABLE: ShowStatus = ShowStatus { json: false, fresh: false, detail: false };
+const JSON: ShowStatus = ShowStatus { json: true, fresh: false, detail: false };
 
-impl Router {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name);
-        let paths = Paths {
-            config: at("config.json"),
-            groups: at("groups.json"),
-            include: at("keepalived-include.conf"),
-            fifo: at("notify.fifo"),
-            run: folder.path().to_owned(),
-            warned: at("warned.json"),
-            keepalived_conf: at("keepalived.conf"),
-            keepalived_pid: at("keepalived.pid"),
-            keepalived_vrrp_pid: at("keepalived_vrrp.pid"),
-            socket: at("agent.sock"),
-            state: at("state"),
-        };
-        Self { paths, folder }
-    }
-
-    /// Configures the group `web`, which moves `address` to the ENI of `interface` and has the peer 10.99.0.12.
-    fn configured(self, global: Global, address: [u8; 4], interface: &str) -> Self {
-        let name = GroupName::try_from("web").expect("a group");
-        let group = GroupConfig {
-            name: name.clone(),
-            addresses: BTreeSet::new(),
-            interface: None,
-            network_interface_id: None,
-            disable: false,
-        };
-        let config = Config { global, groups: vec![group], ..Config::default() };
-        files::write(&self.paths.config, 0o644, &config).expect("written");
-        let group = Group {
-            name,
-            interface: InterfaceName::try_from(interface).expect("an interface"),
-            vrid: 10,
-            priority: 100,
-            peers: vec![Ipv4Addr::new(10, 99, 0, 12)],
-            addresses: vec![VirtualAddress { address: address.into(), interface: None }],
-        };
-        files::write(&self.paths.groups, 0o644, &Groups { groups: vec![group] }).expect("written");
-        self
-    }
-
-    /// One that has EC2 at `endpoint`, and credentials in a file.
-    fn calling(endpoint: &str, address: [u8; 4], interface: &str) -> Self {
-        let router = Self::new();
-        let credentials = router.folder.path().join("credentials");
-        let keys = "[default]\naws_access_key_id = AKIAVIPAEXAMPLE00001\naws_secret_access_key = vipa-example-secret\n";
-        fs::write(&credentials, keys).expect("written");
-        let global = Global {
-            region: Some(Region::try_from("eu-west-1").expect("a region")),
-            endpoint_url: Some(endpoint.to_owned()),
-            credentials_file: Some(credentials),
-            ..Global::default()
-        };
-        router.configured(global, address, interface)
-    }
-
-    /// What the command prints, with IMDS at `imds`.
-    fn show(&self, show: ShowStatus, imds: &str) -> Result<String, ShowStatusError> {
-        let mut out = Vec::new();
-        show.run(&self.paths, &Imds::at(imds), &mut out)?;
-        Ok(String::from_utf8(out).expect("UTF-8"))
-    }
-
-    /// An agent that gives these bytes to one connection after the other, each after its request was read; none: it
-    /// hangs until the client gives up. Ends with the requests.
-    fn agent(&self, answers: Vec<Option<Vec<u8>>>) -> thread::JoinHandle<Vec<String>> {
-        let listener = UnixListener::bind(&self.paths.socket).expect("bound");
-        thread::spawn(move || {
-            let connection = |answer: Option<Vec<u8>>| {
-                let (mut stream, _) = listener.accept().expect("accepted");
-                let mut request = String::new();
-                BufReader::new(&stream).read_line(&mut request).expect("a request");
-                match answer {
-                    Some(answer) => stream.write_all(&answer).expect("answered"),
-                    None => _ = stream.read_to_end(&mut Vec::new()).expect("the client gives up"),
-                }
-                request
-            };
-            answers.into_iter().map(connection).collect()
-        })
-    }
-}
-
-/// A port where nobody listens.
-fn nowhere() -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    format!("http://{}", listener.local_addr().expect("its address"))
+/// What the command prints, with IMDS at `imds`.
+fn show(router: &Router, show: ShowStatus, imds: &str) -> Result<String, ShowStatusError> {
+    let mut out = Vec::new();
+    show.run(&router.paths, &Imds::at(imds), &mut out)?;
+    Ok(String::from_utf8(out).expect("UTF-8"))
 }
 
 fn pinned(file: &str) -> String {
@@ -137,8 +41,8 @@ fn answer(report: &str) -> Option<Vec<u8>> {
 fn the_agents_report_is_printed() {
     let router = Router::new();
     let agent = router.agent(vec![answer("ok.json"), answer("claiming.json")]);
-    assert_eq!(router.show(TABLE, &nowhere()).expect("printed"), pinned("ok.txt"));
-    assert_eq!(router.show(JSON, &nowhere()).expect("printed"), pinned("claiming.json"));
+    assert_eq!(show(&router, TABLE, &nowhere()).expect("printed"), pinned("ok.txt"));
+    assert_eq!(show(&router, JSON, &nowhere()).expect("printed"), pinned("claiming.json"));
     let requests = agent.join().expect("no panic");
     for request in requests {
         let request: Value = serde_json::from_str(&request).expect("JSON");
@@ -147,11 +51,33 @@ fn the_agents_report_is_printed() {
 }
 
 #[test]
+fn the_past_is_told_where_it_is_asked_for() {
+    let router = Router::new();
+    let mut report: Value = serde_json::from_str(&pinned("ok.json")).expect("JSON");
+    report["history"] = serde_json::from_str(&pinned("history.json")).expect("JSON");
+    let told = || Some(format!("{}\n", json!({"format": 1, "ok": report})).into_bytes());
+    let agent = router.agent(vec![told(), told()]);
+    let detail = ShowStatus { detail: true, ..TABLE };
+    let text = show(&router, detail, &nowhere()).expect("printed");
+    assert_eq!(text, format!("{}\n{}", pinned("ok.txt"), pinned("history.txt")));
+    let text = show(&router, ShowStatus { json: true, ..detail }, &nowhere()).expect("printed");
+    assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), report);
+    for request in agent.join().expect("no panic") {
+        let request: Value = serde_json::from_str(&request).expect("JSON");
+        assert_eq!(request, json!({"format": 1, "request": "status", "fresh": false, "history": 50}));
+    }
+    // Without the agent nobody knows it.
+    let router = Router::calling(&nowhere(), [10, 99, 0, 100], "lo");
+    let text = show(&router, detail, &nowhere()).expect("printed");
+    assert!(text.ends_with("\nHistory: known to the agent alone.\n"), "{text}");
+}
+
+#[test]
 fn a_fresh_report_that_takes_too_long_is_told_as_it_was() {
     let request_timeout = 1.try_into().expect("in range");
     let router = Router::new().configured(Global { request_timeout, ..Global::default() }, [10, 99, 0, 100], "eth0");
     let agent = router.agent(vec![None, answer("ok.json")]);
-    let text = router.show(ShowStatus { fresh: true, ..TABLE }, &nowhere()).expect("printed");
+    let text = show(&router, ShowStatus { fresh: true, ..TABLE }, &nowhere()).expect("printed");
     assert!(text.contains("\nNo answer    EC2 did not answer the agent within 2s"), "{text}");
     assert!(text.contains("10.99.0.100      eth0 / yes, 2h 3m      this router / 4s ago   OK"), "{text}");
     let requests = agent.join().expect("no panic");
@@ -174,7 +100,7 @@ fn an_agent_that_is_out_of_order_is_named_and_the_report_made_without_it() {
         // The one that hangs keeps the connection open until the question has been given up.
         let agent = if hangs { agent } else { thread::spawn(move || agent.join().expect("no panic")) };
         let start = Instant::now();
-        let text = router.show(JSON, &nowhere()).expect("printed");
+        let text = show(&router, JSON, &nowhere()).expect("printed");
         assert!(start.elapsed() < Duration::from_secs(7), "{why}: {:?}", start.elapsed());
         let report: Value = serde_json::from_str(&text).expect("JSON");
         let error = report["agent_error"].as_str().expect("a reason");
@@ -188,7 +114,7 @@ fn an_agent_that_is_out_of_order_is_named_and_the_report_made_without_it() {
 #[test]
 fn without_anything_that_answers_there_is_a_report_all_the_same() {
     let router = Router::calling(&nowhere(), [127, 0, 0, 1], "lo");
-    let text = router.show(TABLE, &nowhere()).expect("printed");
+    let text = show(&router, TABLE, &nowhere()).expect("printed");
     for expected in [
         "Agent        NO ANSWER: the agent does not run",
         "agent.sock",
@@ -202,7 +128,7 @@ fn without_anything_that_answers_there_is_a_report_all_the_same() {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
     fs::remove_file(&router.paths.groups).expect("removed");
-    let text = router.show(TABLE, &nowhere()).expect("printed");
+    let text = show(&router, TABLE, &nowhere()).expect("printed");
     assert!(text.contains("groups.json is missing") && text.contains("Group web: nothing is moved"), "{text}");
 }
 
@@ -213,7 +139,7 @@ fn what_hangs_is_given_up() {
     let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().expect("its address"));
     let router = Router::calling(&url(&ec2), [10, 99, 0, 100], "lo");
     let start = Instant::now();
-    let text = router.show(TABLE, &url(&imds)).expect("printed");
+    let text = show(&router, TABLE, &url(&imds)).expect("printed");
     assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
     assert!(text.contains("LAST CALL FAILED 0s ago: Timeout:"), "{text}");
     assert!(text.contains("IMDS does not say which instance this is"), "{text}");
@@ -222,7 +148,7 @@ fn what_hangs_is_given_up() {
 #[test]
 fn nothing_to_tell_is_an_error_that_says_what_to_do() {
     let router = Router::new();
-    let not_configured = |router: &Router| match router.show(TABLE, &nowhere()) {
+    let not_configured = |router: &Router| match show(router, TABLE, &nowhere()) {
         Err(error @ ShowStatusError::NotConfigured) => error.to_string(),
         other => panic!("{other:?}"),
     };
@@ -230,7 +156,7 @@ fn nothing_to_tell_is_an_error_that_says_what_to_do() {
     files::write(&router.paths.config, 0o644, &Config::default()).expect("written");
     not_configured(&router);
     fs::write(&router.paths.config, "\u{1b}").expect("written");
-    let error = router.show(TABLE, &nowhere()).expect_err("unreadable");
+    let error = show(&router, TABLE, &nowhere()).expect_err("unreadable");
     assert!(matches!(error, ShowStatusError::NothingToTellFrom { .. }), "{error:?}");
     assert!(error.to_string().contains("config.json") && error.to_string().contains("agent.sock"), "{error}");
 }
@@ -239,7 +165,7 @@ fn nothing_to_tell_is_an_error_that_says_what_to_do() {
 fn the_hook_is_attached_while_keepalived_holds_the_fifo_open() {
     let router = Router::calling(&nowhere(), [10, 99, 0, 100], "lo");
     let attached = || {
-        let report: Value = serde_json::from_str(&router.show(JSON, &nowhere()).expect("printed")).expect("JSON");
+        let report: Value = serde_json::from_str(&show(&router, JSON, &nowhere()).expect("printed")).expect("JSON");
         report["hook"]["attached"].clone()
     };
     assert_eq!(attached(), false, "there is no FIFO");
@@ -247,6 +173,7 @@ fn the_hook_is_attached_while_keepalived_holds_the_fifo_open() {
     rustix::fs::mknodat(rustix::fs::CWD, &router.paths.fifo, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
     assert_eq!(attached(), false, "keepalived has no process id");
     // This process stands in for keepalived: like it, it opens the FIFO for reading and writing.
+    fs::write(format!("/proc/{}/comm", std::process::id()), "keepalived").expect("renamed");
     fs::write(&router.paths.keepalived_pid, format!("{}\n", std::process::id())).expect("written");
     assert_eq!(attached(), false, "it does not hold the FIFO");
     let held = fs::File::options().read(true).write(true).open(&router.paths.fifo).expect("opened");
@@ -254,7 +181,7 @@ fn the_hook_is_attached_while_keepalived_holds_the_fifo_open() {
     drop(held);
     assert_eq!(attached(), false, "it has closed the FIFO");
     fs::write(&router.paths.keepalived_pid, "../../etc").expect("written");
-    assert_eq!(attached(), Value::Null);
+    assert_eq!(attached(), false, "there is no such process");
 }
 
 #[test]
@@ -283,34 +210,17 @@ fn that_nobody_reads_on_is_no_error() {
 /// In a network of its own: `eth0` has the MAC address of the simulated router's ENI, and the virtual address.
 #[test]
 fn without_the_agent_ec2_tells_who_has_the_address() {
-    const INSIDE: &str = "TEST_INSIDE_NAMESPACE";
-    if env::var_os(INSIDE).is_none() {
-        let name = "without_the_agent_ec2_tells_who_has_the_address";
-        let status = Command::new("unshare")
-            .arg("-Urn")
-            .arg(env::current_exe().expect("our own file"))
-            .args([name, "--exact", "--nocapture"])
-            .env(INSIDE, "1")
-            .status()
-            .expect("unshare(1) of util-linux");
-        assert!(status.success(), "in a namespace: {status}");
+    if !inside("show_status::without_the_agent_ec2_tells_who_has_the_address") {
         return;
     }
-    for words in [
-        "link set lo up",
-        "link add eth0 address 02:00:00:00:00:01 type veth peer name wire",
-        "address add 10.99.0.100/32 dev eth0",
-    ] {
-        let status = Command::new("ip").args(words.split(' ')).status().expect("ip(8) of iproute2");
-        assert!(status.success(), "ip {words}: {status}");
-    }
+    ip("address add 10.99.0.100/32 dev eth0");
     let simulator = Simulator::start(World::two_routers().stale_reads(Duration::ZERO)).expect("a simulator");
     let any = "127.0.0.1:0".parse().expect("an address");
     let ec2 = simulator.serve_ec2_http(any, None).expect("EC2");
     let imds = simulator.serve_imds("i-0a000000000000001", any, None).expect("IMDS");
     let router = Router::calling(&ec2.url(), [10, 99, 0, 100], "eth0");
     let address = || -> Value {
-        let text = router.show(JSON, &imds.url()).expect("printed");
+        let text = show(&router, JSON, &imds.url()).expect("printed");
         let report: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(report["not_answered"], json!([]), "{report}");
         assert_eq!(report["ec2"]["instance"], "i-0a000000000000001");

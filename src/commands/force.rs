@@ -1,0 +1,117 @@
+//! `force`: a person's hand on the claims. The agent does it; this asks, and says what happened.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::print;
+use super::show_status::{ShowStatusError, configuration, no_answer};
+use crate::control::client::{Client, ClientError};
+use crate::control::{Minutes, Refusal, Request};
+use crate::names::GroupName;
+use crate::paths::Paths;
+use crate::status::command::quoted;
+use crate::status::force;
+use crate::status::report::Group;
+
+/// The bound of the agent's answer. It waits up to 5 s for EC2 to answer a claim.
+const PATIENCE: Duration = Duration::from_secs(7);
+
+/// It was not done, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum ForceError {
+    /// The agent refuses, and says why and what to do.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// There is no group with an `aws-vipa` node, and so there is no agent.
+    #[error(transparent)]
+    Configuration(ShowStatusError),
+    /// The agent does not answer, with what to do.
+    #[error("{0}")]
+    NoAnswer(String),
+    /// EC2 has not given us every address.
+    #[error("{missing} of {all} not claimed; `show aws-vipa group {group}` tells how it goes on")]
+    NotClaimed {
+        /// The group, as a shell takes it.
+        group: String,
+        /// How many addresses were not claimed.
+        missing: usize,
+        /// How many the group has.
+        all: usize,
+    },
+    /// Standard output does not take what happened.
+    #[error("it was done, but cannot be printed: {0}")]
+    Print(#[source] io::Error),
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Force {
+    /// Claim a group's addresses now; only where the group is MASTER
+    Claim {
+        /// The VRRP group.
+        group: GroupName,
+    },
+    /// Claim nothing for a group for a while
+    Pause {
+        /// The VRRP group.
+        group: GroupName,
+        /// How long, in minutes from 1 to 1440.
+        #[arg(long, default_value_t)]
+        minutes: Minutes,
+    },
+    /// End a pause
+    Resume {
+        /// The VRRP group.
+        group: GroupName,
+    },
+}
+
+impl Force {
+    /// Has the agent do it, and prints what happened.
+    ///
+    /// # Errors
+    /// [`ForceError`].
+    pub fn run(self, paths: &Paths, out: &mut impl Write) -> Result<(), ForceError> {
+        let request = match self.clone() {
+            Self::Claim { group } => Request::Claim { group },
+            Self::Pause { group, minutes } => Request::Pause { group, minutes },
+            Self::Resume { group } => Request::Resume { group },
+        };
+        let group = ask(paths, &request)?;
+        let now = jiff::Timestamp::now();
+        match self {
+            Self::Claim { group: name } => {
+                print(out, &force::claimed(&group, now)).map_err(ForceError::Print)?;
+                match force::missing(&group) {
+                    0 => Ok(()),
+                    missing => Err(ForceError::NotClaimed {
+                        group: quoted(name.as_str()).into_owned(),
+                        missing,
+                        all: group.addresses.len(),
+                    }),
+                }
+            }
+            Self::Pause { .. } => print(out, &force::paused(&group, now)).map_err(ForceError::Print),
+            Self::Resume { .. } => print(out, &force::resumed(&group)).map_err(ForceError::Print),
+        }
+    }
+}
+
+fn ask(paths: &Paths, request: &Request) -> Result<Group, ForceError> {
+    let answer = Client::connect(&paths.socket, PATIENCE).and_then(|mut client| client.call(request));
+    let group = answer.and_then(|answer| {
+        serde_json::from_value(answer).map_err(|error| ClientError::Answer(format!("it tells of no group: {error}")))
+    });
+    group.map_err(|error| match error {
+        ClientError::Refused(refusal) => ForceError::Refused(refusal),
+        error => {
+            let why = no_answer(&paths.socket, error);
+            match configuration(paths, &why) {
+                Err(error @ ShowStatusError::NotConfigured) => ForceError::Configuration(error),
+                _ => ForceError::NoAnswer(why),
+            }
+        }
+    })
+}

@@ -1,0 +1,124 @@
+//! `generate iam-policy`: the least that this router's configuration has to be allowed in IAM.
+
+use std::io::{self, Write};
+
+use tokio::task::JoinSet;
+
+use super::print;
+use super::show_status::{self, ShowStatusError, ask};
+use crate::aws::Imds;
+use crate::config::Config;
+use crate::files;
+use crate::iam::{Facts, Tag, policy};
+use crate::keepalived::groups::Groups;
+use crate::kernel::links::Links;
+use crate::names::{EniId, InterfaceName, Partition};
+use crate::paths::Paths;
+use crate::plan::plan;
+use crate::status::report::Report;
+use crate::status::table::indented;
+
+/// No policy could be made, or not printed.
+#[derive(Debug, thiserror::Error)]
+pub enum IamPolicyError {
+    /// There is no configuration to make it for.
+    #[error(transparent)]
+    Configuration(ShowStatusError),
+    /// There is no runtime to ask with.
+    #[error("cannot ask IMDS: {0}")]
+    Runtime(#[source] io::Error),
+    /// Standard output or standard error does not take it.
+    #[error("cannot print the policy: {0}")]
+    Print(#[source] io::Error),
+}
+
+/// What the policy allows.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct IamPolicy {
+    /// Allow the network interfaces that have this tag, instead of naming them.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub tag: Option<Tag>,
+}
+
+impl IamPolicy {
+    /// Prints the policy to `out`, and to `notes` what could not be learnt and what to do with it.
+    ///
+    /// # Errors
+    /// [`IamPolicyError`]. What IMDS does not tell is no error.
+    pub fn run(
+        &self,
+        paths: &Paths,
+        imds: &Imds,
+        out: &mut impl Write,
+        notes: &mut impl Write,
+    ) -> Result<(), IamPolicyError> {
+        let no_agent = "the agent was not asked".to_owned();
+        let config = show_status::configuration(paths, &no_agent).map_err(IamPolicyError::Configuration)?;
+        // Where IMDS is silent, the agent may still know the ENIs.
+        let report = ask(paths, false, 0).ok();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(IamPolicyError::Runtime)?;
+        let facts = runtime.block_on(facts(&config, paths, imds, report.as_ref()));
+        let (policy, said) = policy(&facts, self.tag.as_ref());
+        let text = serde_json::to_string_pretty(&policy).map_err(|e| IamPolicyError::Print(e.into()))?;
+        let mut told = String::new();
+        indented(&mut told, 0, said);
+        print(notes, &told).and_then(|()| print(out, &(text + "\n"))).map_err(IamPolicyError::Print)
+    }
+}
+
+async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Report>) -> Facts {
+    let mut facts = Facts::default();
+    let plan = match files::read::<Groups>(&paths.groups) {
+        Ok(groups) => plan(config, &groups),
+        Err(error) => {
+            facts.missing.push(format!("Which interfaces take addresses is not known: {error}."));
+            Default::default()
+        }
+    };
+    let links = Links::read().await;
+    let mut asked = JoinSet::new();
+    for address in plan.groups.iter().flat_map(|g| &g.addresses) {
+        facts.enis.extend(address.eni.clone());
+    }
+    for interface in plan.interfaces() {
+        let mac = match &links {
+            Ok(links) => links.mac(interface).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let (imds, interface) = (imds.clone(), interface.clone());
+        asked.spawn(async move {
+            match mac {
+                Ok(mac) => {
+                    let (eni, place) = tokio::join!(imds.eni(mac), imds.place(mac));
+                    (interface, eni.map(|eni| eni.id).map_err(|e| e.to_string()), place.ok())
+                }
+                Err(why) => (interface, Err(why), None),
+            }
+        });
+    }
+    let (instance, partition, enis) = tokio::join!(imds.instance(), imds.partition(), asked.join_all());
+    let wanted: Vec<_> = plan.groups.iter().flat_map(|g| &g.addresses).filter(|a| a.eni.is_none()).collect();
+    for (interface, eni, place) in enis {
+        facts.account = facts.account.take().or(place.map(|p| p.account));
+        if wanted.iter().all(|a| a.interface != interface) {
+            continue;
+        }
+        match eni.or_else(|why| known(report, &interface).ok_or(why)) {
+            Ok(eni) => _ = facts.enis.insert(eni),
+            Err(why) => {
+                facts.missing.push(format!("The ENI of {interface} is not known and not in the policy: {why}."))
+            }
+        }
+    }
+    let said = || instance.as_ref().ok().map(|i| i.region.clone()).or(report.and_then(|r| r.ec2.region.clone()));
+    facts.region = config.global.region.clone().or_else(said);
+    facts.partition = partition.ok().or_else(|| facts.region.as_ref().and_then(Partition::of));
+    facts
+}
+
+/// The ENI of an interface, as the agent knows it.
+fn known(report: Option<&Report>, interface: &InterfaceName) -> Option<EniId> {
+    let mut addresses = report?.groups.iter().flat_map(|g| &g.addresses);
+    addresses.find(|a| a.interface == *interface)?.eni.clone()
+}

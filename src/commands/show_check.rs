@@ -1,0 +1,251 @@
+//! `show check`: walks the path of a failover without doing one, and prints a line for each step as it is done.
+//!
+//! Independent steps run side by side, each with a bound of its own: first what IMDS tells, then what EC2 does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::net::lookup_host;
+use tokio::task::{JoinHandle, spawn, spawn_blocking};
+use tokio::time::timeout;
+
+use super::print;
+use super::show_status::{self, ShowStatusError, ask, attached, owners};
+use crate::aws::{CredentialFacts, Ec2, Imds};
+use crate::check::{self, Cloud, Outcome, Step};
+use crate::config::Config;
+use crate::files;
+use crate::keepalived::groups::Groups;
+use crate::kernel::links::Links;
+use crate::names::{EniId, InterfaceName, Region};
+use crate::ownership::{CallError, Eni, Place};
+use crate::paths::Paths;
+use crate::plan::{Plan, PlannedAddress, plan};
+use crate::status::report::{Address, Report};
+
+/// The bound of each question to EC2 and to DNS. IMDS has its own, of the same length.
+const STEP: Duration = Duration::from_secs(3);
+
+/// Something on the path does not work, or could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowCheckError {
+    /// There is nothing to check.
+    #[error(transparent)]
+    Configuration(ShowStatusError),
+    /// There is no runtime to ask with.
+    #[error("cannot look: {0}")]
+    Runtime(#[source] io::Error),
+    /// Steps that a failover would fail at.
+    #[error("{0} failed: a failover to this router may not work")]
+    Failed(String),
+    /// Standard output does not take it.
+    #[error("cannot print the checks: {0}")]
+    Print(#[source] io::Error),
+}
+
+/// Looks at each step and prints what it came to.
+///
+/// # Errors
+/// [`ShowCheckError`], also where a step failed.
+pub fn run(paths: &Paths, imds: &Imds, out: &mut impl Write) -> Result<(), ShowCheckError> {
+    let config = show_status::configuration(paths, "the agent was not asked").map_err(ShowCheckError::Configuration)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ShowCheckError::Runtime)?;
+    let mut printer = Printer { out, outcomes: Vec::new() };
+    let walked = runtime.block_on(walk(&config, paths, imds, &mut printer));
+    // A name that is still looked up in a thread of its own is not waited for.
+    runtime.shutdown_background();
+    walked.map_err(ShowCheckError::Print)?;
+    let failed = printer.outcomes.iter().filter(|o| **o == Outcome::Fail).count();
+    match failed {
+        0 => Ok(()),
+        _ => Err(ShowCheckError::Failed(format!("{failed} of {} checks", printer.outcomes.len()))),
+    }
+}
+
+struct Printer<'a, W> {
+    out: &'a mut W,
+    outcomes: Vec<Outcome>,
+}
+
+impl<W: Write> Printer<'_, W> {
+    fn step(&mut self, step: Step) -> io::Result<()> {
+        self.outcomes.push(step.outcome);
+        print(self.out, &step.line())
+    }
+}
+
+async fn walk<W: Write>(config: &Config, paths: &Paths, imds: &Imds, printer: &mut Printer<'_, W>) -> io::Result<()> {
+    print(printer.out, &check::heading())?;
+    let report = spawn_blocking({
+        let paths = paths.clone();
+        move || ask(&paths, false, 0)
+    });
+    let instance = spawn({
+        let imds = imds.clone();
+        async move { tokio::join!(imds.instance(), imds.instance_type()) }
+    });
+    let plan = files::read::<Groups>(&paths.groups).map(|groups| plan(config, &groups)).map_err(|e| e.to_string());
+    let planned = plan.clone().unwrap_or_default();
+    let enis = ask_enis(&planned, imds).await;
+    let early = config.global.region.clone().map(|region| Asked::new(config, region, imds));
+
+    printer.step(check::hook(&attached(paths)))?;
+    for step in check::configuration(config, &plan) {
+        printer.step(step)?;
+    }
+    let report = done(report).await;
+    printer.step(check::agent(&report))?;
+    let (instance, instance_type) = done(instance).await;
+    printer.step(check::imds(&instance))?;
+    let mut cloud = Cloud {
+        instance: instance.as_ref().ok().map(|i| i.id.clone()),
+        instance_type: instance_type.ok(),
+        ..Cloud::default()
+    };
+    for (interface, asked) in enis {
+        let (eni, place) = done(asked).await;
+        printer.step(check::eni(&interface, &eni))?;
+        if let Ok(eni) = eni {
+            cloud.local.insert(interface, (eni, place));
+        }
+    }
+
+    let acting: Vec<&PlannedAddress> =
+        planned.groups.iter().filter(|g| !g.disabled).flat_map(|g| &g.addresses).collect();
+    let target = |address: &PlannedAddress, cloud: &Cloud| {
+        address.eni.clone().or_else(|| cloud.local.get(&address.interface).map(|(eni, _)| eni.id.clone()))
+    };
+    let mut moving: BTreeMap<EniId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    for address in &acting {
+        if let Some(eni) = target(address, &cloud) {
+            moving.entry(eni).or_default().insert(address.address);
+        }
+    }
+    let known = |eni: &EniId| known(report.as_ref().ok(), eni);
+    match early.or_else(|| Some(Asked::new(config, instance.ok()?.region, imds))) {
+        Some(asked) => asked.print(&planned, &moving, &mut cloud, printer).await?,
+        None => printer.step(check::no_region())?,
+    }
+    for eni in moving.keys() {
+        printer.step(check::right_to_claim(eni, report.is_ok().then(|| known(eni)).as_deref()))?;
+    }
+    for address in &acting {
+        printer.step(check::address(address.address, target(address, &cloud).as_ref(), &cloud))?;
+    }
+    for (eni, wanted) in &moving {
+        for step in check::interface(eni, wanted, &known(eni), &cloud) {
+            printer.step(step)?;
+        }
+    }
+    let summary = check::summary(&printer.outcomes);
+    print(printer.out, &format!("\n{summary}\n"))
+}
+
+/// The addresses that the agent reports for an ENI.
+fn known<'a>(report: Option<&'a Report>, eni: &EniId) -> Vec<&'a Address> {
+    let addresses = report.into_iter().flat_map(|r| &r.groups).flat_map(|g| &g.addresses);
+    addresses.filter(|a| a.eni.as_ref() == Some(eni)).collect()
+}
+
+/// What is asked of EC2 without knowing the ENIs.
+struct Asked {
+    ec2: Ec2,
+    host: Option<String>,
+    name: JoinHandle<Result<Vec<IpAddr>, String>>,
+    reached: JoinHandle<Result<(), CallError>>,
+    credentials: JoinHandle<Result<CredentialFacts, CallError>>,
+}
+
+impl Asked {
+    /// Starts asking.
+    fn new(config: &Config, region: Region, imds: &Imds) -> Self {
+        let ec2 = Ec2::new(&config.global, region, imds);
+        let host = ec2.host();
+        let name = spawn(resolve(host.clone()));
+        let (there, whose) = (ec2.clone(), ec2.clone());
+        let reached = spawn(async move { there.reach(STEP).await });
+        let credentials = spawn(async move { whose.load_credentials(STEP).await });
+        Self { ec2, host: host.map(|(host, _)| host), name, reached, credentials }
+    }
+
+    /// Asks the rest, and prints all of it.
+    async fn print<W: Write>(
+        self,
+        plan: &Plan,
+        moving: &BTreeMap<EniId, BTreeSet<Ipv4Addr>>,
+        cloud: &mut Cloud,
+        printer: &mut Printer<'_, W>,
+    ) -> io::Result<()> {
+        let described = spawn({
+            let (ec2, enis) = (self.ec2.clone(), moving.keys().cloned().collect::<Vec<_>>());
+            async move { bounded(&ec2, ec2.described(&enis, STEP)).await }
+        });
+        let owned = spawn({
+            let (ec2, plan) = (self.ec2.clone(), plan.clone());
+            let local = cloud.local.iter().map(|(interface, (eni, _))| (interface.clone(), eni.clone())).collect();
+            async move { bounded(&ec2, owners(&ec2, &plan, &local)).await }
+        });
+        let host = self.host.as_deref().unwrap_or(self.ec2.endpoint());
+        printer.step(check::name(host, &done(self.name).await))?;
+        let reached = done(self.reached).await;
+        printer.step(check::end_point(self.ec2.endpoint(), &reached))?;
+        printer.step(check::credentials(&done(self.credentials).await, Timestamp::now()))?;
+        printer.step(check::clock(self.ec2.clock_skew()))?;
+        let (described, owned) = (done(described).await, done(owned).await);
+        // Either may have failed where the other has not: the right is for both.
+        let read = described.as_ref().and(owned.as_ref()).map_err(Clone::clone);
+        printer.step(check::right_to_read(&read, reached.is_ok()))?;
+        cloud.interfaces = described.ok();
+        cloud.owners = owned.ok();
+        Ok(())
+    }
+}
+
+/// Several requests, which together take no longer than one may.
+async fn bounded<T>(ec2: &Ec2, asked: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+    timeout(STEP, asked).await.unwrap_or_else(|_| Err(ec2.no_answer(STEP)))
+}
+
+async fn resolve(host: Option<(String, u16)>) -> Result<Vec<IpAddr>, String> {
+    let Some(host) = host else { return Err("the end point is no URL".to_owned()) };
+    match timeout(STEP, lookup_host(host)).await {
+        Ok(Ok(addresses)) => Ok(addresses.map(|a| a.ip()).collect()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {STEP:?}")),
+    }
+}
+
+type AskedEni = JoinHandle<(Result<Eni, String>, Option<Place>)>;
+
+/// Starts asking IMDS for the ENI behind each interface that takes addresses.
+async fn ask_enis(plan: &Plan, imds: &Imds) -> Vec<(InterfaceName, AskedEni)> {
+    let links = Links::read().await.map_err(|e| e.to_string());
+    let asked = plan.interfaces().into_iter().map(|interface| {
+        let mac = links.as_ref().map_err(Clone::clone).and_then(|l| l.mac(interface).map_err(|e| e.to_string()));
+        let imds = imds.clone();
+        let asked = spawn(async move {
+            match mac {
+                Ok(mac) => {
+                    let (eni, place) = tokio::join!(imds.eni(mac), imds.place(mac));
+                    (eni.map_err(|e| e.to_string()), place.ok())
+                }
+                Err(why) => (Err(why), None),
+            }
+        });
+        (interface.clone(), asked)
+    });
+    asked.collect()
+}
+
+/// What a task found out.
+async fn done<T>(task: JoinHandle<T>) -> T {
+    match task.await {
+        Ok(found) => found,
+        // Nobody cancels it.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,96 @@
+//! The command line: what is accepted, what is refused, and what the program says of itself.
+
+use std::process::{Command, Stdio};
+
+use clap::{FromArgMatches, Subcommand};
+use vyos_aws_vipa::commands::force::Force;
+use vyos_aws_vipa::commands::{self, Show};
+
+/// The command behind these words, or why there is none.
+fn parse(words: &[&str]) -> Result<commands::Command, clap::Error> {
+    let program = commands::Command::augment_subcommands(clap::Command::new("vyos-aws-vipa"));
+    let matches = program.try_get_matches_from([&["vyos-aws-vipa"], words].concat())?;
+    commands::Command::from_arg_matches(&matches)
+}
+
+#[test]
+fn a_group_may_have_any_name_that_keepalived_carries() {
+    for name in ["web", "$(reboot)", "a;b", "-x", "--help", "a\\b", "x@y~", "status"] {
+        for words in [
+            vec!["show", "group", "--", name],
+            vec!["force", "claim", "--", name],
+            vec!["force", "pause", "--", name],
+            vec!["force", "pause", "--minutes", "5", "--", name],
+            vec!["force", "resume", "--", name],
+        ] {
+            let (group, minutes) = match parse(&words).unwrap_or_else(|e| panic!("{words:?}: {e}")) {
+                commands::Command::Show { what: Show::Group(show) } => (show.group, None),
+                commands::Command::Force { what: Force::Pause { group, minutes } } => (group, Some(minutes.get())),
+                commands::Command::Force { what: Force::Claim { group } | Force::Resume { group } } => (group, None),
+                other => panic!("{words:?}: {other:?}"),
+            };
+            assert_eq!(group.as_str(), name, "{words:?}");
+            let expected = (words[1] == "pause").then_some(if words.contains(&"5") { 5 } else { 30 });
+            assert_eq!(minutes, expected, "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_the_reason() {
+    for (words, reason) in [
+        (&["force", "pause", "--minutes", "0", "--", "web"][..], "from 1 to 1440 minutes"),
+        (&["force", "pause", "--minutes", "1441", "--", "web"], "from 1 to 1440 minutes"),
+        (&["force", "pause", "--minutes", "an hour", "--", "web"], "from 1 to 1440 minutes"),
+        (&["force", "claim", "--", "a b"], "white space"),
+        (&["force", "claim"], "<GROUP>"),
+        (&["show", "group", "--", ""], "empty"),
+        (&["generate", "iam-policy", "--tag", "a"], "KEY=VALUE"),
+        (&["show", "nothing"], "unrecognized subcommand"),
+    ] {
+        let error = parse(words).expect_err("refused").to_string();
+        assert!(error.contains(reason), "{words:?}: {error}");
+    }
+}
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_vyos-aws-vipa"))
+}
+
+#[test]
+fn the_program_tells_its_version_and_its_commands() {
+    let said = |words: &[&str]| {
+        let output = program().args(words).output().expect("it runs");
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert_eq!(said(&["--version"]), format!("vyos-aws-vipa {}\n", env!("CARGO_PKG_VERSION")));
+    let help = said(&["--help"]);
+    for command in ["commit", "hook", "agent", "show", "force", "generate"] {
+        assert!(help.contains(&format!("\n  {command}")), "{command}: {help}");
+    }
+    for (words, expected) in [
+        (&["show", "--help"][..], &["status", "group", "check"][..]),
+        (&["show", "status", "--help"], &["--json", "--fresh", "--detail"]),
+        (&["force", "--help"], &["claim", "pause", "resume"]),
+        (&["force", "pause", "--help"], &["--minutes", "[default: 30]"]),
+        (&["generate", "iam-policy", "--help"], &["--tag <KEY=VALUE>"]),
+    ] {
+        let help = said(words);
+        assert!(expected.iter().all(|word| help.contains(word)), "{words:?}: {help}");
+    }
+}
+
+#[test]
+fn that_nobody_reads_an_error_is_no_crash() {
+    let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+    drop(reader);
+    // Nothing is configured here, or it is: an exit code either way, and no signal.
+    let status = program()
+        .args(["force", "claim", "--", "no-such-group"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(writer))
+        .status()
+        .expect("it runs");
+    assert_eq!(status.code(), Some(1), "{status}");
+}

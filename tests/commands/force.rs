@@ -1,0 +1,201 @@
+//! `force`, and what the agent tells of the past: against an agent that runs, and the simulator.
+
+use std::fs;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use simulator::{Fault, On, Simulator, World};
+use vyos_aws_vipa::agent;
+use vyos_aws_vipa::aws::Imds;
+use vyos_aws_vipa::commands::force::{Force, ForceError};
+use vyos_aws_vipa::commands::show_group::ShowGroup;
+use vyos_aws_vipa::commands::show_status::ShowStatus;
+use vyos_aws_vipa::config::{Config, LeftOut};
+use vyos_aws_vipa::files;
+use vyos_aws_vipa::names::GroupName;
+use vyos_aws_vipa::paths::Paths;
+
+use crate::router::{Router, inside, ip, nowhere};
+
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
+const WITHIN: Duration = Duration::from_secs(20);
+
+fn group(name: &str) -> GroupName {
+    GroupName::try_from(name).expect("a group")
+}
+
+fn claim(name: &str) -> Force {
+    Force::Claim { group: group(name) }
+}
+
+/// What is printed, and what came of it.
+fn force(router: &Router, what: Force) -> (String, Result<(), ForceError>) {
+    let mut out = Vec::new();
+    let result = what.run(&router.paths, &mut out);
+    (String::from_utf8(out).expect("UTF-8"), result)
+}
+
+#[track_caller]
+fn refused(router: &Router, what: Force, words: &str) {
+    let shown = format!("{what:?}");
+    match force(router, what) {
+        (text, Err(error @ ForceError::Refused(_))) => {
+            assert!(text.is_empty() && error.to_string().contains(words), "{shown}: {text}{error}");
+        }
+        (text, other) => panic!("{shown}: {other:?}\n{text}"),
+    }
+}
+
+/// What the agent reports, and its history.
+fn report(router: &Router) -> Value {
+    let show = ShowStatus { json: true, detail: true, fresh: false };
+    let mut out = Vec::new();
+    show.run(&router.paths, &Imds::at(&nowhere()), &mut out).expect("printed");
+    serde_json::from_slice(&out).expect("JSON")
+}
+
+#[track_caller]
+fn wait_for(what: &str, router: &Router, is_so: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        let report = report(router);
+        if is_so(&report) {
+            return report;
+        }
+        assert!(Instant::now() < deadline, "{what}: {report:#}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The agent, until SIGTERM.
+fn start(paths: &Paths) -> thread::JoinHandle<()> {
+    let paths = paths.clone();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(agent::run(&paths)).expect("it ran");
+        runtime.shutdown_background();
+    })
+}
+
+/// The group `web` of a report.
+fn web(report: &Value) -> &Value {
+    let mut groups = report["groups"].as_array().expect("groups").iter();
+    groups.find(|g| g["name"] == "web").unwrap_or(&Value::Null)
+}
+
+#[test]
+fn without_a_configuration_there_is_nothing_to_force() {
+    match force(&Router::new(), claim("web")) {
+        (_, Err(error @ ForceError::Configuration(_))) => {
+            assert!(error.to_string().contains("set high-availability vrrp group <group> aws-vipa"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_person_forces_and_the_past_is_told_after_a_restart() {
+    if !inside("force::a_person_forces_and_the_past_is_told_after_a_restart") {
+        return;
+    }
+    ip("address add 169.254.169.254/32 dev lo");
+    let cloud = Simulator::start(World::two_routers().stale_reads(Duration::ZERO)).expect("a simulator");
+    let ec2 = cloud.serve_ec2_http("127.0.0.1:0".parse().expect("an address"), None).expect("EC2");
+    let imds = "169.254.169.254:80".parse().expect("an address");
+    cloud.serve_imds("i-0a000000000000001", imds, None).expect("IMDS");
+    cloud.steal(VIP, "eni-0a000000000000002").expect("assigned");
+    let router = Router::calling(&ec2.url(), VIP.octets(), "eth0");
+    let mut config: Config = files::read(&router.paths.config).expect("read");
+    config.left_out.push(LeftOut { name: "bad".to_owned(), faults: vec!["10.1.1.1 is in two groups".to_owned()] });
+    files::write(&router.paths.config, 0o644, &config).expect("written");
+    fs::create_dir(&router.paths.state).expect("a folder");
+    let mut fifo = router.keepalived();
+
+    match force(&router, claim("web")) {
+        (_, Err(error @ ForceError::NoAnswer(_))) => {
+            assert!(error.to_string().contains("`restart aws-vipa`"), "{error}")
+        }
+        other => panic!("{other:?}"),
+    }
+    let agent = start(&router.paths);
+    let deadline = Instant::now() + WITHIN;
+    while !router.paths.socket.exists() {
+        assert!(Instant::now() < deadline, "no socket");
+        thread::sleep(Duration::from_millis(5));
+    }
+    wait_for("attached", &router, |r| r["hook"]["attached"] == true);
+    fifo.write_all(b"INSTANCE \"web\" BACKUP 100\n").expect("written");
+    wait_for("BACKUP", &router, |r| web(r)["vrrp"] == "BACKUP");
+    refused(&router, claim("web"), "group web is BACKUP, not MASTER, on this router: claim on the router that is");
+    refused(&router, claim("mail"), "group mail has no aws-vipa node: `show aws-vipa status` lists");
+    refused(&router, claim("bad"), "a fault keeps group bad out: `show aws-vipa group bad` names it");
+
+    ip("address add 10.99.0.100/32 dev eth0");
+    fifo.write_all(b"INSTANCE \"web\" MASTER 200\n").expect("written");
+    cloud.wait_for_owner(VIP, "eni-0a000000000000001", WITHIN).expect("claimed");
+    let before = cloud.requests().len();
+    let (text, result) = force(&router, claim("web"));
+    result.expect("claimed");
+    assert!(text.starts_with("Group web: MASTER\n10.99.0.100      claimed ") && text.contains(", request"), "{text}");
+    let requests = cloud.requests();
+    assert!(requests[before..].iter().any(|r| r.action == "AssignPrivateIpAddresses"), "{cloud}");
+
+    let denied = cloud.add_fault(Fault::on(On::claims()).deny());
+    let (text, result) = force(&router, claim("web"));
+    let error = result.expect_err("denied").to_string();
+    assert!(error.starts_with("1 of 1 not claimed; `show aws-vipa group web`"), "{error}");
+    assert!(text.contains("claim failed") && text.contains("UnauthorizedOperation"), "{text}");
+    assert!(text.contains("\naws ec2 assign-private-ip-addresses --region eu-west-1 --endpoint-url http"), "{text}");
+    cloud.remove_fault(denied);
+
+    let minutes = 5.try_into().expect("in range");
+    let (text, result) = force(&router, Force::Pause { group: group("web"), minutes });
+    result.expect("paused");
+    assert!(
+        text.starts_with("Group web is paused until ") && text.contains("(4m 59s)") || text.contains("(5m 0s)"),
+        "{text}"
+    );
+    refused(&router, claim("web"), "group web is paused: end that with `force aws-vipa resume web` first");
+    assert_eq!(web(&report(&router))["addresses"][0]["verdict"], "PAUSED");
+
+    // The pause and the history outlive the agent.
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
+    agent.join().expect("it ended");
+    let agent = start(&router.paths);
+    let told = wait_for("the agent is back", &router, |r| r["agent"].is_object());
+    assert!(web(&told)["paused_until"].is_string(), "{told:#}");
+    let kinds = |told: &Value| -> Vec<String> {
+        let records = told["history"].as_array().expect("a history").iter();
+        records.map(|r| r["kind"].as_str().expect("a kind").to_owned()).collect()
+    };
+    let all = kinds(&told);
+    assert_eq!(all.iter().filter(|k| *k == "forced").count(), 2, "{all:?}");
+    for kind in ["transition", "claim"] {
+        assert!(all.iter().filter(|k| *k == kind).count() >= 2, "{kind}: {all:?}");
+    }
+    assert_eq!(all.last().map(String::as_str), Some("started"), "{all:?}");
+    let mut out = Vec::new();
+    ShowGroup { group: group("web") }.run(&router.paths, &Imds::at(&nowhere()), &mut out).expect("printed");
+    let text = String::from_utf8(out).expect("UTF-8");
+    for expected in [
+        "\nClaims       PAUSED until ",
+        "web: BACKUP -> MASTER, keepalived: MASTER",
+        "10.99.0.100 claimed in",
+        "10.99.0.100 NOT CLAIMED after",
+        "web: claim forced by a person",
+    ] {
+        assert!(text.contains(expected), "{expected}:\n{text}");
+    }
+    let (text, result) = force(&router, Force::Resume { group: group("web") });
+    result.expect("resumed");
+    assert!(text.starts_with("Group web is not paused: "), "{text}");
+    assert!(web(&report(&router))["paused_until"].is_null());
+    let unknown = ShowGroup { group: group("mail") }.run(&router.paths, &Imds::at(&nowhere()), &mut Vec::new());
+    let unknown = unknown.expect_err("no such group").to_string();
+    assert_eq!(unknown, "group mail has no aws-vipa node; those that have one: bad, web");
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
+    agent.join().expect("it ended");
+}

@@ -1,0 +1,119 @@
+//! `generate iam-policy`: what it makes of what IMDS tells, and of its silence.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use serde_json::{Value, json};
+use simulator::{Fault, On, Simulator, World};
+use vyos_aws_vipa::aws::Imds;
+use vyos_aws_vipa::commands::iam_policy::{IamPolicy, IamPolicyError};
+use vyos_aws_vipa::config::{Config, Global};
+use vyos_aws_vipa::files;
+use vyos_aws_vipa::iam::{Facts, policy};
+
+use crate::router::{Router, inside, nowhere};
+
+/// The policy and the notes.
+fn generate(router: &Router, imds: &str, tag: Option<&str>) -> (Value, String) {
+    let (mut out, mut notes) = (Vec::new(), Vec::new());
+    let command = IamPolicy { tag: tag.map(|tag| tag.parse().expect("a tag")) };
+    command.run(&router.paths, &Imds::at(imds), &mut out, &mut notes).expect("a policy");
+    let notes = String::from_utf8(notes).expect("UTF-8");
+    assert!(notes.lines().all(|line| line.chars().count() <= 80), "{notes}");
+    (serde_json::from_slice(&out).expect("JSON"), notes.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Compares with the files of that name in tests/status; `BLESS=1` writes them anew.
+fn pinned(name: &str, facts: &Facts, tag: Option<&str>) {
+    let (policy, notes) = policy(facts, tag.map(|tag| tag.parse().expect("a tag")).as_ref());
+    let text = format!("{}\n{}\n", serde_json::to_string_pretty(&policy).expect("JSON"), notes.join("\n"));
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status").join(name);
+    if env::var_os("BLESS").is_some() {
+        fs::write(&path, &text).expect("the pinned file is written");
+    }
+    let pinned = fs::read_to_string(&path).unwrap_or_default();
+    assert!(pinned == text, "{name} is not what is printed now (BLESS=1 takes it over):\n{text}");
+}
+
+#[test]
+fn the_policy_names_what_is_known_and_says_what_is_not() {
+    let all = Facts {
+        partition: Some("aws-cn".try_into().expect("a partition")),
+        region: Some("cn-north-1".try_into().expect("a region")),
+        account: Some("123456789012".try_into().expect("an account")),
+        enis: ["eni-0123456789abcdef0", "eni-0123456789abcdef1"].map(|id| id.try_into().expect("an ENI")).into(),
+        missing: Vec::new(),
+    };
+    pinned("iam-policy.txt", &all, None);
+    pinned("iam-policy-tag.txt", &all, Some("vrrp=router a"));
+    let missing = vec!["The ENI of eth1 is not known and not in the policy: Timeout: no answer.".to_owned()];
+    let no_imds = Facts { partition: None, region: None, account: None, missing, ..all.clone() };
+    pinned("iam-policy-no-partition.txt", &no_imds, None);
+    pinned("iam-policy-no-partition-tag.txt", &no_imds, Some("vrrp=yes"));
+    pinned("iam-policy-no-eni.txt", &Facts { enis: BTreeSet::new(), region: None, account: None, ..all }, None);
+}
+
+#[test]
+fn imds_tells_the_partition_the_account_and_the_enis() {
+    if !inside("iam_policy::imds_tells_the_partition_the_account_and_the_enis") {
+        return;
+    }
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let world = World { partition: "aws-us-gov".to_owned(), ..World::two_routers() };
+    let cloud = Simulator::start(world).expect("a simulator");
+    let imds = cloud.serve_imds("i-0a000000000000001", any, None).expect("IMDS").url();
+    let router = Router::new().configured(Global::default(), [10, 99, 0, 100], "eth0");
+    let (policy, notes) = generate(&router, &imds, None);
+    let claim = &policy["Statement"][0];
+    assert_eq!(claim["Action"], "ec2:AssignPrivateIpAddresses");
+    let arn = "arn:aws-us-gov:ec2:eu-west-1:123456789012:network-interface/eni-0a000000000000001";
+    assert_eq!(claim["Resource"], json!([arn]), "{policy}");
+    assert!(notes.contains("this router's ENIs alone") && notes.ends_with("prints there."), "{notes}");
+    let read =
+        json!({"Sid": "ReadOwners", "Effect": "Allow", "Action": "ec2:DescribeNetworkInterfaces", "Resource": ["*"]});
+    assert_eq!(policy["Statement"][1], read);
+
+    let (policy, notes) = generate(&router, &imds, Some("vrrp=yes"));
+    let arn = "arn:aws-us-gov:ec2:eu-west-1:123456789012:network-interface/*";
+    assert_eq!(policy["Statement"][0]["Resource"], json!([arn]), "{policy}");
+    assert_eq!(policy["Statement"][0]["Condition"], json!({"StringEquals": {"aws:ResourceTag/vrrp": ["yes"]}}));
+    assert!(notes.contains("the tag vrrp=yes"), "{notes}");
+
+    // IMDS says nothing of the partition: the region's name does.
+    cloud.add_fault(Fault::on(On::imds_path("/latest/meta-data/services/")).error(404, ""));
+    let (policy, _) = generate(&router, &imds, None);
+    let arn = "arn:aws:ec2:eu-west-1:123456789012:network-interface/eni-0a000000000000001";
+    assert_eq!(policy["Statement"][0]["Resource"], json!([arn]), "{policy}");
+}
+
+#[test]
+fn without_imds_there_is_a_policy_all_the_same() {
+    let region = Some("eusc-de-east-1".try_into().expect("a region"));
+    let router = Router::new().configured(Global { region, ..Global::default() }, [10, 99, 0, 100], "lo");
+    let (policy, notes) = generate(&router, &nowhere(), None);
+    assert_eq!(policy["Statement"][0]["Resource"], json!(["arn:aws-eusc:ec2:eusc-de-east-1:*:network-interface/*"]));
+    for expected in ["The ENI of lo is not known", "No ENI is known", "The account is not known"] {
+        assert!(notes.contains(expected), "{expected}: {notes}");
+    }
+    let mut config: Config = files::read(&router.paths.config).expect("read");
+    config.groups[0].network_interface_id = Some("eni-0123456789abcdef0".try_into().expect("an ENI"));
+    config.global.region = None;
+    files::write(&router.paths.config, 0o644, &config).expect("written");
+    let (policy, notes) = generate(&router, &nowhere(), None);
+    assert_eq!(policy["Statement"][0]["Resource"], json!(["*"]));
+    let named = json!({"StringEquals": {"ec2:NetworkInterfaceID": ["eni-0123456789abcdef0"]}});
+    assert_eq!(policy["Statement"][0]["Condition"], named, "{policy}");
+    assert!(notes.contains("The partition is not known") && !notes.contains("The ENI of"), "{notes}");
+    fs::remove_file(&router.paths.groups).expect("removed");
+    let (policy, notes) = generate(&router, &nowhere(), Some("a=b"));
+    assert_eq!(policy["Statement"][0]["Condition"], json!({"StringEquals": {"aws:ResourceTag/a": ["b"]}}));
+    assert!(notes.contains("the tag a=b"), "{notes}");
+}
+
+#[test]
+fn nothing_configured_has_no_policy() {
+    let command = IamPolicy { tag: None };
+    let error = command.run(&Router::new().paths, &Imds::at(&nowhere()), &mut Vec::new(), &mut Vec::new());
+    assert!(matches!(error, Err(IamPolicyError::Configuration(_))), "{error:?}");
+}

@@ -1,0 +1,144 @@
+//! A router for one command: its files, a stand-in of the agent, and a network of its own.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::{env, fs, thread};
+
+use tempfile::TempDir;
+use vyos_aws_vipa::config::{Config, Global, GroupConfig};
+use vyos_aws_vipa::files;
+use vyos_aws_vipa::keepalived::groups::{Group, Groups, VirtualAddress};
+use vyos_aws_vipa::names::{GroupName, InterfaceName, Region};
+use vyos_aws_vipa::paths::Paths;
+
+/// A router's files in a folder of their own.
+pub struct Router {
+    pub paths: Paths,
+    pub folder: TempDir,
+}
+
+impl Router {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let paths = Paths {
+            config: at("config.json"),
+            groups: at("groups.json"),
+            include: at("keepalived-include.conf"),
+            fifo: at("notify.fifo"),
+            run: folder.path().to_owned(),
+            warned: at("warned.json"),
+            keepalived_conf: at("keepalived.conf"),
+            keepalived_pid: at("keepalived.pid"),
+            keepalived_vrrp_pid: at("keepalived_vrrp.pid"),
+            socket: at("agent.sock"),
+            state: at("state"),
+        };
+        Self { paths, folder }
+    }
+
+    /// A process of ours in the place of keepalived: it holds the FIFO open as keepalived does, until this is dropped.
+    pub fn keepalived(&self) -> fs::File {
+        if !self.paths.fifo.exists() {
+            let mode = rustix::fs::Mode::from_raw_mode(0o640);
+            rustix::fs::mknodat(rustix::fs::CWD, &self.paths.fifo, rustix::fs::FileType::Fifo, mode, 0)
+                .expect("a FIFO");
+        }
+        fs::write(format!("/proc/{}/comm", std::process::id()), "keepalived").expect("renamed");
+        fs::write(&self.paths.keepalived_pid, format!("{}\n", std::process::id())).expect("written");
+        fs::File::options().read(true).write(true).open(&self.paths.fifo).expect("opened")
+    }
+
+    /// Configures the group `web`, which moves `address` to the ENI of `interface` and has the peer 10.99.0.12.
+    pub fn configured(self, global: Global, address: [u8; 4], interface: &str) -> Self {
+        let name = GroupName::try_from("web").expect("a group");
+        let group = GroupConfig {
+            name: name.clone(),
+            addresses: BTreeSet::new(),
+            interface: None,
+            network_interface_id: None,
+            disable: false,
+        };
+        let config = Config { global, groups: vec![group], ..Config::default() };
+        files::write(&self.paths.config, 0o644, &config).expect("written");
+        let group = Group {
+            name,
+            interface: InterfaceName::try_from(interface).expect("an interface"),
+            vrid: 10,
+            priority: 100,
+            peers: vec![Ipv4Addr::new(10, 99, 0, 12)],
+            addresses: vec![VirtualAddress { address: address.into(), interface: None }],
+        };
+        files::write(&self.paths.groups, 0o644, &Groups { groups: vec![group] }).expect("written");
+        self
+    }
+
+    /// One that has EC2 at `endpoint`, and credentials in a file.
+    pub fn calling(endpoint: &str, address: [u8; 4], interface: &str) -> Self {
+        let router = Self::new();
+        let credentials = router.folder.path().join("credentials");
+        let keys = "[default]\naws_access_key_id = AKIAVIPAEXAMPLE00001\naws_secret_access_key = vipa-example-secret\n";
+        fs::write(&credentials, keys).expect("written");
+        let global = Global {
+            region: Some(Region::try_from("eu-west-1").expect("a region")),
+            endpoint_url: Some(endpoint.to_owned()),
+            credentials_file: Some(credentials),
+            ..Global::default()
+        };
+        router.configured(global, address, interface)
+    }
+
+    /// An agent that gives these bytes to one connection after the other, each after its request was read; none: it
+    /// hangs until the client gives up. Ends with the requests.
+    pub fn agent(&self, answers: Vec<Option<Vec<u8>>>) -> thread::JoinHandle<Vec<String>> {
+        let listener = UnixListener::bind(&self.paths.socket).expect("bound");
+        thread::spawn(move || {
+            let connection = |answer: Option<Vec<u8>>| {
+                let (mut stream, _) = listener.accept().expect("accepted");
+                let mut request = String::new();
+                BufReader::new(&stream).read_line(&mut request).expect("a request");
+                match answer {
+                    Some(answer) => stream.write_all(&answer).expect("answered"),
+                    None => _ = stream.read_to_end(&mut Vec::new()).expect("the client gives up"),
+                }
+                request
+            };
+            answers.into_iter().map(connection).collect()
+        })
+    }
+}
+
+/// A port where nobody listens.
+pub fn nowhere() -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    format!("http://{}", listener.local_addr().expect("its address"))
+}
+
+/// Whether this is the process inside: root in a network of its own, where `eth0` has the MAC address of the simulated
+/// router's ENI. Outside, the test of that name is run inside, and fails with it.
+pub fn inside(test: &str) -> bool {
+    const INSIDE: &str = "TEST_INSIDE_NAMESPACE";
+    if env::var_os(INSIDE).is_none() {
+        let status = Command::new("unshare")
+            .arg("-Urn")
+            .arg(env::current_exe().expect("our own file"))
+            .args([test, "--exact", "--nocapture"])
+            .env(INSIDE, "1")
+            .status()
+            .expect("unshare(1) of util-linux");
+        assert!(status.success(), "in a namespace: {status}");
+        return false;
+    }
+    ip("link set lo up");
+    ip("link add eth0 address 02:00:00:00:00:01 type veth peer name wire");
+    true
+}
+
+/// Runs ip(8).
+pub fn ip(words: &str) {
+    let status = Command::new("ip").args(words.split(' ')).status().expect("ip(8) of iproute2");
+    assert!(status.success(), "ip {words}: {status}");
+}

@@ -1,0 +1,449 @@
+//! `show check`: against the simulator, with one thing amiss after the other.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use simulator::{Fault, On, Service, Simulator, World};
+use vyos_aws_vipa::aws::{CredentialFacts, Imds, Instance};
+use vyos_aws_vipa::check::{self, Cloud, Outcome, Step};
+use vyos_aws_vipa::commands::show_check::{ShowCheckError, run};
+use vyos_aws_vipa::config::{Config, Global, LeftOut};
+use vyos_aws_vipa::files;
+use vyos_aws_vipa::names::{EniId, InterfaceName};
+use vyos_aws_vipa::ownership::{CallError, Eni, ErrorClass, Interface};
+use vyos_aws_vipa::plan::Plan;
+use vyos_aws_vipa::status::report::Report;
+
+use crate::router::{Router, inside, nowhere};
+
+const OURS: &str = "eni-0a000000000000001";
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
+
+/// A router where all is well, and its cloud.
+struct Place {
+    router: Router,
+    cloud: Simulator,
+    imds: String,
+    attached: Option<fs::File>,
+}
+
+impl Place {
+    fn new(world: World) -> Self {
+        let cloud = Simulator::start(world.stale_reads(Duration::ZERO)).expect("a simulator");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let ec2 = cloud.serve_ec2_tls(any, None, &["127.0.0.1"]).expect("EC2").url();
+        let imds = cloud.serve_imds("i-0a000000000000001", any, None).expect("IMDS").url();
+        cloud.steal(VIP, OURS).expect("assigned");
+        let router = Router::calling(&ec2, VIP.octets(), "eth0");
+        let ca = router.folder.path().join("ca.pem");
+        fs::write(&ca, cloud.ca_pem()).expect("written");
+        let place = Self { attached: Some(router.keepalived()), router, cloud, imds };
+        place.configure(|config| config.global.ca_certificate_file = Some(ca));
+        place
+    }
+
+    fn configure(&self, change: impl FnOnce(&mut Config)) {
+        let mut config: Config = files::read(&self.router.paths.config).expect("read");
+        change(&mut config);
+        files::write(&self.router.paths.config, 0o644, &config).expect("written");
+    }
+
+    /// What is printed, with an agent that has proven its right, unless it is down.
+    fn walk(&self, agent: Option<Value>) -> (String, Result<(), ShowCheckError>) {
+        let agent = agent.map(|report| {
+            let answer = format!("{}\n", json!({"format": 1, "ok": report}));
+            self.router.agent(vec![Some(answer.into_bytes())])
+        });
+        let mut out = Vec::new();
+        let start = Instant::now();
+        let result = run(&self.router.paths, &Imds::at(&self.imds), &mut out);
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        agent.map(|agent| agent.join().expect("no panic"));
+        let _ = fs::remove_file(&self.router.paths.socket);
+        (String::from_utf8(out).expect("UTF-8"), result)
+    }
+
+    /// Sees that these steps, and no others, are not OK, and that the text of each says so.
+    #[track_caller]
+    fn finds(&self, agent: Option<Value>, amiss: &[(&str, &str, &str)]) {
+        let (text, result) = self.walk(agent);
+        let steps = steps(&text);
+        let found: Vec<_> = steps.iter().filter(|s| s.0 != "OK").map(|s| (s.0.as_str(), s.1.as_str())).collect();
+        let expected: Vec<_> = amiss.iter().map(|(outcome, what, _)| (*outcome, *what)).collect();
+        assert_eq!(found, expected, "{text}");
+        for (_, what, words) in amiss {
+            assert!(steps.iter().any(|s| s.1 == *what && s.2.contains(words)), "{what}: {words}\n{text}");
+        }
+        let failed = amiss.iter().filter(|a| a.0 == "FAIL").count();
+        match result {
+            Ok(()) => assert_eq!(failed, 0, "{text}"),
+            Err(error @ ShowCheckError::Failed(_)) => {
+                assert!(
+                    error.to_string().starts_with(&format!("{failed} of {} checks failed", steps.len())),
+                    "{error}"
+                );
+            }
+            Err(error) => panic!("{error}"),
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+}
+
+/// The steps of a printed walk: outcome, what was looked at, and what was found.
+fn steps(text: &str) -> Vec<(String, String, String)> {
+    let mut steps: Vec<(String, String, String)> = Vec::new();
+    for line in text.lines().skip(2).take_while(|line| !line.is_empty()) {
+        let part = |from: usize, to: usize| line.get(from..to.min(line.len())).unwrap_or_default().trim().to_owned();
+        let (outcome, what, found) = (part(0, 9), part(9, 25), part(25, usize::MAX));
+        match steps.last_mut() {
+            Some(last) if outcome.is_empty() => last.2 = format!("{} {found}", last.2),
+            _ => steps.push((outcome, what, found)),
+        }
+    }
+    steps
+}
+
+/// The report of an agent that claimed the address.
+fn proven() -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status/ok.json");
+    let text = fs::read_to_string(path).expect("a pinned report");
+    serde_json::from_str(&text.replace("eni-0123456789abcdef0", OURS)).expect("JSON")
+}
+
+#[test]
+fn all_is_well() {
+    if !inside("show_check::all_is_well") {
+        return;
+    }
+    let place = Place::new(World::two_routers());
+    place.finds(Some(proven()), &[]);
+    let (text, result) = place.walk(Some(proven()));
+    result.expect("nothing failed");
+    for expected in [
+        "keepalived runs 1 group with 1 address to move",
+        "this is i-0a000000000000001 in eu-west-1a",
+        "eth0 is eni-0a000000000000001 in",
+        "and its certificate is\n                         trusted",
+        "access key AKIAVIPAEXAMPLE00001",
+        "ec2:DescribeNetworkInterfaces is allowed",
+        "\n15 checks: 15 OK\n",
+    ] {
+        assert!(text.contains(expected), "{expected}:\n{text}");
+    }
+    let actions: Vec<String> = place.cloud.requests().into_iter().map(|r| r.action).collect();
+    assert!(actions.iter().all(|a| a == "DescribeNetworkInterfaces"), "nothing is changed: {actions:?}");
+
+    // An instance's role, and an agent that has never claimed.
+    place.configure(|config| config.global.credentials_file = None);
+    let mut report = proven();
+    report["groups"] = json!([]);
+    place.finds(Some(report), &[("UNKNOWN", "Right to claim", "never proven, and EC2 has no dry run of it")]);
+    assert!(place.walk(Some(proven())).0.contains("instance role router, access key ASIA"));
+}
+
+#[test]
+fn the_hook_the_agent_or_a_group_is_amiss() {
+    if !inside("show_check::the_hook_the_agent_or_a_group_is_amiss") {
+        return;
+    }
+    let mut place = Place::new(World::two_routers());
+    place.finds(
+        None,
+        &[("FAIL", "Agent", "`restart aws-vipa`"), ("UNKNOWN", "Right to claim", "known to the agent alone")],
+    );
+    let mut old = proven();
+    old["agent"]["file_error"] = json!("config.json does not hold what it should");
+    place.finds(Some(old), &[("FAIL", "Agent", "goes by an older configuration: config.json does not")]);
+    place.attached = None;
+    place.finds(Some(proven()), &[("FAIL", "Hook", "`sudo systemctl reload keepalived`")]);
+    place.attached = Some(place.router.keepalived());
+    let left_out = LeftOut { name: "a b".to_owned(), faults: vec!["keepalived cannot carry its name".to_owned()] };
+    place.configure(|config| config.left_out.push(left_out));
+    place.finds(Some(proven()), &[("FAIL", "Groups", "'a b': keepalived cannot carry its name")]);
+    place.configure(|config| config.left_out.clear());
+    let refused = |code: &str| {
+        let mut report = proven();
+        let error = json!({"at": "2026-11-22T11:03:03Z", "code": code, "message": "no", "request_id": null});
+        report["groups"][1]["addresses"][0]["last_claim"]["error"] = error;
+        report
+    };
+    let right = ("FAIL", "Right to claim", "was refused: UnauthorizedOperation. `generate aws-vipa iam-policy`");
+    place.finds(Some(refused("UnauthorizedOperation")), &[right]);
+    place.finds(Some(refused("PrivateIpAddressLimitExceeded")), &[("FAIL", "Room on ENI", "refused")]);
+    fs::remove_file(&place.router.paths.groups).expect("removed");
+    place.finds(Some(proven()), &[("FAIL", "Groups", "groups.json is missing")]);
+}
+
+#[test]
+fn imds_is_down() {
+    if !inside("show_check::imds_is_down") {
+        return;
+    }
+    let place = Place::new(World::two_routers());
+    place.cloud.refuse_connections(Service::Imds);
+    let amiss = [
+        ("FAIL", "IMDS", "no connection to IMDS at http://127.0.0.1:"),
+        ("FAIL", "ENI", "eth0: Connection:"),
+        ("UNKNOWN", "Address", "10.99.0.100: the ENI that takes it is not known"),
+    ];
+    place.finds(Some(proven()), &amiss);
+    // Silence takes its time, and no more than that.
+    place.cloud.accept_connections(Service::Imds).expect("accepted");
+    place.cloud.add_fault(Fault::on(On::any()).hang());
+    let silent = [
+        ("FAIL", "IMDS", "Timeout"),
+        ("FAIL", "ENI", "Timeout"),
+        ("FAIL", "TLS", "Timeout: no answer from https://127.0.0.1:"),
+        ("UNKNOWN", "Clock", "no answer"),
+        ("UNKNOWN", "Right to read", "EC2 was not asked: Timeout"),
+        ("UNKNOWN", "Address", "not known"),
+    ];
+    place.finds(Some(proven()), &silent);
+    // The region is not known either.
+    place.configure(|config| config.global = Global::default());
+    let lost = [
+        ("FAIL", "IMDS", "Timeout"),
+        ("FAIL", "ENI", "Timeout"),
+        ("FAIL", "Region", "aws-vipa region`"),
+        ("UNKNOWN", "Address", "not known"),
+    ];
+    place.finds(Some(proven()), &lost);
+}
+
+#[test]
+fn the_way_to_ec2_is_amiss() {
+    if !inside("show_check::the_way_to_ec2_is_amiss") {
+        return;
+    }
+    let place = Place::new(World::two_routers());
+    let unreached = |first: &[(&'static str, &'static str, &'static str)], code: &'static str| {
+        let rest = [
+            ("UNKNOWN", "Clock", "no answer"),
+            ("UNKNOWN", "Right to read", code),
+            ("UNKNOWN", "ENI in EC2", "EC2 did not tell"),
+            ("UNKNOWN", "Room on ENI", "EC2 did not tell"),
+            ("UNKNOWN", "Src/dest check", "EC2 did not tell"),
+        ];
+        [first, &rest].concat()
+    };
+    let trusted: Config = files::read(&place.router.paths.config).expect("read");
+    place.configure(|config| config.global.ca_certificate_file = None);
+    let tls = ("FAIL", "TLS", "UnknownIssuer; if its authority is to be trusted");
+    place.finds(Some(proven()), &unreached(&[tls], "EC2 was not asked: TLS"));
+    place.configure(|config| {
+        *config = trusted.clone();
+        config.global.endpoint_url = Some("https://ec2.does-not-resolve.invalid".to_owned());
+    });
+    let gone = [
+        ("FAIL", "DNS", "ec2.does-not-resolve.invalid is not resolved"),
+        ("FAIL", "TLS", "no connection to https://ec2.does-not-resolve.invalid"),
+    ];
+    place.finds(Some(proven()), &unreached(&gone, "EC2 was not asked: Connection"));
+    place.configure(|config| config.global.endpoint_url = Some(nowhere()));
+    let refused = [("FAIL", "End point", "no connection to http://127.0.0.1:")];
+    place.finds(Some(proven()), &unreached(&refused, "EC2 was not asked: Connection"));
+    let imds = place.imds.clone();
+    place.configure(|config| config.global.endpoint_url = Some(imds));
+    let (text, _) = place.walk(Some(proven()));
+    assert!(text.contains("FAIL     End point       Answer:"), "{text}");
+}
+
+#[test]
+fn the_credentials_the_clock_or_the_rights_are_amiss() {
+    if !inside("show_check::the_credentials_the_clock_or_the_rights_are_amiss") {
+        return;
+    }
+    let place = Place::new(World::two_routers());
+    let untold = [
+        ("UNKNOWN", "ENI in EC2", "EC2 did not tell"),
+        ("UNKNOWN", "Room on ENI", "EC2 did not tell"),
+        ("UNKNOWN", "Src/dest check", "EC2 did not tell"),
+    ];
+    let denied = ("FAIL", "Right to read", "allow ec2:DescribeNetworkInterfaces to file");
+    let fault = place.cloud.add_fault(Fault::on(On::ec2().access_key("AKIAVIPAEXAMPLE00001")).deny());
+    place.finds(Some(proven()), &[&[denied], &untold[..]].concat());
+    place.cloud.remove_fault(fault);
+    let keys = place.router.folder.path().join("credentials");
+    fs::write(&keys, "[default]\naws_access_key_id = AKIAVIPAEXAMPLE00001\naws_secret_access_key = wrong\n")
+        .expect("written");
+    let wrong = ("FAIL", "Right to read", "AuthFailure");
+    place.finds(Some(proven()), &[&[wrong], &untold[..]].concat());
+    fs::remove_file(&keys).expect("removed");
+    let none = [("FAIL", "Credentials", "`aws-vipa credentials-file`"), ("UNKNOWN", "Right to read", "Credentials")];
+    place.finds(Some(proven()), &[&none, &untold[..]].concat());
+
+    for (ahead, words) in [(1_200, "behind EC2's"), (-1_200, "ahead of EC2's")] {
+        let place = Place::new(World::two_routers().clock_ahead(ahead));
+        let (text, result) = place.walk(Some(proven()));
+        result.expect_err("the clock");
+        let steps = steps(&text);
+        let clock = steps.iter().find(|s| s.1 == "Clock").unwrap_or_else(|| panic!("{text}"));
+        assert!(clock.0 == "FAIL" && clock.2.contains(words) && clock.2.contains("`show ntp`"), "{text}");
+    }
+    Place::new(World::two_routers().clock_ahead(60)).finds(Some(proven()), &[]);
+}
+
+#[test]
+fn an_eni_or_an_address_is_amiss() {
+    if !inside("show_check::an_eni_or_an_address_is_amiss") {
+        return;
+    }
+    let mut world = World::two_routers();
+    world.instances[0].network_interfaces[0].source_dest_check = true;
+    let on = ("FAIL", "Src/dest check", "--network-interface-id eni-0a000000000000001 --no-source-dest-check`");
+    Place::new(world).finds(Some(proven()), &[on]);
+
+    let room = ("UNKNOWN", "Room on ENI", "has 2 addresses, and 1 may come. Whether a m5.4xlarge takes 3");
+    for (address, words) in [
+        ([10, 98, 0, 1], "10.98.0.1 is not in 10.99.0.0/24, the subnet of eni-0a000000000000001"),
+        ([10, 99, 0, 3], "10.99.0.3 is one of those that AWS keeps for itself"),
+        ([10, 99, 0, 255], "10.99.0.255 is one of those that AWS keeps for itself"),
+        ([10, 99, 0, 13], "10.99.0.13 is the primary address of eni-0a000000000000003"),
+    ] {
+        let mut place = Place::new(World::two_routers());
+        let global = files::read::<Config>(&place.router.paths.config).expect("read").global;
+        place.router = place.router.configured(global, address, "eth0");
+        place.finds(Some(proven()), &[("FAIL", "Address", words), room]);
+    }
+    let place = Place::new(World::two_routers());
+    let named = |id: &str| Some(id.try_into().expect("an ENI"));
+    place.configure(|config| config.groups[0].network_interface_id = named("eni-0a000000000000002"));
+    let other = [
+        ("UNKNOWN", "Right to claim", "eni-0a000000000000002: ec2:AssignPrivateIpAddresses never proven"),
+        ("FAIL", "ENI in EC2", "attached to i-0a000000000000002, not to this instance"),
+        ("UNKNOWN", "Room on ENI", "has 1 address, and 1 may come. Whether a m5.4xlarge takes 2"),
+    ];
+    place.finds(Some(proven()), &other);
+    place.configure(|config| config.groups[0].network_interface_id = named("eni-0bad0bad0bad0bad0"));
+    let none = [
+        ("UNKNOWN", "Right to claim", "never proven"),
+        ("UNKNOWN", "Address", "the subnet of eni-0bad0bad0bad0bad0 is not known"),
+        ("FAIL", "ENI in EC2", "EC2 knows no eni-0bad0bad0bad0bad0"),
+    ];
+    place.finds(Some(proven()), &none);
+}
+
+/// Compares with the file of that name in tests/status; `BLESS=1` writes it anew.
+#[track_caller]
+fn pinned(name: &str, steps: &[Step]) {
+    let lines: String = steps.iter().map(Step::line).collect();
+    let outcomes: Vec<Outcome> = steps.iter().map(|s| s.outcome).collect();
+    let text = format!("{}{lines}\n{}\n", check::heading(), check::summary(&outcomes));
+    assert!(text.lines().all(|line| line.chars().count() <= 80 && line.trim_end() == line), "{text}");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status").join(name);
+    if env::var_os("BLESS").is_some() {
+        fs::write(&path, &text).expect("the pinned file is written");
+    }
+    let pinned = fs::read_to_string(&path).unwrap_or_default();
+    assert!(pinned == text, "{name} is not what is printed now (BLESS=1 takes it over):\n{text}");
+}
+
+#[test]
+fn each_step_says_what_was_found_and_what_to_do() {
+    let now: Timestamp = "2026-11-22T11:03:05Z".parse().expect("a time");
+    let report = || serde_json::from_value::<Report>(proven()).expect("a report");
+    let mut stale = report();
+    stale.agent.as_mut().expect("an agent").file_error = Some("groups.json: unexpected end".to_owned());
+    let error = |class, code: &str, message: &str| CallError {
+        class,
+        code: code.to_owned(),
+        message: message.to_owned(),
+        request_id: None,
+    };
+    let timeout =
+        || error(ErrorClass::TimedOut, "Timeout", "no answer from https://ec2.eu-west-1.amazonaws.com within 3s");
+    let tls = || {
+        error(ErrorClass::Transient, "TLS", "no connection to https://ec2.example: invalid peer certificate: Expired")
+    };
+    let denied = || {
+        let message = "You are not authorized to perform this operation.; allow ec2:DescribeNetworkInterfaces to instance role router";
+        error(ErrorClass::Denied, "UnauthorizedOperation", message)
+    };
+    let unknown_key =
+        || error(ErrorClass::Denied, "AuthFailure", "AWS was not able to validate the provided credentials");
+    let instance = || Instance {
+        id: "i-0a000000000000001".try_into().expect("an instance"),
+        region: "eu-west-1".try_into().expect("a region"),
+        availability_zone: "eu-west-1a".to_owned(),
+    };
+    let eth0: InterfaceName = "eth0".try_into().expect("an interface");
+    let id = |id: &str| EniId::try_from(id).expect("an ENI");
+    let subnet = || "subnet-0a000000000000001".try_into().expect("a subnet");
+    let vpc = "vpc-0a000000000000001".try_into().expect("a VPC");
+    let eni = Eni { id: id(OURS), subnet: subnet(), vpc, primary: Ipv4Addr::new(10, 99, 0, 11) };
+    let credentials = |expires_at| CredentialFacts {
+        source: "instance role router".to_owned(),
+        access_key_id: Some("ASIAVIPAEXAMPLE00001".to_owned()),
+        loaded_at: Some(now),
+        expires_at,
+        error: None,
+    };
+    let seconds = SignedDuration::from_secs;
+    let hour = Some(now + seconds(3_600));
+    let config = Config::default();
+    let no_groups = Err("/run/vyos-aws-vipa/groups.json is missing".to_owned());
+    let steps: Vec<Step> = vec![
+        check::hook(&Ok(true)),
+        check::hook(&Ok(false)),
+        check::hook(&Err("cannot see what keepalived holds open: Permission denied; use sudo".to_owned())),
+        check::agent(&Ok(report())),
+        check::agent(&Ok(stale)),
+        check::agent(&Err("the agent does not run. `restart aws-vipa` starts it".to_owned())),
+    ]
+    .into_iter()
+    .chain(check::configuration(&config, &no_groups))
+    .chain(check::configuration(&config, &Ok(Plan::default())))
+    .chain([
+        check::imds(&Ok(instance())),
+        check::imds(&Err(error(ErrorClass::TimedOut, "Timeout", "IMDS did not answer"))),
+        check::eni(&eth0, &Ok(eni.clone())),
+        check::eni(&eth0, &Err("there is no interface eth0 on this router".to_owned())),
+        check::no_region(),
+        check::name("ec2.example", &Ok((1..=6).map(|n| IpAddr::from([10, 99, 1, n])).collect())),
+        check::name("10.99.1.1", &Err("unused".to_owned())),
+        check::name("ec2.example", &Ok(Vec::new())),
+        check::name("ec2.example", &Err("Name or service not known".to_owned())),
+        check::end_point("https://ec2.example", &Ok(())),
+        check::end_point("http://ec2.example", &Ok(())),
+        check::end_point("https://ec2.example", &Err(tls())),
+        check::end_point("https://ec2.eu-west-1.amazonaws.com", &Err(timeout())),
+        check::credentials(&Ok(credentials(hour)), now),
+        check::credentials(&Ok(credentials(None)), now),
+        check::credentials(&Ok(credentials(Some(now))), now),
+        check::credentials(&Err(error(ErrorClass::Denied, "Credentials", "the instance has no role")), now),
+        check::clock(None),
+        check::clock(Some(seconds(-29))),
+        check::clock(Some(seconds(-31))),
+        check::clock(Some(seconds(240))),
+        check::right_to_read::<()>(&Ok(()), true),
+        check::right_to_read::<()>(&Err(denied()), true),
+        check::right_to_read::<()>(&Err(unknown_key()), true),
+        check::right_to_read::<()>(&Err(timeout()), false),
+        check::right_to_claim(&id(OURS), Some(&[])),
+        check::right_to_claim(&id(OURS), None),
+    ])
+    .chain(check::interface(&id(OURS), &[VIP].into(), &[], &Cloud::default()))
+    .chain({
+        let described =
+            Interface { subnet: subnet(), instance: None, source_dest_check: None, addresses: [eni.primary].into() };
+        let cloud = Cloud {
+            local: [(eth0.clone(), (eni.clone(), None))].into(),
+            interfaces: Some([(id(OURS), described)].into()),
+            ..Cloud::default()
+        };
+        let address = check::address(VIP, Some(&id(OURS)), &cloud);
+        [address].into_iter().chain(check::interface(&id(OURS), &[VIP].into(), &[], &cloud)).collect::<Vec<_>>()
+    })
+    .collect();
+    pinned("check.txt", &steps);
+}
+
+#[test]
+fn nothing_configured_has_nothing_to_check() {
+    let error = run(&Router::new().paths, &Imds::at(&nowhere()), &mut Vec::new()).expect_err("nothing");
+    assert!(error.to_string().contains("aws-vipa is not configured"), "{error}");
+}
