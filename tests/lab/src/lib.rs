@@ -74,14 +74,20 @@ pub fn scenario(binary: &str, scenario: impl FnOnce(&mut Lab)) {
 /// # Panics
 /// As [`scenario`].
 pub fn scenario_in<F: FnOnce(&mut Lab)>(world: World, binary: &str, scenario: F) {
-    namespaces::inside::<F>(|| {
-        let mut lab = Lab::start(world, Path::new(binary));
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(&mut lab))) {
-            eprintln!("{}", lab.story());
-            drop(lab);
-            resume_unwind(panic);
-        }
-    });
+    namespaces::inside::<F>(|| in_lab(world, Path::new(binary), scenario));
+}
+
+/// Runs a scenario in a lab of that world, in namespaces that [`enter`] made.
+///
+/// # Panics
+/// As [`scenario`].
+pub fn in_lab(world: World, binary: &Path, scenario: impl FnOnce(&mut Lab)) {
+    let mut lab = Lab::start(world, binary);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(&mut lab))) {
+        eprintln!("{}", lab.story());
+        drop(lab);
+        resume_unwind(panic);
+    }
 }
 
 /// Two routers with two interfaces each, and a stranger, in `eu-west-1`. Every interface has room for 250 addresses.
@@ -150,7 +156,7 @@ impl Lab {
         assert_eq!(self.simulator.owner(VIP).expect("an owner"), *self.r1.enis[0]);
     }
 
-    /// Lets nothing through between the routers, in one or both directions.
+    /// Lets nothing through between the routers, in one or both directions; what else was cut is healed at that moment.
     pub fn cut(&self, what: Cut) {
         network::cut(what);
     }

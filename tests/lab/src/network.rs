@@ -47,16 +47,19 @@ pub(crate) fn set_plug(router: u8, n: usize, up: bool) {
     call(&format!("ip link set {} {}", port(router, n), if up { "up" } else { "down" }));
 }
 
-/// Lets nothing through from now on, in one or both directions.
+/// Lets nothing through from now on, in one or both directions, and what was cut before, in one step: no packet sees the
+/// links between the two.
 pub(crate) fn cut(cut: Cut) {
-    match cut {
-        Cut::Both => call("nft add rule bridge lab links drop"),
+    const FLUSH: &str = "flush chain bridge lab links";
+    const RULE: &str = "add rule bridge lab links";
+    let rules = match cut {
+        Cut::Both => format!("{RULE} drop"),
         Cut::From(router) => {
-            for n in 0..BRIDGES.len() {
-                call(&format!("nft add rule bridge lab links iifname {} drop", port(router, n)));
-            }
+            let [eth0, eth1] = [0, 1].map(|n| port(router, n));
+            format!("{RULE} iifname {eth0} drop ; {RULE} iifname {eth1} drop")
         }
-    }
+    };
+    call(&format!("nft {FLUSH} ; {rules}"));
 }
 
 /// Lets all through again.

@@ -167,19 +167,25 @@ impl Router {
 
     /// Takes in a group of eth0 with the other router as its peer, and `aws-vipa`. The address comes with its prefix length.
     pub fn set_group(&mut self, group: &str, vrid: u8, address: &str, priority: u8) {
-        let commands = format!(
-            "set high-availability vrrp group {group} vrid {vrid}
-             set high-availability vrrp group {group} interface eth0
-             set high-availability vrrp group {group} address {address}
-             set high-availability vrrp group {group} priority {priority}
-             set high-availability vrrp group {group} peer-address 10.99.0.{peer}
-             set high-availability vrrp group {group} hello-source-address {own}
-             set high-availability vrrp group {group} aws-vipa
-             set high-availability vrrp global-parameters aws-vipa ca-certificate-file /run/lab/ca.pem",
-            peer = 13 - self.number,
-            own = self.primaries[0],
-        );
-        self.set(commands.lines());
+        let commands = self.group_commands(group, vrid, address, priority);
+        self.set(commands.iter().map(String::as_str));
+    }
+
+    /// The commands of [`set_group`](Self::set_group), those of `aws-vipa` last.
+    pub fn group_commands(&self, group: &str, vrid: u8, address: &str, priority: u8) -> Vec<String> {
+        let group = format!("group {group}");
+        [
+            format!("{group} vrid {vrid}"),
+            format!("{group} interface eth0"),
+            format!("{group} address {address}"),
+            format!("{group} priority {priority}"),
+            format!("{group} peer-address 10.99.0.{}", 13 - self.number),
+            format!("{group} hello-source-address {}", self.primaries[0]),
+            format!("{group} aws-vipa"),
+            "global-parameters aws-vipa ca-certificate-file /run/lab/ca.pem".to_owned(),
+        ]
+        .map(|node| format!("set high-availability vrrp {node}"))
+        .into()
     }
 
     /// What is set now.
