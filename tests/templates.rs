@@ -555,3 +555,63 @@ fn the_regions_offered_are_those_of_the_sdk() {
     let node = "cfg/high-availability/vrrp/global-parameters/aws-vipa/region";
     assert_eq!(offered(node, &["set", "region", ""], ":", repository()), known);
 }
+
+/// The program knows every word that the operational commands run, and a group's name reaches it whole, as a name.
+#[test]
+fn the_program_takes_what_the_operational_commands_run() {
+    let group = "-x$(>hurt);`>hurt`";
+    let mut ran = 0;
+    for command in [
+        "show aws-vipa status",
+        "show aws-vipa status detail",
+        "show aws-vipa status json",
+        "show aws-vipa group GROUP",
+        "show aws-vipa check",
+        "force aws-vipa claim GROUP",
+        "force aws-vipa pause GROUP",
+        "force aws-vipa pause GROUP minutes 5",
+        "force aws-vipa resume GROUP",
+        "generate aws-vipa iam-policy",
+    ] {
+        let folder = folder();
+        let run = definitions::run_of(command).expect("a command");
+        let words: Vec<&str> = command.split(' ').map(|word| if word == "GROUP" { group } else { word }).collect();
+        // No network, and nothing of this machine's in /run.
+        let script = format!("mount -t tmpfs tmpfs /run && sudo() {{ shift; \"$PROGRAM\" \"$@\"; }} && {run}");
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--net", "--mount", "bash", "-c", &script, "bash"])
+            .args(&words)
+            .env("PROGRAM", env!("CARGO_BIN_EXE_vyos-aws-vipa"))
+            .current_dir(folder.path())
+            .output()
+            .expect("unshare(1)");
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        // clap ends with 2 over words that it does not know.
+        assert!(matches!(output.status.code(), Some(0 | 1)) && !said.contains("Usage:"), "{command}: {said}");
+        assert!(
+            said.contains("not configured") || said.contains("agent") || said.contains("Statement"),
+            "{command}: {said}"
+        );
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0, "{command}: a name was executed");
+        ran += 1;
+    }
+    assert_eq!(ran, op_runs().iter().filter(|run| run.contains("/usr/bin/vyos-aws-vipa")).count());
+}
+
+/// What all operational templates run.
+fn op_runs() -> Vec<String> {
+    fn below(folder: &Path, runs: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                below(&path, runs);
+            } else {
+                let text = fs::read_to_string(&path).expect("a template");
+                runs.extend(text.lines().filter_map(|line| line.strip_prefix("run: ")).map(str::to_owned));
+            }
+        }
+    }
+    let mut runs = Vec::new();
+    below(&repository().join("vyos-templates/op"), &mut runs);
+    runs
+}
