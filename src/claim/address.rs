@@ -62,8 +62,8 @@ pub enum Phase {
     /// The group is MASTER, but not by a line since the address is looked after: it must be seen on an interface, with
     /// keepalived alive after that moment.
     Appearing { since: Moment },
-    /// Taken for MASTER by evidence: who owns the address is read first.
-    Adopting,
+    /// Taken for MASTER by evidence: who owns the address is read first, from that moment on.
+    Adopting { since: Moment },
     /// A claim, from that moment on.
     Wanted { due: Moment },
     /// A claim is in flight.
@@ -72,10 +72,20 @@ pub enum Phase {
     Held { confirmed: bool, suspect: Option<Suspect> },
 }
 
+impl Phase {
+    /// When a claim that is wanted is due.
+    pub fn due(&self) -> Option<Moment> {
+        match self {
+            Self::Wanted { due } => Some(*due),
+            _ => None,
+        }
+    }
+}
+
 /// The proof that a claim needs which no line asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
-    /// A sign of life of keepalived that is newer than this.
+    /// A sign of life of keepalived that is newer than this, and recent.
     pub life_after: Moment,
     /// When the address was last looked for, and found, on a local interface.
     pub looked: Option<Moment>,
@@ -172,8 +182,13 @@ impl Address {
     /// Reads before anything else.
     pub fn adopt(&mut self, now: Moment) {
         self.rest();
-        self.phase = Phase::Adopting;
+        self.phase = Phase::Adopting { since: now };
         self.reads = vec![now];
+    }
+
+    /// Whether the claim that is wanted comes after one that failed.
+    pub fn is_retry(&self) -> bool {
+        self.failed > 0 || self.cohort.is_some()
     }
 
     /// Asks for a read at that moment.

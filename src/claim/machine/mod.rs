@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use self::evidence::LIFE_PATIENCE;
+use self::evidence::{LIFE, LIFE_PATIENCE};
 use self::sending::{LOOK_AGAIN, SECOND_CLAIM};
 use super::address::{Address, Phase};
 use super::group::{Belief, Group};
@@ -204,7 +204,9 @@ impl Machine {
                 || self.addresses.values().any(|a| match &a.phase {
                     Phase::Rest => false,
                     Phase::Held { confirmed, suspect } => !confirmed || suspect.is_some(),
-                    Phase::Appearing { .. } | Phase::Adopting | Phase::Wanted { .. } | Phase::InFlight(_) => true,
+                    Phase::Appearing { .. } | Phase::Adopting { .. } | Phase::Wanted { .. } | Phase::InFlight(_) => {
+                        true
+                    }
                 }))
     }
 
@@ -277,6 +279,7 @@ impl Machine {
         self.doubt_standbys(now);
         self.find_out(now);
         self.end_contests(now);
+        self.adopt_unread(now);
         self.send_claims(now);
         self.send_reads(now);
         self.send_resolves(now);
@@ -289,7 +292,7 @@ impl Machine {
             if group.belief.vrrp() != Vrrp::Backup || !group.acts() {
                 continue;
             }
-            let Some(obstacle) = self.obstacle(name) else {
+            let Some(obstacle) = self.obstacle(group) else {
                 continue;
             };
             if group.obstacle.as_ref() != Some(&obstacle) {
@@ -319,14 +322,16 @@ impl Machine {
 
     /// The earliest moment after `now` at which something may be due.
     fn next_deadline(&self, now: Moment) -> Option<Moment> {
+        let life_ends = self.life.map(|life| life + LIFE);
         let addresses = self.addresses.values().flat_map(|a| {
             let wanted = match a.phase {
-                Phase::Wanted { due } if due > now => [Some(due), None],
+                Phase::Wanted { due } if due > now => [Some(due), None, None],
                 Phase::Wanted { due } => [
-                    a.guard.as_ref().map(|_| due + LIFE_PATIENCE),
+                    Some(due + LIFE_PATIENCE),
+                    life_ends,
                     a.eni.as_ref().and_then(|eni| self.senders.get(eni)).map(|s| s.allowance.next(now)),
                 ],
-                _ => [None, None],
+                _ => [None; 3],
             };
             let contest = a.confirmed_since.and_then(|since| a.contest.ends(since));
             wanted.into_iter().chain([a.reads.first().copied(), contest]).flatten()
