@@ -3,6 +3,8 @@
 mod answers;
 mod evidence;
 mod sending;
+#[cfg(test)]
+mod tests;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
