@@ -1,3 +1,7 @@
+mod claiming;
+mod evidence;
 mod judge;
+mod ownership;
 mod properties;
+mod standby;
 mod world;
