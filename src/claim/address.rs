@@ -179,6 +179,22 @@ impl Address {
         self.confirmed_since = None;
     }
 
+    /// Another ENI than before stands behind the interface: what was held there, or read, says nothing. What a line asked
+    /// for holds for the new one as well.
+    pub fn other_eni(&mut self, now: Moment) {
+        match self.phase {
+            Phase::Rest => {}
+            Phase::Wanted { .. } | Phase::InFlight(_) if self.guard.is_none() => {
+                self.permanent = None;
+                self.phase = Phase::Wanted { due: now };
+            }
+            _ => {
+                self.rest();
+                self.phase = Phase::Appearing { since: now };
+            }
+        }
+    }
+
     /// Reads before anything else.
     pub fn adopt(&mut self, now: Moment) {
         self.rest();

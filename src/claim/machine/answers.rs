@@ -35,10 +35,8 @@ impl Machine {
                 for address in self.addresses.values_mut().filter(|a| a.interface == *interface) {
                     let should = address.configured_eni.as_ref().unwrap_or(&eni.id).clone();
                     if address.eni.as_ref() != Some(&should) {
-                        // Another ENI than before stands behind the interface: what was held there says nothing.
-                        if address.eni.is_some() && address.phase != Phase::Rest {
-                            address.rest();
-                            address.phase = Phase::Appearing { since: now };
+                        if address.eni.is_some() {
+                            address.other_eni(now);
                         }
                         address.eni = Some(should);
                     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use super::world::{ETH0, ETH1, Fault, PEER, World, config, group, interface, line, ms, run, secs, vip};
+use super::world::{Act, ETH0, ETH1, Fault, PEER, World, config, group, interface, line, ms, run, secs, vip};
 use crate::claim::{Action, Cause, Event, Moment, Note, NotifyState};
 use crate::keepalived::groups::{Groups, VirtualAddress};
 use crate::ownership::ErrorClass;
@@ -202,7 +202,7 @@ fn an_error_that_may_be_mended_gets_one_more_attempt_at_once() {
 
 #[test]
 fn what_a_person_changes_ends_the_wait_after_a_permanent_error() {
-    let ends: [(&str, fn(&mut World)); 4] = [
+    let ends: [(&str, Act); 4] = [
         ("configuration", |w| w.tell(Event::Config(w.config.clone()))),
         ("credentials", |w| w.tell(Event::Credentials)),
         ("line", |w| w.says("a", NotifyState::Master)),

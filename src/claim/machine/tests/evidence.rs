@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::world::{
-    ETH0, PEER, THIEF, World, config, eni, group, interface, line, ms, network_interface, run, secs, vip, wanted,
+    Act, ETH0, Fault, PEER, THIEF, World, config, eni, group, interface, line, ms, network_interface, run, secs, vip,
+    wanted,
 };
 use crate::claim::{Action, Cause, Event, Moment, Note, NotifyState};
 use crate::config::GroupConfig;
@@ -325,7 +326,7 @@ fn adopting_while_a_claim_is_in_flight_waits_for_its_answer() {
 fn new_groups_count_when_keepalived_has_reloaded() {
     let two = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
     let counts = |world: &World| world.machine.knows(&group("b")) && world.machine.addresses.contains_key(&vip(2));
-    let reloads: [(&str, u64, fn(&mut World)); 4] = [
+    let reloads: [(&str, u64, Act); 4] = [
         ("HUP", 100, |w| w.tell(Event::Hup)),
         ("an address of it appears", 100, |w| {
             w.local.insert(vip(2));
@@ -561,6 +562,18 @@ fn another_eni_behind_the_interface_is_claimed_for() {
     assert_eq!(world.claim_times(begin).len(), 1);
     assert_eq!(world.owner(vip(1)), Some("eni-0000000e"));
     assert_eq!(world.theft_times(begin), [0_u64; 0]);
+}
+
+#[test]
+fn an_eni_that_is_gone_is_asked_for_again_and_the_claim_follows() {
+    let mut world = World::one();
+    world.ec2.claims = vec![Fault::Fails(ErrorClass::NoSuchInterface)];
+    world.enis.insert(interface("eth0"), eni("eni-0000000e"));
+    let begin = world.now;
+    world.master("a");
+    world.run(secs(5));
+    assert_eq!(world.claim_times(begin), [0, 51], "as soon as the other ENI is known");
+    assert_eq!(world.owner(vip(1)), Some("eni-0000000e"));
 }
 
 // ── B19 ──

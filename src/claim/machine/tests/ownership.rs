@@ -1,6 +1,6 @@
 //! B6 and B7: looking at who owns an address, taking it back, and two that take it from each other.
 
-use super::world::{Fault, PEER, THIEF, World, config, group, ms, run, secs, vip};
+use super::world::{Act, Fault, PEER, THIEF, World, config, group, ms, run, secs, vip};
 use crate::claim::address::Phase;
 use crate::claim::{Action, Cause, Event, Moment, Note, NotifyState};
 use crate::keepalived::groups::Groups;
@@ -333,7 +333,7 @@ fn the_router_that_outranks_the_other_waits_half_a_minute_at_most() {
 
 #[test]
 fn a_line_or_a_person_ends_the_wait_in_a_contest() {
-    let ends: [(&str, fn(&mut World)); 3] = [
+    let ends: [(&str, Act); 3] = [
         ("MASTER", |w| w.says("a", NotifyState::Master)),
         ("the first MASTER_RX_LOWER_PRI", |w| w.says("a", NotifyState::MasterRxLowerPri)),
         ("force", |w| w.tell(Event::Force(group("a")))),

@@ -100,6 +100,9 @@ pub fn run(name: &str, dev: &str, vrid: u8, addresses: &[Ipv4Addr]) -> Group {
     }
 }
 
+/// Something that is done to a world.
+pub type Act = fn(&mut World);
+
 /// What EC2 does with calls.
 #[derive(Debug, Clone)]
 pub struct Ec2 {
@@ -572,8 +575,9 @@ impl World {
     fn shown(&self, addresses: &[Ipv4Addr]) -> Owners {
         let then = self.now - self.ec2.stale;
         let owner = |ip: &Ipv4Addr| {
-            let of = self.past.iter().rev().filter(|(_, other, _)| other == ip);
-            of.clone().find(|(when, _, _)| *when <= then).or_else(|| of.last())?.2.clone()
+            let mut of = self.past.iter().filter(|(_, other, _)| other == ip);
+            let first = of.clone().next();
+            of.rfind(|(when, _, _)| *when <= then).or(first)?.2.clone()
         };
         addresses.iter().filter_map(|ip| Some((*ip, owner(ip)?))).collect()
     }
