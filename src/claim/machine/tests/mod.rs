@@ -4,4 +4,5 @@ mod judge;
 mod ownership;
 mod properties;
 mod standby;
+mod table;
 mod world;
