@@ -224,8 +224,12 @@ impl Judge {
     fn resolved(&mut self, interface: &InterfaceName, eni: &Eni) {
         self.blind.remove(interface);
         if self.enis.insert(interface.clone(), eni.id.clone()).is_some_and(|before| before != eni.id) {
-            let all: Vec<Ipv4Addr> = self.addresses.keys().copied().collect();
-            all.into_iter().for_each(|ip| self.address(ip).adopted = true);
+            self.asks += 1;
+            for address in self.addresses.values_mut() {
+                address.adopted = true;
+                // What a line asked for holds for the new one.
+                address.asked = address.asked.map(|(_, when)| (self.asks, when));
+            }
         }
     }
 
