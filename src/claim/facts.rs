@@ -183,9 +183,6 @@ impl Machine {
 
     /// What would keep a standby from taking over: none of it is known yet; nothing; or this.
     pub(super) fn obstacle(&self, group: &Group) -> Option<Option<String>> {
-        if self.writer_gone.is_some() {
-            return Some(Some(unknown(Cause::NoWriter)));
-        }
         let mut addresses = group.addresses.iter().filter_map(|ip| self.addresses.get(ip));
         for address in addresses.clone() {
             let binding = self.bindings.get(&address.interface)?;

@@ -37,15 +37,19 @@ const LATE: Duration = Duration::from_secs(2);
 /// The state machine of one router. It has no clock, no socket and no task: every event comes with the time, and the
 /// answer is what to do.
 ///
-/// What is kept for each address goes through these phases (`*` on BACKUP, FAULT, STOP, DELETED, a pause, or when the
-/// state of the group becomes UNKNOWN, every phase goes to Rest):
+/// What is kept for each address goes through these phases. On BACKUP, FAULT, STOP, DELETED, a pause, or when the state of
+/// the group becomes UNKNOWN, every phase goes to Rest; a MASTER line and the first MASTER_RX_LOWER_PRI lead to Wanted from
+/// every phase.
 ///
 /// ```text
 ///               MASTER, MASTER_RX_LOWER_PRI
 ///   Rest ───────────────────────────────────────────┐
-///    │ on the interface and keepalived alive        │
-///    ▼                                              ▼
-///   Adopting ──── read: not ours, looked again ──► Wanted ◄── back-off ──┐
+///    │ on an interface, keepalived alive            │
+///    ▼                                              │
+///   Appearing ◄── look: not on an interface ──┐     │
+///    │ on an interface, keepalived alive      │     │
+///    ▼                                        │     ▼
+///   Adopting ──── read: not ours ─────────────┴──► Wanted ◄── back-off ──┐
 ///    │                                              │ sent              │
 ///    │ read: ours                                   ▼          failed    │
 ///    │                                             InFlight ─────────────┤
