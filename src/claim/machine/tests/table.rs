@@ -38,8 +38,11 @@ const CLASSES: [ErrorClass; 8] = [
     ErrorClass::Refused,
 ];
 
+/// How a state is reached.
+type Setup = fn() -> World;
+
 /// The states, by name.
-const STATES: [(&str, fn() -> World); 29] = [
+const STATES: [(&str, Setup); 29] = [
     ("new", || World::started(true)),
     ("BACKUP by a line", World::one),
     ("BACKUP by evidence", || World::started(true).after(secs(5))),
@@ -77,7 +80,7 @@ const STATES: [(&str, fn() -> World); 29] = [
     ("held, confirmed, contested", World::contest),
 ];
 
-/// What an event is made of: the world may be prepared for it, and time may pass before it.
+/// How an event is made: the world may be prepared for it, and time may pass before it.
 type Make = Box<dyn Fn(&mut World) -> Event>;
 
 fn events() -> Vec<(String, Make)> {
