@@ -62,8 +62,8 @@ pub enum Phase {
     /// The group is MASTER, but not by a line since the address is looked after: it must be seen on an interface, with
     /// keepalived alive after that moment.
     Appearing { since: Moment },
-    /// Taken for MASTER by evidence: who owns the address is read first.
-    Adopting,
+    /// Taken for MASTER by evidence: who owns the address is read first, from that moment on.
+    Adopting { since: Moment },
     /// A claim, from that moment on.
     Wanted { due: Moment },
     /// A claim is in flight.
@@ -72,10 +72,20 @@ pub enum Phase {
     Held { confirmed: bool, suspect: Option<Suspect> },
 }
 
+impl Phase {
+    /// When a claim that is wanted is due.
+    pub fn due(&self) -> Option<Moment> {
+        match self {
+            Self::Wanted { due } => Some(*due),
+            _ => None,
+        }
+    }
+}
+
 /// The proof that a claim needs which no line asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
-    /// A sign of life of keepalived that is newer than this.
+    /// A sign of life of keepalived that is newer than this, and recent.
     pub life_after: Moment,
     /// When the address was last looked for, and found, on a local interface.
     pub looked: Option<Moment>,
@@ -169,11 +179,32 @@ impl Address {
         self.confirmed_since = None;
     }
 
+    /// Another ENI than before stands behind the interface: what was held there, or read, says nothing. What a line asked
+    /// for holds for the new one as well.
+    pub fn other_eni(&mut self, now: Moment) {
+        match self.phase {
+            Phase::Rest => {}
+            Phase::Wanted { .. } | Phase::InFlight(_) if self.guard.is_none() => {
+                self.permanent = None;
+                self.phase = Phase::Wanted { due: now };
+            }
+            _ => {
+                self.rest();
+                self.phase = Phase::Appearing { since: now };
+            }
+        }
+    }
+
     /// Reads before anything else.
     pub fn adopt(&mut self, now: Moment) {
         self.rest();
-        self.phase = Phase::Adopting;
+        self.phase = Phase::Adopting { since: now };
         self.reads = vec![now];
+    }
+
+    /// Whether the claim that is wanted comes after one that failed.
+    pub fn is_retry(&self) -> bool {
+        self.failed > 0 || self.cohort.is_some()
     }
 
     /// Asks for a read at that moment.

@@ -8,7 +8,7 @@ use super::address::{Address, GRACE, Phase};
 use super::group::{Belief, Group};
 use super::message::NotifyState;
 use super::{Cause, Machine, Moment};
-use crate::names::{GroupName, InstanceId};
+use crate::names::InstanceId;
 use crate::ownership::{CallError, ErrorClass, Owner};
 use crate::status::command::quoted;
 use crate::status::report::{self, Failure, Verdict, Vrrp, Who};
@@ -34,11 +34,11 @@ impl Machine {
                 disabled: group.disabled,
                 paused_until: group.paused_until.map(&clock),
                 faults: group.problems.iter().map(ToString::to_string).collect(),
-                addresses: self
+                addresses: group
                     .addresses
                     .iter()
-                    .filter(|(_, a)| a.group == *name)
-                    .map(|(ip, address)| self.address_report(now, instance, &clock, group, *ip, address))
+                    .filter_map(|ip| Some((*ip, self.addresses.get(ip)?)))
+                    .map(|(ip, address)| self.address_report(now, instance, &clock, group, ip, address))
                     .collect(),
             })
             .collect()
@@ -120,7 +120,7 @@ impl Machine {
                 let why = format!("VRRP is in {vrrp}: see `show vrrp` for what it tracks");
                 (Verdict::StandbyNotReady, Some(why))
             }
-            Belief::Known { .. } => match self.obstacle(&address.group) {
+            Belief::Known { .. } => match self.obstacle(group) {
                 None => (Verdict::StandbyNotReady, Some("readiness has not been read yet".to_owned())),
                 Some(Some(obstacle)) => (Verdict::StandbyNotReady, Some(obstacle)),
                 Some(None) if group.since + GRACE < now => match self.who(instance, group, address, owner) {
@@ -172,7 +172,7 @@ impl Machine {
                 Some("the group is MASTER, and the address is not on any local interface: see `show vrrp`".to_owned()),
             ),
             Phase::Appearing { .. } => (Verdict::Unknown, Some(unknown(Cause::New))),
-            Phase::Adopting => (Verdict::Claiming, Some("reading who owns it before claiming".to_owned())),
+            Phase::Adopting { .. } => (Verdict::Claiming, Some("reading who owns it before claiming".to_owned())),
             Phase::Wanted { .. } | Phase::InFlight(_) => {
                 let why = address.eni.is_none().then(unresolved).flatten();
                 (Verdict::Claiming, why.or_else(|| failed.map(remedy)))
@@ -182,12 +182,9 @@ impl Machine {
     }
 
     /// What would keep a standby from taking over: none of it is known yet; nothing; or this.
-    pub(super) fn obstacle(&self, group: &GroupName) -> Option<Option<String>> {
-        if self.writer_gone.is_some() {
-            return Some(Some(unknown(Cause::NoWriter)));
-        }
-        let mut addresses = self.addresses.iter().filter(|(_, a)| a.group == *group).peekable();
-        for (_, address) in addresses.clone() {
+    pub(super) fn obstacle(&self, group: &Group) -> Option<Option<String>> {
+        let mut addresses = group.addresses.iter().filter_map(|ip| self.addresses.get(ip));
+        for address in addresses.clone() {
             let binding = self.bindings.get(&address.interface)?;
             if let Some(error) = binding.error.as_ref().filter(|_| binding.eni.is_none()) {
                 let interface = &address.interface;
@@ -197,7 +194,7 @@ impl Machine {
         if let Some(error) = &self.sweep.error {
             return Some(Some(remedy(error)));
         }
-        if let Some(error) = addresses.find_map(|(_, a)| a.permanent.as_ref()) {
+        if let Some(error) = addresses.find_map(|a| a.permanent.as_ref()) {
             return Some(Some(format!("the last claim from here failed: {}", remedy(error))));
         }
         self.sweep.success?;

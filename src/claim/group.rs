@@ -14,6 +14,8 @@ pub struct Group {
     pub vrid: Option<u8>,
     pub disabled: bool,
     pub peers: Vec<Ipv4Addr>,
+    /// The addresses that are moved for it.
+    pub addresses: Vec<Ipv4Addr>,
     pub problems: Vec<Problem>,
     pub belief: Belief,
     /// Since when that is believed.
@@ -63,6 +65,7 @@ impl Group {
             vrid,
             disabled,
             peers: Vec::new(),
+            addresses: Vec::new(),
             problems: Vec::new(),
             belief: Belief::Unknown { why: Cause::New, life_after: now, hint: None },
             since: now,

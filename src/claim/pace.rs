@@ -14,13 +14,18 @@ const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
 /// The wait before a retry: between half and all of 0.2 s, doubled with each attempt that failed before, at most 5 s.
 pub fn retry(failed_before: u32, rng: &mut Rng) -> Duration {
-    let bound = (200_u64 << failed_before.min(5)).min(5_000);
-    Duration::from_millis(rng.u64(bound / 2..=bound))
+    let bound = Duration::from_millis((200 << failed_before.min(5)).min(5_000));
+    between(bound / 2, bound, rng)
 }
 
 /// The bound of an attempt after so many time-outs in a row.
 pub fn attempt(request_timeout: Duration, timeouts: u32) -> Duration {
     request_timeout.saturating_mul(1 << timeouts.min(5)).min(LONGEST_ATTEMPT.max(request_timeout))
+}
+
+/// A time from `low` to `high`, in milliseconds.
+pub fn between(low: Duration, high: Duration, rng: &mut Rng) -> Duration {
+    Duration::from_millis(rng.u64(low.as_millis() as u64..=high.as_millis() as u64))
 }
 
 /// The time around `mean`, up to that share of it (in per cent) earlier or later.

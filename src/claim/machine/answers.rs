@@ -1,9 +1,13 @@
 //! What EC2 and IMDS answer.
 
+use std::collections::BTreeSet;
 use std::mem;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use fastrand::Rng;
+
+use super::sending::READS_TOGETHER;
 use super::{ClaimInFlight, Machine};
 use crate::claim::address::{APART, Phase, Seen, Suspect};
 use crate::claim::message::{ClaimId, Note, ReadId};
@@ -13,6 +17,8 @@ use crate::ownership::{CallError, Eni, ErrorClass, Owner, Owners};
 
 /// MASTER_RX_LOWER_PRI heard within that time means that this router outranks the other.
 const OUTRANKS: Duration = Duration::from_secs(60);
+/// A read that disagrees with an ownership has to be followed by another one, that long after it and not twice as long.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 impl Machine {
     pub(super) fn resolved(&mut self, now: Moment, interface: &InterfaceName, result: Result<Eni, CallError>) {
@@ -29,10 +35,8 @@ impl Machine {
                 for address in self.addresses.values_mut().filter(|a| a.interface == *interface) {
                     let should = address.configured_eni.as_ref().unwrap_or(&eni.id).clone();
                     if address.eni.as_ref() != Some(&should) {
-                        // Another ENI than before stands behind the interface: what was held there says nothing.
-                        if address.eni.is_some() && address.phase != Phase::Rest {
-                            address.rest();
-                            address.phase = Phase::Appearing { since: now };
+                        if address.eni.is_some() {
+                            address.other_eni(now);
                         }
                         address.eni = Some(should);
                     }
@@ -86,6 +90,14 @@ impl Machine {
                 }
             }
             Err(error) => self.claim_failed(now, &claim, &concerned, error),
+        }
+        // Whoever is to be read first had to wait for the claim to end: what was read before is not to be relied on.
+        for ip in &claim.addresses {
+            if let Some(address) = self.addresses.get_mut(ip)
+                && matches!(address.phase, Phase::Adopting { .. })
+            {
+                address.adopt(now);
+            }
         }
         self.note(Note::Claim {
             eni: claim.eni,
@@ -178,21 +190,32 @@ impl Machine {
         let Some(read) = self.reads.remove(&id) else {
             return;
         };
+        let flying = self.flying();
         match result {
             Ok(owners) => {
                 self.sweep.success = Some(now);
                 self.sweep.error = None;
                 self.sweep.throttled = 0;
+                let peers: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.peers).copied().collect();
                 for ip in &read.addresses {
-                    self.seen(now, read.began, *ip, owners.get(ip).cloned());
+                    let owner = owners.get(ip);
+                    if peers.contains(ip) {
+                        match owner {
+                            Some(owner) => self.peers.insert(*ip, owner.clone()),
+                            None => self.peers.remove(ip),
+                        };
+                    }
+                    if !flying.contains(ip) {
+                        self.seen(now, read.began, *ip, owner.cloned());
+                    }
                 }
             }
             Err(error) => {
                 if error.class == ErrorClass::Throttled {
                     self.sweep.throttled = (self.sweep.throttled + 1).min(4);
                 }
-                for ip in &read.addresses {
-                    self.unseen(now, *ip);
+                for ip in read.addresses.iter().filter(|ip| !flying.contains(ip)) {
+                    self.unseen(now, read.began, *ip);
                 }
                 self.sweep.error = Some(error);
             }
@@ -206,25 +229,16 @@ impl Machine {
         }
     }
 
-    /// A read was answered for an address.
+    /// A read was answered for an address that no claim is in flight for.
     pub(super) fn seen(&mut self, now: Moment, began: Moment, ip: Ipv4Addr, owner: Option<Owner>) {
         let outranks = self.outranks(now, &ip);
-        if self.groups.values().any(|g| g.peers.contains(&ip)) {
-            match &owner {
-                Some(owner) => self.peers.insert(ip, owner.clone()),
-                None => self.peers.remove(&ip),
-            };
-        }
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
         };
-        let overtaken = self.claims.values().any(|c| c.addresses.contains(&ip))
-            || address.last_claim.as_ref().is_some_and(|c| c.began >= began)
-            || address.seen.as_ref().is_some_and(|s| s.began > began);
+        let overtaken = address.last_claim.as_ref().is_some_and(|c| c.began >= began)
+            || address.seen.as_ref().is_some_and(|s| s.began > began)
+            || matches!(address.phase, Phase::Adopting { since } if began < since);
         if overtaken {
-            if address.phase == Phase::Adopting {
-                address.read_at(now);
-            }
             return;
         }
         let ours = address.eni.is_some() && owner.as_ref().map(|o| &o.eni) == address.eni.as_ref();
@@ -239,20 +253,27 @@ impl Machine {
                 address.phase = phase;
             }
             _ if ours => address.confirmed(now),
-            Phase::Adopting => address.claim_guarded(now, began, outranks, rng),
+            // That keepalived lives was asked before the read; where it has not been long, nothing newer is needed.
+            Phase::Adopting { .. } => address.claim_guarded(now, Moment::default(), outranks, rng),
             _ if outranked_other => address.claim_guarded(apart, now, outranks, rng),
             Phase::Held { confirmed: false, suspect: None } if address.in_grace(began) => {
                 if apart <= now {
                     address.claim_guarded(now, now, outranks, rng);
                 } else {
                     address.phase = Phase::Held { confirmed: false, suspect: None };
+                    if address.reads.last().is_none_or(|last| *last < apart) {
+                        address.read_at(apart);
+                    }
                 }
             }
             Phase::Held { suspect: None, confirmed } => {
                 address.phase = Phase::Held { confirmed, suspect: Some(Suspect { since: now, owner }) };
                 address.confirmed_since = None;
-                let wait = Duration::from_millis(rng.u64(1_000..=2_000));
-                address.read_at(now + wait);
+                address.read_at(now + suspicion(rng));
+            }
+            // Asked too early to be a second look.
+            phase @ Phase::Held { suspect: Some(Suspect { since, .. }), .. } if began < since + SECOND_LOOK => {
+                address.phase = phase;
             }
             Phase::Held { suspect: Some(suspect), .. } => {
                 let group = address.group.clone();
@@ -271,20 +292,26 @@ impl Machine {
         }
     }
 
-    /// A read failed for an address.
-    pub(super) fn unseen(&mut self, now: Moment, ip: Ipv4Addr) {
+    /// A read that began at that moment failed for an address that no claim is in flight for.
+    pub(super) fn unseen(&mut self, now: Moment, began: Moment, ip: Ipv4Addr) {
         let outranks = self.outranks(now, &ip);
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
         };
         match &address.phase {
             // The right to read may be missing while the right to claim is there.
-            Phase::Adopting => address.claim_guarded(now, now, outranks, &mut self.rng),
+            Phase::Adopting { since } if *since <= began => {
+                address.claim_guarded(now, Moment::default(), outranks, &mut self.rng);
+            }
             Phase::Held { suspect: Some(_), .. } if address.reads.is_empty() => {
-                let wait = pace::around(Duration::from_secs(2), 25, &mut self.rng);
-                address.read_at(now + wait);
+                address.read_at(now + suspicion(&mut self.rng));
             }
             _ => {}
         }
     }
+}
+
+/// The wait before the second look. Reads go out with others that are due a little earlier, and it is one all the same.
+fn suspicion(rng: &mut Rng) -> Duration {
+    pace::between(SECOND_LOOK + READS_TOGETHER, 2 * SECOND_LOOK, rng)
 }

@@ -14,9 +14,10 @@ use crate::status::report::Vrrp;
 
 /// The line comes within a millisecond of the address. Without it for that long, it may be lost.
 const LINE_PATIENCE: Duration = Duration::from_secs(1);
-/// A retry needs a sign of life of keepalived that is not older.
-const LIFE: Duration = Duration::from_secs(3);
-/// A guarded claim waits that long for its sign of life before the state counts as unknown.
+/// A retry, and a claim that no line asks for, need a sign of life of keepalived that is younger.
+pub(super) const LIFE: Duration = Duration::from_secs(3);
+/// A first attempt that is due for that long needs one too, and no claim waits longer for it before the state counts as
+/// unknown.
 pub(super) const LIFE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Machine {
@@ -52,25 +53,34 @@ impl Machine {
     }
 
     pub(super) fn rest(&mut self, name: &GroupName) {
-        self.addresses.values_mut().filter(|a| a.group == *name).for_each(Address::rest);
+        for ip in self.groups.get(name).iter().flat_map(|g| &g.addresses) {
+            if let Some(address) = self.addresses.get_mut(ip) {
+                address.rest();
+            }
+        }
     }
 
-    /// Retries and guarded claims that are due, without the sign of life that they need.
+    /// Claims that are due, without the sign of life that they need.
     pub(super) fn need_life(&mut self, now: Moment) {
-        let life = self.life;
-        let recent = life.is_some_and(|l| l.until(now) <= LIFE);
         let mut silent = BTreeSet::new();
         for address in self.addresses.values() {
             if let Phase::Wanted { due } = address.phase
                 && due <= now
+                && !self.has_life(now, address)
+                && (address.is_retry() || due + LIFE_PATIENCE <= now)
             {
-                let unguarded = address.guard.as_ref().is_some_and(|g| life < Some(g.life_after));
-                if (address.failed > 0 && !recent) || (unguarded && due + LIFE_PATIENCE <= now) {
-                    silent.insert(address.group.clone());
-                }
+                silent.insert(address.group.clone());
             }
         }
         silent.iter().for_each(|name| self.doubt(now, name, Cause::NoLife));
+    }
+
+    /// Whether keepalived has given the sign of life that a claim of the address needs, unless a line has just asked for
+    /// it.
+    pub(super) fn has_life(&self, now: Moment, address: &Address) -> bool {
+        self.life.is_some_and(|life| {
+            life.until(now) < LIFE && address.guard.as_ref().is_none_or(|guard| guard.life_after <= life)
+        })
     }
 
     /// Groups whose state is not known, and addresses that were not looked after before: what the interface says.
@@ -83,10 +93,10 @@ impl Machine {
         let names: Vec<GroupName> =
             self.groups.iter().filter(|(_, g)| g.acts() && alive(g)).map(|(n, _)| n.clone()).collect();
         for name in names {
-            let is_master = self
-                .addresses
-                .iter()
-                .any(|(ip, a)| a.group == name && self.local.contains(ip) && self.is_evidence(*ip, a));
+            let Some(group) = self.groups.get(&name) else {
+                continue;
+            };
+            let is_master = group.addresses.iter().any(|ip| self.shows_master(ip));
             let Some(group) = self.groups.get_mut(&name) else {
                 continue;
             };
@@ -99,12 +109,16 @@ impl Machine {
                 _ => Vrrp::Backup,
             };
             group.believe(now, Belief::Known { vrrp: to, cause: Cause::Evidence });
+            let addresses = group.addresses.clone();
             self.note(Note::Transition { group: name.clone(), from: Vrrp::Unknown, to, cause: Cause::Evidence });
-            for (_, address) in self.addresses.iter_mut().filter(|(_, a)| a.group == name) {
+            for ip in addresses {
+                let Some(address) = self.addresses.get_mut(&ip) else {
+                    continue;
+                };
                 if is_master {
                     address.phase = Phase::Appearing { since: life_after };
-                } else {
-                    address.contest.end();
+                } else if address.contest.end() {
+                    self.note(Note::ContestOver { group: name.clone(), address: ip });
                 }
             }
         }
@@ -112,9 +126,7 @@ impl Machine {
             .addresses
             .iter()
             .filter(|(ip, a)| {
-                matches!(a.phase, Phase::Appearing { since } if life >= Some(since))
-                    && self.local.contains(ip)
-                    && self.is_evidence(**ip, a)
+                matches!(a.phase, Phase::Appearing { since } if life >= Some(since)) && self.shows_master(ip)
             })
             .map(|(ip, _)| *ip)
             .collect();
@@ -134,18 +146,19 @@ impl Machine {
 
     /// Standbys by evidence with an address on an interface, and until when the line may take to come.
     pub(super) fn unannounced(&self) -> impl Iterator<Item = (&GroupName, Moment)> {
-        self.addresses.iter().filter_map(|(ip, address)| {
-            let group = self.groups.get(&address.group)?;
-            let by_evidence =
-                matches!(group.belief, Belief::Known { vrrp, cause: Cause::Evidence } if vrrp != Vrrp::Master);
-            let here = by_evidence && self.is_local(*ip) && self.is_evidence(*ip, address);
-            here.then_some((&address.group, address.local_since? + LINE_PATIENCE))
+        let by_evidence =
+            |g: &Group| matches!(g.belief, Belief::Known { vrrp, cause: Cause::Evidence } if vrrp != Vrrp::Master);
+        self.groups.iter().filter(move |(_, g)| by_evidence(g)).flat_map(move |(name, group)| {
+            let here = group.addresses.iter().filter(|ip| self.shows_master(ip));
+            here.filter_map(move |ip| Some((name, self.addresses.get(ip)?.local_since? + LINE_PATIENCE)))
         })
     }
 
-    /// Whether seeing the address on an interface says that the group is MASTER.
-    pub(super) fn is_evidence(&self, ip: Ipv4Addr, address: &Address) -> bool {
-        !address.outside_vrrp && !self.bindings.values().filter_map(|b| b.eni.as_ref()).any(|e| e.primary == ip)
+    /// Whether the address is on an interface, and that says that its group is MASTER.
+    fn shows_master(&self, ip: &Ipv4Addr) -> bool {
+        self.local.contains(ip)
+            && self.addresses.get(ip).is_some_and(|address| !address.outside_vrrp)
+            && !self.bindings.values().filter_map(|b| b.eni.as_ref()).any(|eni| eni.primary == *ip)
     }
 
     pub(super) fn end_contests(&mut self, now: Moment) {

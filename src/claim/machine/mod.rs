@@ -3,6 +3,8 @@
 mod answers;
 mod evidence;
 mod sending;
+#[cfg(test)]
+mod tests;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use self::evidence::LIFE_PATIENCE;
+use self::evidence::{LIFE, LIFE_PATIENCE};
 use self::sending::{LOOK_AGAIN, SECOND_CLAIM};
 use super::address::{Address, Phase};
 use super::group::{Belief, Group};
@@ -35,15 +37,19 @@ const LATE: Duration = Duration::from_secs(2);
 /// The state machine of one router. It has no clock, no socket and no task: every event comes with the time, and the
 /// answer is what to do.
 ///
-/// What is kept for each address goes through these phases (`*` on BACKUP, FAULT, STOP, DELETED, a pause, or when the
-/// state of the group becomes UNKNOWN, every phase goes to Rest):
+/// What is kept for each address goes through these phases. On BACKUP, FAULT, STOP, DELETED, a pause, or when the state of
+/// the group becomes UNKNOWN, every phase goes to Rest; a MASTER line and the first MASTER_RX_LOWER_PRI lead to Wanted from
+/// every phase.
 ///
 /// ```text
 ///               MASTER, MASTER_RX_LOWER_PRI
 ///   Rest ───────────────────────────────────────────┐
-///    │ on the interface and keepalived alive        │
-///    ▼                                              ▼
-///   Adopting ──── read: not ours, looked again ──► Wanted ◄── back-off ──┐
+///    │ on an interface, keepalived alive            │
+///    ▼                                              │
+///   Appearing ◄── look: not on an interface ──┐     │
+///    │ on an interface, keepalived alive      │     │
+///    ▼                                        │     ▼
+///   Adopting ──── read: not ours ─────────────┴──► Wanted ◄── back-off ──┐
 ///    │                                              │ sent              │
 ///    │ read: ours                                   ▼          failed    │
 ///    │                                             InFlight ─────────────┤
@@ -204,7 +210,9 @@ impl Machine {
                 || self.addresses.values().any(|a| match &a.phase {
                     Phase::Rest => false,
                     Phase::Held { confirmed, suspect } => !confirmed || suspect.is_some(),
-                    Phase::Appearing { .. } | Phase::Adopting | Phase::Wanted { .. } | Phase::InFlight(_) => true,
+                    Phase::Appearing { .. } | Phase::Adopting { .. } | Phase::Wanted { .. } | Phase::InFlight(_) => {
+                        true
+                    }
                 }))
     }
 
@@ -277,6 +285,7 @@ impl Machine {
         self.doubt_standbys(now);
         self.find_out(now);
         self.end_contests(now);
+        self.adopt_unread(now);
         self.send_claims(now);
         self.send_reads(now);
         self.send_resolves(now);
@@ -289,7 +298,7 @@ impl Machine {
             if group.belief.vrrp() != Vrrp::Backup || !group.acts() {
                 continue;
             }
-            let Some(obstacle) = self.obstacle(name) else {
+            let Some(obstacle) = self.obstacle(group) else {
                 continue;
             };
             if group.obstacle.as_ref() != Some(&obstacle) {
@@ -319,14 +328,16 @@ impl Machine {
 
     /// The earliest moment after `now` at which something may be due.
     fn next_deadline(&self, now: Moment) -> Option<Moment> {
+        let life_ends = self.life.map(|life| life + LIFE);
         let addresses = self.addresses.values().flat_map(|a| {
             let wanted = match a.phase {
-                Phase::Wanted { due } if due > now => [Some(due), None],
+                Phase::Wanted { due } if due > now => [Some(due), None, None],
                 Phase::Wanted { due } => [
-                    a.guard.as_ref().map(|_| due + LIFE_PATIENCE),
+                    Some(due + LIFE_PATIENCE),
+                    life_ends,
                     a.eni.as_ref().and_then(|eni| self.senders.get(eni)).map(|s| s.allowance.next(now)),
                 ],
-                _ => [None, None],
+                _ => [None; 3],
             };
             let contest = a.confirmed_since.and_then(|since| a.contest.ends(since));
             wanted.into_iter().chain([a.reads.first().copied(), contest]).flatten()

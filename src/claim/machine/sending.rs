@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::{ClaimInFlight, Machine, ReadInFlight};
-use crate::claim::address::{LastClaim, Phase};
+use crate::claim::address::{Address, LastClaim, Phase};
 use crate::claim::message::{Action, ClaimId, ReadId};
 use crate::claim::{Moment, pace};
 use crate::names::{EniId, VpcId};
@@ -20,7 +20,7 @@ const LOOK_GOOD: Duration = Duration::from_millis(100);
 /// A look that is not answered is asked for again after that time.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Reads that are due within that time go together.
-const READS_TOGETHER: Duration = Duration::from_millis(100);
+pub(super) const READS_TOGETHER: Duration = Duration::from_millis(100);
 /// At most that many reads in flight.
 const READS: usize = 4;
 /// The shortest time between readiness reads on a standby.
@@ -28,7 +28,7 @@ pub(super) const STANDBY_INTERVAL: Duration = Duration::from_secs(15);
 
 impl Machine {
     pub(super) fn send_claims(&mut self, now: Moment) {
-        let flying: BTreeSet<Ipv4Addr> = self.claims.values().flat_map(|c| c.addresses.iter().copied()).collect();
+        let flying = self.flying();
         let mut waiting: BTreeMap<EniId, Vec<Ipv4Addr>> = BTreeMap::new();
         for (ip, address) in &self.addresses {
             if let Phase::Wanted { due } = address.phase
@@ -45,9 +45,7 @@ impl Machine {
             }
             let (ready, unready): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
                 ips.into_iter().partition(|ip| self.is_ready(now, ip));
-            let has_life = |ip: &Ipv4Addr| {
-                self.addresses.get(ip).and_then(|a| a.guard.as_ref()).is_some_and(|g| self.life >= Some(g.life_after))
-            };
+            let has_life = |ip: &Ipv4Addr| self.addresses.get(ip).is_some_and(|a| self.has_life(now, a));
             let wants_look = unready.iter().any(has_life);
             let batch = self.batch(&ready);
             if !batch.is_empty() {
@@ -57,6 +55,11 @@ impl Machine {
                 self.actions.push(Action::Look);
             }
         }
+    }
+
+    /// The addresses that a claim is in flight for.
+    pub(super) fn flying(&self) -> BTreeSet<Ipv4Addr> {
+        self.claims.values().flat_map(|c| &c.addresses).copied().collect()
     }
 
     pub(super) fn may_send(&self, now: Moment, eni: &EniId) -> bool {
@@ -69,14 +72,14 @@ impl Machine {
     /// Whether nothing but the wire stands before the claim.
     pub(super) fn is_ready(&self, now: Moment, ip: &Ipv4Addr) -> bool {
         self.addresses.get(ip).is_some_and(|a| {
-            a.guard.as_ref().is_none_or(|g| {
-                self.life >= Some(g.life_after) && g.looked.is_some_and(|looked| looked.until(now) <= LOOK_GOOD)
+            a.guard.as_ref().is_none_or(|guard| {
+                self.has_life(now, a) && guard.looked.is_some_and(|looked| looked.until(now) <= LOOK_GOOD)
             })
         })
     }
 
-    /// What goes in one request: all that never made one fail, else a cohort of a bisected batch, else one address that
-    /// must go alone.
+    /// What goes in one request: all that never made one fail, else a cohort of a bisected batch, else the one that waits
+    /// longest of those that must go alone.
     pub(super) fn batch(&self, ready: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
         let of = |ip: &Ipv4Addr| self.addresses.get(ip);
         let free: Vec<Ipv4Addr> =
@@ -91,7 +94,8 @@ impl Machine {
                 .copied()
                 .collect();
         }
-        ready.first().copied().into_iter().collect()
+        let longest = ready.iter().min_by_key(|ip| of(ip).and_then(|a| a.phase.due()));
+        longest.copied().into_iter().collect()
     }
 
     pub(super) fn send_claim(&mut self, now: Moment, eni: EniId, addresses: Vec<Ipv4Addr>) {
@@ -112,6 +116,21 @@ impl Machine {
         self.actions.push(Action::Claim { id, eni, addresses, timeout });
     }
 
+    /// Whose owner cannot be read because the VPC is not known, although the ENI is: they are claimed without.
+    pub(super) fn adopt_unread(&mut self, now: Moment) {
+        let flying = self.flying();
+        let is_blind =
+            |a: &Address| self.bindings.get(&a.interface).is_some_and(|b| b.eni.is_none() && b.error.is_some());
+        let unread: Vec<Ipv4Addr> = self
+            .addresses
+            .iter()
+            .filter(|(_, a)| matches!(a.phase, Phase::Adopting { .. }) && a.eni.is_some() && is_blind(a))
+            .map(|(ip, _)| *ip)
+            .filter(|ip| !flying.contains(ip))
+            .collect();
+        unread.into_iter().for_each(|ip| self.unseen(now, now, ip));
+    }
+
     pub(super) fn send_reads(&mut self, now: Moment) {
         if self.addresses.is_empty() || self.reads.len() >= READS {
             return;
@@ -127,32 +146,22 @@ impl Machine {
             return;
         }
         let mut by_vpc: BTreeMap<VpcId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-        let mut unreadable = Vec::new();
         for (ip, address) in &mut self.addresses {
             let due = address.reads.first().is_some_and(|due| *due <= together);
             let enabled = self.groups.get(&address.group).is_some_and(|g| !g.disabled);
             if !(due || sweep && enabled) {
                 continue;
             }
-            let binding = self.bindings.get(&address.interface);
-            match binding.and_then(|b| b.eni.as_ref()) {
-                Some(eni) => {
-                    address.reads.retain(|due| *due > together);
-                    let ips = by_vpc.entry(eni.vpc.clone()).or_default();
-                    ips.insert(*ip);
-                    if sweep && let Some(group) = self.groups.get(&address.group) {
-                        ips.extend(&group.peers);
-                    }
-                }
-                // An address is unique in its VPC alone: without that no answer would mean anything.
-                None if address.phase == Phase::Adopting && binding.is_some_and(|b| b.error.is_some()) => {
-                    unreadable.push(*ip);
-                }
-                None => {}
+            // An address is unique in its VPC alone: without that no answer would mean anything.
+            let Some(eni) = self.bindings.get(&address.interface).and_then(|b| b.eni.as_ref()) else {
+                continue;
+            };
+            address.reads.retain(|due| *due > together);
+            let ips = by_vpc.entry(eni.vpc.clone()).or_default();
+            ips.insert(*ip);
+            if sweep && let Some(group) = self.groups.get(&address.group) {
+                ips.extend(&group.peers);
             }
-        }
-        for ip in unreadable {
-            self.unseen(now, ip);
         }
         if sweep {
             self.sweep.due = now + self.sweep_interval();

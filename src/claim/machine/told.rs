@@ -10,7 +10,7 @@ use super::sending::STANDBY_INTERVAL;
 use crate::claim::Moment;
 use crate::claim::address::{Address, Phase};
 use crate::claim::group::{Belief, Group};
-use crate::claim::message::{Cause, Line, Note, NotifyState};
+use crate::claim::message::{Action, Cause, Line, Note, NotifyState};
 use crate::config::Config;
 use crate::keepalived::groups::Groups;
 use crate::names::GroupName;
@@ -67,6 +67,8 @@ impl Machine {
             };
             let is_master = group.acts() && group.belief.vrrp() == Vrrp::Master;
             group.peers = planned.peers;
+            group.addresses = planned.addresses.iter().map(|a| a.address).collect();
+            group.addresses.sort_unstable();
             group.problems = planned.problems;
             for wanted in planned.addresses {
                 let binding = old_bindings.remove(&wanted.interface).unwrap_or_default();
@@ -103,7 +105,8 @@ impl Machine {
     pub(super) fn lines(&mut self, now: Moment, lines: &[Line]) {
         self.life = Some(now);
         for line in lines {
-            if !self.groups.contains_key(&line.group) && self.is_coming(&line.group) {
+            let is_run = self.groups.get(&line.group).is_some_and(|g| g.vrid.is_some());
+            if !is_run && self.is_coming(&line.group) {
                 self.count_coming(now);
             }
             self.line(now, line);
@@ -133,10 +136,15 @@ impl Machine {
         if read {
             group.rx_read = Some(now);
         }
-        for address in self.addresses.values_mut().filter(|a| a.group == line.group) {
+        for ip in group.addresses.clone() {
+            let Some(address) = self.addresses.get_mut(&ip) else {
+                continue;
+            };
             if is != Vrrp::Master {
                 address.rest();
-                address.contest.end();
+                if address.contest.end() {
+                    self.actions.push(Action::Note(Note::ContestOver { group: line.group.clone(), address: ip }));
+                }
             } else if !acts {
                 // A pause or `disable`: the state is known, and nothing is done.
             } else if claim {
@@ -200,12 +208,12 @@ impl Machine {
             }
         }
         self.local = addresses;
-        if let Some((groups, _)) = &self.coming {
-            let holds = |ip: &Ipv4Addr| {
-                !self.addresses.contains_key(ip)
-                    && groups.groups.iter().any(|g| g.addresses.iter().any(|a| a.address == *ip))
+        if let Some((coming, _)) = &self.coming {
+            let held = |groups: &Groups| -> BTreeSet<Ipv4Addr> {
+                groups.groups.iter().flat_map(|g| &g.addresses).map(|a| a.address).collect()
             };
-            if appeared.iter().any(holds) {
+            let (new, old) = (held(coming), held(&self.keepalived));
+            if appeared.iter().any(|ip| new.contains(ip) && !old.contains(ip)) {
                 self.count_coming(now);
             }
         }
@@ -259,8 +267,13 @@ impl Machine {
         if self.refuses_force(name).is_some() {
             return;
         }
-        for address in self.addresses.values_mut().filter(|a| a.group == *name) {
-            address.claim_now(now);
+        let Some(group) = self.groups.get(name) else {
+            return;
+        };
+        for ip in &group.addresses {
+            if let Some(address) = self.addresses.get_mut(ip) {
+                address.claim_now(now);
+            }
         }
     }
 

@@ -1,0 +1,641 @@
+//! A small world around the machine: EC2 and IMDS with delays, faults and a memory of the past, keepalived with its lines
+//! and its interface, a router that can stand still, an agent that can be started anew. Time is simulated; the machine is
+//! driven by its own deadlines and by what happens, and every step is put before the [`Judge`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::judge::Judge;
+use crate::claim::machine::Machine;
+use crate::claim::{Action, ClaimId, Event, Line, Moment, Note, NotifyState, ReadId};
+use crate::config::{Config, GroupConfig};
+use crate::keepalived::groups::{Group, Groups, VirtualAddress};
+use crate::names::{EniId, GroupName, InterfaceName, RequestId};
+use crate::ownership::{CallError, Eni, ErrorClass, Owner, Owners};
+
+/// The network interfaces of this router, of the other one, and of somebody else.
+pub const ETH0: &str = "eni-0000000a";
+pub const ETH1: &str = "eni-0000000b";
+pub const PEER: &str = "eni-0000000c";
+pub const THIEF: &str = "eni-0000000d";
+
+/// How often the agent looks for a sign of life while the machine is interested.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub fn group(name: &str) -> GroupName {
+    GroupName::try_from(name).expect("a group name")
+}
+
+pub fn interface(name: &str) -> InterfaceName {
+    InterfaceName::try_from(name).expect("an interface name")
+}
+
+pub fn eni(id: &str) -> EniId {
+    EniId::try_from(id).expect("an ENI")
+}
+
+/// A virtual address.
+pub fn vip(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 1, n)
+}
+
+pub fn owner(id: &str) -> Owner {
+    Owner { eni: eni(id), instance: None, primary: false }
+}
+
+pub fn error(class: ErrorClass) -> CallError {
+    CallError { class, code: format!("{class:?}"), message: "as the test wants it".to_owned(), request_id: None }
+}
+
+pub fn line(name: &str, state: NotifyState) -> Line {
+    Line { group: group(name), state }
+}
+
+/// The ENI behind an interface, as IMDS tells it.
+pub fn network_interface(id: &str) -> Eni {
+    Eni {
+        id: eni(id),
+        subnet: "subnet-0000000a".try_into().expect("a subnet"),
+        vpc: "vpc-0000000a".try_into().expect("a VPC"),
+        primary: Ipv4Addr::new(10, 0, 0, 1),
+    }
+}
+
+/// A group without anything configured but its `aws-vipa` node.
+pub fn wanted(name: &str) -> GroupConfig {
+    GroupConfig {
+        name: group(name),
+        addresses: BTreeSet::new(),
+        interface: None,
+        network_interface_id: None,
+        disable: false,
+    }
+}
+
+pub fn config(groups: &[&str]) -> Config {
+    Config { groups: groups.iter().map(|name| wanted(name)).collect(), ..Config::default() }
+}
+
+/// A group of keepalived with these addresses on an interface.
+pub fn run(name: &str, dev: &str, vrid: u8, addresses: &[Ipv4Addr]) -> Group {
+    Group {
+        name: group(name),
+        interface: interface(dev),
+        vrid,
+        priority: 100,
+        peers: vec![Ipv4Addr::new(10, 0, 0, 2)],
+        addresses: addresses.iter().map(|&address| VirtualAddress { address, interface: None }).collect(),
+    }
+}
+
+/// Something that is done to a world.
+pub type Act = fn(&mut World);
+
+/// What EC2 does with calls.
+#[derive(Debug, Clone)]
+pub struct Ec2 {
+    pub claim_delay: Duration,
+    pub read_delay: Duration,
+    /// How old a state reads show.
+    pub stale: Duration,
+    /// What happens to the next claims; after that, all is well.
+    pub claims: Vec<Fault>,
+    /// What all claims fail with.
+    pub refuses: Option<ErrorClass>,
+    /// What all reads fail with.
+    pub read_refuses: Option<ErrorClass>,
+    /// A claim that names one of these fails.
+    pub bad: BTreeSet<Ipv4Addr>,
+    pub bad_class: ErrorClass,
+}
+
+/// What happens to a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    Fails(ErrorClass),
+    /// It is performed, and the answer comes too late.
+    LandsUnanswered,
+    None,
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Happening {
+    /// To the agent that was started so many times.
+    Tell(u32, Event),
+    Land(EniId, Vec<Ipv4Addr>),
+    Show(u32, ReadId, Vec<Ipv4Addr>),
+    Thaw,
+}
+
+pub struct World {
+    pub now: Moment,
+    pub machine: Machine,
+    pub judge: Judge,
+    pub ec2: Ec2,
+    pub imds: Result<(), ErrorClass>,
+    /// The ENI behind each interface.
+    pub enis: BTreeMap<InterfaceName, EniId>,
+    pub config: Config,
+    pub groups: Groups,
+    /// Everything that the machine wanted done.
+    pub done: Vec<(Moment, Action)>,
+    /// What keepalived takes each group for.
+    pub truth: BTreeMap<GroupName, NotifyState>,
+    pub local: BTreeSet<Ipv4Addr>,
+    /// keepalived runs; how often its child does something; whether the child stands still.
+    pub runs: bool,
+    pub beat: Duration,
+    pub child_frozen: bool,
+    /// Ticks that nothing asked for are put in between: they must not lead to anything.
+    pub pokes: Option<Rng>,
+    past: Vec<(Moment, Ipv4Addr, Option<Owner>)>,
+    queue: BTreeMap<(Moment, u64), Happening>,
+    count: u64,
+    /// How often the agent was started; not running in between.
+    epoch: u32,
+    is_down: bool,
+    pipe: Vec<Line>,
+    /// What reaches the agent once this router goes on.
+    frozen: Option<Vec<Happening>>,
+    life_before: Option<Moment>,
+    life_next: Moment,
+    last_beat: Moment,
+}
+
+impl World {
+    /// A world in which nothing has happened yet.
+    pub fn new(config: Config, groups: Groups) -> Self {
+        let names = groups.groups.iter().map(|g| (g.name.clone(), NotifyState::Backup)).collect();
+        let mut world = Self {
+            now: Moment::default(),
+            machine: Machine::new(1),
+            judge: Judge::default(),
+            ec2: Ec2 {
+                claim_delay: ms(50),
+                read_delay: ms(20),
+                stale: Duration::ZERO,
+                claims: Vec::new(),
+                refuses: None,
+                read_refuses: None,
+                bad: BTreeSet::new(),
+                bad_class: ErrorClass::BadAddress,
+            },
+            imds: Ok(()),
+            enis: BTreeMap::from([(interface("eth0"), eni(ETH0)), (interface("eth1"), eni(ETH1))]),
+            config,
+            groups,
+            done: Vec::new(),
+            truth: names,
+            local: BTreeSet::new(),
+            runs: true,
+            beat: secs(1),
+            child_frozen: false,
+            pokes: None,
+            past: Vec::new(),
+            queue: BTreeMap::new(),
+            count: 0,
+            epoch: 0,
+            is_down: true,
+            pipe: Vec::new(),
+            frozen: None,
+            life_before: None,
+            life_next: Moment::default(),
+            last_beat: Moment::default(),
+        };
+        for ip in world.groups.groups.iter().flat_map(|g| &g.addresses).map(|a| a.address).collect::<Vec<_>>() {
+            world.past.push((Moment::default(), ip, Some(owner(PEER))));
+        }
+        world
+    }
+
+    /// One group `a` with one address on eth0, the agent started, keepalived in BACKUP, and all of that known.
+    pub fn one() -> Self {
+        Self::settled(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] })
+    }
+
+    /// The agent started, every group in BACKUP by a line, and ten seconds of quiet.
+    pub fn settled(config: Config, groups: Groups) -> Self {
+        let mut world = Self::new(config, groups);
+        world.start_agent();
+        let names: Vec<GroupName> = world.truth.keys().cloned().collect();
+        names.iter().for_each(|name| world.becomes(name.as_str(), NotifyState::Backup));
+        world.run(secs(10));
+        world.done.clear();
+        world
+    }
+
+    /// As [`World::one`], with the address claimed by a MASTER line and confirmed, and long after that.
+    pub fn held() -> Self {
+        let mut world = Self::one();
+        world.master("a");
+        world.run(secs(100));
+        assert_eq!(world.ours(), [vip(1)].into());
+        world.done.clear();
+        world
+    }
+
+    // ── what happens ──
+
+    /// Tells the machine something now.
+    pub fn tell(&mut self, event: Event) {
+        if self.is_down {
+            return;
+        }
+        if let Some(held) = &mut self.frozen {
+            held.push(Happening::Tell(self.epoch, event));
+            return;
+        }
+        self.judge.told(self.now, &event, self.machine.deadline());
+        let actions = self.machine.handle(self.now, event);
+        self.perform(actions);
+        self.watch_life();
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        if let Some(deadline) = self.machine.deadline() {
+            assert!(deadline > self.now, "a deadline that has passed: {deadline:?} at {:?}", self.now);
+        }
+        for action in actions {
+            self.judge.wants(self.now, &action);
+            match &action {
+                Action::Claim { id, eni, addresses, timeout } => self.claim(*id, eni, addresses, *timeout),
+                Action::Read { id, addresses, timeout, .. } => {
+                    let delay = self.ec2.read_delay.min(*timeout);
+                    self.later(delay / 2, Happening::Show(self.epoch, *id, addresses.clone()));
+                }
+                Action::Resolve(interface) => {
+                    let eni = match self.imds {
+                        Ok(()) => Ok(network_interface(self.enis[interface].as_str())),
+                        Err(class) => Err(error(class)),
+                    };
+                    self.answer(ms(1), Event::Resolved { interface: interface.clone(), eni });
+                }
+                Action::Look => {
+                    let addresses = self.local.clone();
+                    self.answer(Duration::ZERO, Event::Local { addresses, asked: true });
+                }
+                Action::Note(_) => {}
+            }
+            self.done.push((self.now, action));
+        }
+    }
+
+    fn claim(&mut self, id: ClaimId, eni: &EniId, addresses: &[Ipv4Addr], timeout: Duration) {
+        let planned = if self.ec2.claims.is_empty() { Fault::None } else { self.ec2.claims.remove(0) };
+        let is_bad = addresses.iter().any(|ip| self.ec2.bad.contains(ip));
+        let fault = match (planned, self.ec2.refuses) {
+            (Fault::None, _) if is_bad => Fault::Fails(self.ec2.bad_class),
+            (Fault::None, Some(class)) => Fault::Fails(class),
+            (fault, _) => fault,
+        };
+        let delay = self.ec2.claim_delay;
+        let failed = |class| Event::Claimed { id, result: Err(error(class)) };
+        match fault {
+            Fault::None if delay < timeout => {
+                self.later(delay / 2, Happening::Land(eni.clone(), addresses.to_vec()));
+                let request = RequestId::try_from(format!("request-{}", id.0)).expect("a request id");
+                self.answer(delay, Event::Claimed { id, result: Ok(Some(request)) });
+            }
+            Fault::None | Fault::LandsUnanswered => {
+                self.later(delay / 2, Happening::Land(eni.clone(), addresses.to_vec()));
+                self.answer(timeout, failed(ErrorClass::TimedOut));
+            }
+            Fault::Fails(ErrorClass::TimedOut) => self.answer(timeout, failed(ErrorClass::TimedOut)),
+            Fault::Fails(class) => self.answer(delay, failed(class)),
+        }
+    }
+
+    fn later(&mut self, after: Duration, happening: Happening) {
+        self.count += 1;
+        self.queue.insert((self.now + after, self.count), happening);
+    }
+
+    fn answer(&mut self, after: Duration, event: Event) {
+        self.later(after, Happening::Tell(self.epoch, event));
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Tell(epoch, event) if epoch == self.epoch => self.tell(event),
+            Happening::Tell(..) => {}
+            Happening::Land(eni, addresses) => addresses.iter().for_each(|ip| self.give(*ip, eni.as_str())),
+            Happening::Show(epoch, id, addresses) => {
+                let result = match self.ec2.read_refuses {
+                    Some(class) => Err(error(class)),
+                    None => Ok(self.shown(&addresses)),
+                };
+                let rest = self.ec2.read_delay / 2;
+                self.later(rest, Happening::Tell(epoch, Event::Read { id, result }));
+            }
+            Happening::Thaw => {
+                let held = self.frozen.take().unwrap_or_default();
+                self.last_beat = self.now;
+                held.into_iter().for_each(|happening| self.happen(happening));
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            let awake = !self.is_down && self.frozen.is_none();
+            let queued = self.queue.keys().next().map(|(moment, _)| *moment);
+            let deadline = self.machine.deadline().filter(|_| awake).map(|d| d.max(self.now));
+            let look = (awake && self.machine.wants_life()).then(|| self.life_next.max(self.now));
+            let Some(next) = [queued, deadline, look].into_iter().flatten().min().filter(|next| *next <= end) else {
+                break;
+            };
+            self.poke(next);
+            self.now = next;
+            if queued == Some(next) {
+                if let Some((_, happening)) = self.queue.pop_first() {
+                    self.happen(happening);
+                }
+            } else if deadline == Some(next) {
+                self.tell(Event::Tick);
+            } else if let Some(after) = self.look_for_life() {
+                self.tell(Event::Life { after });
+            }
+        }
+        self.now = end;
+    }
+
+    /// A tick before anything is due.
+    fn poke(&mut self, next: Moment) {
+        let between = self.now.until(next) / 2;
+        let awake = !self.is_down && self.frozen.is_none();
+        if between > Duration::ZERO && awake && self.pokes.as_mut().is_some_and(Rng::bool) {
+            self.now = self.now + between;
+            let before = self.machine.deadline();
+            let actions = self.machine.handle(self.now, Event::Tick);
+            assert_eq!(actions, [], "slept through at {:?}: the deadline was {before:?}", self.now);
+        }
+    }
+
+    // ── the agent ──
+
+    pub fn start_agent(&mut self) {
+        self.epoch += 1;
+        self.is_down = false;
+        self.machine = Machine::new(u64::from(self.epoch));
+        self.judge.started(self.now);
+        self.life_before = None;
+        // An agent's clock begins with it; here all share one.
+        self.tell(Event::Local { addresses: self.local.clone(), asked: false });
+        self.tell(Event::Config(self.config.clone()));
+        self.tell(Event::Groups(self.groups.clone()));
+        let lines = mem::take(&mut self.pipe);
+        self.tell(Event::Backlog { lines, was_full: false });
+        self.tell(Event::Writer(self.runs));
+    }
+
+    pub fn kill_agent(&mut self) {
+        self.is_down = true;
+    }
+
+    pub fn is_down(&self) -> bool {
+        self.is_down
+    }
+
+    fn watch_life(&mut self) {
+        if !self.machine.wants_life() {
+            self.life_before = None;
+        } else if self.life_before.is_none() && self.life_next <= self.now {
+            self.look_for_life();
+        }
+    }
+
+    fn look_for_life(&mut self) -> Option<Moment> {
+        self.life_next = self.now + LOOK;
+        if !self.runs {
+            self.life_before = None;
+            return None;
+        }
+        if !self.child_frozen {
+            while self.last_beat + self.beat <= self.now {
+                self.last_beat = self.last_beat + self.beat;
+            }
+        }
+        let before = self.life_before.replace(self.now)?;
+        (before < self.last_beat && self.last_beat <= self.now).then_some(before)
+    }
+
+    // ── keepalived ──
+
+    /// A group becomes what it is now; the address comes or goes a moment before the line.
+    pub fn becomes(&mut self, name: &str, state: NotifyState) {
+        self.all_become(&[(name, state)]);
+    }
+
+    /// The same of several groups, or of one again and again; the agent reads all lines at once.
+    pub fn all_become(&mut self, states: &[(&str, NotifyState)]) {
+        if !self.runs || self.child_frozen || self.frozen.is_some() {
+            return;
+        }
+        let before = self.local.clone();
+        let mut lines = Vec::new();
+        for (name, state) in states {
+            let Some(run) = self.groups.groups.iter().find(|g| g.name.as_str() == *name) else {
+                continue;
+            };
+            for address in &run.addresses {
+                match state {
+                    NotifyState::Master => self.local.insert(address.address),
+                    _ => self.local.remove(&address.address),
+                };
+            }
+            self.truth.insert(group(name), *state);
+            lines.push(line(name, *state));
+        }
+        if before != self.local {
+            self.tell(Event::Local { addresses: self.local.clone(), asked: false });
+        }
+        self.write(lines);
+    }
+
+    pub fn master(&mut self, name: &str) {
+        self.becomes(name, NotifyState::Master);
+    }
+
+    pub fn backup(&mut self, name: &str) {
+        self.becomes(name, NotifyState::Backup);
+    }
+
+    /// A line without a change.
+    pub fn says(&mut self, name: &str, state: NotifyState) {
+        if self.runs && !self.child_frozen && self.frozen.is_none() {
+            self.write(vec![line(name, state)]);
+        }
+    }
+
+    /// Lines of keepalived, and nothing else.
+    pub fn write(&mut self, lines: Vec<Line>) {
+        if self.is_down {
+            self.pipe.extend(lines);
+        } else {
+            self.tell(Event::Lines(lines));
+        }
+    }
+
+    /// SIGKILL of keepalived's process group: its addresses stay.
+    pub fn kill_keepalived(&mut self) {
+        self.runs = false;
+        self.tell(Event::Hup);
+        self.tell(Event::Writer(false));
+    }
+
+    /// keepalived starts: left-over addresses go, and every group begins as BACKUP.
+    pub fn start_keepalived(&mut self) {
+        self.runs = true;
+        self.child_frozen = false;
+        self.last_beat = self.now;
+        self.tell(Event::Writer(true));
+        self.run(ms(2));
+        let groups = self.groups.groups.clone();
+        self.truth = groups.iter().map(|g| (g.name.clone(), NotifyState::Backup)).collect();
+        self.local.clear();
+        self.tell(Event::Local { addresses: BTreeSet::new(), asked: false });
+        self.write(groups.iter().map(|g| line(g.name.as_str(), NotifyState::Backup)).collect());
+    }
+
+    /// keepalived takes another set of groups, announced a moment before. A group that is gone leaves with FAULT; one that
+    /// is there with another router id begins anew.
+    pub fn reload(&mut self, groups: Groups) {
+        self.tell(Event::Groups(groups.clone()));
+        let before = mem::replace(&mut self.groups, groups.clone());
+        if !self.runs {
+            return;
+        }
+        self.tell(Event::Hup);
+        let mut lines = Vec::new();
+        for old in &before.groups {
+            match groups.groups.iter().find(|new| new.name == old.name) {
+                Some(new) if new.vrid == old.vrid => {
+                    let is_master = self.truth.get(&old.name) == Some(&NotifyState::Master);
+                    old.addresses.iter().for_each(|a| {
+                        self.local.remove(&a.address);
+                    });
+                    self.local.extend(new.addresses.iter().filter(|_| is_master).map(|a| a.address));
+                }
+                _ => {
+                    old.addresses.iter().for_each(|a| {
+                        self.local.remove(&a.address);
+                    });
+                    self.truth.remove(&old.name);
+                    lines.push(line(old.name.as_str(), NotifyState::Fault));
+                }
+            }
+        }
+        for new in &groups.groups {
+            if !self.truth.contains_key(&new.name) {
+                self.truth.insert(new.name.clone(), NotifyState::Backup);
+                lines.push(line(new.name.as_str(), NotifyState::Backup));
+            }
+        }
+        self.tell(Event::Local { addresses: self.local.clone(), asked: false });
+        self.write(lines);
+    }
+
+    // ── this router ──
+
+    /// This router stands still for a while.
+    pub fn freeze(&mut self, duration: Duration) {
+        if self.frozen.is_none() {
+            self.frozen = Some(Vec::new());
+            self.later(duration, Happening::Thaw);
+        }
+    }
+
+    // ── EC2 ──
+
+    /// Somebody has an address from now on.
+    pub fn give(&mut self, ip: Ipv4Addr, id: &str) {
+        self.past.push((self.now, ip, Some(owner(id))));
+    }
+
+    /// Nobody has it from now on.
+    pub fn unassign(&mut self, ip: Ipv4Addr) {
+        self.past.push((self.now, ip, None));
+    }
+
+    fn shown(&self, addresses: &[Ipv4Addr]) -> Owners {
+        let then = self.now - self.ec2.stale;
+        let owner = |ip: &Ipv4Addr| {
+            let mut of = self.past.iter().filter(|(_, other, _)| other == ip);
+            let first = of.clone().next();
+            of.rfind(|(when, _, _)| *when <= then).or(first)?.2.clone()
+        };
+        addresses.iter().filter_map(|ip| Some((*ip, owner(ip)?))).collect()
+    }
+
+    /// Who has an address now.
+    pub fn owner(&self, ip: Ipv4Addr) -> Option<&str> {
+        let (_, _, owner) = self.past.iter().rev().find(|(_, other, _)| *other == ip)?;
+        owner.as_ref().map(|owner| owner.eni.as_str())
+    }
+
+    /// The virtual addresses that this router has in EC2.
+    pub fn ours(&self) -> BTreeSet<Ipv4Addr> {
+        let ips: BTreeSet<Ipv4Addr> = self.past.iter().map(|(_, ip, _)| *ip).collect();
+        ips.into_iter()
+            .filter(|ip| self.owner(*ip).is_some_and(|id| self.enis.values().any(|e| e.as_str() == id)))
+            .collect()
+    }
+
+    // ── what was done ──
+
+    /// The claims since a moment: milliseconds after it, and the addresses.
+    pub fn claims_since(&self, moment: Moment) -> Vec<(u64, Vec<Ipv4Addr>)> {
+        self.done
+            .iter()
+            .filter_map(|(when, action)| match action {
+                Action::Claim { addresses, .. } if *when >= moment => {
+                    Some((moment.until(*when).as_millis() as u64, addresses.clone()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// When claims went out, in milliseconds after a moment.
+    pub fn claim_times(&self, moment: Moment) -> Vec<u64> {
+        self.claims_since(moment).into_iter().map(|(when, _)| when).collect()
+    }
+
+    /// When reads went out, in milliseconds after a moment.
+    pub fn read_times(&self, moment: Moment) -> Vec<u64> {
+        let is_read = |(when, action): &&(Moment, Action)| *when >= moment && matches!(action, Action::Read { .. });
+        self.done.iter().filter(is_read).map(|(when, _)| moment.until(*when).as_millis() as u64).collect()
+    }
+
+    /// What was noted since a moment, in milliseconds after it.
+    pub fn notes(&self, moment: Moment) -> Vec<(u64, Note)> {
+        self.done
+            .iter()
+            .filter_map(|(when, action)| match action {
+                Action::Note(note) if *when >= moment => Some((moment.until(*when).as_millis() as u64, note.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// When thefts were noted, in milliseconds after a moment.
+    pub fn theft_times(&self, moment: Moment) -> Vec<u64> {
+        let notes = self.notes(moment).into_iter();
+        notes.filter(|(_, note)| matches!(note, Note::Theft { .. })).map(|(when, _)| when).collect()
+    }
+}
