@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use hyper::body::Bytes;
 use hyper::http::request::Parts;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::cloud::{ApiError, Cloud, Eni, View};
 use crate::ids::{EniId, InstanceId};
@@ -94,7 +95,8 @@ impl Call {
             Ok(xml) => Reply::xml(200, "Success", xml, request_id),
             Err(error) => error_reply(&error, request_id),
         };
-        (reply, moves)
+        let date = clock(cloud, now).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        (reply.header("date", &date), moves)
     }
 
     fn authenticate(&self, cloud: &Cloud, now: Moment) -> Result<(), ApiError> {
@@ -114,7 +116,7 @@ impl Call {
             return failure(&format!("Credential should be scoped to correct service: '{service}'"));
         }
         if let Some(tolerance) = cloud.world.clock_tolerance_seconds {
-            let ahead = signed.timestamp.as_second() - now.wall.as_second();
+            let ahead = signed.timestamp.as_second() - clock(cloud, now).as_second();
             if ahead < -(tolerance as i64) {
                 return Err(ApiError::new(400, "RequestExpired", "Request has expired."));
             }
@@ -478,6 +480,11 @@ impl Call {
             inner(xml);
         })
     }
+}
+
+/// EC2's clock.
+fn clock(cloud: &Cloud, now: Moment) -> Timestamp {
+    now.wall.saturating_add(SignedDuration::from_secs(cloud.world.clock_ahead_seconds)).unwrap_or(now.wall)
 }
 
 /// An error as EC2 writes it. (STS writes it otherwise; the SDKs read the code in both.)

@@ -43,6 +43,8 @@ pub struct World {
     /// Greatest difference between `X-Amz-Date` and the simulator's clock, in seconds; `None` does
     /// not look at the clock.
     pub clock_tolerance_seconds: Option<u64>,
+    /// How far EC2's clock is ahead of this machine's, in seconds; negative: behind. Its answers have the time of that clock.
+    pub clock_ahead_seconds: i64,
     /// The error code for a session token that has expired. Users of EC2 report `RequestExpired`;
     /// other services answer `ExpiredToken`.
     pub expired_token_code: String,
@@ -68,6 +70,7 @@ impl Default for World {
             refuse_reassignment_to_same_interface: false,
             throttling: Some(Throttling::default()),
             clock_tolerance_seconds: Some(300),
+            clock_ahead_seconds: 0,
             expired_token_code: "RequestExpired".to_owned(),
             unknown_key_code: "AuthFailure".to_owned(),
         }
