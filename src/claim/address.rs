@@ -208,8 +208,18 @@ impl Address {
         self.confirmed_since.get_or_insert(now);
     }
 
+    /// Whether it may go in one request with any other that may.
+    pub fn is_free(&self) -> bool {
+        !self.alone && self.cohort.is_none()
+    }
+
+    /// Whether a retry that is not due yet may go along with another.
+    pub fn may_go_along(&self) -> bool {
+        self.failed > 0 && self.guard.is_none() && self.permanent.is_none() && self.is_free() && !self.contest.is_on()
+    }
+
     /// Whether reads may still show the past.
     pub fn in_grace(&self, began: Moment) -> bool {
-        self.grace_from.is_some_and(|from| began < from + GRACE)
+        self.grace.as_ref().is_some_and(|grace| grace.lasts(began))
     }
 }

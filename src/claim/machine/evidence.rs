@@ -15,7 +15,7 @@ use crate::status::report::Vrrp;
 /// The line comes within a millisecond of the address. Without it for that long, it may be lost.
 const LINE_PATIENCE: Duration = Duration::from_secs(1);
 /// A retry needs a sign of life of keepalived that is not older.
-const LIFE: Duration = Duration::from_secs(3);
+pub(super) const LIFE: Duration = Duration::from_secs(3);
 /// A guarded claim waits that long for its sign of life before the state counts as unknown.
 pub(super) const LIFE_PATIENCE: Duration = Duration::from_secs(2);
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::evidence::LIFE;
 use super::{ClaimInFlight, Machine, ReadInFlight};
-use crate::claim::address::{LastClaim, Phase};
+use crate::claim::address::{Address, LastClaim, Phase};
 use crate::claim::message::{Action, ClaimId, ReadId};
 use crate::claim::{Moment, pace};
 use crate::names::{EniId, VpcId};
@@ -49,7 +50,10 @@ impl Machine {
                 self.addresses.get(ip).and_then(|a| a.guard.as_ref()).is_some_and(|g| self.life >= Some(g.life_after))
             };
             let wants_look = unready.iter().any(has_life);
-            let batch = self.batch(&ready);
+            let mut batch = self.batch(&ready);
+            if batch.iter().filter_map(|ip| self.addresses.get(ip)).any(|a| a.failed > 0 && a.is_free()) {
+                batch.extend(self.companions(now, &eni, &flying));
+            }
             if !batch.is_empty() {
                 self.send_claim(now, eni, batch);
             } else if wants_look && self.look_asked.is_none_or(|asked| asked + LOOK_AGAIN <= now) {
@@ -79,8 +83,7 @@ impl Machine {
     /// must go alone.
     pub(super) fn batch(&self, ready: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
         let of = |ip: &Ipv4Addr| self.addresses.get(ip);
-        let free: Vec<Ipv4Addr> =
-            ready.iter().filter(|ip| of(ip).is_some_and(|a| !a.alone && a.cohort.is_none())).copied().collect();
+        let free: Vec<Ipv4Addr> = ready.iter().filter(|ip| of(ip).is_some_and(Address::is_free)).copied().collect();
         if !free.is_empty() {
             return free;
         }
@@ -92,6 +95,21 @@ impl Machine {
                 .collect();
         }
         ready.first().copied().into_iter().collect()
+    }
+
+    /// Retries that are not due yet and go along with one that is: addresses that failed one by one would else be retried
+    /// one by one.
+    pub(super) fn companions(&self, now: Moment, eni: &EniId, flying: &BTreeSet<Ipv4Addr>) -> Vec<Ipv4Addr> {
+        if self.life.is_none_or(|life| life.until(now) >= LIFE) {
+            return Vec::new();
+        }
+        let goes_along = |ip: &Ipv4Addr, a: &Address| {
+            matches!(a.phase, Phase::Wanted { due } if due > now)
+                && a.eni.as_ref() == Some(eni)
+                && a.may_go_along()
+                && !flying.contains(ip)
+        };
+        self.addresses.iter().filter(|(ip, a)| goes_along(ip, a)).map(|(ip, _)| *ip).collect()
     }
 
     pub(super) fn send_claim(&mut self, now: Moment, eni: EniId, addresses: Vec<Ipv4Addr>) {
