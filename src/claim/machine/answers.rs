@@ -194,6 +194,12 @@ impl Machine {
                 for ip in &read.addresses {
                     self.unseen(now, *ip);
                 }
+                // EC2's time has been taken over: once more with it.
+                if error.class == ErrorClass::Clock
+                    && self.sweep.error.as_ref().is_none_or(|last| last.class != ErrorClass::Clock)
+                {
+                    self.sweep.due = now;
+                }
                 self.sweep.error = Some(error);
             }
         }
