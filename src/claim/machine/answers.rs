@@ -244,10 +244,17 @@ impl Machine {
             phase @ Phase::Wanted { .. } if !ours || (address.failed == 0 && address.guard.is_none()) => {
                 address.phase = phase;
             }
-            _ if ours => address.confirmed(now),
+            phase if ours => {
+                address.phase = phase;
+                address.confirmed(now);
+            }
             Phase::Adopting => address.claim_guarded(now, began, outranks, rng),
             _ if outranked_other => address.claim_guarded(apart, now, outranks, rng),
-            Phase::Held { confirmed: false, suspect: None } if address.in_grace(began) => {
+            Phase::Held { suspect: None, .. } if address.in_grace(began) => {
+                if let Some(grace) = &mut address.grace {
+                    grace.lagging = true;
+                }
+                address.confirmed_since = None;
                 if apart <= now {
                     address.claim_guarded(now, now, outranks, rng);
                 } else {
