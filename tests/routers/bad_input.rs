@@ -124,6 +124,22 @@ fn status_without_the_agent() {
     });
 }
 
+#[test]
+fn status_while_ec2_hangs() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.simulator.add_fault(Fault::on(On::ec2()).hang());
+        let began = Instant::now();
+        let text = lab.r1.call(&["vyos-aws-vipa", "show", "status"]);
+        assert!(text.contains("this router") && began.elapsed() < SLACK, "{:?}: {text}", began.elapsed());
+        // A call of EC2 may take 3 s, and the agent 1 s.
+        let text = lab.r1.call(&["vyos-aws-vipa", "show", "status", "--fresh"]);
+        assert!(began.elapsed() < Duration::from_secs(5) + SLACK, "{:?}: {text}", began.elapsed());
+        assert!(text.contains("Timeout") || text.contains("EC2 did not answer the agent"), "{text}");
+        assert_eq!((lab.r1.shown(GROUP, VIP).verdict(), lab.claims(None).len()), ("OK", 1));
+    });
+}
+
 /// What `show status` prints on router 1, which takes a few seconds at most and says these words.
 fn status(lab: &Lab, words: &[&str]) -> String {
     let began = Instant::now();

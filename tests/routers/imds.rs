@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lab::simulator::{Effect, Fault, On};
 use lab::{GROUP, Lab, VIP};
 
 use crate::{BINARY, ELECTION, SLACK};
@@ -10,6 +11,9 @@ use crate::{BINARY, ELECTION, SLACK};
 fn gone_at_the_start_and_back() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.imds.iter().for_each(|imds| imds.stop());
+        // One refuses connections, the other leaves them alone.
+        lab.imds[1].mute(true);
+        lab.imds[1].start().expect("listening");
         lab.commit_pair();
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "CLAIMING", ELECTION + SLACK);
         let unknown = "the network interface (ENI) of eth0 is not known";
@@ -24,11 +28,34 @@ fn gone_at_the_start_and_back() {
         assert_eq!(lab.r2.logged(&["standby not ready", unknown]), 1);
         // Until the waits between the questions have become as long as they do.
         lab.watch("no request", Duration::from_secs(8), |lab| lab.simulator.requests().is_empty());
-        lab.imds.iter().for_each(|imds| imds.start().expect("listening"));
+        lab.imds[1].mute(false);
+        lab.imds[0].start().expect("listening");
         lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(5) + SLACK);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
-        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", Duration::from_secs(8) + SLACK);
         assert_eq!(lab.claims(None).len(), 1, "{}", lab.simulator);
+    });
+}
+
+#[test]
+fn answers_that_are_errors_or_rubbish() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        let error = Effect::Error { status: 500, code: String::new() };
+        for (what, effects) in [
+            ("instance-id", vec![Effect::Drop, Effect::Huge(8 << 20)]),
+            ("network/interfaces/macs/", vec![Effect::NotXml, error, Effect::Truncated, Effect::Hang]),
+            ("iam/security-credentials/", vec![Effect::NotXml, Effect::Truncated]),
+        ] {
+            let path = On::imds_path(&format!("/latest/meta-data/{what}")).listener(lab.imds[0].number());
+            for effect in effects {
+                lab.simulator.add_fault(Fault::on(path.clone()).effect(effect).times(1));
+            }
+        }
+        lab.commit_pair();
+        lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(30) + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        assert_eq!(lab.claims(None).len(), 1, "{}", lab.simulator);
+        assert_eq!((lab.simulator.faults(), lab.r1.logged(&["panicked"])), (vec![], 0));
     });
 }
 
