@@ -471,7 +471,8 @@ mod tests {
         }
         let expected: Vec<u8> = (0..200).flat_map(|n| format!("{n}\n").into_bytes()).collect();
         while all.len() < expected.len() && Instant::now() < deadline {
-            if let Event::Bytes(bytes) = next(&mut fifo).await {
+            // The FIFO may be opened only now.
+            if let Event::Bytes(bytes) | Event::Backlog { bytes, .. } = next(&mut fifo).await {
                 all.extend(bytes);
             }
         }

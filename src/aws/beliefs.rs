@@ -3,7 +3,7 @@
 //!
 //! | belief | who relies on it |
 //! |---|---|
-//! | A filter takes [`MAX_FILTER_VALUES`] values. | [`Ec2::owners`](super::Ec2::owners) sends that many at most |
+//! | A call takes [`MAX_FILTER_VALUES`] values in all its filters together. | [`Ec2::owners`](super::Ec2::owners) sends that many at most |
 //! | Assigning an address that is already on the same ENI succeeds, with `AllowReassignment`. | a claim is repeated when nobody knows whether the last one was performed |
 //! | A batch is performed as a whole or not at all. | [`Ec2::claim`](super::Ec2::claim) gives one error for all its addresses; the caller bisects |
 //! | The first line of `local-ipv4s` below an interface in IMDS is its primary address. | [`Imds::eni`](super::Imds::eni) |
@@ -13,7 +13,8 @@
 
 use std::time::Duration;
 
-/// The values that one filter of a Describe call may have.
+/// The values that the filters of a Describe call may have together: more are `FilterLimitExceeded`, "The maximum number of
+/// filter values specified on a single call is 200".
 pub const MAX_FILTER_VALUES: usize = 200;
 
 /// How far the clock may be from EC2's before a refused signature is put down to it. AWS refuses what is 5 minutes off

@@ -146,7 +146,7 @@ impl Ec2 {
         })
     }
 
-    /// Who has the addresses: DescribeNetworkInterfaces with filters, 200 addresses a request, every page of it, each
+    /// Who has the addresses: DescribeNetworkInterfaces with filters, 199 addresses a request, every page of it, each
     /// bounded by `timeout`. Without `vpc`, an address that more than one VPC of the account uses has any of its owners.
     ///
     /// # Errors
@@ -158,7 +158,8 @@ impl Ec2 {
         timeout: Duration,
     ) -> Result<Owners, CallError> {
         let mut owners = Owners::new();
-        for chunk in addresses.chunks(MAX_FILTER_VALUES) {
+        // One value is the VPC's.
+        for chunk in addresses.chunks(MAX_FILTER_VALUES - 1) {
             let wanted: HashSet<Ipv4Addr> = chunk.iter().copied().collect();
             let filters: Vec<Filter> = std::iter::once(
                 Filter::builder()

@@ -39,8 +39,8 @@ pub struct Address {
     pub alone: bool,
     /// Why the last attempt failed, where only a change can help.
     pub permanent: Option<CallError>,
-    /// The first acknowledgement since a MASTER line or a confirmed read: reads may show the past for a while after it.
-    pub grace_from: Option<Moment>,
+    /// Since the first acknowledgement after a MASTER line or a confirmed read.
+    pub grace: Option<Grace>,
     /// Since when reads confirm, without a break, that the address is ours.
     pub confirmed_since: Option<Moment>,
     /// Reads that are due, the earliest first.
@@ -100,6 +100,24 @@ pub struct Suspect {
     pub owner: Option<Owner>,
 }
 
+/// The time in which reads may show the past. A read that confirms the claim ends it, unless another one has shown by
+/// then that reads lag: one that is up to date says nothing of the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grace {
+    pub from: Moment,
+    /// A read has said that the address is ours.
+    pub confirmed: bool,
+    /// A read has shown the past.
+    pub lagging: bool,
+}
+
+impl Grace {
+    /// Whether it lasts for a read that began then.
+    fn lasts(&self, began: Moment) -> bool {
+        began < self.from + GRACE && (self.lagging || !self.confirmed)
+    }
+}
+
 /// What the last read showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -133,7 +151,7 @@ impl Address {
             cohort: None,
             alone: false,
             permanent: None,
-            grace_from: None,
+            grace: None,
             confirmed_since: None,
             reads: Vec::new(),
             outranked_other: false,
@@ -150,7 +168,7 @@ impl Address {
         self.guard = None;
         self.failed = 0;
         self.cohort = None;
-        self.grace_from = None;
+        self.grace = None;
         self.confirmed_since = None;
         self.reads.clear();
         self.outranked_other = false;
@@ -222,12 +240,19 @@ impl Address {
         self.alone = false;
         self.permanent = None;
         self.outranked_other = false;
-        self.grace_from.get_or_insert(now);
+        if self.grace.as_ref().is_none_or(|grace| grace.confirmed && !grace.lasts(now)) {
+            self.grace = Some(Grace { from: now, confirmed: false, lagging: false });
+        }
         self.reads = CONFIRM.map(|after| now + after).to_vec();
     }
 
     /// A read says that the address is ours.
     pub fn confirmed(&mut self, now: Moment) {
+        if let Some(grace) = &mut self.grace {
+            grace.confirmed = true;
+            // The read before this one said something else, and nobody has claimed since.
+            grace.lagging |= matches!(self.phase, Phase::Held { suspect: Some(_), .. });
+        }
         self.phase = Phase::Held { confirmed: true, suspect: None };
         self.guard = None;
         self.failed = 0;
@@ -235,12 +260,21 @@ impl Address {
         self.alone = false;
         self.permanent = None;
         self.outranked_other = false;
-        self.grace_from = None;
         self.confirmed_since.get_or_insert(now);
+    }
+
+    /// Whether it may go in one request with any other that may.
+    pub fn is_free(&self) -> bool {
+        !self.alone && self.cohort.is_none()
+    }
+
+    /// Whether a retry that is not due yet may go along with another.
+    pub fn may_go_along(&self) -> bool {
+        self.failed > 0 && self.guard.is_none() && self.permanent.is_none() && self.is_free() && !self.contest.is_on()
     }
 
     /// Whether reads may still show the past.
     pub fn in_grace(&self, began: Moment) -> bool {
-        self.grace_from.is_some_and(|from| began < from + GRACE)
+        self.grace.as_ref().is_some_and(|grace| grace.lasts(began))
     }
 }

@@ -213,7 +213,11 @@ fn remedy(error: &CallError) -> String {
         ErrorClass::BadAddress => {
             "; the address must be in the ENI's subnet, be nobody's primary address, and the ENI must have room for it"
         }
-        ErrorClass::TimedOut | ErrorClass::Transient => "; see the route, the firewall and DNS to EC2's end point",
+        ErrorClass::TimedOut => "; see the route, the firewall and DNS to EC2's end point",
+        ErrorClass::Transient if error.code == "Connection" => {
+            "; see the route, the firewall and DNS to EC2's end point"
+        }
+        ErrorClass::Transient => "; tried again soon",
         ErrorClass::Throttled => "; something in this account and region calls EC2 too often",
         ErrorClass::Refused => "",
     };

@@ -7,16 +7,17 @@
 use crate::claim::{Line, NotifyState};
 use crate::names::GroupName;
 
-/// keepalived's own lines stay far below this length, in bytes; what is longer is not one of them.
+/// keepalived's own lines stay far below this length, in bytes.
 const LONGEST: usize = 4096;
+
+/// How they begin. No name has white space in it, so this stands nowhere else in one.
+const BEGINNING: &[u8] = b"INSTANCE \"";
 
 /// Makes lines of the bytes of a pipe, however they are cut.
 #[derive(Debug, Default)]
 pub struct Splitter {
-    /// The beginning of a line whose end has not come yet.
+    /// What has come of a line whose end has not come yet; of a long one, the last of it.
     partial: Vec<u8>,
-    /// The line is too long: the rest of it is passed over.
-    skipping: bool,
 }
 
 impl Splitter {
@@ -25,26 +26,24 @@ impl Splitter {
         let mut lines = Vec::new();
         let mut pieces = bytes.split(|b| *b == b'\n').peekable();
         while let Some(piece) = pieces.next() {
-            if self.partial.len() + piece.len() > LONGEST {
-                self.partial.clear();
-                self.skipping = true;
-            } else if !self.skipping {
-                self.partial.extend_from_slice(piece);
-            }
+            self.partial.extend_from_slice(piece);
+            let excess = self.partial.len().saturating_sub(LONGEST);
+            self.partial.drain(..excess);
             // The last piece has no line feed behind it.
             if pieces.peek().is_some() {
                 lines.extend(parse(&self.partial));
                 self.partial.clear();
-                self.skipping = false;
             }
         }
         lines
     }
 }
 
-/// The state that a line without its line feed names, if it does.
+/// The state that a line without its line feed names, if it does. Whoever else writes into the pipe may leave a line
+/// without its end, and keepalived's next one then ends it: what comes before the last beginning does not count.
 pub fn parse(line: &[u8]) -> Option<Line> {
-    let rest = std::str::from_utf8(line).ok()?.strip_prefix("INSTANCE \"")?;
+    let beginning = line.windows(BEGINNING.len()).rposition(|window| window == BEGINNING)?;
+    let rest = std::str::from_utf8(&line[beginning + BEGINNING.len()..]).ok()?;
     // A name may hold a quote followed by anything but white space: the last quote before a space ends it.
     let (group, rest) = rest.rsplit_once("\" ")?;
     let state = match rest.split(' ').next()? {
@@ -99,8 +98,11 @@ mod tests {
         let mut splitter = Splitter::default();
         let mut bytes = vec![b'x'; 3 * LONGEST];
         bytes.extend_from_slice(b"\nINSTANCE \"a\" MASTER 1\n");
+        bytes.extend_from_slice(&[b'\xff'; 3 * LONGEST]);
+        bytes.extend_from_slice(b"INSTANCE \"a\" BACKUP 1\nINSTANCE \"b\" MASINSTANCE \"b\" FAULT 1\n");
         let lines: Vec<Line> = bytes.chunks(1000).flat_map(|chunk| splitter.push(chunk)).collect();
-        assert_eq!(lines, [line("a", NotifyState::Master)]);
+        let expected = [("a", NotifyState::Master), ("a", NotifyState::Backup), ("b", NotifyState::Fault)];
+        assert_eq!(lines, expected.map(|(group, state)| line(group, state)));
     }
 
     proptest! {

@@ -3,10 +3,17 @@
 
 mod agent;
 mod attachment;
+mod bad_input;
+mod batches;
+mod credentials;
+mod ec2;
 mod failover;
 mod groups;
+mod imds;
 mod keepalived;
+mod readiness;
 mod split_brain;
+mod theft;
 
 use std::time::Duration;
 

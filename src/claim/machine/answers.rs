@@ -217,6 +217,12 @@ impl Machine {
                 for ip in read.addresses.iter().filter(|ip| !flying.contains(ip)) {
                     self.unseen(now, read.began, *ip);
                 }
+                // EC2's time has been taken over: once more with it.
+                if error.class == ErrorClass::Clock
+                    && self.sweep.error.as_ref().is_none_or(|last| last.class != ErrorClass::Clock)
+                {
+                    self.sweep.due = now;
+                }
                 self.sweep.error = Some(error);
             }
         }
@@ -252,11 +258,18 @@ impl Machine {
             phase @ Phase::Wanted { .. } if !ours || (address.failed == 0 && address.guard.is_none()) => {
                 address.phase = phase;
             }
-            _ if ours => address.confirmed(now),
+            phase if ours => {
+                address.phase = phase;
+                address.confirmed(now);
+            }
             // That keepalived lives was asked before the read; where it has not been long, nothing newer is needed.
             Phase::Adopting { .. } => address.claim_guarded(now, Moment::default(), outranks, rng),
             _ if outranked_other => address.claim_guarded(apart, now, outranks, rng),
-            Phase::Held { confirmed: false, suspect: None } if address.in_grace(began) => {
+            Phase::Held { suspect: None, .. } if address.in_grace(began) => {
+                if let Some(grace) = &mut address.grace {
+                    grace.lagging = true;
+                }
+                address.confirmed_since = None;
                 if apart <= now {
                     address.claim_guarded(now, now, outranks, rng);
                 } else {

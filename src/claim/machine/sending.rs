@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::evidence::LIFE;
 use super::{ClaimInFlight, Machine, ReadInFlight};
 use crate::claim::address::{Address, LastClaim, Phase};
 use crate::claim::message::{Action, ClaimId, ReadId};
@@ -47,7 +48,10 @@ impl Machine {
                 ips.into_iter().partition(|ip| self.is_ready(now, ip));
             let has_life = |ip: &Ipv4Addr| self.addresses.get(ip).is_some_and(|a| self.has_life(now, a));
             let wants_look = unready.iter().any(has_life);
-            let batch = self.batch(&ready);
+            let mut batch = self.batch(&ready);
+            if batch.iter().filter_map(|ip| self.addresses.get(ip)).any(|a| a.failed > 0 && a.is_free()) {
+                batch.extend(self.companions(now, &eni, &flying));
+            }
             if !batch.is_empty() {
                 self.send_claim(now, eni, batch);
             } else if wants_look && self.look_asked.is_none_or(|asked| asked + LOOK_AGAIN <= now) {
@@ -82,8 +86,7 @@ impl Machine {
     /// longest of those that must go alone.
     pub(super) fn batch(&self, ready: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
         let of = |ip: &Ipv4Addr| self.addresses.get(ip);
-        let free: Vec<Ipv4Addr> =
-            ready.iter().filter(|ip| of(ip).is_some_and(|a| !a.alone && a.cohort.is_none())).copied().collect();
+        let free: Vec<Ipv4Addr> = ready.iter().filter(|ip| of(ip).is_some_and(Address::is_free)).copied().collect();
         if !free.is_empty() {
             return free;
         }
@@ -96,6 +99,21 @@ impl Machine {
         }
         let longest = ready.iter().min_by_key(|ip| of(ip).and_then(|a| a.phase.due()));
         longest.copied().into_iter().collect()
+    }
+
+    /// Retries that are not due yet and go along with one that is: addresses that failed one by one would else be retried
+    /// one by one.
+    pub(super) fn companions(&self, now: Moment, eni: &EniId, flying: &BTreeSet<Ipv4Addr>) -> Vec<Ipv4Addr> {
+        if self.life.is_none_or(|life| life.until(now) >= LIFE) {
+            return Vec::new();
+        }
+        let goes_along = |ip: &Ipv4Addr, a: &Address| {
+            matches!(a.phase, Phase::Wanted { due } if due > now)
+                && a.eni.as_ref() == Some(eni)
+                && a.may_go_along()
+                && !flying.contains(ip)
+        };
+        self.addresses.iter().filter(|(ip, a)| goes_along(ip, a)).map(|(ip, _)| *ip).collect()
     }
 
     pub(super) fn send_claim(&mut self, now: Moment, eni: EniId, addresses: Vec<Ipv4Addr>) {

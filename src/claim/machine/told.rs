@@ -149,7 +149,7 @@ impl Machine {
                 // A pause or `disable`: the state is known, and nothing is done.
             } else if claim {
                 if line.state == NotifyState::Master {
-                    address.grace_from = None;
+                    address.grace = None;
                 }
                 address.claim_now(now);
             } else if changed {

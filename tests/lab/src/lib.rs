@@ -144,6 +144,14 @@ impl Lab {
         }
     }
 
+    /// Sets a node of `high-availability vrrp global-parameters aws-vipa` on both routers.
+    pub fn set_global(&mut self, node: &str) {
+        let command = format!("set high-availability vrrp global-parameters aws-vipa {node}");
+        for router in [&mut self.r1, &mut self.r2] {
+            router.set([command.as_str()]);
+        }
+    }
+
     /// As [`commit_pair`](Self::commit_pair); returns when r1 holds the address and r2 is ready to take over.
     ///
     /// # Panics
@@ -222,6 +230,12 @@ impl Lab {
             .filter(|r| r.action == "AssignPrivateIpAddresses")
             .filter(|r| of.is_none_or(|router| router.enis.iter().any(|eni| r.network_interfaces.contains(eni))))
             .collect()
+    }
+
+    /// The router's reads of ownership so far.
+    pub fn reads(&self, of: &Router) -> Vec<Request> {
+        let requests = self.simulator.requests().into_iter();
+        requests.filter(|r| r.action == "DescribeNetworkInterfaces" && r.peer.ip() == of.primaries[0]).collect()
     }
 
     /// What there is to know of it, where a scenario failed.

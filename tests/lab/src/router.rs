@@ -94,9 +94,9 @@ impl Router {
             self.call(&["mount", "-t", mount[0], mount[0], mount[1]]);
         }
         let lab = self.path("/run/lab");
-        let folders = ["bin", "etc", "system/keepalived.service.d"].map(|f| lab.join(f));
+        let folders = ["bin", "etc", "system/keepalived.service.d", "virtual/dmi/id"].map(|f| lab.join(f));
         folders.iter().for_each(|folder| fs::create_dir_all(folder).expect("made"));
-        let [bin, etc, drop_ins] = folders;
+        let [bin, etc, drop_ins, dmi] = folders;
         std::os::unix::fs::symlink(binary, bin.join("vyos-aws-vipa")).expect("linked");
         std::os::unix::fs::symlink(SYSTEMCTL, bin.join("systemctl")).expect("linked");
         let write = |path: PathBuf, text: &str| fs::write(path, text).expect("written");
@@ -110,7 +110,9 @@ impl Router {
         write(etc.join("resolv.conf"), "nameserver 10.99.0.1\noptions timeout:1 attempts:1\n");
         write(etc.join("nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\n");
         write(lab.join("ca.pem"), ca_pem);
-        for (over, below) in [("bin", "/usr/bin"), ("etc", "/etc")] {
+        // As Nitro's firmware does (EC2 User Guide, "Identify EC2 instances").
+        write(dmi.join("board_asset_tag"), &format!("{}\n", self.instance));
+        for (over, below) in [("bin", "/usr/bin"), ("etc", "/etc"), ("virtual", "/sys/devices/virtual")] {
             let layers = format!("lowerdir=/run/lab/{over}:{below}");
             self.call(&["mount", "-t", "overlay", "overlay", "-o", &layers, below]);
         }
@@ -407,6 +409,11 @@ impl Router {
     /// What the agent has logged.
     pub fn agent_log(&self) -> String {
         self.read("/run/lab/vyos-aws-vipa.service.log")
+    }
+
+    /// How many lines of the agent's log have all these texts in them.
+    pub fn logged(&self, texts: &[&str]) -> usize {
+        self.agent_log().lines().filter(|line| texts.iter().all(|text| line.contains(text))).count()
     }
 
     /// Takes the name of EC2's end point away, or gives it back.

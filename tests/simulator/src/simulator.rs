@@ -302,6 +302,11 @@ impl Simulator {
         self.0.shared.change(|state| state.cloud.world.stale_reads = stale);
     }
 
+    /// Changes how far EC2's clock is ahead of this machine's.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.0.shared.change(|state| state.cloud.world.clock_ahead_seconds = seconds);
+    }
+
     /// Gives the instance's role a new access key, valid for so long, and returns its id. IMDS gives
     /// it out from now on. The keys before it stay valid until they expire.
     ///

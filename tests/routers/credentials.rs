@@ -1,0 +1,100 @@
+//! The keys change, are missing, wrong or over.
+
+use std::fs;
+use std::time::Duration;
+
+use lab::{GROUP, Lab, Router, VIP};
+
+use crate::{BINARY, ELECTION, SLACK};
+
+const KEYS: [&str; 2] = ["AKIAVIPAEXAMPLE00001", "AKIAVIPAEXAMPLE00002"];
+const SECRET: &str = "vipa-example-secret";
+const FILE: &str = "/run/lab/credentials";
+
+/// How soon a file that has changed is noticed, at the latest.
+const NOTICED: Duration = Duration::from_secs(60);
+
+#[test]
+fn keys_of_the_role_end_before_their_time() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let instance = lab.r2.instance.clone();
+        let old = lab.simulator.role_access_key(&instance).expect("a role");
+        lab.r1.power_off();
+        let new = lab.simulator.rotate_credentials(&instance, Duration::from_secs(3_600)).expect("a role");
+        lab.simulator.expire_access_key(&old);
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
+        let claims = lab.claims(Some(&lab.r2));
+        let keys: Vec<&str> = claims.iter().map(|claim| claim.access_key.as_deref().unwrap_or_default()).collect();
+        // A read may have found out before the claim.
+        assert!(keys == [&*old, &*new] || keys == [&*new], "{claims:#?}");
+        assert!(claims.last().is_some_and(|claim| claim.succeeded()), "{claims:#?}");
+    });
+}
+
+#[test]
+fn file_that_is_missing_then_rubbish_then_wrong_then_right() {
+    let world = lab::world().stale_reads(Duration::ZERO).access_key(KEYS[1], SECRET);
+    lab::scenario_in(world, BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.set_global(&format!("credentials-file {FILE}"));
+        lab.commit_pair();
+        let shows = |lab: &Lab, router: &Router, verdict: &str, reason: &str| {
+            lab.wait(&format!("{verdict}: {reason}"), ELECTION + NOTICED, |_| {
+                let shown = router.shown(GROUP, VIP);
+                let why = shown.address["reason"].as_str().unwrap_or_default().to_owned();
+                shown.verdict() == verdict && why.contains(reason)
+            });
+        };
+        let missing = format!("file {FILE}, profile default: No such file");
+        shows(lab, &lab.r1, "DRIFT", &missing);
+        shows(lab, &lab.r2, "STANDBY-NOT-READY", &missing);
+        assert_eq!(lab.r2.logged(&["standby not ready", &missing]), 1);
+        replace(&lab.r1, &[0xff, 0x00, 0xfe]);
+        shows(lab, &lab.r1, "DRIFT", "it is not UTF-8");
+        replace(&lab.r1, b"[default]\naws_access_key_id\n");
+        lab.wait("no keys in it", NOTICED, |lab| lab.r1.logged(&["no credentials for EC2"]) == 3);
+        assert!(lab.simulator.requests().is_empty(), "{}", lab.simulator);
+
+        for (tries, (key, secret)) in [(1, ("AKIAVIPAEXAMPLE00009", SECRET)), (2, (KEYS[0], "another-secret"))] {
+            replace_keys(&lab.r1, key, secret);
+            lab.wait("a claim with the wrong keys", NOTICED, |lab| lab.claims(None).len() == tries);
+            shows(lab, &lab.r1, "DRIFT", "AuthFailure");
+        }
+        for router in [&lab.r1, &lab.r2] {
+            replace_keys(router, KEYS[0], SECRET);
+        }
+        lab.wait_for_owner(VIP, &lab.r1, NOTICED);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", NOTICED);
+
+        for router in [&lab.r1, &lab.r2] {
+            replace_keys(router, KEYS[1], SECRET);
+        }
+        let uses = |lab: &Lab, router: &Router, key: &str| {
+            lab.reads(router).last().is_some_and(|r| r.access_key.as_deref() == Some(key))
+        };
+        lab.wait("the second keys are used", NOTICED, |lab| uses(lab, &lab.r1, KEYS[1]) && uses(lab, &lab.r2, KEYS[1]));
+        lab.simulator.delete_access_key(KEYS[0]);
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        let claims = lab.claims(None);
+        assert_eq!(claims.len(), 4, "{claims:#?}");
+        assert_eq!(claims[3].access_key.as_deref(), Some(KEYS[1]));
+        for said in [lab.r1.agent_log(), lab.r2.agent_log(), lab.r2.call(&["vyos-aws-vipa", "show", "status"])] {
+            assert!(!said.contains(SECRET) && !said.contains("another-secret") && !said.contains("panicked"), "{said}");
+        }
+    });
+}
+
+fn replace_keys(router: &Router, key: &str, secret: &str) {
+    let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
+    replace(router, text.as_bytes());
+}
+
+/// Puts another file in the place of the credentials file.
+fn replace(router: &Router, text: &[u8]) {
+    fs::write(router.path("/run/lab/new"), text).expect("written");
+    fs::rename(router.path("/run/lab/new"), router.path(FILE)).expect("renamed");
+}

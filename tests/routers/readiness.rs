@@ -1,0 +1,113 @@
+//! A standby says that it could not take over before it has to.
+
+use std::time::Duration;
+
+use lab::simulator::{Fault, On};
+use lab::{GROUP, Lab, Router, VIP};
+
+use crate::{BINARY, ELECTION, SLACK};
+
+/// The shortest time between two reads of a standby, and the longest with the jitter.
+const INTERVAL: Duration = Duration::from_secs(15);
+const LONGEST: Duration = Duration::from_secs(18);
+
+#[test]
+fn standby_that_cannot_reach_ec2() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        lab.r2.call(&["ip", "route", "add", "unreachable", "10.99.0.1/32"]);
+        not_ready(lab, &["route, the firewall and DNS to EC2's end point"]);
+        lab.r2.call(&["ip", "route", "delete", "unreachable", "10.99.0.1/32"]);
+        ready_again_and_takes_over(lab);
+    });
+}
+
+#[test]
+fn standby_that_may_not_read() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        let reads = On::action("DescribeNetworkInterfaces").instance(&lab.r2.instance);
+        let denial = lab.simulator.add_fault(Fault::on(reads).deny());
+        not_ready(lab, &["UnauthorizedOperation", "allow ec2:DescribeNetworkInterfaces to instance role router"]);
+        lab.simulator.remove_fault(denial);
+        ready_again_and_takes_over(lab);
+    });
+}
+
+#[test]
+fn standby_whose_keys_are_over() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        let instance = lab.r2.instance.clone();
+        lab.simulator.expire_access_key(&lab.simulator.role_access_key(&instance).expect("a role"));
+        not_ready(lab, &["RequestExpired", "read again, and there are no new ones"]);
+        lab.simulator.rotate_credentials(&instance, Duration::from_secs(3_600)).expect("a role");
+        ready_again_and_takes_over(lab);
+    });
+}
+
+/// Router 2 says so at its next read, with the reason, while router 1 has the address.
+fn not_ready(lab: &Lab, reasons: &[&str]) {
+    lab.wait(&format!("not ready: {reasons:?}"), LONGEST + SLACK, |lab| {
+        let shown = lab.r2.shown(GROUP, VIP);
+        let reason = shown.address["reason"].as_str().unwrap_or_default().to_owned();
+        shown.verdict() == "STANDBY-NOT-READY" && reasons.iter().all(|part| reason.contains(part))
+    });
+    let texts: Vec<&str> = reasons.iter().copied().chain(["standby not ready"]).collect();
+    assert_eq!(lab.r2.logged(&texts), 1);
+    assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r1.enis[0]);
+}
+
+fn ready_again_and_takes_over(lab: &Lab) {
+    // It may have said so before, at its start.
+    let said = lab.r2.logged(&["standby ready"]);
+    lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", LONGEST + SLACK);
+    assert_eq!(lab.r2.logged(&["standby ready"]), said + 1);
+    assert!(lab.claims(Some(&lab.r2)).is_empty());
+    lab.r1.power_off();
+    lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+    assert_eq!(lab.claims(Some(&lab.r2)).len(), 1, "{}", lab.simulator);
+}
+
+#[test]
+fn reads_of_a_standby_and_of_a_master() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        // The reads that confirm the claim are not among those counted.
+        lab.watch("one claim", Duration::from_secs(11), |lab| lab.claims(None).len() == 1);
+        let before = [&lab.r1, &lab.r2].map(|router| lab.reads(router).len());
+        lab.watch("one claim", Duration::from_secs(60), |lab| lab.claims(None).len() == 1);
+        let master = gaps(lab, &lab.r1, before[0]);
+        assert!((10..=12).contains(&master.len()), "{master:?}");
+        assert!(master.iter().all(|gap| *gap > Duration::from_secs(4)), "{master:?}");
+        let standby = gaps(lab, &lab.r2, before[1]);
+        assert!((2..=4).contains(&standby.len()), "{standby:?}");
+        assert!(standby.iter().all(|gap| *gap > INTERVAL - Duration::from_millis(500)), "{standby:?}");
+    });
+}
+
+#[test]
+fn standby_that_is_throttled_reads_less_often() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        let reads = On::action("DescribeNetworkInterfaces").instance(&lab.r2.instance);
+        let before = lab.reads(&lab.r2).len();
+        lab.simulator.add_fault(Fault::on(reads).throttle());
+        not_ready(lab, &["RequestLimitExceeded"]);
+        lab.wait("another read", 2 * LONGEST + SLACK, |lab| lab.reads(&lab.r2).len() == before + 2);
+        let gap = gaps(lab, &lab.r2, before)[1];
+        assert!(gap > 2 * INTERVAL * 8 / 10 - Duration::from_millis(500), "{gap:?}");
+        assert_eq!(lab.r1.shown(GROUP, VIP).verdict(), "OK");
+    });
+}
+
+/// The times between the reads of a router from that one on, the gap before it included.
+fn gaps(lab: &Lab, router: &Router, from: usize) -> Vec<Duration> {
+    let reads = lab.reads(router);
+    reads[from - 1..].windows(2).map(|pair| pair[1].arrived - pair[0].arrived).collect()
+}

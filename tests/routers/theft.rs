@@ -1,0 +1,146 @@
+//! Somebody else moves the address, or reads show the past.
+
+use std::time::{Duration, Instant};
+
+use lab::simulator::StaleReads;
+use lab::{GROUP, Lab, STRANGER, VIP};
+use vyos_aws_vipa::control::Request;
+use vyos_aws_vipa::control::client::Client;
+
+use crate::{BINARY, ELECTION, SLACK};
+
+/// What the agent logs.
+const TAKEN: &str = "address taken by another";
+const CONTESTED: &str = "address contested";
+
+/// How long a theft may stay unseen: a verify-interval of 5 s, and a second look 2 s later.
+const SEEN: Duration = Duration::from_secs(7);
+
+#[test]
+fn theft_is_looked_at_twice_and_undone() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        // Until the reads that confirm the claim are over.
+        lab.watch("one claim", Duration::from_secs(11), |lab| lab.claims(None).len() == 1);
+        let before = lab.reads(&lab.r1).len();
+        lab.simulator.steal(VIP, STRANGER[0]).expect("stolen");
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "DRIFT", SEEN + SLACK);
+        lab.wait_for_owner(VIP, &lab.r1, SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        let (claims, reads) = (lab.claims(None), lab.reads(&lab.r1).split_off(before));
+        assert_eq!(claims.len(), 2, "{claims:#?}");
+        assert_eq!(claims[1].network_interfaces, [lab.r1.enis[0].clone()]);
+        let disagreeing: Vec<Instant> = reads.iter().map(|r| r.arrived).filter(|at| *at < claims[1].arrived).collect();
+        assert!(disagreeing.len() >= 2, "{reads:#?}");
+        assert!(claims[1].arrived - disagreeing[0] >= Duration::from_secs(1), "{reads:#?}");
+        assert_eq!((lab.r1.logged(&[TAKEN]), lab.r1.logged(&[TAKEN, STRANGER[0]])), (1, 1));
+        assert_eq!(lab.r2.shown(GROUP, VIP).verdict(), "STANDBY-READY");
+    });
+}
+
+#[test]
+fn thief_that_comes_again_and_again_is_a_contest() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        for theft in 1..=4 {
+            steal(lab, theft);
+            if theft < 4 {
+                lab.wait_for_owner(VIP, &lab.r1, SLACK);
+                lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+            }
+        }
+        assert_eq!(lab.r1.logged(&[CONTESTED, STRANGER[0], "i-0a0000000000000"]), 1);
+        let rests = |lab: &Lab, claims: usize| {
+            // The back-off is 75 s at first, give or take a half.
+            lab.watch("no claim", Duration::from_secs(10), |lab| lab.claims(None).len() == claims);
+            assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *STRANGER[0]);
+        };
+        rests(lab, 4);
+        let shown = lab.r1.shown(GROUP, VIP);
+        assert_eq!(shown.verdict(), "CONTESTED");
+        let reason = shown.address["reason"].as_str().unwrap_or_default();
+        let stranger = lab.r1.instance.replace("01", "03");
+        assert!(reason.contains(STRANGER[0]) && reason.contains(&stranger), "{reason}");
+
+        let socket = lab.r1.path("/run/vyos-aws-vipa-agent/agent.sock");
+        let mut agent = Client::connect(&socket, SLACK).expect("the agent listens");
+        let group = GROUP.try_into().expect("a group name");
+        agent.call(&Request::Claim { group }).expect("claimed by force");
+        assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r1.enis[0]);
+        lab.wait("a read that confirms it", SLACK, |lab| {
+            lab.r1.shown(GROUP, VIP).address["owner"]["who"] == "this-router"
+        });
+        assert_eq!(lab.r1.shown(GROUP, VIP).verdict(), "CONTESTED", "one good read is no peace");
+        steal(lab, 5);
+        rests(lab, 5);
+
+        lab.r1.set([format!("set high-availability vrrp group {GROUP} priority 50").as_str()]);
+        lab.r1.commit();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "STANDBY-READY", SLACK);
+        lab.r1.set([format!("set high-availability vrrp group {GROUP} priority 200").as_str()]);
+        lab.r1.commit();
+        lab.wait_for_owner(VIP, &lab.r1, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        assert_eq!((lab.claims(Some(&lab.r1)).len(), lab.claims(Some(&lab.r2)).len()), (6, 1));
+        assert_eq!(lab.r1.logged(&[CONTESTED]), 1);
+    });
+}
+
+/// Steals the address, and waits until router 1 has seen that many thefts.
+fn steal(lab: &Lab, theft: usize) {
+    lab.simulator.steal(VIP, STRANGER[0]).expect("stolen");
+    lab.wait("the theft is seen", SEEN + SLACK, |lab| lab.r1.logged(&[TAKEN]) == theft);
+}
+
+#[test]
+fn address_that_nobody_has_is_no_theft() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        for release in 1..=5 {
+            lab.simulator.release(VIP).expect("released");
+            lab.wait_for_owner(VIP, &lab.r1, SEEN + SLACK);
+            assert_eq!(lab.claims(None).len(), 1 + release);
+            lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        }
+        assert_eq!((lab.r1.logged(&[TAKEN]), lab.r1.logged(&[CONTESTED])), (0, 0));
+        assert_eq!(lab.r2.shown(GROUP, VIP).verdict(), "STANDBY-READY");
+    });
+}
+
+#[test]
+fn reads_that_are_a_minute_old() {
+    let world = lab::world().stale_reads(Duration::from_secs(60));
+    lab::scenario_in(world, BINARY, |lab: &mut Lab| {
+        fail_over_with_stale_reads(lab);
+        assert_eq!(lab.r2.logged(&[TAKEN]), 0);
+        let claims: Vec<Instant> = lab.claims(Some(&lab.r2)).iter().map(|claim| claim.arrived).collect();
+        let apart = claims.windows(2).map(|pair| pair[1] - pair[0]).min();
+        assert!(apart.is_none_or(|apart| apart > Duration::from_millis(9_500)), "{:#?}", lab.claims(Some(&lab.r2)));
+    });
+}
+
+#[test]
+fn reads_of_any_age_up_to_a_minute() {
+    let mut world = lab::world();
+    world.stale_reads = StaleReads::UpToMs(60_000);
+    lab::scenario_in(world, BINARY, |lab: &mut Lab| fail_over_with_stale_reads(lab));
+}
+
+/// Router 2 takes over, and reads go on to say for a minute that router 1 has the address, or nobody.
+fn fail_over_with_stale_reads(lab: &mut Lab) {
+    lab.set_global("verify-interval 5");
+    lab.commit_pair();
+    lab.wait_for_owner(VIP, &lab.r1, ELECTION + SLACK);
+    lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+    lab.r1.power_off();
+    lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+    lab.watch("no contest", Duration::from_secs(65), |lab| lab.r2.logged(&[CONTESTED]) == 0);
+    lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
+    assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r2.enis[0]);
+    let claims = lab.claims(Some(&lab.r2));
+    assert!(claims.len() <= 7, "more than one in 10 s: {claims:#?}");
+}
