@@ -123,6 +123,8 @@ impl Demo {
         lab.r1.power_off();
         wait(lab, "router 2 notices, and takes over", SLACK, |lab| has_the_address(lab, &lab.r2));
         let (claim, moved) = claim_and_move(lab, &lab.r2, cut);
+        let is_logged = |lab: &Lab| log_since(&lab.r2, cut).iter().any(|(_, line)| line.contains("claim acknowledged"));
+        lab.wait("the agent of router 2 logs its claim", SLACK, is_logged);
         let log = log_since(&lab.r2, cut);
         // Both see the line with some delay, and one of them less.
         let read = log.iter().find(|(_, line)| line.contains("to=MASTER")).expect("the agent logs it").0;

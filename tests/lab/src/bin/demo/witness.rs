@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use lab::Router;
@@ -20,6 +21,9 @@ const VRRP: u32 = 112;
 
 /// Where VyOS has keepalived write; its own reader does not run here.
 const FIFO: &str = "/run/keepalived/keepalived_notify_fifo";
+
+/// How late a line may be seen on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sees all that happens on one router. Only one may read its FIFO.
 pub struct Witness {
@@ -41,10 +45,16 @@ impl Witness {
     /// When keepalived wrote the state, the first time from `start` on; a little later than it really was.
     ///
     /// # Panics
-    /// If it did not.
+    /// If it did not, or nothing was seen of it for too long.
     pub fn wrote(&self, start: Timestamp, state: &str) -> Timestamp {
-        let line = self.written.first(start, |line| is_state(line, state));
-        line.unwrap_or_else(|| panic!("keepalived has not written {state}"))
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(at) = self.written.first(start, |line| is_state(line, state)) {
+                return at;
+            }
+            assert!(Instant::now() < deadline, "nothing seen within {PATIENCE:?}: keepalived writes {state}");
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 
