@@ -179,8 +179,10 @@ impl Calls {
                 if self.ec2.as_ref().map(Ec2::region) != self.region().as_ref() {
                     self.ec2 = None;
                 }
+                let was_cut_off = self.ec2.is_none();
                 self.connect();
-                None
+                // What was asked before failed for want of a region, and would be asked again after a whole interval.
+                (was_cut_off && self.ec2.is_some()).then_some(Event::ReadNow)
             }
             Answer::Eni { interface, mac, result } => {
                 let eni = match (mac, result) {

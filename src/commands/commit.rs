@@ -107,17 +107,20 @@ fn apply(paths: &Paths, config: &Config, warnings: &mut Vec<String>) -> Result<(
     if changed {
         files::write(&paths.config, 0o644, config)?;
     }
-    match hook::attach(paths) {
+    let rewritten = match hook::attach(paths) {
         // Nothing that the operator could mend here: the agent goes on, and keepalived's next reload tries again.
-        Err(error @ HookError::Conf { .. }) => warnings.push(format!("the transition hook: {error}")),
+        Err(error @ HookError::Conf { .. }) => {
+            warnings.push(format!("the transition hook: {error}"));
+            false
+        }
         other => other?,
-    }
+    };
     if changed || !paths.socket.exists() {
         systemctl::run(&["start", "--no-block", AGENT])?;
     }
     // Only the first call of one commit waits for it: where keepalived cannot start, the others would wait in vain.
     let starting = changed && files::read::<Groups>(&paths.groups).is_ok_and(|groups| !groups.groups.is_empty());
-    match_running(paths, true, starting, warnings)
+    match_running(paths, &Wanted { attached: true, rewritten, starting }, warnings)
 }
 
 /// Leaves VyOS as it was without us. It does as much of that as can be done, and tells what failed first; the next call
@@ -135,16 +138,28 @@ fn remove(paths: &Paths, warnings: &mut Vec<String>) -> Result<(), CommitError> 
         }
         _ => Ok(()),
     });
-    let matched = match_running(paths, false, false, warnings);
-    [stopped, detached].into_iter().chain(removed).chain([matched]).collect()
+    let rewritten = detached.as_ref().is_ok_and(|rewritten| *rewritten);
+    let matched = match_running(paths, &Wanted { attached: false, rewritten, starting: false }, warnings);
+    [stopped, detached.map(drop)].into_iter().chain(removed).chain([matched]).collect()
 }
 
-/// Makes the running keepalived hold the FIFO open, or not, by one reload. Nobody else reloads it at boot and when only
-/// our nodes change. One that does not run may be `starting`: VyOS has started it a moment ago, by the files as they were,
-/// and its pid file is still to come.
-fn match_running(paths: &Paths, attached: bool, starting: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
-    let is_right = |keepalived: Keepalived| keepalived.holds(&paths.fifo).unwrap_or(false) == attached;
-    if Keepalived::running(&paths.keepalived_pid).map_or(!starting, is_right) {
+/// What the running keepalived should be like.
+struct Wanted {
+    /// It holds the FIFO open, or it does not.
+    attached: bool,
+    /// Its file has just been changed for that. What it holds open now may be a matter of the moment: VyOS may have told it
+    /// to reload a moment ago, by the file as it was.
+    rewritten: bool,
+    /// It may be that VyOS has started it a moment ago, by the file as it was, and that its pid file is still to come.
+    starting: bool,
+}
+
+/// Makes the running keepalived as it is wanted, by one reload. Nobody else reloads it at boot and when only our nodes
+/// change.
+fn match_running(paths: &Paths, wanted: &Wanted, warnings: &mut Vec<String>) -> Result<(), CommitError> {
+    let holds = |keepalived: Keepalived| keepalived.holds(&paths.fifo).unwrap_or(false) == wanted.attached;
+    let is_right = |keepalived: Keepalived| !wanted.rewritten && holds(keepalived);
+    if Keepalived::running(&paths.keepalived_pid).map_or(!wanted.starting, is_right) {
         // Its next start goes by what stands in the files now.
         return Ok(());
     }
@@ -152,11 +167,11 @@ fn match_running(paths: &Paths, attached: bool, starting: bool, warnings: &mut V
         return Ok(());
     }
     systemctl::run(&["reload", KEEPALIVED])?;
-    let matches = || Keepalived::running(&paths.keepalived_pid).filter(|k| is_right(*k));
+    let matches = || Keepalived::running(&paths.keepalived_pid).filter(|k| holds(*k));
     if wait_for(Instant::now() + PATIENCE, matches).is_none() {
         warnings.push(format!(
             "keepalived does not {} the transition FIFO {} after its reload: see `show log vrrp`",
-            if attached { "hold" } else { "let go of" },
+            if wanted.attached { "hold" } else { "let go of" },
             paths.fifo.display()
         ));
     }

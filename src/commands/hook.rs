@@ -51,19 +51,20 @@ pub enum HookError {
 /// [`HookError`].
 pub fn run(paths: &Paths) -> Result<(), HookError> {
     match files::read::<Config>(&paths.config) {
-        Ok(config) if config.is_empty() => detach(paths),
-        Err(FileError::Missing(_)) => detach(paths),
+        Ok(config) if config.is_empty() => detach(paths).map(drop),
+        Err(FileError::Missing(_)) => detach(paths).map(drop),
         // Also with a configuration that cannot be read: the agent has it, or will say so.
-        Ok(_) => attach(paths),
+        Ok(_) => attach(paths).map(drop),
         Err(error) => attach(paths).and(Err(error.into())),
     }
 }
 
-/// Has keepalived.conf include the hook, and writes down which groups it holds.
+/// Has keepalived.conf include the hook, and writes down which groups it holds. Whether the file was changed: then a
+/// keepalived that runs has not read it as it is now.
 ///
 /// # Errors
 /// [`HookError`].
-pub fn attach(paths: &Paths) -> Result<(), HookError> {
+pub fn attach(paths: &Paths) -> Result<bool, HookError> {
     // What keepalived is going to include and open is there before the line that makes it do so.
     attachment::make_fifo(&paths.fifo)?;
     let text = include::render(&paths.fifo);
@@ -71,10 +72,11 @@ pub fn attach(paths: &Paths) -> Result<(), HookError> {
         files::write_bytes(&paths.include, 0o644, text.as_bytes())?;
     }
     let Some(conf) = read_conf(&paths.keepalived_conf)? else {
-        return Ok(());
+        return Ok(false);
     };
-    if let Some(line) = include::missing(&conf, &paths.include) {
-        append(&paths.keepalived_conf, &line)?;
+    let missing = include::missing(&conf, &paths.include);
+    if let Some(line) = &missing {
+        append(&paths.keepalived_conf, line)?;
     }
     // Descriptions may hold any bytes; names and addresses are ASCII.
     let groups = conf::parse(&String::from_utf8_lossy(&conf))
@@ -82,21 +84,21 @@ pub fn attach(paths: &Paths) -> Result<(), HookError> {
     if files::read::<Groups>(&paths.groups).ok().as_ref() != Some(&groups) {
         files::write(&paths.groups, 0o644, &groups)?;
     }
-    Ok(())
+    Ok(missing.is_some())
 }
 
-/// Takes the line out of keepalived.conf that [`attach`] once added.
+/// Takes the line out of keepalived.conf that [`attach`] once added. Whether the file was changed.
 ///
 /// # Errors
 /// [`HookError::Io`].
-pub fn detach(paths: &Paths) -> Result<(), HookError> {
+pub fn detach(paths: &Paths) -> Result<bool, HookError> {
     let path = &paths.keepalived_conf;
     let Some(conf) = read_conf(path)? else {
-        return Ok(());
+        return Ok(false);
     };
     match include::without(&conf, &paths.include) {
-        Some(text) => replace(path, &text),
-        None => Ok(()),
+        Some(text) => replace(path, &text).map(|()| true),
+        None => Ok(false),
     }
 }
 

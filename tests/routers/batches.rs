@@ -133,7 +133,9 @@ fn two_hundred_groups_move_there_and_back() {
             wait_for_owners(lab, &addresses, owner, ELECTION + 3 * SLACK);
             let claims = lab.claims(None).split_off(before);
             assert!(claims.iter().all(|c| c.network_interfaces == [router.enis[0].clone()]), "{claims:#?}");
-            assert_eq!(claims.iter().map(|c| c.addresses.len()).sum::<usize>(), 200, "{claims:#?}");
+            // Twice, where keepalived has heard the other router after its MASTER line: MASTER_RX_LOWER_PRI.
+            let times = |address| claims.iter().filter(|claim| claim.claims(address)).count();
+            assert!(addresses.iter().all(|address| (1..=2).contains(&times(*address))), "{claims:#?}");
             few(&claims, &masters(router, log, 200));
             for router in [&lab.r1, &lab.r2] {
                 let lost = router.status()["hook"]["pipe_full"].clone();

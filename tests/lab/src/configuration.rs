@@ -64,7 +64,11 @@ impl Configuration {
         groups_mut(&mut dict).for_each(|group| _ = group.remove("aws-vipa"));
         if let Some(vrrp) = dict.get_mut("vrrp").and_then(Value::as_object_mut) {
             let global = vrrp.get_mut("global-parameters").and_then(Value::as_object_mut);
-            if global.is_some_and(|global| global.remove("aws-vipa").is_some() && global.is_empty()) {
+            let is_bare = global.is_some_and(|global| {
+                global.remove("aws-vipa");
+                global.is_empty()
+            });
+            if is_bare {
                 vrrp.remove("global-parameters");
             }
         }
