@@ -117,6 +117,23 @@ fn a_storm_of_transitions_is_bounded() {
     assert!(gaps(&claims[20..]).iter().all(|gap| *gap >= 2_300), "{:?}", gaps(&claims[20..]));
 }
 
+#[test]
+fn a_claim_beyond_the_allowance_goes_out_as_soon_as_it_may() {
+    let mut world = World::one();
+    world.ec2.claim_delay = ms(1);
+    let begin = world.now;
+    for _ in 0..21 {
+        world.backup("a");
+        world.run(ms(2));
+        world.master("a");
+        world.run(ms(2));
+    }
+    world.run(secs(10));
+    let claims = world.claim_times(begin);
+    assert_eq!(claims.len(), 21);
+    assert_eq!(claims[20] - claims[0], 2_400, "{claims:?}");
+}
+
 // ── B2 ──
 
 #[test]
