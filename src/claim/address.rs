@@ -197,8 +197,8 @@ impl Address {
         self.confirmed_since = None;
     }
 
-    /// Another ENI than before stands behind the interface: what was held there, or read, says nothing. What a line asked
-    /// for holds for the new one as well.
+    /// Another ENI than before stands behind the interface: what was held there, or read, says nothing. What a line
+    /// asked for holds for the new one as well.
     pub fn other_eni(&mut self, now: Moment) {
         match self.phase {
             Phase::Rest => {}

@@ -75,8 +75,8 @@ impl Machine {
         silent.iter().for_each(|name| self.doubt(now, name, Cause::NoLife));
     }
 
-    /// Whether keepalived has given the sign of life that a claim of the address needs, unless a line has just asked for
-    /// it.
+    /// Whether keepalived has given the sign of life that a claim of the address needs, unless a line has just asked
+    /// for it.
     pub(super) fn has_life(&self, now: Moment, address: &Address) -> bool {
         self.life.is_some_and(|life| {
             life.until(now) < LIFE && address.guard.as_ref().is_none_or(|guard| guard.life_after <= life)

@@ -37,9 +37,9 @@ const LATE: Duration = Duration::from_secs(2);
 /// The state machine of one router. It has no clock, no socket and no task: every event comes with the time, and the
 /// answer is what to do.
 ///
-/// What is kept for each address goes through these phases. On BACKUP, FAULT, STOP, DELETED, a pause, or when the state of
-/// the group becomes UNKNOWN, every phase goes to Rest; a MASTER line and the first MASTER_RX_LOWER_PRI lead to Wanted from
-/// every phase.
+/// What is kept for each address goes through these phases. On BACKUP, FAULT, STOP, DELETED, a pause, or when the state
+/// of the group becomes UNKNOWN, every phase goes to Rest; a MASTER line and the first MASTER_RX_LOWER_PRI lead to Wanted
+/// from every phase.
 ///
 /// ```text
 ///               MASTER, MASTER_RX_LOWER_PRI

@@ -82,8 +82,8 @@ impl Machine {
         })
     }
 
-    /// What goes in one request: all that never made one fail, else a cohort of a bisected batch, else the one that waits
-    /// longest of those that must go alone.
+    /// What goes in one request: all that never made one fail, else a cohort of a bisected batch, else the one that
+    /// waits longest of those that must go alone.
     pub(super) fn batch(&self, ready: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
         let of = |ip: &Ipv4Addr| self.addresses.get(ip);
         let free: Vec<Ipv4Addr> = ready.iter().filter(|ip| of(ip).is_some_and(Address::is_free)).copied().collect();

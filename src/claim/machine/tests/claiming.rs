@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::world::{Act, ETH0, ETH1, Fault, PEER, World, config, group, interface, line, ms, run, secs, vip};
+use crate::claim::address::Phase;
 use crate::claim::{Action, Cause, Event, Moment, Note, NotifyState};
 use crate::keepalived::groups::{Groups, VirtualAddress};
 use crate::ownership::ErrorClass;
@@ -114,6 +115,23 @@ fn a_storm_of_transitions_is_bounded() {
     // 360 s are worth 150 more.
     assert!((120..=170).contains(&claims.len()), "{}", claims.len());
     assert!(gaps(&claims[20..]).iter().all(|gap| *gap >= 2_300), "{:?}", gaps(&claims[20..]));
+}
+
+#[test]
+fn a_claim_beyond_the_allowance_goes_out_as_soon_as_it_may() {
+    let mut world = World::one();
+    world.ec2.claim_delay = ms(1);
+    let begin = world.now;
+    for _ in 0..21 {
+        world.backup("a");
+        world.run(ms(2));
+        world.master("a");
+        world.run(ms(2));
+    }
+    world.run(secs(10));
+    let claims = world.claim_times(begin);
+    assert_eq!(claims.len(), 21);
+    assert_eq!(claims[20] - claims[0], 2_400, "{claims:?}");
 }
 
 // ── B2 ──
@@ -443,11 +461,26 @@ fn the_answer_to_a_read_that_began_before_a_claim_is_discarded() {
     world.says("a", NotifyState::Master);
     world.run(ms(700));
     assert_eq!(world.claim_times(begin), [260]);
-    // Had it counted, the address would be claimed again ten seconds after the claim or be looked at once more.
+    let seen = |world: &World| world.machine.addresses[&vip(1)].seen.as_ref().map(|seen| seen.began);
+    assert!(seen(&world) < Some(begin), "the other owner is of the past");
     world.ec2.read_delay = ms(20);
     world.run(secs(60));
     assert_eq!(world.claim_times(begin), [260]);
     assert_eq!(world.theft_times(begin), [0_u64; 0]);
+}
+
+#[test]
+fn a_read_that_began_before_a_claim_does_not_confirm_it() {
+    let mut world = World::held();
+    world.ec2.read_delay = ms(500);
+    let begin = world.now;
+    world.tell(Event::ReadNow);
+    world.run(ms(260));
+    world.says("a", NotifyState::Master);
+    world.run(ms(300));
+    assert_eq!(world.read_times(begin), [0]);
+    let phase = &world.machine.addresses[&vip(1)].phase;
+    assert_eq!(*phase, Phase::Held { confirmed: false, suspect: None });
 }
 
 // ── B5 ──

@@ -349,6 +349,18 @@ fn a_line_or_a_person_ends_the_wait_in_a_contest() {
 }
 
 #[test]
+fn after_a_line_the_waits_of_a_contest_begin_anew() {
+    let mut world = in_a_contest();
+    run_with_a_thief(&mut world, 1_500);
+    let begin = world.now;
+    world.says("a", NotifyState::Master);
+    run_with_a_thief(&mut world, 150);
+    let claims = world.claim_times(begin);
+    // Ten seconds after the line, 75 s give or take a half; the wait before the line was 150 s at least.
+    assert!(claims.len() >= 2 && claims[0] == 0 && claims[1] <= 127_000, "{claims:?}");
+}
+
+#[test]
 fn a_contest_ends_after_fifteen_minutes_of_confirmed_ownership() {
     let mut world = in_a_contest();
     let begin = world.now;

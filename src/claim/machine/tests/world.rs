@@ -1,6 +1,6 @@
-//! A small world around the machine: EC2 and IMDS with delays, faults and a memory of the past, keepalived with its lines
-//! and its interface, a router that can stand still, an agent that can be started anew. Time is simulated; the machine is
-//! driven by its own deadlines and by what happens, and every step is put before the [`Judge`].
+//! A small world around the machine: EC2 and IMDS with delays, faults and a memory of the past, keepalived with its
+//! lines and its interface, a router that can stand still, an agent that can be started anew. Time is simulated; the
+//! machine is driven by its own deadlines and by what happens, and every step is put before the [`Judge`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -512,8 +512,8 @@ impl World {
         self.write(groups.iter().map(|g| line(g.name.as_str(), NotifyState::Backup)).collect());
     }
 
-    /// keepalived takes another set of groups, announced a moment before. A group that is gone leaves with FAULT; one that
-    /// is there with another router id begins anew.
+    /// keepalived takes another set of groups, announced a moment before. A group that is gone leaves with FAULT; one
+    /// that is there with another router id begins anew.
     pub fn reload(&mut self, groups: Groups) {
         self.tell(Event::Groups(groups.clone()));
         let before = mem::replace(&mut self.groups, groups.clone());
