@@ -1,5 +1,6 @@
 //! Many addresses at once, good and bad, on one network interface and on two.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -133,7 +134,8 @@ fn two_hundred_groups_move_there_and_back() {
             wait_for_owners(lab, &addresses, owner, ELECTION + 3 * SLACK);
             let claims = lab.claims(None).split_off(before);
             assert!(claims.iter().all(|c| c.network_interfaces == [router.enis[0].clone()]), "{claims:#?}");
-            assert_eq!(claims.iter().map(|c| c.addresses.len()).sum::<usize>(), 200, "{claims:#?}");
+            let claimed: BTreeSet<Ipv4Addr> = claims.iter().flat_map(|c| c.addresses.clone()).collect();
+            assert_eq!(claimed.len(), 200, "{claims:#?}");
             few(&claims, &masters(router, log, 200));
             for router in [&lab.r1, &lab.r2] {
                 let lost = router.status()["hook"]["pipe_full"].clone();
@@ -153,11 +155,12 @@ fn masters(router: &Router, from: usize, count: usize) -> Vec<Timestamp> {
     times
 }
 
-/// At most two are under way at a time: the first, and what came meanwhile; then what came while these took their time.
+/// At most two are under way at a time: the first, and what came meanwhile; then what came while these took their time. A
+/// master that hears the other router once more claims once more.
 fn few(claims: &[Request], lines: &[Timestamp]) {
     let spread = lines[lines.len() - 1].duration_since(lines[0]).unsigned_abs();
     let calls = spread.as_millis() / CALL.as_millis() + 1;
-    assert!(claims.len() as u128 <= 2 * calls + 1, "{} for lines that took {spread:?}: {claims:#?}", claims.len());
+    assert!(claims.len() as u128 <= 2 * calls + 3, "{} for lines that took {spread:?}: {claims:#?}", claims.len());
 }
 
 /// How many addresses have that verdict.
