@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::future::pending;
 use std::io;
+use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ const PAGE: u64 = 4096;
 const LONGEST_LINE: u64 = 1024;
 
 /// How much one read takes, in bytes: the default capacity of a pipe.
-pub const READ: usize = 64 << 10;
+const READ: usize = 64 << 10;
 
 /// How soon to ask again whether a writer is there, and how seldom at last. A reload of keepalived leaves the FIFO
 /// without a writer for 0.2 to 0.6 ms.
@@ -59,8 +60,10 @@ pub enum Event {
         /// The pipe may have been full: newer lines may have been dropped. Never false when one was.
         was_full: bool,
     },
-    /// The pipe was found full while reading: lines after those that follow at once may have been dropped.
+    /// The pipe was found full while reading: lines after those that it holds may have been dropped.
     Full,
+    /// What the full pipe held has been read.
+    Drained,
     /// What was written, in order. A line may go on in the next one.
     Bytes(Vec<u8>),
     /// The last writer closed the FIFO, and may have it open again: keepalived reloads, restarts or ends.
@@ -103,6 +106,8 @@ pub struct Fifo {
     next_look: Instant,
     look_pause: Duration,
     times_full: u64,
+    /// The pipe was found full and is not drained yet.
+    full: bool,
 }
 
 /// One open pipe.
@@ -111,8 +116,6 @@ struct Pipe {
     end: Receiver,
     inode: (u64, u64),
     full_at: u64,
-    /// It was found full and is not drained yet.
-    full: bool,
 }
 
 impl Fifo {
@@ -128,6 +131,7 @@ impl Fifo {
             next_look: Instant::now(),
             look_pause: FIRST_LOOK,
             times_full: 0,
+            full: false,
         }
     }
 
@@ -171,11 +175,9 @@ impl Fifo {
             };
             let mut found = None;
             // `WouldBlock` makes tokio wait for news. HUP stays set for ever.
-            let drained = pipe.end.try_io(|| {
-                match found.insert(read(&pipe.end, &mut self.buffer, pipe.full_at, &mut pipe.full)) {
-                    Found::Bytes { .. } => Ok(()),
-                    _ => Err(io::ErrorKind::WouldBlock.into()),
-                }
+            let drained = pipe.end.try_io(|| match found.insert(read(&pipe.end, &mut self.buffer, pipe.full_at)) {
+                Found::Bytes { .. } => Ok(()),
+                _ => Err(io::ErrorKind::WouldBlock.into()),
             });
             match found {
                 Some(_) if closed && drained.is_err() => {
@@ -191,22 +193,39 @@ impl Fifo {
     /// Takes note of what a read found.
     fn found(&mut self, found: Found) {
         match found {
-            Found::Bytes { count, full } => {
+            Found::Bytes { count, full, rest } => {
                 self.a_writer();
-                if full {
+                if full && !self.full {
+                    self.full = true;
                     self.times_full += 1;
                     self.events.push_back(Event::Full);
                 }
                 self.events.push_back(Event::Bytes(self.buffer[..count].to_vec()));
+                if !rest {
+                    self.drained();
+                }
             }
-            Found::Nothing => self.a_writer(),
-            Found::NoWriter => self.no_writer(Gone::NoWriter),
+            Found::Nothing => {
+                self.drained();
+                self.a_writer();
+            }
+            Found::NoWriter => {
+                self.drained();
+                self.no_writer(Gone::NoWriter);
+            }
             Found::Failed(error) => self.cannot_read(error),
+        }
+    }
+
+    fn drained(&mut self) {
+        if mem::take(&mut self.full) {
+            self.events.push_back(Event::Drained);
         }
     }
 
     fn cannot_read(&mut self, source: io::Error) {
         self.pipe = None;
+        self.drained();
         self.no_writer(Gone::NoFifo { path: self.path.clone(), source });
     }
 
@@ -237,7 +256,7 @@ impl Fifo {
     /// Reads without having been told that there is something.
     fn ask(&mut self) {
         if let Some(pipe) = &mut self.pipe {
-            let found = read(&pipe.end, &mut self.buffer, pipe.full_at, &mut pipe.full);
+            let found = read(&pipe.end, &mut self.buffer, pipe.full_at);
             self.found(found);
         }
     }
@@ -269,7 +288,7 @@ impl Fifo {
     /// Reads what is left in a pipe that another one takes the place of.
     fn drain_the_old_one(&mut self, new: (u64, u64)) {
         while let Some(pipe) = self.pipe.as_mut().filter(|old| old.inode != new) {
-            let found = read(&pipe.end, &mut self.buffer, pipe.full_at, &mut pipe.full);
+            let found = read(&pipe.end, &mut self.buffer, pipe.full_at);
             let Found::Bytes { .. } = found else { return };
             self.found(found);
         }
@@ -279,14 +298,14 @@ impl Fifo {
 impl Pipe {
     fn new(file: File, inode: (u64, u64)) -> io::Result<Self> {
         let full_at = full_at(&file)?;
-        Ok(Self { end: Receiver::from_file(file)?, inode, full_at, full: false })
+        Ok(Self { end: Receiver::from_file(file)?, inode, full_at })
     }
 }
 
 /// What a read found.
 enum Found {
-    /// This many bytes, at the beginning of the buffer.
-    Bytes { count: usize, full: bool },
+    /// This many bytes, at the beginning of the buffer; whether the pipe was full before, and whether it holds more.
+    Bytes { count: usize, full: bool, rest: bool },
     /// A writer, and nothing to read.
     Nothing,
     /// Neither.
@@ -295,20 +314,16 @@ enum Found {
     Failed(io::Error),
 }
 
-/// Reads once; tells apart whether the pipe is newly found full.
-fn read(file: impl AsFd, buffer: &mut [u8], full_at: u64, known_full: &mut bool) -> Found {
+/// Reads once.
+fn read(file: impl AsFd, buffer: &mut [u8], full_at: u64) -> Found {
     let waiting = match rustix::io::ioctl_fionread(&file) {
         Ok(waiting) => waiting,
         Err(error) => return Found::Failed(error.into()),
     };
-    let full = waiting >= full_at && !*known_full;
     loop {
         return match rustix::io::read(&file, &mut *buffer) {
             Ok(0) => Found::NoWriter,
-            Ok(count) => {
-                *known_full = (full || *known_full) && count == buffer.len();
-                Found::Bytes { count, full }
-            }
+            Ok(count) => Found::Bytes { count, full: waiting >= full_at, rest: waiting > count as u64 },
             Err(Errno::AGAIN) => Found::Nothing,
             Err(Errno::INTR) => continue,
             Err(error) => Found::Failed(error.into()),
@@ -528,10 +543,27 @@ mod tests {
             assert_next!(&mut fifo, Event::Full);
             let all = bytes(&mut fifo, lines * line.len()).await;
             assert!(all.chunks(line.len()).all(|l| l == line), "no line is split or lost");
+            assert_next!(&mut fifo, Event::Drained);
             assert_eq!(fifo.times_full(), round);
         }
         (&keepalived).write_all(line).expect("room again");
         assert_next!(&mut fifo, Event::Bytes(bytes) if bytes == line);
+    }
+
+    #[tokio::test]
+    async fn a_full_pipe_is_drained_after_any_number_of_whole_reads() {
+        let (_folder, path) = folder();
+        make(&path);
+        let keepalived = writer(&path);
+        let mut fifo = Fifo::new(&path);
+        assert_next!(&mut fifo, Event::Backlog { .. });
+        assert_next!(&mut fifo, Event::WriterBack);
+        // Whole pages, so that the pipe holds a multiple of what one read takes.
+        let count = fill(&keepalived, &[b'x'; PAGE as usize]) * PAGE as usize;
+        assert_eq!(count % READ, 0);
+        assert_next!(&mut fifo, Event::Full);
+        bytes(&mut fifo, count).await;
+        assert_next!(&mut fifo, Event::Drained);
     }
 
     #[tokio::test]

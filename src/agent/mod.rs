@@ -256,10 +256,11 @@ impl<'a> Agent<'a> {
                 if !self.hook.discarding {
                     self.hook.last_news = self.hook.last_line;
                     self.tell(Event::Lines(lines));
-                } else if bytes.len() < fifo::READ {
-                    self.hook.discarding = false;
-                    self.tell(Event::PipeFull);
                 }
+            }
+            fifo::Event::Drained => {
+                self.hook.discarding = false;
+                self.tell(Event::PipeFull);
             }
             fifo::Event::Hup => self.tell(Event::Hup),
             fifo::Event::WriterGone { why, .. } => {
