@@ -49,6 +49,11 @@ fn rubbish_in_the_fifo() {
         lab.wait_for_owner(VIP, r2, ELECTION + SLACK);
         lab.wait_for_verdict(r2, GROUP, VIP, "OK", SLACK);
         assert_eq!(lab.claims(Some(r2)).len(), 1, "{}", lab.simulator);
+        assert_eq!(
+            r2.logged(&["transition", "keepalived: MASTER"]),
+            1,
+            "the line itself, not what shows that it was lost"
+        );
         for router in [r1, r2] {
             assert_eq!(router.logged(&["panicked"]), 0);
         }

@@ -155,11 +155,12 @@ fn masters(router: &Router, from: usize, count: usize) -> Vec<Timestamp> {
     times
 }
 
-/// At most two are under way at a time: the first, and what came meanwhile; then what came while these took their time.
+/// At most two are under way at a time: the first, and what came meanwhile; then what came while these took their time. A
+/// master that hears the other router once more claims once more.
 fn few(claims: &[Request], lines: &[Timestamp]) {
     let spread = lines[lines.len() - 1].duration_since(lines[0]).unsigned_abs();
     let calls = spread.as_millis() / CALL.as_millis() + 1;
-    assert!(claims.len() as u128 <= 2 * calls + 1, "{} for lines that took {spread:?}: {claims:#?}", claims.len());
+    assert!(claims.len() as u128 <= 2 * calls + 3, "{} for lines that took {spread:?}: {claims:#?}", claims.len());
 }
 
 /// How many addresses have that verdict.
