@@ -1,6 +1,7 @@
 //! VRRP virtual addresses of VyOS routers in AWS: `vyos-aws-vipa` claims them in EC2 when the router becomes master.
 
 pub mod agent;
+pub mod arguments;
 pub mod aws;
 pub mod check;
 pub mod claim;
@@ -12,8 +13,10 @@ pub mod files;
 pub mod iam;
 pub mod keepalived;
 pub mod kernel;
+pub mod load_credential;
 pub mod logging;
 pub mod names;
+pub mod operator_file;
 pub mod ownership;
 pub mod paths;
 pub mod plan;

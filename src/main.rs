@@ -5,16 +5,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use vyos_aws_vipa::commands::Command;
+use vyos_aws_vipa::arguments::Arguments;
 use vyos_aws_vipa::paths::Paths;
-
-/// Moves VRRP virtual addresses of VyOS routers in AWS to the router that is master.
-#[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
 
 fn main() -> ExitCode {
     match Arguments::parse().command.run(&Paths::system()) {

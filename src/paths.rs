@@ -1,5 +1,6 @@
 //! Every path that the product reads or writes, in one place.
 
+use std::env;
 use std::path::PathBuf;
 
 /// The paths of one router.
@@ -30,6 +31,13 @@ pub struct Paths {
     pub socket: PathBuf,
     /// Where the agent keeps what outlives it (StateDirectory of its unit).
     pub state: PathBuf,
+    /// Units that are there until the next boot (systemd.unit(5)).
+    pub units: PathBuf,
+    /// Which state of the credentials file the agent was started with ([`crate::load_credential::Handed`]).
+    pub handed: PathBuf,
+    /// Where systemd puts the agent's copies of files that root alone may read: `$CREDENTIALS_DIRECTORY` (systemd.exec(5),
+    /// "Credentials"), which only the agent has.
+    pub copies: Option<PathBuf>,
 }
 
 impl Paths {
@@ -42,12 +50,15 @@ impl Paths {
             include: run.join("keepalived.conf"),
             fifo: run.join("notify.fifo"),
             warned: run.join("warned.json"),
+            handed: run.join("handed.json"),
             run,
             keepalived_conf: "/run/keepalived/keepalived.conf".into(),
             keepalived_pid: "/run/keepalived/keepalived.pid".into(),
             keepalived_vrrp_pid: "/run/vrrp.pid".into(),
             socket: "/run/vyos-aws-vipa-agent/agent.sock".into(),
             state: "/var/lib/vyos-aws-vipa".into(),
+            units: "/run/systemd/system".into(),
+            copies: env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
         }
     }
 }

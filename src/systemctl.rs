@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// How long a job may take. keepalived's reload is bounded by its unit; ours are not waited for.
 const BOUND: Duration = Duration::from_secs(10);
 
+/// The agent's unit.
+pub const AGENT: &str = "vyos-aws-vipa.service";
+
 /// systemctl did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemctlError {

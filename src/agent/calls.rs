@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -42,6 +43,8 @@ pub enum Answer {
 pub struct Calls {
     answers: UnboundedSender<Answer>,
     imds: Imds,
+    /// Where systemd puts the agent's copy of the credentials file.
+    copies: Option<PathBuf>,
     global: Global,
     instance: Option<Instance>,
     /// This instance as the firmware tells it: IMDS may be down when the agent starts.
@@ -55,12 +58,13 @@ pub struct Calls {
 }
 
 impl Calls {
-    pub fn new(answers: UnboundedSender<Answer>, state: &State) -> Self {
+    pub fn new(answers: UnboundedSender<Answer>, state: &State, copies: Option<PathBuf>) -> Self {
         let tag = std::fs::read_to_string(ASSET_TAG).unwrap_or_default();
         let asset_tag = InstanceId::try_from(tag.trim()).ok();
         Self {
             answers,
             imds: Imds::new(),
+            copies,
             global: Global::default(),
             instance: None,
             remembered: asset_tag.as_ref().and_then(|tag| state.enis.get().region(tag)).cloned(),
@@ -85,7 +89,7 @@ impl Calls {
         if self.ec2.is_none()
             && let Some(region) = self.region()
         {
-            let ec2 = Ec2::new(&self.global, region, &self.imds);
+            let ec2 = Ec2::with_copies(&self.global, region, &self.imds, self.copies.as_deref());
             self.credentials = Some(ec2.credentials_watch());
             self.ec2 = Some(ec2);
         }

@@ -9,6 +9,7 @@ mod disk;
 mod life;
 mod log;
 mod status;
+mod watchdog;
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -28,6 +29,7 @@ use self::disk::Disk;
 use self::life::Life;
 use self::log::Said;
 use self::status::Waiters;
+use self::watchdog::Watchdog;
 use crate::claim::{Action, Event, Line, Machine, Moment};
 use crate::config::Config;
 use crate::control::server::{self, Server};
@@ -72,7 +74,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     let mut addresses = Addresses::new();
     let (answered, mut answers) = mpsc::unbounded_channel();
     let state = State::load(&paths.state);
-    let calls = Calls::new(answered, &state);
+    let calls = Calls::new(answered, &state, paths.copies.clone());
     let mut agent = Agent::new(paths, state, calls);
     // The interface is known before any line is: where they disagree, the interface is right.
     match addresses::list().await {
@@ -91,11 +93,13 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     let started = Record::new(Timestamp::now(), Kind::Started { version: version.to_owned() });
     agent.state.history.change(|history| history.add(started));
     agent.disk.notice(&agent.state, false);
+    let mut watchdog = Watchdog::new();
     agent.calls.identify();
     loop {
         let deadline = agent.machine.deadline().map(|moment| agent.clock.instant(moment));
         tokio::select! {
             biased;
+            () = watchdog.due() => watchdog.feed(),
             event = fifo.next() => agent.fifo(event, fifo.times_full()),
             Some(answer) = answers.recv() => agent.answer(answer),
             snapshot = addresses.changed() => {

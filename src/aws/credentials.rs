@@ -2,7 +2,9 @@
 
 use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -22,9 +24,10 @@ use tokio::time::Instant;
 use super::beliefs::REFRESH_BEFORE_EXPIRY;
 use super::clock::Clock;
 use super::errors::{failure, root_cause};
-use super::file::{self, Version};
 use super::imds::Imds;
+use crate::load_credential::LONGEST_FILE;
 use crate::names::Region;
+use crate::operator_file::{self, Version};
 use crate::ownership::{CallError, ErrorClass};
 
 /// How often [`CredentialsWatch`] looks at the file.
@@ -34,8 +37,6 @@ const REFRESH_AGAIN: Duration = Duration::from_secs(60);
 /// The least time between two attempts to replace credentials whose time is over. IMDS being away, they are tried still:
 /// AWS may take them longer than it says, so that an outage of IMDS is not one of the router.
 const REPLACE_AGAIN: Duration = Duration::from_secs(10);
-/// The longest file of credentials.
-const MAX_FILE: u64 = 64 * 1024;
 
 /// Which credentials are in use, since when, and until when. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +72,8 @@ enum Source {
     /// SDK's end point for the region.
     File {
         path: PathBuf,
+        /// Systemd's copy of it, which comes first where it is there: root alone may be able to read the file itself.
+        copy: Option<PathBuf>,
         profile: String,
         region: Region,
         http: SharedHttpClient,
@@ -112,8 +115,15 @@ enum Before {
 }
 
 impl Keys {
-    pub(super) fn file(path: PathBuf, profile: String, region: Region, http: SharedHttpClient, clock: Clock) -> Self {
-        Self::new(Source::File { path, profile, region, http }, clock)
+    pub(super) fn file(
+        path: PathBuf,
+        copy: Option<PathBuf>,
+        profile: String,
+        region: Region,
+        http: SharedHttpClient,
+        clock: Clock,
+    ) -> Self {
+        Self::new(Source::File { path, copy, profile, region, http }, clock)
     }
 
     pub(super) fn role(imds: Imds, clock: Clock) -> Self {
@@ -268,7 +278,7 @@ impl Source {
 
     fn version(&self) -> Version {
         match self {
-            Self::File { path, .. } => file::version(path),
+            Self::File { path, copy, .. } => operator_file::version(readable(path, copy.as_deref())),
             Self::Role(_) => Version::default(),
         }
     }
@@ -288,14 +298,21 @@ impl Source {
                 let loaded = loaded.map(|role| Loaded { credentials: role.credentials, at, role: Some(role.name) });
                 (loaded, Version::default())
             }
-            Self::File { path, profile, region, http } => match file::read(path, MAX_FILE) {
-                Err((reason, version)) => (Err(self.refuse(ErrorClass::Denied, &reason)), version),
-                Ok((text, version)) => {
-                    let loaded = from_profile(text, profile, region, http).await;
-                    let loaded = loaded.map(|credentials| Loaded { credentials, at, role: None });
-                    (loaded.map_err(|(class, reason)| self.refuse(class, &reason)), version)
+            Self::File { path, copy, profile, region, http } => {
+                match operator_file::read(readable(path, copy.as_deref()), LONGEST_FILE) {
+                    Err((reason, version)) => {
+                        // Root reads the file for us, and would have handed over a copy.
+                        let is_roots = File::open(path).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+                        let reason = if is_roots { "it is missing, or no text of at most 64 KiB" } else { &reason };
+                        (Err(self.refuse(ErrorClass::Denied, reason)), version)
+                    }
+                    Ok((text, version)) => {
+                        let loaded = from_profile(text, profile, region, http).await;
+                        let loaded = loaded.map(|credentials| Loaded { credentials, at, role: None });
+                        (loaded.map_err(|(class, reason)| self.refuse(class, &reason)), version)
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -305,10 +322,15 @@ impl Source {
             class,
             "Credentials",
             format!(
-                "{source}: {reason}; the profile needs aws_access_key_id and aws_secret_access_key, and the file to be readable by the agent"
+                "{source}: {reason}; put the file there, with aws_access_key_id and aws_secret_access_key in the profile: the agent gets it within a minute"
             ),
         )
     }
+}
+
+/// The copy where there is one, else the file itself.
+fn readable<'a>(path: &'a Path, copy: Option<&'a Path>) -> &'a Path {
+    copy.filter(|copy| copy.exists()).unwrap_or(path)
 }
 
 /// The credentials of a profile, by the SDK's own rules for such files. The SDK's provider reads its file once, so each

@@ -30,11 +30,12 @@ use super::beliefs::MAX_FILTER_VALUES;
 use super::clock::Clock;
 use super::credentials::{CredentialFacts, CredentialsWatch, Generation, Keys};
 use super::errors::{failure, from_sdk, lacks_a_right, may_be_the_clock, may_be_the_credentials, one_line};
-use super::file::{self, Version};
 use super::imds::Imds;
 use super::transport::{self, Roots};
 use crate::config::Global;
+use crate::load_credential;
 use crate::names::{EniId, NotAName, Region, RequestId, VpcId};
+use crate::operator_file::{self, Version};
 use crate::ownership::{CallError, ErrorClass, Interface, Owner, Owners};
 
 /// The profile of the credentials file where none is configured (AWS SDKs and Tools Reference Guide).
@@ -85,12 +86,19 @@ impl Ec2 {
     /// A client for `region`, as the configuration says; with the role of `imds`'s instance where no credentials file is
     /// configured. No network. Settings that cannot work are the answer of each call, until they can.
     pub fn new(global: &Global, region: Region, imds: &Imds) -> Self {
+        Self::with_copies(global, region, imds, None)
+    }
+
+    /// Like [`Ec2::new`], for the agent: the credentials come from systemd's copy of the file below `copies`, where there is
+    /// one.
+    pub fn with_copies(global: &Global, region: Region, imds: &Imds, copies: Option<&Path>) -> Self {
         let clock = Clock::default();
         let (ca, ca_version, ca_fault) = read_roots(global.ca_certificate_file.as_deref());
         let http = transport::https(ca.as_ref());
         let keys = match &global.credentials_file {
             Some(file) => Keys::file(
                 file.clone(),
+                copies.map(|folder| folder.join(load_credential::id(file))),
                 global.profile.clone().unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
                 region.clone(),
                 http.clone(),
@@ -386,7 +394,7 @@ impl Ec2 {
     fn client(&self) -> (aws_sdk_ec2::Client, u64) {
         let mut connections = self.connections();
         if let Some(path) = &self.0.ca_certificate_file
-            && file::version(path) != connections.ca_version
+            && operator_file::version(path) != connections.ca_version
         {
             self.renew(&mut connections);
         }

@@ -18,7 +18,6 @@ mod clock;
 mod credentials;
 mod ec2;
 mod errors;
-mod file;
 mod imds;
 mod transport;
 

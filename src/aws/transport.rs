@@ -21,7 +21,7 @@ use http_body_util::Limited;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::file::{self, Version};
+use crate::operator_file::{self, Version};
 
 /// How long a connection without a request is kept: longer than the longest time between two reads, which is 300 s and a
 /// fifth of that.
@@ -69,7 +69,7 @@ impl Roots {
     /// # Errors
     /// The reason, and the state of the file that it is true of.
     pub(super) fn read(path: &Path) -> (Result<Self, String>, Version) {
-        match file::read(path, MAX_CA_FILE) {
+        match operator_file::read(path, MAX_CA_FILE) {
             Ok((pem, version)) => (Self::parse(pem), version),
             Err((reason, version)) => (Err(reason), version),
         }

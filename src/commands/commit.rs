@@ -15,13 +15,12 @@ use crate::config::Config;
 use crate::files::{self, FileError};
 use crate::keepalived::attachment::{Keepalived, wait_for, wait_for_reloadable};
 use crate::keepalived::groups::Groups;
+use crate::load_credential::{self, HandOverError};
 use crate::paths::Paths;
-use crate::systemctl::{self, SystemctlError};
+use crate::systemctl::{self, AGENT, SystemctlError};
 use crate::vyos::input::{Input, InputError};
 use crate::vyos::verify::{Fault, Surroundings, verify};
 
-/// The agent's unit.
-const AGENT: &str = "vyos-aws-vipa.service";
 /// keepalived's unit, as VyOS runs it.
 const KEEPALIVED: &str = "keepalived.service";
 
@@ -51,6 +50,9 @@ pub enum CommitError {
     /// The hook.
     #[error("the transition hook: {0}")]
     Hook(#[from] HookError),
+    /// The credentials file.
+    #[error(transparent)]
+    HandOver(#[from] HandOverError),
     /// systemd.
     #[error(transparent)]
     Systemctl(#[from] SystemctlError),
@@ -115,7 +117,9 @@ fn apply(paths: &Paths, config: &Config, warnings: &mut Vec<String>) -> Result<(
         }
         other => other?,
     };
-    if changed || !paths.socket.exists() {
+    // That starts the agent too.
+    let restarted = load_credential::hand_over(paths, config.global.credentials_file.as_deref(), "restart")?;
+    if !restarted && (changed || !paths.socket.exists()) {
         systemctl::run(&["start", "--no-block", AGENT])?;
     }
     // Only the first call of one commit waits for it: where keepalived cannot start, the others would wait in vain.
@@ -132,7 +136,9 @@ fn remove(paths: &Paths, warnings: &mut Vec<String>) -> Result<(), CommitError> 
         Ok(())
     };
     let detached = hook::detach(paths).map_err(CommitError::from);
-    let removed = [&paths.config, &paths.groups, &paths.include].map(|path| match fs::remove_file(path) {
+    let withdrawn = load_credential::withdraw(paths).map(drop).map_err(CommitError::from);
+    let files = [&paths.config, &paths.groups, &paths.include, &paths.handed];
+    let removed = files.map(|path| match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(CommitError::Remove { path: path.clone(), source })
         }
@@ -140,7 +146,7 @@ fn remove(paths: &Paths, warnings: &mut Vec<String>) -> Result<(), CommitError> 
     });
     let rewritten = detached.as_ref().is_ok_and(|rewritten| *rewritten);
     let matched = match_running(paths, &Wanted { attached: false, rewritten, starting: false }, warnings);
-    [stopped, detached.map(drop)].into_iter().chain(removed).chain([matched]).collect()
+    [stopped, detached.map(drop), withdrawn].into_iter().chain(removed).chain([matched]).collect()
 }
 
 /// What the running keepalived should be like.

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod commit;
 pub mod completion;
+pub mod credentials;
 pub mod force;
 pub mod hook;
 pub mod iam_policy;
@@ -27,6 +28,8 @@ pub enum Command {
     ///
     /// keepalived.service runs it before each start and reload. It uses no network and waits for nothing.
     Hook,
+    /// Hand a changed credentials file to the agent (run by vyos-aws-vipa-credentials.service)
+    Credentials,
     /// Claim addresses in EC2 when keepalived says MASTER (run by vyos-aws-vipa.service)
     Agent,
     /// Print the words that VyOS offers for a value
@@ -82,6 +85,7 @@ impl Command {
         match self {
             Self::Commit => Ok(commit::run(paths, &mut io::stdin().lock(), &mut io::stdout().lock())?),
             Self::Hook => Ok(hook::run(paths)?),
+            Self::Credentials => Ok(credentials::run(paths)?),
             Self::Agent => Ok(agent::run(paths)?),
             Self::Completion { of } => Ok(of.run(paths, &mut io::stdout().lock())?),
             Self::Show { what } => match what {

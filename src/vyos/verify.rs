@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::input::{Input, Node};
 use crate::config::{Config, Global, GroupConfig, LeftOut, RequestTimeout, VerifyInterval};
+use crate::load_credential;
 use crate::names::{EniId, GroupName, InterfaceName, Region};
 
 /// The folder that an image upgrade keeps.
@@ -227,7 +228,18 @@ fn absolute(file: &str) -> Result<PathBuf, &'static str> {
     if file.chars().any(char::is_control) {
         return Err("holds a control character");
     }
-    Ok(PathBuf::from(file))
+    // What systemd takes as a path, and as one line of a unit (systemd.unit(5)).
+    if file.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
+        return Err("holds an empty part, `.` or `..`");
+    }
+    if file.ends_with(char::is_whitespace) || file.contains('\\') {
+        return Err("holds a backslash, or white space at its end");
+    }
+    let path = PathBuf::from(file);
+    if load_credential::id(&path).len() > load_credential::LONGEST_ID {
+        return Err("is too long");
+    }
+    Ok(path)
 }
 
 fn file_warnings(name: &str, path: &Path, around: &Surroundings<'_>) -> Vec<String> {
@@ -587,6 +599,17 @@ mod tests {
                 json!({ "ca-certificate-file": "/config/a\nb" }),
                 "ca-certificate-file: \"/config/a\\nb\" holds a control",
             ),
+            (
+                json!({ "credentials-file": "/config/../etc/shadow" }),
+                "credentials-file: \"/config/../etc/shadow\" holds an empty",
+            ),
+            (json!({ "credentials-file": "/config/" }), "credentials-file: \"/config/\" holds an empty"),
+            (json!({ "credentials-file": "/config/a\\" }), "credentials-file: \"/config/a\\\\\" holds a backslash"),
+            (
+                json!({ "credentials-file": "/config/a " }),
+                "credentials-file: \"/config/a \" holds a backslash, or white",
+            ),
+            (json!({ "credentials-file": format!("/{}", "é".repeat(60)) }), "\" is too long"),
             (json!({ "profile": "router" }), "profile: a profile is one of a file: set credentials-file too"),
             (
                 json!({ "profile": "a]b", "credentials-file": "/config/aws/credentials" }),

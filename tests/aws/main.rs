@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use scripted::{Answer, Scripted, assigned, dated, nobody, ok, refused, serve};
 use vyos_aws_vipa::aws::{Ec2, Imds};
 use vyos_aws_vipa::config::Global;
+use vyos_aws_vipa::load_credential;
 use vyos_aws_vipa::names::EniId;
 use vyos_aws_vipa::ownership::ErrorClass;
 
@@ -433,6 +434,33 @@ async fn keys_that_change_under_a_request_make_its_refusal_a_passing_one() {
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "InvalidClientTokenId"), "{error}");
     assert!(error.message.ends_with("read again, and there are new ones"), "{error}");
     ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("new keys");
+}
+
+#[tokio::test]
+async fn systemds_copy_of_the_file_comes_first_where_there_is_one() {
+    let server = serve(assigned);
+    let folder = tempfile::tempdir().expect("a directory");
+    let copies = tempfile::tempdir().expect("a directory");
+    let agent = |name: &str, key: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, keys(key)).expect("written");
+        let endpoint_url = Some(server.url.clone());
+        let global = Global { endpoint_url, credentials_file: Some(file), ..Global::default() };
+        let region = "eu-central-1".try_into().expect("a region");
+        Ec2::with_copies(&global, region, &Imds::at(&nowhere()), Some(copies.path()))
+    };
+    let first = agent("first", "AKIAFILE");
+    first.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    let copy = copies.path().join(load_credential::id(&folder.path().join("first")));
+    std::fs::write(copy, keys("AKIACOPY")).expect("written");
+    first.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    // A copy of another file is none of this one.
+    agent("other", "AKIAOTHER").claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    let log = server.log();
+    let used: Vec<&str> = log.iter().map(|request| request.key()).collect();
+    assert_eq!(used, ["AKIAFILE", "AKIACOPY", "AKIAOTHER"]);
+    let source = first.credentials().source;
+    assert!(source.ends_with("/first, profile default"), "an operator knows the file, not the copy: {source}");
 }
 
 #[tokio::test]

@@ -36,6 +36,9 @@ impl Router {
             keepalived_vrrp_pid: at("keepalived_vrrp.pid"),
             socket: at("agent.sock"),
             state: at("state"),
+            units: at("units"),
+            handed: at("handed.json"),
+            copies: None,
         };
         Self { paths, folder }
     }

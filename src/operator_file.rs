@@ -1,16 +1,19 @@
-//! A file that may change under a running agent.
+//! A file that the operator names, and that may change under a running agent.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 /// What tells one state of a file from the next without reading it: device, inode, size, and the times of the last change
 /// of content and of inode (so that mended permissions count too). `None`: it cannot be looked at, or is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Version(Option<Inode>);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Version(Option<Inode>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Inode {
     device: u64,
     number: u64,
@@ -33,7 +36,7 @@ impl Version {
 }
 
 /// The state that the file is in: one stat(2).
-pub(super) fn version(path: &Path) -> Version {
+pub fn version(path: &Path) -> Version {
     std::fs::metadata(path).map_or(Version::default(), |m| Version::of(&m))
 }
 
@@ -42,7 +45,7 @@ pub(super) fn version(path: &Path) -> Version {
 /// # Errors
 /// A reason that an operator can act on, with the state that the file is in: not there, not readable, not a regular file,
 /// longer than `limit` bytes, not UTF-8.
-pub(super) fn read(path: &Path, limit: u64) -> Result<(String, Version), (String, Version)> {
+pub fn read(path: &Path, limit: u64) -> Result<(String, Version), (String, Version)> {
     let before = version(path);
     let file = open(path).map_err(|e| (e.to_string(), before))?;
     let metadata = file.metadata().map_err(|e| (e.to_string(), before))?;

@@ -1,0 +1,34 @@
+//! `credentials`: hands a credentials file that has changed, come or gone to the agent.
+//!
+//! Run as root by vyos-aws-vipa-credentials.service, which the .path unit starts at once, and the timer every half minute:
+//! inotify misses what happens while the service runs, and what happens behind a symbolic link or on another machine.
+
+use crate::config::Config;
+use crate::files::{self, FileError};
+use crate::load_credential::{self, HandOverError};
+use crate::paths::Paths;
+
+/// Why the file was not handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] FileError),
+    /// The file.
+    #[error(transparent)]
+    HandOver(#[from] HandOverError),
+}
+
+/// Does nothing where nothing is configured, or nothing has changed.
+///
+/// # Errors
+/// [`CredentialsError`].
+pub fn run(paths: &Paths) -> Result<(), CredentialsError> {
+    match files::read::<Config>(&paths.config) {
+        // An agent that does not run is left at rest.
+        Ok(config) => load_credential::hand_over(paths, config.global.credentials_file.as_deref(), "try-restart")?,
+        Err(FileError::Missing(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! Files of every released format, one folder each: an upgrade reads what the version before has written.
+//!
+//! A new format gets a new folder, and the old ones stay as they are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use vyos_aws_vipa::config::Config;
+use vyos_aws_vipa::files::{self, FORMAT};
+use vyos_aws_vipa::keepalived::groups::Groups;
+use vyos_aws_vipa::load_credential::Handed;
+use vyos_aws_vipa::state::State;
+
+/// What outlives a version, in /run/vyos-aws-vipa and /var/lib/vyos-aws-vipa. Nobody misses warned.json.
+const FILES: [&str; 7] =
+    ["config.json", "eni-map.json", "groups.json", "handed.json", "history.json", "pauses.json", "proven.json"];
+
+fn folder(format: u64) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/formats/{format}"))
+}
+
+/// What this version makes of the file, as JSON.
+fn read<T: DeserializeOwned + Serialize>(path: &Path) -> Value {
+    let value: T = files::read(path).unwrap_or_else(|error| panic!("{error}"));
+    serde_json::to_value(value).expect("JSON")
+}
+
+fn read_all(format: u64) -> Vec<(&'static str, Value)> {
+    let folder = folder(format);
+    let state = State::load(&folder);
+    let json = |value: Result<Value, serde_json::Error>| value.expect("JSON");
+    vec![
+        ("config.json", read::<Config>(&folder.join("config.json"))),
+        ("eni-map.json", json(serde_json::to_value(state.enis.get()))),
+        ("groups.json", read::<Groups>(&folder.join("groups.json"))),
+        ("handed.json", read::<Handed>(&folder.join("handed.json"))),
+        ("history.json", json(serde_json::to_value(state.history.get()))),
+        ("pauses.json", json(serde_json::to_value(state.pauses.get()))),
+        ("proven.json", json(serde_json::to_value(state.proven.get()))),
+    ]
+}
+
+#[test]
+fn every_released_format_is_kept_and_read() {
+    for format in 1..=FORMAT {
+        let mut names: Vec<_> = fs::read_dir(folder(format))
+            .unwrap_or_else(|error| panic!("format {format} has no folder: {error}"))
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+            .collect();
+        names.sort();
+        assert_eq!(names, FILES, "format {format}");
+        for (name, value) in read_all(format) {
+            // A state file that cannot be read counts as empty.
+            let length = value.as_object().map_or(0, |o| o.values().map(|v| v.to_string().len()).sum::<usize>());
+            assert!(length > 20, "format {format}, {name}: {value}");
+        }
+    }
+}
+
+#[test]
+fn of_the_current_format_nothing_is_lost() {
+    for (name, mut value) in read_all(FORMAT) {
+        let text = fs::read_to_string(folder(FORMAT).join(name)).expect("read");
+        value.as_object_mut().expect("an object").insert("format".to_owned(), FORMAT.into());
+        assert_eq!(value, serde_json::from_str::<Value>(&text).expect("JSON"), "{name}");
+    }
+}
