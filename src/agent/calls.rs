@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{Clock, Moment};
@@ -51,7 +52,8 @@ pub struct Calls {
     asset_tag: Option<InstanceId>,
     /// Its region, as IMDS once said.
     remembered: Option<Region>,
-    ec2: Option<Ec2>,
+    /// The way to EC2, once the region is known.
+    ec2: watch::Sender<Option<Ec2>>,
     credentials: Option<CredentialsWatch>,
     pub last_success: Option<Moment>,
     pub last_error: Option<(Moment, CallError)>,
@@ -69,7 +71,7 @@ impl Calls {
             instance: None,
             remembered: asset_tag.as_ref().and_then(|tag| state.enis.get().region(tag)).cloned(),
             asset_tag,
-            ec2: None,
+            ec2: watch::Sender::new(None),
             credentials: None,
             last_success: None,
             last_error: None,
@@ -80,18 +82,18 @@ impl Calls {
     pub fn configure(&mut self, global: &Global) {
         if self.global != *global {
             self.global = global.clone();
-            self.ec2 = None;
+            self.ec2.send_replace(None);
         }
         self.connect();
     }
 
     fn connect(&mut self) {
-        if self.ec2.is_none()
+        if self.ec2.borrow().is_none()
             && let Some(region) = self.region()
         {
             let ec2 = Ec2::with_copies(&self.global, region, &self.imds, self.copies.as_deref());
             self.credentials = Some(ec2.credentials_watch());
-            self.ec2 = Some(ec2);
+            self.ec2.send_replace(Some(ec2));
         }
     }
 
@@ -122,9 +124,9 @@ impl Calls {
     }
 
     pub fn claim(&self, id: ClaimId, eni: EniId, addresses: Vec<Ipv4Addr>, timeout: Duration) {
-        let (ec2, answers) = (self.ec2.clone(), self.answers.clone());
+        let (ec2, answers) = (self.ec2.subscribe(), self.answers.clone());
         tokio::spawn(async move {
-            let result = match ec2 {
+            let result = match known(ec2, timeout).await {
                 Some(ec2) => ec2.claim(&eni, &addresses, timeout).await.map(|claimed| claimed.request_id),
                 None => Err(no_region()),
             };
@@ -133,7 +135,7 @@ impl Calls {
     }
 
     pub fn read(&self, id: ReadId, vpc: VpcId, addresses: Vec<Ipv4Addr>, timeout: Duration) {
-        let (ec2, answers) = (self.ec2.clone(), self.answers.clone());
+        let (ec2, answers) = (self.ec2.borrow().clone(), self.answers.clone());
         tokio::spawn(async move {
             let result = match ec2 {
                 Some(ec2) => ec2.owners(Some(&vpc), &addresses, timeout).await,
@@ -180,13 +182,13 @@ impl Calls {
             Answer::Instance(instance) => {
                 info!(instance = %instance.id, region = %instance.region, "instance known");
                 self.instance = Some(instance);
-                if self.ec2.as_ref().map(Ec2::region) != self.region().as_ref() {
-                    self.ec2 = None;
+                if self.ec2.borrow().as_ref().map(Ec2::region) != self.region().as_ref() {
+                    self.ec2.send_replace(None);
                 }
-                let was_cut_off = self.ec2.is_none();
+                let was_cut_off = self.ec2.borrow().is_none();
                 self.connect();
                 // What was asked before failed for want of a region, and would be asked again after a whole interval.
-                (was_cut_off && self.ec2.is_some()).then_some(Event::ReadNow)
+                (was_cut_off && self.ec2.borrow().is_some()).then_some(Event::ReadNow)
             }
             Answer::Eni { interface, mac, result } => {
                 let eni = match (mac, result) {
@@ -245,13 +247,22 @@ impl Calls {
     }
 
     pub fn credentials(&self) -> Option<CredentialFacts> {
-        self.ec2.as_ref().map(Ec2::credentials)
+        self.ec2.borrow().as_ref().map(Ec2::credentials)
     }
 
     /// EC2's clock minus ours, in seconds, where that is more than what an answer's way and a Date of whole seconds make.
     pub fn clock_skew(&self) -> Option<i64> {
-        let seconds = self.ec2.as_ref()?.clock_skew()?.as_secs();
+        let seconds = self.ec2.borrow().as_ref()?.clock_skew()?.as_secs();
         (seconds.abs() >= CLOCK_WORTH_A_WORD).then_some(seconds)
+    }
+}
+
+/// The way to EC2, for a claim. An agent that has just started learns its region within milliseconds: to wait for that costs
+/// less than to fail and to try again.
+async fn known(mut ec2: watch::Receiver<Option<Ec2>>, within: Duration) -> Option<Ec2> {
+    match tokio::time::timeout(within, ec2.wait_for(Option::is_some)).await {
+        Ok(Ok(ec2)) => ec2.clone(),
+        _ => None,
     }
 }
 
@@ -266,4 +277,21 @@ fn no_region() -> CallError {
 
 fn local_error(code: &str, error: &dyn std::error::Error) -> CallError {
     CallError { class: ErrorClass::Transient, code: code.to_owned(), message: error.to_string(), request_id: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_claim_from_before_the_region_is_known_waits_for_it_and_not_for_ever() {
+        let sender = watch::Sender::new(None);
+        assert!(known(sender.subscribe(), Duration::from_millis(1)).await.is_none());
+        let waiting = tokio::spawn(known(sender.subscribe(), Duration::from_secs(10)));
+        tokio::task::yield_now().await;
+        let region = Region::try_from("eu-west-1").expect("a region");
+        sender.send_replace(Some(Ec2::new(&Global::default(), region.clone(), &Imds::new())));
+        let ec2 = waiting.await.expect("no panic").expect("known by now");
+        assert_eq!(*ec2.region(), region);
+    }
 }

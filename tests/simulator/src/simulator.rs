@@ -222,6 +222,18 @@ impl Simulator {
         self.log(Service::Ec2)
     }
 
+    /// The EC2 requests from that number on: all that came after a moment at which the log had this length.
+    pub fn requests_from(&self, number: usize) -> Vec<Request> {
+        let state = self.0.shared.state();
+        let news = state.requests.get(number..).unwrap_or_default();
+        news.iter().filter(|request| request.service == Service::Ec2).cloned().collect()
+    }
+
+    /// How many requests of both services there were so far: the number of the next one.
+    pub fn next_number(&self) -> usize {
+        self.0.shared.state().requests.len()
+    }
+
     /// Every IMDS request so far.
     pub fn imds_requests(&self) -> Vec<Request> {
         self.log(Service::Imds)

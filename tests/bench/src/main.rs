@@ -1,0 +1,271 @@
+//! `bench run` measures everything and writes the report; it runs itself again for each measurement, in namespaces.
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use bench::figures::{figures, growth};
+use bench::report::{Measured, Report, machine};
+use bench::{cost, failover, line, many, picture, readme};
+use clap::{Args, Parser, Subcommand};
+use lab::Lab;
+use lab::simulator::World;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Where the picture and the report go beside README, for the reader of the repository.
+const KEPT: &str = "tests/bench";
+
+/// Failover time, scale and cost of vyos-aws-vipa, beside what people use otherwise.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Measure everything; the exit code is 1 if a bound does not hold.
+    Run(Run),
+    /// One measurement, inside its namespaces; prints JSON.
+    #[command(hide = true)]
+    Measure(Measure),
+    /// Run a program so often with that file as its standard input, and print what it took as JSON.
+    #[command(hide = true)]
+    Times {
+        times: usize,
+        input: PathBuf,
+        program: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    #[command(flatten)]
+    subject: Subject,
+    /// The Debian package, for its size.
+    #[arg(long)]
+    package: Option<PathBuf>,
+    /// The folder for bench.txt, bench.json and bench.svg.
+    #[arg(long)]
+    output: PathBuf,
+    /// Also rewrite the part of README.md in this folder, and the picture and the report that it links to.
+    #[arg(long, value_name = "FOLDER")]
+    update_readme: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Measure {
+    #[command(flatten)]
+    subject: Subject,
+    /// line, many, failover, idle or commands.
+    what: String,
+    /// Groups, for idle and commands.
+    #[arg(default_value_t = 1)]
+    groups: usize,
+}
+
+#[derive(Args, Clone)]
+struct Subject {
+    /// The binary to measure.
+    #[arg(long)]
+    product: PathBuf,
+    /// The Python environment with boto3 and the AWS CLI.
+    #[arg(long)]
+    environment: PathBuf,
+    /// Measure very little, only to see that all of it works; bounds do not count.
+    #[arg(long)]
+    smoke: bool,
+}
+
+impl Subject {
+    fn groups(&self) -> Vec<usize> {
+        if self.smoke { vec![1, 3] } else { vec![1, 10, 50, 200] }
+    }
+
+    fn lines(&self) -> line::Sizes {
+        match self.smoke {
+            true => line::Sizes { transitions: 4, peers: 1, cold: 1 },
+            false => line::Sizes { transitions: 1_000, peers: 30, cold: 50 },
+        }
+    }
+
+    fn many(&self) -> many::Sizes {
+        match self.smoke {
+            true => many::Sizes { groups: self.groups(), rounds: 1, peers: 3 },
+            false => many::Sizes { groups: self.groups(), rounds: 5, peers: 10 },
+        }
+    }
+
+    /// Seconds between two regular reads, and how many times that to measure.
+    fn idle(&self) -> (u32, u32) {
+        if self.smoke { (5, 1) } else { (30, 2) }
+    }
+}
+
+fn main() -> ExitCode {
+    match perform(Cli::parse().verb) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(verb: Verb) -> Result<bool, Failure> {
+    match verb {
+        Verb::Run(run) => perform_run(&run),
+        Verb::Measure(measure) => perform_measure(&measure).map(|()| true),
+        Verb::Times { times, input, program, arguments } => {
+            print(&cost::run(times, &input, &program, &arguments)?)?;
+            Ok(true)
+        }
+    }
+}
+
+fn print(what: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(io::stdout().lock(), what).map_err(io::Error::other)
+}
+
+fn perform_run(run: &Run) -> Result<bool, Failure> {
+    let measured = measure_all(run)?;
+    let report = Report {
+        date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
+        machine: machine(),
+        version: version(&run.subject.product)?,
+        figures: figures(&measured, run.subject.idle().0),
+        growth: growth(&measured),
+        measured,
+    };
+    let text = readme::text(&report);
+    print!("{text}");
+    let json = format!("{}\n", serde_json::to_string_pretty(&report)?);
+    let svg = picture::draw(&report);
+    fs::create_dir_all(&run.output)?;
+    for (name, content) in [("bench.txt", &text), ("bench.json", &json), ("bench.svg", &svg)] {
+        write(&run.output.join(name), content)?;
+    }
+    if let Some(folder) = &run.update_readme {
+        let path = folder.join("README.md");
+        let old = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let new = readme::replaced(
+            &old,
+            &readme::markdown(&report, &format!("{KEPT}/bench.json"), &format!("{KEPT}/bench.svg")),
+        )?;
+        write(&folder.join(KEPT).join("bench.json"), &json)?;
+        write(&folder.join(KEPT).join("bench.svg"), &svg)?;
+        write(&path, &new)?;
+    }
+    Ok(run.subject.smoke || report.holds())
+}
+
+fn write(path: &Path, content: &str) -> Result<(), String> {
+    fs::write(path, content).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn measure_all(run: &Run) -> Result<Measured, Failure> {
+    let subject = &run.subject;
+    let megabytes = |path: &Path| match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.len() as f64 / 1e6),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    };
+    let (me, groups) = (std::env::current_exe()?, subject.groups());
+    let of_groups =
+        |what: &str| groups.iter().map(|n| Measurement::new(&me, subject, what, Some(*n))).collect::<Vec<_>>();
+    let mut once = ["line", "many", "failover"].map(|what| Measurement::new(&me, subject, what, None));
+    let (mut commands, mut idle) = (of_groups("commands"), of_groups("idle"));
+    if subject.smoke {
+        // No time counts: all at once.
+        once.iter_mut().chain(&mut commands).chain(&mut idle).try_for_each(Measurement::start)?;
+    }
+    let [line, many, failover] = once;
+    let (line, many, failover) = (line.end()?, many.end()?, failover.end()?);
+    let commands = commands.into_iter().map(Measurement::end).collect::<Result<_, Failure>>()?;
+    // An idle agent takes nothing from its neighbours: all of them at once, each in a lab of its own.
+    idle.iter_mut().try_for_each(Measurement::start)?;
+    let idle = idle.into_iter().map(Measurement::end).collect::<Result<_, Failure>>()?;
+    let binary_mb = megabytes(&subject.product)?;
+    let package_mb = run.package.as_deref().map(megabytes).transpose()?;
+    Ok(Measured { line, many, failover, idle, commands, binary_mb, package_mb })
+}
+
+/// This program once more, in namespaces of its own, for one measurement.
+struct Measurement {
+    name: String,
+    command: Command,
+    running: Option<Child>,
+}
+
+impl Measurement {
+    fn new(me: &Path, subject: &Subject, what: &str, groups: Option<usize>) -> Self {
+        let mut command = lab::enter(me, &["measure", what, &groups.unwrap_or(1).to_string()]);
+        command.arg("--product").arg(&subject.product).arg("--environment").arg(&subject.environment);
+        if subject.smoke {
+            command.arg("--smoke");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let name = groups.map_or_else(|| what.to_owned(), |count| format!("{what}, {}", bench::figures::groups(count)));
+        Self { name, command, running: None }
+    }
+
+    /// Does nothing if it runs already.
+    fn start(&mut self) -> Result<(), Failure> {
+        if self.running.is_none() {
+            eprintln!("measuring: {}", self.name);
+            self.running = Some(self.command.spawn()?);
+        }
+        Ok(())
+    }
+
+    /// What it has printed at its end.
+    fn end<T: DeserializeOwned>(mut self) -> Result<T, Failure> {
+        self.start()?;
+        let child = self.running.ok_or("not started")?;
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            return Err(format!("{}: {}", self.name, output.status).into());
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("{}: {error}", self.name).into())
+    }
+}
+
+fn version(product: &Path) -> Result<String, Failure> {
+    let output = Command::new(product).arg("--version").output()?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.split_whitespace().last().unwrap_or_default().to_owned())
+}
+
+fn perform_measure(measure: &Measure) -> Result<(), Failure> {
+    if !lab::is_inside() {
+        return Err("this is for `bench run`, which makes the namespaces".into());
+    }
+    let subject = &measure.subject;
+    let lab = |world: World| Lab::start(world, &subject.product);
+    let environment = &subject.environment;
+    match measure.what.as_str() {
+        "line" => print(&line::measure(&mut lab(line::world(subject.lines())), environment, subject.lines()))?,
+        "many" => print(&many::measure(&mut lab(many::world()), environment, &subject.many()))?,
+        "failover" => {
+            let rounds = if subject.smoke { 1 } else { 5 };
+            print(&failover::measure(&mut lab(cost::world()), rounds))?;
+        }
+        "idle" => {
+            let (interval, times) = subject.idle();
+            print(&cost::idle(&mut lab(cost::world()), measure.groups, interval, times))?;
+        }
+        "commands" => {
+            let (bench, times) = (std::env::current_exe()?, if subject.smoke { 2 } else { 20 });
+            print(&cost::commands(&mut lab(cost::world()), &bench, measure.groups, times))?;
+        }
+        other => return Err(format!("there is no measurement {other}").into()),
+    }
+    Ok(())
+}

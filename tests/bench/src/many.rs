@@ -1,0 +1,179 @@
+//! Many groups that move at once, while every call of EC2 takes 300 ms: the time from the first line until the last address
+//! is ours, and the calls that it takes.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use lab::simulator::{Fault, On, World};
+use lab::{Lab, Router, STRANGER};
+use serde::{Deserialize, Serialize};
+
+use crate::distance::wait_until;
+use crate::peers::Peer;
+use crate::spread::{Spread, millis};
+use crate::told::{Told, await_verdict};
+
+/// What one call takes.
+pub const CALL: Duration = Duration::from_millis(300);
+
+/// keepalived writes the lines of 50 groups over about 4 ms (observed with 2.2.7).
+const BETWEEN_LINES: Duration = Duration::from_micros(80);
+
+/// How much to measure.
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    /// Numbers of groups.
+    pub groups: Vec<usize>,
+    /// How often each of them.
+    pub rounds: usize,
+    /// The greatest number of groups at which the peers are measured.
+    pub peers: usize,
+}
+
+/// What was measured at one number of groups.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Many {
+    /// How many groups moved.
+    pub groups: usize,
+    /// Until the last address was ours.
+    pub agent: Spread,
+    /// The most calls that one round took until then.
+    pub calls: usize,
+    /// One script with boto3 for each group, one after the other.
+    pub boto3: Alone,
+    /// The same with the AWS CLI.
+    pub cli: Alone,
+}
+
+/// The time of a peer.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Alone {
+    /// In milliseconds.
+    pub ms: f64,
+    /// Not measured, but taken from the line through the smallest and the largest measured number of groups.
+    pub extrapolated: bool,
+}
+
+/// The world of [`measure`]: EC2 throttles as it does by default.
+pub fn world() -> World {
+    lab::world().stale_reads(Duration::ZERO)
+}
+
+fn group(n: usize) -> String {
+    format!("group-{n}")
+}
+
+fn address(n: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 99, 0, 20 + n as u8)
+}
+
+/// Sets so many groups on the router, and nothing else.
+pub fn set_groups(router: &mut Router, groups: usize) -> Vec<String> {
+    if router.configuration().dict().get("vrrp").is_some() {
+        router.set(["delete high-availability vrrp"]);
+    }
+    (0..groups)
+        .map(|n| {
+            let name = group(n);
+            router.set_group(&name, n as u8 + 1, &format!("{}/24", address(n)), 200);
+            name
+        })
+        .collect()
+}
+
+/// Measures in the lab of that [`world`].
+///
+/// # Panics
+/// If anything fails.
+pub fn measure(lab: &mut Lab, environment: &Path, sizes: &Sizes) -> Vec<Many> {
+    lab.simulator.add_fault(Fault::on(On::ec2()).delay_before(CALL));
+    let measured: Vec<(usize, Spread, usize)> =
+        sizes.groups.iter().map(|groups| agent(lab, *groups, sizes.rounds)).collect();
+    let at: Vec<usize> = sizes.groups.iter().copied().filter(|groups| *groups <= sizes.peers).collect();
+    let [boto3, cli] = [Peer::Boto3, Peer::Cli].map(|peer| -> Vec<(usize, f64)> {
+        at.iter().map(|groups| (*groups, one_by_one(lab, environment, peer, *groups))).collect()
+    });
+    measured
+        .into_iter()
+        .map(|(groups, agent, calls)| {
+            let [boto3, cli] = [&boto3, &cli].map(|points| alone(points, groups));
+            Many { groups, agent, calls, boto3, cli }
+        })
+        .collect()
+}
+
+fn agent(lab: &mut Lab, groups: usize, rounds: usize) -> (usize, Spread, usize) {
+    let names = set_groups(&mut lab.r1, groups);
+    let mut told = Told::commit(&lab.r1);
+    told.restart(&lab.r1);
+    told.stand_by(&lab.r1, &names);
+    let (mut times, mut calls) = (Vec::new(), 0);
+    for _ in 0..rounds {
+        (0..groups).for_each(|n| lab.simulator.steal(address(n), STRANGER[0]).expect("a third party's"));
+        let (moves, from) = (lab.simulator.moves().len(), lab.simulator.next_number());
+        let mut began = None;
+        for name in &names {
+            let told_at = told.tell(name, "MASTER");
+            began = began.or(Some(told_at));
+            wait_until(told_at + BETWEEN_LINES);
+        }
+        let last = last_move(lab, moves, groups, &lab.r1);
+        times.push(last - began.expect("a group at least"));
+        calls = calls.max(lab.simulator.requests_from(from).iter().filter(|r| r.arrived <= last).count());
+        // The rest of the answers: a claim in flight is not undone by BACKUP.
+        let answered = |lab: &Lab| lab.simulator.requests_from(from).iter().all(|r| r.succeeded());
+        lab.wait("all answers", CALL * 10, answered);
+        names.iter().for_each(|name| _ = told.tell(name, "BACKUP"));
+        await_verdict(&lab.r1, groups, "STANDBY-READY");
+    }
+    (groups, Spread::of(&times), calls)
+}
+
+/// When the last of so many addresses came to the router, of the moves from that number on.
+fn last_move(lab: &Lab, from: usize, groups: usize, router: &Router) -> Instant {
+    let what = format!("{groups} addresses on router {}", router.number);
+    let last = lab.simulator.wait_for(&what, Duration::from_secs(300), |simulator| {
+        let moves = simulator.moves();
+        let ours = moves[from..].iter().filter(|one| one.to.as_ref().is_some_and(|to| *to == *router.enis[0]));
+        let times: Vec<Instant> = ours.map(|one| one.at).collect();
+        (times.len() >= groups).then(|| times.into_iter().max()).flatten()
+    });
+    last.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The transition scripts of all groups, one after the other, as VyOS runs them.
+fn one_by_one(lab: &Lab, environment: &Path, peer: Peer, groups: usize) -> f64 {
+    (0..groups).for_each(|n| lab.simulator.steal(address(n), STRANGER[0]).expect("a third party's"));
+    let moves = lab.simulator.moves().len();
+    let began = Instant::now();
+    (0..groups).for_each(|n| _ = peer.claim(&lab.r2, environment, address(n)));
+    millis(last_move(lab, moves, groups, &lab.r2) - began)
+}
+
+/// The measured value, or one of the line through the first and the last measured one.
+fn alone(points: &[(usize, f64)], groups: usize) -> Alone {
+    if let Some((_, ms)) = points.iter().find(|(measured, _)| *measured == groups) {
+        return Alone { ms: *ms, extrapolated: false };
+    }
+    let [(n, first), .., (m, last)] = points else {
+        panic!("two numbers of groups at least are needed to extrapolate to {groups}");
+    };
+    let slope = (last - first) / (*m as f64 - *n as f64);
+    Alone { ms: first + slope * (groups as f64 - *n as f64), extrapolated: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extrapolation_is_a_line_through_what_was_measured() {
+        let points = [(1, 1_500.0), (10, 15_000.0)];
+        let at = |groups| alone(&points, groups);
+        assert!(!at(10).extrapolated && at(10).ms == 15_000.0);
+        assert!(at(200).extrapolated && (at(200).ms - 300_000.0).abs() < 1e-6, "{:?}", at(200));
+    }
+}
