@@ -66,15 +66,21 @@ fn replace_binary(router: &Router, script: &str) {
     router.call(&["mount", "--bind", "/run/lab/other", BINARY]);
 }
 
-/// keepalived starts and reloads whatever becomes of the hook.
+/// keepalived starts and reloads whatever becomes of the hook, and the job of its unit ends.
 fn keepalived_lives_with(lab: &mut Lab, systemctl: &str) {
-    let r1 = &lab.r1;
-    r1.call(&[systemctl, "reload", "keepalived.service"]);
-    let reloaded = |r1: &Router| r1.read("/run/lab/keepalived.service.log").matches("Reloading ...").count();
-    lab.wait("a reload", Duration::from_secs(5) + SLACK, |lab| reloaded(&lab.r1) >= 1);
-    assert!(r1.has_local(VIP), "MASTER all the time");
-    r1.call(&[systemctl, "restart", "keepalived.service"]);
-    lab.wait("MASTER again", Duration::from_secs(5) + ELECTION + SLACK, |lab| lab.r1.has_local(VIP));
+    let bound = Duration::from_secs(5) + SLACK;
+    let job = |lab: &Lab, verb: &str| {
+        let mut job = lab.r1.command(systemctl).args([verb, "keepalived.service"]).spawn().expect("systemctl");
+        lab.wait(&format!("the end of a {verb}"), bound, |_| {
+            job.try_wait().expect("a job").is_some_and(|s| s.success())
+        });
+    };
+    job(lab, "reload");
+    let reloaded = |lab: &Lab| lab.r1.read("/run/lab/keepalived.service.log").contains("Reloading ...");
+    lab.wait("a reload", SLACK, reloaded);
+    assert!(lab.r1.has_local(VIP), "MASTER all the time");
+    job(lab, "restart");
+    lab.wait("MASTER again", ELECTION + SLACK, |lab| lab.r1.has_local(VIP));
 }
 
 /// keepalived with a group, and nothing of ours.
