@@ -93,16 +93,17 @@ pub fn hand_over(paths: &Paths, file: Option<&Path>, verb: &str) -> Result<bool,
     let handed = Handed { file: file.to_owned(), version, loaded };
     let drop_in = (paths.units.join(DROP_IN), loaded.then(|| drop_in(file)));
     let watch = (paths.units.join(WATCH), Some(path_unit(file)));
-    let is_watched = stands(&watch);
-    if is_watched && stands(&drop_in) && files::read(&paths.handed).is_ok_and(|before: Handed| before == handed) {
+    // Written when all the rest has been done: what it says holds for systemd too.
+    let before: Option<Handed> = files::read(&paths.handed).ok();
+    if stands(&watch) && stands(&drop_in) && before.as_ref() == Some(&handed) {
         return Ok(false);
     }
     put(&watch)?;
     put(&drop_in)?;
     systemctl::run(&["daemon-reload"])?;
-    if !is_watched {
-        systemctl::run(&["restart", "--no-block", WATCH, TIMER])?;
-    }
+    // One that watches another file goes on with that one until it is restarted.
+    let watches_it = before.is_some_and(|before| before.file == handed.file);
+    systemctl::run(&[if watches_it { "start" } else { "restart" }, "--no-block", WATCH, TIMER])?;
     systemctl::run(&[verb, "--no-block", AGENT])?;
     files::write(&paths.handed, 0o644, &handed)?;
     Ok(true)
@@ -111,15 +112,17 @@ pub fn hand_over(paths: &Paths, file: Option<&Path>, verb: &str) -> Result<bool,
 /// Takes back what [`hand_over`] has told systemd; whether there was anything. The agent keeps its copy until it ends.
 ///
 /// # Errors
-/// [`HandOverError`].
+/// [`HandOverError`]; the next call tries everything again.
 pub fn withdraw(paths: &Paths) -> Result<bool, HandOverError> {
     let units = [DROP_IN, WATCH].map(|name| (paths.units.join(name), None));
-    if units.iter().all(stands) {
+    let handed = (paths.handed.clone(), None);
+    if units.iter().all(stands) && stands(&handed) {
         return Ok(false);
     }
     systemctl::run(&["stop", "--no-block", WATCH, TIMER])?;
     units.iter().try_for_each(put)?;
     systemctl::run(&["daemon-reload"])?;
+    put(&handed)?;
     Ok(true)
 }
 

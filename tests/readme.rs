@@ -2,7 +2,7 @@
 
 mod definitions;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -160,7 +160,7 @@ fn the_whole_set_up_commits() {
             "interface-addresses": { "eth0": [own] },
         });
         let input = Input::read(&mut input.to_string().as_bytes()).expect("what the owner hands over");
-        let interfaces = BTreeSet::from(["eth0".to_owned()]);
+        let interfaces = BTreeMap::from([("eth0".to_owned(), vec![own.to_owned()])]);
         let outcome = verify(&input, &Surroundings { interfaces, mode: &|_| None });
         assert_eq!(outcome.faults, []);
         assert_eq!(outcome.config.groups.len(), 1);

@@ -1,13 +1,15 @@
 //! `commit`: takes over a configuration from VyOS. Everything is verified before anything is written, and no call goes
 //! over a network: AWS out of reach never blocks a commit or the boot.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
 use serde::{Deserialize, Serialize};
 
 use super::hook::{self, HookError};
@@ -86,7 +88,7 @@ pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result
     if outcome.config.is_empty() {
         remove(paths, &mut warnings)?;
     } else {
-        apply(paths, &outcome.config, &mut warnings)?;
+        apply(paths, &outcome.config, input.boot, &mut warnings)?;
     }
     warn(paths, warnings, out)
 }
@@ -104,27 +106,44 @@ fn warn(paths: &Paths, warnings: Vec<String>, out: &mut impl Write) -> Result<()
     Ok(())
 }
 
-fn apply(paths: &Paths, config: &Config, warnings: &mut Vec<String>) -> Result<(), CommitError> {
+/// Takes a configuration over. Whatever fails, the rest is done, for at boot nobody calls again; the first failure is told.
+/// At any other time VyOS drops what it was called for, and then the configuration before is in force again.
+fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
+    let before = fs::read(&paths.config).ok();
     let changed = files::read::<Config>(&paths.config).ok().as_ref() != Some(config);
     if changed {
         files::write(&paths.config, 0o644, config)?;
     }
-    let rewritten = match hook::attach(paths) {
+    let hooked = match hook::attach(paths) {
         // Nothing that the operator could mend here: the agent goes on, and keepalived's next reload tries again.
         Err(error @ HookError::Conf { .. }) => {
             warnings.push(format!("the transition hook: {error}"));
-            false
+            Ok(false)
         }
-        other => other?,
+        other => other.map_err(CommitError::from),
     };
-    // That starts the agent too.
-    let restarted = load_credential::hand_over(paths, config.global.credentials_file.as_deref(), "restart")?;
-    if !restarted && (changed || !paths.socket.exists()) {
-        systemctl::run(&["start", "--no-block", AGENT])?;
-    }
+    let handed = load_credential::hand_over(paths, config.global.credentials_file.as_deref(), "restart");
+    // A restart starts the agent too.
+    let is_started = handed.as_ref().is_ok_and(|restarted| *restarted);
+    let started = if !is_started && (changed || !paths.socket.exists()) {
+        systemctl::run(&["start", "--no-block", AGENT]).map_err(CommitError::from)
+    } else {
+        Ok(())
+    };
     // Only the first call of one commit waits for it: where keepalived cannot start, the others would wait in vain.
     let starting = changed && files::read::<Groups>(&paths.groups).is_ok_and(|groups| !groups.groups.is_empty());
-    match_running(paths, &Wanted { attached: true, rewritten, starting }, warnings)
+    let rewritten = hooked.as_ref().is_ok_and(|rewritten| *rewritten);
+    let matched = match_running(paths, &Wanted { attached: true, rewritten, starting }, warnings);
+    let handed = handed.map(drop).map_err(CommitError::from);
+    let done: Result<(), CommitError> = [hooked.map(drop), handed, started, matched].into_iter().collect();
+    if done.is_err() && changed && !boot {
+        // What fails now too would only hide the failure that led here; the next commit meets it again.
+        let _ = match before {
+            Some(bytes) => files::write_bytes(&paths.config, 0o644, &bytes).map_err(CommitError::from),
+            None => remove(paths, &mut Vec::new()),
+        };
+    }
+    done
 }
 
 /// Leaves VyOS as it was without us. It does as much of that as can be done, and tells what failed first; the next call
@@ -137,7 +156,7 @@ fn remove(paths: &Paths, warnings: &mut Vec<String>) -> Result<(), CommitError> 
     };
     let detached = hook::detach(paths).map_err(CommitError::from);
     let withdrawn = load_credential::withdraw(paths).map(drop).map_err(CommitError::from);
-    let files = [&paths.config, &paths.groups, &paths.include, &paths.handed];
+    let files = [&paths.config, &paths.groups, &paths.include];
     let removed = files.map(|path| match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(CommitError::Remove { path: path.clone(), source })
@@ -184,10 +203,18 @@ fn match_running(paths: &Paths, wanted: &Wanted, warnings: &mut Vec<String>) -> 
     Ok(())
 }
 
-/// The interfaces that the kernel has. Where sysfs is missing, those of the configuration count alone.
-fn interfaces() -> BTreeSet<String> {
-    let entries = fs::read_dir("/sys/class/net").into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+/// The interfaces that the kernel has, with their IPv4 addresses. Where it does not tell, those of the configuration count
+/// alone.
+fn interfaces() -> BTreeMap<String, Vec<String>> {
+    let mut interfaces: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for entry in getifaddrs().into_iter().flatten() {
+        let addresses = interfaces.entry(entry.interface_name).or_default();
+        let ip = |address: Option<SockaddrStorage>| Some(address?.as_sockaddr_in()?.ip());
+        if let (Some(address), Some(mask)) = (ip(entry.address), ip(entry.netmask)) {
+            addresses.push(format!("{address}/{}", mask.to_bits().count_ones()));
+        }
+    }
+    interfaces
 }
 
 fn mode(path: &Path) -> Option<u32> {

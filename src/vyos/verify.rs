@@ -18,8 +18,9 @@ const PERSISTENT: &str = "/config/";
 
 /// What verification sees beside the configuration.
 pub struct Surroundings<'a> {
-    /// The interfaces that the kernel has.
-    pub interfaces: BTreeSet<String>,
+    /// The interfaces that the kernel has, each with its IPv4 addresses and their prefix lengths: `10.99.0.11/24`. What DHCP
+    /// brings is among them, and so is what keepalived has put there.
+    pub interfaces: BTreeMap<String, Vec<String>>,
     /// The mode of a file, as chmod(2) counts it; nothing if there is no such file.
     pub mode: &'a dyn Fn(&Path) -> Option<u32>,
 }
@@ -64,9 +65,13 @@ pub fn verify(input: &Input, around: &Surroundings<'_>) -> Outcome {
     }
     let outside = outside_vrrp(input);
     outcome.config.interface_addresses = outside.keys().copied().collect();
-    let mut interfaces = around.interfaces.clone();
-    interfaces.extend(input.interface_addresses.keys().cloned());
-    let checks = Checks { proposed, interfaces, outside: &outside, networks: &input.interface_addresses };
+    let checks = Checks {
+        proposed,
+        outside: &outside,
+        configured: &input.interface_addresses,
+        kernel: &around.interfaces,
+        virtual_addresses: proposed.node("group").names().flat_map(|name| held(proposed, name)).collect(),
+    };
     let mut taken = BTreeMap::new();
     let is_changed = |name: &str| !input.boot && nodes(proposed, name) != nodes(effective, name);
     // What was there before comes first: of two groups with one address the newer one is at fault.
@@ -107,6 +112,12 @@ fn outside_vrrp(input: &Input) -> BTreeMap<Ipv4Addr, &str> {
         .flat_map(|(interface, addresses)| addresses.iter().map(move |a| (ipv4(a), interface.as_str())))
         .filter_map(|(address, interface)| Some((address?, interface)))
         .collect()
+}
+
+/// The IPv4 addresses of a group.
+fn held(vrrp: Node<'_>, group: &str) -> BTreeSet<Ipv4Addr> {
+    let node = vrrp.node("group").node(group);
+    ["address", "excluded-address"].iter().flat_map(|n| node.values(n)).filter_map(ipv4).collect()
 }
 
 /// The IPv4 address before the prefix length.
@@ -261,9 +272,13 @@ fn file_warnings(name: &str, path: &Path, around: &Surroundings<'_>) -> Vec<Stri
 /// What the groups are checked against.
 struct Checks<'a> {
     proposed: Node<'a>,
-    interfaces: BTreeSet<String>,
     outside: &'a BTreeMap<Ipv4Addr, &'a str>,
-    networks: &'a BTreeMap<String, Vec<String>>,
+    /// What VyOS configures on interfaces.
+    configured: &'a BTreeMap<String, Vec<String>>,
+    /// What the kernel has on them.
+    kernel: &'a BTreeMap<String, Vec<String>>,
+    /// The IPv4 addresses of all groups.
+    virtual_addresses: BTreeSet<Ipv4Addr>,
 }
 
 impl<'a> Checks<'a> {
@@ -278,7 +293,7 @@ impl<'a> Checks<'a> {
         };
         let group = GroupName::try_from(name).map_err(|e| fault("", format!("{e}: rename the group"))).ok();
         let disable = node.has("disable");
-        let held = self.held(name);
+        let held = held(self.proposed, name);
         if held.is_empty() {
             fault(
                 "",
@@ -324,7 +339,7 @@ impl<'a> Checks<'a> {
             }
         }
         let interface = node.value("interface").and_then(|given| match InterfaceName::try_from(given) {
-            Ok(interface) if self.interfaces.contains(given) => Some(interface),
+            Ok(interface) if self.kernel.contains_key(given) || self.configured.contains_key(given) => Some(interface),
             Ok(_) => {
                 fault("interface", format!("there is no interface {given}"));
                 None
@@ -348,10 +363,17 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// The IPv4 addresses of a group.
-    fn held(&self, group: &str) -> BTreeSet<Ipv4Addr> {
-        let node = self.proposed.node("group").node(group);
-        ["address", "excluded-address"].iter().flat_map(|n| node.values(n)).filter_map(ipv4).collect()
+    /// Whether the address is in a subnet of the interface; nothing if it has no address that is known here.
+    fn is_in_subnet(&self, address: Ipv4Addr, interface: &str) -> Option<bool> {
+        let ours = |network: &&String| ipv4(network).is_some_and(|ip| !self.virtual_addresses.contains(&ip));
+        let inside = |networks: Option<&Vec<String>>| -> Vec<bool> {
+            let networks = networks.into_iter().flatten().filter(ours);
+            networks.filter_map(|network| same_network(address, network)).collect()
+        };
+        // With DHCP, which is usual in EC2, nothing is configured.
+        let configured = inside(self.configured.get(interface));
+        let known = if configured.is_empty() { inside(self.kernel.get(interface)) } else { configured };
+        (!known.is_empty()).then(|| known.contains(&true))
     }
 
     /// What saves an evening.
@@ -379,9 +401,7 @@ impl<'a> Checks<'a> {
                 continue;
             };
             let is_moved = group.addresses.is_empty() || group.addresses.contains(&address);
-            let networks = self.networks.get(interface).map(Vec::as_slice).unwrap_or_default();
-            let inside: Vec<bool> = networks.iter().filter_map(|n| same_network(address, n)).collect();
-            if is_moved && !inside.is_empty() && !inside.contains(&true) {
+            if is_moved && self.is_in_subnet(address, interface) == Some(false) {
                 warn(&format!("{address} is in no subnet of {interface}: EC2 moves an address inside its subnet only"));
             }
         }
@@ -444,7 +464,9 @@ mod tests {
             "/config/aws/open-ca.pem" => Some(0o644),
             _ => None,
         };
-        verify(&input, &Surroundings { interfaces: BTreeSet::from(["eth9".to_owned()]), mode: &mode })
+        let kernel = ["10.97.0.11/24", "10.97.0.100/24"].map(str::to_owned).to_vec();
+        let interfaces = BTreeMap::from([("eth5".to_owned(), kernel), ("eth9".to_owned(), Vec::new())]);
+        verify(&input, &Surroundings { interfaces, mode: &mode })
     }
 
     fn verified(proposed: &Value) -> Outcome {
@@ -683,6 +705,13 @@ mod tests {
             assert_eq!(outcome.warnings.len(), 1, "{:?}", outcome.warnings);
             assert!(outcome.warnings[0].starts_with(&format!("{GROUP} {expected}")), "{}", outcome.warnings[0]);
         }
+        // eth5 has its address by DHCP, and a virtual one that keepalived has put there.
+        let dhcp = |address: &str| with(group(address, json!({})), "interface", json!("eth5"));
+        let outcome = verified(&groups(json!({ "a": dhcp("10.99.0.100/24"), "b": dhcp("10.97.0.100/24") })));
+        assert_eq!(
+            outcome.warnings,
+            [format!("{GROUP} a: 10.99.0.100 is in no subnet of eth5: EC2 moves an address inside its subnet only")]
+        );
         // Not moved, or on an interface whose addresses are not known here.
         for group in [
             with(

@@ -157,6 +157,9 @@ fn a_systemd_that_refuses_is_told_and_the_next_call_goes_on() {
     };
     router.spoil("systemctl.refuses");
     refused(vipa(&["commit"], &input(&one(), &off)), START_AGENT);
+    // VyOS drops the nodes, and nothing of ours goes by them.
+    assert!([CONFIG, GROUPS, INCLUDE].iter().all(|path| !Path::new(path).exists()));
+    assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), keepalived_conf(&off));
     router.mend("systemctl.refuses");
     vipa(&["commit"], &input(&one(), &off)).assert_silent();
     router.wait_attached(true);
@@ -170,6 +173,39 @@ fn a_systemd_that_refuses_is_told_and_the_next_call_goes_on() {
     vipa(&["commit"], &input(&off, &off)).assert_silent();
     assert_eq!(router.asked(), [STOP_AGENT, RELOAD]);
     router.wait_attached(false);
+}
+
+/// At boot nobody calls again: one step that fails costs none of the others.
+#[test]
+fn at_boot_a_step_that_fails_costs_no_other() {
+    let Some(router) = Router::booted(
+        "commit::at_boot_a_step_that_fails_costs_no_other",
+        configuration(json!({ "a": group(1, Value::Null) })),
+    ) else {
+        return;
+    };
+    let mut tree = one();
+    fs::write("/run/lab/keys", "[default]\n").expect("written");
+    tree["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "credentials-file": "/run/lab/keys" });
+    let boot = |tree: &Value| {
+        let mut handed: Value = serde_json::from_slice(&input(tree, &configuration(json!({})))).expect("JSON");
+        handed["boot"] = json!(true);
+        vipa(&["commit"], handed.to_string().as_bytes())
+    };
+    fs::write("/run/lab/systemctl.refuses", "daemon-reload\n").expect("written");
+    router.asked();
+    let answer = boot(&tree);
+    assert!(answer.code == Some(1) && answer.err.contains("systemctl daemon-reload failed"), "{answer:?}");
+    assert_eq!(router.asked(), ["daemon-reload", START_AGENT, RELOAD]);
+    router.wait_attached(true);
+    assert!(Path::new(CONFIG).exists(), "it stays in force");
+    router.mend("systemctl.refuses");
+    assert_eq!(boot(&tree).code, Some(0));
+    let watch = "--no-block vyos-aws-vipa-credentials.path vyos-aws-vipa-credentials.timer";
+    assert_eq!(
+        router.asked(),
+        ["daemon-reload".to_owned(), format!("restart {watch}"), "restart --no-block vyos-aws-vipa.service".to_owned()]
+    );
 }
 
 /// Its bound is 20 ms on a router; here an unoptimised build shares the machine with other tests.

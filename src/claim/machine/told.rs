@@ -140,6 +140,12 @@ impl Machine {
             let Some(address) = self.addresses.get_mut(&ip) else {
                 continue;
             };
+            // The time-outs of an outage before it are none of this mastership's.
+            if (changed || claim)
+                && let Some(sender) = address.eni.as_ref().and_then(|eni| self.senders.get_mut(eni))
+            {
+                sender.timeouts = 0;
+            }
             if is != Vrrp::Master {
                 address.rest();
                 if address.contest.end() {
@@ -279,8 +285,10 @@ impl Machine {
 
     pub(super) fn retry_permanent(&mut self, now: Moment) {
         for address in self.addresses.values_mut() {
+            // A standby's too: that it failed before says nothing any more of what it could do now.
+            let was_permanent = address.permanent.take().is_some();
             if let Phase::Wanted { due } = &mut address.phase
-                && address.permanent.take().is_some()
+                && was_permanent
             {
                 *due = now;
             }

@@ -190,6 +190,24 @@ fn successive_time_outs_double_the_bound_up_to_thirty_seconds() {
 }
 
 #[test]
+fn time_outs_of_an_outage_before_do_not_lengthen_the_first_attempt_of_a_new_master() {
+    let mut world = World::one();
+    world.ec2.refuses = Some(ErrorClass::TimedOut);
+    world.master("a");
+    world.run(secs(60));
+    world.backup("a");
+    world.ec2.refuses = None;
+    world.run(secs(60));
+    world.done.clear();
+    world.master("a");
+    let bound = world.done.iter().find_map(|(_, action)| match action {
+        Action::Claim { timeout, .. } => Some(*timeout),
+        _ => None,
+    });
+    assert_eq!(bound, Some(secs(3)));
+}
+
+#[test]
 fn permanent_errors_are_tried_again_every_minute() {
     for class in [ErrorClass::Denied, ErrorClass::BadAddress] {
         let mut world = World::one();

@@ -640,6 +640,9 @@ fn force_is_refused_where_it_would_do_nothing() {
     world.tell(Event::Force(group("a")));
     world.run(secs(10));
     assert_eq!(world.claim_times(begin), [0_u64; 0]);
+    world.tell(Event::Pause { group: group("a"), until: world.now + secs(60) });
+    assert!(refusal(&world, "a").contains("force aws-vipa resume a"), "{:?}", refusal(&world, "a"));
+    world.tell(Event::Resume(group("a")));
     world.config.groups = vec![GroupConfig { disable: true, ..wanted("a") }];
     world.tell(Event::Config(world.config.clone()));
     assert!(refusal(&world, "a").contains("disable"), "{:?}", refusal(&world, "a"));

@@ -117,6 +117,23 @@ fn a_standby_that_could_not_take_over_says_so_once_and_says_when_it_can_again() 
 }
 
 #[test]
+fn a_refusal_before_it_stood_by_counts_until_something_has_changed() {
+    let mut world = World::one();
+    world.ec2.refuses = Some(ErrorClass::Denied);
+    world.master("a");
+    world.run(secs(5));
+    let begin = world.now;
+    world.backup("a");
+    world.run(secs(60));
+    let said = readiness(&world, begin);
+    assert!(said.len() == 1 && said[0].as_ref().is_some_and(|why| why.contains("the last claim from here failed")));
+    world.ec2.refuses = None;
+    world.tell(Event::Credentials);
+    world.run(secs(60));
+    assert_eq!(readiness(&world, begin).last(), Some(&None), "there are other credentials");
+}
+
+#[test]
 fn an_eni_that_is_not_known_keeps_a_standby_from_being_ready() {
     let mut world = World::new(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
     world.imds = Err(ErrorClass::Transient);
