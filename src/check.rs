@@ -313,6 +313,8 @@ pub struct Cloud {
     pub instance: Option<InstanceId>,
     /// Its type.
     pub instance_type: Option<InstanceType>,
+    /// How many addresses an ENI of such an instance can have; absent where the type is not known.
+    pub room: Option<Result<usize, CallError>>,
     /// The ENIs behind the local interfaces, and where they are.
     pub local: BTreeMap<InterfaceName, (Eni, Option<Place>)>,
     /// What EC2 says of the ENIs that take addresses; absent where it did not say.
@@ -432,15 +434,22 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&Address], c
         ok(ROOM, format!("{eni} has {}, all that move there among them", many_addresses(used)))
     } else {
         let kind = cloud.instance_type.as_ref().map_or("the instance type".to_owned(), |kind| format!("a {kind}"));
-        unknown(
-            ROOM,
-            format!(
-                "{eni} has {}, and {to_come} may come. Whether {kind} takes {}, tells Ipv4AddressesPerInterface in `aws ec2 \
-                 describe-instance-types`",
-                many_addresses(used),
-                used + to_come
+        let has = format!("{eni} has {}, and {to_come} may come", many_addresses(used));
+        match &cloud.room {
+            Some(Ok(most)) if used + to_come <= *most => ok(ROOM, format!("{has}; {kind} takes {most}")),
+            Some(Ok(most)) => fail(
+                ROOM,
+                format!("{has}; {kind} takes {most}. Take another instance type, or release some of the addresses"),
             ),
-        )
+            Some(Err(error)) => unknown(
+                ROOM,
+                format!(
+                    "{has}. Whether {kind} takes {}, EC2 did not tell (it is no part of a failover): {error}",
+                    used + to_come
+                ),
+            ),
+            None => unknown(ROOM, format!("{has}. Whether {kind} takes {}, is not known", used + to_come)),
+        }
     };
     vec![attached, room, check]
 }

@@ -34,7 +34,7 @@ use super::imds::Imds;
 use super::transport::{self, Roots};
 use crate::config::Global;
 use crate::load_credential;
-use crate::names::{EniId, NotAName, Region, RequestId, VpcId};
+use crate::names::{EniId, InstanceType, NotAName, Region, RequestId, VpcId};
 use crate::operator_file::{self, Version};
 use crate::ownership::{CallError, ErrorClass, Interface, Owner, Owners};
 
@@ -200,6 +200,22 @@ impl Ec2 {
             }
         }
         Ok(described)
+    }
+
+    /// How many private IPv4 addresses a network interface of such an instance can have (DescribeInstanceTypes,
+    /// `Ipv4AddressesPerInterface`). It takes a right of its own, which nothing but this needs.
+    ///
+    /// # Errors
+    /// See [`CallError`]; an answer that does not tell is one.
+    pub async fn addresses_per_interface(&self, kind: &InstanceType, timeout: Duration) -> Result<usize, CallError> {
+        let answer = self
+            .attempt("ec2:DescribeInstanceTypes", timeout, |client| {
+                client.describe_instance_types().instance_types(kind.as_str().into()).send()
+            })
+            .await?;
+        let told = answer.instance_types().first().and_then(|kind| kind.network_info()?.ipv4_addresses_per_interface());
+        told.and_then(|count| usize::try_from(count).ok())
+            .ok_or_else(|| unlike_ec2(format!("the answer does not tell how many addresses a {kind} takes")))
     }
 
     /// Whether the end point is reached and answers as EC2 does, by a request without a signature, which EC2 refuses: no

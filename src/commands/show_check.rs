@@ -189,6 +189,10 @@ impl Asked {
             let local = cloud.local.iter().map(|(interface, (eni, _))| (interface.clone(), eni.clone())).collect();
             async move { bounded(&ec2, owners(&ec2, &plan, &local)).await }
         });
+        let room = cloud.instance_type.clone().map(|kind| {
+            let ec2 = self.ec2.clone();
+            spawn(async move { bounded(&ec2, ec2.addresses_per_interface(&kind, STEP)).await })
+        });
         let host = self.host.as_deref().unwrap_or(self.ec2.endpoint());
         printer.step(check::name(host, &done(self.name).await))?;
         let reached = done(self.reached).await;
@@ -199,6 +203,10 @@ impl Asked {
         // Either may have failed where the other has not: the right is for both.
         let read = described.as_ref().and(owned.as_ref()).map_err(Clone::clone);
         printer.step(check::right_to_read(&read, reached.is_ok()))?;
+        cloud.room = match room {
+            Some(room) => Some(done(room).await),
+            None => None,
+        };
         cloud.interfaces = described.ok();
         cloud.owners = owned.ok();
         Ok(())

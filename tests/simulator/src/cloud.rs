@@ -50,7 +50,7 @@ pub(crate) struct Eni {
     pub(crate) primary: Ipv4Addr,
     pub(crate) source_dest_check: bool,
     pub(crate) attachment: Option<(InstanceId, usize)>,
-    address_limit: usize,
+    pub(crate) address_limit: usize,
 }
 
 pub(crate) struct Instance {

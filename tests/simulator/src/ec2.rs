@@ -149,7 +149,7 @@ impl Call {
     ) -> Result<String, ApiError> {
         let mutating = match self.action.as_str() {
             "AssignPrivateIpAddresses" | "UnassignPrivateIpAddresses" => true,
-            "DescribeNetworkInterfaces" | "DescribeInstances" | "DescribeSubnets" => false,
+            "DescribeNetworkInterfaces" | "DescribeInstances" | "DescribeInstanceTypes" | "DescribeSubnets" => false,
             "GetCallerIdentity" => return Ok(self.caller_identity(cloud, request_id)),
             "" => {
                 return Err(ApiError::new(400, "MissingAction", "The request must contain Action"));
@@ -171,6 +171,7 @@ impl Call {
             "UnassignPrivateIpAddresses" => self.unassign(cloud, now, cause, request_id, moves),
             "DescribeNetworkInterfaces" => self.describe_network_interfaces(cloud, now, request_id),
             "DescribeInstances" => self.describe_instances(cloud, now, request_id),
+            "DescribeInstanceTypes" => self.describe_instance_types(cloud, request_id),
             _ => self.describe_subnets(cloud, now, request_id),
         }
     }
@@ -304,6 +305,22 @@ impl Call {
                 xml.items("instancesSet", [*id], |xml, id| write_instance(xml, cloud, &view, id));
             });
             xml.optional("nextToken", next);
+        }))
+    }
+
+    /// The types that are named. Each takes as many addresses an interface as the interface with the least room in this world.
+    fn describe_instance_types(&self, cloud: &Cloud, request_id: &str) -> Result<String, ApiError> {
+        self.only(&["InstanceType", "DryRun"])?;
+        let named = self.parameters.list("InstanceType");
+        self.refuse_dry_run()?;
+        let least = cloud.enis.values().map(|eni| eni.address_limit).min().unwrap_or_default();
+        Ok(self.answer(request_id, |xml| {
+            xml.items("instanceTypeSet", &named, |xml, name| {
+                xml.text("instanceType", name);
+                xml.element("networkInfo", |xml| {
+                    xml.text("ipv4AddressesPerInterface", least);
+                });
+            });
         }))
     }
 
