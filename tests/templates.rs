@@ -439,6 +439,7 @@ fn operational_commands_run_what_they_should() {
         ("force aws-vipa pause LAN minutes 5", "[/usr/bin/vyos-aws-vipa][force][pause][--minutes=5][--][LAN]"),
         ("force aws-vipa resume LAN", "[/usr/bin/vyos-aws-vipa][force][resume][--][LAN]"),
         ("generate aws-vipa iam-policy", "[/usr/bin/vyos-aws-vipa][generate][iam-policy]"),
+        ("generate aws-vipa iam-policy tag a=b", "[/usr/bin/vyos-aws-vipa][generate][iam-policy][--tag=a=b]"),
     ] {
         assert_eq!(run(&words.split(' ').collect::<Vec<_>>(), folder.path()), expected, "{words}");
     }
@@ -450,7 +451,13 @@ fn operational_commands_run_what_they_should() {
     fs::write(folder.path().join("config.json"), "{}").expect("written");
     assert_eq!(bash(&restart, folder.path()), "[systemctl][restart][vyos-aws-vipa.service]");
 
-    for line in ["show aws-vipa", "show aws-vipa group", "force aws-vipa", "force aws-vipa pause LAN minutes"] {
+    for line in [
+        "show aws-vipa",
+        "show aws-vipa group",
+        "force aws-vipa",
+        "force aws-vipa pause LAN minutes",
+        "generate aws-vipa iam-policy tag",
+    ] {
         assert_eq!(run_of(line), Err(Refused::Because("it is incomplete".to_owned())), "{line}");
     }
     for line in ["show aws-vipa states", "force aws-vipa pause LAN hours 1", "show aws-vipa check now"] {
@@ -462,22 +469,19 @@ fn operational_commands_run_what_they_should() {
 }
 
 #[test]
-fn a_group_s_name_reaches_the_program_as_it_was_typed() {
+fn a_name_or_a_tag_reaches_the_program_as_it_was_typed() {
     let folder = folder();
     for name in ["-h", "--help", "$HOME", "$(touch hurt)", "`touch hurt`", "a;touch hurt", "a\\b", "(", "~", "*", "a@b"]
     {
         for (words, before) in [
-            (vec!["show", "aws-vipa", "group", name], "[show][group]"),
-            (vec!["force", "aws-vipa", "claim", name], "[force][claim]"),
-            (vec!["force", "aws-vipa", "pause", name], "[force][pause]"),
-            (vec!["force", "aws-vipa", "pause", name, "minutes", "7"], "[force][pause][--minutes=7]"),
-            (vec!["force", "aws-vipa", "resume", name], "[force][resume]"),
+            (vec!["show", "aws-vipa", "group", name], "[show][group][--]["),
+            (vec!["force", "aws-vipa", "claim", name], "[force][claim][--]["),
+            (vec!["force", "aws-vipa", "pause", name], "[force][pause][--]["),
+            (vec!["force", "aws-vipa", "pause", name, "minutes", "7"], "[force][pause][--minutes=7][--]["),
+            (vec!["force", "aws-vipa", "resume", name], "[force][resume][--]["),
+            (vec!["generate", "aws-vipa", "iam-policy", "tag", name], "[generate][iam-policy][--tag="),
         ] {
-            assert_eq!(
-                run(&words, folder.path()),
-                format!("[/usr/bin/vyos-aws-vipa]{before}[--][{name}]"),
-                "{words:?}"
-            );
+            assert_eq!(run(&words, folder.path()), format!("[/usr/bin/vyos-aws-vipa]{before}{name}]"), "{words:?}");
         }
     }
     assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0, "a name was executed");
@@ -576,6 +580,7 @@ fn the_program_takes_what_the_operational_commands_run() {
         let folder = folder();
         let run = definitions::run_of(command).expect("a command");
         let words: Vec<&str> = command.split(' ').map(|word| if word == "GROUP" { group } else { word }).collect();
+        "generate aws-vipa iam-policy tag vrrp=yes",
         // No network, and nothing of this machine's in /run.
         let script = format!("mount -t tmpfs tmpfs /run && sudo() {{ shift; \"$PROGRAM\" \"$@\"; }} && {run}");
         let output = Command::new("unshare")
