@@ -84,7 +84,7 @@ pub fn policy(facts: &Facts, tag: Option<&Tag>) -> (Policy, Vec<String>) {
             if facts.enis.is_empty() {
                 notes.push(
                     "No ENI is known: this policy allows every network interface. Name those of the routers in it, or \
-                     use --tag KEY=VALUE."
+                     limit it to a tag of theirs: `generate aws-vipa iam-policy tag <key=value>`."
                         .to_owned(),
                 );
             } else {

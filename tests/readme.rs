@@ -3,17 +3,30 @@
 mod definitions;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use definitions::{Refused, check_set, run_of};
 use lab::Configuration;
-use serde_json::json;
+use regex_lite::Regex;
+use serde_json::{Value, json};
 use vyos_aws_vipa::vyos::input::Input;
 use vyos_aws_vipa::vyos::verify::{Surroundings, verify};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a file")
+}
+
+/// The text below a heading `## …` of README.
+fn chapter<'a>(readme: &'a str, title: &str) -> &'a str {
+    let (_, below) = readme.split_once(&format!("\n## {title}\n")).expect("the chapter");
+    below.split_once("\n## ").expect("a chapter after it").0
+}
+
+/// What stands in backticks.
+fn backticked(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
 }
 
 /// The sources below a folder, one after the other.
@@ -35,10 +48,8 @@ fn joined(text: &str) -> String {
 
 /// The second column of the table below `## Troubleshooting`, its backticked parts.
 fn quoted(readme: &str) -> Vec<&str> {
-    let (_, below) = readme.split_once("\n## Troubleshooting\n").expect("the chapter");
-    let (chapter, _) = below.split_once("\n## ").expect("a chapter after it");
-    let rows = chapter.lines().filter(|line| line.starts_with('|')).skip(2);
-    rows.flat_map(|row| row.split('|').nth(2).expect("a second column").split('`').skip(1).step_by(2)).collect()
+    let rows = chapter(readme, "Troubleshooting").lines().filter(|line| line.starts_with('|')).skip(2);
+    rows.flat_map(|row| backticked(row.split('|').nth(2).expect("a second column"))).collect()
 }
 
 #[test]
@@ -65,8 +76,7 @@ fn every_node_and_command_is_in_the_readme() {
     let nodes = names("interface-definitions/high-availability_vrrp_aws-vipa.xml", "leafNode");
     assert!(nodes.len() > 10, "{nodes:?}");
     let mut missing: Vec<_> = nodes.into_iter().filter(|node| !readme.contains(&format!("\n| `{node}"))).collect();
-    let (_, commands) = readme.split_once("\n## Commands\n").expect("the chapter");
-    let (commands, _) = commands.split_once("\n## ").expect("a chapter after it");
+    let commands = chapter(&readme, "Commands");
     for kind in ["leafNode", "tagNode"] {
         let words = names("interface-definitions/op-mode/aws-vipa.xml", kind);
         assert!(words.len() > 3, "{words:?}");
@@ -125,11 +135,9 @@ fn every_example_is_taken_by_the_definitions_and_none_that_is_misspelt() {
 #[test]
 fn every_operational_command_is_there_and_none_that_is_misspelt() {
     let readme = read("README.md");
-    let (_, chapter) = readme.split_once("\n## Commands\n").expect("the chapter");
-    let (chapter, _) = chapter.split_once("\n## ").expect("a chapter after it");
-    let rows = chapter.lines().filter(|line| line.starts_with("| `"));
+    let rows = chapter(&readme, "Commands").lines().filter(|line| line.starts_with("| `"));
     let commands: Vec<&str> = rows
-        .flat_map(|row| row.split('|').nth(1).expect("a first column").split('`').skip(1).step_by(2))
+        .flat_map(|row| backticked(row.split('|').nth(1).expect("a first column")))
         .filter(|command| command.contains("aws-vipa"))
         .collect();
     assert!(commands.len() >= 9, "{commands:?}");
@@ -146,9 +154,7 @@ fn every_operational_command_is_there_and_none_that_is_misspelt() {
 #[test]
 fn the_whole_set_up_commits() {
     let readme = read("README.md");
-    let (_, chapter) = readme.split_once("\n## A whole set-up\n").expect("the chapter");
-    let (chapter, _) = chapter.split_once("\n## ").expect("a chapter after it");
-    let (first, second) = chapter.split_once("\nRouter 2:\n").expect("two routers");
+    let (first, second) = chapter(&readme, "A whole set-up").split_once("\nRouter 2:\n").expect("two routers");
     for (commands, own) in [(first, "10.99.0.11/24"), (second, "10.99.0.12/24")] {
         let mut configuration = Configuration::default();
         set_commands(commands).into_iter().for_each(|command| configuration.perform(command));
@@ -169,4 +175,100 @@ fn the_whole_set_up_commits() {
             "{outcome:?}"
         );
     }
+}
+
+/// Every field of a JSON value by its path, such as `groups[].name`.
+fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                paths(value, &below, found);
+                found.insert(below);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| paths(value, &format!("{path}[]"), found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_of_the_status_as_json_is_in_the_readme_and_no_other() {
+    let mut printed = BTreeSet::new();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/status")).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let value = fs::read_to_string(&path).expect("a pinned report");
+            let value: Value = serde_json::from_str(&value).expect("JSON");
+            // Where it is an array, it is the history of a report.
+            paths(&if value.is_array() { json!({ "history": value }) } else { value }, "", &mut printed);
+        }
+    }
+    assert!(printed.len() > 80, "{printed:#?}");
+    let readme = read("README.md");
+    let mut named = BTreeSet::new();
+    let mut objects = Vec::new();
+    for line in chapter(&readme, "The status as JSON").lines().take_while(|line| *line != "The words:") {
+        match line.strip_prefix('|') {
+            Some(row) => {
+                let names = backticked(row.split('|').next().expect("a first column"));
+                for name in names {
+                    named.extend(objects.iter().map(|object| format!("{object}{name}")));
+                }
+            }
+            // The line above a table says what has these fields.
+            None if line == "The report:" => objects = vec![String::new()],
+            None if !line.is_empty() => {
+                let (before, _) = line.split_once(';').unwrap_or((line, ""));
+                objects = backticked(before).map(|object| format!("{object}.")).collect();
+            }
+            None => {}
+        }
+    }
+    let missing: Vec<_> = printed.difference(&named).collect();
+    assert!(missing.is_empty(), "not in README: {missing:#?}");
+    let unknown: Vec<_> = named.difference(&printed).collect();
+    assert!(unknown.is_empty(), "in README, and not printed: {unknown:#?}");
+}
+
+/// The variants of an enum in a source, as words with hyphens.
+fn words_of(path: &str, name: &str) -> Vec<String> {
+    let source = read(path);
+    let (_, below) = source.split_once(&format!("\npub enum {name} {{\n")).expect("the enum");
+    let (body, _) = below.split_once("\n}\n").expect("its end");
+    let variants =
+        body.lines().filter_map(|line| line.strip_prefix("    ")).filter(|line| line.starts_with(char::is_uppercase));
+    let part = Regex::new("[A-Z][a-z]*").expect("a regular expression");
+    variants
+        .map(|line| part.find_iter(line).map(|part| part.as_str().to_lowercase()).collect::<Vec<_>>().join("-"))
+        .collect()
+}
+
+#[test]
+fn every_word_of_the_status_as_json_is_in_the_readme() {
+    let readme = read("README.md");
+    let (_, table) = chapter(&readme, "The status as JSON").split_once("\nThe words:\n").expect("its table");
+    let mut field = "";
+    let mut told: Vec<(&str, &str)> = Vec::new();
+    for row in table.lines().filter(|line| line.starts_with('|')).skip(2) {
+        let columns: Vec<_> = row.split('|').collect();
+        field = backticked(columns[1]).next().unwrap_or(field);
+        told.extend(backticked(columns[2]).map(|word| (field, word)));
+    }
+    let mut expected: Vec<(&str, String)> = Vec::new();
+    for (field, path, name) in [
+        ("vrrp", "src/status/report.rs", "Vrrp"),
+        ("verdict", "src/status/report.rs", "Verdict"),
+        ("who", "src/status/report.rs", "Who"),
+        ("kind", "src/state.rs", "Kind"),
+        ("outcome", "src/state.rs", "Outcome"),
+        ("class", "src/ownership.rs", "ErrorClass"),
+    ] {
+        let words = words_of(path, name);
+        assert!(words.len() > 1, "{name}: {words:?}");
+        let is_upper = matches!(field, "vrrp" | "verdict");
+        expected.extend(words.into_iter().map(|word| (field, if is_upper { word.to_uppercase() } else { word })));
+    }
+    let told: BTreeSet<_> = told.into_iter().map(|(field, word)| (field, word.to_owned())).collect();
+    assert_eq!(told, BTreeSet::from_iter(expected));
 }

@@ -274,7 +274,7 @@ impl Cause {
             Self::Line(NotifyState::Fault) => "keepalived: FAULT",
             Self::Line(NotifyState::Stop) => "keepalived: STOP",
             Self::Line(NotifyState::Deleted) => "keepalived: DELETED",
-            Self::Evidence => "its addresses on the interface",
+            Self::Evidence => "what is on the interface",
             Self::NoWriter => "keepalived does not hold the FIFO open",
             Self::NoLife => "keepalived gives no sign of life",
             Self::StoodStill => "this router stood still for a while",

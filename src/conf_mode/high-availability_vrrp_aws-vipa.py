@@ -104,14 +104,14 @@ def commit(config):
                               timeout=TIMEOUT, env={'PATH': '/usr/sbin:/usr/bin:/sbin:/bin'})
     except subprocess.TimeoutExpired:
         raise Refused(f'{BINARY} commit did not end within {TIMEOUT} seconds and was stopped: '
-                      'see "systemctl list-jobs" and "show log aws-vipa", then commit again')
+                      'see "systemctl list-jobs" and "show log vrrp", then commit again')
     except OSError as e:
         raise Refused(f'cannot run {BINARY}: {e.strerror}; install the package vyos-aws-vipa again')
     output, said = (text.decode(errors='backslashreplace').strip() for text in (done.stdout, done.stderr))
     if done.returncode != 0:
         said = said.removeprefix('vyos-aws-vipa: ')
         raise Refused(said or f'{BINARY} commit ended with {done.returncode} and said nothing: '
-                              'see "show log aws-vipa", then commit again')
+                              'see "sudo journalctl -b", then commit again')
     return output.split('\n') if output else []
 
 

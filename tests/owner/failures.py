@@ -58,12 +58,13 @@ class Failures(unittest.TestCase):
         self.owner.TIMEOUT = 0.2
         self.write('exec sleep 60')
         began = time.monotonic()
-        self.assertIn('did not end within 0.2 seconds and was stopped: see "systemctl list-jobs"', self.refused())
+        self.assertIn('did not end within 0.2 seconds and was stopped: see "systemctl list-jobs" and "show log vrrp"',
+                      self.refused())
         self.assertLess(time.monotonic() - began, 30)
 
     def test_killed(self):
         self.write('kill -9 $$')
-        self.assertIn('commit ended with -9 and said nothing: see "show log aws-vipa"', self.refused())
+        self.assertIn('commit ended with -9 and said nothing: see "sudo journalctl -b"', self.refused())
 
     def test_fails_without_a_word(self):
         self.write('exit 3')
