@@ -165,8 +165,7 @@ impl Calls {
         let answers = self.answers.clone();
         tokio::spawn(async move {
             match addresses::list().await {
-                Ok(snapshot) => {
-                    let addresses = snapshot.addresses().collect();
+                Ok(addresses) => {
                     let _ = answers.send(Answer::Event(Event::Local { addresses, asked: true }));
                 }
                 // The machine asks again.
