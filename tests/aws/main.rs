@@ -3,7 +3,6 @@
 mod scripted;
 mod simulated;
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use scripted::{Answer, Scripted, assigned, dated, nobody, ok, refused, serve};
+use scripted::{Answer, Request, Scripted, assigned, dated, nobody, ok, refused, serve};
 use vyos_aws_vipa::aws::{Ec2, Imds};
 use vyos_aws_vipa::config::Global;
 use vyos_aws_vipa::load_credential;
@@ -88,9 +87,8 @@ async fn a_claim_is_one_signed_request_and_its_answer_the_proof() {
     let server = serve(assigned);
     let router = Router::new(&server.url);
     let addresses = [ADDRESS, Ipv4Addr::new(10, 0, 0, 101)];
-    let claimed = router.ec2.claim(&eni(), &addresses, AMPLE).await.expect("claimed");
-    assert_eq!(claimed.assigned, BTreeSet::from(addresses));
-    assert_eq!(claimed.request_id.map(String::from).as_deref(), Some("0f0e-1d"));
+    let request_id = router.ec2.claim(&eni(), &addresses, AMPLE).await.expect("claimed");
+    assert_eq!(request_id.map(String::from).as_deref(), Some("0f0e-1d"));
     let [request] = &server.log()[..] else { panic!("{:?}", server.log()) };
     assert_eq!(request.parameter("Action"), Some("AssignPrivateIpAddresses"));
     assert_eq!(request.parameter("NetworkInterfaceId"), Some(eni().as_str()));
@@ -105,9 +103,26 @@ async fn a_claim_is_one_signed_request_and_its_answer_the_proof() {
 async fn without_addresses_nothing_is_sent() {
     let server = serve(assigned);
     let router = Router::new(&server.url);
-    assert!(router.ec2.claim(&eni(), &[], AMPLE).await.expect("nothing to claim").assigned.is_empty());
+    assert_eq!(router.ec2.claim(&eni(), &[], AMPLE).await.expect("nothing to claim"), None);
     assert!(router.ec2.owners(None, &[], AMPLE).await.expect("nothing to ask").is_empty());
     assert_eq!(server.log().len(), 0);
+}
+
+#[tokio::test]
+async fn an_address_that_the_answer_does_not_list_is_not_acknowledged() {
+    let last = Ipv4Addr::new(10, 0, 0, 102);
+    let server = serve(|request| {
+        // As if the second and the third had not been asked for.
+        assigned(&Request { body: request.body.replace("PrivateIpAddress.2=", "Other="), ..request.clone() })
+    });
+    let router = Router::new(&server.url);
+    let addresses = [ADDRESS, Ipv4Addr::new(10, 0, 0, 101), last];
+    let error = router.ec2.claim(&eni(), &addresses, AMPLE).await.expect_err("one of three");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+    assert!(error.message.contains("does not list 10.0.0.101, 10.0.0.102 as assigned"), "{error}");
+    assert_eq!(error.request_id.map(String::from).as_deref(), Some("0f0e-1d"));
+    router.ec2.claim(&eni(), &[last], AMPLE).await.expect("claimed alone");
+    assert_eq!(server.log().len(), 2, "one attempt each");
 }
 
 #[tokio::test]
