@@ -19,7 +19,8 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 
 use super::beliefs::REFRESH_BEFORE_EXPIRY;
 use super::clock::Clock;
@@ -37,6 +38,8 @@ const REFRESH_AGAIN: Duration = Duration::from_secs(60);
 /// The least time between two attempts to replace credentials whose time is over. IMDS being away, they are tried still:
 /// AWS may take them longer than it says, so that an outage of IMDS is not one of the router.
 const REPLACE_AGAIN: Duration = Duration::from_secs(10);
+/// The bound of reading a profile, for which STS may have to be asked: until its end nothing else is read.
+const PROFILE: Duration = Duration::from_secs(5);
 
 /// Which credentials are in use, since when, and until when. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,10 +151,7 @@ impl Keys {
         let (before, readings) = self.look();
         match before {
             Before::Nothing => {}
-            Before::StartReading => {
-                let keys = self.clone();
-                tokio::spawn(async move { keys.read(readings).await });
-            }
+            Before::StartReading => drop(self.start_reading(readings)),
             Before::Read => self.read(readings).await,
         }
         self.state().usable()
@@ -205,8 +205,19 @@ impl Keys {
         (before, state.readings)
     }
 
-    /// Reads the credentials, unless that was done since `readings` were counted.
+    /// Reads the credentials, unless that was done since `readings` were counted. A reading that has begun comes to its
+    /// end, also where nobody waits for it any more: a call has less time than IMDS may need for its answers.
     async fn read(&self, readings: u64) {
+        // It fails where the runtime ends.
+        let _ = self.start_reading(readings).await;
+    }
+
+    fn start_reading(&self, readings: u64) -> JoinHandle<()> {
+        let keys = self.clone();
+        tokio::spawn(async move { keys.read_here(readings).await })
+    }
+
+    async fn read_here(&self, readings: u64) {
         let _one = self.0.reading.lock().await;
         if self.state().readings != readings {
             return;
@@ -349,7 +360,10 @@ async fn from_profile(
         .profile_files(EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Credentials, text).build())
         .profile_name(profile)
         .build();
-    provider.provide_credentials().await.map_err(|error| {
+    let Ok(read) = timeout(PROFILE, provider.provide_credentials()).await else {
+        return Err((ErrorClass::Transient, format!("no answer from STS within {PROFILE:?}")));
+    };
+    read.map_err(|error| {
         let class = match error {
             CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => ErrorClass::Denied,
             _ => ErrorClass::Transient,

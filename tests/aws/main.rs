@@ -493,8 +493,14 @@ async fn another_profile_is_asked_for_by_name() {
 
 /// An IMDS with a role whose credentials are good for `seconds`, and whose key ids count up.
 fn imds_with_role(seconds: i64, up: Arc<AtomicBool>) -> Scripted {
+    slow_imds_with_role(Duration::ZERO, seconds, up)
+}
+
+/// The same, where each answer takes that long.
+fn slow_imds_with_role(delay: Duration, seconds: i64, up: Arc<AtomicBool>) -> Scripted {
     let given = AtomicUsize::new(0);
     serve(move |request| {
+        std::thread::sleep(delay);
         if !up.load(Ordering::SeqCst) {
             return Answer::Close;
         }
@@ -539,6 +545,23 @@ async fn a_roles_credentials_are_kept_and_outlive_imds() {
     assert_eq!((facts.source.as_str(), facts.error), ("instance role vipa", None));
     let left = facts.expires_at.expect("an end").duration_since(Timestamp::now());
     assert!(left > SignedDuration::from_hours(5), "{left:?}");
+}
+
+#[tokio::test]
+async fn credentials_that_take_longer_than_a_call_are_there_for_a_later_one() {
+    let delay = Duration::from_millis(400);
+    let (server, imds) = (serve(assigned), slow_imds_with_role(delay, 6 * 3600, Arc::new(AtomicBool::new(true))));
+    let ec2 = with_role(&server, &imds.url);
+    let bound = Duration::from_secs(1);
+    let error = ec2.claim(&eni(), &[ADDRESS], bound).await.expect_err("three answers take 1.2 s");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
+    assert_eq!(server.log().len(), 0);
+    let deadline = Instant::now() + AMPLE;
+    while let Err(error) = ec2.claim(&eni(), &[ADDRESS], bound).await {
+        assert!(Instant::now() < deadline, "not within {AMPLE:?}: {error}");
+    }
+    assert_eq!(server.log()[0].key(), "ASIA0", "what was read for the first call");
+    assert_eq!(imds.log().len(), 3, "a token, the role's name and its credentials");
 }
 
 #[tokio::test]
