@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::beliefs::REFRESH_BEFORE_EXPIRY;
 use super::clock::Clock;
@@ -185,7 +185,7 @@ impl Keys {
     }
 
     pub(super) fn watch(&self) -> CredentialsWatch {
-        CredentialsWatch { changed: self.0.changed.subscribe(), keys: self.clone() }
+        CredentialsWatch { keys: self.clone(), changed: self.0.changed.subscribe(), next_look: Instant::now() + WATCH }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -397,6 +397,8 @@ impl fmt::Debug for Keys {
 pub struct CredentialsWatch {
     keys: Keys,
     changed: watch::Receiver<Generation>,
+    /// Kept here, so that it comes also where the wait for it is dropped and begun again more often.
+    next_look: Instant,
 }
 
 impl CredentialsWatch {
@@ -407,7 +409,10 @@ impl CredentialsWatch {
             tokio::select! {
                 // The sender lives in `keys`.
                 _ = self.changed.changed() => return,
-                () = tokio::time::sleep(WATCH) => self.keys.read_if_file_changed().await,
+                () = sleep_until(self.next_look) => {
+                    self.next_look = Instant::now() + WATCH;
+                    self.keys.read_if_file_changed().await;
+                }
             }
         }
     }
