@@ -127,7 +127,7 @@ impl Calls {
         let (ec2, answers) = (self.ec2.subscribe(), self.answers.clone());
         tokio::spawn(async move {
             let result = match known(ec2, timeout).await {
-                Some(ec2) => ec2.claim(&eni, &addresses, timeout).await.map(|claimed| claimed.request_id),
+                Some(ec2) => ec2.claim(&eni, &addresses, timeout).await,
                 None => Err(no_region()),
             };
             let _ = answers.send(Answer::Event(Event::Claimed { id, result }));
@@ -165,8 +165,7 @@ impl Calls {
         let answers = self.answers.clone();
         tokio::spawn(async move {
             match addresses::list().await {
-                Ok(snapshot) => {
-                    let addresses = snapshot.addresses().collect();
+                Ok(addresses) => {
                     let _ = answers.send(Answer::Event(Event::Local { addresses, asked: true }));
                 }
                 // The machine asks again.

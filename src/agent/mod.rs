@@ -78,7 +78,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     let mut agent = Agent::new(paths, state, calls);
     // The interface is known before any line is: where they disagree, the interface is right.
     match addresses::list().await {
-        Ok(snapshot) => agent.local(snapshot.addresses().collect(), false),
+        Ok(addresses) => agent.local(addresses, false),
         Err(error) => warn!(%error, "local addresses not read"),
     }
     agent.restore_pauses();
@@ -102,10 +102,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
             () = watchdog.due() => watchdog.feed(),
             event = fifo.next() => agent.fifo(event, fifo.times_full()),
             Some(answer) = answers.recv() => agent.answer(answer),
-            snapshot = addresses.changed() => {
-                let addresses = snapshot.addresses().collect();
-                agent.local(addresses, false);
-            }
+            now = addresses.changed() => agent.local(now.clone(), false),
             Some(call) = called.recv() => agent.order(call),
             changed = watch.changed() => match changed {
                 Changed::Config => agent.read_config(),
@@ -267,7 +264,7 @@ impl<'a> Agent<'a> {
                 self.tell(Event::PipeFull);
             }
             fifo::Event::Hup => self.tell(Event::Hup),
-            fifo::Event::WriterGone { why, .. } => {
+            fifo::Event::WriterGone { why } => {
                 warn!(reason = %why, "hook not attached");
                 self.writer(false);
             }

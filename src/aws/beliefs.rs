@@ -5,6 +5,7 @@
 //! |---|---|
 //! | A call takes [`MAX_FILTER_VALUES`] values in all its filters together. | [`Ec2::owners`](super::Ec2::owners) sends that many at most |
 //! | Assigning an address that is already on the same ENI succeeds, with `AllowReassignment`. | a claim is repeated when nobody knows whether the last one was performed |
+//! | The answer to a claim lists each of its addresses, also one that was on the ENI before. | [`Ec2::claim`](super::Ec2::claim) takes a missing one for a failure of the claim |
 //! | A batch is performed as a whole or not at all. | [`Ec2::claim`](super::Ec2::claim) gives one error for all its addresses; the caller bisects |
 //! | The first line of `local-ipv4s` below an interface in IMDS is its primary address. | [`Imds::eni`](super::Imds::eni) |
 //! | A signature more than [`CLOCK_TOLERANCE`] from EC2's time may be refused, a closer one is not. | which refusals are the clock's |

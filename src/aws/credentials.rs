@@ -19,7 +19,8 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::beliefs::REFRESH_BEFORE_EXPIRY;
 use super::clock::Clock;
@@ -37,6 +38,8 @@ const REFRESH_AGAIN: Duration = Duration::from_secs(60);
 /// The least time between two attempts to replace credentials whose time is over. IMDS being away, they are tried still:
 /// AWS may take them longer than it says, so that an outage of IMDS is not one of the router.
 const REPLACE_AGAIN: Duration = Duration::from_secs(10);
+/// The bound of reading a profile, for which STS may have to be asked: until its end nothing else is read.
+const PROFILE: Duration = Duration::from_secs(5);
 
 /// Which credentials are in use, since when, and until when. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,8 +71,9 @@ struct Inner {
 }
 
 enum Source {
-    /// The shared credentials file, this one alone. A profile with `role_arn` in it is followed through STS, at the
-    /// SDK's end point for the region.
+    /// The shared credentials file, this one alone. A profile with `role_arn` is followed where its keys are those of
+    /// another profile of the file (`source_profile`): AssumeRole at STS's public end point for the region. No other kind of
+    /// profile (`credential_source`, `credential_process`, web identity, SSO) and no other end point is supported.
     File {
         path: PathBuf,
         /// Systemd's copy of it, which comes first where it is there: root alone may be able to read the file itself.
@@ -148,10 +152,7 @@ impl Keys {
         let (before, readings) = self.look();
         match before {
             Before::Nothing => {}
-            Before::StartReading => {
-                let keys = self.clone();
-                tokio::spawn(async move { keys.read(readings).await });
-            }
+            Before::StartReading => drop(self.start_reading(readings)),
             Before::Read => self.read(readings).await,
         }
         self.state().usable()
@@ -185,7 +186,7 @@ impl Keys {
     }
 
     pub(super) fn watch(&self) -> CredentialsWatch {
-        CredentialsWatch { changed: self.0.changed.subscribe(), keys: self.clone() }
+        CredentialsWatch { keys: self.clone(), changed: self.0.changed.subscribe(), next_look: Instant::now() + WATCH }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -205,15 +206,26 @@ impl Keys {
         (before, state.readings)
     }
 
-    /// Reads the credentials, unless that was done since `readings` were counted.
+    /// Reads the credentials, unless that was done since `readings` were counted. A reading that has begun comes to its
+    /// end, also where nobody waits for it any more: a call has less time than IMDS may need for its answers.
     async fn read(&self, readings: u64) {
+        // It fails where the runtime ends.
+        let _ = self.start_reading(readings).await;
+    }
+
+    fn start_reading(&self, readings: u64) -> JoinHandle<()> {
+        let keys = self.clone();
+        tokio::spawn(async move { keys.read_here(readings).await })
+    }
+
+    async fn read_here(&self, readings: u64) {
         let _one = self.0.reading.lock().await;
         if self.state().readings != readings {
             return;
         }
         let (read, version) = self.0.source.read().await;
         let mut state = self.state();
-        state.version = version;
+        let other_file = std::mem::replace(&mut state.version, version) != version;
         state.readings += 1;
         state.read_at = Some(Instant::now());
         match read {
@@ -229,8 +241,9 @@ impl Keys {
                 }
             }
             Err(error) => {
-                // What the file says counts, also when it says nothing; a role's credentials outlive IMDS.
-                if matches!(self.0.source, Source::File { .. }) {
+                // What the file says counts, also when it says nothing. The credentials of a role outlive a failure of IMDS,
+                // and one of STS as long as the file is the same.
+                if matches!(self.0.source, Source::File { .. }) && (other_file || error.class == ErrorClass::Denied) {
                     state.current = None;
                 }
                 if state.error.as_ref() != Some(&error) {
@@ -318,13 +331,13 @@ impl Source {
 
     fn refuse(&self, class: ErrorClass, reason: &str) -> CallError {
         let source = self.describe(None);
-        failure(
-            class,
-            "Credentials",
-            format!(
-                "{source}: {reason}; put the file there, with aws_access_key_id and aws_secret_access_key in the profile: the agent gets it within a minute"
-            ),
-        )
+        let remedy = match class {
+            ErrorClass::Denied => {
+                "put the file there, with aws_access_key_id and aws_secret_access_key in the profile: the agent gets it within a minute"
+            }
+            _ => "the next call asks again; see whether STS is reached from here, and lets these keys have the role",
+        };
+        failure(class, "Credentials", format!("{source}: {reason}; {remedy}"))
     }
 }
 
@@ -349,7 +362,10 @@ async fn from_profile(
         .profile_files(EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Credentials, text).build())
         .profile_name(profile)
         .build();
-    provider.provide_credentials().await.map_err(|error| {
+    let Ok(read) = timeout(PROFILE, provider.provide_credentials()).await else {
+        return Err((ErrorClass::Transient, format!("no answer from STS within {PROFILE:?}")));
+    };
+    read.map_err(|error| {
         let class = match error {
             CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => ErrorClass::Denied,
             _ => ErrorClass::Transient,
@@ -383,6 +399,8 @@ impl fmt::Debug for Keys {
 pub struct CredentialsWatch {
     keys: Keys,
     changed: watch::Receiver<Generation>,
+    /// Kept here, so that it comes also where the wait for it is dropped and begun again more often.
+    next_look: Instant,
 }
 
 impl CredentialsWatch {
@@ -393,7 +411,10 @@ impl CredentialsWatch {
             tokio::select! {
                 // The sender lives in `keys`.
                 _ = self.changed.changed() => return,
-                () = tokio::time::sleep(WATCH) => self.keys.read_if_file_changed().await,
+                () = sleep_until(self.next_look) => {
+                    self.next_look = Instant::now() + WATCH;
+                    self.keys.read_if_file_changed().await;
+                }
             }
         }
     }
@@ -414,7 +435,96 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use aws_smithy_runtime_api::client::http::{
+        HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+    };
+    use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+    use aws_smithy_runtime_api::client::result::ConnectorError;
+    use aws_smithy_types::body::SdkBody;
+
     use super::*;
+
+    /// An STS whose credentials are good for less than [`REFRESH_BEFORE_EXPIRY`].
+    #[derive(Debug, Clone, Default)]
+    struct Sts {
+        down: Arc<AtomicBool>,
+        hangs: Arc<AtomicBool>,
+        asked: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl HttpConnector for Sts {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            self.asked.lock().expect("the log").push(request.uri().to_owned());
+            if self.hangs.load(Ordering::SeqCst) {
+                return HttpConnectorFuture::new(std::future::pending());
+            }
+            if self.down.load(Ordering::SeqCst) {
+                let error = ConnectorError::other("no way to STS".into(), None);
+                return HttpConnectorFuture::ready(Err(error));
+            }
+            let until = Timestamp::now() + REFRESH_BEFORE_EXPIRY / 2;
+            let answer = format!(
+                "<AssumeRoleResponse><AssumeRoleResult><AssumedRoleUser><AssumedRoleId>AROA:vipa</AssumedRoleId>\
+                 <Arn>arn:aws:sts::123456789012:assumed-role/vipa/vipa</Arn></AssumedRoleUser><Credentials>\
+                 <AccessKeyId>ASIASTS</AccessKeyId><SecretAccessKey>s3cret</SecretAccessKey>\
+                 <SessionToken>t0ken</SessionToken><Expiration>{until:.0}</Expiration>\
+                 </Credentials></AssumeRoleResult></AssumeRoleResponse>"
+            );
+            let status = 200.try_into().expect("a status");
+            HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(answer))))
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_from_sts_outlive_a_failure_of_sts_but_not_their_file() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("credentials");
+        let write = |role: &str| {
+            let text = format!(
+                "[default]\nrole_arn = arn:aws:iam::123456789012:role/{role}\nsource_profile = user\n\
+                 [user]\naws_access_key_id = AKIAUSER\naws_secret_access_key = s3cret\n"
+            );
+            std::fs::write(&path, text).expect("written");
+        };
+        write("vipa");
+        let sts = Sts::default();
+        let connector = SharedHttpConnector::new(sts.clone());
+        let http = http_client_fn(move |_, _| connector.clone());
+        let region = "eu-west-1".try_into().expect("a region");
+        let keys = Keys::file(path.clone(), None, "default".to_owned(), region, http, Clock::default());
+        let key = || keys.facts().access_key_id;
+        keys.ready().await.expect("STS answers");
+        assert_eq!(key().as_deref(), Some("ASIASTS"));
+        assert_eq!(*sts.asked.lock().expect("the log"), ["https://sts.eu-west-1.amazonaws.com/"]);
+
+        sts.down.store(true, Ordering::SeqCst);
+        keys.state().read_at = Instant::now().checked_sub(2 * REFRESH_AGAIN);
+        keys.ready().await.expect("they serve");
+        let failed = async {
+            while keys.facts().error.is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), failed).await.expect("a reading beside the call");
+        keys.ready().await.expect("they serve still");
+        let facts = keys.facts();
+        assert_eq!(key().as_deref(), Some("ASIASTS"), "{facts:?}");
+        let error = facts.error.expect("STS is away");
+        assert!(error.class == ErrorClass::Transient && error.message.contains("no way to STS"), "{error:?}");
+
+        write("another-role");
+        let error = keys.ready().await.expect_err("what the file said before counts no more");
+        assert_eq!((error.class, key()), (ErrorClass::Transient, None), "{error}");
+        sts.hangs.store(true, Ordering::SeqCst);
+        let bounded = tokio::time::timeout(2 * PROFILE, keys.ready()).await;
+        let error = bounded.expect("a bound").expect_err("no answer");
+        assert!(error.class == ErrorClass::Transient && error.message.contains("no answer from STS within"), "{error}");
+        sts.hangs.store(false, Ordering::SeqCst);
+        sts.down.store(false, Ordering::SeqCst);
+        keys.ready().await.expect("STS answers again");
+    }
 
     #[test]
     fn credentials_are_asked_for_again_before_their_end_and_not_too_often() {

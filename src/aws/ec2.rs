@@ -1,6 +1,6 @@
 //! The two calls of EC2's API that the product makes.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -73,15 +73,6 @@ struct Connections {
     ca_fault: Option<String>,
 }
 
-/// An acknowledged claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claimed {
-    /// What AWS calls the request.
-    pub request_id: Option<RequestId>,
-    /// The addresses that EC2 says are assigned now.
-    pub assigned: BTreeSet<Ipv4Addr>,
-}
-
 impl Ec2 {
     /// A client for `region`, as the configuration says; with the role of `imds`'s instance where no credentials file is
     /// configured. No network. Settings that cannot work are the answer of each call, until they can.
@@ -125,14 +116,19 @@ impl Ec2 {
     }
 
     /// Claims the addresses for the ENI: AssignPrivateIpAddresses with AllowReassignment, once. Without addresses nothing
-    /// is sent.
+    /// is sent. It gives what AWS calls the request whose answer says that all of them are assigned.
     ///
     /// # Errors
-    /// See [`CallError`]. After [`ErrorClass::TimedOut`], and after `Connection` and `Answer`, the claim may have been
-    /// performed, or may yet be.
-    pub async fn claim(&self, eni: &EniId, addresses: &[Ipv4Addr], timeout: Duration) -> Result<Claimed, CallError> {
+    /// See [`CallError`]; `Answer` also where EC2 does not list each of the addresses as assigned. After
+    /// [`ErrorClass::TimedOut`], and after `Connection` and `Answer`, the claim may have been performed, or may yet be.
+    pub async fn claim(
+        &self,
+        eni: &EniId,
+        addresses: &[Ipv4Addr],
+        timeout: Duration,
+    ) -> Result<Option<RequestId>, CallError> {
         if addresses.is_empty() {
-            return Ok(Claimed { request_id: None, assigned: BTreeSet::new() });
+            return Ok(None);
         }
         let answer = self
             .attempt("ec2:AssignPrivateIpAddresses", timeout, |client| {
@@ -147,11 +143,16 @@ impl Ec2 {
         let Some(assigned) = &answer.assigned_private_ip_addresses else {
             return Err(unlike_ec2("the answer to a claim does not list what is assigned".to_owned()));
         };
-        let assigned = assigned.iter().map(|a| a.private_ip_address().unwrap_or_default());
-        Ok(Claimed {
-            request_id: answer.request_id().and_then(|id| RequestId::try_from(id).ok()),
-            assigned: assigned.map(address).collect::<Result<_, _>>()?,
-        })
+        let assigned = assigned.iter().map(|a| address(a.private_ip_address().unwrap_or_default()));
+        let assigned = assigned.collect::<Result<HashSet<_>, _>>()?;
+        let missing: Vec<String> =
+            addresses.iter().filter(|a| !assigned.contains(a)).map(ToString::to_string).collect();
+        let request_id = answer.request_id().and_then(|id| RequestId::try_from(id).ok());
+        if !missing.is_empty() {
+            let what = format!("the answer to a claim does not list {} as assigned", missing.join(", "));
+            return Err(CallError { request_id, ..unlike_ec2(what) });
+        }
+        Ok(request_id)
     }
 
     /// Who has the addresses: DescribeNetworkInterfaces with filters, 199 addresses a request, every page of it, each

@@ -22,6 +22,6 @@ mod imds;
 mod transport;
 
 pub use credentials::{CredentialFacts, CredentialsWatch};
-pub use ec2::{Claimed, Ec2};
+pub use ec2::Ec2;
 pub use errors::classify;
 pub use imds::{Imds, Instance};

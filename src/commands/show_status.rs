@@ -196,7 +196,7 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String)
         agent_error,
         not_answered,
         groups,
-        local: local.map(|snapshot| snapshot.addresses().collect()),
+        local,
         attached,
         instance: instance.map(|i| i.id),
         region: region.clone(),

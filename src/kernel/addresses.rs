@@ -6,7 +6,7 @@
 //! Cancel safety: [`Addresses::changed`] keeps the subscription and a list that is being read in `self`; a message that was
 //! taken from the socket is applied before the next await. [`list`] has no effect to lose.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
@@ -18,51 +18,19 @@ use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup};
-use rustix::net::{AddressFamily as SocketFamily, SocketType};
 use tracing::warn;
 
 use super::KernelError;
-use crate::names::InterfaceName;
 
 /// How long to wait after the kernel refused.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// The IPv4 addresses at one moment, each with the interfaces that have it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Snapshot(BTreeMap<Ipv4Addr, BTreeSet<Interface>>);
-
-/// An interface that has an address.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Interface {
-    /// Its index.
-    pub index: u32,
-    /// Its name; absent for a moment when it is being removed.
-    pub name: Option<InterfaceName>,
-}
-
-impl Snapshot {
-    /// Whether any interface has the address.
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        self.0.contains_key(&address)
-    }
-
-    /// The interfaces that have the address, in the order of their indexes.
-    pub fn interfaces(&self, address: Ipv4Addr) -> impl Iterator<Item = &Interface> {
-        self.0.get(&address).into_iter().flatten()
-    }
-
-    /// All addresses, in order.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.0.keys().copied()
-    }
-}
 
 /// Asks the kernel now. It takes well under a millisecond, and at most a second.
 ///
 /// # Errors
 /// [`KernelError`].
-pub async fn list() -> Result<Snapshot, KernelError> {
-    Ok(snapshot(&assigned().await?))
+pub async fn list() -> Result<BTreeSet<Ipv4Addr>, KernelError> {
+    Ok(addresses(&assigned().await?))
 }
 
 /// One assignment. The kernel tells assignments of the same address apart by interface and prefix length.
@@ -104,19 +72,8 @@ async fn assigned() -> Result<BTreeSet<Assignment>, KernelError> {
     Ok(all.await?.into_iter().collect())
 }
 
-/// Adds the names, as they are now.
-fn snapshot(assigned: &BTreeSet<Assignment>) -> Snapshot {
-    let socket = rustix::net::socket(SocketFamily::INET, SocketType::DGRAM, None).ok();
-    let mut names = BTreeMap::new();
-    let mut snapshot = Snapshot::default();
-    for Assignment { index, address, .. } in assigned {
-        let name = names.entry(*index).or_insert_with(|| {
-            let name = rustix::net::netdevice::index_to_name(socket.as_ref()?, *index).ok()?;
-            InterfaceName::try_from(name).ok()
-        });
-        snapshot.0.entry(*address).or_default().insert(Interface { index: *index, name: name.clone() });
-    }
-    snapshot
+fn addresses(assigned: &BTreeSet<Assignment>) -> BTreeSet<Ipv4Addr> {
+    assigned.iter().map(|assignment| assignment.address).collect()
 }
 
 /// A subscription on its way, with the list that it begins with.
@@ -128,8 +85,7 @@ pub struct Addresses {
     /// A new subscription and the list that goes with it, while they are on their way.
     opening: Option<Opening>,
     assigned: BTreeSet<Assignment>,
-    reported: Option<Snapshot>,
-    overruns: u64,
+    reported: Option<BTreeSet<Ipv4Addr>>,
 }
 
 impl Default for Addresses {
@@ -141,21 +97,16 @@ impl Default for Addresses {
 impl Addresses {
     /// Nothing is known yet: the first [`Addresses::changed`] says what there is.
     pub fn new() -> Self {
-        Self { monitor: None, opening: None, assigned: BTreeSet::new(), reported: None, overruns: 0 }
+        Self { monitor: None, opening: None, assigned: BTreeSet::new(), reported: None }
     }
 
     /// The addresses as last reported by [`Addresses::changed`]; nothing before the first time.
-    pub fn last(&self) -> Option<&Snapshot> {
+    pub fn last(&self) -> Option<&BTreeSet<Ipv4Addr>> {
         self.reported.as_ref()
     }
 
-    /// How often the kernel dropped messages, so that everything was listed anew.
-    pub fn overruns(&self) -> u64 {
-        self.overruns
-    }
-
     /// Waits until the addresses are other than last reported. Where the kernel refuses, it is asked again each second.
-    pub async fn changed(&mut self) -> &Snapshot {
+    pub async fn changed(&mut self) -> &BTreeSet<Ipv4Addr> {
         loop {
             if self.monitor.is_none() && self.opening.is_none() {
                 self.opening = Some(Box::pin(open()));
@@ -173,7 +124,7 @@ impl Addresses {
                 self.apply(message);
             }
             if self.monitor.is_some() && self.opening.is_none() {
-                let now = snapshot(&self.assigned);
+                let now = addresses(&self.assigned);
                 if self.reported.as_ref() != Some(&now) {
                     return self.reported.insert(now);
                 }
@@ -191,10 +142,8 @@ impl Addresses {
                     self.assigned.remove(&gone);
                 }
             }
-            Some(NetlinkPayload::Overrun(_)) => {
-                self.overruns += 1;
-                self.monitor = None;
-            }
+            // The kernel dropped messages: everything is listed anew.
+            Some(NetlinkPayload::Overrun(_)) => self.monitor = None,
             Some(_) => {}
             None => {
                 warn!("the netlink socket was closed");
@@ -269,12 +218,8 @@ mod tests {
         text.parse().expect("an address")
     }
 
-    fn names(snapshot: &Snapshot, of: &str) -> Vec<String> {
-        snapshot.interfaces(address(of)).filter_map(|i| i.name.as_ref()).map(ToString::to_string).collect()
-    }
-
     /// Waits until the addresses are as they should be.
-    async fn wait(addresses: &mut Addresses, what: &str, until: impl Fn(&Snapshot) -> bool) {
+    async fn wait(addresses: &mut Addresses, what: &str, until: impl Fn(&BTreeSet<Ipv4Addr>) -> bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
         while !addresses.last().is_some_and(&until) {
             if tokio::time::timeout_at(deadline, addresses.changed()).await.is_err() {
@@ -292,33 +237,35 @@ mod tests {
         ip("address add 10.99.0.1/24 dev eth0");
         let mut addresses = Addresses::new();
         assert!(addresses.last().is_none());
-        wait(&mut addresses, "the first list", |s| s.contains(address("10.99.0.1"))).await;
-        assert_eq!(names(&list().await.expect("listed"), "10.99.0.1"), ["eth0"]);
+        wait(&mut addresses, "the first list", |s| s.contains(&address("10.99.0.1"))).await;
+        assert_eq!(list().await.expect("listed"), BTreeSet::from([address("10.99.0.1")]));
 
         // As keepalived adds a virtual address, and the same one in another form.
         ip("address add 10.99.0.100/32 dev eth0");
-        wait(&mut addresses, "an address that came", |s| names(s, "10.99.0.100") == ["eth0"]).await;
+        wait(&mut addresses, "an address that came", |s| s.contains(&address("10.99.0.100"))).await;
         ip("address add 10.99.0.100/24 dev eth0 label eth0:vip");
         ip("address add 10.99.0.100/32 dev eth1");
-        wait(&mut addresses, "on two interfaces", |s| names(s, "10.99.0.100").len() == 2).await;
-        assert_eq!(addresses.last(), Some(&list().await.expect("listed")));
         ip("address del 10.99.0.100/32 dev eth0");
         ip("address add 10.99.0.101/32 dev eth0");
-        wait(&mut addresses, "the next address", |s| s.contains(address("10.99.0.101"))).await;
-        assert_eq!(names(addresses.last().expect("known"), "10.99.0.100").len(), 2, "one of two assignments went");
+        wait(&mut addresses, "the next address", |s| s.contains(&address("10.99.0.101"))).await;
+        assert_eq!(addresses.last(), Some(&list().await.expect("listed")));
         ip("address del 10.99.0.100/24 dev eth0");
-        wait(&mut addresses, "the second one too", |s| names(s, "10.99.0.100") == ["eth1"]).await;
+        ip("address add 10.99.0.102/32 dev eth0");
+        wait(&mut addresses, "one more", |s| s.contains(&address("10.99.0.102"))).await;
+        assert!(addresses.last().expect("known").contains(&address("10.99.0.100")), "eth1 has it still");
+        ip("address del 10.99.0.100/32 dev eth1");
+        wait(&mut addresses, "the last of three assignments went", |s| !s.contains(&address("10.99.0.100"))).await;
         assert!(
             tokio::time::timeout(Duration::from_millis(50), addresses.changed()).await.is_err(),
             "no change, no report"
         );
 
         ip("address add 10.99.0.200 peer 10.99.0.201/32 dev eth1");
-        wait(&mut addresses, "a peer address", |s| s.contains(address("10.99.0.200"))).await;
-        assert!(!addresses.last().expect("known").contains(address("10.99.0.201")), "the peer's is not ours");
+        wait(&mut addresses, "a peer address", |s| s.contains(&address("10.99.0.200"))).await;
+        assert!(!addresses.last().expect("known").contains(&address("10.99.0.201")), "the peer's is not ours");
         ip("link del eth1");
-        wait(&mut addresses, "the interfaces were removed", |s| s.addresses().next().is_none()).await;
-        assert_eq!(list().await.expect("listed"), Snapshot::default());
+        wait(&mut addresses, "the interfaces were removed", BTreeSet::is_empty).await;
+        assert_eq!(list().await.expect("listed"), BTreeSet::new());
     }
 
     #[tokio::test]
@@ -330,7 +277,7 @@ mod tests {
         let mut addresses = Addresses::new();
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut added = 0;
-        while addresses.last().is_none_or(|s| s.addresses().count() < 20) {
+        while addresses.last().is_none_or(|s| s.len() < 20) {
             assert!(Instant::now() < deadline, "{:?}", addresses.last());
             if added < 20 {
                 added += 1;
@@ -363,10 +310,16 @@ mod tests {
         std::io::Write::write_all(&mut input, lines.as_bytes()).expect("written");
         drop(input);
         assert!(batch.wait().expect("waited").success());
-        wait(&mut addresses, "all of them", |s| s.addresses().count() == total).await;
-        assert!(addresses.overruns() > 0, "the kernel dropped none of {total} messages");
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        while addresses.monitor.is_some() {
+            let message = tokio::time::timeout_at(deadline, heard(&mut addresses.monitor)).await;
+            let message = message.unwrap_or_else(|_| panic!("the kernel dropped none of {total} messages"));
+            assert!(message.is_some(), "the socket was closed");
+            addresses.apply(message);
+        }
+        wait(&mut addresses, "all of them", |s| s.len() == total).await;
         ip("address add 10.99.0.100/32 dev eth0");
-        wait(&mut addresses, "the next one", |s| s.contains(address("10.99.0.100"))).await;
+        wait(&mut addresses, "the next one", |s| s.contains(&address("10.99.0.100"))).await;
         let before = Instant::now();
         list().await.expect("listed");
         assert!(before.elapsed() < Duration::from_millis(500), "{:?} for {total} addresses", before.elapsed());

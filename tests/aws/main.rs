@@ -3,7 +3,6 @@
 mod scripted;
 mod simulated;
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use scripted::{Answer, Scripted, assigned, dated, nobody, ok, refused, serve};
+use scripted::{Answer, Request, Scripted, assigned, dated, nobody, ok, refused, serve};
 use vyos_aws_vipa::aws::{Ec2, Imds};
 use vyos_aws_vipa::config::Global;
 use vyos_aws_vipa::load_credential;
@@ -88,9 +87,8 @@ async fn a_claim_is_one_signed_request_and_its_answer_the_proof() {
     let server = serve(assigned);
     let router = Router::new(&server.url);
     let addresses = [ADDRESS, Ipv4Addr::new(10, 0, 0, 101)];
-    let claimed = router.ec2.claim(&eni(), &addresses, AMPLE).await.expect("claimed");
-    assert_eq!(claimed.assigned, BTreeSet::from(addresses));
-    assert_eq!(claimed.request_id.map(String::from).as_deref(), Some("0f0e-1d"));
+    let request_id = router.ec2.claim(&eni(), &addresses, AMPLE).await.expect("claimed");
+    assert_eq!(request_id.map(String::from).as_deref(), Some("0f0e-1d"));
     let [request] = &server.log()[..] else { panic!("{:?}", server.log()) };
     assert_eq!(request.parameter("Action"), Some("AssignPrivateIpAddresses"));
     assert_eq!(request.parameter("NetworkInterfaceId"), Some(eni().as_str()));
@@ -105,9 +103,26 @@ async fn a_claim_is_one_signed_request_and_its_answer_the_proof() {
 async fn without_addresses_nothing_is_sent() {
     let server = serve(assigned);
     let router = Router::new(&server.url);
-    assert!(router.ec2.claim(&eni(), &[], AMPLE).await.expect("nothing to claim").assigned.is_empty());
+    assert_eq!(router.ec2.claim(&eni(), &[], AMPLE).await.expect("nothing to claim"), None);
     assert!(router.ec2.owners(None, &[], AMPLE).await.expect("nothing to ask").is_empty());
     assert_eq!(server.log().len(), 0);
+}
+
+#[tokio::test]
+async fn an_address_that_the_answer_does_not_list_is_not_acknowledged() {
+    let last = Ipv4Addr::new(10, 0, 0, 102);
+    let server = serve(|request| {
+        // As if the second and the third had not been asked for.
+        assigned(&Request { body: request.body.replace("PrivateIpAddress.2=", "Other="), ..request.clone() })
+    });
+    let router = Router::new(&server.url);
+    let addresses = [ADDRESS, Ipv4Addr::new(10, 0, 0, 101), last];
+    let error = router.ec2.claim(&eni(), &addresses, AMPLE).await.expect_err("one of three");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+    assert!(error.message.contains("does not list 10.0.0.101, 10.0.0.102 as assigned"), "{error}");
+    assert_eq!(error.request_id.map(String::from).as_deref(), Some("0f0e-1d"));
+    router.ec2.claim(&eni(), &[last], AMPLE).await.expect("claimed alone");
+    assert_eq!(server.log().len(), 2, "one attempt each");
 }
 
 #[tokio::test]
@@ -369,7 +384,11 @@ async fn a_missing_file_is_a_reason_and_is_taken_up_when_it_appears() {
     assert_eq!((facts.source, facts.loaded_at, facts.error), (source, None, Some(error)));
 
     router.rotate(&keys("AKIATWO"));
-    tokio::time::timeout(AMPLE, watch.changed()).await.expect("told of without any call");
+    // Something else happens each second in the agent's loop, and drops the wait.
+    let deadline = Instant::now() + AMPLE;
+    while tokio::time::timeout(Duration::from_secs(1), watch.changed()).await.is_err() {
+        assert!(Instant::now() < deadline, "not told of without any call within {AMPLE:?}");
+    }
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
     assert_eq!(server.log()[0].key(), "AKIATWO");
     let facts = router.ec2.credentials();
@@ -478,8 +497,14 @@ async fn another_profile_is_asked_for_by_name() {
 
 /// An IMDS with a role whose credentials are good for `seconds`, and whose key ids count up.
 fn imds_with_role(seconds: i64, up: Arc<AtomicBool>) -> Scripted {
+    slow_imds_with_role(Duration::ZERO, seconds, up)
+}
+
+/// The same, where each answer takes that long.
+fn slow_imds_with_role(delay: Duration, seconds: i64, up: Arc<AtomicBool>) -> Scripted {
     let given = AtomicUsize::new(0);
     serve(move |request| {
+        std::thread::sleep(delay);
         if !up.load(Ordering::SeqCst) {
             return Answer::Close;
         }
@@ -524,6 +549,23 @@ async fn a_roles_credentials_are_kept_and_outlive_imds() {
     assert_eq!((facts.source.as_str(), facts.error), ("instance role vipa", None));
     let left = facts.expires_at.expect("an end").duration_since(Timestamp::now());
     assert!(left > SignedDuration::from_hours(5), "{left:?}");
+}
+
+#[tokio::test]
+async fn credentials_that_take_longer_than_a_call_are_there_for_a_later_one() {
+    let delay = Duration::from_millis(400);
+    let (server, imds) = (serve(assigned), slow_imds_with_role(delay, 6 * 3600, Arc::new(AtomicBool::new(true))));
+    let ec2 = with_role(&server, &imds.url);
+    let bound = Duration::from_secs(1);
+    let error = ec2.claim(&eni(), &[ADDRESS], bound).await.expect_err("three answers take 1.2 s");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
+    assert_eq!(server.log().len(), 0);
+    let deadline = Instant::now() + AMPLE;
+    while let Err(error) = ec2.claim(&eni(), &[ADDRESS], bound).await {
+        assert!(Instant::now() < deadline, "not within {AMPLE:?}: {error}");
+    }
+    assert_eq!(server.log()[0].key(), "ASIA0", "what was read for the first call");
+    assert_eq!(imds.log().len(), 3, "a token, the role's name and its credentials");
 }
 
 #[tokio::test]
