@@ -81,13 +81,8 @@ pub(super) fn head(report: &Report) -> String {
         }
     }
     rows.push(("Hook", hook(report)));
-    if report.hook.pipe_full > 0 {
-        let times = match report.hook.pipe_full {
-            1 => "once".to_owned(),
-            times => format!("{times} times"),
-        };
-        rows.push(("", format!("PIPE FOUND FULL {times}: transitions may have been lost")));
-    }
+    // Nobody but the agent knows it.
+    rows.extend(report.agent.iter().map(|_| ("", pipe(report.hook.pipe_full))));
     let region = ec2.region.as_ref().map_or("region not known", |r| r.as_str());
     let success = match ec2.last_success_at {
         Some(at) => format!("last successful call {}", ago(at, now)),
@@ -139,6 +134,16 @@ fn hook(report: &Report) -> String {
         text.push_str(&format!("; keepalived's last sign of life {}", ago(at, now)));
     }
     text
+}
+
+/// How often the pipe was found full since the agent started.
+fn pipe(times_full: u64) -> String {
+    let times = match times_full {
+        0 => return "pipe never found full".to_owned(),
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
+    format!("PIPE FOUND FULL {times}: transitions may have been lost")
 }
 
 fn credentials(report: &Report) -> String {

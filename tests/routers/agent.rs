@@ -6,8 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use lab::simulator::{Fault, On};
-use lab::{Cut, GROUP, Lab, Router, Signal, VIP};
+use lab::{Cut, GROUP, Lab, Router, STRANGER, Signal, VIP};
 
+use crate::theft::{SEEN, steal};
 use crate::{BINARY, ELECTION, SLACK};
 
 fn kill_and_start(router: &Router) {
@@ -72,6 +73,81 @@ fn killed_while_in_fault() {
         lab.r1.set_cable(true);
         lab.wait_for_owner(VIP, &lab.r1, 2 * ELECTION + SLACK);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+    });
+}
+
+/// A pause outlives the agent: the new one leaves the address to a thief until a person resumes.
+#[test]
+fn killed_while_paused() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        lab.r1.call(&["vyos-aws-vipa", "force", "pause", GROUP]);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "PAUSED", SLACK);
+        kill_and_start(&lab.r1);
+        lab.wait("the new agent has the group", SLACK, |lab| {
+            lab.r1.status()["agent"].is_object() && lab.r1.shown(GROUP, VIP).verdict() == "PAUSED"
+        });
+        lab.simulator.steal(VIP, STRANGER[0]).expect("stolen");
+        // Every 15 s as on a standby, and up to a fifth later.
+        lab.wait("the theft is read", Duration::from_secs(18) + SLACK, |lab| {
+            lab.r1.shown(GROUP, VIP).address["owner"]["eni"] == STRANGER[0]
+        });
+        lab.watch("the thief keeps it", SEEN, |lab| {
+            lab.simulator.owner(VIP).is_some_and(|o| o == *STRANGER[0])
+                && lab.r1.shown(GROUP, VIP).verdict() == "PAUSED"
+        });
+        assert_eq!(lab.claims(None).len(), 1, "{:#?}", lab.claims(None));
+        lab.r1.call(&["vyos-aws-vipa", "force", "resume", GROUP]);
+        lab.wait_for_owner(VIP, &lab.r1, SEEN + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        assert_eq!(lab.claims(None).len(), 2, "{:#?}", lab.claims(None));
+    });
+}
+
+/// keepalived is killed, then the agent: the address that is left on the interface proves nothing to the new one either.
+#[test]
+fn killed_while_unknown() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r1.kill_keepalived_group();
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "UNKNOWN", SLACK);
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        kill_and_start(&lab.r1);
+        lab.wait("the new agent has the group", SLACK, |lab| {
+            lab.r1.status()["agent"].is_object() && lab.r1.shown(GROUP, VIP).verdict() == "UNKNOWN"
+        });
+        assert!(lab.r1.has_local(VIP), "left behind");
+        lab.watch("UNKNOWN, and r2 keeps it", Duration::from_secs(5), |lab| {
+            let shown = lab.r1.shown(GROUP, VIP);
+            (shown.vrrp(), shown.verdict()) == ("UNKNOWN", "UNKNOWN")
+                && lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r2.enis[0])
+        });
+        assert_eq!(lab.claims(Some(&lab.r1)).len(), 1, "{:#?}", lab.claims(Some(&lab.r1)));
+        lab.r1.systemctl(&["start", "keepalived.service"]);
+        lab.wait_for_owner(VIP, &lab.r1, 2 * ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+    });
+}
+
+/// A contest is forgotten: the new agent claims, and if nobody takes the address away again all is well.
+#[test]
+fn killed_while_contested() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        for theft in 1..=4 {
+            lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+            steal(lab, theft);
+            if theft < 4 {
+                lab.wait_for_owner(VIP, &lab.r1, SLACK);
+            }
+        }
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "CONTESTED", SLACK);
+        kill_and_start(&lab.r1);
+        lab.wait_for_owner(VIP, &lab.r1, SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        assert_eq!(lab.claims(None).len(), 5, "{:#?}", lab.claims(None));
     });
 }
 

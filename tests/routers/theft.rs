@@ -14,7 +14,7 @@ const TAKEN: &str = "address taken by another";
 const CONTESTED: &str = "address contested";
 
 /// How long a theft may stay unseen: a verify-interval of 5 s, and a second look 2 s later.
-const SEEN: Duration = Duration::from_secs(7);
+pub const SEEN: Duration = Duration::from_secs(7);
 
 #[test]
 fn theft_is_looked_at_twice_and_undone() {
@@ -90,7 +90,7 @@ fn thief_that_comes_again_and_again_is_a_contest() {
 }
 
 /// Steals the address, and waits until router 1 has seen that many thefts.
-fn steal(lab: &Lab, theft: usize) {
+pub fn steal(lab: &Lab, theft: usize) {
     lab.simulator.steal(VIP, STRANGER[0]).expect("stolen");
     lab.wait("the theft is seen", SEEN + SLACK, |lab| lab.r1.logged(&[TAKEN]) == theft);
 }

@@ -1,13 +1,23 @@
-//! The demonstration to its end, with the program as the tests build it.
+//! The demonstration to its end, twice in a row, with the program as the tests build it.
 
+use std::collections::BTreeSet;
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use lab::said;
 
+/// A variable that the demonstration inherits, and all that it starts.
+const MARK: &str = "VIPA_DEMONSTRATION";
+
+/// The namespaces that it makes.
+const NAMESPACES: [&str; 4] = ["user", "net", "mnt", "pid"];
+
 #[test]
-fn the_demonstration_ends_with_the_address_on_the_master() {
+fn the_demonstration_ends_with_the_address_on_the_master_and_leaves_nothing_behind() {
     let demo = Path::new(env!("CARGO_BIN_EXE_demo"));
     let venv = match env::var_os("VIPA_AWS_VENV") {
         Some(folder) => PathBuf::from(folder),
@@ -16,12 +26,67 @@ fn the_demonstration_ends_with_the_address_on_the_master() {
     let make_venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../simulator/tests/make-venv");
     let made = Command::new(make_venv).arg(&venv).output().expect("make-venv");
     assert!(made.status.success(), "{}", said(&made));
+    let temporary = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(demo);
     // Both are programs of this workspace.
-    let binary = demo.with_file_name("vyos-aws-vipa");
-    let output = Command::new(demo).arg("--binary").arg(&binary).arg("--aws").arg(venv.join("bin/aws")).output();
-    let output = output.expect("the demonstration");
-    let said = said(&output);
-    assert!(output.status.success(), "{}: {said}", output.status);
-    let (_, summary) = said.rsplit_once("\nSummary\n").unwrap_or_else(|| panic!("no summary: {said}"));
-    assert!(summary.contains("Owner        eni-0a000000000000001 of i-0a000000000000001"), "{said}");
+    command.arg("--binary").arg(demo.with_file_name("vyos-aws-vipa")).arg("--aws").arg(venv.join("bin/aws"));
+    command.env("TMPDIR", temporary.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for run in ["first", "second"] {
+        let mark = format!("{run} of {}", std::process::id());
+        let (output, namespaces) = watched(command.env(MARK, &mark), &mark);
+        let said = said(&output);
+        assert!(output.status.success(), "{run}: {}: {said}", output.status);
+        let (_, summary) = said.rsplit_once("\nSummary\n").unwrap_or_else(|| panic!("{run}: no summary: {said}"));
+        assert!(summary.contains("Owner        eni-0a000000000000001 of i-0a000000000000001"), "{run}: {said}");
+
+        // Its own ones, and two more of network and mounts for each router.
+        assert!(namespaces.len() >= NAMESPACES.len() + 4, "{run}: {namespaces:?}");
+        let processes: Vec<_> =
+            processes().filter(|p| is_marked(p, &mark) || !namespaces.is_disjoint(&namespaces_of(p))).collect();
+        assert!(processes.is_empty(), "{run}: {:#?}", processes.iter().map(|p| story(p)).collect::<Vec<_>>());
+        // A namespace can be kept by a mount too; /run/lab is where a router has its files.
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("our mounts");
+        let is_left = |line: &&str| line.contains("/run/lab") || namespaces.iter().any(|n| line.contains(n.as_str()));
+        let mounts: Vec<_> = mounts.lines().filter(is_left).collect();
+        assert!(mounts.is_empty(), "{run}: {mounts:#?}");
+        let files: Vec<_> = fs::read_dir(temporary.path()).expect("listed").flatten().map(|e| e.path()).collect();
+        assert!(files.is_empty(), "{run}: {files:#?}");
+        assert!(!Path::new("/run/lab").exists(), "{run}: a router's files are outside of its namespaces");
+    }
+}
+
+/// Runs it to its end; what it said, and the namespaces that were seen around the processes with the mark.
+fn watched(command: &mut Command, mark: &str) -> (Output, BTreeSet<String>) {
+    let outside = namespaces_of(Path::new("/proc/self"));
+    let mut seen = BTreeSet::new();
+    let child = command.spawn().expect("the demonstration");
+    let run = thread::spawn(|| child.wait_with_output().expect("an end"));
+    while !run.is_finished() {
+        seen.extend(processes().filter(|process| is_marked(process, mark)).flat_map(|process| namespaces_of(&process)));
+        thread::sleep(Duration::from_millis(100));
+    }
+    (run.join().expect("what it said"), seen.difference(&outside).cloned().collect())
+}
+
+/// The folders of all processes; one may end at any time.
+fn processes() -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir("/proc").expect("proc(5)").flatten();
+    entries.filter(|e| e.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit)).map(|e| e.path())
+}
+
+fn is_marked(process: &Path, mark: &str) -> bool {
+    let variable = format!("{MARK}={mark}");
+    let environment = fs::read(process.join("environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|other| other == variable.as_bytes())
+}
+
+/// As the kernel names them, such as `net:[4026531840]`.
+fn namespaces_of(process: &Path) -> BTreeSet<String> {
+    let links = NAMESPACES.iter().filter_map(|kind| fs::read_link(process.join("ns").join(kind)).ok());
+    links.map(|link| link.to_string_lossy().into_owned()).collect()
+}
+
+fn story(process: &Path) -> String {
+    let words = fs::read(process.join("cmdline")).unwrap_or_default();
+    format!("{}: {}", process.display(), String::from_utf8_lossy(&words).replace('\0', " "))
 }
