@@ -1,4 +1,4 @@
-"""A configuration session: the file that VYOS_STAND_IN names holds what is proposed and what is in effect, as
+"""A configuration session: the file that VYOS_STAND_IN names, or /run/vyos-stand-in.json, holds what is proposed and what is in effect, as
 libvyosconfig gives it, where a leaf with a single value is a string even if it may have several."""
 
 import json
@@ -13,7 +13,7 @@ GLOBAL_DEFAULTS = {'verify-interval': '30', 'request-timeout': '3'}
 
 class Config:
     def __init__(self):
-        with open(os.environ['VYOS_STAND_IN']) as file:
+        with open(os.environ.get('VYOS_STAND_IN', '/run/vyos-stand-in.json')) as file:
             session = json.load(file)
         self._trees = {False: session['proposed'], True: session['effective']}
 
