@@ -241,7 +241,10 @@ impl Judge {
                 let asked = address.asked.filter(|(ask, _)| *ask > claim.asks);
                 *address = Address { asked, adopted: address.adopted, ..Address::default() };
             } else {
-                address.failed = Some(now);
+                // One that was asked for while it was under way is a first attempt still.
+                if address.asked.is_none_or(|(ask, _)| ask <= claim.asks) {
+                    address.failed = Some(now);
+                }
             }
         }
     }
