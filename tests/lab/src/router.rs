@@ -428,7 +428,9 @@ impl Router {
             let lines: Vec<&str> = text.lines().collect();
             lines[lines.len().saturating_sub(60)..].join("\n")
         };
-        let status = self.command("vyos-aws-vipa").args(["show", "status"]).output().map(|o| said(&o));
+        // What is tested may be why it hangs.
+        let status = ["--kill-after", "1", "10", "vyos-aws-vipa", "show", "status"];
+        let status = self.command("timeout").args(status).output().map(|o| said(&o));
         let addresses = self.command("ip").args(["-br", "-4", "address"]).output().map(|o| said(&o));
         format!(
             "##### router {}\n### show status\n{}\n### addresses\n{}\n### systemctl\n{}\n### agent\n{}\n### keepalived\n{}\n",
