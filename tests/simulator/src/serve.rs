@@ -157,15 +157,15 @@ impl Listener {
             tokio::net::TcpListener::from_std(socket)?
         };
         let (alive, gone) = mpsc::channel();
+        let open = Open { socket, _alive: alive };
         let inner = Arc::clone(&self.0);
         let task = self.0.runtime.spawn(async move {
-            // Declared first, dropped last: its end tells `stop` that all the rest is closed.
-            let _alive: mpsc::Sender<()> = alive;
-            let socket = socket;
+            // Taken as a whole, so that it is dropped as a whole, even by a task that never ran.
+            let open = open;
             let mut connections = JoinSet::new();
             loop {
                 while connections.try_join_next().is_some() {}
-                let Ok((stream, peer)) = socket.accept().await else {
+                let Ok((stream, peer)) = open.socket.accept().await else {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 };
@@ -201,6 +201,13 @@ impl Listener {
         *self.running() = Some((task.abort_handle(), gone));
         Ok(())
     }
+}
+
+/// What a running listener holds. Fields are dropped in their order: the end of the channel tells
+/// [`Listener::stop`] that the socket is closed.
+struct Open {
+    socket: tokio::net::TcpListener,
+    _alive: mpsc::Sender<()>,
 }
 
 /// Binds in the namespace: in a thread of its own, since entering one changes the whole thread.

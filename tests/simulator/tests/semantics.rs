@@ -391,6 +391,17 @@ fn listeners_stop_refuse_and_start_again() {
 }
 
 #[test]
+fn a_listener_that_is_stopped_before_it_ran_refuses_too() {
+    let (_simulator, listener, _) = start(world());
+    for round in 0..500 {
+        listener.stop();
+        let refused = TcpStream::connect(listener.address()).map_err(|error| error.kind());
+        assert_eq!(refused.err(), Some(std::io::ErrorKind::ConnectionRefused), "round {round}");
+        listener.start().unwrap();
+    }
+}
+
+#[test]
 fn throttling_follows_the_buckets() {
     let (_simulator, _, mut client) = start(world().throttling(Some(Throttling {
         mutating_burst: 3.0,
