@@ -339,6 +339,31 @@ impl History {
         self.records.drain(..self.records.len().saturating_sub(HISTORY));
     }
 
+    /// The thefts of each address of a group since that was last not MASTER, or a contest over, with their times, and
+    /// whether they have become a contest.
+    pub fn thefts(&self) -> BTreeMap<(&GroupName, Ipv4Addr), (Vec<Timestamp>, bool)> {
+        let mut all = BTreeMap::new();
+        for record in &self.records {
+            let Some(group) = &record.group else {
+                continue;
+            };
+            for address in &record.addresses {
+                let thefts: &mut (Vec<Timestamp>, bool) = all.entry((group, *address)).or_default();
+                match record.kind {
+                    Kind::Theft { .. } => thefts.0.push(record.time),
+                    Kind::Contested { .. } => thefts.1 = true,
+                    Kind::ContestOver => *thefts = Default::default(),
+                    _ => {}
+                }
+            }
+            if matches!(record.kind, Kind::Transition { to: Vrrp::Backup | Vrrp::Fault | Vrrp::Stop, .. }) {
+                all.retain(|(of, _), _| *of != group);
+            }
+        }
+        all.retain(|_, (thefts, _)| !thefts.is_empty());
+        all
+    }
+
     /// The records from the `count`-th last transition, claim or theft on, oldest first: whatever else has happened does
     /// not crowd these out.
     pub fn last(&self, count: usize) -> &[Record] {
@@ -588,6 +613,30 @@ mod tests {
         let [first, _, last] = history.last(HISTORY) else { panic!("{history:?}") };
         assert_eq!((first.times, first.time), (1, at(0)), "a transition is between them");
         assert_eq!((last.times, last.since, last.time), (999, Some(at(1)), at(999)));
+    }
+
+    #[test]
+    fn thefts_count_until_the_group_is_not_master_or_the_contest_is_over() {
+        let ip = |n| Ipv4Addr::new(10, 99, 0, n);
+        let mut history = History::default();
+        let mut add = |second, name: &str, address: Option<u8>, kind| {
+            history.add(Record::new(at(second), kind).of_group(group(name)).of_addresses(address.map(ip)));
+        };
+        let theft = || Kind::Theft { by: owner(2) };
+        let becomes = |to| Kind::Transition { from: Vrrp::Master, to, cause: String::new() };
+        add(0, "a", Some(1), theft());
+        add(1, "b", Some(2), theft());
+        add(2, "a", None, becomes(Vrrp::Backup));
+        add(3, "b", None, becomes(Vrrp::Unknown));
+        add(4, "a", Some(1), theft());
+        add(5, "b", Some(2), theft());
+        add(6, "b", Some(2), Kind::Contested { by: owner(2) });
+        add(7, "b", Some(3), theft());
+        add(8, "b", Some(3), Kind::Contested { by: owner(2) });
+        add(9, "b", Some(3), Kind::ContestOver);
+        let (a, b) = (group("a"), group("b"));
+        let expected = [((&a, ip(1)), (vec![at(4)], false)), ((&b, ip(2)), (vec![at(1), at(5)], true))];
+        assert_eq!(history.thefts(), expected.into());
     }
 
     #[test]

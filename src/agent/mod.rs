@@ -30,7 +30,7 @@ use self::life::Life;
 use self::log::Said;
 use self::status::Waiters;
 use self::watchdog::Watchdog;
-use crate::claim::{Action, Event, Line, Machine, Moment};
+use crate::claim::{Action, Event, Line, Machine, Moment, Past};
 use crate::config::Config;
 use crate::control::server::{self, Server};
 use crate::fifo::{self, Fifo};
@@ -81,6 +81,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
         Ok(addresses) => agent.local(addresses, false),
         Err(error) => warn!(%error, "local addresses not read"),
     }
+    agent.remember_thefts();
     agent.restore_pauses();
     agent.read_config();
     agent.read_groups();
@@ -225,6 +226,19 @@ impl<'a> Agent<'a> {
         self.life.wanted(self.machine.wants_life(), now);
         self.disk.notice(&self.state, false);
         self.reply();
+    }
+
+    fn remember_thefts(&mut self) {
+        let wall = Timestamp::now();
+        let age = |time: &Timestamp| wall.duration_since(*time).try_into().unwrap_or_default();
+        let thefts = self.state.history.get().thefts().into_iter();
+        let past = thefts.map(|((group, address), (times, contested))| Past {
+            group: group.clone(),
+            address,
+            thefts: times.iter().map(age).collect(),
+            contested,
+        });
+        self.tell(Event::Past(past.collect()));
     }
 
     fn restore_pauses(&mut self) {

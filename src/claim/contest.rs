@@ -36,6 +36,17 @@ enum State {
 }
 
 impl Contest {
+    /// As it stands after a restart of the agent, with the age of each theft before it. Those that count are taken for
+    /// thefts of now, since the clock begins with the agent; a contest whose last one is older than the peace that ends
+    /// it is none of this mastership's.
+    pub fn resumed(now: Moment, thefts: &[Duration], contested: bool) -> Self {
+        let goes_on = contested && thefts.iter().any(|age| *age <= PEACE);
+        Self {
+            thefts: thefts.iter().filter(|age| **age <= WINDOW).map(|_| now).collect(),
+            state: if goes_on { State::Contested { reclaims: 0 } } else { State::Quiet },
+        }
+    }
+
     /// Whether the address is contested.
     pub fn is_on(&self) -> bool {
         matches!(self.state, State::Contested { .. })
@@ -98,6 +109,21 @@ mod tests {
         assert!(contest.is_on());
         let mut slow = Contest::default();
         assert_eq!([0, 101, 202, 303, 404].map(|t| slow.theft(at(t))), [false; 5], "never four in five minutes");
+    }
+
+    #[test]
+    fn a_restart_ends_no_contest_and_forgets_no_theft() {
+        let minutes = |ages: &[u64]| ages.iter().map(|age| Duration::from_secs(age * 60)).collect::<Vec<_>>();
+        let mut contest = Contest::resumed(at(1), &minutes(&[14, 20]), true);
+        assert!(contest.is_on());
+        assert_eq!(contest.ends(at(100)), Some(at(100 + 15 * 60)));
+        assert!(contest.back_off(true, &mut Rng::with_seed(7)).is_some());
+        assert!(!Contest::resumed(at(1), &minutes(&[16, 20]), true).is_on(), "nobody has taken it for so long");
+        let mut contest = Contest::resumed(at(1), &minutes(&[1, 2, 4, 6]), false);
+        assert!(!contest.is_on());
+        assert!(contest.theft(at(2)), "the fourth within five minutes");
+        let mut contest = Contest::resumed(at(1), &minutes(&[1, 2, 6, 7]), false);
+        assert!(!contest.theft(at(2)), "the third within five minutes");
     }
 
     #[test]

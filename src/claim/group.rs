@@ -76,9 +76,14 @@ impl Group {
         }
     }
 
+    /// Whether its state is of interest.
+    pub fn is_looked_at(&self) -> bool {
+        !self.disabled && self.vrid.is_some()
+    }
+
     /// Whether anything may be done for it.
     pub fn acts(&self) -> bool {
-        !self.disabled && self.paused_until.is_none() && self.vrid.is_some()
+        self.is_looked_at() && self.paused_until.is_none()
     }
 
     pub fn believe(&mut self, now: Moment, belief: Belief) {

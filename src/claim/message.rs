@@ -57,9 +57,24 @@ pub struct ClaimId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
 
+/// The thefts of an address before the agent started, since its group was last not MASTER.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// The group.
+    pub group: GroupName,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// How long before the start each of them was.
+    pub thefts: Vec<Duration>,
+    /// Whether they were a contest that was not over.
+    pub contested: bool,
+}
+
 /// Something that has happened.
 #[derive(Debug, Clone)]
 pub enum Event {
+    /// What was before the agent started; the first event, if there is any.
+    Past(Vec<Past>),
     /// A configuration, to go by from now on.
     Config(Config),
     /// What keepalived will run once it has reloaded.

@@ -10,5 +10,5 @@ mod moment;
 mod pace;
 
 pub use machine::Machine;
-pub use message::{Action, Cause, ClaimId, Event, Line, Note, NotifyState, ReadId};
+pub use message::{Action, Cause, ClaimId, Event, Line, Note, NotifyState, Past, ReadId};
 pub use moment::Moment;

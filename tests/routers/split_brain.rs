@@ -115,7 +115,8 @@ fn flapping() {
             lab.wait("MASTER", SLACK, |lab| lab.r1.has_local(VIP));
         }
         let flapped = began.elapsed();
-        assert!(flapped < Duration::from_secs(10), "{flapped:?}");
+        // Two seconds on a machine with nothing else to do; the waits for each change are what bounds it.
+        assert!(flapped < Duration::from_secs(30), "{flapped:?}");
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
         let log = lab.r1.agent_log();
         assert_eq!(log.matches("cause=\"keepalived: MASTER\"").count(), 11, "in {flapped:?}:\n{log}");

@@ -91,7 +91,7 @@ impl Machine {
         let life = self.life;
         let alive = |g: &Group| matches!(g.belief, Belief::Unknown { life_after, .. } if life >= Some(life_after));
         let names: Vec<GroupName> =
-            self.groups.iter().filter(|(_, g)| g.acts() && alive(g)).map(|(n, _)| n.clone()).collect();
+            self.groups.iter().filter(|(_, g)| g.is_looked_at() && alive(g)).map(|(n, _)| n.clone()).collect();
         for name in names {
             let Some(group) = self.groups.get(&name) else {
                 continue;
@@ -109,17 +109,15 @@ impl Machine {
                 _ => Vrrp::Backup,
             };
             group.believe(now, Belief::Known { vrrp: to, cause: Cause::Evidence });
-            let addresses = group.addresses.clone();
-            self.note(Note::Transition { group: name.clone(), from: Vrrp::Unknown, to, cause: Cause::Evidence });
-            for ip in addresses {
-                let Some(address) = self.addresses.get_mut(&ip) else {
-                    continue;
-                };
-                if is_master {
+            let appearing = group.addresses.iter().filter(|_| is_master && group.acts());
+            for ip in appearing {
+                if let Some(address) = self.addresses.get_mut(ip) {
                     address.phase = Phase::Appearing { since: life_after };
-                } else if address.contest.end() {
-                    self.note(Note::ContestOver { group: name.clone(), address: ip });
                 }
+            }
+            self.note(Note::Transition { group: name.clone(), from: Vrrp::Unknown, to, cause: Cause::Evidence });
+            if !is_master {
+                self.end_contests_of(&name);
             }
         }
         let appeared: Vec<Ipv4Addr> = self
@@ -159,6 +157,15 @@ impl Machine {
         self.local.contains(ip)
             && self.addresses.get(ip).is_some_and(|address| !address.outside_vrrp)
             && !self.bindings.values().filter_map(|b| b.eni.as_ref()).any(|eni| eni.primary == *ip)
+    }
+
+    /// A contest ends with BACKUP.
+    pub(super) fn end_contests_of(&mut self, name: &GroupName) {
+        for ip in self.groups.get(name).map(|g| g.addresses.clone()).unwrap_or_default() {
+            if self.addresses.get_mut(&ip).is_some_and(|address| address.contest.end()) {
+                self.note(Note::ContestOver { group: name.clone(), address: ip });
+            }
+        }
     }
 
     pub(super) fn end_contests(&mut self, now: Moment) {

@@ -18,7 +18,7 @@ use self::evidence::{LIFE, LIFE_PATIENCE};
 use self::sending::{LOOK_AGAIN, SECOND_CLAIM};
 use super::address::{Address, Phase};
 use super::group::{Belief, Group};
-use super::message::{Action, Cause, ClaimId, Event, Note, ReadId};
+use super::message::{Action, Cause, ClaimId, Event, Note, Past, ReadId};
 use super::{Moment, pace};
 use crate::config::Config;
 use crate::keepalived::groups::Groups;
@@ -77,6 +77,8 @@ pub struct Machine {
     reads: BTreeMap<ReadId, ReadInFlight>,
     /// The owners of the peers' addresses, by which the other router is told from a stranger.
     pub(super) peers: BTreeMap<Ipv4Addr, Owner>,
+    /// What was before the agent started, for addresses that are not there yet; and when the agent started.
+    past: (Moment, Vec<Past>),
     local: BTreeSet<Ipv4Addr>,
     look_asked: Option<Moment>,
     /// Since when the FIFO has had no writer.
@@ -153,6 +155,7 @@ impl Machine {
             claims: BTreeMap::new(),
             reads: BTreeMap::new(),
             peers: BTreeMap::new(),
+            past: (Moment::default(), Vec::new()),
             local: BTreeSet::new(),
             look_asked: None,
             writer_gone: Some(Moment::default()),
@@ -172,6 +175,7 @@ impl Machine {
             self.stood_still(now);
         }
         match event {
+            Event::Past(past) => self.past = (now, past),
             Event::Config(config) => self.configure(now, config),
             Event::Groups(groups) => self.announce(now, groups),
             // What waited in the pipe while this router stood still is of the past.
@@ -206,7 +210,7 @@ impl Machine {
     /// Whether keepalived's sign of life is of interest now.
     pub fn wants_life(&self) -> bool {
         self.writer_gone.is_none()
-            && (self.groups.values().any(|g| g.acts() && matches!(g.belief, Belief::Unknown { .. }))
+            && (self.groups.values().any(|g| g.is_looked_at() && matches!(g.belief, Belief::Unknown { .. }))
                 || self.addresses.values().any(|a| match &a.phase {
                     Phase::Rest => false,
                     Phase::Held { confirmed, suspect } => !confirmed || suspect.is_some(),

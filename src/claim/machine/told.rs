@@ -9,8 +9,9 @@ use super::Machine;
 use super::sending::STANDBY_INTERVAL;
 use crate::claim::Moment;
 use crate::claim::address::{Address, Phase};
+use crate::claim::contest::Contest;
 use crate::claim::group::{Belief, Group};
-use crate::claim::message::{Action, Cause, Line, Note, NotifyState};
+use crate::claim::message::{Cause, Line, Note, NotifyState, Past};
 use crate::config::Config;
 use crate::keepalived::groups::Groups;
 use crate::names::GroupName;
@@ -85,6 +86,13 @@ impl Machine {
                     address.eni = binding.eni.as_ref().map(|e| e.id.clone());
                 }
                 if is_new {
+                    let (started, past) = &mut self.past;
+                    let before = |p: &Past| p.group == address.group && p.address == wanted.address;
+                    if let Some(place) = past.iter().position(before) {
+                        let Past { thefts, contested, .. } = past.swap_remove(place);
+                        let thefts: Vec<_> = thefts.iter().map(|age| *age + started.until(now)).collect();
+                        address.contest = Contest::resumed(now, &thefts, contested);
+                    }
                     address.local_since = Some(now);
                     if is_master {
                         address.phase = Phase::Appearing { since: now };
@@ -148,9 +156,6 @@ impl Machine {
             }
             if is != Vrrp::Master {
                 address.rest();
-                if address.contest.end() {
-                    self.actions.push(Action::Note(Note::ContestOver { group: line.group.clone(), address: ip }));
-                }
             } else if !acts {
                 // A pause or `disable`: the state is known, and nothing is done.
             } else if claim {
@@ -165,6 +170,9 @@ impl Machine {
                 address.outranked_other = true;
                 address.read_at(now);
             }
+        }
+        if is != Vrrp::Master {
+            self.end_contests_of(&line.group);
         }
         if changed {
             self.note(Note::Transition {
@@ -191,6 +199,8 @@ impl Machine {
                 *kept = hint;
             }
         }
+        // A BACKUP that nobody was there to hear of ends a contest all the same.
+        lines.iter().filter(|l| l.state.vrrp() != Vrrp::Master).for_each(|l| self.end_contests_of(&l.group));
     }
 
     pub(super) fn writer(&mut self, now: Moment, there: bool) {

@@ -153,7 +153,7 @@ impl Judge {
                     self.blind.insert(interface.clone());
                 }
             }
-            Event::Hup | Event::Credentials | Event::ReadNow | Event::Tick => {}
+            Event::Past(_) | Event::Hup | Event::Credentials | Event::ReadNow | Event::Tick => {}
         }
         if now <= self.changing {
             let names = self.sets.iter().flat_map(|s| &s.groups).map(|g| &g.name);

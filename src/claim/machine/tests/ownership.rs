@@ -393,6 +393,50 @@ fn a_contest_ends_with_backup() {
 }
 
 #[test]
+fn a_restart_of_the_agent_ends_no_contest() {
+    let mut world = in_a_contest();
+    let begin = world.now;
+    world.kill_agent();
+    world.run(secs(1));
+    world.start_agent();
+    assert!(world.machine.addresses[&vip(1)].contest.is_on());
+    world.run(secs(36));
+    assert_eq!(world.claim_times(begin), [0_u64; 0], "the wait begins anew");
+    world.run(secs(100));
+    assert_eq!(world.claim_times(begin).len(), 1);
+    assert_eq!(over(&world, begin), [0_u64; 0]);
+    world.run(secs(15 * 60));
+    assert_eq!(over(&world, begin).len(), 1, "fifteen minutes of peace end it");
+}
+
+#[test]
+fn thefts_before_a_restart_of_the_agent_count() {
+    let mut world = World::held();
+    let begin = world.now;
+    thefts(&mut world, 3);
+    world.kill_agent();
+    world.run(secs(1));
+    world.start_agent();
+    assert_eq!(contested(&world, begin), [0_u64; 0]);
+    thefts(&mut world, 1);
+    assert_eq!(contested(&world, begin).len(), 1);
+}
+
+#[test]
+fn a_contest_ends_with_a_backup_that_nobody_was_there_to_hear_of() {
+    let mut world = in_a_contest();
+    world.kill_agent();
+    world.backup("a");
+    world.run(secs(1));
+    world.master("a");
+    world.start_agent();
+    assert!(!world.machine.addresses[&vip(1)].contest.is_on());
+    let begin = world.now;
+    world.run(secs(5));
+    assert_eq!(world.claim_times(begin).len(), 1);
+}
+
+#[test]
 fn in_a_contest_retries_wait_as_long() {
     let mut world = in_a_contest();
     world.says("a", NotifyState::Master);

@@ -11,7 +11,7 @@ use super::world::{
 };
 use crate::claim::address::Phase;
 use crate::claim::group::Belief;
-use crate::claim::{Action, Cause, ClaimId, Event, Moment, Note, NotifyState, ReadId};
+use crate::claim::{Action, Cause, ClaimId, Event, Moment, Note, NotifyState, Past, ReadId};
 use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::Groups;
 use crate::names::EniId;
@@ -42,7 +42,7 @@ const CLASSES: [ErrorClass; 8] = [
 type Setup = fn() -> World;
 
 /// The states, by name.
-const STATES: [(&str, Setup); 29] = [
+const STATES: [(&str, Setup); 31] = [
     ("new", || World::started(true)),
     ("BACKUP by a line", World::one),
     ("BACKUP by evidence", || World::started(true).after(secs(5))),
@@ -52,6 +52,7 @@ const STATES: [(&str, Setup); 29] = [
     ("MASTER, the writer gone for long", || World::held().with(World::kill_keepalived).after(secs(10))),
     ("MASTER, the pipe was full", || World::held().with(|w| w.tell(Event::PipeFull))),
     ("MASTER, paused", || World::held().with(pause)),
+    ("MASTER by evidence, paused", || World::held().with(pause).with(|w| w.tell(Event::PipeFull)).after(secs(5))),
     ("switched off", || World::held().with(|w| w.tell(Event::Config(switched_off()))).with(World::local_master_line)),
     ("appearing", || World::held().with(|w| w.forget_locally()).with(World::steal).after(secs(5))),
     ("adopting", || World::held().with(|w| w.tell(Event::PipeFull)).until(|p| matches!(p, Phase::Adopting { .. }))),
@@ -78,6 +79,9 @@ const STATES: [(&str, Setup); 29] = [
         World::held().with(|w| w.unassign(vip(1))).with(|w| w.tell(Event::ReadNow)).after(ms(500))
     }),
     ("held, confirmed, contested", World::contest),
+    ("held, contested before the agent's start", || {
+        World::contest().with(World::kill_agent).with(World::start_agent).after(secs(5))
+    }),
 ];
 
 /// How an event is made: the world may be prepared for it, and time may pass before it.
@@ -175,6 +179,15 @@ fn events() -> Vec<(String, Make)> {
         "groups: the group gone",
         Box::new(|_| Event::Groups(Groups { groups: vec![run("z", "eth0", 20, &[vip(9)])] })),
     );
+    add("past", Box::new(|_| Event::Past(vec![past()])));
+    add(
+        "past, the group there after it",
+        Box::new(|w| {
+            w.machine.handle(w.now, Event::Past(vec![past()]));
+            w.machine.handle(w.now, Event::Config(Config::default()));
+            Event::Config(config(&["a"]))
+        }),
+    );
     add("tick before anything is due", Box::new(|_| Event::Tick));
     add(
         "tick when it is due",
@@ -202,6 +215,10 @@ fn events() -> Vec<(String, Make)> {
 
 fn switched_off() -> Config {
     Config { groups: vec![GroupConfig { disable: true, ..wanted("a") }], ..Config::default() }
+}
+
+fn past() -> Past {
+    Past { group: group("a"), address: vip(1), thefts: vec![secs(60)], contested: true }
 }
 
 fn pause(world: &mut World) {
@@ -490,7 +507,7 @@ fn phase_number(phase: &Phase) -> usize {
     }
 }
 
-const EVENTS: usize = 17;
+const EVENTS: usize = 18;
 
 /// Another event needs a row in the table.
 fn event_number(event: &Event) -> usize {
@@ -512,5 +529,6 @@ fn event_number(event: &Event) -> usize {
         Event::Force(_) => 14,
         Event::ReadNow => 15,
         Event::Tick => 16,
+        Event::Past(_) => 17,
     }
 }

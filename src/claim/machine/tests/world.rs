@@ -11,11 +11,12 @@ use fastrand::Rng;
 
 use super::judge::Judge;
 use crate::claim::machine::Machine;
-use crate::claim::{Action, ClaimId, Event, Line, Moment, Note, NotifyState, ReadId};
+use crate::claim::{Action, ClaimId, Event, Line, Moment, Note, NotifyState, Past, ReadId};
 use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::{Group, Groups, VirtualAddress};
 use crate::names::{EniId, GroupName, InterfaceName, RequestId};
 use crate::ownership::{CallError, Eni, ErrorClass, Owner, Owners};
+use crate::status::report::Vrrp;
 
 /// The network interfaces of this router, of the other one, and of somebody else.
 pub const ETH0: &str = "eni-0000000a";
@@ -168,6 +169,8 @@ pub struct World {
     epoch: u32,
     is_down: bool,
     pipe: Vec<Line>,
+    /// The thefts that the agent's history keeps.
+    robbed: BTreeMap<(GroupName, Ipv4Addr), (Vec<Moment>, bool)>,
     /// What reaches the agent once this router goes on.
     frozen: Option<Vec<Happening>>,
     life_before: Option<Moment>,
@@ -210,6 +213,7 @@ impl World {
             epoch: 0,
             is_down: true,
             pipe: Vec::new(),
+            robbed: BTreeMap::new(),
             frozen: None,
             life_before: None,
             life_next: Moment::default(),
@@ -287,9 +291,27 @@ impl World {
                     let addresses = self.local.clone();
                     self.answer(Duration::ZERO, Event::Local { addresses, asked: true });
                 }
-                Action::Note(_) => {}
+                Action::Note(note) => self.keep(note),
             }
             self.done.push((self.now, action));
+        }
+    }
+
+    fn keep(&mut self, note: &Note) {
+        match note {
+            Note::Theft { group, address, .. } => {
+                self.robbed.entry((group.clone(), *address)).or_default().0.push(self.now);
+            }
+            Note::Contested { group, address, .. } => {
+                self.robbed.entry((group.clone(), *address)).or_default().1 = true;
+            }
+            Note::ContestOver { group, address } => {
+                self.robbed.remove(&(group.clone(), *address));
+            }
+            Note::Transition { group, to: Vrrp::Backup | Vrrp::Fault | Vrrp::Stop, .. } => {
+                self.robbed.retain(|(of, _), _| of != group);
+            }
+            _ => {}
         }
     }
 
@@ -395,6 +417,13 @@ impl World {
         self.judge.started(self.now);
         self.life_before = None;
         // An agent's clock begins with it; here all share one.
+        let past = self.robbed.iter().map(|((group, address), (thefts, contested))| Past {
+            group: group.clone(),
+            address: *address,
+            thefts: thefts.iter().map(|theft| theft.until(self.now)).collect(),
+            contested: *contested,
+        });
+        self.tell(Event::Past(past.collect()));
         self.tell(Event::Local { addresses: self.local.clone(), asked: false });
         self.tell(Event::Config(self.config.clone()));
         self.tell(Event::Groups(self.groups.clone()));
