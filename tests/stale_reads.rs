@@ -47,7 +47,7 @@ struct Seen {
 /// Another router has the address; then the group becomes MASTER here.
 fn fail_over(seed: u64, verify_interval: u16) -> Seen {
     let mut rng = Rng::with_seed(seed);
-    let mut machine = Machine::new(seed);
+    let mut machine = Machine::new(at(0), seed);
     let mut coming = Coming::default();
     let mut seen = Seen::default();
     let [ours, theirs] = [2, 1].map(owner);
@@ -61,7 +61,7 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
     coming.at(MASTER, Event::Lines(vec![Line { group, state: NotifyState::Master }]));
     let (mut now, mut lived) = (0, 0);
     while now < END {
-        let tick = machine.deadline().map_or(END, |deadline| deadline.since_start().as_millis() as u64 + 1);
+        let tick = machine.deadline().map_or(END, |deadline| deadline.since_boot().as_millis() as u64 + 1);
         let life = if machine.wants_life() { lived + LIFE } else { END };
         now = coming.first().min(tick).min(life).max(now);
         let event = if coming.first() == now {
@@ -125,7 +125,7 @@ impl Coming {
 }
 
 fn at(millis: u64) -> Moment {
-    Moment::after_start(Duration::from_millis(millis))
+    Moment::after_boot(Duration::from_millis(millis))
 }
 
 fn owner(number: u8) -> Owner {

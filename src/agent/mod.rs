@@ -134,19 +134,30 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
-/// The two clocks, read together at the start.
+/// Where the machine's moments come from. They also count the time that the router was suspended, which timers do not: a
+/// timer that was due in it is late, and that is seen.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
-    start: Instant,
+    started: Moment,
 }
 
 impl Clock {
+    fn start() -> Self {
+        Self { started: Self::read() }
+    }
+
+    fn read() -> Moment {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Moment::after_boot(time.try_into().unwrap_or_default())
+    }
+
     fn now(self) -> Moment {
-        Moment::after_start(self.start.elapsed())
+        Self::read()
     }
 
     fn instant(self, moment: Moment) -> Instant {
-        self.start + moment.since_start()
+        let left = self.now().until(moment);
+        Instant::now() + left
     }
 
     /// The time of day of a moment, by today's setting of the clock.
@@ -193,10 +204,11 @@ struct Hook {
 
 impl<'a> Agent<'a> {
     fn new(paths: &'a Paths, state: State, calls: Calls) -> Self {
+        let clock = Clock::start();
         Self {
             paths,
-            clock: Clock { start: Instant::now() },
-            machine: Machine::new(fastrand::u64(..)),
+            clock,
+            machine: Machine::new(clock.started, fastrand::u64(..)),
             calls,
             state,
             disk: Disk::default(),
@@ -229,13 +241,13 @@ impl<'a> Agent<'a> {
     }
 
     fn remember_thefts(&mut self) {
-        let wall = Timestamp::now();
-        let age = |time: &Timestamp| wall.duration_since(*time).try_into().unwrap_or_default();
+        let (now, wall) = (self.clock.now(), Timestamp::now());
+        let moment = |time: &Timestamp| now.earlier(wall.duration_since(*time).try_into().unwrap_or_default());
         let thefts = self.state.history.get().thefts().into_iter();
         let past = thefts.map(|((group, address), (times, contested))| Past {
             group: group.clone(),
             address,
-            thefts: times.iter().map(age).collect(),
+            thefts: times.iter().filter_map(moment).collect(),
             contested,
         });
         self.tell(Event::Past(past.collect()));

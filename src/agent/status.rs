@@ -188,7 +188,7 @@ impl Agent<'_> {
             agent: Some(report::Agent {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
-                since: at(Moment::default()),
+                since: at(clock.started),
                 file_error: self.config_error.clone().or_else(|| self.groups_error.clone()),
             }),
             agent_error: None,

@@ -36,13 +36,12 @@ enum State {
 }
 
 impl Contest {
-    /// As it stands after a restart of the agent, with the age of each theft before it. Those that count are taken for
-    /// thefts of now, since the clock begins with the agent; a contest whose last one is older than the peace that ends
-    /// it is none of this mastership's.
-    pub fn resumed(now: Moment, thefts: &[Duration], contested: bool) -> Self {
-        let goes_on = contested && thefts.iter().any(|age| *age <= PEACE);
+    /// As it stands after a restart of the agent, with the thefts before it. A contest whose last theft is older than the
+    /// peace that ends it is over.
+    pub fn resumed(now: Moment, thefts: &[Moment], contested: bool) -> Self {
+        let goes_on = contested && thefts.iter().any(|theft| theft.until(now) <= PEACE);
         Self {
-            thefts: thefts.iter().filter(|age| **age <= WINDOW).map(|_| now).collect(),
+            thefts: thefts.iter().copied().collect(),
             state: if goes_on { State::Contested { reclaims: 0 } } else { State::Quiet },
         }
     }
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
 
     fn at(seconds: u64) -> Moment {
-        Moment::after_start(Duration::from_secs(seconds))
+        Moment::after_boot(Duration::from_secs(seconds))
     }
 
     #[test]
@@ -113,17 +112,20 @@ mod tests {
 
     #[test]
     fn a_restart_ends_no_contest_and_forgets_no_theft() {
-        let minutes = |ages: &[u64]| ages.iter().map(|age| Duration::from_secs(age * 60)).collect::<Vec<_>>();
-        let mut contest = Contest::resumed(at(1), &minutes(&[14, 20]), true);
+        let now = at(3_600);
+        let resumed = |ages: &[u64], contested| {
+            let thefts: Vec<Moment> = ages.iter().map(|age| now - Duration::from_secs(*age)).collect();
+            Contest::resumed(now, &thefts, contested)
+        };
+        let mut contest = resumed(&[1_200, 899], true);
         assert!(contest.is_on());
-        assert_eq!(contest.ends(at(100)), Some(at(100 + 15 * 60)));
+        assert_eq!(contest.ends(at(4_000)), Some(at(4_000 + 15 * 60)));
         assert!(contest.back_off(true, &mut Rng::with_seed(7)).is_some());
-        assert!(!Contest::resumed(at(1), &minutes(&[16, 20]), true).is_on(), "nobody has taken it for so long");
-        let mut contest = Contest::resumed(at(1), &minutes(&[1, 2, 4, 6]), false);
+        assert!(!resumed(&[1_200, 901], true).is_on(), "nobody has taken it for so long");
+        let mut contest = resumed(&[290, 200, 100], false);
         assert!(!contest.is_on());
-        assert!(contest.theft(at(2)), "the fourth within five minutes");
-        let mut contest = Contest::resumed(at(1), &minutes(&[1, 2, 6, 7]), false);
-        assert!(!contest.theft(at(2)), "the third within five minutes");
+        assert!(contest.theft(at(3_609)), "the fourth within five minutes");
+        assert!(!resumed(&[290, 200, 100], false).theft(at(3_611)), "the third within five minutes");
     }
 
     #[test]

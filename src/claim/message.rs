@@ -57,15 +57,15 @@ pub struct ClaimId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
 
-/// The thefts of an address before the agent started, since its group was last not MASTER.
+/// The thefts of an address before the agent started, since its group was last not MASTER and since this router started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Past {
     /// The group.
     pub group: GroupName,
     /// The address.
     pub address: Ipv4Addr,
-    /// How long before the start each of them was.
-    pub thefts: Vec<Duration>,
+    /// When each of them was.
+    pub thefts: Vec<Moment>,
     /// Whether they were a contest that was not over.
     pub contested: bool,
 }

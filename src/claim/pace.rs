@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn at(millis: u64) -> Moment {
-        Moment::after_start(Duration::from_millis(millis))
+        Moment::after_boot(Duration::from_millis(millis))
     }
 
     #[test]

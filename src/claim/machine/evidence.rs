@@ -42,6 +42,8 @@ impl Machine {
         };
         let from = group.belief.vrrp();
         let hint = match &group.belief {
+            // What was lost may have named another state.
+            _ if why == Cause::PipeFull => None,
             Belief::Known { vrrp, .. } => Some(*vrrp),
             Belief::Unknown { hint, .. } => *hint,
         };

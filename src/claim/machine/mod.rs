@@ -77,8 +77,8 @@ pub struct Machine {
     reads: BTreeMap<ReadId, ReadInFlight>,
     /// The owners of the peers' addresses, by which the other router is told from a stranger.
     pub(super) peers: BTreeMap<Ipv4Addr, Owner>,
-    /// What was before the agent started, for addresses that are not there yet; and when the agent started.
-    past: (Moment, Vec<Past>),
+    /// What was before the agent started, for addresses that are not there yet.
+    past: Vec<Past>,
     local: BTreeSet<Ipv4Addr>,
     look_asked: Option<Moment>,
     /// Since when the FIFO has had no writer.
@@ -142,7 +142,7 @@ pub(super) struct Sweep {
 
 impl Machine {
     /// A machine that knows nothing yet. The seed drives the jitter of its timers.
-    pub fn new(seed: u64) -> Self {
+    pub fn new(now: Moment, seed: u64) -> Self {
         Self {
             config: Config::default(),
             keepalived: Groups::default(),
@@ -155,10 +155,10 @@ impl Machine {
             claims: BTreeMap::new(),
             reads: BTreeMap::new(),
             peers: BTreeMap::new(),
-            past: (Moment::default(), Vec::new()),
+            past: Vec::new(),
             local: BTreeSet::new(),
             look_asked: None,
-            writer_gone: Some(Moment::default()),
+            writer_gone: Some(now),
             life: None,
             sweep: Sweep::default(),
             armed: None,
@@ -175,7 +175,7 @@ impl Machine {
             self.stood_still(now);
         }
         match event {
-            Event::Past(past) => self.past = (now, past),
+            Event::Past(past) => self.past = past,
             Event::Config(config) => self.configure(now, config),
             Event::Groups(groups) => self.announce(now, groups),
             // What waited in the pipe while this router stood still is of the past.

@@ -86,11 +86,9 @@ impl Machine {
                     address.eni = binding.eni.as_ref().map(|e| e.id.clone());
                 }
                 if is_new {
-                    let (started, past) = &mut self.past;
                     let before = |p: &Past| p.group == address.group && p.address == wanted.address;
-                    if let Some(place) = past.iter().position(before) {
-                        let Past { thefts, contested, .. } = past.swap_remove(place);
-                        let thefts: Vec<_> = thefts.iter().map(|age| *age + started.until(now)).collect();
+                    if let Some(place) = self.past.iter().position(before) {
+                        let Past { thefts, contested, .. } = self.past.swap_remove(place);
                         address.contest = Contest::resumed(now, &thefts, contested);
                     }
                     address.local_since = Some(now);

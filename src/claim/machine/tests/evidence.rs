@@ -612,12 +612,25 @@ fn a_person_ends_a_pause() {
 }
 
 #[test]
+fn after_a_full_pipe_a_fault_may_be_over() {
+    let mut world = World::one();
+    world.becomes("a", NotifyState::Fault);
+    world.tell(Event::PipeFull);
+    world.run(secs(5));
+    assert_eq!(
+        world.machine.groups[&group("a")].belief.vrrp(),
+        Vrrp::Backup,
+        "the line that was lost may have said so"
+    );
+}
+
+#[test]
 fn a_pause_from_before_the_start_holds_for_a_group_that_comes_later() {
     let mut world = before_the_start();
     world.start_agent();
     // As the agent does: pauses first, then the files.
     let begin = world.now;
-    world.machine = crate::claim::Machine::new(1);
+    world.machine = crate::claim::Machine::new(world.now, 1);
     world.judge.started(begin);
     world.tell(Event::Pause { group: group("a"), until: begin + secs(600) });
     world.tell(Event::Local { addresses: world.local.clone(), asked: false });

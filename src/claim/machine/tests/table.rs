@@ -218,7 +218,7 @@ fn switched_off() -> Config {
 }
 
 fn past() -> Past {
-    Past { group: group("a"), address: vip(1), thefts: vec![secs(60)], contested: true }
+    Past { group: group("a"), address: vip(1), thefts: vec![Moment::default()], contested: true }
 }
 
 fn pause(world: &mut World) {

@@ -184,7 +184,7 @@ impl World {
         let names = groups.groups.iter().map(|g| (g.name.clone(), NotifyState::Backup)).collect();
         let mut world = Self {
             now: Moment::default(),
-            machine: Machine::new(1),
+            machine: Machine::new(Moment::default(), 1),
             judge: Judge::default(),
             ec2: Ec2 {
                 claim_delay: ms(50),
@@ -413,14 +413,13 @@ impl World {
     pub fn start_agent(&mut self) {
         self.epoch += 1;
         self.is_down = false;
-        self.machine = Machine::new(u64::from(self.epoch));
+        self.machine = Machine::new(self.now, u64::from(self.epoch));
         self.judge.started(self.now);
         self.life_before = None;
-        // An agent's clock begins with it; here all share one.
         let past = self.robbed.iter().map(|((group, address), (thefts, contested))| Past {
             group: group.clone(),
             address: *address,
-            thefts: thefts.iter().map(|theft| theft.until(self.now)).collect(),
+            thefts: thefts.clone(),
             contested: *contested,
         });
         self.tell(Event::Past(past.collect()));
