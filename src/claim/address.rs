@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::message::ClaimId;
 use super::{Moment, contest::Contest};
 use crate::names::{EniId, GroupName, InterfaceName, RequestId};
-use crate::ownership::{CallError, Owner};
+use crate::ownership::{CallError, ErrorClass, Owner};
 
 /// When ownership is read after an acknowledged claim.
 pub const CONFIRM: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
@@ -35,8 +35,8 @@ pub struct Address {
     pub failed: u32,
     /// Set while a batch that failed is bisected: only addresses of one cohort go in one request.
     pub cohort: Option<u64>,
-    /// Found to be what made a batch fail: it goes alone.
-    pub alone: bool,
+    /// The error for which it goes alone: it was found to be what made a batch fail.
+    pub alone: Option<ErrorClass>,
     /// Why the last attempt failed, where only a change can help.
     pub permanent: Option<CallError>,
     /// Since the first acknowledgement after a MASTER line or a confirmed read.
@@ -98,6 +98,8 @@ pub struct Suspect {
     pub since: Moment,
     /// Who has the address, if anyone.
     pub owner: Option<Owner>,
+    /// Second looks that failed.
+    pub failed: u32,
 }
 
 /// The time in which reads may show the past. A read that confirms the claim ends it, unless another one has shown by
@@ -149,7 +151,7 @@ impl Address {
             guard: None,
             failed: 0,
             cohort: None,
-            alone: false,
+            alone: None,
             permanent: None,
             grace: None,
             confirmed_since: None,
@@ -165,6 +167,7 @@ impl Address {
     /// Wants nothing any more. What was learnt stays.
     pub fn rest(&mut self) {
         self.phase = Phase::Rest;
+        self.join_if_refused();
         self.guard = None;
         self.failed = 0;
         self.cohort = None;
@@ -177,6 +180,7 @@ impl Address {
     /// Wants a claim at once, because a line or a person says so.
     pub fn claim_now(&mut self, now: Moment) {
         self.phase = Phase::Wanted { due: now };
+        self.join_if_refused();
         self.guard = None;
         self.failed = 0;
         self.cohort = None;
@@ -185,6 +189,12 @@ impl Address {
         self.reads.clear();
         self.outranked_other = false;
         self.contest.claim_now();
+    }
+
+    /// Goes with others again, unless EC2 has found fault with the address itself: a refusal for a reason that is not known
+    /// may have been the batch's, or the ENI's, and over.
+    pub fn join_if_refused(&mut self) {
+        self.alone.take_if(|class| *class == ErrorClass::Refused);
     }
 
     /// Wants a claim that no line asks for: keepalived must give a sign of life, the address must be on an interface,
@@ -225,6 +235,11 @@ impl Address {
         self.failed > 0 || self.cohort.is_some()
     }
 
+    /// Whether it failed by itself before, and not just in a batch that is being bisected.
+    pub fn is_repeated(&self) -> bool {
+        self.failed > 0 && self.cohort.is_none()
+    }
+
     /// Asks for a read at that moment.
     pub fn read_at(&mut self, due: Moment) {
         let place = self.reads.partition_point(|r| *r <= due);
@@ -237,7 +252,7 @@ impl Address {
         self.guard = None;
         self.failed = 0;
         self.cohort = None;
-        self.alone = false;
+        self.alone = None;
         self.permanent = None;
         self.outranked_other = false;
         if self.grace.as_ref().is_none_or(|grace| grace.confirmed && !grace.lasts(now)) {
@@ -257,7 +272,7 @@ impl Address {
         self.guard = None;
         self.failed = 0;
         self.cohort = None;
-        self.alone = false;
+        self.alone = None;
         self.permanent = None;
         self.outranked_other = false;
         self.confirmed_since.get_or_insert(now);
@@ -265,7 +280,7 @@ impl Address {
 
     /// Whether it may go in one request with any other that may.
     pub fn is_free(&self) -> bool {
-        !self.alone && self.cohort.is_none()
+        self.alone.is_none() && self.cohort.is_none()
     }
 
     /// Whether a retry that is not due yet may go along with another.

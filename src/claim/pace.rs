@@ -47,9 +47,18 @@ impl Allowance {
     const BURST: u32 = 20;
     const REFILL: Duration = Duration::from_millis(2_400);
 
+    /// What claims that have failed before leave for first attempts.
+    const RESERVE: u32 = 10;
+
     /// The earliest moment from `now` on at which a claim may be sent.
     pub fn next(&self, now: Moment) -> Moment {
         (self.whole - Self::REFILL * (Self::BURST - 1)).max(now)
+    }
+
+    /// The same for a claim of addresses that have all failed before: however many there are, they do not use up what the
+    /// first attempt of another group needs.
+    pub fn next_repeated(&self, now: Moment) -> Moment {
+        (self.whole - Self::REFILL * (Self::BURST - 1 - Self::RESERVE)).max(now)
     }
 
     /// Counts a claim that is sent now.
@@ -100,5 +109,17 @@ mod tests {
         }
         assert_eq!(begin.until(now), Duration::from_secs(3_600));
         assert_eq!(allowance.next(now + Duration::from_secs(48)), now + Duration::from_secs(48));
+    }
+
+    #[test]
+    fn retries_leave_ten_claims_to_first_attempts() {
+        let mut allowance = Allowance::default();
+        let now = at(1_000_000);
+        for n in 0..10 {
+            assert_eq!(allowance.next_repeated(now), now, "retry {n}");
+            allowance.take(now);
+        }
+        assert_eq!(now.until(allowance.next_repeated(now)), Duration::from_millis(2_400));
+        assert_eq!(allowance.next(now), now);
     }
 }

@@ -9,7 +9,7 @@ use fastrand::Rng;
 
 use super::sending::READS_TOGETHER;
 use super::{ClaimInFlight, Machine};
-use crate::claim::address::{APART, Phase, Seen, Suspect};
+use crate::claim::address::{APART, Address, Phase, Seen, Suspect};
 use crate::claim::message::{ClaimId, Note, ReadId};
 use crate::claim::{Moment, pace};
 use crate::names::{InterfaceName, RequestId};
@@ -17,6 +17,9 @@ use crate::ownership::{CallError, Eni, ErrorClass, Owner, Owners};
 
 /// MASTER_RX_LOWER_PRI heard within that time means that this router outranks the other.
 const OUTRANKS: Duration = Duration::from_secs(60);
+/// An ownership that has to be read before anything else is read again where that fails, and claimed unread after that
+/// time.
+const READ_PATIENCE: Duration = Duration::from_secs(3);
 /// A read that disagrees with an ownership has to be followed by another one, that long after it and not twice as long.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 
@@ -83,6 +86,12 @@ impl Machine {
                 sender.timeouts = 0;
                 sender.second_chance = false;
                 sender.proven = Some(now);
+                // The reason that is not known is gone: for the others that it kept apart, too.
+                let was_refused = |ip| self.addresses.get(ip).is_some_and(|a| a.alone == Some(ErrorClass::Refused));
+                if concerned.iter().any(was_refused) {
+                    let others = self.addresses.values_mut().filter(|a| a.eni.as_ref() == Some(&claim.eni));
+                    others.for_each(Address::join_if_refused);
+                }
                 for ip in &concerned {
                     if let Some(address) = self.addresses.get_mut(ip) {
                         address.acknowledged(now);
@@ -146,13 +155,13 @@ impl Machine {
                     now
                 }
                 ErrorClass::BadAddress => {
-                    address.alone = true;
+                    address.alone = Some(error.class);
                     address.cohort = None;
                     address.permanent = Some(error.clone());
                     now + pace::PERMANENT
                 }
                 ErrorClass::Refused => {
-                    address.alone = true;
+                    address.alone = Some(error.class);
                     address.cohort = None;
                     now + together
                 }
@@ -161,12 +170,12 @@ impl Machine {
                     address.permanent = Some(error.clone());
                     now + pace::PERMANENT
                 }
-                ErrorClass::TimedOut => {
+                ErrorClass::TimedOut | ErrorClass::Transient => {
                     // The request may have been performed all the same.
                     address.read_at(now);
                     now + together
                 }
-                ErrorClass::Throttled | ErrorClass::Transient => now + together,
+                ErrorClass::Throttled => now + together,
             };
             let due = if splits {
                 due
@@ -215,7 +224,7 @@ impl Machine {
                     self.sweep.throttled = (self.sweep.throttled + 1).min(4);
                 }
                 for ip in read.addresses.iter().filter(|ip| !flying.contains(ip)) {
-                    self.unseen(now, read.began, *ip);
+                    self.unseen(now, read.began, *ip, error.class);
                 }
                 // EC2's time has been taken over: once more with it.
                 if error.class == ErrorClass::Clock
@@ -280,9 +289,9 @@ impl Machine {
                 }
             }
             Phase::Held { suspect: None, confirmed } => {
-                address.phase = Phase::Held { confirmed, suspect: Some(Suspect { since: now, owner }) };
+                address.phase = Phase::Held { confirmed, suspect: Some(Suspect { since: now, owner, failed: 0 }) };
                 address.confirmed_since = None;
-                address.read_at(now + suspicion(rng));
+                address.read_at(now + suspicion(0, rng));
             }
             // Asked too early to be a second look.
             phase @ Phase::Held { suspect: Some(Suspect { since, .. }), .. } if began < since + SECOND_LOOK => {
@@ -306,25 +315,34 @@ impl Machine {
     }
 
     /// A read that began at that moment failed for an address that no claim is in flight for.
-    pub(super) fn unseen(&mut self, now: Moment, began: Moment, ip: Ipv4Addr) {
+    pub(super) fn unseen(&mut self, now: Moment, began: Moment, ip: Ipv4Addr, class: ErrorClass) {
         let outranks = self.outranks(now, &ip);
+        let interval = self.config.global.verify_interval.duration();
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
         };
-        match &address.phase {
-            // The right to read may be missing while the right to claim is there.
-            Phase::Adopting { since } if *since <= began => {
+        match &mut address.phase {
+            // The right to read may be missing while the right to claim is there, and nobody else will claim it.
+            Phase::Adopting { since }
+                if *since <= began && (class == ErrorClass::Denied || *since + READ_PATIENCE <= now) =>
+            {
                 address.claim_guarded(now, Moment::default(), outranks, &mut self.rng);
             }
-            Phase::Held { suspect: Some(_), .. } if address.reads.is_empty() => {
-                address.read_at(now + suspicion(&mut self.rng));
+            Phase::Adopting { .. } if address.reads.is_empty() => {
+                address.read_at(now + pace::retry(1, &mut self.rng));
+            }
+            Phase::Held { suspect: Some(suspect), .. } if address.reads.is_empty() => {
+                suspect.failed = suspect.failed.saturating_add(1);
+                let wait = suspicion(suspect.failed, &mut self.rng).min(interval);
+                address.read_at(now + wait);
             }
             _ => {}
         }
     }
 }
 
-/// The wait before the second look. Reads go out with others that are due a little earlier, and it is one all the same.
-fn suspicion(rng: &mut Rng) -> Duration {
-    pace::between(SECOND_LOOK + READS_TOGETHER, 2 * SECOND_LOOK, rng)
+/// The wait before the second look, doubled with each one that failed. Reads go out with others that are due a little
+/// earlier, and it is one all the same.
+fn suspicion(failed: u32, rng: &mut Rng) -> Duration {
+    pace::between(SECOND_LOOK + READS_TOGETHER, 2 * SECOND_LOOK, rng) * (1 << failed.min(8))
 }

@@ -339,7 +339,10 @@ impl Machine {
                 Phase::Wanted { due } => [
                     Some(due + LIFE_PATIENCE),
                     life_ends,
-                    a.eni.as_ref().and_then(|eni| self.senders.get(eni)).map(|s| s.allowance.next(now)),
+                    a.eni.as_ref().and_then(|eni| self.senders.get(eni)).map(|s| match a.is_repeated() {
+                        true => s.allowance.next_repeated(now),
+                        false => s.allowance.next(now),
+                    }),
                 ],
                 _ => [None; 3],
             };

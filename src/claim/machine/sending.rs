@@ -10,6 +10,7 @@ use crate::claim::address::{Address, LastClaim, Phase};
 use crate::claim::message::{Action, ClaimId, ReadId};
 use crate::claim::{Moment, pace};
 use crate::names::{EniId, VpcId};
+use crate::ownership::ErrorClass;
 use crate::status::report::Vrrp;
 
 /// The second claim on an ENI may start when the first is that old.
@@ -44,11 +45,19 @@ impl Machine {
             if !self.may_send(now, &eni) {
                 continue;
             }
+            let low = self.senders.get(&eni).is_some_and(|s| s.allowance.next_repeated(now) > now);
+            let is = |ip: &Ipv4Addr, what: fn(&Address) -> bool| self.addresses.get(ip).is_some_and(what);
+            let (held_back, ips): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
+                ips.into_iter().partition(|ip| low && is(ip, Address::is_repeated));
             let (ready, unready): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
                 ips.into_iter().partition(|ip| self.is_ready(now, ip));
             let has_life = |ip: &Ipv4Addr| self.addresses.get(ip).is_some_and(|a| self.has_life(now, a));
             let wants_look = unready.iter().any(has_life);
             let mut batch = self.batch(&ready);
+            if batch.iter().any(|ip| is(ip, Address::is_free)) {
+                let along = |ip: &Ipv4Addr| is(ip, Address::is_free) && self.is_ready(now, ip);
+                batch.extend(held_back.into_iter().filter(along));
+            }
             if batch.iter().filter_map(|ip| self.addresses.get(ip)).any(|a| a.failed > 0 && a.is_free()) {
                 batch.extend(self.companions(now, &eni, &flying));
             }
@@ -90,10 +99,10 @@ impl Machine {
         if !free.is_empty() {
             return free;
         }
-        if let Some(cohort) = ready.iter().find_map(|ip| of(ip).filter(|a| !a.alone)?.cohort) {
+        if let Some(cohort) = ready.iter().find_map(|ip| of(ip).filter(|a| a.alone.is_none())?.cohort) {
             return ready
                 .iter()
-                .filter(|ip| of(ip).is_some_and(|a| !a.alone && a.cohort == Some(cohort)))
+                .filter(|ip| of(ip).is_some_and(|a| a.alone.is_none() && a.cohort == Some(cohort)))
                 .copied()
                 .collect();
         }
@@ -146,7 +155,7 @@ impl Machine {
             .map(|(ip, _)| *ip)
             .filter(|ip| !flying.contains(ip))
             .collect();
-        unread.into_iter().for_each(|ip| self.unseen(now, now, ip));
+        unread.into_iter().for_each(|ip| self.unseen(now, now, ip, ErrorClass::Denied));
     }
 
     pub(super) fn send_reads(&mut self, now: Moment) {

@@ -28,7 +28,7 @@ impl Machine {
         self.config = config;
         self.replan(now);
         for address in self.addresses.values_mut() {
-            address.alone = false;
+            address.alone = None;
         }
         self.retry_permanent(now);
         self.sweep.due = now;

@@ -167,6 +167,18 @@ fn a_claim_that_timed_out_and_landed_is_found_by_the_read_beside_the_retry() {
 }
 
 #[test]
+fn a_claim_that_landed_although_its_answer_was_cut_off_is_found_by_the_read_beside_the_retry() {
+    let mut world = World::one();
+    world.ec2.claims = vec![Fault::LandsCutOff];
+    world.ec2.read_delay = ms(20);
+    let begin = world.now;
+    world.master("a");
+    world.run(secs(60));
+    assert_eq!(world.claim_times(begin), [0]);
+    assert_eq!(world.read_times(begin)[0], 50, "{:?}", world.read_times(begin));
+}
+
+#[test]
 fn successive_time_outs_double_the_bound_up_to_thirty_seconds() {
     let mut world = World::one();
     world.ec2.refuses = Some(ErrorClass::TimedOut);
@@ -556,4 +568,54 @@ fn addresses_that_are_refused_take_turns() {
     world.ec2.bad.clear();
     world.run(secs(100));
     assert_eq!(world.ours().len(), 32);
+}
+
+#[test]
+fn retries_do_not_delay_the_first_attempt_of_another_group() {
+    let bad: Vec<Ipv4Addr> = (0..31).map(vip).collect();
+    let groups = Groups { groups: vec![run("a", "eth0", 10, &bad), run("b", "eth0", 11, &[vip(100)])] };
+    for class in [ErrorClass::Refused, ErrorClass::BadAddress] {
+        let mut world = World::settled(config(&["a", "b"]), groups.clone());
+        world.ec2.bad = bad.iter().copied().collect();
+        world.ec2.bad_class = class;
+        world.master("a");
+        world.run(secs(600));
+        for _ in 0..5 {
+            let begin = world.now;
+            world.master("b");
+            world.run(secs(5));
+            let claims = world.claims_since(begin);
+            let first = claims.iter().find(|(_, ips)| ips.contains(&vip(100)));
+            // Two retries may be in flight.
+            assert!(first.is_some_and(|(at, _)| *at <= 50), "{class:?}: {claims:?}");
+            world.backup("b");
+            world.give(vip(100), PEER);
+        }
+    }
+}
+
+#[test]
+fn what_all_were_refused_for_keeps_nobody_apart_once_it_is_over() {
+    let (names, mut world) = many_settled(40);
+    let all: Vec<(&str, NotifyState)> = names.iter().map(|name| (name.as_str(), NotifyState::Master)).collect();
+    world.ec2.refuses = Some(ErrorClass::Refused);
+    world.all_become(&all);
+    world.run(secs(300));
+    assert_eq!(world.ours(), BTreeSet::new());
+    world.ec2.refuses = None;
+    let begin = world.now;
+    world.run(secs(10));
+    assert_eq!(world.ours().len(), 40, "{:?}", world.claims_since(begin));
+
+    world.ec2.refuses = Some(ErrorClass::Refused);
+    world.all_become(&all);
+    world.run(secs(300));
+    let backup: Vec<(&str, NotifyState)> = names.iter().map(|name| (name.as_str(), NotifyState::Backup)).collect();
+    world.all_become(&backup);
+    world.ec2.refuses = None;
+    world.run(secs(60));
+    let begin = world.now;
+    world.all_become(&all);
+    world.run(secs(1));
+    assert_eq!(world.claims_since(begin).iter().map(|(_, ips)| ips.len()).collect::<Vec<_>>(), [40]);
 }

@@ -157,6 +157,26 @@ fn a_claim_goes_ahead_where_reading_is_not_allowed() {
 }
 
 #[test]
+fn what_may_be_ours_is_not_claimed_because_one_read_fails() {
+    for class in [ErrorClass::Throttled, ErrorClass::Transient, ErrorClass::TimedOut] {
+        let mut world = World::held();
+        world.kill_agent();
+        world.start_agent();
+        let begin = world.now;
+        world.ec2.read_refuses = Some(class);
+        world.run(ms(3_500));
+        world.ec2.read_refuses = None;
+        world.run(secs(30));
+        assert_eq!(world.claim_times(begin), [0_u64; 0], "{class:?}: reads at {:?}", world.read_times(begin));
+    }
+    let mut world = before_the_start();
+    world.ec2.read_refuses = Some(ErrorClass::Throttled);
+    world.start_agent();
+    world.run(secs(25));
+    assert_eq!(world.ours(), [vip(1)].into(), "and not for ever");
+}
+
+#[test]
 fn of_what_waited_in_the_pipe_the_interface_says_what_is_true() {
     use NotifyState::{Backup, Fault, Master, MasterRxLowerPri, Stop};
     for (waited, is_local, state) in [

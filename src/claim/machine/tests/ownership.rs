@@ -225,11 +225,15 @@ fn a_second_look_that_fails_is_tried_again() {
     world.tell(Event::ReadNow);
     world.run(ms(100));
     world.ec2.read_refuses = Some(ErrorClass::Throttled);
-    world.run(secs(10));
+    world.run(secs(16));
     assert_eq!(world.claim_times(begin), [0_u64; 0], "one read is not enough");
-    assert!(world.read_times(begin).len() >= 5, "{:?}", world.read_times(begin));
+    let waits: Vec<u64> = world.read_times(begin).windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(waits.len(), 3, "{waits:?}");
+    for (wait, shortest) in waits.iter().zip([1_100, 2_200, 4_400]) {
+        assert!((shortest..2 * shortest).contains(wait), "ever less often: {waits:?}");
+    }
     world.ec2.read_refuses = None;
-    world.run(secs(3));
+    world.run(secs(16));
     assert_eq!(world.theft_times(begin).len(), 1);
 }
 

@@ -128,6 +128,8 @@ pub enum Fault {
     Fails(ErrorClass),
     /// It is performed, and the answer comes too late.
     LandsUnanswered,
+    /// It is performed, and the answer is cut off.
+    LandsCutOff,
     None,
 }
 
@@ -334,6 +336,10 @@ impl World {
             Fault::None | Fault::LandsUnanswered => {
                 self.later(delay / 2, Happening::Land(eni.clone(), addresses.to_vec()));
                 self.answer(timeout, failed(ErrorClass::TimedOut));
+            }
+            Fault::LandsCutOff => {
+                self.later(delay / 2, Happening::Land(eni.clone(), addresses.to_vec()));
+                self.answer(delay, failed(ErrorClass::Transient));
             }
             Fault::Fails(ErrorClass::TimedOut) => self.answer(timeout, failed(ErrorClass::TimedOut)),
             Fault::Fails(class) => self.answer(delay, failed(class)),
