@@ -45,10 +45,23 @@ pub struct PlannedAddress {
     pub address: Ipv4Addr,
     /// Whose ENI takes it.
     pub interface: InterfaceName,
+    /// Where keepalived puts it: its own `dev`, else the group's interface.
+    pub held_on: InterfaceName,
     /// That ENI, where the configuration names it; absent: what IMDS says of the interface.
     pub eni: Option<EniId>,
     /// Whether VyOS also configures the address on an interface outside VRRP: to see it there is no sign of MASTER.
     pub outside_vrrp: bool,
+}
+
+/// Whether an address that keepalived puts on an interface is there, by the interfaces that have it: on itself, or on that
+/// of its virtual MAC, which VyOS names after it, such as `eth0v10v4` (vyos-1x keepalived.conf.j2, `use_vmac`). On any
+/// other interface it is none of keepalived's.
+pub fn is_there(held_on: &InterfaceName, having: &BTreeSet<InterfaceName>) -> bool {
+    having.iter().any(|name| match name.as_str().strip_prefix(held_on.as_str()) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())),
+        None => false,
+    })
 }
 
 /// Where the configuration and what keepalived runs do not fit together. The text is for the operator.
@@ -123,6 +136,7 @@ fn planned<'a>(
             _ => addresses.push(PlannedAddress {
                 address,
                 interface: wanted.interface.as_ref().or(held.interface.as_ref()).unwrap_or(&group.interface).clone(),
+                held_on: held.interface.as_ref().unwrap_or(&group.interface).clone(),
                 eni: wanted.network_interface_id.clone(),
                 outside_vrrp: interface_addresses.contains(&address),
             }),
@@ -206,6 +220,17 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_there_on_its_interface_or_on_that_of_the_virtual_mac() {
+        let is = |on: &[&str]| is_there(&interface("eth0"), &on.iter().map(|name| interface(name)).collect());
+        for on in [&["eth0"][..], &["eth0v10"], &["eth0v10v4"], &["dum0", "eth0"]] {
+            assert!(is(on), "{on:?}");
+        }
+        for on in [&[][..], &["dum0"], &["eth1"], &["eth01"], &["eth0.10"], &["eth0v"], &["eth0vrf1"], &["eth"]] {
+            assert!(!is(on), "{on:?}");
+        }
+    }
+
+    #[test]
     fn the_configured_interface_and_eni_win() {
         let eni = EniId::try_from("eni-0123abcd").expect("an id");
         let configured = GroupConfig {
@@ -215,6 +240,8 @@ mod tests {
         };
         let plan = planned(vec![configured], vec![run("g", &[(A, None), (B, Some("eth1"))])]);
         assert_eq!(moved(&plan[0]), [(A, "eth2"), (B, "eth2")]);
+        let held: Vec<&str> = plan[0].addresses.iter().map(|a| a.held_on.as_str()).collect();
+        assert_eq!(held, ["eth0", "eth1"], "that changes nothing of where keepalived puts them");
         assert!(plan[0].addresses.iter().all(|a| a.eni.as_ref() == Some(&eni)));
     }
 

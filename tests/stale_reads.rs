@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use vyos_aws_vipa::claim::{Action, Event, Line, Machine, Moment, Note, NotifyState};
 use vyos_aws_vipa::config::{Config, Global, GroupConfig};
 use vyos_aws_vipa::keepalived::groups::{Group, Groups, VirtualAddress};
+use vyos_aws_vipa::names::InterfaceName;
 use vyos_aws_vipa::ownership::{Eni, Owner};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
@@ -56,7 +57,7 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
     coming.at(0, Event::Config(config(verify_interval)));
     coming.at(0, Event::Groups(groups()));
     coming.at(1, Event::Writer(true));
-    coming.at(MASTER, Event::Local { addresses: BTreeSet::from([VIP]), asked: false });
+    coming.at(MASTER, Event::Local { addresses: local(), asked: false });
     let group = "g".try_into().expect("a name");
     coming.at(MASTER, Event::Lines(vec![Line { group, state: NotifyState::Master }]));
     let (mut now, mut lived) = (0, 0);
@@ -90,7 +91,7 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
                     coming.at(now + CALL, Event::Resolved { interface, eni: Ok(eni(&ours)) });
                 }
                 Action::Look => {
-                    coming.at(now + 1, Event::Local { addresses: BTreeSet::from([VIP]), asked: true });
+                    coming.at(now + 1, Event::Local { addresses: local(), asked: true });
                 }
                 Action::Note(Note::Theft { .. }) => seen.thefts += 1,
                 Action::Note(Note::Contested { .. }) => seen.contests += 1,
@@ -122,6 +123,10 @@ impl Coming {
     fn take(&mut self) -> Event {
         self.events.pop_first().map_or(Event::Tick, |(_, event)| event)
     }
+}
+
+fn local() -> BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>> {
+    BTreeMap::from([(VIP, BTreeSet::from(["eth0".try_into().expect("a name")]))])
 }
 
 fn at(millis: u64) -> Moment {

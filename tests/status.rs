@@ -404,7 +404,11 @@ fn facts() -> Facts {
         agent_error: "/run/vyos-aws-vipa-agent/agent.sock: nothing listens there. `restart aws-vipa`".to_owned(),
         not_answered: Vec::new(),
         groups: Some(Groups { groups: vec![group("web", 100), group("db", 101), group("mail", 102)] }),
-        local: Some(BTreeSet::from([Ipv4Addr::new(10, 99, 0, 100), Ipv4Addr::new(10, 99, 0, 102)])),
+        local: Some(
+            [100, 102]
+                .map(|n| (Ipv4Addr::new(10, 99, 0, n), BTreeSet::from(["eth0".try_into().expect("an interface")])))
+                .into(),
+        ),
         attached: Some(true),
         instance: Some(InstanceId::try_from("i-0123456789abcdef0").expect("an instance")),
         region: Some(region()),

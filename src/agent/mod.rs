@@ -11,10 +11,8 @@ mod log;
 mod status;
 mod watchdog;
 
-use std::collections::BTreeSet;
 use std::future::pending;
 use std::io;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -37,7 +35,7 @@ use crate::fifo::{self, Fifo};
 use crate::files::{self, FileError};
 use crate::keepalived::groups::Groups;
 use crate::keepalived::notify::Splitter;
-use crate::kernel::addresses::{self, Addresses};
+use crate::kernel::addresses::{self, Addresses, Local};
 use crate::paths::Paths;
 use crate::state::{Kind, Record, State};
 use crate::watch::{Changed, Watch};
@@ -262,7 +260,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    fn local(&mut self, addresses: BTreeSet<Ipv4Addr>, asked: bool) {
+    fn local(&mut self, addresses: Local, asked: bool) {
         self.tell(Event::Local { addresses, asked });
     }
 

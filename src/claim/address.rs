@@ -8,6 +8,7 @@ use super::message::ClaimId;
 use super::{Moment, contest::Contest};
 use crate::names::{EniId, GroupName, InterfaceName, RequestId};
 use crate::ownership::{CallError, ErrorClass, Owner};
+use crate::plan::PlannedAddress;
 
 /// When ownership is read after an acknowledged claim.
 pub const CONFIRM: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
@@ -23,6 +24,8 @@ pub const APART: Duration = Duration::from_secs(10);
 pub struct Address {
     pub group: GroupName,
     pub interface: InterfaceName,
+    /// Where keepalived puts it.
+    pub held_on: InterfaceName,
     /// The ENI that the configuration names.
     pub configured_eni: Option<EniId>,
     /// The ENI that should have the address, once it is known.
@@ -140,13 +143,14 @@ pub struct LastClaim {
 }
 
 impl Address {
-    pub fn new(group: GroupName, interface: InterfaceName, configured_eni: Option<EniId>, outside_vrrp: bool) -> Self {
+    pub fn new(group: GroupName, planned: PlannedAddress) -> Self {
         Self {
             group,
-            interface,
-            eni: configured_eni.clone(),
-            configured_eni,
-            outside_vrrp,
+            interface: planned.interface,
+            held_on: planned.held_on,
+            eni: planned.eni.clone(),
+            configured_eni: planned.eni,
+            outside_vrrp: planned.outside_vrrp,
             phase: Phase::Rest,
             guard: None,
             failed: 0,

@@ -1,6 +1,6 @@
 //! What the state machine is told, and what it wants done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -96,8 +96,8 @@ pub enum Event {
     Writer(bool),
     /// The IPv4 addresses on local interfaces. `asked`: read anew for [`Action::Look`].
     Local {
-        /// The addresses.
-        addresses: BTreeSet<Ipv4Addr>,
+        /// The addresses, each with the interfaces that have it.
+        addresses: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
         /// Whether this answers [`Action::Look`].
         asked: bool,
     },

@@ -6,7 +6,7 @@
 //! Cancel safety: [`Addresses::changed`] keeps the subscription and a list that is being read in `self`; a message that was
 //! taken from the socket is applied before the next await. [`list`] has no effect to lose.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
@@ -21,15 +21,19 @@ use rtnetlink::{Handle, MulticastGroup};
 use tracing::warn;
 
 use super::KernelError;
+use crate::names::InterfaceName;
 
 /// How long to wait after the kernel refused.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// The addresses, each with the interfaces that have it.
+pub type Local = BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>;
 
 /// Asks the kernel now. It takes well under a millisecond, and at most a second.
 ///
 /// # Errors
 /// [`KernelError`].
-pub async fn list() -> Result<BTreeSet<Ipv4Addr>, KernelError> {
+pub async fn list() -> Result<Local, KernelError> {
     Ok(addresses(&assigned().await?))
 }
 
@@ -41,10 +45,14 @@ struct Assignment {
     prefix: u8,
 }
 
+/// The assignments, with the names that their interfaces have now.
+type Assigned = BTreeMap<Assignment, InterfaceName>;
+
 impl Assignment {
     /// `IFA_LOCAL` is the interface's own address; `IFA_ADDRESS` is the other end's on a point-to-point link
-    /// (linux/if_addr.h).
-    fn of(message: &AddressMessage) -> Option<Self> {
+    /// (linux/if_addr.h). `IFA_LABEL` is the interface's name, and follows it when it is renamed, or that with a colon and
+    /// an alias (net/ipv4/devinet.c, rtnetlink(7)).
+    fn of(message: &AddressMessage) -> Option<(Self, InterfaceName)> {
         if message.header.family != AddressFamily::Inet {
             return None;
         }
@@ -58,11 +66,16 @@ impl Assignment {
                 _ => None,
             })
         })?;
-        Some(Self { index: message.header.index, address, prefix: message.header.prefix_len })
+        let label = message.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Label(label) => Some(label.split_once(':').map_or(&label[..], |(name, _)| name)),
+            _ => None,
+        });
+        let interface = InterfaceName::try_from(label?).ok()?;
+        Some((Self { index: message.header.index, address, prefix: message.header.prefix_len }, interface))
     }
 }
 
-async fn assigned() -> Result<BTreeSet<Assignment>, KernelError> {
+async fn assigned() -> Result<Assigned, KernelError> {
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
     let all = super::list("addresses", RouteNetlinkMessage::GetAddress(request), |message| match message {
@@ -72,20 +85,24 @@ async fn assigned() -> Result<BTreeSet<Assignment>, KernelError> {
     Ok(all.await?.into_iter().collect())
 }
 
-fn addresses(assigned: &BTreeSet<Assignment>) -> BTreeSet<Ipv4Addr> {
-    assigned.iter().map(|assignment| assignment.address).collect()
+fn addresses(assigned: &Assigned) -> Local {
+    let mut local = Local::new();
+    for (Assignment { address, .. }, interface) in assigned {
+        local.entry(*address).or_default().insert(interface.clone());
+    }
+    local
 }
 
 /// A subscription on its way, with the list that it begins with.
-type Opening = Pin<Box<dyn Future<Output = (Monitor, BTreeSet<Assignment>)>>>;
+type Opening = Pin<Box<dyn Future<Output = (Monitor, Assigned)>>>;
 
 /// The addresses as they change.
 pub struct Addresses {
     monitor: Option<Monitor>,
     /// A new subscription and the list that goes with it, while they are on their way.
     opening: Option<Opening>,
-    assigned: BTreeSet<Assignment>,
-    reported: Option<BTreeSet<Ipv4Addr>>,
+    assigned: Assigned,
+    reported: Option<Local>,
 }
 
 impl Default for Addresses {
@@ -97,16 +114,16 @@ impl Default for Addresses {
 impl Addresses {
     /// Nothing is known yet: the first [`Addresses::changed`] says what there is.
     pub fn new() -> Self {
-        Self { monitor: None, opening: None, assigned: BTreeSet::new(), reported: None }
+        Self { monitor: None, opening: None, assigned: Assigned::new(), reported: None }
     }
 
     /// The addresses as last reported by [`Addresses::changed`]; nothing before the first time.
-    pub fn last(&self) -> Option<&BTreeSet<Ipv4Addr>> {
+    pub fn last(&self) -> Option<&Local> {
         self.reported.as_ref()
     }
 
     /// Waits until the addresses are other than last reported. Where the kernel refuses, it is asked again each second.
-    pub async fn changed(&mut self) -> &BTreeSet<Ipv4Addr> {
+    pub async fn changed(&mut self) -> &Local {
         loop {
             if self.monitor.is_none() && self.opening.is_none() {
                 self.opening = Some(Box::pin(open()));
@@ -138,7 +155,7 @@ impl Addresses {
                 self.assigned.extend(Assignment::of(&message));
             }
             Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message))) => {
-                if let Some(gone) = Assignment::of(&message) {
+                if let Some((gone, _)) = Assignment::of(&message) {
                     self.assigned.remove(&gone);
                 }
             }
@@ -176,7 +193,7 @@ async fn heard(monitor: &mut Option<Monitor>) -> Option<NetlinkMessage<RouteNetl
 }
 
 /// What is on its way. Waits while nothing is.
-async fn opened(opening: &mut Option<Opening>) -> (Monitor, BTreeSet<Assignment>) {
+async fn opened(opening: &mut Option<Opening>) -> (Monitor, Assigned) {
     match opening {
         Some(opening) => opening.await,
         None => std::future::pending().await,
@@ -184,7 +201,7 @@ async fn opened(opening: &mut Option<Opening>) -> (Monitor, BTreeSet<Assignment>
 }
 
 /// Subscribes, and then lists: what changes after the list comes through the subscription.
-async fn open() -> (Monitor, BTreeSet<Assignment>) {
+async fn open() -> (Monitor, Assigned) {
     loop {
         let subscribed =
             rtnetlink::new_multicast_connection(&[MulticastGroup::Ipv4Ifaddr]).map_err(KernelError::Socket);
@@ -218,8 +235,13 @@ mod tests {
         text.parse().expect("an address")
     }
 
+    fn on(ip: &str, interfaces: &[&str]) -> (Ipv4Addr, BTreeSet<InterfaceName>) {
+        let name = |name: &&str| InterfaceName::try_from(*name).expect("a name");
+        (address(ip), interfaces.iter().map(name).collect())
+    }
+
     /// Waits until the addresses are as they should be.
-    async fn wait(addresses: &mut Addresses, what: &str, until: impl Fn(&BTreeSet<Ipv4Addr>) -> bool) {
+    async fn wait(addresses: &mut Addresses, what: &str, until: impl Fn(&Local) -> bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
         while !addresses.last().is_some_and(&until) {
             if tokio::time::timeout_at(deadline, addresses.changed()).await.is_err() {
@@ -237,35 +259,42 @@ mod tests {
         ip("address add 10.99.0.1/24 dev eth0");
         let mut addresses = Addresses::new();
         assert!(addresses.last().is_none());
-        wait(&mut addresses, "the first list", |s| s.contains(&address("10.99.0.1"))).await;
-        assert_eq!(list().await.expect("listed"), BTreeSet::from([address("10.99.0.1")]));
+        wait(&mut addresses, "the first list", |s| s.contains_key(&address("10.99.0.1"))).await;
+        assert_eq!(list().await.expect("listed"), Local::from([on("10.99.0.1", &["eth0"])]));
 
         // As keepalived adds a virtual address, and the same one in another form.
         ip("address add 10.99.0.100/32 dev eth0");
-        wait(&mut addresses, "an address that came", |s| s.contains(&address("10.99.0.100"))).await;
+        wait(&mut addresses, "an address that came", |s| s.contains_key(&address("10.99.0.100"))).await;
         ip("address add 10.99.0.100/24 dev eth0 label eth0:vip");
         ip("address add 10.99.0.100/32 dev eth1");
         ip("address del 10.99.0.100/32 dev eth0");
         ip("address add 10.99.0.101/32 dev eth0");
-        wait(&mut addresses, "the next address", |s| s.contains(&address("10.99.0.101"))).await;
+        wait(&mut addresses, "the next address", |s| s.contains_key(&address("10.99.0.101"))).await;
         assert_eq!(addresses.last(), Some(&list().await.expect("listed")));
+        let (vip, both) = on("10.99.0.100", &["eth0", "eth1"]);
+        assert_eq!(addresses.last().and_then(|s| s.get(&vip)), Some(&both), "a label is no other interface");
         ip("address del 10.99.0.100/24 dev eth0");
         ip("address add 10.99.0.102/32 dev eth0");
-        wait(&mut addresses, "one more", |s| s.contains(&address("10.99.0.102"))).await;
-        assert!(addresses.last().expect("known").contains(&address("10.99.0.100")), "eth1 has it still");
+        wait(&mut addresses, "one more", |s| s.contains_key(&address("10.99.0.102"))).await;
+        assert!(addresses.last().expect("known").contains_key(&address("10.99.0.100")), "eth1 has it still");
+        ip("link set eth1 name eth2");
+        ip("address add 10.99.0.103/32 dev eth0");
+        wait(&mut addresses, "one more", |s| s.contains_key(&address("10.99.0.103"))).await;
+        assert_eq!(list().await.expect("listed").get(&vip), Some(&on("10.99.0.100", &["eth2"]).1), "renamed");
+        ip("link set eth2 name eth1");
         ip("address del 10.99.0.100/32 dev eth1");
-        wait(&mut addresses, "the last of three assignments went", |s| !s.contains(&address("10.99.0.100"))).await;
+        wait(&mut addresses, "the last of three assignments went", |s| !s.contains_key(&address("10.99.0.100"))).await;
         assert!(
             tokio::time::timeout(Duration::from_millis(50), addresses.changed()).await.is_err(),
             "no change, no report"
         );
 
         ip("address add 10.99.0.200 peer 10.99.0.201/32 dev eth1");
-        wait(&mut addresses, "a peer address", |s| s.contains(&address("10.99.0.200"))).await;
-        assert!(!addresses.last().expect("known").contains(&address("10.99.0.201")), "the peer's is not ours");
+        wait(&mut addresses, "a peer address", |s| s.contains_key(&address("10.99.0.200"))).await;
+        assert!(!addresses.last().expect("known").contains_key(&address("10.99.0.201")), "the peer's is not ours");
         ip("link del eth1");
-        wait(&mut addresses, "the interfaces were removed", BTreeSet::is_empty).await;
-        assert_eq!(list().await.expect("listed"), BTreeSet::new());
+        wait(&mut addresses, "the interfaces were removed", Local::is_empty).await;
+        assert_eq!(list().await.expect("listed"), Local::new());
     }
 
     #[tokio::test]
@@ -319,7 +348,7 @@ mod tests {
         }
         wait(&mut addresses, "all of them", |s| s.len() == total).await;
         ip("address add 10.99.0.100/32 dev eth0");
-        wait(&mut addresses, "the next one", |s| s.contains(&address("10.99.0.100"))).await;
+        wait(&mut addresses, "the next one", |s| s.contains_key(&address("10.99.0.100"))).await;
         let before = Instant::now();
         list().await.expect("listed");
         assert!(before.elapsed() < Duration::from_millis(500), "{:?} for {total} addresses", before.elapsed());

@@ -16,7 +16,7 @@ use crate::files::FORMAT;
 use crate::keepalived::groups::Groups;
 use crate::names::{EniId, InstanceId, InterfaceName, Region};
 use crate::ownership::Owners;
-use crate::plan::{PlannedAddress, PlannedGroup, plan};
+use crate::plan::{PlannedAddress, PlannedGroup, is_there, plan};
 
 /// What was seen without the agent. What is absent did not answer, and `not_answered` says why.
 #[derive(Debug, Clone)]
@@ -29,8 +29,8 @@ pub struct Facts {
     pub not_answered: Vec<String>,
     /// groups.json.
     pub groups: Option<Groups>,
-    /// The IPv4 addresses on the local interfaces.
-    pub local: Option<BTreeSet<Ipv4Addr>>,
+    /// The IPv4 addresses on the local interfaces, each with the interfaces that have it.
+    pub local: Option<BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>>,
     /// Whether keepalived holds the FIFO open.
     pub attached: Option<bool>,
     /// This instance.
@@ -135,7 +135,10 @@ fn address(
             instance: owner.and_then(|o| o.instance.clone()),
         }
     });
-    let local = facts.local.as_ref().map(|local| local.contains(&planned.address));
+    let local = facts
+        .local
+        .as_ref()
+        .map(|local| local.get(&planned.address).is_some_and(|having| is_there(&planned.held_on, having)));
     let evidence = local.filter(|_| !planned.outside_vrrp);
     let seen = if disabled { Seen::Disabled } else { Seen::of(evidence, owner.as_ref().map(|o| o.who)) };
     let command = match (seen, eni, &facts.region) {

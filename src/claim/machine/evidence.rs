@@ -10,6 +10,7 @@ use crate::claim::address::{Address, Phase};
 use crate::claim::group::{Belief, Group};
 use crate::claim::message::{Cause, Note};
 use crate::names::GroupName;
+use crate::plan::is_there;
 use crate::status::report::Vrrp;
 
 /// The line comes within a millisecond of the address. Without it for that long, it may be lost.
@@ -156,7 +157,7 @@ impl Machine {
 
     /// Whether the address is on an interface, and that says that its group is MASTER.
     fn shows_master(&self, ip: &Ipv4Addr) -> bool {
-        self.local.contains(ip)
+        self.is_local(*ip)
             && self.addresses.get(ip).is_some_and(|address| !address.outside_vrrp)
             && !self.bindings.values().filter_map(|b| b.eni.as_ref()).any(|eni| eni.primary == *ip)
     }
@@ -181,8 +182,8 @@ impl Machine {
         over.into_iter().for_each(|note| self.note(note));
     }
 
-    /// Whether the address is on a local interface.
+    /// Whether the address is where keepalived puts it.
     pub(in crate::claim) fn is_local(&self, ip: Ipv4Addr) -> bool {
-        self.local.contains(&ip)
+        self.local.get(&ip).zip(self.addresses.get(&ip)).is_some_and(|(on, address)| is_there(&address.held_on, on))
     }
 }

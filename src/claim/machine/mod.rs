@@ -79,7 +79,7 @@ pub struct Machine {
     pub(super) peers: BTreeMap<Ipv4Addr, Owner>,
     /// What was before the agent started, for addresses that are not there yet.
     past: Vec<Past>,
-    local: BTreeSet<Ipv4Addr>,
+    local: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
     look_asked: Option<Moment>,
     /// Since when the FIFO has had no writer.
     pub(super) writer_gone: Option<Moment>,
@@ -156,7 +156,7 @@ impl Machine {
             reads: BTreeMap::new(),
             peers: BTreeMap::new(),
             past: Vec::new(),
-            local: BTreeSet::new(),
+            local: BTreeMap::new(),
             look_asked: None,
             writer_gone: Some(now),
             life: None,

@@ -14,8 +14,8 @@ use crate::claim::group::{Belief, Group};
 use crate::claim::message::{Cause, Line, Note, NotifyState, Past};
 use crate::config::Config;
 use crate::keepalived::groups::Groups;
-use crate::names::GroupName;
-use crate::plan::plan;
+use crate::names::{GroupName, InterfaceName};
+use crate::plan;
 use crate::status::report::Vrrp;
 
 /// Two MASTER_RX_LOWER_PRI of one group further apart than this are two events; closer together, one that lasts.
@@ -54,7 +54,7 @@ impl Machine {
 
     /// Goes by the configuration and by what keepalived runs, and keeps what is known of all that stays as it was.
     pub(super) fn replan(&mut self, now: Moment) {
-        let plan = plan(&self.config, &self.keepalived);
+        let plan = plan::plan(&self.config, &self.keepalived);
         let mut old_groups = mem::take(&mut self.groups);
         let mut old_addresses = mem::take(&mut self.addresses);
         let mut old_bindings = mem::take(&mut self.bindings);
@@ -75,18 +75,19 @@ impl Machine {
                 let binding = old_bindings.remove(&wanted.interface).unwrap_or_default();
                 let binding = self.bindings.entry(wanted.interface.clone()).or_insert(binding);
                 let kept = old_addresses.remove(&wanted.address).filter(|a| {
-                    a.group == planned.name && a.interface == wanted.interface && a.configured_eni == wanted.eni
+                    a.group == planned.name
+                        && (&a.interface, &a.held_on) == (&wanted.interface, &wanted.held_on)
+                        && a.configured_eni == wanted.eni
                 });
                 let is_new = kept.is_none();
-                let mut address = kept.unwrap_or_else(|| {
-                    Address::new(planned.name.clone(), wanted.interface, wanted.eni, wanted.outside_vrrp)
-                });
-                address.outside_vrrp = wanted.outside_vrrp;
+                let (ip, outside_vrrp) = (wanted.address, wanted.outside_vrrp);
+                let mut address = kept.unwrap_or_else(|| Address::new(planned.name.clone(), wanted));
+                address.outside_vrrp = outside_vrrp;
                 if address.eni.is_none() {
                     address.eni = binding.eni.as_ref().map(|e| e.id.clone());
                 }
                 if is_new {
-                    let before = |p: &Past| p.group == address.group && p.address == wanted.address;
+                    let before = |p: &Past| p.group == address.group && p.address == ip;
                     if let Some(place) = self.past.iter().position(before) {
                         let Past { thefts, contested, .. } = self.past.swap_remove(place);
                         address.contest = Contest::resumed(now, &thefts, contested);
@@ -98,7 +99,7 @@ impl Machine {
                 } else if is_renewed {
                     address.rest();
                 }
-                self.addresses.insert(wanted.address, address);
+                self.addresses.insert(ip, address);
             }
             self.groups.insert(planned.name, group);
         }
@@ -214,14 +215,16 @@ impl Machine {
         }
     }
 
-    pub(super) fn local(&mut self, now: Moment, addresses: BTreeSet<Ipv4Addr>, asked: bool) {
-        let appeared: Vec<Ipv4Addr> = addresses.difference(&self.local).copied().collect();
-        for ip in self.local.symmetric_difference(&addresses) {
-            if let Some(address) = self.addresses.get_mut(ip) {
+    pub(super) fn local(&mut self, now: Moment, addresses: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>, asked: bool) {
+        let appeared: Vec<Ipv4Addr> =
+            addresses.iter().filter(|(ip, on)| self.local.get(ip) != Some(on)).map(|(ip, _)| *ip).collect();
+        let before = mem::replace(&mut self.local, addresses);
+        let is_there = |local: &BTreeMap<_, _>, ip, on| local.get(ip).is_some_and(|having| plan::is_there(on, having));
+        for (ip, address) in &mut self.addresses {
+            if is_there(&before, ip, &address.held_on) != is_there(&self.local, ip, &address.held_on) {
                 address.local_since = Some(now);
             }
         }
-        self.local = addresses;
         if let Some((coming, _)) = &self.coming {
             let held = |groups: &Groups| -> BTreeSet<Ipv4Addr> {
                 groups.groups.iter().flat_map(|g| &g.addresses).map(|a| a.address).collect()
@@ -245,7 +248,7 @@ impl Machine {
             let Some(guard) = address.guard.as_mut().filter(|_| due) else {
                 continue;
             };
-            if self.local.contains(ip) {
+            if self.local.get(ip).is_some_and(|on| plan::is_there(&address.held_on, on)) {
                 guard.looked = Some(now);
             } else {
                 address.rest();

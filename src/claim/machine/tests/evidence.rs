@@ -1,7 +1,5 @@
 //! B8 to B10, B13, B18 and B19: what is known without a line, and what changes under the machine's feet.
 
-use std::collections::BTreeSet;
-
 use super::world::{
     Act, ETH0, Fault, PEER, THIEF, World, config, eni, group, interface, line, ms, network_interface, run, secs, vip,
     wanted,
@@ -177,6 +175,27 @@ fn what_may_be_ours_is_not_claimed_because_one_read_fails() {
 }
 
 #[test]
+fn an_address_on_another_interface_is_no_evidence() {
+    let mut world = World::new(config(&["a"]), one_group());
+    world.elsewhere = [(vip(1), [interface("dum0")].into())].into();
+    world.start_agent();
+    world.run(secs(60));
+    assert_eq!(transitions(&world, Moment::default()), [(Vrrp::Backup, Cause::Evidence)]);
+    assert_eq!(world.claim_times(Moment::default()), [0_u64; 0], "the other router has it");
+    let begin = world.now;
+    world.master("a");
+    assert_eq!(world.claim_times(begin), [0]);
+    world.run(secs(60));
+    // Taken away by EC2 and by keepalived, whose line is still to come: what is left of it is on the other interface.
+    world.give(vip(1), PEER);
+    world.local.clear();
+    world.look_around();
+    let begin = world.now;
+    world.run(secs(60));
+    assert_eq!(world.claim_times(begin), [0_u64; 0]);
+}
+
+#[test]
 fn of_what_waited_in_the_pipe_the_interface_says_what_is_true() {
     use NotifyState::{Backup, Fault, Master, MasterRxLowerPri, Stop};
     for (waited, is_local, state) in [
@@ -208,7 +227,7 @@ fn what_a_full_pipe_held_is_discarded() {
     let mut world = World::held();
     let begin = world.now;
     world.local.clear();
-    world.tell(Event::Local { addresses: BTreeSet::new(), asked: false });
+    world.look_around();
     // The line that says BACKUP was lost, and so were those that say why.
     world.tell(Event::Backlog { lines: vec![line("a", NotifyState::Fault)], was_full: true });
     world.give(vip(1), PEER);
@@ -269,7 +288,7 @@ fn a_lost_master_line_is_found_out_a_second_after_the_address_came() {
     world.run(secs(10));
     let begin = world.now;
     world.local.insert(vip(1));
-    world.tell(Event::Local { addresses: world.local.clone(), asked: false });
+    world.look_around();
     world.run(ms(999));
     assert_eq!(transitions(&world, begin), []);
     world.run(secs(3));
@@ -284,7 +303,7 @@ fn an_address_that_appears_a_moment_before_its_line_is_claimed_by_the_line() {
     world.run(secs(10));
     let begin = world.now;
     world.local.insert(vip(1));
-    world.tell(Event::Local { addresses: world.local.clone(), asked: false });
+    world.look_around();
     world.run(ms(1));
     world.says("a", NotifyState::Master);
     world.run(secs(10));
@@ -350,7 +369,7 @@ fn new_groups_count_when_keepalived_has_reloaded() {
         ("HUP", 100, |w| w.tell(Event::Hup)),
         ("an address of it appears", 100, |w| {
             w.local.insert(vip(2));
-            w.tell(Event::Local { addresses: w.local.clone(), asked: false });
+            w.look_around();
         }),
         ("a line of it", 100, |w| w.tell(Event::Lines(vec![line("b", NotifyState::Backup)]))),
         ("two seconds", 2_000, |w| w.run(ms(0))),
@@ -390,7 +409,7 @@ fn the_address_of_a_group_that_was_there_before_does_not_make_new_ones_count() {
     world.tell(Event::Groups(three));
     // z has no aws-vipa node.
     world.local.insert(vip(2));
-    world.tell(Event::Local { addresses: world.local.clone(), asked: false });
+    world.look_around();
     assert!(!world.machine.addresses.contains_key(&vip(3)));
 }
 
@@ -436,7 +455,7 @@ fn an_address_added_while_master_is_claimed() {
     world.tell(Event::Hup);
     world.run(ms(5));
     world.local.insert(vip(2));
-    world.tell(Event::Local { addresses: world.local.clone(), asked: false });
+    world.look_around();
     world.run(secs(5));
     assert_eq!(world.claims_since(begin).iter().map(|(_, ips)| ips.clone()).collect::<Vec<_>>(), [vec![vip(2)]]);
     assert_eq!(world.ours(), [vip(1), vip(2)].into());
@@ -453,7 +472,7 @@ fn an_address_that_moves_to_another_group_goes_by_that_one() {
     world.tell(Event::Groups(world.groups.clone()));
     world.tell(Event::Hup);
     world.local.remove(&vip(2));
-    world.tell(Event::Local { addresses: world.local.clone(), asked: false });
+    world.look_around();
     world.give(vip(2), PEER);
     world.run(secs(100));
     assert_eq!(world.claim_times(begin), [0_u64; 0], "b is BACKUP");
@@ -653,7 +672,7 @@ fn a_pause_from_before_the_start_holds_for_a_group_that_comes_later() {
     world.machine = crate::claim::Machine::new(world.now, 1);
     world.judge.started(begin);
     world.tell(Event::Pause { group: group("a"), until: begin + secs(600) });
-    world.tell(Event::Local { addresses: world.local.clone(), asked: false });
+    world.look_around();
     world.tell(Event::Config(world.config.clone()));
     world.tell(Event::Groups(world.groups.clone()));
     world.tell(Event::Writer(true));

@@ -130,7 +130,7 @@ impl Judge {
             }
             Event::Writer(false) => self.writer_gone = self.writer_gone.or(Some(now)),
             Event::Local { addresses, asked } => {
-                self.local = addresses.clone();
+                self.local = addresses.keys().copied().collect();
                 if *asked {
                     self.looked = Some(now);
                 }

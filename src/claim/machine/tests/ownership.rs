@@ -281,7 +281,7 @@ fn an_address_that_is_not_on_the_interface_is_not_taken_back() {
     let mut world = World::held();
     let begin = world.now;
     world.local.clear();
-    world.tell(Event::Local { addresses: world.local.clone(), asked: false });
+    world.look_around();
     world.give(vip(1), THIEF);
     world.tell(Event::ReadNow);
     world.run(secs(100));
@@ -290,7 +290,7 @@ fn an_address_that_is_not_on_the_interface_is_not_taken_back() {
     assert_eq!(notes.iter().filter(|(_, n)| matches!(n, Note::NotLocal { .. })).count(), 1, "{notes:?}");
     // It comes back while the group is MASTER: who owns it is read, and then it is claimed.
     world.local.insert(vip(1));
-    world.tell(Event::Local { addresses: world.local.clone(), asked: false });
+    world.look_around();
     world.run(secs(3));
     assert_eq!(world.claim_times(begin).len(), 1);
     assert_eq!(world.ours(), [vip(1)].into());

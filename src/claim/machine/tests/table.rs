@@ -1,7 +1,7 @@
 //! Every state of an address and of its group, with every event: what comes out and where it ends, as `table.txt` says.
 //! `BLESS=1` writes that file anew; what must hold in every cell is asserted apart from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 use std::{env, fs};
@@ -138,9 +138,11 @@ fn events() -> Vec<(String, Make)> {
         ("local, asked: there", true, true),
         ("local, asked: not there", false, true),
     ] {
-        let addresses: BTreeSet<_> = here.then_some(vip(1)).into_iter().collect();
+        let addresses: BTreeMap<_, _> = here.then(|| (vip(1), [interface("eth0")].into())).into_iter().collect();
         add(name, Box::new(move |_| Event::Local { addresses: addresses.clone(), asked }));
     }
+    let elsewhere = BTreeMap::from([(vip(1), [interface("dum0")].into())]);
+    add("local: elsewhere", Box::new(move |_| Event::Local { addresses: elsewhere.clone(), asked: false }));
     add("life", Box::new(|w| Event::Life { after: w.now }));
     add("life of long ago", Box::new(|_| Event::Life { after: Moment::default() }));
     add("resolved", Box::new(|w| resolved(w, "eni-0000000a")));
@@ -286,7 +288,7 @@ impl World {
 
     fn forget_locally(&mut self) {
         self.local.clear();
-        self.tell(Event::Local { addresses: BTreeSet::new(), asked: false });
+        self.look_around();
     }
 
     fn steal(&mut self) {

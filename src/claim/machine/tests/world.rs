@@ -158,6 +158,8 @@ pub struct World {
     /// What keepalived takes each group for.
     pub truth: BTreeMap<GroupName, NotifyState>,
     pub local: BTreeSet<Ipv4Addr>,
+    /// Addresses on interfaces that keepalived puts none of them on.
+    pub elsewhere: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
     /// keepalived runs; how often its child does something; whether the child stands still.
     pub runs: bool,
     pub beat: Duration,
@@ -205,6 +207,7 @@ impl World {
             done: Vec::new(),
             truth: names,
             local: BTreeSet::new(),
+            elsewhere: BTreeMap::new(),
             runs: true,
             beat: secs(1),
             child_frozen: false,
@@ -290,7 +293,7 @@ impl World {
                     self.answer(ms(1), Event::Resolved { interface: interface.clone(), eni });
                 }
                 Action::Look => {
-                    let addresses = self.local.clone();
+                    let addresses = self.interfaces();
                     self.answer(Duration::ZERO, Event::Local { addresses, asked: true });
                 }
                 Action::Note(note) => self.keep(note),
@@ -429,7 +432,7 @@ impl World {
             contested: *contested,
         });
         self.tell(Event::Past(past.collect()));
-        self.tell(Event::Local { addresses: self.local.clone(), asked: false });
+        self.look_around();
         self.tell(Event::Config(self.config.clone()));
         self.tell(Event::Groups(self.groups.clone()));
         let lines = mem::take(&mut self.pipe);
@@ -443,6 +446,24 @@ impl World {
 
     pub fn is_down(&self) -> bool {
         self.is_down
+    }
+
+    /// What the kernel says: every address where keepalived puts it, and what is elsewhere.
+    fn interfaces(&self) -> BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>> {
+        let mut interfaces = self.elsewhere.clone();
+        for ip in &self.local {
+            let held = self.groups.groups.iter().flat_map(|g| g.addresses.iter().map(move |a| (g, a)));
+            let mut on =
+                held.filter(|(_, a)| a.address == *ip).map(|(g, a)| a.interface.as_ref().unwrap_or(&g.interface));
+            let on = on.next().cloned().unwrap_or_else(|| interface("eth0"));
+            interfaces.entry(*ip).or_default().insert(on);
+        }
+        interfaces
+    }
+
+    /// The agent is told of the addresses as they are now.
+    pub fn look_around(&mut self) {
+        self.tell(Event::Local { addresses: self.interfaces(), asked: false });
     }
 
     fn watch_life(&mut self) {
@@ -496,7 +517,7 @@ impl World {
             lines.push(line(name, *state));
         }
         if before != self.local {
-            self.tell(Event::Local { addresses: self.local.clone(), asked: false });
+            self.look_around();
         }
         self.write(lines);
     }
@@ -542,7 +563,7 @@ impl World {
         let groups = self.groups.groups.clone();
         self.truth = groups.iter().map(|g| (g.name.clone(), NotifyState::Backup)).collect();
         self.local.clear();
-        self.tell(Event::Local { addresses: BTreeSet::new(), asked: false });
+        self.look_around();
         self.write(groups.iter().map(|g| line(g.name.as_str(), NotifyState::Backup)).collect());
     }
 
@@ -580,7 +601,7 @@ impl World {
                 lines.push(line(new.name.as_str(), NotifyState::Backup));
             }
         }
-        self.tell(Event::Local { addresses: self.local.clone(), asked: false });
+        self.look_around();
         self.write(lines);
     }
 
