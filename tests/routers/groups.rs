@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use lab::{GROUP, Lab, STRANGER, VIP};
+use lab::{GROUP, Lab, STRANGER, Signal, VIP};
 
 use crate::{BINARY, ELECTION, SLACK};
 
@@ -44,6 +44,44 @@ fn renamed() {
         // And it is looked after under its new name.
         lab.simulator.steal(VIP, STRANGER[0]).expect("a theft");
         lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(8) + SLACK);
+    });
+}
+
+/// With a virtual MAC keepalived puts the address on an interface of its own, and that is evidence too.
+#[test]
+fn on_a_virtual_mac() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.r1.set_group(GROUP, 10, "10.99.0.100/24", 200);
+        lab.r1.set([QUICK, "set high-availability vrrp group vyos-aws rfc3768-compatibility"]);
+        lab.r1.commit();
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", ELECTION + SLACK);
+        let shown = lab.r1.call(&["ip", "-brief", "address", "show", "dev", "eth0v10v4"]);
+        assert!(shown.contains("10.99.0.100/24"), "{shown}");
+        assert_eq!(lab.r1.shown(GROUP, VIP).address["local"], true);
+        lab.r1.kill(Signal::KILL, "vyos-aws-vipa");
+        lab.r1.start_agent();
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        lab.simulator.steal(VIP, STRANGER[0]).expect("a theft");
+        lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(8) + SLACK);
+    });
+}
+
+/// Of an interface that is committed later, the owner is told nothing: keepalived does not put the address there.
+#[test]
+fn on_another_interface_of_a_standby() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        lab.r2.call(&["ip", "address", "add", "10.99.0.100/32", "dev", "lo"]);
+        lab.r2.kill(Signal::KILL, "vyos-aws-vipa");
+        lab.r2.start_agent();
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+        let shown = lab.r2.shown(GROUP, VIP);
+        assert_eq!((shown.vrrp(), &shown.address["local"]), ("BACKUP", &false.into()));
+        lab.watch("it stays where it is", Duration::from_secs(6), |lab| {
+            lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r1.enis[0])
+        });
+        assert_eq!(lab.claims(Some(&lab.r2)).len(), 0);
     });
 }
 
