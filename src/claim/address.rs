@@ -239,9 +239,10 @@ impl Address {
         self.failed > 0 || self.cohort.is_some()
     }
 
-    /// Whether it failed by itself before, and not just in a batch that is being bisected.
+    /// Whether it has failed more than once, and not just in a batch that is being bisected: the first retry is as urgent
+    /// as the first attempt.
     pub fn is_repeated(&self) -> bool {
-        self.failed > 0 && self.cohort.is_none()
+        self.failed > 1 && self.cohort.is_none()
     }
 
     /// Asks for a read at that moment.

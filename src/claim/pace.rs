@@ -47,7 +47,7 @@ impl Allowance {
     const BURST: u32 = 20;
     const REFILL: Duration = Duration::from_millis(2_400);
 
-    /// What claims that have failed before leave for first attempts.
+    /// What claims that have failed more than once leave to the others.
     const RESERVE: u32 = 10;
 
     /// The earliest moment from `now` on at which a claim may be sent.
@@ -55,8 +55,8 @@ impl Allowance {
         (self.whole - Self::REFILL * (Self::BURST - 1)).max(now)
     }
 
-    /// The same for a claim of addresses that have all failed before: however many there are, they do not use up what the
-    /// first attempt of another group needs.
+    /// The same for a claim of addresses that have all failed more than once: however many there are, they do not use up
+    /// what the first attempt of another group needs.
     pub fn next_repeated(&self, now: Moment) -> Moment {
         (self.whole - Self::REFILL * (Self::BURST - 1 - Self::RESERVE)).max(now)
     }
