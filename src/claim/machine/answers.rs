@@ -138,6 +138,7 @@ impl Machine {
                 continue;
             };
             address.failed = address.failed.saturating_add(1);
+            address.last_failure = Some((now, error.clone()));
             address.permanent = None;
             let due = match error.class {
                 ErrorClass::BadAddress | ErrorClass::Refused if splits => {
