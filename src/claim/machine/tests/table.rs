@@ -398,6 +398,7 @@ fn wants(actions: &[Action]) -> String {
         Action::Note(Note::Claim { result, .. }) => {
             Some(if result.is_ok() { "acknowledged" } else { "failed" }.to_owned())
         }
+        Action::Note(Note::Read { error }) => Some(if error.is_some() { "UNREAD" } else { "read again" }.to_owned()),
         Action::Note(Note::Theft { .. }) => Some("THEFT".to_owned()),
         Action::Note(Note::Contested { .. }) => Some("CONTESTED".to_owned()),
         Action::Note(Note::ContestOver { .. }) => Some("contest over".to_owned()),
