@@ -294,7 +294,7 @@ impl World {
         self.tell(Event::ReadNow);
     }
 
-    fn rob_twice(&mut self) {
+    pub fn rob_twice(&mut self) {
         self.steal();
         self.run(ms(500));
         let deadline = self.now + secs(5);
@@ -330,7 +330,7 @@ impl World {
         assert_eq!(actions, [Action::Look]);
     }
 
-    fn contest() -> Self {
+    pub fn contest() -> Self {
         let mut world = Self::held();
         for _ in 0..4 {
             world.rob_twice();
@@ -441,6 +441,10 @@ fn every_state_and_every_event() {
         let world = make().after(ms(1));
         phases.insert(world.machine.addresses.get(&vip(1)).map(|a| phase_number(&a.phase)));
         table += &format!("\n{name}: {}\n", state(&world, world.now));
+        let shown = world.reported().expect("the address");
+        let row = format!("    shows {}: {}", shown.verdict, shown.reason.unwrap_or_default());
+        table += row.trim_end_matches([' ', ':']);
+        table += "\n";
         let mut nothing = Vec::new();
         for (what, event) in events() {
             let mut world = make().after(ms(1));
