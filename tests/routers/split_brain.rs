@@ -40,16 +40,21 @@ fn link_cut_both_ways_for_five_seconds() {
 #[test]
 fn healed_so_that_the_master_hears_the_other_one() {
     lab::scenario(BINARY, |lab: &mut Lab| {
-        // No regular read finds out in the time that the waits below have.
+        // No regular read finds out, and the reads that confirm the first claim are over.
         lab.set_global("verify-interval 300");
         lab.bring_up();
+        lab.watch("one claim", Duration::from_secs(11), |lab| lab.claims(None).len() == 1);
+        let reads = lab.reads(&lab.r1).len();
+        let acknowledged = lab.r1.logged(&["claim acknowledged"]);
         lab.cut(Cut::Both);
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
-        let acknowledged = lab.r1.logged(&["claim acknowledged"]);
         lab.heal();
         lab.cut(Cut::From(1));
         // The next advertisement of r2 is at most a second away.
         lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(2) + SLACK);
+        let claimed = lab.claims(Some(&lab.r1))[1].arrived;
+        let before = lab.reads(&lab.r1).iter().filter(|read| read.arrived < claimed).count();
+        assert_eq!(before, reads, "the line alone told it: {}", lab.simulator);
         lab.heal();
         ends_well(lab, SLACK);
         assert!(lab.r1.logged(&["claim acknowledged"]) > acknowledged);
