@@ -9,6 +9,7 @@ use std::{env, fs};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use regex_lite::Regex;
 use vyos_aws_vipa::aws::CredentialFacts;
 use vyos_aws_vipa::config::{Config, Global, GroupConfig, LeftOut};
 use vyos_aws_vipa::keepalived::groups::{self, Groups, VirtualAddress};
@@ -104,6 +105,7 @@ fn held(last: u8) -> Address {
         verdict: Verdict::Ok,
         reason: None,
         last_claim: Some(Claim { at: ago(7_385), duration_ms: Some(142), request_id: request(), error: None }),
+        last_failure: None,
         assign_right_proven_at: Some(ago(7_385)),
         command: None,
     }
@@ -141,9 +143,33 @@ fn because(reason: &str) -> Option<String> {
     Some(reason.to_owned())
 }
 
+/// That the agent's reasons are in the words of the program: what stands between names, times and EC2's own words.
+#[track_caller]
+fn reasons_are_the_programs(report: &Report) {
+    let source = ["facts.rs", "message.rs"].map(|file| {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/claim").join(file);
+        fs::read_to_string(path).expect("the source")
+    });
+    // A backslash at the end of a line takes the next line's indentation away.
+    let source = Regex::new(r"\\\n\s*").expect("a pattern").replace_all(&source.concat(), "").into_owned();
+    let names =
+        Regex::new(r"(eni|i)-[0-9a-f]{17}|[0-9-]{10} [0-9:]{8} UTC|FAULT|nobody|'w\$\(eb\)'|web").expect("a pattern");
+    for reason in report.groups.iter().flat_map(|g| &g.addresses).filter_map(|a| a.reason.as_deref()) {
+        let words = [DENIED, TIMEOUT, MISSING].into_iter().fold(reason.to_owned(), |text, said| text.replace(said, ""));
+        let words = names.replace_all(&words, ";").into_owned();
+        for part in words.split([';', ',', ':']).map(|part| part.trim_matches([' ', '`'])) {
+            let is_code = !part.contains(' ');
+            assert!(is_code || source.contains(part), "{part:?} of {reason:?}");
+        }
+    }
+}
+
 /// Compares what is printed for a report, and the report itself as JSON, with the files of that name.
 #[track_caller]
 fn pinned(name: &str, report: &Report) {
+    if report.agent.is_some() {
+        reasons_are_the_programs(report);
+    }
     let json = serde_json::to_string_pretty(report).expect("JSON") + "\n";
     same(&format!("{name}.json"), &json);
     assert_eq!(serde_json::from_str::<Report>(&json).expect("a report"), *report);
@@ -182,43 +208,72 @@ fn all_is_well() {
     pinned("ok", &report(vec![db, web]));
 }
 
+/// What EC2 says to a claim without the right to it, and what the agent adds.
+const DENIED: &str =
+    "You are not authorized to perform this operation.; allow ec2:AssignPrivateIpAddresses to instance role router";
+/// What the agent says of a call that EC2 has not answered.
+const TIMEOUT: &str = "no answer from https://ec2.eu-central-1.amazonaws.com within 3s";
+/// What stands in the way where the credentials file is not there.
+const MISSING: &str = "file /config/aws/credentials, profile default: it is missing, or no text of at most 64 KiB; put the file there, with aws_access_key_id and aws_secret_access_key in the profile: the agent gets it within a minute";
+const TIMEOUT_REMEDY: &str = "see the route, the firewall and DNS to EC2's end point";
+
+fn timeout() -> Failure {
+    Failure { code: "Timeout".to_owned(), message: TIMEOUT.to_owned(), request_id: None, ..failed("", "") }
+}
+
 #[test]
 fn a_claim_is_refused() {
-    let command = claim_command(&eni(OURS), [Ipv4Addr::new(10, 99, 0, 100)], &region(), None);
+    let command = |last| Some(claim_command(&eni(OURS), [address(last)], &region(), None));
+    let denied = failed("UnauthorizedOperation", DENIED);
     let refused = Address {
         owner: owner(Who::OtherRouter),
-        verdict: Verdict::Claiming,
-        reason: because(
-            "EC2 refuses the claim: give the role `router` the action ec2:AssignPrivateIpAddresses for this ENI (`generate aws-vipa iam-policy`). It is tried again every 60 s.",
-        ),
+        verdict: Verdict::Drift,
+        reason: because(&format!(
+            "UnauthorizedOperation: {DENIED}; correct the credentials or the IAM policy; tried again every minute, and when the credentials or the configuration change"
+        )),
         last_claim: Some(Claim {
             at: ago(2),
             duration_ms: Some(131),
             request_id: request(),
-            error: Some(failed("UnauthorizedOperation", "You are not authorized to perform this operation.")),
+            error: Some(denied.clone()),
         }),
+        last_failure: Some(denied),
         assign_right_proven_at: None,
-        command: Some(command),
+        command: command(100),
         ..held(100)
     };
-    let waiting = Address {
+    let again = Address {
+        owner: None,
+        verdict: Verdict::Claiming,
+        reason: because(&format!("Timeout: {TIMEOUT}; {TIMEOUT_REMEDY}; tried again soon")),
+        last_claim: Some(Claim { at: ago(1), duration_ms: None, request_id: None, error: None }),
+        last_failure: Some(timeout()),
+        command: command(101),
+        ..held(101)
+    };
+    let sent = Address {
         owner: None,
         verdict: Verdict::Claiming,
         last_claim: Some(Claim { at: ago(0), duration_ms: None, request_id: None, error: None }),
-        ..held(101)
+        ..held(102)
     };
-    pinned("claiming", &report(vec![group("web", Vrrp::Master, vec![refused, waiting])]));
+    pinned("claiming", &report(vec![group("web", Vrrp::Master, vec![refused, again, sent])]));
 }
 
 #[test]
 fn the_address_is_with_someone_else() {
-    let drift = |last, who| Address { owner: owner(who), verdict: Verdict::Drift, ..held(last) };
-    let stranger = Address {
-        reason: because("EC2 gives the address to a stranger since 11:03:01 UTC; a second read decides in 1 s."),
-        ..drift(102, Who::Stranger)
+    let drift = |last, who, by: &str| Address {
+        owner: owner(who),
+        verdict: Verdict::Drift,
+        reason: because(&format!("EC2 says that {by} has it; looking again before claiming it back")),
+        ..held(last)
     };
-    let addresses =
-        vec![drift(100, Who::OtherRouter), drift(101, Who::ThisRouterOtherEni), stranger, drift(103, Who::Nobody)];
+    let addresses = vec![
+        drift(100, Who::OtherRouter, "eni-0fedcba9876543210 of i-0fedcba9876543210"),
+        drift(101, Who::ThisRouterOtherEni, "eni-0aaaaaaaaaaaaaaaa of i-0123456789abcdef0"),
+        drift(102, Who::Stranger, "eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0"),
+        drift(103, Who::Nobody, "nobody"),
+    ];
     pinned("drift", &report(vec![group("web", Vrrp::Master, addresses)]));
 }
 
@@ -228,7 +283,7 @@ fn another_takes_it_again_and_again() {
         owner: owner(Who::Stranger),
         verdict: Verdict::Contested,
         reason: because(
-            "Taken away 4 times in 5 minutes, last by eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0. Stop what claims it there. The next claim is in 4 minutes; `force aws-vipa claim web` claims now.",
+            "taken away more than three times in five minutes, last seen with eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0; find out what claims it there; `force aws-vipa claim web` claims it now",
         ),
         ..held(100)
     };
@@ -237,7 +292,11 @@ fn another_takes_it_again_and_again() {
 
 #[test]
 fn a_person_has_paused_the_group() {
-    let paused = |last| Address { verdict: Verdict::Paused, ..held(last) };
+    let paused = |last| Address {
+        verdict: Verdict::Paused,
+        reason: because("claims are paused; `force aws-vipa resume 'w$(eb)'` ends that"),
+        ..held(last)
+    };
     let web =
         Group { paused_until: Some(ago(-1_615)), ..group("w$(eb)", Vrrp::Master, vec![paused(100), paused(101)]) };
     pinned("paused", &report(vec![web]));
@@ -245,33 +304,35 @@ fn a_person_has_paused_the_group() {
 
 #[test]
 fn a_standby_that_could_not_take_over() {
-    let not_ready = Address {
+    let not_ready = |last| Address {
         verdict: Verdict::StandbyNotReady,
-        reason: because(
-            "The credentials file /config/aws/credentials is missing: put it back; it is looked for every 60 s.",
-        ),
+        reason: because(&format!("Credentials: {MISSING}; correct the credentials or the IAM policy")),
         assign_right_proven_at: None,
-        ..stood_by(101)
+        ..stood_by(last)
+    };
+    let fault = Address {
+        address: Ipv4Addr::new(192, 168, 100, 192),
+        reason: because("VRRP is in FAULT: see `show vrrp` for what it tracks"),
+        ..not_ready(192)
     };
     let mut report = report(vec![
-        group("db", Vrrp::Backup, vec![stood_by(100), not_ready]),
-        group("web", Vrrp::Fault, vec![stood_by(192)]),
+        group("db", Vrrp::Backup, vec![not_ready(100), not_ready(101)]),
+        group("web", Vrrp::Fault, vec![fault]),
     ]);
     report.ec2.credentials = "file /config/aws/credentials, profile default".to_owned();
-    report.ec2.credentials_error = because("file /config/aws/credentials, profile default: it is missing");
+    report.ec2.credentials_error = because(MISSING);
     report.ec2.credentials_loaded_at = None;
     report.ec2.credentials_expire_at = None;
-    report.groups[1].addresses[0].address = Ipv4Addr::new(192, 168, 100, 192);
-    report.groups[1].addresses[0].verdict = Verdict::StandbyNotReady;
     pinned("standby", &report);
 }
 
 #[test]
 fn keepalived_is_gone() {
-    let reason = "keepalived is gone: nothing is claimed until it is back. See `show vrrp` and `show log vrrp`.";
+    let reason =
+        "keepalived does not hold the FIFO open: no claims; see `show vrrp` and `show log vrrp`, then `restart vrrp`";
     let unknown = |last| Address { verdict: Verdict::Unknown, reason: because(reason), ..held(last) };
     let mut web = group("web", Vrrp::Unknown, vec![unknown(100), unknown(101)]);
-    web.vrrp_reason = because("keepalived is gone");
+    web.vrrp_reason = because("keepalived does not hold the FIFO open");
     let mut report = report(vec![web]);
     report.hook.attached = Some(false);
     report.hook.since = Some(ago(7));
@@ -282,18 +343,19 @@ fn keepalived_is_gone() {
 #[test]
 fn ec2_does_not_answer() {
     let old = Some(Owner { at: ago(754), ..owner(Who::ThisRouter).expect("an owner") });
-    let unread = Address { owner: old, ..held(100) };
+    let reason = format!(
+        "EC2 last said at 2026-11-22 10:50:31 UTC that it is ours; the last read failed: Timeout: {TIMEOUT}; {TIMEOUT_REMEDY}"
+    );
+    let unread = Address { owner: old, verdict: Verdict::Unknown, reason: because(&reason), ..held(100) };
     let mut report = report(vec![group("web", Vrrp::Master, vec![unread])]);
     report.agent.as_mut().expect("an agent").file_error =
         because("/run/vyos-aws-vipa/groups.json does not hold what it should: expected value at line 1 column 1");
+    report.not_answered = vec![format!(
+        "EC2 was asked, and the read failed: Timeout: {TIMEOUT}; {TIMEOUT_REMEDY}. What follows is what was known before"
+    )];
     report.ec2.endpoint_url = because("https://vpce-0123456789abcdef0-abcdefgh.ec2.eu-central-1.vpce.amazonaws.com");
     report.ec2.last_success_at = Some(ago(754));
-    report.ec2.last_error = Some(Failure {
-        at: ago(3),
-        code: "Timeout".to_owned(),
-        message: "no answer from ec2.eu-central-1.amazonaws.com:443 within 3 s".to_owned(),
-        request_id: None,
-    });
+    report.ec2.last_error = Some(timeout());
     report.ec2.credentials_expire_at = Some(ago(61));
     report.ec2.clock_skew = Some(-312);
     pinned("ec2-unreachable", &report);
@@ -336,7 +398,7 @@ fn names_that_are_long_and_wide() {
         address: Ipv4Addr::new(255, 255, 255, 255),
         interface: InterfaceName::try_from("a-15-bytes-name").expect("an interface"),
         verdict: Verdict::StandbyNotReady,
-        reason: because("No reason that would be short."),
+        reason: because("readiness has not been read yet"),
         owner: Some(Owner { at: ago(754_321), ..owner(Who::ThisRouterOtherEni).expect("an owner") }),
         ..stood_by(0)
     };
@@ -531,25 +593,30 @@ fn what_has_happened_is_known_to_the_agent_alone() {
 
 #[test]
 fn a_group_that_is_not_well() {
-    let denied = failed("UnauthorizedOperation", "You are not authorized to perform this operation.");
+    let denied = failed("UnauthorizedOperation", DENIED);
+    let paused = |last| Address {
+        verdict: Verdict::Paused,
+        reason: because("claims are paused; `force aws-vipa resume 'w$(eb)'` ends that"),
+        ..held(last)
+    };
     let refused = Address {
         owner: owner(Who::Stranger),
-        verdict: Verdict::Drift,
-        reason: because("UnauthorizedOperation: not authorized; correct the IAM policy"),
         last_claim: Some(Claim { at: ago(2), duration_ms: Some(131), request_id: request(), error: Some(denied) }),
         assign_right_proven_at: None,
-        command: Some(claim_command(&eni(OURS), [address(100)], &region(), None)),
-        ..held(100)
+        ..paused(100)
     };
-    let unknown = Address { eni: None, local: None, owner: None, last_claim: None, ..refused.clone() };
+    let unknown =
+        Address { eni: None, local: None, owner: None, last_claim: None, assign_right_proven_at: None, ..paused(101) };
     let unattached = Owner { instance: None, ..owner(Who::Stranger).expect("an owner") };
-    let unattached = Address { owner: Some(unattached), local: Some(false), ..held(102) };
-    let nobodys = Address { owner: owner(Who::Nobody), ..held(103) };
+    let unattached = Address { owner: Some(unattached), local: Some(false), ..paused(102) };
+    let nobodys = Address { owner: owner(Who::Nobody), ..paused(103) };
     let mut web = group("w$(eb)", Vrrp::Unknown, vec![refused, unknown, unattached, nobodys]);
     web.vrrp_reason = because("keepalived gives no sign of life");
     web.paused_until = Some(ago(-1_615));
     web.faults = vec!["10.99.0.7 is not moved: keepalived does not hold it in this group".to_owned()];
-    fits("group-ill", &group_text(&report(vec![web])));
+    let web = report(vec![web]);
+    reasons_are_the_programs(&web);
+    fits("group-ill", &group_text(&web));
     let none =
         Group { vrrp_since: None, faults: vec!["a fault".to_owned()], ..group("none", Vrrp::Unknown, Vec::new()) };
     fits("group-none", &group_text(&report(vec![none])));
@@ -566,7 +633,7 @@ fn what_a_person_forced() {
     fits("force-claimed", &force::claimed(&all, now));
     assert_eq!(force::missing(&all), 0);
 
-    let error = Some(failed("UnauthorizedOperation", "You are not authorized to perform this operation."));
+    let error = Some(failed("UnauthorizedOperation", DENIED));
     let with = |last, claim, reason: Option<&str>| Address {
         last_claim: claim,
         reason: reason.map(str::to_owned),
@@ -574,10 +641,10 @@ fn what_a_person_forced() {
     };
     let refused = Claim { at: ago(1), duration_ms: Some(131), request_id: request(), error };
     let command = Some(claim_command(&eni(OURS), [address(101)], &region(), None));
-    let advice = "UnauthorizedOperation: You are not authorized to perform this operation.; correct the IAM policy";
+    let advice = format!("UnauthorizedOperation: {DENIED}; correct the credentials or the IAM policy");
     let some = vec![
         claimed(100),
-        Address { command, ..with(101, Some(refused.clone()), Some(advice)) },
+        Address { command, ..with(101, Some(refused.clone()), Some(&advice)) },
         with(102, Some(refused), None),
         with(103, None, Some("the network interface (ENI) of eth0 is not known: Timeout: IMDS did not answer")),
         with(104, Some(Claim { at: ago(5), duration_ms: None, request_id: None, error: None }), None),

@@ -17,15 +17,16 @@ use crate::status::report::Vrrp;
 /// How often a failure that lasts is said again, with the number of times that it happened.
 const AGAIN: Duration = Duration::from_secs(10 * 60);
 
-/// Failures of claims that have been said: once, and then every ten minutes with a count.
+/// Failures of claims, by their ENI, and of reads that have been said: once, and then every ten minutes with a count.
 #[derive(Debug, Default)]
-pub struct Said(BTreeMap<(EniId, String), (Instant, u32)>);
+pub struct Said(BTreeMap<(Option<EniId>, String), (Instant, u32)>);
 
 impl Said {
     /// How often it has happened since it was last said, if it is to be said now.
-    fn say(&mut self, eni: &EniId, code: &str) -> Option<u32> {
+    fn say(&mut self, eni: Option<&EniId>, code: &str) -> Option<u32> {
         let now = Instant::now();
-        match self.0.get_mut(&(eni.clone(), code.to_owned())) {
+        let what = (eni.cloned(), code.to_owned());
+        match self.0.get_mut(&what) {
             Some((last, times)) if now.duration_since(*last) < AGAIN => {
                 *times += 1;
                 None
@@ -35,14 +36,14 @@ impl Said {
                 Some(std::mem::take(times) + 1)
             }
             None => {
-                self.0.insert((eni.clone(), code.to_owned()), (now, 0));
+                self.0.insert(what, (now, 0));
                 Some(1)
             }
         }
     }
 
-    fn forget(&mut self, eni: &EniId) {
-        self.0.retain(|(other, _), _| other != eni);
+    fn forget(&mut self, eni: Option<&EniId>) {
+        self.0.retain(|(other, _), _| other.as_ref() != eni);
     }
 }
 
@@ -70,6 +71,8 @@ impl Agent<'_> {
                 };
                 Record::new(time, Kind::Claim { eni, previous, duration_ms, outcome }).of_addresses(addresses)
             }
+            // The history has what came of it.
+            Note::Read { error } => return self.log_read(error.as_ref()),
             Note::Theft { group, address, by } => {
                 let (eni, instance) = ends(&by);
                 warn!(%group, %address, eni, instance, "address taken by another");
@@ -112,26 +115,49 @@ impl Agent<'_> {
     ) {
         match result {
             Ok(id) => {
-                self.said.forget(eni);
+                self.said.forget(Some(eni));
                 let request_id = id.as_ref().map(RequestId::as_str);
                 info!(%eni, ?addresses, duration_ms, request_id, "claim acknowledged");
             }
             Err(error) => {
-                let Some(times) = self.said.say(eni, &error.code) else {
+                let Some(times) = self.said.say(Some(eni), &error.code) else {
                     return;
                 };
                 let CallError { code, message, .. } = error;
                 let request_id = error.request_id.as_ref().map(RequestId::as_str);
-                match error.class {
-                    ErrorClass::TimedOut | ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::Refused => {
-                        warn!(%eni, ?addresses, duration_ms, code, message, request_id, times, "claim failed, goes on");
-                    }
-                    ErrorClass::Clock | ErrorClass::Denied | ErrorClass::NoSuchInterface | ErrorClass::BadAddress => {
-                        error!(%eni, ?addresses, duration_ms, code, message, request_id, times, "claim refused");
-                    }
+                if passes(error) {
+                    warn!(%eni, ?addresses, duration_ms, code, message, request_id, times, "claim failed, goes on");
+                } else {
+                    error!(%eni, ?addresses, duration_ms, code, message, request_id, times, "claim refused");
                 }
             }
         }
+    }
+
+    fn log_read(&mut self, error: Option<&CallError>) {
+        let Some(error) = error else {
+            self.said.forget(None);
+            info!("owners read again");
+            return;
+        };
+        let Some(times) = self.said.say(None, &error.code) else {
+            return;
+        };
+        let CallError { code, message, .. } = error;
+        let request_id = error.request_id.as_ref().map(RequestId::as_str);
+        if passes(error) {
+            warn!(code, message, request_id, times, "owners not read, goes on");
+        } else {
+            error!(code, message, request_id, times, "owners not read, refused");
+        }
+    }
+}
+
+/// Whether nobody has to do anything for the next attempt to succeed.
+fn passes(error: &CallError) -> bool {
+    match error.class {
+        ErrorClass::TimedOut | ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::Refused => true,
+        ErrorClass::Clock | ErrorClass::Denied | ErrorClass::NoSuchInterface | ErrorClass::BadAddress => false,
     }
 }
 

@@ -30,6 +30,7 @@ use self::status::Waiters;
 use self::watchdog::Watchdog;
 use crate::claim::{Action, Event, Line, Machine, Moment, Past};
 use crate::config::Config;
+use crate::control::Minutes;
 use crate::control::server::{self, Server};
 use crate::fifo::{self, Fifo};
 use crate::files::{self, FileError};
@@ -255,7 +256,8 @@ impl<'a> Agent<'a> {
         let wall = Timestamp::now();
         let lasting: Vec<_> = self.state.pauses.get().lasting(wall).map(|(g, until)| (g.clone(), until)).collect();
         for (group, until) in lasting {
-            let left = until.duration_since(wall).unsigned_abs();
+            // The clock may have been ahead when a person paused it.
+            let left = until.duration_since(wall).unsigned_abs().min(Minutes::LONGEST.duration());
             self.tell(Event::Pause { group, until: self.clock.now() + left });
         }
     }

@@ -20,8 +20,12 @@ use crate::status::command::{claim_command, quoted};
 use crate::status::report::{self, Report, Vrrp};
 use crate::status::without_agent;
 
-/// How long a question waits for EC2 before it is answered with what is known.
+/// How long a forced claim is waited for before it is answered with what is known.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long beyond EC2's bound a read is waited for: less than those who ask wait beyond it
+/// ([`crate::commands::show_status`]).
+const BEYOND: Duration = Duration::from_millis(500);
 
 /// Those who wait for something to happen before they are answered.
 #[derive(Debug, Default)]
@@ -86,7 +90,11 @@ impl Agent<'_> {
     }
 
     fn wait(&mut self, what: What, since: Moment, reply: Reply) {
-        self.waiters.0.push(Waiter { what, since, until: Instant::now() + PATIENCE, reply });
+        let patience = match what {
+            What::Report { .. } => self.config.global.request_timeout.duration() + BEYOND,
+            What::Claims(_) => PATIENCE,
+        };
+        self.waiters.0.push(Waiter { what, since, until: Instant::now() + patience, reply });
     }
 
     /// Answers those whose waiting is over.
@@ -94,7 +102,7 @@ impl Agent<'_> {
         let mut waiting = Vec::new();
         for waiter in std::mem::take(&mut self.waiters.0) {
             let happened = match &waiter.what {
-                What::Report { .. } => self.machine.has_read_since(waiter.since),
+                What::Report { .. } => self.machine.has_nothing_to_read() || self.machine.has_read_since(waiter.since),
                 What::Claims(group) => self.machine.has_answers(group, waiter.since),
             };
             if !happened && Instant::now() < waiter.until {
@@ -102,12 +110,20 @@ impl Agent<'_> {
                 continue;
             }
             let answer = match &waiter.what {
-                What::Report { history } => value(&self.report(*history)),
+                What::Report { history } => value(&self.fresh_report(*history, waiter.since)),
                 What::Claims(group) => value(&self.claims_since(group, waiter.since)),
             };
             let _ = waiter.reply.send(Ok(answer));
         }
         self.waiters.0 = waiting;
+    }
+
+    /// The report, with why its owners are older than that where they are.
+    fn fresh_report(&self, history: usize, since: Moment) -> Report {
+        let mut report = self.report(history);
+        let why = self.machine.unread_since(since);
+        report.not_answered.extend(why.map(|why| format!("{why}. What follows is what was known before")));
+        report
     }
 
     /// The group, with the claims that began then or later.
@@ -135,7 +151,7 @@ impl Agent<'_> {
         if let Some(why) = self.refuses(&group) {
             return Err(Refusal::new(Code::Refused, why));
         }
-        let long = Duration::from_secs(u64::from(minutes.get()) * 60);
+        let long = minutes.duration();
         let until = Timestamp::now().saturating_add(long).unwrap_or(Timestamp::MAX);
         info!(%group, %until, "group paused");
         self.state.pauses.change(|pauses| pauses.pause(group.clone(), until, Timestamp::now()));
@@ -165,9 +181,8 @@ impl Agent<'_> {
         let region = self.calls.region();
         let mut groups = self.machine.report(now, instance.as_ref(), at);
         for (vrrp, address) in groups.iter_mut().flat_map(|g| g.addresses.iter_mut().map(|a| (g.vrrp, a))) {
-            let failed = address.last_claim.as_ref().is_some_and(|c| c.error.is_some());
             // Whoever claims by hand on a router that is not MASTER takes the address from the one that is.
-            if failed
+            if address.last_failure.is_some()
                 && vrrp == Vrrp::Master
                 && let (Some(eni), Some(region)) = (&address.eni, &region)
             {

@@ -53,6 +53,8 @@ pub struct Address {
     pub contest: Contest,
     pub seen: Option<Seen>,
     pub last_claim: Option<LastClaim>,
+    /// When and why a claim failed last, until one is acknowledged, a read says that it is ours, or nothing is wanted.
+    pub last_failure: Option<(Moment, CallError)>,
     /// Since when the address is, or is not, on a local interface.
     pub local_since: Option<Moment>,
 }
@@ -164,6 +166,7 @@ impl Address {
             contest: Contest::default(),
             seen: None,
             last_claim: None,
+            last_failure: None,
             local_since: None,
         }
     }
@@ -174,6 +177,7 @@ impl Address {
         self.join_if_refused();
         self.guard = None;
         self.failed = 0;
+        self.last_failure = None;
         self.cohort = None;
         self.grace = None;
         self.confirmed_since = None;
@@ -256,6 +260,7 @@ impl Address {
         self.phase = Phase::Held { confirmed: false, suspect: None };
         self.guard = None;
         self.failed = 0;
+        self.last_failure = None;
         self.cohort = None;
         self.alone = None;
         self.permanent = None;
@@ -276,6 +281,7 @@ impl Address {
         self.phase = Phase::Held { confirmed: true, suspect: None };
         self.guard = None;
         self.failed = 0;
+        self.last_failure = None;
         self.cohort = None;
         self.alone = None;
         self.permanent = None;

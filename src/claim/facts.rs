@@ -8,10 +8,14 @@ use super::address::{Address, GRACE, Phase};
 use super::group::{Belief, Group};
 use super::message::NotifyState;
 use super::{Cause, Machine, Moment};
-use crate::names::InstanceId;
+use crate::names::{InstanceId, InterfaceName};
 use crate::ownership::{CallError, ErrorClass, Owner};
 use crate::status::command::quoted;
 use crate::status::report::{self, Failure, Verdict, Vrrp, Who};
+use crate::status::table::time;
+
+/// Why a claim that no line asked for waits.
+const GUARDED: &str = "not ours; claimed as soon as keepalived shows that it lives and the address is on an interface";
 
 impl Machine {
     /// The groups of the report. `clock` tells the time of a moment.
@@ -44,6 +48,28 @@ impl Machine {
             .collect()
     }
 
+    /// Whether there is nothing to read the owner of.
+    pub fn has_nothing_to_read(&self) -> bool {
+        self.addresses.is_empty()
+    }
+
+    /// Why no read that began at `since` or later says who has the addresses, if none does.
+    pub fn unread_since(&self, since: Moment) -> Option<String> {
+        if self.has_nothing_to_read() {
+            return None;
+        }
+        if self.has_read_since(since) {
+            let error = self.sweep.error.as_ref()?;
+            return Some(format!("EC2 was asked, and the read failed: {}", remedy(error)));
+        }
+        let unknown = self.bindings.values().all(|binding| binding.eni.is_none());
+        Some(match self.bindings.iter().find_map(|(interface, b)| Some((interface, b.error.as_ref()?))) {
+            Some((interface, error)) if unknown => unresolved(interface, error),
+            _ if unknown => "IMDS has not said yet which network interface (ENI) has the addresses".to_owned(),
+            _ => "EC2 has not answered yet; see the route, the firewall and DNS to EC2's end point".to_owned(),
+        })
+    }
+
     fn address_report(
         &self,
         now: Moment,
@@ -53,7 +79,7 @@ impl Machine {
         ip: Ipv4Addr,
         address: &Address,
     ) -> report::Address {
-        let (verdict, reason) = self.verdict(now, instance, group, ip, address);
+        let (verdict, reason) = self.verdict(now, instance, clock, group, ip, address);
         report::Address {
             address: ip,
             interface: address.interface.clone(),
@@ -81,6 +107,7 @@ impl Machine {
                     error: error.map(|(at, error)| failure(clock(*at), error)),
                 }
             }),
+            last_failure: address.last_failure.as_ref().map(|(at, error)| failure(clock(*at), error)),
             assign_right_proven_at: address
                 .eni
                 .as_ref()
@@ -100,6 +127,7 @@ impl Machine {
         &self,
         now: Moment,
         instance: Option<&InstanceId>,
+        clock: &impl Fn(Moment) -> Timestamp,
         group: &Group,
         ip: Ipv4Addr,
         address: &Address,
@@ -115,12 +143,12 @@ impl Machine {
         let owner = address.seen.as_ref().and_then(|s| s.owner.as_ref());
         match &group.belief {
             Belief::Unknown { why, .. } => (Verdict::Unknown, Some(unknown(*why))),
-            Belief::Known { vrrp: Vrrp::Master, .. } => self.master_verdict(ip, address, owner),
+            Belief::Known { vrrp: Vrrp::Master, .. } => self.master_verdict(now, clock, ip, address, owner),
             Belief::Known { vrrp: vrrp @ (Vrrp::Fault | Vrrp::Stop), .. } => {
                 let why = format!("VRRP is in {vrrp}: see `show vrrp` for what it tracks");
                 (Verdict::StandbyNotReady, Some(why))
             }
-            Belief::Known { .. } => match self.obstacle(group) {
+            Belief::Known { .. } => match self.obstacle_at(group, |at| format!(" at {}", time(clock(at)))) {
                 None => (Verdict::StandbyNotReady, Some("readiness has not been read yet".to_owned())),
                 Some(Some(obstacle)) => (Verdict::StandbyNotReady, Some(obstacle)),
                 Some(None) if group.since + GRACE < now => match self.who(instance, group, address, owner) {
@@ -139,75 +167,116 @@ impl Machine {
         }
     }
 
-    fn master_verdict(&self, ip: Ipv4Addr, address: &Address, owner: Option<&Owner>) -> (Verdict, Option<String>) {
-        let failed = address.last_claim.as_ref().and_then(|c| c.answer.as_ref()).and_then(|(_, r)| r.as_ref().err());
+    fn master_verdict(
+        &self,
+        now: Moment,
+        clock: &impl Fn(Moment) -> Timestamp,
+        ip: Ipv4Addr,
+        address: &Address,
+        owner: Option<&Owner>,
+    ) -> (Verdict, Option<String>) {
         if address.contest.is_on() {
-            let by = owner.map_or_else(String::new, |o| format!(" with {}", text(o)));
-            let why = format!(
-                "taken away more than three times in five minutes, last seen{by}; find out what claims {ip} there; \
-                 `force aws-vipa claim {}` claims it now",
-                quoted(address.group.as_str())
-            );
+            let name = quoted(address.group.as_str());
+            let next = match owner {
+                Some(owner) if address.eni.as_ref() == Some(&owner.eni) => {
+                    format!("ours now; `show aws-vipa group {name}` tells who took it: find out what claims it there")
+                }
+                owner => {
+                    let by = owner.map_or_else(|| "nobody".to_owned(), text);
+                    format!(
+                        "last seen with {by}; find out what claims it there; `force aws-vipa claim {name}` claims it now"
+                    )
+                }
+            };
+            let why = format!("taken away more than three times in five minutes, {next}");
             return (Verdict::Contested, Some(why));
         }
-        let unresolved = || {
-            let error = self.bindings.get(&address.interface)?.error.as_ref()?;
-            Some(format!("the network interface (ENI) of {} is not known: {error}", address.interface))
-        };
+        if let Some(error) = &address.permanent {
+            let again = "tried again every minute, and when the credentials or the configuration change";
+            return (Verdict::Drift, Some(format!("{}; {again}", remedy(error))));
+        }
+        let unknown_eni =
+            || Some(unresolved(&address.interface, self.bindings.get(&address.interface)?.error.as_ref()?));
         match &address.phase {
-            Phase::Held { confirmed: true, suspect: None } => (Verdict::Ok, None),
+            Phase::Held { confirmed: true, suspect: None } => {
+                let read = address.seen.as_ref().map(|seen| seen.at).unwrap_or_default();
+                if read + self.config.global.verify_interval.duration() * 2 >= now {
+                    return (Verdict::Ok, None);
+                }
+                let why = format!("EC2 last said at {} that it is ours{}", time(clock(read)), self.unread());
+                (Verdict::Unknown, Some(why))
+            }
             Phase::Held { confirmed: false, suspect: None } => {
-                (Verdict::Claiming, Some("claimed; no read has confirmed it yet".to_owned()))
+                (Verdict::Claiming, Some(format!("claimed; no read has confirmed it yet{}", self.unread())))
             }
             Phase::Held { suspect: Some(suspect), .. } => {
                 let by = suspect.owner.as_ref().map_or_else(|| "nobody".to_owned(), text);
-                (Verdict::Drift, Some(format!("EC2 says that {by} has it; looking again before claiming it back")))
-            }
-            _ if address.permanent.is_some() => {
-                let error = address.permanent.as_ref().map(remedy).unwrap_or_default();
-                (Verdict::Drift, Some(error))
+                let unread = self.unread();
+                let why = format!("EC2 says that {by} has it; looking again before claiming it back{unread}");
+                (Verdict::Drift, Some(why))
             }
             Phase::Appearing { .. } if !self.is_local(ip) => (
                 Verdict::Unknown,
                 Some("the group is MASTER, and the address is not on any local interface: see `show vrrp`".to_owned()),
             ),
             Phase::Appearing { .. } => (Verdict::Unknown, Some(unknown(Cause::New))),
-            Phase::Adopting { .. } => (Verdict::Claiming, Some("reading who owns it before claiming".to_owned())),
+            Phase::Adopting { .. } => {
+                (Verdict::Claiming, Some(format!("reading who owns it before claiming{}", self.unread())))
+            }
             Phase::Wanted { .. } | Phase::InFlight(_) => {
-                let why = address.eni.is_none().then(unresolved).flatten();
-                (Verdict::Claiming, why.or_else(|| failed.map(remedy)))
+                let why = address.eni.is_none().then(unknown_eni).flatten();
+                let failed = || Some(format!("{}; tried again soon", remedy(&address.last_failure.as_ref()?.1)));
+                let guarded = || address.guard.as_ref().map(|_| GUARDED.to_owned());
+                (Verdict::Claiming, why.or_else(failed).or_else(guarded))
             }
             Phase::Rest => (Verdict::Unknown, None),
         }
     }
 
+    /// Why the last read failed, where it did, to follow what is known.
+    fn unread(&self) -> String {
+        self.sweep.error.as_ref().map_or_else(String::new, |error| format!("; the last read failed: {}", remedy(error)))
+    }
+
     /// What would keep a standby from taking over: none of it is known yet; nothing; or this.
     pub(super) fn obstacle(&self, group: &Group) -> Option<Option<String>> {
+        self.obstacle_at(group, |_| String::new())
+    }
+
+    /// The same, with `at` to say when.
+    fn obstacle_at(&self, group: &Group, at: impl Fn(Moment) -> String) -> Option<Option<String>> {
         let mut addresses = group.addresses.iter().filter_map(|ip| self.addresses.get(ip));
         for address in addresses.clone() {
             let binding = self.bindings.get(&address.interface)?;
             if let Some(error) = binding.error.as_ref().filter(|_| binding.eni.is_none()) {
-                let interface = &address.interface;
-                return Some(Some(format!("the network interface (ENI) of {interface} is not known: {error}")));
+                return Some(Some(unresolved(&address.interface, error)));
             }
         }
         if let Some(error) = &self.sweep.error {
             return Some(Some(remedy(error)));
         }
-        if let Some(error) = addresses.find_map(|a| a.permanent.as_ref()) {
-            return Some(Some(format!("the last claim from here failed: {}", remedy(error))));
+        if let Some((address, error)) = addresses.find_map(|a| Some((a, a.permanent.as_ref()?))) {
+            let at = address.last_claim.as_ref().and_then(|c| c.answer.as_ref()).map(|(when, _)| at(*when));
+            return Some(Some(format!(
+                "the last claim from here failed{}: {}; a standby claims nothing, so this stands until the credentials \
+                 or the configuration change",
+                at.unwrap_or_default(),
+                remedy(error)
+            )));
         }
         self.sweep.success?;
         Some(None)
     }
 }
 
-/// What has failed, and what a person can do about it.
+fn unresolved(interface: &InterfaceName, error: &CallError) -> String {
+    format!("the network interface (ENI) of {interface} is not known: {error}")
+}
+
+/// What has failed, and what a person can do about it; what comes next depends on what it was for.
 fn remedy(error: &CallError) -> String {
     let advice = match error.class {
-        ErrorClass::Denied => {
-            "; correct the credentials or the IAM policy; tried again every minute and when they change"
-        }
+        ErrorClass::Denied => "; correct the credentials or the IAM policy",
         ErrorClass::Clock => "; correct the clock: `show ntp`",
         ErrorClass::NoSuchInterface => "; see which network interface is attached, and `aws-vipa network-interface-id`",
         ErrorClass::BadAddress => {
@@ -217,9 +286,8 @@ fn remedy(error: &CallError) -> String {
         ErrorClass::Transient if error.code == "Connection" => {
             "; see the route, the firewall and DNS to EC2's end point"
         }
-        ErrorClass::Transient => "; tried again soon",
         ErrorClass::Throttled => "; something in this account and region calls EC2 too often",
-        ErrorClass::Refused => "",
+        ErrorClass::Transient | ErrorClass::Refused => "",
     };
     format!("{error}{advice}")
 }
@@ -237,7 +305,7 @@ fn unknown(why: Cause) -> String {
 fn text(owner: &Owner) -> String {
     match &owner.instance {
         Some(instance) => format!("{} of {instance}", owner.eni),
-        None => format!("{}, which is attached to no instance,", owner.eni),
+        None => format!("{} of no instance", owner.eni),
     }
 }
 

@@ -206,6 +206,11 @@ pub enum Note {
         /// EC2's request id, or the failure.
         result: Result<Option<RequestId>, CallError>,
     },
+    /// A read of the owners failed, or was the first to succeed after one that failed.
+    Read {
+        /// Why it failed; none if it did not.
+        error: Option<CallError>,
+    },
     /// An address that was confirmed as ours has gone to another.
     Theft {
         /// The group.

@@ -146,7 +146,10 @@ mod tests {
     use super::*;
     use crate::control::Code;
 
+    /// Of a client whom nobody answers.
     const PATIENCE: Duration = Duration::from_millis(300);
+    /// Of one who is answered, on a busy machine too.
+    const LONG: Duration = Duration::from_secs(20);
 
     fn status() -> Request {
         Request::Status { fresh: false, history: 0 }
@@ -164,7 +167,7 @@ mod tests {
             stream.write_all(answer).expect("written");
             buffer[..count].to_vec()
         });
-        let said = Client::connect(&path, PATIENCE).and_then(|mut client| client.call(&status()));
+        let said = Client::connect(&path, LONG).and_then(|mut client| client.call(&status()));
         let request = agent.join().expect("no panic");
         assert_eq!(String::from_utf8_lossy(&request), "{\"format\":1,\"fresh\":false,\"request\":\"status\"}\n");
         said

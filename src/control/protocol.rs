@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -56,9 +57,17 @@ fn is_zero(count: &usize) -> bool {
 pub struct Minutes(u16);
 
 impl Minutes {
+    /// The longest pause.
+    pub const LONGEST: Self = Self(1440);
+
     /// The number.
     pub fn get(self) -> u16 {
         self.0
+    }
+
+    /// The time.
+    pub const fn duration(self) -> Duration {
+        Duration::from_secs(self.0 as u64 * 60)
     }
 }
 

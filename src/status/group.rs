@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::history::history;
 use super::report::{Address, Group, Owner, Report};
-use super::table::{GAP, WIDTH, ago, claim, head, lines, name, span, tail, time, time_and_age, who};
+use super::table::{GAP, WIDTH, ago, head, last_claim, lines, name, span, tail, time, time_and_age, who};
 
 /// The labels' column, as wide as in the first lines of every report.
 const LABEL: u16 = 11;
@@ -51,10 +51,10 @@ fn address_rows(address: &Address, asked: bool, now: Timestamp) -> Vec<(&'static
         Some(false) => format!("on no interface here{since}"),
         None => "not known".to_owned(),
     };
-    let claimed = match &address.last_claim {
-        Some(last) => format!("{}: {}", time(last.at), claim(last, now)),
-        None if asked => "none since the agent runs".to_owned(),
-        None => "known to the agent alone".to_owned(),
+    let claimed = match (&address.last_claim, last_claim(address, now)) {
+        (Some(last), Some(text)) => format!("{}: {text}", time(last.at)),
+        _ if asked => "none since the agent runs".to_owned(),
+        _ => "known to the agent alone".to_owned(),
     };
     let right = match address.assign_right_proven_at {
         Some(at) => format!("assign right proven {}", time_and_age(at, now)),

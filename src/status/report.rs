@@ -164,6 +164,9 @@ pub struct Address {
     pub reason: Option<String>,
     /// The last claim.
     pub last_claim: Option<Claim>,
+    /// Why a claim failed last, while none has succeeded since: the last one may be in flight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Failure>,
     /// When the right to assign to this ENI was last proven by a claim that EC2 acknowledged.
     pub assign_right_proven_at: Option<Timestamp>,
     /// What a person could run to claim it by hand, where a claim failed.
@@ -228,7 +231,7 @@ impl Who {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING-KEBAB-CASE")]
 pub enum Verdict {
-    /// MASTER, and EC2 has confirmed that it is ours.
+    /// MASTER, and EC2 has confirmed within two intervals that it is ours.
     Ok,
     /// MASTER, and a claim is under way, waiting or not yet confirmed.
     Claiming,

@@ -250,8 +250,7 @@ fn address_lines(text: &mut String, address: &Address, now: Timestamp) {
         (Verdict::StandbyReady | Verdict::StandbyNotReady, None) => Some("assign right never proven".to_owned()),
         _ => None,
     };
-    let claim = address.last_claim.as_ref().map(|c| claim(c, now));
-    indented(text, 2, claim.into_iter().chain(right));
+    indented(text, 2, last_claim(address, now).into_iter().chain(right));
 }
 
 /// A group's name, in quotes where it could not be told from the text around it: one that is left out may be anything.
@@ -297,6 +296,14 @@ pub(super) fn claim(claim: &Claim, now: Timestamp) -> String {
         (Some(error), Some(ms)) => format!("claim failed {when} after {ms} ms: {}{request}", error.code),
         (Some(error), None) => format!("claim failed {when}: {}{request}", error.code),
     }
+}
+
+/// The last claim; while it is in flight, also that one before it failed.
+pub(super) fn last_claim(address: &Address, now: Timestamp) -> Option<String> {
+    let last = address.last_claim.as_ref()?;
+    let failed = address.last_failure.as_ref().filter(|_| last.duration_ms.is_none() && last.error.is_none());
+    let failed = failed.map(|f| format!("; one before it failed {}: {}", ago(f.at, now), f.code));
+    Some(claim(last, now) + &failed.unwrap_or_default())
 }
 
 pub(super) fn failure(failure: &Failure) -> String {

@@ -157,6 +157,7 @@ fn address(
         verdict: seen.verdict(),
         reason: seen.reason().map(str::to_owned),
         last_claim: None,
+        last_failure: None,
         assign_right_proven_at: None,
         command,
     }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use lab::simulator::{Fault, On};
 use lab::{Cut, GROUP, Lab, Router, STRANGER, Signal, VIP};
 
@@ -103,6 +104,67 @@ fn killed_while_paused() {
         lab.wait_for_owner(VIP, &lab.r1, SEEN + SLACK);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
         assert_eq!(lab.claims(None).len(), 2, "{:#?}", lab.claims(None));
+    });
+}
+
+/// Paused while the clock was far ahead: the new agent lets no pause last longer than a person can ask for.
+#[test]
+fn killed_while_paused_for_too_long() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r1.kill(Signal::KILL, "vyos-aws-vipa");
+        let pauses = lab.r1.path("/var/lib/vyos-aws-vipa/pauses.json");
+        let text = format!("{{\"format\":1,\"groups\":{{\"{GROUP}\":\"2100-01-01T00:00:00Z\"}}}}");
+        std::fs::write(pauses, text).expect("written");
+        lab.r1.start_agent();
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "PAUSED", SLACK);
+        let group = lab.r1.shown(GROUP, VIP).group;
+        let until: Timestamp = group["paused_until"].as_str().and_then(|t| t.parse().ok()).expect("a time");
+        let minutes = until.duration_since(Timestamp::now()).as_mins();
+        assert!((1_430..=1_440).contains(&minutes), "{minutes}");
+    });
+}
+
+/// What EC2 refuses is tried by the new agent once, and then rests as it did.
+#[test]
+fn killed_while_refused() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        let denial = lab.simulator.add_fault(Fault::on(On::claims().network_interface(&lab.r1.enis[0])).deny());
+        lab.commit_pair();
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "DRIFT", ELECTION + SLACK);
+        assert_eq!(lab.claims(None).len(), 1, "{}", lab.simulator);
+        kill_and_start(&lab.r1);
+        lab.wait("the new agent is refused too", SLACK, |lab| lab.claims(None).len() == 2);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "DRIFT", SLACK);
+        assert!(lab.r1.shown(GROUP, VIP).address["command"].is_string());
+        lab.watch("it rests", Duration::from_secs(5), |lab| lab.claims(None).len() == 2);
+        lab.simulator.remove_fault(denial);
+        lab.r1.call(&["vyos-aws-vipa", "force", "claim", GROUP]);
+        lab.wait_for_owner(VIP, &lab.r1, SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+    });
+}
+
+/// A group that is switched off stays so, whoever has its address.
+#[test]
+fn killed_while_disabled() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r1.set([format!("set high-availability vrrp group {GROUP} aws-vipa disable").as_str()]);
+        lab.r1.commit();
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "DISABLED", SLACK);
+        kill_and_start(&lab.r1);
+        lab.wait("the new agent has the group", SLACK, |lab| {
+            lab.r1.status()["agent"].is_object() && lab.r1.shown(GROUP, VIP).verdict() == "DISABLED"
+        });
+        lab.simulator.steal(VIP, STRANGER[0]).expect("stolen");
+        lab.r1.systemctl(&["restart", "keepalived.service"]);
+        lab.wait("MASTER again", 2 * ELECTION + SLACK, |lab| lab.r1.has_local(VIP));
+        lab.watch("no claim", Duration::from_secs(5), |lab| lab.claims(Some(&lab.r1)).len() == 1);
+        lab.r1.set([format!("delete high-availability vrrp group {GROUP} aws-vipa disable").as_str()]);
+        lab.r1.commit();
+        lab.wait_for_owner(VIP, &lab.r1, SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
     });
 }
 
@@ -219,7 +281,7 @@ fn master_and_backup_again_with_a_full_pipe() {
 }
 
 /// open(2): a pipe without room gives EAGAIN instead of waiting.
-const O_NONBLOCK: i32 = 0o4000;
+pub const O_NONBLOCK: i32 = 0o4000;
 
 fn no_claim_of_r2(lab: &Lab) {
     lab.watch("r1 keeps it", Duration::from_secs(3), |lab| {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lab::simulator::{Fault, On};
 use lab::{GROUP, Lab, Router, VIP};
+use serde_json::{Value, json};
 
 use crate::{BINARY, ELECTION, SLACK};
 
@@ -46,6 +47,49 @@ fn standby_whose_keys_are_over() {
         not_ready(lab, &["RequestExpired", "read again, and there are no new ones"]);
         lab.simulator.rotate_credentials(&instance, Duration::from_secs(3_600)).expect("a role");
         ready_again_and_takes_over(lab);
+    });
+}
+
+/// A master that may not read is blind for thefts: it says so, once, and not that all is well.
+#[test]
+fn master_that_may_not_read() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        let reads = On::action("DescribeNetworkInterfaces").instance(&lab.r1.instance);
+        let denial = lab.simulator.add_fault(Fault::on(reads).deny());
+        // Two intervals after the last read that was answered.
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "UNKNOWN", Duration::from_secs(15) + SLACK);
+        let reason = lab.r1.shown(GROUP, VIP).address["reason"].as_str().unwrap_or_default().to_owned();
+        let missing = "allow ec2:DescribeNetworkInterfaces to instance role router";
+        assert!(reason.contains("EC2 last said at") && reason.contains(missing), "{reason}");
+        assert_eq!(lab.r1.logged(&["owners not read, refused", "UnauthorizedOperation", missing]), 1, "said once");
+        lab.simulator.remove_fault(denial);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", Duration::from_secs(5) + SLACK);
+        assert_eq!(lab.r1.logged(&["owners read again"]), 1);
+        assert_eq!(lab.claims(None).len(), 1, "{}", lab.simulator);
+    });
+}
+
+/// A question that EC2 must answer is not answered with what was known before as if that were fresh.
+#[test]
+fn fresh_status_while_ec2_hangs() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("request-timeout 6");
+        lab.bring_up();
+        let ask = |lab: &Lab| -> Value {
+            let text = lab.r1.call(&["vyos-aws-vipa", "show", "status", "--json", "--fresh"]);
+            serde_json::from_str(&text).expect("JSON")
+        };
+        assert_eq!(ask(lab)["not_answered"], json!([]));
+        let reads = On::action("DescribeNetworkInterfaces").instance(&lab.r1.instance);
+        let hang = lab.simulator.add_fault(Fault::on(reads).hang());
+        let report = ask(lab);
+        let why = report["not_answered"][0].as_str().unwrap_or_default();
+        assert!(why.contains("Timeout") && why.contains("What follows is what was known before"), "{report:#}");
+        assert!(report["agent"].is_object());
+        lab.simulator.remove_fault(hang);
+        assert_eq!(ask(lab)["not_answered"], json!([]));
     });
 }
 

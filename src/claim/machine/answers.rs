@@ -147,6 +147,7 @@ impl Machine {
                 continue;
             };
             address.failed = address.failed.saturating_add(1);
+            address.last_failure = Some((now, error.clone()));
             address.permanent = None;
             let due = match error.class {
                 ErrorClass::BadAddress | ErrorClass::Refused if splits => {
@@ -203,7 +204,9 @@ impl Machine {
         match result {
             Ok(owners) => {
                 self.sweep.success = Some(now);
-                self.sweep.error = None;
+                if self.sweep.error.take().is_some() {
+                    self.note(Note::Read { error: None });
+                }
                 self.sweep.throttled = 0;
                 let peers: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.peers).copied().collect();
                 for ip in &read.addresses {
@@ -232,7 +235,8 @@ impl Machine {
                 {
                     self.sweep.due = now;
                 }
-                self.sweep.error = Some(error);
+                self.sweep.error = Some(error.clone());
+                self.note(Note::Read { error: Some(error) });
             }
         }
         if read.sweep {

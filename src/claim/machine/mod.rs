@@ -63,7 +63,7 @@ const LATE: Duration = Duration::from_secs(2);
 /// ```
 #[derive(Debug)]
 pub struct Machine {
-    config: Config,
+    pub(super) config: Config,
     keepalived: Groups,
     /// Groups that count once keepalived has reloaded, and since when they wait.
     coming: Option<(Groups, Moment)>,

@@ -12,7 +12,8 @@ pub const BRIDGES: [&str; 2] = ["10.99.0.1", "10.99.1.1"];
 pub enum Cut {
     /// Nothing in either direction.
     Both,
-    /// Nothing from the router of this number, 1 or 2.
+    /// Nothing from the router of this number, 1 or 2, but its ARP: without it the other one would soon not know where to
+    /// send either. In a VPC it is not the neighbour who answers ARP.
     From(u8),
 }
 
@@ -56,7 +57,7 @@ pub(crate) fn cut(cut: Cut) {
         Cut::Both => format!("{RULE} drop"),
         Cut::From(router) => {
             let [eth0, eth1] = [0, 1].map(|n| port(router, n));
-            format!("{RULE} iifname {eth0} drop ; {RULE} iifname {eth1} drop")
+            format!("{RULE} iifname {eth0} ether type != arp drop ; {RULE} iifname {eth1} ether type != arp drop")
         }
     };
     call(&format!("nft {FLUSH} ; {rules}"));

@@ -3,6 +3,7 @@ mod evidence;
 mod judge;
 mod ownership;
 mod properties;
+mod shown;
 mod standby;
 mod table;
 mod world;

@@ -482,3 +482,19 @@ fn an_address_of_another_group_is_not_contested() {
     assert_eq!(world.claims_since(begin).len(), 2, "a failure and a retry");
     assert_eq!(world.ours(), [vip(2)].into());
 }
+
+#[test]
+fn reads_that_fail_are_noted_each_time_and_so_is_their_end() {
+    let mut world = World::held();
+    let begin = world.now;
+    world.ec2.read_refuses = Some(ErrorClass::Denied);
+    world.run(secs(100));
+    world.ec2.read_refuses = None;
+    world.run(secs(100));
+    let failed = world.notes(begin).into_iter().filter_map(|(_, note)| match note {
+        Note::Read { error } => Some(error.map(|e| e.class)),
+        _ => None,
+    });
+    let denied = Some(ErrorClass::Denied);
+    assert_eq!(failed.collect::<Vec<_>>(), [denied, denied, denied, None]);
+}

@@ -296,7 +296,7 @@ impl World {
         self.tell(Event::ReadNow);
     }
 
-    fn rob_twice(&mut self) {
+    pub fn rob_twice(&mut self) {
         self.steal();
         self.run(ms(500));
         let deadline = self.now + secs(5);
@@ -332,7 +332,7 @@ impl World {
         assert_eq!(actions, [Action::Look]);
     }
 
-    fn contest() -> Self {
+    pub fn contest() -> Self {
         let mut world = Self::held();
         for _ in 0..4 {
             world.rob_twice();
@@ -400,6 +400,7 @@ fn wants(actions: &[Action]) -> String {
         Action::Note(Note::Claim { result, .. }) => {
             Some(if result.is_ok() { "acknowledged" } else { "failed" }.to_owned())
         }
+        Action::Note(Note::Read { error }) => Some(if error.is_some() { "UNREAD" } else { "read again" }.to_owned()),
         Action::Note(Note::Theft { .. }) => Some("THEFT".to_owned()),
         Action::Note(Note::Contested { .. }) => Some("CONTESTED".to_owned()),
         Action::Note(Note::ContestOver { .. }) => Some("contest over".to_owned()),
@@ -442,6 +443,10 @@ fn every_state_and_every_event() {
         let world = make().after(ms(1));
         phases.insert(world.machine.addresses.get(&vip(1)).map(|a| phase_number(&a.phase)));
         table += &format!("\n{name}: {}\n", state(&world, world.now));
+        let shown = world.reported().expect("the address");
+        let row = format!("    shows {}: {}", shown.verdict, shown.reason.unwrap_or_default());
+        table += row.trim_end_matches([' ', ':']);
+        table += "\n";
         let mut nothing = Vec::new();
         for (what, event) in events() {
             let mut world = make().after(ms(1));

@@ -1,0 +1,158 @@
+//! What the status report says of an address, beside the verdicts and reasons that `table.txt` has for its states.
+
+use jiff::Timestamp;
+
+use super::world::{Fault, PEER, World, config, run, secs, vip};
+use crate::claim::address::Phase;
+use crate::claim::{Event, NotifyState};
+use crate::keepalived::groups::Groups;
+use crate::ownership::ErrorClass;
+use crate::status::report::{Address, Verdict};
+
+impl World {
+    /// What the report says of the address; the agent started in 1970.
+    pub fn reported(&self) -> Option<Address> {
+        let clock =
+            |moment: crate::claim::Moment| Timestamp::UNIX_EPOCH.saturating_add(moment.since_boot()).expect("a time");
+        let groups = self.machine.report(self.now, None, clock);
+        groups.into_iter().flat_map(|g| g.addresses).find(|a| a.address == vip(1))
+    }
+
+    #[track_caller]
+    fn shows(&self, verdict: Verdict, parts: &[&str]) -> Address {
+        let shown = self.reported().expect("the address");
+        let reason = shown.reason.clone().unwrap_or_default();
+        assert_eq!(shown.verdict, verdict, "{reason}");
+        assert!(parts.iter().all(|part| reason.contains(part)), "{reason}");
+        assert_eq!(reason.is_empty(), parts.is_empty(), "{reason}");
+        shown
+    }
+}
+
+/// EC2 hangs: nearly all the time the next attempt is in flight.
+#[test]
+fn a_claim_that_failed_is_told_while_the_next_one_is_in_flight() {
+    let mut world = World::one();
+    world.ec2.claims = vec![Fault::Fails(ErrorClass::TimedOut); 2];
+    world.master("a");
+    world.run(secs(1));
+    let shown = world.shows(Verdict::Claiming, &[]);
+    assert_eq!(shown.last_failure, None);
+    world.run(secs(4));
+    assert!(matches!(world.machine.addresses[&vip(1)].phase, Phase::InFlight(_)));
+    let shown = world.shows(Verdict::Claiming, &["TimedOut", "the route, the firewall and DNS"]);
+    assert_eq!(shown.last_claim.and_then(|c| c.error), None, "it is not answered yet");
+    assert_eq!(shown.last_failure.map(|f| f.code), Some("TimedOut".to_owned()));
+    world.run(secs(30));
+    assert_eq!(world.shows(Verdict::Ok, &[]).last_failure, None, "one has succeeded");
+}
+
+#[test]
+fn who_wants_nothing_any_more_has_no_claim_that_failed() {
+    let mut world = World::one();
+    world.ec2.refuses = Some(ErrorClass::Transient);
+    world.master("a");
+    world.run(secs(3));
+    assert!(world.shows(Verdict::Claiming, &["Transient"]).last_failure.is_some());
+    world.says("a", NotifyState::Backup);
+    world.run(secs(3));
+    assert_eq!(world.reported().expect("the address").last_failure, None);
+}
+
+/// No bare OK while nobody looks.
+#[test]
+fn a_master_that_cannot_read_says_so() {
+    let mut world = World::one();
+    world.ec2.read_refuses = Some(ErrorClass::Denied);
+    world.master("a");
+    world.run(secs(20));
+    world.shows(Verdict::Claiming, &["no read has confirmed it yet; the last read failed: Denied", "the IAM policy"]);
+    world.ec2.read_refuses = None;
+    world.run(secs(30));
+    world.shows(Verdict::Ok, &[]);
+    world.ec2.read_refuses = Some(ErrorClass::Denied);
+    world.run(secs(30));
+    world.shows(Verdict::Ok, &[]);
+    let seen = world.reported().and_then(|a| a.owner).expect("an owner").at.strftime("%F %T UTC").to_string();
+    world.run(secs(60));
+    world.shows(Verdict::Unknown, &["EC2 last said at", &seen, " that it is ours; the last read failed: Denied"]);
+    world.ec2.read_refuses = None;
+    world.run(secs(31));
+    world.shows(Verdict::Ok, &[]);
+}
+
+#[test]
+fn a_standby_that_was_refused_says_when_and_that_it_does_not_try() {
+    let mut world = World::one();
+    world.ec2.refuses = Some(ErrorClass::Denied);
+    world.master("a");
+    world.run(secs(5));
+    world.shows(Verdict::Drift, &["Denied", "tried again every minute"]);
+    world.becomes("a", NotifyState::Backup);
+    world.run(secs(60));
+    let shown = world.shows(
+        Verdict::StandbyNotReady,
+        &["the last claim from here failed at 1970-01-01 00:00:10 UTC: Denied", "a standby claims nothing"],
+    );
+    assert_eq!((shown.last_failure, shown.reason.filter(|r| r.contains("tried again"))), (None, None));
+}
+
+#[test]
+fn a_standby_that_was_not_asked_about_yet_is_not_ready() {
+    let mut world = World::new(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
+    world.start_agent();
+    world.becomes("a", NotifyState::Backup);
+    world.shows(Verdict::StandbyNotReady, &["readiness has not been read yet"]);
+    world.run(secs(5));
+    world.shows(Verdict::StandbyReady, &[]);
+}
+
+/// The new master has a minute to claim it.
+#[test]
+fn a_standby_that_still_has_the_address_is_drift() {
+    let mut world = World::held();
+    world.becomes("a", NotifyState::Backup);
+    world.run(secs(59));
+    world.shows(Verdict::StandbyReady, &[]);
+    world.run(secs(2));
+    world.shows(Verdict::Drift, &["EC2 still sends the address's packets here"]);
+    world.give(vip(1), PEER);
+    world.run(secs(40));
+    world.shows(Verdict::StandbyReady, &[]);
+}
+
+#[test]
+fn what_a_question_was_not_answered_for_is_told() {
+    let mut world = World::held();
+    let ask = |world: &mut World| {
+        let asked = world.now;
+        world.tell(Event::ReadNow);
+        assert!(world.machine.unread_since(asked).is_some_and(|why| why.contains("EC2 has not answered yet")));
+        world.run(secs(5));
+        world.machine.unread_since(asked)
+    };
+    assert_eq!(ask(&mut world), None);
+    world.ec2.read_refuses = Some(ErrorClass::Denied);
+    assert!(ask(&mut world).is_some_and(|why| why.contains("the read failed: Denied") && why.contains("IAM policy")));
+
+    let mut world = World::new(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
+    world.imds = Err(ErrorClass::Transient);
+    world.start_agent();
+    let asked = world.now;
+    world.tell(Event::ReadNow);
+    assert!(world.machine.unread_since(asked).is_some_and(|why| why.contains("IMDS has not said yet")));
+    world.run(secs(5));
+    assert!(world.machine.unread_since(asked).is_some_and(|why| why.contains("(ENI) of eth0 is not known: Transient")));
+
+    let mut world = World::new(config(&[]), Groups::default());
+    world.start_agent();
+    assert!(world.machine.has_nothing_to_read() && world.machine.unread_since(world.now).is_none());
+}
+
+#[test]
+fn who_takes_it_in_a_contest_is_not_looked_for_here() {
+    let mut world = World::contest();
+    world.shows(Verdict::Contested, &["ours now; `show aws-vipa group a` tells who took it"]);
+    world.rob_twice();
+    world.shows(Verdict::Contested, &["last seen with eni-0000000d of no instance; find out what claims it there"]);
+}
