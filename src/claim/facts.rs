@@ -227,7 +227,12 @@ impl Machine {
                 let why = address.eni.is_none().then(unknown_eni).flatten();
                 let failed = || Some(format!("{}; tried again soon", remedy(&address.last_failure.as_ref()?.1)));
                 let guarded = || address.guard.as_ref().map(|_| GUARDED.to_owned());
-                (Verdict::Claiming, why.or_else(failed).or_else(guarded))
+                let spent = || {
+                    let due = self.allowed(now, address).filter(|at| address.phase.due().is_some() && *at > now)?;
+                    let at = time(clock(due));
+                    Some(format!("too many claims of this network interface (ENI) of late: the next at {at}"))
+                };
+                (Verdict::Claiming, why.or_else(failed).or_else(spent).or_else(guarded))
             }
             Phase::Rest => (Verdict::Unknown, None),
         }

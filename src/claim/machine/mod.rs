@@ -336,14 +336,7 @@ impl Machine {
         let addresses = self.addresses.values().flat_map(|a| {
             let wanted = match a.phase {
                 Phase::Wanted { due } if due > now => [Some(due), None, None],
-                Phase::Wanted { due } => [
-                    Some(due + LIFE_PATIENCE),
-                    life_ends,
-                    a.eni.as_ref().and_then(|eni| self.senders.get(eni)).map(|s| match a.is_repeated() {
-                        true => s.allowance.next_repeated(now),
-                        false => s.allowance.next(now),
-                    }),
-                ],
+                Phase::Wanted { due } => [Some(due + LIFE_PATIENCE), life_ends, self.allowed(now, a)],
                 _ => [None; 3],
             };
             let contest = a.confirmed_since.and_then(|since| a.contest.ends(since));

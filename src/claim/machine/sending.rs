@@ -82,6 +82,12 @@ impl Machine {
             && self.senders.get(eni).is_none_or(|s| s.allowance.next(now) <= now)
     }
 
+    /// When the allowance of its ENI lets the address be claimed by itself.
+    pub(in crate::claim) fn allowed(&self, now: Moment, address: &Address) -> Option<Moment> {
+        let allowance = &self.senders.get(address.eni.as_ref()?)?.allowance;
+        Some(if address.is_repeated() { allowance.next_repeated(now) } else { allowance.next(now) })
+    }
+
     /// Whether nothing but the wire stands before the claim.
     pub(super) fn is_ready(&self, now: Moment, ip: &Ipv4Addr) -> bool {
         self.addresses.get(ip).is_some_and(|a| {
