@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::files::{self, FileError};
 use crate::load_credential::{self, HandOverError};
 use crate::paths::Paths;
+use crate::systemctl::{BOUND, Systemctl};
 
 /// Why the file was not handed over.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +25,13 @@ pub enum CredentialsError {
 /// # Errors
 /// [`CredentialsError`].
 pub fn run(paths: &Paths) -> Result<(), CredentialsError> {
+    let systemctl = Systemctl::within(BOUND);
     match files::read::<Config>(&paths.config) {
-        // An agent that does not run is left at rest.
-        Ok(config) => load_credential::hand_over(paths, config.global.credentials_file.as_deref(), "try-restart")?,
+        Ok(config) => {
+            let file = config.global.credentials_file.as_deref();
+            // An agent that does not run is left at rest.
+            load_credential::hand_over(paths, file, "try-restart", systemctl)?
+        }
         Err(FileError::Missing(_)) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
