@@ -20,7 +20,8 @@ pub enum CredentialsError {
     HandOver(#[from] HandOverError),
 }
 
-/// Does nothing where nothing is configured, or nothing has changed.
+/// Does nothing where nothing has changed. Where nothing is configured any more, it takes back what a run made that went
+/// on while the last node was deleted.
 ///
 /// # Errors
 /// [`CredentialsError`].
@@ -32,7 +33,7 @@ pub fn run(paths: &Paths) -> Result<(), CredentialsError> {
             // An agent that does not run is left at rest.
             load_credential::hand_over(paths, file, "try-restart", systemctl)?
         }
-        Err(FileError::Missing(_)) => return Ok(()),
+        Err(FileError::Missing(_)) => load_credential::withdraw(paths, systemctl)?,
         Err(error) => return Err(error.into()),
     };
     Ok(())

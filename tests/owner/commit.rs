@@ -210,6 +210,32 @@ fn a_systemd_that_hangs_ends_in_what_was_before_and_in_time() {
     router.wait_attached(true);
 }
 
+/// A run of `credentials` that went on while the last node was deleted leaves nothing behind for long.
+#[test]
+fn what_tells_of_a_credentials_file_goes_with_the_configuration() {
+    let Some(router) = Router::enter("commit::what_tells_of_a_credentials_file_goes_with_the_configuration") else {
+        return;
+    };
+    let mut tree = one();
+    fs::write("/run/lab/keys", "[default]\n").expect("written");
+    tree["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "credentials-file": "/run/lab/keys" });
+    let answer = vipa(&["commit"], &input(&tree, &configuration(json!({}))));
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let rendered = [
+        "/run/systemd/system/vyos-aws-vipa-credentials.path",
+        "/run/systemd/system/vyos-aws-vipa.service.d/10-credentials.conf",
+    ];
+    assert!(rendered.iter().all(|path| Path::new(path).exists()));
+    fs::remove_file(CONFIG).expect("removed");
+    router.asked();
+    vipa(&["credentials"], &[]).assert_silent();
+    assert!(rendered.iter().all(|path| !Path::new(path).exists()));
+    let stop = "stop --no-block vyos-aws-vipa-credentials.path vyos-aws-vipa-credentials.timer";
+    assert_eq!(router.asked(), [stop, "daemon-reload"]);
+    vipa(&["credentials"], &[]).assert_silent();
+    assert_eq!(router.asked(), Vec::<String>::new());
+}
+
 /// At boot nobody calls again: one step that fails costs none of the others.
 #[test]
 fn at_boot_a_step_that_fails_costs_no_other() {
