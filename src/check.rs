@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::aws::beliefs::CLOCK_TOLERANCE;
 use crate::aws::{CredentialFacts, Instance};
 use crate::config::Config;
-use crate::names::{EniId, InstanceId, InstanceType, InterfaceName, SubnetId};
+use crate::names::{AccountId, EniId, InstanceId, InstanceType, InterfaceName, SubnetId};
 use crate::ownership::{CallError, Eni, ErrorClass, Interface, Owner, Owners, Place};
 use crate::plan::Plan;
 use crate::status::command::quoted;
@@ -105,16 +105,36 @@ pub fn hook(attached: &Result<bool, String>) -> Step {
     }
 }
 
-/// The agent: its report, or why there is none and what to do.
+/// The agent: its report, or why there is none and what to do. It is not root, so what the later steps find good may be
+/// closed to it.
 pub fn agent(report: &Result<Report, String>) -> Step {
     const WHAT: &str = "Agent";
-    match report {
-        Ok(report) => match report.agent.as_ref().and_then(|a| a.file_error.as_ref()) {
-            Some(error) => fail(WHAT, format!("it goes by an older configuration: {error}. See `show log aws-vipa`")),
-            None => ok(WHAT, "it runs, and goes by this configuration"),
-        },
-        Err(why) => fail(WHAT, why.clone()),
+    let report = match report {
+        Ok(report) => report,
+        Err(why) => return fail(WHAT, why.clone()),
+    };
+    if let Some(error) = report.agent.as_ref().and_then(|agent| agent.file_error.as_ref()) {
+        return fail(WHAT, format!("it goes by an older configuration: {error}. See `show log aws-vipa`"));
     }
+    if let Some(error) = &report.ec2.credentials_error {
+        return fail(
+            WHAT,
+            format!("it could not load credentials: {error}. Where all is well below, `restart aws-vipa`"),
+        );
+    }
+    if let Some(error) = &report.ec2.last_error {
+        return fail(
+            WHAT,
+            format!(
+                "its last call failed {} ago: {}: {}. Where all is well below, the agent, which is not root, may not be \
+                 able to read what `aws-vipa ca-certificate-file` names",
+                span(report.generated_at, error.at),
+                error.code,
+                error.message
+            ),
+        );
+    }
+    ok(WHAT, "it runs, and goes by this configuration")
 }
 
 /// The configuration, and what keepalived runs of it; `plan` is absent where that cannot be read.
@@ -214,19 +234,20 @@ pub fn end_point(url: &str, reached: &Result<(), CallError>) -> Step {
     }
 }
 
-/// The credentials, and whose they are.
-pub fn credentials(loaded: &Result<CredentialFacts, CallError>, now: Timestamp) -> Step {
+/// The credentials, and whose they are; `account` is the instance's, where it is its role that they are.
+pub fn credentials(loaded: &Result<CredentialFacts, CallError>, account: Option<&AccountId>, now: Timestamp) -> Step {
     const WHAT: &str = "Credentials";
     match loaded {
         Ok(CredentialFacts { source, access_key_id, expires_at, .. }) => {
-            let key = access_key_id.as_ref().map_or(String::new(), |id| format!(", access key {id}"));
+            let mut who = source.clone();
+            who.extend(account.map(|id| format!(" of account {id}")));
+            who.extend(access_key_id.as_ref().map(|id| format!(", access key {id}")));
             match expires_at {
-                Some(at) if *at <= now => fail(
-                    WHAT,
-                    format!("{source}{key}: EXPIRED {} ago. See the instance's role, and IMDS", span(now, *at)),
-                ),
-                Some(at) => ok(WHAT, format!("{source}{key}, expire in {}", span(*at, now))),
-                None => ok(WHAT, format!("{source}{key}")),
+                Some(at) if *at <= now => {
+                    fail(WHAT, format!("{who}: EXPIRED {} ago. See the instance's role, and IMDS", span(now, *at)))
+                }
+                Some(at) => ok(WHAT, format!("{who}, expire in {}", span(*at, now))),
+                None => ok(WHAT, who),
             }
         }
         Err(error) => fail(

@@ -38,10 +38,10 @@ impl FromStr for Tag {
     /// `key=value`, both of the characters that EC2 recommends for tags (EC2 User Guide, "Tag restrictions"): none of
     /// them has a meaning of its own in a policy.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (key, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
+        let (key, value) = text.split_once('=').ok_or_else(|| format!("a tag is KEY=VALUE, not {text:?}"))?;
         let plain = |part: &str| part.chars().all(|c| c.is_alphanumeric() || " +-=._:/@".contains(c));
         if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
-            return Err("a key has 1 to 128 characters, a value up to 256".to_owned());
+            return Err("the key of a tag has 1 to 128 characters, the value up to 256".to_owned());
         }
         if !plain(key) || !plain(value) {
             return Err("besides letters, digits and spaces a tag may hold + - = . _ : / @".to_owned());

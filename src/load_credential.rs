@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::{self, FileError};
 use crate::operator_file::{self, Version};
 use crate::paths::Paths;
-use crate::systemctl::{self, AGENT, SystemctlError};
+use crate::systemctl::{AGENT, Systemctl, SystemctlError};
 
 /// The longest credentials file, in bytes.
 pub const LONGEST_FILE: u64 = 64 * 1024;
@@ -78,11 +78,11 @@ pub fn id(file: &Path) -> String {
 ///
 /// # Errors
 /// [`HandOverError`]; the next call tries everything again.
-pub fn hand_over(paths: &Paths, file: Option<&Path>, verb: &str) -> Result<bool, HandOverError> {
+pub fn hand_over(paths: &Paths, file: Option<&Path>, verb: &str, systemctl: Systemctl) -> Result<bool, HandOverError> {
     let Some(file) = file else {
-        let had_one = withdraw(paths)?;
+        let had_one = withdraw(paths, systemctl)?;
         if had_one {
-            systemctl::run(&[verb, "--no-block", AGENT])?;
+            systemctl.run(&[verb, "--no-block", AGENT])?;
         }
         return Ok(had_one);
     };
@@ -100,11 +100,11 @@ pub fn hand_over(paths: &Paths, file: Option<&Path>, verb: &str) -> Result<bool,
     }
     put(&watch)?;
     put(&drop_in)?;
-    systemctl::run(&["daemon-reload"])?;
+    systemctl.run(&["daemon-reload"])?;
     // One that watches another file goes on with that one until it is restarted.
     let watches_it = before.is_some_and(|before| before.file == handed.file);
-    systemctl::run(&[if watches_it { "start" } else { "restart" }, "--no-block", WATCH, TIMER])?;
-    systemctl::run(&[verb, "--no-block", AGENT])?;
+    systemctl.run(&[if watches_it { "start" } else { "restart" }, "--no-block", WATCH, TIMER])?;
+    systemctl.run(&[verb, "--no-block", AGENT])?;
     files::write(&paths.handed, 0o644, &handed)?;
     Ok(true)
 }
@@ -113,15 +113,15 @@ pub fn hand_over(paths: &Paths, file: Option<&Path>, verb: &str) -> Result<bool,
 ///
 /// # Errors
 /// [`HandOverError`]; the next call tries everything again.
-pub fn withdraw(paths: &Paths) -> Result<bool, HandOverError> {
+pub fn withdraw(paths: &Paths, systemctl: Systemctl) -> Result<bool, HandOverError> {
     let units = [DROP_IN, WATCH].map(|name| (paths.units.join(name), None));
     let handed = (paths.handed.clone(), None);
     if units.iter().all(stands) && stands(&handed) {
         return Ok(false);
     }
-    systemctl::run(&["stop", "--no-block", WATCH, TIMER])?;
+    systemctl.run(&["stop", "--no-block", WATCH, TIMER])?;
     units.iter().try_for_each(put)?;
-    systemctl::run(&["daemon-reload"])?;
+    systemctl.run(&["daemon-reload"])?;
     put(&handed)?;
     Ok(true)
 }

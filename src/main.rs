@@ -5,18 +5,39 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use vyos_aws_vipa::arguments::Arguments;
+use vyos_aws_vipa::arguments::{self, Arguments};
+use vyos_aws_vipa::commands::wrapped;
 use vyos_aws_vipa::paths::Paths;
 
+/// The exit code for a command line that is wrong, as clap has it.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    match Arguments::parse().command.run(&Paths::system()) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => match arguments::bad_value(&error) {
+            Some(text) => {
+                tell(&wrapped(&format!("vyos-aws-vipa: {text}")));
+                return ExitCode::from(USAGE);
+            }
+            None => error.exit(),
+        },
+    };
+    let is_for_a_person = arguments.command.is_for_a_person();
+    match arguments.command.run(&Paths::system()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody may be there to read it.
-            let _ = writeln!(io::stderr(), "vyos-aws-vipa: {}", chain(&*error));
+            let text = format!("vyos-aws-vipa: {}", chain(&*error));
+            // VyOS breaks the lines of `commit`, a fault each, and the journal takes long ones.
+            tell(&if is_for_a_person { wrapped(&text) } else { text + "\n" });
             ExitCode::FAILURE
         }
     }
+}
+
+fn tell(text: &str) {
+    // Nobody may be there to read it.
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// The error and its causes, each said once.

@@ -5,8 +5,11 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long a job may take. keepalived's reload is bounded by its unit; ours are not waited for.
-const BOUND: Duration = Duration::from_secs(10);
+/// How long all calls of one command may take. keepalived's reload is waited for; our own units are not.
+pub const BOUND: Duration = Duration::from_secs(12);
+
+/// What a call has in any case: one that hangs costs no other that systemd would do at once.
+const AT_LEAST: Duration = Duration::from_secs(1);
 
 /// The agent's unit.
 pub const AGENT: &str = "vyos-aws-vipa.service";
@@ -27,16 +30,39 @@ pub enum SystemctlError {
         /// What it wrote to standard error.
         said: String,
     },
-    /// It took too long, and was killed; the job may go on.
-    #[error("systemctl {0} did not end within {BOUND:?}: see `systemctl list-jobs`")]
-    TimedOut(String),
+    /// It took too long, with the calls before it, and was killed; the job may go on.
+    #[error("systemctl {arguments} did not end within the {bound:?} for all calls: see `systemctl list-jobs`")]
+    TimedOut {
+        /// Its arguments.
+        arguments: String,
+        /// What was left to all calls together.
+        bound: Duration,
+    },
 }
 
-/// Runs systemctl with these words. No shell is involved.
-///
-/// # Errors
-/// [`SystemctlError`].
-pub fn run(arguments: &[&str]) -> Result<(), SystemctlError> {
+/// systemctl, with one bound for all that is asked of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Systemctl {
+    bound: Duration,
+    deadline: Instant,
+}
+
+impl Systemctl {
+    /// All calls together may take that long from now on.
+    pub fn within(bound: Duration) -> Self {
+        Self { bound, deadline: Instant::now() + bound }
+    }
+
+    /// Runs systemctl with these words. No shell is involved.
+    ///
+    /// # Errors
+    /// [`SystemctlError`].
+    pub fn run(self, arguments: &[&str]) -> Result<(), SystemctlError> {
+        run(arguments, self)
+    }
+}
+
+fn run(arguments: &[&str], Systemctl { bound, deadline }: Systemctl) -> Result<(), SystemctlError> {
     let said = tempfile::tempfile().map_err(SystemctlError::Run)?;
     let stderr = said.try_clone().map_err(SystemctlError::Run)?;
     let mut child = Command::new("systemctl")
@@ -46,7 +72,7 @@ pub fn run(arguments: &[&str]) -> Result<(), SystemctlError> {
         .stderr(stderr)
         .spawn()
         .map_err(SystemctlError::Run)?;
-    let deadline = Instant::now() + BOUND;
+    let deadline = deadline.max(Instant::now() + AT_LEAST);
     let status = loop {
         if let Some(status) = child.try_wait().map_err(SystemctlError::Run)? {
             break status;
@@ -55,7 +81,7 @@ pub fn run(arguments: &[&str]) -> Result<(), SystemctlError> {
             // It may have ended meanwhile.
             let _ = child.kill();
             let _ = child.wait();
-            return Err(SystemctlError::TimedOut(arguments.join(" ")));
+            return Err(SystemctlError::TimedOut { arguments: arguments.join(" "), bound });
         }
         sleep(Duration::from_millis(2));
     };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use definitions::{Refused, check_set, run_of};
+use definitions::{Refused, check_set, run_of, templates};
 use lab::Configuration;
 use regex_lite::Regex;
 use serde_json::{Value, json};
@@ -74,14 +74,29 @@ fn every_node_and_command_is_in_the_readme() {
     };
     let nodes = names("interface-definitions/high-availability_vrrp_aws-vipa.xml", "leafNode");
     assert!(nodes.len() > 10, "{nodes:?}");
-    let mut missing: Vec<_> = nodes.into_iter().filter(|node| !readme.contains(&format!("\n| `{node}"))).collect();
-    let commands = chapter(&readme, "Commands");
-    for kind in ["leafNode", "tagNode"] {
-        let words = names("interface-definitions/op-mode/aws-vipa.xml", kind);
-        assert!(words.len() > 3, "{words:?}");
-        missing.extend(words.into_iter().filter(|word| !commands.contains(word.as_str())));
-    }
+    let missing: Vec<_> = nodes.into_iter().filter(|node| !readme.contains(&format!("\n| `{node}"))).collect();
     assert!(missing.is_empty(), "not in README: {missing:?}");
+    let value = Regex::new("<[^>]*>").expect("a regular expression");
+    let told = operational_commands(chapter(&readme, "Commands")).into_iter();
+    let told: BTreeSet<String> = told.map(|command| value.replace_all(command, "<>").into_owned()).collect();
+    let mut installed = BTreeSet::new();
+    runnable(&templates().join("op"), "", &mut installed);
+    assert!(installed.len() > 12, "{installed:?}");
+    assert_eq!(told, installed);
+}
+
+/// The operational commands that the package installs, with `<>` for a value.
+fn runnable(folder: &Path, words: &str, found: &mut BTreeSet<String>) {
+    for path in fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()) {
+        match path.file_name().and_then(|name| name.to_str()).expect("a name") {
+            "node.def" if fs::read_to_string(&path).expect("a template").contains("\nrun:") => {
+                found.insert(words.trim_start().to_owned());
+            }
+            "node.def" => {}
+            "node.tag" => runnable(&path, &format!("{words} <>"), found),
+            word => runnable(&path, &format!("{words} {word}"), found),
+        }
+    }
 }
 
 /// The `set` commands of a text, behind a prompt or not.
@@ -94,57 +109,116 @@ fn set_commands(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Each word of a command misspelt in turn, from the first of ours on; values stay.
-fn misspelt(command: &str) -> Vec<String> {
+/// The operational commands of a text: in backticks, and behind a prompt.
+fn operational_commands(text: &str) -> Vec<&str> {
+    let typed =
+        text.lines().filter(|line| line.starts_with("vyos@")).filter_map(|line| Some(line.split_once(":~$ ")?.1));
+    let is_ours = |command: &&str| {
+        let (verb, rest) = command.split_once(' ').unwrap_or_default();
+        ["show", "monitor", "force", "restart", "generate"].contains(&verb) && rest.contains("aws-vipa")
+    };
+    backticked(text).chain(typed).filter(is_ours).collect()
+}
+
+/// The commands of VyOS in the manual page: in bold, with what stands for a value in italics.
+fn commands_of_the_manual() -> Vec<String> {
+    let manual = read("debian/vyos-aws-vipa.8").replace(r"\-", "-");
+    let mut commands = vec![String::new()];
+    for line in manual.lines() {
+        match line.split_once(' ') {
+            Some((".B", words)) => *commands.last_mut().expect("one") += &format!("{words} "),
+            Some((".I" | ".IR", words)) => {
+                *commands.last_mut().expect("one") += &format!("<{}> ", words.trim_end_matches(" ."));
+            }
+            _ => commands.push(String::new()),
+        }
+    }
+    let commands = commands.into_iter().map(|command| command.trim_end().to_owned());
+    commands.filter(|command| command.contains(" aws-vipa") && !command.starts_with("vyos-aws-vipa")).collect()
+}
+
+/// A command with values for what is in `<>`, and the same with each word misspelt in turn that is no value.
+fn filled_in(command: &str) -> (String, Vec<String>) {
     let words: Vec<&str> = command.split(' ').collect();
-    let ours = words.iter().position(|word| *word == "aws-vipa").expect("one of our nodes");
-    let is_node = |word: &str| !word.contains(['/', '.', ':', '<']) && !word.starts_with(|c: char| c.is_ascii_digit());
-    (ours..words.len())
-        .filter(|at| is_node(words[*at]))
-        .map(|at| {
-            let wrong = format!("{}x", words[at]);
-            words
-                .iter()
-                .enumerate()
-                .map(|(n, word)| if n == at { wrong.as_str() } else { *word })
-                .collect::<Vec<_>>()
-                .join(" ")
-        })
-        .collect()
+    let is_value = |at: usize| {
+        let word = words[at];
+        let is_name = at == 4 && words[..4] == ["set", "high-availability", "vrrp", "group"];
+        is_name || word.contains(['/', '.', ':', '<']) || word.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let value = |word: &str| match word {
+        "<n>" => "5".to_owned(),
+        "<key=value>" => "Role=router".to_owned(),
+        _ => word.replace("<group>", "web"),
+    };
+    let text = |wrong: Option<usize>| {
+        let words = words.iter().enumerate();
+        let words = words.map(|(at, word)| if wrong == Some(at) { format!("{word}x") } else { value(word) });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    (text(None), (0..words.len()).filter(|at| !is_value(*at)).map(|at| text(Some(at))).collect())
+}
+
+/// The nodes of VyOS's own that the examples set in a group, and whether they take a value.
+const VYOS_NODES: [(&str, bool); 7] = [
+    ("address", true),
+    ("hello-source-address", true),
+    ("interface", true),
+    ("no-preempt", false),
+    ("peer-address", true),
+    ("priority", true),
+    ("vrid", true),
+];
+
+fn is_vyos_s(command: &str) -> bool {
+    match command.split(' ').collect::<Vec<_>>()[..] {
+        ["set", "high-availability", "vrrp", "group", _, node] => VYOS_NODES.contains(&(node, false)),
+        ["set", "high-availability", "vrrp", "group", _, node, _] => VYOS_NODES.contains(&(node, true)),
+        _ => false,
+    }
 }
 
 #[test]
 fn every_example_is_taken_by_the_definitions_and_none_that_is_misspelt() {
     let readme = read("README.md");
+    let manual = commands_of_the_manual();
+    let manual: Vec<&str> = manual.iter().map(String::as_str).filter(|command| command.starts_with("set ")).collect();
+    assert_eq!(manual, ["set high-availability vrrp group <group> aws-vipa"]);
     let (ours, vyos): (Vec<&str>, Vec<&str>) =
         set_commands(&readme).into_iter().partition(|command| command.contains(" aws-vipa"));
     assert!(ours.len() >= 6 && vyos.len() >= 18, "{ours:?} {vyos:?}");
-    for command in ours {
-        assert_eq!(check_set(command), Ok(()), "{command}");
-        for wrong in misspelt(command) {
+    for command in ours.into_iter().chain(manual) {
+        let (command, misspelt) = filled_in(command);
+        assert_eq!(check_set(&command), Ok(()), "{command}");
+        assert!(misspelt.len() >= 5, "{misspelt:?}");
+        for wrong in misspelt {
             assert!(check_set(&wrong).is_err(), "{wrong}");
         }
     }
     for command in vyos {
-        assert_eq!(check_set(command), Err(Refused::NotOurs), "{command}");
+        let (command, misspelt) = filled_in(command);
+        assert!(check_set(&command) == Err(Refused::NotOurs) && is_vyos_s(&command), "{command}");
+        // The name of an interface is a value.
+        let misspelt: Vec<_> = misspelt.into_iter().filter(|wrong| !wrong.ends_with(" eth0x")).collect();
+        assert!(misspelt.len() == 5, "{misspelt:?}");
+        for wrong in misspelt {
+            assert!(!is_vyos_s(&wrong), "{wrong}");
+        }
     }
 }
 
-/// The operational commands, as the table of README has them, with values for what is in `<>`.
+/// The operational commands, with values for what is in `<>`.
 #[test]
 fn every_operational_command_is_there_and_none_that_is_misspelt() {
     let readme = read("README.md");
-    let rows = chapter(&readme, "Commands").lines().filter(|line| line.starts_with("| `"));
-    let commands: Vec<&str> = rows
-        .flat_map(|row| backticked(row.split('|').nth(1).expect("a first column")))
-        .filter(|command| command.contains("aws-vipa"))
-        .collect();
-    assert!(commands.len() >= 9, "{commands:?}");
+    let manual = commands_of_the_manual();
+    let manual = manual.iter().map(String::as_str).filter(|command| !command.starts_with("set "));
+    let commands: BTreeSet<&str> = operational_commands(&readme).into_iter().chain(manual).collect();
+    assert!(commands.len() >= 13, "{commands:?}");
     for command in commands {
-        let command = command.replace("<group>", "web").replace("<n>", "5");
+        let (command, misspelt) = filled_in(command);
         assert!(run_of(&command).is_ok(), "{command}: {:?}", run_of(&command));
-        for wrong in misspelt(&command).iter().filter(|wrong| !wrong.ends_with(" webx")) {
-            assert!(run_of(wrong).is_err(), "{wrong}");
+        for wrong in misspelt {
+            assert!(run_of(&wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::keepalived::attachment::{Keepalived, wait_for, wait_for_reloadable};
 use crate::keepalived::groups::Groups;
 use crate::load_credential::{self, HandOverError};
 use crate::paths::Paths;
-use crate::systemctl::{self, AGENT, SystemctlError};
+use crate::systemctl::{AGENT, BOUND, Systemctl, SystemctlError};
 use crate::vyos::input::{Input, InputError};
 use crate::vyos::verify::{Fault, Surroundings, verify};
 
@@ -28,6 +28,10 @@ const KEEPALIVED: &str = "keepalived.service";
 
 /// How long to wait for a keepalived that can be reloaded, and then for what the reload brings.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What systemd is given once more, to take back what failed. With all the rest it stays below the owner's own bound, which
+/// would end us in the middle of that.
+const BOUND_BACK: Duration = Duration::from_secs(5);
 
 /// Why the configuration was not taken over.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +90,7 @@ pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result
     }
     let mut warnings = outcome.warnings;
     if outcome.config.is_empty() {
-        remove(paths, &mut warnings)?;
+        remove(paths, Systemctl::within(BOUND), &mut warnings)?;
     } else {
         apply(paths, &outcome.config, input.boot, &mut warnings)?;
     }
@@ -122,40 +126,36 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
         }
         other => other.map_err(CommitError::from),
     };
-    let handed = load_credential::hand_over(paths, config.global.credentials_file.as_deref(), "restart");
+    let systemctl = Systemctl::within(BOUND);
+    let handed = load_credential::hand_over(paths, config.global.credentials_file.as_deref(), "restart", systemctl);
     // A restart starts the agent too.
     let is_started = handed.as_ref().is_ok_and(|restarted| *restarted);
     let started = if !is_started && (changed || !paths.socket.exists()) {
-        systemctl::run(&["start", "--no-block", AGENT]).map_err(CommitError::from)
+        systemctl.run(&["start", "--no-block", AGENT]).map_err(CommitError::from)
     } else {
         Ok(())
     };
     // Only the first call of one commit waits for it: where keepalived cannot start, the others would wait in vain.
     let starting = changed && files::read::<Groups>(&paths.groups).is_ok_and(|groups| !groups.groups.is_empty());
     let rewritten = hooked.as_ref().is_ok_and(|rewritten| *rewritten);
-    let matched = match_running(paths, &Wanted { attached: true, rewritten, starting }, warnings);
+    let matched = match_running(paths, &Wanted { attached: true, rewritten, starting }, systemctl, warnings);
     let handed = handed.map(drop).map_err(CommitError::from);
     let done: Result<(), CommitError> = [hooked.map(drop), handed, started, matched].into_iter().collect();
     if done.is_err() && changed && !boot {
         // What fails now too would only hide the failure that led here; the next commit meets it again.
         let _ = match before {
             Some(bytes) => files::write_bytes(&paths.config, 0o644, &bytes).map_err(CommitError::from),
-            None => remove(paths, &mut Vec::new()),
+            None => remove(paths, Systemctl::within(BOUND_BACK), &mut Vec::new()),
         };
     }
     done
 }
 
 /// Leaves VyOS as it was without us. It does as much of that as can be done, and tells what failed first; the next call
-/// does the rest.
-fn remove(paths: &Paths, warnings: &mut Vec<String>) -> Result<(), CommitError> {
-    let stopped = if paths.config.exists() || paths.socket.exists() {
-        systemctl::run(&["stop", "--no-block", AGENT]).map_err(CommitError::from)
-    } else {
-        Ok(())
-    };
+/// does the rest. Files come first: whatever systemd does, nothing is in force again after the next start.
+fn remove(paths: &Paths, systemctl: Systemctl, warnings: &mut Vec<String>) -> Result<(), CommitError> {
+    let may_run = paths.config.exists() || paths.socket.exists();
     let detached = hook::detach(paths).map_err(CommitError::from);
-    let withdrawn = load_credential::withdraw(paths).map(drop).map_err(CommitError::from);
     let files = [&paths.config, &paths.groups, &paths.include];
     let removed = files.map(|path| match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -163,9 +163,12 @@ fn remove(paths: &Paths, warnings: &mut Vec<String>) -> Result<(), CommitError> 
         }
         _ => Ok(()),
     });
+    let stopped =
+        if may_run { systemctl.run(&["stop", "--no-block", AGENT]).map_err(CommitError::from) } else { Ok(()) };
+    let withdrawn = load_credential::withdraw(paths, systemctl).map(drop).map_err(CommitError::from);
     let rewritten = detached.as_ref().is_ok_and(|rewritten| *rewritten);
-    let matched = match_running(paths, &Wanted { attached: false, rewritten, starting: false }, warnings);
-    [stopped, detached.map(drop), withdrawn].into_iter().chain(removed).chain([matched]).collect()
+    let matched = match_running(paths, &Wanted { attached: false, rewritten, starting: false }, systemctl, warnings);
+    [detached.map(drop)].into_iter().chain(removed).chain([stopped, withdrawn, matched]).collect()
 }
 
 /// What the running keepalived should be like.
@@ -181,7 +184,12 @@ struct Wanted {
 
 /// Makes the running keepalived as it is wanted, by one reload. Nobody else reloads it at boot and when only our nodes
 /// change.
-fn match_running(paths: &Paths, wanted: &Wanted, warnings: &mut Vec<String>) -> Result<(), CommitError> {
+fn match_running(
+    paths: &Paths,
+    wanted: &Wanted,
+    systemctl: Systemctl,
+    warnings: &mut Vec<String>,
+) -> Result<(), CommitError> {
     let holds = |keepalived: Keepalived| keepalived.holds(&paths.fifo).unwrap_or(false) == wanted.attached;
     let is_right = |keepalived: Keepalived| !wanted.rewritten && holds(keepalived);
     if Keepalived::running(&paths.keepalived_pid).map_or(!wanted.starting, is_right) {
@@ -191,7 +199,7 @@ fn match_running(paths: &Paths, wanted: &Wanted, warnings: &mut Vec<String>) -> 
     if wait_for_reloadable(&paths.keepalived_pid, Instant::now() + PATIENCE).is_none_or(is_right) {
         return Ok(());
     }
-    systemctl::run(&["reload", KEEPALIVED])?;
+    systemctl.run(&["reload", KEEPALIVED])?;
     let matches = || Keepalived::running(&paths.keepalived_pid).filter(|k| holds(*k));
     if wait_for(Instant::now() + PATIENCE, matches).is_none() {
         warnings.push(format!(

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::files::{self, FileError};
 use crate::load_credential::{self, HandOverError};
 use crate::paths::Paths;
+use crate::systemctl::{BOUND, Systemctl};
 
 /// Why the file was not handed over.
 #[derive(Debug, thiserror::Error)]
@@ -19,15 +20,20 @@ pub enum CredentialsError {
     HandOver(#[from] HandOverError),
 }
 
-/// Does nothing where nothing is configured, or nothing has changed.
+/// Does nothing where nothing has changed. Where nothing is configured any more, it takes back what a run made that went
+/// on while the last node was deleted.
 ///
 /// # Errors
 /// [`CredentialsError`].
 pub fn run(paths: &Paths) -> Result<(), CredentialsError> {
+    let systemctl = Systemctl::within(BOUND);
     match files::read::<Config>(&paths.config) {
-        // An agent that does not run is left at rest.
-        Ok(config) => load_credential::hand_over(paths, config.global.credentials_file.as_deref(), "try-restart")?,
-        Err(FileError::Missing(_)) => return Ok(()),
+        Ok(config) => {
+            let file = config.global.credentials_file.as_deref();
+            // An agent that does not run is left at rest.
+            load_credential::hand_over(paths, file, "try-restart", systemctl)?
+        }
+        Err(FileError::Missing(_)) => load_credential::withdraw(paths, systemctl)?,
         Err(error) => return Err(error.into()),
     };
     Ok(())

@@ -18,6 +18,7 @@ use clap::Subcommand;
 
 use crate::aws::Imds;
 use crate::paths::Paths;
+use crate::status::table::indented;
 
 /// A command of `vyos-aws-vipa`.
 #[derive(Debug, Subcommand)]
@@ -77,6 +78,11 @@ pub enum Generate {
 }
 
 impl Command {
+    /// Whether a person waits for what it says.
+    pub fn is_for_a_person(&self) -> bool {
+        matches!(self, Self::Show { .. } | Self::Generate { .. } | Self::Force { .. })
+    }
+
     /// Runs it.
     ///
     /// # Errors
@@ -99,6 +105,13 @@ impl Command {
             Self::Force { what } => Ok(what.run(paths, &mut io::stdout().lock())?),
         }
     }
+}
+
+/// A line as a terminal of 80 columns takes it.
+pub fn wrapped(line: &str) -> String {
+    let mut text = String::new();
+    indented(&mut text, 0, [line.to_owned()]);
+    text
 }
 
 /// Prints a text. That nobody reads on is no error.

@@ -127,7 +127,7 @@ async fn walk<W: Write>(config: &Config, paths: &Paths, imds: &Imds, printer: &m
     }
     let known = |eni: &EniId| known(report.as_ref().ok(), eni);
     match early.or_else(|| Some(Asked::new(config, instance.ok()?.region, imds))) {
-        Some(asked) => asked.print(&planned, &moving, &mut cloud, printer).await?,
+        Some(asked) => asked.print(config, &planned, &moving, &mut cloud, printer).await?,
         None => printer.step(check::no_region())?,
     }
     for eni in moving.keys() {
@@ -175,6 +175,7 @@ impl Asked {
     /// Asks the rest, and prints all of it.
     async fn print<W: Write>(
         self,
+        config: &Config,
         plan: &Plan,
         moving: &BTreeMap<EniId, BTreeSet<Ipv4Addr>>,
         cloud: &mut Cloud,
@@ -197,7 +198,10 @@ impl Asked {
         printer.step(check::name(host, &done(self.name).await))?;
         let reached = done(self.reached).await;
         printer.step(check::end_point(self.ec2.endpoint(), &reached))?;
-        printer.step(check::credentials(&done(self.credentials).await, Timestamp::now()))?;
+        let mut places = cloud.local.values().filter_map(|(_, place)| place.as_ref());
+        // The keys of a file may be of any account.
+        let account = places.next().map(|place| &place.account).filter(|_| config.global.credentials_file.is_none());
+        printer.step(check::credentials(&done(self.credentials).await, account, Timestamp::now()))?;
         printer.step(check::clock(self.ec2.clock_skew()))?;
         let (described, owned) = (done(described).await, done(owned).await);
         // Either may have failed where the other has not: the right is for both.

@@ -9,6 +9,7 @@ use crate::names::GroupName;
 use crate::paths::Paths;
 use crate::state::HISTORY;
 use crate::status::group::group;
+use crate::status::report::Report;
 
 /// Nothing could be told of the group, or not printed.
 #[derive(Debug, thiserror::Error)]
@@ -17,10 +18,10 @@ pub enum ShowGroupError {
     #[error(transparent)]
     Status(#[from] ShowStatusError),
     /// The report does not name it.
-    #[error("group {name} has no aws-vipa node; those that have one: {others}")]
+    #[error("group {} has no aws-vipa node; those that have one: {others}", .name.escape_debug())]
     NoSuchGroup {
         /// The group.
-        name: GroupName,
+        name: String,
         /// The groups that there are.
         others: String,
     },
@@ -32,8 +33,8 @@ pub enum ShowGroupError {
 /// Which group.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct ShowGroup {
-    /// The VRRP group.
-    pub group: GroupName,
+    /// The VRRP group. One that is left out may have a name that keepalived cannot carry.
+    pub group: String,
 }
 
 impl ShowGroup {
@@ -43,7 +44,16 @@ impl ShowGroup {
     /// [`ShowGroupError`].
     pub fn run(&self, paths: &Paths, imds: &Imds, out: &mut impl Write) -> Result<(), ShowGroupError> {
         let report = show_status::report(paths, imds, false, HISTORY)?;
-        let of_group = report.only(&self.group).ok_or_else(|| ShowGroupError::NoSuchGroup {
+        let of_group = match GroupName::try_from(self.group.as_str()) {
+            Ok(name) => report.only(&name),
+            // Nothing has ever happened to it.
+            Err(_) => report.groups.iter().find(|g| g.name == self.group).map(|group| Report {
+                groups: vec![group.clone()],
+                history: Vec::new(),
+                ..report.clone()
+            }),
+        };
+        let of_group = of_group.ok_or_else(|| ShowGroupError::NoSuchGroup {
             name: self.group.clone(),
             others: report.groups.iter().map(|g| g.name.escape_debug().to_string()).collect::<Vec<_>>().join(", "),
         })?;

@@ -264,6 +264,15 @@ fn file_warnings(name: &str, path: &Path, around: &Surroundings<'_>) -> Vec<Stri
         Some(mode) if name == "credentials-file" && mode & 0o077 != 0 => {
             warnings.push(format!("{shown} can be read by others than its owner: chmod 600 {shown}"));
         }
+        Some(_) if name == "ca-certificate-file" => {
+            // The agent, which is not root, reads it itself.
+            let needed = |at: &Path| if at == path { 0o004 } else { 0o001 };
+            let closed = path.ancestors().find(|at| (around.mode)(at).is_some_and(|mode| mode & needed(at) == 0));
+            warnings.extend(closed.map(|at| {
+                let at = at.display();
+                format!("the mode of {at} keeps the agent, which is not root, from reading {shown}: let others read it")
+            }));
+        }
         Some(_) => {}
     }
     warnings
@@ -461,7 +470,9 @@ mod tests {
         let mode = |path: &Path| match path.to_str().expect("text") {
             "/config/aws/credentials" | "/root/.aws/credentials" | "/config/aws/ca.pem" => Some(0o600),
             "/config/aws/open" => Some(0o640),
-            "/config/aws/open-ca.pem" => Some(0o644),
+            "/config/aws/open-ca.pem" | "/config/closed/ca.pem" => Some(0o644),
+            "/config/closed" => Some(0o2770),
+            "/config" | "/config/aws" => Some(0o2775),
             _ => None,
         };
         let kernel = ["10.97.0.11/24", "10.97.0.100/24"].map(str::to_owned).to_vec();
@@ -742,6 +753,14 @@ mod tests {
         assert_eq!(warnings(json!({ "credentials-file": "/config/aws/credentials" })), Vec::<String>::new());
         // A certificate is no secret.
         assert_eq!(warnings(json!({ "ca-certificate-file": "/config/aws/open-ca.pem" })), Vec::<String>::new());
+        for (file, closed) in
+            [("/config/aws/ca.pem", "/config/aws/ca.pem"), ("/config/closed/ca.pem", "/config/closed")]
+        {
+            let found = warnings(json!({ "ca-certificate-file": file }));
+            let expected =
+                format!("{GLOBAL} ca-certificate-file: the mode of {closed} keeps the agent, which is not root");
+            assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:?}");
+        }
     }
 
     #[test]

@@ -25,8 +25,12 @@ fn a_group_may_have_any_name_that_keepalived_carries() {
         ] {
             let (group, minutes) = match parse(&words).unwrap_or_else(|e| panic!("{words:?}: {e}")) {
                 commands::Command::Show { what: Show::Group(show) } => (show.group, None),
-                commands::Command::Force { what: Force::Pause { group, minutes } } => (group, Some(minutes.get())),
-                commands::Command::Force { what: Force::Claim { group } | Force::Resume { group } } => (group, None),
+                commands::Command::Force { what: Force::Pause { group, minutes } } => {
+                    (group.into(), Some(minutes.get()))
+                }
+                commands::Command::Force { what: Force::Claim { group } | Force::Resume { group } } => {
+                    (group.into(), None)
+                }
                 other => panic!("{words:?}: {other:?}"),
             };
             assert_eq!(group.as_str(), name, "{words:?}");
@@ -44,7 +48,7 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
         (&["force", "pause", "--minutes", "an hour", "--", "web"], "from 1 to 1440 minutes"),
         (&["force", "claim", "--", "a b"], "white space"),
         (&["force", "claim"], "<GROUP>"),
-        (&["show", "group", "--", ""], "empty"),
+        (&["force", "claim", "--", ""], "empty"),
         (&["generate", "iam-policy", "--tag", "a"], "KEY=VALUE"),
         (&["show", "nothing"], "unrecognized subcommand"),
     ] {
@@ -78,6 +82,27 @@ fn the_program_tells_its_version_and_its_commands() {
     ] {
         let help = said(words);
         assert!(expected.iter().all(|word| help.contains(word)), "{words:?}: {help}");
+    }
+}
+
+/// VyOS's commands have no options, and its terminals 80 columns.
+#[test]
+fn errors_are_in_vyos_s_words_and_fit_on_its_terminal() {
+    let long = "a-name-of-a-group-that-nobody-has ".repeat(4);
+    for (words, code, expected) in [
+        (&["show", "status"][..], 1, "is not configured: `set high-availability vrrp group <group> aws-vipa`"),
+        (&["show", "group", "--", "a b"], 1, "is not configured"),
+        (&["force", "pause", "--minutes=0", "--", "web"], 2, "a pause lasts from 1 to 1440 minutes, not 0"),
+        (&["force", "claim", "--", "a b"], 2, "or a control character; `show aws-vipa status` names the groups"),
+        (&["force", "claim", "--", long.trim()], 2, "it holds white space"),
+        (&["generate", "iam-policy", "--tag=a"], 2, "a tag is KEY=VALUE, not \"a\""),
+    ] {
+        let output = program().args(words).output().expect("it runs");
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+        assert!(said.lines().all(|line| line.chars().count() <= 80) && !said.contains("--"), "{words:?}: {said}");
+        let joined = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(joined.starts_with("vyos-aws-vipa: ") && joined.contains(expected), "{words:?}: {said}");
     }
 }
 

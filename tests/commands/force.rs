@@ -109,6 +109,8 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     cloud.steal(VIP, "eni-0a000000000000002").expect("assigned");
     let router = Router::calling(&ec2.url(), VIP.octets(), "eth0");
     let mut config: Config = files::read(&router.paths.config).expect("read");
+    let unfit = LeftOut { name: "a b".to_owned(), faults: vec!["it holds white space".to_owned()] };
+    config.left_out.push(unfit);
     config.left_out.push(LeftOut { name: "bad".to_owned(), faults: vec!["10.1.1.1 is in two groups".to_owned()] });
     files::write(&router.paths.config, 0o644, &config).expect("written");
     fs::create_dir(&router.paths.state).expect("a folder");
@@ -178,7 +180,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     }
     assert_eq!(all.last().map(String::as_str), Some("started"), "{all:?}");
     let mut out = Vec::new();
-    ShowGroup { group: group("web") }.run(&router.paths, &Imds::at(&nowhere()), &mut out).expect("printed");
+    ShowGroup { group: "web".to_owned() }.run(&router.paths, &Imds::at(&nowhere()), &mut out).expect("printed");
     let text = String::from_utf8(out).expect("UTF-8");
     for expected in [
         "\nClaims       PAUSED until ",
@@ -193,9 +195,14 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     result.expect("resumed");
     assert!(text.starts_with("Group web is not paused: "), "{text}");
     assert!(web(&report(&router))["paused_until"].is_null());
-    let unknown = ShowGroup { group: group("mail") }.run(&router.paths, &Imds::at(&nowhere()), &mut Vec::new());
+    let unknown = ShowGroup { group: "mail".to_owned() }.run(&router.paths, &Imds::at(&nowhere()), &mut Vec::new());
     let unknown = unknown.expect_err("no such group").to_string();
-    assert_eq!(unknown, "group mail has no aws-vipa node; those that have one: bad, web");
+    assert_eq!(unknown, "group mail has no aws-vipa node; those that have one: a b, bad, web");
+    // One that is left out for its name.
+    let mut out = Vec::new();
+    ShowGroup { group: "a b".to_owned() }.run(&router.paths, &Imds::at(&nowhere()), &mut out).expect("printed");
+    let text = String::from_utf8(out).expect("UTF-8");
+    assert!(text.contains("none, nothing is moved: see below") && !text.contains("BACKUP -> MASTER"), "{text}");
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
     agent.join().expect("it ended");
 }

@@ -16,7 +16,7 @@ use vyos_aws_vipa::files;
 use vyos_aws_vipa::names::{EniId, InterfaceName};
 use vyos_aws_vipa::ownership::{CallError, Eni, ErrorClass, Interface};
 use vyos_aws_vipa::plan::Plan;
-use vyos_aws_vipa::status::report::Report;
+use vyos_aws_vipa::status::report::{Failure, Report};
 
 use crate::router::{Router, inside, nowhere};
 
@@ -142,7 +142,7 @@ fn all_is_well() {
     let mut report = proven();
     report["groups"] = json!([]);
     place.finds(Some(report), &[("UNKNOWN", "Right to claim", "never proven, and EC2 has no dry run of it")]);
-    assert!(place.walk(Some(proven())).0.contains("instance role router, access key ASIA"));
+    assert!(place.walk(Some(proven())).0.contains("instance role router of account 123456789012,"));
 }
 
 #[test]
@@ -158,6 +158,19 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
     let mut old = proven();
     old["agent"]["file_error"] = json!("config.json does not hold what it should");
     place.finds(Some(old), &[("FAIL", "Agent", "goes by an older configuration: config.json does not")]);
+    // What root finds good, the agent may not.
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status/ec2-unreachable.json");
+    let unreachable: Value = serde_json::from_str(&fs::read_to_string(path).expect("a pinned report")).expect("JSON");
+    let mut blind = proven();
+    blind["ec2"]["last_error"] = unreachable["ec2"]["last_error"].clone();
+    blind["generated_at"] = unreachable["generated_at"].clone();
+    place.finds(
+        Some(blind),
+        &[("FAIL", "Agent", "its last call failed 3s ago: Timeout: no answer from ec2.eu-central-1")],
+    );
+    let mut keyless = proven();
+    keyless["ec2"]["credentials_error"] = json!("the instance has no role");
+    place.finds(Some(keyless), &[("FAIL", "Agent", "could not load credentials: the instance has no role")]);
     place.attached = None;
     place.finds(Some(proven()), &[("FAIL", "Hook", "`sudo systemctl reload keepalived`")]);
     place.attached = Some(place.router.keepalived());
@@ -376,6 +389,15 @@ fn each_step_says_what_was_found_and_what_to_do() {
         message: message.to_owned(),
         request_id: None,
     };
+    let mut blind = report();
+    blind.ec2.last_error = Some(Failure {
+        at: blind.generated_at - SignedDuration::from_secs(3),
+        code: "TLS".to_owned(),
+        message: "no connection to https://ec2.example: /config/aws/ca.pem: Permission denied".to_owned(),
+        request_id: None,
+    });
+    let mut keyless = report();
+    keyless.ec2.credentials_error = Some("the instance has no role".to_owned());
     let timeout =
         || error(ErrorClass::TimedOut, "Timeout", "no answer from https://ec2.eu-west-1.amazonaws.com within 3s");
     let tls = || {
@@ -404,6 +426,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
         expires_at,
         error: None,
     };
+    let account = "123456789012".try_into().expect("an account");
     let seconds = SignedDuration::from_secs;
     let hour = Some(now + seconds(3_600));
     let config = Config::default();
@@ -414,6 +437,8 @@ fn each_step_says_what_was_found_and_what_to_do() {
         check::hook(&Err("cannot see what keepalived holds open: Permission denied; use sudo".to_owned())),
         check::agent(&Ok(report())),
         check::agent(&Ok(stale)),
+        check::agent(&Ok(blind)),
+        check::agent(&Ok(keyless)),
         check::agent(&Err("the agent does not run. `restart aws-vipa` starts it".to_owned())),
     ]
     .into_iter()
@@ -433,10 +458,10 @@ fn each_step_says_what_was_found_and_what_to_do() {
         check::end_point("http://ec2.example", &Ok(())),
         check::end_point("https://ec2.example", &Err(tls())),
         check::end_point("https://ec2.eu-west-1.amazonaws.com", &Err(timeout())),
-        check::credentials(&Ok(credentials(hour)), now),
-        check::credentials(&Ok(credentials(None)), now),
-        check::credentials(&Ok(credentials(Some(now))), now),
-        check::credentials(&Err(error(ErrorClass::Denied, "Credentials", "the instance has no role")), now),
+        check::credentials(&Ok(credentials(hour)), Some(&account), now),
+        check::credentials(&Ok(credentials(None)), None, now),
+        check::credentials(&Ok(credentials(Some(now))), Some(&account), now),
+        check::credentials(&Err(error(ErrorClass::Denied, "Credentials", "the instance has no role")), None, now),
         check::clock(None),
         check::clock(Some(seconds(-29))),
         check::clock(Some(seconds(-31))),

@@ -175,6 +175,67 @@ fn a_systemd_that_refuses_is_told_and_the_next_call_goes_on() {
     router.wait_attached(false);
 }
 
+/// The owner ends `commit` by force after its TIMEOUT: what was refused has to be taken back before that.
+#[test]
+fn a_systemd_that_hangs_ends_in_what_was_before_and_in_time() {
+    let off = configuration(json!({ "a": group(1, Value::Null) }));
+    let test = "commit::a_systemd_that_hangs_ends_in_what_was_before_and_in_time";
+    let Some(router) = Router::booted(test, off.clone()) else {
+        return;
+    };
+    let mut tree = one();
+    fs::write("/run/lab/keys", "[default]\n").expect("written");
+    tree["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "credentials-file": "/run/lab/keys" });
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/conf_mode/high-availability_vrrp_aws-vipa.py");
+    let script = fs::read_to_string(script).expect("the owner");
+    let (_, timeout) = script.split_once("\nTIMEOUT = ").expect("its bound");
+    let timeout: u64 = timeout.split('\n').next().expect("a line").parse().expect("seconds");
+    router.spoil("systemctl.hangs");
+    let began = Instant::now();
+    let answer = vipa(&["commit"], &input(&tree, &off));
+    let took = began.elapsed();
+    assert!(answer.code == Some(1) && answer.err.contains("systemctl daemon-reload did not end within"), "{answer:?}");
+    assert!(took + Duration::from_secs(3) < Duration::from_secs(timeout), "{took:?} of {timeout} s");
+    assert!([CONFIG, GROUPS, INCLUDE].iter().all(|path| !Path::new(path).exists()));
+    assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), keepalived_conf(&off));
+    // One call alone that hangs costs no other.
+    router.mend("systemctl.hangs");
+    router.asked();
+    fs::write("/run/lab/systemctl.hangs", "daemon-reload\n").expect("written");
+    let mut handed: Value = serde_json::from_slice(&input(&tree, &off)).expect("JSON");
+    handed["boot"] = json!(true);
+    let answer = vipa(&["commit"], handed.to_string().as_bytes());
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    assert_eq!(router.asked(), ["daemon-reload", START_AGENT, RELOAD]);
+    router.wait_attached(true);
+}
+
+/// A run of `credentials` that went on while the last node was deleted leaves nothing behind for long.
+#[test]
+fn what_tells_of_a_credentials_file_goes_with_the_configuration() {
+    let Some(router) = Router::enter("commit::what_tells_of_a_credentials_file_goes_with_the_configuration") else {
+        return;
+    };
+    let mut tree = one();
+    fs::write("/run/lab/keys", "[default]\n").expect("written");
+    tree["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "credentials-file": "/run/lab/keys" });
+    let answer = vipa(&["commit"], &input(&tree, &configuration(json!({}))));
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let rendered = [
+        "/run/systemd/system/vyos-aws-vipa-credentials.path",
+        "/run/systemd/system/vyos-aws-vipa.service.d/10-credentials.conf",
+    ];
+    assert!(rendered.iter().all(|path| Path::new(path).exists()));
+    fs::remove_file(CONFIG).expect("removed");
+    router.asked();
+    vipa(&["credentials"], &[]).assert_silent();
+    assert!(rendered.iter().all(|path| !Path::new(path).exists()));
+    let stop = "stop --no-block vyos-aws-vipa-credentials.path vyos-aws-vipa-credentials.timer";
+    assert_eq!(router.asked(), [stop, "daemon-reload"]);
+    vipa(&["credentials"], &[]).assert_silent();
+    assert_eq!(router.asked(), Vec::<String>::new());
+}
+
 /// At boot nobody calls again: one step that fails costs none of the others.
 #[test]
 fn at_boot_a_step_that_fails_costs_no_other() {

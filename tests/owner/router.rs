@@ -215,7 +215,7 @@ impl Router {
         }
     }
 
-    /// Has the stand-in of systemd fail (`systemctl.refuses`), or lose reloads (`reload.lost`).
+    /// Has the stand-in of systemd fail (`systemctl.refuses`), hang (`systemctl.hangs`), or lose reloads (`reload.lost`).
     pub fn spoil(&self, how: &str) {
         fs::write(Path::new(LAB).join(how), "").expect("written");
     }

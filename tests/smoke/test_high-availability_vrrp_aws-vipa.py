@@ -32,6 +32,10 @@ GROUPS = f'{RUN}/groups.json'
 INCLUDE = f'{RUN}/keepalived.conf'
 FIFO = f'{RUN}/notify.fifo'
 KEEPALIVED_CONF = '/run/keepalived/keepalived.conf'
+CREDENTIALS = '/run/aws-vipa-smoketest'
+CREDENTIALS_PATH = '/run/systemd/system/vyos-aws-vipa-credentials.path'
+CREDENTIALS_DROP_IN = '/run/systemd/system/vyos-aws-vipa.service.d/10-credentials.conf'
+CREDENTIALS_TIMER = 'vyos-aws-vipa-credentials.timer'
 
 interface = 'eth1'
 vlan = '77'
@@ -48,7 +52,7 @@ global_path = base_path + ['global-parameters', 'aws-vipa']
 # Every node with a value for it, and what becomes of that in config.json.
 GLOBAL_NODES = {
     'ca-certificate-file': ('/config/auth/aws-vipa-smoketest.pem', '/config/auth/aws-vipa-smoketest.pem'),
-    'credentials-file': ('/config/auth/aws-vipa-smoketest', '/config/auth/aws-vipa-smoketest'),
+    'credentials-file': (CREDENTIALS, CREDENTIALS),
     'endpoint-url': ('http://127.0.0.1:9', 'http://127.0.0.1:9'),
     'profile': ('smoketest', 'smoketest'),
     'region': ('eu-central-1', 'eu-central-1'),
@@ -94,6 +98,10 @@ def aws_path(group):
 
 def agent_runs():
     return is_systemd_service_running(AGENT)
+
+
+def timer_runs():
+    return rc_cmd(f'systemctl is-active {CREDENTIALS_TIMER}')[0] == 0
 
 
 def attached():
@@ -160,10 +168,16 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
     def assert_gone(self):
         self.wait('the agent to end', lambda: not agent_runs())
         self.wait('keepalived to let go of the FIFO', lambda: not attached())
+        self.assert_no_credentials()
         for path in [CONFIG, GROUPS, INCLUDE]:
             self.assertFalse(os.path.exists(path), path)
         if os.path.exists(KEEPALIVED_CONF):
             self.assertNotIn(RUN, read_file(KEEPALIVED_CONF))
+
+    def assert_no_credentials(self):
+        self.wait('the timer to end', lambda: not timer_runs())
+        for path in [CREDENTIALS_PATH, CREDENTIALS_DROP_IN]:
+            self.assertFalse(os.path.exists(path), path)
 
     def assert_refused(self, path, *values):
         """A commit fails, names the node, and leaves what runs as it is."""
@@ -193,6 +207,9 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
         self.assertIn('web', self.op_mode(['show', 'aws-vipa', 'status']))
 
     def test_02_every_node(self):
+        # Root's alone, and without a key: whatever the endpoint, AWS is not called.
+        self.addCleanup(rc_cmd, f'sudo rm -f {CREDENTIALS}')
+        self.assertEqual(rc_cmd(f'sudo install -m 0600 /dev/null {CREDENTIALS}')[0], 0)
         self.set_group('web', '10')
         self.cli_set(group_path('web') + ['excluded-address', f'{excluded}/24'])
         for path, nodes in [(global_path, GLOBAL_NODES), (aws_path('web'), GROUP_NODES)]:
@@ -205,17 +222,25 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
             for node, (_, expected) in nodes.items():
                 key = {'address': 'addresses'}.get(node, node.replace('-', '_'))
                 self.assertEqual(found[key], expected, node)
-        # One after the other goes again.
+        self.assertIn(f'PathChanged={CREDENTIALS}', read_file(CREDENTIALS_PATH))
+        self.assertIn(f':{CREDENTIALS}', read_file(CREDENTIALS_DROP_IN))
+        self.wait('the timer', timer_runs)
+        # One after the other goes again, and the credentials last.
         for path, nodes in [(global_path, GLOBAL_NODES), (aws_path('web'), GROUP_NODES)]:
             for node in nodes:
-                # The endpoint stays: nothing is to call AWS. A profile is one of a file.
-                if node not in ('endpoint-url', 'credentials-file'):
+                if node != 'credentials-file':
                     self.cli_delete(path + [node])
                     self.cli_commit()
         config = self.config()
-        self.assertIsNone(config['global']['region'])
+        for key in ['ca_certificate_file', 'endpoint_url', 'profile', 'region']:
+            self.assertIsNone(config['global'][key], key)
         self.assertEqual((config['global']['verify_interval'], config['global']['request_timeout']), (30, 3))
         self.assertEqual((config['groups'][0]['addresses'], config['groups'][0]['disable']), ([], False))
+        self.cli_set(global_path + ['endpoint-url', 'http://127.0.0.1:9'])
+        self.cli_delete(global_path + ['credentials-file'])
+        self.cli_commit()
+        self.assertIsNone(self.config()['global']['credentials_file'])
+        self.assert_no_credentials()
         self.assert_runs()
 
     def test_03_values_refused_when_set(self):
