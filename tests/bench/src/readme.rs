@@ -167,7 +167,7 @@ pub fn markdown(report: &Report, json: &str, picture: &str) -> String {
          what is extrapolated from 1 and 10 groups; in brackets is how often the agent was measured, and then the peers. \
          [All figures]({json}) are there as JSON.\n\n![Time of the agent and of its peers]({picture})\n\n{times}\n\n\
          A whole failover with the real keepalived, from the master's power cut at any moment between two advertisements \
-         to the new owner in EC2, took {} to {} s in {} rounds; from keepalived's line to the agent's request is {} % of \
+         to the new owner in EC2, took {} to {} s in {} rounds; from the line that the agent has read to its request is {} % of \
          it, nearly all else is VRRP's.\n\n{bounds}\n\n{verdict}\n\nGrowth with the number of groups (1 to {}). What a \
          constant figure may add is the noise; what a linear one may add in the last step is half as much again as the \
          steps before it let expect, and the noise:\n\n{}\n",
