@@ -18,6 +18,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::many::set_groups;
 use crate::spread::{Spread, millis};
@@ -25,6 +26,9 @@ use crate::told::await_verdict;
 
 /// The reads that confirm a claim come 1, 3 and 10 s after it.
 const CONFIRMED: Duration = Duration::from_secs(11);
+
+/// An agent that asks for nothing for so long has done what a change brought.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// The agent on a router that is MASTER for all its groups, with the real keepalived, while nothing happens.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -173,7 +177,19 @@ pub fn commands(lab: &mut Lab, bench: &Path, groups: usize, times: usize) -> Com
     let node = "set high-availability vrrp global-parameters aws-vipa verify-interval";
     for (input, interval) in inputs.iter().zip([30, 31]).rev() {
         lab.r1.set([format!("{node} {interval}").as_str()]);
-        lab.r1.write(input, &lab.r1.handed_over(false).to_string());
+        let mut handed_over = lab.r1.handed_over(false);
+        // With DHCP, which is usual in EC2, nothing is configured, and the kernel tells of the interface's addresses.
+        handed_over["interface-addresses"] = json!({});
+        lab.r1.write(input, &handed_over.to_string());
+        // The second one is in force then.
+        let file = File::open(lab.r1.path(input)).expect("just written");
+        let output = lab.r1.command("vyos-aws-vipa").arg("commit").stdin(file).output().expect("commit");
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    // What the agent asks for after a change is no request of a command.
+    let mut number = None;
+    while number.replace(lab.simulator.next_number()) != Some(lab.simulator.next_number()) {
+        sleep(QUIET);
     }
     let systemctl = || lab.r1.read("/run/lab/systemctl.log").lines().count();
     let requests = || lab.simulator.next_number();
