@@ -193,7 +193,7 @@ pub fn groups(count: usize) -> String {
 }
 
 /// What memory may be off by, in MB: the kernel and the allocator give it in large pieces.
-const MEMORY: f64 = 0.5;
+const MEMORY: f64 = 1.0;
 
 /// How the figures grow that should be constant, or linear at most.
 pub fn growth(measured: &Measured) -> Vec<Growth> {

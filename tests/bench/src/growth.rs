@@ -100,7 +100,7 @@ mod tests {
             judged(Order::Constant, 90.0, |n| 300.0 + 2.8 * n),
             judged(Order::Constant, 90.0, |n| 300.0 + 0.0085 * n * n),
             judged(Order::Linear, 1.0, |n| 1.57 + 0.0001 * n * n),
-            judged(Order::Linear, 0.5, |n| 10.0 + 0.0005 * n * n),
+            judged(Order::Linear, 1.0, |n| 10.0 + 0.0005 * n * n),
             judged(Order::Linear, 0.5, |n| 20.0 + 0.05 * n * n),
         ] {
             assert!(!growth.holds, "{growth:?}");
