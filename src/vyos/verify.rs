@@ -65,12 +65,14 @@ pub fn verify(input: &Input, around: &Surroundings<'_>) -> Outcome {
     }
     let outside = outside_vrrp(input);
     outcome.config.interface_addresses = outside.keys().copied().collect();
+    let virtual_addresses: BTreeSet<Ipv4Addr> =
+        proposed.node("group").names().flat_map(|name| held(proposed, name)).collect();
     let checks = Checks {
         proposed,
         outside: &outside,
         configured: &input.interface_addresses,
         kernel: &around.interfaces,
-        virtual_addresses: proposed.node("group").names().flat_map(|name| held(proposed, name)).collect(),
+        networks: [&input.interface_addresses, &around.interfaces].map(|all| networks(all, &virtual_addresses)),
     };
     let mut taken = BTreeMap::new();
     let is_changed = |name: &str| !input.boot && nodes(proposed, name) != nodes(effective, name);
@@ -112,6 +114,16 @@ fn outside_vrrp(input: &Input) -> BTreeMap<Ipv4Addr, &str> {
         .flat_map(|(interface, addresses)| addresses.iter().map(move |a| (ipv4(a), interface.as_str())))
         .filter_map(|(address, interface)| Some((address?, interface)))
         .collect()
+}
+
+/// The addresses with prefix lengths that each interface has, without those of groups.
+fn networks<'a>(
+    all: &'a BTreeMap<String, Vec<String>>,
+    virtual_addresses: &BTreeSet<Ipv4Addr>,
+) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let ours = |network: &&str| ipv4(network).is_some_and(|address| !virtual_addresses.contains(&address));
+    let of = |networks: &'a [String]| networks.iter().map(String::as_str).filter(ours).collect();
+    all.iter().map(|(interface, networks)| (interface.as_str(), of(networks))).collect()
 }
 
 /// The IPv4 addresses of a group.
@@ -286,8 +298,8 @@ struct Checks<'a> {
     configured: &'a BTreeMap<String, Vec<String>>,
     /// What the kernel has on them.
     kernel: &'a BTreeMap<String, Vec<String>>,
-    /// The IPv4 addresses of all groups.
-    virtual_addresses: BTreeSet<Ipv4Addr>,
+    /// Of both, those that no group brings: a master has the addresses of all its groups on its interfaces.
+    networks: [BTreeMap<&'a str, Vec<&'a str>>; 2],
 }
 
 impl<'a> Checks<'a> {
@@ -374,15 +386,13 @@ impl<'a> Checks<'a> {
 
     /// Whether the address is in a subnet of the interface; nothing if it has no address that is known here.
     fn is_in_subnet(&self, address: Ipv4Addr, interface: &str) -> Option<bool> {
-        let ours = |network: &&String| ipv4(network).is_some_and(|ip| !self.virtual_addresses.contains(&ip));
-        let inside = |networks: Option<&Vec<String>>| -> Vec<bool> {
-            let networks = networks.into_iter().flatten().filter(ours);
-            networks.filter_map(|network| same_network(address, network)).collect()
-        };
         // With DHCP, which is usual in EC2, nothing is configured.
-        let configured = inside(self.configured.get(interface));
-        let known = if configured.is_empty() { inside(self.kernel.get(interface)) } else { configured };
-        (!known.is_empty()).then(|| known.contains(&true))
+        let known = self.networks.each_ref().map(|networks| -> Vec<bool> {
+            let networks = networks.get(interface).into_iter().flatten();
+            networks.filter_map(|network| same_network(address, network)).collect()
+        });
+        let known = known.into_iter().find(|known| !known.is_empty())?;
+        Some(known.contains(&true))
     }
 
     /// What saves an evening.

@@ -1,21 +1,39 @@
 //! The whole failover with the real keepalived: the master loses power, and the address is the other router's in EC2.
 //!
-//! keepalived writes each line to two FIFOs, one after the other: VyOS's own, which is read here to tell what part of the
-//! time was VRRP's, and the agent's.
+//! The agent's log tells when it had read the line. A reader of VyOS's own FIFO, which keepalived writes each line to first,
+//! would not do: on two processors it was woken up to 5 ms after the agent, whether it slept or looked without a pause.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::thread::sleep;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use lab::{GROUP, Lab, Router, VIP};
 use serde::{Deserialize, Serialize};
 
+use crate::peers::claim_of;
 use crate::spread::Spread;
 
 /// VRRP's election, and what a busy machine may need beyond it.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two advertisements of the master.
+const ADVERTISE: Duration = Duration::from_secs(1);
+
+/// One failover, in milliseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Round {
+    /// From the power cut to the address on the other router in EC2.
+    pub whole: f64,
+    /// From the power cut until the agent had read keepalived's MASTER line.
+    pub vrrp: f64,
+    /// From there to the arrival of the claim at EC2: the agent's part.
+    pub agent: f64,
+    /// From the claim's arrival to the address on the other router: the simulator's part.
+    pub ec2: f64,
+    /// The claim came on a connection that was open before the line.
+    pub warm: bool,
+}
 
 /// What was measured, with an advertisement interval of 1 s and priority 100 on the standby.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,10 +41,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Failover {
     /// From the power cut to the address on the other router in EC2.
     pub whole: Spread,
-    /// From the power cut to keepalived's MASTER line.
+    /// From the power cut until the agent had read keepalived's MASTER line.
     pub vrrp: Spread,
-    /// From the line to the address.
+    /// From there to the arrival of the claim at EC2.
     pub agent: Spread,
+    /// Each of them.
+    pub rounds: Vec<Round>,
 }
 
 /// Measures so many failovers in a lab.
@@ -35,7 +55,7 @@ pub struct Failover {
 /// If anything fails.
 pub fn measure(lab: &mut Lab, rounds: usize) -> Failover {
     lab.bring_up();
-    let (mut whole, mut vrrp, mut agent) = (Vec::new(), Vec::new(), Vec::new());
+    let mut measured = Vec::new();
     for round in 0..rounds {
         if round > 0 {
             // The first router takes its address back, and another failover can follow.
@@ -44,43 +64,44 @@ pub fn measure(lab: &mut Lab, rounds: usize) -> Failover {
             lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", PATIENCE);
             lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", PATIENCE);
         }
-        let lines = read_lines(&lab.r2);
-        let off = Instant::now();
+        // What came before took about the same time in each round, from an advertisement on: the cuts are spread evenly
+        // over the time between two.
+        sleep(ADVERTISE * round as u32 / rounds as u32);
+        let from = lab.simulator.next_number();
+        let off = Timestamp::now();
         lab.r1.power_off();
-        let line = master(&lines, off);
         let moved = lab.simulator.wait_for_owner(VIP, &lab.r2.enis[0], PATIENCE);
-        let at = moved.unwrap_or_else(|error| panic!("{error}")).expect("a move").at;
-        // A busy machine may wake this reader later than the agent: the line was there when the address moved.
-        let line = line.min(at);
-        whole.push(at - off);
-        vrrp.push(line - off);
-        agent.push(at - line);
+        let moved = moved.unwrap_or_else(|error| panic!("{error}")).expect("a move");
+        let claim = claim_of(&lab.simulator, VIP, from).unwrap_or_else(|error| panic!("{error}"));
+        let line = became_master(&lab.r2);
+        let open =
+            |request: &lab::simulator::Request| request.connection == claim.connection && request.arrived_wall < line;
+        measured.push(Round {
+            whole: millis_between(off, moved.wall),
+            vrrp: millis_between(off, line),
+            agent: millis_between(line, claim.arrived_wall),
+            ec2: millis_between(claim.arrived_wall, moved.wall),
+            warm: lab.simulator.requests().iter().any(open),
+        });
     }
-    Failover { whole: Spread::of(&whole), vrrp: Spread::of(&vrrp), agent: Spread::of(&agent) }
+    let spread = |of: fn(&Round) -> f64| Spread::of_millis(measured.iter().map(of));
+    Failover {
+        whole: spread(|round| round.whole),
+        vrrp: spread(|round| round.vrrp),
+        agent: spread(|round| round.agent),
+        rounds: measured,
+    }
 }
 
-/// The lines of VyOS's FIFO with the times of their arrival, for as long as keepalived has it open.
-fn read_lines(router: &Router) -> mpsc::Receiver<(Instant, String)> {
-    let fifo = router.path("/run/keepalived/keepalived_notify_fifo");
-    let file = File::open(&fifo).unwrap_or_else(|error| panic!("{}: {error}", fifo.display()));
-    let (lines, received) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(file).lines().map_while(Result::ok) {
-            if lines.send((Instant::now(), line)).is_err() {
-                return;
-            }
-        }
-    });
-    received
+/// When the router's agent last took its group for MASTER, by its log, because keepalived said so.
+fn became_master(router: &Router) -> Timestamp {
+    let log = router.agent_log();
+    let transition = ["transition", GROUP, "to=MASTER", "cause=\"keepalived: MASTER\""];
+    let line = log.lines().rev().find(|line| transition.iter().all(|text| line.contains(text)));
+    let time = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    time.unwrap_or_else(|| panic!("no transition to MASTER: {log}"))
 }
 
-/// When the group became MASTER, after that moment.
-fn master(lines: &mpsc::Receiver<(Instant, String)>, after: Instant) -> Instant {
-    let begins = format!("INSTANCE \"{GROUP}\" MASTER ");
-    loop {
-        let (at, line) = lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("no MASTER line: {error}"));
-        if at > after && line.starts_with(&begins) {
-            return at;
-        }
-    }
+fn millis_between(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64() * 1e3
 }

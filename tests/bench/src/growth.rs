@@ -1,4 +1,6 @@
-//! How a figure grows with the number of groups: the exponent of a power law, fitted to the logarithms by least squares.
+//! How a figure grows with the number of groups. An exponent fitted to the whole figure cannot see what a constant part
+//! hides, so that what is judged is the part that grows: a constant figure by how much it grows at all, a linear one by
+//! what its last step adds beside what the steps before it let expect.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,25 +14,12 @@ pub enum Order {
     Linear,
 }
 
-impl Order {
-    /// The greatest exponent over all points that is still taken for it. Noise and a step from one to three requests stay
-    /// below 0.3, a square root does not; a quadratic figure has 2.
-    pub fn limit(self) -> f64 {
-        match self {
-            Order::Constant => 0.3,
-            Order::Linear => 1.25,
-        }
-    }
+/// How much steeper the last step of a linear figure may be than the steps before it: 1 is a straight line, and a quadratic
+/// figure has 4.9 for 1, 50 and 200 groups.
+const STEEPER: f64 = 1.5;
 
-    /// The same for the last two points alone. From 50 to 200 groups a second call's time may come, which is 0.5: the
-    /// lines of so many groups take longer than the first request waits for them.
-    pub fn last_limit(self) -> f64 {
-        match self {
-            Order::Constant => 0.55,
-            Order::Linear => 1.25,
-        }
-    }
-}
+/// The greatest fitted exponent of a linear figure.
+const EXPONENT: f64 = 1.25;
 
 /// What was found of one figure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,29 +27,44 @@ impl Order {
 pub struct Growth {
     /// Which.
     pub figure: String,
+    /// In what.
+    pub unit: String,
     /// How it may grow.
     pub order: Order,
-    /// The exponent over all points.
-    pub exponent: f64,
-    /// The exponent between the last two points: a constant part hides the rest in the first ones.
-    pub last_exponent: f64,
-    /// Whether both are within their limits.
+    /// The exponent of a power law, fitted to all points; nothing where a value is not above 0.
+    pub exponent: Option<f64>,
+    /// A constant figure: by how much the greatest value is above the first. A linear one: by how much the last value is above
+    /// the one before it.
+    pub added: f64,
+    /// The most that may be.
+    pub allowed: f64,
+    /// Whether it is no more, and the exponent of a linear figure within its limit.
     pub holds: bool,
 }
 
-/// Judges a figure by its values, each with the number of groups.
+/// Judges a figure by its values, each with the number of groups, in rising order. `noise` is what it may be off by, in its
+/// own unit.
 ///
 /// # Panics
-/// With fewer than two points, or values that are not above 0.
-pub fn judge(figure: &str, order: Order, points: &[(usize, f64)]) -> Growth {
-    assert!(points.len() >= 2 && points.iter().all(|(n, y)| *n > 0 && *y > 0.0), "{figure}: {points:?}");
-    let exponent = exponent(points);
-    let last_exponent = self::exponent(&points[points.len() - 2..]);
-    let holds = exponent <= order.limit() && last_exponent <= order.last_limit();
-    Growth { figure: figure.to_owned(), order, exponent, last_exponent, holds }
+/// With fewer than three points.
+pub fn judge(figure: &str, unit: &str, order: Order, noise: f64, points: &[(usize, f64)]) -> Growth {
+    let [(n, first), .., (m, middle), (l, last)] = *points else {
+        panic!("{figure}: three points at least are needed, not {points:?}");
+    };
+    let exponent = points.iter().all(|(_, value)| *value > 0.0).then(|| exponent(points));
+    let (added, allowed) = match order {
+        Order::Constant => (points.iter().map(|(_, value)| value - first).fold(0.0, f64::max), noise),
+        Order::Linear => {
+            let slope = ((middle - first) / (m - n) as f64).max(0.0);
+            (last - middle, STEEPER * slope * (l - m) as f64 + noise)
+        }
+    };
+    let bent = order == Order::Linear && exponent.is_some_and(|exponent| exponent > EXPONENT);
+    let holds = added <= allowed && !bent;
+    Growth { figure: figure.to_owned(), unit: unit.to_owned(), order, exponent, added, allowed, holds }
 }
 
-/// The slope of ln(value) over ln(groups).
+/// The slope of ln(value) over ln(groups), by least squares.
 fn exponent(points: &[(usize, f64)]) -> f64 {
     let logs: Vec<(f64, f64)> = points.iter().map(|(n, y)| ((*n as f64).ln(), y.ln())).collect();
     let count = logs.len() as f64;
@@ -77,37 +81,58 @@ mod tests {
 
     const GROUPS: [usize; 4] = [1, 10, 50, 200];
 
-    fn judged(order: Order, of: impl Fn(f64) -> f64) -> Growth {
-        judge("planted", order, &GROUPS.map(|n| (n, of(n as f64))))
+    fn judged(order: Order, noise: f64, of: impl Fn(f64) -> f64) -> Growth {
+        judge("planted", "ms", order, noise, &GROUPS.map(|n| (n, of(n as f64))))
     }
 
     #[test]
     fn a_quadratic_series_fails() {
         for order in [Order::Constant, Order::Linear] {
-            let growth = judged(order, |n| 0.5 * n * n);
-            assert!(!growth.holds && (growth.exponent - 2.0).abs() < 1e-9, "{growth:?}");
+            let growth = judged(order, 1.0, |n| 0.5 * n * n);
+            assert!(!growth.holds && growth.exponent.is_some_and(|e| (e - 2.0).abs() < 1e-9), "{growth:?}");
         }
-        // Beneath a constant part, too.
-        let hidden = judged(Order::Linear, |n| 20.0 + 0.05 * n * n);
-        assert!(!hidden.holds && hidden.exponent < 1.0 && hidden.last_exponent > 1.25, "{hidden:?}");
+    }
+
+    #[test]
+    fn a_constant_part_hides_nothing() {
+        // As figures.rs judges them: times of a call, of a command in milliseconds, memory in MB.
+        for growth in [
+            judged(Order::Constant, 90.0, |n| 300.0 + 2.8 * n),
+            judged(Order::Constant, 90.0, |n| 300.0 + 0.0085 * n * n),
+            judged(Order::Linear, 1.0, |n| 1.57 + 0.0001 * n * n),
+            judged(Order::Linear, 1.0, |n| 10.0 + 0.0005 * n * n),
+            judged(Order::Linear, 0.5, |n| 20.0 + 0.05 * n * n),
+        ] {
+            assert!(!growth.holds, "{growth:?}");
+        }
     }
 
     #[test]
     fn a_linear_series_is_linear_and_not_constant() {
         let linear = |n| 3.0 + 0.7 * n;
-        assert!(judged(Order::Linear, linear).holds);
-        assert!(!judged(Order::Constant, linear).holds);
+        assert!(judged(Order::Linear, 0.1, linear).holds);
+        assert!(!judged(Order::Constant, 90.0, linear).holds);
+        // A square root is growth.
+        assert!(!judged(Order::Constant, 90.0, |n| 10.0 * n.sqrt()).holds);
+        assert!(judged(Order::Linear, 0.1, |n| 10.0 * n.sqrt()).holds);
     }
 
     #[test]
     fn noise_is_no_growth() {
-        let noisy = |n: f64| 300.0 + 25.0 * (n * 7.0).sin();
-        let growth = judged(Order::Constant, noisy);
+        let growth = judged(Order::Constant, 90.0, |n| 300.0 + 25.0 * (n * 7.0).sin());
         assert!(growth.holds, "{growth:?}");
         // One request for one group, two for ten, three for two hundred.
-        let requests = judge("requests", Order::Constant, &[(1, 1.0), (10, 2.0), (50, 2.0), (200, 3.0)]);
-        assert!(requests.holds, "{requests:?}");
-        // A square root is growth.
-        assert!(!judged(Order::Constant, |n| 10.0 * n.sqrt()).holds);
+        let requests = judge("requests", "", Order::Constant, 2.0, &[(1, 1.0), (10, 2.0), (50, 2.0), (200, 3.0)]);
+        assert!(requests.holds && requests.added == 2.0, "{requests:?}");
+        // A slope that noise makes negative lets expect nothing.
+        assert!(judge("flat", "ms", Order::Linear, 0.5, &[(1, 2.0), (50, 1.9), (200, 2.3)]).holds);
+        assert!(!judge("flat", "ms", Order::Linear, 0.5, &[(1, 2.0), (50, 1.9), (200, 2.5)]).holds);
+    }
+
+    #[test]
+    fn nothing_at_all_does_not_grow() {
+        let none = judged(Order::Constant, 0.0, |_| 0.0);
+        assert!(none.holds && none.exponent.is_none(), "{none:?}");
+        assert!(!judged(Order::Constant, 0.0, |n| if n > 100.0 { 1.0 } else { 0.0 }).holds);
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use lab::simulator::{NetworkInterface, Request, World};
+use lab::simulator::{NetworkInterface, Request, Service, World};
 use lab::{EC2, Lab, Router, STRANGER};
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +26,8 @@ const FREE: usize = 20;
 const NEAR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1)), 443);
 const FAR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 99, 1, 1)), 443);
 
-/// Where the claim is recorded that the bare connection sends.
-const RECORDER: &str = "10.99.1.1:8080";
+/// Where the claim is recorded that the bare connection sends: at EC2's name, without TLS.
+const RECORDER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 99, 1, 1)), 80);
 
 /// What the peers claim.
 const PEERS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 250);
@@ -35,11 +35,16 @@ const PEERS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 250);
 /// Between two transitions: the agent is idle when the line comes, as it is when a master dies.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// A standby that waits for the master to die is idle for longer: caches are cold then, and processors sleep.
+const LONG_PAUSE: Duration = Duration::from_secs(2);
+
 /// How much to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     /// Transitions on a warm connection, and requests of the bare one.
     pub transitions: usize,
+    /// Transitions after a long pause, and requests of the bare connection after one.
+    pub paused: usize,
     /// Claims of each peer.
     pub peers: usize,
     /// First transitions of new agents, and first requests of new bare connections.
@@ -49,7 +54,7 @@ pub struct Sizes {
 impl Sizes {
     /// Groups for the transitions; one more is for the claim that is recorded.
     fn groups(self) -> usize {
-        self.transitions.div_ceil(FREE)
+        (self.transitions + self.paused).div_ceil(FREE)
     }
 }
 
@@ -63,7 +68,9 @@ pub struct Line {
     pub agent: Spread,
     /// The bare connection, warm.
     pub bare: Spread,
-    /// The first transition of a new agent, written as soon as it reads the FIFO.
+    /// Both after a pause of 2 s, measured without a distance alone.
+    pub paused: Option<Paused>,
+    /// The first transition of a new agent, written as soon as it reads the FIFO and before it has asked EC2 for anything.
     pub agent_cold: Spread,
     /// A new bare connection, with its handshake.
     pub bare_cold: Spread,
@@ -71,6 +78,16 @@ pub struct Line {
     pub boto3: Spread,
     /// The AWS CLI, from the start of the first of its two processes.
     pub cli: Spread,
+}
+
+/// What was measured after a pause of 2 s.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Paused {
+    /// The agent, its connection warm.
+    pub agent: Spread,
+    /// The bare connection, warm.
+    pub bare: Spread,
 }
 
 /// A world in which the first router has a network interface for each group.
@@ -120,18 +137,20 @@ pub fn measure(lab: &mut Lab, environment: &Path, sizes: Sizes) -> Vec<Line> {
                 distance::open(FAR, NEAR, round_trip).expect("a relay");
             }
             for router in [&lab.r1, &lab.r2] {
-                router.write("/run/lab/etc/hosts", &format!("127.0.0.1 localhost\n{} {EC2}\n", ec2.ip()));
+                resolve(router, ec2);
             }
             // A new agent has its free claims again, and a connection to the address that counts now.
             told.restart(&lab.r1);
             told.stand_by(&lab.r1, &groups);
             let mut all = Times::default();
             all.warm(lab, &mut told, &request, ec2, environment, sizes);
+            let paused = round_trip.is_zero().then(|| paused(lab, &mut told, &request, ec2, sizes));
             all.cold(lab, &mut told, &request, ec2, sizes);
             Line {
                 round_trip_ms,
                 agent: Spread::of(&all.agent),
                 bare: Spread::of(&all.bare),
+                paused,
                 agent_cold: Spread::of(&all.agent_cold),
                 bare_cold: Spread::of(&all.bare_cold),
                 boto3: Spread::of(&all.boto3),
@@ -141,10 +160,11 @@ pub fn measure(lab: &mut Lab, environment: &Path, sizes: Sizes) -> Vec<Line> {
         .into()
 }
 
-/// The bytes of the agent's claim for the first group, for another end point.
+/// The bytes of the agent's claim for the first group, with the Host header and the signature that EC2 gets.
 fn record(router: &mut Router) -> Vec<u8> {
-    let node = format!("high-availability vrrp global-parameters aws-vipa endpoint-url http://{RECORDER}");
+    let node = format!("high-availability vrrp global-parameters aws-vipa endpoint-url http://{EC2}");
     router.set([format!("set {node}").as_str()]);
+    resolve(router, RECORDER);
     let listener = TcpListener::bind(RECORDER).expect("bound");
     let mut told = Told::commit(router);
     told.restart(router);
@@ -153,6 +173,11 @@ fn record(router: &mut Router) -> Vec<u8> {
     told.tell(&group(0), "BACKUP");
     router.set([format!("delete {node}").as_str()]);
     request
+}
+
+/// Gives EC2's name this address on a router.
+fn resolve(router: &Router, ec2: SocketAddr) {
+    router.write("/run/lab/etc/hosts", &format!("127.0.0.1 localhost\n{} {EC2}\n", ec2.ip()));
 }
 
 #[derive(Default)]
@@ -170,7 +195,7 @@ impl Times {
         let mut bare = Bare::connect(&lab.r1, &lab.simulator, ec2).expect("a connection");
         let every = sizes.transitions.div_ceil(sizes.peers);
         for turn in 0..sizes.transitions {
-            self.agent.push(transition(lab, told, 1 + turn % sizes.groups()));
+            self.agent.push(transition(lab, told, 1 + turn % sizes.groups()).1);
             sleep(PAUSE);
             let from = lab.simulator.next_number();
             let began = bare.send(request).expect("an answer");
@@ -187,9 +212,18 @@ impl Times {
     }
 
     fn cold(&mut self, lab: &Lab, told: &mut Told, request: &[u8], ec2: SocketAddr, sizes: Sizes) {
-        for turn in 0..sizes.cold {
+        let mut turns = 0;
+        while self.agent_cold.len() < sizes.cold {
+            turns += 1;
+            assert!(turns <= 10 * sizes.cold, "the agent asks EC2 before it is told anything: {}", lab.r1.agent_log());
+            let from = lab.simulator.next_number();
             told.restart(&lab.r1);
-            self.agent_cold.push(transition(lab, told, 1 + turn % sizes.groups()));
+            let (began, time) = transition(lab, told, 1 + turns % sizes.groups());
+            if lab.simulator.requests_from(from).iter().any(|r| r.service == Service::Ec2 && r.arrived < began) {
+                // Its connection was no new one any more.
+                continue;
+            }
+            self.agent_cold.push(time);
             let from = lab.simulator.next_number();
             let began = Instant::now();
             let mut bare = Bare::connect(&lab.r1, &lab.simulator, ec2).expect("a connection");
@@ -199,15 +233,33 @@ impl Times {
     }
 }
 
-/// A group becomes MASTER while a third party has its address, and BACKUP again once EC2 has answered.
-fn transition(lab: &Lab, told: &mut Told, n: usize) -> Duration {
+/// Transitions and bare requests in turn, each after a long pause.
+fn paused(lab: &Lab, told: &mut Told, request: &[u8], ec2: SocketAddr, sizes: Sizes) -> Paused {
+    let mut bare = Bare::connect(&lab.r1, &lab.simulator, ec2).expect("a connection");
+    let times: Vec<[Duration; 2]> = (0..sizes.paused)
+        .map(|turn| {
+            sleep(LONG_PAUSE);
+            let (_, agent) = transition(lab, told, 1 + (sizes.transitions + turn) % sizes.groups());
+            sleep(LONG_PAUSE);
+            let from = lab.simulator.next_number();
+            let began = bare.send(request).expect("an answer");
+            [agent, arrival(lab, address(0), from).arrived - began]
+        })
+        .collect();
+    let [agent, bare] = [0, 1].map(|n| Spread::of(&times.iter().map(|pair| pair[n]).collect::<Vec<_>>()));
+    Paused { agent, bare }
+}
+
+/// A group becomes MASTER while a third party has its address, and BACKUP again once EC2 has answered: when its line was
+/// written, and the time from there.
+fn transition(lab: &Lab, told: &mut Told, n: usize) -> (Instant, Duration) {
     lab.simulator.steal(address(n), STRANGER[0]).expect("a third party's");
     let from = lab.simulator.next_number();
     let began = told.tell(&group(n), "MASTER");
     let claim = arrival(lab, address(n), from);
     assert_eq!(claim.network_interfaces, [eni(n)], "{claim}");
     told.tell(&group(n), "BACKUP");
-    claim.arrived - began
+    (began, claim.arrived - began)
 }
 
 fn arrival(lab: &Lab, address: Ipv4Addr, from: usize) -> Request {

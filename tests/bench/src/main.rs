@@ -5,9 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Instant;
 
-use bench::figures::{figures, growth};
-use bench::report::{Measured, Report, machine};
+use bench::report::{Circumstances, Measured, Package, Report, machine};
 use bench::{cost, failover, line, many, picture, readme};
 use clap::{Args, Parser, Subcommand};
 use lab::Lab;
@@ -31,14 +31,20 @@ struct Cli {
 enum Verb {
     /// Measure everything; the exit code is 1 if a bound does not hold.
     Run(Run),
+    /// Judge a report of an earlier run once more, by its measurements alone; the exit code is that of `run`.
+    Judge {
+        /// Its bench.json.
+        report: PathBuf,
+    },
     /// One measurement, inside its namespaces; prints JSON.
     #[command(hide = true)]
     Measure(Measure),
-    /// Run a program so often with that file as its standard input, and print what it took as JSON.
+    /// Run a program so often, and print what it took as JSON.
     #[command(hide = true)]
     Times {
         times: usize,
-        input: PathBuf,
+        /// Files for its standard input, in turn, with commas between them.
+        inputs: String,
         program: String,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -49,9 +55,12 @@ enum Verb {
 struct Run {
     #[command(flatten)]
     subject: Subject,
-    /// The Debian package, for its size.
+    /// The Debian package that the binary is from.
     #[arg(long)]
-    package: Option<PathBuf>,
+    package: PathBuf,
+    /// The commit that is measured, for the report.
+    #[arg(long)]
+    revision: String,
     /// The folder for bench.txt, bench.json and bench.svg.
     #[arg(long)]
     output: PathBuf,
@@ -86,20 +95,20 @@ struct Subject {
 
 impl Subject {
     fn groups(&self) -> Vec<usize> {
-        if self.smoke { vec![1, 3] } else { vec![1, 10, 50, 200] }
+        if self.smoke { vec![1, 2, 3] } else { vec![1, 10, 50, 200] }
     }
 
     fn lines(&self) -> line::Sizes {
         match self.smoke {
-            true => line::Sizes { transitions: 4, peers: 1, cold: 1 },
-            false => line::Sizes { transitions: 1_000, peers: 30, cold: 50 },
+            true => line::Sizes { transitions: 4, paused: 1, peers: 1, cold: 1 },
+            false => line::Sizes { transitions: 1_000, paused: 20, peers: 30, cold: 50 },
         }
     }
 
     fn many(&self) -> many::Sizes {
         match self.smoke {
-            true => many::Sizes { groups: self.groups(), rounds: 1, peers: 3 },
-            false => many::Sizes { groups: self.groups(), rounds: 5, peers: 10 },
+            true => many::Sizes { groups: self.groups(), rounds: 1, peers: (2, 1) },
+            false => many::Sizes { groups: self.groups(), rounds: 5, peers: (10, 3) },
         }
     }
 
@@ -124,8 +133,10 @@ fn perform(verb: Verb) -> Result<bool, Failure> {
     match verb {
         Verb::Run(run) => perform_run(&run),
         Verb::Measure(measure) => perform_measure(&measure).map(|()| true),
-        Verb::Times { times, input, program, arguments } => {
-            print(&cost::run(times, &input, &program, &arguments)?)?;
+        Verb::Judge { report } => perform_judge(&report),
+        Verb::Times { times, inputs, program, arguments } => {
+            let inputs: Vec<PathBuf> = inputs.split(',').map(PathBuf::from).collect();
+            print(&cost::run(times, &inputs, &program, &arguments)?)?;
             Ok(true)
         }
     }
@@ -137,14 +148,15 @@ fn print(what: &impl Serialize) -> io::Result<()> {
 
 fn perform_run(run: &Run) -> Result<bool, Failure> {
     let measured = measure_all(run)?;
-    let report = Report {
+    let on = Circumstances {
         date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
         machine: machine(),
-        version: version(&run.subject.product)?,
-        figures: figures(&measured, run.subject.idle().0),
-        growth: growth(&measured),
-        measured,
+        version: last_word(Command::new(&run.subject.product).arg("--version"))?,
+        revision: run.revision.clone(),
+        tools: tools(&run.subject.environment)?,
+        verify_interval: run.subject.idle().0,
     };
+    let report = Report::new(on, measured);
     let text = readme::text(&report);
     print!("{text}");
     let json = format!("{}\n", serde_json::to_string_pretty(&report)?);
@@ -167,11 +179,20 @@ fn perform_run(run: &Run) -> Result<bool, Failure> {
     Ok(run.subject.smoke || report.holds())
 }
 
+fn perform_judge(path: &Path) -> Result<bool, Failure> {
+    let json = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let old: Report = serde_json::from_str(&json).map_err(|error| format!("{}: {error}", path.display()))?;
+    let report = Report::new(old.on, old.measured);
+    print!("{}", readme::text(&report));
+    Ok(report.holds())
+}
+
 fn write(path: &Path, content: &str) -> Result<(), String> {
     fs::write(path, content).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn measure_all(run: &Run) -> Result<Measured, Failure> {
+    let began = Instant::now();
     let subject = &run.subject;
     let megabytes = |path: &Path| match fs::metadata(path) {
         Ok(metadata) => Ok(metadata.len() as f64 / 1e6),
@@ -193,8 +214,9 @@ fn measure_all(run: &Run) -> Result<Measured, Failure> {
     idle.iter_mut().try_for_each(Measurement::start)?;
     let idle = idle.into_iter().map(Measurement::end).collect::<Result<_, Failure>>()?;
     let binary_mb = megabytes(&subject.product)?;
-    let package_mb = run.package.as_deref().map(megabytes).transpose()?;
-    Ok(Measured { line, many, failover, idle, commands, binary_mb, package_mb })
+    let package = Package { mb: megabytes(&run.package)?, depends: depends(&run.package)? };
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(Measured { line, many, failover, idle, commands, binary_mb, package, seconds })
 }
 
 /// This program once more, in namespaces of its own, for one measurement.
@@ -237,10 +259,36 @@ impl Measurement {
     }
 }
 
-fn version(product: &Path) -> Result<String, Failure> {
-    let output = Command::new(product).arg("--version").output()?;
-    let text = String::from_utf8(output.stdout)?;
-    Ok(text.split_whitespace().last().unwrap_or_default().to_owned())
+/// What a command prints, on either output.
+fn printed(command: &mut Command) -> Result<String, Failure> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{command:?}: {}: {}", output.status, lab::said(&output)).into());
+    }
+    Ok(lab::said(&output))
+}
+
+fn last_word(command: &mut Command) -> Result<String, Failure> {
+    Ok(printed(command)?.split_whitespace().last().unwrap_or_default().to_owned())
+}
+
+/// The names of the packages that a Debian package depends on.
+fn depends(package: &Path) -> Result<Vec<String>, Failure> {
+    let field = printed(Command::new("dpkg-deb").arg("--field").arg(package).arg("Depends"))?;
+    let names = field.split([',', '|']).filter_map(|one| one.split_whitespace().next());
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// The versions of what the product is measured with and beside.
+fn tools(environment: &Path) -> Result<String, Failure> {
+    let bin = environment.join("bin");
+    let script = "import boto3, platform; print(boto3.__version__, 'with Python', platform.python_version())";
+    let boto3 = printed(Command::new(bin.join("python")).args(["-c", script]))?;
+    let cli = printed(Command::new(bin.join("aws")).arg("--version"))?;
+    let cli = cli.split_whitespace().next().and_then(|word| word.strip_prefix("aws-cli/")).unwrap_or_default();
+    let keepalived = printed(Command::new("keepalived").arg("--version"))?;
+    let keepalived = keepalived.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('v');
+    Ok(format!("keepalived {keepalived}, boto3 {}, AWS CLI {cli}", boto3.trim()))
 }
 
 fn perform_measure(measure: &Measure) -> Result<(), Failure> {
@@ -254,7 +302,7 @@ fn perform_measure(measure: &Measure) -> Result<(), Failure> {
         "line" => print(&line::measure(&mut lab(line::world(subject.lines())), environment, subject.lines()))?,
         "many" => print(&many::measure(&mut lab(many::world()), environment, &subject.many()))?,
         "failover" => {
-            let rounds = if subject.smoke { 1 } else { 5 };
+            let rounds = if subject.smoke { 1 } else { 10 };
             print(&failover::measure(&mut lab(cost::world()), rounds))?;
         }
         "idle" => {
@@ -262,7 +310,7 @@ fn perform_measure(measure: &Measure) -> Result<(), Failure> {
             print(&cost::idle(&mut lab(cost::world()), measure.groups, interval, times))?;
         }
         "commands" => {
-            let (bench, times) = (std::env::current_exe()?, if subject.smoke { 2 } else { 20 });
+            let (bench, times) = (std::env::current_exe()?, if subject.smoke { 2 } else { 100 });
             print(&cost::commands(&mut lab(cost::world()), &bench, measure.groups, times))?;
         }
         other => return Err(format!("there is no measurement {other}").into()),

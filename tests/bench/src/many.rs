@@ -27,8 +27,8 @@ pub struct Sizes {
     pub groups: Vec<usize>,
     /// How often each of them.
     pub rounds: usize,
-    /// The greatest number of groups at which the peers are measured.
-    pub peers: usize,
+    /// The greatest number of groups at which the peers are measured, and how often.
+    pub peers: (usize, usize),
 }
 
 /// What was measured at one number of groups.
@@ -47,7 +47,7 @@ pub struct Many {
     pub cli: Alone,
 }
 
-/// The time of a peer.
+/// The time of a peer: the median of its rounds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Alone {
@@ -92,9 +92,17 @@ pub fn measure(lab: &mut Lab, environment: &Path, sizes: &Sizes) -> Vec<Many> {
     lab.simulator.add_fault(Fault::on(On::ec2()).delay_before(CALL));
     let measured: Vec<(usize, Spread, usize)> =
         sizes.groups.iter().map(|groups| agent(lab, *groups, sizes.rounds)).collect();
-    let at: Vec<usize> = sizes.groups.iter().copied().filter(|groups| *groups <= sizes.peers).collect();
-    let [boto3, cli] = [Peer::Boto3, Peer::Cli].map(|peer| -> Vec<(usize, f64)> {
-        at.iter().map(|groups| (*groups, one_by_one(lab, environment, peer, *groups))).collect()
+    let at: Vec<usize> = sizes.groups.iter().copied().filter(|groups| *groups <= sizes.peers.0).collect();
+    let mut times: [Vec<Vec<f64>>; 2] = [vec![Vec::new(); at.len()], vec![Vec::new(); at.len()]];
+    for _ in 0..sizes.peers.1 {
+        for (n, groups) in at.iter().enumerate() {
+            for (peer, times) in [Peer::Boto3, Peer::Cli].into_iter().zip(&mut times) {
+                times[n].push(one_by_one(lab, environment, peer, *groups));
+            }
+        }
+    }
+    let [boto3, cli] = times.map(|times| -> Vec<(usize, f64)> {
+        at.iter().copied().zip(times.into_iter().map(|times| Spread::of_millis(times).p50)).collect()
     });
     measured
         .into_iter()

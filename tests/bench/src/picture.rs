@@ -50,7 +50,7 @@ fn write_all(svg: &mut String, report: &Report) -> fmt::Result {
     )?;
     bars(svg, report)?;
     lines(svg, report)?;
-    text(svg, 20.0, HEIGHT - 12.0, "start", &format!("{}, {}", report.date, report.machine))?;
+    text(svg, 20.0, HEIGHT - 12.0, "start", &format!("{}, {}", report.on.date, report.on.machine))?;
     writeln!(svg, "</svg>")
 }
 
@@ -68,9 +68,9 @@ fn bars(svg: &mut String, report: &Report) -> fmt::Result {
         for ((spread, name), colour) in
             spreads.iter().zip(["agent", "bare TLS", "boto3 script", "AWS CLI"]).zip(COLOURS)
         {
-            let [p50, p99] = [spread.p50, spread.p99].map(|value| value / line.agent.p50);
+            let [p50, max] = [spread.p50, spread.max].map(|value| value / line.agent.p50);
             let (left, right) = (scale.at(scale.low), scale.at(p50));
-            let (middle, end) = (y + bar / 2.0, scale.at(p99));
+            let (middle, end) = (y + bar / 2.0, scale.at(max));
             text(svg, 122.0, y + 13.0, "end", name)?;
             writeln!(
                 svg,
@@ -84,7 +84,7 @@ fn bars(svg: &mut String, report: &Report) -> fmt::Result {
         }
         y += 20.0;
     }
-    text(svg, scale.from, y + 16.0, "start", "bars: p50, whiskers: p99")
+    text(svg, scale.from, y + 16.0, "start", "bars: p50, whiskers: max")
 }
 
 fn axis(svg: &mut String, scale: &Scale, top: f64, bottom: f64) -> fmt::Result {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cost::{Commands, Idle};
 use crate::failover::Failover;
-use crate::figures::Figure;
+use crate::figures::{Figure, figures, growth};
 use crate::growth::Growth;
 use crate::line::Line;
 use crate::many::Many;
@@ -27,20 +27,47 @@ pub struct Measured {
     pub commands: Vec<Commands>,
     /// Size of the binary, in MB of a million bytes.
     pub binary_mb: f64,
-    /// Size of the Debian package, in MB of a million bytes; nothing if there is none to look at.
-    pub package_mb: Option<f64>,
+    /// The Debian package that the binary was taken from.
+    pub package: Package,
+    /// How long all of it took, in seconds.
+    pub seconds: f64,
 }
 
-/// The report.
+/// A Debian package.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Report {
+pub struct Package {
+    /// Its size, in MB of a million bytes.
+    pub mb: f64,
+    /// The names of the packages that it depends on.
+    pub depends: Vec<String>,
+}
+
+/// What was measured where, when and beside what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Circumstances {
     /// The day, in UTC.
     pub date: String,
     /// The machine.
     pub machine: String,
     /// The version of the product, as it says itself.
     pub version: String,
+    /// The commit that was measured, and whether files of it were changed.
+    pub revision: String,
+    /// The versions of what it was measured with and beside.
+    pub tools: String,
+    /// Seconds between two regular reads of the idle agent.
+    pub verify_interval: u32,
+}
+
+/// The report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// Where, when and beside what.
+    #[serde(flatten)]
+    pub on: Circumstances,
     /// What was measured.
     pub measured: Measured,
     /// Every figure with its bound.
@@ -50,9 +77,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether every bound holds, those of growth too.
+    /// The report of what was measured.
+    pub fn new(on: Circumstances, measured: Measured) -> Self {
+        let (figures, growth) = (figures(&measured, on.verify_interval), growth(&measured));
+        Self { on, measured, figures, growth }
+    }
+
+    /// Whether every bound holds, those of growth too, or is missed as is known.
     pub fn holds(&self) -> bool {
-        self.figures.iter().all(|figure| figure.holds() != Some(false)) && self.growth.iter().all(|growth| growth.holds)
+        !self.figures.iter().any(Figure::fails) && self.growth.iter().all(|growth| growth.holds)
     }
 }
 

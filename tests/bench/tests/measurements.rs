@@ -1,11 +1,14 @@
-//! All measurements, as few of each as there can be, with the programs as the tests build them. The times say nothing.
+//! All measurements by scripts/bench, as few of each as there can be, with the programs as the tests build them. The times
+//! say nothing. And what the repository shows of the last whole run.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bench::readme::MARKERS;
+use bench::failover::Round;
+use bench::picture;
+use bench::readme::{MARKERS, markdown, replaced, text};
 use bench::report::Report;
 use lab::said;
 
@@ -16,26 +19,23 @@ fn everything_can_be_measured_and_reported() {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("venv-aws"),
     };
-    let make_venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../simulator/tests/make-venv");
-    let made = Command::new(make_venv).arg(&environment).output().expect("make-venv");
-    assert!(made.status.success(), "{}", said(&made));
     let folder = tempfile::tempdir().expect("a folder");
     let repository = folder.path().join("repository");
     fs::create_dir_all(repository.join("tests/bench")).expect("made");
     fs::write(repository.join("README.md"), format!("before\n{}\n{}\nafter\n", MARKERS[0], MARKERS[1]))
         .expect("written");
-    let mut command = Command::new(bench);
+    let package = package(folder.path());
+    let mut command = Command::new(root().join("scripts/bench"));
+    command.env("CARGO_TARGET_DIR", folder.path()).env("VIPA_AWS_VENV", environment);
     // Both are programs of this workspace.
-    command.args(["run", "--smoke", "--product"]).arg(bench.with_file_name("vyos-aws-vipa"));
-    command.arg("--environment").arg(environment).arg("--output").arg(folder.path());
-    // Any file has a size.
-    command.arg("--package").arg(bench).arg("--update-readme").arg(&repository);
+    command.args(["--smoke", "--built"]).arg(bench.with_file_name(""));
+    command.arg("--package").arg(package).arg("--update-readme").arg(&repository);
     let output = command.output().expect("the measurements");
     let said = said(&output);
     assert!(output.status.success(), "{}: {said}", output.status);
 
-    let read = |path: PathBuf| fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let report: Report = serde_json::from_str(&read(folder.path().join("bench.json"))).expect("a report");
+    let written = folder.path().join("bench");
+    let report: Report = serde_json::from_str(&read(&written.join("bench.json"))).expect("a report");
     let measured = &report.measured;
     assert_eq!(measured.line.iter().map(|line| line.round_trip_ms).collect::<Vec<_>>(), [0, 2]);
     for line in &measured.line {
@@ -45,30 +45,126 @@ fn everything_can_be_measured_and_reported() {
         let half = line.round_trip_ms as f64 / 2.0;
         assert!(line.bare.p50 > half && line.agent.p50 > half, "half of the round trip is in them: {line:?}");
     }
-    assert_eq!(measured.many.iter().map(|many| many.groups).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(measured.many.iter().map(|many| many.groups).collect::<Vec<_>>(), [1, 2, 3]);
     for many in &measured.many {
         let alone = many.groups as f64 * 300.0;
         assert!(many.agent.p50 > 300.0 && many.calls >= 1, "{many:?}");
         assert!(many.boto3.ms > 2.0 * alone && many.cli.ms > 2.0 * alone, "two calls a group: {many:?}");
+        assert_eq!((many.boto3.extrapolated, many.cli.extrapolated), (many.groups > 2, many.groups > 2));
     }
     let failover = &measured.failover;
     assert!(failover.vrrp.p50 > 2_000.0 && failover.whole.p50 >= failover.vrrp.p50, "{failover:?}");
-    assert_eq!((measured.idle.len(), measured.commands.len()), (2, 2));
+    let parts = |round: &Round| round.vrrp + round.agent + round.ec2;
+    assert!(failover.rounds.iter().all(|round| (round.whole - parts(round)).abs() < 0.001), "{failover:?}");
+    assert_eq!((measured.idle.len(), measured.commands.len()), (3, 3));
     for idle in &measured.idle {
         assert!(idle.resident_mb > 1.0 && idle.threads >= 1 && idle.descriptors > 3, "{idle:?}");
         assert!(idle.ec2_calls_per_hour > 0.0 && idle.cpu_ms > 0.0, "{idle:?}");
     }
-    assert!(measured.commands.iter().all(|c| c.commit.peak_mb > 1.0 && c.show_status.wall.p50 > 0.0), "{said}");
-    assert!(report.figures.iter().any(|figure| figure.name == "Debian package"), "{said}");
+    for (name, runs) in measured.commands.iter().flat_map(|commands| commands.all()) {
+        assert!(
+            runs.peak_mb > 1.0 && runs.wall.p50 > 0.0 && runs.threads >= 1 && runs.descriptors >= 3,
+            "{name}: {runs:?}"
+        );
+        let asks = name == "show status --fresh";
+        assert!(name == "commit with a change" || (runs.requests > 0) == asks, "{name}: {runs:?}");
+    }
+    assert_eq!(measured.package.depends, ["libc6", "libgcc-s1", "keepalived", "vyos-1x"]);
+    assert!(
+        report.on.tools.starts_with("keepalived 2") && report.on.tools.contains(", AWS CLI 1."),
+        "{}",
+        report.on.tools
+    );
 
-    let readme = read(repository.join("README.md"));
+    let readme = read(&repository.join("README.md"));
     assert!(readme.starts_with("before\n") && readme.ends_with("\nafter\n"), "{readme}");
     assert!(readme.contains("| line to request, round trip 0 ms, p50"), "{readme}");
     for place in ["tests/bench/bench.svg", "tests/bench/bench.json"] {
         assert!(repository.join(place).exists(), "{place}");
     }
     assert!(readme.contains("(tests/bench/bench.svg)"), "{readme}");
-    let svg = read(folder.path().join("bench.svg"));
+    shown(&repository);
+    let svg = read(&written.join("bench.svg"));
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && svg.contains(">boto3 script<"), "{svg}");
-    assert!(fs::read_to_string(folder.path().join("bench.txt")).is_ok_and(|text| said.contains(&text)));
+    assert!(fs::read_to_string(written.join("bench.txt")).is_ok_and(|text| said.contains(&text)));
+}
+
+/// A package with the dependencies of ours and nothing in it.
+fn package(folder: &Path) -> PathBuf {
+    let control = "Package: vyos-aws-vipa\nVersion: 0\nArchitecture: all\nMaintainer: nobody <nobody@example.com>\nDepends: \
+                   libc6 (>= 2.34), libgcc-s1 (>= 4.2), keepalived, vyos-1x (>= 1.4)\nDescription: none\n";
+    let (tree, package) = (folder.join("package"), folder.join("package.deb"));
+    fs::create_dir_all(tree.join("DEBIAN")).expect("made");
+    fs::write(tree.join("DEBIAN/control"), control).expect("written");
+    let built = Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).args([&tree, &package]).output();
+    let built = built.expect("dpkg-deb");
+    assert!(built.status.success(), "{}", said(&built));
+    package
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The report that the README of a repository shows, after a look at whether all that is made from it is.
+fn shown(repository: &Path) -> Report {
+    let path = repository.join("tests/bench/bench.json");
+    let report: Report = serde_json::from_str(&read(&path)).unwrap_or_else(|error| {
+        panic!("{}: {error}; it is another version's: run scripts/bench --update-readme", path.display())
+    });
+    let judged = Report::new(report.on.clone(), report.measured.clone());
+    assert_eq!(text(&judged), text(&report), "judged by other bounds");
+    let readme = read(&repository.join("README.md"));
+    let part = markdown(&report, "tests/bench/bench.json", "tests/bench/bench.svg");
+    assert_eq!(replaced(&readme, &part).expect("markers"), readme, "README's part is another run's");
+    assert_eq!(picture::draw(&report), read(&repository.join("tests/bench/bench.svg")), "the picture is another run's");
+    report
+}
+
+#[test]
+fn readme_the_report_and_the_picture_are_of_one_run() {
+    let report = shown(&root());
+    assert!(report.holds(), "a bound is missed");
+    assert!(!report.on.revision.contains("changes"), "figures of no commit: {}", report.on.revision);
+}
+
+/// What `bench judge` makes of what was measured: its exit code, and what it said.
+fn judged(report: &Report) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bench.json");
+    fs::write(&path, serde_json::to_string(report).expect("JSON")).expect("written");
+    let output = Command::new(env!("CARGO_BIN_EXE_bench")).arg("judge").arg(path).output().expect("bench");
+    (output.status.code(), said(&output))
+}
+
+/// Makes a report worse.
+type Plant = fn(&mut Report);
+
+#[test]
+fn a_bound_that_does_not_hold_makes_the_run_fail() {
+    let good = shown(&root());
+    let (code, text) = judged(&good);
+    assert_eq!(code, Some(0), "{text}");
+    let plants: [(&str, Plant); 5] = [
+        ("idle agent, 200 groups, resident memory ", |r| r.measured.idle[3].resident_mb = 16.1),
+        ("whole run ", |r| r.measured.seconds = 901.0),
+        ("dependencies beside libc", |r| r.measured.package.depends.push("python3".to_owned())),
+        ("time until the last address ", |r| {
+            r.measured.many.iter_mut().for_each(|m| {
+                m.agent.p50 += 0.0085 * (m.groups * m.groups) as f64;
+            })
+        }),
+        ("idle agent, 200 groups, EC2 calls per hour ", |r| r.measured.idle[3].ec2_calls_per_hour = 360.0),
+    ];
+    for (figure, plant) in plants {
+        let mut bad = good.clone();
+        plant(&mut bad);
+        let (code, text) = judged(&bad);
+        let line = text.lines().find(|line| line.contains(figure) && line.contains("| NO"));
+        assert!(code == Some(1) && line.is_some(), "{figure}: {code:?}: {text}");
+    }
 }
