@@ -16,6 +16,8 @@ pub struct Spread {
     pub min: f64,
     /// Half of them took no longer.
     pub p50: f64,
+    /// 90 of 100 took no longer.
+    pub p90: f64,
     /// 99 of 100 took no longer; nothing where there are fewer than a hundred.
     pub p99: Option<f64>,
     /// None took longer.
@@ -42,7 +44,7 @@ impl Spread {
         // Nearest rank: the smallest value that so many in a hundred do not exceed.
         let rank = |percent: usize| sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1];
         let p99 = (sorted.len() >= FOR_P99).then(|| rank(99));
-        Self { count: sorted.len(), min: sorted[0], p50: rank(50), p99, max: rank(100) }
+        Self { count: sorted.len(), min: sorted[0], p50: rank(50), p90: rank(90), p99, max: rank(100) }
     }
 }
 
@@ -58,10 +60,13 @@ mod tests {
     #[test]
     fn ranks() {
         let times: Vec<Duration> = (1..=1000).rev().map(Duration::from_millis).collect();
-        assert_eq!(Spread::of(&times), Spread { count: 1000, min: 1.0, p50: 500.0, p99: Some(990.0), max: 1000.0 });
+        assert_eq!(
+            Spread::of(&times),
+            Spread { count: 1000, min: 1.0, p50: 500.0, p90: 900.0, p99: Some(990.0), max: 1000.0 }
+        );
         let three: Vec<Duration> = [3, 1, 2].map(Duration::from_millis).into();
-        assert_eq!(Spread::of(&three), Spread { count: 3, min: 1.0, p50: 2.0, p99: None, max: 3.0 });
-        assert_eq!(Spread::of(&three[..1]), Spread { count: 1, min: 3.0, p50: 3.0, p99: None, max: 3.0 });
+        assert_eq!(Spread::of(&three), Spread { count: 3, min: 1.0, p50: 2.0, p90: 3.0, p99: None, max: 3.0 });
+        assert_eq!(Spread::of(&three[..1]), Spread { count: 1, min: 3.0, p50: 3.0, p90: 3.0, p99: None, max: 3.0 });
         assert_eq!(Spread::of(&times[..99]).p99, None);
         assert_eq!(Spread::of(&times[..100]).p99, Some(999.0));
     }
