@@ -478,9 +478,9 @@ mod tests {
         });
         let input = Input::read(&mut text.to_string().as_bytes()).expect("read");
         let mode = |path: &Path| match path.to_str().expect("text") {
-            "/config/aws/credentials" | "/root/.aws/credentials" | "/config/aws/ca.pem" => Some(0o600),
+            "/config/aws/credentials" | "/root/.aws/credentials" | "/config/aws/own-ca.pem" => Some(0o600),
             "/config/aws/open" => Some(0o640),
-            "/config/aws/open-ca.pem" | "/config/closed/ca.pem" => Some(0o644),
+            "/config/aws/ca.pem" | "/config/aws/open-ca.pem" | "/config/closed/ca.pem" => Some(0o644),
             "/config/closed" => Some(0o2770),
             "/config" | "/config/aws" => Some(0o2775),
             _ => None,
@@ -764,7 +764,7 @@ mod tests {
         // A certificate is no secret.
         assert_eq!(warnings(json!({ "ca-certificate-file": "/config/aws/open-ca.pem" })), Vec::<String>::new());
         for (file, closed) in
-            [("/config/aws/ca.pem", "/config/aws/ca.pem"), ("/config/closed/ca.pem", "/config/closed")]
+            [("/config/aws/own-ca.pem", "/config/aws/own-ca.pem"), ("/config/closed/ca.pem", "/config/closed")]
         {
             let found = warnings(json!({ "ca-certificate-file": file }));
             let expected =
