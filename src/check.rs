@@ -123,16 +123,26 @@ pub fn agent(report: &Result<Report, String>) -> Step {
         );
     }
     if let Some(error) = &report.ec2.last_error {
-        return fail(
-            WHAT,
-            format!(
-                "its last call failed {} ago: {}: {}. Where all is well below, the agent, which is not root, may not be \
-                 able to read what `aws-vipa ca-certificate-file` names",
-                span(report.generated_at, error.at),
-                error.code,
-                error.message
-            ),
+        let said = format!(
+            "its last call failed {} ago: {}: {}",
+            span(report.generated_at, error.at),
+            error.code,
+            error.message
         );
+        // The others may be over with the next call, or concern one address: the status tells.
+        return match error.code.as_str() {
+            "TLS" => fail(
+                WHAT,
+                format!(
+                    "{said}. Where all is well below, the agent, which is not root, may not be able to read what \
+                     `aws-vipa ca-certificate-file` names"
+                ),
+            ),
+            "Connection" | "Credentials" | "Settings" => {
+                fail(WHAT, format!("{said}. Where all is well below, `restart aws-vipa`"))
+            }
+            _ => unknown(WHAT, format!("{said}. See `show aws-vipa status`")),
+        };
     }
     ok(WHAT, "it runs, and goes by this configuration")
 }

@@ -19,14 +19,18 @@ const AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// Failures of claims, by their ENI, and of reads that have been said: once, and then every ten minutes with a count.
 #[derive(Debug, Default)]
-pub struct Said(BTreeMap<(Option<EniId>, String), (Instant, u32)>);
+pub struct Said {
+    failures: BTreeMap<(Option<EniId>, String), (Instant, u32)>,
+    /// The log ends with reads that fail.
+    unread: bool,
+}
 
 impl Said {
     /// How often it has happened since it was last said, if it is to be said now.
     fn say(&mut self, eni: Option<&EniId>, code: &str) -> Option<u32> {
         let now = Instant::now();
         let what = (eni.cloned(), code.to_owned());
-        match self.0.get_mut(&what) {
+        match self.failures.get_mut(&what) {
             Some((last, times)) if now.duration_since(*last) < AGAIN => {
                 *times += 1;
                 None
@@ -36,14 +40,14 @@ impl Said {
                 Some(std::mem::take(times) + 1)
             }
             None => {
-                self.0.insert(what, (now, 0));
+                self.failures.insert(what, (now, 0));
                 Some(1)
             }
         }
     }
 
-    fn forget(&mut self, eni: Option<&EniId>) {
-        self.0.retain(|(other, _), _| other.as_ref() != eni);
+    fn forget(&mut self, eni: &EniId) {
+        self.failures.retain(|(other, _), _| other.as_ref() != Some(eni));
     }
 }
 
@@ -115,7 +119,7 @@ impl Agent<'_> {
     ) {
         match result {
             Ok(id) => {
-                self.said.forget(Some(eni));
+                self.said.forget(eni);
                 let request_id = id.as_ref().map(RequestId::as_str);
                 info!(%eni, ?addresses, duration_ms, request_id, "claim acknowledged");
             }
@@ -135,14 +139,17 @@ impl Agent<'_> {
     }
 
     fn log_read(&mut self, error: Option<&CallError>) {
+        // What fails every other time is one failure that lasts.
         let Some(error) = error else {
-            self.said.forget(None);
-            info!("owners read again");
+            if std::mem::take(&mut self.said.unread) {
+                info!("owners read again");
+            }
             return;
         };
         let Some(times) = self.said.say(None, &error.code) else {
             return;
         };
+        self.said.unread = true;
         let CallError { code, message, .. } = error;
         let request_id = error.request_id.as_ref().map(RequestId::as_str);
         if passes(error) {

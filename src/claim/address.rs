@@ -50,6 +50,8 @@ pub struct Address {
     pub reads: Vec<Moment>,
     /// A repeated MASTER_RX_LOWER_PRI asked for a read: one that shows another owner is enough for a claim.
     pub outranked_other: bool,
+    /// When a line or a person last asked for a claim.
+    pub asked: Option<Moment>,
     pub contest: Contest,
     pub seen: Option<Seen>,
     pub last_claim: Option<LastClaim>,
@@ -163,6 +165,7 @@ impl Address {
             confirmed_since: None,
             reads: Vec::new(),
             outranked_other: false,
+            asked: None,
             contest: Contest::default(),
             seen: None,
             last_claim: None,
@@ -188,6 +191,7 @@ impl Address {
     /// Wants a claim at once, because a line or a person says so.
     pub fn claim_now(&mut self, now: Moment) {
         self.phase = Phase::Wanted { due: now };
+        self.asked = Some(now);
         self.join_if_refused();
         self.guard = None;
         self.failed = 0;
@@ -297,6 +301,13 @@ impl Address {
     /// Whether a retry that is not due yet may go along with another.
     pub fn may_go_along(&self) -> bool {
         self.failed > 0 && self.guard.is_none() && self.permanent.is_none() && self.is_free() && !self.contest.is_on()
+    }
+
+    /// Whether a read that says that the address is ours may show what was before a line or a person asked for a claim of
+    /// it: the one before it said the same.
+    pub fn may_be_of_before(&self, began: Moment) -> bool {
+        let was_ours = self.seen.as_ref().and_then(|s| s.owner.as_ref()).map(|o| &o.eni) == self.eni.as_ref();
+        was_ours && self.asked.is_some_and(|asked| began < asked + GRACE)
     }
 
     /// Whether reads may still show the past.

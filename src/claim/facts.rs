@@ -50,7 +50,7 @@ impl Machine {
 
     /// Whether there is nothing to read the owner of.
     pub fn has_nothing_to_read(&self) -> bool {
-        self.addresses.is_empty()
+        self.addresses.values().all(|a| self.groups.get(&a.group).is_none_or(|g| g.disabled))
     }
 
     /// Why no read that began at `since` or later says who has the addresses, if none does.
@@ -182,7 +182,8 @@ impl Machine {
                     format!("ours now; `show aws-vipa group {name}` tells who took it: find out what claims it there")
                 }
                 owner => {
-                    let by = owner.map_or_else(|| "nobody".to_owned(), text);
+                    let nobody = if address.seen.is_some() { "nobody" } else { "whom no read has told yet" };
+                    let by = owner.map_or_else(|| nobody.to_owned(), text);
                     format!(
                         "last seen with {by}; find out what claims it there; `force aws-vipa claim {name}` claims it now"
                     )
@@ -200,7 +201,8 @@ impl Machine {
         match &address.phase {
             Phase::Held { confirmed: true, suspect: None } => {
                 let read = address.seen.as_ref().map(|seen| seen.at).unwrap_or_default();
-                if read + self.config.global.verify_interval.duration() * 2 >= now {
+                let global = &self.config.global;
+                if read + (global.verify_interval.duration() + global.request_timeout.duration()) * 2 >= now {
                     return (Verdict::Ok, None);
                 }
                 let why = format!("EC2 last said at {} that it is ours{}", time(clock(read)), self.unread());
@@ -225,13 +227,16 @@ impl Machine {
             }
             Phase::Wanted { .. } | Phase::InFlight(_) => {
                 let why = address.eni.is_none().then(unknown_eni).flatten();
-                let failed = || Some(format!("{}; tried again soon", remedy(&address.last_failure.as_ref()?.1)));
-                let guarded = || address.guard.as_ref().map(|_| GUARDED.to_owned());
                 let spent = || {
                     let due = self.allowed(now, address).filter(|at| address.phase.due().is_some() && *at > now)?;
                     let at = time(clock(due));
                     Some(format!("too many claims of this network interface (ENI) of late: the next at {at}"))
                 };
+                let failed = || {
+                    let again = spent().unwrap_or_else(|| "tried again soon".to_owned());
+                    Some(format!("{}; {again}", remedy(&address.last_failure.as_ref()?.1)))
+                };
+                let guarded = || address.guard.as_ref().map(|_| GUARDED.to_owned());
                 (Verdict::Claiming, why.or_else(failed).or_else(spent).or_else(guarded))
             }
             Phase::Rest => (Verdict::Unknown, None),

@@ -71,6 +71,10 @@ impl Machine {
                 && let Some(last) = address.last_claim.as_mut().filter(|l| l.began == claim.began)
             {
                 last.answer = Some((now, result.clone()));
+                if result.is_ok() {
+                    // The right is there, whoever is MASTER by now.
+                    address.permanent = None;
+                }
             }
         }
         // Those that have let go meanwhile, or want another claim already, are not concerned by the answer.
@@ -260,6 +264,7 @@ impl Machine {
         if overtaken {
             return;
         }
+        let of_before = address.may_be_of_before(began);
         let ours = address.eni.is_some() && owner.as_ref().map(|o| &o.eni) == address.eni.as_ref();
         address.seen = Some(Seen { began, at: now, owner: owner.clone() });
         let outranked_other = mem::take(&mut address.outranked_other) && owner.is_some();
@@ -268,7 +273,9 @@ impl Machine {
         match mem::replace(&mut address.phase, Phase::Rest) {
             phase @ (Phase::Rest | Phase::Appearing { .. } | Phase::InFlight(_)) => address.phase = phase,
             // A claim that a line asked for is not put off by what may be the state before that line.
-            phase @ Phase::Wanted { .. } if !ours || (address.failed == 0 && address.guard.is_none()) => {
+            phase @ Phase::Wanted { .. }
+                if !ours || (address.guard.is_none() && (address.failed == 0 || of_before)) =>
+            {
                 address.phase = phase;
             }
             phase if ours => {

@@ -179,6 +179,23 @@ fn a_claim_that_landed_although_its_answer_was_cut_off_is_found_by_the_read_besi
 }
 
 #[test]
+fn a_read_of_the_mastership_before_does_not_end_the_retries() {
+    for class in [ErrorClass::Transient, ErrorClass::TimedOut] {
+        let mut world = World::held();
+        world.ec2.stale = secs(60);
+        world.backup("a");
+        world.give(vip(1), PEER);
+        world.run(secs(30));
+        world.ec2.claims = vec![Fault::Fails(class)];
+        let begin = world.now;
+        world.master("a");
+        world.run(secs(4));
+        assert_eq!(world.claim_times(begin).len(), 2, "{class:?}: reads at {:?}", world.read_times(begin));
+        assert_eq!(world.ours(), [vip(1)].into(), "{class:?}");
+    }
+}
+
+#[test]
 fn successive_time_outs_double_the_bound_up_to_thirty_seconds() {
     let mut world = World::one();
     world.ec2.refuses = Some(ErrorClass::TimedOut);

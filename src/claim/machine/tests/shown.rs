@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::world::{Fault, PEER, World, config, run, secs, vip};
+use super::world::{Fault, PEER, World, config, run, secs, vip, wanted};
 use crate::claim::address::Phase;
 use crate::claim::{Event, NotifyState};
+use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::Groups;
 use crate::ownership::ErrorClass;
 use crate::status::report::{Address, Verdict};
@@ -98,6 +99,19 @@ fn a_standby_that_was_refused_says_when_and_that_it_does_not_try() {
 }
 
 #[test]
+fn a_claim_that_ends_well_after_backup_proves_the_right() {
+    let mut world = World::one();
+    world.ec2.refuses = Some(ErrorClass::Denied);
+    world.master("a");
+    world.run(secs(5));
+    world.ec2.refuses = None;
+    world.says("a", NotifyState::Master);
+    world.backup("a");
+    world.run(secs(1));
+    world.shows(Verdict::StandbyReady, &[]);
+}
+
+#[test]
 fn a_standby_that_was_not_asked_about_yet_is_not_ready() {
     let mut world = World::new(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
     world.start_agent();
@@ -144,9 +158,13 @@ fn what_a_question_was_not_answered_for_is_told() {
     world.run(secs(5));
     assert!(world.machine.unread_since(asked).is_some_and(|why| why.contains("(ENI) of eth0 is not known: Transient")));
 
-    let mut world = World::new(config(&[]), Groups::default());
-    world.start_agent();
-    assert!(world.machine.has_nothing_to_read() && world.machine.unread_since(world.now).is_none());
+    let disabled = GroupConfig { disable: true, ..wanted("a") };
+    for groups in [vec![], vec![disabled]] {
+        let mut world = World::held();
+        assert!(!world.machine.has_nothing_to_read());
+        world.tell(Event::Config(Config { groups, ..Config::default() }));
+        assert!(world.machine.has_nothing_to_read() && world.machine.unread_since(world.now).is_none());
+    }
 }
 
 #[test]
