@@ -59,9 +59,18 @@ set_up() {
     fi
 }
 
-# need_cargo: ends the script where there is no Rust toolchain.
+# need_cargo: ends the script where there is no Rust toolchain, and sees to it that cargo builds what is here.
 need_cargo() {
-    have cargo && return
-    echo "$0: no cargo here; install a Rust toolchain (https://rustup.rs) and run this again" >&2
-    exit 1
+    local clone=$CARGO_TARGET_DIR/.clone
+    if ! have cargo; then
+        echo "$0: no cargo here; install a Rust toolchain (https://rustup.rs) and run this again" >&2
+        exit 1
+    fi
+    # cargo goes by the times of files: what another clone has built there since looks new to it, and has the paths of that
+    # one in it.
+    if [ "$(cat "$clone" 2>/dev/null)" != "$PWD" ]; then
+        mkdir -p "$CARGO_TARGET_DIR"
+        find src tests -name '*.rs' -exec touch {} +
+        printf '%s\n' "$PWD" >"$clone"
+    fi
 }

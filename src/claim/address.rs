@@ -1,5 +1,6 @@
 //! One virtual address: what is wanted for it, and what is known of it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -8,7 +9,7 @@ use super::message::ClaimId;
 use super::{Moment, contest::Contest};
 use crate::names::{EniId, GroupName, InterfaceName, RequestId};
 use crate::ownership::{CallError, ErrorClass, Owner};
-use crate::plan::PlannedAddress;
+use crate::plan::{PlannedAddress, is_there};
 
 /// When ownership is read after an acknowledged claim.
 pub const CONFIRM: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
@@ -233,6 +234,11 @@ impl Address {
                 self.phase = Phase::Appearing { since: now };
             }
         }
+    }
+
+    /// Whether it is where keepalived puts it, by the interfaces that have it.
+    pub fn is_there(&self, having: Option<&BTreeSet<InterfaceName>>) -> bool {
+        having.is_some_and(|having| is_there(&self.held_on, having))
     }
 
     /// Reads before anything else.

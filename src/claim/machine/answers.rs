@@ -327,7 +327,6 @@ impl Machine {
 
     /// A read that began at that moment failed for an address that no claim is in flight for.
     pub(super) fn unseen(&mut self, now: Moment, began: Moment, ip: Ipv4Addr, class: ErrorClass) {
-        let outranks = self.outranks(now, &ip);
         let interval = self.config.global.verify_interval.duration();
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
@@ -337,7 +336,7 @@ impl Machine {
             Phase::Adopting { since }
                 if *since <= began && (class == ErrorClass::Denied || *since + READ_PATIENCE <= now) =>
             {
-                address.claim_guarded(now, Moment::default(), outranks, &mut self.rng);
+                self.claim_unread(now, ip);
             }
             Phase::Adopting { .. } if address.reads.is_empty() => {
                 address.read_at(now + pace::retry(1, &mut self.rng));
@@ -348,6 +347,14 @@ impl Machine {
                 address.read_at(now + wait);
             }
             _ => {}
+        }
+    }
+
+    /// Claims what was to be read first, and cannot be.
+    pub(super) fn claim_unread(&mut self, now: Moment, ip: Ipv4Addr) {
+        let outranks = self.outranks(now, &ip);
+        if let Some(address) = self.addresses.get_mut(&ip) {
+            address.claim_guarded(now, Moment::default(), outranks, &mut self.rng);
         }
     }
 }

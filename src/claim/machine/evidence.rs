@@ -10,7 +10,6 @@ use crate::claim::address::{Address, Phase};
 use crate::claim::group::{Belief, Group};
 use crate::claim::message::{Cause, Note};
 use crate::names::GroupName;
-use crate::plan::is_there;
 use crate::status::report::Vrrp;
 
 /// The line comes within a millisecond of the address. Without it for that long, it may be lost.
@@ -184,6 +183,6 @@ impl Machine {
 
     /// Whether the address is where keepalived puts it.
     pub(in crate::claim) fn is_local(&self, ip: Ipv4Addr) -> bool {
-        self.local.get(&ip).zip(self.addresses.get(&ip)).is_some_and(|(on, address)| is_there(&address.held_on, on))
+        self.addresses.get(&ip).is_some_and(|address| address.is_there(self.local.get(&ip)))
     }
 }

@@ -10,7 +10,6 @@ use crate::claim::address::{Address, LastClaim, Phase};
 use crate::claim::message::{Action, ClaimId, ReadId};
 use crate::claim::{Moment, pace};
 use crate::names::{EniId, VpcId};
-use crate::ownership::ErrorClass;
 use crate::status::report::Vrrp;
 
 /// The second claim on an ENI may start when the first is that old.
@@ -161,7 +160,7 @@ impl Machine {
             .map(|(ip, _)| *ip)
             .filter(|ip| !flying.contains(ip))
             .collect();
-        unread.into_iter().for_each(|ip| self.unseen(now, now, ip, ErrorClass::Denied));
+        unread.into_iter().for_each(|ip| self.claim_unread(now, ip));
     }
 
     pub(super) fn send_reads(&mut self, now: Moment) {

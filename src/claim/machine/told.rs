@@ -15,7 +15,7 @@ use crate::claim::message::{Cause, Line, Note, NotifyState, Past};
 use crate::config::Config;
 use crate::keepalived::groups::Groups;
 use crate::names::{GroupName, InterfaceName};
-use crate::plan;
+use crate::plan::plan;
 use crate::status::report::Vrrp;
 
 /// Two MASTER_RX_LOWER_PRI of one group further apart than this are two events; closer together, one that lasts.
@@ -54,7 +54,7 @@ impl Machine {
 
     /// Goes by the configuration and by what keepalived runs, and keeps what is known of all that stays as it was.
     pub(super) fn replan(&mut self, now: Moment) {
-        let plan = plan::plan(&self.config, &self.keepalived);
+        let plan = plan(&self.config, &self.keepalived);
         let mut old_groups = mem::take(&mut self.groups);
         let mut old_addresses = mem::take(&mut self.addresses);
         let mut old_bindings = mem::take(&mut self.bindings);
@@ -219,9 +219,8 @@ impl Machine {
         let appeared: Vec<Ipv4Addr> =
             addresses.iter().filter(|(ip, on)| self.local.get(ip) != Some(on)).map(|(ip, _)| *ip).collect();
         let before = mem::replace(&mut self.local, addresses);
-        let is_there = |local: &BTreeMap<_, _>, ip, on| local.get(ip).is_some_and(|having| plan::is_there(on, having));
         for (ip, address) in &mut self.addresses {
-            if is_there(&before, ip, &address.held_on) != is_there(&self.local, ip, &address.held_on) {
+            if address.is_there(before.get(ip)) != address.is_there(self.local.get(ip)) {
                 address.local_since = Some(now);
             }
         }
@@ -245,10 +244,11 @@ impl Machine {
         let mut missing = Vec::new();
         for (ip, address) in &mut self.addresses {
             let due = matches!(address.phase, Phase::Wanted { due } if due <= now);
+            let is_there = address.is_there(self.local.get(ip));
             let Some(guard) = address.guard.as_mut().filter(|_| due) else {
                 continue;
             };
-            if self.local.get(ip).is_some_and(|on| plan::is_there(&address.held_on, on)) {
+            if is_there {
                 guard.looked = Some(now);
             } else {
                 address.rest();

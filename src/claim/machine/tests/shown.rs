@@ -1,8 +1,6 @@
 //! What the status report says of an address, beside the verdicts and reasons that `table.txt` has for its states.
 
-use jiff::Timestamp;
-
-use super::world::{Fault, PEER, World, config, run, secs, vip, wanted};
+use super::world::{Fault, PEER, World, clock, config, run, secs, vip, wanted};
 use crate::claim::address::Phase;
 use crate::claim::{Event, NotifyState};
 use crate::config::{Config, GroupConfig};
@@ -11,10 +9,8 @@ use crate::ownership::ErrorClass;
 use crate::status::report::{Address, Verdict};
 
 impl World {
-    /// What the report says of the address; the agent started in 1970.
+    /// What the report says of the address.
     pub fn reported(&self) -> Option<Address> {
-        let clock =
-            |moment: crate::claim::Moment| Timestamp::UNIX_EPOCH.saturating_add(moment.since_boot()).expect("a time");
         let groups = self.machine.report(self.now, None, clock);
         groups.into_iter().flat_map(|g| g.addresses).find(|a| a.address == vip(1))
     }

@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use fastrand::Rng;
+use jiff::Timestamp;
 
 use super::judge::Judge;
 use crate::claim::machine::Machine;
@@ -16,7 +17,7 @@ use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::{Group, Groups, VirtualAddress};
 use crate::names::{EniId, GroupName, InterfaceName, RequestId};
 use crate::ownership::{CallError, Eni, ErrorClass, Owner, Owners};
-use crate::status::report::Vrrp;
+use crate::state::{History, Kind, Record};
 
 /// The network interfaces of this router, of the other one, and of somebody else.
 pub const ETH0: &str = "eni-0000000a";
@@ -33,6 +34,11 @@ pub const fn ms(millis: u64) -> Duration {
 
 pub const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// The time of day of a moment; the router started in 1970.
+pub fn clock(moment: Moment) -> Timestamp {
+    Timestamp::UNIX_EPOCH.saturating_add(moment.since_boot()).expect("a time")
 }
 
 pub fn group(name: &str) -> GroupName {
@@ -173,8 +179,8 @@ pub struct World {
     epoch: u32,
     is_down: bool,
     pipe: Vec<Line>,
-    /// The thefts that the agent's history keeps.
-    robbed: BTreeMap<(GroupName, Ipv4Addr), (Vec<Moment>, bool)>,
+    /// What outlives the agent.
+    history: History,
     /// What reaches the agent once this router goes on.
     frozen: Option<Vec<Happening>>,
     life_before: Option<Moment>,
@@ -218,7 +224,7 @@ impl World {
             epoch: 0,
             is_down: true,
             pipe: Vec::new(),
-            robbed: BTreeMap::new(),
+            history: History::default(),
             frozen: None,
             life_before: None,
             life_next: Moment::default(),
@@ -303,21 +309,16 @@ impl World {
     }
 
     fn keep(&mut self, note: &Note) {
-        match note {
-            Note::Theft { group, address, .. } => {
-                self.robbed.entry((group.clone(), *address)).or_default().0.push(self.now);
+        let (group, address, kind) = match note {
+            Note::Theft { group, address, by } => (group, Some(*address), Kind::Theft { by: by.clone() }),
+            Note::Contested { group, address, by } => (group, Some(*address), Kind::Contested { by: by.clone() }),
+            Note::ContestOver { group, address } => (group, Some(*address), Kind::ContestOver),
+            Note::Transition { group, from, to, cause } => {
+                (group, None, Kind::Transition { from: *from, to: *to, cause: cause.text().to_owned() })
             }
-            Note::Contested { group, address, .. } => {
-                self.robbed.entry((group.clone(), *address)).or_default().1 = true;
-            }
-            Note::ContestOver { group, address } => {
-                self.robbed.remove(&(group.clone(), *address));
-            }
-            Note::Transition { group, to: Vrrp::Backup | Vrrp::Fault | Vrrp::Stop, .. } => {
-                self.robbed.retain(|(of, _), _| of != group);
-            }
-            _ => {}
-        }
+            _ => return,
+        };
+        self.history.add(Record::new(clock(self.now), kind).of_group(group.clone()).of_addresses(address));
     }
 
     fn claim(&mut self, id: ClaimId, eni: &EniId, addresses: &[Ipv4Addr], timeout: Duration) {
@@ -425,11 +426,14 @@ impl World {
         self.machine = Machine::new(self.now, u64::from(self.epoch));
         self.judge.started(self.now);
         self.life_before = None;
-        let past = self.robbed.iter().map(|((group, address), (thefts, contested))| Past {
+        let moment =
+            |time: &Timestamp| Moment::after_boot(time.duration_since(clock(Moment::default())).unsigned_abs());
+        let thefts = self.history.thefts().into_iter();
+        let past = thefts.map(|((group, address), (times, contested))| Past {
             group: group.clone(),
-            address: *address,
-            thefts: thefts.clone(),
-            contested: *contested,
+            address,
+            thefts: times.iter().map(moment).collect(),
+            contested,
         });
         self.tell(Event::Past(past.collect()));
         self.look_around();
