@@ -44,18 +44,17 @@ impl Machine {
             if !self.may_send(now, &eni) {
                 continue;
             }
-            let low = self.senders.get(&eni).is_some_and(|s| s.allowance.next_repeated(now) > now);
-            let is = |ip: &Ipv4Addr, what: fn(&Address) -> bool| self.addresses.get(ip).is_some_and(what);
+            let allowed = |ip: &Ipv4Addr| self.addresses.get(ip).and_then(|a| self.allowed(now, a));
             let (held_back, ips): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
-                ips.into_iter().partition(|ip| low && is(ip, Address::is_repeated));
+                ips.into_iter().partition(|ip| allowed(ip) > Some(now));
             let (ready, unready): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
                 ips.into_iter().partition(|ip| self.is_ready(now, ip));
             let has_life = |ip: &Ipv4Addr| self.addresses.get(ip).is_some_and(|a| self.has_life(now, a));
             let wants_look = unready.iter().any(has_life);
             let mut batch = self.batch(&ready);
-            if batch.iter().any(|ip| is(ip, Address::is_free)) {
-                let along = |ip: &Ipv4Addr| is(ip, Address::is_free) && self.is_ready(now, ip);
-                batch.extend(held_back.into_iter().filter(along));
+            let is_free = |ip: &Ipv4Addr| self.addresses.get(ip).is_some_and(Address::is_free);
+            if batch.iter().any(is_free) {
+                batch.extend(held_back.into_iter().filter(|ip| is_free(ip) && self.is_ready(now, ip)));
             }
             if batch.iter().filter_map(|ip| self.addresses.get(ip)).any(|a| a.failed > 0 && a.is_free()) {
                 batch.extend(self.companions(now, &eni, &flying));
