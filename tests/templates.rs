@@ -548,8 +548,15 @@ fn files_are_offered_unless_a_shell_would_read_more_into_their_names() {
 
 #[test]
 fn the_regions_offered_are_those_of_the_sdk() {
-    let metadata = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+    // Offline, and for this machine's platform alone: that is what the build of this test has fetched, and no more.
+    let cargo = Path::new(env!("CARGO"));
+    let version = Command::new(cargo).arg("-vV").output().expect("cargo runs");
+    let version = text(&version.stdout);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("cargo names its platform");
+    let metadata = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host])
+        // Of the same toolchain: where sudo runs the tests, PATH leads to none.
+        .env("RUSTC", cargo.with_file_name("rustc"))
         .current_dir(repository())
         .output()
         .expect("cargo runs");
