@@ -6,6 +6,11 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/vyos-aws-vipa/target}"
 export VIPA_AWS_VENV="${VIPA_AWS_VENV:-$CARGO_TARGET_DIR/venv-aws}"
 
+# What the largest compiler process of a first build takes, in MB: rustc on the AWS SDK, optimised and not. README.md
+# states the same figures.
+memory_of_release=9200
+memory_of_tests=7300
+
 have() { command -v "$1" >/dev/null 2>&1; }
 
 heading() { printf '\n==> %s\n' "$1"; }
@@ -57,6 +62,67 @@ set_up() {
         [ "$(id -u)" -eq 0 ] || echo "$0 needs these packages; sudo is for apt-get alone"
         apt "${packages[@]}" || true
     fi
+}
+
+# available_memory: prints how much memory a build can take here, in MB, and what sets that limit: the machine's memory and
+# swap, or a control group (of a container, or of a service) that allows less.
+available_memory() {
+    local swap least by=/proc/meminfo controllers path root folder names limit used cache more room
+    swap=$(awk '/^SwapFree:/ { printf "%.0f", $2 * 1024 }' /proc/meminfo)
+    least=$(awk '/^(MemAvailable|SwapFree):/ { kib += $2 } END { printf "%.0f", kib * 1024 }' /proc/meminfo)
+    while IFS=: read -r _ controllers path; do
+        case ,$controllers, in
+            ,,) root=/sys/fs/cgroup names=(memory.max memory.current '') ;;
+            *,memory,*) root=/sys/fs/cgroup/memory names=(memory.limit_in_bytes memory.usage_in_bytes total_) ;;
+            *) continue ;;
+        esac
+        # A path that leads out of a container's view: its own group is the root then.
+        [[ $path != *..* ]] || path=/
+        folder=$root${path%/}
+        while :; do
+            limit=$(cat "$folder/${names[0]}" 2>/dev/null) || limit=max
+            if [ "$limit" != max ]; then
+                used=$(cat "$folder/${names[1]}")
+                # The kernel drops these pages before it kills anything.
+                cache=$(awk -v prefix="${names[2]}" '$1 == prefix "active_file" || $1 == prefix "inactive_file" { sum += $2 }
+                    END { printf "%.0f", sum }' "$folder/memory.stat")
+                more=$(cat "$folder/memory.swap.max" 2>/dev/null) || more=0
+                if [ "$more" = max ] || [ "$more" -gt "$swap" ]; then more=$swap; fi
+                room=$((limit - used + cache + more))
+                if [ $room -lt "$least" ]; then least=$room by=$folder/${names[0]}; fi
+            fi
+            [ "$folder" != "$root" ] || break
+            folder=${folder%/*}
+        done
+    done </proc/self/cgroup
+    echo "$((least / 1000000)) $by"
+}
+
+# lacks_memory BUILD: prints why the first build for `release` or for `tests` would fail here, after minutes; false if it has
+# the memory. Once the AWS SDK is built, the rest takes little.
+lacks_memory() {
+    local needed available by built=$CARGO_TARGET_DIR/debug
+    needed=$memory_of_tests
+    [ "$1" != release ] || { needed=$memory_of_release built=$CARGO_TARGET_DIR/release; }
+    if [ -n "${VIPA_BUILD_ANYWAY-}" ] || compgen -G "$built/deps/libaws_sdk_ec2-*.rlib" >/dev/null; then return 1; fi
+    read -r available by <<<"$(available_memory)"
+    [ "$available" -lt $needed ] || return 1
+    awk -v needed=$needed -v available="$available" -v by="$by" 'BEGIN {
+        printf "the first build needs %.1f GB of memory in one process (rustc on the AWS SDK), and %.1f GB are available (%s)\n",
+            needed / 1000, available / 1000, by }'
+}
+
+# need_memory BUILD: ends the script where lacks_memory has a reason.
+need_memory() {
+    local reason
+    reason=$(lacks_memory "$1") || return 0
+    cat >&2 <<END
+$0: $reason
+Stop other programs, raise the container's limit, or add swap:
+    sudo fallocate --length 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile
+To build without this check: VIPA_BUILD_ANYWAY=1 $0
+END
+    exit 1
 }
 
 # need_cargo: ends the script where there is no Rust toolchain, and sees to it that cargo builds what is here.
