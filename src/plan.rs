@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use crate::config::{Config, GroupConfig};
-use crate::keepalived::groups::{Group, Groups, VirtualAddress};
+use crate::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
 use crate::names::{EniId, GroupName, InterfaceName};
 
 /// What there is to do for the groups that have an `aws-vipa` node without a fault.
@@ -30,6 +31,8 @@ pub struct PlannedGroup {
     pub disabled: bool,
     /// Its `virtual_router_id`; absent if keepalived does not run the group.
     pub vrid: Option<u8>,
+    /// How often keepalived does something for it.
+    pub advertise_interval: Duration,
     /// The IPv4 addresses of the other routers, by which the other router is told from a stranger.
     pub peers: Vec<Ipv4Addr>,
     /// The addresses to move, in the order in which the group holds them.
@@ -108,6 +111,7 @@ pub fn plan(config: &Config, groups: &Groups) -> Plan {
                 name: wanted.name.clone(),
                 disabled: wanted.disable,
                 vrid: None,
+                advertise_interval: AdvertiseInterval::default().duration(),
                 peers: Vec::new(),
                 addresses: Vec::new(),
                 problems: vec![Problem::NotRun],
@@ -151,6 +155,7 @@ fn planned<'a>(
         name: wanted.name.clone(),
         disabled: wanted.disable,
         vrid: Some(group.vrid),
+        advertise_interval: group.advertise_interval.duration(),
         peers: group.peers.clone(),
         addresses,
         problems,
@@ -189,6 +194,7 @@ mod tests {
             interface: interface("eth0"),
             vrid: 10,
             priority: 100,
+            advertise_interval: AdvertiseInterval::default(),
             peers: vec![Ipv4Addr::new(10, 99, 0, 2)],
             addresses: addresses
                 .iter()

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use vyos_aws_vipa::claim::{Action, Event, Line, Machine, Moment, Note, NotifyState};
 use vyos_aws_vipa::config::{Config, Global, GroupConfig};
-use vyos_aws_vipa::keepalived::groups::{Group, Groups, VirtualAddress};
+use vyos_aws_vipa::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
 use vyos_aws_vipa::names::InterfaceName;
 use vyos_aws_vipa::ownership::{Eni, Owner};
 
@@ -166,6 +166,7 @@ fn groups() -> Groups {
         interface: "eth0".try_into().expect("a name"),
         vrid: 1,
         priority: 100,
+        advertise_interval: AdvertiseInterval::default(),
         peers: vec![Ipv4Addr::new(10, 99, 0, 11)],
         addresses: vec![VirtualAddress { address: VIP, interface: None }],
     };

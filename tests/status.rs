@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use regex_lite::Regex;
 use vyos_aws_vipa::aws::CredentialFacts;
 use vyos_aws_vipa::config::{Config, Global, GroupConfig, LeftOut};
-use vyos_aws_vipa::keepalived::groups::{self, Groups, VirtualAddress};
+use vyos_aws_vipa::keepalived::groups::{self, AdvertiseInterval, Groups, VirtualAddress};
 use vyos_aws_vipa::names::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
 use vyos_aws_vipa::ownership::{self, CallError, ErrorClass, Owners};
 use vyos_aws_vipa::state::{Kind, Outcome, Record};
@@ -447,6 +447,7 @@ fn facts() -> Facts {
         interface: InterfaceName::try_from("eth0").expect("an interface"),
         vrid: last,
         priority: 200,
+        advertise_interval: AdvertiseInterval::default(),
         peers: vec![Ipv4Addr::new(10, 99, 0, 2)],
         addresses: vec![VirtualAddress { address: Ipv4Addr::new(10, 99, 0, last), interface: None }],
     };

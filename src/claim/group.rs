@@ -1,10 +1,11 @@
 //! One VRRP group: what is believed of its state, and why.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::Moment;
 use super::message::Cause;
-use crate::plan::Problem;
+use crate::plan::{PlannedGroup, Problem};
 use crate::status::report::Vrrp;
 
 /// One VRRP group.
@@ -13,6 +14,8 @@ pub struct Group {
     /// Its virtual router id; none if keepalived does not run it.
     pub vrid: Option<u8>,
     pub disabled: bool,
+    /// How often keepalived does something for it.
+    pub advertise_interval: Duration,
     pub peers: Vec<Ipv4Addr>,
     /// The addresses that are moved for it.
     pub addresses: Vec<Ipv4Addr>,
@@ -60,14 +63,16 @@ impl Belief {
 }
 
 impl Group {
-    pub fn new(now: Moment, vrid: Option<u8>, disabled: bool) -> Self {
+    /// A group of which nothing is known: only a sign of life from after `life_after` counts.
+    pub fn new(now: Moment, life_after: Moment, planned: &PlannedGroup) -> Self {
         Self {
-            vrid,
-            disabled,
+            vrid: planned.vrid,
+            disabled: planned.disabled,
+            advertise_interval: planned.advertise_interval,
             peers: Vec::new(),
             addresses: Vec::new(),
             problems: Vec::new(),
-            belief: Belief::Unknown { why: Cause::New, life_after: now, hint: None },
+            belief: Belief::Unknown { why: Cause::New, life_after, hint: None },
             since: now,
             paused_until: None,
             rx_lower: None,
@@ -94,10 +99,10 @@ impl Group {
         self.belief = belief;
     }
 
-    /// If the state is not known: only a sign of life from after `now` counts.
-    pub fn needs_life_after(&mut self, now: Moment) {
+    /// If the state is not known: only a sign of life from after that moment counts.
+    pub fn needs_life_after(&mut self, moment: Moment) {
         if let Belief::Unknown { life_after, .. } = &mut self.belief {
-            *life_after = now;
+            *life_after = moment;
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::groups::{Group, Groups, VirtualAddress};
+use super::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
 use crate::names::{GroupName, InterfaceName};
 
 /// keepalived.conf does not say what it should.
@@ -108,6 +108,7 @@ struct Instance {
     interface: Option<InterfaceName>,
     vrid: Option<u8>,
     priority: Option<u8>,
+    advertise_interval: Option<AdvertiseInterval>,
     peers: Vec<Ipv4Addr>,
     addresses: Vec<VirtualAddress>,
 }
@@ -133,6 +134,7 @@ fn statement(blocks: &mut [Block], words: &[&str]) {
             "interface" => instance.interface = InterfaceName::try_from(*value).ok(),
             "virtual_router_id" => instance.vrid = value.parse().ok(),
             "priority" => instance.priority = value.parse().ok(),
+            "advert_int" => instance.advertise_interval = AdvertiseInterval::parse(value),
             _ => {}
         },
         (Some(Block::Addresses(addresses)), [address, options @ ..]) => {
@@ -159,6 +161,7 @@ impl Instance {
             vrid: self.vrid.ok_or_else(|| missing("virtual_router_id"))?,
             // keepalived's own default (VRRP_PRIO_DFL in vrrp.h).
             priority: self.priority.unwrap_or(100),
+            advertise_interval: self.advertise_interval.unwrap_or_default(),
             peers: self.peers,
             addresses: self.addresses,
             name,
@@ -185,6 +188,7 @@ mod tests {
             interface: InterfaceName::try_from(interface).expect("an interface"),
             vrid,
             priority,
+            advertise_interval: AdvertiseInterval::default(),
             peers: peers.iter().map(|p| p.parse().expect("an address")).collect(),
             addresses: addresses
                 .iter()
@@ -248,6 +252,19 @@ mod tests {
         let text = "! c\nvrrp_instance a { # x {\n interface eth0 ! }\n virtual_router_id 1\n authentication { auth_pass \"a}b\" }\n \
                     virtual_ipaddress { 10.0.0.1/24 dev eth1 label x }\n}\n";
         assert_eq!(parse(text).expect("read").groups, [group("a", "eth0", 1, 100, &[], &[("10.0.0.1", Some("eth1"))])]);
+    }
+
+    #[test]
+    fn the_interval_of_a_group_is_read_where_there_is_one() {
+        let interval = |line: &str| {
+            let text = format!("vrrp_instance a {{\n interface eth0\n virtual_router_id 1\n {line}\n}}\n");
+            u64::from(parse(&text).expect("read").groups[0].advertise_interval)
+        };
+        for (line, millis) in
+            [("advert_int 10", 10_000), ("advert_int 0.25", 250), ("", 1_000), ("advert_int x", 1_000)]
+        {
+            assert_eq!(interval(line), millis, "{line}");
+        }
     }
 
     proptest! {

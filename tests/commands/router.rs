@@ -10,7 +10,7 @@ use std::{env, fs, thread};
 use tempfile::TempDir;
 use vyos_aws_vipa::config::{Config, Global, GroupConfig};
 use vyos_aws_vipa::files;
-use vyos_aws_vipa::keepalived::groups::{Group, Groups, VirtualAddress};
+use vyos_aws_vipa::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
 use vyos_aws_vipa::names::{GroupName, InterfaceName, Region};
 use vyos_aws_vipa::paths::Paths;
 
@@ -72,6 +72,7 @@ impl Router {
             interface: InterfaceName::try_from(interface).expect("an interface"),
             vrid: 10,
             priority: 100,
+            advertise_interval: AdvertiseInterval::default(),
             peers: vec![Ipv4Addr::new(10, 99, 0, 12)],
             addresses: vec![VirtualAddress { address: address.into(), interface: None }],
         };

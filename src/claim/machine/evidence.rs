@@ -20,14 +20,30 @@ pub(super) const LIFE: Duration = Duration::from_secs(3);
 /// unknown.
 pub(super) const LIFE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// What keepalived may need beyond an advertisement interval to hear the other router, and to write a line about it.
+const HEARS: Duration = Duration::from_millis(500);
+
+/// Until when a MASTER of keepalived may be its stale timer's, after a stall. It stood still as well, and found that timer
+/// run out before it could hear the other router; with the next advertisement at the latest it takes it back.
+pub(super) fn settled(stalled: Option<Moment>, advertise_interval: Duration) -> Moment {
+    stalled.map_or_else(Moment::default, |stalled| stalled + advertise_interval + HEARS)
+}
+
 impl Machine {
     pub(super) fn stood_still(&mut self, now: Moment) {
-        for group in self.groups.values_mut() {
-            group.needs_life_after(now);
-        }
+        self.stalled = Some(now);
+        self.need_life_after(now);
         let masters: Vec<GroupName> =
             self.groups.iter().filter(|(_, g)| g.belief.vrrp() == Vrrp::Master).map(|(n, _)| n.clone()).collect();
         masters.iter().for_each(|name| self.doubt(now, name, Cause::StoodStill));
+    }
+
+    /// Where the state is not known, only a sign of life from after `now` counts.
+    pub(super) fn need_life_after(&mut self, now: Moment) {
+        let stalled = self.stalled;
+        for group in self.groups.values_mut() {
+            group.needs_life_after(now.max(settled(stalled, group.advertise_interval)));
+        }
     }
 
     pub(super) fn doubt_all(&mut self, now: Moment, why: Cause) {
@@ -47,10 +63,19 @@ impl Machine {
             Belief::Known { vrrp, .. } => Some(*vrrp),
             Belief::Unknown { hint, .. } => *hint,
         };
-        group.believe(now, Belief::Unknown { why, life_after: now, hint });
+        let life_after = now.max(settled(self.stalled, group.advertise_interval));
+        group.believe(now, Belief::Unknown { why, life_after, hint });
         self.rest(name);
         if from != Vrrp::Unknown {
             self.note(Note::Transition { group: name.clone(), from, to: Vrrp::Unknown, cause: why });
+        }
+    }
+
+    /// As [`Self::doubt`], with what the last line names, if one does.
+    pub(super) fn doubt_but(&mut self, now: Moment, name: &GroupName, why: Cause, hint: Option<Vrrp>) {
+        self.doubt(now, name, why);
+        if let Some(Group { belief: Belief::Unknown { hint: kept, .. }, .. }) = self.groups.get_mut(name) {
+            *kept = hint;
         }
     }
 

@@ -33,6 +33,8 @@ const WRITERLESS: Duration = Duration::from_secs(2);
 const GROUPS_COUNT: Duration = Duration::from_secs(2);
 /// A timer that is that late tells that this router stood still.
 const LATE: Duration = Duration::from_secs(2);
+/// Some timer is never further away than that while a group is configured: a stall is seen whatever comes next.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// The state machine of one router. It has no clock, no socket and no task: every event comes with the time, and the
 /// answer is what to do.
@@ -85,6 +87,8 @@ pub struct Machine {
     pub(super) writer_gone: Option<Moment>,
     /// keepalived was alive at this time or later.
     pub(super) life: Option<Moment>,
+    /// When this router was last seen to have stood still.
+    stalled: Option<Moment>,
     pub(super) sweep: Sweep,
     armed: Option<Moment>,
     last_id: u64,
@@ -160,6 +164,7 @@ impl Machine {
             look_asked: None,
             writer_gone: Some(now),
             life: None,
+            stalled: None,
             sweep: Sweep::default(),
             armed: None,
             last_id: 0,
@@ -198,7 +203,8 @@ impl Machine {
             Event::Tick => {}
         }
         self.settle(now);
-        self.armed = self.next_deadline(now);
+        let heartbeat = (!self.groups.is_empty()).then_some(now + HEARTBEAT);
+        self.armed = self.next_deadline(now).into_iter().chain(heartbeat).min();
         mem::take(&mut self.actions)
     }
 

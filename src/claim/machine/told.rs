@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::Machine;
+use super::evidence::settled;
 use super::sending::STANDBY_INTERVAL;
 use crate::claim::Moment;
 use crate::claim::address::{Address, Phase};
@@ -63,10 +64,12 @@ impl Machine {
                 Some(group) if group.vrid == planned.vrid && group.disabled == planned.disabled => (false, group),
                 _ => {
                     let paused_until = self.pauses.get(&planned.name).copied();
-                    (true, Group { paused_until, ..Group::new(now, planned.vrid, planned.disabled) })
+                    let life_after = now.max(settled(self.stalled, planned.advertise_interval));
+                    (true, Group { paused_until, ..Group::new(now, life_after, &planned) })
                 }
             };
             let is_master = group.acts() && group.belief.vrrp() == Vrrp::Master;
+            group.advertise_interval = planned.advertise_interval;
             group.peers = planned.peers;
             group.addresses = planned.addresses.iter().map(|a| a.address).collect();
             group.addresses.sort_unstable();
@@ -116,7 +119,13 @@ impl Machine {
             if !is_run && self.is_coming(&line.group) {
                 self.count_coming(now);
             }
-            self.line(now, line);
+            let is = line.state.vrrp();
+            let interval = self.groups.get(&line.group).map(|g| g.advertise_interval);
+            if is == Vrrp::Master && interval.is_some_and(|interval| now < settled(self.stalled, interval)) {
+                self.doubt_but(now, &line.group, Cause::StoodStill, Some(is));
+            } else {
+                self.line(now, line);
+            }
         }
     }
 
@@ -193,10 +202,7 @@ impl Machine {
         let named: Vec<GroupName> = self.groups.keys().filter(|g| was_full || last.contains_key(g)).cloned().collect();
         for name in named {
             let hint = last.get(&name).map(|s| s.vrrp());
-            self.doubt(now, &name, cause);
-            if let Some(Group { belief: Belief::Unknown { hint: kept, .. }, .. }) = self.groups.get_mut(&name) {
-                *kept = hint;
-            }
+            self.doubt_but(now, &name, cause, hint);
         }
         // A BACKUP that nobody was there to hear of ends a contest all the same.
         lines.iter().filter(|l| l.state.vrrp() != Vrrp::Master).for_each(|l| self.end_contests_of(&l.group));
@@ -207,9 +213,7 @@ impl Machine {
             (false, None) => self.writer_gone = Some(now),
             (true, Some(_)) => {
                 self.writer_gone = None;
-                for group in self.groups.values_mut() {
-                    group.needs_life_after(now);
-                }
+                self.need_life_after(now);
             }
             _ => {}
         }

@@ -373,6 +373,53 @@ fn lines_that_waited_while_this_router_stood_still_are_of_the_past() {
     assert!(!actions.iter().any(|a| matches!(a, Action::Claim { .. })), "{actions:?}");
 }
 
+#[test]
+fn a_standby_that_was_frozen_between_two_timers_claims_nothing_on_a_stale_line() {
+    // Whichever comes first: the timer that was due in the stall, or the line; and the other router is heard at once, or only
+    // with its next advertisement.
+    for (asleep, stale, tick_first) in [
+        (secs(5), ms(1), false),
+        (secs(5), ms(1), true),
+        (secs(5), ms(990), true),
+        (secs(10), ms(990), false),
+        (secs(20), ms(500), true),
+        (secs(3_600), ms(990), true),
+    ] {
+        let mut world = World::one();
+        world.run(secs(1));
+        world.stale = Some(stale);
+        world.freeze(asleep);
+        if tick_first {
+            world.run(asleep - ms(1));
+            world.tell(Event::Tick);
+            world.run(ms(1));
+        }
+        let begin = world.now;
+        world.run(secs(60) + asleep);
+        assert_eq!(world.claim_times(begin), [0_u64; 0], "asleep for {asleep:?}, stale for {stale:?}");
+        assert_eq!(world.owner(vip(1)), Some(PEER));
+        // And it is a standby as before.
+        let begin = world.now;
+        world.master("a");
+        assert_eq!(world.claim_times(begin), [0]);
+    }
+}
+
+#[test]
+fn a_standby_that_the_other_router_left_alone_in_a_stall_claims_a_moment_after_it() {
+    let mut world = World::one();
+    world.run(secs(1));
+    world.freeze(secs(60));
+    world.run(secs(60));
+    let begin = world.now;
+    world.run(ms(2));
+    world.master("a");
+    world.run(secs(4));
+    let claims = world.claim_times(begin);
+    assert!(claims.len() == 1 && claims[0] < 3_000, "{claims:?}");
+    assert_eq!(world.ours(), [vip(1)].into());
+}
+
 // ── B3 ──
 
 #[test]

@@ -15,10 +15,12 @@ use crate::status::report::Vrrp;
 
 /// B8: the FIFO without a writer for that long.
 const WRITERLESS: Duration = secs(2);
-/// B2: a timer that is that late.
-const LATE: Duration = secs(2);
+/// B26 and B2: a timer is never further away than 2 s, and one that is over 2 s late tells of a stall.
+pub const STALL: Duration = secs(4);
 /// B2: how old a sign of life may be for a retry, and for a claim that no line asks for.
 const LIFE: Duration = secs(3);
+/// How often keepalived's groups advertise here.
+const ADVERTISEMENT: Duration = secs(1);
 /// A look at the interface right before a claim.
 const LOOKED: Duration = ms(100);
 /// B4: the age of the first claim at which the second may start.
@@ -80,6 +82,9 @@ pub struct Judge {
     /// The claims that an ENI may still send, and when that was so.
     allowance: BTreeMap<EniId, (f64, Moment)>,
     config: Config,
+    /// After a stall, a MASTER that keepalived speaks of before that moment may be its stale timer's: it had no time to hear
+    /// the other router.
+    stale_until: Moment,
 }
 
 impl Judge {
@@ -88,12 +93,17 @@ impl Judge {
         *self = Self { writer_gone: Some(now), ..Self::default() };
     }
 
-    /// The machine is about to be told something.
-    pub fn told(&mut self, now: Moment, event: &Event, deadline: Option<Moment>) {
-        let late = deadline.is_some_and(|deadline| deadline + LATE < now);
-        if late {
+    /// This router has stood still for that long, and goes on. What the machine makes of it is its own affair: nothing
+    /// here asks for its timers.
+    pub fn thawed(&mut self, now: Moment, stall: Duration) {
+        if stall > STALL {
+            self.stale_until = now + ADVERTISEMENT;
             self.doubt_all(now);
         }
+    }
+
+    /// The machine is about to be told something; what had `waited` while this router stood still is of the past.
+    pub fn told(&mut self, now: Moment, event: &Event, waited: bool) {
         if self.is_writerless(now) {
             self.doubt_all(now);
         }
@@ -116,7 +126,7 @@ impl Judge {
                     self.changing = now + secs(2);
                 }
             }
-            Event::Lines(lines) if late => self.backlog(now, lines, false),
+            Event::Lines(lines) if waited => self.backlog(now, lines, false),
             Event::Lines(lines) => {
                 self.life = Some(now);
                 lines.iter().for_each(|line| self.line(now, line));
@@ -164,7 +174,8 @@ impl Judge {
     }
 
     fn doubt(&mut self, now: Moment, group: &GroupName) {
-        self.groups.insert(group.clone(), Told { line: None, doubted: Some(now) });
+        let since = now.max(self.stale_until);
+        self.groups.insert(group.clone(), Told { line: None, doubted: Some(since) });
     }
 
     fn doubt_all(&mut self, now: Moment) {
@@ -180,6 +191,9 @@ impl Judge {
     }
 
     fn line(&mut self, now: Moment, line: &Line) {
+        if line.state.vrrp() == Vrrp::Master && now < self.stale_until {
+            return self.doubt(now, &line.group);
+        }
         let told = Told { line: Some(line.state.vrrp()), doubted: None };
         let was = self.groups.insert(line.group.clone(), told).unwrap_or_default();
         let quiet = self.heard.get(&line.group).is_none_or(|last| last.until(now) > secs(10));

@@ -35,7 +35,8 @@ enum Step {
     StartKeepalived,
     Reload,
     FreezeChild(bool),
-    Freeze(u64),
+    /// For so long; keepalived's timers are stale after it for that long, if at all.
+    Freeze(u64, Option<u64>),
     KillAgent,
     StartAgent,
     PipeFull,
@@ -127,7 +128,7 @@ fn steps() -> impl Strategy<Value = Step> {
         3 => Just(Step::StartKeepalived),
         1 => Just(Step::Reload),
         2 => any::<bool>().prop_map(Step::FreezeChild),
-        2 => (0..60_000_u64).prop_map(Step::Freeze),
+        2 => (0..60_000_u64, proptest::option::of(0..1_000_u64)).prop_map(|(f, s)| Step::Freeze(f, s)),
         2 => Just(Step::KillAgent),
         3 => Just(Step::StartAgent),
         1 => Just(Step::PipeFull),
@@ -184,7 +185,10 @@ impl World {
             }
             Step::Reload => self.tell(Event::Hup),
             Step::FreezeChild(frozen) => self.child_frozen = frozen,
-            Step::Freeze(millis) => self.freeze(ms(millis)),
+            Step::Freeze(millis, stale) => {
+                self.stale = stale.map(ms);
+                self.freeze(ms(millis));
+            }
             Step::KillAgent => self.kill_agent(),
             Step::StartAgent => self.start_agent(),
             Step::PipeFull => self.tell(Event::PipeFull),

@@ -194,21 +194,22 @@ fn events() -> Vec<(String, Make)> {
     add(
         "tick when it is due",
         Box::new(|w| {
-            w.now = w.machine.deadline().unwrap_or(w.now);
+            let due = w.machine.next_deadline(w.now).unwrap_or(w.now);
+            w.sleep_until(due);
             Event::Tick
         }),
     );
     add(
         "tick more than two seconds late",
         Box::new(|w| {
-            w.now = w.machine.deadline().unwrap_or(w.now) + ms(2_001);
+            w.now = w.machine.next_deadline(w.now).unwrap_or(w.now) + ms(2_001);
             Event::Tick
         }),
     );
     add(
         "line Master, more than two seconds late",
         Box::new(|w| {
-            w.now = w.machine.deadline().unwrap_or(w.now) + ms(2_001);
+            w.now = w.machine.next_deadline(w.now).unwrap_or(w.now) + ms(2_001);
             Event::Lines(vec![line("a", NotifyState::Master)])
         }),
     );
@@ -280,6 +281,14 @@ impl World {
             self.run(ms(1));
         }
         self
+    }
+
+    /// Time passes up to a moment at which something is due, and nothing comes of it before.
+    fn sleep_until(&mut self, due: Moment) {
+        while let Some(heartbeat) = self.machine.deadline().filter(|deadline| *deadline < due) {
+            assert_eq!(self.machine.handle(heartbeat, Event::Tick), [], "at {heartbeat:?}, and not at {due:?}");
+        }
+        self.now = due;
     }
 
     fn local_master_line(&mut self) {

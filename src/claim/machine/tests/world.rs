@@ -10,11 +10,11 @@ use std::time::Duration;
 use fastrand::Rng;
 use jiff::Timestamp;
 
-use super::judge::Judge;
+use super::judge::{Judge, STALL};
 use crate::claim::machine::Machine;
 use crate::claim::{Action, ClaimId, Event, Line, Moment, Note, NotifyState, Past, ReadId};
 use crate::config::{Config, GroupConfig};
-use crate::keepalived::groups::{Group, Groups, VirtualAddress};
+use crate::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
 use crate::names::{EniId, GroupName, InterfaceName, RequestId};
 use crate::ownership::{CallError, Eni, ErrorClass, Owner, Owners};
 use crate::state::{History, Kind, Record};
@@ -27,6 +27,9 @@ pub const THIEF: &str = "eni-0000000d";
 
 /// How often the agent looks for a sign of life while the machine is interested.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a standby waits for the other router's advertisements (RFC 5798, 6.1: three intervals and a skew).
+const ELECTION: Duration = Duration::from_millis(3_600);
 
 pub const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -102,6 +105,7 @@ pub fn run(name: &str, dev: &str, vrid: u8, addresses: &[Ipv4Addr]) -> Group {
         interface: interface(dev),
         vrid,
         priority: 100,
+        advertise_interval: AdvertiseInterval::default(),
         peers: vec![Ipv4Addr::new(10, 0, 0, 2)],
         addresses: addresses.iter().map(|&address| VirtualAddress { address, interface: None }).collect(),
     }
@@ -146,7 +150,10 @@ enum Happening {
     Tell(u32, Event),
     Land(EniId, Vec<Ipv4Addr>),
     Show(u32, ReadId, Vec<Ipv4Addr>),
-    Thaw,
+    /// After a stall that began then.
+    Thaw(Moment),
+    /// keepalived hears the other router, which its stale timer had taken for dead.
+    Hears(Vec<GroupName>),
 }
 
 pub struct World {
@@ -183,6 +190,10 @@ pub struct World {
     history: History,
     /// What reaches the agent once this router goes on.
     frozen: Option<Vec<Happening>>,
+    /// When a stall that is to be seen has last ended.
+    thawed: Option<Moment>,
+    /// After a stall keepalived finds its timer run out before it hears the other router, that much later.
+    pub stale: Option<Duration>,
     life_before: Option<Moment>,
     life_next: Moment,
     last_beat: Moment,
@@ -226,6 +237,8 @@ impl World {
             pipe: Vec::new(),
             history: History::default(),
             frozen: None,
+            thawed: None,
+            stale: None,
             life_before: None,
             life_next: Moment::default(),
             last_beat: Moment::default(),
@@ -273,16 +286,20 @@ impl World {
             held.push(Happening::Tell(self.epoch, event));
             return;
         }
-        self.judge.told(self.now, &event, self.machine.deadline());
+        self.judge.told(self.now, &event, self.thawed == Some(self.now));
         let actions = self.machine.handle(self.now, event);
         self.perform(actions);
         self.watch_life();
     }
 
     fn perform(&mut self, actions: Vec<Action>) {
-        if let Some(deadline) = self.machine.deadline() {
+        let deadline = self.machine.deadline();
+        if let Some(deadline) = deadline {
             assert!(deadline > self.now, "a deadline that has passed: {deadline:?} at {:?}", self.now);
         }
+        // B26.
+        let is_soon = deadline.is_some_and(|deadline| deadline <= self.now + secs(2));
+        assert!(is_soon || self.machine.groups.is_empty(), "a stall from {:?} on is seen at {deadline:?}", self.now);
         for action in actions {
             self.judge.wants(self.now, &action);
             match &action {
@@ -372,10 +389,21 @@ impl World {
                 let rest = self.ec2.read_delay / 2;
                 self.later(rest, Happening::Tell(epoch, Event::Read { id, result }));
             }
-            Happening::Thaw => {
+            Happening::Thaw(since) => {
                 let held = self.frozen.take().unwrap_or_default();
                 self.last_beat = self.now;
+                if since.until(self.now) > STALL {
+                    self.thawed = Some(self.now);
+                    self.judge.thawed(self.now, since.until(self.now));
+                }
                 held.into_iter().for_each(|happening| self.happen(happening));
+                self.wake_stale(since);
+            }
+            Happening::Hears(names) => {
+                let is_master = |name: &&GroupName| self.truth.get(*name) == Some(&NotifyState::Backup);
+                let names: Vec<GroupName> = names.iter().filter(is_master).cloned().collect();
+                let states: Vec<_> = names.iter().map(|name| (name.as_str(), NotifyState::Backup)).collect();
+                self.all_become(&states);
             }
         }
     }
@@ -421,6 +449,10 @@ impl World {
     // ── the agent ──
 
     pub fn start_agent(&mut self) {
+        // Nothing starts on a router that stands still.
+        if self.frozen.is_some() {
+            return;
+        }
         self.epoch += 1;
         self.is_down = false;
         self.machine = Machine::new(self.now, u64::from(self.epoch));
@@ -615,8 +647,23 @@ impl World {
     pub fn freeze(&mut self, duration: Duration) {
         if self.frozen.is_none() {
             self.frozen = Some(Vec::new());
-            self.later(duration, Happening::Thaw);
+            self.later(duration, Happening::Thaw(self.now));
         }
+    }
+
+    /// Every standby's timer has run out in the stall: keepalived takes its groups for MASTER until it hears the other router.
+    fn wake_stale(&mut self, since: Moment) {
+        let (Some(stale), true) = (self.stale, since.until(self.now) > ELECTION) else {
+            return;
+        };
+        let backups = self.truth.iter().filter(|(_, state)| **state == NotifyState::Backup);
+        let names: Vec<GroupName> = backups.map(|(name, _)| name.clone()).collect();
+        let truth = self.truth.clone();
+        let states: Vec<_> = names.iter().map(|name| (name.as_str(), NotifyState::Master)).collect();
+        self.all_become(&states);
+        // The other router is MASTER all the while.
+        self.truth = truth;
+        self.later(stale, Happening::Hears(names));
     }
 
     // ── EC2 ──
