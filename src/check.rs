@@ -16,7 +16,7 @@ use crate::names::{AccountId, EniId, InstanceId, InstanceType, InterfaceName, Su
 use crate::ownership::{CallError, Eni, ErrorClass, Interface, Owner, Owners, Place};
 use crate::plan::Plan;
 use crate::status::command::quoted;
-use crate::status::report::{Address, Report};
+use crate::status::report::{Address, FileFault, Report};
 use crate::status::table::{GAP, WIDTH, lines, span, time};
 
 /// A clock that is further off than that is worth a word, although AWS takes its signatures.
@@ -113,8 +113,11 @@ pub fn agent(report: &Result<Report, String>) -> Step {
         Ok(report) => report,
         Err(why) => return fail(WHAT, why.clone()),
     };
-    if let Some(error) = report.agent.as_ref().and_then(|agent| agent.file_error.as_ref()) {
-        return fail(WHAT, format!("it goes by an older configuration: {error}. See `show log aws-vipa`"));
+    if let Some(agent) = &report.agent
+        && let Some(error) = &agent.file_error
+    {
+        let (fault, remedy) = agent.file_fault.unwrap_or(FileFault::OldInForce).text();
+        return fail(WHAT, format!("{fault}: {error}. {remedy}"));
     }
     if let Some(error) = &report.ec2.credentials_error {
         return fail(

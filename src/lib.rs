@@ -20,6 +20,7 @@ pub mod operator_file;
 pub mod ownership;
 pub mod paths;
 pub mod plan;
+pub mod printable;
 pub mod state;
 pub mod status;
 pub mod systemctl;

@@ -1,8 +1,8 @@
 //! Where log lines go: to systemd's journal with each field of its own, or to standard error with the time.
 
 use std::env;
-use std::fmt::{self, Write};
-use std::io;
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use tracing::field::{Field, Visit, display};
@@ -13,6 +13,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::printable;
 
 /// Sends our log lines of level INFO and above, and warnings of the libraries, on their way (the SDK's own INFO lines name
 /// access keys), from now on and for the whole process. Without a journal they go
@@ -26,7 +28,9 @@ pub fn start() {
     // A second call fails, and leaves the first one's in place.
     let _ = match journal {
         Some(journal) => registry.with(Readable(journal)).try_init(),
-        None => registry.with(tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false)).try_init(),
+        None => registry
+            .with(tracing_subscriber::fmt::layer().with_writer(|| Lines(io::stderr())).with_target(false))
+            .try_init(),
     };
 }
 
@@ -39,6 +43,22 @@ fn is_journal(stream: Option<&str>, descriptor: impl AsFd) -> bool {
     });
     let ours = rustix::fs::fstat(descriptor).ok().map(|s| (s.st_dev, s.st_ino));
     named.is_some() && named == ours
+}
+
+/// Writes each event, which comes as a whole, as one line that prints.
+struct Lines<W>(W);
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = printable::line(text.strip_suffix('\n').unwrap_or(&text)).into_owned();
+        self.0.write_all((line + "\n").as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Puts the fields of an event behind its message too: journalctl(1) prints nothing but the message.
@@ -65,7 +85,8 @@ where
         event.record(&mut told);
         let fields = event.metadata().fields();
         let line = display(told.line());
-        let texts: Vec<_> = told.fields.iter().map(|(field, text, _)| (field, display(text))).collect();
+        let texts: Vec<_> =
+            told.fields.iter().map(|(field, text, _)| (field, display(printable::line(text)))).collect();
         let values: Vec<Option<&dyn Value>> = fields
             .iter()
             .map(|field| match field.name() {
@@ -93,13 +114,7 @@ impl Told {
             // Writing to a String cannot fail.
             let _ = write!(line, " {field}={shown}");
         }
-        if line.contains(char::is_control) {
-            line = line
-                .chars()
-                .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-                .collect();
-        }
-        line
+        printable::line(&line).into_owned()
     }
 }
 
@@ -160,13 +175,21 @@ mod tests {
             let address = std::net::Ipv4Addr::new(10, 99, 0, 100);
             tracing::warn!(%address, code = "Timeout", absent = None::<u8>, attempts = 3, "the claim failed");
             tracing::info!("the agent is ready");
-            tracing::error!(reason = %"two\nlines", "bad");
+            tracing::error!(reason = %"two\nlines\u{9b}\u{202e}", "bad");
         });
         let lines = lines.lock().expect("no panic");
         let (message, fields) = &lines[0];
         assert_eq!(message, "the claim failed address=10.99.0.100 code=\"Timeout\" attempts=3");
         assert_eq!(fields, &["address=10.99.0.100", "code=Timeout", "attempts=3"]);
         assert_eq!(lines[1], ("the agent is ready".to_owned(), vec![]));
-        assert_eq!(lines[2], ("bad reason=two\\nlines".to_owned(), vec!["reason=two\nlines".to_owned()]));
+        let shown = "two\\nlines\\u{9b}\\u{202e}";
+        assert_eq!(lines[2], (format!("bad reason={shown}"), vec![format!("reason={shown}")]));
+    }
+
+    #[test]
+    fn a_line_of_standard_error_is_one_that_prints() {
+        let mut written = Vec::new();
+        Lines(&mut written).write_all("WARN bad reason=two\nlines\u{9b}\u{7f}\u{202e}\n".as_bytes()).expect("written");
+        assert_eq!(String::from_utf8_lossy(&written), "WARN bad reason=two\\nlines\\u{9b}\\u{7f}\\u{202e}\n");
     }
 }

@@ -8,6 +8,7 @@ use clap::Parser;
 use vyos_aws_vipa::arguments::{self, Arguments};
 use vyos_aws_vipa::commands::wrapped;
 use vyos_aws_vipa::paths::Paths;
+use vyos_aws_vipa::printable;
 
 /// The exit code for a command line that is wrong, as clap has it.
 const USAGE: u8 = 2;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
 
 fn tell(text: &str) {
     // Nobody may be there to read it.
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(printable::lines(text).as_bytes());
 }
 
 /// The error and its causes, each said once.

@@ -332,6 +332,7 @@ fn every_word_of_the_status_as_json_is_in_the_readme() {
     for (field, path, name) in [
         ("vrrp", "src/status/report.rs", "Vrrp"),
         ("verdict", "src/status/report.rs", "Verdict"),
+        ("file_fault", "src/status/report.rs", "FileFault"),
         ("who", "src/status/report.rs", "Who"),
         ("kind", "src/state.rs", "Kind"),
         ("outcome", "src/state.rs", "Outcome"),

@@ -39,6 +39,7 @@ use crate::keepalived::notify::Splitter;
 use crate::kernel::addresses::{self, Addresses, Local};
 use crate::paths::Paths;
 use crate::state::{Kind, Record, State};
+use crate::status::report::FileFault;
 use crate::watch::{Changed, Watch};
 
 /// Why the agent could not start.
@@ -183,9 +184,9 @@ struct Agent<'a> {
     waiters: Waiters,
     splitter: Splitter,
     config: Config,
-    /// Why config.json and groups.json are not gone by as they are.
-    config_error: Option<String>,
-    groups_error: Option<String>,
+    /// What is read of config.json and groups.json.
+    config_file: ReadFile,
+    groups_file: ReadFile,
     hook: Hook,
 }
 
@@ -216,8 +217,8 @@ impl<'a> Agent<'a> {
             waiters: Waiters::default(),
             splitter: Splitter::default(),
             config: Config::default(),
-            config_error: None,
-            groups_error: None,
+            config_file: ReadFile::default(),
+            groups_file: ReadFile::default(),
             hook: Hook::default(),
         }
     }
@@ -328,32 +329,63 @@ impl<'a> Agent<'a> {
     fn read_config(&mut self) {
         match files::read::<Config>(&self.paths.config) {
             Ok(config) => {
-                self.config_error = None;
+                self.config_file = ReadFile::InForce;
                 self.calls.configure(&config.global);
                 self.config = config.clone();
                 info!(groups = config.groups.len(), left_out = config.left_out.len(), "configuration read");
                 self.tell(Event::Config(config));
             }
-            Err(error) => self.config_error = Some(unread(&error)),
+            Err(error) => self.config_file.is_unread(&error),
         }
     }
 
     fn read_groups(&mut self) {
         match files::read::<Groups>(&self.paths.groups) {
             Ok(groups) => {
-                self.groups_error = None;
+                self.groups_file = ReadFile::InForce;
                 info!(groups = groups.groups.len(), "keepalived's groups read");
                 self.tell(Event::Groups(groups));
             }
-            Err(error) => self.groups_error = Some(unread(&error)),
+            Err(error) => self.groups_file.is_unread(&error),
         }
     }
 }
 
-fn unread(error: &FileError) -> String {
-    match error {
-        FileError::Missing(_) => info!(%error, "file not there yet"),
-        _ => error!(%error, "file not gone by, what was read before stays in force"),
+/// What is in force of a file that commit or the hook writes.
+#[derive(Debug, Default)]
+enum ReadFile {
+    /// Nothing: it was never read.
+    #[default]
+    Never,
+    /// What it holds now.
+    InForce,
+    /// Not what it holds now, and why.
+    Unread { error: String, fault: FileFault },
+}
+
+impl ReadFile {
+    fn is_unread(&mut self, error: &FileError) {
+        let has_old = match self {
+            Self::Never => false,
+            Self::InForce => true,
+            Self::Unread { fault, .. } => *fault == FileFault::OldInForce,
+        };
+        let fault = match error {
+            FileError::Newer { .. } => FileFault::Newer,
+            _ if has_old => FileFault::OldInForce,
+            _ => FileFault::NothingInForce,
+        };
+        match error {
+            FileError::Missing(_) if !has_old => info!(%error, "file not there yet"),
+            _ => error!(%error, effect = fault.text().0, "cannot load file"),
+        }
+        *self = Self::Unread { error: error.to_string(), fault };
     }
-    error.to_string()
+
+    fn fault(&self) -> Option<(&str, FileFault)> {
+        match self {
+            Self::Never | Self::InForce => None,
+            Self::Unread { error, fault } => Some((error, *fault)),
+        }
+    }
 }

@@ -16,8 +16,8 @@ use crate::files::FORMAT;
 use crate::names::GroupName;
 use crate::ownership::CallError;
 use crate::state::{Kind, Record};
-use crate::status::command::{claim_command, quoted};
-use crate::status::report::{self, Report, Vrrp};
+use crate::status::command::quoted;
+use crate::status::report::{self, Report};
 use crate::status::without_agent;
 
 /// How long a forced claim is waited for before it is answered with what is known.
@@ -180,15 +180,7 @@ impl Agent<'_> {
         let instance = self.calls.instance_id();
         let region = self.calls.region();
         let mut groups = self.machine.report(now, instance.as_ref(), at);
-        for (vrrp, address) in groups.iter_mut().flat_map(|g| g.addresses.iter_mut().map(|a| (g.vrrp, a))) {
-            // Whoever claims by hand on a router that is not MASTER takes the address from the one that is.
-            if address.last_failure.is_some()
-                && vrrp == Vrrp::Master
-                && let (Some(eni), Some(region)) = (&address.eni, &region)
-            {
-                let url = self.config.global.endpoint_url.as_deref();
-                address.command = Some(claim_command(eni, [address.address], region, url));
-            }
+        for address in groups.iter_mut().flat_map(|g| &mut g.addresses) {
             if address.assign_right_proven_at.is_none() {
                 address.assign_right_proven_at = address.eni.as_ref().and_then(|eni| self.state.proven.get().at(eni));
             }
@@ -196,6 +188,7 @@ impl Agent<'_> {
         groups.extend(self.config.left_out.iter().map(without_agent::left_out));
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         let credentials = self.calls.credentials();
+        let file = self.config_file.fault().or_else(|| self.groups_file.fault());
         let global = &self.config.global;
         Report {
             format: FORMAT,
@@ -204,7 +197,8 @@ impl Agent<'_> {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
                 since: at(clock.started),
-                file_error: self.config_error.clone().or_else(|| self.groups_error.clone()),
+                file_error: file.map(|(error, _)| error.to_owned()),
+                file_fault: file.map(|(_, fault)| fault),
             }),
             agent_error: None,
             not_answered: Vec::new(),

@@ -37,6 +37,7 @@ impl Machine {
                 },
                 disabled: group.disabled,
                 paused_until: group.paused_until.map(&clock),
+                pause_not_saved: None,
                 faults: group.problems.iter().map(ToString::to_string).collect(),
                 addresses: group
                     .addresses

@@ -4,16 +4,19 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Subcommand;
+use serde::de::DeserializeOwned;
 
 use super::print;
 use super::show_status::{ShowStatusError, configuration, no_answer};
+use crate::config::Config;
 use crate::control::client::{Client, ClientError};
 use crate::control::{Minutes, Refusal, Request};
+use crate::files;
 use crate::names::GroupName;
 use crate::paths::Paths;
-use crate::status::command::quoted;
+use crate::status::command::{Target, offer_commands, quoted};
 use crate::status::force;
-use crate::status::report::Group;
+use crate::status::report::{Group, Report};
 
 /// The bound of the agent's answer. It waits up to 5 s for EC2 to answer a claim.
 const PATIENCE: Duration = Duration::from_secs(7);
@@ -39,6 +42,14 @@ pub enum ForceError {
         missing: usize,
         /// How many the group has.
         all: usize,
+    },
+    /// It is in force, and is lost when the agent starts anew.
+    #[error("{what} is in force, and a restart of the agent or of the router loses it: {why}")]
+    NotSaved {
+        /// A pause, or its end.
+        what: &'static str,
+        /// Why the agent could not write it down.
+        why: String,
     },
     /// Standard output does not take what happened.
     #[error("it was done, but cannot be printed: {0}")]
@@ -79,10 +90,13 @@ impl Force {
             Self::Pause { group, minutes } => Request::Pause { group, minutes },
             Self::Resume { group } => Request::Resume { group },
         };
-        let group = ask(paths, &request)?;
+        let mut group: Group = answer(paths, call(paths, &request))?;
         let now = jiff::Timestamp::now();
         match self {
             Self::Claim { group: name } => {
+                if force::missing(&group) > 0 {
+                    offer_by_hand(paths, &mut group);
+                }
                 print(out, &force::claimed(&group, now)).map_err(ForceError::Print)?;
                 match force::missing(&group) {
                     0 => Ok(()),
@@ -93,18 +107,44 @@ impl Force {
                     }),
                 }
             }
-            Self::Pause { .. } => print(out, &force::paused(&group, now)).map_err(ForceError::Print),
-            Self::Resume { .. } => print(out, &force::resumed(&group)).map_err(ForceError::Print),
+            Self::Pause { .. } => {
+                print(out, &force::paused(&group, now)).map_err(ForceError::Print)?;
+                kept(group, "the pause")
+            }
+            Self::Resume { .. } => {
+                print(out, &force::resumed(&group)).map_err(ForceError::Print)?;
+                kept(group, "the end of the pause")
+            }
         }
     }
 }
 
-fn ask(paths: &Paths, request: &Request) -> Result<Group, ForceError> {
-    let answer = Client::connect(&paths.socket, PATIENCE).and_then(|mut client| client.call(request));
-    let group = answer.and_then(|answer| {
-        serde_json::from_value(answer).map_err(|error| ClientError::Answer(format!("it tells of no group: {error}")))
+/// Whether the agent has written down what was done.
+fn kept(group: Group, what: &'static str) -> Result<(), ForceError> {
+    match group.pause_not_saved {
+        Some(why) => Err(ForceError::NotSaved { what, why }),
+        None => Ok(()),
+    }
+}
+
+/// Adds the claims by hand to a group of which claims have failed.
+fn offer_by_hand(paths: &Paths, group: &mut Group) {
+    let Ok(config) = files::read::<Config>(&paths.config) else { return };
+    let region = config.global.region.or_else(|| {
+        let report: Result<Report, ClientError> = call(paths, &Request::Status { fresh: false, history: 0 });
+        report.ok()?.ec2.region
     });
-    group.map_err(|error| match error {
+    if let Some(region) = &region {
+        offer_commands(group, Target { region, endpoint_url: config.global.endpoint_url.as_deref() });
+    }
+}
+
+fn call<T: DeserializeOwned>(paths: &Paths, request: &Request) -> Result<T, ClientError> {
+    Client::connect(&paths.socket, PATIENCE)?.call(request)
+}
+
+fn answer<T>(paths: &Paths, answer: Result<T, ClientError>) -> Result<T, ForceError> {
+    answer.map_err(|error| match error {
         ClientError::Refused(refusal) => ForceError::Refused(refusal),
         error => {
             let why = no_answer(&paths.socket, error);

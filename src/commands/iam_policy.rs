@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use tokio::task::JoinSet;
 
 use super::print;
-use super::show_status::{self, ShowStatusError, ask};
+use super::show_status::{self, Deadline, ShowStatusError, ask};
 use crate::aws::Imds;
 use crate::config::Config;
 use crate::files;
@@ -55,7 +55,7 @@ impl IamPolicy {
         let no_agent = "the agent was not asked".to_owned();
         let config = show_status::configuration(paths, &no_agent).map_err(IamPolicyError::Configuration)?;
         // Where IMDS is silent, the agent may still know the ENIs.
-        let report = ask(paths, false, 0).ok();
+        let report = ask(paths, Deadline::new(), false, 0).ok();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(IamPolicyError::Runtime)?;
         let facts = runtime.block_on(facts(&config, paths, imds, report.as_ref()));

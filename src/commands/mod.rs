@@ -17,7 +17,9 @@ use std::io::{self, Write};
 use clap::Subcommand;
 
 use crate::aws::Imds;
+use crate::control::Access;
 use crate::paths::Paths;
+use crate::printable;
 use crate::status::table::indented;
 
 /// A command of `vyos-aws-vipa`.
@@ -94,11 +96,14 @@ impl Command {
             Self::Credentials => Ok(credentials::run(paths)?),
             Self::Agent => Ok(agent::run(paths)?),
             Self::Completion { of } => Ok(of.run(paths, &mut io::stdout().lock())?),
-            Self::Show { what } => match what {
-                Show::Status(status) => Ok(status.run(paths, &Imds::new(), &mut io::stdout().lock())?),
-                Show::Check => Ok(show_check::run(paths, &Imds::new(), &mut io::stdout().lock())?),
-                Show::Group(group) => Ok(group.run(paths, &Imds::new(), &mut io::stdout().lock())?),
-            },
+            Self::Show { what } => {
+                let (imds, access, mut out) = (Imds::new(), Access::of_this_process(), io::stdout().lock());
+                match what {
+                    Show::Status(status) => Ok(status.run(paths, &imds, access, &mut out)?),
+                    Show::Check => Ok(show_check::run(paths, &imds, access, &mut out)?),
+                    Show::Group(group) => Ok(group.run(paths, &imds, access, &mut out)?),
+                }
+            }
             Self::Generate { what: Generate::IamPolicy(policy) } => {
                 Ok(policy.run(paths, &Imds::new(), &mut io::stdout().lock(), &mut io::stderr().lock())?)
             }
@@ -114,9 +119,9 @@ pub fn wrapped(line: &str) -> String {
     text
 }
 
-/// Prints a text. That nobody reads on is no error.
+/// Prints a text, so that all of it prints. That nobody reads on is no error.
 fn print(out: &mut impl Write, text: &str) -> io::Result<()> {
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(printable::lines(text).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }

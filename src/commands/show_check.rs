@@ -1,6 +1,6 @@
 //! `show check`: walks the path of a failover without doing one, and prints a line for each step as it is done.
 //!
-//! Independent steps run side by side, each with a bound of its own: first what IMDS tells, then what EC2 does.
+//! Independent steps run side by side, all of them within one deadline: first what IMDS tells, then what EC2 does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -13,21 +13,19 @@ use tokio::task::{JoinHandle, spawn, spawn_blocking};
 use tokio::time::timeout;
 
 use super::print;
-use super::show_status::{self, ShowStatusError, ask, attached, owners};
+use super::show_status::{self, Deadline, ShowStatusError, ask, attached, no_answer, owners};
 use crate::aws::{CredentialFacts, Ec2, Imds};
 use crate::check::{self, Cloud, Outcome, Step};
 use crate::config::Config;
+use crate::control::Access;
 use crate::files;
 use crate::keepalived::groups::Groups;
 use crate::kernel::links::Links;
 use crate::names::{EniId, InterfaceName, Region};
-use crate::ownership::{CallError, Eni, Place};
+use crate::ownership::{CallError, Eni, ErrorClass, Place};
 use crate::paths::Paths;
 use crate::plan::{Plan, PlannedAddress, plan};
 use crate::status::report::{Address, Report};
-
-/// The bound of each question to EC2 and to DNS. IMDS has its own, of the same length.
-const STEP: Duration = Duration::from_secs(3);
 
 /// Something on the path does not work, or could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -50,12 +48,16 @@ pub enum ShowCheckError {
 ///
 /// # Errors
 /// [`ShowCheckError`], also where a step failed.
-pub fn run(paths: &Paths, imds: &Imds, out: &mut impl Write) -> Result<(), ShowCheckError> {
+pub fn run(paths: &Paths, imds: &Imds, access: Access, out: &mut impl Write) -> Result<(), ShowCheckError> {
+    let deadline = Deadline::new();
     let config = show_status::configuration(paths, "the agent was not asked").map_err(ShowCheckError::Configuration)?;
+    if access == Access::Denied {
+        return Err(ShowCheckError::Configuration(ShowStatusError::NotPermitted));
+    }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ShowCheckError::Runtime)?;
     let mut printer = Printer { out, outcomes: Vec::new() };
-    let walked = runtime.block_on(walk(&config, paths, imds, &mut printer));
+    let walked = runtime.block_on(walk(&config, paths, imds, deadline, &mut printer));
     // A name that is still looked up in a thread of its own is not waited for.
     runtime.shutdown_background();
     walked.map_err(ShowCheckError::Print)?;
@@ -78,20 +80,27 @@ impl<W: Write> Printer<'_, W> {
     }
 }
 
-async fn walk<W: Write>(config: &Config, paths: &Paths, imds: &Imds, printer: &mut Printer<'_, W>) -> io::Result<()> {
+async fn walk<W: Write>(
+    config: &Config,
+    paths: &Paths,
+    imds: &Imds,
+    deadline: Deadline,
+    printer: &mut Printer<'_, W>,
+) -> io::Result<()> {
     print(printer.out, &check::heading())?;
     let report = spawn_blocking({
         let paths = paths.clone();
-        move || ask(&paths, false, 0)
+        move || ask(&paths, deadline, false, 0).map_err(|error| no_answer(&paths.socket, error))
     });
+    let bound = deadline.half();
     let instance = spawn({
         let imds = imds.clone();
-        async move { tokio::join!(imds.instance(), imds.instance_type()) }
+        async move { tokio::join!(answered(bound, imds.instance()), answered(bound, imds.instance_type())) }
     });
     let plan = files::read::<Groups>(&paths.groups).map(|groups| plan(config, &groups)).map_err(|e| e.to_string());
     let planned = plan.clone().unwrap_or_default();
-    let enis = ask_enis(&planned, imds).await;
-    let early = config.global.region.clone().map(|region| Asked::new(config, region, imds));
+    let enis = ask_enis(&planned, imds, bound).await;
+    let early = config.global.region.clone().map(|region| Asked::new(config, region, imds, deadline));
 
     printer.step(check::hook(&attached(paths)))?;
     for step in check::configuration(config, &plan) {
@@ -126,7 +135,7 @@ async fn walk<W: Write>(config: &Config, paths: &Paths, imds: &Imds, printer: &m
         }
     }
     let known = |eni: &EniId| known(report.as_ref().ok(), eni);
-    match early.or_else(|| Some(Asked::new(config, instance.ok()?.region, imds))) {
+    match early.or_else(|| Some(Asked::new(config, instance.ok()?.region, imds, deadline))) {
         Some(asked) => asked.print(config, &planned, &moving, &mut cloud, printer).await?,
         None => printer.step(check::no_region())?,
     }
@@ -154,6 +163,7 @@ fn known<'a>(report: Option<&'a Report>, eni: &EniId) -> Vec<&'a Address> {
 /// What is asked of EC2 without knowing the ENIs.
 struct Asked {
     ec2: Ec2,
+    deadline: Deadline,
     host: Option<String>,
     name: JoinHandle<Result<Vec<IpAddr>, String>>,
     reached: JoinHandle<Result<(), CallError>>,
@@ -162,14 +172,15 @@ struct Asked {
 
 impl Asked {
     /// Starts asking.
-    fn new(config: &Config, region: Region, imds: &Imds) -> Self {
+    fn new(config: &Config, region: Region, imds: &Imds, deadline: Deadline) -> Self {
+        let bound = deadline.left();
         let ec2 = Ec2::new(&config.global, region, imds);
         let host = ec2.host();
-        let name = spawn(resolve(host.clone()));
+        let name = spawn(resolve(host.clone(), bound));
         let (there, whose) = (ec2.clone(), ec2.clone());
-        let reached = spawn(async move { there.reach(STEP).await });
-        let credentials = spawn(async move { whose.load_credentials(STEP).await });
-        Self { ec2, host: host.map(|(host, _)| host), name, reached, credentials }
+        let reached = spawn(async move { there.reach(bound).await });
+        let credentials = spawn(async move { whose.load_credentials(bound).await });
+        Self { ec2, deadline, host: host.map(|(host, _)| host), name, reached, credentials }
     }
 
     /// Asks the rest, and prints all of it.
@@ -181,18 +192,19 @@ impl Asked {
         cloud: &mut Cloud,
         printer: &mut Printer<'_, W>,
     ) -> io::Result<()> {
+        let bound = self.deadline.left();
         let described = spawn({
             let (ec2, enis) = (self.ec2.clone(), moving.keys().cloned().collect::<Vec<_>>());
-            async move { bounded(&ec2, ec2.described(&enis, STEP)).await }
+            async move { bounded(&ec2, bound, ec2.described(&enis, bound)).await }
         });
         let owned = spawn({
             let (ec2, plan) = (self.ec2.clone(), plan.clone());
             let local = cloud.local.iter().map(|(interface, (eni, _))| (interface.clone(), eni.clone())).collect();
-            async move { bounded(&ec2, owners(&ec2, &plan, &local)).await }
+            async move { bounded(&ec2, bound, owners(&ec2, &plan, &local, bound)).await }
         });
         let room = cloud.instance_type.clone().map(|kind| {
             let ec2 = self.ec2.clone();
-            spawn(async move { bounded(&ec2, ec2.addresses_per_interface(&kind, STEP)).await })
+            spawn(async move { bounded(&ec2, bound, ec2.addresses_per_interface(&kind, bound)).await })
         });
         let host = self.host.as_deref().unwrap_or(self.ec2.endpoint());
         printer.step(check::name(host, &done(self.name).await))?;
@@ -218,23 +230,35 @@ impl Asked {
 }
 
 /// Several requests, which together take no longer than one may.
-async fn bounded<T>(ec2: &Ec2, asked: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
-    timeout(STEP, asked).await.unwrap_or_else(|_| Err(ec2.no_answer(STEP)))
+async fn bounded<T>(
+    ec2: &Ec2,
+    bound: Duration,
+    asked: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    timeout(bound, asked).await.unwrap_or_else(|_| Err(ec2.no_answer(bound)))
 }
 
-async fn resolve(host: Option<(String, u16)>) -> Result<Vec<IpAddr>, String> {
+/// What IMDS answers within the bound.
+async fn answered<T>(bound: Duration, asked: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+    timeout(bound, asked).await.unwrap_or_else(|_| {
+        let message = format!("no answer within {bound:?}");
+        Err(CallError { class: ErrorClass::TimedOut, code: "Timeout".to_owned(), message, request_id: None })
+    })
+}
+
+async fn resolve(host: Option<(String, u16)>, bound: Duration) -> Result<Vec<IpAddr>, String> {
     let Some(host) = host else { return Err("the end point is no URL".to_owned()) };
-    match timeout(STEP, lookup_host(host)).await {
+    match timeout(bound, lookup_host(host)).await {
         Ok(Ok(addresses)) => Ok(addresses.map(|a| a.ip()).collect()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {STEP:?}")),
+        Err(_) => Err(format!("no answer within {bound:?}")),
     }
 }
 
 type AskedEni = JoinHandle<(Result<Eni, String>, Option<Place>)>;
 
 /// Starts asking IMDS for the ENI behind each interface that takes addresses.
-async fn ask_enis(plan: &Plan, imds: &Imds) -> Vec<(InterfaceName, AskedEni)> {
+async fn ask_enis(plan: &Plan, imds: &Imds, bound: Duration) -> Vec<(InterfaceName, AskedEni)> {
     let links = Links::read().await.map_err(|e| e.to_string());
     let asked = plan.interfaces().into_iter().map(|interface| {
         let mac = links.as_ref().map_err(Clone::clone).and_then(|l| l.mac(interface).map_err(|e| e.to_string()));
@@ -242,7 +266,7 @@ async fn ask_enis(plan: &Plan, imds: &Imds) -> Vec<(InterfaceName, AskedEni)> {
         let asked = spawn(async move {
             match mac {
                 Ok(mac) => {
-                    let (eni, place) = tokio::join!(imds.eni(mac), imds.place(mac));
+                    let (eni, place) = tokio::join!(answered(bound, imds.eni(mac)), answered(bound, imds.place(mac)));
                     (eni.map_err(|e| e.to_string()), place.ok())
                 }
                 Err(why) => (Err(why), None),

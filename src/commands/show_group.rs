@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::print;
 use super::show_status::{self, ShowStatusError};
 use crate::aws::Imds;
+use crate::control::Access;
 use crate::names::GroupName;
 use crate::paths::Paths;
 use crate::state::HISTORY;
@@ -38,12 +39,13 @@ pub struct ShowGroup {
 }
 
 impl ShowGroup {
-    /// Prints what the agent knows of the group, or else what can be seen without it; with `imds` for the latter.
+    /// Prints what the agent knows of the group, or else what can be seen without it, for whoever has `access`;
+    /// with `imds` for the latter.
     ///
     /// # Errors
     /// [`ShowGroupError`].
-    pub fn run(&self, paths: &Paths, imds: &Imds, out: &mut impl Write) -> Result<(), ShowGroupError> {
-        let report = show_status::report(paths, imds, false, HISTORY)?;
+    pub fn run(&self, paths: &Paths, imds: &Imds, access: Access, out: &mut impl Write) -> Result<(), ShowGroupError> {
+        let report = show_status::report(paths, imds, access, false, HISTORY)?;
         let of_group = match GroupName::try_from(self.group.as_str()) {
             Ok(name) => report.only(&name),
             // Nothing has ever happened to it.

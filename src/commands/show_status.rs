@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -12,9 +12,9 @@ use tokio::time::timeout;
 
 use super::print;
 use crate::aws::{Ec2, Imds};
-use crate::config::{Config, RequestTimeout};
-use crate::control::Request;
+use crate::config::Config;
 use crate::control::client::{Client, ClientError};
+use crate::control::{Access, Request};
 use crate::files::{self, FileError};
 use crate::keepalived::attachment::Keepalived;
 use crate::kernel::addresses;
@@ -23,6 +23,8 @@ use crate::names::{InterfaceName, VpcId};
 use crate::ownership::{CallError, Eni, Owners};
 use crate::paths::Paths;
 use crate::plan::{Plan, plan};
+use crate::printable;
+use crate::status::command::{Target, offer_commands};
 use crate::status::history::history;
 use crate::status::report::{Failure, Report};
 use crate::status::table::table;
@@ -30,12 +32,10 @@ use crate::status::without_agent::{self, Facts};
 
 /// How many transitions, claims and thefts `--detail` tells.
 const DETAIL: usize = 50;
-/// The bound of the agent's answer; what it asks EC2 for a fresh report comes on top.
+/// The bound of the whole command, with a little left for what is no waiting: a person gets a report within 4 s.
+const PATIENCE: Duration = Duration::from_millis(3_700);
+/// The bound of the agent's answer, where it has not to ask EC2 first.
 const AGENT_PATIENCE: Duration = Duration::from_secs(1);
-/// The bound of all questions to IMDS together, where the agent does not answer.
-const IMDS_PATIENCE: Duration = Duration::from_secs(2);
-/// The bound of all questions to EC2 together, where the agent does not answer.
-const EC2_PATIENCE: Duration = Duration::from_secs(3);
 
 /// No report could be put together, or none printed.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,9 @@ pub enum ShowStatusError {
         /// Why the configuration could not be read.
         configuration: FileError,
     },
+    /// Whoever asks is not root.
+    #[error("only root may see what the agent knows and ask EC2 as this router: use sudo")]
+    NotPermitted,
     /// There is no runtime to ask with.
     #[error("cannot ask without the agent: {0}")]
     Runtime(#[source] io::Error),
@@ -74,12 +77,13 @@ pub struct ShowStatus {
 }
 
 impl ShowStatus {
-    /// Prints the report that the agent gives, or else the one that can be made without it; with `imds` for the latter.
+    /// Prints the report that the agent gives, or else the one that can be made without it, for whoever has
+    /// `access`; with `imds` for the latter.
     ///
     /// # Errors
     /// [`ShowStatusError`]. A report of bad news is no error.
-    pub fn run(self, paths: &Paths, imds: &Imds, out: &mut impl Write) -> Result<(), ShowStatusError> {
-        let report = report(paths, imds, self.fresh, if self.detail { DETAIL } else { 0 })?;
+    pub fn run(self, paths: &Paths, imds: &Imds, access: Access, out: &mut impl Write) -> Result<(), ShowStatusError> {
+        let report = report(paths, imds, access, self.fresh, if self.detail { DETAIL } else { 0 })?;
         let printed = if self.json {
             json(&report)
         } else {
@@ -90,38 +94,80 @@ impl ShowStatus {
     }
 }
 
+/// The time that a person waits, whatever is down.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline(Instant);
+
+impl Deadline {
+    /// Beginning now.
+    pub(super) fn new() -> Self {
+        Self(Instant::now() + PATIENCE)
+    }
+
+    /// What is left of it, in tenths of a second, and one at least.
+    pub(super) fn left(self) -> Duration {
+        let tenths = self.0.saturating_duration_since(Instant::now()).as_millis() / 100;
+        Duration::from_millis(100 * u64::try_from(tenths).unwrap_or(1).max(1))
+    }
+
+    /// Half of what is left of it: for IMDS, which is asked before EC2.
+    pub(super) fn half(self) -> Duration {
+        self.left() / 2
+    }
+}
+
 /// The report that the agent gives, or else the one that can be made without it, which then has no history.
 ///
 /// # Errors
 /// [`ShowStatusError`].
-pub(super) fn report(paths: &Paths, imds: &Imds, fresh: bool, history: usize) -> Result<Report, ShowStatusError> {
-    ask(paths, fresh, history).or_else(|agent_error| look(paths, imds, agent_error))
+pub(super) fn report(
+    paths: &Paths,
+    imds: &Imds,
+    access: Access,
+    fresh: bool,
+    history: usize,
+) -> Result<Report, ShowStatusError> {
+    let deadline = Deadline::new();
+    ask(paths, deadline, fresh, history).or_else(|error| {
+        let denied = access == Access::Denied || matches!(error, ClientError::NotPermitted { .. });
+        let why = no_answer(&paths.socket, error);
+        let config = configuration(paths, &why)?;
+        if denied { Err(ShowStatusError::NotPermitted) } else { look(&config, paths, imds, why, deadline) }
+    })
 }
 
-/// The agent's report, or why there is none and what to do.
-pub(super) fn ask(paths: &Paths, fresh: bool, history: usize) -> Result<Report, String> {
-    let call = |fresh, patience| call(&paths.socket, fresh, history, patience);
+/// The agent's report. One with owners that it reads first takes what is left of the time; where EC2 lets it wait for
+/// longer, what it knew before is told.
+///
+/// # Errors
+/// [`ClientError`].
+pub(super) fn ask(paths: &Paths, deadline: Deadline, fresh: bool, history: usize) -> Result<Report, ClientError> {
+    let mut known = call(paths, false, history, AGENT_PATIENCE)?;
     if !fresh {
-        return call(false, AGENT_PATIENCE).map_err(|error| no_answer(&paths.socket, error));
+        return Ok(known);
     }
-    let one_call =
-        files::read(&paths.config).map_or_else(|_| RequestTimeout::default(), |c: Config| c.global.request_timeout);
-    let patience = AGENT_PATIENCE + one_call.duration();
-    match call(true, patience) {
-        Err(ClientError::TimedOut(_)) => {
-            let mut report = ask(paths, false, history)?;
-            report
+    match call(paths, true, history, deadline.left()) {
+        Err(ClientError::TimedOut(patience)) => {
+            known
                 .not_answered
                 .push(format!("EC2 did not answer the agent within {patience:?}: what follows is what it knew before"));
-            Ok(report)
+            Ok(known)
         }
-        answer => answer.map_err(|error| no_answer(&paths.socket, error)),
+        answer => answer,
     }
 }
 
-fn call(socket: &Path, fresh: bool, history: usize, patience: Duration) -> Result<Report, ClientError> {
-    let answer = Client::connect(socket, patience)?.call(&Request::Status { fresh, history })?;
-    serde_json::from_value(answer).map_err(|error| ClientError::Answer(format!("it is no status report: {error}")))
+fn call(paths: &Paths, fresh: bool, history: usize, patience: Duration) -> Result<Report, ClientError> {
+    let request = Request::Status { fresh, history };
+    let mut report: Report = Client::connect(&paths.socket, patience)?.call(&request)?;
+    // The agent is not root: where requests are signed for is not for it to say.
+    if let Ok(Config { global, .. }) = files::read(&paths.config)
+        && let Some(region) = global.region.as_ref().or(report.ec2.region.as_ref())
+    {
+        let target = Target { region, endpoint_url: global.endpoint_url.as_deref() };
+        report.groups.iter_mut().for_each(|group| offer_commands(group, target));
+    }
+    Ok(report)
 }
 
 /// Why the agent did not answer, and what to do.
@@ -133,7 +179,7 @@ pub(super) fn no_answer(socket: &Path, error: ClientError) -> String {
             "the agent does not run ({socket}: {source}), so nothing is claimed. {RESTART} starts it; `show log aws-vipa` says why it ended"
         ),
         ClientError::NotPermitted { .. } => {
-            format!("only root and the group vyos-aws-vipa may ask the agent ({socket}): use sudo")
+            format!("only root may ask the agent ({socket}): use sudo")
         }
         ClientError::TimedOut(Duration::ZERO) => {
             format!("the agent hangs: it takes no connection on {socket}. {RESTART} starts it anew")
@@ -158,26 +204,32 @@ pub(super) fn configuration(paths: &Paths, agent_error: &str) -> Result<Config, 
     if config.is_empty() { Err(ShowStatusError::NotConfigured) } else { Ok(config) }
 }
 
-/// What the agent would say, put together without it. It takes a few seconds at most.
-fn look(paths: &Paths, imds: &Imds, agent_error: String) -> Result<Report, ShowStatusError> {
-    let config = configuration(paths, &agent_error)?;
+/// What the agent would say, put together without it.
+fn look(
+    config: &Config,
+    paths: &Paths,
+    imds: &Imds,
+    agent_error: String,
+    deadline: Deadline,
+) -> Result<Report, ShowStatusError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ShowStatusError::Runtime)?;
-    let facts = runtime.block_on(facts(&config, paths, imds, agent_error));
+    let facts = runtime.block_on(facts(config, paths, imds, agent_error, deadline));
     // A call that was given up may still look up a name in a thread of its own: it is not waited for.
     runtime.shutdown_background();
-    Ok(without_agent::report(&config, &facts))
+    Ok(without_agent::report(config, &facts))
 }
 
-async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String) -> Facts {
+async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String, deadline: Deadline) -> Facts {
     let mut not_answered = Vec::new();
     let groups = files::read(&paths.groups).map_err(|e| not_answered.push(e.to_string())).ok();
     let plan = groups.as_ref().map(|groups| plan(config, groups)).unwrap_or_default();
     let local = addresses::list().await.map_err(|e| not_answered.push(e.to_string())).ok();
     let attached = attached(paths).map_err(|e| not_answered.push(e)).ok();
 
-    let instance = timeout(IMDS_PATIENCE, imds.instance());
-    let (instance, enis) = tokio::join!(instance, enis(&plan, imds, &mut not_answered));
+    let bound = deadline.half();
+    let instance = timeout(bound, imds.instance());
+    let (instance, enis) = tokio::join!(instance, enis(&plan, imds, bound, &mut not_answered));
     let instance = match instance {
         Ok(Ok(instance)) => Some(instance),
         Ok(Err(error)) => {
@@ -185,7 +237,7 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String)
             None
         }
         Err(_) => {
-            not_answered.push(format!("IMDS does not say which instance this is: no answer within {IMDS_PATIENCE:?}"));
+            not_answered.push(format!("IMDS does not say which instance this is: no answer within {bound:?}"));
             None
         }
     };
@@ -208,7 +260,8 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String)
     match region {
         Some(region) => {
             let ec2 = Ec2::new(&config.global, region, imds);
-            let answer = timeout(EC2_PATIENCE, owners(&ec2, &plan, &enis)).await;
+            let bound = deadline.left();
+            let answer = timeout(bound, owners(&ec2, &plan, &enis, bound)).await;
             facts.credentials = Some(ec2.credentials());
             facts.now = Timestamp::now();
             match answer {
@@ -217,7 +270,7 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String)
                     facts.ec2_error = Some(Failure { at: facts.now, code, message, request_id });
                 }
                 Err(_) => {
-                    let message = format!("no answer from {} within {EC2_PATIENCE:?}", ec2.endpoint());
+                    let message = format!("no answer from {} within {bound:?}", ec2.endpoint());
                     facts.ec2_error =
                         Some(Failure { at: facts.now, code: "Timeout".to_owned(), message, request_id: None });
                 }
@@ -231,7 +284,12 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String)
 }
 
 /// The ENIs behind the interfaces of the plan.
-async fn enis(plan: &Plan, imds: &Imds, not_answered: &mut Vec<String>) -> BTreeMap<InterfaceName, Eni> {
+async fn enis(
+    plan: &Plan,
+    imds: &Imds,
+    bound: Duration,
+    not_answered: &mut Vec<String>,
+) -> BTreeMap<InterfaceName, Eni> {
     let links = match Links::read().await {
         Ok(links) => links,
         Err(error) => {
@@ -241,10 +299,10 @@ async fn enis(plan: &Plan, imds: &Imds, not_answered: &mut Vec<String>) -> BTree
     };
     let asked = plan.interfaces().into_iter().map(async |interface| {
         let mac = links.mac(interface).map_err(|e| e.to_string())?;
-        match timeout(IMDS_PATIENCE, imds.eni(mac)).await {
+        match timeout(bound, imds.eni(mac)).await {
             Ok(Ok(eni)) => Ok((interface.clone(), eni)),
             Ok(Err(error)) => Err(format!("IMDS does not say which ENI {interface} is: {error}")),
-            Err(_) => Err(format!("IMDS does not say which ENI {interface} is: no answer within {IMDS_PATIENCE:?}")),
+            Err(_) => Err(format!("IMDS does not say which ENI {interface} is: no answer within {bound:?}")),
         }
     });
     let mut enis = BTreeMap::new();
@@ -258,8 +316,13 @@ async fn enis(plan: &Plan, imds: &Imds, not_answered: &mut Vec<String>) -> BTree
 }
 
 /// Who has the addresses of the plan and the groups' peer addresses, asked in the VPC of each address's interface: an
-/// address is unique in its VPC alone.
-pub(super) async fn owners(ec2: &Ec2, plan: &Plan, enis: &BTreeMap<InterfaceName, Eni>) -> Result<Owners, CallError> {
+/// address is unique in its VPC alone. `bound` is that of each request.
+pub(super) async fn owners(
+    ec2: &Ec2,
+    plan: &Plan,
+    enis: &BTreeMap<InterfaceName, Eni>,
+    bound: Duration,
+) -> Result<Owners, CallError> {
     let mut questions: BTreeMap<Option<&VpcId>, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for group in &plan.groups {
         for address in &group.addresses {
@@ -270,7 +333,7 @@ pub(super) async fn owners(ec2: &Ec2, plan: &Plan, enis: &BTreeMap<InterfaceName
     }
     let mut owners = Owners::new();
     for (vpc, addresses) in questions {
-        owners.extend(ec2.owners(vpc, &Vec::from_iter(addresses), EC2_PATIENCE).await?);
+        owners.extend(ec2.owners(vpc, &Vec::from_iter(addresses), bound).await?);
     }
     Ok(owners)
 }
@@ -283,5 +346,6 @@ pub(super) fn attached(paths: &Paths) -> Result<bool, String> {
 
 /// The report as JSON.
 fn json(report: &Report) -> Result<String, io::Error> {
-    Ok(serde_json::to_string_pretty(report).map_err(io::Error::from)? + "\n")
+    let text = serde_json::to_string_pretty(report).map_err(io::Error::from)? + "\n";
+    Ok(printable::json(&text).into_owned())
 }

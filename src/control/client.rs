@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 use super::protocol;
 use super::{Refusal, Request};
 
-/// No answer is longer, in bytes: the status of 1,000 groups with 200 addresses each is below it.
-const LONGEST_ANSWER: usize = 256 << 20;
+/// No answer is longer, in bytes: the status of 10,000 addresses is below it, and no instance has room for a tenth of them.
+const LONGEST_ANSWER: usize = 16 << 20;
 
 /// The agent did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The file's mode keeps us out.
-    #[error("only root and the group vyos-aws-vipa may talk to the agent ({path}): use sudo")]
+    #[error("only root may talk to the agent ({path}): use sudo")]
     NotPermitted {
         /// The socket.
         path: PathBuf,
@@ -81,7 +81,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]. After anything but [`ClientError::Refused`] the connection is of no further use.
-    pub fn call(&mut self, request: &Request) -> Result<Value, ClientError> {
+    pub fn call<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, ClientError> {
         let deadline = Instant::now() + self.patience;
         let line = protocol::request_line(request).map_err(|e| self.io(e.into()))?;
         self.stream.set_nonblocking(false).map_err(|e| self.io(e))?;
@@ -112,13 +112,13 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.io(error)),
             };
+            if line.len() + count > LONGEST_ANSWER {
+                return Err(ClientError::Answer(format!("it is longer than {LONGEST_ANSWER} bytes")));
+            }
             line.extend_from_slice(&buffer[..count]);
             // An answer is one line, and nothing follows it before the next request.
             if line.last() == Some(&b'\n') {
                 return Ok(line);
-            }
-            if line.len() > LONGEST_ANSWER {
-                return Err(ClientError::Answer(format!("it is longer than {LONGEST_ANSWER} bytes")));
             }
         }
     }
@@ -143,8 +143,11 @@ fn connect(path: &Path) -> Result<UnixStream, Errno> {
 mod tests {
     use std::os::unix::net::UnixListener;
 
+    use serde_json::Value;
+
     use super::*;
     use crate::control::Code;
+    use crate::status::report::Report;
 
     /// Of a client whom nobody answers.
     const PATIENCE: Duration = Duration::from_millis(300);
@@ -156,7 +159,8 @@ mod tests {
     }
 
     /// Calls a listener that reads one request and answers with these bytes.
-    fn call(answer: &'static [u8]) -> Result<Value, ClientError> {
+    fn call<T: DeserializeOwned>(answer: impl Into<Vec<u8>>) -> Result<T, ClientError> {
+        let answer = answer.into();
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("agent.sock");
         let listener = UnixListener::bind(&path).expect("bound");
@@ -164,7 +168,8 @@ mod tests {
             let (mut stream, _) = listener.accept().expect("accepted");
             let mut buffer = [0; 1000];
             let count = stream.read(&mut buffer).expect("read");
-            stream.write_all(answer).expect("written");
+            // One who has heard enough closes.
+            let _ = stream.write_all(&answer);
             buffer[..count].to_vec()
         });
         let said = Client::connect(&path, LONG).and_then(|mut client| client.call(&status()));
@@ -175,21 +180,50 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_and_rubbish_is_named() {
-        assert_eq!(call(b"{\"format\":1,\"ok\":7}\n").expect("answered"), 7);
-        match call(b"{\"format\":1,\"error\":{\"code\":\"refused\",\"message\":\"paused\"}}\n") {
+        assert_eq!(call::<u8>(b"{\"format\":1,\"ok\":7}\n").expect("answered"), 7);
+        match call::<Value>(b"{\"format\":1,\"error\":{\"code\":\"refused\",\"message\":\"paused\"}}\n") {
             Err(ClientError::Refused(refusal)) => assert_eq!(refusal, Refusal::new(Code::Refused, "paused")),
             other => panic!("{other:?}"),
         }
-        match call(b"{\"format\":1,\"error\":{\"code\":\"of-tomorrow\",\"message\":\"new\"}}\n") {
+        match call::<Value>(b"{\"format\":1,\"error\":{\"code\":\"of-tomorrow\",\"message\":\"new\"}}\n") {
             Err(ClientError::Refused(refusal)) => assert_eq!(refusal, Refusal::new(Code::Other, "new")),
             other => panic!("{other:?}"),
         }
         for rubbish in
             [b"\x00\xff\n".as_slice(), b"{\"format\":2,\"ok\":1}\n", b"{\"format\":1}\n", b"{\"format\":1,\"ok", b""]
         {
-            let error = call(rubbish).expect_err("rubbish");
+            let error = call::<Value>(rubbish).expect_err("rubbish");
             assert!(matches!(error, ClientError::Answer(_)), "{rubbish:?}: {error:?}");
         }
+    }
+
+    /// Root asks an agent that is not root: whatever it sends costs little more memory than it is long.
+    #[test]
+    fn an_answer_that_would_use_up_the_memory_is_refused() {
+        let before = peak();
+        for (fill, end, reason) in [
+            ("x", "", "it is longer than 16777216 bytes"),
+            ("0,", "0]}}\n", "missing field"),
+            ("{},", "0]}}\n", "missing field"),
+            ("[", "\n", "EOF"),
+        ] {
+            let mut answer = br#"{"format":1,"ok":{"groups":[],"surprise":["#.to_vec();
+            let length = LONGEST_ANSWER - if end.is_empty() { 0 } else { 100 };
+            answer.extend(fill.as_bytes().iter().cycle().take(length / fill.len() * fill.len()));
+            answer.extend(end.as_bytes());
+            let error = call::<Report>(answer).expect_err(reason).to_string();
+            assert!(error.contains(reason), "{reason}: {error}");
+        }
+        // The answer itself is there up to four times: in the test, and while the client's buffer grows.
+        let grown = peak() - before;
+        assert!(grown < 6 * LONGEST_ANSWER / 1024, "{grown} KiB");
+    }
+
+    /// The most memory that this process has used, in KiB.
+    fn peak() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").expect("proc");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     #[test]
@@ -203,7 +237,7 @@ mod tests {
         let listener = UnixListener::bind(&path).expect("bound");
         let start = Instant::now();
         let mut client = Client::connect(&path, PATIENCE).expect("connected");
-        assert!(matches!(client.call(&status()), Err(ClientError::TimedOut(_))));
+        assert!(matches!(client.call::<Value>(&status()), Err(ClientError::TimedOut(_))));
         assert!(start.elapsed() < PATIENCE * 5, "{:?}", start.elapsed());
 
         // An agent that accepts nothing: its queue fills up, and connecting does not block.

@@ -10,8 +10,10 @@
 //! {"format":1,"request":"resume","group":"a"}
 //! ```
 
+mod access;
 pub mod client;
 mod protocol;
 pub mod server;
 
+pub use access::Access;
 pub use protocol::{Answer, Code, Minutes, Refusal, Request};

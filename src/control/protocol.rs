@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -177,7 +178,7 @@ pub(super) fn request_line(request: &Request) -> Result<String, serde_json::Erro
 pub(super) fn parse_request(line: &str) -> Result<Request, Refusal> {
     let bad = |e: serde_json::Error| Refusal::new(Code::BadRequest, format!("the line is no request: {e}"));
     let mut object: Map<String, Value> = serde_json::from_str(line).map_err(bad)?;
-    check_format(&mut object)
+    check_format(object.remove("format").and_then(|f| f.as_u64()))
         .map_err(|(code, reason)| Refusal::new(code, format!("the line is no request: {reason}")))?;
     serde_json::from_value(Value::Object(object)).map_err(bad)
 }
@@ -191,19 +192,29 @@ pub(super) fn answer_line(answer: &Answer) -> String {
     format!("{value}\n")
 }
 
-/// The answer that a line holds, or why it holds none.
-pub(super) fn parse_answer(line: &[u8]) -> Result<Answer, String> {
-    let mut object: Map<String, Value> = serde_json::from_slice(line).map_err(|e| e.to_string())?;
-    check_format(&mut object).map_err(|(_, reason)| reason)?;
-    match (object.remove("ok"), object.remove("error")) {
-        (Some(value), None) => Ok(Ok(value)),
-        (None, Some(error)) => serde_json::from_value(error).map(Err).map_err(|e| e.to_string()),
+/// The answer that a line holds, or why it holds none. Nothing is kept of it but what a `T` is made of.
+pub(super) fn parse_answer<T: DeserializeOwned>(line: &[u8]) -> Result<Result<T, Refusal>, String> {
+    /// The format is judged before anything else: another one may have another shape.
+    #[derive(Deserialize)]
+    struct Head {
+        format: Option<u64>,
+    }
+    #[derive(Deserialize)]
+    struct Body<T> {
+        ok: Option<T>,
+        error: Option<Refusal>,
+    }
+    let Head { format } = serde_json::from_slice(line).map_err(|e| e.to_string())?;
+    check_format(format).map_err(|(_, reason)| reason)?;
+    match serde_json::from_slice(line).map_err(|e| format!("it is not what was asked for: {e}"))? {
+        Body { ok: Some(value), error: None } => Ok(Ok(value)),
+        Body { ok: None, error: Some(refusal) } => Ok(Err(refusal)),
         _ => Err("it holds neither ok nor error".to_owned()),
     }
 }
 
-fn check_format(object: &mut Map<String, Value>) -> Result<(), (Code, String)> {
-    match object.remove("format").and_then(|f| f.as_u64()) {
+fn check_format(format: Option<u64>) -> Result<(), (Code, String)> {
+    match format {
         None | Some(0) => Err((Code::BadRequest, "it has no format number".to_owned())),
         Some(found) if found > FORMAT => {
             let reason = format!("it has format {found}, and this version of vyos-aws-vipa reads up to {FORMAT}");
@@ -238,7 +249,7 @@ mod tests {
             assert!(line.ends_with("}\n") && !line.trim_end().contains('\n'), "{line:?}");
             assert_eq!(parse_request(&line), Ok(request), "{line}");
         }
-        for answer in [Ok(json!({"a": [1, "two\n"]})), Ok(Value::Null), Err(Refusal::new(Code::Refused, "paused"))] {
+        for answer in [Ok(json!({"a": [1, "two\n"]})), Err(Refusal::new(Code::Refused, "paused"))] {
             let line = answer_line(&answer);
             assert!(!line.trim_end().contains('\n'), "{line:?}");
             assert_eq!(parse_answer(line.as_bytes()), Ok(answer), "{line}");

@@ -237,18 +237,18 @@ mod tests {
         let mut client = Client::connect(&running.path, PATIENCE).expect("connected");
         let minutes = 5.try_into().expect("in range");
         let pause = Request::Pause { group: group(), minutes };
-        assert_eq!(client.call(&pause).expect("paused"), json!(5));
+        assert_eq!(client.call::<Value>(&pause).expect("paused"), json!(5));
         assert_eq!(
-            client.call(&Request::Status { fresh: false, history: 0 }).expect("answered"),
+            client.call::<Value>(&Request::Status { fresh: false, history: 0 }).expect("answered"),
             json!({"paused": ["a"]})
         );
-        let large = client.call(&Request::Status { fresh: true, history: 0 }).expect("answered");
+        let large = client.call::<Value>(&Request::Status { fresh: true, history: 0 }).expect("answered");
         assert_eq!(large.as_str().map(str::len), Some(1 << 20));
-        match client.call(&Request::Claim { group: group() }) {
+        match client.call::<Value>(&Request::Claim { group: group() }) {
             Err(ClientError::Refused(refusal)) => assert_eq!(refusal, Refusal::new(Code::Refused, "a is paused")),
             other => panic!("{other:?}"),
         }
-        match client.call(&Request::Resume { group: group() }) {
+        match client.call::<Value>(&Request::Resume { group: group() }) {
             Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, Code::Busy),
             other => panic!("{other:?}"),
         }
@@ -305,7 +305,7 @@ mod tests {
         let running = start();
         let held: Vec<Plain> = (0..CONNECTIONS).map(|_| Plain::connect(&running.path).expect("connected")).collect();
         let status = Request::Status { fresh: false, history: 0 };
-        let ask = || Client::connect(&running.path, PATIENCE).and_then(|mut client| client.call(&status));
+        let ask = || Client::connect(&running.path, PATIENCE).and_then(|mut client| client.call::<Value>(&status));
         match ask() {
             Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, Code::Busy),
             other => panic!("{other:?}"),
@@ -330,7 +330,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel(1);
         let asked = tokio::task::spawn_blocking(move || {
             Client::connect(&path, PATIENCE)
-                .and_then(|mut client| client.call(&Request::Status { fresh: false, history: 0 }))
+                .and_then(|mut client| client.call::<Value>(&Request::Status { fresh: false, history: 0 }))
         });
         tokio::select! {
             () = server.run(sender) => panic!("the server ended"),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::command::quoted;
 use super::report::{Address, Group, Vrrp};
-use super::table::{GAP, WIDTH, claim, failure, indented, lines, shown, span, time};
+use super::table::{GAP, WIDTH, claim, failure, indented, lines, span, time};
 
 /// `255.255.255.255`.
 const ADDRESS: u16 = 15;
@@ -18,9 +18,9 @@ pub fn claimed(group: &Group, now: Timestamp) -> String {
     }
     let rows = group.addresses.iter().map(|a| [a.address.to_string(), outcome(a, now)]);
     lines(&mut text, [ADDRESS, WIDTH - ADDRESS - GAP], rows);
-    for command in group.addresses.iter().filter(|a| !is_claimed(a)).filter_map(|a| a.command.as_deref()) {
+    for command in group.addresses.iter().filter(|a| !is_claimed(a)).filter_map(|a| a.command.as_ref()) {
         // In one line, however long: it is there to be pasted.
-        text.push_str(&format!("{}\n", shown(command)));
+        text.push_str(&format!("{command}\n"));
     }
     text
 }
@@ -49,7 +49,7 @@ pub fn paused(group: &Group, now: Timestamp) -> String {
     text
 }
 
-/// That a group is paused no more.
+/// That the pause of a group is over.
 pub fn resumed(group: &Group) -> String {
     let mut text = String::new();
     let next = match group.vrrp {
@@ -58,7 +58,7 @@ pub fn resumed(group: &Group) -> String {
         }
         Vrrp::Backup | Vrrp::Fault | Vrrp::Stop => "the agent claims its addresses when it becomes MASTER",
     };
-    indented(&mut text, 0, [format!("Group {} is not paused: {next}.", quoted(&group.name))]);
+    indented(&mut text, 0, [format!("The pause of group {} has ended: {next}.", quoted(&group.name))]);
     text
 }
 

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::command::ClaimCommand;
 use crate::names::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
 use crate::ownership;
 use crate::state::{Kind, Record};
@@ -50,6 +51,38 @@ pub struct Agent {
     pub since: Timestamp,
     /// Why it does not go by config.json or groups.json as they are now, if so.
     pub file_error: Option<String>,
+    /// What that means; absent without such a reason, and of an agent before 0.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_fault: Option<FileFault>,
+}
+
+/// What it means that the agent cannot go by a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileFault {
+    /// The agent goes by what the file held before.
+    OldInForce,
+    /// The agent has never read it, and claims nothing.
+    NothingInForce,
+    /// A newer version of the package wrote it. The agent goes by what the file held before, or claims nothing.
+    Newer,
+}
+
+impl FileFault {
+    /// What it means, and what to do.
+    pub fn text(self) -> (&'static str, &'static str) {
+        match self {
+            Self::OldInForce => ("running with an old configuration", "`commit` again: it writes the file anew"),
+            Self::NothingInForce => (
+                "without a configuration, nothing is claimed",
+                "`commit` again: it writes the file anew; groups.json comes with `sudo systemctl reload keepalived`",
+            ),
+            Self::Newer => (
+                "the configuration is newer than this agent",
+                "If the newer package is installed, `restart aws-vipa` is all that it takes",
+            ),
+        }
+    }
 }
 
 /// The transition hook.
@@ -121,6 +154,9 @@ pub struct Group {
     pub disabled: bool,
     /// Until when a person has paused it.
     pub paused_until: Option<Timestamp>,
+    /// Why the pause, or its end, is not on disk, if so: a restart of the agent would lose it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_not_saved: Option<String>,
     /// The faults that keep it, or some of its addresses, out.
     pub faults: Vec<String>,
     /// Its addresses.
@@ -169,8 +205,9 @@ pub struct Address {
     pub last_failure: Option<Failure>,
     /// When the right to assign to this ENI was last proven by a claim that EC2 acknowledged.
     pub assign_right_proven_at: Option<Timestamp>,
-    /// What a person could run to claim it by hand, where a claim failed.
-    pub command: Option<String>,
+    /// What a person could run to claim it by hand, where a claim failed. Whoever prints the report makes it.
+    #[serde(skip_deserializing)]
+    pub command: Option<ClaimCommand>,
 }
 
 /// Who has an address in EC2.

@@ -10,8 +10,9 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
 use jiff::Timestamp;
 
-use super::command::quoted;
-use super::report::{Address, Claim, Failure, Group, Owner, Report, Verdict, Who};
+use super::command::{ClaimCommand, quoted};
+use super::report::{Address, Claim, Failure, FileFault, Group, Owner, Report, Verdict, Who};
+use crate::printable;
 
 /// The columns of an address, which with the gaps make 80: `255.255.255.255`, twice `eni-0123456789abcdef0`, and
 /// `STANDBY-NOT-READY`.
@@ -73,7 +74,10 @@ pub(super) fn head(report: &Report) -> String {
             let since = agent.since;
             let version = &agent.version;
             rows.push(("Agent", format!("running since {}, version {version}", time_and_age(since, now))));
-            rows.extend(agent.file_error.iter().map(|e| ("", format!("GOES BY AN OLDER CONFIGURATION: {e}"))));
+            rows.extend(agent.file_error.iter().map(|e| {
+                let (fault, remedy) = agent.file_fault.unwrap_or(FileFault::OldInForce).text();
+                ("", format!("{}: {e}. {remedy}", fault.to_uppercase()))
+            }));
         }
         (None, why) => {
             let why = why.as_deref().unwrap_or("it did not say why");
@@ -214,6 +218,9 @@ fn group_lines(text: &mut String, group: &Group, now: Timestamp) {
     if let Some(until) = group.paused_until {
         title.push_str(&format!(", PAUSED until {} ({} more)", time(until), span(until, now)));
     }
+    if let Some(why) = &group.pause_not_saved {
+        title.push_str(&format!(", NOT SAVED, lost when the agent starts anew: {why}"));
+    }
     indented(text, 0, [title]);
     for address in &group.addresses {
         address_lines(text, address, now);
@@ -317,7 +324,7 @@ struct Notice<'a> {
     /// The addresses, a list for each group.
     addresses: Vec<(&'a Group, Vec<Ipv4Addr>)>,
     text: Vec<String>,
-    commands: Vec<&'a str>,
+    commands: Vec<&'a ClaimCommand>,
 }
 
 /// What needs a look. Addresses with the same verdict and the same reason share a paragraph.
@@ -339,7 +346,7 @@ fn notices(report: &Report) -> Vec<Notice<'_>> {
                 Some((last, addresses)) if last.name == group.name => addresses.push(address.address),
                 _ => notice.addresses.push((group, vec![address.address])),
             }
-            if let Some(command) = address.command.as_deref().filter(|c| !notice.commands.contains(c)) {
+            if let Some(command) = address.command.as_ref().filter(|c| !notice.commands.contains(c)) {
                 notice.commands.push(command);
             }
         }
@@ -360,7 +367,7 @@ fn notice_lines(text: &mut String, notice: &Notice) {
     }
     for command in &notice.commands {
         // In one line, however long: it is there to be pasted.
-        text.push_str(&format!("  {}\n", shown(command)));
+        text.push_str(&format!("  {command}\n"));
     }
 }
 
@@ -392,7 +399,7 @@ fn without_reason(verdict: Verdict, group: &Group) -> String {
 pub(crate) fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: impl IntoIterator<Item = [String; N]>) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
-    table.add_rows(rows.into_iter().map(|row| row.map(|cell| shown(&cell))));
+    table.add_rows(rows.into_iter().map(|row| row.map(|cell| printable::line(&cell).into_owned())));
     for (i, (column, width)) in table.column_iter_mut().zip(widths).enumerate() {
         let gap = if i + 1 < N { GAP } else { 0 };
         column.set_padding((0, gap)).set_constraint(ColumnConstraint::Absolute(Width::Fixed(width + gap)));
@@ -404,7 +411,7 @@ pub(crate) fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: i
 pub(crate) fn indented(text: &mut String, indent: u16, rows: impl IntoIterator<Item = String>) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
-    table.add_rows(rows.into_iter().map(|row| [shown(&row)]));
+    table.add_rows(rows.into_iter().map(|row| [printable::line(&row).into_owned()]));
     if let Some(column) = table.column_mut(0) {
         column.set_padding((indent, 0));
     }
@@ -416,18 +423,6 @@ fn push(text: &mut String, table: &Table) {
         text.push_str(&table.trim_fmt());
         text.push('\n');
     }
-}
-
-/// Text from outside as it may go to a terminal: what does not print by itself is escaped, so that no name can move the
-/// cursor, turn the writing direction or hide a line.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        match c {
-            '\'' | '"' | '\\' => shown.push(c),
-            _ => shown.extend(c.escape_debug()),
-        }
-        shown
-    })
 }
 
 pub(crate) fn time(at: Timestamp) -> String {
@@ -470,17 +465,6 @@ mod tests {
         ] {
             let later = Timestamp::from_second(seconds).expect("a time");
             assert_eq!(span(later, start), text);
-        }
-    }
-
-    #[test]
-    fn nothing_moves_the_cursor() {
-        for (text, expected) in [
-            ("a$(b);'c'\"d\\ü漢", "a$(b);'c'\"d\\ü漢"),
-            ("a\u{1b}[2Jb\r\nc\u{7}\u{9b}", "a\\u{1b}[2Jb\\r\\nc\\u{7}\\u{9b}"),
-            ("\u{202e}x\u{200b}\u{feff}", "\\u{202e}x\\u{200b}\\u{feff}"),
-        ] {
-            assert_eq!(shown(text), expected);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 
-use super::command::claim_command;
+use super::command::{Target, claim_command};
 use super::report::{Address, Ec2, Failure, Group, Hook, Owner, Report, Verdict, Vrrp, Who};
 use crate::aws::CredentialFacts;
 use crate::config::{Config, LeftOut};
@@ -98,6 +98,7 @@ fn without_addresses(name: &str) -> Group {
         vrrp_reason: None,
         disabled: false,
         paused_until: None,
+        pause_not_saved: None,
         faults: Vec::new(),
         addresses: Vec::new(),
     }
@@ -143,7 +144,8 @@ fn address(
     let seen = if disabled { Seen::Disabled } else { Seen::of(evidence, owner.as_ref().map(|o| o.who)) };
     let command = match (seen, eni, &facts.region) {
         (Seen::HereButNotOurs, Some(eni), Some(region)) => {
-            Some(claim_command(eni, [planned.address], region, config.global.endpoint_url.as_deref()))
+            let target = Target { region, endpoint_url: config.global.endpoint_url.as_deref() };
+            Some(claim_command(eni, [planned.address], target))
         }
         _ => None,
     };

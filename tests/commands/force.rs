@@ -14,6 +14,7 @@ use vyos_aws_vipa::commands::force::{Force, ForceError};
 use vyos_aws_vipa::commands::show_group::ShowGroup;
 use vyos_aws_vipa::commands::show_status::ShowStatus;
 use vyos_aws_vipa::config::{Config, LeftOut};
+use vyos_aws_vipa::control::Access;
 use vyos_aws_vipa::files;
 use vyos_aws_vipa::names::GroupName;
 use vyos_aws_vipa::paths::Paths;
@@ -53,7 +54,7 @@ fn refused(router: &Router, what: Force, words: &str) {
 fn report(router: &Router) -> Value {
     let show = ShowStatus { json: true, detail: true, fresh: false };
     let mut out = Vec::new();
-    show.run(&router.paths, &Imds::at(&nowhere()), &mut out).expect("printed");
+    show.run(&router.paths, &Imds::at(&nowhere()), Access::Granted, &mut out).expect("printed");
     serde_json::from_slice(&out).expect("JSON")
 }
 
@@ -180,7 +181,9 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     }
     assert_eq!(all.last().map(String::as_str), Some("started"), "{all:?}");
     let mut out = Vec::new();
-    ShowGroup { group: "web".to_owned() }.run(&router.paths, &Imds::at(&nowhere()), &mut out).expect("printed");
+    ShowGroup { group: "web".to_owned() }
+        .run(&router.paths, &Imds::at(&nowhere()), Access::Granted, &mut out)
+        .expect("printed");
     let text = String::from_utf8(out).expect("UTF-8");
     for expected in [
         "\nClaims       PAUSED until ",
@@ -193,14 +196,21 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     }
     let (text, result) = force(&router, Force::Resume { group: group("web") });
     result.expect("resumed");
-    assert!(text.starts_with("Group web is not paused: "), "{text}");
+    assert!(text.starts_with("The pause of group web has ended: "), "{text}");
     assert!(web(&report(&router))["paused_until"].is_null());
-    let unknown = ShowGroup { group: "mail".to_owned() }.run(&router.paths, &Imds::at(&nowhere()), &mut Vec::new());
+    let unknown = ShowGroup { group: "mail".to_owned() }.run(
+        &router.paths,
+        &Imds::at(&nowhere()),
+        Access::Granted,
+        &mut Vec::new(),
+    );
     let unknown = unknown.expect_err("no such group").to_string();
     assert_eq!(unknown, "group mail has no aws-vipa node; those that have one: a b, bad, web");
     // One that is left out for its name.
     let mut out = Vec::new();
-    ShowGroup { group: "a b".to_owned() }.run(&router.paths, &Imds::at(&nowhere()), &mut out).expect("printed");
+    ShowGroup { group: "a b".to_owned() }
+        .run(&router.paths, &Imds::at(&nowhere()), Access::Granted, &mut out)
+        .expect("printed");
     let text = String::from_utf8(out).expect("UTF-8");
     assert!(text.contains("none, nothing is moved: see below") && !text.contains("BACKUP -> MASTER"), "{text}");
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");

@@ -12,6 +12,7 @@ use vyos_aws_vipa::aws::{CredentialFacts, Imds, Instance};
 use vyos_aws_vipa::check::{self, Cloud, Outcome, Step};
 use vyos_aws_vipa::commands::show_check::{ShowCheckError, run};
 use vyos_aws_vipa::config::{Config, Global, LeftOut};
+use vyos_aws_vipa::control::Access;
 use vyos_aws_vipa::files;
 use vyos_aws_vipa::names::{EniId, InterfaceName};
 use vyos_aws_vipa::ownership::{CallError, Eni, ErrorClass, Interface};
@@ -60,7 +61,7 @@ impl Place {
         });
         let mut out = Vec::new();
         let start = Instant::now();
-        let result = run(&self.router.paths, &Imds::at(&self.imds), &mut out);
+        let result = run(&self.router.paths, &Imds::at(&self.imds), Access::Granted, &mut out);
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
         agent.map(|agent| agent.join().expect("no panic"));
         let _ = fs::remove_file(&self.router.paths.socket);
@@ -157,7 +158,7 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
     );
     let mut old = proven();
     old["agent"]["file_error"] = json!("config.json does not hold what it should");
-    place.finds(Some(old), &[("FAIL", "Agent", "goes by an older configuration: config.json does not")]);
+    place.finds(Some(old), &[("FAIL", "Agent", "running with an old configuration: config.json does not")]);
     // What root finds good, the agent may not.
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status/ec2-unreachable.json");
     let unreachable: Value = serde_json::from_str(&fs::read_to_string(path).expect("a pinned report")).expect("JSON");
@@ -491,6 +492,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
 
 #[test]
 fn nothing_configured_has_nothing_to_check() {
-    let error = run(&Router::new().paths, &Imds::at(&nowhere()), &mut Vec::new()).expect_err("nothing");
+    let error =
+        run(&Router::new().paths, &Imds::at(&nowhere()), Access::Granted, &mut Vec::new()).expect_err("nothing");
     assert!(error.to_string().contains("aws-vipa is not configured"), "{error}");
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,19 +11,45 @@ use std::{env, fs};
 use serde_json::{Value, json};
 use simulator::{Simulator, World};
 use vyos_aws_vipa::aws::Imds;
+use vyos_aws_vipa::commands::show_check;
+use vyos_aws_vipa::commands::show_group::ShowGroup;
 use vyos_aws_vipa::commands::show_status::{ShowStatus, ShowStatusError};
 use vyos_aws_vipa::config::{Config, Global};
+use vyos_aws_vipa::control::Access;
 use vyos_aws_vipa::files;
+use vyos_aws_vipa::names::Region;
 
 use crate::router::{Router, inside, ip, nowhere};
 
 const TABLE: ShowStatus = ShowStatus { json: false, fresh: false, detail: false };
 const JSON: ShowStatus = ShowStatus { json: true, fresh: false, detail: false };
 
+/// A person waits no longer, and a machine that is busy with other things is forgiven a second.
+const WHOLE: Duration = Duration::from_secs(5);
+
+/// A server that the kernel accepts for; it never answers.
+struct Listening {
+    listener: TcpListener,
+    url: String,
+}
+
+impl Listening {
+    fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        listener.set_nonblocking(true).expect("set");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        Self { listener, url }
+    }
+
+    fn was_called(&self) -> bool {
+        self.listener.accept().is_ok()
+    }
+}
+
 /// What the command prints, with IMDS at `imds`.
 fn show(router: &Router, show: ShowStatus, imds: &str) -> Result<String, ShowStatusError> {
     let mut out = Vec::new();
-    show.run(&router.paths, &Imds::at(imds), &mut out)?;
+    show.run(&router.paths, &Imds::at(imds), Access::Granted, &mut out)?;
     Ok(String::from_utf8(out).expect("UTF-8"))
 }
 
@@ -39,7 +66,8 @@ fn answer(report: &str) -> Option<Vec<u8>> {
 
 #[test]
 fn the_agents_report_is_printed() {
-    let router = Router::new();
+    let region = Region::try_from("eu-central-1").ok();
+    let router = Router::new().configured(Global { region, ..Global::default() }, [10, 99, 0, 100], "eth0");
     let agent = router.agent(vec![answer("ok.json"), answer("claiming.json")]);
     assert_eq!(show(&router, TABLE, &nowhere()).expect("printed"), pinned("ok.txt"));
     assert_eq!(show(&router, JSON, &nowhere()).expect("printed"), pinned("claiming.json"));
@@ -76,19 +104,116 @@ fn the_past_is_told_where_it_is_asked_for() {
 fn a_fresh_report_that_takes_too_long_is_told_as_it_was() {
     let request_timeout = 1.try_into().expect("in range");
     let router = Router::new().configured(Global { request_timeout, ..Global::default() }, [10, 99, 0, 100], "eth0");
-    let agent = router.agent(vec![None, answer("ok.json")]);
+    let agent = router.agent(vec![answer("ok.json"), None]);
+    let start = Instant::now();
     let text = show(&router, ShowStatus { fresh: true, ..TABLE }, &nowhere()).expect("printed");
-    assert!(text.contains("\nNo answer    EC2 did not answer the agent within 2s"), "{text}");
+    assert!(start.elapsed() < WHOLE, "{:?}", start.elapsed());
+    assert!(text.contains("\nNo answer    EC2 did not answer the agent within 3."), "{text}");
     assert!(text.contains("10.99.0.100      eth0 / yes, 2h 3m      this router / 4s ago   OK"), "{text}");
     let requests = agent.join().expect("no panic");
-    assert!(requests[0].contains(r#""fresh":true"#) && requests[1].contains(r#""fresh":false"#), "{requests:?}");
+    assert!(requests[0].contains(r#""fresh":false"#) && requests[1].contains(r#""fresh":true"#), "{requests:?}");
+}
+
+/// What an agent says is text: it prints, and no part of it is for root to paste.
+#[test]
+fn what_the_agent_says_is_shown_and_never_offered_to_be_pasted() {
+    let hostile = "\u{9b}2J\u{7f}\u{202e}\u{1b}[31m";
+    let region = Region::try_from("eu-central-1").ok();
+    let router = Router::new().configured(Global { region, ..Global::default() }, [10, 99, 0, 100], "eth0");
+    let mut report: Value = serde_json::from_str(&pinned("claiming.json")).expect("JSON");
+    report["ec2"]["endpoint_url"] = json!("https://elsewhere.example");
+    report["ec2"]["credentials"] = json!(format!("{hostile}role"));
+    for address in report["groups"][0]["addresses"].as_array_mut().expect("addresses") {
+        address["command"] = json!(format!("rm -rf / {hostile}"));
+        address["reason"] = json!(format!("because {hostile}"));
+    }
+    let told = || Some(format!("{}\n", json!({"format": 1, "ok": report})).into_bytes());
+    let agent = router.agent(vec![told(), told()]);
+    let [table, json] = [TABLE, JSON].map(|format| show(&router, format, &nowhere()).expect("printed"));
+    agent.join().expect("no panic");
+    for text in [&table, &json] {
+        let bad = text.chars().find(|c| *c != '\n' && (c.is_control() || *c == '\u{202e}'));
+        assert_eq!(bad, None, "{text}");
+        assert!(!text.contains("rm -rf"), "{text}");
+        let commands: Vec<&str> = text.lines().filter(|line| line.contains("aws ec2 ")).collect();
+        assert!(commands.len() == 2 && !commands.concat().contains("elsewhere"), "{text}");
+        assert!(commands[0].contains("--region eu-central-1 --network-interface-id eni-0123456789abcdef0"), "{text}");
+    }
+    let told: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(told["ec2"]["credentials"], format!("{hostile}role"));
+    // Without a configuration to take the end point from there is no claim by hand.
+    for path in [&router.paths.config, &router.paths.socket] {
+        fs::remove_file(path).expect("removed");
+    }
+    let agent = router.agent(vec![Some(format!("{}\n", json!({"format": 1, "ok": report})).into_bytes())]);
+    let text = show(&router, TABLE, &nowhere()).expect("printed");
+    agent.join().expect("no panic");
+    assert!(!text.contains("aws ec2") && text.contains("because"), "{text}");
+}
+
+#[test]
+fn without_root_nothing_is_looked_at_and_nobody_is_called() {
+    let (ec2, imds) = (Listening::start(), Listening::start());
+    let router = Router::calling(&ec2.url, [10, 99, 0, 100], "lo");
+    let start = Instant::now();
+    for format in [TABLE, JSON, ShowStatus { fresh: true, ..TABLE }] {
+        let mut out = Vec::new();
+        let error = format.run(&router.paths, &Imds::at(&imds.url), Access::Denied, &mut out).expect_err("refused");
+        assert!(matches!(error, ShowStatusError::NotPermitted) && out.is_empty(), "{error:?}");
+        assert!(
+            error.to_string().starts_with("only root may see") && error.to_string().ends_with("use sudo"),
+            "{error}"
+        );
+    }
+    let group = ShowGroup { group: "web".to_owned() };
+    let error = group.run(&router.paths, &Imds::at(&imds.url), Access::Denied, &mut Vec::new()).expect_err("refused");
+    assert!(error.to_string().contains("only root may see"), "{error}");
+    let error = show_check::run(&router.paths, &Imds::at(&imds.url), Access::Denied, &mut Vec::new());
+    assert!(error.expect_err("refused").to_string().contains("only root may see"));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(!ec2.was_called() && !imds.was_called());
+    // An agent that answers all the same has let it in: its socket's group may look.
+    let agent = router.agent(vec![answer("ok.json")]);
+    let mut out = Vec::new();
+    TABLE.run(&router.paths, &Imds::at(&imds.url), Access::Denied, &mut out).expect("printed");
+    agent.join().expect("no panic");
+    assert!(!out.is_empty() && !ec2.was_called() && !imds.was_called());
+    // Nothing is configured: that is what there is to say, to everybody.
+    let error = TABLE.run(&Router::new().paths, &Imds::at(&imds.url), Access::Denied, &mut Vec::new());
+    assert!(matches!(error, Err(ShowStatusError::NotConfigured)), "{error:?}");
+}
+
+/// An agent that is stopped, an IMDS that lets each question wait, and an EC2 that says nothing.
+#[test]
+fn whatever_is_down_a_person_waits_for_four_seconds_at_most() {
+    let (ec2, imds) = (Listening::start(), Listening::start());
+    for region in [None, Region::try_from("eu-west-1").ok()] {
+        let global = Global { region, endpoint_url: Some(ec2.url.clone()), ..Global::default() };
+        let router = Router::new().configured(global, [10, 99, 0, 100], "lo");
+        // Nobody accepts: like a process that is stopped.
+        let _stopped = UnixListener::bind(&router.paths.socket).expect("bound");
+        let run = |format: ShowStatus| show(&router, format, &imds.url).expect("printed");
+        let check = || {
+            let mut out = Vec::new();
+            let failed = show_check::run(&router.paths, &Imds::at(&imds.url), Access::Granted, &mut out);
+            assert!(failed.is_err());
+            String::from_utf8(out).expect("UTF-8")
+        };
+        let whats: [&dyn Fn() -> String; 3] = [&|| run(TABLE), &|| run(ShowStatus { fresh: true, ..TABLE }), &check];
+        for what in whats {
+            let start = Instant::now();
+            let text = what();
+            assert!(start.elapsed() < WHOLE, "{:?}: {text}", start.elapsed());
+            assert!(text.contains("the agent hangs"), "{text}");
+        }
+    }
 }
 
 #[test]
 fn an_agent_that_is_out_of_order_is_named_and_the_report_made_without_it() {
     for (answer, why) in [
         (Some(b"\x00\xff\x1b[2J\n".to_vec()), "cannot be read"),
-        (Some(b"{\"format\":1,\"ok\":{\"surprise\":1}}\n".to_vec()), "it is no status report: missing field"),
+        (Some(b"{\"format\":1,\"ok\":{\"surprise\":1}}\n".to_vec()), "it is not what was asked for: missing field"),
         (Some(b"{\"format\":9,\"ok\":{}}\n".to_vec()), "it has format 9"),
         (Some(b"{\"format\":1,\"ok\"".to_vec()), "the connection ended before it"),
         (Some(b"{\"format\":1,\"error\":{\"code\":\"busy\",\"message\":\"try again\"}}\n".to_vec()), "refuses"),
@@ -101,7 +226,7 @@ fn an_agent_that_is_out_of_order_is_named_and_the_report_made_without_it() {
         let agent = if hangs { agent } else { thread::spawn(move || agent.join().expect("no panic")) };
         let start = Instant::now();
         let text = show(&router, JSON, &nowhere()).expect("printed");
-        assert!(start.elapsed() < Duration::from_secs(7), "{why}: {:?}", start.elapsed());
+        assert!(start.elapsed() < WHOLE, "{why}: {:?}", start.elapsed());
         let report: Value = serde_json::from_str(&text).expect("JSON");
         let error = report["agent_error"].as_str().expect("a reason");
         assert!(error.contains(why) && error.contains("agent.sock"), "{why}: {error}");
@@ -134,13 +259,11 @@ fn without_anything_that_answers_there_is_a_report_all_the_same() {
 
 #[test]
 fn what_hangs_is_given_up() {
-    // The kernel accepts for them; nobody ever answers.
-    let [imds, ec2] = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-    let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().expect("its address"));
-    let router = Router::calling(&url(&ec2), [10, 99, 0, 100], "lo");
+    let (imds, ec2) = (Listening::start(), Listening::start());
+    let router = Router::calling(&ec2.url, [10, 99, 0, 100], "lo");
     let start = Instant::now();
-    let text = show(&router, TABLE, &url(&imds)).expect("printed");
-    assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
+    let text = show(&router, TABLE, &imds.url).expect("printed");
+    assert!(start.elapsed() < WHOLE, "{:?}", start.elapsed());
     assert!(text.contains("LAST CALL FAILED 0s ago: Timeout:"), "{text}");
     assert!(text.contains("IMDS does not say which instance this is"), "{text}");
 }
@@ -199,9 +322,9 @@ fn that_nobody_reads_on_is_no_error() {
         let router = Router::new();
         let agent = router.agent(vec![answer("ok.json"), answer("ok.json")]);
         let imds = Imds::at(&nowhere());
-        let closed = show.run(&router.paths, &imds, &mut Closed(io::ErrorKind::BrokenPipe));
+        let closed = show.run(&router.paths, &imds, Access::Granted, &mut Closed(io::ErrorKind::BrokenPipe));
         assert!(closed.is_ok(), "{closed:?}");
-        let full = show.run(&router.paths, &imds, &mut Closed(io::ErrorKind::StorageFull));
+        let full = show.run(&router.paths, &imds, Access::Granted, &mut Closed(io::ErrorKind::StorageFull));
         assert!(matches!(full, Err(ShowStatusError::Print(_))), "{full:?}");
         agent.join().expect("no panic");
     }

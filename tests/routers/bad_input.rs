@@ -74,7 +74,7 @@ fn files_of_another_format_or_rubbish() {
             let error = lab.r2.status()["agent"]["file_error"].clone();
             assert!(error.as_str().is_some_and(|error| error.contains(RUN)), "{error}");
         }
-        assert!(lab.r2.call(&["vyos-aws-vipa", "show", "status"]).contains("GOES BY AN OLDER CONFIGURATION"));
+        assert!(lab.r2.call(&["vyos-aws-vipa", "show", "status"]).contains("RUNNING WITH AN OLD CONFIGURATION"));
         assert_eq!(lab.r2.shown(GROUP, VIP).verdict(), "STANDBY-READY");
         lab.r1.power_off();
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);

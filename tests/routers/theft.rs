@@ -67,7 +67,7 @@ fn thief_that_comes_again_and_again_is_a_contest() {
         let socket = lab.r1.path("/run/vyos-aws-vipa-agent/agent.sock");
         let mut agent = Client::connect(&socket, SLACK).expect("the agent listens");
         let group = GROUP.try_into().expect("a group name");
-        agent.call(&Request::Claim { group }).expect("claimed by force");
+        agent.call::<serde_json::Value>(&Request::Claim { group }).expect("claimed by force");
         assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r1.enis[0]);
         lab.wait("a read that confirms it", SLACK, |lab| {
             lab.r1.shown(GROUP, VIP).address["owner"]["who"] == "this-router"
