@@ -195,8 +195,9 @@ impl Calls {
                         self.learn(state, mac, &eni);
                         Ok(eni)
                     }
-                    // IMDS gave no answer: what it once said of this instance and this MAC address still holds.
-                    (Some(mac), Err(error)) if error.class != ErrorClass::NoSuchInterface => {
+                    // What IMDS once said of this instance and this MAC address still holds: it does not answer, or leaves out
+                    // an interface that is attached, as it may after a reboot or a live migration. It is asked again.
+                    (Some(mac), Err(error)) => {
                         let kept = self.instance_id().and_then(|id| state.enis.get().eni(&id, mac).cloned());
                         kept.ok_or(error)
                     }
@@ -281,6 +282,43 @@ fn local_error(code: &str, error: &dyn std::error::Error) -> CallError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// IMDS leaves out an ENI that is attached, as it may after a reboot or a live migration.
+    #[tokio::test]
+    async fn what_imds_once_said_of_an_interface_holds_on_this_instance_where_it_leaves_it_out() {
+        let mac = MacAddress::try_from("02:00:00:00:00:01".to_owned()).expect("a MAC address");
+        let id = |n: u8| InstanceId::try_from(format!("i-0000000{n}")).expect("an id");
+        let region = Region::try_from("eu-west-1").expect("a region");
+        let eni = Eni {
+            id: EniId::try_from("eni-0000000a").expect("an id"),
+            subnet: "subnet-0000000a".try_into().expect("a subnet"),
+            vpc: "vpc-0000000a".try_into().expect("a VPC"),
+            primary: Ipv4Addr::new(10, 0, 0, 1),
+        };
+        let mut state = State::load(std::path::Path::new("/nonexistent"));
+        state.enis.change(|map| map.learn(&id(1), &region, mac, eni.clone()));
+        let mut resolved = |instance: Option<u8>, class| {
+            let mut calls = Calls::new(tokio::sync::mpsc::unbounded_channel().0, &state, None);
+            calls.asset_tag = None;
+            calls.instance = instance.map(|n| Instance {
+                id: id(n),
+                region: region.clone(),
+                availability_zone: "eu-west-1a".to_owned(),
+            });
+            let interface = InterfaceName::try_from("eth0").expect("a name");
+            let error = CallError { class, ..local_error("NotFound", &std::fmt::Error) };
+            let answer = Answer::Eni { interface, mac: Some(mac), result: Err(error) };
+            match calls.answered(answer, &mut state, Clock::start()) {
+                Some(Event::Resolved { eni, .. }) => eni.map_err(|error| error.class),
+                other => panic!("{other:?}"),
+            }
+        };
+        for class in [ErrorClass::TimedOut, ErrorClass::NoSuchInterface] {
+            assert_eq!(resolved(Some(1), class), Ok(eni.clone()), "{class:?}");
+            assert_eq!(resolved(Some(2), class), Err(class), "the disk of another instance");
+            assert_eq!(resolved(None, class), Err(class), "whose disk it is, is not known");
+        }
+    }
 
     #[tokio::test]
     async fn a_claim_from_before_the_region_is_known_waits_for_it_and_not_for_ever() {

@@ -92,6 +92,22 @@ fn gone_after_a_reboot_and_not_back() {
     });
 }
 
+/// As IMDS may after a reboot or a live migration.
+#[test]
+fn leaves_out_the_interface_after_a_restart() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let eni = lab.r1.enis[0].clone();
+        lab.wait("the ENI is kept", SLACK, |lab| lab.r1.read("/var/lib/vyos-aws-vipa/eni-map.json").contains(&eni));
+        let interfaces = On::imds_path("/latest/meta-data/network/interfaces/macs/").listener(lab.imds[0].number());
+        lab.simulator.add_fault(Fault::on(interfaces).error(404, ""));
+        lab.simulator.release(VIP).expect("released");
+        lab.r1.systemctl(&["restart", "vyos-aws-vipa.service"]);
+        lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(5) + SLACK);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+    });
+}
+
 #[test]
 fn gone_while_running() {
     lab::scenario(BINARY, |lab: &mut Lab| {
