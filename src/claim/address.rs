@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::message::ClaimId;
+use super::reads::Reads;
 use super::{Moment, contest::Contest};
 use crate::names::{EniId, GroupName, InterfaceName, RequestId};
 use crate::ownership::{CallError, ErrorClass, Owner};
@@ -47,8 +48,7 @@ pub struct Address {
     pub grace: Option<Grace>,
     /// Since when reads confirm, without a break, that the address is ours.
     pub confirmed_since: Option<Moment>,
-    /// Reads that are due, the earliest first.
-    pub reads: Vec<Moment>,
+    pub reads: Reads,
     /// A repeated MASTER_RX_LOWER_PRI asked for a read: one that shows another owner is enough for a claim.
     pub outranked_other: bool,
     /// When a line or a person last asked for a claim.
@@ -164,7 +164,7 @@ impl Address {
             permanent: None,
             grace: None,
             confirmed_since: None,
-            reads: Vec::new(),
+            reads: Reads::default(),
             outranked_other: false,
             asked: None,
             contest: Contest::default(),
@@ -245,7 +245,7 @@ impl Address {
     pub fn adopt(&mut self, now: Moment) {
         self.rest();
         self.phase = Phase::Adopting { since: now };
-        self.reads = vec![now];
+        self.reads = [now].into();
     }
 
     /// Whether the claim that is wanted comes after one that failed.
@@ -261,8 +261,7 @@ impl Address {
 
     /// Asks for a read at that moment.
     pub fn read_at(&mut self, due: Moment) {
-        let place = self.reads.partition_point(|r| *r <= due);
-        self.reads.insert(place, due);
+        self.reads.add(due);
     }
 
     /// A claim was acknowledged.
@@ -278,7 +277,7 @@ impl Address {
         if self.grace.as_ref().is_none_or(|grace| grace.confirmed && !grace.lasts(now)) {
             self.grace = Some(Grace { from: now, confirmed: false, lagging: false });
         }
-        self.reads = CONFIRM.map(|after| now + after).to_vec();
+        self.reads = CONFIRM.map(|after| now + after).into();
     }
 
     /// A read says that the address is ours.

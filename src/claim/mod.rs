@@ -8,6 +8,7 @@ mod machine;
 mod message;
 mod moment;
 mod pace;
+mod reads;
 
 pub use machine::Machine;
 pub use message::{Action, Cause, ClaimId, Event, Line, Note, NotifyState, Past, ReadId};

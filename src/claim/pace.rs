@@ -61,6 +61,11 @@ impl Allowance {
         (self.whole - Self::REFILL * (Self::BURST - 1 - Self::RESERVE)).max(now)
     }
 
+    /// Whether no claim of before counts any more.
+    pub fn is_whole(&self, now: Moment) -> bool {
+        self.whole <= now
+    }
+
     /// Counts a claim that is sent now.
     pub fn take(&mut self, now: Moment) {
         self.whole = self.whole.max(now) + Self::REFILL;

@@ -187,7 +187,7 @@ impl Machine {
             let Some(eni) = self.bindings.get(&address.interface).and_then(|b| b.eni.as_ref()) else {
                 continue;
             };
-            address.reads.retain(|due| *due > together);
+            address.reads.forget_until(together);
             let ips = by_vpc.entry(eni.vpc.clone()).or_default();
             ips.insert(*ip);
             if sweep && let Some(group) = self.groups.get(&address.group) {
@@ -195,6 +195,7 @@ impl Machine {
             }
         }
         if sweep {
+            self.forget_senders(now);
             self.sweep.due = now + self.sweep_interval();
             for binding in self.bindings.values_mut().filter(|b| b.eni.is_some() && !b.asked) {
                 binding.next = Some(now);
@@ -207,6 +208,14 @@ impl Machine {
             let timeout = self.config.global.request_timeout.duration();
             self.actions.push(Action::Read { id, vpc, addresses, timeout });
         }
+    }
+
+    /// Forgets the way to ENIs that take no address any more, once nothing depends on what was sent there.
+    fn forget_senders(&mut self, now: Moment) {
+        let used: BTreeSet<&EniId> = self.addresses.values().filter_map(|a| a.eni.as_ref()).collect();
+        let flying: BTreeSet<&EniId> = self.claims.values().map(|c| &c.eni).collect();
+        self.senders
+            .retain(|eni, sender| used.contains(eni) || flying.contains(eni) || !sender.allowance.is_whole(now));
     }
 
     fn is_master(&self) -> bool {

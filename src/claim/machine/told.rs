@@ -106,6 +106,8 @@ impl Machine {
             }
             self.groups.insert(planned.name, group);
         }
+        let groups = &self.groups;
+        self.peers.retain(|peer, _| groups.values().any(|g| g.peers.contains(peer)));
         for binding in self.bindings.values_mut().filter(|b| b.eni.is_none() && !b.asked) {
             binding.next = Some(now);
         }

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use super::world::{Act, ETH0, ETH1, Fault, PEER, World, config, group, interface, line, ms, run, secs, vip};
+use super::world::{
+    Act, ETH0, ETH1, Fault, PEER, World, config, eni, group, interface, line, ms, run, secs, vip, wanted,
+};
 use crate::claim::address::Phase;
 use crate::claim::{Action, Cause, Event, Moment, Note, NotifyState};
+use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::{Groups, VirtualAddress};
 use crate::ownership::ErrorClass;
-use crate::status::report::Vrrp;
+use crate::status::report::{Verdict, Vrrp};
 
 /// Groups `g000` and so on, one address each, on eth0.
 fn many(count: u8) -> (Vec<String>, Groups) {
@@ -682,4 +685,34 @@ fn what_all_were_refused_for_keeps_nobody_apart_once_it_is_over() {
     world.all_become(&all);
     world.run(secs(1));
     assert_eq!(world.claims_since(begin).iter().map(|(_, ips)| ips.len()).collect::<Vec<_>>(), [40]);
+}
+
+/// network-interface-id is set, IMDS is silent, and EC2 fails: each claim that fails asks for a read, and none can be sent.
+#[test]
+fn reads_that_cannot_be_sent_do_not_pile_up() {
+    let configured = GroupConfig { network_interface_id: Some(eni(ETH0)), ..wanted("a") };
+    let config = Config { groups: vec![configured], ..Config::default() };
+    let mut world = World::new(config, Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
+    world.imds = Err(ErrorClass::Transient);
+    world.ec2.refuses = Some(ErrorClass::Transient);
+    world.start_agent();
+    world.master("a");
+    world.run(secs(3_600));
+    assert!(world.claim_times(Moment::default()).len() > 500);
+    world.imds = Ok(());
+    world.ec2.refuses = None;
+    let begin = world.now;
+    world.run(secs(30));
+    assert_eq!(world.reported().map(|a| a.verdict), Some(Verdict::Ok), "{:?}", world.read_times(begin));
+}
+
+#[test]
+fn network_interfaces_that_came_and_went_are_forgotten() {
+    let mut world = World::held();
+    for n in 0..200 {
+        world.enis.insert(interface("eth0"), eni(&format!("eni-{n:08x}")));
+        world.run(secs(40));
+    }
+    assert!(world.claim_times(Moment::default()).len() >= 200);
+    assert!(world.machine.senders.len() <= 3, "{:?}", world.machine.senders.keys());
 }

@@ -1,3 +1,4 @@
+mod bounds;
 mod claiming;
 mod evidence;
 mod judge;

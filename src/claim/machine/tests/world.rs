@@ -288,6 +288,7 @@ impl World {
         }
         self.judge.told(self.now, &event, self.thawed == Some(self.now));
         let actions = self.machine.handle(self.now, event);
+        self.machine.assert_bounded();
         self.perform(actions);
         self.watch_life();
     }

@@ -1,0 +1,74 @@
+//! When the owner of an address is to be read.
+
+use std::ops::Deref;
+
+use super::Moment;
+
+/// The moments at which the owner of an address is to be read, the earliest first.
+///
+/// There are only a few, whatever asks for one: while no read can be sent (the VPC is not known, or too many are in
+/// flight), claims that fail go on asking. Where there is no room the latest is dropped: the earlier ones show as much,
+/// and the regular read comes anyway.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reads(Vec<Moment>);
+
+impl Reads {
+    /// The most that are kept: the three that confirm a claim, and some that something else has asked for.
+    pub const MOST: usize = 8;
+
+    /// One more, at that moment.
+    pub fn add(&mut self, due: Moment) {
+        let place = self.0.partition_point(|r| *r <= due);
+        self.0.insert(place, due);
+        self.0.truncate(Self::MOST);
+    }
+
+    /// Forgets those that are due until that moment: a read goes out for them.
+    pub fn forget_until(&mut self, moment: Moment) {
+        self.0.retain(|due| *due > moment);
+    }
+
+    /// Forgets them all.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl<const N: usize> From<[Moment; N]> for Reads {
+    fn from(moments: [Moment; N]) -> Self {
+        let mut reads = Self::default();
+        moments.into_iter().for_each(|due| reads.add(due));
+        reads
+    }
+}
+
+impl Deref for Reads {
+    type Target = [Moment];
+
+    fn deref(&self) -> &[Moment] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(second: u64) -> Moment {
+        Moment::after_boot(Duration::from_secs(second))
+    }
+
+    #[test]
+    fn the_earliest_stay_in_their_order() {
+        let mut reads = Reads::from([9, 3, 7].map(at));
+        (100..200).for_each(|second| reads.add(at(second)));
+        reads.add(at(1));
+        assert_eq!(*reads, [1, 3, 7, 9, 100, 101, 102, 103].map(at));
+        reads.forget_until(at(9));
+        assert_eq!(*reads, [100, 101, 102, 103].map(at));
+        reads.clear();
+        assert!(reads.is_empty());
+    }
+}
