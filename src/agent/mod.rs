@@ -329,7 +329,7 @@ impl<'a> Agent<'a> {
     fn read_config(&mut self) {
         match files::read::<Config>(&self.paths.config) {
             Ok(config) => {
-                self.config_file = ReadFile::InForce;
+                self.config_file.is_read();
                 self.calls.configure(&config.global);
                 self.config = config.clone();
                 info!(groups = config.groups.len(), left_out = config.left_out.len(), "configuration read");
@@ -342,7 +342,7 @@ impl<'a> Agent<'a> {
     fn read_groups(&mut self) {
         match files::read::<Groups>(&self.paths.groups) {
             Ok(groups) => {
-                self.groups_file = ReadFile::InForce;
+                self.groups_file.is_read();
                 info!(groups = groups.groups.len(), "keepalived's groups read");
                 self.tell(Event::Groups(groups));
             }
@@ -351,41 +351,57 @@ impl<'a> Agent<'a> {
     }
 }
 
-/// What is in force of a file that commit or the hook writes.
+/// How it stands with a file that commit or the hook writes.
 #[derive(Debug, Default)]
-enum ReadFile {
-    /// Nothing: it was never read.
-    #[default]
-    Never,
-    /// What it holds now.
-    InForce,
-    /// Not what it holds now, and why.
-    Unread { error: String, fault: FileFault },
+struct ReadFile {
+    /// It was read once: that is in force until it can be read again.
+    was_read: bool,
+    /// Why what it holds now is not in force, if so.
+    unread: Option<(String, FileFault)>,
 }
 
 impl ReadFile {
+    fn is_read(&mut self) {
+        *self = Self { was_read: true, unread: None };
+    }
+
     fn is_unread(&mut self, error: &FileError) {
-        let has_old = match self {
-            Self::Never => false,
-            Self::InForce => true,
-            Self::Unread { fault, .. } => *fault == FileFault::OldInForce,
-        };
         let fault = match error {
             FileError::Newer { .. } => FileFault::Newer,
-            _ if has_old => FileFault::OldInForce,
+            _ if self.was_read => FileFault::OldInForce,
             _ => FileFault::NothingInForce,
         };
         match error {
-            FileError::Missing(_) if !has_old => info!(%error, "file not there yet"),
+            FileError::Missing(_) if !self.was_read => info!(%error, "file not there yet"),
             _ => error!(%error, effect = fault.text().0, "cannot load file"),
         }
-        *self = Self::Unread { error: error.to_string(), fault };
+        self.unread = Some((error.to_string(), fault));
     }
+}
 
-    fn fault(&self) -> Option<(&str, FileFault)> {
-        match self {
-            Self::Never | Self::InForce => None,
-            Self::Unread { error, fault } => Some((error, *fault)),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_once_is_old_and_never_nothing() {
+        let newer = || FileError::Newer { path: "config.json".into(), found: 2 };
+        let rubbish = || FileError::Content { path: "config.json".into(), reason: "rubbish".to_owned() };
+        let mut file = ReadFile::default();
+        let mut fault_after = |error: FileError| {
+            file.is_unread(&error);
+            file.unread.as_ref().map(|(_, fault)| *fault)
+        };
+        assert_eq!(fault_after(FileError::Missing("config.json".into())), Some(FileFault::NothingInForce));
+        assert_eq!(fault_after(newer()), Some(FileFault::Newer));
+        assert_eq!(fault_after(rubbish()), Some(FileFault::NothingInForce));
+        file.is_read();
+        assert!(file.unread.is_none());
+        let mut fault_after = |error: FileError| {
+            file.is_unread(&error);
+            file.unread.as_ref().map(|(_, fault)| *fault)
+        };
+        assert_eq!(fault_after(newer()), Some(FileFault::Newer));
+        assert_eq!(fault_after(rubbish()), Some(FileFault::OldInForce));
     }
 }

@@ -188,7 +188,7 @@ impl Agent<'_> {
         groups.extend(self.config.left_out.iter().map(without_agent::left_out));
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         let credentials = self.calls.credentials();
-        let file = self.config_file.fault().or_else(|| self.groups_file.fault());
+        let file = self.config_file.unread.as_ref().or(self.groups_file.unread.as_ref());
         let global = &self.config.global;
         Report {
             format: FORMAT,
@@ -197,8 +197,8 @@ impl Agent<'_> {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
                 since: at(clock.started),
-                file_error: file.map(|(error, _)| error.to_owned()),
-                file_fault: file.map(|(_, fault)| fault),
+                file_error: file.map(|(error, _)| error.clone()),
+                file_fault: file.map(|(_, fault)| *fault),
             }),
             agent_error: None,
             not_answered: Vec::new(),
