@@ -6,6 +6,10 @@ use crate::agent::{self, AgentError};
 use crate::logging;
 use crate::paths::Paths;
 
+/// How many calls may block at a time, such as lookups of a name by the system's resolver: each holds a thread until it
+/// ends. The unit's TasksMax has room for them, since a thread that cannot be started ends the agent.
+const BLOCKING_THREADS: usize = 32;
+
 /// Why the agent ended otherwise than by a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentCommandError {
@@ -23,10 +27,25 @@ pub enum AgentCommandError {
 /// [`AgentCommandError`].
 pub fn run(paths: &Paths) -> Result<(), AgentCommandError> {
     logging::start();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AgentCommandError::Runtime)?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build();
+    let runtime = runtime.map_err(AgentCommandError::Runtime)?;
     let result = runtime.block_on(agent::run(paths));
     // A call that hangs in the system's resolver does not hold up the end.
     runtime.shutdown_background();
     Ok(result?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_has_room_for_all_threads() {
+        let unit = include_str!("../../debian/vyos-aws-vipa.service");
+        let limit = unit.lines().find_map(|line| line.strip_prefix("TasksMax=")).expect("a limit");
+        let limit: usize = limit.parse().expect("a number");
+        // The loop, and a few that a library may start.
+        assert!(BLOCKING_THREADS + 8 <= limit, "{BLOCKING_THREADS} of {limit}");
+    }
 }
