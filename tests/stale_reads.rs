@@ -20,9 +20,8 @@ const OLDEST: u64 = 60_000;
 /// When the group becomes MASTER, and until when it is looked at.
 const MASTER: u64 = 90_000;
 const END: u64 = 300_000;
-/// What a call takes, and how often keepalived gives a sign of life.
+/// What a call takes.
 const CALL: u64 = 5;
-const LIFE: u64 = 100;
 
 #[test]
 fn failover_with_reads_of_any_age_is_no_contest() {
@@ -63,7 +62,7 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
     let (mut now, mut lived) = (0, 0);
     while now < END {
         let tick = machine.deadline().map_or(END, |deadline| deadline.since_boot().as_millis() as u64 + 1);
-        let life = if machine.wants_life() { lived + LIFE } else { END };
+        let life = machine.look_again(at(now)).map_or(END, |again| lived + again.as_millis() as u64);
         now = coming.first().min(tick).min(life).max(now);
         let event = if coming.first() == now {
             coming.take()

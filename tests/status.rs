@@ -345,8 +345,7 @@ fn a_standby_that_could_not_take_over() {
 
 #[test]
 fn keepalived_is_gone() {
-    let reason =
-        "keepalived does not hold the FIFO open: no claims; see `show vrrp` and `show log vrrp`, then `restart vrrp`";
+    let reason = "keepalived does not hold the FIFO open: no claims; if `show vrrp` says that it runs, `sudo systemctl reload keepalived` attaches it without a failover; if not, see `show log vrrp`";
     let unknown = |last| Address { verdict: Verdict::Unknown, reason: because(reason), ..held(last) };
     let mut web = group("web", Vrrp::Unknown, vec![unknown(100), unknown(101)]);
     web.vrrp_reason = because("keepalived does not hold the FIFO open");

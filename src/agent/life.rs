@@ -1,23 +1,23 @@
 //! keepalived's sign of life, looked for while the machine is interested.
 
+use std::future::pending;
 use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::Moment;
-use crate::keepalived::vitality::{Sample, Vitality, progressed};
+use super::{Event, Moment};
+use crate::keepalived::vitality::{Sample, Vitality, progressed, sleeps};
 use crate::paths::Paths;
 
-/// How often to look. One look costs microseconds.
-const INTERVAL: Duration = Duration::from_millis(100);
-
-/// The last sample, and when the next one is due.
+/// The last sample. One look costs microseconds.
 #[derive(Debug)]
 pub struct Life {
     vitality: Vitality,
     /// What progress is measured against, and when it was taken.
     before: Option<(Sample, Moment)>,
-    next: Instant,
+    /// Since when keepalived has been seen to sleep.
+    quiet: Option<Moment>,
+    looked: Option<Instant>,
     /// keepalived could not be looked at; said once.
     blind: bool,
     pub last: Option<Moment>,
@@ -25,26 +25,39 @@ pub struct Life {
 
 impl Life {
     pub fn new(paths: &Paths) -> Self {
-        Self { vitality: Vitality::new(paths), before: None, next: Instant::now(), blind: false, last: None }
+        Self { vitality: Vitality::new(paths), before: None, quiet: None, looked: None, blind: false, last: None }
     }
 
-    /// Takes the first sample at once when the interest begins.
-    pub fn wanted(&mut self, wanted: bool, now: Moment) {
-        if !wanted {
-            self.before = None;
-        } else if self.before.is_none() && self.next <= Instant::now() {
-            self.look(now);
+    /// Takes the first sample at once when the interest begins. `again`: how soon to look again, if that is of interest.
+    pub fn wanted(&mut self, again: Option<Duration>, now: Moment) {
+        match again {
+            None => self.forget(),
+            Some(again) if self.before.is_none() && self.next(again) <= Instant::now() => _ = self.look(now),
+            Some(_) => {}
         }
     }
 
-    /// Waits until the next look. Safe to cancel: the deadline is kept.
-    pub async fn due(&self) {
-        tokio::time::sleep_until(self.next.into()).await;
+    /// Waits until so much time has passed since the last look; for ever where nobody wants one. Safe to cancel: the time of
+    /// the last look is kept.
+    pub async fn due(&self, again: Option<Duration>) {
+        match again {
+            Some(again) => tokio::time::sleep_until(self.next(again).into()).await,
+            None => pending().await,
+        }
     }
 
-    /// Looks; the moment after which keepalived has run, if it has since the last look.
-    pub fn look(&mut self, now: Moment) -> Option<Moment> {
-        self.next = Instant::now() + INTERVAL;
+    fn next(&self, again: Duration) -> Instant {
+        self.looked.map_or_else(Instant::now, |looked| looked + again)
+    }
+
+    fn forget(&mut self) {
+        self.before = None;
+        self.quiet = None;
+    }
+
+    /// Looks; what keepalived has done since the last look, if that says anything.
+    pub fn look(&mut self, now: Moment) -> Option<Event> {
+        self.looked = Some(Instant::now());
         let sample = match self.vitality.look() {
             Ok(sample) => sample,
             Err(error) => {
@@ -52,17 +65,25 @@ impl Life {
                     warn!(%error, "no sign of life of keepalived");
                 }
                 self.blind = true;
-                self.before = None;
+                self.forget();
                 return None;
             }
         };
         self.blind = false;
-        let alive_after = self.before.as_ref().filter(|(before, _)| progressed(before, &sample)).map(|(_, at)| *at);
+        let event = self.before.as_ref().and_then(|(before, at)| {
+            if progressed(before, &sample) {
+                self.last = Some(now);
+                Some(Event::Life { after: *at })
+            } else {
+                sleeps(before, &sample).then(|| Event::Quiet { since: self.quiet.unwrap_or(*at) })
+            }
+        });
+        self.quiet = match event {
+            Some(Event::Quiet { since }) => Some(since),
+            _ => None,
+        };
         // Without progress too: what runs from now on has run after now.
         self.before = Some((sample, now));
-        if alive_after.is_some() {
-            self.last = Some(now);
-        }
-        alive_after
+        event
     }
 }

@@ -98,6 +98,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     agent.calls.identify();
     loop {
         let deadline = agent.machine.deadline().map(|moment| agent.clock.instant(moment));
+        let look_again = agent.machine.look_again(agent.clock.now());
         tokio::select! {
             biased;
             () = watchdog.due() => watchdog.feed(),
@@ -110,7 +111,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
                 Changed::Groups => agent.read_groups(),
             },
             () = at(deadline) => agent.tell(Event::Tick),
-            () = agent.life.due(), if agent.machine.wants_life() => agent.look_for_life(),
+            () = agent.life.due(look_again) => agent.look_for_life(),
             () = agent.calls.credentials_changed() => agent.tell(Event::Credentials),
             () = agent.waiters.due() => agent.reply(),
             step = agent.disk.due() => agent.disk.step(&mut agent.state, step),
@@ -235,7 +236,7 @@ impl<'a> Agent<'a> {
                 Action::Note(note) => self.note(note),
             }
         }
-        self.life.wanted(self.machine.wants_life(), now);
+        self.life.wanted(self.machine.look_again(now), now);
         self.disk.notice(&self.state, false);
         self.reply();
     }
@@ -315,8 +316,8 @@ impl<'a> Agent<'a> {
     }
 
     fn look_for_life(&mut self) {
-        if let Some(after) = self.life.look(self.clock.now()) {
-            self.tell(Event::Life { after });
+        if let Some(event) = self.life.look(self.clock.now()) {
+            self.tell(event);
         }
     }
 

@@ -145,8 +145,11 @@ impl Machine {
         match &group.belief {
             Belief::Unknown { why, .. } => (Verdict::Unknown, Some(unknown(*why))),
             Belief::Known { vrrp: Vrrp::Master, .. } => self.master_verdict(now, clock, ip, address, owner),
-            Belief::Known { vrrp: vrrp @ (Vrrp::Fault | Vrrp::Stop), .. } => {
-                let why = format!("VRRP is in {vrrp}: see `show vrrp` for what it tracks");
+            Belief::Known { vrrp: vrrp @ (Vrrp::Fault | Vrrp::Stop), cause } => {
+                let why = match cause {
+                    Cause::Quiet => format!("{}: VRRP is in {vrrp}, or hangs; see `show vrrp`", cause.text()),
+                    _ => format!("VRRP is in {vrrp}: see `show vrrp` for what it tracks"),
+                };
                 (Verdict::StandbyNotReady, Some(why))
             }
             Belief::Known { .. } => match self.obstacle_at(group, |at| format!(" at {}", time(clock(at)))) {
@@ -305,8 +308,14 @@ fn remedy(error: &CallError) -> String {
 
 fn unknown(why: Cause) -> String {
     let next = match why {
-        Cause::NoWriter => ": no claims; see `show vrrp` and `show log vrrp`, then `restart vrrp`",
-        Cause::NoLife => ": no claims until it does; see `show vrrp` and `show log vrrp`",
+        Cause::NoWriter => {
+            ": no claims; if `show vrrp` says that it runs, `sudo systemctl reload keepalived` attaches it without a \
+             failover; if not, see `show log vrrp`"
+        }
+        Cause::NoLife => {
+            ": no claims until it does; if `show log vrrp` says that it hangs, see that the other router is MASTER before \
+             `restart vrrp` here"
+        }
         Cause::Line(NotifyState::Stop) => ": see `show vrrp`",
         _ => "",
     };

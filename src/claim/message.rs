@@ -106,6 +106,11 @@ pub enum Event {
         /// The earliest time at which that may have been.
         after: Moment,
     },
+    /// keepalived's VRRP process is there, and sleeps without having run.
+    Quiet {
+        /// Since when, at the latest.
+        since: Moment,
+    },
     /// The ENI behind an interface, for [`Action::Resolve`].
     Resolved {
         /// The interface.
@@ -266,6 +271,8 @@ pub enum Cause {
     Line(NotifyState),
     /// What is on the interface, with keepalived alive.
     Evidence,
+    /// keepalived sleeps without a timer, and the address is not here.
+    Quiet,
     /// The FIFO has had no writer for two seconds.
     NoWriter,
     /// keepalived has given no sign of life for too long.
@@ -295,6 +302,7 @@ impl Cause {
             Self::Line(NotifyState::Stop) => "keepalived: STOP",
             Self::Line(NotifyState::Deleted) => "keepalived: DELETED",
             Self::Evidence => "what is on the interface",
+            Self::Quiet => "keepalived sleeps without a timer, and the address is not here",
             Self::NoWriter => "keepalived does not hold the FIFO open",
             Self::NoLife => "keepalived gives no sign of life",
             Self::StoodStill => "this router stood still for a while",

@@ -1,7 +1,8 @@
 //! keepalived's sign of life: its VRRP child goes on running.
 //!
 //! A router that was frozen must not claim addresses that the healthy one took over meanwhile. Its VRRP child wakes at
-//! least once per advertisement interval, and each time the kernel counts a context switch in /proc/PID/status
+//! least once per advertisement interval of a group, unless all its groups are in FAULT, which have no timer: then it
+//! sleeps. Each time it runs the kernel counts a context switch in /proc/PID/status
 //! (proc_pid_status(5)), which everybody may read, as everything here.
 //!
 //! keepalived's main process starts one child for VRRP, and others for LVS checks and BFD where they are configured
@@ -45,6 +46,8 @@ pub struct Process {
     pub start_time: u64,
     /// Its context switches so far, voluntary or not.
     pub switches: u64,
+    /// Whether it waits for something that wakes it: it is neither stopped nor stuck in the kernel.
+    pub sleeps: bool,
 }
 
 /// No sign of life was to be had.
@@ -87,6 +90,15 @@ pub fn progressed(before: &Sample, after: &Sample) -> bool {
             .iter()
             .zip(&after.processes)
             .all(|(b, a)| (b.pid, b.start_time) == (a.pid, a.start_time) && a.switches > b.switches)
+}
+
+/// Whether keepalived slept between the two looks, and was neither stopped nor stuck: the same processes, none of which has
+/// run.
+pub fn sleeps(before: &Sample, after: &Sample) -> bool {
+    before.processes.len() == after.processes.len()
+        && before.processes.iter().zip(&after.processes).all(|(b, a)| {
+            (b.pid, b.start_time, b.switches) == (a.pid, a.start_time, a.switches) && b.sleeps && a.sleeps
+        })
 }
 
 impl Vitality {
@@ -134,7 +146,7 @@ impl Vitality {
 fn process(pid: u32, stat: &Stat) -> Result<Process, VitalityError> {
     let path = PathBuf::from(format!("/proc/{pid}/status"));
     match text(&path).and_then(|status| switches(&status).ok_or_else(|| unexpected("no context switches in it"))) {
-        Ok(switches) => Ok(Process { pid, start_time: stat.start_time, switches }),
+        Ok(switches) => Ok(Process { pid, start_time: stat.start_time, switches, sleeps: stat.sleeps }),
         Err(source) => Err(VitalityError::Proc { path, source }),
     }
 }
@@ -152,6 +164,7 @@ struct Stat {
     name: String,
     parent: u32,
     zombie: bool,
+    sleeps: bool,
     start_time: u64,
 }
 
@@ -169,7 +182,8 @@ impl Stat {
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
         let start_time = fields.nth(17)?.parse().ok()?;
-        Some(Self { name: name.to_owned(), parent, zombie: matches!(state, "Z" | "X"), start_time })
+        let (zombie, sleeps) = (matches!(state, "Z" | "X"), state == "S");
+        Some(Self { name: name.to_owned(), parent, zombie, sleeps, start_time })
     }
 }
 
@@ -280,6 +294,7 @@ mod tests {
         while Instant::now() < deadline {
             let after = vitality.look().expect("keepalived runs");
             assert!(!progressed(&before, &after), "{before:?}, then {after:?}");
+            assert!(!sleeps(&before, &after), "stopped, and not asleep: {before:?}, then {after:?}");
             sleep(Duration::from_millis(100));
         }
     }
@@ -372,7 +387,7 @@ mod tests {
 
     #[test]
     fn progress_is_more_switches_of_the_same_processes() {
-        let process = |pid, start_time, switches| Process { pid, start_time, switches };
+        let process = |pid, start_time, switches| Process { pid, start_time, switches, sleeps: true };
         let sample = |processes: &[Process]| Sample { processes: processes.to_vec() };
         let before = sample(&[process(7, 100, 5)]);
         for (after, expected) in [
@@ -387,6 +402,22 @@ mod tests {
         let before = sample(&[process(7, 100, 5), process(8, 100, 5)]);
         assert!(progressed(&before, &sample(&[process(7, 100, 6), process(8, 100, 6)])));
         assert!(!progressed(&before, &sample(&[process(7, 100, 6), process(8, 100, 5)])));
+    }
+
+    #[test]
+    fn who_sleeps_has_not_run_and_is_not_stopped() {
+        let process =
+            |start_time, switches, sleeps| Sample { processes: vec![Process { pid: 7, start_time, switches, sleeps }] };
+        let before = process(100, 5, true);
+        for (after, expected) in [
+            (process(100, 5, true), true),
+            (process(100, 6, true), false),
+            (process(101, 5, true), false),
+            (process(100, 5, false), false),
+        ] {
+            assert_eq!(sleeps(&before, &after), expected, "{after:?}");
+        }
+        assert!(!sleeps(&process(100, 5, false), &before));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{GROUP, Lab, Signal, VIP};
+use lab::{GROUP, Lab, STRANGER, Signal, VIP};
 
 use crate::{BINARY, ELECTION, SLACK};
 
@@ -122,5 +122,45 @@ fn vrrp_child_killed() {
         lab.wait_for_owner(VIP, &lab.r1, SLACK);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", 2 * ELECTION + SLACK);
+    });
+}
+
+/// With an interval of 5 s keepalived does nothing for as long, and that is no sign that it hangs.
+#[test]
+fn seldom_advertisements() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.r1.set_group(GROUP, 10, "10.99.0.100/24", 200);
+        lab.r1.set([
+            "set high-availability vrrp group vyos-aws advertise-interval 5",
+            "set high-availability vrrp global-parameters aws-vipa verify-interval 5",
+        ]);
+        lab.r1.commit();
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", 5 * ELECTION + SLACK);
+        lab.r1.kill(Signal::KILL, "vyos-aws-vipa");
+        lab.r1.start_agent();
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", Duration::from_secs(5) + SLACK);
+        for _ in 0..2 {
+            lab.simulator.steal(VIP, STRANGER[0]).expect("a theft");
+            lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(5 + 2 + 5) + SLACK);
+            lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+        }
+        assert_eq!(lab.r1.logged(&["transition", "gives no sign of life"]), 0);
+    });
+}
+
+/// In FAULT keepalived has no timer at all; an agent that starts then sees neither a line nor a sign of life.
+#[test]
+fn in_fault_when_the_agent_starts() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r2.set_cable(false);
+        lab.wait("FAULT by a line", SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "FAULT");
+        lab.r2.kill(Signal::KILL, "vyos-aws-vipa");
+        lab.r2.start_agent();
+        lab.wait("FAULT without one", SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "FAULT");
+        assert_eq!(lab.r2.shown(GROUP, VIP).verdict(), "STANDBY-NOT-READY");
+        assert_eq!(lab.r2.logged(&["transition", "to=FAULT", "keepalived sleeps without a timer"]), 1);
+        lab.r2.set_cable(true);
+        lab.wait("BACKUP by a line", ELECTION + SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "BACKUP");
     });
 }

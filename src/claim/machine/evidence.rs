@@ -14,11 +14,19 @@ use crate::status::report::Vrrp;
 
 /// The line comes within a millisecond of the address. Without it for that long, it may be lost.
 const LINE_PATIENCE: Duration = Duration::from_secs(1);
-/// A retry, and a claim that no line asks for, need a sign of life of keepalived that is younger.
-pub(super) const LIFE: Duration = Duration::from_secs(3);
-/// A first attempt that is due for that long needs one too, and no claim waits longer for it before the state counts as
-/// unknown.
-pub(super) const LIFE_PATIENCE: Duration = Duration::from_secs(2);
+/// keepalived does something for a group once per advertisement interval. A sign of life is missing when that much more time
+/// has passed.
+const LIFE_LATE: Duration = Duration::from_secs(2);
+/// How much longer than an advertisement interval a claim waits for a sign of life.
+const LIFE_PATIENCE: Duration = Duration::from_secs(1);
+/// Groups that advertise more often than that are not held to it.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon keepalived is looked at again while something waits for its sign of life.
+const LOOK_SOON: Duration = Duration::from_millis(100);
+/// The same while something will wait for it later on.
+const LOOK_LATER: Duration = Duration::from_millis(500);
+/// The same at last, where nothing comes of it.
+const LOOK_SELDOM: Duration = Duration::from_secs(2);
 
 /// What keepalived may need beyond an advertisement interval to hear the other router, and to write a line about it.
 const HEARS: Duration = Duration::from_millis(500);
@@ -29,7 +37,72 @@ pub(super) fn settled(stalled: Option<Moment>, advertise_interval: Duration) -> 
     stalled.map_or_else(Moment::default, |stalled| stalled + advertise_interval + HEARS)
 }
 
+/// A retry, and a claim that no line asks for, need a sign of life of keepalived that is younger.
+pub(super) fn life_lasts(advertise_interval: Duration) -> Duration {
+    advertise_interval.max(SHORTEST_INTERVAL) + LIFE_LATE
+}
+
+/// A first attempt that is due for that long needs a sign of life too, and no claim waits longer for it before the state
+/// counts as unknown.
+pub(super) fn life_patience(advertise_interval: Duration) -> Duration {
+    advertise_interval.max(SHORTEST_INTERVAL) + LIFE_PATIENCE
+}
+
 impl Machine {
+    /// How soon to look for a sign of life of keepalived again, where one is of interest. The longer nothing has come of it,
+    /// the less often.
+    pub fn look_again(&self, now: Moment) -> Option<Duration> {
+        if self.writer_gone.is_some() {
+            return None;
+        }
+        let since = |since: Moment| (since.until(now) / 20).clamp(LOOK_SOON, LOOK_SELDOM);
+        let groups = self.groups.values().filter(|g| g.is_looked_at()).filter_map(|g| match g.belief {
+            Belief::Unknown { life_after, .. } => Some(since(life_after)),
+            Belief::Known { .. } => None,
+        });
+        let addresses = self.addresses.values().filter_map(|a| match &a.phase {
+            Phase::Rest | Phase::Held { suspect: None, .. } => None,
+            Phase::Held { suspect: Some(suspect), .. } => Some(since(suspect.since)),
+            Phase::Appearing { since: begun } | Phase::Adopting { since: begun } => Some(since(*begun)),
+            // Its retry needs one that is recent, whenever that comes.
+            Phase::InFlight(_) => Some(LOOK_SOON),
+            Phase::Wanted { due } => {
+                Some(if now.until(*due) <= life_lasts(self.interval(&a.group)) { LOOK_SOON } else { LOOK_LATER })
+            }
+        });
+        groups.chain(addresses).min()
+    }
+
+    /// How often keepalived does something for a group.
+    pub(super) fn interval(&self, group: &GroupName) -> Duration {
+        self.groups.get(group).map(|g| g.advertise_interval).unwrap_or_default()
+    }
+
+    /// keepalived's VRRP process is there, and sleeps since that moment. A group that waits to hear the other router, or
+    /// advertises, has a timer; without one, and without its addresses here, it is in FAULT.
+    pub(super) fn quiet(&mut self, now: Moment, since: Moment) {
+        let over = |g: &Group| match g.belief {
+            Belief::Unknown { life_after, .. } => since.max(life_after) + life_lasts(g.advertise_interval) <= now,
+            Belief::Known { .. } => false,
+        };
+        let is_absent = |g: &Group| !g.addresses.iter().any(|ip| self.shows_master(ip));
+        let faulty = |g: &Group| g.is_looked_at() && over(g) && is_absent(g);
+        let names: Vec<GroupName> =
+            self.groups.iter().filter(|(_, g)| faulty(g)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let Some(group) = self.groups.get_mut(&name) else {
+                continue;
+            };
+            let to = match group.belief {
+                Belief::Unknown { hint: Some(Vrrp::Stop), .. } => Vrrp::Stop,
+                _ => Vrrp::Fault,
+            };
+            group.believe(now, Belief::Known { vrrp: to, cause: Cause::Quiet });
+            self.note(Note::Transition { group: name.clone(), from: Vrrp::Unknown, to, cause: Cause::Quiet });
+            self.end_contests_of(&name);
+        }
+    }
+
     pub(super) fn stood_still(&mut self, now: Moment) {
         self.stalled = Some(now);
         self.need_life_after(now);
@@ -94,7 +167,7 @@ impl Machine {
             if let Phase::Wanted { due } = address.phase
                 && due <= now
                 && !self.has_life(now, address)
-                && (address.is_retry() || due + LIFE_PATIENCE <= now)
+                && (address.is_retry() || due + life_patience(self.interval(&address.group)) <= now)
             {
                 silent.insert(address.group.clone());
             }
@@ -106,7 +179,8 @@ impl Machine {
     /// for it.
     pub(super) fn has_life(&self, now: Moment, address: &Address) -> bool {
         self.life.is_some_and(|life| {
-            life.until(now) < LIFE && address.guard.as_ref().is_none_or(|guard| guard.life_after <= life)
+            life.until(now) < life_lasts(self.interval(&address.group))
+                && address.guard.as_ref().is_none_or(|guard| guard.life_after <= life)
         })
     }
 
@@ -171,8 +245,7 @@ impl Machine {
 
     /// Standbys by evidence with an address on an interface, and until when the line may take to come.
     pub(super) fn unannounced(&self) -> impl Iterator<Item = (&GroupName, Moment)> {
-        let by_evidence =
-            |g: &Group| matches!(g.belief, Belief::Known { vrrp, cause: Cause::Evidence } if vrrp != Vrrp::Master);
+        let by_evidence = |g: &Group| matches!(g.belief, Belief::Known { vrrp, cause: Cause::Evidence | Cause::Quiet } if vrrp != Vrrp::Master);
         self.groups.iter().filter(move |(_, g)| by_evidence(g)).flat_map(move |(name, group)| {
             let here = group.addresses.iter().filter(|ip| self.shows_master(ip));
             here.filter_map(move |ip| Some((name, self.addresses.get(ip)?.local_since? + LINE_PATIENCE)))

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use self::evidence::{LIFE, LIFE_PATIENCE};
+use self::evidence::{life_lasts, life_patience};
 use self::sending::{LOOK_AGAIN, SECOND_CLAIM};
 use super::address::{Address, Phase};
 use super::group::{Belief, Group};
@@ -192,6 +192,7 @@ impl Machine {
             Event::Writer(there) => self.writer(now, there),
             Event::Local { addresses, asked } => self.local(now, addresses, asked),
             Event::Life { after } => self.life = self.life.max(Some(after)),
+            Event::Quiet { since } => self.quiet(now, since),
             Event::Resolved { interface, eni } => self.resolved(now, &interface, eni),
             Event::Claimed { id, result } => self.claimed(now, id, result),
             Event::Read { id, result } => self.read(now, id, result),
@@ -211,19 +212,6 @@ impl Machine {
     /// When [`Event::Tick`] is due, if nothing else comes before.
     pub fn deadline(&self) -> Option<Moment> {
         self.armed
-    }
-
-    /// Whether keepalived's sign of life is of interest now.
-    pub fn wants_life(&self) -> bool {
-        self.writer_gone.is_none()
-            && (self.groups.values().any(|g| g.is_looked_at() && matches!(g.belief, Belief::Unknown { .. }))
-                || self.addresses.values().any(|a| match &a.phase {
-                    Phase::Rest => false,
-                    Phase::Held { confirmed, suspect } => !confirmed || suspect.is_some(),
-                    Phase::Appearing { .. } | Phase::Adopting { .. } | Phase::Wanted { .. } | Phase::InFlight(_) => {
-                        true
-                    }
-                }))
     }
 
     /// Why [`Event::Force`] would do nothing for a group, and what to do instead.
@@ -338,11 +326,12 @@ impl Machine {
 
     /// The earliest moment after `now` at which something may be due.
     fn next_deadline(&self, now: Moment) -> Option<Moment> {
-        let life_ends = self.life.map(|life| life + LIFE);
         let addresses = self.addresses.values().flat_map(|a| {
+            let interval = self.interval(&a.group);
+            let life_ends = self.life.map(|life| life + life_lasts(interval));
             let wanted = match a.phase {
                 Phase::Wanted { due } if due > now => [Some(due), None, None],
-                Phase::Wanted { due } => [Some(due + LIFE_PATIENCE), life_ends, self.allowed(now, a)],
+                Phase::Wanted { due } => [Some(due + life_patience(interval)), life_ends, self.allowed(now, a)],
                 _ => [None; 3],
             };
             let contest = a.confirmed_since.and_then(|since| a.contest.ends(since));

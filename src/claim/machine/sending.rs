@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::evidence::LIFE;
+use super::evidence::life_lasts;
 use super::{ClaimInFlight, Machine, ReadInFlight};
 use crate::claim::address::{Address, LastClaim, Phase};
 use crate::claim::message::{Action, ClaimId, ReadId};
@@ -117,13 +117,11 @@ impl Machine {
     /// Retries that are not due yet and go along with one that is: addresses that failed one by one would else be retried
     /// one by one.
     pub(super) fn companions(&self, now: Moment, eni: &EniId, flying: &BTreeSet<Ipv4Addr>) -> Vec<Ipv4Addr> {
-        if self.life.is_none_or(|life| life.until(now) >= LIFE) {
-            return Vec::new();
-        }
         let goes_along = |ip: &Ipv4Addr, a: &Address| {
             matches!(a.phase, Phase::Wanted { due } if due > now)
                 && a.eni.as_ref() == Some(eni)
                 && a.may_go_along()
+                && self.life.is_some_and(|life| life.until(now) < life_lasts(self.interval(&a.group)))
                 && !flying.contains(ip)
         };
         self.addresses.iter().filter(|(ip, a)| goes_along(ip, a)).map(|(ip, _)| *ip).collect()

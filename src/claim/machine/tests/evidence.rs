@@ -142,6 +142,160 @@ fn keepalived_may_have_little_to_do() {
     assert_eq!(world.ours(), [vip(1)].into());
 }
 
+/// One group that advertises so often, and keepalived does nothing else.
+fn advertising(interval: u64) -> Groups {
+    let mut groups = one_group();
+    groups.groups[0].advertise_interval = (interval * 1_000).try_into().expect("an interval");
+    groups
+}
+
+#[test]
+fn a_group_that_advertises_seldom_is_not_taken_for_dead() {
+    for interval in [1, 3, 5, 10, 60, 255] {
+        let mut world = World::new(config(&["a"]), advertising(interval));
+        world.beat = secs(interval);
+        world.start_agent();
+        world.backup("a");
+        world.run(secs(10));
+        // What fails is tried again, with hardly a sign of life.
+        world.ec2.claims = vec![Fault::Fails(ErrorClass::Transient), Fault::Fails(ErrorClass::Denied)];
+        let begin = world.now;
+        world.master("a");
+        world.run(secs(100));
+        assert_eq!(world.ours(), [vip(1)].into(), "every {interval} s");
+        // And what is taken away is taken back with the next one.
+        for other in [PEER, THIEF] {
+            world.give(vip(1), other);
+            world.run(secs(40 + 2 * interval));
+            assert_eq!(world.ours(), [vip(1)].into(), "every {interval} s");
+        }
+        let unknown = transitions(&world, begin).iter().filter(|(to, _)| *to == Vrrp::Unknown).count();
+        assert_eq!(unknown, 0, "every {interval} s: {:?}", transitions(&world, begin));
+    }
+}
+
+#[test]
+fn a_group_that_advertises_seldom_and_hangs_is_taken_for_dead() {
+    let mut world = World::new(config(&["a"]), advertising(10));
+    world.beat = secs(10);
+    world.start_agent();
+    world.backup("a");
+    world.run(secs(10));
+    world.master("a");
+    world.run(secs(100));
+    let begin = world.now;
+    world.child_frozen = true;
+    world.give(vip(1), PEER);
+    world.run(secs(120));
+    assert_eq!(transitions(&world, begin), [(Vrrp::Unknown, Cause::NoLife)]);
+    assert_eq!(world.claim_times(begin), [0_u64; 0]);
+}
+
+#[test]
+fn a_group_in_fault_has_no_timer_and_does_not_hang() {
+    let mut world = World::one();
+    world.becomes("a", NotifyState::Fault);
+    world.run(secs(60));
+    // Nothing tells the new agent of the line that the old one read.
+    let begin = world.now;
+    world.kill_agent();
+    world.start_agent();
+    world.run(secs(10));
+    assert_eq!(transitions(&world, begin), [(Vrrp::Fault, Cause::Quiet)]);
+    let address = world.reported().expect("the address");
+    assert_eq!(address.verdict.to_string(), "STANDBY-NOT-READY");
+    let looks = world.looks;
+    // So it is after whatever else makes it doubtful.
+    let begin = world.now;
+    world.tell(Event::PipeFull);
+    world.run(secs(10));
+    assert_eq!(transitions(&world, begin), [(Vrrp::Unknown, Cause::PipeFull), (Vrrp::Fault, Cause::Quiet)]);
+    assert!(world.looks <= looks + 40, "{} looks", world.looks - looks);
+    let begin = world.now;
+    world.master("a");
+    assert_eq!(world.claim_times(begin), [0]);
+}
+
+#[test]
+fn keepalived_that_is_stopped_is_not_in_fault() {
+    for is_local in [false, true] {
+        let mut world = World::one();
+        if is_local {
+            world.master("a");
+            world.run(secs(60));
+        }
+        let begin = world.now;
+        world.child_frozen = true;
+        world.tell(Event::PipeFull);
+        world.run(secs(600));
+        assert_eq!(transitions(&world, begin), [(Vrrp::Unknown, Cause::PipeFull)], "local: {is_local}");
+    }
+    // Nor is one that sleeps while its address is here.
+    let mut world = World::held();
+    let begin = world.now;
+    world.beat = secs(10_000);
+    world.tell(Event::PipeFull);
+    world.run(secs(600));
+    assert_eq!(transitions(&world, begin), [(Vrrp::Unknown, Cause::PipeFull)]);
+}
+
+#[test]
+fn keepalived_is_looked_at_seldom_where_nothing_comes_of_it() {
+    type Case = (&'static str, fn() -> World, usize);
+    let cases: [Case; 4] = [
+        (
+            "claimed, and it cannot be read",
+            || {
+                let mut world = World::one();
+                world.ec2.read_refuses = Some(ErrorClass::Denied);
+                world.master("a");
+                world
+            },
+            60,
+        ),
+        (
+            "not allowed to claim",
+            || {
+                let mut world = World::one();
+                world.ec2.refuses = Some(ErrorClass::Denied);
+                world.master("a");
+                world
+            },
+            1_600,
+        ),
+        (
+            "hanging",
+            || {
+                let mut world = World::held();
+                world.child_frozen = true;
+                world.tell(Event::PipeFull);
+                world
+            },
+            420,
+        ),
+        (
+            "not on any interface",
+            || {
+                let mut world = World::held();
+                world.tell(Event::PipeFull);
+                world.run(secs(2));
+                world.give(vip(1), THIEF);
+                world.local.clear();
+                world.look_around();
+                world
+            },
+            600,
+        ),
+    ];
+    for (what, make, most) in cases {
+        let mut world = make();
+        let before = world.looks;
+        world.run(secs(600));
+        let looks = world.looks - before;
+        assert!(looks <= most, "{what}: {looks} looks in ten minutes");
+    }
+}
+
 #[test]
 fn a_claim_goes_ahead_where_reading_is_not_allowed() {
     for beat in [1, 10] {

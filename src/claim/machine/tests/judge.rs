@@ -17,8 +17,9 @@ use crate::status::report::Vrrp;
 const WRITERLESS: Duration = secs(2);
 /// B26 and B2: a timer is never further away than 2 s, and one that is over 2 s late tells of a stall.
 pub const STALL: Duration = secs(4);
-/// B2: how old a sign of life may be for a retry, and for a claim that no line asks for.
-const LIFE: Duration = secs(3);
+/// B2: how old a sign of life may be for a retry, and for a claim that no line asks for, beyond the time in which
+/// keepalived does nothing for the group.
+const LIFE: Duration = secs(2);
 /// How often keepalived's groups advertise here.
 const ADVERTISEMENT: Duration = secs(1);
 /// A look at the interface right before a claim.
@@ -163,7 +164,7 @@ impl Judge {
                     self.blind.insert(interface.clone());
                 }
             }
-            Event::Past(_) | Event::Hup | Event::Credentials | Event::ReadNow | Event::Tick => {}
+            Event::Past(_) | Event::Quiet { .. } | Event::Hup | Event::Credentials | Event::ReadNow | Event::Tick => {}
         }
         if now <= self.changing {
             let names = self.sets.iter().flat_map(|s| &s.groups).map(|g| &g.name);
@@ -342,7 +343,9 @@ impl Judge {
         let by_line = told.iter().any(|told| told.line == Some(Vrrp::Master));
         let doubted = told.iter().find_map(|told| told.doubted);
         assert!(by_line || doubted.is_some(), "{ip} is claimed at {now:?} although its group is {told:?}");
-        let is_alive = self.life.is_some_and(|life| life.until(now) <= LIFE);
+        let of_it = self.sets.iter().flat_map(|s| &s.groups).filter(|g| owners.contains(&&g.name));
+        let interval = of_it.map(|g| g.advertise_interval.duration()).max().unwrap_or_default().max(secs(1));
+        let is_alive = self.life.is_some_and(|life| life.until(now) <= interval + LIFE);
         if address.failed.is_some() {
             assert!(is_alive, "{ip} is claimed again at {now:?}, and the last sign of life is of {:?}", self.life);
         }

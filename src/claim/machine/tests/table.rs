@@ -145,6 +145,19 @@ fn events() -> Vec<(String, Make)> {
     add("local: elsewhere", Box::new(move |_| Event::Local { addresses: elsewhere.clone(), asked: false }));
     add("life", Box::new(|w| Event::Life { after: w.now }));
     add("life of long ago", Box::new(|_| Event::Life { after: Moment::default() }));
+    add("quiet", Box::new(|w| Event::Quiet { since: w.now }));
+    add(
+        "quiet for three seconds",
+        Box::new(|w| {
+            let since = w.now;
+            let due = since + secs(3);
+            while let Some(tick) = w.machine.deadline().filter(|deadline| *deadline <= due) {
+                w.machine.handle(tick, Event::Tick);
+            }
+            w.now = due;
+            Event::Quiet { since }
+        }),
+    );
     add("resolved", Box::new(|w| resolved(w, "eni-0000000a")));
     add("resolved to another ENI", Box::new(|w| resolved(w, "eni-0000000e")));
     add(
@@ -523,7 +536,7 @@ fn phase_number(phase: &Phase) -> usize {
     }
 }
 
-const EVENTS: usize = 18;
+const EVENTS: usize = 19;
 
 /// Another event needs a row in the table.
 fn event_number(event: &Event) -> usize {
@@ -546,5 +559,6 @@ fn event_number(event: &Event) -> usize {
         Event::ReadNow => 15,
         Event::Tick => 16,
         Event::Past(_) => 17,
+        Event::Quiet { .. } => 18,
     }
 }

@@ -25,9 +25,6 @@ pub const ETH1: &str = "eni-0000000b";
 pub const PEER: &str = "eni-0000000c";
 pub const THIEF: &str = "eni-0000000d";
 
-/// How often the agent looks for a sign of life while the machine is interested.
-const LOOK: Duration = Duration::from_millis(100);
-
 /// How long a standby waits for the other router's advertisements (RFC 5798, 6.1: three intervals and a skew).
 const ELECTION: Duration = Duration::from_millis(3_600);
 
@@ -195,7 +192,10 @@ pub struct World {
     /// After a stall keepalived finds its timer run out before it hears the other router, that much later.
     pub stale: Option<Duration>,
     life_before: Option<Moment>,
-    life_next: Moment,
+    looked: Moment,
+    quiet: Option<Moment>,
+    /// How often keepalived was looked at.
+    pub looks: usize,
     last_beat: Moment,
 }
 
@@ -240,7 +240,9 @@ impl World {
             thawed: None,
             stale: None,
             life_before: None,
-            life_next: Moment::default(),
+            looked: Moment::default(),
+            quiet: None,
+            looks: 0,
             last_beat: Moment::default(),
         };
         for ip in world.groups.groups.iter().flat_map(|g| &g.addresses).map(|a| a.address).collect::<Vec<_>>() {
@@ -416,7 +418,8 @@ impl World {
             let awake = !self.is_down && self.frozen.is_none();
             let queued = self.queue.keys().next().map(|(moment, _)| *moment);
             let deadline = self.machine.deadline().filter(|_| awake).map(|d| d.max(self.now));
-            let look = (awake && self.machine.wants_life()).then(|| self.life_next.max(self.now));
+            let again = self.machine.look_again(self.now).filter(|_| awake);
+            let look = again.map(|again| (self.looked + again).max(self.now));
             let Some(next) = [queued, deadline, look].into_iter().flatten().min().filter(|next| *next <= end) else {
                 break;
             };
@@ -428,8 +431,8 @@ impl World {
                 }
             } else if deadline == Some(next) {
                 self.tell(Event::Tick);
-            } else if let Some(after) = self.look_for_life() {
-                self.tell(Event::Life { after });
+            } else if let Some(event) = self.look_for_life() {
+                self.tell(event);
             }
         }
         self.now = end;
@@ -504,26 +507,40 @@ impl World {
     }
 
     fn watch_life(&mut self) {
-        if !self.machine.wants_life() {
-            self.life_before = None;
-        } else if self.life_before.is_none() && self.life_next <= self.now {
-            self.look_for_life();
+        match self.machine.look_again(self.now) {
+            None => (self.life_before, self.quiet) = (None, None),
+            Some(again) if self.life_before.is_none() && self.looked + again <= self.now => {
+                self.look_for_life();
+            }
+            Some(_) => {}
         }
     }
 
-    fn look_for_life(&mut self) -> Option<Moment> {
-        self.life_next = self.now + LOOK;
+    fn look_for_life(&mut self) -> Option<Event> {
+        self.looks += 1;
+        self.looked = self.now;
         if !self.runs {
-            self.life_before = None;
+            (self.life_before, self.quiet) = (None, None);
             return None;
         }
-        if !self.child_frozen {
+        if !self.child_frozen && !self.is_in_fault() {
             while self.last_beat + self.beat <= self.now {
                 self.last_beat = self.last_beat + self.beat;
             }
         }
         let before = self.life_before.replace(self.now)?;
-        (before < self.last_beat && self.last_beat <= self.now).then_some(before)
+        if before < self.last_beat && self.last_beat <= self.now {
+            self.quiet = None;
+            return Some(Event::Life { after: before });
+        }
+        // A stopped process is not asleep.
+        self.quiet = (!self.child_frozen).then(|| self.quiet.unwrap_or(before));
+        self.quiet.map(|since| Event::Quiet { since })
+    }
+
+    /// Without a group that is not in FAULT keepalived has no timer.
+    fn is_in_fault(&self) -> bool {
+        !self.truth.is_empty() && self.truth.values().all(|state| *state == NotifyState::Fault)
     }
 
     // ── keepalived ──
