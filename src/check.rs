@@ -16,7 +16,7 @@ use crate::names::{AccountId, EniId, InstanceId, InstanceType, InterfaceName, Su
 use crate::ownership::{CallError, Eni, ErrorClass, Interface, Owner, Owners, Place};
 use crate::plan::Plan;
 use crate::status::command::quoted;
-use crate::status::report::{Address, FileFault, Report};
+use crate::status::report::{Address, Claim, Failure, FileFault, Report};
 use crate::status::table::{GAP, WIDTH, lines, span, time};
 
 /// A clock that is further off than that is worth a word, although AWS takes its signatures.
@@ -317,8 +317,7 @@ pub fn right_to_claim(eni: &EniId, known: Option<&[&Address]>) -> Step {
     let Some(known) = known else {
         return unknown(WHAT, format!("{eni}: whether it was ever proven is known to the agent alone"));
     };
-    let refusal =
-        known.iter().filter_map(|a| a.last_claim.as_ref()?.error.as_ref()).find(|e| e.code == "UnauthorizedOperation");
+    let refusal = refusals(eni, known).find(|e| e.code == "UnauthorizedOperation");
     let proven = known.iter().filter_map(|a| a.assign_right_proven_at).max();
     match (refusal, proven) {
         (Some(refusal), _) => fail(
@@ -338,6 +337,12 @@ pub fn right_to_claim(eni: &EniId, known: Option<&[&Address]>) -> Step {
             ),
         ),
     }
+}
+
+/// Why the last claims for an ENI failed, where they did.
+fn refusals<'a>(eni: &'a EniId, known: &'a [&Address]) -> impl Iterator<Item = &'a Failure> {
+    let for_it = move |claim: &&Claim| claim.eni.as_ref().is_none_or(|other| other == eni);
+    known.iter().filter_map(|a| a.last_claim.as_ref()).filter(for_it).filter_map(|claim| claim.error.as_ref())
 }
 
 /// What is known of the network interfaces and their addresses.
@@ -455,7 +460,7 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&Address], c
     };
     let used = interface.addresses.len();
     let to_come = wanted.difference(&interface.addresses).count();
-    let refused = known.iter().filter_map(|a| a.last_claim.as_ref()?.error.as_ref()).any(|e| e.code == NO_ROOM);
+    let refused = refusals(eni, known).any(|e| e.code == NO_ROOM);
     let room = if refused {
         fail(
             ROOM,

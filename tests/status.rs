@@ -111,7 +111,13 @@ fn held(last: u8) -> Address {
         owner: owner(Who::ThisRouter),
         verdict: Verdict::Ok,
         reason: None,
-        last_claim: Some(Claim { at: ago(7_385), duration_ms: Some(142), request_id: request(), error: None }),
+        last_claim: Some(Claim {
+            eni: None,
+            at: ago(7_385),
+            duration_ms: Some(142),
+            request_id: request(),
+            error: None,
+        }),
         last_failure: None,
         assign_right_proven_at: Some(ago(7_385)),
         command: None,
@@ -244,6 +250,7 @@ fn a_claim_is_refused() {
             "UnauthorizedOperation: {DENIED}; correct the credentials or the IAM policy; tried again every minute, and when the credentials or the configuration change"
         )),
         last_claim: Some(Claim {
+            eni: None,
             at: ago(2),
             duration_ms: Some(131),
             request_id: request(),
@@ -258,7 +265,7 @@ fn a_claim_is_refused() {
         owner: None,
         verdict: Verdict::Claiming,
         reason: because(&format!("Timeout: {TIMEOUT}; {TIMEOUT_REMEDY}; tried again soon")),
-        last_claim: Some(Claim { at: ago(1), duration_ms: None, request_id: None, error: None }),
+        last_claim: Some(Claim { eni: None, at: ago(1), duration_ms: None, request_id: None, error: None }),
         last_failure: Some(timeout()),
         command: command(101),
         ..held(101)
@@ -266,7 +273,7 @@ fn a_claim_is_refused() {
     let sent = Address {
         owner: None,
         verdict: Verdict::Claiming,
-        last_claim: Some(Claim { at: ago(0), duration_ms: None, request_id: None, error: None }),
+        last_claim: Some(Claim { eni: None, at: ago(0), duration_ms: None, request_id: None, error: None }),
         ..held(102)
     };
     pinned("claiming", &report(vec![group("web", Vrrp::Master, vec![refused, again, sent])]));
@@ -620,7 +627,13 @@ fn a_group_that_is_not_well() {
     };
     let refused = Address {
         owner: owner(Who::Stranger),
-        last_claim: Some(Claim { at: ago(2), duration_ms: Some(131), request_id: request(), error: Some(denied) }),
+        last_claim: Some(Claim {
+            eni: None,
+            at: ago(2),
+            duration_ms: Some(131),
+            request_id: request(),
+            error: Some(denied),
+        }),
         assign_right_proven_at: None,
         ..paused(100)
     };
@@ -645,7 +658,7 @@ fn a_group_that_is_not_well() {
 fn what_a_person_forced() {
     let now = now();
     let claimed = |last| Address {
-        last_claim: Some(Claim { at: ago(0), duration_ms: Some(87), request_id: request(), error: None }),
+        last_claim: Some(Claim { eni: None, at: ago(0), duration_ms: Some(87), request_id: request(), error: None }),
         ..held(last)
     };
     let all = group("web", Vrrp::Master, vec![claimed(100), claimed(101)]);
@@ -658,7 +671,7 @@ fn what_a_person_forced() {
         reason: reason.map(str::to_owned),
         ..held(last)
     };
-    let refused = Claim { at: ago(1), duration_ms: Some(131), request_id: request(), error };
+    let refused = Claim { eni: None, at: ago(1), duration_ms: Some(131), request_id: request(), error };
     let region = region();
     let command = Some(claim_command(&eni(OURS), [address(101)], Target { region: &region, endpoint_url: None }));
     let advice = format!("UnauthorizedOperation: {DENIED}; correct the credentials or the IAM policy");
@@ -667,7 +680,7 @@ fn what_a_person_forced() {
         Address { command, ..with(101, Some(refused.clone()), Some(&advice)) },
         with(102, Some(refused), None),
         with(103, None, Some("the network interface (ENI) of eth0 is not known: Timeout: IMDS did not answer")),
-        with(104, Some(Claim { at: ago(5), duration_ms: None, request_id: None, error: None }), None),
+        with(104, Some(Claim { eni: None, at: ago(5), duration_ms: None, request_id: None, error: None }), None),
     ];
     let some = group("a;b", Vrrp::Master, some);
     fits("force-not-claimed", &force::claimed(&some, now));

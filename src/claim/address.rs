@@ -142,18 +142,22 @@ pub struct Seen {
 /// The last claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastClaim {
+    /// The ENI that it was for, which may be another one by now.
+    pub eni: EniId,
     pub began: Moment,
     /// When and how it was answered.
     pub answer: Option<(Moment, Result<Option<RequestId>, CallError>)>,
 }
 
 impl Address {
-    pub fn new(group: GroupName, planned: PlannedAddress) -> Self {
+    /// An address that was not looked after for this group before. `behind` is the ENI behind the interface, once it is
+    /// known.
+    pub fn new(group: GroupName, planned: PlannedAddress, behind: Option<&EniId>) -> Self {
         Self {
             group,
             interface: planned.interface,
             held_on: planned.held_on,
-            eni: planned.eni.clone(),
+            eni: planned.eni.as_ref().or(behind).cloned(),
             configured_eni: planned.eni,
             outside_vrrp: planned.outside_vrrp,
             phase: Phase::Rest,
@@ -172,6 +176,15 @@ impl Address {
             last_claim: None,
             last_failure: None,
             local_since: None,
+        }
+    }
+
+    /// With what is known of the address itself, whichever group it was looked after for.
+    #[must_use]
+    pub fn after(self, old: Option<Self>) -> Self {
+        match old {
+            Some(Self { seen, last_claim, .. }) => Self { seen, last_claim, ..self },
+            None => self,
         }
     }
 
@@ -220,19 +233,43 @@ impl Address {
         self.confirmed_since = None;
     }
 
-    /// Another ENI than before stands behind the interface: what was held there, or read, says nothing. What a line
-    /// asked for holds for the new one as well.
+    /// Goes by another plan for the address of the same group. What has happened to the address stays. `behind` is the ENI
+    /// behind the interface, once it is known.
+    pub fn replan(&mut self, now: Moment, planned: PlannedAddress, behind: Option<&EniId>) {
+        let PlannedAddress { address: _, interface, held_on, eni, outside_vrrp } = planned;
+        let should = eni.as_ref().or(behind).cloned();
+        self.interface = interface;
+        self.configured_eni = eni;
+        self.outside_vrrp = outside_vrrp;
+        if self.held_on != held_on {
+            self.held_on = held_on;
+            self.local_since = Some(now);
+            self.appear(now);
+        }
+        if self.eni != should {
+            self.eni = should;
+            self.other_eni(now);
+        }
+    }
+
+    /// Another ENI than before should have the address: what was held there, or refused, says nothing. What a line asked
+    /// for holds for the new one as well.
     pub fn other_eni(&mut self, now: Moment) {
+        self.permanent = None;
+        self.alone = None;
         match self.phase {
-            Phase::Rest => {}
             Phase::Wanted { .. } | Phase::InFlight(_) if self.guard.is_none() => {
-                self.permanent = None;
                 self.phase = Phase::Wanted { due: now };
             }
-            _ => {
-                self.rest();
-                self.phase = Phase::Appearing { since: now };
-            }
+            _ => self.appear(now),
+        }
+    }
+
+    /// Where anything is wanted: the address must be seen anew on its interface, and its owner read.
+    fn appear(&mut self, now: Moment) {
+        if self.phase != Phase::Rest {
+            self.rest();
+            self.phase = Phase::Appearing { since: now };
         }
     }
 

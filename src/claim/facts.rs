@@ -98,6 +98,7 @@ impl Machine {
             last_claim: address.last_claim.as_ref().map(|claim| {
                 let error = claim.answer.as_ref().and_then(|(at, result)| Some((at, result.as_ref().err()?)));
                 report::Claim {
+                    eni: Some(claim.eni.clone()),
                     at: clock(claim.began),
                     duration_ms: claim.answer.as_ref().map(|(at, _)| claim.began.until(*at).as_millis() as u64),
                     request_id: match &claim.answer {

@@ -53,7 +53,7 @@ fn address_rows(address: &Address, asked: bool, now: Timestamp) -> Vec<(&'static
     };
     let claimed = match (&address.last_claim, last_claim(address, now)) {
         (Some(last), Some(text)) => format!("{}: {text}", time(last.at)),
-        _ if asked => "none since the agent runs".to_owned(),
+        _ if asked => "none since the agent has looked after it".to_owned(),
         _ => "known to the agent alone".to_owned(),
     };
     let right = match address.assign_right_proven_at {

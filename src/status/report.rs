@@ -319,6 +319,9 @@ impl fmt::Display for Vrrp {
 /// The last claim of an address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
+    /// The ENI that it was for; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eni: Option<EniId>,
     /// When the request began.
     pub at: Timestamp,
     /// How long it took to be answered, in milliseconds; absent while it is in flight.

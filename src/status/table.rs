@@ -310,7 +310,9 @@ pub(super) fn last_claim(address: &Address, now: Timestamp) -> Option<String> {
     let last = address.last_claim.as_ref()?;
     let failed = address.last_failure.as_ref().filter(|_| last.duration_ms.is_none() && last.error.is_none());
     let failed = failed.map(|f| format!("; one before it failed {}: {}", ago(f.at, now), f.code));
-    Some(claim(last, now) + &failed.unwrap_or_default())
+    let other = last.eni.as_ref().filter(|eni| address.eni.as_ref().is_some_and(|ours| ours != *eni));
+    let other = other.map_or(String::new(), |eni| format!(", for {eni}"));
+    Some(claim(last, now) + &other + &failed.unwrap_or_default())
 }
 
 pub(super) fn failure(failure: &Failure) -> String {

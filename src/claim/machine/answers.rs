@@ -71,7 +71,7 @@ impl Machine {
                 && let Some(last) = address.last_claim.as_mut().filter(|l| l.began == claim.began)
             {
                 last.answer = Some((now, result.clone()));
-                if result.is_ok() {
+                if result.is_ok() && address.eni.as_ref() == Some(&claim.eni) {
                     // The right is there, whoever is MASTER by now.
                     address.permanent = None;
                 }

@@ -132,7 +132,7 @@ impl Machine {
         for ip in &addresses {
             if let Some(address) = self.addresses.get_mut(ip) {
                 address.phase = Phase::InFlight(id);
-                address.last_claim = Some(LastClaim { began: now, answer: None });
+                address.last_claim = Some(LastClaim { eni: eni.clone(), began: now, answer: None });
                 if let Some(guard) = &mut address.guard {
                     guard.looked = None;
                 }

@@ -77,18 +77,15 @@ impl Machine {
             for wanted in planned.addresses {
                 let binding = old_bindings.remove(&wanted.interface).unwrap_or_default();
                 let binding = self.bindings.entry(wanted.interface.clone()).or_insert(binding);
-                let kept = old_addresses.remove(&wanted.address).filter(|a| {
-                    a.group == planned.name
-                        && (&a.interface, &a.held_on) == (&wanted.interface, &wanted.held_on)
-                        && a.configured_eni == wanted.eni
-                });
-                let is_new = kept.is_none();
-                let (ip, outside_vrrp) = (wanted.address, wanted.outside_vrrp);
-                let mut address = kept.unwrap_or_else(|| Address::new(planned.name.clone(), wanted));
-                address.outside_vrrp = outside_vrrp;
-                if address.eni.is_none() {
-                    address.eni = binding.eni.as_ref().map(|e| e.id.clone());
-                }
+                let behind = binding.eni.as_ref().map(|eni| &eni.id);
+                let ip = wanted.address;
+                let (is_new, mut address) = match old_addresses.remove(&ip) {
+                    Some(mut address) if address.group == planned.name => {
+                        address.replan(now, wanted, behind);
+                        (false, address)
+                    }
+                    old => (true, Address::new(planned.name.clone(), wanted, behind).after(old)),
+                };
                 if is_new {
                     let before = |p: &Past| p.group == address.group && p.address == ip;
                     if let Some(place) = self.past.iter().position(before) {

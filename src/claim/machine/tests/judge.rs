@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::world::{ms, secs};
 use crate::claim::{Action, ClaimId, Event, Line, Moment, Note, NotifyState, ReadId};
-use crate::config::Config;
+use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::Groups;
 use crate::names::{EniId, GroupName, InterfaceName};
 use crate::ownership::{Eni, Owners};
@@ -116,6 +116,7 @@ impl Judge {
         }
         match event {
             Event::Config(new) => {
+                self.configured(new);
                 for group in new.groups.iter().filter(|g| !self.config.groups.contains(g)) {
                     self.groups.entry(group.name.clone()).or_default().doubted.get_or_insert(now);
                 }
@@ -171,6 +172,23 @@ impl Judge {
             names.for_each(|name| {
                 self.groups.entry(name.clone()).or_default().doubted.get_or_insert(now);
             });
+        }
+    }
+
+    /// Groups whose addresses another ENI takes: what a line asked for holds for that one too.
+    fn configured(&mut self, new: &Config) {
+        let before = |group: &GroupConfig| {
+            let same = self.config.groups.iter().find(|g| g.name == group.name);
+            same.and_then(|g| g.network_interface_id.clone())
+        };
+        let others: Vec<GroupName> =
+            new.groups.iter().filter(|g| before(g) != g.network_interface_id).map(|g| g.name.clone()).collect();
+        for ip in others.iter().flat_map(|name| self.of(name)).collect::<Vec<_>>() {
+            self.asks += 1;
+            let asks = self.asks;
+            let address = self.address(ip);
+            address.adopted = true;
+            address.asked = address.asked.map(|(_, when)| (asks, when));
         }
     }
 
@@ -266,9 +284,9 @@ impl Judge {
 
     fn read(&mut self, now: Moment, id: ReadId, owners: Option<&Owners>) {
         let (_, addresses) = self.reads.remove(&id).expect("an answer to a read in flight");
-        let ours: BTreeSet<EniId> = self.enis.values().cloned().collect();
         for ip in addresses {
             let owner = owners.map(|owners| owners.get(&ip));
+            let ours = self.targets(ip);
             let address = self.address(ip);
             match owner {
                 None => address.unread = true,
@@ -281,6 +299,18 @@ impl Judge {
                 }
             }
         }
+    }
+
+    /// The ENIs that may be meant for an address: of the groups that hold it, the configured one, or that of its interface.
+    fn targets(&self, ip: Ipv4Addr) -> BTreeSet<EniId> {
+        let held = self.sets.iter().flat_map(|s| &s.groups).flat_map(|g| g.addresses.iter().map(move |a| (g, a)));
+        held.filter(|(_, a)| a.address == ip)
+            .filter_map(|(group, address)| {
+                let configured =
+                    self.config.groups.iter().find(|g| g.name == group.name)?.network_interface_id.as_ref();
+                configured.or_else(|| self.enis.get(address.interface.as_ref().unwrap_or(&group.interface))).cloned()
+            })
+            .collect()
     }
 
     fn is_writerless(&self, now: Moment) -> bool {

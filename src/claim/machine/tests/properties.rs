@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use fastrand::Rng;
 use proptest::prelude::*;
 
-use super::world::{ETH0, Fault, PEER, THIEF, World, config, eni, group, interface, ms, run, secs, vip, wanted};
+use super::world::{ETH0, ETH1, Fault, PEER, THIEF, World, config, eni, group, interface, ms, run, secs, vip, wanted};
 use crate::claim::{Event, NotifyState};
 use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::{Groups, VirtualAddress};
@@ -62,13 +62,15 @@ const CLASSES: [ErrorClass; 8] = [
     ErrorClass::Refused,
 ];
 
-/// What the operator asks for: all groups; one switched off; one gone; one with a part of its addresses.
+/// What the operator asks for: all groups; one switched off; one gone; one with another ENI; one with a part of its
+/// addresses.
 fn configured(n: usize) -> Config {
     let all = config(&NAMES);
     let groups: Vec<GroupConfig> = match n {
         0 => all.groups,
         1 => vec![wanted("a"), GroupConfig { disable: true, ..wanted("b") }, wanted("c")],
         2 => vec![wanted("a"), wanted("c")],
+        3 => vec![GroupConfig { network_interface_id: Some(eni(ETH1)), ..wanted("a") }, wanted("b"), wanted("c")],
         _ => vec![GroupConfig { addresses: [vip(1)].into(), ..wanted("a") }, wanted("b"), wanted("c")],
     };
     Config { groups, ..Config::default() }
@@ -135,7 +137,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (a_group.clone(), 1..200_000_u64).prop_map(|(g, d)| Step::Pause(g, d)),
         1 => a_group.clone().prop_map(Step::Resume),
         1 => a_group.prop_map(Step::Force),
-        1 => (0..4_usize).prop_map(Step::Configure),
+        1 => (0..5_usize).prop_map(Step::Configure),
         1 => (0..4_usize).prop_map(Step::Announce),
         1 => Just(Step::Credentials),
         1 => Just(Step::ReadNow),

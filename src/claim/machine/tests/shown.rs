@@ -1,6 +1,6 @@
 //! What the status report says of an address, beside the verdicts and reasons that `table.txt` has for its states.
 
-use super::world::{Fault, PEER, World, clock, config, run, secs, vip, wanted};
+use super::world::{ETH0, ETH1, Fault, PEER, World, clock, config, eni, interface, run, secs, vip, wanted};
 use crate::claim::address::Phase;
 use crate::claim::{Event, NotifyState};
 use crate::config::{Config, GroupConfig};
@@ -169,4 +169,61 @@ fn who_takes_it_in_a_contest_is_not_looked_for_here() {
     world.shows(Verdict::Contested, &["ours now; `show aws-vipa group a` tells who took it"]);
     world.rob_twice();
     world.shows(Verdict::Contested, &["last seen with eni-0000000d of no instance; find out what claims it there"]);
+}
+
+/// What has happened to an address is not forgotten because another ENI takes it.
+#[test]
+fn a_claim_is_remembered_when_the_network_interface_id_is_set_and_deleted() {
+    let mut world = World::held();
+    let claimed = world.reported().and_then(|a| a.last_claim).expect("a claim");
+    assert_eq!(claimed.eni, Some(eni(ETH0)));
+    let configured = |id: &str| GroupConfig { network_interface_id: Some(eni(id)), ..wanted("a") };
+    let of = |group| Config { groups: vec![group], ..Config::default() };
+    let begin = world.now;
+    for config in [of(configured(ETH0)), of(wanted("a"))] {
+        world.tell(Event::Config(config));
+        assert_eq!(world.shows(Verdict::Ok, &[]).last_claim, Some(claimed.clone()), "the ENI is the same");
+    }
+    world.run(secs(60));
+    assert_eq!(world.claim_times(begin), [0_u64; 0]);
+    world.tell(Event::Config(of(configured(ETH1))));
+    assert_eq!(world.reported().and_then(|a| a.last_claim), Some(claimed), "the other one has not been claimed for");
+    world.run(secs(30));
+    assert_eq!(world.shows(Verdict::Ok, &[]).last_claim.and_then(|c| c.eni), Some(eni(ETH1)));
+    assert_eq!(world.owner(vip(1)), Some(ETH1));
+}
+
+#[test]
+fn a_contest_goes_on_when_another_network_interface_takes_the_address() {
+    let mut world = World::contest();
+    let configured = GroupConfig { network_interface_id: Some(eni(ETH1)), ..wanted("a") };
+    world.tell(Event::Config(Config { groups: vec![configured], ..Config::default() }));
+    assert_eq!(world.reported().map(|a| a.verdict), Some(Verdict::Contested));
+    world.run(secs(30));
+    assert_eq!(world.reported().map(|a| a.verdict), Some(Verdict::Contested));
+}
+
+#[test]
+fn a_claim_is_remembered_when_another_group_has_the_address() {
+    let mut world = World::held();
+    let claimed = world.reported().and_then(|a| a.last_claim);
+    world.tell(Event::Config(config(&["a", "b"])));
+    world.reload(Groups { groups: vec![run("b", "eth0", 11, &[vip(1)])] });
+    assert!(claimed.is_some());
+    assert_eq!(world.reported().and_then(|a| a.last_claim), claimed);
+}
+
+/// What EC2 refused for one ENI says nothing of another.
+#[test]
+fn a_standby_that_was_refused_for_another_network_interface_is_not_held_back() {
+    let mut world = World::one();
+    world.ec2.refuses = Some(ErrorClass::NoSuchInterface);
+    world.master("a");
+    world.run(secs(5));
+    world.backup("a");
+    world.run(secs(60));
+    world.shows(Verdict::StandbyNotReady, &["the last claim from here failed"]);
+    world.enis.insert(interface("eth0"), eni("eni-0000000e"));
+    world.run(secs(60));
+    world.shows(Verdict::StandbyReady, &[]);
 }
