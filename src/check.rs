@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::names::{AccountId, EniId, InstanceId, InstanceType, InterfaceName, SubnetId};
 use crate::ownership::{CallError, Eni, ErrorClass, Interface, Owner, Owners, Place};
 use crate::plan::Plan;
+use crate::skew::skew;
 use crate::status::command::quoted;
 use crate::status::report::{Address, Claim, Failure, FileFault, Report};
 use crate::status::table::{GAP, WIDTH, lines, span, time};
@@ -270,22 +271,18 @@ pub fn credentials(loaded: &Result<CredentialFacts, CallError>, account: Option<
     }
 }
 
-/// The clock: EC2's time minus ours, by an answer's Date.
-pub fn clock(skew: Option<SignedDuration>) -> Step {
+/// The clock: EC2's time minus ours, by an answer's Date. `now` is our time.
+pub fn clock(ec2_ahead: Option<SignedDuration>, now: Timestamp) -> Step {
     const WHAT: &str = "Clock";
-    let Some(skew) = skew else { return unknown(WHAT, "no answer of EC2 told its time") };
-    let side = if skew.is_negative() { "ahead of" } else { "behind" };
-    let off = skew.unsigned_abs().as_secs();
-    if skew.unsigned_abs() >= CLOCK_TOLERANCE {
-        return fail(
-            WHAT,
-            format!("it is {off} s {side} EC2's, which refuses signatures 5 minutes off: see `show ntp`"),
-        );
+    let Some(ec2_ahead) = ec2_ahead else { return unknown(WHAT, "no answer of EC2 told its time") };
+    let off = skew(ec2_ahead, now);
+    if ec2_ahead.unsigned_abs() >= CLOCK_TOLERANCE {
+        return fail(WHAT, format!("it is {off}. EC2 refuses signatures that are 5 minutes off: see `show ntp`"));
     }
-    if skew.abs() >= CLOCK_WORTH_A_WORD {
-        return ok(WHAT, format!("it is {off} s {side} EC2's: see `show ntp` before it gets worse"));
+    if ec2_ahead.abs() >= CLOCK_WORTH_A_WORD {
+        return ok(WHAT, format!("it is {off}: see `show ntp` before it gets worse"));
     }
-    ok(WHAT, "it goes with EC2's")
+    ok(WHAT, "in sync with EC2's")
 }
 
 /// The right to read, proven or not by a read just now.

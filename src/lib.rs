@@ -21,6 +21,7 @@ pub mod ownership;
 pub mod paths;
 pub mod plan;
 pub mod printable;
+pub mod skew;
 pub mod state;
 pub mod status;
 pub mod systemctl;

@@ -247,7 +247,7 @@ fn a_claim_is_refused() {
         owner: owner(Who::OtherRouter),
         verdict: Verdict::Drift,
         reason: because(&format!(
-            "UnauthorizedOperation: {DENIED}; correct the credentials or the IAM policy; tried again every minute, and when the credentials or the configuration change"
+            "UnauthorizedOperation: {DENIED}; tried again every minute, and when the credentials or the configuration change"
         )),
         last_claim: Some(Claim {
             eni: None,
@@ -674,7 +674,7 @@ fn what_a_person_forced() {
     let refused = Claim { eni: None, at: ago(1), duration_ms: Some(131), request_id: request(), error };
     let region = region();
     let command = Some(claim_command(&eni(OURS), [address(101)], Target { region: &region, endpoint_url: None }));
-    let advice = format!("UnauthorizedOperation: {DENIED}; correct the credentials or the IAM policy");
+    let advice = format!("UnauthorizedOperation: {DENIED}");
     let some = vec![
         claimed(100),
         Address { command, ..with(101, Some(refused.clone()), Some(&advice)) },

@@ -291,6 +291,8 @@ fn unresolved(interface: &InterfaceName, error: &CallError) -> String {
 /// What has failed, and what a person can do about it; what comes next depends on what it was for.
 fn remedy(error: &CallError) -> String {
     let advice = match error.class {
+        // Its message says which policy has to be changed.
+        ErrorClass::Denied if error.code == "UnauthorizedOperation" => "",
         ErrorClass::Denied => "; correct the credentials or the IAM policy",
         ErrorClass::Clock => "; correct the clock: `show ntp`",
         ErrorClass::NoSuchInterface => "; see which network interface is attached, and `aws-vipa network-interface-id`",

@@ -214,7 +214,7 @@ impl Asked {
         // The keys of a file may be of any account.
         let account = places.next().map(|place| &place.account).filter(|_| config.global.credentials_file.is_none());
         printer.step(check::credentials(&done(self.credentials).await, account, Timestamp::now()))?;
-        printer.step(check::clock(self.ec2.clock_skew()))?;
+        printer.step(check::clock(self.ec2.clock_skew(), Timestamp::now()))?;
         let (described, owned) = (done(described).await, done(owned).await);
         // Either may have failed where the other has not: the right is for both.
         let read = described.as_ref().and(owned.as_ref()).map_err(Clone::clone);

@@ -8,11 +8,11 @@ use std::net::Ipv4Addr;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::command::{ClaimCommand, quoted};
 use super::report::{Address, Claim, Failure, FileFault, Group, Owner, Report, Verdict, Who};
-use crate::printable;
+use crate::{printable, skew};
 
 /// The columns of an address, which with the gaps make 80: `255.255.255.255`, twice `eni-0123456789abcdef0`, and
 /// `STANDBY-NOT-READY`.
@@ -99,8 +99,8 @@ pub(super) fn head(report: &Report) -> String {
         rows.extend(remedy(&error.code).map(|remedy| ("", remedy.to_owned())));
     }
     rows.extend(ec2.clock_skew.filter(|s| *s != 0).map(|skew| {
-        let direction = if skew > 0 { "BEHIND" } else { "AHEAD OF" };
-        ("", format!("OUR CLOCK IS {} s {direction} EC2's: see `show ntp`", skew.unsigned_abs()))
+        let off = skew::skew(SignedDuration::from_secs(skew), now);
+        ("", format!("OUR CLOCK IS {off}: see `show ntp`"))
     }));
     rows.push(("Credentials", credentials(report)));
     rows.extend(ec2.credentials_error.iter().map(|e| ("", format!("LAST ATTEMPT TO LOAD THEM FAILED: {e}"))));
