@@ -23,27 +23,32 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures_util::FutureExt;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
 use super::beliefs::MAX_FILTER_VALUES;
 use super::clock::Clock;
 use super::credentials::{CredentialFacts, CredentialsWatch, Generation, Keys};
-use super::errors::{failure, from_sdk, lacks_a_right, may_be_the_clock, may_be_the_credentials, one_line};
+use super::errors::{DeniedBy, failure, from_sdk, lacks_a_right, may_be_the_clock, may_be_the_credentials, one_line};
 use super::imds::Imds;
-use super::transport::{self, Roots};
+use super::transport::{self, Budget, Roots};
 use crate::config::Global;
 use crate::load_credential;
 use crate::names::{EniId, InstanceType, NotAName, Region, RequestId, VpcId};
 use crate::operator_file::{self, Version};
 use crate::ownership::{CallError, ErrorClass, Interface, Owner, Owners};
+use crate::skew::skew;
 
 /// The profile of the credentials file where none is configured (AWS SDKs and Tools Reference Guide).
 const DEFAULT_PROFILE: &str = "default";
-/// Network interfaces in a page. The API allows 5 to 1000; this many are a fraction of the longest answer.
-const PAGE: i32 = 100;
-/// The most pages that are read for one set of addresses: each address is on one interface.
+/// Network interfaces in a page. The API allows 5 to 1000. Two routers with 15 network interfaces each fill one, and it is
+/// read and taken apart in a few milliseconds, in which the agent does nothing else.
+pub(super) const PAGE: usize = 30;
+/// The most pages that are read for one set of addresses. Each address is on one interface of its VPC, which makes 7 pages of
+/// 199 addresses; EC2 may give shorter ones.
 const MAX_PAGES: usize = 20;
+/// The longest token for a next page. EC2's have some hundred characters.
+const MAX_TOKEN: usize = 8 * 1024;
 /// The longest wait for a connection that nobody waits for any more.
 const CONNECT: Duration = Duration::from_secs(30);
 
@@ -61,7 +66,33 @@ struct Inner {
     ca_certificate_file: Option<PathBuf>,
     clock: Clock,
     keys: Keys,
+    budget: Budget,
     connections: Mutex<Connections>,
+}
+
+/// The end of a call: its credentials, its requests and their answers together take no longer.
+#[derive(Clone, Copy)]
+struct Bound {
+    deadline: Instant,
+    /// How long the whole may take, for the error that says that it did.
+    timeout: Duration,
+}
+
+impl Bound {
+    fn after(timeout: Duration) -> Self {
+        Self { deadline: Instant::now() + timeout, timeout }
+    }
+}
+
+/// What was refused.
+struct Refused<'a> {
+    /// What IAM calls it.
+    action: &'a str,
+    denied_by: DeniedBy,
+    /// What was added to the system's time for the signature.
+    correction: SignedDuration,
+    /// The credentials that it was signed with.
+    used: Generation,
 }
 
 /// The SDK's client and what it was made from. It is replaced when the certificate file has changed, and when an answer
@@ -85,7 +116,8 @@ impl Ec2 {
     pub fn with_copies(global: &Global, region: Region, imds: &Imds, copies: Option<&Path>) -> Self {
         let clock = Clock::default();
         let (ca, ca_version, ca_fault) = read_roots(global.ca_certificate_file.as_deref());
-        let http = transport::https(ca.as_ref());
+        let budget = Budget::ec2();
+        let http = transport::https(ca.as_ref(), &budget);
         let keys = match &global.credentials_file {
             Some(file) => Keys::file(
                 file.clone(),
@@ -111,6 +143,7 @@ impl Ec2 {
             ca_certificate_file: global.ca_certificate_file.clone(),
             clock,
             keys,
+            budget,
             connections: Mutex::new(Connections { client, number: 0, ca_version, ca_fault }),
         }))
     }
@@ -131,7 +164,7 @@ impl Ec2 {
             return Ok(None);
         }
         let answer = self
-            .attempt("ec2:AssignPrivateIpAddresses", timeout, |client| {
+            .attempt("ec2:AssignPrivateIpAddresses", Bound::after(timeout), |client| {
                 client
                     .assign_private_ip_addresses()
                     .network_interface_id(eni.as_str())
@@ -155,8 +188,8 @@ impl Ec2 {
         Ok(request_id)
     }
 
-    /// Who has the addresses: DescribeNetworkInterfaces with filters, 199 addresses a request, every page of it, each
-    /// bounded by `timeout`. Without `vpc`, an address that more than one VPC of the account uses has any of its owners.
+    /// Who has the addresses: DescribeNetworkInterfaces with filters, 199 addresses a request with every page of its answer,
+    /// which together are bounded by `timeout`. Without `vpc`, an address that more than one VPC of the account uses has any of its owners.
     ///
     /// # Errors
     /// See [`CallError`]. An error in one page is an error of the whole: an owner that was not seen is not nobody.
@@ -178,9 +211,7 @@ impl Ec2 {
             .chain(vpc.map(|vpc| Filter::builder().name("vpc-id").values(vpc.as_str())))
             .map(|filter| filter.build())
             .collect();
-            for interface in self.interfaces(&filters, timeout).await? {
-                add_owners(&interface, &wanted, &mut owners)?;
-            }
+            self.interfaces(&filters, timeout, |interface| add_owners(&interface, &wanted, &mut owners)).await?;
         }
         Ok(owners)
     }
@@ -195,10 +226,15 @@ impl Ec2 {
         for chunk in enis.chunks(MAX_FILTER_VALUES) {
             let ids = chunk.iter().map(ToString::to_string).collect();
             let filter = Filter::builder().name("network-interface-id").set_values(Some(ids)).build();
-            for interface in self.interfaces(&[filter], timeout).await? {
+            let wanted: HashSet<&EniId> = chunk.iter().collect();
+            self.interfaces(&[filter], timeout, |interface| {
                 let (eni, interface) = describe(&interface)?;
-                described.insert(eni, interface);
-            }
+                if wanted.contains(&eni) {
+                    described.insert(eni, interface);
+                }
+                Ok(())
+            })
+            .await?;
         }
         Ok(described)
     }
@@ -210,7 +246,7 @@ impl Ec2 {
     /// See [`CallError`]; an answer that does not tell is one.
     pub async fn addresses_per_interface(&self, kind: &InstanceType, timeout: Duration) -> Result<usize, CallError> {
         let answer = self
-            .attempt("ec2:DescribeInstanceTypes", timeout, |client| {
+            .attempt("ec2:DescribeInstanceTypes", Bound::after(timeout), |client| {
                 client.describe_instance_types().instance_types(kind.as_str().into()).send()
             })
             .await?;
@@ -230,9 +266,9 @@ impl Ec2 {
             return Err(fault.clone());
         }
         let (ca, _, ca_fault) = read_roots(inner.ca_certificate_file.as_deref());
-        let http = transport::https(ca.as_ref());
+        let http = transport::https(ca.as_ref(), &inner.budget);
         let client = client(&inner.region, inner.endpoint_url.as_ref(), http, None, &inner.clock);
-        let request = client.describe_network_interfaces().max_results(PAGE).send();
+        let request = client.describe_network_interfaces().max_results(PAGE as i32).send();
         let Ok(answer) = tokio::time::timeout(timeout, request).await else {
             return Err(no_answer(&inner.endpoint, timeout));
         };
@@ -258,32 +294,52 @@ impl Ec2 {
     /// # Errors
     /// Code `Credentials`: there are none, with the reason.
     pub async fn load_credentials(&self, timeout: Duration) -> Result<CredentialFacts, CallError> {
-        self.ready(Instant::now() + timeout, timeout).await?;
+        self.ready(Bound::after(timeout)).await?;
         Ok(self.credentials())
     }
 
-    /// Every page of DescribeNetworkInterfaces with these filters.
-    async fn interfaces(&self, filters: &[Filter], timeout: Duration) -> Result<Vec<NetworkInterface>, CallError> {
-        let mut all = Vec::new();
-        let mut next: Option<String> = None;
+    /// Every page of DescribeNetworkInterfaces with these filters, all within `timeout`. An interface goes to `keep` as soon as
+    /// its page has come, and nothing else of the page is kept.
+    async fn interfaces(
+        &self,
+        filters: &[Filter],
+        timeout: Duration,
+        mut keep: impl FnMut(NetworkInterface) -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
+        let bound = Bound::after(timeout);
+        let mut token: Option<String> = None;
         for _ in 0..MAX_PAGES {
+            let asked = token.clone();
             let answer = self
-                .attempt("ec2:DescribeNetworkInterfaces", timeout, |client| {
+                .attempt("ec2:DescribeNetworkInterfaces", bound, |client| {
                     client
                         .describe_network_interfaces()
                         .set_filters(Some(filters.to_vec()))
-                        .max_results(PAGE)
-                        .set_next_token(next.take())
+                        .max_results(PAGE as i32)
+                        .set_next_token(asked)
                         .send()
                 })
                 .await?;
             let Some(interfaces) = answer.network_interfaces else {
                 return Err(unlike_ec2("the answer does not list network interfaces".to_owned()));
             };
-            all.extend(interfaces);
-            next = answer.next_token.filter(|token| !token.is_empty());
-            if next.is_none() {
-                return Ok(all);
+            if interfaces.len() > PAGE {
+                let count = interfaces.len();
+                return Err(unlike_ec2(format!(
+                    "{count} network interfaces in a page, where at most {PAGE} were asked for"
+                )));
+            }
+            interfaces.into_iter().try_for_each(&mut keep)?;
+            let next = answer.next_token.filter(|token| !token.is_empty());
+            match next {
+                None => return Ok(()),
+                Some(next) if next.len() > MAX_TOKEN => {
+                    return Err(unlike_ec2(format!("the token for the next page is longer than {MAX_TOKEN} bytes")));
+                }
+                Some(next) if token.as_ref() == Some(&next) => {
+                    return Err(unlike_ec2("a page of network interfaces leads to itself".to_owned()));
+                }
+                next => token = next,
             }
         }
         Err(unlike_ec2(format!("more than {MAX_PAGES} pages of network interfaces")))
@@ -326,7 +382,7 @@ impl Ec2 {
     async fn attempt<T, E, F>(
         &self,
         action: &str,
-        timeout: Duration,
+        bound: Bound,
         send: impl FnOnce(&aws_sdk_ec2::Client) -> F,
     ) -> Result<T, CallError>
     where
@@ -336,14 +392,16 @@ impl Ec2 {
         if let Some(fault) = &self.0.fault {
             return Err(fault.clone());
         }
-        let deadline = Instant::now() + timeout;
-        let used = self.ready(deadline, timeout).await?;
+        let Bound { deadline, timeout } = bound;
+        let used = self.ready(bound).await?;
         let (client, number) = self.client();
         let correction = self.0.clock.correction();
         match timeout_at(deadline, send(&client)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
-                Err(self.judge(from_sdk(&error, &self.0.endpoint), action, correction, used, deadline).await)
+                let refused =
+                    Refused { action, denied_by: DeniedBy::of(error.message().unwrap_or_default()), correction, used };
+                Err(self.judge(from_sdk(&error, &self.0.endpoint), refused, deadline).await)
             }
             Err(_) => {
                 self.replace_connections(number);
@@ -352,8 +410,8 @@ impl Ec2 {
         }
     }
 
-    /// Waits for credentials to sign with, until the deadline, which is `timeout` after the call's begin.
-    async fn ready(&self, deadline: Instant, timeout: Duration) -> Result<Generation, CallError> {
+    /// Waits for credentials to sign with.
+    async fn ready(&self, Bound { deadline, timeout }: Bound) -> Result<Generation, CallError> {
         timeout_at(deadline, self.0.keys.ready()).await.unwrap_or_else(|_| {
             // Nothing was sent to EC2.
             Err(failure(
@@ -365,24 +423,16 @@ impl Ec2 {
     }
 
     /// What a refusal means, seen from here: with the clock and the credentials that it was signed with.
-    async fn judge(
-        &self,
-        mut error: CallError,
-        action: &str,
-        correction: SignedDuration,
-        used: Generation,
-        deadline: Instant,
-    ) -> CallError {
+    async fn judge(&self, mut error: CallError, refused: Refused<'_>, deadline: Instant) -> CallError {
+        let Refused { action, denied_by, correction, used } = refused;
         let mut add = |text: String| error.message = format!("{}; {}", error.message, one_line(&text));
         if may_be_the_clock(&error.code)
             && let Some(off) = self.0.clock.take_over(correction)
         {
-            let side = if off.is_negative() { "ahead of" } else { "behind" };
-            tracing::warn!(seconds = off.as_secs(), "this router's clock is far from EC2's, whose time is used now");
-            add(format!(
-                "the clock was {} s {side} EC2's, whose time is used now: set it right",
-                off.unsigned_abs().as_secs()
-            ));
+            let signed_at = Timestamp::now().saturating_add(correction).unwrap_or(Timestamp::MAX);
+            let off = skew(off, signed_at);
+            tracing::warn!(off, "this router's clock is far from EC2's, whose time is used now");
+            add(format!("the clock was {off}. EC2's time is used now: set the clock right"));
             error.class = ErrorClass::Clock;
         } else if may_be_the_credentials(&error.code) {
             let source = self.0.keys.facts().source;
@@ -395,7 +445,7 @@ impl Ec2 {
                 Err(_) => add(source),
             }
         } else if lacks_a_right(&error.code) {
-            add(format!("allow {action} to {}", self.0.keys.facts().source));
+            add(denied_by.remedy(action, &self.0.keys.facts().source));
         } else if matches!(error.code.as_str(), "Connection" | "TLS")
             && let Some(fault) = &self.connections().ca_fault
         {
@@ -429,7 +479,7 @@ impl Ec2 {
     fn renew(&self, connections: &mut Connections) {
         let inner = &*self.0;
         let (ca, ca_version, ca_fault) = read_roots(inner.ca_certificate_file.as_deref());
-        let http = transport::https(ca.as_ref());
+        let http = transport::https(ca.as_ref(), &inner.budget);
         let client = client(&inner.region, inner.endpoint_url.as_ref(), http, Some(&inner.keys), &inner.clock);
         *connections = Connections { client, number: connections.number + 1, ca_version, ca_fault };
     }

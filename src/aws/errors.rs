@@ -96,6 +96,59 @@ pub(super) fn lacks_a_right(code: &str) -> bool {
     matches!(code, "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException")
 }
 
+/// Which kind of policy refused a call, as far as the message of the refusal says it (IAM User Guide, "Troubleshoot access
+/// denied error messages"). It picks the advice alone: what a refusal means for the next attempt is its code's to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DeniedBy {
+    EndpointPolicy,
+    ServiceControlPolicy,
+    ResourceControlPolicy,
+    PermissionsBoundary,
+    SessionPolicy,
+    /// A statement with `Deny` in a policy of the role or user itself: no further `Allow` helps.
+    ExplicitDeny,
+    /// No policy allows it, or the message does not say.
+    NoPolicyAllows,
+}
+
+impl DeniedBy {
+    /// Reads the whole message: its reason may stand behind long ARNs.
+    pub(super) fn of(message: &str) -> Self {
+        let message = message.to_ascii_lowercase();
+        // None of these can be part of an ARN or a name in one, which have no blanks.
+        for (words, denied_by) in [
+            ("vpc endpoint polic", Self::EndpointPolicy),
+            ("service control polic", Self::ServiceControlPolicy),
+            ("resource control polic", Self::ResourceControlPolicy),
+            ("permissions boundar", Self::PermissionsBoundary),
+            ("session polic", Self::SessionPolicy),
+            ("explicit deny", Self::ExplicitDeny),
+        ] {
+            if message.contains(words) {
+                return denied_by;
+            }
+        }
+        Self::NoPolicyAllows
+    }
+
+    /// What has to be done for `action` to be allowed to the credentials from `source`.
+    pub(super) fn remedy(self, action: &str, source: &str) -> String {
+        match self {
+            Self::EndpointPolicy => format!("allow {action} in the policy of the VPC endpoint for EC2"),
+            Self::ServiceControlPolicy => {
+                format!("change the service control policy of the AWS organization that denies {action}")
+            }
+            Self::ResourceControlPolicy => {
+                format!("change the resource control policy of the AWS organization that denies {action}")
+            }
+            Self::PermissionsBoundary => format!("allow {action} in the permissions boundary of {source}"),
+            Self::SessionPolicy => format!("allow {action} in the session policy of {source}"),
+            Self::ExplicitDeny => format!("remove the Deny of {action} from the policies of {source}"),
+            Self::NoPolicyAllows => format!("allow {action} to {source}"),
+        }
+    }
+}
+
 /// An error of ours, where no answer came or none that can be read.
 pub(super) fn failure(class: ErrorClass, code: &str, message: impl AsRef<str>) -> CallError {
     CallError { class, code: code.to_owned(), message: one_line(message.as_ref()), request_id: None }
@@ -258,6 +311,26 @@ mod tests {
         }
         for code in ["UnauthorizedOperation", "InvalidParameterValue", "InternalError"] {
             assert!(!may_be_the_clock(code) && !may_be_the_credentials(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_denial_names_the_policy_to_change() {
+        let user = "User: arn:aws:sts::123456789012:assumed-role/session-policy/i-0123 is not authorized to perform: x";
+        for (reason, denied_by) in [
+            ("because no VPC endpoint policy allows the x action", DeniedBy::EndpointPolicy),
+            ("with an explicit deny in a VPC endpoint policy", DeniedBy::EndpointPolicy),
+            ("because no service control policy allows the x action", DeniedBy::ServiceControlPolicy),
+            ("with an explicit deny in a service control policy", DeniedBy::ServiceControlPolicy),
+            ("with an explicit deny in a resource control policy", DeniedBy::ResourceControlPolicy),
+            ("because no permissions boundary allows the x action", DeniedBy::PermissionsBoundary),
+            ("with an explicit deny in a permissions boundary", DeniedBy::PermissionsBoundary),
+            ("because no session policy allows the x action", DeniedBy::SessionPolicy),
+            ("with an explicit deny in an identity-based policy", DeniedBy::ExplicitDeny),
+            ("because no identity-based policy allows the x action", DeniedBy::NoPolicyAllows),
+            ("", DeniedBy::NoPolicyAllows),
+        ] {
+            assert_eq!(DeniedBy::of(&format!("{user} {reason}")), denied_by, "{reason}");
         }
     }
 

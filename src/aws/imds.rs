@@ -2,8 +2,9 @@
 
 use std::error::Error;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_config::imds::client::Client;
 use aws_config::imds::client::error::{ImdsError, TokenError};
@@ -17,7 +18,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::errors::{chain, failure, root_cause};
-use super::transport;
+use super::transport::{self, TooLong};
 use crate::names::{InstanceId, InstanceType, MacAddress, NotAName, Partition, Region};
 use crate::ownership::{CallError, Eni, ErrorClass, Place};
 
@@ -27,6 +28,9 @@ const ADDRESS: &str = "http://169.254.169.254";
 const STEP: Duration = Duration::from_secs(1);
 /// The bound of one call of ours, the token's request and all questions together.
 const CALL: Duration = Duration::from_secs(3);
+/// For so long after our start a role that IMDS does not show may be on its way: at boot an instance's role appears minutes
+/// after the instance does.
+const LATE: Duration = Duration::from_secs(5 * 60);
 
 /// Which instance this is, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +56,9 @@ struct Inner {
     http: SharedHttpClient,
     /// Made at the first use, and anew when its token has been refused.
     client: Mutex<Option<Client>>,
+    since: Instant,
+    /// Whether the role's credentials have ever been had.
+    had_credentials: AtomicBool,
 }
 
 impl Default for Imds {
@@ -68,7 +75,13 @@ impl Imds {
 
     /// A service that speaks as IMDS does, at another `http://` address. No network.
     pub fn at(address: &str) -> Self {
-        Self(Arc::new(Inner { address: address.to_owned(), http: transport::http(), client: Mutex::new(None) }))
+        Self(Arc::new(Inner {
+            address: address.to_owned(),
+            http: transport::imds(),
+            client: Mutex::new(None),
+            since: Instant::now(),
+            had_credentials: AtomicBool::new(false),
+        }))
     }
 
     /// Which instance this is.
@@ -76,7 +89,7 @@ impl Imds {
     /// # Errors
     /// See [`Imds::eni`]; a 404 is `Answer`.
     pub async fn instance(&self) -> Result<Instance, CallError> {
-        bounded(async {
+        self.bounded(async {
             let id = self.get("/latest/meta-data/instance-id").await?;
             let region = self.get("/latest/meta-data/placement/region").await?;
             let availability_zone = self.get("/latest/meta-data/placement/availability-zone").await?;
@@ -99,7 +112,7 @@ impl Imds {
     /// - [`ErrorClass::Denied`], code `Forbidden`: the instance's metadata service is switched off
     pub async fn eni(&self, mac: MacAddress) -> Result<Eni, CallError> {
         let below = |item: &str| format!("/latest/meta-data/network/interfaces/macs/{mac}/{item}");
-        bounded(async {
+        self.bounded(async {
             let id = self.get(below("interface-id")).await.map_err(|failed| match failed {
                 Failed::NotFound(_) => failure(
                     ErrorClass::NoSuchInterface,
@@ -128,7 +141,7 @@ impl Imds {
     /// See [`Imds::eni`]; a 404 is `Answer`.
     pub async fn place(&self, mac: MacAddress) -> Result<Place, CallError> {
         let below = |item: &str| format!("/latest/meta-data/network/interfaces/macs/{mac}/{item}");
-        bounded(async {
+        self.bounded(async {
             let block = self.get(below("subnet-ipv4-cidr-block")).await?;
             let account = self.get(below("owner-id")).await?;
             Ok(Place {
@@ -144,7 +157,8 @@ impl Imds {
     /// # Errors
     /// See [`Imds::eni`]; a 404 is `Answer`.
     pub async fn partition(&self) -> Result<Partition, CallError> {
-        bounded(async { self.get("/latest/meta-data/services/partition").await?.try_into().map_err(unreadable) }).await
+        self.bounded(async { self.get("/latest/meta-data/services/partition").await?.try_into().map_err(unreadable) })
+            .await
     }
 
     /// The type of the instance, on which it depends how many addresses an ENI may have.
@@ -152,16 +166,17 @@ impl Imds {
     /// # Errors
     /// See [`Imds::eni`]; a 404 is `Answer`.
     pub async fn instance_type(&self) -> Result<InstanceType, CallError> {
-        bounded(async { self.get("/latest/meta-data/instance-type").await?.try_into().map_err(unreadable) }).await
+        self.bounded(async { self.get("/latest/meta-data/instance-type").await?.try_into().map_err(unreadable) }).await
     }
 
     /// The credentials of the instance's role.
     ///
     /// # Errors
-    /// As [`Imds::eni`], but [`ErrorClass::Denied`] where the instance has no role.
+    /// As [`Imds::eni`], but [`ErrorClass::Denied`] where the instance has no role. Both refusals are
+    /// [`ErrorClass::Transient`] in the first 5 minutes, until there have been credentials once.
     pub(super) async fn role(&self) -> Result<Role, CallError> {
         const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
-        bounded(async {
+        let role = self.bounded(async {
             let names = self.get(ROLES).await.map_err(|failed| match failed {
                 Failed::NotFound(_) => failure(
                     ErrorClass::Denied,
@@ -183,8 +198,31 @@ impl Imds {
                 )
             })?;
             Ok(Role { name: name.to_owned(), credentials })
-        })
-        .await
+        });
+        match role.await {
+            Ok(role) => {
+                self.0.had_credentials.store(true, Ordering::Relaxed);
+                Ok(role)
+            }
+            Err(error) if error.class == ErrorClass::Denied && self.may_be_late() => {
+                let message = format!(
+                    "{}; asked again, as a role may appear minutes after the instance has started",
+                    error.message
+                );
+                Err(failure(ErrorClass::Transient, &error.code, message))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether what IMDS refuses may be there in a moment.
+    fn may_be_late(&self) -> bool {
+        may_be_late(self.0.had_credentials.load(Ordering::Relaxed), self.0.since.elapsed())
+    }
+
+    /// Gives up a call at its bound.
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+        timeout(CALL, call).await.unwrap_or_else(|_| Err(no_answer(&self.0.address)))
     }
 
     async fn get(&self, path: impl Into<String>) -> Result<String, Failed> {
@@ -257,6 +295,10 @@ impl Failed {
                 Self::Otherwise(answer(format!("no usable answer to the question for {asked} (HTTP status {status})")))
             }
             None if timed_out(error) => Self::Otherwise(no_answer(address)),
+            None if let Some(too_long) = chain(error).find_map(|e| e.downcast_ref::<TooLong>()) => {
+                let asked = if token { "a session token" } else { path };
+                Self::Otherwise(answer(format!("no usable answer to the question for {asked}: {too_long}")))
+            }
             None => Self::Otherwise(failure(
                 ErrorClass::Transient,
                 "Connection",
@@ -284,8 +326,8 @@ fn timed_out(error: &ImdsError) -> bool {
     chain(error).any(|e| e.is::<TimedOutError>())
 }
 
-async fn bounded<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
-    timeout(CALL, call).await.unwrap_or_else(|_| Err(no_answer("its address")))
+fn may_be_late(had_credentials: bool, after: Duration) -> bool {
+    !had_credentials && after < LATE
 }
 
 fn no_answer(address: &str) -> CallError {
@@ -362,6 +404,19 @@ mod tests {
         ] {
             let error = read_role(&bad).expect_err(&bad);
             assert!(error.starts_with(reason) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_role_may_be_late_for_five_minutes_and_until_it_was_there_once() {
+        let seconds = Duration::from_secs;
+        for (had, after, late) in [
+            (false, seconds(0), true),
+            (false, seconds(299), true),
+            (false, seconds(300), false),
+            (true, seconds(1), false),
+        ] {
+            assert_eq!(may_be_late(had, after), late, "{had} {after:?}");
         }
     }
 

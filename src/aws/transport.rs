@@ -3,9 +3,13 @@
 //! Names are resolved by the system (getaddrinfo on tokio's threads for blocking work), no proxy is looked for in the
 //! environment, and a request that finds every connection in use opens another: a claim never waits behind a read.
 
+use std::fmt;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_smithy_http_client::pool::{Client, ConnectionPool, DriverSpawner, Partition, PartitionId};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -17,46 +21,135 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::{RuntimeComponents, RuntimeComponentsBuilder};
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
-use http_body_util::Limited;
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::operator_file::{self, Version};
 
-/// How long a connection without a request is kept: longer than the longest time between two reads, which is 300 s and a
-/// fifth of that.
-const IDLE: Duration = Duration::from_secs(400);
-/// Connections kept without a request: two claims and a read at once, and one to spare.
-const MAX_IDLE: usize = 4;
-/// The longest answer: 100 network interfaces with 50 addresses each are a third of it.
-const MAX_ANSWER: usize = 6 * 1024 * 1024;
+/// How long a connection without a request is kept. NAT gateways and VPC endpoints forget one after 350 s and tell nobody
+/// (VPC User Guide, "NAT gateway basics"; AWS PrivateLink Guide, "Interface endpoints"): a claim over it would only time out.
+const IDLE: Duration = Duration::from_secs(300);
+/// How long a connection is silent before the kernel asks whether the other end is still there. The question also keeps
+/// state on the way alive, and an end that is gone is noticed without a request that has to time out first.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// The longest answer of EC2: a page of [`super::ec2::PAGE`] network interfaces, each with 64 addresses that have names and
+/// Elastic IP addresses (700 bytes an address) and with 50 tags (20 KiB), stays below it.
+const MAX_ANSWER: usize = 2 * 1024 * 1024;
+/// The longest answer of IMDS: a role's document is 2 KiB.
+const MAX_IMDS_ANSWER: usize = 64 * 1024;
+/// An answer up to this length is read at once, whatever else is being read. That of a claim is always shorter, and that of
+/// a read is, unless it tells of more than some hundred addresses.
+const SHORT_ANSWER: usize = 64 * 1024;
+/// How many longer answers are read at the same time. The others wait in the kernel's buffers.
+const LONG_ANSWERS: usize = 2;
 /// The longest file of certificates.
 const MAX_CA_FILE: u64 = 1024 * 1024;
 
-/// A client that trusts the system's roots and those in `extra`.
-pub(super) fn https(extra: Option<&Roots>) -> SharedHttpClient {
+/// What may be read from the network at the same time, by everything that calls EC2 for one client of ours. Clones are the
+/// same budget.
+#[derive(Debug, Clone)]
+pub(super) struct Budget {
+    longest: usize,
+    long: Arc<Semaphore>,
+}
+
+impl Budget {
+    /// For EC2 and STS.
+    pub(super) fn ec2() -> Self {
+        Self::new(MAX_ANSWER)
+    }
+
+    fn new(longest: usize) -> Self {
+        Self { longest, long: Arc::new(Semaphore::new(LONG_ANSWERS)) }
+    }
+
+    /// The same answer, read within the budget: it ends with [`TooLong`] where it exceeds it, at once where it announces so.
+    fn limit(&self, body: SdkBody, announced: Option<usize>) -> SdkBody {
+        let Self { longest, long } = self.clone();
+        let answer = Answer { body: Box::pin(body), length: announced.unwrap_or_default(), read: 0, _long: None };
+        let frames = stream::try_unfold(answer, move |mut answer| {
+            let long = long.clone();
+            async move {
+                if answer.length > longest {
+                    return Err(BoxError::from(TooLong(longest)));
+                }
+                if answer.length > SHORT_ANSWER && answer._long.is_none() {
+                    // The semaphore is never closed.
+                    answer._long = long.acquire_owned().await.ok();
+                }
+                let Some(frame) = answer.body.frame().await.transpose()? else { return Ok(None) };
+                answer.read += frame.data_ref().map_or(0, |data| data.len());
+                answer.length = answer.length.max(answer.read);
+                Ok(Some((frame, answer)))
+            }
+        });
+        SdkBody::from_body_1_x(StreamBody::new(frames))
+    }
+}
+
+/// An answer that is being read.
+struct Answer {
+    body: Pin<Box<SdkBody>>,
+    /// How long it is, as far as that is known.
+    length: usize,
+    read: usize,
+    /// Held by a long one until all of it has been read.
+    _long: Option<OwnedSemaphorePermit>,
+}
+
+/// An answer is longer than any that a sound service gives.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooLong(usize);
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it is longer than {} KiB", self.0 / 1024)
+    }
+}
+
+impl std::error::Error for TooLong {}
+
+/// A client that trusts the system's roots and those in `extra`, and reads within `budget`.
+pub(super) fn https(extra: Option<&Roots>, budget: &Budget) -> SharedHttpClient {
     let mut trust = TrustStore::default();
     if let Some(Roots(pem)) = extra {
         trust.add_pem_certificate(pem.as_bytes());
     }
-    client(trust)
+    client(trust, budget.clone())
 }
 
-/// A client for what is never asked over TLS.
-pub(super) fn http() -> SharedHttpClient {
-    client(TrustStore::empty())
+/// A client for IMDS, which is never asked over TLS.
+pub(super) fn imds() -> SharedHttpClient {
+    client(TrustStore::empty(), Budget::new(MAX_IMDS_ANSWER))
 }
 
-fn client(trust: TrustStore) -> SharedHttpClient {
-    let mut builder = aws_smithy_http_client::Builder::new()
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(MAX_IDLE)
-        .tls_provider(Provider::Rustls(CryptoMode::Ring));
+fn client(trust: TrustStore, budget: Budget) -> SharedHttpClient {
+    let id = PartitionId::from_index(0);
+    // The tasks end with their connections.
+    let tasks = DriverSpawner::from_fn(|task| drop(tokio::spawn(task)));
     // The builder of the context cannot fail (aws-smithy-http-client 1.5); if that ever changes, the system's roots stay.
-    if let Ok(context) = TlsContext::builder().with_trust_store(trust).build() {
-        builder = builder.tls_context(context);
-    }
-    SharedHttpClient::new(Bounded(builder.build_https()))
+    let context = TlsContext::builder().with_trust_store(trust).build().unwrap_or_default();
+    let builder = ConnectionPool::builder()
+        .idle_timeout(IDLE)
+        .tcp_keepalive(KEEPALIVE)
+        .partitions([Partition::new(id, tasks)])
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(context.clone());
+    let pool = builder.build_https().ok().and_then(|pool| Client::from_partition(&pool, id).ok());
+    let inner = match pool {
+        Some(client) => SharedHttpClient::new(client),
+        // A pool with these settings is always built (aws-smithy-http-client 1.5). If that ever changes, calls go on without
+        // keepalive.
+        None => aws_smithy_http_client::Builder::new()
+            .pool_idle_timeout(IDLE)
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(context)
+            .build_https(),
+    };
+    SharedHttpClient::new(Bounded { inner, budget })
 }
 
 /// Certificates of authorities in PEM that the TLS library takes: the SDK's client panics over any that it does not.
@@ -85,13 +178,17 @@ impl Roots {
     }
 }
 
-/// A client whose answers end with an error where they grow too long.
+/// A client whose answers keep to a budget.
 #[derive(Debug)]
-struct Bounded<T>(T);
+struct Bounded<T> {
+    inner: T,
+    budget: Budget,
+}
 
 impl HttpClient for Bounded<SharedHttpClient> {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(Bounded(self.0.http_connector(settings, components)))
+        let inner = self.inner.http_connector(settings, components);
+        SharedHttpConnector::new(Bounded { inner, budget: self.budget.clone() })
     }
 
     fn validate_base_client_config(
@@ -99,31 +196,76 @@ impl HttpClient for Bounded<SharedHttpClient> {
         components: &RuntimeComponentsBuilder,
         cfg: &ConfigBag,
     ) -> Result<(), BoxError> {
-        self.0.validate_base_client_config(components, cfg)
+        self.inner.validate_base_client_config(components, cfg)
     }
 
     fn validate_final_config(&self, components: &RuntimeComponents, cfg: &ConfigBag) -> Result<(), BoxError> {
-        self.0.validate_final_config(components, cfg)
+        self.inner.validate_final_config(components, cfg)
     }
 
     fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.0.connector_metadata()
+        self.inner.connector_metadata()
     }
 }
 
 impl HttpConnector for Bounded<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let answer = self.0.call(request);
+        let answer = self.inner.call(request);
+        let budget = self.budget.clone();
         HttpConnectorFuture::new(async move {
             let answer = answer.await?;
-            Ok(answer.map(|body| SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER))))
+            let announced = answer.headers().get("content-length").and_then(|length| length.parse().ok());
+            Ok(answer.map(|body| budget.limit(body, announced)))
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
     use super::*;
+
+    type Body = Pin<Box<SdkBody>>;
+
+    /// An answer of so many pieces of 50 KiB, read within the budget.
+    fn answer(budget: &Budget, pieces: usize, announced: bool) -> Body {
+        const PIECE: usize = 50 * 1024;
+        let frames = stream::unfold(0, move |n| async move {
+            let mut piece = Box::pin(SdkBody::from(vec![0; PIECE]));
+            if n < pieces { Some((piece.frame().await?, n + 1)) } else { None }
+        });
+        let body = SdkBody::from_body_1_x(StreamBody::new(frames.fuse()));
+        Box::pin(budget.limit(body, announced.then(|| pieces * PIECE)))
+    }
+
+    /// How many pieces come without waiting.
+    fn ready(body: &mut Body, at_most: usize) -> usize {
+        (0..at_most).take_while(|_| matches!(body.frame().now_or_never(), Some(Some(Ok(_))))).count()
+    }
+
+    #[test]
+    fn two_long_answers_are_read_at_a_time_and_short_ones_meanwhile() {
+        let budget = Budget::new(1024 * 1024);
+        let [mut first, mut second, mut third, mut fourth] = [true, false, true, false].map(|a| answer(&budget, 10, a));
+        assert_eq!((ready(&mut first, 5), ready(&mut second, 5)), (5, 5));
+        assert_eq!(ready(&mut third, 10), 0, "it is known to be long");
+        assert_eq!(ready(&mut fourth, 10), 2, "it turns out to be long");
+        assert_eq!(ready(&mut answer(&budget, 1, true), 10), 1, "a short one");
+        drop(first);
+        assert_eq!(ready(&mut fourth, 20), 0, "the third was there before it");
+        assert_eq!((ready(&mut third, 20), ready(&mut fourth, 20)), (10, 8), "each makes room at its end");
+        assert_eq!(ready(&mut second, 20), 5);
+    }
+
+    #[test]
+    fn an_answer_ends_where_it_grows_too_long() {
+        let budget = Budget::new(500 * 1024);
+        assert_eq!(ready(&mut answer(&budget, 10, true), 20), 10);
+        assert_eq!(ready(&mut answer(&budget, 11, true), 20), 0, "it announces so");
+        let mut endless = answer(&budget, usize::MAX, false);
+        assert_eq!(ready(&mut endless, 20), 11);
+    }
 
     #[test]
     fn certificates_that_the_sdk_would_panic_over_are_refused() {

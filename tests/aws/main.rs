@@ -159,6 +159,40 @@ async fn every_refusal_has_its_class_and_what_to_do_and_is_tried_once() {
 }
 
 #[tokio::test]
+async fn a_denial_by_another_policy_than_the_roles_says_which() {
+    // As long as EC2's own: what the message says of the policy is behind the first 300 characters.
+    let who = format!("arn:aws:sts::123456789012:assumed-role/{}/i-0123456789abcdef0", "r".repeat(64));
+    let what = "ec2:AssignPrivateIpAddresses on resource: \
+                arn:aws:ec2:eu-central-1:123456789012:network-interface/eni-0123456789abcdef0";
+    for (reason, remedy) in [
+        (
+            "because no VPC endpoint policy allows the",
+            "allow ec2:AssignPrivateIpAddresses in the policy of the VPC endpoint",
+        ),
+        (
+            "with an explicit deny in a service control policy for the",
+            "change the service control policy of the AWS org",
+        ),
+        ("because no permissions boundary allows the", "in the permissions boundary of file /"),
+        (
+            "with an explicit deny in an identity-based policy for the",
+            "remove the Deny of ec2:AssignPrivateIpAddresses",
+        ),
+        ("because no identity-based policy allows the", "allow ec2:AssignPrivateIpAddresses to file /"),
+    ] {
+        let message = format!(
+            "You are not authorized to perform this operation. User: {who} is not authorized to perform: {what} {reason} \
+             ec2:AssignPrivateIpAddresses action. Encoded authorization failure message: {}",
+            "x".repeat(900)
+        );
+        let server = serve(move |_| refused(403, "UnauthorizedOperation", &message));
+        let error = Router::new(&server.url).ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err(reason);
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "UnauthorizedOperation"), "{error}");
+        assert!(error.message.contains(remedy), "{reason}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn rubbish_for_an_answer_is_an_error_that_says_so() {
     for (status, body) in [
         (200, ""),
@@ -194,7 +228,7 @@ async fn an_answer_without_end_is_cut_off() {
     let router = Router::new(&server.url);
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("too long");
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
-    assert!(error.message.contains("length limit exceeded"), "{error}");
+    assert!(error.message.ends_with("cannot be read: it is longer than 2048 KiB"), "{error}");
 }
 
 #[tokio::test]
@@ -207,7 +241,38 @@ async fn pages_without_end_are_cut_off() {
     let router = Router::new(&server.url);
     let error = router.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("no end");
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
-    assert_eq!(server.log().len(), 20);
+    assert!(error.message.contains("a page of network interfaces leads to itself"), "{error}");
+    assert_eq!(server.log().len(), 2);
+
+    let server = serve(|_| {
+        let token = "t".repeat(9000);
+        ok(format!(
+            "<DescribeNetworkInterfacesResponse><networkInterfaceSet/><nextToken>{token}</nextToken></DescribeNetworkInterfacesResponse>"
+        ))
+    });
+    let error = Router::new(&server.url).ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("a long token");
+    assert!(error.message.contains("the token for the next page is longer than 8192 bytes"), "{error}");
+    assert_eq!(server.log().len(), 1);
+}
+
+/// The state of keepalive is a column of /proc/net/tcp: `02` in front of the time says that its timer runs.
+#[tokio::test]
+async fn an_idle_connection_is_kept_alive() {
+    let server = serve(assigned);
+    let router = Router::new(&server.url);
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    let port: u16 = server.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let far_end = format!("0100007F:{port:04X}");
+    let timer = || {
+        let table = std::fs::read_to_string("/proc/self/net/tcp").expect("the connections");
+        let ours = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        ours.filter(|columns| columns.get(2) == Some(&far_end.as_str())).map(|columns| columns[5].to_owned()).next()
+    };
+    until("the timer runs for keepalive", || timer().is_some_and(|timer| timer.starts_with("02:"))).await;
+    let (_, when) =
+        timer().and_then(|timer| timer.split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned()))).expect("it runs");
+    let hundredths = u64::from_str_radix(&when, 16).expect("a time");
+    assert!(Duration::from_millis(10 * hundredths) <= Duration::from_secs(60), "{when}");
 }
 
 #[tokio::test]
@@ -569,6 +634,19 @@ async fn credentials_that_take_longer_than_a_call_are_there_for_a_later_one() {
 }
 
 #[tokio::test]
+async fn credentials_and_the_call_have_one_bound_together() {
+    let delay = Duration::from_millis(500);
+    let (server, imds) =
+        (serve(|_| Answer::Hang), slow_imds_with_role(delay, 6 * 3600, Arc::new(AtomicBool::new(true))));
+    let (bound, began) = (Duration::from_secs(3), Instant::now());
+    let error = with_role(&server, &imds.url).claim(&eni(), &[ADDRESS], bound).await.expect_err("no answer");
+    let took = began.elapsed();
+    assert_eq!((error.class, server.log().len()), (ErrorClass::TimedOut, 1), "{error}");
+    // Three answers of IMDS come first. Were they no part of it, it would take another 1.5 s.
+    assert!(took < bound + 2 * delay, "{took:?}");
+}
+
+#[tokio::test]
 async fn imds_is_not_asked_for_each_claim_near_the_end_of_a_roles_credentials() {
     let (server, imds) = (serve(assigned), imds_with_role(600, Arc::new(AtomicBool::new(true))));
     let ec2 = with_role(&server, &imds.url);
@@ -630,7 +708,7 @@ async fn without_a_role_the_error_says_what_to_do() {
     });
     let server = serve(assigned);
     let error = with_role(&server, &imds.url).claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no role");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{error}");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "it may be late: {error}");
     assert!(error.message.contains("attach an instance profile, or set credentials-file"), "{error}");
 
     let error = with_role(&server, &nowhere()).claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no IMDS");
@@ -757,6 +835,69 @@ async fn imds_failures_have_their_class_and_their_bound() {
     assert!(began.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", began.elapsed());
     let error = Imds::at(&nowhere()).instance().await.expect_err("nobody there");
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+}
+
+/// IMDS refuses the role's credentials at boot, with 404 or 403, and after the role is taken away.
+#[tokio::test]
+async fn a_role_that_is_late_is_a_passing_failure_and_one_that_went_is_not() {
+    let role = |status: &Arc<AtomicUsize>| {
+        let status = status.clone();
+        serve(move |request| {
+            match (status.load(Ordering::SeqCst), request.line.split(' ').nth(1).unwrap_or_default()) {
+                (_, "/latest/api/token") => {
+                    Answer::Text(200, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n".to_owned(), "t".to_owned())
+                }
+                (200, path) if path.ends_with('/') => ok("vipa"),
+                (200, _) => ok(
+                    r#"{"Code":"Success","AccessKeyId":"ASIA","SecretAccessKey":"s","Token":"t","Expiration":"2026-01-01T00:00:00Z"}"#,
+                ),
+                (status, _) => Answer::Text(status as u16, String::new(), String::new()),
+            }
+        })
+    };
+    let server = serve(assigned);
+    for refusal in [404, 403] {
+        let status = Arc::new(AtomicUsize::new(refusal));
+        let imds = role(&status);
+        let ec2 = with_role(&server, &imds.url);
+        let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no role yet");
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
+        assert!(error.message.contains("a role may appear minutes after"), "{error}");
+        status.store(200, Ordering::SeqCst);
+        ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with what came late");
+        status.store(refusal, Ordering::SeqCst);
+        // Their time is over, so that they are asked for anew, and kept where IMDS gives none.
+        ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with the old ones");
+        let error = ec2.credentials().error.expect("the role is gone");
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_imds_is_bounded_and_a_slow_one_names_the_address() {
+    let long = |length: usize| {
+        serve(move |request| match request.line.starts_with("PUT ") {
+            true => Answer::Text(200, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n".to_owned(), "t".to_owned()),
+            false if length == usize::MAX => Answer::Endless,
+            false => ok("x".repeat(length)),
+        })
+    };
+    for length in [65 * 1024, 8 << 20, usize::MAX] {
+        let error = Imds::at(&long(length).url).instance().await.expect_err("too long");
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{length}: {error}");
+        let expected = "no usable answer to the question for /latest/meta-data/instance-id: it is longer than 64 KiB";
+        assert!(error.message.ends_with(expected), "{length}: {error}");
+    }
+    let slow = serve(move |request| match request.line.starts_with("PUT ") {
+        true => Answer::Text(200, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n".to_owned(), "t".to_owned()),
+        false => {
+            std::thread::sleep(Duration::from_millis(900));
+            ok("i-0123abcd")
+        }
+    });
+    let mac = "02:00:00:00:00:01".to_owned().try_into().expect("a MAC address");
+    let error = Imds::at(&slow.url).eni(mac).await.expect_err("four answers take 3.6 s");
+    assert!(error.message.contains(&format!("IMDS at {} did not answer", slow.url)), "{error}");
 }
 
 /// Runs itself once more with variables that steer other programs of AWS, all of them to a place where nobody is.

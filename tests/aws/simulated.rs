@@ -98,7 +98,45 @@ async fn owners_come_in_pages_and_in_chunks_below_the_limit_of_200_values() {
     }
     let requests = place.cloud.requests();
     let filtered: Vec<_> = requests.iter().map(|r| r.addresses.len()).collect();
-    assert_eq!(filtered, [199, 199, 51], "two pages of the first chunk, one of the second");
+    assert_eq!(filtered, [[199; 7].as_slice(), &[51; 2]].concat(), "30 interfaces a page");
+}
+
+#[tokio::test]
+async fn pages_that_are_too_large_or_too_many_are_refused_as_they_come() {
+    let place = Place::new(prompt());
+    for (interfaces, addresses, requests, reason) in [
+        (1000, 50, 1, "the answer of http://127.0.0.1:"),
+        (1000, 50, 1, " cannot be read: it is longer than 2048 KiB"),
+        (31, 1, 1, "31 network interfaces in a page, where at most 30 were asked for"),
+        (30, 50, 20, "more than 20 pages of network interfaces"),
+        (0, 0, 20, "more than 20 pages of network interfaces"),
+    ] {
+        let before = place.cloud.requests().len();
+        let endless = Effect::EndlessPages { interfaces, addresses };
+        place.cloud.add_fault(Fault::on(On::action("DescribeNetworkInterfaces")).effect(endless));
+        let error = place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("no end");
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+        assert!(error.message.contains(reason), "{interfaces} of {addresses}: {error}");
+        assert_eq!(place.cloud.requests().len() - before, requests, "{interfaces} of {addresses}: {error}");
+        let error = place.ec2.described(&[eni(1)], AMPLE).await.expect_err("no end");
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+        place.cloud.clear_faults();
+        place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect("a sound answer");
+    }
+}
+
+/// Each page comes within the bound, and all of them together do not.
+#[tokio::test]
+async fn the_pages_of_a_read_have_one_bound_together() {
+    let place = Place::new(prompt());
+    let bound = Duration::from_secs(1);
+    let pages = Fault::on(On::action("DescribeNetworkInterfaces")).delay_before(bound * 2 / 5);
+    place.cloud.add_fault(pages.effect(Effect::EndlessPages { interfaces: 1, addresses: 1 }));
+    let began = Instant::now();
+    let error = place.ec2.owners(None, &[ADDRESS], bound).await.expect_err("no end");
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
+    assert!(began.elapsed() < bound + SLACK, "{:?}", began.elapsed());
+    assert!(place.cloud.requests().len() <= 3, "{}", place.cloud);
 }
 
 #[tokio::test]

@@ -269,7 +269,7 @@ fn clock_far_from_ec2s() {
         let ahead = lab.r1.status()["ec2"]["clock_skew"].as_i64().unwrap_or_default();
         assert!((3_590..3_610).contains(&ahead), "{ahead}");
         let shown = lab.r1.call(&["vyos-aws-vipa", "show", "status"]);
-        assert!(shown.contains(&format!("OUR CLOCK IS {ahead} s BEHIND EC2's")), "{shown}");
+        assert!(shown.contains(&format!("OUR CLOCK IS {ahead} s behind EC2's")), "{shown}");
         lab.simulator.set_clock_ahead(-3_600);
         lab.r1.power_off();
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
@@ -335,4 +335,30 @@ fn backs_off(claims: &[Request]) {
     assert!(gaps.iter().all(|gap| *gap < Duration::from_secs(5) + late), "{gaps:?}");
     let sum: Duration = gaps.iter().sum();
     assert!(sum > Duration::from_secs(2), "no back-off: {gaps:?}");
+}
+
+/// What EC2 answers to reads is never kept as a whole, so that the agent stays far below the memory that its unit allows.
+#[test]
+fn endless_answers_to_reads_leave_the_agent_small_and_claiming() {
+    const ALLOWED_KIB: u64 = 48 * 1024;
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        let reads = || On::action("DescribeNetworkInterfaces").instance(&lab.r2.instance);
+        for (interfaces, error) in [(1_000, "it is longer than"), (30, "more than 20 pages")] {
+            lab.simulator.clear_faults();
+            let endless = Effect::EndlessPages { interfaces, addresses: 50 };
+            lab.simulator.add_fault(Fault::on(reads()).effect(endless));
+            lab.wait("the read is refused", Duration::from_secs(40), |lab| {
+                lab.r2.status()["ec2"]["last_error"]["message"].as_str().is_some_and(|message| message.contains(error))
+            });
+        }
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        let agent = lab.r2.main_pid("vyos-aws-vipa").expect("an agent");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", agent.as_raw_nonzero())).expect("its status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
+        assert!(peak.is_some_and(|peak: u64| peak < ALLOWED_KIB), "{peak:?} KiB");
+        println!("at most {peak:?} KiB resident");
+    });
 }

@@ -514,6 +514,23 @@ fn token_of(id: &str) -> String {
     crate::wire::sigv4::hex(id.as_bytes())
 }
 
+/// A page of network interfaces that are nobody's, with a token that no other page has.
+pub(crate) fn endless_page(page: usize, interfaces: usize, addresses: usize) -> String {
+    Xml::document("DescribeNetworkInterfacesResponse", NAMESPACE, |xml| {
+        xml.items("networkInterfaceSet", 0..interfaces, |xml, n| {
+            xml.text("networkInterfaceId", format!("eni-{page:07x}{n:010x}"));
+            xml.text("subnetId", "subnet-0a00000000000000f");
+            xml.items("privateIpAddressesSet", 0..addresses.min(256), |xml, last| {
+                let address = Ipv4Addr::new(192, (n >> 8) as u8, n as u8, last as u8);
+                xml.text("privateIpAddress", address);
+                xml.text("privateDnsName", format!("ip-{address}.eu-west-1.compute.internal"));
+                xml.text("primary", last == 0);
+            });
+        });
+        xml.text("nextToken", token_of(&format!("page {page}")));
+    })
+}
+
 /// What an interface has for a filter of that name; `None` if there is no such filter.
 fn eni_values(cloud: &Cloud, view: &View, id: &EniId, name: &str) -> Option<Vec<String>> {
     let eni = cloud.enis.get(id)?;

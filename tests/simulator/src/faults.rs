@@ -151,6 +151,14 @@ pub enum Effect {
     Truncated,
     /// 200 with XML that never gets to the point, of so many bytes.
     Huge(usize),
+    /// 200 with a page of so many network interfaces of so many addresses each, and the token for another page: one after the
+    /// other, without end.
+    EndlessPages {
+        /// Network interfaces in a page.
+        interfaces: usize,
+        /// Private addresses of each, at most 256.
+        addresses: usize,
+    },
 }
 
 impl Fault {

@@ -310,6 +310,10 @@ impl Connection {
                     body.push_str(&"A".repeat(bytes));
                     Answer::Send(Reply::xml(200, "Huge", body, &request_id))
                 }
+                (Some(Effect::EndlessPages { interfaces, addresses }), _) => {
+                    let body = ec2::endless_page(number, interfaces, addresses);
+                    Answer::Send(Reply::xml(200, "EndlessPages", body, &request_id))
+                }
             };
             if let Some(request) = state.requests.get_mut(number) {
                 request.outcome = match &answer {
