@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ use crate::claim::{ClaimId, Event, ReadId};
 use crate::config::Global;
 use crate::kernel::addresses;
 use crate::kernel::links::Links;
-use crate::names::{EniId, InstanceId, InterfaceName, MacAddress, Region, VpcId};
+use crate::names::{EniId, InstanceId, InterfaceName, MacAddress, Region, RequestId, VpcId};
 use crate::ownership::{CallError, Eni, ErrorClass};
 use crate::state::State;
 
@@ -126,10 +126,7 @@ impl Calls {
     pub fn claim(&self, id: ClaimId, eni: EniId, addresses: Vec<Ipv4Addr>, timeout: Duration) {
         let (ec2, answers) = (self.ec2.subscribe(), self.answers.clone());
         tokio::spawn(async move {
-            let result = match known(ec2, timeout).await {
-                Some(ec2) => ec2.claim(&eni, &addresses, timeout).await,
-                None => Err(no_region()),
-            };
+            let result = claim(ec2, &eni, &addresses, timeout).await;
             let _ = answers.send(Answer::Event(Event::Claimed { id, result }));
         });
     }
@@ -257,6 +254,20 @@ impl Calls {
     }
 }
 
+/// One attempt: the wait for the way to EC2 and the call together take no longer than `within`.
+async fn claim(
+    ec2: watch::Receiver<Option<Ec2>>,
+    eni: &EniId,
+    addresses: &[Ipv4Addr],
+    within: Duration,
+) -> Result<Option<RequestId>, CallError> {
+    let began = Instant::now();
+    match known(ec2, within).await {
+        Some(ec2) => ec2.claim(eni, addresses, within.saturating_sub(began.elapsed())).await,
+        None => Err(no_region()),
+    }
+}
+
 /// The way to EC2, for a claim. An agent that has just started learns its region within milliseconds: to wait for that costs
 /// less than to fail and to try again.
 async fn known(mut ec2: watch::Receiver<Option<Ec2>>, within: Duration) -> Option<Ec2> {
@@ -330,5 +341,31 @@ mod tests {
         sender.send_replace(Some(Ec2::new(&Global::default(), region.clone(), &Imds::new())));
         let ec2 = waiting.await.expect("no panic").expect("known by now");
         assert_eq!(*ec2.region(), region);
+    }
+
+    #[tokio::test]
+    async fn the_wait_for_the_region_is_part_of_the_attempt() {
+        // An EC2 that takes connections and never answers.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("credentials");
+        std::fs::write(&file, "[default]\naws_access_key_id = AKIA\naws_secret_access_key = s\n").expect("written");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let global = Global { endpoint_url: Some(url), credentials_file: Some(file), ..Global::default() };
+        let ec2 = Ec2::new(&global, Region::try_from("eu-west-1").expect("a region"), &Imds::new());
+        let sender = watch::Sender::new(None);
+        let (eni, within) = (EniId::try_from("eni-0123abcd").expect("an ENI"), Duration::from_secs(2));
+        let addresses = [Ipv4Addr::new(10, 0, 0, 100)];
+        let attempt = claim(sender.subscribe(), &eni, &addresses, within);
+        let region = async {
+            tokio::time::sleep(within * 3 / 4).await;
+            sender.send_replace(Some(ec2));
+        };
+        let began = Instant::now();
+        let (result, ()) = tokio::join!(attempt, region);
+        let (error, took) = (result.expect_err("no answer"), began.elapsed());
+        assert_eq!(error.class, ErrorClass::TimedOut, "{error}");
+        // Were the wait no part of it, it would take another three quarters of the time.
+        assert!(took < within * 3 / 2, "{took:?}");
     }
 }
