@@ -392,6 +392,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::namespace::{inside, ip};
+    use crate::kernel::processor;
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -435,12 +436,6 @@ mod tests {
             let event = next($fifo).await;
             assert!(matches!(&event, $pattern $(if $guard)?), "{event:?} is not {}", stringify!($pattern $(if $guard)?));
         };
-    }
-
-    /// The processor time of this thread, from /proc/thread-self/schedstat.
-    fn processor_time() -> Duration {
-        let text = fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts it");
-        Duration::from_nanos(text.split(' ').next().and_then(|n| n.parse().ok()).expect("a number"))
     }
 
     #[tokio::test]
@@ -652,14 +647,14 @@ mod tests {
                     assert_next!(&mut fifo, Event::Hup);
                 }
             }
-            let before = processor_time();
+            let before = processor::time();
             let end = tokio::time::Instant::now() + Duration::from_secs(2);
             let mut events = 0;
             while tokio::time::timeout_at(end, fifo.next()).await.is_ok() {
                 events += 1;
             }
             assert!(events <= 2, "{events} events with {state}");
-            costs.push((state, processor_time() - before));
+            costs.push((state, processor::time() - before));
         }
         assert!(costs.iter().all(|(_, cost)| *cost < Duration::from_millis(20)), "in 2 s each: {costs:?}");
     }

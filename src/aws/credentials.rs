@@ -443,6 +443,7 @@ mod tests {
     use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
     use aws_smithy_runtime_api::client::result::ConnectorError;
     use aws_smithy_types::body::SdkBody;
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -554,9 +555,7 @@ mod tests {
         let credentials = Credentials::new("ASIA", "secret", None, Some(expiry), "test");
         keys.state().current = Some(Loaded { credentials, at: now, role: None });
         keys.state().read_at = Instant::now().checked_sub(2 * REFRESH_AGAIN);
-        let began = Instant::now();
-        keys.ready().await.expect("they serve");
-        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        keys.ready().now_or_never().expect("nothing is waited for").expect("they serve");
         let read = async {
             while keys.state().readings == 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;

@@ -238,7 +238,7 @@ mod tests {
         let start = Instant::now();
         let mut client = Client::connect(&path, PATIENCE).expect("connected");
         assert!(matches!(client.call::<Value>(&status()), Err(ClientError::TimedOut(_))));
-        assert!(start.elapsed() < PATIENCE * 5, "{:?}", start.elapsed());
+        assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
 
         // An agent that accepts nothing: its queue fills up, and connecting does not block.
         let mut waiting = Vec::new();

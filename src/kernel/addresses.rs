@@ -228,8 +228,11 @@ mod tests {
 
     use super::*;
     use crate::kernel::namespace::{inside, ip};
+    use crate::kernel::processor;
 
     const NETWORK: &[&str] = &["-Urn"];
+    /// For what has to come, on a busy machine too.
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     fn address(text: &str) -> Ipv4Addr {
         text.parse().expect("an address")
@@ -242,7 +245,7 @@ mod tests {
 
     /// Waits until the addresses are as they should be.
     async fn wait(addresses: &mut Addresses, what: &str, until: impl Fn(&Local) -> bool) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         while !addresses.last().is_some_and(&until) {
             if tokio::time::timeout_at(deadline, addresses.changed()).await.is_err() {
                 panic!("{what}: {:?}", addresses.last());
@@ -304,7 +307,7 @@ mod tests {
         }
         ip("link add eth0 type veth peer name eth1");
         let mut addresses = Addresses::new();
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + PATIENCE;
         let mut added = 0;
         while addresses.last().is_none_or(|s| s.len() < 20) {
             assert!(Instant::now() < deadline, "{:?}", addresses.last());
@@ -339,7 +342,7 @@ mod tests {
         std::io::Write::write_all(&mut input, lines.as_bytes()).expect("written");
         drop(input);
         assert!(batch.wait().expect("waited").success());
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         while addresses.monitor.is_some() {
             let message = tokio::time::timeout_at(deadline, heard(&mut addresses.monitor)).await;
             let message = message.unwrap_or_else(|_| panic!("the kernel dropped none of {total} messages"));
@@ -349,8 +352,18 @@ mod tests {
         wait(&mut addresses, "all of them", |s| s.len() == total).await;
         ip("address add 10.99.0.100/32 dev eth0");
         wait(&mut addresses, "the next one", |s| s.contains_key(&address("10.99.0.100"))).await;
-        let before = Instant::now();
-        list().await.expect("listed");
-        assert!(before.elapsed() < Duration::from_millis(500), "{:?} for {total} addresses", before.elapsed());
+        let deadline = Instant::now() + PATIENCE;
+        let cost = loop {
+            let before = processor::time();
+            match list().await {
+                Ok(listed) => {
+                    assert_eq!(listed.len(), total + 1);
+                    break processor::time() - before;
+                }
+                // A list has a second, which passes on a busy machine.
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+        };
+        assert!(cost < Duration::from_millis(500), "{cost:?} of processor time for {total} addresses");
     }
 }

@@ -4,6 +4,8 @@ pub mod addresses;
 pub mod links;
 #[cfg(test)]
 pub(crate) mod namespace;
+#[cfg(test)]
+pub(crate) mod processor;
 
 use std::io;
 use std::time::Duration;

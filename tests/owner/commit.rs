@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::router::{
     CONFIG, GROUPS, INCLUDE, KEEPALIVED_CONF, RELOAD, Router, START_AGENT, STOP_AGENT, VYOS_RELOADS, configuration,
-    group, keepalived_conf, vipa,
+    group, keepalived_conf, processor_time_of_children, vipa,
 };
 
 fn one() -> Value {
@@ -269,7 +269,7 @@ fn at_boot_a_step_that_fails_costs_no_other() {
     );
 }
 
-/// Its bound is 20 ms on a router; here an unoptimised build shares the machine with other tests.
+/// Its bound is 20 ms on a router, which the benchmark judges. Here it is the processor time of an unoptimised build.
 #[test]
 fn it_is_quick_with_200_groups_and_nothing_to_change() {
     let Some(router) = Router::enter("commit::it_is_quick_with_200_groups_and_nothing_to_change") else {
@@ -285,14 +285,12 @@ fn it_is_quick_with_200_groups_and_nothing_to_change() {
     let input = input(&tree, &tree);
     vipa(&["commit"], &input).assert_silent();
     assert_eq!(router.asked(), [START_AGENT]);
-    let quickest = (0..10)
-        .map(|_| {
-            let began = Instant::now();
-            vipa(&["commit"], &input).assert_silent();
-            began.elapsed()
-        })
-        .min();
-    println!("commit with 200 groups and nothing to change: {quickest:?}");
-    assert!(quickest < Some(Duration::from_millis(200)), "{quickest:?}");
+    let before = processor_time_of_children();
+    for _ in 0..10 {
+        vipa(&["commit"], &input).assert_silent();
+    }
+    let cost = (processor_time_of_children() - before) / 10;
+    println!("commit with 200 groups and nothing to change: {cost:?} of processor time");
+    assert!(cost < Duration::from_millis(200), "{cost:?}");
     assert_eq!(router.asked(), Vec::<String>::new());
 }

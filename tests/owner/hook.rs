@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::router::{
-    CONFIG, FIFO, GROUPS, INCLUDE, KEEPALIVED_CONF, Router, configuration, group, keepalived_conf, vipa,
+    CONFIG, FIFO, GROUPS, INCLUDE, KEEPALIVED_CONF, Router, configuration, group, keepalived_conf,
+    processor_time_of_children, vipa,
 };
 
 /// A configuration of these groups, as `commit` writes it.
@@ -178,7 +179,7 @@ fn what_stands_in_the_place_of_the_fifo_is_put_right() {
     assert!(answer.err.contains("there is no group vyos-aws-vipa: `systemd-sysusers`"), "{}", answer.err);
 }
 
-/// Its bound is 10 ms on a router; here an unoptimised build shares the machine with other tests.
+/// Its bound is 10 ms on a router, which the benchmark judges. Here it is the processor time of an unoptimised build.
 #[test]
 fn it_is_quick_with_200_groups() {
     let Some(_router) = Router::enter("hook::it_is_quick_with_200_groups") else {
@@ -192,15 +193,13 @@ fn it_is_quick_with_200_groups() {
         (name.clone(), group)
     });
     fs::write(KEEPALIVED_CONF, keepalived_conf(&configuration(Value::Object(groups.collect())))).expect("written");
-    let quickest = (0..10)
-        .map(|_| {
-            let began = Instant::now();
-            vipa(&["hook"], b"").assert_silent();
-            began.elapsed()
-        })
-        .min();
-    println!("hook with 200 groups: {quickest:?}");
-    assert!(quickest < Some(Duration::from_millis(100)), "{quickest:?}");
+    let before = processor_time_of_children();
+    for _ in 0..10 {
+        vipa(&["hook"], b"").assert_silent();
+    }
+    let cost = (processor_time_of_children() - before) / 10;
+    println!("hook with 200 groups: {cost:?} of processor time");
+    assert!(cost < Duration::from_millis(100), "{cost:?}");
     let groups: Value = serde_json::from_slice(&fs::read(GROUPS).expect("read")).expect("JSON");
     assert_eq!(groups["groups"].as_array().expect("groups").len(), 200);
 }

