@@ -94,16 +94,18 @@ pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result
     } else {
         apply(paths, &outcome.config, input.boot, &mut warnings)?;
     }
-    warn(paths, warnings, out)
+    warn(paths, warnings, outcome.later, out)
 }
 
-/// Prints what was not printed by an earlier call: VyOS calls once for each group of one commit.
-fn warn(paths: &Paths, warnings: Vec<String>, out: &mut impl Write) -> Result<(), CommitError> {
+/// Prints what was not printed by an earlier call: VyOS calls once for each node of one commit. What is for a `later` call
+/// to print stays known if it was printed in an earlier commit.
+fn warn(paths: &Paths, now: Vec<String>, later: Vec<String>, out: &mut impl Write) -> Result<(), CommitError> {
     let known: Warned = files::read(&paths.warned).unwrap_or_default();
-    for warning in warnings.iter().filter(|w| !known.warnings.contains(*w)) {
+    for warning in now.iter().filter(|w| !known.warnings.contains(*w)) {
         writeln!(out, "WARNING: {warning}").map_err(CommitError::Print)?;
     }
-    let warnings: BTreeSet<String> = warnings.into_iter().collect();
+    let later = later.into_iter().filter(|w| known.warnings.contains(w));
+    let warnings: BTreeSet<String> = now.into_iter().chain(later).collect();
     if warnings != known.warnings && paths.run.is_dir() {
         files::write(&paths.warned, 0o644, &Warned { warnings })?;
     }

@@ -11,6 +11,7 @@ renders and applies, and it shows the operator what that says.
 import json
 import subprocess
 
+from sys import argv
 from sys import exit
 from textwrap import fill
 
@@ -43,6 +44,8 @@ def get_config(config=None):
     return {
         'format': 1,
         'boot': not boot_configuration_complete(),
+        # What the interface definition says behind this script: the kind of the node, and the VRID of its group.
+        'called-for': argv[1:],
         'proposed': vrrp(conf, effective=False),
         'effective': vrrp(conf, effective=True),
         'interface-addresses': interface_addresses(conf),
@@ -50,7 +53,7 @@ def get_config(config=None):
 
 
 def vrrp(conf, effective):
-    """The whole of VRRP: which group this call is for cannot be told. A tree that is removed is empty."""
+    """The whole of VRRP: one group may be in the way of another. A tree that is removed is empty."""
     tree = conf.get_config_dict(['high-availability'], effective=effective, get_first_key=True,
                                 no_tag_node_value_mangle=True, with_defaults=True)
     return {'vrrp': tree['vrrp']} if 'vrrp' in tree else {}
@@ -93,8 +96,9 @@ def apply(config):
             raise
         # What fails while the boot configuration is loaded is dropped from it, and this may pass.
         warnings = e.faults
-    for warning in warnings:
-        Warning(warning.removeprefix('WARNING: '), **WRAP)
+    if warnings:
+        # One message for all: VyOS puts a blank line before and after each.
+        Warning('\nWARNING: '.join(warnings), **WRAP)
 
 
 def commit(config):
@@ -112,7 +116,7 @@ def commit(config):
         said = said.removeprefix('vyos-aws-vipa: ')
         raise Refused(said or f'{BINARY} commit ended with {done.returncode} and said nothing: '
                               'see "sudo journalctl -b", then commit again')
-    return output.split('\n') if output else []
+    return [line.removeprefix('WARNING: ') for line in output.split('\n')] if output else []
 
 
 if __name__ == '__main__':

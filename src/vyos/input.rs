@@ -1,6 +1,6 @@
 //! What the owner script hands to `commit` on standard input.
 //!
-//! `{"format":1,"boot":bool,"proposed":{"vrrp":…},"effective":{"vrrp":…},"interface-addresses":{"eth0":["10.99.0.1/24"]}}`.
+//! `{"format":1,"boot":bool,"called-for":["group","10"],"proposed":{"vrrp":…},"effective":{"vrrp":…},"interface-addresses":{"eth0":["10.99.0.1/24"]}}`.
 //! Both trees are what VyOS's `get_config_dict` gives for `high-availability` (vyos-1x python/vyos/config.py): a node is an
 //! object, a node without a value an empty one, a leaf a string, a leaf with several values a list of strings.
 
@@ -41,9 +41,13 @@ pub enum InputError {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Input {
-    format: u64,
+    #[serde(rename = "format")]
+    _format: u64,
     /// Whether the system is loading its boot configuration.
     pub boot: bool,
+    /// The node that VyOS runs the owner for.
+    #[serde(default)]
+    pub called_for: CalledFor,
     /// The configuration that is to be.
     pub proposed: Tree,
     /// The configuration that was.
@@ -52,12 +56,48 @@ pub struct Input {
     pub interface_addresses: BTreeMap<String, Vec<String>>,
 }
 
+/// The node that VyOS runs the owner for, as the words behind the owner in the interface definition tell it.
+///
+/// VyOS can hand on the name of a group too, but it would paste the name into the command line of a shell. The VRID is a
+/// number, and nearly as good: groups on different interfaces may share one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "Vec<String>")]
+pub enum CalledFor {
+    /// The words do not tell: it may be any node that this commit changes.
+    #[default]
+    Unknown,
+    /// `global-parameters aws-vipa`.
+    Settings,
+    /// `group <name> aws-vipa`, of a group with this VRID in the proposed configuration. A group that is deleted has none.
+    Group {
+        /// The VRID as it is configured.
+        vrid: Option<String>,
+    },
+}
+
+impl From<Vec<String>> for CalledFor {
+    fn from(words: Vec<String>) -> Self {
+        match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["global-parameters"] => Self::Settings,
+            ["group"] => Self::Group { vrid: None },
+            ["group", vrid] => Self::Group { vrid: Some(vrid.to_owned()) },
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// A tree below `high-availability`; without VRRP, an empty one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tree {
     #[serde(default)]
     vrrp: Map<String, Value>,
+}
+
+/// The format alone, whatever stands beside it.
+#[derive(Deserialize)]
+struct Formatted {
+    format: u64,
 }
 
 impl Input {
@@ -71,10 +111,12 @@ impl Input {
         if bytes.len() as u64 > LARGEST {
             return Err(InputError::TooLong);
         }
-        let input: Self = serde_json::from_slice(&bytes).map_err(InputError::Shape)?;
-        if input.format != 1 {
-            return Err(InputError::Format(input.format));
+        // Another format may have another shape: its number comes first.
+        match serde_json::from_slice(&bytes) {
+            Ok(Formatted { format: 1 }) | Err(_) => {}
+            Ok(Formatted { format }) => return Err(InputError::Format(format)),
         }
+        let input: Self = serde_json::from_slice(&bytes).map_err(InputError::Shape)?;
         for (name, tree) in [("proposed", &input.proposed), ("effective", &input.effective)] {
             tree.check().map_err(|path| InputError::Node(format!("{name} {path}")))?;
         }
@@ -208,6 +250,10 @@ mod tests {
             (whole(r#"{"vrpp":{}}"#), "unknown field `vrpp`"),
             (whole(r#"{"vrrp":[]}"#), "invalid type: sequence"),
             (whole("{}").replace("\"format\":1", "\"format\":2"), "has format 2"),
+            (r#"{"format":2}"#.to_owned(), "has format 2"),
+            (r#"{"format":2,"proposed":[{"new":1}]}"#.to_owned(), "has format 2"),
+            (r#"{"format":"2"}"#.to_owned(), "invalid type: string"),
+            (whole("{}").replace("\"boot\"", "\"called-for\":\"group\",\"boot\""), "invalid type: string"),
             (whole("{}").replace("\"format\":1", "\"format\":-1"), "invalid value"),
             (whole("{}") + "{}", "trailing characters"),
             (whole(r#"{"vrrp":{"group":"a"}}"#), "proposed vrrp group is not"),
@@ -219,6 +265,22 @@ mod tests {
             let error = read(&text).expect_err(&text[..text.len().min(200)]).to_string();
             assert!(error.contains(expected) && error.contains("standard input"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_words_behind_the_owner_tell_the_node() {
+        for (words, expected) in [
+            ("[]", CalledFor::Unknown),
+            (r#"["global-parameters"]"#, CalledFor::Settings),
+            (r#"["group"]"#, CalledFor::Group { vrid: None }),
+            (r#"["group","10"]"#, CalledFor::Group { vrid: Some("10".to_owned()) }),
+            (r#"["group","10","11"]"#, CalledFor::Unknown),
+            (r#"["something"]"#, CalledFor::Unknown),
+        ] {
+            let text = whole("{}").replace("\"boot\"", &format!("\"called-for\":{words},\"boot\""));
+            assert_eq!(read(&text).expect("read").called_for, expected, "{words}");
+        }
+        assert_eq!(read(&whole("{}")).expect("read").called_for, CalledFor::Unknown);
     }
 
     #[test]

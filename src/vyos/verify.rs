@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use super::input::{Input, Node};
+use super::input::{CalledFor, Input, Node};
 use crate::config::{Config, Global, GroupConfig, LeftOut, RequestTimeout, VerifyInterval};
 use crate::load_credential;
 use crate::names::{EniId, GroupName, InterfaceName, Region};
@@ -43,63 +43,169 @@ impl fmt::Display for Fault {
 /// What verification comes to.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What to go by, if there are no faults.
+    /// What to go by, if there are no faults: what will be in effect after the commit, the same for each of its calls.
     pub config: Config,
-    /// What fails the commit.
+    /// What fails this call: the faults of the nodes that it may be for.
     pub faults: Vec<Fault>,
     /// What does not, and is worth a line.
     pub warnings: Vec<String>,
+    /// Warnings about nodes that VyOS calls for another time in this commit.
+    pub later: Vec<String>,
 }
 
 /// Verifies what is proposed.
+///
+/// VyOS calls once for each of our nodes that a commit changes, those that it deletes first, and keeps what is in effect of
+/// a node whose call fails. So a call fails for the faults of its own node alone, and all calls of one commit come to the
+/// same configuration, in whatever order they come.
 pub fn verify(input: &Input, around: &Surroundings<'_>) -> Outcome {
-    let mut outcome = Outcome { config: Config::default(), faults: Vec::new(), warnings: Vec::new() };
-    let (proposed, effective) = (input.proposed.vrrp(), input.effective.vrrp());
-    let [global, global_before] = [proposed, effective].map(|vrrp| vrrp.node("global-parameters").node("aws-vipa"));
-    let mut faults = Vec::new();
-    outcome.config.global = global_parameters(global, &mut faults, &mut outcome.warnings, around);
-    if input.boot || global == global_before {
-        outcome.warnings.extend(faults.iter().map(|f| format!("{f}: the node is passed over")));
-    } else {
-        outcome.faults.extend(faults);
-    }
-    let outside = outside_vrrp(input);
-    outcome.config.interface_addresses = outside.keys().copied().collect();
-    let virtual_addresses: BTreeSet<Ipv4Addr> =
-        proposed.node("group").names().flat_map(|name| held(proposed, name)).collect();
-    let checks = Checks {
-        proposed,
-        outside: &outside,
-        configured: &input.interface_addresses,
-        kernel: &around.interfaces,
-        networks: [&input.interface_addresses, &around.interfaces].map(|all| networks(all, &virtual_addresses)),
+    let mut commit = Commit {
+        boot: input.boot,
+        proposed: input.proposed.vrrp(),
+        effective: input.effective.vrrp(),
+        refused: BTreeSet::new(),
     };
-    let mut taken = BTreeMap::new();
-    let is_changed = |name: &str| !input.boot && nodes(proposed, name) != nodes(effective, name);
-    // What was there before comes first: of two groups with one address the newer one is at fault.
-    let mut names: Vec<&str> = proposed.node("group").names().filter(|n| nodes(proposed, n).exists()).collect();
-    names.sort_by_key(|name| (is_changed(name), *name));
-    for name in names {
-        match checks.group(name, &mut taken) {
-            Ok(group) => {
-                outcome.warnings.extend(checks.warnings(&group));
-                outcome.config.groups.push(group);
-            }
-            Err(faults) if is_changed(name) => outcome.faults.extend(faults),
-            Err(faults) => {
-                let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
-                outcome.warnings.extend(faults.iter().map(|f| format!("{f}: the group is left out")));
-                outcome.config.left_out.push(LeftOut { name: name.to_owned(), faults });
-            }
+    let mut faults = Vec::new();
+    let pass = loop {
+        let mut pass = Pass::of(&commit, input, around);
+        if pass.faults.is_empty() {
+            break pass;
         }
-    }
-    outcome.config.groups.sort_by(|a, b| a.name.cmp(&b.name));
-    outcome.config.left_out.sort_by(|a, b| a.name.cmp(&b.name));
-    outcome
+        // What stays as it is may be in the way of another node: again, until no more are refused.
+        commit.refused.extend(pass.faults.iter().map(|(owned, _)| *owned));
+        faults.append(&mut pass.faults);
+    };
+    let of_this_call = commit.may_be_called_for(&input.called_for);
+    let (now, later): (Vec<_>, Vec<_>) =
+        pass.warnings.into_iter().partition(|(owned, _)| of_this_call.contains(owned) || !commit.differs(*owned));
+    let [warnings, later] = [now, later].map(|warnings| warnings.into_iter().map(|(_, warning)| warning).collect());
+    let faults = faults.into_iter().filter(|(owned, _)| of_this_call.contains(owned)).map(|(_, fault)| fault).collect();
+    Outcome { config: pass.config, faults, warnings, later }
 }
 
-fn nodes<'a>(vrrp: Node<'a>, group: &str) -> Node<'a> {
-    vrrp.node("group").node(group).node("aws-vipa")
+/// A node of ours that VyOS runs the owner for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Owned<'a> {
+    /// `global-parameters aws-vipa`.
+    Settings,
+    /// `group <name> aws-vipa`.
+    Group(&'a str),
+}
+
+/// What a commit changes of our nodes.
+struct Commit<'a> {
+    boot: bool,
+    proposed: Node<'a>,
+    effective: Node<'a>,
+    /// The nodes whose call fails, so that VyOS keeps what is in effect.
+    refused: BTreeSet<Owned<'a>>,
+}
+
+impl<'a> Commit<'a> {
+    /// The node as it will be after the commit.
+    fn node(&self, owned: Owned<'a>) -> Node<'a> {
+        node(if self.refused.contains(&owned) { self.effective } else { self.proposed }, owned)
+    }
+
+    fn differs(&self, owned: Owned<'a>) -> bool {
+        node(self.proposed, owned) != node(self.effective, owned)
+    }
+
+    /// Whether a fault of the node fails the commit.
+    fn is_held_to_the_rules(&self, owned: Owned<'a>) -> bool {
+        !self.boot && self.differs(owned) && !self.refused.contains(&owned)
+    }
+
+    /// The nodes that a call may be for. Nothing else than one that this commit changes is called for.
+    fn may_be_called_for(&self, called_for: &CalledFor) -> BTreeSet<Owned<'a>> {
+        let groups = [self.proposed, self.effective].into_iter().flat_map(|vrrp| vrrp.node("group").names());
+        let mut changed: BTreeSet<Owned<'a>> = groups.map(Owned::Group).chain([Owned::Settings]).collect();
+        changed.retain(|owned| self.differs(*owned));
+        let is_meant = |owned: &Owned<'a>| match (called_for, owned) {
+            (CalledFor::Settings, Owned::Settings) => true,
+            (CalledFor::Group { vrid }, Owned::Group(name)) => {
+                self.proposed.node("group").node(name).value("vrid") == vrid.as_deref()
+            }
+            _ => false,
+        };
+        let meant: BTreeSet<Owned<'a>> = changed.iter().copied().filter(is_meant).collect();
+        if meant.is_empty() { changed } else { meant }
+    }
+}
+
+fn node<'a>(vrrp: Node<'a>, owned: Owned<'_>) -> Node<'a> {
+    match owned {
+        Owned::Settings => vrrp.node("global-parameters"),
+        Owned::Group(name) => vrrp.node("group").node(name),
+    }
+    .node("aws-vipa")
+}
+
+/// The configuration after the commit, as far as it is known which nodes are refused; and what is wrong with the others.
+struct Pass<'a> {
+    config: Config,
+    faults: Vec<(Owned<'a>, Fault)>,
+    warnings: Vec<(Owned<'a>, String)>,
+}
+
+impl<'a> Pass<'a> {
+    fn of(commit: &Commit<'a>, input: &'a Input, around: &Surroundings<'_>) -> Self {
+        let mut pass = Self { config: Config::default(), faults: Vec::new(), warnings: Vec::new() };
+        pass.settings(commit, around);
+        let outside = outside_vrrp(input);
+        pass.config.interface_addresses = outside.keys().copied().collect();
+        let proposed = commit.proposed;
+        let virtual_addresses: BTreeSet<Ipv4Addr> =
+            proposed.node("group").names().flat_map(|name| held(proposed, name)).collect();
+        let checks = Checks {
+            commit,
+            outside: &outside,
+            configured: &input.interface_addresses,
+            kernel: &around.interfaces,
+            networks: [&input.interface_addresses, &around.interfaces].map(|all| networks(all, &virtual_addresses)),
+        };
+        pass.groups(commit, &checks);
+        pass
+    }
+
+    fn settings(&mut self, commit: &Commit<'a>, around: &Surroundings<'_>) {
+        let owned = Owned::Settings;
+        let (mut faults, mut warnings) = (Vec::new(), Vec::new());
+        self.config.global = global_parameters(commit.node(owned), &mut faults, &mut warnings, around);
+        self.warnings.extend(warnings.into_iter().map(|warning| (owned, warning)));
+        if commit.is_held_to_the_rules(owned) {
+            self.faults.extend(faults.into_iter().map(|fault| (owned, fault)));
+        } else {
+            self.warnings.extend(faults.iter().map(|f| (owned, format!("{f}: the node is passed over"))));
+        }
+    }
+
+    fn groups(&mut self, commit: &Commit<'a>, checks: &Checks<'_>) {
+        let names = commit.proposed.node("group").names();
+        let mut names: Vec<&str> = names.filter(|name| commit.node(Owned::Group(name)).exists()).collect();
+        // What was there before comes first: of two groups with one address the newer one is at fault.
+        names.sort_by_key(|name| (commit.is_held_to_the_rules(Owned::Group(name)), *name));
+        let mut taken = BTreeMap::new();
+        for name in names {
+            let owned = Owned::Group(name);
+            match checks.group(name, &mut taken) {
+                Ok(group) => {
+                    self.warnings.extend(checks.warnings(&group).into_iter().map(|warning| (owned, warning)));
+                    self.config.groups.push(group);
+                }
+                Err(faults) if commit.is_held_to_the_rules(owned) => {
+                    self.faults.extend(faults.into_iter().map(|fault| (owned, fault)));
+                }
+                Err(faults) => {
+                    let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
+                    self.warnings.extend(faults.iter().map(|f| (owned, format!("{f}: the group is left out"))));
+                    self.config.left_out.push(LeftOut { name: name.to_owned(), faults });
+                }
+            }
+        }
+        self.config.groups.sort_by(|a, b| a.name.cmp(&b.name));
+        self.config.left_out.sort_by(|a, b| a.name.cmp(&b.name));
+    }
 }
 
 fn group_path(group: &str) -> String {
@@ -292,7 +398,7 @@ fn file_warnings(name: &str, path: &Path, around: &Surroundings<'_>) -> Vec<Stri
 
 /// What the groups are checked against.
 struct Checks<'a> {
-    proposed: Node<'a>,
+    commit: &'a Commit<'a>,
     outside: &'a BTreeMap<Ipv4Addr, &'a str>,
     /// What VyOS configures on interfaces.
     configured: &'a BTreeMap<String, Vec<String>>,
@@ -305,7 +411,7 @@ struct Checks<'a> {
 impl<'a> Checks<'a> {
     fn group(&self, name: &'a str, taken: &mut BTreeMap<Ipv4Addr, &'a str>) -> Result<GroupConfig, Vec<Fault>> {
         let path = group_path(name);
-        let node = nodes(self.proposed, name);
+        let node = self.commit.node(Owned::Group(name));
         let mut faults = Vec::new();
         unknown_nodes(node, &["address", "interface", "network-interface-id", "disable"], &path, &mut faults);
         let mut fault = |below: &str, message: String| {
@@ -314,7 +420,7 @@ impl<'a> Checks<'a> {
         };
         let group = GroupName::try_from(name).map_err(|e| fault("", format!("{e}: rename the group"))).ok();
         let disable = node.has("disable");
-        let held = held(self.proposed, name);
+        let held = held(self.commit.proposed, name);
         if held.is_empty() {
             fault(
                 "",
@@ -397,7 +503,7 @@ impl<'a> Checks<'a> {
 
     /// What saves an evening.
     fn warnings(&self, group: &GroupConfig) -> Vec<String> {
-        let node = self.proposed.node("group").node(group.name.as_str());
+        let node = self.commit.proposed.node("group").node(group.name.as_str());
         let path = format!("high-availability vrrp group {}", group.name);
         let mut warnings = Vec::new();
         let mut warn = |text: &str| warnings.push(format!("{path}: {text}"));
@@ -469,9 +575,14 @@ mod tests {
     }
 
     fn verified_at(boot: bool, proposed: &Value, effective: &Value) -> Outcome {
+        called_for(&[], boot, proposed, effective)
+    }
+
+    fn called_for(words: &[&str], boot: bool, proposed: &Value, effective: &Value) -> Outcome {
         let text = json!({
             "format": 1,
             "boot": boot,
+            "called-for": words,
             "proposed": proposed,
             "effective": effective,
             "interface-addresses": { "eth0": ["10.99.0.1/24", "2001:db8::1/64"], "eth1": ["10.98.0.1/24"], "eth2": [] }
@@ -823,5 +934,112 @@ mod tests {
         let outcome = verified_at(false, &after, &before);
         assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec!["b"]));
         assert_eq!(outcome.config.left_out.len(), 1, "{outcome:?}");
+    }
+
+    /// The calls of a commit: the words that VyOS hands on, and the path of the node.
+    fn calls(proposed: &Value, effective: &Value) -> Vec<(Vec<&'static str>, String)> {
+        let settings = "/vrrp/global-parameters/aws-vipa";
+        let is_changed = |path: &str| proposed.pointer(path) != effective.pointer(path);
+        let mut calls = Vec::new();
+        for (name, vrid) in [("a", "1"), ("b", "2")] {
+            if is_changed(&format!("/vrrp/group/{name}/aws-vipa")) {
+                let is_there = proposed.pointer(&format!("/vrrp/group/{name}")).is_some();
+                let words = if is_there { vec!["group", vrid] } else { vec!["group"] };
+                calls.push((words, format!("/vrrp/group/{name}/aws-vipa")));
+            }
+        }
+        calls.extend(is_changed(settings).then(|| (vec!["global-parameters"], settings.to_owned())));
+        calls
+    }
+
+    /// Every change of two groups that have the same two addresses: what one moves the other may not.
+    #[test]
+    fn every_call_of_a_commit_comes_to_the_same_and_fails_for_its_own_node_alone() {
+        let choices = [
+            json!({}),
+            json!({ "address": ["10.99.0.100"] }),
+            json!({ "address": ["10.99.0.101"] }),
+            json!({ "address": ["10.99.0.100"], "interface": "eth7" }),
+        ];
+        let ours: Vec<Option<&Value>> = [None].into_iter().chain(choices.iter().map(Some)).collect();
+        let tree = |settings: Value, given: [Option<Option<&Value>>; 2]| {
+            let mut tree = json!({ "vrrp": { "global-parameters": { "aws-vipa": settings }, "group": {} } });
+            for ((name, vrid), group) in [("a", "1"), ("b", "2")].into_iter().zip(given) {
+                let Some(ours) = group else { continue };
+                let both = with(self::group("10.99.0.100/24", json!({})), "vrid", json!(vrid));
+                let both = with(both, "excluded-address", json!({ "10.99.0.101/24": {} }));
+                tree["vrrp"]["group"][name] = with(both, "aws-vipa", ours.cloned().unwrap_or_default());
+            }
+            tree
+        };
+        // Without a group, without our node in it, and with each of these.
+        let groups: Vec<Option<Option<&Value>>> = [None].into_iter().chain(ours.into_iter().map(Some)).collect();
+        let pairs = || groups.iter().flat_map(|a| groups.iter().map(|b| [*a, *b]));
+        let mut refusals = 0;
+        for (before, after) in pairs().flat_map(|before| pairs().map(move |after| (before, after))) {
+            for settings in [json!({}), json!({ "profile": "router" })] {
+                let (effective, proposed) = (tree(json!({}), before), tree(settings, after));
+                let mut kept = proposed.clone();
+                let outcomes: Vec<(String, Outcome)> = calls(&proposed, &effective)
+                    .into_iter()
+                    .map(|(words, path)| (path, called_for(&words, false, &proposed, &effective)))
+                    .collect();
+                for (path, outcome) in &outcomes {
+                    let node = format!("high-availability{}", path.replace('/', " "));
+                    assert!(outcome.faults.iter().all(|f| f.path.starts_with(&node)), "{node}: {:?}", outcome.faults);
+                    assert_eq!(outcome.config, outcomes[0].1.config, "{effective} {proposed}");
+                    if outcome.faults.is_empty() {
+                        continue;
+                    }
+                    refusals += 1;
+                    let (parent, name) = path.rsplit_once('/').expect("a path");
+                    assert!(proposed.pointer(path).is_some(), "{node} is deleted, and refused");
+                    let parent = kept.pointer_mut(parent).and_then(Value::as_object_mut).expect("a node");
+                    parent.remove(name);
+                    parent.extend(effective.pointer(path).map(|ours| (name.to_owned(), ours.clone())));
+                }
+                // Of what was refused VyOS keeps what was in effect: as if the commit had been without it.
+                if let Some((_, outcome)) = outcomes.first() {
+                    let without = verified_at(false, &kept, &effective);
+                    assert_eq!((&without.config, without.faults), (&outcome.config, vec![]), "{effective} {proposed}");
+                }
+                // Where the call may be for any node, it fails for all faults.
+                let of_all: BTreeSet<String> = outcomes.iter().flat_map(|(_, outcome)| faults(outcome)).collect();
+                let unknown = verified_at(false, &proposed, &effective);
+                assert_eq!(of_all, faults(&unknown).into_iter().collect(), "{effective} {proposed}");
+                assert_eq!(unknown.later, Vec::<String>::new());
+            }
+        }
+        assert!(refusals > 1000, "{refusals}");
+    }
+
+    #[test]
+    fn each_warning_is_for_one_call_of_a_commit() {
+        let multicast = |vrid: &str| {
+            with(with(group("10.99.0.100/24", json!({})), "peer-address", Value::Null), "vrid", json!(vrid))
+        };
+        let effective = groups(json!({ "c": with(multicast("3"), "aws-vipa", json!({ "disable": {} })) }));
+        let mut proposed = effective.clone();
+        proposed["vrrp"]["group"]["a"] = with(multicast("1"), "address", json!({ "10.99.0.101/24": {} }));
+        proposed["vrrp"]["group"]["b"] = with(multicast("2"), "address", json!({ "10.99.0.102/24": {} }));
+        proposed["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "credentials-file": "/config/aws/missing" });
+        let start = |warning: &String| warning.split(": ").next().expect("a path").to_owned();
+        for boot in [false, true] {
+            for (words, own) in [
+                (&["group", "1"][..], format!("{GROUP} a")),
+                (&["group", "2"], format!("{GROUP} b")),
+                (&["global-parameters"], format!("{GLOBAL} credentials-file")),
+            ] {
+                let outcome = called_for(words, boot, &proposed, &effective);
+                // What this commit does not change is called for by none, and said by the first.
+                assert_eq!(
+                    outcome.warnings.iter().map(start).collect::<BTreeSet<_>>(),
+                    BTreeSet::from([own, format!("{GROUP} c")])
+                );
+                assert_eq!(outcome.later.len(), 2, "{:?}", outcome.later);
+            }
+        }
+        let outcome = verified_at(false, &proposed, &effective);
+        assert_eq!((outcome.warnings.len(), outcome.later.len()), (4, 0));
     }
 }

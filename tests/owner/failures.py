@@ -85,7 +85,14 @@ class Failures(unittest.TestCase):
         shown = io.StringIO()
         with contextlib.redirect_stdout(shown):
             self.owner.apply(CONFIG)
-        self.assertEqual(shown.getvalue(), '\nWARNING: one\n\n\nWARNING: two\n\n')
+        self.assertEqual(shown.getvalue(), '\nWARNING: one\nWARNING: two\n\n')
+
+    def test_faults_at_boot(self):
+        self.write("echo 'vyos-aws-vipa: one' >&2; echo two >&2; exit 1")
+        shown = io.StringIO()
+        with contextlib.redirect_stdout(shown):
+            self.owner.apply(CONFIG | {'boot': True})
+        self.assertEqual(shown.getvalue(), '\nWARNING: one\nWARNING: two\n\n')
 
 
 if __name__ == '__main__':

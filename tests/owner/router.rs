@@ -1,6 +1,7 @@
 //! A router in namespaces of its own: empty /run, `eth0` and `eth1`, the real keepalived and the real `vyos-aws-vipa` at
 //! their real paths, stand-ins for systemd and for VyOS's commit.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -59,9 +60,50 @@ impl Answer {
     }
 }
 
+/// A node of ours that VyOS runs the owner for: `global-parameters aws-vipa`, or that of the group with this name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owned {
+    Settings,
+    Group(String),
+}
+
+impl Owned {
+    pub fn group(name: &str) -> Self {
+        Self::Group(name.to_owned())
+    }
+
+    /// Where it hangs, below `high-availability vrrp`.
+    fn parent(&self) -> String {
+        match self {
+            Self::Settings => "/global-parameters".to_owned(),
+            Self::Group(name) => format!("/group/{}", name.replace('~', "~0").replace('/', "~1")),
+        }
+    }
+
+    /// The words that VyOS puts behind the owner, by the template that the package installs. `$VAR(…)` is of the proposed
+    /// configuration (vyatta-cfg src/cstore/cstore-varref.cpp), and empty where nothing is set.
+    fn words(&self, proposed: &Value) -> Vec<String> {
+        let place = match self {
+            Self::Settings => "global-parameters",
+            Self::Group(_) => "group/node.tag",
+        };
+        let template = format!("vyos-templates/cfg/high-availability/vrrp/{place}/aws-vipa/node.def");
+        let template = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(template)).expect("the template");
+        let (_, words) = template.split_once("/high-availability_vrrp_aws-vipa.py").expect("the owner");
+        let (words, _) = words.split_once('"').expect("its end");
+        let vrid = format!("/high-availability/vrrp{}/vrid", self.parent());
+        let vrid = proposed.pointer(&vrid).and_then(Value::as_str).unwrap_or_default();
+        let words = words.replace("$VAR(../vrid/@)", vrid);
+        assert!(!words.contains('$'), "{words} is not stood in for");
+        words.split_whitespace().map(str::to_owned).collect()
+    }
+}
+
 /// A call of the owner script in a commit.
 #[derive(Debug)]
 pub struct Call {
+    /// The node that it was for: the answer is shown under its path.
+    pub node: Owned,
     pub answer: Answer,
     /// What the script handed over.
     pub input: Value,
@@ -71,6 +113,8 @@ pub struct Call {
 pub struct Router {
     /// The configuration in effect.
     pub effective: Value,
+    /// Whether owners of one priority, whose order VyOS leaves open, run in the other order.
+    pub is_reversed: bool,
 }
 
 impl Router {
@@ -104,7 +148,7 @@ impl Router {
         ] {
             ip(words);
         }
-        Some(Self { effective: json!({}) })
+        Some(Self { effective: json!({}), is_reversed: false })
     }
 
     /// One that has booted with this configuration.
@@ -122,43 +166,57 @@ impl Router {
         self.run_owners(configuration, true)
     }
 
-    /// Commits a configuration: runs the owners that VyOS would run, in its order. What they refuse is left out of what is
-    /// in effect.
+    /// Commits a configuration: runs the owners that VyOS would run, in its order.
     pub fn commit(&mut self, configuration: Value) -> Vec<Call> {
         self.run_owners(configuration, false)
     }
 
+    /// What is deleted comes first, the lowest priority first; then the rest, the highest priority first (vyatta-cfg
+    /// src/commit/commit-algorithm.cpp). Of a node whose owner fails, what is in effect stays so.
     fn run_owners(&mut self, proposed: Value, boot: bool) -> Vec<Call> {
         let session = json!({ "boot": boot, "proposed": proposed, "effective": self.effective });
         fs::write("/run/lab/session.json", session.to_string()).expect("written");
-        let (ours, vyos_runs) = owners(&proposed, &self.effective);
-        let group_goes = group_names(&self.effective).iter().any(|name| !group_names(&proposed).contains(name));
-        if vyos_runs && !group_goes {
+        let Owners { gone, mut set, vyos } = owners(&proposed, &self.effective);
+        if self.is_reversed {
+            set.reverse();
+        }
+        let mut calls: Vec<Call> = gone.into_iter().map(|node| self.run_owner_for(node, &proposed)).collect();
+        if vyos {
             self.high_availability(&proposed);
         }
-        let calls: Vec<Call> = (0..ours).map(|_| self.run_owner()).collect();
-        if vyos_runs && group_goes {
-            self.high_availability(&proposed);
+        calls.extend(set.into_iter().map(|node| self.run_owner_for(node, &proposed)));
+        let mut effective = proposed;
+        for call in calls.iter().filter(|call| call.answer.code != Some(0)) {
+            put_back(&mut effective, &self.effective, &call.node);
         }
-        let refused = calls.iter().any(|call| call.answer.code != Some(0));
-        self.effective = if refused { with_our_nodes_of(proposed, &self.effective) } else { proposed };
+        self.effective = effective;
         calls
     }
 
-    /// Calls the owner script in the session of the last commit.
+    /// Calls the owner script once more in the session of the last commit, without a word on what for.
     pub fn run_owner(&self) -> Call {
+        self.call(Owned::Settings, Vec::new())
+    }
+
+    fn run_owner_for(&self, node: Owned, proposed: &Value) -> Call {
+        let words = node.words(proposed);
+        self.call(node, words)
+    }
+
+    fn call(&self, node: Owned, words: Vec<String>) -> Call {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         // What the script hands over passes through a file on its way.
         let output = Command::new("python3")
             .arg(folder.join("tests/owner/run.py"))
             .arg(folder.join("src/conf_mode/high-availability_vrrp_aws-vipa.py"))
+            .args(words)
             .env("VYOS_STAND_IN", "/run/lab/session.json")
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::null())
             .output()
             .expect("python3");
         let input = fs::read_to_string("/run/lab/input.json").expect("what was handed over");
-        Call { answer: Answer::of(output), input: serde_json::from_str(&input).expect("JSON") }
+        Call { node, answer: Answer::of(output), input: serde_json::from_str(&input).expect("JSON") }
     }
 
     /// What VyOS's owner of high-availability does: renders keepalived.conf in place, and reloads.
@@ -268,51 +326,54 @@ fn mount(words: &[&str]) {
     assert!(status.success(), "mount {}: {status}", words.join(" "));
 }
 
-/// The configuration with our nodes as they are in the other one.
-fn with_our_nodes_of(mut configuration: Value, other: &Value) -> Value {
-    let groups = group_names(&configuration).into_iter().map(|name| vec!["group".to_owned(), name.clone()]);
-    for path in groups.chain([vec!["global-parameters".to_owned()]]).collect::<Vec<_>>() {
-        let [parent, ours] = [&configuration, other]
-            .map(|tree| path.iter().try_fold(&tree["high-availability"]["vrrp"], |node, word| node.get(word)).cloned());
-        let Some(mut parent) = parent else {
-            continue;
-        };
+/// Puts our node back to what it is in the other configuration. Nothing above a node is deleted if that was not.
+fn put_back(configuration: &mut Value, other: &Value, node: &Owned) {
+    let path = format!("/high-availability/vrrp{}", node.parent());
+    let before = other.pointer(&path);
+    if let Some(parent) = configuration.pointer_mut(&path) {
         let nodes = parent.as_object_mut().expect("a node");
         nodes.remove("aws-vipa");
-        nodes.extend(ours.and_then(|o| o.get("aws-vipa").cloned()).map(|node| ("aws-vipa".to_owned(), node)));
-        *path.iter().fold(&mut configuration["high-availability"]["vrrp"], |node, word| &mut node[word]) = parent;
+        nodes.extend(before.and_then(|b| b.get("aws-vipa").cloned()).map(|node| ("aws-vipa".to_owned(), node)));
+    } else if let (Some(before), Owned::Group(name)) = (before, node) {
+        configuration["high-availability"]["vrrp"]["group"][name] = before.clone();
+    } else {
+        unreachable!("{node:?} was deleted and not in effect");
     }
-    configuration
 }
 
-/// How often VyOS runs our owner for this change, and whether it runs its own: the owner of a node runs if something
-/// below it changes that no owner further down has.
-fn owners(proposed: &Value, effective: &Value) -> (usize, bool) {
+/// The owners that VyOS runs for a change.
+struct Owners {
+    /// Ours, of nodes that go.
+    gone: Vec<Owned>,
+    /// Ours, of nodes that come or change.
+    set: Vec<Owned>,
+    /// Whether its own of high-availability runs.
+    vyos: bool,
+}
+
+/// The owner of a node runs if something below it changes that no owner further down has.
+fn owners(proposed: &Value, effective: &Value) -> Owners {
     let parts = |configuration: &Value| {
         let mut rest = configuration["high-availability"].clone();
-        let mut ours = Vec::new();
+        let mut ours = BTreeMap::new();
         let global = rest.pointer_mut("/vrrp/global-parameters").and_then(Value::as_object_mut);
-        ours.extend(global.and_then(|nodes| nodes.remove("aws-vipa")).map(|node| (None, node)));
+        ours.extend(global.and_then(|nodes| nodes.remove("aws-vipa")).map(|node| (Owned::Settings, node)));
         for (name, group) in rest.pointer_mut("/vrrp/group").and_then(Value::as_object_mut).into_iter().flatten() {
             let node = group.as_object_mut().and_then(|nodes| nodes.remove("aws-vipa"));
-            ours.extend(node.map(|node| (Some(name.clone()), node)));
+            ours.extend(node.map(|node| (Owned::Group(name.clone()), node)));
         }
         (ours, rest)
     };
     let ((after, rest_after), (before, rest_before)) = (parts(proposed), parts(effective));
-    let new = after.iter().filter(|part| !before.contains(part));
-    let gone = before.iter().filter(|(name, _)| !after.iter().any(|(other, _)| other == name));
-    (new.count() + gone.count(), rest_after != rest_before)
+    let gone = before.keys().filter(|node| !after.contains_key(node)).cloned().collect();
+    let set = after.into_iter().filter(|(node, value)| before.get(node) != Some(value)).map(|(node, _)| node).collect();
+    Owners { gone, set, vyos: rest_after != rest_before }
 }
 
 /// The VRRP groups of a configuration.
 pub fn groups_of(configuration: &Value) -> Vec<(&String, &Value)> {
     let groups = configuration.pointer("/high-availability/vrrp/group").and_then(Value::as_object);
     groups.into_iter().flatten().collect()
-}
-
-fn group_names(configuration: &Value) -> Vec<&String> {
-    groups_of(configuration).into_iter().map(|(name, _)| name).collect()
 }
 
 /// What VyOS makes of a configuration, as far as these tests need it.

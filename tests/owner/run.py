@@ -1,6 +1,6 @@
 """Runs the owner script as VyOS does, and keeps what it hands over in /run/lab/input.json.
 
-The argument is the script. `vyos` is the stand-in beside this file, which python finds first.
+The arguments are the script and what VyOS hands to it. `vyos` is the stand-in beside this file, which python finds first.
 """
 
 import runpy
@@ -17,4 +17,5 @@ def kept(command, **options):
 
 
 subprocess.run = kept
-runpy.run_path(sys.argv[1], run_name='__main__')
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')

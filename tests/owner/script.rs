@@ -9,8 +9,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::router::{
-    CONFIG, Call, FIFO, GROUPS, INCLUDE, KEEPALIVED_CONF, RELOAD, Router, START_AGENT, STOP_AGENT, VYOS_RELOADS,
-    VYOS_STOPS, configuration, group, keepalived_conf,
+    CONFIG, Call, FIFO, GROUPS, INCLUDE, KEEPALIVED_CONF, Owned, RELOAD, Router, START_AGENT, STOP_AGENT, VYOS_RELOADS,
+    VYOS_STOPS, configuration, group, keepalived_conf, vipa,
 };
 
 /// What the script has to hand over of a configuration: lists where VyOS has several values, and its defaults.
@@ -41,9 +41,18 @@ fn handed_over(configuration: &Value) -> Value {
 }
 
 fn assert_input(call: &Call, boot: bool, proposed: &Value, effective: &Value) {
+    let called_for = match &call.node {
+        Owned::Settings => vec!["global-parameters"],
+        Owned::Group(name) => {
+            let groups = &proposed["high-availability"]["vrrp"]["group"];
+            let vrid = groups.get(name).map(|group| group["vrid"].as_str().expect("a VRID"));
+            ["group"].into_iter().chain(vrid).collect()
+        }
+    };
     let expected = json!({
         "format": 1,
         "boot": boot,
+        "called-for": called_for,
         "proposed": handed_over(proposed),
         "effective": handed_over(effective),
         "interface-addresses": { "eth0": ["10.99.0.1/24"], "eth1": ["10.98.0.1/24"], "lo": [] }
@@ -60,6 +69,28 @@ fn commit_silently(router: &mut Router, after: &Value, calls: usize) {
         assert_input(&call, false, after, &before);
         call.answer.assert_silent();
     }
+}
+
+/// The outcome of each call, in order.
+fn outcomes(calls: &[Call]) -> Vec<(Owned, bool)> {
+    calls.iter().map(|call| (call.node.clone(), call.answer.code == Some(0))).collect()
+}
+
+/// Asserts that the agent goes by what is in effect, and by nothing else.
+fn assert_in_force(router: &Router) {
+    let before = fs::read(CONFIG).expect("read");
+    let tree = handed_over(&router.effective);
+    let input = json!({
+        "format": 1,
+        "boot": true,
+        "proposed": tree,
+        "effective": {},
+        "interface-addresses": { "eth0": ["10.99.0.1/24"], "eth1": ["10.98.0.1/24"], "lo": [] }
+    });
+    let answer = vipa(&["commit"], input.to_string().as_bytes());
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    assert_eq!(text(before), text(fs::read(CONFIG).expect("read")), "in effect: {}", router.effective);
 }
 
 fn names_in(path: &str) -> Vec<String> {
@@ -114,12 +145,12 @@ fn a_fault_at_boot_leaves_that_group_out_and_fails_nothing() {
         "b": group(2, json!({ "interface": "eth7" }))
     }));
     let calls = router.boot(tree);
-    assert!(calls.iter().all(|call| call.answer.code == Some(0)), "{calls:?}");
+    assert_eq!(outcomes(&calls), [(Owned::group("a"), true), (Owned::group("b"), true)]);
+    calls[0].answer.assert_silent();
     assert_eq!(
-        calls[0].answer.shown().trim(),
+        calls[1].answer.shown().trim(),
         "WARNING: high-availability vrrp group b aws-vipa interface: there is no interface eth7: the group is left out"
     );
-    calls[1].answer.assert_silent();
     assert_eq!(names_in(CONFIG), ["a"]);
     assert_eq!(router.asked(), vyos_then(&[START_AGENT, RELOAD]));
 }
@@ -306,12 +337,13 @@ fn every_fault_is_shown_with_its_node_and_nothing_is_changed() {
         "b": group(2, json!({ "interface": "eth7", "network-interface-id": "eni-xyz" }))
     }));
     let calls = router.commit(wrong);
-    assert_eq!(calls.len(), 2);
-    for call in calls {
-        assert_eq!((call.answer.code, call.answer.err.as_str()), (Some(1), ""), "{call:?}");
+    let expected: [&[&str]; 2] =
+        [&["a aws-vipa address 10.99.0.7:"], &["b aws-vipa interface:", "b aws-vipa network-interface-id:"]];
+    assert_eq!(outcomes(&calls), [(Owned::group("a"), false), (Owned::group("b"), false)]);
+    for (call, starts) in calls.iter().zip(expected) {
+        assert_eq!(call.answer.err, "");
         let faults: Vec<&str> = call.answer.out.split("high-availability vrrp group ").skip(1).collect();
-        assert_eq!(faults.len(), 3, "{}", call.answer.out);
-        let starts = ["a aws-vipa address 10.99.0.7:", "b aws-vipa interface:", "b aws-vipa network-interface-id:"];
+        assert_eq!(faults.len(), starts.len(), "{}", call.answer.out);
         for (fault, start) in faults.iter().zip(starts) {
             assert!(fault.starts_with(start) && fault.ends_with('\n'), "{}", call.answer.out);
         }
@@ -328,6 +360,180 @@ fn every_fault_is_shown_with_its_node_and_nothing_is_changed() {
     let calls = router.commit(other);
     assert_eq!((calls.len(), calls[0].answer.code), (1, Some(0)), "{calls:?}");
     assert!(calls[0].answer.shown().starts_with("WARNING: high-availability vrrp group b aws-vipa interface:"));
+}
+
+/// What a commit is refused for is the fault of the node that VyOS shows it under, in whatever order the owners run.
+#[test]
+fn one_group_s_fault_fails_no_other_s_call() {
+    let Some(mut router) = Router::booted("script::one_group_s_fault_fails_no_other_s_call", two()) else {
+        return;
+    };
+    let off = || group(2, Value::Null);
+    let faulty = || json!({ "interface": "eth7" });
+    let fault = "high-availability vrrp group a aws-vipa interface: there is no interface eth7";
+    let (a, b, c) = (|| Owned::group("a"), || Owned::group("b"), || Owned::group("c"));
+    let with_other_nodes = |mut group: Value| {
+        group["priority"] = json!("150");
+        group
+    };
+    for is_reversed in [false, true] {
+        router.is_reversed = is_reversed;
+        let set =
+            |nodes: [(Owned, bool); 2]| if is_reversed { nodes.into_iter().rev().collect() } else { nodes.to_vec() };
+        for (row, groups, expected) in [
+            (
+                "only our nodes",
+                json!({ "a": group(1, faulty()), "b": group(2, json!({ "disable": {} })) }),
+                set([(a(), false), (b(), true)]),
+            ),
+            ("ours are deleted", json!({ "a": group(1, faulty()), "b": off() }), vec![(b(), true), (a(), false)]),
+            ("the group is deleted", json!({ "a": group(1, faulty()) }), vec![(b(), true), (a(), false)]),
+            (
+                "both",
+                json!({ "a": with_other_nodes(group(1, faulty())), "b": with_other_nodes(group(2, json!({ "disable": {} }))) }),
+                set([(a(), false), (b(), true)]),
+            ),
+            (
+                "both, and ours are deleted",
+                json!({ "a": with_other_nodes(group(1, faulty())), "b": with_other_nodes(off()) }),
+                vec![(b(), true), (a(), false)],
+            ),
+            (
+                "a new group takes the VRID of a deleted one",
+                json!({ "a": group(1, faulty()), "c": group(2, json!({})) }),
+                [(b(), true)].into_iter().chain(set([(a(), false), (c(), true)])).collect(),
+            ),
+        ] {
+            let calls = router.commit(configuration(groups));
+            assert_eq!(outcomes(&calls), expected, "{row}: {calls:?}");
+            for call in calls {
+                if call.node == a() {
+                    assert_eq!(call.answer.shown().trim(), fault, "{row}");
+                } else {
+                    call.answer.assert_silent();
+                }
+            }
+            assert_in_force(&router);
+            // Back to both.
+            let calls = router.commit(two());
+            assert!(calls.iter().all(|call| call.answer.code == Some(0)), "{row}: {calls:?}");
+            assert_in_force(&router);
+        }
+    }
+    // A new group with a fault, beside the last one that goes: nothing of ours is left.
+    let calls = router.commit(configuration(json!({ "a": group(1, json!({})), "n": group(3, Value::Null) })));
+    assert_eq!(outcomes(&calls), [(b(), true)]);
+    router.wait_attached(true);
+    router.asked();
+    let calls = router.commit(configuration(json!({ "n": group(3, faulty()) })));
+    assert_eq!(outcomes(&calls), [(a(), true), (Owned::group("n"), false)]);
+    calls[0].answer.assert_silent();
+    assert_eq!(router.asked(), then_vyos(&[STOP_AGENT, RELOAD], &VYOS_RELOADS));
+    router.wait_attached(false);
+    assert_as_without_us(&router);
+}
+
+#[test]
+fn a_fault_of_the_settings_fails_their_call_alone() {
+    let Some(mut router) = Router::booted("script::a_fault_of_the_settings_fails_their_call_alone", two()) else {
+        return;
+    };
+    let mut tree = configuration(json!({ "a": group(1, json!({ "disable": {} })) }));
+    tree["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "profile": "router" });
+    let calls = router.commit(tree);
+    let expected = [(Owned::group("b"), true), (Owned::Settings, false), (Owned::group("a"), true)];
+    assert_eq!(outcomes(&calls), expected, "{calls:?}");
+    let shown = calls[1].answer.shown();
+    assert!(shown.trim().starts_with("high-availability vrrp global-parameters aws-vipa profile: "), "{shown}");
+    for call in [&calls[0], &calls[2]] {
+        call.answer.assert_silent();
+    }
+    assert_in_force(&router);
+    // And one of a group leaves the settings alone.
+    let mut tree = configuration(json!({ "a": group(1, json!({ "interface": "eth7" })) }));
+    tree["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "region": "eu-west-1" });
+    let calls = router.commit(tree);
+    assert_eq!(outcomes(&calls), [(Owned::Settings, true), (Owned::group("a"), false)]);
+    calls[0].answer.assert_silent();
+    assert_in_force(&router);
+}
+
+/// Two groups of one commit may have one VRID, on interfaces of their own: then the call may be for either.
+#[test]
+fn groups_that_share_a_vrid_are_refused_together() {
+    let Some(mut router) = Router::booted("script::groups_that_share_a_vrid_are_refused_together", two()) else {
+        return;
+    };
+    let on_eth1 = |nodes| {
+        let mut group = group(1, nodes);
+        group["interface"] = json!("eth1");
+        group["address"] = json!({ "10.98.0.101/24": {} });
+        group["hello-source-address"] = json!("10.98.0.1");
+        group
+    };
+    let calls = router.commit(configuration(json!({
+        "a": group(1, json!({ "disable": {} })),
+        "b": group(2, json!({ "disable": {} })),
+        "c": on_eth1(json!({ "interface": "eth7" }))
+    })));
+    assert_eq!(outcomes(&calls), [(Owned::group("a"), false), (Owned::group("b"), true), (Owned::group("c"), false)]);
+    calls[1].answer.assert_silent();
+    // Where one of them is not changed, the call is for the other.
+    let calls = router.commit(configuration(json!({
+        "a": group(1, json!({})),
+        "b": group(2, json!({})),
+        "c": on_eth1(json!({ "interface": "eth7" }))
+    })));
+    assert_eq!(outcomes(&calls), [(Owned::group("b"), true), (Owned::group("c"), false)]);
+}
+
+#[test]
+fn warnings_are_shown_under_the_group_that_they_are_about() {
+    let Some(mut router) = Router::enter("script::warnings_are_shown_under_the_group_that_they_are_about") else {
+        return;
+    };
+    let multicast = |vrid, nodes| {
+        let mut group = group(vrid, nodes);
+        group.as_object_mut().expect("a node").remove("hello-source-address");
+        group["rfc3768-compatibility"] = json!({});
+        group
+    };
+    let mut tree = configuration(json!({
+        "a": group(1, json!({})), "b": multicast(2, json!({})), "c": multicast(3, json!({})), "d": group(4, json!({}))
+    }));
+    tree["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "credentials-file": "/run/lab/keys" });
+    let assert_shown = |calls: &[Call]| {
+        for call in calls {
+            assert_eq!(call.answer.code, Some(0), "{call:?}");
+            let (name, expected) = match &call.node {
+                Owned::Settings => ("global-parameters aws-vipa credentials-file", 2),
+                Owned::Group(name) if ["b", "c"].contains(&name.as_str()) => (&*format!("group {name}"), 2),
+                Owned::Group(_) => ("", 0),
+            };
+            let start = format!("WARNING: high-availability vrrp {name}: ");
+            assert_eq!(call.answer.shown().matches("WARNING: ").count(), expected, "{call:?}");
+            assert_eq!(call.answer.shown().matches(&start).count(), expected, "{call:?}");
+            // A blank line before and after, as VyOS has it, and none between.
+            let blank = call.answer.out.trim_matches('\n').lines().filter(|line| line.is_empty()).count();
+            assert_eq!(blank, 0, "{}", call.answer.out);
+        }
+    };
+    for is_reversed in [false, true] {
+        router.is_reversed = is_reversed;
+        let calls = router.boot(tree.clone());
+        assert_eq!(calls.len(), 5);
+        assert_shown(&calls);
+        // Everything goes, and comes back at once.
+        for call in router.commit(configuration(json!({}))) {
+            call.answer.assert_silent();
+        }
+        let calls = router.commit(tree.clone());
+        assert_eq!(calls.len(), 5);
+        assert_shown(&calls);
+        // What is printed is not printed again.
+        router.run_owner().answer.assert_silent();
+        router.commit(configuration(json!({})));
+    }
 }
 
 #[test]
