@@ -57,6 +57,16 @@ pub struct Place {
     pub account: AccountId,
 }
 
+/// EC2's acknowledgement of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Acknowledgement {
+    /// What AWS calls the request.
+    pub request_id: Option<RequestId>,
+    /// The addresses that were claimed and are not in the answer's list. The claim was accepted all the same: the list may
+    /// be missing, or hold only what was not assigned before. That they are ours is proven by a read alone.
+    pub unlisted: BTreeSet<Ipv4Addr>,
+}
+
 /// Why a call to EC2 or IMDS did not do what it was for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]

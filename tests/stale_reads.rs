@@ -11,7 +11,7 @@ use vyos_aws_vipa::claim::{Action, Event, Line, Machine, Moment, Note, NotifySta
 use vyos_aws_vipa::config::{Config, Global, GroupConfig};
 use vyos_aws_vipa::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
 use vyos_aws_vipa::names::InterfaceName;
-use vyos_aws_vipa::ownership::{Eni, Owner};
+use vyos_aws_vipa::ownership::{Acknowledgement, Eni, Owner};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 
@@ -77,7 +77,7 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
                 Action::Claim { id, .. } => {
                     seen.claims += 1;
                     history.push((now, ours.clone()));
-                    coming.at(now + CALL, Event::Claimed { id, result: Ok(None) });
+                    coming.at(now + CALL, Event::Claimed { id, result: Ok(Acknowledgement::default()) });
                 }
                 Action::Read { id, .. } => {
                     let moment = now.saturating_sub(rng.u64(0..=OLDEST));

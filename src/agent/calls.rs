@@ -15,8 +15,8 @@ use crate::claim::{ClaimId, Event, ReadId};
 use crate::config::Global;
 use crate::kernel::addresses;
 use crate::kernel::links::Links;
-use crate::names::{EniId, InstanceId, InterfaceName, MacAddress, Region, RequestId, VpcId};
-use crate::ownership::{CallError, Eni, ErrorClass};
+use crate::names::{EniId, InstanceId, InterfaceName, MacAddress, Region, VpcId};
+use crate::ownership::{Acknowledgement, CallError, Eni, ErrorClass};
 use crate::state::State;
 
 /// The waits between attempts to learn from IMDS who we are: doubled up to the longest.
@@ -260,7 +260,7 @@ async fn claim(
     eni: &EniId,
     addresses: &[Ipv4Addr],
     within: Duration,
-) -> Result<Option<RequestId>, CallError> {
+) -> Result<Acknowledgement, CallError> {
     let began = Instant::now();
     match known(ec2, within).await {
         Some(ec2) => ec2.claim(eni, addresses, within.saturating_sub(began.elapsed())).await,

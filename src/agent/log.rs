@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::Agent;
 use crate::claim::Note;
 use crate::names::{EniId, RequestId};
-use crate::ownership::{CallError, ErrorClass, Owner};
+use crate::ownership::{Acknowledgement, CallError, ErrorClass, Owner};
 use crate::state::{Kind, Outcome, Record};
 use crate::status::report::Vrrp;
 
@@ -70,7 +70,7 @@ impl Agent<'_> {
                     self.state.proven.change(|proven| proven.prove(eni.clone(), time));
                 }
                 let outcome = match result {
-                    Ok(request_id) => Outcome::Acknowledged { request_id },
+                    Ok(Acknowledgement { request_id, .. }) => Outcome::Acknowledged { request_id },
                     Err(error) => Outcome::Failed { error },
                 };
                 Record::new(time, Kind::Claim { eni, previous, duration_ms, outcome }).of_addresses(addresses)
@@ -115,13 +115,15 @@ impl Agent<'_> {
         eni: &EniId,
         addresses: &[Ipv4Addr],
         duration_ms: u64,
-        result: &Result<Option<RequestId>, CallError>,
+        result: &Result<Acknowledgement, CallError>,
     ) {
         match result {
-            Ok(id) => {
+            Ok(Acknowledgement { request_id, unlisted }) => {
                 self.said.forget(eni);
-                let request_id = id.as_ref().map(RequestId::as_str);
-                info!(%eni, ?addresses, duration_ms, request_id, "claim acknowledged");
+                let request_id = request_id.as_ref().map(RequestId::as_str);
+                // They are read at once.
+                let unlisted = (!unlisted.is_empty()).then(|| tracing::field::debug(unlisted));
+                info!(%eni, ?addresses, duration_ms, request_id, unlisted, "claim acknowledged");
             }
             Err(error) => {
                 let Some(times) = self.said.say(Some(eni), &error.code) else {

@@ -36,7 +36,7 @@ use crate::config::Global;
 use crate::load_credential;
 use crate::names::{EniId, InstanceType, NotAName, Region, RequestId, VpcId};
 use crate::operator_file::{self, Version};
-use crate::ownership::{CallError, ErrorClass, Interface, Owner, Owners};
+use crate::ownership::{Acknowledgement, CallError, ErrorClass, Interface, Owner, Owners};
 use crate::skew::skew;
 
 /// The profile of the credentials file where none is configured (AWS SDKs and Tools Reference Guide).
@@ -149,19 +149,19 @@ impl Ec2 {
     }
 
     /// Claims the addresses for the ENI: AssignPrivateIpAddresses with AllowReassignment, once. Without addresses nothing
-    /// is sent. It gives what AWS calls the request whose answer says that all of them are assigned.
+    /// is sent.
     ///
     /// # Errors
-    /// See [`CallError`]; `Answer` also where EC2 does not list each of the addresses as assigned. After
-    /// [`ErrorClass::TimedOut`], and after `Connection` and `Answer`, the claim may have been performed, or may yet be.
+    /// See [`CallError`]. After [`ErrorClass::TimedOut`], and after `Connection` and `Answer`, the claim may have been
+    /// performed, or may yet be.
     pub async fn claim(
         &self,
         eni: &EniId,
         addresses: &[Ipv4Addr],
         timeout: Duration,
-    ) -> Result<Option<RequestId>, CallError> {
+    ) -> Result<Acknowledgement, CallError> {
         if addresses.is_empty() {
-            return Ok(None);
+            return Ok(Acknowledgement::default());
         }
         let answer = self
             .attempt("ec2:AssignPrivateIpAddresses", Bound::after(timeout), |client| {
@@ -173,19 +173,13 @@ impl Ec2 {
                     .send()
             })
             .await?;
-        let Some(assigned) = &answer.assigned_private_ip_addresses else {
-            return Err(unlike_ec2("the answer to a claim does not list what is assigned".to_owned()));
-        };
-        let assigned = assigned.iter().map(|a| address(a.private_ip_address().unwrap_or_default()));
-        let assigned = assigned.collect::<Result<HashSet<_>, _>>()?;
-        let missing: Vec<String> =
-            addresses.iter().filter(|a| !assigned.contains(a)).map(ToString::to_string).collect();
-        let request_id = answer.request_id().and_then(|id| RequestId::try_from(id).ok());
-        if !missing.is_empty() {
-            let what = format!("the answer to a claim does not list {} as assigned", missing.join(", "));
-            return Err(CallError { request_id, ..unlike_ec2(what) });
-        }
-        Ok(request_id)
+        let listed = answer.assigned_private_ip_addresses().iter();
+        let listed = listed.map(|a| address(a.private_ip_address().unwrap_or_default()));
+        let listed = listed.collect::<Result<HashSet<_>, _>>()?;
+        Ok(Acknowledgement {
+            request_id: answer.request_id().and_then(|id| RequestId::try_from(id).ok()),
+            unlisted: addresses.iter().filter(|a| !listed.contains(a)).copied().collect(),
+        })
     }
 
     /// Who has the addresses: DescribeNetworkInterfaces with filters, 199 addresses a request with every page of its answer,

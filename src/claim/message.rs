@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::Moment;
 use crate::config::Config;
 use crate::keepalived::groups::Groups;
-use crate::names::{EniId, GroupName, InterfaceName, RequestId, VpcId};
-use crate::ownership::{CallError, Eni, Owner, Owners};
+use crate::names::{EniId, GroupName, InterfaceName, VpcId};
+use crate::ownership::{Acknowledgement, CallError, Eni, Owner, Owners};
 use crate::status::report::Vrrp;
 
 /// The states that a line of keepalived's notify FIFO can name (keepalived.conf(5), `vrrp_notify_fifo`).
@@ -122,8 +122,8 @@ pub enum Event {
     Claimed {
         /// Which.
         id: ClaimId,
-        /// EC2's request id, or the failure.
-        result: Result<Option<RequestId>, CallError>,
+        /// EC2's acknowledgement, or the failure.
+        result: Result<Acknowledgement, CallError>,
     },
     /// The answer to [`Action::Read`].
     Read {
@@ -208,8 +208,8 @@ pub enum Note {
         previous: Option<Owner>,
         /// How long it took.
         duration: Duration,
-        /// EC2's request id, or the failure.
-        result: Result<Option<RequestId>, CallError>,
+        /// EC2's acknowledgement, or the failure.
+        result: Result<Acknowledgement, CallError>,
     },
     /// A read of the owners failed, or was the first to succeed after one that failed.
     Read {

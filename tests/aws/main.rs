@@ -16,7 +16,7 @@ use vyos_aws_vipa::aws::{Ec2, Imds};
 use vyos_aws_vipa::config::Global;
 use vyos_aws_vipa::load_credential;
 use vyos_aws_vipa::names::EniId;
-use vyos_aws_vipa::ownership::ErrorClass;
+use vyos_aws_vipa::ownership::{Acknowledgement, ErrorClass};
 
 /// Long enough for any answer that comes.
 const AMPLE: Duration = Duration::from_secs(10);
@@ -87,8 +87,9 @@ async fn a_claim_is_one_signed_request_and_its_answer_the_proof() {
     let server = serve(assigned);
     let router = Router::new(&server.url);
     let addresses = [ADDRESS, Ipv4Addr::new(10, 0, 0, 101)];
-    let request_id = router.ec2.claim(&eni(), &addresses, AMPLE).await.expect("claimed");
-    assert_eq!(request_id.map(String::from).as_deref(), Some("0f0e-1d"));
+    let acknowledged = router.ec2.claim(&eni(), &addresses, AMPLE).await.expect("claimed");
+    assert_eq!(acknowledged.request_id.map(String::from).as_deref(), Some("0f0e-1d"));
+    assert_eq!(acknowledged.unlisted, [].into());
     let [request] = &server.log()[..] else { panic!("{:?}", server.log()) };
     assert_eq!(request.parameter("Action"), Some("AssignPrivateIpAddresses"));
     assert_eq!(request.parameter("NetworkInterfaceId"), Some(eni().as_str()));
@@ -103,26 +104,34 @@ async fn a_claim_is_one_signed_request_and_its_answer_the_proof() {
 async fn without_addresses_nothing_is_sent() {
     let server = serve(assigned);
     let router = Router::new(&server.url);
-    assert_eq!(router.ec2.claim(&eni(), &[], AMPLE).await.expect("nothing to claim"), None);
+    assert_eq!(router.ec2.claim(&eni(), &[], AMPLE).await.expect("nothing to claim"), Acknowledgement::default());
     assert!(router.ec2.owners(None, &[], AMPLE).await.expect("nothing to ask").is_empty());
     assert_eq!(server.log().len(), 0);
 }
 
+/// The list may be missing, or hold only what was not assigned before.
 #[tokio::test]
-async fn an_address_that_the_answer_does_not_list_is_not_acknowledged() {
-    let last = Ipv4Addr::new(10, 0, 0, 102);
+async fn a_claim_that_the_answer_does_not_list_is_acknowledged_and_not_proven() {
+    let all = [ADDRESS, Ipv4Addr::new(10, 0, 0, 101), Ipv4Addr::new(10, 0, 0, 102)];
     let server = serve(|request| {
         // As if the second and the third had not been asked for.
         assigned(&Request { body: request.body.replace("PrivateIpAddress.2=", "Other="), ..request.clone() })
     });
     let router = Router::new(&server.url);
-    let addresses = [ADDRESS, Ipv4Addr::new(10, 0, 0, 101), last];
-    let error = router.ec2.claim(&eni(), &addresses, AMPLE).await.expect_err("one of three");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
-    assert!(error.message.contains("does not list 10.0.0.101, 10.0.0.102 as assigned"), "{error}");
-    assert_eq!(error.request_id.map(String::from).as_deref(), Some("0f0e-1d"));
-    router.ec2.claim(&eni(), &[last], AMPLE).await.expect("claimed alone");
-    assert_eq!(server.log().len(), 2, "one attempt each");
+    let acknowledged = router.ec2.claim(&eni(), &all, AMPLE).await.expect("acknowledged");
+    assert_eq!(acknowledged.unlisted, all[1..].iter().copied().collect());
+    assert_eq!(acknowledged.request_id.map(String::from).as_deref(), Some("0f0e-1d"));
+    assert_eq!(server.log().len(), 1, "one attempt");
+
+    for list in ["", "<assignedPrivateIpAddressesSet/>"] {
+        let server = serve(move |_| {
+            let end = "<return>true</return></AssignPrivateIpAddressesResponse>";
+            scripted::ok(format!("<AssignPrivateIpAddressesResponse>{list}{end}"))
+        });
+        let router = Router::new(&server.url);
+        let acknowledged = router.ec2.claim(&eni(), &all, AMPLE).await.expect("acknowledged");
+        assert_eq!(acknowledged.unlisted, all.into(), "{list}");
+    }
 }
 
 #[tokio::test]

@@ -61,8 +61,9 @@ fn prompt() -> World {
 async fn an_address_moves_and_its_owner_is_seen() {
     let place = Place::new(prompt());
     for n in [1, 2] {
-        let request_id = place.ec2.claim(&eni(n), &[ADDRESS], AMPLE).await.expect("claimed");
-        assert!(request_id.is_some(), "EC2 names the request");
+        let acknowledged = place.ec2.claim(&eni(n), &[ADDRESS], AMPLE).await.expect("claimed");
+        assert!(acknowledged.request_id.is_some(), "EC2 names the request");
+        assert!(acknowledged.unlisted.is_empty(), "and lists what it has assigned");
         assert_eq!(place.cloud.owner(ADDRESS).map(|e| e.to_string()), Some(eni(n).to_string()));
         let vpc = "vpc-0a000000000000001".try_into().expect("a VPC");
         let asked = [ADDRESS, Ipv4Addr::new(10, 99, 0, 11), Ipv4Addr::new(10, 99, 0, 200)];

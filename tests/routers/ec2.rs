@@ -362,3 +362,18 @@ fn endless_answers_to_reads_leave_the_agent_small_and_claiming() {
         println!("at most {peak:?} KiB resident");
     });
 }
+
+/// EC2's answer to a claim may list nothing of what it has assigned.
+#[test]
+fn claims_that_are_answered_without_a_list() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.simulator.add_fault(Fault::on(On::claims()).effect(Effect::Bare).performed());
+        lab.bring_up();
+        assert_eq!(lab.claims(Some(&lab.r1)).len(), 1, "{}", lab.simulator);
+        assert_eq!(lab.r1.logged(&["claim acknowledged", "unlisted"]), 1);
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
+        assert_eq!(lab.claims(Some(&lab.r2)).len(), 1, "{}", lab.simulator);
+    });
+}

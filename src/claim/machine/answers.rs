@@ -12,8 +12,8 @@ use super::{ClaimInFlight, Machine};
 use crate::claim::address::{APART, Address, Phase, Seen, Suspect};
 use crate::claim::message::{ClaimId, Note, ReadId};
 use crate::claim::{Moment, pace};
-use crate::names::{InterfaceName, RequestId};
-use crate::ownership::{CallError, Eni, ErrorClass, Owner, Owners};
+use crate::names::InterfaceName;
+use crate::ownership::{Acknowledgement, CallError, Eni, ErrorClass, Owner, Owners};
 
 /// MASTER_RX_LOWER_PRI heard within that time means that this router outranks the other.
 const OUTRANKS: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn claimed(&mut self, now: Moment, id: ClaimId, result: Result<Option<RequestId>, CallError>) {
+    pub(super) fn claimed(&mut self, now: Moment, id: ClaimId, result: Result<Acknowledgement, CallError>) {
         let Some(claim) = self.claims.remove(&id) else {
             return;
         };
@@ -70,7 +70,7 @@ impl Machine {
             if let Some(address) = self.addresses.get_mut(ip)
                 && let Some(last) = address.last_claim.as_mut().filter(|l| l.began == claim.began)
             {
-                last.answer = Some((now, result.clone()));
+                last.answer = Some((now, result.clone().map(|acknowledged| acknowledged.request_id)));
                 if result.is_ok() && address.eni.as_ref() == Some(&claim.eni) {
                     // The right is there, whoever is MASTER by now.
                     address.permanent = None;
@@ -85,7 +85,7 @@ impl Machine {
             .copied()
             .collect();
         match &result {
-            Ok(_) => {
+            Ok(Acknowledgement { unlisted, .. }) => {
                 let sender = self.senders.entry(claim.eni.clone()).or_default();
                 sender.timeouts = 0;
                 sender.second_chance = false;
@@ -99,6 +99,9 @@ impl Machine {
                 for ip in &concerned {
                     if let Some(address) = self.addresses.get_mut(ip) {
                         address.acknowledged(now);
+                        if unlisted.contains(ip) {
+                            address.read_at(now);
+                        }
                     }
                 }
             }

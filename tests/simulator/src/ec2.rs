@@ -221,6 +221,14 @@ impl Call {
         }))
     }
 
+    /// An answer that says that it was done, and nothing else.
+    pub(crate) fn bare(&self, request_id: &str) -> Reply {
+        let body = self.answer(request_id, |xml| {
+            xml.text("return", true);
+        });
+        Reply::xml(200, "Bare", body, request_id)
+    }
+
     fn interface_and_addresses(&self) -> Result<(&str, Vec<Ipv4Addr>), ApiError> {
         let missing = |name: &str| {
             let message = format!("The request must contain the parameter {name}");

@@ -159,6 +159,8 @@ pub enum Effect {
         /// Private addresses of each, at most 256.
         addresses: usize,
     },
+    /// 200 to an EC2 request with `return: true`, and nothing else of the true answer.
+    Bare,
 }
 
 impl Fault {

@@ -314,6 +314,7 @@ impl Connection {
                     let body = ec2::endless_page(number, interfaces, addresses);
                     Answer::Send(Reply::xml(200, "EndlessPages", body, &request_id))
                 }
+                (Some(Effect::Bare), _) => Answer::Send(call.bare(&request_id)),
             };
             if let Some(request) = state.requests.get_mut(number) {
                 request.outcome = match &answer {
@@ -419,6 +420,13 @@ impl Call {
         match self {
             Call::Ec2(_) => ec2::error_reply(error, request_id),
             Call::Imds(..) => Reply::plain(error.status, &error.message),
+        }
+    }
+
+    fn bare(&self, request_id: &str) -> Reply {
+        match self {
+            Call::Ec2(call) => call.bare(request_id),
+            Call::Imds(..) => Reply::plain(200, "true"),
         }
     }
 

@@ -333,6 +333,15 @@ fn every_fault_does_what_it_says() {
         assert!(answer.body.starts_with(begins) && !answer.body.contains("</Assign"));
         assert!(bytes.contains(&answer.body.len()), "{begins} {}", answer.body.len());
     }
+    // Done, and no list of what was assigned.
+    simulator.add_fault(Fault::on(On::claims()).effect(Effect::Bare).performed().times(1));
+    let answer = client.claim(R1, &[VIP]);
+    assert_eq!((answer.status, simulator.owner(VIP).unwrap()), (200, R1.parse().unwrap()));
+    assert!(
+        answer.body.contains("<return>true</return>") && !answer.body.contains("assignedPrivateIp"),
+        "{}",
+        answer.body
+    );
     // Dropped and hanging.
     simulator.add_fault(Fault::on(On::claims()).drop_connection().times(1));
     client.send_ec2(

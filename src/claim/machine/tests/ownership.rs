@@ -74,6 +74,29 @@ fn an_acknowledged_claim_is_looked_at_after_one_three_and_ten_seconds_and_then_e
     assert_eq!(world.claim_times(begin), [0]);
 }
 
+/// EC2's answer may list nothing of what it has assigned.
+#[test]
+fn a_claim_whose_answer_lists_nothing_is_read_at_once_and_not_repeated() {
+    let mut world = World::one();
+    world.ec2.lists_nothing = true;
+    let begin = world.now;
+    world.master("a");
+    world.run(secs(100));
+    assert_eq!(world.read_times(begin)[..2], [50, 1_050]);
+    assert_eq!(world.claim_times(begin), [0]);
+    assert_eq!(*phase(&world), Phase::Held { confirmed: true, suspect: None });
+    // Where the read shows the past, the rules for an acknowledged claim hold.
+    world.backup("a");
+    world.give(vip(1), PEER);
+    world.run(secs(100));
+    world.ec2.stale = secs(15);
+    let begin = world.now;
+    world.master("a");
+    world.run(secs(100));
+    assert_eq!(world.claim_times(begin).len(), 2, "{:?}", world.claim_times(begin));
+    assert_eq!(*phase(&world), Phase::Held { confirmed: true, suspect: None });
+}
+
 #[test]
 fn a_minute_of_stale_reads_is_no_theft_and_leads_to_a_claim_every_ten_seconds() {
     let mut world = World::one();

@@ -15,7 +15,7 @@ use crate::claim::{Action, Cause, ClaimId, Event, Moment, Note, NotifyState, Pas
 use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::Groups;
 use crate::names::EniId;
-use crate::ownership::{ErrorClass, Owners};
+use crate::ownership::{Acknowledgement, ErrorClass, Owners};
 use crate::status::report::Vrrp;
 
 const LINES: [NotifyState; 6] = [
@@ -165,6 +165,16 @@ fn events() -> Vec<(String, Make)> {
         Box::new(|_| Event::Resolved { interface: interface("eth0"), eni: Err(error(ErrorClass::Transient)) }),
     );
     add("claimed", Box::new(|w| claimed(w, None)));
+    add(
+        "claimed, not listed",
+        Box::new(|w| match claimed(w, None) {
+            Event::Claimed { id, .. } => {
+                let acknowledged = Acknowledgement { request_id: None, unlisted: [vip(1)].into() };
+                Event::Claimed { id, result: Ok(acknowledged) }
+            }
+            other => other,
+        }),
+    );
     for class in CLASSES {
         add(&format!("claim failed, {class:?}"), Box::new(move |w| claimed(w, Some(class))));
     }
@@ -250,7 +260,7 @@ fn resolved(_: &World, id: &str) -> Event {
 fn claimed(world: &mut World, failure: Option<ErrorClass>) -> Event {
     let id = world.machine.claims.keys().next().copied().unwrap_or(ClaimId(0));
     world.now = world.now + ms(5);
-    Event::Claimed { id, result: failure.map_or(Ok(None), |class| Err(error(class))) }
+    Event::Claimed { id, result: failure.map_or(Ok(Acknowledgement::default()), |class| Err(error(class))) }
 }
 
 /// The answer to the read in flight, or to one that is asked for now.

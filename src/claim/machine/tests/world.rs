@@ -16,7 +16,7 @@ use crate::claim::{Action, ClaimId, Event, Line, Moment, Note, NotifyState, Past
 use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
 use crate::names::{EniId, GroupName, InterfaceName, RequestId};
-use crate::ownership::{CallError, Eni, ErrorClass, Owner, Owners};
+use crate::ownership::{Acknowledgement, CallError, Eni, ErrorClass, Owner, Owners};
 use crate::state::{History, Kind, Record};
 
 /// The network interfaces of this router, of the other one, and of somebody else.
@@ -122,6 +122,8 @@ pub struct Ec2 {
     pub claims: Vec<Fault>,
     /// What all claims fail with.
     pub refuses: Option<ErrorClass>,
+    /// Answers to claims do not list what is assigned.
+    pub lists_nothing: bool,
     /// What all reads fail with.
     pub read_refuses: Option<ErrorClass>,
     /// A claim that names one of these fails.
@@ -213,6 +215,7 @@ impl World {
                 stale: Duration::ZERO,
                 claims: Vec::new(),
                 refuses: None,
+                lists_nothing: false,
                 read_refuses: None,
                 bad: BTreeSet::new(),
                 bad_class: ErrorClass::BadAddress,
@@ -354,8 +357,12 @@ impl World {
         match fault {
             Fault::None if delay < timeout => {
                 self.later(delay / 2, Happening::Land(eni.clone(), addresses.to_vec()));
+                let unlisted = addresses.iter().copied().filter(|_| self.ec2.lists_nothing).collect();
                 let request = RequestId::try_from(format!("request-{}", id.0)).expect("a request id");
-                self.answer(delay, Event::Claimed { id, result: Ok(Some(request)) });
+                self.answer(
+                    delay,
+                    Event::Claimed { id, result: Ok(Acknowledgement { request_id: Some(request), unlisted }) },
+                );
             }
             Fault::None | Fault::LandsUnanswered => {
                 self.later(delay / 2, Happening::Land(eni.clone(), addresses.to_vec()));
