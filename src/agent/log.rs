@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use super::Agent;
-use crate::claim::Note;
+use crate::claim::{Misplaced, Note};
 use crate::names::{EniId, RequestId};
 use crate::ownership::{Acknowledgement, CallError, ErrorClass, Owner};
 use crate::state::{Kind, Outcome, Record};
@@ -94,6 +94,18 @@ impl Agent<'_> {
             Note::NotLocal { group, address } => {
                 error!(%group, %address, "claim given up, address not on a local interface");
                 Record::new(time, Kind::NotLocal).of_group(group).of_addresses([address])
+            }
+            // The status shows it as long as it lasts.
+            Note::Place { group, address, interface, wrong } => {
+                return match wrong {
+                    Some(Misplaced::Missing) => {
+                        error!(%group, %address, %interface, "MASTER, and the address is missing on its interface");
+                    }
+                    Some(Misplaced::Left) => {
+                        warn!(%group, %address, %interface, "not MASTER, and the address is on its interface");
+                    }
+                    None => info!(%group, %address, %interface, "the interface agrees with VRRP again"),
+                };
             }
             Note::Readiness { group, obstacle } => {
                 match &obstacle {

@@ -36,7 +36,7 @@ use crate::fifo::{self, Fifo};
 use crate::files::{self, FileError};
 use crate::keepalived::groups::Groups;
 use crate::keepalived::notify::Splitter;
-use crate::kernel::addresses::{self, Addresses, Local};
+use crate::kernel::addresses::{self, Addresses, Local, Puts};
 use crate::paths::Paths;
 use crate::state::{Kind, Record, State};
 use crate::status::report::FileFault;
@@ -104,7 +104,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
             () = watchdog.due() => watchdog.feed(),
             event = fifo.next() => agent.fifo(event, fifo.times_full()),
             Some(answer) = answers.recv() => agent.answer(answer),
-            now = addresses.changed() => agent.local(now.clone(), false),
+            (local, puts) = addresses.changed() => agent.addresses(local.clone(), puts.clone()),
             Some(call) = called.recv() => agent.order(call),
             changed = watch.changed() => match changed {
                 Changed::Config => agent.read_config(),
@@ -184,6 +184,8 @@ struct Agent<'a> {
     life: Life,
     waiters: Waiters,
     splitter: Splitter,
+    /// Who has put addresses on interfaces, as the machine was told.
+    puts: Puts,
     config: Config,
     /// What is read of config.json and groups.json.
     config_file: ReadFile,
@@ -217,6 +219,7 @@ impl<'a> Agent<'a> {
             life: Life::new(paths),
             waiters: Waiters::default(),
             splitter: Splitter::default(),
+            puts: Puts::default(),
             config: Config::default(),
             config_file: ReadFile::default(),
             groups_file: ReadFile::default(),
@@ -261,6 +264,14 @@ impl<'a> Agent<'a> {
             // The clock may have been ahead when a person paused it.
             let left = until.duration_since(wall).unsigned_abs().min(Minutes::LONGEST.duration());
             self.tell(Event::Pause { group, until: self.clock.now() + left });
+        }
+    }
+
+    fn addresses(&mut self, local: Local, puts: Puts) {
+        self.local(local, false);
+        if puts != self.puts {
+            self.puts.clone_from(&puts);
+            self.tell(Event::PutBy(puts));
         }
     }
 

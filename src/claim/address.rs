@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::message::ClaimId;
+use super::message::{ClaimId, Misplaced};
 use super::reads::Reads;
 use super::{Moment, contest::Contest};
 use crate::names::{EniId, GroupName, InterfaceName, RequestId};
@@ -60,6 +60,8 @@ pub struct Address {
     pub last_failure: Option<(Moment, CallError)>,
     /// Since when the address is, or is not, on a local interface.
     pub local_since: Option<Moment>,
+    /// What was last said of its place.
+    pub misplaced: Option<Misplaced>,
 }
 
 /// What is wanted.
@@ -176,6 +178,7 @@ impl Address {
             last_claim: None,
             last_failure: None,
             local_since: None,
+            misplaced: None,
         }
     }
 

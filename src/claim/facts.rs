@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::address::{Address, GRACE, Phase};
 use super::group::{Belief, Group};
-use super::message::NotifyState;
+use super::message::{Misplaced, NotifyState};
 use super::{Cause, Machine, Moment};
 use crate::names::{InstanceId, InterfaceName};
 use crate::ownership::{CallError, ErrorClass, Owner};
@@ -156,6 +156,15 @@ impl Machine {
             Belief::Known { .. } => match self.obstacle_at(group, |at| format!(" at {}", time(clock(at)))) {
                 None => (Verdict::StandbyNotReady, Some("readiness has not been read yet".to_owned())),
                 Some(Some(obstacle)) => (Verdict::StandbyNotReady, Some(obstacle)),
+                Some(None) if matches!(self.stays_misplaced(now, ip, address), Some((Misplaced::Left, _))) => {
+                    let interface = &address.held_on;
+                    let why = format!(
+                        "VRRP is {} here, and the address is on {interface} all the same: if `show vrrp` says MASTER, \
+                         `restart aws-vipa`; if not, delete it from {interface}, where only keepalived should put it",
+                        group.belief.vrrp()
+                    );
+                    (Verdict::Drift, Some(why))
+                }
                 Some(None) if group.since + GRACE < now => match self.who(instance, group, address, owner) {
                     Who::ThisRouter => (
                         Verdict::Drift,
@@ -203,6 +212,14 @@ impl Machine {
         }
         let unknown_eni =
             || Some(unresolved(&address.interface, self.bindings.get(&address.interface)?.error.as_ref()?));
+        if let Some((Misplaced::Missing, since)) = self.stays_misplaced(now, ip, address) {
+            let (interface, since) = (&address.held_on, time(clock(since)));
+            let why = format!(
+                "EC2 sends its packets here, and it is not on {interface} since {since}: they are lost; see `show log vrrp` \
+                 for why keepalived does not put it there; `restart vrrp` does, or has the other router take over"
+            );
+            return (Verdict::Drift, Some(why));
+        }
         match &address.phase {
             Phase::Held { confirmed: true, suspect: None } => {
                 let read = address.seen.as_ref().map(|seen| seen.at).unwrap_or_default();

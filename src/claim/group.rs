@@ -24,6 +24,8 @@ pub struct Group {
     /// Since when that is believed.
     pub since: Moment,
     pub paused_until: Option<Moment>,
+    /// When keepalived last said what the group is, and what.
+    pub line: Option<(Moment, Vrrp)>,
     /// The last MASTER_RX_LOWER_PRI.
     pub rx_lower: Option<Moment>,
     /// The last time that a repeated one asked for a read.
@@ -75,6 +77,7 @@ impl Group {
             belief: Belief::Unknown { why: Cause::New, life_after, hint: None },
             since: now,
             paused_until: None,
+            line: None,
             rx_lower: None,
             rx_read: None,
             obstacle: None,

@@ -49,6 +49,24 @@ pub struct Line {
     pub state: NotifyState,
 }
 
+/// Who has put an address on its interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PutBy {
+    /// A command that had ended a second later, as a person runs it.
+    Command,
+    /// A process that still ran a second later, as keepalived does.
+    Process,
+}
+
+/// How an address is on its interface, or is not, against what VRRP says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Misplaced {
+    /// The group is MASTER and the address is ours, and it is not on the interface.
+    Missing,
+    /// The group is not MASTER, and the address is on the interface all the same.
+    Left,
+}
+
 /// A claim in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(pub u64);
@@ -101,6 +119,8 @@ pub enum Event {
         /// Whether this answers [`Action::Look`].
         asked: bool,
     },
+    /// Who has put addresses on their interfaces, where the kernel has told so and it has been judged: all of them.
+    PutBy(BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>>),
     /// keepalived's VRRP process has run at some time after that.
     Life {
         /// The earliest time at which that may have been.
@@ -248,6 +268,17 @@ pub enum Note {
         /// The address.
         address: Ipv4Addr,
     },
+    /// An address has been on its interface against VRRP for a while, or has not; or that is over.
+    Place {
+        /// The group.
+        group: GroupName,
+        /// The address.
+        address: Ipv4Addr,
+        /// The interface.
+        interface: InterfaceName,
+        /// What is wrong, if anything is.
+        wrong: Option<Misplaced>,
+    },
     /// A standby has become able or unable to take over.
     Readiness {
         /// The group.
@@ -281,7 +312,7 @@ pub enum Cause {
     StoodStill,
     /// The pipe was full: lines may be lost.
     PipeFull,
-    /// Its address is on an interface, and no line said MASTER.
+    /// keepalived has put its address on an interface, and no line said MASTER.
     NoLine,
     /// The group or its configuration is new.
     New,
@@ -307,7 +338,7 @@ impl Cause {
             Self::NoLife => "keepalived gives no sign of life",
             Self::StoodStill => "this router stood still for a while",
             Self::PipeFull => "the pipe was full, lines may be lost",
-            Self::NoLine => "its address is here and no line of keepalived says MASTER",
+            Self::NoLine => "a process has put its address here, and no line of keepalived says MASTER",
             Self::New => "new, waiting for a sign of life of keepalived",
             Self::Paused => "paused by a person",
             Self::PauseOver => "the pause is over",

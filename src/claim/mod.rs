@@ -11,5 +11,5 @@ mod pace;
 mod reads;
 
 pub use machine::Machine;
-pub use message::{Action, Cause, ClaimId, Event, Line, Note, NotifyState, Past, ReadId};
+pub use message::{Action, Cause, ClaimId, Event, Line, Misplaced, Note, NotifyState, Past, PutBy, ReadId};
 pub use moment::Moment;

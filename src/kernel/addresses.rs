@@ -1,7 +1,9 @@
 //! The IPv4 addresses of this network namespace: all of them now, and every change as it happens.
 //!
 //! keepalived puts a virtual address on an interface as MASTER and takes it away otherwise, so that its presence is
-//! evidence of the VRRP state where keepalived says nothing.
+//! evidence of the VRRP state where keepalived says nothing. Who has put it there is told as well: the notification of a new
+//! address names the port of the netlink socket that asked for it, and a second later that socket is still open or is not
+//! (/proc/net/netlink, which everybody may read).
 //!
 //! Cancel safety: [`Addresses::changed`] keeps the subscription and a list that is being read in `self`; a message that was
 //! taken from the socket is applied before the next await. [`list`] has no effect to lose.
@@ -12,22 +14,37 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
+use std::{fs, io, mem};
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::KernelError;
+use crate::claim::PutBy;
 use crate::names::InterfaceName;
 
 /// How long to wait after the kernel refused.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// A command has ended, and closed its socket, that long after it has put an address on an interface.
+const ENDED: Duration = Duration::from_secs(1);
+/// The sockets of the family for links, addresses and routes (NETLINK_ROUTE, linux/netlink.h).
+const ROUTE: &str = "0";
+/// The netlink sockets of this network namespace. Not /proc/net: that is the main thread's, and the same.
+const SOCKETS: &str = "/proc/self/net/netlink";
+/// Of that file no more is read, in bytes: some 10,000 sockets.
+const SOCKETS_LARGEST: u64 = 1 << 20;
+
 /// The addresses, each with the interfaces that have it.
 pub type Local = BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>;
+
+/// Who has put the addresses there, where that is known.
+pub type Puts = BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>>;
 
 /// Asks the kernel now. It takes well under a millisecond, and at most a second.
 ///
@@ -93,6 +110,88 @@ fn addresses(assigned: &Assigned) -> Local {
     local
 }
 
+/// Who has asked for the assignments that were notified.
+#[derive(Debug, Default)]
+struct Asked {
+    /// By the port of which socket, and when that is judged.
+    ports: BTreeMap<Assignment, (u32, Instant)>,
+    judged: BTreeMap<Assignment, PutBy>,
+    /// When something may be to be judged.
+    next: Option<Instant>,
+    /// `judged` is other than last reported.
+    is_new: bool,
+}
+
+impl Asked {
+    fn add(&mut self, assignment: Assignment, port: u32) {
+        let at = Instant::now() + ENDED;
+        self.ports.insert(assignment, (port, at));
+        self.next.get_or_insert(at);
+    }
+
+    fn remove(&mut self, assignment: &Assignment) {
+        self.ports.remove(assignment);
+        self.is_new |= self.judged.remove(assignment).is_some();
+    }
+
+    /// Waits until something may be to be judged.
+    async fn due(&self) {
+        match self.next {
+            Some(next) => tokio::time::sleep_until(next).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Judges by their sockets who has asked for assignments a while ago.
+    fn judge(&mut self) {
+        let now = Instant::now();
+        let open = ports();
+        if let Err(error) = &open {
+            warn!(%error, path = SOCKETS, "netlink sockets not read, so who put addresses on interfaces is not known");
+        }
+        let due = self.ports.extract_if(.., |_, (_, at)| *at <= now);
+        for (assignment, (port, _)) in due {
+            if let Ok(open) = &open {
+                // The kernel itself, and ioctl(2), have no port.
+                let runs = port != 0 && open.contains(&port);
+                self.judged.insert(assignment, if runs { PutBy::Process } else { PutBy::Command });
+                self.is_new = true;
+            }
+        }
+        self.next = self.ports.values().map(|(_, at)| *at).min();
+    }
+
+    fn puts(&self, assigned: &Assigned) -> Puts {
+        let mut puts = Puts::new();
+        for (assignment, by) in &self.judged {
+            if let Some(interface) = assigned.get(assignment) {
+                let on = puts.entry(assignment.address).or_default();
+                // The same address may be there with two prefix lengths.
+                let known = on.entry(interface.clone()).or_insert(*by);
+                *known = (*known).max(*by);
+            }
+        }
+        puts
+    }
+}
+
+/// The ports of the sockets that are open.
+fn ports() -> io::Result<BTreeSet<u32>> {
+    let mut text = String::new();
+    io::Read::read_to_string(&mut io::Read::take(fs::File::open(SOCKETS)?, SOCKETS_LARGEST), &mut text)?;
+    Ok(ports_of(&text))
+}
+
+/// `sk Eth Pid …`: the address of the socket, its family, and its port (netlink_native_seq_show in
+/// net/netlink/af_netlink.c).
+fn ports_of(sockets: &str) -> BTreeSet<u32> {
+    let port = |line: &str| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        (fields.next() == Some(ROUTE)).then(|| fields.next()?.parse().ok()).flatten()
+    };
+    sockets.lines().filter_map(port).collect()
+}
+
 /// A subscription on its way, with the list that it begins with.
 type Opening = Pin<Box<dyn Future<Output = (Monitor, Assigned)>>>;
 
@@ -102,7 +201,8 @@ pub struct Addresses {
     /// A new subscription and the list that goes with it, while they are on their way.
     opening: Option<Opening>,
     assigned: Assigned,
-    reported: Option<Local>,
+    asked: Asked,
+    reported: Option<(Local, Puts)>,
 }
 
 impl Default for Addresses {
@@ -114,49 +214,65 @@ impl Default for Addresses {
 impl Addresses {
     /// Nothing is known yet: the first [`Addresses::changed`] says what there is.
     pub fn new() -> Self {
-        Self { monitor: None, opening: None, assigned: Assigned::new(), reported: None }
+        Self { monitor: None, opening: None, assigned: Assigned::new(), asked: Asked::default(), reported: None }
     }
 
     /// The addresses as last reported by [`Addresses::changed`]; nothing before the first time.
     pub fn last(&self) -> Option<&Local> {
-        self.reported.as_ref()
+        self.reported.as_ref().map(|(local, _)| local)
     }
 
-    /// Waits until the addresses are other than last reported. Where the kernel refuses, it is asked again each second.
-    pub async fn changed(&mut self) -> &Local {
+    /// Waits until the addresses, or what is known of who has put them there, are other than last reported. Where the kernel
+    /// refuses, it is asked again each second.
+    pub async fn changed(&mut self) -> &(Local, Puts) {
         loop {
             if self.monitor.is_none() && self.opening.is_none() {
                 self.opening = Some(Box::pin(open()));
             }
             tokio::select! {
                 biased;
+                () = self.asked.due() => self.asked.judge(),
                 message = heard(&mut self.monitor) => self.apply(message),
                 (monitor, assigned) = opened(&mut self.opening) => {
                     self.opening = None;
                     self.monitor = Some(monitor);
                     self.assigned = assigned;
+                    // Nobody knows what was missed.
+                    self.asked = Asked { is_new: true, ..Asked::default() };
                 }
             }
             while let Some(message) = heard(&mut self.monitor).now_or_never() {
                 self.apply(message);
             }
             if self.monitor.is_some() && self.opening.is_none() {
-                let now = addresses(&self.assigned);
-                if self.reported.as_ref() != Some(&now) {
-                    return self.reported.insert(now);
+                let local = addresses(&self.assigned);
+                let puts = mem::take(&mut self.asked.is_new).then(|| self.asked.puts(&self.assigned));
+                let is_known = self.reported.as_ref().is_some_and(|(last, last_puts)| {
+                    *last == local && puts.as_ref().is_none_or(|puts| puts == last_puts)
+                });
+                if !is_known {
+                    let last_puts = || self.reported.take().map(|(_, puts)| puts).unwrap_or_default();
+                    let puts = puts.unwrap_or_else(last_puts);
+                    return self.reported.insert((local, puts));
                 }
             }
         }
     }
 
     fn apply(&mut self, message: Option<NetlinkMessage<RouteNetlinkMessage>>) {
+        let port = message.as_ref().map_or(0, |m| m.header.port_number);
         match message.map(|m| m.payload) {
             Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message))) => {
-                self.assigned.extend(Assignment::of(&message));
+                if let Some((assignment, interface)) = Assignment::of(&message)
+                    && self.assigned.insert(assignment, interface).is_none()
+                {
+                    self.asked.add(assignment, port);
+                }
             }
             Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message))) => {
                 if let Some((gone, _)) = Assignment::of(&message) {
                     self.assigned.remove(&gone);
+                    self.asked.remove(&gone);
                 }
             }
             // The kernel dropped messages: everything is listed anew.
@@ -251,6 +367,66 @@ mod tests {
                 panic!("{what}: {:?}", addresses.last());
             }
         }
+    }
+
+    #[test]
+    fn the_ports_of_route_sockets_are_read() {
+        let text = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n\
+                    00000000a19005e1 0   2893296698 00000000 0        0        0     2        0        43420\n\
+                    00000000f88f3488 15  60         00000111 0        0        0     2        0        43418\n\
+                    00000000f88f3489 0   61         00000111 0        0        0     2        0        43419\n\
+                    0000 0\n0000 0 x\n\n";
+        assert_eq!(ports_of(text), BTreeSet::from([61, 2_893_296_698]));
+    }
+
+    #[tokio::test]
+    async fn who_puts_an_address_there_is_known_a_second_later() {
+        if !inside("kernel::addresses::tests::who_puts_an_address_there_is_known_a_second_later", NETWORK) {
+            return;
+        }
+        ip("link add eth0 type veth peer name eth1");
+        ip("address add 10.99.0.1/24 dev eth0");
+        let mut addresses = Addresses::new();
+        wait(&mut addresses, "the first list", |local| local.len() == 1).await;
+        ip("address add 10.99.0.2/24 dev eth0");
+        ip("address add 10.99.0.3/24 dev eth0");
+        // A process that runs on.
+        let (connection, handle, _) = rtnetlink::new_connection().expect("a socket");
+        let connection = tokio::spawn(connection);
+        let eth0 = addresses.assigned.keys().next().expect("its own address").index;
+        for last in [4, 5] {
+            let address = IpAddr::V4(Ipv4Addr::new(10, 99, 0, last));
+            handle.address().add(eth0, address, 24).execute().await.expect("added");
+        }
+        let by = |addresses: &Addresses| -> BTreeMap<Ipv4Addr, PutBy> {
+            let puts = addresses.reported.iter().flat_map(|(_, puts)| puts);
+            puts.filter_map(|(ip, on)| Some((*ip, *on.values().next()?))).collect()
+        };
+        let (command, process) = (PutBy::Command, PutBy::Process);
+        let all = [(2, command), (3, command), (4, process), (5, process)];
+        let expected = |of: &[(u8, PutBy)]| -> BTreeMap<Ipv4Addr, PutBy> {
+            of.iter().map(|(last, by)| (Ipv4Addr::new(10, 99, 0, *last), *by)).collect()
+        };
+        let began = Instant::now();
+        while by(&addresses) != expected(&all) {
+            let in_time = tokio::time::timeout(Duration::from_secs(10), addresses.changed()).await;
+            assert!(in_time.is_ok(), "{:?}", by(&addresses));
+        }
+        assert!(began.elapsed() >= Duration::from_millis(900), "not before a command has had time to end");
+        // What is taken away and put back is somebody else's then.
+        ip("address delete 10.99.0.4/24 dev eth0");
+        ip("address add 10.99.0.4/24 dev eth0");
+        ip("address delete 10.99.0.3/24 dev eth0");
+        let then = [(2, command), (4, command), (5, process)];
+        while by(&addresses) != expected(&then) {
+            let in_time = tokio::time::timeout(Duration::from_secs(10), addresses.changed()).await;
+            assert!(in_time.is_ok(), "{:?}", by(&addresses));
+        }
+        // Once judged it stays so: keepalived may have ended meanwhile.
+        connection.abort();
+        drop(handle);
+        let later = tokio::time::timeout(Duration::from_millis(1_500), addresses.changed()).await;
+        assert!(later.is_err(), "{later:?}");
     }
 
     #[tokio::test]

@@ -272,7 +272,7 @@ pub enum Verdict {
     Ok,
     /// MASTER, and a claim is under way, waiting or not yet confirmed.
     Claiming,
-    /// VRRP and EC2 disagree.
+    /// VRRP, EC2 and the local interface disagree.
     Drift,
     /// It was taken away too often.
     Contested,

@@ -1,6 +1,7 @@
 //! The main job: the address follows the master.
 
-use std::time::Instant;
+use std::fs;
+use std::time::{Duration, Instant};
 
 use lab::{GROUP, Lab, VIP};
 
@@ -133,5 +134,53 @@ fn no_preempt() {
         lab.watch("r2 keeps it", 2 * ELECTION, |lab| lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r2.enis[0]));
         assert_eq!(lab.claims(Some(&lab.r1)).len(), claims);
         assert_eq!(lab.r1.shown(GROUP, VIP).vrrp(), "BACKUP");
+    });
+}
+
+/// Another process reads the FIFO, and takes the MASTER line away from the agent.
+#[test]
+fn the_line_is_read_by_another() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        // Which of two readers gets a line is chance: the agent does not read for a moment, too short for a stall.
+        let agent = lab.r2.main_pid("vyos-aws-vipa").expect("the agent").as_raw_pid().to_string();
+        let signal = |name: &str| lab.r2.call(&["kill", name, &agent]);
+        let taken = fs::File::create(lab.r2.path("/run/lab/read-by-another")).expect("a file");
+        signal("-STOP");
+        let stopped = Instant::now();
+        let mut other =
+            lab.r2.command("cat").arg("/run/vyos-aws-vipa/notify.fifo").stdout(taken).spawn().expect("cat(1)");
+        lab.r1.systemctl(&["stop", "keepalived.service"]);
+        lab.wait("the line is taken", ELECTION + SLACK, |lab| {
+            lab.r2.read("/run/lab/read-by-another").contains("MASTER")
+        });
+        other.kill().expect("killed");
+        other.wait().expect("waited");
+        signal("-CONT");
+        println!("the agent did not read for {:?}", stopped.elapsed());
+        lab.wait_for_owner(VIP, &lab.r2, Duration::from_secs(3) + SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
+        assert_eq!(lab.r2.logged(&["transition", "cause=\"keepalived: MASTER\""]), 0, "no line said so");
+        assert_eq!(lab.claims(Some(&lab.r2)).len(), 1);
+    });
+}
+
+/// An address that a person adds to the standby's interface.
+#[test]
+fn the_address_is_added_by_hand() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        lab.r2.call(&["ip", "address", "add", "10.99.0.100/24", "dev", "eth0"]);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "DRIFT", Duration::from_secs(3) + SLACK);
+        let shown = lab.r2.shown(GROUP, VIP);
+        let reason = shown.address["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("VRRP is BACKUP here, and the address is on eth0"), "{shown:#?}");
+        lab.watch("r1 keeps it", Duration::from_secs(3), |lab| {
+            lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r1.enis[0])
+        });
+        assert_eq!(lab.claims(Some(&lab.r2)).len(), 0);
+        lab.r2.call(&["ip", "address", "delete", "10.99.0.100/24", "dev", "eth0"]);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+        assert_eq!(lab.r2.logged(&["not MASTER, and the address is on its interface"]), 1);
     });
 }

@@ -170,3 +170,48 @@ fn names_that_a_shell_would_not_survive() {
         }
     });
 }
+
+/// An address of its own interface that nothing tracks: keepalived does not notice that it goes, and stays MASTER.
+#[test]
+fn missing_while_master() {
+    const OTHER: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 100);
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.r1.set_group(GROUP, 10, "10.99.0.100/24", 200);
+        lab.r1.set([QUICK, "set high-availability vrrp group vyos-aws excluded-address 10.99.1.100/24 interface eth1"]);
+        lab.r1.commit();
+        let conf = lab.r1.read("/run/keepalived/keepalived.conf");
+        let untracked = conf.replace("10.99.1.100/24 dev eth1", "10.99.1.100/24 dev eth1 no_track");
+        assert_ne!(conf, untracked);
+        lab.r1.write("/run/keepalived/keepalived.conf", &untracked);
+        lab.r1.systemctl(&["restart", "keepalived.service"]);
+        for address in [VIP, OTHER] {
+            lab.wait_for_verdict(&lab.r1, GROUP, address, "OK", ELECTION + SLACK);
+        }
+        let claims = lab.claims(None).len();
+        lab.r1.call(&["ip", "address", "delete", "10.99.1.100/24", "dev", "eth1"]);
+        lab.wait_for_verdict(&lab.r1, GROUP, OTHER, "DRIFT", Duration::from_secs(3) + SLACK);
+        let shown = lab.r1.shown(GROUP, OTHER);
+        let reason = shown.address["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("not on eth1 since"), "{shown:#?}");
+        assert_eq!((shown.vrrp(), lab.r1.shown(GROUP, VIP).verdict()), ("MASTER", "OK"));
+        assert_eq!(lab.r1.logged(&["MASTER, and the address is missing on its interface", "10.99.1.100"]), 1);
+        assert_eq!(lab.claims(None).len(), claims, "nothing is given up, and nothing is claimed for it");
+        // The remedy.
+        lab.r1.systemctl(&["restart", "keepalived.service"]);
+        lab.wait_for_verdict(&lab.r1, GROUP, OTHER, "OK", ELECTION + SLACK);
+        assert_eq!(lab.r1.logged(&["the interface agrees with VRRP again", "10.99.1.100"]), 1);
+    });
+}
+
+/// keepalived hangs, and its address goes: it cannot put it back.
+#[test]
+fn missing_while_keepalived_hangs() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        alone(lab);
+        lab.r1.signal_vrrp(Signal::STOP);
+        lab.r1.call(&["ip", "address", "delete", "10.99.0.100/24", "dev", "eth0"]);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "DRIFT", Duration::from_secs(3) + SLACK);
+        lab.r1.signal_vrrp(Signal::CONT);
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", ELECTION + SLACK);
+    });
+}

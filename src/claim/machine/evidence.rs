@@ -1,4 +1,23 @@
 //! States that are not known, and what the interface says of them.
+//!
+//! A MASTER line can be lost: another process reads the FIFO, or the pipe was full. And an address that a person adds to a
+//! standby's interface is no mastership. Both look the same: an address of the group is on the interface where keepalived
+//! puts it, and the last line says BACKUP. What tells them apart is who has put it there, and that the kernel tells: a
+//! notification of a new address names the netlink socket that asked for it (`nlmsg_pid`, net/ipv4/devinet.c `rtmsg_ifa`).
+//! keepalived opens its socket when its VRRP process starts, and keeps it; that of ip(8) is closed when the command ends.
+//! From that follow three rules.
+//!
+//! 1. A group that is not MASTER, whatever said so, is found out anew when one of its addresses has appeared on the
+//!    interface since the group's last line and was put there by a process that runs on a second later ([`PutBy::Process`]).
+//!    Nothing is claimed on that alone: keepalived must give a sign of life after it, EC2 is read, and the address is looked
+//!    at again, as for every other doubt. A line that comes within that second decides.
+//! 2. An address that a command put there ([`PutBy::Command`]) proves nothing, whatever made the state doubtful, until a
+//!    line says MASTER: keepalived takes an address that is there already for its own.
+//! 3. Of one that was there when the agent started, or that was listed because notifications were lost, nobody knows who put
+//!    it there: it is evidence where nothing is known of the state, and not against a line.
+//!
+//! What is left over is said, and not acted on: [`Misplaced`]. A BACKUP line comes before or after keepalived removes the
+//! address, by milliseconds; it is newer than the appearance in either case, and no rule applies.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -8,8 +27,8 @@ use super::Machine;
 use crate::claim::Moment;
 use crate::claim::address::{Address, Phase};
 use crate::claim::group::{Belief, Group};
-use crate::claim::message::{Cause, Note};
-use crate::names::GroupName;
+use crate::claim::message::{Cause, Misplaced, Note, PutBy};
+use crate::names::{GroupName, InterfaceName};
 use crate::status::report::Vrrp;
 
 /// The line comes within a millisecond of the address. Without it for that long, it may be lost.
@@ -21,6 +40,8 @@ const LIFE_LATE: Duration = Duration::from_secs(2);
 const LIFE_PATIENCE: Duration = Duration::from_secs(1);
 /// Groups that advertise more often than that are not held to it.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+/// An address that is on its interface against VRRP for that long, or is not, is not on its way.
+pub(super) const MISPLACED: Duration = Duration::from_secs(3);
 /// How soon keepalived is looked at again while something waits for its sign of life.
 const LOOK_SOON: Duration = Duration::from_millis(100);
 /// The same while something will wait for it later on.
@@ -236,27 +257,88 @@ impl Machine {
         }
     }
 
-    /// A standby that no line has named, and whose address has appeared: it is looked at anew.
+    /// A standby whose address keepalived has put on the interface without a line: it is looked at anew.
     pub(super) fn doubt_standbys(&mut self, now: Moment) {
         let over = self.unannounced().filter(|(_, until)| *until <= now).map(|(group, _)| group.clone());
         let over: Vec<GroupName> = over.collect();
         over.iter().for_each(|name| self.doubt(now, name, Cause::NoLine));
     }
 
-    /// Standbys by evidence with an address on an interface, and until when the line may take to come.
+    /// Standbys with an address that a process has put on the interface since their last line, and until when the line may
+    /// take to come.
     pub(super) fn unannounced(&self) -> impl Iterator<Item = (&GroupName, Moment)> {
-        let by_evidence = |g: &Group| matches!(g.belief, Belief::Known { vrrp, cause: Cause::Evidence | Cause::Quiet } if vrrp != Vrrp::Master);
-        self.groups.iter().filter(move |(_, g)| by_evidence(g)).flat_map(move |(name, group)| {
-            let here = group.addresses.iter().filter(|ip| self.shows_master(ip));
-            here.filter_map(move |ip| Some((name, self.addresses.get(ip)?.local_since? + LINE_PATIENCE)))
+        let is_standby = |g: &Group| matches!(g.belief, Belief::Known { vrrp, .. } if vrrp != Vrrp::Master);
+        self.groups.iter().filter(move |(_, g)| is_standby(g)).flat_map(move |(name, group)| {
+            let put = |ip: &&Ipv4Addr| self.shows_master(ip) && self.put_by(**ip) == Some(PutBy::Process);
+            group.addresses.iter().filter(put).filter_map(move |ip| {
+                let since = self.addresses.get(ip)?.local_since?;
+                group.line.is_none_or(|(line, _)| line < since).then_some((name, since + LINE_PATIENCE))
+            })
         })
     }
 
     /// Whether the address is on an interface, and that says that its group is MASTER.
     fn shows_master(&self, ip: &Ipv4Addr) -> bool {
         self.is_local(*ip)
-            && self.addresses.get(ip).is_some_and(|address| !address.outside_vrrp)
+            && self.is_vrrp_s(ip)
+            && (self.put_by(*ip) != Some(PutBy::Command) || self.addresses.get(ip).is_some_and(|a| self.took_over(a)))
+    }
+
+    /// Whether keepalived alone puts the address on its interface.
+    fn is_vrrp_s(&self, ip: &Ipv4Addr) -> bool {
+        self.addresses.get(ip).is_some_and(|address| !address.outside_vrrp)
             && !self.bindings.values().filter_map(|b| b.eni.as_ref()).any(|eni| eni.primary == *ip)
+    }
+
+    /// Whether the last line says MASTER: keepalived then has an address for its own that was there already.
+    fn took_over(&self, address: &Address) -> bool {
+        let line = self.groups.get(&address.group).and_then(|g| g.line);
+        line.is_some_and(|(_, vrrp)| vrrp == Vrrp::Master)
+    }
+
+    /// Who has put the address where keepalived puts it.
+    fn put_by(&self, ip: Ipv4Addr) -> Option<PutBy> {
+        let address = self.addresses.get(&ip)?;
+        let on = |name: &InterfaceName| address.is_there(Some(&BTreeSet::from([name.clone()])));
+        self.put_by.get(&ip)?.iter().filter(|(name, _)| on(name)).map(|(_, by)| *by).max()
+    }
+
+    /// Whether the address is on its interface against what VRRP says, or is not, and since when that is so.
+    pub(in crate::claim) fn misplaced(&self, ip: Ipv4Addr, address: &Address) -> Option<(Misplaced, Moment)> {
+        let group = self.groups.get(&address.group).filter(|g| g.acts())?;
+        let wrong = match (&group.belief, &address.phase) {
+            (Belief::Known { vrrp: Vrrp::Master, .. }, Phase::Held { .. }) if !self.is_local(ip) => Misplaced::Missing,
+            (Belief::Known { vrrp: Vrrp::Master, .. } | Belief::Unknown { .. }, _) => return None,
+            _ if self.is_local(ip) && self.is_vrrp_s(&ip) => Misplaced::Left,
+            _ => return None,
+        };
+        Some((wrong, address.local_since?.max(group.since)))
+    }
+
+    /// The same, once it is not just on its way.
+    pub(in crate::claim) fn stays_misplaced(
+        &self,
+        now: Moment,
+        ip: Ipv4Addr,
+        address: &Address,
+    ) -> Option<(Misplaced, Moment)> {
+        self.misplaced(ip, address).filter(|(_, since)| *since + MISPLACED <= now)
+    }
+
+    /// Says what is wrong with the places of addresses, once, and when that is over.
+    pub(super) fn judge_places(&mut self, now: Moment) {
+        let judged =
+            self.addresses.iter().map(|(ip, a)| (*ip, self.stays_misplaced(now, *ip, a).map(|(wrong, _)| wrong)));
+        let news: Vec<_> =
+            judged.filter(|(ip, wrong)| self.addresses.get(ip).is_some_and(|a| a.misplaced != *wrong)).collect();
+        for (ip, wrong) in news {
+            let Some(address) = self.addresses.get_mut(&ip) else {
+                continue;
+            };
+            address.misplaced = wrong;
+            let (group, interface) = (address.group.clone(), address.held_on.clone());
+            self.note(Note::Place { group, address: ip, interface, wrong });
+        }
     }
 
     /// A contest ends with BACKUP.

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use self::evidence::{life_lasts, life_patience};
+use self::evidence::{MISPLACED, life_lasts, life_patience};
 use self::sending::{LOOK_AGAIN, SECOND_CLAIM};
 use super::address::{Address, Phase};
 use super::group::{Belief, Group};
-use super::message::{Action, Cause, ClaimId, Event, Note, Past, ReadId};
+use super::message::{Action, Cause, ClaimId, Event, Note, Past, PutBy, ReadId};
 use super::{Moment, pace};
 use crate::config::Config;
 use crate::keepalived::groups::Groups;
@@ -82,6 +82,8 @@ pub struct Machine {
     /// What was before the agent started, for addresses that are not there yet.
     past: Vec<Past>,
     local: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
+    /// Who has put addresses on their interfaces, as far as that is known.
+    put_by: BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>>,
     look_asked: Option<Moment>,
     /// Since when the FIFO has had no writer.
     pub(super) writer_gone: Option<Moment>,
@@ -161,6 +163,7 @@ impl Machine {
             peers: BTreeMap::new(),
             past: Vec::new(),
             local: BTreeMap::new(),
+            put_by: BTreeMap::new(),
             look_asked: None,
             writer_gone: Some(now),
             life: None,
@@ -191,6 +194,7 @@ impl Machine {
             Event::Hup => self.count_coming(now),
             Event::Writer(there) => self.writer(now, there),
             Event::Local { addresses, asked } => self.local(now, addresses, asked),
+            Event::PutBy(put_by) => self.put_by = put_by,
             Event::Life { after } => self.life = self.life.max(Some(after)),
             Event::Quiet { since } => self.quiet(now, since),
             Event::Resolved { interface, eni } => self.resolved(now, &interface, eni),
@@ -287,6 +291,7 @@ impl Machine {
         self.send_claims(now);
         self.send_reads(now);
         self.send_resolves(now);
+        self.judge_places(now);
         self.judge_readiness();
     }
 
@@ -342,6 +347,7 @@ impl Machine {
         let pauses = self.pauses.values().copied();
         let resolves = self.bindings.values().filter(|b| !b.asked).filter_map(|b| b.next);
         let lines = self.unannounced().map(|(_, until)| until);
+        let places = self.addresses.iter().filter_map(|(ip, a)| Some(self.misplaced(*ip, a)?.1 + MISPLACED));
         let others = [
             self.writer_gone.map(|since| since + WRITERLESS),
             self.coming.as_ref().map(|(_, since)| *since + GROUPS_COUNT),
@@ -352,6 +358,7 @@ impl Machine {
             .chain(second)
             .chain(pauses)
             .chain(lines)
+            .chain(places)
             .chain(resolves)
             .chain(others.into_iter().flatten())
             .filter(|t| *t > now)

@@ -138,6 +138,7 @@ impl Machine {
         };
         let was = group.belief.vrrp();
         let is = line.state.vrrp();
+        group.line = Some((now, is));
         let quiet = group.rx_lower.is_none_or(|last| last.until(now) > RX_QUIET);
         if line.state == NotifyState::MasterRxLowerPri {
             group.rx_lower = Some(now);

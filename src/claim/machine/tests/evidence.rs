@@ -4,7 +4,7 @@ use super::world::{
     Act, ETH0, Fault, PEER, THIEF, World, config, eni, group, interface, line, ms, network_interface, run, secs, vip,
     wanted,
 };
-use crate::claim::{Action, Cause, Event, Moment, Note, NotifyState};
+use crate::claim::{Action, Cause, Event, Misplaced, Moment, Note, NotifyState};
 use crate::config::GroupConfig;
 use crate::keepalived::groups::Groups;
 use crate::ownership::ErrorClass;
@@ -448,6 +448,121 @@ fn a_lost_master_line_is_found_out_a_second_after_the_address_came() {
     world.run(secs(3));
     assert_eq!(transitions(&world, begin), [(Vrrp::Unknown, Cause::NoLine), (Vrrp::Master, Cause::Evidence)]);
     assert_eq!(world.ours(), [vip(1)].into());
+}
+
+#[test]
+fn a_master_line_that_another_reader_took_is_made_good() {
+    use NotifyState::{Backup, Fault, Stop};
+    for said in [Backup, Fault, Stop] {
+        let mut world = World::one();
+        world.becomes("a", said);
+        world.run(secs(10));
+        let begin = world.now;
+        world.becomes_unheard("a", NotifyState::Master);
+        world.run(ms(999));
+        assert_eq!(transitions(&world, begin), [], "{said:?}");
+        world.run(secs(3));
+        let expected = [(Vrrp::Unknown, Cause::NoLine), (Vrrp::Master, Cause::Evidence)];
+        assert_eq!(transitions(&world, begin), expected, "{said:?}");
+        assert_eq!(world.ours(), [vip(1)].into(), "{said:?}");
+        // The line that says the contrary is heard.
+        let begin = world.now;
+        world.backup("a");
+        world.run(secs(60));
+        let expected = [(Vrrp::Backup, Cause::Line(Backup))];
+        assert_eq!((&transitions(&world, begin)[..], world.claim_times(begin)), (&expected[..], vec![]), "{said:?}");
+    }
+}
+
+#[test]
+fn what_a_person_puts_on_a_standby_s_interface_is_no_mastership() {
+    // By a line, and by evidence.
+    for restarts in [false, true] {
+        let mut world = World::one();
+        if restarts {
+            world.kill_agent();
+            world.start_agent();
+            world.run(secs(10));
+        }
+        let begin = world.now;
+        world.by_hand(vip(1), true);
+        world.run(secs(60));
+        assert_eq!(transitions(&world, begin), [], "restarted: {restarts}");
+        let shown = world.reported().expect("the address");
+        assert_eq!(shown.verdict.to_string(), "DRIFT");
+        assert!(shown.reason.is_some_and(|why| why.contains("VRRP is BACKUP here, and the address is on eth0")));
+        // Whatever makes the state doubtful.
+        world.tell(Event::PipeFull);
+        world.run(secs(60));
+        assert_eq!(transitions(&world, begin), [(Vrrp::Unknown, Cause::PipeFull), (Vrrp::Backup, Cause::Evidence)]);
+        assert_eq!(world.claim_times(begin), [0_u64; 0], "restarted: {restarts}");
+        // keepalived takes it for its own when it becomes MASTER, and so it is evidence from then on.
+        world.master("a");
+        world.run(secs(60));
+        let begin = world.now;
+        world.tell(Event::PipeFull);
+        world.give(vip(1), PEER);
+        world.run(secs(10));
+        assert_eq!(transitions(&world, begin), [(Vrrp::Unknown, Cause::PipeFull), (Vrrp::Master, Cause::Evidence)]);
+        assert_eq!(world.ours(), [vip(1)].into());
+    }
+}
+
+#[test]
+fn a_transition_seen_in_parts_is_no_lost_line() {
+    // The interface and the line come from different sources, in either order.
+    let mut world = World::held();
+    let begin = world.now;
+    world.says("a", NotifyState::Backup);
+    world.run(ms(50));
+    world.local.clear();
+    world.look_around();
+    world.give(vip(1), PEER);
+    world.run(secs(60));
+    assert_eq!(transitions(&world, begin), [(Vrrp::Backup, Cause::Line(NotifyState::Backup))]);
+    // A mastership of two moments: its address is gone before anybody knows who put it there.
+    let begin = world.now;
+    world.becomes_unheard("a", NotifyState::Master);
+    world.run(ms(900));
+    world.becomes_unheard("a", NotifyState::Backup);
+    world.run(secs(60));
+    assert_eq!((transitions(&world, begin), world.claim_times(begin)), (vec![], vec![]));
+    // The address stays behind, as after SIGKILL, and the line that came last is older than nothing.
+    world.master("a");
+    world.run(secs(60));
+    let begin = world.now;
+    world.says("a", NotifyState::Backup);
+    world.give(vip(1), PEER);
+    world.run(secs(60));
+    assert_eq!(transitions(&world, begin), [(Vrrp::Backup, Cause::Line(NotifyState::Backup))]);
+    assert_eq!(world.claim_times(begin), [0_u64; 0]);
+}
+
+#[test]
+fn a_master_without_its_address_is_not_ok() {
+    let verdict = |world: &World| world.reported().map(|a| (a.verdict.to_string(), a.reason.unwrap_or_default()));
+    let mut world = World::held();
+    let begin = world.now;
+    world.local.clear();
+    world.look_around();
+    world.run(ms(2_999));
+    assert_eq!(verdict(&world), Some(("OK".to_owned(), String::new())));
+    world.run(ms(1));
+    let (shown, why) = verdict(&world).expect("the address");
+    assert!(shown == "DRIFT" && why.contains("not on eth0 since") && why.contains("`restart vrrp`"), "{shown}: {why}");
+    world.run(secs(600));
+    // Said once, and nothing is given up for it.
+    let places = |world: &World| -> Vec<Option<Misplaced>> {
+        let notes = world.notes(begin).into_iter();
+        notes.filter_map(|(_, n)| if let Note::Place { wrong, .. } = n { Some(wrong) } else { None }).collect()
+    };
+    assert_eq!(places(&world), [Some(Misplaced::Missing)]);
+    assert_eq!((transitions(&world, begin), world.claim_times(begin)), (vec![], vec![]));
+    assert_eq!(world.ours(), [vip(1)].into());
+    world.local.insert(vip(1));
+    world.look_around();
+    assert_eq!(verdict(&world), Some(("OK".to_owned(), String::new())));
+    assert_eq!(places(&world), [Some(Misplaced::Missing), None]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::world::{ms, secs};
-use crate::claim::{Action, ClaimId, Event, Line, Moment, Note, NotifyState, ReadId};
+use crate::claim::{Action, Cause, ClaimId, Event, Line, Moment, Note, NotifyState, PutBy, ReadId};
 use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::Groups;
 use crate::names::{EniId, GroupName, InterfaceName};
@@ -73,6 +73,11 @@ pub struct Judge {
     /// Interfaces whose ENI is not known: what is behind them cannot be read.
     blind: BTreeSet<InterfaceName>,
     writer_gone: Option<Moment>,
+    /// When a group was last spoken of, and when an address of those on the interfaces came.
+    spoken: BTreeMap<GroupName, Moment>,
+    came: BTreeMap<Ipv4Addr, Moment>,
+    /// What a process has put there.
+    put: BTreeSet<Ipv4Addr>,
     life: Option<Moment>,
     local: BTreeSet<Ipv4Addr>,
     looked: Option<Moment>,
@@ -142,10 +147,17 @@ impl Judge {
             }
             Event::Writer(false) => self.writer_gone = self.writer_gone.or(Some(now)),
             Event::Local { addresses, asked } => {
-                self.local = addresses.keys().copied().collect();
+                let local: BTreeSet<Ipv4Addr> = addresses.keys().copied().collect();
+                self.came.retain(|ip, _| local.contains(ip));
+                self.came.extend(local.difference(&self.local).map(|ip| (*ip, now)));
+                self.local = local;
                 if *asked {
                     self.looked = Some(now);
                 }
+            }
+            Event::PutBy(puts) => {
+                let by_process = puts.iter().filter(|(_, on)| on.values().any(|by| *by == PutBy::Process));
+                self.put = by_process.map(|(ip, _)| *ip).collect();
             }
             Event::Life { after } => self.life = self.life.max(Some(*after)),
             Event::Resolved { interface, eni: Ok(eni) } => self.resolved(interface, eni),
@@ -213,6 +225,7 @@ impl Judge {
         if line.state.vrrp() == Vrrp::Master && now < self.stale_until {
             return self.doubt(now, &line.group);
         }
+        self.spoken.insert(line.group.clone(), now);
         let told = Told { line: Some(line.state.vrrp()), doubted: None };
         let was = self.groups.insert(line.group.clone(), told).unwrap_or_default();
         let quiet = self.heard.get(&line.group).is_none_or(|last| last.until(now) > secs(10));
@@ -332,7 +345,14 @@ impl Judge {
             Action::Read { id, addresses, .. } => {
                 self.reads.insert(*id, (now, addresses.clone()));
             }
-            Action::Note(Note::Transition { group, to: Vrrp::Unknown, .. }) => self.doubt(now, group),
+            Action::Note(Note::Transition { group, to: Vrrp::Unknown, cause, .. }) => {
+                let came = |ip: &Ipv4Addr| self.put.contains(ip) && self.came.get(ip) > self.spoken.get(group);
+                assert!(
+                    *cause != Cause::NoLine || self.of(group).iter().any(came),
+                    "{group} is doubted at {now:?}, and no process has put an address of it there since its last line"
+                );
+                self.doubt(now, group);
+            }
             Action::Note(Note::NotLocal { address, .. }) => self.address(*address).adopted = true,
             Action::Resolve(_) | Action::Look | Action::Note(_) => {}
         }

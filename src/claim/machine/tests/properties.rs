@@ -17,6 +17,9 @@ use crate::ownership::ErrorClass;
 #[derive(Debug, Clone)]
 enum Step {
     Becomes(usize, NotifyState),
+    /// Another process reads the line.
+    Unheard(usize, NotifyState),
+    ByHand(u8, bool),
     /// Lines in one read.
     Burst(Vec<(usize, NotifyState)>),
     /// A line that comes without anything changing.
@@ -115,6 +118,8 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (a_group.clone(), states()).prop_map(|(g, s)| Step::Becomes(g, s)),
         2 => proptest::collection::vec((a_group.clone(), states()), 2..6).prop_map(Step::Burst),
+        2 => (a_group.clone(), states()).prop_map(|(g, s)| Step::Unheard(g, s)),
+        2 => (1..8_u8, any::<bool>()).prop_map(|(n, is_there)| Step::ByHand(n, is_there)),
         4 => a_group.clone().prop_map(Step::RxLower),
         8 => (1..8_u8, any::<bool>()).prop_map(|(n, thief)| Step::Take(n, thief)),
         1 => (1..8_u8).prop_map(Step::Unassign),
@@ -153,6 +158,8 @@ impl World {
     fn step(&mut self, step: Step) {
         match step {
             Step::Becomes(g, state) => self.becomes(NAMES[g], state),
+            Step::Unheard(g, state) => self.becomes_unheard(NAMES[g], state),
+            Step::ByHand(n, is_there) => self.by_hand(vip(n), is_there),
             Step::Burst(states) => self.all_become(&states.iter().map(|(g, s)| (NAMES[*g], *s)).collect::<Vec<_>>()),
             Step::RxLower(g) => {
                 if self.truth.get(&group(NAMES[g])) == Some(&NotifyState::Master) {
@@ -231,6 +238,9 @@ impl World {
         }
         if self.is_down() {
             self.start_agent();
+        }
+        for ip in self.by_hand.clone() {
+            self.by_hand(ip, false);
         }
         self.config = configured(0);
         self.tell(Event::Config(self.config.clone()));

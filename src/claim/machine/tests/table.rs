@@ -11,7 +11,7 @@ use super::world::{
 };
 use crate::claim::address::Phase;
 use crate::claim::group::Belief;
-use crate::claim::{Action, Cause, ClaimId, Event, Moment, Note, NotifyState, Past, ReadId};
+use crate::claim::{Action, Cause, ClaimId, Event, Misplaced, Moment, Note, NotifyState, Past, PutBy, ReadId};
 use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::Groups;
 use crate::names::EniId;
@@ -143,6 +143,18 @@ fn events() -> Vec<(String, Make)> {
     }
     let elsewhere = BTreeMap::from([(vip(1), [interface("dum0")].into())]);
     add("local: elsewhere", Box::new(move |_| Event::Local { addresses: elsewhere.clone(), asked: false }));
+    for (name, by) in [("put there by a command", PutBy::Command), ("put there by a process", PutBy::Process)] {
+        let puts = BTreeMap::from([(vip(1), BTreeMap::from([(interface("eth0"), by)]))]);
+        add(
+            name,
+            Box::new(move |w| {
+                let here = BTreeMap::from([(vip(1), [interface("eth0")].into())]);
+                w.machine.handle(w.now, Event::Local { addresses: here, asked: false });
+                w.now = w.now + secs(1);
+                Event::PutBy(puts.clone())
+            }),
+        );
+    }
     add("life", Box::new(|w| Event::Life { after: w.now }));
     add("life of long ago", Box::new(|_| Event::Life { after: Moment::default() }));
     add("quiet", Box::new(|w| Event::Quiet { since: w.now }));
@@ -437,6 +449,9 @@ fn wants(actions: &[Action]) -> String {
         Action::Note(Note::Contested { .. }) => Some("CONTESTED".to_owned()),
         Action::Note(Note::ContestOver { .. }) => Some("contest over".to_owned()),
         Action::Note(Note::NotLocal { .. }) => Some("NOT LOCAL".to_owned()),
+        Action::Note(Note::Place { wrong: Some(Misplaced::Missing), .. }) => Some("MISSING".to_owned()),
+        Action::Note(Note::Place { wrong: Some(Misplaced::Left), .. }) => Some("LEFT".to_owned()),
+        Action::Note(Note::Place { wrong: None, .. }) => Some("in place".to_owned()),
         Action::Note(Note::Readiness { obstacle, .. }) => {
             Some(if obstacle.is_some() { "NOT READY" } else { "ready" }.to_owned())
         }
@@ -546,7 +561,7 @@ fn phase_number(phase: &Phase) -> usize {
     }
 }
 
-const EVENTS: usize = 19;
+const EVENTS: usize = 20;
 
 /// Another event needs a row in the table.
 fn event_number(event: &Event) -> usize {
@@ -570,5 +585,6 @@ fn event_number(event: &Event) -> usize {
         Event::Tick => 16,
         Event::Past(_) => 17,
         Event::Quiet { .. } => 18,
+        Event::PutBy(_) => 19,
     }
 }

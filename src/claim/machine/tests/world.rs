@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::judge::{Judge, STALL};
 use crate::claim::machine::Machine;
-use crate::claim::{Action, ClaimId, Event, Line, Moment, Note, NotifyState, Past, ReadId};
+use crate::claim::{Action, ClaimId, Event, Line, Moment, Note, NotifyState, Past, PutBy, ReadId};
 use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
 use crate::names::{EniId, GroupName, InterfaceName, RequestId};
@@ -151,6 +151,8 @@ enum Happening {
     Show(u32, ReadId, Vec<Ipv4Addr>),
     /// After a stall that began then.
     Thaw(Moment),
+    /// It is known who has put addresses on interfaces a second before.
+    Judged(u32),
     /// keepalived hears the other router, which its stale timer had taken for dead.
     Hears(Vec<GroupName>),
 }
@@ -170,6 +172,12 @@ pub struct World {
     /// What keepalived takes each group for.
     pub truth: BTreeMap<GroupName, NotifyState>,
     pub local: BTreeSet<Ipv4Addr>,
+    /// What a person has put on the interface where keepalived puts it.
+    pub by_hand: BTreeSet<Ipv4Addr>,
+    /// Who has put each address that the agent has seen appear, and when.
+    put: BTreeMap<Ipv4Addr, (Moment, PutBy)>,
+    /// What the agent was told of the interfaces.
+    seen: BTreeSet<Ipv4Addr>,
     /// Addresses on interfaces that keepalived puts none of them on.
     pub elsewhere: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
     /// keepalived runs; how often its child does something; whether the child stands still.
@@ -227,6 +235,9 @@ impl World {
             done: Vec::new(),
             truth: names,
             local: BTreeSet::new(),
+            by_hand: BTreeSet::new(),
+            put: BTreeMap::new(),
+            seen: BTreeSet::new(),
             elsewhere: BTreeMap::new(),
             runs: true,
             beat: secs(1),
@@ -409,6 +420,8 @@ impl World {
                 held.into_iter().for_each(|happening| self.happen(happening));
                 self.wake_stale(since);
             }
+            Happening::Judged(epoch) if epoch == self.epoch => self.tell(Event::PutBy(self.puts())),
+            Happening::Judged(_) => {}
             Happening::Hears(names) => {
                 let is_master = |name: &&GroupName| self.truth.get(*name) == Some(&NotifyState::Backup);
                 let names: Vec<GroupName> = names.iter().filter(is_master).cloned().collect();
@@ -479,6 +492,9 @@ impl World {
             contested,
         });
         self.tell(Event::Past(past.collect()));
+        // It lists them, and nobody tells who has put them there.
+        self.seen.clone_from(&self.local);
+        self.put.clear();
         self.look_around();
         self.tell(Event::Config(self.config.clone()));
         self.tell(Event::Groups(self.groups.clone()));
@@ -508,9 +524,53 @@ impl World {
         interfaces
     }
 
-    /// The agent is told of the addresses as they are now.
+    /// The agent is told of the addresses as they are now, and a second later of who has put them there.
     pub fn look_around(&mut self) {
+        let gone: Vec<Ipv4Addr> = self.seen.difference(&self.local).copied().collect();
+        gone.iter().for_each(|ip| _ = self.put.remove(ip));
+        for ip in self.local.difference(&self.seen) {
+            let by = if self.by_hand.contains(ip) { PutBy::Command } else { PutBy::Process };
+            self.put.insert(*ip, (self.now, by));
+        }
+        if self.local != self.seen {
+            self.seen.clone_from(&self.local);
+            self.later(secs(1), Happening::Judged(self.epoch));
+        }
         self.tell(Event::Local { addresses: self.interfaces(), asked: false });
+    }
+
+    fn puts(&self) -> BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>> {
+        let interfaces = self.interfaces();
+        let judged = self.put.iter().filter(|(_, (since, _))| *since + secs(1) <= self.now);
+        judged
+            .map(|(ip, (_, by))| {
+                let on = interfaces.get(ip).into_iter().flatten();
+                (*ip, on.map(|name| (name.clone(), *by)).collect())
+            })
+            .collect()
+    }
+
+    /// A person puts an address where keepalived puts it, or takes it away.
+    pub fn by_hand(&mut self, ip: Ipv4Addr, is_there: bool) {
+        // What keepalived does about it when it goes on is nothing that happens here.
+        if self.frozen.is_some() || self.child_frozen || self.local.contains(&ip) == is_there {
+            return;
+        }
+        if is_there {
+            self.by_hand.insert(ip);
+            self.local.insert(ip);
+            return self.look_around();
+        }
+        self.by_hand.remove(&ip);
+        self.local.remove(&ip);
+        self.look_around();
+        // keepalived sees it go, gives up and is elected again.
+        let of = |g: &&Group| g.addresses.iter().any(|a| a.address == ip);
+        let holder = self.groups.groups.iter().find(of).map(|g| g.name.clone());
+        if let Some(name) = holder.filter(|name| self.truth.get(name) == Some(&NotifyState::Master)) {
+            self.all_become(&[(name.as_str(), NotifyState::Backup)]);
+            self.all_become(&[(name.as_str(), NotifyState::Master)]);
+        }
     }
 
     fn watch_life(&mut self) {
@@ -559,8 +619,20 @@ impl World {
 
     /// The same of several groups, or of one again and again; the agent reads all lines at once.
     pub fn all_become(&mut self, states: &[(&str, NotifyState)]) {
+        let lines = self.change(states);
+        if !lines.is_empty() {
+            self.write(lines);
+        }
+    }
+
+    /// The same, and another process reads the lines.
+    pub fn becomes_unheard(&mut self, name: &str, state: NotifyState) {
+        self.change(&[(name, state)]);
+    }
+
+    fn change(&mut self, states: &[(&str, NotifyState)]) -> Vec<Line> {
         if !self.runs || self.child_frozen || self.frozen.is_some() {
-            return;
+            return Vec::new();
         }
         let before = self.local.clone();
         let mut lines = Vec::new();
@@ -570,9 +642,12 @@ impl World {
             };
             for address in &run.addresses {
                 match state {
-                    NotifyState::Master => self.local.insert(address.address),
-                    _ => self.local.remove(&address.address),
-                };
+                    NotifyState::Master => _ = self.local.insert(address.address),
+                    _ => {
+                        self.local.remove(&address.address);
+                        self.by_hand.remove(&address.address);
+                    }
+                }
             }
             self.truth.insert(group(name), *state);
             lines.push(line(name, *state));
@@ -580,7 +655,7 @@ impl World {
         if before != self.local {
             self.look_around();
         }
-        self.write(lines);
+        lines
     }
 
     pub fn master(&mut self, name: &str) {
