@@ -19,6 +19,17 @@ pub struct Owner {
     pub primary: bool,
 }
 
+/// What another owner is to a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Taker {
+    /// The other router: its instance has one of the group's peer addresses.
+    Peer,
+    /// Anyone else.
+    #[default]
+    Stranger,
+}
+
 /// The owner of each address that was asked for; an address that no ENI has is absent.
 pub type Owners = BTreeMap<Ipv4Addr, Owner>;
 

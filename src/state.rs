@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::files::{self, FileError};
 use crate::names::{EniId, GroupName, InstanceId, InterfaceName, MacAddress, Region, RequestId};
-use crate::ownership::{CallError, Eni, Owner};
+use crate::ownership::{CallError, Eni, Owner, Taker};
 use crate::status::report::Vrrp;
 
 /// How many records of the history are kept. A claim that goes on failing in one way is one record.
@@ -226,14 +226,24 @@ pub enum Kind {
     Theft {
         /// Who has it.
         by: Owner,
+        /// What that is to the group; records of 0.1.0 do not say it.
+        #[serde(default)]
+        taker: Taker,
     },
     /// An address was taken away too often.
     Contested {
         /// Who takes it.
         by: Owner,
+        /// What that is to the group; records of 0.1.0 do not say it.
+        #[serde(default)]
+        taker: Taker,
     },
     /// The contest is over.
-    ContestOver,
+    ContestOver {
+        /// With whom it was; records of 0.1.0 do not say it.
+        #[serde(default)]
+        taker: Taker,
+    },
     /// A claim was due, and the address was not on a local interface.
     NotLocal,
     /// A standby has become able or unable to take over.
@@ -248,6 +258,15 @@ pub enum Kind {
         /// Why.
         error: CallError,
     },
+}
+
+/// The thefts of one address that still count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Thefts {
+    /// When each was, and who took the address.
+    pub times: Vec<(Timestamp, Taker)>,
+    /// With whom they have become a contest.
+    pub contested: Vec<Taker>,
 }
 
 /// What came of a claim.
@@ -339,20 +358,22 @@ impl History {
         self.records.drain(..self.records.len().saturating_sub(HISTORY));
     }
 
-    /// The thefts of each address of a group since that was last not MASTER, or a contest over, with their times, and
-    /// whether they have become a contest.
-    pub fn thefts(&self) -> BTreeMap<(&GroupName, Ipv4Addr), (Vec<Timestamp>, bool)> {
+    /// The thefts of each address of a group since that was last not MASTER, or a contest over.
+    pub fn thefts(&self) -> BTreeMap<(&GroupName, Ipv4Addr), Thefts> {
         let mut all = BTreeMap::new();
         for record in &self.records {
             let Some(group) = &record.group else {
                 continue;
             };
             for address in &record.addresses {
-                let thefts: &mut (Vec<Timestamp>, bool) = all.entry((group, *address)).or_default();
+                let thefts: &mut Thefts = all.entry((group, *address)).or_default();
                 match record.kind {
-                    Kind::Theft { .. } => thefts.0.push(record.time),
-                    Kind::Contested { .. } => thefts.1 = true,
-                    Kind::ContestOver => *thefts = Default::default(),
+                    Kind::Theft { taker, .. } => thefts.times.push((record.time, taker)),
+                    Kind::Contested { taker, .. } => thefts.contested.push(taker),
+                    Kind::ContestOver { taker } => {
+                        thefts.times.retain(|(_, by)| *by != taker);
+                        thefts.contested.retain(|with| *with != taker);
+                    }
                     _ => {}
                 }
             }
@@ -360,7 +381,7 @@ impl History {
                 all.retain(|(of, _), _| *of != group);
             }
         }
-        all.retain(|_, (thefts, _)| !thefts.is_empty());
+        all.retain(|_, thefts| !thefts.times.is_empty());
         all
     }
 
@@ -505,9 +526,9 @@ mod tests {
             Record::new(at(1), transition).of_group(group("a")),
             claim(2, Outcome::Acknowledged { request_id }),
             failed(3, "Timeout"),
-            Record::new(at(4), Kind::Theft { by: owner(2) }),
-            Record::new(at(5), Kind::Contested { by: owner(2) }),
-            Record::new(at(6), Kind::ContestOver),
+            Record::new(at(4), Kind::Theft { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(5), Kind::Contested { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(6), Kind::ContestOver { taker: Taker::Peer }),
             Record::new(at(7), Kind::NotLocal),
             Record::new(at(8), Kind::Readiness { obstacle: Some("no credentials".to_owned()) }),
             Record::new(at(9), Kind::Unresolved { interface: eth0, error: error("Timeout") }),
@@ -581,7 +602,7 @@ mod tests {
             json(2)
         );
         assert!(json(3).contains(r#""outcome":"failed""#) && json(3).contains(r#""class":"timed-out""#), "{}", json(3));
-        assert_eq!(json(6), r#"{"time":"2027-01-15T08:00:06Z","kind":"contest-over"}"#);
+        assert_eq!(json(6), r#"{"time":"2027-01-15T08:00:06Z","kind":"contest-over","taker":"peer"}"#);
     }
 
     #[test]
@@ -622,7 +643,8 @@ mod tests {
         let mut add = |second, name: &str, address: Option<u8>, kind| {
             history.add(Record::new(at(second), kind).of_group(group(name)).of_addresses(address.map(ip)));
         };
-        let theft = || Kind::Theft { by: owner(2) };
+        let (peer, stranger) = (Taker::Peer, Taker::Stranger);
+        let theft = || Kind::Theft { by: owner(2), taker: peer };
         let becomes = |to| Kind::Transition { from: Vrrp::Master, to, cause: String::new() };
         add(0, "a", Some(1), theft());
         add(1, "b", Some(2), theft());
@@ -630,12 +652,20 @@ mod tests {
         add(3, "b", None, becomes(Vrrp::Unknown));
         add(4, "a", Some(1), theft());
         add(5, "b", Some(2), theft());
-        add(6, "b", Some(2), Kind::Contested { by: owner(2) });
+        add(6, "b", Some(2), Kind::Contested { by: owner(2), taker: peer });
         add(7, "b", Some(3), theft());
-        add(8, "b", Some(3), Kind::Contested { by: owner(2) });
-        add(9, "b", Some(3), Kind::ContestOver);
+        add(8, "b", Some(3), Kind::Contested { by: owner(2), taker: peer });
+        add(9, "b", Some(3), Kind::ContestOver { taker: peer });
+        add(10, "b", Some(4), theft());
+        add(11, "b", Some(4), Kind::Theft { by: owner(3), taker: stranger });
+        add(12, "b", Some(4), Kind::Contested { by: owner(3), taker: stranger });
+        add(13, "b", Some(4), Kind::ContestOver { taker: peer });
         let (a, b) = (group("a"), group("b"));
-        let expected = [((&a, ip(1)), (vec![at(4)], false)), ((&b, ip(2)), (vec![at(1), at(5)], true))];
+        let expected = [
+            ((&a, ip(1)), Thefts { times: vec![(at(4), peer)], contested: vec![] }),
+            ((&b, ip(2)), Thefts { times: vec![(at(1), peer), (at(5), peer)], contested: vec![peer] }),
+            ((&b, ip(4)), Thefts { times: vec![(at(11), stranger)], contested: vec![stranger] }),
+        ];
         assert_eq!(history.thefts(), expected.into());
     }
 
@@ -643,7 +673,7 @@ mod tests {
     fn the_history_is_bounded() {
         let mut history = History::default();
         for second in 0..1_000 {
-            history.add(Record::new(at(second), Kind::Theft { by: owner(2) }));
+            history.add(Record::new(at(second), Kind::Theft { by: owner(2), taker: Taker::Peer }));
         }
         assert_eq!(history.last(usize::MAX).len(), HISTORY);
         assert_eq!(history.last(1)[0].time, at(999));
@@ -658,7 +688,7 @@ mod tests {
             }
             let mut state = State::load(folder.path());
             assert_eq!(state.history.get(), &History::default(), "{text:?}");
-            state.history.change(|h| h.add(Record::new(at(0), Kind::ContestOver)));
+            state.history.change(|h| h.add(Record::new(at(0), Kind::ContestOver { taker: Taker::Peer })));
             state.pauses.change(|p| p.pause(group("a"), at(10), at(0)));
             state.flush().expect("written");
             let state = State::load(folder.path());
@@ -673,7 +703,10 @@ mod tests {
         let text = r#"{"format":1,"records":[{"time":"2027-01-15T08:00:00Z","kind":"of-tomorrow"},7,
             {"time":"2027-01-15T08:00:01Z","kind":"contest-over","more":1}]}"#;
         fs::write(folder.path().join("history.json"), text).expect("written");
-        assert_eq!(State::load(folder.path()).history.get().last(9), [Record::new(at(1), Kind::ContestOver)]);
+        assert_eq!(
+            State::load(folder.path()).history.get().last(9),
+            [Record::new(at(1), Kind::ContestOver { taker: Taker::Stranger })]
+        );
     }
 
     #[test]

@@ -334,6 +334,7 @@ fn every_word_of_the_status_as_json_is_in_the_readme() {
         ("verdict", "src/status/report.rs", "Verdict"),
         ("file_fault", "src/status/report.rs", "FileFault"),
         ("who", "src/status/report.rs", "Who"),
+        ("taker", "src/ownership.rs", "Taker"),
         ("kind", "src/state.rs", "Kind"),
         ("outcome", "src/state.rs", "Outcome"),
         ("class", "src/ownership.rs", "ErrorClass"),

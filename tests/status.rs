@@ -14,7 +14,7 @@ use vyos_aws_vipa::aws::CredentialFacts;
 use vyos_aws_vipa::config::{Config, Global, GroupConfig, LeftOut};
 use vyos_aws_vipa::keepalived::groups::{self, AdvertiseInterval, Groups, VirtualAddress};
 use vyos_aws_vipa::names::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
-use vyos_aws_vipa::ownership::{self, CallError, ErrorClass, Owners};
+use vyos_aws_vipa::ownership::{self, CallError, ErrorClass, Owners, Taker};
 use vyos_aws_vipa::state::{Kind, Outcome, Record};
 use vyos_aws_vipa::status::command::{Target, claim_command};
 use vyos_aws_vipa::status::force;
@@ -581,10 +581,16 @@ fn records() -> Vec<Record> {
             .of_group(group_name("db")),
         Record::new(at(5_900), Kind::Readiness { obstacle: None }).of_group(group_name("db")),
         Record { since: Some(ago(5_600)), times: 11, ..refused }.of_addresses((100..150).map(address)),
-        Record::new(at(4_000), Kind::Theft { by: theirs() }).of_group(web()).of_addresses([address(100)]),
+        Record::new(at(4_000), Kind::Theft { by: theirs(), taker: Taker::Peer })
+            .of_group(web())
+            .of_addresses([address(100)]),
         Record::new(at(3_900), claim(Some(ours), done())).of_addresses([address(100)]),
-        Record::new(at(3_800), Kind::Contested { by: nobodys }).of_group(web()).of_addresses([address(100)]),
-        Record::new(at(3_000), Kind::ContestOver).of_group(web()).of_addresses([address(100)]),
+        Record::new(at(3_800), Kind::Contested { by: nobodys, taker: Taker::Stranger })
+            .of_group(web())
+            .of_addresses([address(100)]),
+        Record::new(at(3_000), Kind::ContestOver { taker: Taker::Stranger })
+            .of_group(web())
+            .of_addresses([address(100)]),
         Record::new(at(2_000), Kind::NotLocal).of_group(web()).of_addresses([address(101)]),
         Record::new(at(1_900), Kind::Unresolved { interface: eth1, error: error("Timeout", "IMDS did not answer") }),
         Record::new(at(1_500), transition(Vrrp::Master, Vrrp::Master, "paused by a person")).of_group(web()),

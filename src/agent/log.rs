@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::Agent;
 use crate::claim::{Misplaced, Note};
 use crate::names::{EniId, RequestId};
-use crate::ownership::{Acknowledgement, CallError, ErrorClass, Owner};
+use crate::ownership::{Acknowledgement, CallError, ErrorClass, Owner, Taker};
 use crate::state::{Kind, Outcome, Record};
 use crate::status::report::Vrrp;
 
@@ -77,19 +77,28 @@ impl Agent<'_> {
             }
             // The history has what came of it.
             Note::Read { error } => return self.log_read(error.as_ref()),
-            Note::Theft { group, address, by } => {
+            Note::Theft { group, address, by, taker } => {
                 let (eni, instance) = ends(&by);
-                warn!(%group, %address, eni, instance, "address taken by another");
-                Record::new(time, Kind::Theft { by }).of_group(group).of_addresses([address])
+                warn!(%group, %address, eni, instance, taker = word(taker), "address taken by another");
+                Record::new(time, Kind::Theft { by, taker }).of_group(group).of_addresses([address])
             }
-            Note::Contested { group, address, by } => {
+            Note::Contested { group, address, by, taker } => {
                 let (eni, instance) = ends(&by);
-                error!(%group, %address, eni, instance, "address contested: find out what claims it there");
-                Record::new(time, Kind::Contested { by }).of_group(group).of_addresses([address])
+                match taker {
+                    Taker::Peer => error!(
+                        %group, %address, eni, instance,
+                        "address contested: both routers are MASTER, restore the VRRP link between them"
+                    ),
+                    Taker::Stranger => error!(
+                        %group, %address, eni, instance,
+                        "address contested: find out what claims it there"
+                    ),
+                }
+                Record::new(time, Kind::Contested { by, taker }).of_group(group).of_addresses([address])
             }
-            Note::ContestOver { group, address } => {
-                info!(%group, %address, "contest over");
-                Record::new(time, Kind::ContestOver).of_group(group).of_addresses([address])
+            Note::ContestOver { group, address, taker } => {
+                info!(%group, %address, taker = word(taker), "contest over");
+                Record::new(time, Kind::ContestOver { taker }).of_group(group).of_addresses([address])
             }
             Note::NotLocal { group, address } => {
                 error!(%group, %address, "claim given up, address not on a local interface");
@@ -179,6 +188,13 @@ fn passes(error: &CallError) -> bool {
     match error.class {
         ErrorClass::TimedOut | ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::Refused => true,
         ErrorClass::Clock | ErrorClass::Denied | ErrorClass::NoSuchInterface | ErrorClass::BadAddress => false,
+    }
+}
+
+fn word(taker: Taker) -> &'static str {
+    match taker {
+        Taker::Peer => "peer",
+        Taker::Stranger => "stranger",
     }
 }
 

@@ -248,11 +248,11 @@ impl<'a> Agent<'a> {
         let (now, wall) = (self.clock.now(), Timestamp::now());
         let moment = |time: &Timestamp| now.earlier(wall.duration_since(*time).try_into().unwrap_or_default());
         let thefts = self.state.history.get().thefts().into_iter();
-        let past = thefts.map(|((group, address), (times, contested))| Past {
+        let past = thefts.map(|((group, address), thefts)| Past {
             group: group.clone(),
             address,
-            thefts: times.iter().filter_map(moment).collect(),
-            contested,
+            thefts: thefts.times.iter().filter_map(|(time, by)| Some((moment(time)?, *by))).collect(),
+            contested: thefts.contested,
         });
         self.tell(Event::Past(past.collect()));
     }

@@ -9,7 +9,7 @@ use super::message::{ClaimId, Misplaced};
 use super::reads::Reads;
 use super::{Moment, contest::Contest};
 use crate::names::{EniId, GroupName, InterfaceName, RequestId};
-use crate::ownership::{CallError, ErrorClass, Owner};
+use crate::ownership::{CallError, ErrorClass, Owner, Taker};
 use crate::plan::{PlannedAddress, is_there};
 
 /// When ownership is read after an acknowledged claim.
@@ -20,6 +20,9 @@ pub const GRACE: Duration = Duration::from_secs(60);
 
 /// The least time between claims that nothing but a disagreeing read, or a repeated MASTER_RX_LOWER_PRI, asks for.
 pub const APART: Duration = Duration::from_secs(10);
+
+/// A peer that was heard as MASTER, and has not been for so many advertisement intervals, is MASTER no more (RFC 9568, 6.1).
+const SILENCE: u32 = 3;
 
 /// One virtual address.
 #[derive(Debug)]
@@ -76,7 +79,7 @@ pub enum Phase {
     Adopting { since: Moment },
     /// A claim, from that moment on.
     Wanted { due: Moment },
-    /// A claim is in flight.
+    /// A claim is in flight. One that was sent before the last line, or before the group left MASTER, does not count.
     InFlight(ClaimId),
     /// A claim was acknowledged, or a read says that it is ours.
     Held { confirmed: bool, suspect: Option<Suspect> },
@@ -226,14 +229,38 @@ impl Address {
         self.alone.take_if(|class| *class == ErrorClass::Refused);
     }
 
-    /// Wants a claim that no line asks for: keepalived must give a sign of life, the address must be on an interface,
-    /// and in a contest the back-off must be over.
-    pub fn claim_guarded(&mut self, earliest: Moment, life_after: Moment, outranks: bool, rng: &mut Rng) {
-        let due = earliest + self.contest.back_off(outranks, rng).unwrap_or_default();
+    /// Wants a claim that no line asks for, while `from` has the address: keepalived must give a sign of life, the address
+    /// must be on an interface, and in a contest with a stranger the back-off must be over.
+    pub fn claim_guarded(
+        &mut self,
+        earliest: Moment,
+        life_after: Moment,
+        from: Option<Taker>,
+        outranks: bool,
+        rng: &mut Rng,
+    ) {
+        let due = earliest + self.contest.back_off(from, outranks, rng).unwrap_or_default();
         self.phase = Phase::Wanted { due };
         self.guard = Some(Guard { life_after, looked: None });
         self.failed = 0;
         self.confirmed_since = None;
+    }
+
+    /// The earliest moment from `now` on for a claim that is at least [`APART`] from the last one that a read asked for.
+    pub fn apart_from_reclaims(&self, now: Moment) -> Moment {
+        self.contest.reclaimed.map_or(now, |last| now.max(last + APART))
+    }
+
+    /// The same, apart from every claim before it. Exempt is what a line asked for where the peer was heard as MASTER at
+    /// `heard`, then or later, and has fallen silent since: a claim that the peer had in flight when the link came back may
+    /// have landed after ours. `interval` is the one in which the peer advertises.
+    pub fn apart_from_claims(&self, now: Moment, heard: Option<Moment>, interval: Duration) -> Moment {
+        let gave_way =
+            |heard: Moment| self.asked.is_some_and(|asked| asked <= heard) && heard.until(now) >= SILENCE * interval;
+        if heard.is_some_and(gave_way) {
+            return self.apart_from_reclaims(now);
+        }
+        self.last_claim.as_ref().map_or(now, |last| now.max(last.began + APART))
     }
 
     /// Goes by another plan for the address of the same group. What has happened to the address stays. `behind` is the ENI
@@ -286,6 +313,11 @@ impl Address {
         self.rest();
         self.phase = Phase::Adopting { since: now };
         self.reads = [now].into();
+    }
+
+    /// Whether the claim that is wanted is the first one for a line or a person.
+    pub fn is_first_attempt(&self) -> bool {
+        self.guard.is_none() && !self.is_retry() && self.alone.is_none()
     }
 
     /// Whether the claim that is wanted comes after one that failed.
@@ -345,7 +377,11 @@ impl Address {
 
     /// Whether a retry that is not due yet may go along with another.
     pub fn may_go_along(&self) -> bool {
-        self.failed > 0 && self.guard.is_none() && self.permanent.is_none() && self.is_free() && !self.contest.is_on()
+        self.failed > 0
+            && self.guard.is_none()
+            && self.permanent.is_none()
+            && self.is_free()
+            && self.contest.with().is_none()
     }
 
     /// Whether a read that says that the address is ours may show what was before a line or a person asked for a claim of

@@ -9,7 +9,7 @@ use super::group::{Belief, Group};
 use super::message::{Misplaced, NotifyState};
 use super::{Cause, Machine, Moment};
 use crate::names::{InstanceId, InterfaceName};
-use crate::ownership::{CallError, ErrorClass, Owner};
+use crate::ownership::{CallError, ErrorClass, Owner, Taker};
 use crate::status::command::quoted;
 use crate::status::report::{self, Failure, Verdict, Vrrp, Who};
 use crate::status::table::time;
@@ -189,7 +189,10 @@ impl Machine {
         address: &Address,
         owner: Option<&Owner>,
     ) -> (Verdict, Option<String>) {
-        if address.contest.is_on() {
+        if let Some(with) = address.contest.with() {
+            if with == Taker::Peer {
+                return (Verdict::Contested, Some(contested_with_peer(address, owner)));
+            }
             let name = quoted(address.group.as_str());
             let next = match owner {
                 Some(owner) if address.eni.as_ref() == Some(&owner.eni) => {
@@ -299,6 +302,19 @@ impl Machine {
         self.sweep.success?;
         Some(None)
     }
+}
+
+/// The peer and this router take the address from each other.
+fn contested_with_peer(address: &Address, owner: Option<&Owner>) -> String {
+    let now = match owner {
+        Some(owner) if address.eni.as_ref() == Some(&owner.eni) => "this router has it now".to_owned(),
+        Some(owner) => format!("last seen with {}", text(owner)),
+        None => "last seen with no network interface".to_owned(),
+    };
+    format!(
+        "the other router of the group has taken it more than three times in five minutes, {now}: both routers are MASTER; \
+         restore the VRRP link between them: see `show vrrp` on both"
+    )
 }
 
 fn unresolved(interface: &InterfaceName, error: &CallError) -> String {

@@ -8,7 +8,7 @@ use super::Moment;
 use crate::config::Config;
 use crate::keepalived::groups::Groups;
 use crate::names::{EniId, GroupName, InterfaceName, VpcId};
-use crate::ownership::{Acknowledgement, CallError, Eni, Owner, Owners};
+use crate::ownership::{Acknowledgement, CallError, Eni, Owner, Owners, Taker};
 use crate::status::report::Vrrp;
 
 /// The states that a line of keepalived's notify FIFO can name (keepalived.conf(5), `vrrp_notify_fifo`).
@@ -82,10 +82,10 @@ pub struct Past {
     pub group: GroupName,
     /// The address.
     pub address: Ipv4Addr,
-    /// When each of them was.
-    pub thefts: Vec<Moment>,
-    /// Whether they were a contest that was not over.
-    pub contested: bool,
+    /// When each of them was, and who took the address.
+    pub thefts: Vec<(Moment, Taker)>,
+    /// With whom there was a contest that was not over.
+    pub contested: Vec<Taker>,
 }
 
 /// Something that has happened.
@@ -244,6 +244,8 @@ pub enum Note {
         address: Ipv4Addr,
         /// Who has it.
         by: Owner,
+        /// What that is to the group.
+        taker: Taker,
     },
     /// More than three thefts in five minutes.
     Contested {
@@ -253,6 +255,8 @@ pub enum Note {
         address: Ipv4Addr,
         /// Who takes it.
         by: Owner,
+        /// What that is to the group.
+        taker: Taker,
     },
     /// The contest is over.
     ContestOver {
@@ -260,6 +264,8 @@ pub enum Note {
         group: GroupName,
         /// The address.
         address: Ipv4Addr,
+        /// With whom it was.
+        taker: Taker,
     },
     /// A claim would be due, and the address is not on a local interface.
     NotLocal {

@@ -9,6 +9,12 @@ use super::Moment;
 /// How long a permanent error rests before the next attempt.
 pub const PERMANENT: Duration = Duration::from_secs(60);
 
+/// The second claim on an ENI may start when the first is that old.
+pub const SHORTEST_GAP: Duration = Duration::from_millis(20);
+
+/// However little is left of the allowance, a first attempt waits no longer for the claim before it.
+pub const LONGEST_GAP: Duration = Duration::from_millis(400);
+
 /// The longest bound that successive time-outs give an attempt.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
@@ -66,9 +72,46 @@ impl Allowance {
         self.whole <= now
     }
 
+    /// How many claims are not free any more.
+    fn used(&self, now: Moment) -> u32 {
+        now.until(self.whole).as_millis().div_ceil(Self::REFILL.as_millis()) as u32
+    }
+
     /// Counts a claim that is sent now.
     pub fn take(&mut self, now: Moment) {
         self.whole = self.whole.max(now) + Self::REFILL;
+    }
+}
+
+/// The distance between the first attempts of one ENI, so that groups whose lines come one after the other share requests.
+///
+/// The first one after a quiet time goes at once; then the distance doubles with each, up to [`LONGEST_GAP`], and sooner
+/// where earlier moves have left little of the allowance.
+#[derive(Debug, Clone, Default)]
+pub struct Spacing {
+    last: Option<Moment>,
+    /// How many there were without a quiet time between them.
+    together: u32,
+}
+
+impl Spacing {
+    /// After that time without a first attempt, the next is that of another move.
+    const QUIET: Duration = Duration::from_secs(1);
+    /// With so many claims used, the distance begins to grow whatever was before: what is left is for the last of a move.
+    const SHORT_OF: u32 = 12;
+
+    /// The earliest moment from `now` on at which a first attempt may be sent.
+    pub fn next(&self, now: Moment, allowance: &Allowance) -> Moment {
+        let doublings = self.together.saturating_sub(1).max(allowance.used(now).saturating_sub(Self::SHORT_OF));
+        let gap = (SHORTEST_GAP * (1 << doublings.min(5))).min(LONGEST_GAP);
+        self.last.map_or(now, |last| now.max(last + gap))
+    }
+
+    /// Counts a claim with a first attempt that is sent now.
+    pub fn take(&mut self, now: Moment) {
+        let goes_on = self.last.is_some_and(|last| last.until(now) <= Self::QUIET);
+        self.together = if goes_on { self.together.saturating_add(1) } else { 1 };
+        self.last = Some(now);
     }
 }
 
@@ -114,6 +157,30 @@ mod tests {
         }
         assert_eq!(begin.until(now), Duration::from_secs(3_600));
         assert_eq!(allowance.next(now + Duration::from_secs(48)), now + Duration::from_secs(48));
+    }
+
+    #[test]
+    fn first_attempts_are_ever_further_apart_until_a_quiet_time_or_the_end_of_the_allowance() {
+        let (mut allowance, mut spacing) = (Allowance::default(), Spacing::default());
+        let mut now = at(1_000_000);
+        let mut gaps = |from: Moment, count: usize| -> Vec<u128> {
+            now = from;
+            let mut take = || {
+                let next = spacing.next(now, &allowance);
+                allowance.take(next);
+                spacing.take(next);
+                let gap = now.until(next).as_millis();
+                now = next;
+                gap
+            };
+            (0..count).map(|_| take()).collect()
+        };
+        assert_eq!(gaps(at(1_000_000), 8), [0, 20, 40, 80, 160, 320, 400, 400]);
+        assert_eq!(gaps(at(1_003_000), 6), [0, 20, 40, 80, 160, 320]);
+        // Thirteen are used: the distance grows at once.
+        assert_eq!(gaps(at(1_006_000), 4), [0, 40, 80, 160]);
+        assert_eq!(gaps(at(1_008_000), 3), [0, 320, 400]);
+        assert_eq!(gaps(at(1_060_000), 3), [0, 20, 40]);
     }
 
     #[test]

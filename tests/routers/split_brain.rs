@@ -13,6 +13,9 @@ use crate::{BINARY, ELECTION, SLACK};
 
 const QUICK: &str = "set high-availability vrrp global-parameters aws-vipa verify-interval 5";
 
+/// How long after the end of a split-brain the master may be without its address, with that interval (B7).
+const HEALED: Duration = Duration::from_secs(5 + 5);
+
 fn ends_well(lab: &Lab, within: Duration) {
     lab.wait_for_owner(VIP, &lab.r1, within);
     lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
@@ -110,8 +113,43 @@ fn one_direction_cut_for_a_minute() {
         assert_eq!(lab.r1.logged(&["MASTER_RX_LOWER_PRI"]), 0, "no transition: it has been MASTER all the time");
         lab.heal();
         lab.wait("BACKUP on r2", ELECTION + SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "BACKUP");
-        // In a contest the router that outranks the other waits 30 s at most.
-        lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(30) + SLACK);
+        // The contest ends with its cause.
+        lab.wait_for_owner(VIP, &lab.r1, HEALED + SLACK);
+    });
+}
+
+/// Both are MASTER long enough for the address to be contested. The routers take it from each other at a bounded rate, and
+/// the true master has it soon after the link is back, whoever hears the other first.
+#[test]
+fn link_cut_until_the_address_is_contested() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        lab.cut(Cut::Both);
+        let began = Instant::now();
+        let contested =
+            |lab: &Lab| [&lab.r1, &lab.r2].map(|router| router.logged(&["address contested: both routers"]));
+        lab.wait("contested", Duration::from_secs(150), |lab| contested(lab).iter().any(|times| *times > 0));
+        let cut = began.elapsed();
+        // The master is told nothing: the other one hears it first, and goes back.
+        lab.heal();
+        lab.cut(Cut::From(2));
+        lab.wait("BACKUP on r2", ELECTION + SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "BACKUP");
+        lab.heal();
+        lab.wait_for_owner(VIP, &lab.r1, HEALED + SLACK);
+        lab.watch("it stays there", Duration::from_secs(12), |lab| {
+            lab.simulator.owner(VIP).is_some_and(|owner| owner == *lab.r1.enis[0])
+        });
+        for router in [&lab.r1, &lab.r2] {
+            let claims: Vec<Instant> = lab.claims(Some(router)).iter().map(|claim| claim.arrived).collect();
+            // The first one is a line's.
+            let apart = claims[1..].windows(2).map(|pair| pair[1] - pair[0]).min();
+            assert!(apart.is_none_or(|apart| apart > Duration::from_millis(9_500)), "{:#?}", lab.claims(Some(router)));
+            assert!(claims.len() >= 4, "{} in {cut:?}: {:#?}", claims.len(), lab.claims(Some(router)));
+        }
+        assert_eq!(lab.r2.logged(&["contest over", "peer"]), contested(lab)[1], "BACKUP ends it");
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", Duration::from_secs(60) + SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
     });
 }
 
@@ -149,7 +187,8 @@ fn flapping() {
         let log = lab.r1.agent_log();
         assert_eq!(log.matches("cause=\"keepalived: MASTER\"").count(), 11, "{log}");
         let claims = lab.claims(None);
-        assert_eq!(claims.len(), 11, "one for each: {claims:#?}");
+        // The first ones at once; lines that follow faster than that share requests, and the last one gets its own.
+        assert!((5..=11).contains(&claims.len()), "{claims:#?}");
         // Closer together than what may come once in 10 s alone.
         let apart = claims.windows(2).skip(1).map(|pair| pair[1].arrived - pair[0].arrived).max();
         assert!(apart < Some(Duration::from_secs(10)), "{apart:?}");

@@ -5,15 +5,13 @@ use std::mem;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use fastrand::Rng;
-
 use super::sending::READS_TOGETHER;
 use super::{ClaimInFlight, Machine};
-use crate::claim::address::{APART, Address, Phase, Seen, Suspect};
+use crate::claim::address::{Address, Phase, Seen, Suspect};
 use crate::claim::message::{ClaimId, Note, ReadId};
 use crate::claim::{Moment, pace};
-use crate::names::InterfaceName;
-use crate::ownership::{Acknowledgement, CallError, Eni, ErrorClass, Owner, Owners};
+use crate::names::{GroupName, InterfaceName};
+use crate::ownership::{Acknowledgement, CallError, Eni, ErrorClass, Owner, Owners, Taker};
 
 /// MASTER_RX_LOWER_PRI heard within that time means that this router outranks the other.
 const OUTRANKS: Duration = Duration::from_secs(60);
@@ -22,6 +20,9 @@ const OUTRANKS: Duration = Duration::from_secs(60);
 const READ_PATIENCE: Duration = Duration::from_secs(3);
 /// A read that disagrees with an ownership has to be followed by another one, that long after it and not twice as long.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// A read that may lead to a claim goes out so long before the claim may, and an advertisement interval: a sign of life has
+/// come by then.
+const AHEAD: Duration = Duration::from_millis(500);
 
 impl Machine {
     pub(super) fn resolved(&mut self, now: Moment, interface: &InterfaceName, result: Result<Eni, CallError>) {
@@ -105,14 +106,17 @@ impl Machine {
                     }
                 }
             }
+            // What happened to a claim of before says nothing of those that came after it.
+            Err(_) if concerned.is_empty() => {}
             Err(error) => self.claim_failed(now, &claim, &concerned, error),
         }
-        // Whoever is to be read first had to wait for the claim to end: what was read before is not to be relied on.
-        for ip in &claim.addresses {
-            if let Some(address) = self.addresses.get_mut(ip)
-                && matches!(address.phase, Phase::Adopting { .. })
-            {
-                address.adopt(now);
+        for ip in claim.addresses.iter().filter(|ip| !concerned.contains(ip)) {
+            match self.addresses.get_mut(ip) {
+                // What was read before a claim of before ended is not to be relied on.
+                Some(address @ Address { phase: Phase::Adopting { .. }, .. }) => address.adopt(now),
+                // It may have been performed, whatever the answer was.
+                Some(address @ Address { phase: Phase::Wanted { .. }, .. }) => address.read_at(now),
+                _ => {}
             }
         }
         self.note(Note::Claim {
@@ -150,6 +154,7 @@ impl Machine {
         let together = pace::retry(self.failed(concerned), &mut self.rng);
         for (n, ip) in concerned.iter().enumerate() {
             let outranks = self.outranks(now, ip);
+            let from = self.taker_of(ip);
             let Some(address) = self.addresses.get_mut(ip) else {
                 continue;
             };
@@ -188,7 +193,7 @@ impl Machine {
             let due = if splits {
                 due
             } else {
-                address.contest.back_off(outranks, &mut self.rng).map_or(due, |wait| due.max(now + wait))
+                address.contest.back_off(from, outranks, &mut self.rng).map_or(due, |wait| due.max(now + wait))
             };
             address.phase = Phase::Wanted { due };
         }
@@ -199,15 +204,33 @@ impl Machine {
     }
 
     pub(super) fn outranks(&self, now: Moment, ip: &Ipv4Addr) -> bool {
-        let heard = self.addresses.get(ip).and_then(|a| self.groups.get(&a.group)).and_then(|g| g.rx_lower);
-        heard.is_some_and(|last| last.until(now) <= OUTRANKS)
+        self.heard(ip).is_some_and(|last| last.until(now) <= OUTRANKS)
+    }
+
+    /// When the address's group last heard a router of lower priority that is MASTER.
+    fn heard(&self, ip: &Ipv4Addr) -> Option<Moment> {
+        self.groups.get(&self.addresses.get(ip)?.group)?.rx_lower
+    }
+
+    /// What an owner of a group's address is to the group.
+    fn taker(&self, group: &GroupName, owner: &Owner) -> Taker {
+        let mut peers = self.groups.get(group).into_iter().flat_map(|g| &g.peers).filter_map(|ip| self.peers.get(ip));
+        let is_same =
+            |peer: &Owner| peer.eni == owner.eni || (peer.instance.is_some() && peer.instance == owner.instance);
+        if peers.any(is_same) { Taker::Peer } else { Taker::Stranger }
+    }
+
+    /// The same of the one who has the address by the last read, if it is another.
+    fn taker_of(&self, ip: &Ipv4Addr) -> Option<Taker> {
+        let address = self.addresses.get(ip)?;
+        let owner = address.seen.as_ref()?.owner.as_ref().filter(|o| Some(&o.eni) != address.eni.as_ref())?;
+        Some(self.taker(&address.group, owner))
     }
 
     pub(super) fn read(&mut self, now: Moment, id: ReadId, result: Result<Owners, CallError>) {
         let Some(read) = self.reads.remove(&id) else {
             return;
         };
-        let flying = self.flying();
         match result {
             Ok(owners) => {
                 self.sweep.success = Some(now);
@@ -216,25 +239,31 @@ impl Machine {
                 }
                 self.sweep.throttled = 0;
                 let peers: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.peers).copied().collect();
-                for ip in &read.addresses {
-                    let owner = owners.get(ip);
-                    if peers.contains(ip) {
-                        match owner {
-                            Some(owner) => self.peers.insert(*ip, owner.clone()),
-                            None => self.peers.remove(ip),
-                        };
-                    }
-                    if !flying.contains(ip) {
-                        self.seen(now, read.began, *ip, owner.cloned());
+                // Before the owners that are compared with them.
+                for ip in read.addresses.iter().filter(|ip| peers.contains(ip)) {
+                    // One that is not shown for once is still the last one that was.
+                    if let Some(owner) = owners.get(ip) {
+                        self.peers.insert(*ip, owner.clone());
                     }
                 }
+                let second_look = now + self.jitter();
+                let mut from_peer = Vec::new();
+                for ip in &read.addresses {
+                    if self.is_undecided(now, ip) {
+                        continue;
+                    }
+                    let due = self.seen(now, read.began, *ip, owners.get(ip).cloned(), second_look);
+                    from_peer.extend(due.map(|due| (*ip, due)));
+                }
+                self.claim_back_together(&from_peer);
             }
             Err(error) => {
                 if error.class == ErrorClass::Throttled {
                     self.sweep.throttled = (self.sweep.throttled + 1).min(4);
                 }
-                for ip in read.addresses.iter().filter(|ip| !flying.contains(ip)) {
-                    self.unseen(now, read.began, *ip, error.class);
+                let jitter = self.jitter();
+                for ip in &read.addresses {
+                    self.unseen(now, read.began, *ip, error.class, jitter);
                 }
                 // EC2's time has been taken over: once more with it.
                 if error.class == ErrorClass::Clock
@@ -255,23 +284,51 @@ impl Machine {
         }
     }
 
-    /// A read was answered for an address that no claim is in flight for.
-    pub(super) fn seen(&mut self, now: Moment, began: Moment, ip: Ipv4Addr, owner: Option<Owner>) {
+    /// Whether a claim that is in flight decides who has the address: the one that is wanted, or, where the owner is to be
+    /// read first, one of before that may be answered soon.
+    fn is_undecided(&mut self, now: Moment, ip: &Ipv4Addr) -> bool {
+        let claims = self.claims.values().filter(|claim| claim.addresses.contains(ip));
+        let last = claims.map(|claim| claim.began).max();
+        match (self.addresses.get_mut(ip), last) {
+            (Some(Address { phase: Phase::InFlight(_), .. }), _) => true,
+            (Some(address @ Address { phase: Phase::Adopting { .. }, .. }), Some(began))
+                if now < began + READ_PATIENCE =>
+            {
+                address.read_at(began + READ_PATIENCE);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A read was answered for an address that no claim is in flight for. Returns when it is to be claimed back from the
+    /// peer, if it is.
+    fn seen(
+        &mut self,
+        now: Moment,
+        began: Moment,
+        ip: Ipv4Addr,
+        owner: Option<Owner>,
+        second_look: Moment,
+    ) -> Option<Moment> {
         let outranks = self.outranks(now, &ip);
-        let Some(address) = self.addresses.get_mut(&ip) else {
-            return;
-        };
+        let heard = self.heard(&ip);
+        let group = self.addresses.get(&ip)?.group.clone();
+        let interval = self.interval(&group);
+        let from = owner.as_ref().map(|owner| self.taker(&group, owner));
+        let address = self.addresses.get_mut(&ip)?;
         let overtaken = address.last_claim.as_ref().is_some_and(|c| c.began >= began)
             || address.seen.as_ref().is_some_and(|s| s.began > began)
             || matches!(address.phase, Phase::Adopting { since } if began < since);
         if overtaken {
-            return;
+            return None;
         }
         let of_before = address.may_be_of_before(began);
         let ours = address.eni.is_some() && owner.as_ref().map(|o| &o.eni) == address.eni.as_ref();
         address.seen = Some(Seen { began, at: now, owner: owner.clone() });
         let outranked_other = mem::take(&mut address.outranked_other) && owner.is_some();
-        let apart = address.last_claim.as_ref().map_or(now, |c| now.max(c.began + APART));
+        let apart = address.apart_from_claims(now, heard, interval);
+        let apart_from_reclaims = address.apart_from_reclaims(now);
         let rng = &mut self.rng;
         match mem::replace(&mut address.phase, Phase::Rest) {
             phase @ (Phase::Rest | Phase::Appearing { .. } | Phase::InFlight(_)) => address.phase = phase,
@@ -286,50 +343,70 @@ impl Machine {
                 address.confirmed(now);
             }
             // That keepalived lives was asked before the read; where it has not been long, nothing newer is needed.
-            Phase::Adopting { .. } => address.claim_guarded(now, Moment::default(), outranks, rng),
-            _ if outranked_other => address.claim_guarded(apart, now, outranks, rng),
+            Phase::Adopting { .. } => {
+                let earliest = if from == Some(Taker::Peer) { apart_from_reclaims } else { now };
+                address.claim_guarded(earliest, Moment::default(), from, outranks, rng);
+            }
+            _ if outranked_other => address.claim_guarded(apart, now, from, outranks, rng),
             Phase::Held { suspect: None, .. } if address.in_grace(began) => {
                 if let Some(grace) = &mut address.grace {
                     grace.lagging = true;
                 }
                 address.confirmed_since = None;
-                if apart <= now {
-                    address.claim_guarded(now, now, outranks, rng);
+                let early = apart - interval - AHEAD;
+                if early <= now {
+                    address.claim_guarded(apart, now, from, outranks, rng);
                 } else {
                     address.phase = Phase::Held { confirmed: false, suspect: None };
-                    if address.reads.last().is_none_or(|last| *last < apart) {
-                        address.read_at(apart);
+                    if !address.reads.iter().any(|due| (early..=apart).contains(due)) {
+                        address.read_at(early);
                     }
                 }
             }
             Phase::Held { suspect: None, confirmed } => {
                 address.phase = Phase::Held { confirmed, suspect: Some(Suspect { since: now, owner, failed: 0 }) };
                 address.confirmed_since = None;
-                address.read_at(now + suspicion(0, rng));
+                address.read_at(second_look);
             }
             // Asked too early to be a second look.
             phase @ Phase::Held { suspect: Some(Suspect { since, .. }), .. } if began < since + SECOND_LOOK => {
                 address.phase = phase;
             }
             Phase::Held { suspect: Some(suspect), .. } => {
-                let group = address.group.clone();
-                let theft = owner.filter(|_| suspect.owner.is_some());
-                let begins = theft.is_some() && address.contest.theft(now);
-                address.claim_guarded(now, suspect.since, outranks, rng);
-                if let Some(by) = theft {
-                    self.note(Note::Theft { group: group.clone(), address: ip, by: by.clone() });
+                let theft = owner.zip(from).filter(|_| suspect.owner.is_some());
+                let begins = theft.as_ref().is_some_and(|(_, taker)| address.contest.theft(now, *taker));
+                let is_peer = from == Some(Taker::Peer);
+                let earliest = if is_peer { apart_from_reclaims } else { now };
+                address.claim_guarded(earliest, suspect.since, from, outranks, rng);
+                if let Some((by, taker)) = theft {
+                    self.note(Note::Theft { group: group.clone(), address: ip, by: by.clone(), taker });
                     if begins {
-                        self.note(Note::Contested { group, address: ip, by });
+                        self.note(Note::Contested { group, address: ip, by, taker });
                     }
                 }
+                return is_peer.then_some(earliest);
             }
             // Every Wanted is kept or confirmed above.
             phase @ Phase::Wanted { .. } => address.phase = phase,
         }
+        None
+    }
+
+    /// What one read shows to be the peer's is claimed back in one request: each when the last of them may be, which is
+    /// not later than its bound.
+    fn claim_back_together(&mut self, addresses: &[(Ipv4Addr, Moment)]) {
+        let Some(last) = addresses.iter().map(|(_, due)| *due).max() else {
+            return;
+        };
+        for (ip, _) in addresses {
+            if let Some(Address { phase: Phase::Wanted { due }, .. }) = self.addresses.get_mut(ip) {
+                *due = last;
+            }
+        }
     }
 
     /// A read that began at that moment failed for an address that no claim is in flight for.
-    pub(super) fn unseen(&mut self, now: Moment, began: Moment, ip: Ipv4Addr, class: ErrorClass) {
+    fn unseen(&mut self, now: Moment, began: Moment, ip: Ipv4Addr, class: ErrorClass, jitter: Duration) {
         let interval = self.config.global.verify_interval.duration();
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
@@ -344,10 +421,14 @@ impl Machine {
             Phase::Adopting { .. } if address.reads.is_empty() => {
                 address.read_at(now + pace::retry(1, &mut self.rng));
             }
-            Phase::Held { suspect: Some(suspect), .. } if address.reads.is_empty() => {
+            Phase::Held { suspect: Some(suspect), .. } => {
+                // The first one that fails is made good as soon; after that, ever less often.
+                let wait = jitter * (1 << suspect.failed.min(8));
                 suspect.failed = suspect.failed.saturating_add(1);
-                let wait = suspicion(suspect.failed, &mut self.rng).min(interval);
-                address.read_at(now + wait);
+                let again = now + wait.min(interval);
+                if address.reads.first().is_none_or(|due| *due > again) {
+                    address.read_at(again);
+                }
             }
             _ => {}
         }
@@ -356,14 +437,15 @@ impl Machine {
     /// Claims what was to be read first, and cannot be.
     pub(super) fn claim_unread(&mut self, now: Moment, ip: Ipv4Addr) {
         let outranks = self.outranks(now, &ip);
+        let from = self.taker_of(&ip);
         if let Some(address) = self.addresses.get_mut(&ip) {
-            address.claim_guarded(now, Moment::default(), outranks, &mut self.rng);
+            address.claim_guarded(now, Moment::default(), from, outranks, &mut self.rng);
         }
     }
-}
 
-/// The wait before the second look, doubled with each one that failed. Reads go out with others that are due a little
-/// earlier, and it is one all the same.
-fn suspicion(failed: u32, rng: &mut Rng) -> Duration {
-    pace::between(SECOND_LOOK + READS_TOGETHER, 2 * SECOND_LOOK, rng) * (1 << failed.min(8))
+    /// The wait before a second look. Reads go out with others that are due a little earlier, and it is one all the same.
+    /// Drawn once for all addresses of a read: what is looked at together is claimed together.
+    fn jitter(&mut self) -> Duration {
+        pace::between(SECOND_LOOK + READS_TOGETHER, 2 * SECOND_LOOK, &mut self.rng)
+    }
 }

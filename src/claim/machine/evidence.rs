@@ -344,18 +344,21 @@ impl Machine {
     /// A contest ends with BACKUP.
     pub(super) fn end_contests_of(&mut self, name: &GroupName) {
         for ip in self.groups.get(name).map(|g| g.addresses.clone()).unwrap_or_default() {
-            if self.addresses.get_mut(&ip).is_some_and(|address| address.contest.end()) {
-                self.note(Note::ContestOver { group: name.clone(), address: ip });
+            for taker in self.addresses.get_mut(&ip).map(|address| address.contest.end()).unwrap_or_default() {
+                self.note(Note::ContestOver { group: name.clone(), address: ip, taker });
             }
         }
     }
 
     pub(super) fn end_contests(&mut self, now: Moment) {
+        let interval = self.config.global.verify_interval.duration();
         let mut over = Vec::new();
         for (ip, address) in &mut self.addresses {
-            let ends = address.confirmed_since.and_then(|since| address.contest.ends(since));
-            if ends.is_some_and(|ends| ends <= now) && address.contest.end() {
-                over.push(Note::ContestOver { group: address.group.clone(), address: *ip });
+            let Some(since) = address.confirmed_since else {
+                continue;
+            };
+            for taker in address.contest.end_due(now, since, interval) {
+                over.push(Note::ContestOver { group: address.group.clone(), address: *ip, taker });
             }
         }
         over.into_iter().for_each(|note| self.note(note));

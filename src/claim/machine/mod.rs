@@ -15,7 +15,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use self::evidence::{MISPLACED, life_lasts, life_patience};
-use self::sending::{LOOK_AGAIN, SECOND_CLAIM};
+use self::sending::LOOK_AGAIN;
 use super::address::{Address, Phase};
 use super::group::{Belief, Group};
 use super::message::{Action, Cause, ClaimId, Event, Note, Past, PutBy, ReadId};
@@ -112,6 +112,7 @@ pub(super) struct Binding {
 #[derive(Debug, Default)]
 pub(super) struct Sender {
     allowance: pace::Allowance,
+    first_attempts: pace::Spacing,
     timeouts: u32,
     /// The last error asked for one more attempt at once: the next of its kind is permanent.
     second_chance: bool,
@@ -331,19 +332,21 @@ impl Machine {
 
     /// The earliest moment after `now` at which something may be due.
     fn next_deadline(&self, now: Moment) -> Option<Moment> {
+        let verify_interval = self.config.global.verify_interval.duration();
         let addresses = self.addresses.values().flat_map(|a| {
             let interval = self.interval(&a.group);
             let life_ends = self.life.map(|life| life + life_lasts(interval));
             let wanted = match a.phase {
                 Phase::Wanted { due } if due > now => [Some(due), None, None],
-                Phase::Wanted { due } => [Some(due + life_patience(interval)), life_ends, self.allowed(now, a)],
+                Phase::Wanted { due } => [Some(due + life_patience(interval)), life_ends, self.may_go(now, a)],
                 _ => [None; 3],
             };
-            let contest = a.confirmed_since.and_then(|since| a.contest.ends(since));
+            let contest = a.confirmed_since.and_then(|since| a.contest.ends(since, verify_interval));
             wanted.into_iter().chain([a.reads.first().copied(), contest]).flatten()
         });
         let waits = self.addresses.values().any(|a| matches!(a.phase, Phase::Wanted { due } if due <= now));
-        let second = self.claims.values().filter(|_| waits).map(|c| c.began + SECOND_CLAIM);
+        let in_flight = self.claims.values().filter(|_| waits).map(|c| c.began);
+        let next_claim = in_flight.flat_map(|began| [began + pace::SHORTEST_GAP, began + pace::LONGEST_GAP]);
         let pauses = self.pauses.values().copied();
         let resolves = self.bindings.values().filter(|b| !b.asked).filter_map(|b| b.next);
         let lines = self.unannounced().map(|(_, until)| until);
@@ -355,7 +358,7 @@ impl Machine {
             (!self.addresses.is_empty()).then_some(self.sweep.due),
         ];
         addresses
-            .chain(second)
+            .chain(next_claim)
             .chain(pauses)
             .chain(lines)
             .chain(places)

@@ -12,10 +12,10 @@ use crate::claim::{Moment, pace};
 use crate::names::{EniId, VpcId};
 use crate::status::report::Vrrp;
 
-/// The second claim on an ENI may start when the first is that old.
-pub(super) const SECOND_CLAIM: Duration = Duration::from_millis(20);
-/// At most that many claims in flight on one ENI.
+/// At most that many claims in flight on one ENI …
 const CLAIMS_PER_ENI: usize = 2;
+/// … and one more where nothing else would let a line's claim go out at once.
+const FRESH_CLAIMS: usize = 1;
 /// A look at the local addresses is good for a claim for that long.
 const LOOK_GOOD: Duration = Duration::from_millis(100);
 /// A look that is not answered is asked for again after that time.
@@ -29,24 +29,27 @@ pub(super) const STANDBY_INTERVAL: Duration = Duration::from_secs(15);
 
 impl Machine {
     pub(super) fn send_claims(&mut self, now: Moment) {
-        let flying = self.flying();
         let mut waiting: BTreeMap<EniId, Vec<Ipv4Addr>> = BTreeMap::new();
         for (ip, address) in &self.addresses {
             if let Phase::Wanted { due } = address.phase
                 && due <= now
-                && !flying.contains(ip)
                 && let Some(eni) = &address.eni
             {
                 waiting.entry(eni.clone()).or_default().push(*ip);
             }
         }
         for (eni, ips) in waiting {
-            if !self.may_send(now, &eni) {
+            let in_flight: Vec<&ClaimInFlight> = self.claims.values().filter(|c| c.eni == eni).collect();
+            let fresh = in_flight.len() >= CLAIMS_PER_ENI;
+            if !self.may_send(now, &eni, &in_flight) {
                 continue;
             }
-            let allowed = |ip: &Ipv4Addr| self.addresses.get(ip).and_then(|a| self.allowed(now, a));
-            let (held_back, ips): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
-                ips.into_iter().partition(|ip| allowed(ip) > Some(now));
+            let goes = |ip: &Ipv4Addr| {
+                self.addresses
+                    .get(ip)
+                    .is_some_and(|a| self.may_go(now, a) <= Some(now) && (!fresh || is_held_up(now, ip, a, &in_flight)))
+            };
+            let (ips, held_back): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) = ips.into_iter().partition(goes);
             let (ready, unready): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
                 ips.into_iter().partition(|ip| self.is_ready(now, ip));
             let has_life = |ip: &Ipv4Addr| self.addresses.get(ip).is_some_and(|a| self.has_life(now, a));
@@ -57,7 +60,7 @@ impl Machine {
                 batch.extend(held_back.into_iter().filter(|ip| is_free(ip) && self.is_ready(now, ip)));
             }
             if batch.iter().filter_map(|ip| self.addresses.get(ip)).any(|a| a.failed > 0 && a.is_free()) {
-                batch.extend(self.companions(now, &eni, &flying));
+                batch.extend(self.companions(now, &eni));
             }
             if !batch.is_empty() {
                 self.send_claim(now, eni, batch);
@@ -68,16 +71,20 @@ impl Machine {
         }
     }
 
-    /// The addresses that a claim is in flight for.
-    pub(super) fn flying(&self) -> BTreeSet<Ipv4Addr> {
-        self.claims.values().flat_map(|c| &c.addresses).copied().collect()
+    fn may_send(&self, now: Moment, eni: &EniId, in_flight: &[&ClaimInFlight]) -> bool {
+        in_flight.len() < CLAIMS_PER_ENI + FRESH_CLAIMS
+            && in_flight.iter().all(|claim| claim.began + pace::SHORTEST_GAP <= now)
+            && self.senders.get(eni).is_none_or(|s| s.allowance.next(now) <= now)
     }
 
-    pub(super) fn may_send(&self, now: Moment, eni: &EniId) -> bool {
-        let flying: Vec<Moment> = self.claims.values().filter(|c| c.eni == *eni).map(|c| c.began).collect();
-        flying.len() < CLAIMS_PER_ENI
-            && flying.iter().all(|began| *began + SECOND_CLAIM <= now)
-            && self.senders.get(eni).is_none_or(|s| s.allowance.next(now) <= now)
+    /// The earliest moment from `now` on at which the allowance of its ENI, and what other lines have had sent, let the
+    /// address be claimed by itself.
+    pub(super) fn may_go(&self, now: Moment, address: &Address) -> Option<Moment> {
+        let Some(sender) = address.eni.as_ref().and_then(|eni| self.senders.get(eni)) else {
+            return Some(now);
+        };
+        let spaced = address.is_first_attempt().then(|| sender.first_attempts.next(now, &sender.allowance));
+        self.allowed(now, address).max(spaced)
     }
 
     /// When the allowance of its ENI lets the address be claimed by itself.
@@ -116,22 +123,25 @@ impl Machine {
 
     /// Retries that are not due yet and go along with one that is: addresses that failed one by one would else be retried
     /// one by one.
-    pub(super) fn companions(&self, now: Moment, eni: &EniId, flying: &BTreeSet<Ipv4Addr>) -> Vec<Ipv4Addr> {
-        let goes_along = |ip: &Ipv4Addr, a: &Address| {
+    pub(super) fn companions(&self, now: Moment, eni: &EniId) -> Vec<Ipv4Addr> {
+        let goes_along = |a: &Address| {
             matches!(a.phase, Phase::Wanted { due } if due > now)
                 && a.eni.as_ref() == Some(eni)
                 && a.may_go_along()
                 && self.life.is_some_and(|life| life.until(now) < life_lasts(self.interval(&a.group)))
-                && !flying.contains(ip)
         };
-        self.addresses.iter().filter(|(ip, a)| goes_along(ip, a)).map(|(ip, _)| *ip).collect()
+        self.addresses.iter().filter(|(_, a)| goes_along(a)).map(|(ip, _)| *ip).collect()
     }
 
     pub(super) fn send_claim(&mut self, now: Moment, eni: EniId, addresses: Vec<Ipv4Addr>) {
         let id = ClaimId(self.next_id());
+        let has_first = addresses.iter().filter_map(|ip| self.addresses.get(ip)).any(Address::is_first_attempt);
         for ip in &addresses {
             if let Some(address) = self.addresses.get_mut(ip) {
                 address.phase = Phase::InFlight(id);
+                if address.guard.is_some() {
+                    address.contest.reclaimed = Some(now);
+                }
                 address.last_claim = Some(LastClaim { eni: eni.clone(), began: now, answer: None });
                 if let Some(guard) = &mut address.guard {
                     guard.looked = None;
@@ -140,6 +150,9 @@ impl Machine {
         }
         let sender = self.senders.entry(eni.clone()).or_default();
         sender.allowance.take(now);
+        if has_first {
+            sender.first_attempts.take(now);
+        }
         let timeout = pace::attempt(self.config.global.request_timeout.duration(), sender.timeouts);
         self.claims.insert(id, ClaimInFlight { eni: eni.clone(), began: now, addresses: addresses.clone() });
         self.actions.push(Action::Claim { id, eni, addresses, timeout });
@@ -147,7 +160,6 @@ impl Machine {
 
     /// Whose owner cannot be read because the VPC is not known, although the ENI is: they are claimed without.
     pub(super) fn adopt_unread(&mut self, now: Moment) {
-        let flying = self.flying();
         let is_blind =
             |a: &Address| self.bindings.get(&a.interface).is_some_and(|b| b.eni.is_none() && b.error.is_some());
         let unread: Vec<Ipv4Addr> = self
@@ -155,7 +167,6 @@ impl Machine {
             .iter()
             .filter(|(_, a)| matches!(a.phase, Phase::Adopting { .. }) && a.eni.is_some() && is_blind(a))
             .map(|(ip, _)| *ip)
-            .filter(|ip| !flying.contains(ip))
             .collect();
         unread.into_iter().for_each(|ip| self.claim_unread(now, ip));
     }
@@ -188,7 +199,10 @@ impl Machine {
             address.reads.forget_until(together);
             let ips = by_vpc.entry(eni.vpc.clone()).or_default();
             ips.insert(*ip);
-            if sweep && let Some(group) = self.groups.get(&address.group) {
+            // With any read, as long as the peer could not be told from a stranger.
+            if let Some(group) = self.groups.get(&address.group)
+                && (sweep || !group.peers.iter().any(|peer| self.peers.contains_key(peer)))
+            {
                 ips.extend(&group.peers);
             }
         }
@@ -239,4 +253,14 @@ impl Machine {
             }
         }
     }
+}
+
+/// Whether what is in flight on the ENI would keep a line's claim of the address waiting: all of it is of before the line,
+/// and a claim of the address itself is among it, or the last of it has not been answered for a while.
+fn is_held_up(now: Moment, ip: &Ipv4Addr, address: &Address, in_flight: &[&ClaimInFlight]) -> bool {
+    let is_of_before = |claim: &&ClaimInFlight| address.asked.is_some_and(|asked| claim.began <= asked);
+    address.is_first_attempt()
+        && in_flight.iter().all(is_of_before)
+        && (in_flight.iter().any(|claim| claim.addresses.contains(ip))
+            || in_flight.iter().all(|claim| claim.began + pace::LONGEST_GAP <= now))
 }

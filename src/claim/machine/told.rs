@@ -90,7 +90,8 @@ impl Machine {
                     let before = |p: &Past| p.group == address.group && p.address == ip;
                     if let Some(place) = self.past.iter().position(before) {
                         let Past { thefts, contested, .. } = self.past.swap_remove(place);
-                        address.contest = Contest::resumed(now, &thefts, contested);
+                        let interval = self.config.global.verify_interval.duration();
+                        address.contest = Contest::resumed(now, &thefts, &contested, interval);
                     }
                     address.local_since = Some(now);
                     if is_master {

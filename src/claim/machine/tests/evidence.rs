@@ -628,6 +628,22 @@ fn adopting_while_a_claim_is_in_flight_waits_for_its_answer() {
     assert_eq!(world.ours(), [vip(1)].into());
 }
 
+#[test]
+fn adopting_does_not_wait_for_a_claim_that_hangs() {
+    let mut world = World::one();
+    world.ec2.refuses = Some(ErrorClass::TimedOut);
+    world.master("a");
+    // The bound of an attempt has doubled twice.
+    world.run(secs(11));
+    let sent = world.claim_times(Moment::default()).last().copied().expect("a claim");
+    world.ec2.refuses = None;
+    let begin = world.now;
+    assert!(begin.since_boot() < ms(sent) + secs(4), "the third one is under way");
+    world.tell(Event::PipeFull);
+    world.run(secs(5));
+    assert_eq!(world.ours(), [vip(1)].into(), "claims at {:?}", world.claim_times(begin));
+}
+
 // ── B10 ──
 
 #[test]

@@ -50,6 +50,14 @@ struct Address {
     adopted: bool,
 }
 
+/// What is in flight may be of before: a line or a person asked for a claim since, or the group may have left MASTER.
+#[derive(Debug, Default, Clone, Copy)]
+struct Superseded {
+    at: Moment,
+    /// A line or a person asked.
+    asked: Moment,
+}
+
 #[derive(Debug)]
 struct InFlight {
     began: Moment,
@@ -63,6 +71,7 @@ struct InFlight {
 pub struct Judge {
     groups: BTreeMap<GroupName, Told>,
     addresses: BTreeMap<Ipv4Addr, Address>,
+    superseded: BTreeMap<Ipv4Addr, Superseded>,
     /// The last set of groups and the one before it.
     sets: [Groups; 2],
     /// The set is new: until when the machine may find out anew at any moment.
@@ -123,6 +132,7 @@ impl Judge {
             Event::Config(new) => {
                 self.configured(new);
                 for group in new.groups.iter().filter(|g| !self.config.groups.contains(g)) {
+                    self.of(&group.name).into_iter().for_each(|ip| self.superseded.entry(ip).or_default().at = now);
                     self.groups.entry(group.name.clone()).or_default().doubted.get_or_insert(now);
                 }
                 self.config = new.clone();
@@ -160,7 +170,7 @@ impl Judge {
                 self.put = by_process.map(|(ip, _)| *ip).collect();
             }
             Event::Life { after } => self.life = self.life.max(Some(*after)),
-            Event::Resolved { interface, eni: Ok(eni) } => self.resolved(interface, eni),
+            Event::Resolved { interface, eni: Ok(eni) } => self.resolved(now, interface, eni),
             Event::Claimed { id, result } => self.claimed(now, *id, result.is_ok()),
             Event::Read { id, result } => self.read(now, *id, result.as_ref().ok()),
             Event::Pause { group, until } => {
@@ -207,6 +217,7 @@ impl Judge {
     fn doubt(&mut self, now: Moment, group: &GroupName) {
         let since = now.max(self.stale_until);
         self.groups.insert(group.clone(), Told { line: None, doubted: Some(since) });
+        self.of(group).into_iter().for_each(|ip| self.superseded.entry(ip).or_default().at = now);
     }
 
     fn doubt_all(&mut self, now: Moment) {
@@ -241,6 +252,7 @@ impl Judge {
             }
             _ => self.of(&line.group).into_iter().for_each(|ip| {
                 self.addresses.remove(&ip);
+                self.superseded.entry(ip).or_default().at = now;
             }),
         }
     }
@@ -255,6 +267,7 @@ impl Judge {
             let address = self.address(ip);
             address.asked = Some((asks, now));
             address.failed = None;
+            self.superseded.insert(ip, Superseded { at: now, asked: now });
         }
     }
 
@@ -267,11 +280,12 @@ impl Judge {
         groups.flat_map(|g| &g.addresses).map(|a| a.address).collect()
     }
 
-    fn resolved(&mut self, interface: &InterfaceName, eni: &Eni) {
+    fn resolved(&mut self, now: Moment, interface: &InterfaceName, eni: &Eni) {
         self.blind.remove(interface);
         if self.enis.insert(interface.clone(), eni.id.clone()).is_some_and(|before| before != eni.id) {
             self.asks += 1;
-            for address in self.addresses.values_mut() {
+            for (ip, address) in &mut self.addresses {
+                self.superseded.entry(*ip).or_default().at = now;
                 address.adopted = true;
                 // What a line asked for holds for the new one.
                 address.asked = address.asked.map(|(_, when)| (self.asks, when));
@@ -358,12 +372,19 @@ impl Judge {
         }
     }
 
-    /// B4: one claim in flight for an address, two for an ENI, the second not before the first is 20 ms old.
+    /// B4: one claim in flight for an address, unless it is of before a line or a change of state; two for an ENI, the second
+    /// not before the first is 20 ms old, and a third for what a line asked for after both.
     fn in_flight(&self, now: Moment, eni: &EniId, addresses: &[Ipv4Addr]) {
-        let twice = self.claims.values().flat_map(|c| &c.addresses).find(|ip| addresses.contains(ip));
-        assert_eq!(twice, None, "in flight already at {now:?}");
-        let same: Vec<Duration> = self.claims.values().filter(|c| c.eni == *eni).map(|c| c.began.until(now)).collect();
-        assert!(same.len() < 2 && same.iter().all(|age| *age >= SECOND), "{eni}: in flight for {same:?} at {now:?}");
+        let superseded = |ip: &Ipv4Addr| self.superseded.get(ip).copied().unwrap_or_default();
+        for claim in self.claims.values().filter(|_| now > self.changing) {
+            let twice = claim.addresses.iter().find(|ip| addresses.contains(ip) && superseded(ip).at < claim.began);
+            assert_eq!(twice, None, "in flight already at {now:?}");
+        }
+        let same: Vec<Moment> = self.claims.values().filter(|c| c.eni == *eni).map(|c| c.began).collect();
+        let fresh = |ip: &Ipv4Addr| same.iter().all(|began| superseded(ip).asked >= *began);
+        let room = same.len() < 2 || (same.len() == 2 && addresses.iter().any(fresh));
+        let is_apart = same.iter().all(|began| began.until(now) >= SECOND);
+        assert!(room && is_apart, "{eni}: in flight since {same:?} at {now:?}");
     }
 
     /// B1: 20 at once, and 1,500 an hour.

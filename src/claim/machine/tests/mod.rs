@@ -5,6 +5,7 @@ mod judge;
 mod ownership;
 mod properties;
 mod shown;
+mod split_brain;
 mod standby;
 mod table;
 mod world;

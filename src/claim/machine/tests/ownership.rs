@@ -1,10 +1,12 @@
 //! B6 and B7: looking at who owns an address, taking it back, and two that take it from each other.
 
+use std::net::Ipv4Addr;
+
 use super::world::{Act, Fault, PEER, THIEF, World, config, group, ms, run, secs, vip};
 use crate::claim::address::Phase;
 use crate::claim::{Action, Cause, Event, Moment, Note, NotifyState};
 use crate::keepalived::groups::Groups;
-use crate::ownership::ErrorClass;
+use crate::ownership::{ErrorClass, Taker};
 use crate::status::report::Vrrp;
 
 fn phase(world: &World) -> &Phase {
@@ -251,8 +253,9 @@ fn a_second_look_that_fails_is_tried_again() {
     world.run(secs(16));
     assert_eq!(world.claim_times(begin), [0_u64; 0], "one read is not enough");
     let waits: Vec<u64> = world.read_times(begin).windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert_eq!(waits.len(), 3, "{waits:?}");
-    for (wait, shortest) in waits.iter().zip([1_100, 2_200, 4_400]) {
+    // The first failure is made good as soon: with the shortest interval there is no time for more before the bound of B7.
+    assert!(waits.len() >= 4, "{waits:?}");
+    for (wait, shortest) in waits.iter().zip([1_100, 1_100, 2_200, 4_400]) {
         assert!((shortest..2 * shortest).contains(wait), "ever less often: {waits:?}");
     }
     world.ec2.read_refuses = None;
@@ -371,7 +374,7 @@ fn a_line_or_a_person_ends_the_wait_in_a_contest() {
         let begin = world.now;
         end(&mut world);
         assert_eq!(world.claim_times(begin), [0], "{what}");
-        assert!(world.machine.addresses[&vip(1)].contest.is_on(), "{what} does not end the contest");
+        assert!(world.machine.addresses[&vip(1)].contest.with().is_some(), "{what} does not end the contest");
     }
 }
 
@@ -415,7 +418,7 @@ fn a_contest_ends_with_backup() {
         world.run(secs(5));
         world.master("a");
         assert_eq!(world.claim_times(begin), [5_000], "{state:?}");
-        assert!(!world.machine.addresses[&vip(1)].contest.is_on(), "{state:?}");
+        assert!(world.machine.addresses[&vip(1)].contest.with().is_none(), "{state:?}");
     }
 }
 
@@ -426,7 +429,7 @@ fn a_restart_of_the_agent_ends_no_contest() {
     world.kill_agent();
     world.run(secs(1));
     world.start_agent();
-    assert!(world.machine.addresses[&vip(1)].contest.is_on());
+    assert!(world.machine.addresses[&vip(1)].contest.with().is_some());
     world.run(secs(36));
     assert_eq!(world.claim_times(begin), [0_u64; 0], "the wait begins anew");
     world.run(secs(100));
@@ -457,7 +460,7 @@ fn a_contest_ends_with_a_backup_that_nobody_was_there_to_hear_of() {
     world.run(secs(1));
     world.master("a");
     world.start_agent();
-    assert!(!world.machine.addresses[&vip(1)].contest.is_on());
+    assert!(world.machine.addresses[&vip(1)].contest.with().is_none());
     let begin = world.now;
     world.run(secs(5));
     assert_eq!(world.claim_times(begin).len(), 1);
@@ -518,6 +521,99 @@ fn reads_that_fail_are_noted_each_time_and_so_is_their_end() {
         Note::Read { error } => Some(error.map(|e| e.class)),
         _ => None,
     });
-    let denied = Some(ErrorClass::Denied);
-    assert_eq!(failed.collect::<Vec<_>>(), [denied, denied, denied, None]);
+    let failed: Vec<_> = failed.collect();
+    let (last, before) = failed.split_last().expect("a note at least");
+    // One each 30 s.
+    assert!((3..=4).contains(&before.len()), "{failed:?}");
+    assert!(before.iter().all(|class| *class == Some(ErrorClass::Denied)) && last.is_none(), "{failed:?}");
+}
+
+// ── a contest with the peer; how it ends is held by `split_brain` ──
+
+/// Lets time pass, and takes the address away for `by` whenever it is ours; a read is asked for at once.
+fn run_with(world: &mut World, by: &'static str, seconds: u64) {
+    for _ in 0..seconds * 10 {
+        world.run(ms(100));
+        if !world.ours().is_empty() {
+            world.give(vip(1), by);
+            world.tell(Event::ReadNow);
+        }
+    }
+}
+
+/// As [`World::held`], with an interval of 5 s, and a read that has shown whose the peer's address is.
+fn held_beside_the_peer() -> World {
+    let mut world = World::held();
+    world.give(Ipv4Addr::new(10, 0, 0, 2), PEER);
+    world.config.global.verify_interval = 5.try_into().expect("an interval");
+    world.tell(Event::Config(world.config.clone()));
+    world.run(secs(10));
+    world
+}
+
+#[test]
+fn a_contest_with_the_peer_is_shown_and_delays_nothing() {
+    let mut world = held_beside_the_peer();
+    let begin = world.now;
+    run_with(&mut world, PEER, 200);
+    let by = world.notes(begin).into_iter().find_map(|(_, note)| match note {
+        Note::Contested { taker, .. } => Some(taker),
+        _ => None,
+    });
+    assert_eq!(by, Some(Taker::Peer));
+    let claims = world.claim_times(begin);
+    let waits: Vec<u64> = claims.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits.iter().all(|wait| (10_000..=13_000).contains(wait)), "{waits:?}");
+    // The peer stops, and the contest is over a minute after the read that confirms the last claim.
+    let stops = world.now;
+    world.run(secs(75));
+    assert_eq!(world.ours(), [vip(1)].into());
+    assert_eq!(over(&world, stops).len(), 1);
+}
+
+#[test]
+fn whoever_has_the_address_now_decides_whether_a_claim_waits() {
+    let mut world = held_beside_the_peer();
+    thefts(&mut world, 4);
+    assert_eq!(world.machine.addresses[&vip(1)].contest.with(), Some(Taker::Stranger));
+    world.says("a", NotifyState::Master);
+    world.run(secs(80));
+    let begin = world.now;
+    world.give(vip(1), PEER);
+    world.run(secs(10));
+    assert_eq!(world.claim_times(begin).len(), 1, "{:?}", phase(&world));
+    world.run(secs(80));
+    let begin = world.now;
+    world.give(vip(1), THIEF);
+    world.run(secs(30));
+    assert_eq!(world.claim_times(begin), [0_u64; 0], "{:?}", phase(&world));
+}
+
+#[test]
+fn a_restart_knows_the_peer_from_a_stranger() {
+    let mut world = held_beside_the_peer();
+    run_with(&mut world, PEER, 150);
+    assert_eq!(world.machine.addresses[&vip(1)].contest.with(), Some(Taker::Peer));
+    world.kill_agent();
+    world.run(secs(1));
+    world.start_agent();
+    assert_eq!(world.machine.addresses[&vip(1)].contest.with(), Some(Taker::Peer));
+    let begin = world.now;
+    run_with(&mut world, PEER, 60);
+    assert!(world.claim_times(begin).len() >= 4, "{:?}", world.claim_times(begin));
+}
+
+#[test]
+fn the_peer_is_known_by_the_read_that_shows_what_it_took() {
+    let mut world = held_beside_the_peer();
+    thefts(&mut world, 4);
+    assert_eq!(world.machine.addresses[&vip(1)].contest.with(), Some(Taker::Stranger));
+    // Another instance has the peer's address now, and no regular read has told since.
+    world.give(Ipv4Addr::new(10, 0, 0, 2), "eni-0000000f");
+    world.says("a", NotifyState::Master);
+    world.run(secs(80));
+    let begin = world.now;
+    world.give(vip(1), "eni-0000000f");
+    world.run(secs(10));
+    assert_eq!(world.claim_times(begin).len(), 1, "{:?}", phase(&world));
 }

@@ -15,7 +15,7 @@ use crate::claim::{Action, Cause, ClaimId, Event, Misplaced, Moment, Note, Notif
 use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::Groups;
 use crate::names::EniId;
-use crate::ownership::{Acknowledgement, ErrorClass, Owners};
+use crate::ownership::{Acknowledgement, ErrorClass, Owners, Taker};
 use crate::status::report::Vrrp;
 
 const LINES: [NotifyState; 6] = [
@@ -256,7 +256,12 @@ fn switched_off() -> Config {
 }
 
 fn past() -> Past {
-    Past { group: group("a"), address: vip(1), thefts: vec![Moment::default()], contested: true }
+    Past {
+        group: group("a"),
+        address: vip(1),
+        thefts: vec![(Moment::default(), Taker::Stranger)],
+        contested: vec![Taker::Stranger],
+    }
 }
 
 fn pause(world: &mut World) {
@@ -358,11 +363,11 @@ impl World {
 
     fn storm(&mut self) {
         self.ec2.claim_delay = ms(1);
-        for _ in 0..21 {
+        while self.machine.addresses[&vip(1)].phase.due().is_none_or(|due| due + ms(400) >= self.now) {
             self.backup("a");
             self.run(ms(2));
             self.master("a");
-            self.run(ms(2));
+            self.run(ms(401));
         }
     }
 
@@ -426,9 +431,11 @@ fn state(world: &World, now: Moment) -> String {
     if address.guard.is_some() {
         text += ", guarded";
     }
-    if address.contest.is_on() {
-        text += ", contested";
-    }
+    text += match address.contest.with() {
+        Some(Taker::Peer) => ", contested by the peer",
+        Some(Taker::Stranger) => ", contested",
+        None => "",
+    };
     text
 }
 

@@ -344,9 +344,13 @@ impl World {
 
     fn keep(&mut self, note: &Note) {
         let (group, address, kind) = match note {
-            Note::Theft { group, address, by } => (group, Some(*address), Kind::Theft { by: by.clone() }),
-            Note::Contested { group, address, by } => (group, Some(*address), Kind::Contested { by: by.clone() }),
-            Note::ContestOver { group, address } => (group, Some(*address), Kind::ContestOver),
+            Note::Theft { group, address, by, taker } => {
+                (group, Some(*address), Kind::Theft { by: by.clone(), taker: *taker })
+            }
+            Note::Contested { group, address, by, taker } => {
+                (group, Some(*address), Kind::Contested { by: by.clone(), taker: *taker })
+            }
+            Note::ContestOver { group, address, taker } => (group, Some(*address), Kind::ContestOver { taker: *taker }),
             Note::Transition { group, from, to, cause } => {
                 (group, None, Kind::Transition { from: *from, to: *to, cause: cause.text().to_owned() })
             }
@@ -485,11 +489,11 @@ impl World {
         let moment =
             |time: &Timestamp| Moment::after_boot(time.duration_since(clock(Moment::default())).unsigned_abs());
         let thefts = self.history.thefts().into_iter();
-        let past = thefts.map(|((group, address), (times, contested))| Past {
+        let past = thefts.map(|((group, address), thefts)| Past {
             group: group.clone(),
             address,
-            thefts: times.iter().map(moment).collect(),
-            contested,
+            thefts: thefts.times.iter().map(|(time, by)| (moment(time), *by)).collect(),
+            contested: thefts.contested,
         });
         self.tell(Event::Past(past.collect()));
         // It lists them, and nobody tells who has put them there.
