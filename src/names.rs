@@ -13,6 +13,13 @@ pub struct NotAName {
     reason: &'static str,
 }
 
+impl NotAName {
+    /// What is wrong with it.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $check:expr) => {
         $(#[$doc])*

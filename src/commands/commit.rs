@@ -126,7 +126,11 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
             warnings.push(format!("the transition hook: {error}"));
             Ok(false)
         }
-        other => other.map_err(CommitError::from),
+        Ok(attached) => {
+            warnings.extend(attached.faults);
+            Ok(attached.rewritten)
+        }
+        Err(error) => Err(CommitError::from(error)),
     };
     let systemctl = Systemctl::within(BOUND);
     let handed = load_credential::hand_over(paths, config.global.credentials_file.as_deref(), "restart", systemctl);

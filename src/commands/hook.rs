@@ -3,18 +3,24 @@
 //! It must never harm keepalived: it uses no network, waits for nothing, and ends by itself; the unit bounds it all the
 //! same, and forgives it whatever it does.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::files::{self, FileError};
 use crate::keepalived::attachment::{self, FifoError};
-use crate::keepalived::conf::{self, ConfError};
+use crate::keepalived::conf::{self, ConfError, Fault};
 use crate::keepalived::groups::Groups;
 use crate::keepalived::include;
 use crate::paths::Paths;
+
+/// So many groups that are left out are told one by one.
+const TOLD: usize = 10;
+
+/// No keepalived.conf comes near this size, in bytes.
+const LARGEST: u64 = 16 << 20;
 
 /// Why the hook could not do its work. keepalived starts and reloads all the same.
 #[derive(Debug, thiserror::Error)]
@@ -45,26 +51,39 @@ pub enum HookError {
     },
 }
 
-/// Keeps the hook in keepalived.conf as config.json wants it.
-///
-/// # Errors
-/// [`HookError`].
-pub fn run(paths: &Paths) -> Result<(), HookError> {
-    match files::read::<Config>(&paths.config) {
-        Ok(config) if config.is_empty() => detach(paths).map(drop),
-        Err(FileError::Missing(_)) => detach(paths).map(drop),
-        // Also with a configuration that cannot be read: the agent has it, or will say so.
-        Ok(_) => attach(paths).map(drop),
-        Err(error) => attach(paths).and(Err(error.into())),
-    }
+/// What [`attach`] found and did.
+#[derive(Debug)]
+pub struct Attached {
+    /// keepalived.conf was changed: a keepalived that runs has not read it as it is now.
+    pub rewritten: bool,
+    /// The groups of keepalived.conf that are not in groups.json, a sentence each.
+    pub faults: Vec<String>,
 }
 
-/// Has keepalived.conf include the hook, and writes down which groups it holds. Whether the file was changed: then a
-/// keepalived that runs has not read it as it is now.
+/// Keeps the hook in keepalived.conf as config.json wants it. Which groups of it are left out goes to `err`.
 ///
 /// # Errors
 /// [`HookError`].
-pub fn attach(paths: &Paths) -> Result<bool, HookError> {
+pub fn run(paths: &Paths, err: &mut impl Write) -> Result<(), HookError> {
+    let (attached, result) = match files::read::<Config>(&paths.config) {
+        Ok(config) if config.is_empty() => return detach(paths).map(drop),
+        Err(FileError::Missing(_)) => return detach(paths).map(drop),
+        // Also with a configuration that cannot be read: the agent has it, or will say so.
+        Ok(_) => (attach(paths)?, Ok(())),
+        Err(error) => (attach(paths)?, Err(error.into())),
+    };
+    for fault in attached.faults {
+        // Nobody may be there to read it.
+        let _ = writeln!(err, "vyos-aws-vipa: {fault}");
+    }
+    result
+}
+
+/// Has keepalived.conf include the hook, and writes down which groups it holds.
+///
+/// # Errors
+/// [`HookError`].
+pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
     // What keepalived is going to include and open is there before the line that makes it do so.
     attachment::make_fifo(&paths.fifo)?;
     let text = include::render(&paths.fifo);
@@ -72,19 +91,27 @@ pub fn attach(paths: &Paths) -> Result<bool, HookError> {
         files::write_bytes(&paths.include, 0o644, text.as_bytes())?;
     }
     let Some(conf) = read_conf(&paths.keepalived_conf)? else {
-        return Ok(false);
+        return Ok(Attached { rewritten: false, faults: Vec::new() });
     };
-    let missing = include::missing(&conf, &paths.include);
-    if let Some(line) = &missing {
-        append(&paths.keepalived_conf, line)?;
+    let path = &paths.keepalived_conf;
+    let reading = conf::parse(&conf);
+    let rewritten = if reading.as_ref().is_ok_and(|reading| reading.is_cut_short) {
+        let text = include::first(&conf, &paths.include);
+        text.map(|text| replace(path, &text)).transpose()?.is_some()
+    } else {
+        let line = include::missing(&conf, &paths.include);
+        line.map(|line| append(path, &line)).transpose()?.is_some()
+    };
+    let reading = reading.map_err(|source| HookError::Conf { path: path.clone(), source })?;
+    if files::read::<Groups>(&paths.groups).ok().as_ref() != Some(&reading.groups) {
+        files::write(&paths.groups, 0o644, &reading.groups)?;
     }
-    // Descriptions may hold any bytes; names and addresses are ASCII.
-    let groups = conf::parse(&String::from_utf8_lossy(&conf))
-        .map_err(|source| HookError::Conf { path: paths.keepalived_conf.clone(), source })?;
-    if files::read::<Groups>(&paths.groups).ok().as_ref() != Some(&groups) {
-        files::write(&paths.groups, 0o644, &groups)?;
+    let told = |fault: &Fault| format!("{}: {fault}", path.display());
+    let mut faults: Vec<String> = reading.faults.iter().take(TOLD).map(told).collect();
+    if let Some(more @ 1..) = reading.faults.len().checked_sub(TOLD) {
+        faults.push(format!("{}: {more} more groups are left out", path.display()));
     }
-    Ok(missing.is_some())
+    Ok(Attached { rewritten, faults })
 }
 
 /// Takes the line out of keepalived.conf that [`attach`] once added. Whether the file was changed.
@@ -104,8 +131,13 @@ pub fn detach(paths: &Paths) -> Result<bool, HookError> {
 
 /// The text of keepalived.conf; nothing if there is no such file, because VyOS has no VRRP group.
 fn read_conf(path: &Path) -> Result<Option<Vec<u8>>, HookError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)) {
+        Ok(_) if bytes.len() as u64 > LARGEST => {
+            let source = io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {} MiB", LARGEST >> 20));
+            Err(HookError::Io { doing: "read", path: path.to_owned(), source })
+        }
+        Ok(_) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(HookError::Io { doing: "read", path: path.to_owned(), source }),
     }

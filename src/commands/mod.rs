@@ -92,7 +92,7 @@ impl Command {
     pub fn run(self, paths: &Paths) -> Result<(), Box<dyn Error>> {
         match self {
             Self::Commit => Ok(commit::run(paths, &mut io::stdin().lock(), &mut io::stdout().lock())?),
-            Self::Hook => Ok(hook::run(paths)?),
+            Self::Hook => Ok(hook::run(paths, &mut io::stderr().lock())?),
             Self::Credentials => Ok(credentials::run(paths)?),
             Self::Agent => Ok(agent::run(paths)?),
             Self::Completion { of } => Ok(of.run(paths, &mut io::stdout().lock())?),

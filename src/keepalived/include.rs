@@ -25,6 +25,15 @@ pub fn missing(conf: &[u8], include: &Path) -> Option<String> {
     Some(format!("{end}{line}\n"))
 }
 
+/// keepalived.conf with the line that includes our file at its beginning and nowhere else; nothing if it is so. Where
+/// keepalived passes over the end of its file, it would pass over the line, too.
+pub fn first(conf: &[u8], include: &Path) -> Option<Vec<u8>> {
+    let line = line(include) + "\n";
+    let rest = without(conf, include);
+    let wanted = [line.as_bytes(), rest.as_deref().unwrap_or(conf)].concat();
+    (wanted != conf).then_some(wanted)
+}
+
 /// keepalived.conf without the line that includes our file, every other byte as it was; nothing if there is none.
 pub fn without(conf: &[u8], include: &Path) -> Option<Vec<u8>> {
     let line = line(include);
@@ -56,6 +65,10 @@ mod tests {
             let added = [conf, missing(conf, include).expect("missing").as_bytes()].concat();
             assert!(added.ends_with(format!("include {INCLUDE}\n").as_bytes()), "{added:?}");
             assert_eq!(missing(&added, include), None, "{added:?}");
+            let moved = first(&added, include).unwrap_or_else(|| added.clone());
+            assert!(moved.starts_with(format!("include {INCLUDE}\n").as_bytes()), "{moved:?}");
+            assert_eq!((first(&moved, include), missing(&moved, include)), (None, None), "{moved:?}");
+            assert_eq!(without(&moved, include), without(&added, include));
             let removed = without(&added, include).expect("there");
             assert_eq!(removed.trim_ascii_end(), conf.trim_ascii_end());
             assert_eq!(without(&removed, include), None);

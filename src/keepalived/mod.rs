@@ -5,4 +5,5 @@ pub mod conf;
 pub mod groups;
 pub mod include;
 pub mod notify;
+mod statements;
 pub mod vitality;

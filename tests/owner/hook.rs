@@ -106,15 +106,11 @@ fn a_keepalived_conf_that_is_not_whole_leaves_the_groups_as_they_were() {
     vipa(&["hook"], b"").assert_silent();
     let groups = fs::read(GROUPS).expect("read");
     let rubbish: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-    let unbalanced = format!("{conf}}}\n");
     let half = &conf.as_bytes()[..conf.find("unicast_peer").expect("there")];
-    let without_vrid = conf.replace("    virtual_router_id 2\n", "");
     for (bytes, expected) in [
         (&b""[..], "it is incomplete"),
         (half, "it is incomplete"),
-        (&rubbish, "line 1: a control character: this is not VyOS's text"),
-        (unbalanced.as_bytes(), "a block ends that has not begun"),
-        (without_vrid.as_bytes(), "vrrp_instance b: virtual_router_id is missing or wrong"),
+        (&rubbish, "line 1: a zero byte: this is not VyOS's text"),
     ] {
         fs::write(KEEPALIVED_CONF, bytes).expect("written");
         let answer = vipa(&["hook"], b"");
@@ -126,6 +122,54 @@ fn a_keepalived_conf_that_is_not_whole_leaves_the_groups_as_they_were() {
     fs::write(KEEPALIVED_CONF, &conf).expect("written");
     vipa(&["hook"], b"").assert_silent();
     assert_eq!(fs::read(GROUPS).expect("read"), groups);
+}
+
+/// Groups without our nodes may have any name and any password that VyOS takes, and keepalived goes on.
+#[test]
+fn an_odd_group_costs_no_other_one() {
+    let Some(_router) = Router::enter("hook::an_odd_group_costs_no_other_one") else {
+        return;
+    };
+    write_config(&["a"]);
+    let mut passed_over = None;
+    for (name, expected) in [
+        ("x{y", &["a", "z"][..]),
+        ("x}y", &["a", "z"]),
+        ("x y", &["a", "z"]),
+        ("a'", &["a", "z"]),
+        ("x", &["a", "x", "z"]),
+        // keepalived passes over all that follows it, and runs what comes before.
+        ("a{", &["a"]),
+    ] {
+        let mut odd = group(2, Value::Null);
+        // Its brace would end what is passed over.
+        if name != "a{" {
+            odd["authentication"] = json!({ "password": "{\t\"}", "type": "plaintext-password" });
+        }
+        let conf =
+            keepalived_conf(&configuration(json!({ "a": group(1, json!({})), name: odd, "z": group(3, Value::Null) })));
+        fs::write(KEEPALIVED_CONF, &conf).expect("written");
+        let answer = vipa(&["hook"], b"");
+        assert_eq!((answer.code, answer.out.as_str()), (Some(0), ""), "{answer:?}");
+        let groups: Value = serde_json::from_slice(&fs::read(GROUPS).expect("read")).expect("JSON");
+        let names: Vec<&str> =
+            groups["groups"].as_array().expect("groups").iter().filter_map(|g| g["name"].as_str()).collect();
+        assert_eq!(names, expected, "{name:?}: {}", answer.err);
+        let line = conf.lines().position(|line| line == format!("vrrp_instance {name} {{")).expect("there") + 1;
+        let told = format!("vyos-aws-vipa: {KEEPALIVED_CONF}: line {line}: vrrp_instance {name} is left out: ");
+        assert_eq!(answer.err.starts_with(&told), name != "x", "{answer:?}");
+        assert_eq!(answer.err.lines().count(), usize::from(name != "x"), "{answer:?}");
+        passed_over = Some(conf);
+    }
+    let conf = passed_over.expect("the last one");
+    let first = format!("include {INCLUDE}\n{conf}");
+    assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), first, "where keepalived reads it");
+    let before = fs::metadata(KEEPALIVED_CONF).expect("there").ino();
+    vipa(&["hook"], b"");
+    assert_eq!(fs::metadata(KEEPALIVED_CONF).expect("there").ino(), before, "not touched again");
+    write_config(&[]);
+    vipa(&["hook"], b"").assert_silent();
+    assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), conf);
 }
 
 #[test]

@@ -385,6 +385,10 @@ pub fn keepalived_conf(configuration: &Value) -> String {
             "vrrp_instance {name} {{\n    state BACKUP\n    interface {interface}\n    virtual_router_id {vrid}\n    \
              priority 100\n    advert_int 1\n"
         );
+        if let Some(password) = group["authentication"]["password"].as_str() {
+            text +=
+                &format!("    authentication {{\n        auth_pass \"{password}\"\n        auth_type PASS\n    }}\n");
+        }
         for (node, block) in [
             ("peer-address", "unicast_peer"),
             ("address", "virtual_ipaddress"),
