@@ -6,6 +6,7 @@
 
 mod calls;
 mod disk;
+mod hook_log;
 mod life;
 mod log;
 mod status;
@@ -24,6 +25,7 @@ use tracing::{error, info, warn};
 
 use self::calls::{Answer, Calls};
 use self::disk::Disk;
+use self::hook_log::HookLog;
 use self::life::Life;
 use self::log::Said;
 use self::status::Waiters;
@@ -99,6 +101,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     loop {
         let deadline = agent.machine.deadline().map(|moment| agent.clock.instant(moment));
         let look_again = agent.machine.look_again(agent.clock.now());
+        let hook_lasts = agent.hook.log.due().map(|moment| agent.clock.instant(moment));
         tokio::select! {
             biased;
             () = watchdog.due() => watchdog.feed(),
@@ -111,6 +114,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
                 Changed::Groups => agent.read_groups(),
             },
             () = at(deadline) => agent.tell(Event::Tick),
+            () = at(hook_lasts) => agent.say_that_the_hook_is_gone(),
             () = agent.life.due(look_again) => agent.look_for_life(),
             () = agent.calls.credentials_changed() => agent.tell(Event::Credentials),
             () = agent.waiters.due() => agent.reply(),
@@ -197,6 +201,7 @@ struct Agent<'a> {
 #[derive(Debug, Default)]
 struct Hook {
     attached: Option<(bool, Moment)>,
+    log: HookLog,
     last_line: Option<Moment>,
     /// When a line was read that had not waited in the pipe: keepalived was alive.
     last_news: Option<Moment>,
@@ -304,11 +309,13 @@ impl<'a> Agent<'a> {
             }
             fifo::Event::Hup => self.tell(Event::Hup),
             fifo::Event::WriterGone { why } => {
-                warn!(reason = %why, "hook not attached");
+                self.hook.log.gone(self.clock.now(), why.to_string());
                 self.writer(false);
             }
             fifo::Event::WriterBack => {
-                info!("hook attached");
+                if self.hook.log.back() {
+                    info!("hook attached");
+                }
                 self.writer(true);
             }
         }
@@ -324,6 +331,12 @@ impl<'a> Agent<'a> {
     fn writer(&mut self, there: bool) {
         self.hook.attached = Some((there, self.clock.now()));
         self.tell(Event::Writer(there));
+    }
+
+    fn say_that_the_hook_is_gone(&mut self) {
+        if let Some(reason) = self.hook.log.lasts(self.clock.now()) {
+            warn!(reason, "hook not attached");
+        }
     }
 
     fn look_for_life(&mut self) {

@@ -30,6 +30,13 @@ fn reload() {
         }
         assert_eq!(lab.claims(None).len(), 1);
         assert_eq!(lab.r1.status()["hook"]["attached"], true);
+        let said = |lab: &Lab| ["hook attached", "hook not attached"].map(|text| lab.r1.logged(&[text]));
+        assert_eq!(said(lab), [1, 0], "a reload is no news");
+        // What lasts for two seconds is.
+        lab.r1.systemctl(&["stop", "keepalived.service"]);
+        lab.wait("it is said", Duration::from_secs(2) + SLACK, |lab| said(lab) == [1, 1]);
+        lab.r1.systemctl(&["start", "keepalived.service"]);
+        lab.wait("it is taken back", SLACK, |lab| said(lab) == [2, 1]);
     });
 }
 

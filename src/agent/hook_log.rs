@@ -1,0 +1,73 @@
+//! When to say that keepalived lets go of the FIFO. A reload leaves it without a writer for some milliseconds, and a busy
+//! router for longer: that is no news, and the machine takes no notice of it either.
+
+use std::time::Duration;
+
+use crate::claim::Moment;
+
+/// How long it has to last: as long as the machine waits before it takes keepalived for gone.
+const LASTS: Duration = Duration::from_secs(2);
+
+/// What was said, and what is to be said.
+#[derive(Debug, Default)]
+pub struct HookLog {
+    said: Option<bool>,
+    /// Since when there is no writer, and why.
+    gone: Option<(Moment, String)>,
+}
+
+impl HookLog {
+    /// The writer is gone.
+    pub fn gone(&mut self, now: Moment, why: String) {
+        self.gone.get_or_insert((now, why));
+    }
+
+    /// A writer is there. Whether that is news.
+    pub fn back(&mut self) -> bool {
+        self.gone = None;
+        self.said.replace(true) != Some(true)
+    }
+
+    /// When its absence becomes news.
+    pub fn due(&self) -> Option<Moment> {
+        self.gone.as_ref().map(|(since, _)| *since + LASTS)
+    }
+
+    /// Why there is no writer, once that has lasted, and never again.
+    pub fn lasts(&mut self, now: Moment) -> Option<String> {
+        let (_, why) = self.gone.take_if(|(since, _)| *since + LASTS <= now)?;
+        self.said = Some(false);
+        Some(why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::after_boot(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn a_gap_is_said_once_it_has_lasted_for_two_seconds() {
+        let mut log = HookLog::default();
+        assert!(log.back(), "the first writer is news");
+        // Reloads, as one after the other as a boot has them.
+        for began in (0..180).map(|n| n * 100) {
+            log.gone(at(began), "no writer".to_owned());
+            assert_eq!((log.due(), log.lasts(at(began + 30))), (Some(at(began + 2_000)), None));
+            assert!(!log.back() && log.due().is_none(), "no news");
+        }
+        log.gone(at(20_000), "no writer".to_owned());
+        log.gone(at(21_000), "no FIFO".to_owned());
+        assert_eq!(log.lasts(at(21_999)), None);
+        assert_eq!(log.lasts(at(22_000)), Some("no writer".to_owned()), "what came first");
+        assert_eq!((log.due(), log.lasts(at(30_000))), (None, None), "said once");
+        assert!(log.back() && !log.back());
+        // An agent that starts without keepalived.
+        let mut log = HookLog::default();
+        log.gone(at(0), "no writer".to_owned());
+        assert_eq!(log.lasts(at(2_000)), Some("no writer".to_owned()));
+    }
+}
