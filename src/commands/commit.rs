@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::hook::{self, HookError};
 use crate::config::Config;
 use crate::files::{self, FileError};
-use crate::keepalived::attachment::{Keepalived, wait_for, wait_for_reloadable};
+use crate::keepalived::attachment::{self, Keepalived, wait_for, wait_for_reloadable};
 use crate::keepalived::groups::Groups;
 use crate::load_credential::{self, HandOverError};
 use crate::paths::Paths;
@@ -115,6 +115,7 @@ fn warn(paths: &Paths, now: Vec<String>, later: Vec<String>, out: &mut impl Writ
 /// Takes a configuration over. Whatever fails, the rest is done, for at boot nobody calls again; the first failure is told.
 /// At any other time VyOS drops what it was called for, and then the configuration before is in force again.
 fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
+    attachment::make_folder(&paths.run).map_err(HookError::from)?;
     let before = fs::read(&paths.config).ok();
     let changed = files::read::<Config>(&paths.config).ok().as_ref() != Some(config);
     if changed {

@@ -31,6 +31,11 @@ pub enum HookError {
     /// The FIFO.
     #[error(transparent)]
     Fifo(#[from] FifoError),
+    /// config.json, by no commit of ours.
+    #[error(
+        "{0} was removed while the agent runs: keepalived stays attached; a commit that changes an aws-vipa node writes it again"
+    )]
+    Lost(PathBuf),
     /// keepalived.conf does not say what it should.
     #[error("{path}: {source}; the agent goes on with the groups that it knows")]
     Conf {
@@ -65,8 +70,14 @@ pub struct Attached {
 /// # Errors
 /// [`HookError`].
 pub fn run(paths: &Paths, err: &mut impl Write) -> Result<(), HookError> {
+    let was_missing = attachment::make_folder(&paths.run)?;
     let (attached, result) = match files::read::<Config>(&paths.config) {
         Ok(config) if config.is_empty() => return detach(paths).map(drop),
+        // `commit` removes config.json alone with the file that keepalived includes, and stops the agent. Where one of the
+        // two is left, somebody else has removed it, and the agent goes by what it has read.
+        Err(FileError::Missing(config)) if (was_missing || paths.include.exists()) && paths.socket.exists() => {
+            (attach(paths)?, Err(HookError::Lost(config)))
+        }
         Err(FileError::Missing(_)) => return detach(paths).map(drop),
         // Also with a configuration that cannot be read: the agent has it, or will say so.
         Ok(_) => (attach(paths)?, Ok(())),
@@ -84,10 +95,11 @@ pub fn run(paths: &Paths, err: &mut impl Write) -> Result<(), HookError> {
 /// # Errors
 /// [`HookError`].
 pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
+    attachment::make_folder(&paths.run)?;
     // What keepalived is going to include and open is there before the line that makes it do so.
     attachment::make_fifo(&paths.fifo)?;
     let text = include::render(&paths.fifo);
-    if fs::read_to_string(&paths.include).ok().as_ref() != Some(&text) {
+    if !attachment::is_roots(&paths.include) || fs::read_to_string(&paths.include).ok().as_ref() != Some(&text) {
         files::write_bytes(&paths.include, 0o644, text.as_bytes())?;
     }
     let Some(conf) = read_conf(&paths.keepalived_conf)? else {

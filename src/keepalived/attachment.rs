@@ -7,10 +7,15 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 
-/// The group that may read the FIFO: the agent's. debian/vyos-aws-vipa.sysusers makes it.
-pub const GROUP: &str = "vyos-aws-vipa";
+/// The group that may read the FIFO. It has no members: the agent's unit puts the agent into it, and whoever else read
+/// there would take lines away from the agent. debian/vyos-aws-vipa.sysusers makes it.
+pub const GROUP: &str = "vyos-aws-vipa-fifo";
+
+/// The modes of the folder and of the FIFO, those of debian/vyos-aws-vipa.tmpfiles.
+const FOLDER_MODE: u32 = 0o755;
+const FIFO_MODE: u32 = 0o640;
 
 /// SIGHUP in keepalived's first 5 ms kills it, from 10 ms on it survives (observed with 2.2.7).
 const OLD_ENOUGH: Duration = Duration::from_millis(100);
@@ -36,6 +41,45 @@ pub enum FifoError {
     },
 }
 
+/// Sees to it that there is a folder at `path`, root's, which root alone may write: keepalived includes a file from there.
+/// What stands in its place is removed, and no link is followed. Whether it was missing.
+///
+/// # Errors
+/// [`FifoError`].
+pub fn make_folder(path: &Path) -> Result<bool, FifoError> {
+    let io = |doing| move |source| FifoError::Io { doing, path: path.to_owned(), source };
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => Some(found),
+        Ok(_) => {
+            fs::remove_file(path).map_err(io("remove"))?;
+            None
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(io("look at")(e)),
+    };
+    let is_right = |m: &fs::Metadata| (m.uid(), m.gid(), m.mode() & 0o7777) == (0, 0, FOLDER_MODE);
+    if found.as_ref().is_some_and(is_right) {
+        return Ok(false);
+    }
+    if found.is_none() {
+        match fs::create_dir(path) {
+            // A commit and the hook may meet here.
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(io("make")(e)),
+            _ => {}
+        }
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io("open")(e.into()))?;
+    std::os::unix::fs::fchown(&folder, Some(0), Some(0)).map_err(io("change the owner of"))?;
+    rustix::fs::fchmod(&folder, Mode::from_raw_mode(FOLDER_MODE)).map_err(|e| io("change the mode of")(e.into()))?;
+    Ok(found.is_none())
+}
+
+/// Whether a file is one that root alone may write, and no link.
+pub fn is_roots(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.uid() == 0 && m.mode() & 0o022 == 0)
+}
+
 /// Sees to it that there is a FIFO at `path`, root's, that the agent may read and root alone may write. One that is there
 /// keeps its inode: keepalived may hold it open.
 ///
@@ -47,7 +91,7 @@ pub fn make_fifo(path: &Path) -> Result<(), FifoError> {
     let group = group.ok_or(FifoError::NoGroup)?.gid.as_raw();
     let is_fifo = match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_fifo() => {
-            if found.gid() == group && found.mode() & 0o7777 == 0o640 {
+            if found.gid() == group && found.mode() & 0o7777 == FIFO_MODE {
                 return Ok(());
             }
             true
@@ -63,7 +107,7 @@ pub fn make_fifo(path: &Path) -> Result<(), FifoError> {
         rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).map_err(|e| io("make")(e.into()))?;
     }
     std::os::unix::fs::chown(path, None, Some(group)).map_err(io("change the group of"))?;
-    fs::set_permissions(path, Permissions::from_mode(0o640)).map_err(io("change the mode of"))
+    fs::set_permissions(path, Permissions::from_mode(FIFO_MODE)).map_err(io("change the mode of"))
 }
 
 /// keepalived's main process, as its pid file names it.
@@ -185,6 +229,23 @@ mod tests {
         let path = folder.path().join(name);
         rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
         path
+    }
+
+    #[test]
+    fn what_is_made_is_what_the_package_makes() {
+        let tmpfiles = include_str!("../../debian/vyos-aws-vipa.tmpfiles");
+        let paths = crate::paths::Paths::system();
+        for line in [
+            format!("d {} {FOLDER_MODE:04o} root root -", paths.run.display()),
+            format!("z {} {FIFO_MODE:04o} root {GROUP} -", paths.fifo.display()),
+        ] {
+            assert!(tmpfiles.lines().any(|l| l == line), "{line}: {tmpfiles}");
+        }
+        let sysusers = include_str!("../../debian/vyos-aws-vipa.sysusers");
+        let groups: Vec<&str> = sysusers.lines().filter(|line| line.contains(GROUP)).collect();
+        assert_eq!(groups, [format!("g {GROUP} -")], "without a member");
+        let unit = include_str!("../../debian/vyos-aws-vipa.service");
+        assert!(unit.lines().any(|line| line == format!("SupplementaryGroups={GROUP}")), "{unit}");
     }
 
     #[test]

@@ -195,6 +195,59 @@ fn a_config_json_that_cannot_be_read_is_told_and_keepalived_stays_attached() {
     }
 }
 
+/// Whoever removed it did not ask VyOS.
+#[test]
+fn a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached() {
+    let test = "hook::a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached";
+    let Some(_router) = Router::enter(test) else {
+        return;
+    };
+    let conf = keepalived_conf(&configuration(json!({ "a": group(1, json!({})) })));
+    let folder = Path::new(CONFIG).parent().expect("a folder");
+    let is_right = || {
+        let found = fs::symlink_metadata(folder).expect("there");
+        assert!(found.is_dir() && (found.uid(), found.gid(), found.mode() & 0o7777) == (0, 0, 0o755), "{found:?}");
+    };
+    // Nothing is configured: no agent runs.
+    fs::write(KEEPALIVED_CONF, &conf).expect("written");
+    fs::remove_dir(folder).expect("removed");
+    vipa(&["hook"], b"").assert_silent();
+    is_right();
+    assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), conf);
+    fs::create_dir_all("/run/vyos-aws-vipa-agent").expect("made");
+    fs::write("/run/vyos-aws-vipa-agent/agent.sock", "").expect("written");
+    fs::create_dir("/run/lab/elsewhere").expect("made");
+    let in_its_place: [fn(&Path); 4] = [
+        |_| {},
+        |folder| std::os::unix::fs::symlink("/run/lab/elsewhere", folder).expect("a link"),
+        |folder| std::os::unix::fs::symlink("/run/lab/nowhere", folder).expect("a link"),
+        |folder| fs::write(folder, "").expect("written"),
+    ];
+    for put in in_its_place {
+        fs::remove_dir_all(folder).expect("removed");
+        put(folder);
+        for _ in 0..2 {
+            // VyOS may have written its file anew meanwhile.
+            fs::write(KEEPALIVED_CONF, &conf).expect("written");
+            let answer = vipa(&["hook"], b"");
+            assert_eq!((answer.code, answer.out.as_str()), (Some(1), ""), "{answer:?}");
+            assert!(answer.err.contains("config.json was removed while the agent runs"), "{}", answer.err);
+            is_right();
+            assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), included(&conf));
+            assert!(fs::symlink_metadata(FIFO).expect("there").file_type().is_fifo() && Path::new(GROUPS).exists());
+        }
+        assert_eq!(fs::read_dir("/run/lab/elsewhere").expect("there").count(), 0, "no link is followed");
+        assert!(!Path::new("/run/lab/nowhere").exists());
+    }
+    // Others could write there for a while: what they left is not what keepalived includes.
+    fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("changed");
+    fs::rename(INCLUDE, "/run/lab/include").expect("moved");
+    std::os::unix::fs::symlink("/run/lab/include", INCLUDE).expect("a link");
+    vipa(&["hook"], b"");
+    is_right();
+    assert!(fs::symlink_metadata(INCLUDE).expect("there").is_file(), "no link");
+}
+
 #[test]
 fn what_stands_in_the_place_of_the_fifo_is_put_right() {
     let Some(_router) = Router::enter("hook::what_stands_in_the_place_of_the_fifo_is_put_right") else {
@@ -220,7 +273,7 @@ fn what_stands_in_the_place_of_the_fifo_is_put_right() {
     fs::write("/etc/group", "root:x:0:\n").expect("written");
     let answer = vipa(&["hook"], b"");
     assert_eq!(answer.code, Some(1), "{answer:?}");
-    assert!(answer.err.contains("there is no group vyos-aws-vipa: `systemd-sysusers`"), "{}", answer.err);
+    assert!(answer.err.contains("there is no group vyos-aws-vipa-fifo: `systemd-sysusers`"), "{}", answer.err);
 }
 
 /// Its bound is 10 ms on a router, which the benchmark judges. Here it is the processor time of an unoptimised build.

@@ -127,8 +127,9 @@ impl Router {
         for folder in ["/run/lab/bin", "/run/keepalived", "/run/vyos-aws-vipa"] {
             fs::create_dir_all(folder).expect("a folder");
         }
-        // One id alone is mapped in here: the agent's group is root's.
-        let groups = fs::read_to_string("/etc/group").expect("groups") + "vyos-aws-vipa:x:0:\n";
+        // One id alone is mapped in here: the agent's groups are root's.
+        let groups =
+            fs::read_to_string("/etc/group").expect("groups") + "vyos-aws-vipa:x:0:\nvyos-aws-vipa-fifo:x:0:\n";
         fs::write("/run/lab/group", groups).expect("written");
         mount(&["--bind", "/run/lab/group", "/etc/group"]);
         let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/owner/systemctl");

@@ -39,6 +39,37 @@ fn deleting_the_last_node_leaves_vyos_as_it_was() {
     });
 }
 
+/// Somebody removes the folder of /run: a reload of keepalived makes it anew and attaches the hook, and so does a commit.
+#[test]
+fn folder_of_run_removed() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let found = |lab: &Lab| {
+            let said =
+                lab.r1.call(&["stat", "--format=%U:%G %a %F", "/run/vyos-aws-vipa", "/run/vyos-aws-vipa/notify.fifo"]);
+            said.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = found(lab);
+        assert_eq!(before.first().map(String::as_str), Some("root:root 755 directory"));
+        lab.r1.call(&["rm", "-r", "/run/vyos-aws-vipa"]);
+        lab.r1.systemctl(&["reload", "keepalived.service"]);
+        lab.wait("the hook is attached", SLACK, |lab| holds_the_fifo(&lab.r1));
+        assert_eq!(found(lab), before);
+        lab.watch("MASTER", Duration::from_secs(3), |lab| lab.r1.shown(GROUP, VIP).vrrp() == "MASTER");
+        // And the agent reads what keepalived writes.
+        lab.r1.systemctl(&["restart", "keepalived.service"]);
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_owner(VIP, &lab.r1, ELECTION + SLACK);
+        lab.r1.call(&["rm", "-r", "/run/vyos-aws-vipa"]);
+        lab.r1.set(["set high-availability vrrp global-parameters aws-vipa verify-interval 5"]);
+        lab.r1.commit();
+        lab.wait("the hook is attached", SLACK, |lab| holds_the_fifo(&lab.r1));
+        assert_eq!(found(lab), before);
+        assert!(lab.r1.path("/run/vyos-aws-vipa/config.json").exists());
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+    });
+}
+
 /// A commit that changes nothing of ours: no reload by us, and no start.
 #[test]
 fn nothing_to_change() {

@@ -104,8 +104,8 @@ impl Router {
             etc.join("passwd"),
             "root:x:0:0::/root:/bin/sh\nvyos-aws-vipa:x:0:0::/var/lib/vyos-aws-vipa:/bin/false\n",
         );
-        // Only one id is mapped into the namespace, so the agent's group is the same as root's.
-        write(etc.join("group"), "root:x:0:\nvyos-aws-vipa:x:0:\n");
+        // Only one id is mapped into the namespace, so the agent's groups are the same as root's.
+        write(etc.join("group"), "root:x:0:\nvyos-aws-vipa:x:0:\nvyos-aws-vipa-fifo:x:0:\n");
         write(etc.join("hosts"), &format!("127.0.0.1 localhost\n{} {ec2}\n", network::BRIDGES[0]));
         write(etc.join("resolv.conf"), "nameserver 10.99.0.1\noptions timeout:1 attempts:1\n");
         write(etc.join("nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\n");
@@ -131,6 +131,8 @@ impl Router {
         for line in tmpfiles.lines().filter(|line| !line.starts_with('#')) {
             match line.split_whitespace().collect::<Vec<_>>().as_slice() {
                 ["d", path, mode, "root", "root", "-"] => _ = self.call(&["mkdir", "-p", "-m", mode, path]),
+                // Something for what is there already.
+                ["z", ..] => {}
                 other => panic!("what does tmpfiles.d do with {other:?}?"),
             }
         }
