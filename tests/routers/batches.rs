@@ -113,7 +113,8 @@ fn fifty_groups_move_at_once() {
         lab.r1.systemctl(&["stop", "keepalived.service"]);
         wait_for_owners(lab, &addresses, 2, ELECTION + SLACK);
         let claims = lab.claims(Some(&lab.r2)).split_off(before);
-        let lines = masters(&lab.r2, log, 50);
+        let lines = masters(&lab.r2, log);
+        assert_eq!(lines.len(), 50, "lines that said MASTER");
         few(&claims, &lines);
         assert_eq!(claims.iter().map(|c| c.addresses.len()).sum::<usize>(), 50, "{claims:#?}");
         // What waits goes with the end of a call at the latest.
@@ -127,16 +128,22 @@ fn two_hundred_groups_move_there_and_back() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         let addresses = many_groups(lab, 200);
         for (owner, verb) in [(2, "stop"), (1, "start")] {
-            let router = if owner == 1 { &lab.r1 } else { &lab.r2 };
-            let (before, log) = (lab.claims(None).len(), router.agent_log().len());
+            let (router, other) = if owner == 1 { (&lab.r1, &lab.r2) } else { (&lab.r2, &lab.r1) };
+            let before = [router, other].map(|router| (lab.claims(Some(router)).len(), router.agent_log().len()));
             lab.r1.systemctl(&[verb, "keepalived.service"]);
             wait_for_owners(lab, &addresses, owner, ELECTION + 3 * SLACK);
-            let claims = lab.claims(None).split_off(before);
-            assert!(claims.iter().all(|c| c.network_interfaces == [router.enis[0].clone()]), "{claims:#?}");
-            // Twice, where keepalived has heard the other router after its MASTER line: MASTER_RX_LOWER_PRI.
+            let [claims, others] = [(router, before[0].0), (other, before[1].0)]
+                .map(|(router, before)| lab.claims(Some(router)).split_off(before));
+            // A machine that is short of time loses advertisements: a group may come and go, and each of its lines counts.
+            let lines = masters(router, before[0].1);
+            let of_others = masters(other, before[1].1).len();
+            assert!(lines.len() >= addresses.len(), "lines that said MASTER: {}", lines.len());
+            assert!(others.len() <= of_others, "{of_others} lines said MASTER: {others:#?}");
+            // Once more, where keepalived has heard the other router after its MASTER line: MASTER_RX_LOWER_PRI.
             let times = |address| claims.iter().filter(|claim| claim.claims(address)).count();
-            assert!(addresses.iter().all(|address| (1..=2).contains(&times(*address))), "{claims:#?}");
-            few(&claims, &masters(router, log, 200));
+            let most = 2 * (1 + lines.len() - addresses.len() + of_others);
+            assert!(addresses.iter().all(|address| (1..=most).contains(&times(*address))), "{claims:#?}");
+            few(&claims, &lines);
             for router in [&lab.r1, &lab.r2] {
                 let lost = router.status()["hook"]["pipe_full"].clone();
                 assert_eq!((lost, router.logged(&["panicked"])), (0.into(), 0));
@@ -146,22 +153,21 @@ fn two_hundred_groups_move_there_and_back() {
     });
 }
 
-/// When the agent read the MASTER lines of so many groups, the earliest first; from this place of its log on.
-fn masters(router: &Router, from: usize, count: usize) -> Vec<Timestamp> {
+/// When the agent read lines that made a group MASTER, the earliest first; from this place of its log on.
+fn masters(router: &Router, from: usize) -> Vec<Timestamp> {
     let log = router.agent_log().split_off(from);
-    let lines = log.lines().filter(|line| line.contains("transition") && line.contains("keepalived: MASTER"));
-    let times: Vec<Timestamp> = lines.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
-    assert_eq!(times.len(), count, "lines that said MASTER: {log}");
-    times
+    let lines = log.lines().filter(|line| line.contains("transition") && line.contains("keepalived: MASTER\""));
+    lines.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
 }
 
 /// At most two are under way at a time: the first, and what came meanwhile; then what came while these took their time. So
-/// lines that come within one call cost three. A master that hears the other router once more claims once more.
+/// lines that come within one call cost three; and however they are spread, first attempts are soon 0.4 s apart. A master
+/// that hears the other router once more claims once more.
 fn few(claims: &[Request], lines: &[Timestamp]) {
     let spread = lines[lines.len() - 1].duration_since(lines[0]).unsigned_abs();
     let calls = spread.as_millis() / CALL.as_millis() + 1;
-    let heard = claims.iter().map(|c| c.addresses.len()).sum::<usize>() > lines.len();
-    let most = 2 * calls + 1 + if heard { 2 } else { 0 };
+    let heard = claims.iter().map(|c| c.addresses.len()).sum::<usize>().saturating_sub(lines.len());
+    let most = (2 * calls + 1).min(7 + spread.as_millis() / 400) + 2 * heard.min(4) as u128;
     assert!(claims.len() as u128 <= most, "{} for lines that took {spread:?}: {claims:#?}", claims.len());
 }
 
