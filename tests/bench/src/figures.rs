@@ -62,6 +62,9 @@ const LINE: [f64; 2] = [1.0, 5.0];
 const MANY: (usize, f64) = (50, 1.3);
 /// Requests that groups moving together cost, for each network interface.
 const CALLS: f64 = 3.0;
+/// Claims that groups cost whose lines are spread over an advertisement interval, and how long the last address waits, in
+/// milliseconds.
+const OUT_OF_STEP: (f64, f64) = (8.0, 500.0);
 /// Addresses that one regular read takes.
 const READ: usize = 200;
 /// Addresses that one regular read can take: EC2 takes 200 filter values in a request, and the VPC's id is one of them.
@@ -115,6 +118,16 @@ pub fn figures(measured: &Measured, verify_interval: u32) -> Vec<Figure> {
         let bound = (many.groups <= MANY.0).then_some(MANY.1 * millis(CALL));
         all.push(Figure::new(format!("{what} at once, agent, until the last, max"), many.agent.max, "ms", bound));
         all.push(Figure::new(format!("{what} at once, agent, API calls"), many.calls as f64, "", CALLS));
+        if let Some(out) = &many.out_of_step {
+            let (calls, last) = OUT_OF_STEP;
+            all.push(Figure::new(
+                format!("{what} out of step, agent, last line to last address, max"),
+                out.last.max,
+                "ms",
+                last,
+            ));
+            all.push(Figure::new(format!("{what} out of step, agent, claims"), out.claims as f64, "", calls));
+        }
         for (who, peer) in [("boto3", many.boto3), ("AWS CLI", many.cli)] {
             let how = if peer.extrapolated { " (extrapolated)" } else { "" };
             all.push(Figure::new(format!("{what} at once, {who}, until the last{how}"), peer.ms, "ms", None));
@@ -260,7 +273,7 @@ mod tests {
     #[test]
     fn bounds_are_those_of_the_design() {
         assert_eq!(LINE, [1.0, 5.0]);
-        assert_eq!((MANY, CALLS), ((50, 1.3), 3.0));
+        assert_eq!((MANY, CALLS, OUT_OF_STEP), ((50, 1.3), 3.0, (8.0, 500.0)));
         assert_eq!((RESIDENT, CPU, READ), (16.0, 0.1, 200));
         assert_eq!((COMMAND, HOOK), (20.0, 10.0));
         assert_eq!((PACKAGE, DEPENDS), (6.0, ["libc6", "keepalived", "vyos-1x"]));

@@ -17,6 +17,9 @@ use crate::told::{Told, await_verdict};
 /// What one call takes.
 pub const CALL: Duration = Duration::from_millis(300);
 
+/// The lines of groups whose advertisements are out of step come within one advertisement interval (RFC 9568, 5.2.8).
+const ADVERTISEMENT: Duration = Duration::from_secs(1);
+
 /// keepalived writes the lines of 50 groups over about 4 ms (observed with 2.2.7).
 const BETWEEN_LINES: Duration = Duration::from_micros(80);
 
@@ -41,10 +44,24 @@ pub struct Many {
     pub agent: Spread,
     /// The most calls that one round took until then.
     pub calls: usize,
+    /// The same where the lines are spread over an advertisement interval; a report of before does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_step: Option<OutOfStep>,
     /// One script with boto3 for each group, one after the other.
     pub boto3: Alone,
     /// The same with the AWS CLI.
     pub cli: Alone,
+}
+
+/// Groups whose lines come one after the other, spread evenly over one advertisement interval, with a call that takes no
+/// time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OutOfStep {
+    /// From the last line until the last address was ours.
+    pub last: Spread,
+    /// The most claims that one round took.
+    pub claims: usize,
 }
 
 /// The time of a peer: the median of its rounds.
@@ -89,6 +106,8 @@ pub fn set_groups(router: &mut Router, groups: usize) -> Vec<String> {
 /// # Panics
 /// If anything fails.
 pub fn measure(lab: &mut Lab, environment: &Path, sizes: &Sizes) -> Vec<Many> {
+    let out_of_step: Vec<OutOfStep> =
+        sizes.groups.iter().map(|groups| spread_out(lab, *groups, sizes.rounds)).collect();
     lab.simulator.add_fault(Fault::on(On::ec2()).delay_before(CALL));
     let measured: Vec<(usize, Spread, usize)> =
         sizes.groups.iter().map(|groups| agent(lab, *groups, sizes.rounds)).collect();
@@ -106,11 +125,37 @@ pub fn measure(lab: &mut Lab, environment: &Path, sizes: &Sizes) -> Vec<Many> {
     });
     measured
         .into_iter()
-        .map(|(groups, agent, calls)| {
+        .zip(out_of_step)
+        .map(|((groups, agent, calls), out_of_step)| {
             let [boto3, cli] = [&boto3, &cli].map(|points| alone(points, groups));
-            Many { groups, agent, calls, boto3, cli }
+            Many { groups, agent, calls, out_of_step: Some(out_of_step), boto3, cli }
         })
         .collect()
+}
+
+fn spread_out(lab: &mut Lab, groups: usize, rounds: usize) -> OutOfStep {
+    let names = set_groups(&mut lab.r1, groups);
+    let mut told = Told::commit(&lab.r1);
+    let (mut times, mut claims) = (Vec::new(), 0);
+    for _ in 0..rounds {
+        // What the round before has used of the allowance does not count in this one.
+        told.restart(&lab.r1);
+        told.stand_by(&lab.r1, &names);
+        (0..groups).for_each(|n| lab.simulator.steal(address(n), STRANGER[0]).expect("a third party's"));
+        let (moves, from) = (lab.simulator.moves().len(), lab.simulator.next_number());
+        let mut last_line = Instant::now();
+        for name in &names {
+            last_line = told.tell(name, "MASTER");
+            wait_until(last_line + ADVERTISEMENT / groups as u32);
+        }
+        let last = last_move(lab, moves, groups, &lab.r1);
+        times.push(last.saturating_duration_since(last_line));
+        let sent = lab.simulator.requests_from(from);
+        claims = claims.max(sent.iter().filter(|r| r.action == "AssignPrivateIpAddresses").count());
+        names.iter().for_each(|name| _ = told.tell(name, "BACKUP"));
+        await_verdict(&lab.r1, groups, "STANDBY-READY");
+    }
+    OutOfStep { last: Spread::of(&times), claims }
 }
 
 fn agent(lab: &mut Lab, groups: usize, rounds: usize) -> (usize, Spread, usize) {

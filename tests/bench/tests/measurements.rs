@@ -49,6 +49,8 @@ fn everything_can_be_measured_and_reported() {
     for many in &measured.many {
         let alone = many.groups as f64 * 300.0;
         assert!(many.agent.p50 > 300.0 && many.calls >= 1, "{many:?}");
+        let out = many.out_of_step.as_ref().expect("measured");
+        assert!((1..=many.groups).contains(&out.claims) && out.last.max > 0.0, "{many:?}");
         assert!(many.boto3.ms > 2.0 * alone && many.cli.ms > 2.0 * alone, "two calls a group: {many:?}");
         assert_eq!((many.boto3.extrapolated, many.cli.extrapolated), (many.groups > 2, many.groups > 2));
     }
