@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{GROUP, Lab, STRANGER, Signal, VIP};
+use lab::{Cut, GROUP, Lab, STRANGER, Signal, VIP};
 
 use crate::{BINARY, ELECTION, SLACK};
 
@@ -170,5 +170,32 @@ fn in_fault_when_the_agent_starts() {
         assert_eq!(lab.r2.logged(&["transition", "to=FAULT", "keepalived sleeps without a timer"]), 1);
         lab.r2.set_cable(true);
         lab.wait("BACKUP by a line", ELECTION + SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "BACKUP");
+    });
+}
+
+/// A standby that was paused, and what was sent to it meanwhile is lost: its keepalived finds its timer run out, and takes
+/// itself for MASTER until the next advertisement.
+#[test]
+fn standby_paused() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let pids =
+            [lab.r2.vrrp_pid(), lab.r2.main_pid("vyos-aws-vipa")].map(|pid| pid.expect("a process").as_raw_pid());
+        let [vrrp, agent] = pids.map(|pid| pid.to_string());
+        let signal = |name: &str| lab.r2.call(&["kill", name, &vrrp, &agent]);
+        let is_r1_s = |lab: &Lab| lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r1.enis[0]);
+        let stale = |lab: &Lab| lab.r2.read("/run/lab/keepalived.service.log").matches("Entering MASTER STATE").count();
+        for _ in 0..3 {
+            signal("-STOP");
+            lab.cut(Cut::Both);
+            lab.watch("r1 has the address", ELECTION + Duration::from_secs(2), is_r1_s);
+            lab.heal();
+            signal("-CONT");
+            lab.watch("r1 keeps it", ELECTION, is_r1_s);
+        }
+        // One in which an advertisement slipped in before it went on proves nothing.
+        assert!(stale(lab) > 0, "its timer never ran out");
+        assert_eq!(lab.claims(Some(&lab.r2)).len(), 0);
+        lab.wait("BACKUP again", SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "BACKUP");
     });
 }

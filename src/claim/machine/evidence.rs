@@ -280,12 +280,12 @@ impl Machine {
     /// Whether the address is on an interface, and that says that its group is MASTER.
     fn shows_master(&self, ip: &Ipv4Addr) -> bool {
         self.is_local(*ip)
-            && self.is_vrrp_s(ip)
+            && self.is_for_vrrp_alone(ip)
             && (self.put_by(*ip) != Some(PutBy::Command) || self.addresses.get(ip).is_some_and(|a| self.took_over(a)))
     }
 
     /// Whether keepalived alone puts the address on its interface.
-    fn is_vrrp_s(&self, ip: &Ipv4Addr) -> bool {
+    fn is_for_vrrp_alone(&self, ip: &Ipv4Addr) -> bool {
         self.addresses.get(ip).is_some_and(|address| !address.outside_vrrp)
             && !self.bindings.values().filter_map(|b| b.eni.as_ref()).any(|eni| eni.primary == *ip)
     }
@@ -309,7 +309,7 @@ impl Machine {
         let wrong = match (&group.belief, &address.phase) {
             (Belief::Known { vrrp: Vrrp::Master, .. }, Phase::Held { .. }) if !self.is_local(ip) => Misplaced::Missing,
             (Belief::Known { vrrp: Vrrp::Master, .. } | Belief::Unknown { .. }, _) => return None,
-            _ if self.is_local(ip) && self.is_vrrp_s(&ip) => Misplaced::Left,
+            _ if self.is_local(ip) && self.is_for_vrrp_alone(&ip) => Misplaced::Left,
             _ => return None,
         };
         Some((wrong, address.local_since?.max(group.since)))
