@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::aws::beliefs::CLOCK_TOLERANCE;
 use crate::aws::{CredentialFacts, Instance};
 use crate::config::Config;
+use crate::endpoint::Endpoint;
 use crate::names::{AccountId, EniId, InstanceId, InstanceType, InterfaceName, SubnetId};
 use crate::ownership::{CallError, Eni, ErrorClass, Interface, Owner, Owners, Place};
 use crate::plan::Plan;
@@ -231,9 +232,17 @@ pub fn name(host: &str, addresses: &Result<Vec<IpAddr>, String>) -> Step {
 /// The way to the end point, TLS included.
 pub fn end_point(url: &str, reached: &Result<(), CallError>) -> Step {
     let what = if url.starts_with("http://") { "End point" } else { "TLS" };
+    let is_in_clear = Endpoint::parse(url).is_ok_and(|endpoint| endpoint.is_in_clear());
     match reached {
         Ok(()) if what == "TLS" => ok(what, format!("{url} answers, and its certificate is trusted")),
-        Ok(()) => ok(what, format!("{url} answers, without TLS: nobody proves who that is")),
+        Ok(()) if is_in_clear => fail(
+            what,
+            format!(
+                "{url} answers over plain HTTP: the session token of the credentials can be read on the way, and the \
+                 server is not authenticated. Set `aws-vipa endpoint-url` to https://"
+            ),
+        ),
+        Ok(()) => ok(what, format!("{url} answers over plain HTTP, and does not leave this router")),
         Err(error) => {
             let remedy = match error.code.as_str() {
                 "TLS" => "See `aws-vipa ca-certificate-file`, and the name in `aws-vipa endpoint-url`",

@@ -8,6 +8,7 @@ pub mod claim;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod endpoint;
 pub mod fifo;
 pub mod files;
 pub mod iam;

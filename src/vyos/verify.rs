@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::input::{CalledFor, Input, Node};
 use crate::config::{Config, Global, GroupConfig, LeftOut, RequestTimeout, VerifyInterval};
+use crate::endpoint::Endpoint;
 use crate::load_credential;
 use crate::names::{EniId, GroupName, InterfaceName, Region};
 
@@ -243,6 +244,16 @@ fn ipv4(address: &str) -> Option<Ipv4Addr> {
     address.split('/').next()?.parse().ok()
 }
 
+/// What keepalived does with an address that it takes for a virtual one (keepalived 2.2.7: it takes it away as soon as it
+/// starts or reloads with the group, whatever the priority).
+fn own_address(address: Ipv4Addr, interface: &str) -> String {
+    format!(
+        "{address} is also configured on interface {interface}, and keepalived removes it from the interface while the \
+         group is not MASTER, and when it is deleted: delete it in one of the two; to keep it on the interface, delete it \
+         there too, commit, and set it again"
+    )
+}
+
 /// Whether the address is in the network that `with_prefix` is in.
 fn same_network(address: Ipv4Addr, with_prefix: &str) -> Option<bool> {
     let (other, length) = with_prefix.split_once('/')?;
@@ -288,8 +299,16 @@ fn global_parameters(
         }
     }
     if let Some(url) = node.value("endpoint-url") {
-        match endpoint_url(url) {
-            Ok(()) => global.endpoint_url = Some(url.to_owned()),
+        match Endpoint::parse(url) {
+            Ok(endpoint) => {
+                if endpoint.is_in_clear() {
+                    warnings.push(format!(
+                        "{PATH} endpoint-url: {url} is not encrypted: the session token of the credentials can be read on \
+                         the way, and the server is not authenticated; use https://"
+                    ));
+                }
+                global.endpoint_url = Some(url.to_owned());
+            }
             Err(reason) => fault("endpoint-url", format!("{url:?} {reason}")),
         }
     }
@@ -334,20 +353,6 @@ fn global_parameters(
         None => {}
     }
     global
-}
-
-/// `http://` or `https://`, a host, and a port where it is another: nothing that could hold a secret.
-fn endpoint_url(url: &str) -> Result<(), &'static str> {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    let rest = rest.ok_or("does not begin with https:// or http://")?;
-    let host = rest.strip_suffix('/').unwrap_or(rest);
-    if host.is_empty() {
-        return Err("names no host");
-    }
-    if !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b)) {
-        return Err("holds something else than a host and a port");
-    }
-    Ok(())
 }
 
 fn absolute(file: &str) -> Result<PathBuf, &'static str> {
@@ -448,11 +453,7 @@ impl<'a> Checks<'a> {
             held.iter().filter(|a| addresses.is_empty() || addresses.contains(a)).copied().collect();
         for address in &moved {
             if let Some(interface) = self.outside.get(address) {
-                let message = format!(
-                    "{address} is also configured on interface {interface}: it cannot move; delete it there, or name the \
-                     other addresses with `aws-vipa address`"
-                );
-                fault("", message);
+                fault("", own_address(*address, interface));
             }
             // A group that is switched off claims nothing, and may wait beside the one that does.
             if !disable && let Some(other) = taken.get(address) {
@@ -507,7 +508,8 @@ impl<'a> Checks<'a> {
         let path = format!("high-availability vrrp group {}", group.name);
         let mut warnings = Vec::new();
         let mut warn = |text: &str| warnings.push(format!("{path}: {text}"));
-        if node.has("disable") {
+        let is_disabled = node.has("disable");
+        if is_disabled {
             warn("the group is disabled in VRRP: keepalived does not run it, and nothing is claimed");
         }
         if node.values("peer-address").is_empty() {
@@ -526,6 +528,10 @@ impl<'a> Checks<'a> {
                 continue;
             };
             let is_moved = group.addresses.is_empty() || group.addresses.contains(&address);
+            // keepalived does not run a group that is disabled, and one that is to be moved is a fault.
+            if let Some(interface) = self.outside.get(&address).filter(|_| !is_disabled && !is_moved) {
+                warn(&own_address(address, interface));
+            }
             if is_moved && self.is_in_subnet(address, interface) == Some(false) {
                 warn(&format!("{address} is in no subnet of {interface}: EC2 moves an address inside its subnet only"));
             }
@@ -743,8 +749,8 @@ mod tests {
             (json!({ "region": "EU" }), "region: \"EU\" is not the name of an AWS region"),
             (json!({ "endpoint-url": "ec2.example" }), "endpoint-url: \"ec2.example\" does not begin with https://"),
             (json!({ "endpoint-url": "https://" }), "endpoint-url: \"https://\" names no host"),
-            (json!({ "endpoint-url": "https://key:secret@ec2" }), "holds something else than a host and a port"),
-            (json!({ "endpoint-url": "https://ec2/?key=secret" }), "holds something else than a host and a port"),
+            (json!({ "endpoint-url": "https://key:secret@ec2" }), "must be host[:port] only behind its scheme"),
+            (json!({ "endpoint-url": "https://ec2/?key=secret" }), "must be host[:port] only behind its scheme"),
             (
                 json!({ "credentials-file": "aws/credentials" }),
                 "credentials-file: \"aws/credentials\" is not an absolute",
@@ -855,6 +861,30 @@ mod tests {
             with(plain(), "interface", json!("eth8")),
         ] {
             assert_eq!(verified(&groups(json!({ "a": group }))).warnings, Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn an_address_of_the_router_itself_is_warned_of_where_it_is_not_moved() {
+        let with_own = |nodes| with(group("10.99.0.100/24", nodes), "excluded-address", json!({ "10.98.0.1/32": {} }));
+        let part = with_own(json!({ "address": ["10.99.0.100"] }));
+        let outcome = verified(&groups(json!({ "a": part })));
+        assert_eq!((faults(&outcome), names(&outcome), outcome.warnings.len()), (vec![], vec!["a"], 1));
+        let expected =
+            format!("{GROUP} a: 10.98.0.1 is also configured on interface eth1, and keepalived removes it from the");
+        assert!(outcome.warnings[0].starts_with(&expected), "{:?}", outcome.warnings);
+        // keepalived does not run it.
+        let outcome = verified(&groups(json!({ "a": with(part, "disable", json!({})) })));
+        assert!(matches!(&outcome.warnings[..], [one] if one.contains("is disabled in VRRP")), "{outcome:?}");
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_encrypted_is_warned_of() {
+        for (url, expected) in [("http://ec2.example", 1), ("https://ec2.example", 0), ("http://[::1]:8080", 0)] {
+            let outcome = verified(&global(json!({ "endpoint-url": url })));
+            assert_eq!((faults(&outcome), outcome.warnings.len()), (vec![], expected), "{url}: {:?}", outcome.warnings);
+            let start = format!("{GLOBAL} endpoint-url: {url} is not encrypted: the session token");
+            assert!(outcome.warnings.iter().all(|warning| warning.starts_with(&start)), "{:?}", outcome.warnings);
         }
     }
 

@@ -457,6 +457,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
         check::name("ec2.example", &Err("Name or service not known".to_owned())),
         check::end_point("https://ec2.example", &Ok(())),
         check::end_point("http://ec2.example", &Ok(())),
+        check::end_point("http://[::1]:8080", &Ok(())),
         check::end_point("https://ec2.example", &Err(tls())),
         check::end_point("https://ec2.eu-west-1.amazonaws.com", &Err(timeout())),
         check::credentials(&Ok(credentials(hour)), Some(&account), now),

@@ -52,6 +52,7 @@ def definitions():
     ours = Node.read(ours.find('node')).children['vrrp'].children
     tags, leaf = Node('tag'), Node('leaf')
     group = {name: leaf for name in ('vrid', 'interface', 'hello-source-address')}
+    group['disable'] = Node('leaf', valueless=True)
     group |= {'address': tags, 'excluded-address': tags, 'peer-address': Node('leaf', multi=True)}
     group |= ours['group'].children
     address = {'address': Node('leaf', multi=True)}

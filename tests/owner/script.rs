@@ -562,6 +562,29 @@ fn a_warning_is_shown_once_while_it_holds() {
     router.commit(later)[0].answer.assert_silent();
 }
 
+/// What the warning says of keepalived is so.
+#[test]
+fn keepalived_takes_an_address_of_the_router_itself_away() {
+    let Some(mut router) = Router::enter("script::keepalived_takes_an_address_of_the_router_itself_away") else {
+        return;
+    };
+    let on_eth1 = |address: &str| {
+        let shown = Command::new("ip").args(["-4", "-o", "address", "show", "dev", "eth1"]).output().expect("ip(8)");
+        String::from_utf8_lossy(&shown.stdout).contains(address)
+    };
+    let mut group = group(1, json!({ "address": "10.98.0.100" }));
+    group["interface"] = json!("eth1");
+    group["address"] = json!({ "10.98.0.100/24": {}, "10.98.0.1/24": {} });
+    let calls = router.boot(configuration(json!({ "a": group })));
+    assert_eq!(calls[0].answer.code, Some(0), "{calls:?}");
+    let shown = calls[0].answer.shown();
+    let expected = "WARNING: high-availability vrrp group a: 10.98.0.1 is also configured on interface eth1, and \
+                    keepalived removes it from the interface";
+    assert_eq!(shown.matches("WARNING: ").count(), 1, "{shown}");
+    assert!(shown.trim().starts_with(expected), "{shown}");
+    router.wait("keepalived to remove the address", || !on_eth1("10.98.0.1/24"));
+}
+
 #[test]
 fn odd_names_reach_keepalived_and_no_shell() {
     let Some(mut router) = Router::enter("script::odd_names_reach_keepalived_and_no_shell") else {

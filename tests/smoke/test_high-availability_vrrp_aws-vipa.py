@@ -273,9 +273,12 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
         self.forget('again')
 
         self.set_group('own', '12', f'{local}/24')
+        # keepalived would take the address from the interface, and nobody puts it back.
+        self.cli_set(group_path('own') + ['disable'])
         self.cli_set(aws_path('own'))
         self.assert_refused(aws_path('own'), local, vif)
         self.forget('own')
+        self.assertIn(f' {local}/24 ', rc_cmd(f'ip -4 -o address show dev {vif}')[1])
 
         six = group_path('six')
         self.cli_set(six + ['vrid', '13'])

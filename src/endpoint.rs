@@ -1,0 +1,136 @@
+//! The URL of an EC2 endpoint, as an operator may set it: a scheme, a host and perhaps a port, and nothing that could hold a
+//! secret.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What a URL leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint<'a> {
+    is_encrypted: bool,
+    host: Host<'a>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Host<'a> {
+    Address(IpAddr),
+    Name(&'a str),
+}
+
+impl<'a> Endpoint<'a> {
+    /// Reads `https://HOST[:PORT]` or `http://HOST[:PORT]`; one slash may follow.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the rest of a sentence about it.
+    pub fn parse(url: &'a str) -> Result<Self, &'static str> {
+        let (is_encrypted, rest) = if let Some(rest) = url.strip_prefix("https://") {
+            (true, rest)
+        } else if let Some(rest) = url.strip_prefix("http://") {
+            (false, rest)
+        } else {
+            return Err("does not begin with https:// or http://");
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(rest) => {
+                let (address, port) = rest.split_once(']').ok_or("has a [ without a ]")?;
+                let address: Ipv6Addr = address.parse().map_err(|_| "has no IPv6 address in its brackets")?;
+                (Host::Address(address.into()), port)
+            }
+            None => {
+                let end = authority.find(':').unwrap_or(authority.len());
+                let (name, port) = authority.split_at(end);
+                if name.is_empty() {
+                    return Err("names no host");
+                }
+                if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)) {
+                    return Err("must be host[:port] only behind its scheme");
+                }
+                (name.parse::<Ipv4Addr>().map_or(Host::Name(name), |address| Host::Address(address.into())), port)
+            }
+        };
+        let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0);
+        match port.strip_prefix(':') {
+            Some(port) if is_port(port) => {}
+            None if port.is_empty() => {}
+            _ => return Err("must be host[:port] only behind its scheme"),
+        }
+        Ok(Self { is_encrypted, host })
+    }
+
+    /// Whether what is sent there can be read on its way: it is not encrypted, and leaves the router.
+    pub fn is_in_clear(&self) -> bool {
+        let is_loopback = match self.host {
+            Host::Address(address) => address.to_canonical().is_loopback(),
+            Host::Name(name) => name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case("localhost"),
+        };
+        !self.is_encrypted && !is_loopback
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_encrypted_and_leaves_the_router_is_in_clear() {
+        for (url, expected) in [
+            ("https://ec2.example", false),
+            ("https://ec2.example:8443/", false),
+            ("http://ec2.example", true),
+            ("http://ec2.example:80/", true),
+            ("http://10.99.0.5", true),
+            ("http://[2001:db8::1]:8080", true),
+            ("http://[::]", true),
+            ("http://0.0.0.0", true),
+            // A resolver may take these for loopback, and another one may not.
+            ("http://127.1", true),
+            ("http://ec2.localhost", true),
+            ("http://localhost.example", true),
+            ("http://localhost-.", true),
+            ("http://127.0.0.1.example", true),
+            ("http://localhost", false),
+            ("http://LocalHost.:8080/", false),
+            ("http://127.0.0.1", false),
+            ("http://127.255.0.9:8080", false),
+            ("http://[::1]", false),
+            ("http://[0:0:0:0:0:0:0:1]:8080/", false),
+            ("http://[::ffff:127.0.0.1]", false),
+            ("http://[::ffff:10.99.0.5]", true),
+        ] {
+            assert_eq!(Endpoint::parse(url).map(|endpoint| endpoint.is_in_clear()), Ok(expected), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_a_scheme_a_host_and_a_port_at_most() {
+        for (url, expected) in [
+            ("", "does not begin"),
+            ("ec2.example", "does not begin"),
+            ("HTTP://ec2.example", "does not begin"),
+            ("ftp://ec2.example", "does not begin"),
+            ("https://", "names no host"),
+            ("https:///", "names no host"),
+            ("https://:443", "names no host"),
+            ("https://a:b:c", "host[:port]"),
+            ("https://a:", "host[:port]"),
+            ("https://a:0", "host[:port]"),
+            ("https://a:65536", "host[:port]"),
+            ("https://a:+80", "host[:port]"),
+            ("https://::1", "names no host"),
+            ("https://a//", "host[:port]"),
+            ("https://key:secret@ec2", "host[:port]"),
+            ("https://user@ec2", "host[:port]"),
+            ("https://ec2/?key=secret", "host[:port]"),
+            ("https://ec2#a", "host[:port]"),
+            ("https://ä", "host[:port]"),
+            ("https://[::1", "without a ]"),
+            ("https://[::1]8", "host[:port]"),
+            ("https://[fe80::1%eth0]", "no IPv6 address"),
+            ("https://[127.0.0.1]", "no IPv6 address"),
+            ("https://a[::1]", "host[:port]"),
+        ] {
+            let error = Endpoint::parse(url).expect_err(url);
+            assert!(error.contains(expected), "{url}: {error}");
+        }
+    }
+}
