@@ -160,8 +160,7 @@ impl Request {
             Self::Status { .. } => Ok(()),
             Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } if uid == 0 => Ok(()),
             Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } => {
-                let message = format!("only root may force the agent, and user id {uid} asked: use sudo");
-                Err(Refusal::new(Code::NotPermitted, message))
+                Err(Refusal::new(Code::NotPermitted, "only root may force the agent: use sudo".to_owned()))
             }
         }
     }
