@@ -53,7 +53,12 @@ impl IamPolicy {
         notes: &mut impl Write,
     ) -> Result<(), IamPolicyError> {
         let no_agent = "the agent was not asked".to_owned();
-        let config = show_status::configuration(paths, &no_agent).map_err(IamPolicyError::Configuration)?;
+        let config = match show_status::configuration(paths, &no_agent) {
+            Ok(config) => config,
+            // A tag stands for the interfaces, and IMDS tells the rest: the policy may be made before the router is set up.
+            Err(_) if self.tag.is_some() => Config::default(),
+            Err(error) => return Err(IamPolicyError::Configuration(error)),
+        };
         // Where IMDS is silent, the agent may still know the ENIs.
         let report = ask(paths, Deadline::new(), false, 0).ok();
         let runtime =

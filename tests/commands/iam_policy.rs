@@ -117,3 +117,17 @@ fn nothing_configured_has_no_policy() {
     let error = command.run(&Router::new().paths, &Imds::at(&nowhere()), &mut Vec::new(), &mut Vec::new());
     assert!(matches!(error, Err(IamPolicyError::Configuration(_))), "{error:?}");
 }
+
+#[test]
+fn a_tag_needs_no_configuration() {
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let cloud = Simulator::start(World::two_routers()).expect("a simulator");
+    let imds = cloud.serve_imds("i-0a000000000000001", any, None).expect("IMDS").url();
+    let (policy, notes) = generate(&Router::new(), &imds, Some("vrrp=yes"));
+    assert_eq!(policy["Statement"][0]["Resource"], json!(["arn:aws:ec2:eu-west-1:*:network-interface/*"]), "{policy}");
+    assert_eq!(policy["Statement"][0]["Condition"], json!({"StringEquals": {"aws:ResourceTag/vrrp": ["yes"]}}));
+    assert!(notes.contains("the tag vrrp=yes") && notes.contains("The account is not known"), "{notes}");
+    let (policy, notes) = generate(&Router::new(), &nowhere(), Some("vrrp=yes"));
+    assert_eq!(policy["Statement"][0]["Resource"], json!(["*"]), "{policy}");
+    assert!(notes.contains("The partition is not known"), "{notes}");
+}
