@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use tracing::field::{Field, Visit, display};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Subscriber, Value};
+use tracing::{Event, Level, Subscriber, Value};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -84,7 +84,7 @@ where
         let mut told = Told::default();
         event.record(&mut told);
         let fields = event.metadata().fields();
-        let line = display(told.line());
+        let line = display(told.line(event.metadata().level()));
         let texts: Vec<_> =
             told.fields.iter().map(|(field, text, _)| (field, display(printable::line(text)))).collect();
         let values: Vec<Option<&dyn Value>> = fields
@@ -107,9 +107,9 @@ struct Told {
 }
 
 impl Told {
-    /// One line whatever the values hold.
-    fn line(&self) -> String {
-        let mut line = self.message.clone();
+    /// One line whatever the values hold, with its level: journalctl(1) shows that by a colour at best.
+    fn line(&self, level: &Level) -> String {
+        let mut line = format!("{level} {}", self.message);
         for (field, _, shown) in &self.fields {
             // Writing to a String cannot fail.
             let _ = write!(line, " {field}={shown}");
@@ -179,11 +179,11 @@ mod tests {
         });
         let lines = lines.lock().expect("no panic");
         let (message, fields) = &lines[0];
-        assert_eq!(message, "the claim failed address=10.99.0.100 code=\"Timeout\" attempts=3");
+        assert_eq!(message, "WARN the claim failed address=10.99.0.100 code=\"Timeout\" attempts=3");
         assert_eq!(fields, &["address=10.99.0.100", "code=Timeout", "attempts=3"]);
-        assert_eq!(lines[1], ("the agent is ready".to_owned(), vec![]));
+        assert_eq!(lines[1], ("INFO the agent is ready".to_owned(), vec![]));
         let shown = "two\\nlines\\u{9b}\\u{202e}";
-        assert_eq!(lines[2], (format!("bad reason={shown}"), vec![format!("reason={shown}")]));
+        assert_eq!(lines[2], (format!("ERROR bad reason={shown}"), vec![format!("reason={shown}")]));
     }
 
     #[test]

@@ -432,8 +432,14 @@ fn operational_commands_run_what_they_should() {
         ("show aws-vipa status json", "[/usr/bin/vyos-aws-vipa][show][status][--json]"),
         ("show aws-vipa group LAN", "[/usr/bin/vyos-aws-vipa][show][group][--][LAN]"),
         ("show aws-vipa check", "[/usr/bin/vyos-aws-vipa][show][check]"),
-        ("show log aws-vipa", "[journalctl][--no-hostname][--boot][--unit][vyos-aws-vipa.service]"),
-        ("monitor log aws-vipa", "[journalctl][--no-hostname][--boot][--follow][--unit][vyos-aws-vipa.service]"),
+        (
+            "show log aws-vipa",
+            "[journalctl][--no-hostname][--output][short-iso-precise][--boot][--unit][vyos-aws-vipa.service]",
+        ),
+        (
+            "monitor log aws-vipa",
+            "[journalctl][--no-hostname][--output][short-iso-precise][--boot][--follow][--unit][vyos-aws-vipa.service]",
+        ),
         ("force aws-vipa claim LAN", "[/usr/bin/vyos-aws-vipa][force][claim][--][LAN]"),
         ("force aws-vipa pause LAN", "[/usr/bin/vyos-aws-vipa][force][pause][--][LAN]"),
         ("force aws-vipa pause LAN minutes 5", "[/usr/bin/vyos-aws-vipa][force][pause][--minutes=5][--][LAN]"),

@@ -14,7 +14,7 @@ use clap::Parser;
 use jiff::Timestamp;
 use lab::simulator::{Move, Request};
 use lab::{Cut, GROUP, Lab, Router, Signal, VIP};
-use rustix::process::set_parent_process_death_signal;
+use rustix::process::{Pid, set_parent_process_death_signal};
 
 use crate::screen::{configuration, heading, milliseconds, operational, timeline, wait};
 use crate::witness::{Witness, is_state};
@@ -154,7 +154,8 @@ impl Demo {
         wait(lab, "a read confirms it", SLACK, |lab| shows(&lab.r2, "MASTER", "OK"));
         show_status(&lab.r2);
         operational(&lab.r2, "show log aws-vipa");
-        log.iter().for_each(|(_, line)| println!("{line}"));
+        let pid = lab.r2.main_pid("vyos-aws-vipa").expect("an agent");
+        log.iter().for_each(|(_, line)| println!("{}", as_shown(line, pid)));
         assert_eq!(self.owner_says_the_cli(&lab.r2), place(&lab.r2), "{:?}", lab.simulator);
         failover
     }
@@ -319,6 +320,12 @@ fn reads(lab: &Lab, router: &Router, start: Timestamp, end: Timestamp) -> Vec<(T
         .filter(|r| (start..end).contains(&r.arrived_wall))
         .map(|r| (r.arrived_wall, format!("a read of router {} at EC2 finds router 2", router.number)))
         .collect()
+}
+
+/// A line of the agent's standard error as `show log aws-vipa` shows that of the journal.
+fn as_shown(line: &str, pid: Pid) -> String {
+    let (time, rest) = line.split_once("Z ").expect("a time in UTC");
+    format!("{time}+0000 vyos-aws-vipa[{}]: {}", pid.as_raw_nonzero(), rest.trim_start())
 }
 
 /// What the agent of the router has logged from `start` on.
