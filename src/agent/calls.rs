@@ -354,7 +354,7 @@ mod tests {
         let global = Global { endpoint_url: Some(url), credentials_file: Some(file), ..Global::default() };
         let ec2 = Ec2::new(&global, Region::try_from("eu-west-1").expect("a region"), &Imds::new());
         let sender = watch::Sender::new(None);
-        let (eni, within) = (EniId::try_from("eni-0123abcd").expect("an ENI"), Duration::from_secs(2));
+        let (eni, within) = (EniId::try_from("eni-0123abcd").expect("an ENI"), Duration::from_secs(6));
         let addresses = [Ipv4Addr::new(10, 0, 0, 100)];
         let attempt = claim(sender.subscribe(), &eni, &addresses, within);
         let region = async {

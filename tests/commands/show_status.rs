@@ -155,7 +155,6 @@ fn what_the_agent_says_is_shown_and_never_offered_to_be_pasted() {
 fn without_root_nothing_is_looked_at_and_nobody_is_called() {
     let (ec2, imds) = (Listening::start(), Listening::start());
     let router = Router::calling(&ec2.url, [10, 99, 0, 100], "lo");
-    let start = Instant::now();
     for format in [TABLE, JSON, ShowStatus { fresh: true, ..TABLE }] {
         let mut out = Vec::new();
         let error = format.run(&router.paths, &Imds::at(&imds.url), Access::Denied, &mut out).expect_err("refused");
@@ -170,7 +169,6 @@ fn without_root_nothing_is_looked_at_and_nobody_is_called() {
     assert!(error.to_string().contains("only root may see"), "{error}");
     let error = show_check::run(&router.paths, &Imds::at(&imds.url), Access::Denied, &mut Vec::new());
     assert!(error.expect_err("refused").to_string().contains("only root may see"));
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert!(!ec2.was_called() && !imds.was_called());
     // An agent that answers all the same has let it in: its socket's group may look.
     let agent = router.agent(vec![answer("ok.json")]);
