@@ -18,7 +18,7 @@ use crate::ownership::{CallError, Eni, ErrorClass, Interface, Owner, Owners, Pla
 use crate::plan::Plan;
 use crate::skew::skew;
 use crate::status::command::quoted;
-use crate::status::report::{Address, Claim, Failure, FileFault, Report};
+use crate::status::report::{Address, Claim, Failure, FileFault, Report, Who};
 use crate::status::table::{GAP, WIDTH, lines, span, time};
 
 /// A clock that is further off than that is worth a word, although AWS takes its signatures.
@@ -374,14 +374,28 @@ impl Cloud {
         local.or_else(|| Some(&self.interfaces.as_ref()?.get(eni)?.subnet))
     }
 
+    /// Whether the owner's ENI is attached to this instance, as far as is known.
+    fn is_here(&self, owner: &Owner) -> bool {
+        self.instance.is_none() || self.instance == owner.instance
+    }
+
+    /// Whether an owner is none of the routers of a group with these peers, all of which are known.
+    fn is_no_routers(&self, owner: &Owner, peers: &[Ipv4Addr], eni: &EniId) -> bool {
+        let instance = |peer| self.owners.as_ref()?.get(peer)?.instance.clone();
+        let others: Option<BTreeSet<InstanceId>> = peers.iter().map(instance).collect();
+        others.is_some_and(|others| {
+            !others.is_empty() && Who::of(Some(owner), Some(eni), self.instance.as_ref(), &others) == Who::Stranger
+        })
+    }
+
     fn block(&self, subnet: &SubnetId) -> Option<Ipv4Net> {
         let mut places = self.local.values().filter(|(local, _)| local.subnet == *subnet);
         places.find_map(|(_, place)| Some(place.as_ref()?.block))
     }
 }
 
-/// An address: whether EC2 can assign it to the ENI at all.
-pub fn address(address: Ipv4Addr, eni: Option<&EniId>, cloud: &Cloud) -> Step {
+/// An address of a group with these peers: whether EC2 can assign it to the ENI at all, and from whom it would come.
+pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, cloud: &Cloud) -> Step {
     const WHAT: &str = "Address";
     let Some(eni) = eni else { return unknown(WHAT, format!("{address}: the ENI that takes it is not known")) };
     let owner = cloud.owners.as_ref().map(|owners| owners.get(&address));
@@ -411,10 +425,23 @@ pub fn address(address: Ipv4Addr, eni: Option<&EniId>, cloud: &Cloud) -> Step {
         let text = format!("{address} is one of those that AWS keeps for itself in {block}. Choose another address");
         return fail(WHAT, text);
     }
+    if let Some(Some(owner)) = owner
+        && cloud.is_no_routers(owner, peers, eni)
+    {
+        let instance = owner.instance.as_ref().map_or("no instance", |instance| instance.as_str());
+        return unknown(
+            WHAT,
+            format!(
+                "{address} is held by {} of {instance}, which is none of the group's routers: a failover takes it from \
+                 there. If it is in use there, choose another address for the group, else unassign it there",
+                owner.eni
+            ),
+        );
+    }
     let owner = match owner {
         None => String::new(),
         Some(None) => ", with no ENI now".to_owned(),
-        Some(Some(Owner { eni: owner, .. })) if owner == eni => ", ours now".to_owned(),
+        Some(Some(owner)) if owner.eni == *eni && cloud.is_here(owner) => ", ours now".to_owned(),
         Some(Some(Owner { eni: owner, .. })) => format!(", with {owner} now"),
     };
     ok(WHAT, format!("{address} is in {block}, the subnet of {eni}{owner}"))

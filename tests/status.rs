@@ -112,7 +112,7 @@ fn held(last: u8) -> Address {
         verdict: Verdict::Ok,
         reason: None,
         last_claim: Some(Claim {
-            eni: None,
+            eni: Some(eni(OURS)),
             at: ago(7_385),
             duration_ms: Some(142),
             request_id: request(),
@@ -159,14 +159,15 @@ fn because(reason: &str) -> Option<String> {
 /// That the agent's reasons are in the words of the program: what stands between names, times and EC2's own words.
 #[track_caller]
 fn reasons_are_the_programs(report: &Report) {
-    let source = ["facts.rs", "message.rs"].map(|file| {
+    let source = ["facts.rs", "message.rs", "readiness.rs"].map(|file| {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/claim").join(file);
         fs::read_to_string(path).expect("the source")
     });
     // A backslash at the end of a line takes the next line's indentation away.
     let source = Regex::new(r"\\\n\s*").expect("a pattern").replace_all(&source.concat(), "").into_owned();
     let names =
-        Regex::new(r"(eni|i)-[0-9a-f]{17}|[0-9-]{10} [0-9:]{8} UTC|FAULT|nobody|'w\$\(eb\)'|web").expect("a pattern");
+        Regex::new(r"(eni|i)-[0-9a-f]{17}|[0-9]+(\.[0-9]+){3}|[0-9-]{10} [0-9:]{8} UTC|FAULT|nobody|'w\$\(eb\)'|web")
+            .expect("a pattern");
     for reason in report.groups.iter().flat_map(|g| &g.addresses).filter_map(|a| a.reason.as_deref()) {
         let words = [DENIED, TIMEOUT, MISSING].into_iter().fold(reason.to_owned(), |text, said| text.replace(said, ""));
         let words = names.replace_all(&words, ";").into_owned();
@@ -277,6 +278,28 @@ fn a_claim_is_refused() {
         ..held(102)
     };
     pinned("claiming", &report(vec![group("web", Vrrp::Master, vec![refused, again, sent])]));
+}
+
+/// A failover would work, and takes the address from somebody.
+#[test]
+fn a_standby_whose_address_is_held_by_another() {
+    let held = "held by eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0, which is none of the group's routers: a failover takes it from there; if it is in use there, choose another address for the group, else unassign it there";
+    let primary = "10.99.0.111 is the primary address of eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0, which EC2 never moves: choose another address for the group";
+    let misplaced = format!(
+        "{THEIRS} is attached to i-0fedcba9876543210, not to this instance i-0123456789abcdef0: packets go there; correct `aws-vipa network-interface-id`"
+    );
+    let not_ready = |last, who, reason: &str| Address {
+        owner: owner(who),
+        verdict: Verdict::StandbyNotReady,
+        reason: because(reason),
+        ..stood_by(last)
+    };
+    let addresses = vec![
+        Address { owner: owner(Who::Stranger), reason: because(held), ..stood_by(110) },
+        not_ready(111, Who::Stranger, primary),
+        Address { eni: Some(eni(THEIRS)), ..not_ready(112, Who::OtherRouter, &misplaced) },
+    ];
+    pinned("held-by-another", &report(vec![group("web", Vrrp::Backup, addresses)]));
 }
 
 #[test]

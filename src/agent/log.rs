@@ -123,6 +123,17 @@ impl Agent<'_> {
                 }
                 Record::new(time, Kind::Readiness { obstacle }).of_group(group)
             }
+            // The history is of what has happened.
+            Note::Elsewhere { eni, instance } => {
+                let attached_to = instance.as_ref().map(|i| i.as_str());
+                error!(%eni, attached_to, "network interface (ENI) not attached to this instance");
+                return;
+            }
+            Note::Holder { addresses, by } => {
+                let (eni, instance) = ends(&by);
+                warn!(?addresses, eni, instance, "address held by neither router: a failover takes it from there");
+                return;
+            }
             Note::Unresolved { interface, error } => {
                 error!(%interface, code = error.code, message = error.message, "network interface (ENI) not known");
                 Record::new(time, Kind::Unresolved { interface, error })

@@ -84,6 +84,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
         Err(error) => warn!(%error, "local addresses not read"),
     }
     agent.remember_thefts();
+    agent.name_instance();
     agent.restore_pauses();
     agent.read_config();
     agent.read_groups();
@@ -346,8 +347,19 @@ impl<'a> Agent<'a> {
     }
 
     fn answer(&mut self, answer: Answer) {
-        if let Some(event) = self.calls.answered(answer, &mut self.state, self.clock) {
+        let event = self.calls.answered(answer, &mut self.state, self.clock);
+        self.name_instance();
+        if let Some(event) = event {
             self.tell(event);
+        }
+    }
+
+    /// Tells the machine which instance this is, as far as that is known.
+    fn name_instance(&mut self) {
+        if let Some(instance) = self.calls.instance_id()
+            && self.machine.instance() != Some(&instance)
+        {
+            self.tell(Event::Instance(instance));
         }
     }
 

@@ -179,7 +179,7 @@ impl Agent<'_> {
         let at = |moment: Moment| clock.timestamp(moment);
         let instance = self.calls.instance_id();
         let region = self.calls.region();
-        let mut groups = self.machine.report(now, instance.as_ref(), at);
+        let mut groups = self.machine.report(now, at);
         for address in groups.iter_mut().flat_map(|g| &mut g.addresses) {
             if address.assign_right_proven_at.is_none() {
                 address.assign_right_proven_at = address.eni.as_ref().and_then(|eni| self.state.proven.get().at(eni));

@@ -58,6 +58,8 @@ pub struct Address {
     pub asked: Option<Moment>,
     pub contest: Contest,
     pub seen: Option<Seen>,
+    /// The ENI of which it was last noted that it holds the address, and is none of the group's routers'.
+    pub holder_noted: Option<EniId>,
     pub last_claim: Option<LastClaim>,
     /// When and why a claim failed last, until one is acknowledged, a read says that it is ours, or nothing is wanted.
     pub last_failure: Option<(Moment, CallError)>,
@@ -178,6 +180,7 @@ impl Address {
             asked: None,
             contest: Contest::default(),
             seen: None,
+            holder_noted: None,
             last_claim: None,
             last_failure: None,
             local_since: None,

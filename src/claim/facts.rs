@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use super::address::{Address, GRACE, Phase};
 use super::group::{Belief, Group};
 use super::message::{Misplaced, NotifyState};
+use super::readiness::{refusal, taken_from};
 use super::{Cause, Machine, Moment};
-use crate::names::{InstanceId, InterfaceName};
+use crate::names::InterfaceName;
 use crate::ownership::{CallError, ErrorClass, Owner, Taker};
 use crate::status::command::quoted;
 use crate::status::report::{self, Failure, Verdict, Vrrp, Who};
@@ -19,12 +20,7 @@ const GUARDED: &str = "not ours; claimed as soon as keepalived shows that it liv
 
 impl Machine {
     /// The groups of the report. `clock` tells the time of a moment.
-    pub fn report(
-        &self,
-        now: Moment,
-        instance: Option<&InstanceId>,
-        clock: impl Fn(Moment) -> Timestamp,
-    ) -> Vec<report::Group> {
+    pub fn report(&self, now: Moment, clock: impl Fn(Moment) -> Timestamp) -> Vec<report::Group> {
         self.groups
             .iter()
             .map(|(name, group)| report::Group {
@@ -43,7 +39,7 @@ impl Machine {
                     .addresses
                     .iter()
                     .filter_map(|ip| Some((*ip, self.addresses.get(ip)?)))
-                    .map(|(ip, address)| self.address_report(now, instance, &clock, group, ip, address))
+                    .map(|(ip, address)| self.address_report(now, &clock, group, ip, address))
                     .collect(),
             })
             .collect()
@@ -74,13 +70,12 @@ impl Machine {
     fn address_report(
         &self,
         now: Moment,
-        instance: Option<&InstanceId>,
         clock: &impl Fn(Moment) -> Timestamp,
         group: &Group,
         ip: Ipv4Addr,
         address: &Address,
     ) -> report::Address {
-        let (verdict, reason) = self.verdict(now, instance, clock, group, ip, address);
+        let (verdict, reason) = self.verdict(now, clock, group, ip, address);
         report::Address {
             address: ip,
             interface: address.interface.clone(),
@@ -89,7 +84,7 @@ impl Machine {
             local_since: address.local_since.map(clock),
             owner: address.seen.as_ref().map(|seen| report::Owner {
                 at: clock(seen.at),
-                who: self.who(instance, group, address, seen.owner.as_ref()),
+                who: self.who(group, address, seen.owner.as_ref()),
                 eni: seen.owner.as_ref().map(|o| o.eni.clone()),
                 instance: seen.owner.as_ref().and_then(|o| o.instance.clone()),
             }),
@@ -120,15 +115,14 @@ impl Machine {
         }
     }
 
-    fn who(&self, instance: Option<&InstanceId>, group: &Group, address: &Address, owner: Option<&Owner>) -> Who {
+    fn who(&self, group: &Group, address: &Address, owner: Option<&Owner>) -> Who {
         let others = group.peers.iter().filter_map(|p| self.peers.get(p)?.instance.clone()).collect();
-        Who::of(owner, address.eni.as_ref(), instance, &others)
+        Who::of(owner, address.eni.as_ref(), self.instance.as_ref(), &others)
     }
 
     fn verdict(
         &self,
         now: Moment,
-        instance: Option<&InstanceId>,
         clock: &impl Fn(Moment) -> Timestamp,
         group: &Group,
         ip: Ipv4Addr,
@@ -153,7 +147,7 @@ impl Machine {
                 };
                 (Verdict::StandbyNotReady, Some(why))
             }
-            Belief::Known { .. } => match self.obstacle_at(group, |at| format!(" at {}", time(clock(at)))) {
+            Belief::Known { .. } => match self.obstacle_of(ip, address, |at| format!(" at {}", time(clock(at)))) {
                 None => (Verdict::StandbyNotReady, Some("readiness has not been read yet".to_owned())),
                 Some(Some(obstacle)) => (Verdict::StandbyNotReady, Some(obstacle)),
                 Some(None) if matches!(self.stays_misplaced(now, ip, address), Some((Misplaced::Left, _))) => {
@@ -165,18 +159,12 @@ impl Machine {
                     );
                     (Verdict::Drift, Some(why))
                 }
-                Some(None) if group.since + GRACE < now => match self.who(instance, group, address, owner) {
-                    Who::ThisRouter => (
-                        Verdict::Drift,
-                        Some(
-                            "VRRP is BACKUP here, and EC2 still sends the address's packets here: the router that is \
-                             MASTER has not claimed it; see `show aws-vipa status` there"
-                                .to_owned(),
-                        ),
-                    ),
-                    _ => (Verdict::StandbyReady, None),
-                },
-                Some(None) => (Verdict::StandbyReady, None),
+                Some(None) if group.since + GRACE < now && self.who(group, address, owner) == Who::ThisRouter => {
+                    let why = "VRRP is BACKUP here, and EC2 still sends the address's packets here: the router that is \
+                               MASTER has not claimed it; see `show aws-vipa status` there";
+                    (Verdict::Drift, Some(why.to_owned()))
+                }
+                Some(None) => (Verdict::StandbyReady, self.holder(group, address).map(taken_from)),
             },
         }
     }
@@ -211,7 +199,7 @@ impl Machine {
         }
         if let Some(error) = &address.permanent {
             let again = "tried again every minute, and when the credentials or the configuration change";
-            return (Verdict::Drift, Some(format!("{}; {again}", remedy(error))));
+            return (Verdict::Drift, Some(format!("{}; {again}", refusal(ip, address, error))));
         }
         let unknown_eni =
             || Some(unresolved(&address.interface, self.bindings.get(&address.interface)?.error.as_ref()?));
@@ -225,6 +213,9 @@ impl Machine {
         }
         match &address.phase {
             Phase::Held { confirmed: true, suspect: None } => {
+                if let Some(why) = self.elsewhere(address) {
+                    return (Verdict::Drift, Some(why));
+                }
                 let read = address.seen.as_ref().map(|seen| seen.at).unwrap_or_default();
                 let global = &self.config.global;
                 if read + (global.verify_interval.duration() + global.request_timeout.duration()) * 2 >= now {
@@ -259,7 +250,7 @@ impl Machine {
                 };
                 let failed = || {
                     let again = spent().unwrap_or_else(|| "tried again soon".to_owned());
-                    Some(format!("{}; {again}", remedy(&address.last_failure.as_ref()?.1)))
+                    Some(format!("{}; {again}", refusal(ip, address, &address.last_failure.as_ref()?.1)))
                 };
                 let guarded = || address.guard.as_ref().map(|_| GUARDED.to_owned());
                 (Verdict::Claiming, why.or_else(failed).or_else(spent).or_else(guarded))
@@ -271,36 +262,6 @@ impl Machine {
     /// Why the last read failed, where it did, to follow what is known.
     fn unread(&self) -> String {
         self.sweep.error.as_ref().map_or_else(String::new, |error| format!("; the last read failed: {}", remedy(error)))
-    }
-
-    /// What would keep a standby from taking over: none of it is known yet; nothing; or this.
-    pub(super) fn obstacle(&self, group: &Group) -> Option<Option<String>> {
-        self.obstacle_at(group, |_| String::new())
-    }
-
-    /// The same, with `at` to say when.
-    fn obstacle_at(&self, group: &Group, at: impl Fn(Moment) -> String) -> Option<Option<String>> {
-        let mut addresses = group.addresses.iter().filter_map(|ip| self.addresses.get(ip));
-        for address in addresses.clone() {
-            let binding = self.bindings.get(&address.interface)?;
-            if let Some(error) = binding.error.as_ref().filter(|_| binding.eni.is_none()) {
-                return Some(Some(unresolved(&address.interface, error)));
-            }
-        }
-        if let Some(error) = &self.sweep.error {
-            return Some(Some(remedy(error)));
-        }
-        if let Some((address, error)) = addresses.find_map(|a| Some((a, a.permanent.as_ref()?))) {
-            let at = address.last_claim.as_ref().and_then(|c| c.answer.as_ref()).map(|(when, _)| at(*when));
-            return Some(Some(format!(
-                "the last claim from here failed{}: {}; a standby claims nothing, so this stands until the credentials \
-                 or the configuration change",
-                at.unwrap_or_default(),
-                remedy(error)
-            )));
-        }
-        self.sweep.success?;
-        Some(None)
     }
 }
 
@@ -317,12 +278,12 @@ fn contested_with_peer(address: &Address, owner: Option<&Owner>) -> String {
     )
 }
 
-fn unresolved(interface: &InterfaceName, error: &CallError) -> String {
+pub(super) fn unresolved(interface: &InterfaceName, error: &CallError) -> String {
     format!("the network interface (ENI) of {interface} is not known: {error}")
 }
 
 /// What has failed, and what a person can do about it; what comes next depends on what it was for.
-fn remedy(error: &CallError) -> String {
+pub(super) fn remedy(error: &CallError) -> String {
     let advice = match error.class {
         // Its message says which policy has to be changed.
         ErrorClass::Denied if error.code == "UnauthorizedOperation" => "",
@@ -358,7 +319,7 @@ fn unknown(why: Cause) -> String {
     format!("{}{next}", why.text())
 }
 
-fn text(owner: &Owner) -> String {
+pub(super) fn text(owner: &Owner) -> String {
     match &owner.instance {
         Some(instance) => format!("{} of {instance}", owner.eni),
         None => format!("{} of no instance", owner.eni),

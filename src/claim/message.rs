@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Moment;
 use crate::config::Config;
 use crate::keepalived::groups::Groups;
-use crate::names::{EniId, GroupName, InterfaceName, VpcId};
+use crate::names::{EniId, GroupName, InstanceId, InterfaceName, VpcId};
 use crate::ownership::{Acknowledgement, CallError, Eni, Owner, Owners, Taker};
 use crate::status::report::Vrrp;
 
@@ -93,6 +93,8 @@ pub struct Past {
 pub enum Event {
     /// What was before the agent started; the first event, if there is any.
     Past(Vec<Past>),
+    /// Which instance this is.
+    Instance(InstanceId),
     /// A configuration, to go by from now on.
     Config(Config),
     /// What keepalived will run once it has reloaded.
@@ -291,6 +293,20 @@ pub enum Note {
         group: GroupName,
         /// Why it could not; none if it could.
         obstacle: Option<String>,
+    },
+    /// An ENI that takes addresses is not attached to this instance.
+    Elsewhere {
+        /// The ENI.
+        eni: EniId,
+        /// The instance that it is attached to; absent: none.
+        instance: Option<InstanceId>,
+    },
+    /// Addresses of standbys are held by none of their groups' routers.
+    Holder {
+        /// The addresses.
+        addresses: Vec<Ipv4Addr>,
+        /// Who holds them.
+        by: Owner,
     },
     /// The ENI of an interface could not be found out.
     Unresolved {

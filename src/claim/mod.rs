@@ -8,6 +8,7 @@ mod machine;
 mod message;
 mod moment;
 mod pace;
+mod readiness;
 mod reads;
 
 pub use machine::Machine;

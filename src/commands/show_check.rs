@@ -24,7 +24,7 @@ use crate::kernel::links::Links;
 use crate::names::{EniId, InterfaceName, Region};
 use crate::ownership::{CallError, Eni, ErrorClass, Place};
 use crate::paths::Paths;
-use crate::plan::{Plan, PlannedAddress, plan};
+use crate::plan::{Plan, PlannedAddress, PlannedGroup, plan};
 use crate::status::report::{Address, Report};
 
 /// Something on the path does not work, or could not be looked at.
@@ -123,13 +123,17 @@ async fn walk<W: Write>(
         }
     }
 
-    let acting: Vec<&PlannedAddress> =
-        planned.groups.iter().filter(|g| !g.disabled).flat_map(|g| &g.addresses).collect();
+    let acting: Vec<(&PlannedGroup, &PlannedAddress)> = planned
+        .groups
+        .iter()
+        .filter(|g| !g.disabled)
+        .flat_map(|group| group.addresses.iter().map(move |address| (group, address)))
+        .collect();
     let target = |address: &PlannedAddress, cloud: &Cloud| {
         address.eni.clone().or_else(|| cloud.local.get(&address.interface).map(|(eni, _)| eni.id.clone()))
     };
     let mut moving: BTreeMap<EniId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-    for address in &acting {
+    for (_, address) in &acting {
         if let Some(eni) = target(address, &cloud) {
             moving.entry(eni).or_default().insert(address.address);
         }
@@ -142,8 +146,9 @@ async fn walk<W: Write>(
     for eni in moving.keys() {
         printer.step(check::right_to_claim(eni, report.is_ok().then(|| known(eni)).as_deref()))?;
     }
-    for address in &acting {
-        printer.step(check::address(address.address, target(address, &cloud).as_ref(), &cloud))?;
+    for (group, address) in &acting {
+        let eni = target(address, &cloud);
+        printer.step(check::address(address.address, &group.peers, eni.as_ref(), &cloud))?;
     }
     for (eni, wanted) in &moving {
         for step in check::interface(eni, wanted, &known(eni), &cloud) {

@@ -196,7 +196,7 @@ pub struct Address {
     pub owner: Option<Owner>,
     /// The verdict.
     pub verdict: Verdict,
-    /// Why, and what to do, where the verdict is not OK or STANDBY-READY.
+    /// Why, and what to do, where the verdict is not OK; a warning beside STANDBY-READY.
     pub reason: Option<String>,
     /// The last claim.
     pub last_claim: Option<Claim>,
@@ -227,7 +227,7 @@ pub struct Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Who {
-    /// The ENI that should have it.
+    /// The ENI that should have it, attached to this instance.
     ThisRouter,
     /// This instance, by another ENI than the one that should have it.
     ThisRouterOtherEni,
@@ -251,7 +251,7 @@ impl Who {
         others: &BTreeSet<InstanceId>,
     ) -> Self {
         let Some(owner) = owner else { return Self::Nobody };
-        if eni == Some(&owner.eni) {
+        if eni == Some(&owner.eni) && instance.is_none_or(|ours| owner.instance.as_ref() == Some(ours)) {
             return Self::ThisRouter;
         }
         match (&owner.instance, instance) {
@@ -376,6 +376,9 @@ mod tests {
             (None, Some(1), Some(1), Who::Nobody),
             (Some((1, Some(1))), Some(1), Some(1), Who::ThisRouter),
             (Some((1, None)), Some(1), None, Who::ThisRouter),
+            (Some((1, None)), Some(1), Some(1), Who::Stranger),
+            (Some((1, Some(2))), Some(1), Some(1), Who::OtherRouter),
+            (Some((1, Some(3))), Some(1), Some(1), Who::Stranger),
             (Some((2, Some(1))), Some(1), Some(1), Who::ThisRouterOtherEni),
             (Some((3, Some(2))), Some(1), Some(1), Who::OtherRouter),
             (Some((3, Some(2))), None, None, Who::OtherRouter),

@@ -333,11 +333,9 @@ struct Notice<'a> {
 fn notices(report: &Report) -> Vec<Notice<'_>> {
     let mut notices: Vec<Notice> = Vec::new();
     for verdict in VERDICTS {
-        if matches!(verdict, Verdict::Ok | Verdict::StandbyReady | Verdict::Disabled) {
-            continue;
-        }
+        let says_all = matches!(verdict, Verdict::Ok | Verdict::StandbyReady | Verdict::Disabled);
         let all = report.groups.iter().flat_map(|g| g.addresses.iter().map(move |a| (g, a)));
-        for (group, address) in all.filter(|(_, a)| a.verdict == verdict) {
+        for (group, address) in all.filter(|(_, a)| a.verdict == verdict && !(says_all && a.reason.is_none())) {
             let text = what_to_know(group, address);
             let place = notices.iter().position(|n| n.verdict == verdict && n.text == text).unwrap_or_else(|| {
                 notices.push(Notice { verdict, addresses: Vec::new(), text, commands: Vec::new() });

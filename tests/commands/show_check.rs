@@ -15,7 +15,7 @@ use vyos_aws_vipa::config::{Config, Global, LeftOut};
 use vyos_aws_vipa::control::Access;
 use vyos_aws_vipa::files;
 use vyos_aws_vipa::names::{EniId, InterfaceName};
-use vyos_aws_vipa::ownership::{CallError, Eni, ErrorClass, Interface};
+use vyos_aws_vipa::ownership::{self, CallError, Eni, ErrorClass, Interface, Owner};
 use vyos_aws_vipa::plan::Plan;
 use vyos_aws_vipa::status::report::{Failure, Report};
 
@@ -485,8 +485,32 @@ fn each_step_says_what_was_found_and_what_to_do() {
             interfaces: Some([(id(OURS), described)].into()),
             ..Cloud::default()
         };
-        let address = check::address(VIP, Some(&id(OURS)), &cloud);
+        let address = check::address(VIP, &[], Some(&id(OURS)), &cloud);
         [address].into_iter().chain(check::interface(&id(OURS), &[VIP].into(), &[], &cloud)).collect::<Vec<_>>()
+    })
+    .chain({
+        // The other router is known, and neither has the address; or it is not known, and may have it.
+        let of = |eni: &str, instance: &str| Owner {
+            eni: id(eni),
+            instance: Some(instance.try_into().expect("an instance")),
+            primary: false,
+        };
+        let peer = Ipv4Addr::new(10, 99, 0, 12);
+        let place = || ownership::Place { block: "10.99.0.0/24".parse().expect("a block"), account: account.clone() };
+        let cloud = |owners: &[(Ipv4Addr, Owner)]| Cloud {
+            instance: Some(instance().id),
+            local: [(eth0.clone(), (eni.clone(), Some(place())))].into(),
+            owners: Some(owners.iter().cloned().collect()),
+            ..Cloud::default()
+        };
+        let stranger = (VIP, of("eni-0a000000000000003", "i-0a000000000000003"));
+        let known = cloud(&[stranger.clone(), (peer, of("eni-0a000000000000002", "i-0a000000000000002"))]);
+        let elsewhere = cloud(&[(VIP, of(OURS, "i-0a000000000000002"))]);
+        [
+            check::address(VIP, &[peer], Some(&id(OURS)), &known),
+            check::address(VIP, &[peer], Some(&id(OURS)), &cloud(&[stranger])),
+            check::address(VIP, &[peer], Some(&id(OURS)), &elsewhere),
+        ]
     })
     .collect();
     pinned("check.txt", &steps);

@@ -238,6 +238,7 @@ impl Machine {
                     self.note(Note::Read { error: None });
                 }
                 self.sweep.throttled = 0;
+                self.learn_attachments(&read.addresses, read.sweep, &owners);
                 let peers: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.peers).copied().collect();
                 // Before the owners that are compared with them.
                 for ip in read.addresses.iter().filter(|ip| peers.contains(ip)) {
@@ -256,6 +257,8 @@ impl Machine {
                     from_peer.extend(due.map(|due| (*ip, due)));
                 }
                 self.claim_back_together(&from_peer);
+                self.note_attachments();
+                self.note_holders();
             }
             Err(error) => {
                 if error.class == ErrorClass::Throttled {

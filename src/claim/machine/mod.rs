@@ -19,10 +19,11 @@ use self::sending::LOOK_AGAIN;
 use super::address::{Address, Phase};
 use super::group::{Belief, Group};
 use super::message::{Action, Cause, ClaimId, Event, Note, Past, PutBy, ReadId};
+use super::readiness::Attachments;
 use super::{Moment, pace};
 use crate::config::Config;
 use crate::keepalived::groups::Groups;
-use crate::names::{EniId, GroupName, InterfaceName};
+use crate::names::{EniId, GroupName, InstanceId, InterfaceName};
 use crate::ownership::{CallError, Eni, Owner};
 use crate::status::command::quoted;
 use crate::status::report::Vrrp;
@@ -79,6 +80,10 @@ pub struct Machine {
     reads: BTreeMap<ReadId, ReadInFlight>,
     /// The owners of the peers' addresses, by which the other router is told from a stranger.
     pub(super) peers: BTreeMap<Ipv4Addr, Owner>,
+    /// Where the ENIs that take addresses are attached, as far as reads have shown.
+    pub(super) attachments: Attachments,
+    /// This instance, once it is known.
+    pub(super) instance: Option<InstanceId>,
     /// What was before the agent started, for addresses that are not there yet.
     past: Vec<Past>,
     local: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
@@ -162,6 +167,8 @@ impl Machine {
             claims: BTreeMap::new(),
             reads: BTreeMap::new(),
             peers: BTreeMap::new(),
+            attachments: Attachments::new(),
+            instance: None,
             past: Vec::new(),
             local: BTreeMap::new(),
             put_by: BTreeMap::new(),
@@ -185,6 +192,10 @@ impl Machine {
         }
         match event {
             Event::Past(past) => self.past = past,
+            Event::Instance(instance) => {
+                self.instance = Some(instance);
+                self.note_attachments();
+            }
             Event::Config(config) => self.configure(now, config),
             Event::Groups(groups) => self.announce(now, groups),
             // What waited in the pipe while this router stood still is of the past.
@@ -217,6 +228,11 @@ impl Machine {
     /// When [`Event::Tick`] is due, if nothing else comes before.
     pub fn deadline(&self) -> Option<Moment> {
         self.armed
+    }
+
+    /// Which instance this is, once [`Event::Instance`] has said so.
+    pub fn instance(&self) -> Option<&InstanceId> {
+        self.instance.as_ref()
     }
 
     /// Why [`Event::Force`] would do nothing for a group, and what to do instead.
@@ -321,7 +337,7 @@ impl Machine {
         }
     }
 
-    fn note(&mut self, note: Note) {
+    pub(super) fn note(&mut self, note: Note) {
         self.actions.push(Action::Note(note));
     }
 

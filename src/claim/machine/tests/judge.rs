@@ -187,7 +187,13 @@ impl Judge {
                     self.blind.insert(interface.clone());
                 }
             }
-            Event::Past(_) | Event::Quiet { .. } | Event::Hup | Event::Credentials | Event::ReadNow | Event::Tick => {}
+            Event::Past(_)
+            | Event::Instance(_)
+            | Event::Quiet { .. }
+            | Event::Hup
+            | Event::Credentials
+            | Event::ReadNow
+            | Event::Tick => {}
         }
         if now <= self.changing {
             let names = self.sets.iter().flat_map(|s| &s.groups).map(|g| &g.name);

@@ -11,7 +11,7 @@ use crate::status::report::{Address, Verdict};
 impl World {
     /// What the report says of the address.
     pub fn reported(&self) -> Option<Address> {
-        let groups = self.machine.report(self.now, None, clock);
+        let groups = self.machine.report(self.now, clock);
         groups.into_iter().flat_map(|g| g.addresses).find(|a| a.address == vip(1))
     }
 

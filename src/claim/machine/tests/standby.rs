@@ -1,9 +1,13 @@
 //! B11: what a standby does to be able to take over.
 
-use super::world::{World, config, ms, run, secs, vip};
+use std::net::Ipv4Addr;
+
+use super::world::{Act, ETH0, PEER, THIEF, World, clock, config, eni, ms, owner, run, secs, vip, wanted};
 use crate::claim::{Event, Moment, Note, NotifyState};
+use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::Groups;
-use crate::ownership::ErrorClass;
+use crate::ownership::{ErrorClass, Owner};
+use crate::status::report::{Verdict, Who};
 
 fn gaps(world: &World, since: Moment) -> Vec<u64> {
     world.read_times(since).windows(2).map(|pair| pair[1] - pair[0]).collect()
@@ -157,4 +161,195 @@ fn flapping_does_not_make_a_standby_read_more_often() {
         world.run(ms(100));
     }
     assert!(world.read_times(begin).len() <= 1, "{:?}", world.read_times(begin));
+}
+
+// ── what the regular reads show anyway ──
+
+const US: &str = "i-0000000a";
+const OTHER: &str = "i-0000000b";
+const SOMEBODY: &str = "i-0000000c";
+const OTHERS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+/// An ENI of an instance.
+fn of(id: &str, instance: &str) -> Owner {
+    Owner { instance: Some(instance.try_into().expect("an id")), ..owner(id) }
+}
+
+/// This instance and the other router's are known, and the other router has the address.
+fn with_instances(configured: Option<&str>) -> World {
+    let group = GroupConfig { network_interface_id: configured.map(eni), ..wanted("a") };
+    let config = Config { groups: vec![group], ..Config::default() };
+    let mut world = World::new(config, Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
+    world.instances = [(ETH0, US), (PEER, OTHER)].map(|(id, at)| (eni(id), at.try_into().expect("an id"))).into();
+    world.give_to(OTHERS_ADDRESS, Owner { primary: true, ..of(PEER, OTHER) });
+    world.give_to(vip(1), of(PEER, OTHER));
+    world.start_agent();
+    world.tell(Event::Instance(US.try_into().expect("an id")));
+    world.backup("a");
+    world.run(secs(10));
+    world
+}
+
+fn shown(world: &World) -> (Verdict, Option<String>) {
+    world.reported().map(|a| (a.verdict, a.reason)).expect("the address")
+}
+
+#[test]
+fn the_primary_address_of_another_interface_keeps_a_standby_from_being_ready() {
+    let mut world = with_instances(None);
+    assert_eq!(shown(&world), (Verdict::StandbyReady, None));
+    let begin = world.now;
+    world.give_to(vip(1), Owner { primary: true, ..of(THIEF, SOMEBODY) });
+    world.run(secs(60));
+    let why = format!(
+        "10.0.1.1 is the primary address of {THIEF} of {SOMEBODY}, which EC2 never moves: choose another address for the group"
+    );
+    assert_eq!(shown(&world), (Verdict::StandbyNotReady, Some(why.clone())));
+    assert_eq!(readiness(&world, begin), [Some(why.clone())]);
+    // A claim is refused, and says why.
+    world.ec2.bad = [vip(1)].into();
+    world.master("a");
+    world.run(secs(2));
+    let (verdict, reason) = shown(&world);
+    assert!(verdict == Verdict::Drift && reason.is_some_and(|reason| reason.contains(&why)), "{verdict}");
+    world.backup("a");
+    world.give_to(vip(1), of(PEER, OTHER));
+    world.ec2.bad.clear();
+    world.tell(Event::Credentials);
+    world.run(secs(60));
+    assert_eq!(readiness(&world, begin).last(), Some(&None));
+}
+
+/// network-interface-id names the other router's ENI: the configuration was copied.
+#[test]
+fn an_interface_of_another_instance_is_not_ours() {
+    let mut world = with_instances(Some(PEER));
+    let why = format!(
+        "{PEER} is attached to {OTHER}, not to this instance {US}: packets go there; correct `aws-vipa network-interface-id`"
+    );
+    assert_eq!(shown(&world), (Verdict::StandbyNotReady, Some(why.clone())));
+    assert_eq!(readiness(&world, Moment::default()), [Some(why.clone())]);
+    let notes = |world: &World| {
+        let notes = world.notes(Moment::default()).into_iter();
+        notes.filter(|(_, note)| matches!(note, Note::Elsewhere { instance: Some(_), .. })).count()
+    };
+    assert_eq!(notes(&world), 1);
+    // The claim is what the operator has configured. That EC2 confirms it does not make it right.
+    world.master("a");
+    world.run(secs(60));
+    assert_eq!(shown(&world), (Verdict::Drift, Some(why)));
+    let owner = world.reported().and_then(|a| a.owner).expect("an owner");
+    assert_eq!(owner.who, Who::OtherRouter);
+    assert_eq!(notes(&world), 1, "said once");
+    // It is attached here.
+    world.give_to(vip(1), of(PEER, US));
+    world.give_to(OTHERS_ADDRESS, of("eni-0000000f", OTHER));
+    world.run(secs(60));
+    assert_eq!(shown(&world), (Verdict::Ok, None));
+}
+
+#[test]
+fn an_interface_of_no_instance_is_not_ours() {
+    let mut world = with_instances(None);
+    world.master("a");
+    world.run(secs(60));
+    assert_eq!(shown(&world), (Verdict::Ok, None));
+    world.give_to(vip(1), owner(ETH0));
+    world.run(secs(60));
+    let (verdict, reason) = shown(&world);
+    assert_eq!(verdict, Verdict::Drift);
+    assert!(
+        reason.is_some_and(|reason| reason.contains("eni-0000000a is attached to no instance: packets go nowhere"))
+    );
+}
+
+#[test]
+fn what_is_not_known_of_an_interface_is_held_against_nobody() {
+    let mut world = with_instances(Some(PEER));
+    // Another ENI of the other router has its address, and the virtual one: what is configured is not shown any more.
+    world.give_to(OTHERS_ADDRESS, of("eni-0000000f", OTHER));
+    world.give_to(vip(1), of("eni-0000000f", OTHER));
+    world.run(secs(60));
+    assert_eq!(shown(&world), (Verdict::StandbyReady, None));
+}
+
+#[test]
+fn a_standby_names_the_holder_of_an_address_that_no_router_of_the_group_has() {
+    let mut world = with_instances(None);
+    let begin = world.now;
+    world.give_to(vip(1), of(THIEF, SOMEBODY));
+    world.run(secs(200));
+    let (verdict, reason) = shown(&world);
+    assert_eq!(verdict, Verdict::StandbyReady, "a failover would take it");
+    let held = format!("held by {THIEF} of {SOMEBODY}, which is none of the group's routers: a failover takes it from");
+    assert!(reason.as_ref().is_some_and(|reason| reason.starts_with(&held)), "{reason:?}");
+    let notes = world.notes(begin).into_iter();
+    let said: Vec<_> = notes.filter(|(_, note)| matches!(note, Note::Holder { .. })).map(|(_, note)| note).collect();
+    assert_eq!(said, [Note::Holder { addresses: vec![vip(1)], by: of(THIEF, SOMEBODY) }], "said once");
+    assert_eq!(readiness(&world, begin), []);
+    world.give_to(vip(1), of(PEER, OTHER));
+    world.run(secs(60));
+    assert_eq!(shown(&world), (Verdict::StandbyReady, None));
+}
+
+/// The holder may be the other router.
+#[test]
+fn a_holder_is_no_stranger_while_the_other_router_is_not_known() {
+    let unknown: [(&str, Act); 3] = [
+        ("never shown", |world| {
+            world.unassign(OTHERS_ADDRESS);
+            world.kill_agent();
+            world.start_agent();
+            world.tell(Event::Instance(US.try_into().expect("an id")));
+            world.backup("a");
+        }),
+        ("shown without its instance", |world| world.give_to(OTHERS_ADDRESS, owner(PEER))),
+        ("not configured", |world| {
+            let mut groups = world.groups.clone();
+            groups.groups[0].peers.clear();
+            world.reload(groups);
+        }),
+    ];
+    for (what, act) in unknown {
+        let mut world = with_instances(None);
+        let begin = world.now;
+        act(&mut world);
+        world.give_to(vip(1), of(THIEF, SOMEBODY));
+        world.run(secs(200));
+        assert_eq!(shown(&world), (Verdict::StandbyReady, None), "{what}");
+        assert!(!world.notes(begin).iter().any(|(_, note)| matches!(note, Note::Holder { .. })), "{what}");
+    }
+}
+
+/// An address of another account in a shared VPC shows in no read.
+#[test]
+fn an_address_that_is_refused_while_nobody_has_it_may_be_of_another_account() {
+    let mut world = with_instances(None);
+    world.unassign(vip(1));
+    world.run(secs(60));
+    world.ec2.bad = [vip(1)].into();
+    world.master("a");
+    let told = "in a VPC that is shared, one of another account may have it: ask the VPC's owner";
+    for class in [ErrorClass::BadAddress, ErrorClass::Refused] {
+        world.ec2.bad_class = class;
+        world.says("a", NotifyState::Master);
+        world.run(secs(2));
+        let (verdict, reason) = shown(&world);
+        assert!(reason.as_ref().is_some_and(|reason| reason.contains(told)), "{class:?}: {verdict} {reason:?}");
+    }
+    world.ec2.bad_class = ErrorClass::Denied;
+    world.says("a", NotifyState::Master);
+    world.run(secs(2));
+    assert!(shown(&world).1.is_some_and(|reason| !reason.contains(told)), "the reason is known");
+}
+
+#[test]
+fn one_bad_address_leaves_the_others_of_its_group_ready() {
+    let config = config(&["a"]);
+    let mut world = World::settled(config, Groups { groups: vec![run("a", "eth0", 10, &[vip(1), vip(2)])] });
+    world.give_to(vip(2), Owner { primary: true, ..owner(THIEF) });
+    world.run(secs(60));
+    let verdicts = world.machine.report(world.now, clock).remove(0).addresses;
+    let verdicts: Vec<Verdict> = verdicts.iter().map(|a| a.verdict).collect();
+    assert_eq!(verdicts, [Verdict::StandbyReady, Verdict::StandbyNotReady]);
 }

@@ -216,6 +216,7 @@ fn events() -> Vec<(String, Make)> {
         "groups: the group gone",
         Box::new(|_| Event::Groups(Groups { groups: vec![run("z", "eth0", 20, &[vip(9)])] })),
     );
+    add("instance", Box::new(|_| Event::Instance("i-0000000a".try_into().expect("an id"))));
     add("past", Box::new(|_| Event::Past(vec![past()])));
     add(
         "past, the group there after it",
@@ -463,6 +464,8 @@ fn wants(actions: &[Action]) -> String {
             Some(if obstacle.is_some() { "NOT READY" } else { "ready" }.to_owned())
         }
         Action::Note(Note::Unresolved { .. }) => Some("UNRESOLVED".to_owned()),
+        Action::Note(Note::Elsewhere { .. }) => Some("ELSEWHERE".to_owned()),
+        Action::Note(Note::Holder { .. }) => Some("HELD BY ANOTHER".to_owned()),
     });
     names.collect::<Vec<_>>().join(", ")
 }
@@ -568,7 +571,7 @@ fn phase_number(phase: &Phase) -> usize {
     }
 }
 
-const EVENTS: usize = 20;
+const EVENTS: usize = 21;
 
 /// Another event needs a row in the table.
 fn event_number(event: &Event) -> usize {
@@ -591,6 +594,7 @@ fn event_number(event: &Event) -> usize {
         Event::ReadNow => 15,
         Event::Tick => 16,
         Event::Past(_) => 17,
+        Event::Instance(_) => 20,
         Event::Quiet { .. } => 18,
         Event::PutBy(_) => 19,
     }

@@ -15,7 +15,7 @@ use crate::claim::machine::Machine;
 use crate::claim::{Action, ClaimId, Event, Line, Moment, Note, NotifyState, Past, PutBy, ReadId};
 use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
-use crate::names::{EniId, GroupName, InterfaceName, RequestId};
+use crate::names::{EniId, GroupName, InstanceId, InterfaceName, RequestId};
 use crate::ownership::{Acknowledgement, CallError, Eni, ErrorClass, Owner, Owners};
 use crate::state::{History, Kind, Record};
 
@@ -163,6 +163,8 @@ pub struct World {
     pub judge: Judge,
     pub ec2: Ec2,
     pub imds: Result<(), ErrorClass>,
+    /// The instances that ENIs are attached to; of all others EC2 does not say it.
+    pub instances: BTreeMap<EniId, InstanceId>,
     /// The ENI behind each interface.
     pub enis: BTreeMap<InterfaceName, EniId>,
     pub config: Config,
@@ -229,6 +231,7 @@ impl World {
                 bad_class: ErrorClass::BadAddress,
             },
             imds: Ok(()),
+            instances: BTreeMap::new(),
             enis: BTreeMap::from([(interface("eth0"), eni(ETH0)), (interface("eth1"), eni(ETH1))]),
             config,
             groups,
@@ -774,7 +777,13 @@ impl World {
 
     /// Somebody has an address from now on.
     pub fn give(&mut self, ip: Ipv4Addr, id: &str) {
-        self.past.push((self.now, ip, Some(owner(id))));
+        let instance = self.instances.get(&eni(id)).cloned();
+        self.give_to(ip, Owner { instance, ..owner(id) });
+    }
+
+    /// The same, with where that is attached, and whether it is its primary address.
+    pub fn give_to(&mut self, ip: Ipv4Addr, owner: Owner) {
+        self.past.push((self.now, ip, Some(owner)));
     }
 
     /// Nobody has it from now on.
