@@ -15,6 +15,9 @@ pub const FORMAT: u64 = 1;
 /// No file of ours comes near this size, in bytes: 1,000 groups with 200 addresses each stay below it.
 const LARGEST: u64 = 16 << 20;
 
+/// The beginning of the name of a file that is being written.
+const PREFIX: &str = ".tmp";
+
 /// A file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -96,6 +99,18 @@ pub fn write<T: Serialize>(path: &Path, mode: u32, value: &T) -> Result<(), File
     write_bytes(path, mode, &bytes)
 }
 
+/// Removes what writes into this folder have left that were killed. Only for a folder that nobody else writes into.
+pub fn remove_leftovers(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let is_ours = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            // What cannot be removed is in nobody's way.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Like [`write()`], for a file that is not JSON.
 ///
 /// # Errors
@@ -103,7 +118,7 @@ pub fn write<T: Serialize>(path: &Path, mode: u32, value: &T) -> Result<(), File
 pub fn write_bytes(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
     let io = |e| FileError::io("write", path)(e);
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    let mut file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder).map_err(io)?;
     file.write_all(bytes).map_err(io)?;
     file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;

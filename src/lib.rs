@@ -15,6 +15,7 @@ pub mod iam;
 pub mod keepalived;
 pub mod kernel;
 pub mod load_credential;
+pub mod log_throttle;
 pub mod logging;
 pub mod names;
 pub mod operator_file;

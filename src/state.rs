@@ -1,12 +1,13 @@
-//! What outlives the agent: its history, the ENIs behind MAC addresses, pauses, and rights that were proven.
+//! What outlives the agent: its history, contests, the ENIs behind MAC addresses, pauses, and rights that were proven.
 //!
 //! The files are in /var/lib/vyos-aws-vipa (the unit's StateDirectory, 0700): root never reads them, status gets what is
 //! in them over the socket. A file that is missing or damaged counts as empty, and one of a newer format too, but that one
 //! is never overwritten: the agent works without any of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tracing::warn;
 
+use crate::control::Minutes;
 use crate::files::{self, FileError};
 use crate::names::{EniId, GroupName, InstanceId, InterfaceName, MacAddress, Region, RequestId};
 use crate::ownership::{CallError, Eni, Owner, Taker};
@@ -21,6 +23,12 @@ use crate::status::report::Vrrp;
 
 /// How many records of the history are kept. A claim that goes on failing in one way is one record.
 pub const HISTORY: usize = 200;
+
+/// How many thefts of an address are kept: twice as many as make a contest.
+const THEFTS: usize = 8;
+
+/// How many begins and ends of contests of an address are kept, with the other router and with strangers.
+const CONTESTS: usize = 4;
 
 /// How many of the last records are searched for the failure that a new one goes on with.
 const RECENT: usize = 20;
@@ -30,6 +38,8 @@ const RECENT: usize = 20;
 pub struct State {
     /// What has happened.
     pub history: Kept<History>,
+    /// Addresses that were taken away.
+    pub contests: Kept<Contests>,
     /// The ENIs behind MAC addresses, for an IMDS that does not answer.
     pub enis: Kept<EniMap>,
     /// Groups that a person has paused.
@@ -39,45 +49,71 @@ pub struct State {
 }
 
 impl State {
-    /// Reads what is in this folder. What is wrong with a file is logged.
+    /// Reads what is in this folder, and removes what a write that was killed has left. What is wrong with a file is
+    /// logged.
     pub fn load(folder: &Path) -> Self {
+        files::remove_leftovers(folder);
+        let history: Kept<History> = Kept::load(folder.join("history.json"));
+        let mut contests: Kept<Contests> = Kept::load(folder.join("contests.json"));
+        if contests.was_missing {
+            // Before 0.2 the history alone knew of them.
+            history.get().records.iter().for_each(|record| contests.value.note(record));
+        }
         Self {
-            history: Kept::load(folder.join("history.json")),
+            history,
+            contests,
             enis: Kept::load(folder.join("eni-map.json")),
             pauses: Kept::load(folder.join("pauses.json")),
             proven: Kept::load(folder.join("proven.json")),
         }
     }
 
-    /// Has everything written the next time: a write has failed.
-    pub fn touch(&mut self) {
-        self.history.touch();
-        self.enis.touch();
-        self.pauses.touch();
-        self.proven.touch();
+    /// Adds to what has happened.
+    pub fn record(&mut self, record: Record) {
+        if self.contests.get().is_about(&record) {
+            self.contests.change(|contests| contests.note(&record));
+        }
+        // Of a failure that goes on, the count can wait: an outage is no reason to keep the disk busy.
+        let goes_on = self.history.value.add(record);
+        self.history.touch(if goes_on { Urgency::Later } else { Urgency::Soon });
     }
 
-    /// Whether anything is still to be written.
-    pub fn is_dirty(&self) -> bool {
-        self.history.dirty || self.enis.dirty || self.pauses.dirty || self.proven.dirty
+    /// How soon something is to be written; nothing, if all is on disk or on its way there.
+    pub fn urgency(&self) -> Option<Urgency> {
+        let Self { history, contests, enis, pauses, proven } = self;
+        [history.dirty, contests.dirty, enis.dirty, pauses.dirty, proven.dirty].into_iter().max().flatten()
     }
 
-    /// What is to be written by now, for a thread that may wait for the disk; let it end before the next one begins. After a
-    /// failure, [`State::touch`] has it tried again.
+    /// What is to be written by now, for a thread that may wait for the disk; let it end before the next one begins, and
+    /// tell [`State::written`] what came of each.
     pub fn writes(&mut self) -> Vec<Write> {
-        [self.history.write(), self.enis.write(), self.pauses.write(), self.proven.write()]
+        let Self { history, contests, enis, pauses, proven } = self;
+        [history.write(), contests.write(), enis.write(), pauses.write(), proven.write()]
             .into_iter()
             .flatten()
             .collect()
     }
 
-    /// Writes everything now, and waits for the disk: for the agent's end.
-    ///
-    /// # Errors
-    /// The first [`FileError`]; the others are tried all the same.
-    pub fn flush(&mut self) -> Result<(), FileError> {
-        self.writes().into_iter().map(Write::perform).fold(Ok(()), Result::and).inspect_err(|_| self.touch())
+    /// Takes note of what came of the writes under way. One that is not among the results, or failed, is to be done again.
+    pub fn written(&mut self, results: &[Written]) {
+        let Self { history, contests, enis, pauses, proven } = self;
+        history.written(results);
+        contests.written(results);
+        enis.written(results);
+        pauses.written(results);
+        proven.written(results);
     }
+}
+
+/// How soon a change has to be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// With the next change that has to, or in a minute.
+    Later,
+    /// With what else changes now.
+    Soon,
+    /// Now: somebody waits for it.
+    AtOnce,
 }
 
 /// A file to write.
@@ -90,12 +126,19 @@ type Perform = Box<dyn FnOnce(&Path) -> Result<(), FileError> + Send>;
 
 impl Write {
     /// Writes it, and waits for the disk.
-    ///
-    /// # Errors
-    /// [`FileError`].
-    pub fn perform(self) -> Result<(), FileError> {
-        (self.perform)(&self.path)
+    pub fn perform(self) -> Written {
+        let Self { path, perform } = self;
+        Written { result: perform(&path), path }
     }
+}
+
+/// What came of the write of a file.
+#[derive(Debug)]
+pub struct Written {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it was not written, if it was not.
+    pub result: Result<(), FileError>,
 }
 
 /// A value and the file that it is kept in.
@@ -103,9 +146,25 @@ impl Write {
 pub struct Kept<T> {
     path: PathBuf,
     value: T,
-    dirty: bool,
+    was_missing: bool,
+    dirty: Option<Urgency>,
+    /// It is being written.
+    under_way: bool,
+    /// Why it is not on disk, and may never be.
+    fault: Option<String>,
     /// Not for a file that a newer version wrote.
     writable: bool,
+}
+
+/// Whether a value is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saved {
+    /// It is.
+    Yes,
+    /// It is on its way.
+    NotYet,
+    /// It could not be written, and why.
+    No(String),
 }
 
 impl<T> Kept<T>
@@ -113,19 +172,27 @@ where
     T: Clone + Default + PartialEq + Serialize + DeserializeOwned + Send + 'static,
 {
     fn load(path: PathBuf) -> Self {
-        let (value, writable) = match files::read(&path) {
-            Ok(value) => (value, true),
-            Err(FileError::Missing(_)) => (T::default(), true),
+        let kept = |value, writable| Self {
+            path: path.clone(),
+            value,
+            was_missing: false,
+            dirty: None,
+            under_way: false,
+            fault: None,
+            writable,
+        };
+        match files::read(&path) {
+            Ok(value) => kept(value, true),
+            Err(FileError::Missing(_)) => Self { was_missing: true, ..kept(T::default(), true) },
             Err(error @ FileError::Newer { .. }) => {
-                warn!(%error, "a state file is left as it is, and does not count");
-                (T::default(), false)
+                warn!(%error, "state file is from a newer version; ignored, not overwritten");
+                kept(T::default(), false)
             }
             Err(error) => {
-                warn!(%error, "a state file does not count, and will be written anew");
-                (T::default(), true)
+                warn!(%error, "state file is corrupt; starting empty");
+                kept(T::default(), true)
             }
-        };
-        Self { path, value, dirty: false, writable }
+        }
     }
 
     /// The value.
@@ -137,26 +204,60 @@ where
     pub fn set(&mut self, value: T) {
         if self.value != value {
             self.value = value;
-            self.touch();
+            self.touch(Urgency::Soon);
         }
     }
 
     /// Changes the value.
     pub fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
         let changed = change(&mut self.value);
-        self.touch();
+        self.touch(Urgency::Soon);
         changed
     }
 
-    fn touch(&mut self) {
-        self.dirty = self.writable;
+    /// Has the last change written at once.
+    pub fn hurry(&mut self) {
+        // What is on its way now may arrive.
+        self.fault = None;
+        self.touch(Urgency::AtOnce);
+    }
+
+    /// Whether the value is on disk.
+    pub fn saved(&self) -> Saved {
+        match &self.fault {
+            Some(fault) => Saved::No(fault.clone()),
+            None if self.dirty.is_some() || self.under_way => Saved::NotYet,
+            None => Saved::Yes,
+        }
+    }
+
+    fn touch(&mut self, urgency: Urgency) {
+        if self.writable {
+            self.dirty = self.dirty.max(Some(urgency));
+        } else {
+            self.fault = Some(format!("a newer version of vyos-aws-vipa wrote {}", self.path.display()));
+        }
     }
 
     fn write(&mut self) -> Option<Write> {
-        std::mem::take(&mut self.dirty).then(|| {
-            let value = self.value.clone();
-            Write { path: self.path.clone(), perform: Box::new(move |path| files::write(path, 0o600, &value)) }
-        })
+        self.dirty.take()?;
+        self.under_way = true;
+        let value = self.value.clone();
+        Some(Write { path: self.path.clone(), perform: Box::new(move |path| files::write(path, 0o600, &value)) })
+    }
+
+    fn written(&mut self, results: &[Written]) {
+        if !std::mem::take(&mut self.under_way) {
+            return;
+        }
+        self.fault = match results.iter().find(|written| written.path == self.path) {
+            Some(Written { result: Ok(()), .. }) => None,
+            Some(Written { result: Err(error), .. }) => Some(error.to_string()),
+            None => Some(format!("the write of {} ended early", self.path.display())),
+        };
+        if self.fault.is_some() {
+            self.touch(Urgency::Later);
+        }
     }
 }
 
@@ -345,44 +446,24 @@ impl Record {
 
 impl History {
     /// Adds what has happened. A failure that repeats a recent one becomes one record with it, and so does a start right
-    /// after another.
-    pub fn add(&mut self, mut record: Record) {
+    /// after another: then it says so.
+    pub fn add(&mut self, mut record: Record) -> bool {
         let within = if matches!(record.kind, Kind::Started { .. }) { 1 } else { RECENT };
         let recent = self.records.len().saturating_sub(within)..;
-        if let Some(n) = self.records[recent.clone()].iter().rposition(|r| r.goes_on_in(&record)) {
+        let before = self.records[recent.clone()].iter().rposition(|r| r.goes_on_in(&record));
+        if let Some(n) = before {
             let before = self.records.remove(recent.start + n);
             record.since = before.since.or(Some(before.time));
             record.times = before.times.saturating_add(record.times);
         }
         self.records.push(record);
         self.records.drain(..self.records.len().saturating_sub(HISTORY));
+        before.is_some()
     }
 
     /// The thefts of each address of a group since that was last not MASTER, or a contest over.
     pub fn thefts(&self) -> BTreeMap<(&GroupName, Ipv4Addr), Thefts> {
-        let mut all = BTreeMap::new();
-        for record in &self.records {
-            let Some(group) = &record.group else {
-                continue;
-            };
-            for address in &record.addresses {
-                let thefts: &mut Thefts = all.entry((group, *address)).or_default();
-                match record.kind {
-                    Kind::Theft { taker, .. } => thefts.times.push((record.time, taker)),
-                    Kind::Contested { taker, .. } => thefts.contested.push(taker),
-                    Kind::ContestOver { taker } => {
-                        thefts.times.retain(|(_, by)| *by != taker);
-                        thefts.contested.retain(|with| *with != taker);
-                    }
-                    _ => {}
-                }
-            }
-            if matches!(record.kind, Kind::Transition { to: Vrrp::Backup | Vrrp::Fault | Vrrp::Stop, .. }) {
-                all.retain(|(of, _), _| *of != group);
-            }
-        }
-        all.retain(|_, thefts| !thefts.times.is_empty());
-        all
+        thefts(&self.records)
     }
 
     /// The records from the `count`-th last transition, claim or theft on, oldest first: whatever else has happened does
@@ -396,6 +477,98 @@ impl History {
             Some(before) => &self.records[chiefs.nth(before).unwrap_or(0)..],
             None => &[],
         }
+    }
+}
+
+/// See [`History::thefts`].
+fn thefts(records: &[Record]) -> BTreeMap<(&GroupName, Ipv4Addr), Thefts> {
+    let mut all = BTreeMap::new();
+    for record in records {
+        let Some(group) = &record.group else {
+            continue;
+        };
+        for address in &record.addresses {
+            let thefts: &mut Thefts = all.entry((group, *address)).or_default();
+            match record.kind {
+                Kind::Theft { taker, .. } => thefts.times.push((record.time, taker)),
+                Kind::Contested { taker, .. } => thefts.contested.push(taker),
+                Kind::ContestOver { taker } => {
+                    thefts.times.retain(|(_, by)| *by != taker);
+                    thefts.contested.retain(|with| *with != taker);
+                }
+                _ => {}
+            }
+        }
+        if matches!(record.kind, Kind::Transition { to: Vrrp::Backup | Vrrp::Fault | Vrrp::Stop, .. }) {
+            all.retain(|(of, _), _| *of != group);
+        }
+    }
+    all.retain(|_, thefts| !thefts.times.is_empty());
+    all
+}
+
+/// The records of addresses that were taken away since their group was last not MASTER, or a contest over: what a restart
+/// of the agent must not forget, whatever else happens. The history has room for all groups together, and one failover of
+/// many fills it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contests {
+    #[serde(deserialize_with = "readable_records")]
+    records: Vec<Record>,
+}
+
+impl Contests {
+    /// Whether the record changes anything.
+    fn is_about(&self, record: &Record) -> bool {
+        match record.kind {
+            Kind::Theft { .. } | Kind::Contested { .. } => true,
+            Kind::ContestOver { .. } | Kind::Transition { to: Vrrp::Backup | Vrrp::Fault | Vrrp::Stop, .. } => {
+                self.records.iter().any(|kept| kept.group == record.group)
+            }
+            _ => false,
+        }
+    }
+
+    fn note(&mut self, record: &Record) {
+        if !self.is_about(record) {
+            return;
+        }
+        self.records.push(record.clone());
+        let counting: BTreeSet<(GroupName, Ipv4Addr)> =
+            self.thefts().into_keys().map(|(group, address)| (group.clone(), address)).collect();
+        let mut kept: BTreeMap<(GroupName, Ipv4Addr), [usize; 2]> = BTreeMap::new();
+        // The newest of each address, as many as can matter.
+        let mut records: Vec<Record> = std::mem::take(&mut self.records).into_iter().rev().collect();
+        records.retain(|record| {
+            let Some(group) = &record.group else { return false };
+            let mut addresses = record.addresses.iter().map(|address| (group.clone(), *address));
+            addresses.any(|address| {
+                let [thefts, contests] = kept.entry(address.clone()).or_default();
+                let (count, most) = match record.kind {
+                    Kind::Theft { .. } => (thefts, THEFTS),
+                    _ => (contests, CONTESTS),
+                };
+                *count += 1;
+                *count <= most && counting.contains(&address)
+            })
+        });
+        records.reverse();
+        self.records = records;
+    }
+
+    /// Forgets the groups that are not configured any more.
+    pub fn retain(&mut self, is_configured: impl Fn(&GroupName) -> bool) {
+        self.records.retain(|record| record.group.as_ref().is_some_and(&is_configured));
+    }
+
+    /// Whether there is a group that is not configured any more.
+    pub fn has_other_than(&self, is_configured: impl Fn(&GroupName) -> bool) -> bool {
+        self.records.iter().any(|record| !record.group.as_ref().is_some_and(&is_configured))
+    }
+
+    /// As [`History::thefts`] tells them.
+    pub fn thefts(&self) -> BTreeMap<(&GroupName, Ipv4Addr), Thefts> {
+        thefts(&self.records)
     }
 }
 
@@ -435,23 +608,64 @@ impl EniMap {
 #[serde(deny_unknown_fields)]
 pub struct Pauses {
     groups: BTreeMap<GroupName, Timestamp>,
+    /// By a clock that nobody sets; absent where a version before 0.2 wrote the file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    began: BTreeMap<GroupName, Began>,
+}
+
+/// When a pause began and how long it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Began {
+    /// The start of the router that `at` counts from.
+    boot: String,
+    /// Seconds since then, the time that the router was suspended among them.
+    at: u64,
+    minutes: Minutes,
+}
+
+/// The time of day, and that of a clock that nobody sets.
+#[derive(Debug, Clone)]
+pub struct Now {
+    /// The time of day.
+    pub wall: Timestamp,
+    /// What tells this start of the router from others.
+    pub boot: String,
+    /// The time since then.
+    pub since_boot: Duration,
 }
 
 impl Pauses {
     /// Pauses a group; the later call counts. Pauses that are over are forgotten.
-    pub fn pause(&mut self, group: GroupName, until: Timestamp, now: Timestamp) {
-        self.groups.retain(|_, until| *until > now);
-        self.groups.insert(group, until);
+    pub fn pause(&mut self, group: GroupName, minutes: Minutes, now: &Now) {
+        let lasting: BTreeSet<GroupName> = self.lasting(now).map(|(group, _)| group.clone()).collect();
+        self.groups.retain(|group, _| lasting.contains(group));
+        self.began.retain(|group, _| lasting.contains(group));
+        let until = now.wall.saturating_add(minutes.duration()).unwrap_or(Timestamp::MAX);
+        self.groups.insert(group.clone(), until);
+        self.began.insert(group, Began { boot: now.boot.clone(), at: now.since_boot.as_secs(), minutes });
     }
 
     /// Ends a pause. Says whether there was one.
     pub fn resume(&mut self, group: &GroupName) -> bool {
+        self.began.remove(group);
         self.groups.remove(group).is_some()
     }
 
-    /// The pauses that are not over, each with its end.
-    pub fn lasting(&self, now: Timestamp) -> impl Iterator<Item = (&GroupName, Timestamp)> {
-        self.groups.iter().map(|(group, until)| (group, *until)).filter(move |(_, until)| *until > now)
+    /// The pauses that are not over, each with what is left of it. The time of day counts only where the router has started
+    /// anew since, and never makes a pause longer than a person asked for.
+    pub fn lasting(&self, now: &Now) -> impl Iterator<Item = (&GroupName, Duration)> {
+        let left = |group: &GroupName, until: Timestamp| {
+            let by_day = || Duration::try_from(until.duration_since(now.wall)).unwrap_or_default();
+            match self.began.get(group) {
+                Some(Began { boot, at, minutes }) if *boot == now.boot => {
+                    (Duration::from_secs(*at) + minutes.duration()).saturating_sub(now.since_boot)
+                }
+                Some(Began { minutes, .. }) => by_day().min(minutes.duration()),
+                None => by_day().min(Minutes::LONGEST.duration()),
+            }
+        };
+        self.groups.iter().map(move |(group, until)| (group, left(group, *until))).filter(|(_, left)| !left.is_zero())
     }
 }
 
@@ -516,6 +730,27 @@ mod tests {
         claim(second, Outcome::Failed { error: error(code) })
     }
 
+    /// Writes what is dirty.
+    fn flush(state: &mut State) -> Vec<Written> {
+        let results: Vec<Written> = state.writes().into_iter().map(Write::perform).collect();
+        state.written(&results);
+        results
+    }
+
+    fn flushed(state: &mut State) {
+        let results = flush(state);
+        assert!(results.iter().all(|written| written.result.is_ok()), "{results:?}");
+    }
+
+    /// So many seconds after the first moment of these tests by the time of day, and after the router's start.
+    fn day(second: i64, boot: &str, since_boot: u64) -> Now {
+        Now { wall: at(second), boot: boot.to_owned(), since_boot: Duration::from_secs(since_boot) }
+    }
+
+    fn minutes(n: u16) -> Minutes {
+        Minutes::try_from(n).expect("in range")
+    }
+
     fn every_kind() -> Vec<Record> {
         let request_id = RequestId::try_from("b1c5").ok();
         let transition =
@@ -548,17 +783,17 @@ mod tests {
             primary: Ipv4Addr::new(10, 99, 0, 10),
         };
         let mut state = State::load(folder.path());
-        assert!(!state.is_dirty(), "nothing was there, and nothing is to be written");
+        assert_eq!(state.urgency(), None, "nothing was there, and nothing is to be written");
         for record in every_kind() {
-            state.history.change(|h| h.add(record));
+            state.record(record);
         }
         state.enis.change(|m| m.learn(&instance(1), &region, mac, known.clone()));
-        state.pauses.change(|p| p.pause(group("a"), at(1800), at(0)));
-        state.pauses.change(|p| p.pause(group("b"), at(10), at(0)));
+        state.pauses.change(|p| p.pause(group("a"), minutes(30), &day(0, "x", 100)));
+        state.pauses.change(|p| p.pause(group("b"), minutes(1), &day(0, "x", 100)));
         state.proven.change(|p| p.prove(eni(1), at(2)));
-        assert!(state.is_dirty());
-        state.flush().expect("written");
-        assert!(!state.is_dirty());
+        assert_eq!(state.urgency(), Some(Urgency::Soon));
+        flushed(&mut state);
+        assert_eq!(state.urgency(), None);
         for file in fs::read_dir(folder.path()).expect("listed") {
             let mode = file.expect("listed").metadata().expect("known").permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
@@ -580,8 +815,9 @@ mod tests {
         assert_eq!(state.proven.get().at(&eni(1)), Some(at(2)));
         assert_eq!(state.proven.get().at(&eni(2)), None);
         let a = group("a");
-        let left: Vec<_> = state.pauses.get().lasting(at(60)).collect();
-        assert_eq!(left, [(&a, at(1800))], "the other one is over");
+        let now = day(60, "x", 160);
+        let left: Vec<_> = state.pauses.get().lasting(&now).collect();
+        assert_eq!(left, [(&a, Duration::from_secs(1_740))], "the other one is over");
         assert!(state.pauses.change(|p| p.resume(&group("a"))));
         assert!(!state.pauses.change(|p| p.resume(&group("a"))));
 
@@ -636,12 +872,26 @@ mod tests {
         assert_eq!((last.times, last.since, last.time), (999, Some(at(1)), at(999)));
     }
 
+    /// An address, the seconds of its thefts and who took it, and with whom there is a contest.
+    type Taken = (String, Ipv4Addr, Vec<(i64, Taker)>, Vec<Taker>);
+
+    fn contests(state: &State) -> Vec<Taken> {
+        let second = |time: Timestamp| time.as_second() - at(0).as_second();
+        let all = state.contests.get().thefts().into_iter();
+        all.map(|((group, address), thefts)| {
+            let times = thefts.times.iter().map(|(time, by)| (second(*time), *by)).collect();
+            (group.to_string(), address, times, thefts.contested)
+        })
+        .collect()
+    }
+
     #[test]
     fn thefts_count_until_the_group_is_not_master_or_the_contest_is_over() {
+        let folder = tempfile::tempdir().expect("a folder");
         let ip = |n| Ipv4Addr::new(10, 99, 0, n);
-        let mut history = History::default();
+        let mut state = State::load(folder.path());
         let mut add = |second, name: &str, address: Option<u8>, kind| {
-            history.add(Record::new(at(second), kind).of_group(group(name)).of_addresses(address.map(ip)));
+            state.record(Record::new(at(second), kind).of_group(group(name)).of_addresses(address.map(ip)));
         };
         let (peer, stranger) = (Taker::Peer, Taker::Stranger);
         let theft = || Kind::Theft { by: owner(2), taker: peer };
@@ -660,13 +910,114 @@ mod tests {
         add(11, "b", Some(4), Kind::Theft { by: owner(3), taker: stranger });
         add(12, "b", Some(4), Kind::Contested { by: owner(3), taker: stranger });
         add(13, "b", Some(4), Kind::ContestOver { taker: peer });
-        let (a, b) = (group("a"), group("b"));
         let expected = [
-            ((&a, ip(1)), Thefts { times: vec![(at(4), peer)], contested: vec![] }),
-            ((&b, ip(2)), Thefts { times: vec![(at(1), peer), (at(5), peer)], contested: vec![peer] }),
-            ((&b, ip(4)), Thefts { times: vec![(at(11), stranger)], contested: vec![stranger] }),
+            ("a".to_owned(), ip(1), vec![(4, peer)], vec![]),
+            ("b".to_owned(), ip(2), vec![(1, peer), (5, peer)], vec![peer]),
+            ("b".to_owned(), ip(4), vec![(11, stranger)], vec![stranger]),
         ];
-        assert_eq!(history.thefts(), expected.into());
+        assert_eq!(contests(&state), expected);
+        flushed(&mut state);
+        let mut state = State::load(folder.path());
+        assert_eq!(contests(&state), expected);
+        state.contests.change(|contests| contests.retain(|name| *name == group("b")));
+        assert_eq!(contests(&state), expected[1..]);
+    }
+
+    /// Before 0.2 the history was all that knew of them.
+    #[test]
+    fn thefts_of_a_history_without_a_file_of_their_own_are_taken_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut state = State::load(folder.path());
+        let theft = Record::new(at(4), Kind::Theft { by: owner(2), taker: Taker::Peer }).of_group(group("a"));
+        state.record(theft.of_addresses([Ipv4Addr::new(10, 99, 0, 1)]));
+        flushed(&mut state);
+        fs::remove_file(folder.path().join("contests.json")).expect("removed");
+        let expected = [("a".to_owned(), Ipv4Addr::new(10, 99, 0, 1), vec![(4, Taker::Peer)], vec![])];
+        assert_eq!(contests(&State::load(folder.path())), expected);
+    }
+
+    /// The history has room for less than what happens when many groups change there and back.
+    #[test]
+    fn a_failover_of_many_groups_does_not_push_out_a_contest() {
+        let mut state = State::load(Path::new("/nonexistent"));
+        let ip = Ipv4Addr::new(10, 99, 0, 1);
+        let about = |second, kind| Record::new(at(second), kind).of_group(group("web")).of_addresses([ip]);
+        for second in 0..4 {
+            state.record(about(second, Kind::Theft { by: owner(2), taker: Taker::Peer }));
+        }
+        state.record(about(4, Kind::Contested { by: owner(2), taker: Taker::Peer }));
+        for n in 0..200 {
+            for (second, to) in [(5, Vrrp::Master), (6, Vrrp::Backup)] {
+                let transition = Kind::Transition { from: Vrrp::Unknown, to, cause: "keepalived".to_owned() };
+                state.record(Record::new(at(second), transition).of_group(group(&format!("g{n}"))));
+            }
+        }
+        let is_theft = |r: &&Record| matches!(r.kind, Kind::Theft { .. });
+        assert_eq!(state.history.get().last(HISTORY).iter().filter(is_theft).count(), 0, "the history has lost them");
+        let peer = Taker::Peer;
+        let times = vec![(0, peer), (1, peer), (2, peer), (3, peer)];
+        assert_eq!(contests(&state), [("web".to_owned(), ip, times, vec![peer])]);
+        for second in 7..1_000 {
+            state.record(about(second, Kind::Theft { by: owner(2), taker: Taker::Peer }));
+        }
+        let (_, _, times, contested) = &contests(&state)[0];
+        assert!(times.iter().map(|(second, _)| *second).eq(992..1_000), "bounded: {times:?}");
+        assert_eq!(contested, &[peer], "and still a contest");
+    }
+
+    #[test]
+    fn a_failure_that_goes_on_leaves_the_disk_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut state = State::load(folder.path());
+        state.record(failed(0, "Timeout"));
+        assert_eq!(state.urgency(), Some(Urgency::Soon));
+        flushed(&mut state);
+        for second in 1..1_000 {
+            state.record(failed(second, "Timeout"));
+            assert_eq!(state.urgency(), Some(Urgency::Later));
+        }
+        state.record(claim(1_000, Outcome::Acknowledged { request_id: None }));
+        assert_eq!(state.urgency(), Some(Urgency::Soon));
+    }
+
+    #[test]
+    fn a_pause_lasts_as_long_as_a_person_asked_whatever_the_clock_does() {
+        let mut pauses = Pauses::default();
+        let (a, five) = (group("a"), minutes(5));
+        pauses.pause(a.clone(), five, &day(1_000, "x", 50));
+        let left = |pauses: &Pauses, now: Now| pauses.lasting(&now).next().map(|(_, left)| left.as_secs());
+        for (now, expected, why) in [
+            (day(1_000, "x", 50), Some(300), "just now"),
+            (day(1_060, "x", 110), Some(240), "a minute later"),
+            (day(400, "x", 110), Some(240), "the clock has gone back by ten minutes and more"),
+            (day(90_000, "x", 110), Some(240), "and a day ahead"),
+            (day(1_000, "x", 350), None, "it is over, and the clock stands still"),
+            (day(1_060, "y", 5), Some(240), "the router has started anew"),
+            (day(0, "y", 5), Some(300), "and its clock has gone back"),
+            (day(1_301, "y", 5), None, "and it is over"),
+        ] {
+            assert_eq!(left(&pauses, now), expected, "{why}");
+        }
+        // As a version before 0.2 wrote it.
+        let old: Pauses = serde_json::from_str(r#"{"groups":{"a":"2100-01-01T00:00:00Z"}}"#).expect("read");
+        assert_eq!(left(&old, day(0, "x", 0)), Some(1_440 * 60));
+        pauses.pause(group("b"), five, &day(2_000, "x", 1_050));
+        assert!(!pauses.resume(&a), "it was over, and is forgotten");
+        assert!(pauses.resume(&group("b")) && pauses == Pauses::default());
+    }
+
+    #[test]
+    fn what_a_killed_write_has_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        for name in [".tmpAbc123", ".tmpx", "history.json.bak", ".other"] {
+            fs::write(at(name), "{").expect("written");
+        }
+        fs::create_dir(at(".tmpdir")).expect("made");
+        State::load(folder.path());
+        let mut left: Vec<_> = fs::read_dir(folder.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".other", ".tmpdir", "history.json.bak"]);
     }
 
     #[test]
@@ -683,14 +1034,14 @@ mod tests {
     fn a_damaged_file_counts_as_empty_and_is_written_anew() {
         for text in ["", "{", "[]", "\u{0}\u{1}", r#"{"format":1}"#, r#"{"format":1,"records":7}"#] {
             let folder = tempfile::tempdir().expect("a folder");
-            for name in ["history.json", "eni-map.json", "pauses.json", "proven.json"] {
+            for name in ["history.json", "contests.json", "eni-map.json", "pauses.json", "proven.json"] {
                 fs::write(folder.path().join(name), text).expect("written");
             }
             let mut state = State::load(folder.path());
             assert_eq!(state.history.get(), &History::default(), "{text:?}");
-            state.history.change(|h| h.add(Record::new(at(0), Kind::ContestOver { taker: Taker::Peer })));
-            state.pauses.change(|p| p.pause(group("a"), at(10), at(0)));
-            state.flush().expect("written");
+            state.record(Record::new(at(0), Kind::ContestOver { taker: Taker::Peer }));
+            state.pauses.change(|p| p.pause(group("a"), minutes(1), &day(0, "x", 0)));
+            flushed(&mut state);
             let state = State::load(folder.path());
             assert_eq!(state.history.get().last(9).len(), 1, "{text:?}");
             assert_ne!(state.pauses.get(), &Pauses::default(), "{text:?}");
@@ -716,9 +1067,11 @@ mod tests {
         let text = r#"{"format":2,"paused":["a"]}"#;
         fs::write(&path, text).expect("written");
         let mut state = State::load(folder.path());
-        state.pauses.change(|p| p.pause(group("b"), at(10), at(0)));
-        assert!(!state.is_dirty());
-        state.flush().expect("nothing to write");
+        assert_eq!(state.pauses.saved(), Saved::Yes);
+        state.pauses.change(|p| p.pause(group("b"), minutes(1), &day(0, "x", 0)));
+        assert_eq!(state.urgency(), None);
+        assert_eq!(flush(&mut state).len(), 0, "nothing to write");
+        assert!(matches!(state.pauses.saved(), Saved::No(why) if why.contains("newer version")));
         assert_eq!(fs::read_to_string(&path).expect("read"), text);
     }
 
@@ -727,8 +1080,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut state = State::load(&folder.path().join("missing"));
         state.proven.change(|p| p.prove(eni(1), at(0)));
-        let error = state.flush().expect_err("no folder").to_string();
-        assert!(error.contains("proven.json"), "{error}");
+        let results = flush(&mut state);
+        let [Written { result: Err(error), .. }] = &results[..] else { panic!("{results:?}") };
+        assert!(error.to_string().contains("proven.json"), "{error}");
+        assert!(matches!(state.proven.saved(), Saved::No(why) if why.contains("proven.json")));
+        assert_eq!(state.urgency(), Some(Urgency::Later), "it is tried again");
+        // A thread that ended early has written nothing either.
+        assert_eq!(state.writes().len(), 1);
+        assert_eq!(state.proven.saved(), Saved::No(error.to_string()));
+        state.written(&[]);
+        assert_eq!(state.urgency(), Some(Urgency::Later));
         assert_eq!(state.proven.get().at(&eni(1)), Some(at(0)));
     }
 
@@ -737,6 +1098,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut state = State::load(folder.path());
         state.proven.set(Proven::default());
-        assert!(!state.is_dirty());
+        assert_eq!(state.urgency(), None);
     }
 }

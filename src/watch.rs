@@ -15,6 +15,7 @@ use futures_util::StreamExt;
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchMask};
 use tracing::{debug, warn};
 
+use crate::log_throttle::LogThrottle;
 use crate::paths::Paths;
 
 /// How soon to look again for a folder that is missing.
@@ -39,6 +40,7 @@ pub struct Watch {
     stream: Option<EventStream<[u8; BUFFER]>>,
     noted: BTreeSet<Changed>,
     next_try: Instant,
+    throttle: LogThrottle<io::ErrorKind>,
 }
 
 impl Watch {
@@ -53,6 +55,7 @@ impl Watch {
             stream: None,
             noted: BTreeSet::new(),
             next_try: Instant::now() + PAUSE,
+            throttle: LogThrottle::default(),
         };
         watch.open();
         watch
@@ -89,7 +92,10 @@ impl Watch {
                 event.mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED)
             }
             Some(Err(error)) => {
-                warn!(%error, folder = %self.folder.display(), "the watch of a folder has failed, and is made anew");
+                if let Some(times) = self.throttle.say(error.kind()) {
+                    let folder = self.folder.display();
+                    warn!(%error, %folder, times, "the watch of a folder has failed, and is made anew");
+                }
                 true
             }
             None => true,
@@ -118,7 +124,10 @@ impl Watch {
                 debug!(folder = %self.folder.display(), "the folder is missing");
             }
             Err(error) => {
-                warn!(%error, folder = %self.folder.display(), "the folder cannot be watched, and is tried again")
+                if let Some(times) = self.throttle.say(error.kind()) {
+                    let folder = self.folder.display();
+                    warn!(%error, %folder, times, "the folder cannot be watched, and is tried again");
+                }
             }
         }
         self.stream.is_some()

@@ -15,8 +15,16 @@ use vyos_aws_vipa::load_credential::Handed;
 use vyos_aws_vipa::state::State;
 
 /// What outlives a version, in /run/vyos-aws-vipa and /var/lib/vyos-aws-vipa. Nobody misses warned.json.
-const FILES: [&str; 7] =
-    ["config.json", "eni-map.json", "groups.json", "handed.json", "history.json", "pauses.json", "proven.json"];
+const FILES: [&str; 8] = [
+    "config.json",
+    "contests.json",
+    "eni-map.json",
+    "groups.json",
+    "handed.json",
+    "history.json",
+    "pauses.json",
+    "proven.json",
+];
 
 fn folder(format: u64) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/formats/{format}"))
@@ -34,6 +42,7 @@ fn read_all(format: u64) -> Vec<(&'static str, Value)> {
     let json = |value: Result<Value, serde_json::Error>| value.expect("JSON");
     vec![
         ("config.json", read::<Config>(&folder.join("config.json"))),
+        ("contests.json", json(serde_json::to_value(state.contests.get()))),
         ("eni-map.json", json(serde_json::to_value(state.enis.get()))),
         ("groups.json", read::<Groups>(&folder.join("groups.json"))),
         ("handed.json", read::<Handed>(&folder.join("handed.json"))),

@@ -15,6 +15,7 @@ use crate::claim::{ClaimId, Event, ReadId};
 use crate::config::Global;
 use crate::kernel::addresses;
 use crate::kernel::links::Links;
+use crate::log_throttle::LogThrottle;
 use crate::names::{EniId, InstanceId, InterfaceName, MacAddress, Region, VpcId};
 use crate::ownership::{Acknowledgement, CallError, Eni, ErrorClass};
 use crate::state::State;
@@ -35,6 +36,8 @@ pub enum Answer {
     Instance(Instance),
     /// The ENI behind an interface, and the interface's MAC address where that was known.
     Eni { interface: InterfaceName, mac: Option<MacAddress>, result: Result<Eni, CallError> },
+    /// The local addresses were not read, and why.
+    Unlooked(String),
     /// Something for the machine as it is.
     Event(Event),
 }
@@ -55,6 +58,7 @@ pub struct Calls {
     /// The way to EC2, once the region is known.
     ec2: watch::Sender<Option<Ec2>>,
     credentials: Option<CredentialsWatch>,
+    throttle: LogThrottle<String>,
     pub last_success: Option<Moment>,
     pub last_error: Option<(Moment, CallError)>,
 }
@@ -73,6 +77,7 @@ impl Calls {
             asset_tag,
             ec2: watch::Sender::new(None),
             credentials: None,
+            throttle: LogThrottle::default(),
             last_success: None,
             last_error: None,
         }
@@ -102,7 +107,7 @@ impl Calls {
         let (imds, answers) = (self.imds.clone(), self.answers.clone());
         tokio::spawn(async move {
             let mut wait = IDENTIFY.0;
-            let mut said = None;
+            let mut throttle = LogThrottle::default();
             loop {
                 match imds.instance().await {
                     Ok(instance) => {
@@ -111,9 +116,9 @@ impl Calls {
                         return;
                     }
                     Err(error) => {
-                        if said.as_ref() != Some(&error.code) {
-                            warn!(code = %error.code, message = %error.message, "instance not known, asked again");
-                            said = Some(error.code);
+                        if let Some(times) = throttle.say(error.code.clone()) {
+                            let CallError { code, message, .. } = error;
+                            warn!(code, message, times, "cannot read instance identity from IMDS; retrying");
                         }
                     }
                 }
@@ -166,7 +171,7 @@ impl Calls {
                     let _ = answers.send(Answer::Event(Event::Local { addresses, asked: true }));
                 }
                 // The machine asks again.
-                Err(error) => warn!(%error, "local addresses not read"),
+                Err(error) => _ = answers.send(Answer::Unlooked(error.to_string())),
             }
         });
     }
@@ -201,6 +206,12 @@ impl Calls {
                     (_, result) => result,
                 };
                 Some(Event::Resolved { interface, eni })
+            }
+            Answer::Unlooked(error) => {
+                if let Some(times) = self.throttle.say(error.clone()) {
+                    warn!(error, times, "local addresses not read");
+                }
+                None
             }
             Answer::Event(event) => {
                 match &event {

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::{Event, Moment};
 use crate::keepalived::vitality::{Sample, Vitality, progressed, sleeps};
+use crate::log_throttle::LogThrottle;
 use crate::paths::Paths;
 
 /// The last sample. One look costs microseconds.
@@ -18,14 +19,14 @@ pub struct Life {
     /// Since when keepalived has been seen to sleep.
     quiet: Option<Moment>,
     looked: Option<Instant>,
-    /// keepalived could not be looked at; said once.
-    blind: bool,
+    throttle: LogThrottle<()>,
     pub last: Option<Moment>,
 }
 
 impl Life {
     pub fn new(paths: &Paths) -> Self {
-        Self { vitality: Vitality::new(paths), before: None, quiet: None, looked: None, blind: false, last: None }
+        let throttle = LogThrottle::default();
+        Self { vitality: Vitality::new(paths), before: None, quiet: None, looked: None, throttle, last: None }
     }
 
     /// Takes the first sample at once when the interest begins. `again`: how soon to look again, if that is of interest.
@@ -61,15 +62,14 @@ impl Life {
         let sample = match self.vitality.look() {
             Ok(sample) => sample,
             Err(error) => {
-                if !self.blind {
-                    warn!(%error, "no sign of life of keepalived");
+                // A keepalived that starts again and again is not there in between, each time.
+                if let Some(times) = self.throttle.say(()) {
+                    warn!(%error, times, "no sign of life of keepalived");
                 }
-                self.blind = true;
                 self.forget();
                 return None;
             }
         };
-        self.blind = false;
         let event = self.before.as_ref().and_then(|(before, at)| {
             if progressed(before, &sample) {
                 self.last = Some(now);

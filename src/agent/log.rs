@@ -1,53 +1,114 @@
 //! What the machine notes, as log lines and as history. A message is constant; the facts are fields.
 
-use std::collections::BTreeMap;
+use std::future::pending;
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use super::Agent;
 use crate::claim::{Misplaced, Note};
+use crate::log_throttle::{Line, LogThrottle, named};
 use crate::names::{EniId, RequestId};
 use crate::ownership::{Acknowledgement, CallError, ErrorClass, Owner, Taker};
 use crate::state::{Kind, Outcome, Record};
 use crate::status::report::Vrrp;
 
-/// How often a failure that lasts is said again, with the number of times that it happened.
-const AGAIN: Duration = Duration::from_secs(10 * 60);
+/// How often in ten minutes each group's change of state or readiness is written at once: a failover there and back, twice.
+const CHANGES: u32 = 5;
 
-/// Failures of claims, by their ENI, and of reads that have been said: once, and then every ten minutes with a count.
-#[derive(Debug, Default)]
+/// What has been written of what may happen again and again.
+#[derive(Debug)]
 pub struct Said {
-    failures: BTreeMap<(Option<EniId>, String), (Instant, u32)>,
+    /// Failures of claims, by their ENI, and of reads.
+    failures: LogThrottle<(Option<EniId>, String)>,
+    changes: LogThrottle<Change, String>,
     /// The log ends with reads that fail.
     unread: bool,
 }
 
+/// What may happen to many at once, or to one again and again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Change {
+    /// Of the state of groups.
+    Transition { is_unknown: bool, from: String, to: String, cause: &'static str },
+    /// Of what keeps standbys from taking over.
+    Readiness { obstacle: Option<String> },
+    /// The claim of addresses was given up.
+    NotLocal,
+    /// The addresses of a MASTER are not on their interfaces.
+    Missing,
+    /// Those of a group that is not MASTER are.
+    Left,
+    /// Either is over.
+    InPlace,
+    /// The ENIs of interfaces cannot be found out.
+    Unresolved { code: String, message: String },
+    /// keepalived holds the FIFO open, or not, and why.
+    Hook { gone: Option<String> },
+    /// The FIFO was found full.
+    PipeFull,
+}
+
+impl Default for Said {
+    fn default() -> Self {
+        Self { failures: LogThrottle::default(), changes: LogThrottle::allowing(CHANGES), unread: false }
+    }
+}
+
 impl Said {
-    /// How often it has happened since it was last said, if it is to be said now.
-    fn say(&mut self, eni: Option<&EniId>, code: &str) -> Option<u32> {
-        let now = Instant::now();
-        let what = (eni.cloned(), code.to_owned());
-        match self.failures.get_mut(&what) {
-            Some((last, times)) if now.duration_since(*last) < AGAIN => {
-                *times += 1;
-                None
-            }
-            Some((last, times)) => {
-                *last = now;
-                Some(std::mem::take(times) + 1)
-            }
-            None => {
-                self.failures.insert(what, (now, 0));
-                Some(1)
-            }
+    /// A change has happened to that group, address or interface.
+    pub(super) fn change(&mut self, change: Change, subject: impl ToString) {
+        if let Some(line) = self.changes.happened(Instant::now(), change.clone(), subject.to_string()) {
+            write(&change, &line);
         }
     }
 
-    fn forget(&mut self, eni: &EniId) {
-        self.failures.retain(|(other, _), _| other.as_ref() != Some(eni));
+    /// Waits until something that was held back is to be written. Safe to cancel: the deadline is kept.
+    pub async fn due(&self) {
+        match self.changes.next() {
+            Some(due) => tokio::time::sleep_until(due.into()).await,
+            None => pending().await,
+        }
+    }
+
+    /// Writes what is due.
+    pub fn write_due(&mut self) {
+        self.changes.due(Instant::now()).iter().for_each(|(change, line)| write(change, line));
+    }
+
+    /// Writes all that was held back, before the log ends.
+    pub fn write_rest(&mut self) {
+        self.changes.rest(Instant::now()).iter().for_each(|(change, line)| write(change, line));
+    }
+}
+
+fn write(change: &Change, line: &Line<String>) {
+    let who = named(&line.subjects);
+    // Where it has happened to each of them once, that goes without saying.
+    let times = Some(line.times).filter(|times| *times as usize > line.subjects.len());
+    match change {
+        Change::Transition { is_unknown: true, from, to, cause } => {
+            warn!(group = %who, %from, %to, cause, times, "transition");
+        }
+        Change::Transition { is_unknown: false, from, to, cause } => {
+            info!(group = %who, %from, %to, cause, times, "transition");
+        }
+        Change::Readiness { obstacle: Some(obstacle) } => {
+            error!(group = %who, obstacle, times, "standby not ready");
+        }
+        Change::Readiness { obstacle: None } => info!(group = %who, times, "standby ready"),
+        Change::NotLocal => error!(address = %who, times, "claim given up, address not on a local interface"),
+        Change::Missing => error!(address = %who, times, "MASTER, and the address is missing on its interface"),
+        Change::Left => warn!(address = %who, times, "not MASTER, and the address is on its interface"),
+        Change::InPlace => info!(address = %who, times, "the interface agrees with VRRP again"),
+        Change::Unresolved { code, message } => {
+            error!(interface = %who, code, message, times, "network interface (ENI) not known");
+        }
+        Change::Hook { gone: Some(reason) } => warn!(%reason, times, "hook not attached"),
+        Change::Hook { gone: None } => info!(times, "hook attached"),
+        Change::PipeFull => warn!(times, "pipe found full, lines may be lost"),
     }
 }
 
@@ -57,10 +118,10 @@ impl Agent<'_> {
         let time = Timestamp::now();
         let record = match note {
             Note::Transition { group, from, to, cause } => {
-                match to {
-                    Vrrp::Unknown => warn!(%group, %from, %to, cause = cause.text(), "transition"),
-                    _ => info!(%group, %from, %to, cause = cause.text(), "transition"),
-                }
+                let is_unknown = to == Vrrp::Unknown;
+                let (before, after) = (from.to_string(), to.to_string());
+                let change = Change::Transition { is_unknown, from: before, to: after, cause: cause.text() };
+                self.said.change(change, &group);
                 Record::new(time, Kind::Transition { from, to, cause: cause.text().to_owned() }).of_group(group)
             }
             Note::Claim { eni, addresses, previous, duration, result } => {
@@ -101,26 +162,20 @@ impl Agent<'_> {
                 Record::new(time, Kind::ContestOver { taker }).of_group(group).of_addresses([address])
             }
             Note::NotLocal { group, address } => {
-                error!(%group, %address, "claim given up, address not on a local interface");
+                self.said.change(Change::NotLocal, format!("{address} ({group})"));
                 Record::new(time, Kind::NotLocal).of_group(group).of_addresses([address])
             }
             // The status shows it as long as it lasts.
             Note::Place { group, address, interface, wrong } => {
-                return match wrong {
-                    Some(Misplaced::Missing) => {
-                        error!(%group, %address, %interface, "MASTER, and the address is missing on its interface");
-                    }
-                    Some(Misplaced::Left) => {
-                        warn!(%group, %address, %interface, "not MASTER, and the address is on its interface");
-                    }
-                    None => info!(%group, %address, %interface, "the interface agrees with VRRP again"),
+                let change = match wrong {
+                    Some(Misplaced::Missing) => Change::Missing,
+                    Some(Misplaced::Left) => Change::Left,
+                    None => Change::InPlace,
                 };
+                return self.said.change(change, format!("{address} on {interface} ({group})"));
             }
             Note::Readiness { group, obstacle } => {
-                match &obstacle {
-                    Some(obstacle) => error!(%group, obstacle, "standby not ready"),
-                    None => info!(%group, "standby ready"),
-                }
+                self.said.change(Change::Readiness { obstacle: obstacle.clone() }, &group);
                 Record::new(time, Kind::Readiness { obstacle }).of_group(group)
             }
             // The history is of what has happened.
@@ -135,11 +190,12 @@ impl Agent<'_> {
                 return;
             }
             Note::Unresolved { interface, error } => {
-                error!(%interface, code = error.code, message = error.message, "network interface (ENI) not known");
+                let CallError { code, message, .. } = error.clone();
+                self.said.change(Change::Unresolved { code, message }, &interface);
                 Record::new(time, Kind::Unresolved { interface, error })
             }
         };
-        self.state.history.change(|history| history.add(record));
+        self.state.record(record);
     }
 
     fn log_claim(
@@ -151,14 +207,14 @@ impl Agent<'_> {
     ) {
         match result {
             Ok(Acknowledgement { request_id, unlisted }) => {
-                self.said.forget(eni);
+                self.said.failures.forget(|(other, _)| other.as_ref() == Some(eni));
                 let request_id = request_id.as_ref().map(RequestId::as_str);
                 // They are read at once.
                 let unlisted = (!unlisted.is_empty()).then(|| tracing::field::debug(unlisted));
                 info!(%eni, ?addresses, duration_ms, request_id, unlisted, "claim acknowledged");
             }
             Err(error) => {
-                let Some(times) = self.said.say(Some(eni), &error.code) else {
+                let Some(times) = self.said.failures.say((Some(eni.clone()), error.code.clone())) else {
                     return;
                 };
                 let CallError { code, message, .. } = error;
@@ -180,7 +236,7 @@ impl Agent<'_> {
             }
             return;
         };
-        let Some(times) = self.said.say(None, &error.code) else {
+        let Some(times) = self.said.failures.say((None, error.code.clone())) else {
             return;
         };
         self.said.unread = true;

@@ -27,26 +27,35 @@ use self::calls::{Answer, Calls};
 use self::disk::Disk;
 use self::hook_log::HookLog;
 use self::life::Life;
-use self::log::Said;
+use self::log::{Change, Said};
 use self::status::Waiters;
 use self::watchdog::Watchdog;
 use crate::claim::{Action, Event, Line, Machine, Moment, Past};
 use crate::config::Config;
-use crate::control::Minutes;
-use crate::control::server::{self, Server};
+use crate::control::server::{self, BindError, Server};
 use crate::fifo::{self, Fifo};
 use crate::files::{self, FileError};
 use crate::keepalived::groups::Groups;
 use crate::keepalived::notify::Splitter;
 use crate::kernel::addresses::{self, Addresses, Local, Puts};
+use crate::names::GroupName;
 use crate::paths::Paths;
-use crate::state::{Kind, Record, State};
+use crate::state::{Kind, Now, Record, State};
 use crate::status::report::FileFault;
 use crate::watch::{Changed, Watch};
+
+/// What tells this start of the router from others (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Why the agent could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
+    /// There is one already.
+    #[error("another agent runs already and holds {path}: `systemctl status vyos-aws-vipa` shows the service's own")]
+    Running {
+        /// Its lock.
+        path: PathBuf,
+    },
     /// The control socket.
     #[error("cannot listen on {path}: {source}; the unit's RuntimeDirectory makes its folder")]
     Socket {
@@ -67,9 +76,11 @@ pub enum AgentError {
 pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signal)?;
-    let (calls, mut called) = mpsc::channel(server::CONNECTIONS);
-    let bound = Server::bind(&paths.socket);
-    let server = bound.map_err(|source| AgentError::Socket { path: paths.socket.clone(), source })?;
+    let (calls, mut called) = mpsc::channel(2 * server::CONNECTIONS);
+    let server = Server::bind(&paths.socket).map_err(|error| match error {
+        BindError::Running(path) => AgentError::Running { path },
+        BindError::Io(source) => AgentError::Socket { path: paths.socket.clone(), source },
+    })?;
     tokio::spawn(server.run(calls));
     let mut fifo = Fifo::new(&paths.fifo);
     let mut watch = Watch::new(paths);
@@ -90,13 +101,13 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     agent.read_groups();
     // Ready before any access to the network: the start of this unit never waits for AWS.
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        warn!(%error, "service manager not told");
+        warn!(%error, "sd_notify failed");
     }
     let version = env!("CARGO_PKG_VERSION");
     info!(version, "agent started");
     let started = Record::new(Timestamp::now(), Kind::Started { version: version.to_owned() });
-    agent.state.history.change(|history| history.add(started));
-    agent.disk.notice(&agent.state, false);
+    agent.state.record(started);
+    agent.disk.notice(&agent.state);
     let mut watchdog = Watchdog::new();
     agent.calls.identify();
     loop {
@@ -119,11 +130,16 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
             () = agent.life.due(look_again) => agent.look_for_life(),
             () = agent.calls.credentials_changed() => agent.tell(Event::Credentials),
             () = agent.waiters.due() => agent.reply(),
-            step = agent.disk.due() => agent.disk.step(&mut agent.state, step),
+            step = agent.disk.due() => {
+                agent.disk.step(&mut agent.state, step);
+                agent.reply();
+            }
+            () = agent.said.due() => agent.said.write_due(),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
+    agent.said.write_rest();
     info!("agent stops, addresses stay where they are");
     // Nobody is left to hear that this failed.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -161,6 +177,12 @@ impl Clock {
         Self::read()
     }
 
+    fn of_both_kinds(self) -> Now {
+        // Without it the time of day counts.
+        let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+        Now { wall: Timestamp::now(), boot: boot.trim().to_owned(), since_boot: self.now().since_boot() }
+    }
+
     fn instant(self, moment: Moment) -> Instant {
         let left = self.now().until(moment);
         Instant::now() + left
@@ -188,6 +210,8 @@ struct Agent<'a> {
     said: Said,
     life: Life,
     waiters: Waiters,
+    /// When EC2 was last asked for a fresh report.
+    fresh_asked: Option<Moment>,
     splitter: Splitter,
     /// Who has put addresses on interfaces, as the machine was told.
     puts: Puts,
@@ -224,6 +248,7 @@ impl<'a> Agent<'a> {
             said: Said::default(),
             life: Life::new(paths),
             waiters: Waiters::default(),
+            fresh_asked: None,
             splitter: Splitter::default(),
             puts: Puts::default(),
             config: Config::default(),
@@ -246,14 +271,14 @@ impl<'a> Agent<'a> {
             }
         }
         self.life.wanted(self.machine.look_again(now), now);
-        self.disk.notice(&self.state, false);
+        self.disk.notice(&self.state);
         self.reply();
     }
 
     fn remember_thefts(&mut self) {
         let (now, wall) = (self.clock.now(), Timestamp::now());
         let moment = |time: &Timestamp| now.earlier(wall.duration_since(*time).try_into().unwrap_or_default());
-        let thefts = self.state.history.get().thefts().into_iter();
+        let thefts = self.state.contests.get().thefts().into_iter();
         let past = thefts.map(|((group, address), thefts)| Past {
             group: group.clone(),
             address,
@@ -264,11 +289,10 @@ impl<'a> Agent<'a> {
     }
 
     fn restore_pauses(&mut self) {
-        let wall = Timestamp::now();
-        let lasting: Vec<_> = self.state.pauses.get().lasting(wall).map(|(g, until)| (g.clone(), until)).collect();
-        for (group, until) in lasting {
-            // The clock may have been ahead when a person paused it.
-            let left = until.duration_since(wall).unsigned_abs().min(Minutes::LONGEST.duration());
+        let now = self.clock.of_both_kinds();
+        let lasting: Vec<_> =
+            self.state.pauses.get().lasting(&now).map(|(group, left)| (group.clone(), left)).collect();
+        for (group, left) in lasting {
             self.tell(Event::Pause { group, until: self.clock.now() + left });
         }
     }
@@ -294,7 +318,7 @@ impl<'a> Agent<'a> {
                 self.tell(Event::Backlog { lines, was_full });
             }
             fifo::Event::Full => {
-                warn!("pipe found full, lines may be lost");
+                self.said.change(Change::PipeFull, "");
                 self.hook.discarding = true;
             }
             fifo::Event::Bytes(bytes) => {
@@ -315,7 +339,7 @@ impl<'a> Agent<'a> {
             }
             fifo::Event::WriterBack => {
                 if self.hook.log.back() {
-                    info!("hook attached");
+                    self.said.change(Change::Hook { gone: None }, "");
                 }
                 self.writer(true);
             }
@@ -336,7 +360,7 @@ impl<'a> Agent<'a> {
 
     fn say_that_the_hook_is_gone(&mut self) {
         if let Some(reason) = self.hook.log.lasts(self.clock.now()) {
-            warn!(reason, "hook not attached");
+            self.said.change(Change::Hook { gone: Some(reason) }, "");
         }
     }
 
@@ -368,6 +392,10 @@ impl<'a> Agent<'a> {
             Ok(config) => {
                 self.config_file.is_read();
                 self.calls.configure(&config.global);
+                let is_configured = |group: &GroupName| config.groups.iter().any(|g| g.name == *group);
+                if self.state.contests.get().has_other_than(is_configured) {
+                    self.state.contests.change(|contests| contests.retain(is_configured));
+                }
                 self.config = config.clone();
                 info!(groups = config.groups.len(), left_out = config.left_out.len(), "configuration read");
                 self.tell(Event::Config(config));

@@ -15,7 +15,7 @@ use crate::control::{Answer, Code, Minutes, Refusal, Request};
 use crate::files::FORMAT;
 use crate::names::GroupName;
 use crate::ownership::CallError;
-use crate::state::{Kind, Record};
+use crate::state::{Kind, Record, Saved};
 use crate::status::command::quoted;
 use crate::status::report::{self, Report};
 use crate::status::without_agent;
@@ -26,6 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long beyond EC2's bound a read is waited for: less than those who ask wait beyond it
 /// ([`crate::commands::show_status`]).
 const BEYOND: Duration = Duration::from_millis(500);
+
+/// How long the disk is waited for before a pause is answered.
+const DISK: Duration = Duration::from_secs(2);
+
+/// For how long an answer of EC2 is fresh: no more than one read is made in that time for all who ask.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Those who wait for something to happen before they are answered.
 #[derive(Debug, Default)]
@@ -47,6 +53,8 @@ enum What {
     Report { history: usize },
     /// Answers to the claims of a group.
     Claims(GroupName),
+    /// That the pause of a group, or its end, is on disk.
+    Saved(GroupName),
 }
 
 impl Waiters {
@@ -67,8 +75,15 @@ impl Agent<'_> {
         let answer = match request {
             Request::Status { fresh: false, history } => Ok(value(&self.report(history))),
             Request::Status { fresh: true, history } => {
-                self.wait(What::Report { history }, now, reply);
-                self.tell(Event::ReadNow);
+                // Whoever asks within a second of another has that one's answer.
+                let asked = self.fresh_asked.filter(|asked| *asked + FRESH > now);
+                self.wait(What::Report { history }, asked.unwrap_or(now), reply);
+                if asked.is_none() {
+                    self.fresh_asked = Some(now);
+                    self.tell(Event::ReadNow);
+                } else {
+                    self.reply();
+                }
                 return;
             }
             Request::Claim { group } => match self.refuses(&group).or_else(|| self.machine.refuses_force(&group)) {
@@ -76,14 +91,20 @@ impl Agent<'_> {
                 None => {
                     info!(%group, "claim forced");
                     let forced = Record::new(Timestamp::now(), Kind::Forced).of_group(group.clone());
-                    self.state.history.change(|history| history.add(forced));
+                    self.state.record(forced);
                     self.wait(What::Claims(group.clone()), now, reply);
                     self.tell(Event::Force(group));
                     return;
                 }
             },
-            Request::Pause { group, minutes } => self.pause(group, minutes),
-            Request::Resume { group } => self.resume(group),
+            Request::Pause { group, minutes } => match self.pause(&group, minutes) {
+                Err(refusal) => Err(refusal),
+                Ok(()) => return self.wait_for_the_disk(group, now, reply),
+            },
+            Request::Resume { group } => match self.resume(&group) {
+                Err(refusal) => Err(refusal),
+                Ok(()) => return self.wait_for_the_disk(group, now, reply),
+            },
         };
         // Whoever asked may be gone.
         let _ = reply.send(answer);
@@ -93,6 +114,7 @@ impl Agent<'_> {
         let patience = match what {
             What::Report { .. } => self.config.global.request_timeout.duration() + BEYOND,
             What::Claims(_) => PATIENCE,
+            What::Saved(_) => DISK,
         };
         self.waiters.0.push(Waiter { what, since, until: Instant::now() + patience, reply });
     }
@@ -104,6 +126,7 @@ impl Agent<'_> {
             let happened = match &waiter.what {
                 What::Report { .. } => self.machine.has_nothing_to_read() || self.machine.has_read_since(waiter.since),
                 What::Claims(group) => self.machine.has_answers(group, waiter.since),
+                What::Saved(_) => self.state.pauses.saved() != Saved::NotYet,
             };
             if !happened && Instant::now() < waiter.until {
                 waiting.push(waiter);
@@ -112,6 +135,7 @@ impl Agent<'_> {
             let answer = match &waiter.what {
                 What::Report { history } => value(&self.fresh_report(*history, waiter.since)),
                 What::Claims(group) => value(&self.claims_since(group, waiter.since)),
+                What::Saved(group) => value(&self.saved(group)),
             };
             let _ = waiter.reply.send(Ok(answer));
         }
@@ -147,29 +171,48 @@ impl Agent<'_> {
         }
     }
 
-    fn pause(&mut self, group: GroupName, minutes: Minutes) -> Answer {
-        if let Some(why) = self.refuses(&group) {
+    fn pause(&mut self, group: &GroupName, minutes: Minutes) -> Result<(), Refusal> {
+        if let Some(why) = self.refuses(group) {
             return Err(Refusal::new(Code::Refused, why));
         }
-        let long = minutes.duration();
-        let until = Timestamp::now().saturating_add(long).unwrap_or(Timestamp::MAX);
-        info!(%group, %until, "group paused");
-        self.state.pauses.change(|pauses| pauses.pause(group.clone(), until, Timestamp::now()));
-        self.disk.notice(&self.state, true);
-        let now = self.clock.now();
-        self.tell(Event::Pause { group: group.clone(), until: now + long });
-        Ok(value(&self.report(0).group(&group)))
+        let now = self.clock.of_both_kinds();
+        info!(%group, minutes = minutes.get(), "group paused");
+        self.state.pauses.change(|pauses| pauses.pause(group.clone(), minutes, &now));
+        self.state.pauses.hurry();
+        self.tell(Event::Pause { group: group.clone(), until: self.clock.now() + minutes.duration() });
+        Ok(())
     }
 
-    fn resume(&mut self, group: GroupName) -> Answer {
-        if let Some(why) = self.refuses(&group) {
+    fn resume(&mut self, group: &GroupName) -> Result<(), Refusal> {
+        if let Some(why) = self.refuses(group) {
             return Err(Refusal::new(Code::Refused, why));
         }
+        if !self.machine.is_paused(group) {
+            let name = quoted(group.as_str());
+            return Err(Refusal::new(Code::Refused, format!("group {name} is not paused: there is no pause to end")));
+        }
         info!(%group, "pause ended by a person");
-        self.state.pauses.change(|pauses| pauses.resume(&group));
-        self.disk.notice(&self.state, true);
+        self.state.pauses.change(|pauses| pauses.resume(group));
+        self.state.pauses.hurry();
         self.tell(Event::Resume(group.clone()));
-        Ok(value(&self.report(0).group(&group)))
+        Ok(())
+    }
+
+    /// Answers once what was done is on disk, or known not to be.
+    fn wait_for_the_disk(&mut self, group: GroupName, since: Moment, reply: Reply) {
+        self.wait(What::Saved(group), since, reply);
+        self.reply();
+    }
+
+    /// The group, with why its pause, or the end of that, is not on disk.
+    fn saved(&self, group: &GroupName) -> Option<report::Group> {
+        let mut group = self.report(0).groups.into_iter().find(|g| g.name == group.as_str())?;
+        group.pause_not_saved = match self.state.pauses.saved() {
+            Saved::Yes => None,
+            Saved::NotYet => Some(format!("the disk did not take it within {DISK:?}")),
+            Saved::No(why) => Some(why),
+        };
+        Some(group)
     }
 
     /// Everything that is known now, with so much of the past.
@@ -183,6 +226,11 @@ impl Agent<'_> {
         for address in groups.iter_mut().flat_map(|g| &mut g.addresses) {
             if address.assign_right_proven_at.is_none() {
                 address.assign_right_proven_at = address.eni.as_ref().and_then(|eni| self.state.proven.get().at(eni));
+            }
+        }
+        if let Saved::No(why) = self.state.pauses.saved() {
+            for group in groups.iter_mut().filter(|g| g.paused_until.is_some()) {
+                group.pause_not_saved = Some(why.clone());
             }
         }
         groups.extend(self.config.left_out.iter().map(without_agent::left_out));

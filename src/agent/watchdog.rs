@@ -5,18 +5,22 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use crate::log_throttle::LogThrottle;
+
 /// When to say next that the loop is alive.
 #[derive(Debug)]
 pub struct Watchdog {
     /// Absent: nobody waits for it.
     every: Option<Duration>,
     next: Instant,
+    throttle: LogThrottle<std::io::ErrorKind>,
 }
 
 impl Watchdog {
     /// As the service manager asks for it (sd_watchdog_enabled(3) wants a word in half the time; a third forgives one).
     pub fn new() -> Self {
-        Self { every: sd_notify::watchdog_enabled().map(|bound| bound / 3), next: Instant::now() }
+        let every = sd_notify::watchdog_enabled().map(|bound| bound / 3);
+        Self { every, next: Instant::now(), throttle: LogThrottle::default() }
     }
 
     /// Waits until it is time. Safe to cancel: the deadline is kept.
@@ -30,8 +34,10 @@ impl Watchdog {
     /// Says it.
     pub fn feed(&mut self) {
         self.next = Instant::now() + self.every.unwrap_or_default();
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
-            warn!(%error, "service manager not told");
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog])
+            && let Some(times) = self.throttle.say(error.kind())
+        {
+            warn!(%error, times, "sd_notify failed");
         }
     }
 }

@@ -10,17 +10,20 @@
 //! Cancel safety: [`Server::run`] owns the tasks of its connections, and they end with it. A request that the agent took
 //! over is carried out even if nobody waits for the answer any more.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
@@ -28,8 +31,9 @@ use tracing::warn;
 
 use super::protocol::{self, LONGEST_REQUEST};
 use super::{Answer, Code, Refusal, Request};
+use crate::log_throttle::LogThrottle;
 
-/// How many connections there may be at once.
+/// How many connections of root there may be at once, and as many of all others together.
 pub const CONNECTIONS: usize = 16;
 
 /// How long a client may take to send a line, or to take one.
@@ -55,6 +59,38 @@ pub struct Call {
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// It is locked for as long as it is open.
+    _lock: File,
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another agent has it.
+    #[error("another agent holds {0}")]
+    Running(PathBuf),
+    /// What the system said.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The places for connections: others cannot take root's.
+struct Seats {
+    root: Arc<Semaphore>,
+    others: Arc<Semaphore>,
+}
+
+impl Seats {
+    fn new() -> Self {
+        let [root, others] = [(); 2].map(|()| Arc::new(Semaphore::new(CONNECTIONS)));
+        Self { root, others }
+    }
+
+    /// A place for a connection of this user, until it is dropped.
+    fn take(&self, uid: u32) -> Option<OwnedSemaphorePermit> {
+        let seats = if uid == 0 { &self.root } else { &self.others };
+        Arc::clone(seats).try_acquire_owned().ok()
+    }
 }
 
 impl Server {
@@ -62,33 +98,42 @@ impl Server {
     /// unit). To be called inside a tokio runtime.
     ///
     /// # Errors
-    /// What the system said.
-    pub fn bind(path: &Path) -> io::Result<Self> {
+    /// [`BindError`]: another agent runs, or what the system said.
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
+        let lock = lock(path)?;
         // Made beside its place and renamed over it: nobody finds it missing, or with another mode.
         let mut new = path.as_os_str().to_owned();
         new.push(".new");
         match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
         let listener = UnixListener::bind(&new)?;
         fs::set_permissions(&new, Permissions::from_mode(0o660))?;
         fs::rename(&new, path)?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, path: path.to_owned(), _lock: lock })
     }
 
     /// Hands each request to the agent, for ever; it ends when the agent takes no more.
     pub async fn run(self, agent: mpsc::Sender<Call>) {
         let mut connections = JoinSet::new();
+        let seats = Seats::new();
+        let mut throttle = LogThrottle::default();
         while !agent.is_closed() {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) if connections.len() < CONNECTIONS => {
-                        connections.spawn(serve(stream, agent.clone()));
+                    Ok((stream, _)) => {
+                        // Whoever has left already needs no place.
+                        let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else { continue };
+                        match seats.take(uid) {
+                            Some(seat) => _ = connections.spawn(serve(stream, uid, seat, agent.clone())),
+                            None => turn_away(&stream),
+                        }
                     }
-                    Ok((stream, _)) => turn_away(&stream),
                     Err(error) => {
-                        warn!(%error, socket = %self.path.display(), "no connection can be accepted");
+                        if let Some(times) = throttle.say(error.kind()) {
+                            warn!(%error, socket = %self.path.display(), times, "no connection can be accepted");
+                        }
                         tokio::time::sleep(PAUSE).await;
                     }
                 },
@@ -99,6 +144,28 @@ impl Server {
     }
 }
 
+/// Locks the file beside the socket: two agents would claim against each other, and the second one would take the first
+/// one's socket away.
+fn lock(socket: &Path) -> Result<File, BindError> {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    // The folder is the agent user's, and root may start the second one.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(&path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(BindError::Running(path.into())),
+        Err(error) => Err(io::Error::from(error).into()),
+    }
+}
+
 /// One try to tell a client that there are too many, without waiting for it.
 fn turn_away(stream: &UnixStream) {
     let refusal = Refusal::new(Code::Busy, format!("the agent serves {CONNECTIONS} connections already: try again"));
@@ -106,8 +173,7 @@ fn turn_away(stream: &UnixStream) {
 }
 
 /// One connection, line by line.
-async fn serve(stream: UnixStream, agent: mpsc::Sender<Call>) {
-    let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else { return };
+async fn serve(stream: UnixStream, uid: u32, _seat: OwnedSemaphorePermit, agent: mpsc::Sender<Call>) {
     let (from, mut to) = stream.into_split();
     let mut lines = FramedRead::new(from, LinesCodec::new_with_max_length(LONGEST_REQUEST));
     loop {
@@ -337,6 +403,38 @@ mod tests {
             answer = asked => assert_eq!(answer.expect("no panic").expect("answered"), json!({"paused": []})),
         }
         assert!(Server::bind(&folder.path().join("missing/agent.sock")).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_second_agent_is_refused_and_the_socket_of_the_first_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("agent.sock");
+        let first = Server::bind(&path).expect("bound");
+        let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).expect("there"));
+        let before = inode();
+        let error = Server::bind(&path).expect_err("there is one");
+        assert!(matches!(&error, BindError::Running(lock) if lock.ends_with("agent.sock.lock")), "{error:?}");
+        assert_eq!(inode(), before);
+        drop(first);
+        Server::bind(&path).expect("bound");
+        // What the agent's user may have put there is not followed.
+        let elsewhere = folder.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, folder.path().join("other.sock.lock")).expect("linked");
+        let error = Server::bind(&folder.path().join("other.sock")).expect_err("a link");
+        assert!(matches!(error, BindError::Io(_)) && !elsewhere.exists(), "{error:?}");
+    }
+
+    #[test]
+    fn others_leave_roots_places_free() {
+        let seats = Seats::new();
+        let held: Vec<_> = (0..CONNECTIONS as u32).map(|n| seats.take(1_000 + n).expect("a place")).collect();
+        assert!(seats.take(1_000).is_none() && seats.take(65_534).is_none());
+        let roots: Vec<_> = (0..CONNECTIONS).map(|_| seats.take(0).expect("a place")).collect();
+        assert!(seats.take(0).is_none());
+        drop(held);
+        assert!(seats.take(1_000).is_some() && seats.take(0).is_none());
+        drop(roots);
+        assert!(seats.take(0).is_some());
     }
 
     #[tokio::test]

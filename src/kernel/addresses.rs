@@ -26,6 +26,7 @@ use tracing::warn;
 
 use super::KernelError;
 use crate::claim::PutBy;
+use crate::log_throttle::LogThrottle;
 use crate::names::InterfaceName;
 
 /// How long to wait after the kernel refused.
@@ -193,7 +194,10 @@ fn ports_of(sockets: &str) -> BTreeSet<u32> {
 }
 
 /// A subscription on its way, with the list that it begins with.
-type Opening = Pin<Box<dyn Future<Output = (Monitor, Assigned)>>>;
+type Opening = Pin<Box<dyn Future<Output = (Monitor, Assigned, Throttle)>>>;
+
+/// Of what fails again and again; it goes along with a subscription on its way.
+type Throttle = LogThrottle<String>;
 
 /// The addresses as they change.
 pub struct Addresses {
@@ -203,6 +207,7 @@ pub struct Addresses {
     assigned: Assigned,
     asked: Asked,
     reported: Option<(Local, Puts)>,
+    throttle: Throttle,
 }
 
 impl Default for Addresses {
@@ -214,7 +219,14 @@ impl Default for Addresses {
 impl Addresses {
     /// Nothing is known yet: the first [`Addresses::changed`] says what there is.
     pub fn new() -> Self {
-        Self { monitor: None, opening: None, assigned: Assigned::new(), asked: Asked::default(), reported: None }
+        Self {
+            monitor: None,
+            opening: None,
+            assigned: Assigned::new(),
+            asked: Asked::default(),
+            reported: None,
+            throttle: Throttle::default(),
+        }
     }
 
     /// The addresses as last reported by [`Addresses::changed`]; nothing before the first time.
@@ -227,14 +239,15 @@ impl Addresses {
     pub async fn changed(&mut self) -> &(Local, Puts) {
         loop {
             if self.monitor.is_none() && self.opening.is_none() {
-                self.opening = Some(Box::pin(open()));
+                self.opening = Some(Box::pin(open(std::mem::take(&mut self.throttle))));
             }
             tokio::select! {
                 biased;
                 () = self.asked.due() => self.asked.judge(),
                 message = heard(&mut self.monitor) => self.apply(message),
-                (monitor, assigned) = opened(&mut self.opening) => {
+                (monitor, assigned, throttle) = opened(&mut self.opening) => {
                     self.opening = None;
+                    self.throttle = throttle;
                     self.monitor = Some(monitor);
                     self.assigned = assigned;
                     // Nobody knows what was missed.
@@ -279,7 +292,9 @@ impl Addresses {
             Some(NetlinkPayload::Overrun(_)) => self.monitor = None,
             Some(_) => {}
             None => {
-                warn!("the netlink socket was closed");
+                if let Some(times) = self.throttle.say("closed".to_owned()) {
+                    warn!(times, "the netlink socket was closed");
+                }
                 self.monitor = None;
             }
         }
@@ -309,7 +324,7 @@ async fn heard(monitor: &mut Option<Monitor>) -> Option<NetlinkMessage<RouteNetl
 }
 
 /// What is on its way. Waits while nothing is.
-async fn opened(opening: &mut Option<Opening>) -> (Monitor, Assigned) {
+async fn opened(opening: &mut Option<Opening>) -> (Monitor, Assigned, Throttle) {
     match opening {
         Some(opening) => opening.await,
         None => std::future::pending().await,
@@ -317,7 +332,7 @@ async fn opened(opening: &mut Option<Opening>) -> (Monitor, Assigned) {
 }
 
 /// Subscribes, and then lists: what changes after the list comes through the subscription.
-async fn open() -> (Monitor, Assigned) {
+async fn open(mut throttle: Throttle) -> (Monitor, Assigned, Throttle) {
     loop {
         let subscribed =
             rtnetlink::new_multicast_connection(&[MulticastGroup::Ipv4Ifaddr]).map_err(KernelError::Socket);
@@ -330,8 +345,12 @@ async fn open() -> (Monitor, Assigned) {
             Err(error) => Err(error),
         };
         match opened {
-            Ok(opened) => return opened,
-            Err(error) => warn!(%error, "the addresses of this router cannot be read, and are tried again"),
+            Ok((monitor, assigned)) => return (monitor, assigned, throttle),
+            Err(error) => {
+                if let Some(times) = throttle.say(error.to_string()) {
+                    warn!(%error, times, "the addresses of this router cannot be read, and are tried again");
+                }
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }

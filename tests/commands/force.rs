@@ -71,6 +71,86 @@ fn wait_for(what: &str, router: &Router, is_so: impl Fn(&Value) -> bool) -> Valu
     }
 }
 
+/// The simulated EC2 of router 1, and the router with its files and without an agent.
+fn router_1() -> (Simulator, impl Sized, Router) {
+    ip("address add 169.254.169.254/32 dev lo");
+    let cloud = Simulator::start(World::two_routers().stale_reads(Duration::ZERO)).expect("a simulator");
+    let ec2 = cloud.serve_ec2_http("127.0.0.1:0".parse().expect("an address"), None).expect("EC2");
+    let imds = cloud.serve_imds("i-0a000000000000001", "169.254.169.254:80".parse().expect("an address"), None);
+    let router = Router::calling(&ec2.url(), VIP.octets(), "eth0");
+    (cloud, (ec2, imds.expect("IMDS")), router)
+}
+
+/// Whoever asks at the same time as others has EC2's answer to them.
+#[test]
+fn many_who_want_it_fresh_are_one_read_a_second() {
+    if !inside("force::many_who_want_it_fresh_are_one_read_a_second") {
+        return;
+    }
+    let (cloud, _servers, router) = router_1();
+    fs::create_dir(&router.paths.state).expect("a folder");
+    let agent = start(&router.paths);
+    wait_for("the agent", &router, |r| r["agent"].is_object() && r["ec2"]["last_success_at"].is_string());
+    let reads = || cloud.requests().iter().filter(|r| r.action == "DescribeNetworkInterfaces").count();
+    let (before, began) = (reads(), Instant::now());
+    let fresh = || {
+        let asked = jiff::Timestamp::now();
+        let mut out = Vec::new();
+        let show = ShowStatus { json: true, detail: false, fresh: true };
+        show.run(&router.paths, &Imds::at(&nowhere()), Access::Granted, &mut out).expect("printed");
+        let report: Value = serde_json::from_slice(&out).expect("JSON");
+        let read: jiff::Timestamp =
+            web(&report)["addresses"][0]["owner"]["at"].as_str().and_then(|at| at.parse().ok()).expect("a time");
+        let age = asked.duration_since(read);
+        assert!(age.as_millis() < 1_100 && report["not_answered"] == serde_json::json!([]), "{age:?} {report:#}");
+    };
+    thread::scope(|scope| (0..8).for_each(|_| _ = scope.spawn(|| (0..10).for_each(|_| fresh()))));
+    let most = began.elapsed().as_secs() as usize + 1;
+    let made = reads() - before;
+    // The regular read may come in between.
+    assert!((1..=most + 1).contains(&made), "{made} reads for 80 questions in {:?}", began.elapsed());
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
+    agent.join().expect("it ended");
+}
+
+/// The disk takes nothing: what a person did is in force, and is not said to be more than that.
+#[test]
+fn a_pause_that_is_not_on_disk_is_not_said_to_outlive_the_agent() {
+    if !inside("force::a_pause_that_is_not_on_disk_is_not_said_to_outlive_the_agent") {
+        return;
+    }
+    let (_cloud, _servers, router) = router_1();
+    let agent = start(&router.paths);
+    wait_for("the agent has the group", &router, |r| r["agent"].is_object() && web(r).is_object());
+    let pause = || Force::Pause { group: group("web"), minutes: 5.try_into().expect("in range") };
+    let (text, result) = force(&router, pause());
+    let error = result.expect_err("not saved").to_string();
+    assert!(text.starts_with("Group web is paused until "), "{text}");
+    assert!(error.starts_with("the pause is in force, and a restart") && error.contains("pauses.json"), "{error}");
+    let told = report(&router);
+    assert!(web(&told)["pause_not_saved"].as_str().is_some_and(|why| why.contains("pauses.json")), "{told:#}");
+    let (text, result) = force(&router, Force::Resume { group: group("web") });
+    let error = result.expect_err("not saved").to_string();
+    assert!(
+        text.starts_with("The pause of group web has ended") && error.starts_with("the end of the pause"),
+        "{error}"
+    );
+    fs::create_dir(&router.paths.state).expect("a folder");
+    force(&router, pause()).1.expect("saved");
+    assert!(web(&report(&router)).get("pause_not_saved").is_none());
+    let kept = fs::read_to_string(router.paths.state.join("pauses.json")).expect("there when it is answered");
+    assert!(kept.contains(r#""groups":{"web":"#) && kept.contains(r#""minutes":5"#), "{kept}");
+
+    // A second agent, started by hand, leaves the first one alone.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let error = runtime.block_on(agent::run(&router.paths)).expect_err("there is one");
+    assert!(matches!(error, agent::AgentError::Running { .. }), "{error:?}");
+    assert!(error.to_string().contains("another agent runs already"), "{error}");
+    assert!(report(&router)["agent"].is_object(), "the first one answers");
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
+    agent.join().expect("it ended");
+}
+
 /// The agent, until SIGTERM.
 fn start(paths: &Paths) -> thread::JoinHandle<()> {
     let paths = paths.clone();
@@ -198,6 +278,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     result.expect("resumed");
     assert!(text.starts_with("The pause of group web has ended: "), "{text}");
     assert!(web(&report(&router))["paused_until"].is_null());
+    refused(&router, Force::Resume { group: group("web") }, "group web is not paused: there is no pause to end");
     let unknown = ShowGroup { group: "mail".to_owned() }.run(
         &router.paths,
         &Imds::at(&nowhere()),

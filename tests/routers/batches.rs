@@ -114,7 +114,7 @@ fn fifty_groups_move_at_once() {
         wait_for_owners(lab, &addresses, 2, ELECTION + SLACK);
         let claims = lab.claims(Some(&lab.r2)).split_off(before);
         let lines = masters(&lab.r2, log);
-        assert_eq!(lines.len(), 50, "lines that said MASTER");
+        assert!(lines.len() >= 50, "groups that are MASTER: {}", lines.len());
         few(&claims, &lines);
         assert_eq!(claims.iter().map(|c| c.addresses.len()).sum::<usize>(), 50, "{claims:#?}");
         // What waits goes with the end of a call at the latest.
@@ -143,6 +143,10 @@ fn two_hundred_groups_move_there_and_back() {
             let times = |address| claims.iter().filter(|claim| claim.claims(address)).count();
             let most = 2 * (1 + lines.len() - addresses.len() + of_others);
             assert!(addresses.iter().all(|address| (1..=most).contains(&times(*address))), "{claims:#?}");
+            // One for the first of them, and one a second for all the others.
+            let log = router.agent_log().split_off(before[0].1);
+            let written: Vec<&str> = log.lines().filter(|line| line.contains("transition")).collect();
+            assert!(written.len() <= 20, "{written:#?}");
             few(&claims, &lines);
             for router in [&lab.r1, &lab.r2] {
                 let lost = router.status()["hook"]["pipe_full"].clone();
@@ -153,11 +157,22 @@ fn two_hundred_groups_move_there_and_back() {
     });
 }
 
-/// When the agent read lines that made a group MASTER, the earliest first; from this place of its log on.
+/// When the agent read lines that made a group MASTER, the earliest first. A group that was MASTER before and is again, by
+/// the log from this place on, counts once more.
 fn masters(router: &Router, from: usize) -> Vec<Timestamp> {
+    let status = router.status();
+    let groups = status["groups"].as_array().expect("groups").iter().filter(|group| group["vrrp"] == "MASTER");
+    let mut times: Vec<Timestamp> = groups.filter_map(|group| group["vrrp_since"].as_str()?.parse().ok()).collect();
+    times.sort_unstable();
     let log = router.agent_log().split_off(from);
     let lines = log.lines().filter(|line| line.contains("transition") && line.contains("keepalived: MASTER\""));
-    lines.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
+    // `group=a, b, 5 more from=…`
+    let named = lines.filter_map(|line| Some(line.split_once("group=")?.1.split_once(" from=")?.0));
+    let count = |name: &str| name.strip_suffix(" more").and_then(|more| more.parse().ok()).unwrap_or(1_usize);
+    let written: usize = named.flat_map(|names| names.split(", ")).map(count).sum();
+    let last = times.last().copied().unwrap_or(Timestamp::UNIX_EPOCH);
+    times.resize(times.len().max(written), last);
+    times
 }
 
 /// At most two are under way at a time: the first, and what came meanwhile; then what came while these took their time. So

@@ -264,6 +264,11 @@ impl Machine {
         }
     }
 
+    /// Whether a person has paused the group.
+    pub fn is_paused(&self, group: &GroupName) -> bool {
+        self.groups.get(group).is_some_and(|g| g.paused_until.is_some())
+    }
+
     /// Whether there is such a group to pause.
     pub fn knows(&self, group: &GroupName) -> bool {
         self.groups.contains_key(group)

@@ -27,6 +27,8 @@ const RX_READ: Duration = Duration::from_secs(5);
 impl Machine {
     pub(super) fn configure(&mut self, now: Moment, config: Config) {
         self.config = config;
+        let groups = &self.config.groups;
+        self.past.retain(|past| groups.iter().any(|group| group.name == past.group));
         self.replan(now);
         for address in self.addresses.values_mut() {
             address.alone = None;

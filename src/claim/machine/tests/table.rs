@@ -221,8 +221,8 @@ fn events() -> Vec<(String, Make)> {
     add(
         "past, the group there after it",
         Box::new(|w| {
-            w.machine.handle(w.now, Event::Past(vec![past()]));
             w.machine.handle(w.now, Event::Config(Config::default()));
+            w.machine.handle(w.now, Event::Past(vec![past()]));
             Event::Config(config(&["a"]))
         }),
     );

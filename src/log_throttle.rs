@@ -1,0 +1,244 @@
+//! One rule for what happens again and again, so that the log of a night can still be read in the morning.
+//!
+//! What is new is written at once. What happens to others for the same reason within the next second comes in one line for
+//! all of them. What happens again to the same one is counted, and written with the count ten minutes after the first time.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How long what repeats is counted before it is written again.
+const AGAIN: Duration = Duration::from_secs(10 * 60);
+
+/// How long those are gathered that have something in common.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// No more reasons are told apart: a text from outside may be another each time.
+const REASONS: usize = 64;
+
+/// Decides what is written of events that share a reason `R` and happen to subjects `S`.
+#[derive(Debug)]
+pub struct LogThrottle<R, S = ()> {
+    /// How often in ten minutes a subject is written at once.
+    free: u32,
+    reasons: BTreeMap<R, Reason<S>>,
+}
+
+#[derive(Debug)]
+struct Reason<S> {
+    written: Option<Instant>,
+    subjects: BTreeMap<S, Subject>,
+}
+
+#[derive(Debug)]
+struct Subject {
+    /// The ten minutes that count began then.
+    since: Instant,
+    /// Lines in these.
+    lines: u32,
+    /// What has happened since the last line.
+    held: u32,
+}
+
+impl Subject {
+    /// When what is held is to be written: in its turn, or after the ten minutes.
+    fn due(&self, free: u32, written: Option<Instant>) -> Option<Instant> {
+        let turn = if self.lines < free { written.map_or(self.since, |at| at + GATHER) } else { self.since + AGAIN };
+        (self.held > 0).then_some(turn)
+    }
+
+    fn take(&mut self, now: Instant) -> u32 {
+        if self.since + AGAIN <= now {
+            (self.since, self.lines) = (now, 0);
+        }
+        self.lines = self.lines.saturating_add(1);
+        std::mem::take(&mut self.held)
+    }
+}
+
+/// What a line tells.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Line<S> {
+    /// Of whom.
+    pub subjects: Vec<S>,
+    /// How often it has happened since the last line, to all of them together.
+    pub times: u32,
+}
+
+impl<R, S> Default for LogThrottle<R, S> {
+    /// Each time once at once.
+    fn default() -> Self {
+        Self::allowing(1)
+    }
+}
+
+impl<R, S> LogThrottle<R, S> {
+    /// Each subject that often at once.
+    pub fn allowing(free: u32) -> Self {
+        Self { free, reasons: BTreeMap::new() }
+    }
+}
+
+impl<R: Ord + Clone> LogThrottle<R> {
+    /// It has happened: how often since it was last written, if it is to be written now.
+    pub fn say(&mut self, reason: R) -> Option<u32> {
+        self.happened(Instant::now(), reason, ()).map(|line| line.times)
+    }
+}
+
+impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
+    /// It has happened to one of them: the line, if it is to be written now.
+    pub fn happened(&mut self, now: Instant, reason: R, subject: S) -> Option<Line<S>> {
+        self.make_room(now, &reason);
+        let free = self.free;
+        let reason = self.reasons.entry(reason).or_insert(Reason { written: None, subjects: BTreeMap::new() });
+        let state = reason.subjects.entry(subject.clone()).or_insert(Subject { since: now, lines: 0, held: 0 });
+        state.held = state.held.saturating_add(1);
+        let due = state.due(free, reason.written).is_some_and(|due| due <= now);
+        due.then(|| {
+            reason.written = Some(now);
+            Line { subjects: vec![subject], times: state.take(now) }
+        })
+    }
+
+    /// What was held back and is to be written by now.
+    pub fn due(&mut self, now: Instant) -> Vec<(R, Line<S>)> {
+        let free = self.free;
+        let mut lines = Vec::new();
+        for (name, Reason { written, subjects }) in &mut self.reasons {
+            let due = subjects.iter_mut().filter(|(_, s)| s.due(free, *written).is_some_and(|due| due <= now));
+            let line = due.fold(Line { subjects: Vec::new(), times: 0 }, |mut line, (subject, state)| {
+                line.subjects.push(subject.clone());
+                line.times = line.times.saturating_add(state.take(now));
+                line
+            });
+            if !line.subjects.is_empty() {
+                *written = Some(now);
+                lines.push((name.clone(), line));
+            }
+        }
+        lines
+    }
+
+    /// When [`LogThrottle::due`] has something next.
+    pub fn next(&self) -> Option<Instant> {
+        let due = |reason: &Reason<S>| {
+            let subjects = reason.subjects.values();
+            subjects.filter_map(|subject| subject.due(self.free, reason.written)).min()
+        };
+        self.reasons.values().filter_map(due).min()
+    }
+
+    /// All that is held back: the log ends.
+    pub fn rest(&mut self, now: Instant) -> Vec<(R, Line<S>)> {
+        self.due(now + AGAIN)
+    }
+
+    /// What is said of these reasons from now on is new.
+    pub fn forget(&mut self, is_over: impl Fn(&R) -> bool) {
+        self.reasons.retain(|reason, _| !is_over(reason));
+    }
+
+    /// Forgets what is over, and where there are too many reasons the oldest one.
+    fn make_room(&mut self, now: Instant, reason: &R) {
+        for reason in self.reasons.values_mut() {
+            reason.subjects.retain(|_, subject| subject.held > 0 || now < subject.since + AGAIN);
+        }
+        self.reasons.retain(|_, reason| !reason.subjects.is_empty());
+        if self.reasons.len() >= REASONS && !self.reasons.contains_key(reason) {
+            let oldest = self.reasons.iter().min_by_key(|(_, reason)| reason.written).map(|(name, _)| name.clone());
+            oldest.map(|name| self.reasons.remove(&name));
+        }
+    }
+}
+
+/// Some of the names and how many more there are, for a field of a line.
+pub fn named<S: ToString>(subjects: &[S]) -> String {
+    const NAMED: usize = 6;
+    let mut names: Vec<String> = subjects.iter().take(NAMED).map(ToString::to_string).collect();
+    if subjects.len() > NAMED {
+        names.push(format!("{} more", subjects.len() - NAMED));
+    }
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_failure_that_lasts_is_written_once_and_then_every_ten_minutes_with_a_count() {
+        let start = Instant::now();
+        let mut log = LogThrottle::default();
+        let mut lines = Vec::new();
+        for second in 0..1_801 {
+            let line = log.happened(after(start, second * 1_000), "no disk", ());
+            lines.extend(line.map(|line| (second, line.times)));
+        }
+        assert_eq!(lines, [(0, 1), (600, 600), (1_200, 600), (1_800, 600)]);
+    }
+
+    #[test]
+    fn what_happens_to_many_at_once_is_two_lines() {
+        let start = Instant::now();
+        let mut log = LogThrottle::allowing(5);
+        let mut lines: Vec<Line<u32>> = Vec::new();
+        for group in 0..200 {
+            lines.extend(log.happened(after(start, u64::from(group)), "MASTER", group));
+        }
+        assert_eq!(lines, [Line { subjects: vec![0], times: 1 }]);
+        assert_eq!(log.next(), Some(start + GATHER));
+        assert_eq!(log.due(after(start, 999)), []);
+        let rest = Line { subjects: (1..200).collect(), times: 199 };
+        assert_eq!(log.due(start + GATHER), [("MASTER", rest)]);
+        assert_eq!(log.next(), None);
+        assert_eq!(named(&[1, 2, 3, 4, 5, 6, 7, 8]), "1, 2, 3, 4, 5, 6, 2 more");
+    }
+
+    /// 200 groups change there and back every 4 s for an hour.
+    #[test]
+    fn what_flaps_is_bounded_and_nothing_is_lost() {
+        let start = Instant::now();
+        let mut log = LogThrottle::allowing(5);
+        let (mut lines, mut told) = (0, 0);
+        let mut count = |line: Line<u32>| {
+            lines += 1;
+            told += line.times;
+        };
+        for second in 0..3_600 {
+            let now = after(start, second * 1_000);
+            log.due(now).into_iter().for_each(|(_, line)| count(line));
+            if second % 4 == 0 {
+                let state = if second % 8 == 0 { "MASTER" } else { "BACKUP" };
+                (0..200).for_each(|group| log.happened(now, state, group).into_iter().for_each(&mut count));
+            }
+        }
+        log.rest(after(start, 3_600_000)).into_iter().for_each(|(_, line)| count(line));
+        assert_eq!(told, 900 * 200);
+        assert!(lines < 200, "{lines} lines in an hour");
+    }
+
+    #[test]
+    fn what_changes_now_and_then_is_written_at_once() {
+        let start = Instant::now();
+        let mut log = LogThrottle::allowing(5);
+        for minute in 0..100 {
+            let line = log.happened(after(start, minute * 120_000), "MASTER", "web");
+            assert_eq!(line, Some(Line { subjects: vec!["web"], times: 1 }), "{minute}");
+        }
+    }
+
+    #[test]
+    fn reasons_are_bounded() {
+        let start = Instant::now();
+        let mut log = LogThrottle::default();
+        for n in 0..1_000 {
+            assert!(log.happened(after(start, n), n, ()).is_some());
+        }
+        assert!(log.reasons.len() <= REASONS);
+        assert_eq!(log.happened(after(start, 1_000), 999, ()), None);
+    }
+}
