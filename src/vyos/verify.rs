@@ -244,13 +244,13 @@ fn ipv4(address: &str) -> Option<Ipv4Addr> {
     address.split('/').next()?.parse().ok()
 }
 
-/// What keepalived does with an address that it takes for a virtual one (keepalived 2.2.7: it takes it away as soon as it
-/// starts or reloads with the group, whatever the priority).
+/// What keepalived 2.2.7 does with an address that it takes for a virtual one: it removes it from the interface at its start
+/// and when a MASTER becomes BACKUP or is deleted, and leaves it where a reload brings the group.
 fn own_address(address: Ipv4Addr, interface: &str) -> String {
     format!(
-        "{address} is also configured on interface {interface}, and keepalived removes it from the interface while the \
-         group is not MASTER, and when it is deleted: delete it in one of the two; to keep it on the interface, delete it \
-         there too, commit, and set it again"
+        "{address} is also configured on interface {interface}, and keepalived removes it from the interface when it \
+         starts, and when the group stops being MASTER or is deleted: delete it in one of the two; to keep it on the \
+         interface, delete it there too, commit, and set it again"
     )
 }
 
