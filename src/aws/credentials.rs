@@ -1,10 +1,9 @@
 //! As whom EC2 is called: the keys in a file that may change, or the instance's role.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +15,7 @@ use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::os_shim_internal::{Env, Fs};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -24,11 +24,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::beliefs::REFRESH_BEFORE_EXPIRY;
 use super::clock::Clock;
+use super::ec2::Ec2;
 use super::errors::{failure, root_cause};
 use super::imds::Imds;
 use crate::load_credential::LONGEST_FILE;
 use crate::names::Region;
-use crate::operator_file::{self, Version};
+use crate::operator_file::{Found, HANGS, OperatorFile, Reason, Version};
 use crate::ownership::{CallError, ErrorClass};
 
 /// How often [`CredentialsWatch`] looks at the file.
@@ -75,12 +76,12 @@ enum Source {
     /// another profile of the file (`source_profile`): AssumeRole at STS's public end point for the region. No other kind of
     /// profile (`credential_source`, `credential_process`, web identity, SSO) and no other end point is supported.
     File {
-        path: PathBuf,
-        /// Systemd's copy of it, which comes first where it is there: root alone may be able to read the file itself.
-        copy: Option<PathBuf>,
+        /// With systemd's copy of it, which comes first where it is there: root alone may be able to read the file itself.
+        file: OperatorFile,
         profile: String,
         region: Region,
-        http: SharedHttpClient,
+        /// The way to STS.
+        http: Mutex<SharedHttpClient>,
     },
     Role(Imds),
 }
@@ -90,8 +91,10 @@ struct State {
     current: Option<Loaded>,
     /// Why the last reading failed.
     error: Option<CallError>,
-    /// The state of the file at the last reading.
+    /// The state of the file at the last reading that it did not hang in.
     version: Version,
+    /// Whether it hung in the last one.
+    hangs: bool,
     /// Readings so far, and when the last one ended.
     readings: u64,
     read_at: Option<Instant>,
@@ -127,7 +130,15 @@ impl Keys {
         http: SharedHttpClient,
         clock: Clock,
     ) -> Self {
-        Self::new(Source::File { path, copy, profile, region, http }, clock)
+        let file = OperatorFile::new(path, copy, LONGEST_FILE);
+        Self::new(Source::File { file, profile, region, http: Mutex::new(http) }, clock)
+    }
+
+    /// Asks STS this way from now on.
+    pub(super) fn set_http(&self, new: &SharedHttpClient) {
+        if let Source::File { http, .. } = &self.0.source {
+            *http.lock().unwrap_or_else(PoisonError::into_inner) = new.clone();
+        }
     }
 
     pub(super) fn role(imds: Imds, clock: Clock) -> Self {
@@ -144,7 +155,8 @@ impl Keys {
         }))
     }
 
-    /// Makes sure that there are credentials to sign with; those that serve are never waited for. The answer tells which.
+    /// Makes sure that there are credentials to sign with; those that serve are never waited for. The answer tells which. No
+    /// file is looked at where there are some: [`CredentialsWatch`] notices that it has changed, and so does a refusal.
     ///
     /// # Errors
     /// Code `Credentials`: there are none, with the reason.
@@ -185,8 +197,9 @@ impl Keys {
         }
     }
 
-    pub(super) fn watch(&self) -> CredentialsWatch {
-        CredentialsWatch { keys: self.clone(), changed: self.0.changed.subscribe(), next_look: Instant::now() + WATCH }
+    pub(super) fn watch(&self, roots: Ec2) -> CredentialsWatch {
+        let changed = self.0.changed.subscribe();
+        CredentialsWatch { keys: self.clone(), roots, changed, next_look: Instant::now() + WATCH }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -197,7 +210,6 @@ impl Keys {
         let state = self.state();
         let before = match &state.current {
             None => Before::Read,
-            Some(_) if self.0.source.version() != state.version => Before::Read,
             Some(loaded) => loaded.credentials.expiry().map_or(Before::Nothing, |expiry| {
                 let left = expiry.duration_since(self.0.clock.now()).unwrap_or_default();
                 before_expiry(left, state.read_at.map(|at| at.elapsed()), state.error.is_some())
@@ -225,7 +237,9 @@ impl Keys {
         }
         let (read, version) = self.0.source.read().await;
         let mut state = self.state();
-        let other_file = std::mem::replace(&mut state.version, version) != version;
+        state.hangs = version.is_none();
+        // What is in a file that hangs may be what it was.
+        let other_file = version.is_some_and(|version| std::mem::replace(&mut state.version, version) != version);
         state.readings += 1;
         state.read_at = Some(Instant::now());
         match read {
@@ -283,21 +297,14 @@ impl State {
 impl Source {
     fn describe(&self, role: Option<&str>) -> String {
         match (self, role) {
-            (Self::File { path, profile, .. }, _) => format!("file {}, profile {profile}", path.display()),
+            (Self::File { file, profile, .. }, _) => format!("file {}, profile {profile}", file.path().display()),
             (Self::Role(_), Some(name)) => format!("instance role {name}"),
             (Self::Role(_), None) => "instance role".to_owned(),
         }
     }
 
-    fn version(&self) -> Version {
-        match self {
-            Self::File { path, copy, .. } => operator_file::version(readable(path, copy.as_deref())),
-            Self::Role(_) => Version::default(),
-        }
-    }
-
-    /// Reads the credentials, and the state of the file that they were in.
-    async fn read(&self) -> (Result<Loaded, CallError>, Version) {
+    /// Reads the credentials, and the state of the file that they were in; none: it hangs.
+    async fn read(&self) -> (Result<Loaded, CallError>, Option<Version>) {
         let at = SystemTime::now();
         match self {
             Self::Role(imds) => {
@@ -309,23 +316,28 @@ impl Source {
                     request_id: None,
                 });
                 let loaded = loaded.map(|role| Loaded { credentials: role.credentials, at, role: Some(role.name) });
-                (loaded, Version::default())
+                (loaded, Some(Version::default()))
             }
-            Self::File { path, copy, profile, region, http } => {
-                match operator_file::read(readable(path, copy.as_deref()), LONGEST_FILE) {
-                    Err((reason, version)) => {
-                        // Root reads the file for us, and would have handed over a copy.
-                        let is_roots = File::open(path).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
-                        let reason = if is_roots { "it is missing, or no text of at most 64 KiB" } else { &reason };
-                        (Err(self.refuse(ErrorClass::Denied, reason)), version)
-                    }
-                    Ok((text, version)) => {
-                        let loaded = from_profile(text, profile, region, http).await;
-                        let loaded = loaded.map(|credentials| Loaded { credentials, at, role: None });
-                        (loaded.map_err(|(class, reason)| self.refuse(class, &reason)), version)
-                    }
+            Self::File { file, profile, region, http } => match file.read().await {
+                Found::Hangs => {
+                    let message = format!("{}: {HANGS}", self.describe(None));
+                    (Err(failure(ErrorClass::Transient, "Credentials", message)), None)
                 }
-            }
+                Found::Refused(reason, version) => {
+                    // Root reads the file for us, and would have handed over a copy.
+                    let reason = match reason {
+                        Reason::NotPermitted => "it is missing, or no text of at most 64 KiB".to_owned(),
+                        Reason::Other(reason) => reason,
+                    };
+                    (Err(self.refuse(ErrorClass::Denied, &reason)), Some(version))
+                }
+                Found::Text(text, version) => {
+                    let http = http.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let loaded = from_profile(text, profile, region, &http).await;
+                    let loaded = loaded.map(|credentials| Loaded { credentials, at, role: None });
+                    (loaded.map_err(|(class, reason)| self.refuse(class, &reason)), Some(version))
+                }
+            },
         }
     }
 
@@ -341,11 +353,6 @@ impl Source {
     }
 }
 
-/// The copy where there is one, else the file itself.
-fn readable<'a>(path: &'a Path, copy: Option<&'a Path>) -> &'a Path {
-    copy.filter(|copy| copy.exists()).unwrap_or(path)
-}
-
 /// The credentials of a profile, by the SDK's own rules for such files. The SDK's provider reads its file once, so each
 /// reading has a provider of its own.
 async fn from_profile(
@@ -357,11 +364,12 @@ async fn from_profile(
     let config = ProviderConfig::without_region()
         .with_region(Some(aws_sdk_ec2::config::Region::new(region.to_string())))
         .with_http_client(http.clone());
-    let provider = ProfileFileCredentialsProvider::builder()
-        .configure(&config)
-        .profile_files(EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Credentials, text).build())
-        .profile_name(profile)
-        .build();
+    let files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Credentials, text).build();
+    if let Some(unsupported) = unsupported(&files, profile).await {
+        return Err((ErrorClass::Denied, unsupported));
+    }
+    let provider =
+        ProfileFileCredentialsProvider::builder().configure(&config).profile_files(files).profile_name(profile).build();
     let Ok(read) = timeout(PROFILE, provider.provide_credentials()).await else {
         return Err((ErrorClass::Transient, format!("no answer from STS within {PROFILE:?}")));
     };
@@ -373,6 +381,28 @@ async fn from_profile(
         let reason = error.source().map_or("there is no such profile in it, or no keys".to_owned(), root_cause);
         (class, reason)
     })
+}
+
+/// Why the SDK must not follow the profile: it would open a file that the profile names, and wait for it on this thread, or
+/// ask a service at an address of its own choice.
+async fn unsupported(files: &EnvConfigFiles, profile: &str) -> Option<String> {
+    // A file that cannot be parsed is the provider's to refuse.
+    let profiles = aws_config::profile::load(&Fs::from_slice(&[]), &Env::from_slice(&[]), files, None).await.ok()?;
+    let mut name = profile.to_owned();
+    // Each profile is looked at once: a chain of them may lead back.
+    let mut seen = HashSet::new();
+    while seen.insert(name.clone()) {
+        let profile = profiles.get_profile(&name)?;
+        if let Some(key) =
+            ["web_identity_token_file", "credential_source"].into_iter().find(|key| profile.get(key).is_some())
+        {
+            return Some(format!(
+                "profile {name:?} has {key}, which is not supported: only keys, and role_arn with source_profile"
+            ));
+        }
+        name = profile.get("source_profile")?.to_owned();
+    }
+    None
 }
 
 impl ProvideCredentials for Keys {
@@ -398,14 +428,16 @@ impl fmt::Debug for Keys {
 #[derive(Debug)]
 pub struct CredentialsWatch {
     keys: Keys,
+    /// The certificate file is looked at as well.
+    roots: Ec2,
     changed: watch::Receiver<Generation>,
     /// Kept here, so that it comes also where the wait for it is dropped and begun again more often.
     next_look: Instant,
 }
 
 impl CredentialsWatch {
-    /// Waits until other credentials are in use than at the last return, or there are some at last. A file is looked at
-    /// every 5 s. Safe to cancel.
+    /// Waits until other credentials are in use than at the last return, or there are some at last. The files are looked at
+    /// every 5 s, in a task that comes to its end in any case. Safe to cancel.
     pub async fn changed(&mut self) {
         loop {
             tokio::select! {
@@ -413,7 +445,8 @@ impl CredentialsWatch {
                 _ = self.changed.changed() => return,
                 () = sleep_until(self.next_look) => {
                     self.next_look = Instant::now() + WATCH;
-                    self.keys.read_if_file_changed().await;
+                    let (keys, roots) = (self.keys.clone(), self.roots.clone());
+                    tokio::spawn(async move { tokio::join!(keys.read_if_file_changed(), roots.look()) });
                 }
             }
         }
@@ -422,14 +455,18 @@ impl CredentialsWatch {
 
 impl Keys {
     async fn read_if_file_changed(&self) {
-        let readings = {
+        let Source::File { file, .. } = &self.0.source else { return };
+        let (readings, version, hangs) = {
             let state = self.state();
-            if self.0.source.version() == state.version {
-                return;
-            }
-            state.readings
+            (state.readings, state.version, state.hangs)
         };
-        self.read(readings).await;
+        let unchanged = match file.read().await {
+            Found::Text(_, found) | Found::Refused(_, found) => !hangs && found == version,
+            Found::Hangs => hangs,
+        };
+        if !unchanged {
+            self.read(readings).await;
+        }
     }
 }
 
@@ -516,6 +553,7 @@ mod tests {
         assert!(error.class == ErrorClass::Transient && error.message.contains("no way to STS"), "{error:?}");
 
         write("another-role");
+        keys.read_if_file_changed().await;
         let error = keys.ready().await.expect_err("what the file said before counts no more");
         assert_eq!((error.class, key()), (ErrorClass::Transient, None), "{error}");
         sts.hangs.store(true, Ordering::SeqCst);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ use super::transport::{self, Budget, Roots};
 use crate::config::Global;
 use crate::load_credential;
 use crate::names::{EniId, InstanceType, NotAName, Region, RequestId, VpcId};
-use crate::operator_file::{self, Version};
+use crate::operator_file::{Found, HANGS, OperatorFile, Version};
 use crate::ownership::{Acknowledgement, CallError, ErrorClass, Interface, Owner, Owners};
 use crate::skew::skew;
 
@@ -63,7 +63,7 @@ struct Inner {
     endpoint_url: Option<EndpointUrl>,
     /// Why no request can be made from these settings.
     fault: Option<CallError>,
-    ca_certificate_file: Option<PathBuf>,
+    ca_certificate_file: Option<OperatorFile>,
     clock: Clock,
     keys: Keys,
     budget: Budget,
@@ -100,8 +100,14 @@ struct Refused<'a> {
 struct Connections {
     client: aws_sdk_ec2::Client,
     number: u64,
-    ca_version: Version,
+    /// What the certificate file held when it was read last.
+    roots: Option<Roots>,
+    /// The state that it was in then; none: it has not been read yet.
+    ca_version: Option<Version>,
+    /// What was wrong with it.
     ca_fault: Option<String>,
+    /// Whether it hung when it was to be read last.
+    ca_hangs: bool,
 }
 
 impl Ec2 {
@@ -115,9 +121,8 @@ impl Ec2 {
     /// one.
     pub fn with_copies(global: &Global, region: Region, imds: &Imds, copies: Option<&Path>) -> Self {
         let clock = Clock::default();
-        let (ca, ca_version, ca_fault) = read_roots(global.ca_certificate_file.as_deref());
         let budget = Budget::ec2();
-        let http = transport::https(ca.as_ref(), &budget);
+        let http = transport::https(None, &budget);
         let keys = match &global.credentials_file {
             Some(file) => Keys::file(
                 file.clone(),
@@ -140,11 +145,18 @@ impl Ec2 {
             region,
             endpoint_url,
             fault,
-            ca_certificate_file: global.ca_certificate_file.clone(),
+            ca_certificate_file: global.ca_certificate_file.clone().map(Roots::file),
             clock,
             keys,
             budget,
-            connections: Mutex::new(Connections { client, number: 0, ca_version, ca_fault }),
+            connections: Mutex::new(Connections {
+                client,
+                number: 0,
+                roots: None,
+                ca_version: None,
+                ca_fault: None,
+                ca_hangs: false,
+            }),
         }))
     }
 
@@ -259,16 +271,18 @@ impl Ec2 {
         if let Some(fault) = &inner.fault {
             return Err(fault.clone());
         }
-        let (ca, _, ca_fault) = read_roots(inner.ca_certificate_file.as_deref());
-        let http = transport::https(ca.as_ref(), &inner.budget);
+        let deadline = Instant::now() + timeout;
+        // What is not known by then does without the file.
+        let _ = timeout_at(deadline, self.know_roots()).await;
+        let http = transport::https(self.connections().roots.as_ref(), &inner.budget);
         let client = client(&inner.region, inner.endpoint_url.as_ref(), http, None, &inner.clock);
         let request = client.describe_network_interfaces().max_results(PAGE as i32).send();
-        let Ok(answer) = tokio::time::timeout(timeout, request).await else {
+        let Ok(answer) = timeout_at(deadline, request).await else {
             return Err(no_answer(&inner.endpoint, timeout));
         };
         let Err(error) = answer else { return Ok(()) };
         let mut error = from_sdk(&error, &inner.endpoint);
-        match (error.code.as_str(), ca_fault) {
+        match (error.code.as_str(), self.ca_fault()) {
             ("Connection" | "TLS", Some(fault)) => {
                 error.message = format!("{}; {}", error.message, one_line(&fault));
                 Err(error)
@@ -346,7 +360,7 @@ impl Ec2 {
 
     /// Tells when the credentials change from now on.
     pub fn credentials_watch(&self) -> CredentialsWatch {
-        self.0.keys.watch()
+        self.0.keys.watch(self.clone())
     }
 
     /// How far EC2's clock is ahead of this router's, by EC2's last answer, in whole seconds about; negative: behind.
@@ -406,7 +420,11 @@ impl Ec2 {
 
     /// Waits for credentials to sign with.
     async fn ready(&self, Bound { deadline, timeout }: Bound) -> Result<Generation, CallError> {
-        timeout_at(deadline, self.0.keys.ready()).await.unwrap_or_else(|_| {
+        let ready = async {
+            self.know_roots().await;
+            self.0.keys.ready().await
+        };
+        timeout_at(deadline, ready).await.unwrap_or_else(|_| {
             // Nothing was sent to EC2.
             Err(failure(
                 ErrorClass::Transient,
@@ -440,10 +458,11 @@ impl Ec2 {
             }
         } else if lacks_a_right(&error.code) {
             add(denied_by.remedy(action, &self.0.keys.facts().source));
-        } else if matches!(error.code.as_str(), "Connection" | "TLS")
-            && let Some(fault) = &self.connections().ca_fault
-        {
-            add(fault.clone());
+        } else if matches!(error.code.as_str(), "Connection" | "TLS") {
+            if let Ok(true) = timeout_at(deadline, self.look()).await {
+                add("ca-certificate-file: read again, and it has changed".to_owned());
+            }
+            self.ca_fault().into_iter().for_each(add);
         }
         error
     }
@@ -453,12 +472,7 @@ impl Ec2 {
     }
 
     fn client(&self) -> (aws_sdk_ec2::Client, u64) {
-        let mut connections = self.connections();
-        if let Some(path) = &self.0.ca_certificate_file
-            && operator_file::version(path) != connections.ca_version
-        {
-            self.renew(&mut connections);
-        }
+        let connections = self.connections();
         (connections.client.clone(), connections.number)
     }
 
@@ -472,10 +486,66 @@ impl Ec2 {
 
     fn renew(&self, connections: &mut Connections) {
         let inner = &*self.0;
-        let (ca, ca_version, ca_fault) = read_roots(inner.ca_certificate_file.as_deref());
-        let http = transport::https(ca.as_ref(), &inner.budget);
-        let client = client(&inner.region, inner.endpoint_url.as_ref(), http, Some(&inner.keys), &inner.clock);
-        *connections = Connections { client, number: connections.number + 1, ca_version, ca_fault };
+        let http = transport::https(connections.roots.as_ref(), &inner.budget);
+        inner.keys.set_http(&http);
+        connections.client = client(&inner.region, inner.endpoint_url.as_ref(), http, Some(&inner.keys), &inner.clock);
+        connections.number += 1;
+    }
+
+    /// Sees to it that the certificate file has been read once, where it can be.
+    async fn know_roots(&self) {
+        let unknown = {
+            let connections = self.connections();
+            connections.ca_version.is_none() && !connections.ca_hangs
+        };
+        if unknown {
+            self.look().await;
+        }
+    }
+
+    /// Reads the certificate file, and trusts what it holds now; whether that is something else than before.
+    pub(super) async fn look(&self) -> bool {
+        let Some(file) = &self.0.ca_certificate_file else { return false };
+        let path = file.path().display();
+        let found = file.read().await;
+        let mut connections = self.connections();
+        let (roots, version) = match found {
+            Found::Hangs => {
+                if !std::mem::replace(&mut connections.ca_hangs, true) {
+                    tracing::warn!(%path, reason = HANGS, "the certificate file is not used");
+                }
+                return false;
+            }
+            Found::Text(pem, version) if connections.ca_version != Some(version) => (Roots::parse(pem), version),
+            Found::Refused(reason, version) if connections.ca_version != Some(version) => {
+                (Err(reason.to_string()), version)
+            }
+            Found::Text(..) | Found::Refused(..) => {
+                connections.ca_hangs = false;
+                return false;
+            }
+        };
+        let (roots, fault) = match roots {
+            Ok(roots) => (Some(roots), None),
+            Err(reason) => {
+                tracing::warn!(%path, reason, "the certificate file is not used");
+                (None, Some(reason))
+            }
+        };
+        connections.roots = roots;
+        connections.ca_fault = fault;
+        connections.ca_version = Some(version);
+        connections.ca_hangs = false;
+        self.renew(&mut connections);
+        true
+    }
+
+    /// What is wrong with the certificate file.
+    fn ca_fault(&self) -> Option<String> {
+        let file = self.0.ca_certificate_file.as_ref()?;
+        let connections = self.connections();
+        let reason = if connections.ca_hangs { HANGS } else { connections.ca_fault.as_deref()? };
+        Some(format!("ca-certificate-file {}: {reason}", file.path().display()))
     }
 }
 
@@ -561,18 +631,6 @@ impl EndpointUrl {
             Ok(Self(url.to_owned()))
         } else {
             Err(format!("endpoint-url {url:?} is not http:// or https:// with a host, and a port where it is another"))
-        }
-    }
-}
-
-/// The roots of the certificate file, the state that it was in, and what is wrong with it.
-fn read_roots(file: Option<&Path>) -> (Option<Roots>, Version, Option<String>) {
-    let Some(path) = file else { return (None, Version::default(), None) };
-    match Roots::read(path) {
-        (Ok(roots), version) => (Some(roots), version, None),
-        (Err(reason), version) => {
-            tracing::warn!(path = %path.display(), reason, "the certificate file is not used");
-            (None, version, Some(format!("ca-certificate-file {}: {reason}", path.display())))
         }
     }
 }

@@ -4,7 +4,7 @@
 //! environment, and a request that finds every connection in use opens another: a claim never waits behind a read.
 
 use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::operator_file::{self, Version};
+use crate::operator_file::OperatorFile;
 
 /// How long a connection without a request is kept. NAT gateways and VPC endpoints forget one after 350 s and tell nobody
 /// (VPC User Guide, "NAT gateway basics"; AWS PrivateLink Guide, "Interface endpoints"): a claim over it would only time out.
@@ -157,18 +157,12 @@ fn client(trust: TrustStore, budget: Budget) -> SharedHttpClient {
 pub(super) struct Roots(String);
 
 impl Roots {
-    /// Reads a PEM file.
-    ///
-    /// # Errors
-    /// The reason, and the state of the file that it is true of.
-    pub(super) fn read(path: &Path) -> (Result<Self, String>, Version) {
-        match operator_file::read(path, MAX_CA_FILE) {
-            Ok((pem, version)) => (Self::parse(pem), version),
-            Err((reason, version)) => (Err(reason), version),
-        }
+    /// The file of certificates.
+    pub(super) fn file(path: PathBuf) -> OperatorFile {
+        OperatorFile::new(path, None, MAX_CA_FILE)
     }
 
-    fn parse(pem: String) -> Result<Self, String> {
+    pub(super) fn parse(pem: String) -> Result<Self, String> {
         let mut store = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             let certificate = certificate.map_err(|e| format!("it is not PEM: {e}"))?;

@@ -1,10 +1,10 @@
 //! `commit`: takes over a configuration from VyOS. Everything is verified before anything is written, and no call goes
 //! over a network: AWS out of reach never blocks a commit or the boot.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::files::{self, FileError};
 use crate::keepalived::attachment::{self, Keepalived, wait_for, wait_for_reloadable};
 use crate::keepalived::groups::Groups;
 use crate::load_credential::{self, HandOverError};
+use crate::operator_file;
 use crate::paths::Paths;
 use crate::systemctl::{AGENT, BOUND, Systemctl, SystemctlError};
 use crate::vyos::input::{Input, InputError};
@@ -83,6 +84,13 @@ struct Warned {
 /// [`CommitError`]. After [`CommitError::Input`] and [`CommitError::Faults`] nothing has been changed.
 pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result<(), CommitError> {
     let input = Input::read(input)?;
+    // A file system that hangs is asked once: what is on it is not looked at, and no commit waits for it.
+    let hangs = Cell::new(false);
+    let mode = |path: &Path| {
+        let mode = if hangs.get() { None } else { operator_file::mode(path) };
+        hangs.set(mode.is_none());
+        mode.flatten()
+    };
     let around = Surroundings { interfaces: interfaces(), mode: &mode };
     let outcome = verify(&input, &around);
     if !outcome.faults.is_empty() {
@@ -230,8 +238,4 @@ fn interfaces() -> BTreeMap<String, Vec<String>> {
         }
     }
     interfaces
-}
-
-fn mode(path: &Path) -> Option<u32> {
-    fs::metadata(path).ok().map(|m| m.permissions().mode() & 0o7777)
 }

@@ -82,6 +82,16 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Looks at the files as the agent does, until the test ends.
+fn watch_files(ec2: &Ec2) {
+    let mut watch = ec2.credentials_watch();
+    tokio::spawn(async move {
+        loop {
+            watch.changed().await;
+        }
+    });
+}
+
 #[tokio::test]
 async fn a_claim_is_one_signed_request_and_its_answer_the_proof() {
     let server = serve(assigned);
@@ -494,7 +504,7 @@ async fn files_without_usable_keys_are_refused_and_never_quoted() {
 }
 
 #[tokio::test]
-async fn rotated_keys_are_used_at_once() {
+async fn rotated_keys_are_used_after_one_refusal() {
     let server = serve(|request| match request.key() {
         "AKIATWO" => assigned(request),
         _ => refused(401, "AuthFailure", "no"),
@@ -503,7 +513,21 @@ async fn rotated_keys_are_used_at_once() {
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("old keys");
     assert_eq!(error.class, ErrorClass::Denied, "{error}");
     router.rotate(&keys("AKIATWO"));
+    let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("the old keys once more");
+    assert_eq!(error.class, ErrorClass::Transient, "{error}");
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("new keys");
+}
+
+#[tokio::test]
+async fn rotated_keys_are_used_without_a_refusal_once_they_are_noticed() {
+    let server = serve(assigned);
+    let router = Router::new(&server.url);
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    watch_files(&router.ec2);
+    router.rotate(&keys("AKIATWO"));
+    until("the new keys", || router.ec2.credentials().access_key_id.as_deref() == Some("AKIATWO")).await;
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    assert_eq!(server.log()[1].key(), "AKIATWO");
 }
 
 #[tokio::test]
@@ -546,6 +570,8 @@ async fn systemds_copy_of_the_file_comes_first_where_there_is_one() {
     first.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
     let copy = copies.path().join(load_credential::id(&folder.path().join("first")));
     std::fs::write(copy, keys("AKIACOPY")).expect("written");
+    watch_files(&first);
+    until("the copy's keys", || first.credentials().access_key_id.as_deref() == Some("AKIACOPY")).await;
     first.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
     // A copy of another file is none of this one.
     agent("other", "AKIAOTHER").claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
@@ -672,6 +698,8 @@ async fn keys_whose_file_is_taken_away_are_used_no_more() {
     let router = Router::new(&server.url);
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
     std::fs::remove_file(router.file()).expect("removed");
+    watch_files(&router.ec2);
+    until("it is noticed", || router.ec2.credentials().error.is_some()).await;
     for _ in 0..2 {
         let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no keys");
         assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{error}");
@@ -907,6 +935,56 @@ async fn an_answer_of_imds_is_bounded_and_a_slow_one_names_the_address() {
     let mac = "02:00:00:00:00:01".to_owned().try_into().expect("a MAC address");
     let error = Imds::at(&slow.url).eni(mac).await.expect_err("four answers take 3.6 s");
     assert!(error.message.contains(&format!("IMDS at {} did not answer", slow.url)), "{error}");
+}
+
+/// What an operator may name by mistake is never waited for: on the one thread of this runtime everything would stand still.
+#[tokio::test]
+async fn what_is_no_file_is_refused_at_once_wherever_it_is_named() {
+    let server = serve(assigned);
+    let dir = tempfile::tempdir().expect("a directory");
+    let fifo = dir.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs");
+    assert!(made.success());
+    for path in [fifo.as_path(), Path::new("/dev/zero"), Path::new("/dev/tty"), dir.path()] {
+        let region = || "eu-central-1".try_into().expect("a region");
+        let global = Global {
+            endpoint_url: Some(server.url.clone()),
+            credentials_file: Some(path.to_owned()),
+            ..Global::default()
+        };
+        let ec2 = Ec2::new(&global, region(), &Imds::at(&nowhere()));
+        for _ in 0..2 {
+            let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no file");
+            assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{path:?}: {error}");
+            assert!(error.message.contains("it is not a regular file"), "{path:?}: {error}");
+        }
+        let global = Global {
+            endpoint_url: Some(server.url.replace("http:", "https:")),
+            ca_certificate_file: Some(path.to_owned()),
+            ..Global::default()
+        };
+        let router = Router::with(global);
+        let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no TLS there");
+        assert_eq!(error.code, "Connection", "{path:?}: {error}");
+        assert!(error.message.contains("ca-certificate-file /") && error.message.contains("not a regular"), "{error}");
+        router.ec2.reach(AMPLE).await.expect_err("no TLS there");
+        // What a profile names is not opened either.
+        let router = Router::new(&server.url);
+        for key in ["web_identity_token_file", "credential_source"] {
+            for chain in
+                ["[default]\n", "[default]\nrole_arn = arn:aws:iam::123456789012:role/b\nsource_profile = b\n[b]\n"]
+            {
+                router.rotate(&format!(
+                    "{chain}role_arn = arn:aws:iam::123456789012:role/a\n{key} = {}\n",
+                    path.display()
+                ));
+                let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("not supported");
+                assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{error}");
+                assert!(error.message.contains(&format!("has {key}, which is not supported")), "{error}");
+            }
+        }
+    }
+    assert_eq!(server.log().len(), 0);
 }
 
 /// Runs itself once more with variables that steer other programs of AWS, all of them to a place where nobody is.

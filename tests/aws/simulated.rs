@@ -10,7 +10,7 @@ use vyos_aws_vipa::config::Global;
 use vyos_aws_vipa::names::{EniId, MacAddress};
 use vyos_aws_vipa::ownership::{ErrorClass, Owner};
 
-use crate::{AMPLE, SLACK, nowhere, rotate};
+use crate::{AMPLE, SLACK, nowhere, rotate, watch_files};
 
 const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
@@ -213,6 +213,8 @@ async fn wrong_keys_are_refused_and_right_ones_taken_up() {
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("a wrong secret");
     assert_eq!(error.class, ErrorClass::Denied, "{error}");
     place.key(KEY, SECRET);
+    let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("the wrong secret once more");
+    assert_eq!(error.class, ErrorClass::Transient, "{error}");
     place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("the right secret");
 
     place.cloud.delete_access_key(KEY);
@@ -221,6 +223,8 @@ async fn wrong_keys_are_refused_and_right_ones_taken_up() {
     assert!(error.message.contains("read again, and there are no new ones"), "{error}");
     assert!(!error.message.contains(SECRET), "{error}");
     place.key("AKIAVIPAEXAMPLE00002", "the second secret");
+    let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("the deleted key once more");
+    assert_eq!(error.class, ErrorClass::Transient, "{error}");
     place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("the new key");
 }
 
@@ -242,11 +246,19 @@ async fn tls_needs_an_authority_that_is_trusted_and_follows_its_file() {
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("no file yet");
     assert!(error.message.contains("ca-certificate-file "), "{error}");
     rotate(&ca, place.cloud.ca_pem());
+    let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("as it was before");
+    assert!(error.message.contains("read again, and it has changed"), "{error}");
     place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("trusted");
     let other = Simulator::start(prompt()).expect("another cloud");
     rotate(&ca, other.ca_pem());
-    place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("another authority");
+    watch_files(&place.ec2);
+    let deadline = Instant::now() + AMPLE;
+    while place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.is_ok() {
+        assert!(Instant::now() < deadline, "another authority is not noticed within {AMPLE:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     rotate(&ca, &format!("{}{}", other.ca_pem(), place.cloud.ca_pem()));
+    place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("as it was before");
     place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("one of two");
 }
 
