@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use super::message::{ClaimId, Misplaced};
 use super::reads::Reads;
-use super::{Moment, contest::Contest};
+use super::{Moment, contest::Contest, pace};
 use crate::names::{EniId, GroupName, InterfaceName, RequestId};
 use crate::ownership::{CallError, ErrorClass, Owner, Taker};
 use crate::plan::{PlannedAddress, is_there};
@@ -247,6 +247,18 @@ impl Address {
         self.guard = Some(Guard { life_after, looked: None });
         self.failed = 0;
         self.confirmed_since = None;
+    }
+
+    /// The peer has the address that a claim is wanted of: what waits because of a stranger waits no longer.
+    pub fn hurry(&mut self, now: Moment, rng: &mut Rng) {
+        let earliest =
+            if self.failed > 0 { now + pace::retry(self.failed, rng) } else { self.apart_from_reclaims(now) };
+        if self.contest.delays()
+            && self.permanent.is_none()
+            && let Phase::Wanted { due } = &mut self.phase
+        {
+            *due = earliest.min(*due);
+        }
     }
 
     /// The earliest moment from `now` on for a claim that is at least [`APART`] from the last one that a read asked for.

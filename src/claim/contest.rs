@@ -75,6 +75,11 @@ impl Contest {
         }
     }
 
+    /// Whether claims wait because of a stranger.
+    pub fn delays(&self) -> bool {
+        self.stranger.contested
+    }
+
     /// Counts a theft; true if it is the one that begins a contest with its taker.
     pub fn theft(&mut self, now: Moment, by: Taker) -> bool {
         let thefts = self.thefts_by(by);
@@ -90,7 +95,7 @@ impl Contest {
     /// How long the next claim waits, if the address is now with `from`; not at all without a contest with a stranger, or
     /// where the peer has it.
     pub fn back_off(&mut self, from: Option<Taker>, outranks: bool, rng: &mut Rng) -> Option<Duration> {
-        if !self.stranger.contested || from == Some(Taker::Peer) {
+        if !self.delays() || from == Some(Taker::Peer) {
             return None;
         }
         let (first, cap) = if outranks { SHORT } else { LONG };

@@ -304,7 +304,7 @@ impl Machine {
         }
     }
 
-    /// A read was answered for an address that no claim is in flight for. Returns when it is to be claimed back from the
+    /// A read was answered for an address whose claim is not in flight. Returns when it is to be claimed back from the
     /// peer, if it is.
     fn seen(
         &mut self,
@@ -340,6 +340,9 @@ impl Machine {
                 if !ours || (address.guard.is_none() && (address.failed == 0 || of_before)) =>
             {
                 address.phase = phase;
+                if from == Some(Taker::Peer) {
+                    address.hurry(now, rng);
+                }
             }
             phase if ours => {
                 address.phase = phase;
@@ -408,7 +411,7 @@ impl Machine {
         }
     }
 
-    /// A read that began at that moment failed for an address that no claim is in flight for.
+    /// A read that began at that moment failed.
     fn unseen(&mut self, now: Moment, began: Moment, ip: Ipv4Addr, class: ErrorClass, jitter: Duration) {
         let interval = self.config.global.verify_interval.duration();
         let Some(address) = self.addresses.get_mut(&ip) else {

@@ -590,6 +590,37 @@ fn whoever_has_the_address_now_decides_whether_a_claim_waits() {
 }
 
 #[test]
+fn what_waits_because_of_a_stranger_does_not_once_the_peer_has_it() {
+    let mut world = held_beside_the_peer();
+    thefts(&mut world, 4);
+    let begin = world.now;
+    world.run(secs(12));
+    assert_eq!(world.claim_times(begin), [0_u64; 0], "the stranger has it: {:?}", phase(&world));
+    let begin = world.now;
+    world.give(vip(1), PEER);
+    world.run(secs(10));
+    assert_eq!(world.claim_times(begin).len(), 1, "{:?}", phase(&world));
+    assert_eq!(world.ours(), [vip(1)].into());
+    // So does a retry.
+    world.says("a", NotifyState::Master);
+    world.run(secs(80));
+    world.ec2.refuses = Some(ErrorClass::Transient);
+    world.give(vip(1), THIEF);
+    world.tell(Event::ReadNow);
+    world.run(secs(1));
+    world.says("a", NotifyState::Master);
+    world.run(secs(20));
+    world.ec2.refuses = None;
+    let begin = world.now;
+    world.run(secs(10));
+    assert_eq!(world.claim_times(begin), [0_u64; 0], "the stranger has it: {:?}", phase(&world));
+    let begin = world.now;
+    world.give(vip(1), PEER);
+    world.run(secs(10));
+    assert_eq!(world.claim_times(begin).len(), 1, "{:?}", phase(&world));
+}
+
+#[test]
 fn a_restart_knows_the_peer_from_a_stranger() {
     let mut world = held_beside_the_peer();
     run_with(&mut world, PEER, 150);
