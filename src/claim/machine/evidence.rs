@@ -44,7 +44,8 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) const MISPLACED: Duration = Duration::from_secs(3);
 /// How soon keepalived is looked at again while something waits for its sign of life.
 const LOOK_SOON: Duration = Duration::from_millis(100);
-/// The same while something will wait for it later on.
+/// The same while something may wait for it later on. What was seen is never older than an advertisement interval and twice
+/// this, which is less than a claim needs.
 const LOOK_LATER: Duration = Duration::from_millis(500);
 /// The same at last, where nothing comes of it.
 const LOOK_SELDOM: Duration = Duration::from_secs(2);
@@ -86,9 +87,10 @@ impl Machine {
             Phase::Held { suspect: Some(suspect), .. } => Some(since(suspect.since)),
             Phase::Appearing { since: begun } | Phase::Adopting { since: begun } => Some(since(*begun)),
             // Its retry needs one that is recent, whenever that comes.
-            Phase::InFlight(_) => Some(LOOK_SOON),
+            Phase::InFlight(_) => Some(LOOK_LATER),
             Phase::Wanted { due } => {
-                Some(if now.until(*due) <= life_lasts(self.interval(&a.group)) { LOOK_SOON } else { LOOK_LATER })
+                let is_near = now.until(*due) <= life_lasts(self.interval(&a.group));
+                Some(if is_near && !self.has_life(now, a) { LOOK_SOON } else { LOOK_LATER })
             }
         });
         groups.chain(addresses).min()

@@ -242,7 +242,7 @@ fn keepalived_that_is_stopped_is_not_in_fault() {
 #[test]
 fn keepalived_is_looked_at_seldom_where_nothing_comes_of_it() {
     type Case = (&'static str, fn() -> World, usize);
-    let cases: [Case; 4] = [
+    let cases: [Case; 6] = [
         (
             "claimed, and it cannot be read",
             || {
@@ -262,6 +262,27 @@ fn keepalived_is_looked_at_seldom_where_nothing_comes_of_it() {
                 world
             },
             1_600,
+        ),
+        (
+            "its ENI is not known",
+            || {
+                let mut world = World::new(config(&["a"]), one_group());
+                world.imds = Err(ErrorClass::Transient);
+                world.start_agent();
+                world.master("a");
+                world
+            },
+            1_300,
+        ),
+        (
+            "EC2 does not answer",
+            || {
+                let mut world = World::one();
+                world.ec2.claim_delay = secs(100);
+                world.master("a");
+                world
+            },
+            1_300,
         ),
         (
             "hanging",
