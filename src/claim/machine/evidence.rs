@@ -170,8 +170,11 @@ impl Machine {
     /// As [`Self::doubt`], with what the last line names, if one does.
     pub(super) fn doubt_but(&mut self, now: Moment, name: &GroupName, why: Cause, hint: Option<Vrrp>) {
         self.doubt(now, name, why);
-        if let Some(Group { belief: Belief::Unknown { hint: kept, .. }, .. }) = self.groups.get_mut(name) {
-            *kept = hint;
+        if let Some(group) = self.groups.get_mut(name) {
+            group.line = hint.map(|vrrp| (now, vrrp)).or(group.line);
+            if let Belief::Unknown { hint: kept, .. } = &mut group.belief {
+                *kept = hint;
+            }
         }
     }
 
@@ -292,10 +295,10 @@ impl Machine {
             && !self.bindings.values().filter_map(|b| b.eni.as_ref()).any(|eni| eni.primary == *ip)
     }
 
-    /// Whether the last line says MASTER: keepalived then has an address for its own that was there already.
+    /// Whether the last line says MASTER, and the address was there already: keepalived then has it for its own.
     fn took_over(&self, address: &Address) -> bool {
         let line = self.groups.get(&address.group).and_then(|g| g.line);
-        line.is_some_and(|(_, vrrp)| vrrp == Vrrp::Master)
+        line.is_some_and(|(at, vrrp)| vrrp == Vrrp::Master && address.local_since <= Some(at))
     }
 
     /// Who has put the address where keepalived puts it.

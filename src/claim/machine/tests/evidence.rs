@@ -530,6 +530,35 @@ fn what_a_person_puts_on_a_standby_s_interface_is_no_mastership() {
 }
 
 #[test]
+fn a_line_that_came_after_a_stall_says_who_has_an_address_that_a_person_put_there() {
+    let mut world = World::one();
+    world.by_hand(vip(1), true);
+    world.run(secs(10));
+    let begin = world.now;
+    world.freeze(secs(5));
+    world.run(secs(5));
+    // The other router has gone: nothing takes this back.
+    world.master("a");
+    world.run(secs(10));
+    assert_eq!(world.ours(), [vip(1)].into(), "{:?}", transitions(&world, begin));
+}
+
+#[test]
+fn what_a_person_puts_there_after_a_lost_backup_line_is_no_mastership() {
+    let mut world = World::held();
+    world.becomes_unheard("a", NotifyState::Backup);
+    world.run(secs(5));
+    world.give(vip(1), PEER);
+    let begin = world.now;
+    world.by_hand(vip(1), true);
+    world.run(secs(2));
+    world.tell(Event::PipeFull);
+    world.run(secs(60));
+    assert_eq!(transitions(&world, begin), [(Vrrp::Unknown, Cause::PipeFull), (Vrrp::Backup, Cause::Evidence)]);
+    assert_eq!(world.claim_times(begin), [0_u64; 0]);
+}
+
+#[test]
 fn a_transition_seen_in_parts_is_no_lost_line() {
     // The interface and the line come from different sources, in either order.
     let mut world = World::held();
