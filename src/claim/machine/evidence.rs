@@ -330,12 +330,24 @@ impl Machine {
         self.misplaced(ip, address).filter(|(_, since)| *since + MISPLACED <= now)
     }
 
+    /// Whether the address is on its interface as VRRP says, or is not.
+    fn is_in_its_place(&self, ip: Ipv4Addr, address: &Address) -> bool {
+        self.groups.get(&address.group).filter(|g| g.acts()).is_some_and(|group| match group.belief {
+            Belief::Known { vrrp: Vrrp::Master, .. } => self.is_local(ip),
+            Belief::Known { .. } => !(self.is_local(ip) && self.is_for_vrrp_alone(&ip)),
+            Belief::Unknown { .. } => false,
+        })
+    }
+
     /// Says what is wrong with the places of addresses, once, and when that is over.
     pub(super) fn judge_places(&mut self, now: Moment) {
-        let judged =
-            self.addresses.iter().map(|(ip, a)| (*ip, self.stays_misplaced(now, *ip, a).map(|(wrong, _)| wrong)));
-        let news: Vec<_> =
-            judged.filter(|(ip, wrong)| self.addresses.get(ip).is_some_and(|a| a.misplaced != *wrong)).collect();
+        let news: Vec<_> = self
+            .addresses
+            .iter()
+            .map(|(ip, a)| (*ip, a, self.stays_misplaced(now, *ip, a).map(|(wrong, _)| wrong)))
+            .filter(|(ip, a, wrong)| a.misplaced != *wrong && (wrong.is_some() || self.is_in_its_place(*ip, a)))
+            .map(|(ip, _, wrong)| (ip, wrong))
+            .collect();
         for (ip, wrong) in news {
             let Some(address) = self.addresses.get_mut(&ip) else {
                 continue;

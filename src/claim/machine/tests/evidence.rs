@@ -616,6 +616,31 @@ fn a_master_without_its_address_is_not_ok() {
 }
 
 #[test]
+fn the_interface_is_not_said_to_agree_where_nobody_can_tell() {
+    let whys: [(&str, Act); 4] = [
+        ("not known", |w| w.tell(Event::PipeFull)),
+        ("paused", |w| {
+            let until = w.now + secs(600);
+            w.tell(Event::Pause { group: group("a"), until });
+        }),
+        ("another has it", |w| w.give(vip(1), THIEF)),
+        ("the group goes", |w| w.reload(Groups { groups: vec![] })),
+    ];
+    for (what, happens) in whys {
+        let mut world = World::held();
+        let begin = world.now;
+        world.child_frozen = true;
+        world.local.clear();
+        world.look_around();
+        world.run(secs(3));
+        happens(&mut world);
+        world.run(secs(100));
+        let agrees = |w: &World| w.notes(begin).iter().any(|(_, n)| matches!(n, Note::Place { wrong: None, .. }));
+        assert!(!agrees(&world), "{what}: {:?}", world.notes(begin));
+    }
+}
+
+#[test]
 fn an_address_that_appears_a_moment_before_its_line_is_claimed_by_the_line() {
     let mut world = World::new(config(&["a"]), one_group());
     world.start_agent();
