@@ -273,8 +273,8 @@ fn contested_with_peer(address: &Address, owner: Option<&Owner>) -> String {
         None => "last seen with no network interface".to_owned(),
     };
     format!(
-        "the other router of the group has taken it more than three times in five minutes, {now}: both routers are MASTER; \
-         restore the VRRP link between them: see `show vrrp` on both"
+        "the other router of the group has taken it more than three times in five minutes, {now}: both routers were MASTER. \
+         If `show vrrp` still says MASTER on both, restore the VRRP link between them; if not, this ends by itself"
     )
 }
 
