@@ -73,7 +73,9 @@ pub fn verify(input: &Input, around: &Surroundings<'_>) -> Outcome {
             break pass;
         }
         // What stays as it is may be in the way of another node: again, until no more are refused.
-        commit.refused.extend(pass.faults.iter().map(|(owned, _)| *owned));
+        for (owned, _) in &pass.faults {
+            commit.refuse(*owned);
+        }
         faults.append(&mut pass.faults);
     };
     let of_this_call = commit.may_be_called_for(&input.called_for);
@@ -112,6 +114,22 @@ impl<'a> Commit<'a> {
         node(self.proposed, owned) != node(self.effective, owned)
     }
 
+    fn vrid(&self, group: &str) -> Option<&'a str> {
+        self.proposed.node("group").node(group).value("vrid")
+    }
+
+    /// Takes note of a node whose call fails, and of those whose calls cannot be told from that one and fail too.
+    fn refuse(&mut self, owned: Owned<'a>) {
+        self.refused.insert(owned);
+        if let Owned::Group(name) = owned
+            && let Some(vrid) = self.vrid(name)
+        {
+            let groups = self.proposed.node("group").names();
+            let alike: Vec<&str> = groups.filter(|group| self.vrid(group) == Some(vrid)).collect();
+            self.refused.extend(alike.into_iter().map(Owned::Group));
+        }
+    }
+
     /// Whether a fault of the node fails the commit.
     fn is_held_to_the_rules(&self, owned: Owned<'a>) -> bool {
         !self.boot && self.differs(owned) && !self.refused.contains(&owned)
@@ -124,9 +142,7 @@ impl<'a> Commit<'a> {
         changed.retain(|owned| self.differs(*owned));
         let is_meant = |owned: &Owned<'a>| match (called_for, owned) {
             (CalledFor::Settings, Owned::Settings) => true,
-            (CalledFor::Group { vrid }, Owned::Group(name)) => {
-                self.proposed.node("group").node(name).value("vrid") == vrid.as_deref()
-            }
+            (CalledFor::Group { vrid }, Owned::Group(name)) => self.vrid(name) == vrid.as_deref(),
             _ => false,
         };
         let meant: BTreeSet<Owned<'a>> = changed.iter().copied().filter(is_meant).collect();
@@ -967,11 +983,11 @@ mod tests {
     }
 
     /// The calls of a commit: the words that VyOS hands on, and the path of the node.
-    fn calls(proposed: &Value, effective: &Value) -> Vec<(Vec<&'static str>, String)> {
+    fn calls(vrids: [&'static str; 2], proposed: &Value, effective: &Value) -> Vec<(Vec<&'static str>, String)> {
         let settings = "/vrrp/global-parameters/aws-vipa";
         let is_changed = |path: &str| proposed.pointer(path) != effective.pointer(path);
         let mut calls = Vec::new();
-        for (name, vrid) in [("a", "1"), ("b", "2")] {
+        for (name, vrid) in ["a", "b"].into_iter().zip(vrids) {
             if is_changed(&format!("/vrrp/group/{name}/aws-vipa")) {
                 let is_there = proposed.pointer(&format!("/vrrp/group/{name}")).is_some();
                 let words = if is_there { vec!["group", vrid] } else { vec!["group"] };
@@ -985,6 +1001,16 @@ mod tests {
     /// Every change of two groups that have the same two addresses: what one moves the other may not.
     #[test]
     fn every_call_of_a_commit_comes_to_the_same_and_fails_for_its_own_node_alone() {
+        assert_every_call_comes_to_the_same(["1", "2"]);
+    }
+
+    /// On interfaces of their own: no call tells which of the two it is for.
+    #[test]
+    fn every_call_of_a_commit_comes_to_the_same_where_groups_share_a_vrid() {
+        assert_every_call_comes_to_the_same(["1", "1"]);
+    }
+
+    fn assert_every_call_comes_to_the_same(vrids: [&'static str; 2]) {
         let choices = [
             json!({}),
             json!({ "address": ["10.99.0.100"] }),
@@ -994,7 +1020,7 @@ mod tests {
         let ours: Vec<Option<&Value>> = [None].into_iter().chain(choices.iter().map(Some)).collect();
         let tree = |settings: Value, given: [Option<Option<&Value>>; 2]| {
             let mut tree = json!({ "vrrp": { "global-parameters": { "aws-vipa": settings }, "group": {} } });
-            for ((name, vrid), group) in [("a", "1"), ("b", "2")].into_iter().zip(given) {
+            for ((name, vrid), group) in ["a", "b"].into_iter().zip(vrids).zip(given) {
                 let Some(ours) = group else { continue };
                 let both = with(self::group("10.99.0.100/24", json!({})), "vrid", json!(vrid));
                 let both = with(both, "excluded-address", json!({ "10.99.0.101/24": {} }));
@@ -1010,20 +1036,23 @@ mod tests {
             for settings in [json!({}), json!({ "profile": "router" })] {
                 let (effective, proposed) = (tree(json!({}), before), tree(settings, after));
                 let mut kept = proposed.clone();
-                let outcomes: Vec<(String, Outcome)> = calls(&proposed, &effective)
+                let outcomes: Vec<(String, Outcome)> = calls(vrids, &proposed, &effective)
                     .into_iter()
                     .map(|(words, path)| (path, called_for(&words, false, &proposed, &effective)))
                     .collect();
                 for (path, outcome) in &outcomes {
                     let node = format!("high-availability{}", path.replace('/', " "));
-                    assert!(outcome.faults.iter().all(|f| f.path.starts_with(&node)), "{node}: {:?}", outcome.faults);
+                    if vrids[0] != vrids[1] {
+                        let is_own = |fault: &Fault| fault.path.starts_with(&node);
+                        assert!(outcome.faults.iter().all(is_own), "{node}: {:?}", outcome.faults);
+                        assert!(outcome.faults.is_empty() || proposed.pointer(path).is_some(), "{node} is deleted");
+                    }
                     assert_eq!(outcome.config, outcomes[0].1.config, "{effective} {proposed}");
                     if outcome.faults.is_empty() {
                         continue;
                     }
                     refusals += 1;
                     let (parent, name) = path.rsplit_once('/').expect("a path");
-                    assert!(proposed.pointer(path).is_some(), "{node} is deleted, and refused");
                     let parent = kept.pointer_mut(parent).and_then(Value::as_object_mut).expect("a node");
                     parent.remove(name);
                     parent.extend(effective.pointer(path).map(|ours| (name.to_owned(), ours.clone())));

@@ -479,6 +479,7 @@ fn groups_that_share_a_vrid_are_refused_together() {
     })));
     assert_eq!(outcomes(&calls), [(Owned::group("a"), false), (Owned::group("b"), true), (Owned::group("c"), false)]);
     calls[1].answer.assert_silent();
+    assert_in_force(&router);
     // Where one of them is not changed, the call is for the other.
     let calls = router.commit(configuration(json!({
         "a": group(1, json!({})),
@@ -486,6 +487,7 @@ fn groups_that_share_a_vrid_are_refused_together() {
         "c": on_eth1(json!({ "interface": "eth7" }))
     })));
     assert_eq!(outcomes(&calls), [(Owned::group("b"), true), (Owned::group("c"), false)]);
+    assert_in_force(&router);
 }
 
 #[test]
