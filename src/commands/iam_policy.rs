@@ -56,7 +56,7 @@ impl IamPolicy {
         let config = match show_status::configuration(paths, &no_agent) {
             Ok(config) => config,
             // A tag stands for the interfaces, and IMDS tells the rest: the policy may be made before the router is set up.
-            Err(_) if self.tag.is_some() => Config::default(),
+            Err(ShowStatusError::NotConfigured) if self.tag.is_some() => Config::default(),
             Err(error) => return Err(IamPolicyError::Configuration(error)),
         };
         // Where IMDS is silent, the agent may still know the ENIs.

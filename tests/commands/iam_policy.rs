@@ -130,4 +130,10 @@ fn a_tag_needs_no_configuration() {
     let (policy, notes) = generate(&Router::new(), &nowhere(), Some("vrrp=yes"));
     assert_eq!(policy["Statement"][0]["Resource"], json!(["*"]), "{policy}");
     assert!(notes.contains("The partition is not known"), "{notes}");
+    // One that cannot be read may name another region.
+    let router = Router::new();
+    fs::write(&router.paths.config, "{\"format\":2}").expect("written");
+    let command = IamPolicy { tag: Some("vrrp=yes".parse().expect("a tag")) };
+    let error = command.run(&router.paths, &Imds::at(&imds), &mut Vec::new(), &mut Vec::new()).expect_err("no policy");
+    assert!(error.to_string().contains("config.json has format 2"), "{error}");
 }
