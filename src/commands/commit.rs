@@ -20,6 +20,7 @@ use crate::keepalived::groups::Groups;
 use crate::load_credential::{self, HandOverError};
 use crate::operator_file;
 use crate::paths::Paths;
+use crate::printable;
 use crate::systemctl::{AGENT, BOUND, Systemctl, SystemctlError};
 use crate::vyos::input::{Input, InputError};
 use crate::vyos::verify::{Fault, Surroundings, verify};
@@ -110,7 +111,7 @@ pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result
 fn warn(paths: &Paths, now: Vec<String>, later: Vec<String>, out: &mut impl Write) -> Result<(), CommitError> {
     let known: Warned = files::read(&paths.warned).unwrap_or_default();
     for warning in now.iter().filter(|w| !known.warnings.contains(*w)) {
-        writeln!(out, "WARNING: {warning}").map_err(CommitError::Print)?;
+        writeln!(out, "WARNING: {}", printable::line(warning)).map_err(CommitError::Print)?;
     }
     let later = later.into_iter().filter(|w| known.warnings.contains(w));
     let warnings: BTreeSet<String> = now.into_iter().chain(later).collect();
@@ -238,4 +239,22 @@ fn interfaces() -> BTreeMap<String, Vec<String>> {
         }
     }
     interfaces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_one_line_that_prints() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = folder.path().to_owned();
+        let paths = Paths { warned: run.join("warned.json"), run, ..Paths::system() };
+        let warning = || vec!["group x\u{202e}y: odd\nWARNING: z\u{1b}[2J".to_owned()];
+        let mut out = Vec::new();
+        warn(&paths, warning(), Vec::new(), &mut out).expect("printed");
+        warn(&paths, warning(), Vec::new(), &mut out).expect("known");
+        let expected = "WARNING: group x\\u{202e}y: odd\\nWARNING: z\\u{1b}[2J\n";
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
 }
