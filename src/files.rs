@@ -44,7 +44,7 @@ pub enum FileError {
     },
     /// A newer version wrote it.
     #[error(
-        "{path} has format {found}, and this version of vyos-aws-vipa reads up to {FORMAT}: install the newer version again, or commit once more"
+        "{path} has format {found}, and this version of vyos-aws-vipa reads up to {FORMAT}: install the newer version again"
     )]
     Newer {
         /// The file.

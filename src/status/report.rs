@@ -72,14 +72,19 @@ impl FileFault {
     /// What it means, and what to do.
     pub fn text(self) -> (&'static str, &'static str) {
         match self {
-            Self::OldInForce => ("running with an old configuration", "`commit` again: it writes the file anew"),
+            Self::OldInForce => (
+                "running with an old configuration",
+                "Commit a change of an `aws-vipa` node, which writes the file anew",
+            ),
             Self::NothingInForce => (
                 "without a configuration, nothing is claimed",
-                "`commit` again: it writes the file anew; groups.json comes with `sudo systemctl reload keepalived`",
+                "Commit a change of an `aws-vipa` node, which writes the file anew; groups.json comes with \
+                 `sudo systemctl reload keepalived`",
             ),
             Self::Newer => (
                 "the configuration is newer than this agent",
-                "If the newer package is installed, `restart aws-vipa` is all that it takes",
+                "If the newer package is installed, `restart aws-vipa` is all that it takes; else commit a change of an \
+                 `aws-vipa` node, which writes the file anew",
             ),
         }
     }
