@@ -24,16 +24,18 @@ fn world() -> World {
 
 #[test]
 fn address_outside_the_subnet_holds_back_no_other() {
-    lab::scenario_in(world(), BINARY, |lab: &mut Lab| one_bad_address(lab, OUTSIDE));
+    lab::scenario_in(world(), BINARY, |lab: &mut Lab| one_bad_address(lab, OUTSIDE, "must be in the ENI's subnet"));
 }
 
 #[test]
 fn primary_address_of_another_holds_back_no_other() {
-    lab::scenario_in(world().batch(Batch::OthersMove), BINARY, |lab: &mut Lab| one_bad_address(lab, PRIMARY));
+    lab::scenario_in(world().batch(Batch::OthersMove), BINARY, |lab: &mut Lab| {
+        one_bad_address(lab, PRIMARY, "choose another address for the group")
+    });
 }
 
-/// Eight addresses of one group, one of which cannot be assigned.
-fn one_bad_address(lab: &mut Lab, bad: Ipv4Addr) {
+/// Eight addresses of one group, one of which cannot be assigned; the status says why, with the `remedy`.
+fn one_bad_address(lab: &mut Lab, bad: Ipv4Addr, remedy: &str) {
     let good: Vec<Ipv4Addr> = (100..107).map(|n| Ipv4Addr::new(10, 99, 0, n)).collect();
     commit_group(lab, good.iter().copied().chain([bad]));
     for address in &good {
@@ -43,7 +45,7 @@ fn one_bad_address(lab: &mut Lab, bad: Ipv4Addr) {
     lab.wait_for_verdict(&lab.r1, GROUP, bad, "DRIFT", SLACK);
     let shown = lab.r1.shown(GROUP, bad);
     let reason = shown.address["reason"].as_str().unwrap_or_default();
-    assert!(reason.contains("InvalidParameterValue") && reason.contains("must be in the ENI's subnet"), "{reason}");
+    assert!(reason.contains("InvalidParameterValue") && reason.contains(remedy), "{reason}");
     let command = shown.address["command"].as_str().unwrap_or_default();
     assert!(command.ends_with(&format!("--private-ip-addresses {bad}")), "{command}");
     // All, both halves, and three times the halves of the half that has the bad one in it.
