@@ -1,4 +1,4 @@
-//! keepalived's sign of life, looked for while the machine is interested.
+//! keepalived's sign of life, looked for often while the machine is interested, and seldom for the status.
 
 use std::future::pending;
 use std::time::{Duration, Instant};
@@ -9,6 +9,9 @@ use super::{Event, Moment};
 use crate::keepalived::vitality::{Sample, Vitality, progressed, sleeps};
 use crate::log_throttle::LogThrottle;
 use crate::paths::Paths;
+
+/// How soon to look again where nobody but a reader of the status wants to know.
+pub const FOR_THE_STATUS: Duration = Duration::from_secs(10);
 
 /// The last sample. One look costs microseconds.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ mod watchdog;
 use std::future::pending;
 use std::io;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -112,7 +112,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     agent.calls.identify();
     loop {
         let deadline = agent.machine.deadline().map(|moment| agent.clock.instant(moment));
-        let look_again = agent.machine.look_again(agent.clock.now());
+        let look_again = agent.look_again();
         let hook_lasts = agent.hook.log.due().map(|moment| agent.clock.instant(moment));
         tokio::select! {
             biased;
@@ -270,7 +270,7 @@ impl<'a> Agent<'a> {
                 Action::Note(note) => self.note(note),
             }
         }
-        self.life.wanted(self.machine.look_again(now), now);
+        self.life.wanted(self.look_again(), now);
         self.disk.notice(&self.state);
         self.reply();
     }
@@ -362,6 +362,12 @@ impl<'a> Agent<'a> {
         if let Some(reason) = self.hook.log.lasts(self.clock.now()) {
             self.said.change(Change::Hook { gone: Some(reason) }, "");
         }
+    }
+
+    /// How soon to look for a sign of life of keepalived again, where it may run.
+    fn look_again(&self) -> Option<Duration> {
+        let is_attached = matches!(self.hook.attached, Some((true, _)));
+        self.machine.look_again(self.clock.now()).or(is_attached.then_some(life::FOR_THE_STATUS))
     }
 
     fn look_for_life(&mut self) {

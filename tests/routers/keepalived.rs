@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use lab::{Cut, GROUP, Lab, STRANGER, Signal, VIP};
 
 use crate::{BINARY, ELECTION, SLACK};
@@ -130,6 +131,20 @@ fn vrrp_child_killed() {
         lab.wait_for_owner(VIP, &lab.r1, SLACK);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", 2 * ELECTION + SLACK);
+    });
+}
+
+/// Where nothing waits for a sign of life of keepalived, the status tells the last one all the same.
+#[test]
+fn signs_of_life_in_quiet_times() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let begin = Timestamp::now();
+        lab.wait("signs of life of 15 s later", Duration::from_secs(30) + SLACK, |lab| {
+            let last = [&lab.r1, &lab.r2].map(|router| router.status()["hook"]["last_life_at"].clone());
+            let last = last.map(|at| at.as_str().and_then(|at| at.parse::<Timestamp>().ok()));
+            last.iter().all(|at| at.is_some_and(|at| at.as_second() >= begin.as_second() + 15))
+        });
     });
 }
 
