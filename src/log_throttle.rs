@@ -1,7 +1,9 @@
-//! One rule for what happens again and again, so that the log of a night can still be read in the morning.
+//! One rule for what happens again and again: the log stays short, and no event goes uncounted.
 //!
-//! What is new is written at once. What happens to others for the same reason within the next second comes in one line for
-//! all of them. What happens again to the same one is counted, and written with the count ten minutes after the first time.
+//! An event has a reason and a subject: a state that a group goes into, and the group. A reason that is new is written at
+//! once. Further events of that reason within a second of its line share the next line. For one subject there are at most
+//! [`LogThrottle::allowing`] such lines in ten minutes; what happens to it beyond that is counted, and written with the
+//! count when the ten minutes are over.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,16 +11,16 @@ use std::time::{Duration, Instant};
 /// How long what repeats is counted before it is written again.
 const AGAIN: Duration = Duration::from_secs(10 * 60);
 
-/// How long those are gathered that have something in common.
+/// How long events of one reason are gathered for one line.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// No more reasons are told apart: a text from outside may be another each time.
+/// How many reasons are kept: a text from outside may differ each time.
 const REASONS: usize = 64;
 
 /// Decides what is written of events that share a reason `R` and happen to subjects `S`.
 #[derive(Debug)]
 pub struct LogThrottle<R, S = ()> {
-    /// How often in ten minutes a subject is written at once.
+    /// How many lines a subject has in ten minutes, before its events are counted only.
     free: u32,
     reasons: BTreeMap<R, Reason<S>>,
 }
@@ -31,11 +33,11 @@ struct Reason<S> {
 
 #[derive(Debug)]
 struct Subject {
-    /// The ten minutes that count began then.
+    /// When its ten minutes began.
     since: Instant,
-    /// Lines in these.
+    /// Its lines in them.
     lines: u32,
-    /// What has happened since the last line.
+    /// Its events since its last line.
     held: u32,
 }
 
@@ -55,24 +57,24 @@ impl Subject {
     }
 }
 
-/// What a line tells.
+/// What a line says.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line<S> {
-    /// Of whom.
+    /// To whom it has happened.
     pub subjects: Vec<S>,
     /// How often it has happened since the last line, to all of them together.
     pub times: u32,
 }
 
 impl<R, S> Default for LogThrottle<R, S> {
-    /// Each time once at once.
+    /// One line for each subject in ten minutes.
     fn default() -> Self {
         Self::allowing(1)
     }
 }
 
 impl<R, S> LogThrottle<R, S> {
-    /// Each subject that often at once.
+    /// So many lines for each subject in ten minutes.
     pub fn allowing(free: u32) -> Self {
         Self { free, reasons: BTreeMap::new() }
     }

@@ -1,9 +1,9 @@
-//! Routers and strangers that take an address away again and again: when that counts as a contest, and what follows.
+//! When an address that is taken away again and again is contested, and what follows.
 //!
-//! A contest with the peer (another router of the group) means that both are MASTER: VRRP decides it as soon as the link
-//! between them is back, so nothing here ever delays a claim because of it. A contest with a stranger has no such end, and
-//! claims back off so that they do not burn through the API's limits. The one who has the address now decides which of
-//! the two a claim belongs to.
+//! A contest with the peer (another router of the group) means that both are MASTER. VRRP ends that as soon as the link
+//! between them is back, so such a contest delays no claim. A contest with a stranger has no such end: claims back off, so
+//! that they do not use up what the API allows. Both may be on at once; whether a claim backs off depends on who has the
+//! address when the claim is decided on.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,9 +17,10 @@ use crate::ownership::Taker;
 const THEFTS: usize = 3;
 /// … within this time are a contest.
 const WINDOW: Duration = Duration::from_secs(5 * 60);
-/// Confirmed ownership for that long ends a contest with a stranger.
+/// Ownership that reads have confirmed for that long ends a contest with a stranger.
 const STRANGER_PEACE: Duration = Duration::from_secs(15 * 60);
-/// The same for the peer, and two verify-intervals at least: a peer that is still MASTER takes the address back within one.
+/// The same for the peer, but never less than two verify-intervals: a peer that is still MASTER takes the address back
+/// within one.
 const PEER_PEACE: Duration = Duration::from_secs(60);
 /// The first wait before taking an address back, and the longest for the router that outranks the other.
 const SHORT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
@@ -45,7 +46,7 @@ struct Thefts {
 
 impl Contest {
     /// As it stands after a restart of the agent, with the thefts before it and the contests that were on. A contest whose
-    /// last theft is older than the peace that ends it is over.
+    /// last theft is older than the time that ends it is over.
     pub fn resumed(now: Moment, thefts: &[(Moment, Taker)], contested: &[Taker], verify_interval: Duration) -> Self {
         let mut contest = Self::default();
         for taker in [Taker::Peer, Taker::Stranger] {
@@ -140,7 +141,7 @@ impl Contest {
     }
 }
 
-/// Confirmed ownership for that long ends a contest.
+/// How long ownership has to be confirmed before a contest ends.
 fn peace(with: Taker, verify_interval: Duration) -> Duration {
     match with {
         Taker::Peer => PEER_PEACE.max(2 * verify_interval),

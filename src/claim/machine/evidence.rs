@@ -1,23 +1,24 @@
-//! States that are not known, and what the interface says of them.
+//! States of VRRP that are not known, and what the addresses on the interface show about them.
 //!
-//! A MASTER line can be lost: another process reads the FIFO, or the pipe was full. And an address that a person adds to a
-//! standby's interface is no mastership. Both look the same: an address of the group is on the interface where keepalived
-//! puts it, and the last line says BACKUP. What tells them apart is who has put it there, and that the kernel tells: a
-//! notification of a new address names the netlink socket that asked for it (`nlmsg_pid`, net/ipv4/devinet.c `rtmsg_ifa`).
-//! keepalived opens its socket when its VRRP process starts, and keeps it; that of ip(8) is closed when the command ends.
-//! From that follow three rules.
+//! A MASTER line can be lost: another process read the FIFO, or the pipe was full. The address on the interface then shows
+//! that the group is MASTER. But a person can add the address to a standby's interface by hand, and that does not make it
+//! MASTER. Both look the same: the address is where keepalived puts it, and the last line says BACKUP. The difference is
+//! who has put it there, and the kernel says so: its notification of a new address names the netlink socket that asked for
+//! it (`nlmsg_pid`, net/ipv4/devinet.c `rtmsg_ifa`). keepalived opens its socket when its VRRP process starts, and keeps
+//! it; that of ip(8) is closed when the command ends. Three rules follow.
 //!
-//! 1. A group that is not MASTER, whatever said so, is found out anew when one of its addresses has appeared on the
-//!    interface since the group's last line and was put there by a process that runs on a second later ([`PutBy::Process`]).
+//! 1. A group that is not MASTER, by a line or otherwise, becomes UNKNOWN when one of its addresses has appeared on the
+//!    interface since the group's last line, put there by a process that still runs a second later ([`PutBy::Process`]).
 //!    Nothing is claimed on that alone: keepalived must give a sign of life after it, EC2 is read, and the address is looked
-//!    at again, as for every other doubt. A line that comes within that second decides.
-//! 2. An address that a command put there ([`PutBy::Command`]) proves nothing, whatever made the state doubtful, until a
-//!    line says MASTER: keepalived takes an address that is there already for its own.
-//! 3. Of one that was there when the agent started, or that was listed because notifications were lost, nobody knows who put
-//!    it there: it is evidence where nothing is known of the state, and not against a line.
+//!    at again, as in every other UNKNOWN state. A line that comes within that second decides.
+//! 2. An address that a command put there ([`PutBy::Command`]) proves nothing, whatever made the state UNKNOWN, until a
+//!    later line says MASTER: keepalived takes over an address that is there already.
+//! 3. Who put an address there is not known where it was there when the agent started, or was listed because notifications
+//!    were lost. It counts as evidence where the state is UNKNOWN, and not against a line.
 //!
-//! What is left over is said, and not acted on: [`Misplaced`]. A BACKUP line comes before or after keepalived removes the
-//! address, by milliseconds; it is newer than the appearance in either case, and no rule applies.
+//! Where an address and VRRP disagree and no rule applies, that is reported and not acted on: [`Misplaced`]. A BACKUP line
+//! comes some milliseconds before or after keepalived removes the address; it is newer than the appearance in either case,
+//! so no rule applies.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

@@ -1,11 +1,13 @@
-//! Two routers, a link between them that is cut and healed, and what VRRP makes of it: the invariant of a contest with the
-//! peer. Both machines are real; keepalived, the link and EC2 are models with simulated time.
+//! Two routers and a link between them that is cut and healed. Both machines are those that ship; keepalived, the link and
+//! EC2 are models in simulated time.
 //!
-//! **The invariant.** From the moment on at which one router alone is MASTER, and until that changes, EC2 shows that router
-//! as the owner of every address of the group after a verify-interval and 5 s at the latest, and for good; however long,
-//! how often and in which direction the link was cut before. Where a claim of the other router is still under way at that
-//! moment, the bound runs from its end. While both are MASTER, each of them claims an address once for every line that asks
-//! for it at once (B1), and otherwise not within 10 s of its last such claim; a start of the agent begins that count anew.
+//! **The first invariant.** Once one router alone is MASTER of a group, EC2 shows it as the owner of all addresses of the
+//! group within a verify-interval and 5 s, and from then on for as long as it alone is MASTER. It does not matter for how
+//! long, how often and in which direction the link was cut before. Where a claim of the other router is still under way,
+//! that time begins with the end of the claim.
+//!
+//! **The second.** While both are MASTER, each claims an address once for every line that asks for a claim at once, and
+//! otherwise 10 s at least after its last such claim. A start of the agent begins that count anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
