@@ -130,8 +130,8 @@ fn link_cut_until_the_address_is_contested() {
         let contested =
             |lab: &Lab| [&lab.r1, &lab.r2].map(|router| router.logged(&["address contested: both routers"]));
         lab.wait("contested", Duration::from_secs(150), |lab| contested(lab).iter().any(|times| *times > 0));
-        let cut = began.elapsed();
         // The master is told nothing: the other one hears it first, and goes back.
+        let healed = Instant::now();
         lab.heal();
         lab.cut(Cut::From(2));
         lab.wait("BACKUP on r2", ELECTION + SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "BACKUP");
@@ -141,10 +141,13 @@ fn link_cut_until_the_address_is_contested() {
             lab.simulator.owner(VIP).is_some_and(|owner| owner == *lab.r1.enis[0])
         });
         for router in [&lab.r1, &lab.r2] {
-            let claims: Vec<Instant> = lab.claims(Some(router)).iter().map(|claim| claim.arrived).collect();
+            // An advertisement that slips through while the link changes is a line that is claimed for at once.
+            let claims = lab.claims(Some(router)).into_iter().map(|claim| claim.arrived).filter(|at| *at < healed);
+            let claims: Vec<Instant> = claims.collect();
             // The first one is a line's.
             let apart = claims[1..].windows(2).map(|pair| pair[1] - pair[0]).min();
             assert!(apart.is_none_or(|apart| apart > Duration::from_millis(9_500)), "{:#?}", lab.claims(Some(router)));
+            let cut = healed - began;
             assert!(claims.len() >= 4, "{} in {cut:?}: {:#?}", claims.len(), lab.claims(Some(router)));
         }
         assert_eq!(lab.r2.logged(&["contest over", "peer"]), contested(lab)[1], "BACKUP ends it");
@@ -159,6 +162,12 @@ fn waiting(fifo: &mut File) -> String {
     let end = fifo.read_to_end(&mut bytes).expect_err("keepalived holds it open");
     assert_eq!(end.kind(), ErrorKind::WouldBlock);
     String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// How often the group has become MASTER by a line of keepalived, by the agent's log.
+fn masterships(log: &str) -> u32 {
+    let lines = log.lines().filter(|line| line.contains("cause=\"keepalived: MASTER\""));
+    lines.map(|line| line.split_once(" times=").map_or(1, |(_, times)| times.trim().parse().expect("a count"))).sum()
 }
 
 /// A router of the highest priority says so, and then that it stops, ten times. With the priority next to it, r1 waits
@@ -184,8 +193,8 @@ fn flapping() {
         drop(priorities);
         assert!(speaker.wait().expect("python3 ends").success());
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
-        let log = lab.r1.agent_log();
-        assert_eq!(log.matches("cause=\"keepalived: MASTER\"").count(), 11, "{log}");
+        // The log gathers what repeats, with a count.
+        lab.wait("all transitions logged", SLACK, |lab| masterships(&lab.r1.agent_log()) == 11);
         let claims = lab.claims(None);
         // The first ones at once; lines that follow faster than that share requests, and the last one gets its own.
         assert!((5..=11).contains(&claims.len()), "{claims:#?}");
