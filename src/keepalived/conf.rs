@@ -604,6 +604,9 @@ mod tests {
             ("a'", "it holds a quote"),
             ("x$_PWD", "keepalived replaces what begins with $_"),
             ("x\u{202e}{y", reason),
+            ("{@y", reason),
+            ("{~SEQ", reason),
+            ("{include", reason),
         ] {
             let text = instance("a", 1) + &instance(name, 2) + &instance("z", 3);
             let (groups, faults) = read(&text);

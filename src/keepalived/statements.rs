@@ -41,10 +41,14 @@ pub fn statements(text: &[u8]) -> Vec<Statement> {
             let mut is_first = true;
             let bare = without_comment(piece);
             let mut rest = bare.as_slice();
-            while !rest.is_empty() {
+            loop {
+                rest = for_this_router(rest);
+                if rest.is_empty() || (!is_first && is_a_line_of_its_own(rest)) {
+                    break;
+                }
                 let statement;
                 (statement, rest) = cut(rest);
-                let words = words(for_this_router(statement));
+                let words = words(statement);
                 if !words.is_empty() {
                     all.push(Statement { line: number + 1, is_first, words });
                 }
@@ -119,17 +123,24 @@ fn brace(line: &[u8]) -> Option<usize> {
     }
 }
 
-/// `@id` before a statement makes it count where keepalived was started with this `--config-id`, which VyOS never does;
+/// `@id` makes what follows on the line count where keepalived was started with this `--config-id`, which VyOS never does;
 /// `@^id` makes it count everywhere else.
-fn for_this_router(statement: &[u8]) -> &[u8] {
-    if statement.first() != Some(&b'@') {
-        return statement;
+fn for_this_router(line: &[u8]) -> &[u8] {
+    if line.first() != Some(&b'@') {
+        return line;
     }
-    let end = statement.iter().position(|b| matches!(b, b' ' | b'\t'));
+    let end = line.iter().position(|b| matches!(b, b' ' | b'\t'));
     match end {
-        Some(end) if statement.get(1) == Some(&b'^') => &statement[end + blanks(&statement[end..])..],
+        Some(end) if line.get(1) == Some(&b'^') => &line[end + blanks(&line[end..])..],
         _ => &[],
     }
+}
+
+/// Whether keepalived takes what follows a brace for an `include`, a `~SEQ` or a `~LST` of its own, and with it all that is
+/// left of the line, braces too.
+fn is_a_line_of_its_own(rest: &[u8]) -> bool {
+    let is_include = rest.strip_prefix(b"include").is_some_and(|rest| blanks(rest) > 0);
+    is_include || rest.starts_with(b"~SEQ") || rest.starts_with(b"~LST")
 }
 
 fn words(statement: &[u8]) -> Vec<String> {
@@ -183,6 +194,11 @@ mod tests {
             ("a { b c } d", &[&["a"], &["{"], &["b", "c"], &["}"], &["d"]]),
             ("@x interface eth0", &[]),
             ("@^x interface eth0", &[&["interface", "eth0"]]),
+            ("vrrp_instance {@x {", &[&["vrrp_instance"], &["{"]]),
+            ("vrrp_instance {@^x {", &[&["vrrp_instance"], &["{"], &["{"]]),
+            ("vrrp_instance {~SEQ {", &[&["vrrp_instance"], &["{"]]),
+            ("vrrp_instance {include {", &[&["vrrp_instance"], &["{"]]),
+            ("vrrp_instance {includes {", &[&["vrrp_instance"], &["{"], &["includes"], &["{"]]),
             ("a\r", &[&["a"]]),
         ] {
             assert_eq!(cut_up(line), expected, "{line:?}");
