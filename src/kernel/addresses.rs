@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::task::Poll;
@@ -38,7 +39,7 @@ const ENDED: Duration = Duration::from_secs(1);
 const ROUTE: &str = "0";
 /// The netlink sockets of this network namespace. Not /proc/net: that is the main thread's, and the same.
 const SOCKETS: &str = "/proc/self/net/netlink";
-/// Of that file no more is read, in bytes: some 10,000 sockets.
+/// The most that is read of that file, in bytes: some 10,000 sockets. In part of a longer one a socket may be missing.
 const SOCKETS_LARGEST: u64 = 1 << 20;
 
 /// The addresses, each with the interfaces that have it.
@@ -146,7 +147,7 @@ impl Asked {
     /// Judges by their sockets who has asked for assignments a while ago.
     fn judge(&mut self) {
         let now = Instant::now();
-        let open = ports();
+        let open = fs::File::open(SOCKETS).and_then(ports);
         if let Err(error) = &open {
             warn!(%error, path = SOCKETS, "netlink sockets not read, so who put addresses on interfaces is not known");
         }
@@ -177,9 +178,12 @@ impl Asked {
 }
 
 /// The ports of the sockets that are open.
-fn ports() -> io::Result<BTreeSet<u32>> {
+fn ports(file: impl Read) -> io::Result<BTreeSet<u32>> {
     let mut text = String::new();
-    io::Read::read_to_string(&mut io::Read::take(fs::File::open(SOCKETS)?, SOCKETS_LARGEST), &mut text)?;
+    file.take(SOCKETS_LARGEST).read_to_string(&mut text)?;
+    if text.len() as u64 == SOCKETS_LARGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {SOCKETS_LARGEST} bytes")));
+    }
     Ok(ports_of(&text))
 }
 
@@ -395,7 +399,8 @@ mod tests {
                     00000000f88f3488 15  60         00000111 0        0        0     2        0        43418\n\
                     00000000f88f3489 0   61         00000111 0        0        0     2        0        43419\n\
                     0000 0\n0000 0 x\n\n";
-        assert_eq!(ports_of(text), BTreeSet::from([61, 2_893_296_698]));
+        assert_eq!(ports(text.as_bytes()).expect("read"), BTreeSet::from([61, 2_893_296_698]));
+        assert!(ports(io::repeat(b'\n')).is_err(), "a socket that is not seen is not closed");
     }
 
     #[tokio::test]

@@ -299,7 +299,8 @@ impl Machine {
     /// Whether the last line says MASTER, and the address was there already: keepalived then has it for its own.
     fn took_over(&self, address: &Address) -> bool {
         let line = self.groups.get(&address.group).and_then(|g| g.line);
-        line.is_some_and(|(at, vrrp)| vrrp == Vrrp::Master && address.local_since <= Some(at))
+        // The line may be read first.
+        line.is_some_and(|(at, vrrp)| vrrp == Vrrp::Master && address.local_since <= Some(at + LINE_PATIENCE))
     }
 
     /// Who has put the address where keepalived puts it.
