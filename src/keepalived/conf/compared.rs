@@ -228,6 +228,10 @@ fn instances(dump: &[String]) -> BTreeMap<String, Run> {
     for line in dump {
         // `Sat Nov 28 17:43:35 2026: `
         let Some((_, line)) = line.split_once(": ") else { continue };
+        // What else keepalived's processes log meanwhile is not indented.
+        if !line.starts_with([' ', '-']) {
+            continue;
+        }
         if let Some(name) = line.strip_prefix(" VRRP Instance = ") {
             all.extend(current.replace((name.to_owned(), Run::default())));
             vmac.clear();
