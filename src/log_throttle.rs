@@ -23,6 +23,8 @@ pub struct LogThrottle<R, S = ()> {
     /// How many lines a subject has in ten minutes, before its events are counted only.
     free: u32,
     reasons: BTreeMap<R, Reason<S>>,
+    /// When what is over was last forgotten.
+    cleared: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl<R, S> Default for LogThrottle<R, S> {
 impl<R, S> LogThrottle<R, S> {
     /// So many lines for each subject in ten minutes.
     pub fn allowing(free: u32) -> Self {
-        Self { free, reasons: BTreeMap::new() }
+        Self { free, reasons: BTreeMap::new(), cleared: None }
     }
 }
 
@@ -140,8 +142,14 @@ impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
         self.reasons.retain(|reason, _| !is_over(reason));
     }
 
-    /// Forgets what is over, and where there are too many reasons the oldest one.
+    /// Forgets what is over, and where there are too many reasons the oldest one. It looks at all that is known, so it waits
+    /// a while where there is room: two hundred may happen at once.
     fn make_room(&mut self, now: Instant, reason: &R) {
+        let is_full = self.reasons.len() >= REASONS && !self.reasons.contains_key(reason);
+        if !is_full && self.cleared.is_some_and(|at| now < at + GATHER) {
+            return;
+        }
+        self.cleared = Some(now);
         for reason in self.reasons.values_mut() {
             reason.subjects.retain(|_, subject| subject.held > 0 || now < subject.since + AGAIN);
         }

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::Agent;
 use crate::claim::{Misplaced, Note};
 use crate::log_throttle::{Line, LogThrottle, named};
-use crate::names::{EniId, RequestId};
+use crate::names::{EniId, GroupName, InstanceId, RequestId};
 use crate::ownership::{Acknowledgement, CallError, ErrorClass, Owner, Taker};
 use crate::state::{Kind, Outcome, Record};
 use crate::status::report::Vrrp;
@@ -49,6 +49,31 @@ pub(super) enum Change {
     Hook { gone: Option<String> },
     /// The FIFO was found full.
     PipeFull,
+    /// Addresses were taken away.
+    Taken(Thief),
+    /// That happened too often.
+    Contested(Thief),
+    /// Contests are over.
+    ContestOver { taker: Taker },
+}
+
+/// Who takes addresses away.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Thief {
+    eni: EniId,
+    instance: Option<InstanceId>,
+    taker: Taker,
+}
+
+impl Thief {
+    fn new(by: &Owner, taker: Taker) -> Self {
+        Self { eni: by.eni.clone(), instance: by.instance.clone(), taker }
+    }
+
+    /// The ENI, the instance, and what that is to the group, as fields of a line.
+    fn fields(&self) -> (&str, Option<&str>, &'static str) {
+        (self.eni.as_str(), self.instance.as_ref().map(|i| i.as_str()), word(self.taker))
+    }
 }
 
 impl Default for Said {
@@ -109,6 +134,24 @@ fn write(change: &Change, line: &Line<String>) {
         Change::Hook { gone: Some(reason) } => warn!(%reason, times, "hook not attached"),
         Change::Hook { gone: None } => info!(times, "hook attached"),
         Change::PipeFull => warn!(times, "pipe found full, lines may be lost"),
+        Change::Taken(thief) => {
+            let (eni, instance, taker) = thief.fields();
+            warn!(address = %who, eni, instance, taker, times, "address taken by another");
+        }
+        Change::Contested(thief) => {
+            let (eni, instance, taker) = thief.fields();
+            match thief.taker {
+                Taker::Peer => error!(
+                    address = %who, eni, instance, taker, times,
+                    "address contested: both routers are MASTER, restore the VRRP link between them"
+                ),
+                Taker::Stranger => error!(
+                    address = %who, eni, instance, taker, times,
+                    "address contested: find out what claims it there"
+                ),
+            }
+        }
+        Change::ContestOver { taker } => info!(address = %who, taker = word(*taker), times, "contest over"),
     }
 }
 
@@ -139,30 +182,19 @@ impl Agent<'_> {
             // The history has what came of it.
             Note::Read { error } => return self.log_read(error.as_ref()),
             Note::Theft { group, address, by, taker } => {
-                let (eni, instance) = ends(&by);
-                warn!(%group, %address, eni, instance, taker = word(taker), "address taken by another");
+                self.said.change(Change::Taken(Thief::new(&by, taker)), of_group(address, &group));
                 Record::new(time, Kind::Theft { by, taker }).of_group(group).of_addresses([address])
             }
             Note::Contested { group, address, by, taker } => {
-                let (eni, instance) = ends(&by);
-                match taker {
-                    Taker::Peer => error!(
-                        %group, %address, eni, instance,
-                        "address contested: both routers are MASTER, restore the VRRP link between them"
-                    ),
-                    Taker::Stranger => error!(
-                        %group, %address, eni, instance,
-                        "address contested: find out what claims it there"
-                    ),
-                }
+                self.said.change(Change::Contested(Thief::new(&by, taker)), of_group(address, &group));
                 Record::new(time, Kind::Contested { by, taker }).of_group(group).of_addresses([address])
             }
             Note::ContestOver { group, address, taker } => {
-                info!(%group, %address, taker = word(taker), "contest over");
+                self.said.change(Change::ContestOver { taker }, of_group(address, &group));
                 Record::new(time, Kind::ContestOver { taker }).of_group(group).of_addresses([address])
             }
             Note::NotLocal { group, address } => {
-                self.said.change(Change::NotLocal, format!("{address} ({group})"));
+                self.said.change(Change::NotLocal, of_group(address, &group));
                 Record::new(time, Kind::NotLocal).of_group(group).of_addresses([address])
             }
             // The status shows it as long as it lasts.
@@ -265,6 +297,74 @@ fn word(taker: Taker) -> &'static str {
     }
 }
 
+/// An address as a line names it.
+fn of_group(address: Ipv4Addr, group: &GroupName) -> String {
+    format!("{address} ({group})")
+}
+
 fn ends(owner: &Owner) -> (&str, Option<&str>) {
     (owner.eni.as_str(), owner.instance.as_ref().map(|i| i.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::agent::calls::Calls;
+    use crate::paths::Paths;
+    use crate::state::State;
+
+    /// What is logged, a line each.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Both routers are MASTER, and each read shows that the other one has claimed all addresses.
+    #[tokio::test]
+    async fn two_hundred_addresses_that_are_taken_again_and_again_fill_no_log() {
+        let log = Log::default();
+        let to = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(move || to.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let paths = Paths::system();
+        let state = State::load(std::path::Path::new("/nonexistent"));
+        let calls = Calls::new(tokio::sync::mpsc::unbounded_channel().0, &state, None);
+        let mut agent = Agent::new(&paths, state, calls);
+        let by = Owner {
+            eni: EniId::try_from("eni-0000000b").expect("an id"),
+            instance: InstanceId::try_from("i-0000000b").ok(),
+            primary: false,
+        };
+        for round in 0..10 {
+            for n in 1..=200 {
+                let (address, taker) = (Ipv4Addr::new(10, 0, 0, n), Taker::Peer);
+                let group = || GroupName::try_from(format!("g{n}")).expect("a name");
+                agent.note(Note::Theft { group: group(), address, by: by.clone(), taker });
+                if round == 3 {
+                    agent.note(Note::Contested { group: group(), address, by: by.clone(), taker });
+                }
+            }
+        }
+        agent.said.write_rest();
+        let log = log.0.lock().expect("no panic").clone();
+        let log = String::from_utf8(log).expect("text");
+        let lines: Vec<&str> = log.lines().collect();
+        let first = "address taken by another address=10.0.0.1 (g1) eni=\"eni-0000000b\" instance=\"i-0000000b\"";
+        assert!(lines[0].contains(first) && lines[0].contains("taker=\"peer\""), "{log}");
+        assert!(log.contains("address contested: both routers are MASTER") && log.contains(" more "), "{log}");
+        // At once, and once a second: a busy machine takes some.
+        assert!(lines.len() < 40, "{log}");
+    }
 }
