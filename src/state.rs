@@ -533,27 +533,27 @@ impl Contests {
         if !self.is_about(record) {
             return;
         }
-        self.records.push(record.clone());
-        let counting: BTreeSet<(GroupName, Ipv4Addr)> =
-            self.thefts().into_keys().map(|(group, address)| (group.clone(), address)).collect();
-        let mut kept: BTreeMap<(GroupName, Ipv4Addr), [usize; 2]> = BTreeMap::new();
+        // Those of other groups stay as they are: the loop waits for this, and it may be about two hundred groups at once.
+        let (mut records, others): (Vec<Record>, Vec<Record>) =
+            std::mem::take(&mut self.records).into_iter().partition(|kept| kept.group == record.group);
+        self.records = others;
+        records.push(record.clone());
+        let counting: BTreeSet<Ipv4Addr> = thefts(&records).into_keys().map(|(_, address)| address).collect();
+        let mut kept: BTreeMap<Ipv4Addr, [usize; 2]> = BTreeMap::new();
         // The newest of each address, as many as can matter.
-        let mut records: Vec<Record> = std::mem::take(&mut self.records).into_iter().rev().collect();
+        records.reverse();
         records.retain(|record| {
-            let Some(group) = &record.group else { return false };
-            let mut addresses = record.addresses.iter().map(|address| (group.clone(), *address));
-            addresses.any(|address| {
-                let [thefts, contests] = kept.entry(address.clone()).or_default();
+            record.addresses.iter().any(|address| {
+                let [thefts, contests] = kept.entry(*address).or_default();
                 let (count, most) = match record.kind {
                     Kind::Theft { .. } => (thefts, THEFTS),
                     _ => (contests, CONTESTS),
                 };
                 *count += 1;
-                *count <= most && counting.contains(&address)
+                *count <= most && counting.contains(address)
             })
         });
-        records.reverse();
-        self.records = records;
+        self.records.extend(records.into_iter().rev());
     }
 
     /// Forgets the groups that are not configured any more.
@@ -617,7 +617,7 @@ pub struct Pauses {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Began {
-    /// The start of the router that `at` counts from.
+    /// The start of the router that `at` counts from; empty: not known.
     boot: String,
     /// Seconds since then, the time that the router was suspended among them.
     at: u64,
@@ -629,7 +629,7 @@ struct Began {
 pub struct Now {
     /// The time of day.
     pub wall: Timestamp,
-    /// What tells this start of the router from others.
+    /// What tells this start of the router from others; empty: nothing does.
     pub boot: String,
     /// The time since then.
     pub since_boot: Duration,
@@ -658,8 +658,9 @@ impl Pauses {
         let left = |group: &GroupName, until: Timestamp| {
             let by_day = || Duration::try_from(until.duration_since(now.wall)).unwrap_or_default();
             match self.began.get(group) {
-                Some(Began { boot, at, minutes }) if *boot == now.boot => {
-                    (Duration::from_secs(*at) + minutes.duration()).saturating_sub(now.since_boot)
+                Some(Began { boot, at, minutes }) if *boot == now.boot && !boot.is_empty() => {
+                    let gone = now.since_boot.saturating_sub(Duration::from_secs(*at));
+                    minutes.duration().saturating_sub(gone)
                 }
                 Some(Began { minutes, .. }) => by_day().min(minutes.duration()),
                 None => by_day().min(Minutes::LONGEST.duration()),
@@ -998,6 +999,13 @@ mod tests {
         ] {
             assert_eq!(left(&pauses, now), expected, "{why}");
         }
+        // Which start of the router it is, is not known.
+        let mut unknown = Pauses::default();
+        unknown.pause(a.clone(), five, &day(1_000, "", 90_000));
+        assert_eq!(left(&unknown, day(1_060, "", 5)), Some(240), "the time of day counts");
+        // A file whose content makes no sense.
+        let text = r#"{"groups":{"a":"2100-01-01T00:00:00Z"},"began":{"a":{"boot":"x","at":18446744073709551615,"minutes":5}}}"#;
+        assert_eq!(left(&serde_json::from_str(text).expect("read"), day(0, "x", 50)), Some(300));
         // As a version before 0.2 wrote it.
         let old: Pauses = serde_json::from_str(r#"{"groups":{"a":"2100-01-01T00:00:00Z"}}"#).expect("read");
         assert_eq!(left(&old, day(0, "x", 0)), Some(1_440 * 60));
