@@ -329,9 +329,10 @@ pub fn right_to_claim(eni: &EniId, known: Option<&[&Address]>) -> Step {
         (Some(refusal), _) => fail(
             WHAT,
             format!(
-                "{eni}: the last claim, {}, was refused: {}. `generate aws-vipa iam-policy` prints what has to be allowed",
+                "{eni}: the last claim, {}, was refused: {}: {}. `generate aws-vipa iam-policy` prints what has to be allowed",
                 time(refusal.at),
-                refusal.code
+                refusal.code,
+                refusal.message
             ),
         ),
         (None, Some(at)) => ok(WHAT, format!("{eni}: ec2:AssignPrivateIpAddresses proven {}", time(at))),

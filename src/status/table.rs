@@ -166,7 +166,8 @@ fn credentials(report: &Report) -> String {
     format!("{}{loaded}{end}", ec2.credentials)
 }
 
-/// What to do about a failed call, by EC2's error code or our own word ([`crate::ownership::CallError`]).
+/// What to do about a failed call, by EC2's error code or our own word ([`crate::ownership::CallError`]). The message of a
+/// denial says it itself: which policy it is about depends on more than the code.
 fn remedy(code: &str) -> Option<&'static str> {
     match code {
         "Timeout" | "Connection" => Some("See that DNS, the route and the security groups let us reach the end point."),
@@ -176,7 +177,6 @@ fn remedy(code: &str) -> Option<&'static str> {
         "Credentials" | "AuthFailure" | "ExpiredToken" | "InvalidClientTokenId" => {
             Some("See that the instance has its role, or the credentials file is right.")
         }
-        "UnauthorizedOperation" => Some("Whoever administers IAM must allow the action."),
         "RequestLimitExceeded" => Some("This account and region call EC2 too often; the calls go on, less often."),
         _ => None,
     }
@@ -449,6 +449,12 @@ pub(crate) fn span(later: Timestamp, earlier: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// It may be for a VPC endpoint's policy to allow it, or for the organization's.
+    #[test]
+    fn a_denial_leaves_the_advice_to_its_message() {
+        assert_eq!(remedy("UnauthorizedOperation"), None);
+    }
 
     #[test]
     fn spans_have_two_units() {

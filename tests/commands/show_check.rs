@@ -185,7 +185,7 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
         report["groups"][1]["addresses"][0]["last_claim"]["error"] = error;
         report
     };
-    let right = ("FAIL", "Right to claim", "was refused: UnauthorizedOperation. `generate aws-vipa iam-policy`");
+    let right = ("FAIL", "Right to claim", "was refused: UnauthorizedOperation: no. `generate aws-vipa iam-policy`");
     place.finds(Some(refused("UnauthorizedOperation")), &[right]);
     place.finds(Some(refused("PrivateIpAddressLimitExceeded")), &[("FAIL", "Room on ENI", "refused")]);
     fs::remove_file(&place.router.paths.groups).expect("removed");
