@@ -23,8 +23,8 @@ use crate::status::without_agent;
 /// How long a forced claim is waited for before it is answered with what is known.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long beyond EC2's bound a read is waited for: less than those who ask wait beyond it
-/// ([`crate::commands::show_status`]).
+/// How long beyond EC2's bound a read is waited for. With the default request-timeout that ends before those who ask give up
+/// ([`crate::commands::show_status`]); with a longer one they do so first, and tell what was known before.
 const BEYOND: Duration = Duration::from_millis(500);
 
 /// How long the disk is waited for before a pause is answered.

@@ -206,7 +206,7 @@ impl Imds {
             }
             Err(error) if error.class == ErrorClass::Denied && self.may_be_late() => {
                 let message = format!(
-                    "{}; asked again, as a role may appear minutes after the instance has started",
+                    "{}; the role of an instance that has just started may appear minutes later",
                     error.message
                 );
                 Err(failure(ErrorClass::Transient, &error.code, message))

@@ -899,7 +899,7 @@ async fn a_role_that_is_late_is_a_passing_failure_and_one_that_went_is_not() {
         let ec2 = with_role(&server, &imds.url);
         let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no role yet");
         assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
-        assert!(error.message.contains("a role may appear minutes after"), "{error}");
+        assert!(error.message.contains("may appear minutes later"), "{error}");
         status.store(200, Ordering::SeqCst);
         ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with what came late");
         status.store(refusal, Ordering::SeqCst);
