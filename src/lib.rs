@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod load_credential;
 pub mod log_throttle;
 pub mod logging;
+pub mod mounts;
 pub mod names;
 pub mod operator_file;
 pub mod ownership;

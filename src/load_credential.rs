@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
-use crate::operator_file::{self, Found, Version};
+use crate::operator_file::{self, Reason, Version};
 use crate::paths::Paths;
 use crate::systemctl::{AGENT, Systemctl, SystemctlError};
 
@@ -86,10 +86,10 @@ pub fn hand_over(paths: &Paths, file: Option<&Path>, verb: &str, systemctl: Syst
         }
         return Ok(had_one);
     };
-    let (loaded, version) = match operator_file::read_once(file, LONGEST_FILE) {
-        Found::Text(_, version) => (true, version),
-        Found::Refused(_, version) => (false, version),
-        Found::Hangs => return stand_back(paths, systemctl).map(|()| false),
+    let (loaded, version) = match operator_file::read(file, LONGEST_FILE) {
+        Ok((_, version)) => (true, version),
+        Err((Reason::NotLocal(_), _)) => return stand_back(paths, systemctl).map(|()| false),
+        Err((_, version)) => (false, version),
     };
     let handed = Handed { file: file.to_owned(), version, loaded };
     let drop_in = (paths.units.join(DROP_IN), loaded.then(|| drop_in(file)));
@@ -110,8 +110,8 @@ pub fn hand_over(paths: &Paths, file: Option<&Path>, verb: &str, systemctl: Syst
     Ok(true)
 }
 
-/// Keeps systemd away from a file on a file system that hangs: the start of the agent would wait for it, and so would systemd
-/// itself where it watches. The agent keeps its copy, and the timer looks again.
+/// Keeps systemd away from a file on a file system that could hang: the start of the agent would wait for it, and so would
+/// systemd itself where it watches. The agent keeps its copy, and the timer looks again.
 fn stand_back(paths: &Paths, systemctl: Systemctl) -> Result<(), HandOverError> {
     let units = [DROP_IN, WATCH].map(|name| (paths.units.join(name), None));
     if !units.iter().all(stands) {

@@ -6,13 +6,16 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread;
-use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
-use tokio::time::timeout;
+
+use crate::mounts::{Mounts, NotLocal, Unresolved};
+
+/// The mounts that this process sees.
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+/// The longest list of them, in bytes: some twenty thousand.
+const LONGEST_MOUNTINFO: u64 = 4 * 1024 * 1024;
 
 /// What tells one state of a file from the next without reading it: device, inode, size, and the times of the last change
 /// of content and of inode (so that mended permissions count too). `None`: it cannot be looked at, or is not there.
@@ -42,29 +45,19 @@ impl Version {
     }
 }
 
-/// The text of a file, or why there is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// The whole text of a regular file, and the state that it was read in.
-    Text(String, Version),
-    /// A reason that an operator can act on, with the state that the file is in: not there, not readable, not a regular
-    /// file, too long, not UTF-8.
-    Refused(Reason, Version),
-    /// The file system has not answered in time. What the file held before may hold still.
-    Hangs,
-}
-
-/// Why a file is not read.
+/// Why a file is not read, so that an operator can act on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// This user may not read it.
     NotPermitted,
+    /// It is on a file system that could hang, which was not touched.
+    NotLocal(NotLocal),
     /// Anything else, in words.
     Other(String),
 }
 
-impl Reason {
-    fn io(error: &io::Error) -> Self {
+impl From<io::Error> for Reason {
+    fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::NotPermitted,
             _ => Self::Other(error.to_string()),
@@ -72,143 +65,121 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotPermitted => "Permission denied",
-            Self::Other(reason) => reason,
-        })
+impl From<Unresolved> for Reason {
+    fn from(error: Unresolved) -> Self {
+        match error {
+            Unresolved::NotLocal(why) => Self::NotLocal(why),
+            Unresolved::Io(error) => error.into(),
+        }
     }
 }
 
-/// What an operator is told of a file on a file system that hangs.
-pub const HANGS: &str = "its file system does not answer: look at the mount that it is on";
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPermitted => f.write_str("Permission denied"),
+            Self::NotLocal(why) => why.fmt(f),
+            Self::Other(reason) => f.write_str(reason),
+        }
+    }
+}
 
-/// How long the file system may take. One on this machine takes microseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The text of a file and the state that it was read in; or why there is none, and the state that this is true of.
+pub type Found = Result<(String, Version), (Reason, Version)>;
 
-/// A file that is read again and again. Each reading has a thread of its own, of which there is one at most: a call into a
-/// file system that hangs cannot be given up, and nobody else may wait for it. Clones are the same file.
-#[derive(Debug, Clone)]
-pub struct OperatorFile(Arc<Inner>);
-
+/// A file that is read again and again.
 #[derive(Debug)]
-struct Inner {
+pub struct OperatorFile {
     path: PathBuf,
     /// Read in its place while it is there.
     copy: Option<PathBuf>,
     limit: u64,
-    under_way: Mutex<Option<Reading>>,
-}
-
-/// A thread that reads, since when, and what it finds.
-#[derive(Debug, Clone)]
-struct Reading {
-    since: Instant,
-    found: watch::Receiver<Option<Found>>,
 }
 
 impl OperatorFile {
     /// The file at `path`, of at most `limit` bytes; `copy` is read in its place while it is there.
     pub fn new(path: PathBuf, copy: Option<PathBuf>, limit: u64) -> Self {
-        Self(Arc::new(Inner { path, copy, limit, under_way: Mutex::default() }))
+        Self { path, copy, limit }
     }
 
     /// Where it is, for display: never the copy.
     pub fn path(&self) -> &Path {
-        &self.0.path
+        &self.path
     }
 
-    /// Reads it, and waits for a second at most. A thread that still hangs since an earlier call is not waited for anew.
-    pub async fn read(&self) -> Found {
-        let mut reading = match self.reading() {
-            Ok(reading) => reading,
-            Err(error) => return Found::Refused(Reason::io(&error), Version::default()),
-        };
-        let left = PATIENCE.saturating_sub(reading.since.elapsed());
-        match timeout(left, reading.found.wait_for(Option::is_some)).await {
-            Ok(Ok(found)) => found.clone().unwrap_or(Found::Hangs),
-            // The thread is gone, and has found nothing.
-            Ok(Err(_)) | Err(_) => Found::Hangs,
-        }
-    }
-
-    /// The reading under way, or a new one.
-    fn reading(&self) -> io::Result<Reading> {
-        let mut under_way = self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reading) = &*under_way
-            && reading.found.has_changed().is_ok()
-            && reading.found.borrow().is_none()
-        {
-            return Ok(reading.clone());
-        }
-        let (sender, found) = watch::channel(None);
-        let inner = self.0.clone();
-        thread::Builder::new().name("operator-file".to_owned()).spawn(move || {
-            let copy = inner.copy.as_deref().filter(|copy| copy.exists());
-            sender.send_replace(Some(read(copy.unwrap_or(&inner.path), inner.limit)));
-        })?;
-        Ok(under_way.insert(Reading { since: Instant::now(), found }).clone())
+    /// Reads it.
+    ///
+    /// # Errors
+    /// See [`read`].
+    pub fn read(&self) -> Found {
+        let copy = self.copy.as_deref().filter(|copy| copy.exists());
+        read(copy.unwrap_or(&self.path), self.limit)
     }
 }
 
-/// Reads a file once, and waits for a second at most, for a command that does nothing else meanwhile.
-pub fn read_once(path: &Path, limit: u64) -> Found {
-    let file = path.to_owned();
-    within_patience(move || read(&file, limit)).unwrap_or(Found::Hangs)
+/// Reads a regular file of at most `limit` bytes on a local file system. It is opened once, and nothing waits: a FIFO or a
+/// device is not opened, and a file system that could hang is not asked. Meanwhile it may become another one; so opening does
+/// not wait either, and what was opened is looked at again.
+///
+/// # Errors
+/// The reason, and the state that the file is in: not there, not readable, not on a local file system, not a regular file,
+/// too long, not UTF-8.
+pub fn read(path: &Path, limit: u64) -> Found {
+    let mut version = Version::default();
+    read_into(path, limit, &mut version).map(|text| (text, version)).map_err(|reason| (reason, version))
 }
 
-/// The mode of a file, as chmod(2) counts it; `Some(None)`: there is no such file, `None`: its file system hangs.
-pub fn mode(path: &Path) -> Option<Option<u32>> {
-    let file = path.to_owned();
-    within_patience(move || std::fs::metadata(file).ok().map(|m| m.mode() & 0o7777))
-}
-
-/// Asks a file system on a thread of its own, for a command that does nothing else meanwhile.
-fn within_patience<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (sender, answer) = mpsc::sync_channel(1);
-    let thread = thread::Builder::new().name("operator-file".to_owned()).spawn(move || {
-        // Nobody waits for it any more once the time is over.
-        let _ = sender.send(ask());
-    });
-    thread.ok()?;
-    answer.recv_timeout(PATIENCE).ok()
-}
-
-/// Opens the file once, and only if it is a regular one: a FIFO or a device could be waited for, or do something. In the
-/// time between, it may have become another one; so opening does not wait, and what was opened is looked at again.
-fn read(path: &Path, limit: u64) -> Found {
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) => return Found::Refused(Reason::io(&error), Version::default()),
+fn read_into(path: &Path, limit: u64, version: &mut Version) -> Result<String, Reason> {
+    let path = resolve(path)?;
+    let mut look = |metadata: io::Result<Metadata>| {
+        let metadata = metadata?;
+        *version = Version::of(&metadata);
+        if metadata.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) }
     };
-    let mut version = Version::of(&metadata);
+    look(path.symlink_metadata())?;
+    let file = open(&path)?;
+    look(file.metadata())?;
     let mut text = Vec::new();
-    let result = regular(&metadata).and_then(|()| {
-        let file = open(path)?;
-        let metadata = file.metadata()?;
-        version = Version::of(&metadata);
-        regular(&metadata)?;
-        file.take(limit + 1).read_to_end(&mut text)
-    });
-    let reason = match result {
-        Err(error) => Reason::io(&error),
-        Ok(_) if text.len() as u64 > limit => Reason::Other(format!("it is longer than {limit} bytes")),
-        Ok(_) => match String::from_utf8(text) {
-            Ok(text) => return Found::Text(text, version),
-            Err(_) => Reason::Other("it is not UTF-8".to_owned()),
-        },
+    file.take(limit + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(Reason::Other(format!("it is longer than {limit} bytes")));
+    }
+    String::from_utf8(text).map_err(|_| Reason::Other("it is not UTF-8".to_owned()))
+}
+
+/// The mode of a file, as chmod(2) counts it; nothing if it is not there, or cannot be looked at.
+///
+/// # Errors
+/// It is on a file system that could hang, which was not asked.
+pub fn mode(path: &Path) -> Result<Option<u32>, NotLocal> {
+    match resolve(path) {
+        Ok(path) => Ok(path.symlink_metadata().ok().map(|m| m.mode() & 0o7777)),
+        Err(Reason::NotLocal(why)) => Err(why),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The path without symbolic links, all of it on local file systems.
+fn resolve(path: &Path) -> Result<PathBuf, Reason> {
+    let unknown = |why: &dyn fmt::Display| Reason::Other(format!("the mounts are not known: {MOUNTINFO}: {why}"));
+    let mut text = Vec::new();
+    let read = File::open(MOUNTINFO).and_then(|file| file.take(LONGEST_MOUNTINFO + 1).read_to_end(&mut text));
+    read.map_err(|error| unknown(&error))?;
+    if text.len() as u64 > LONGEST_MOUNTINFO {
+        return Err(unknown(&format_args!("it is longer than {LONGEST_MOUNTINFO} bytes")));
+    }
+    let mounts = Mounts::parse(&text).map_err(|line| unknown(&format_args!("line {line} cannot be read")))?;
+    let link = |at: &Path| match std::fs::read_link(at) {
+        // What is there, and no link.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+        target => target.map(Some),
     };
-    Found::Refused(reason, version)
+    Ok(mounts.resolve(path, link)?)
 }
 
-fn regular(metadata: &Metadata) -> io::Result<()> {
-    if metadata.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) }
-}
-
-/// Opens without waiting.
+/// Opens without waiting. The path leads over no symbolic link.
 fn open(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
@@ -216,24 +187,26 @@ fn open(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_file_is_read_anew_each_time_with_the_version_that_it_has() {
+    #[test]
+    fn a_file_is_read_anew_each_time_with_the_version_that_it_has() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("f");
         let file = OperatorFile::new(path.clone(), Some(dir.path().join("copy")), 4);
         let missing = Reason::Other("No such file or directory (os error 2)".to_owned());
-        assert_eq!(file.read().await, Found::Refused(missing, Version::default()));
+        assert_eq!((file.read(), mode(&path)), (Err((missing, Version::default())), Ok(None)));
         std::fs::write(&path, "text").expect("written");
-        let first = file.read().await;
-        assert!(matches!(&first, Found::Text(text, _) if text == "text"), "{first:?}");
-        assert_eq!(first, file.read().await);
-        assert_eq!(first, read_once(&path, 4));
+        let first = file.read().expect("text");
+        assert_eq!(first.0, "text");
+        assert_eq!(file.read(), Ok(first.clone()));
         std::fs::remove_file(&path).expect("removed");
         std::fs::write(&path, "text").expect("written again");
-        assert_ne!(first, file.read().await, "another version");
+        assert_ne!(file.read(), Ok(first), "another version");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("./f", &link).expect("a link");
+        assert_eq!(read(&link, 4), read(&path, 4));
+        assert_eq!(mode(&link), Ok(Some(path.metadata().expect("a file").mode() & 0o7777)));
         std::fs::write(dir.path().join("copy"), "copy").expect("written");
-        let copy = file.read().await;
-        assert!(matches!(&copy, Found::Text(text, _) if text == "copy"), "{copy:?}");
+        assert_eq!(file.read().expect("text").0, "copy");
     }
 
     #[test]
@@ -253,32 +226,7 @@ mod tests {
             (dir.path(), "it is not a regular file"),
             (dir.path().join("absent").as_path(), "No such file or directory (os error 2)"),
         ] {
-            match read_once(path, 4) {
-                Found::Refused(refused, _) => assert_eq!(refused.to_string(), reason, "{path:?}"),
-                found => panic!("{path:?}: {found:?}"),
-            }
+            assert_eq!(read(path, 4).expect_err("refused").0.to_string(), reason, "{path:?}");
         }
-    }
-
-    /// The thread that would read is one that has not come back yet.
-    #[tokio::test]
-    async fn a_file_system_that_hangs_costs_a_second_once_and_one_thread() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("f");
-        std::fs::write(&path, "text").expect("written");
-        let file = OperatorFile::new(path, None, 4);
-        let (sender, found) = watch::channel(None);
-        let since = Instant::now();
-        *file.0.under_way.lock().expect("the reading") = Some(Reading { since, found });
-        assert_eq!(file.read().await, Found::Hangs);
-        assert!(since.elapsed() >= PATIENCE, "{:?}", since.elapsed());
-        // Those that come later do not wait at all: this would take a quarter of an hour.
-        for _ in 0..1000 {
-            assert_eq!(file.read().await, Found::Hangs);
-        }
-        assert!(sender.receiver_count() > 0, "no other thread has taken its place");
-        sender.send_replace(Some(Found::Text("old".to_owned(), Version::default())));
-        let found = file.read().await;
-        assert!(matches!(&found, Found::Text(text, _) if text == "text"), "it is read anew: {found:?}");
     }
 }

@@ -240,7 +240,7 @@ fn the_whole_set_up_commits() {
         });
         let input = Input::read(&mut input.to_string().as_bytes()).expect("what the owner hands over");
         let interfaces = BTreeMap::from([("eth0".to_owned(), vec![own.to_owned()])]);
-        let outcome = verify(&input, &Surroundings { interfaces, mode: &|_| None });
+        let outcome = verify(&input, &Surroundings { interfaces, mode: &|_| Ok(None) });
         assert_eq!(outcome.faults, []);
         assert_eq!(outcome.config.groups.len(), 1);
         assert!(

@@ -231,7 +231,7 @@ const DENIED: &str =
 /// What the agent says of a call that EC2 has not answered.
 const TIMEOUT: &str = "no answer from https://ec2.eu-central-1.amazonaws.com within 3s";
 /// What stands in the way where the credentials file is not there.
-const MISSING: &str = "file /config/aws/credentials, profile default: it is missing, or no text of at most 64 KiB; put the file there, with aws_access_key_id and aws_secret_access_key in the profile: the agent gets it within a minute";
+const MISSING: &str = "file /config/aws/credentials, profile default: it is missing, not on a local file system, or no text of at most 64 KiB; put the file there, with aws_access_key_id and aws_secret_access_key in the profile: the agent gets it within a minute";
 const TIMEOUT_REMEDY: &str = "see the route, the firewall and DNS to EC2's end point";
 
 fn timeout() -> Failure {

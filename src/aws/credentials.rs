@@ -29,7 +29,7 @@ use super::errors::{failure, root_cause};
 use super::imds::Imds;
 use crate::load_credential::LONGEST_FILE;
 use crate::names::Region;
-use crate::operator_file::{Found, HANGS, OperatorFile, Reason, Version};
+use crate::operator_file::{OperatorFile, Reason, Version};
 use crate::ownership::{CallError, ErrorClass};
 
 /// How often [`CredentialsWatch`] looks at the file.
@@ -91,10 +91,8 @@ struct State {
     current: Option<Loaded>,
     /// Why the last reading failed.
     error: Option<CallError>,
-    /// The state of the file at the last reading that it did not hang in.
+    /// The state of the file at the last reading.
     version: Version,
-    /// Whether it hung in the last one.
-    hangs: bool,
     /// Readings so far, and when the last one ended.
     readings: u64,
     read_at: Option<Instant>,
@@ -237,9 +235,7 @@ impl Keys {
         }
         let (read, version) = self.0.source.read().await;
         let mut state = self.state();
-        state.hangs = version.is_none();
-        // What is in a file that hangs may be what it was.
-        let other_file = version.is_some_and(|version| std::mem::replace(&mut state.version, version) != version);
+        let other_file = std::mem::replace(&mut state.version, version) != version;
         state.readings += 1;
         state.read_at = Some(Instant::now());
         match read {
@@ -303,8 +299,8 @@ impl Source {
         }
     }
 
-    /// Reads the credentials, and the state of the file that they were in; none: it hangs.
-    async fn read(&self) -> (Result<Loaded, CallError>, Option<Version>) {
+    /// Reads the credentials, and the state of the file that they were in.
+    async fn read(&self) -> (Result<Loaded, CallError>, Version) {
         let at = SystemTime::now();
         match self {
             Self::Role(imds) => {
@@ -316,26 +312,28 @@ impl Source {
                     request_id: None,
                 });
                 let loaded = loaded.map(|role| Loaded { credentials: role.credentials, at, role: Some(role.name) });
-                (loaded, Some(Version::default()))
+                (loaded, Version::default())
             }
-            Self::File { file, profile, region, http } => match file.read().await {
-                Found::Hangs => {
-                    let message = format!("{}: {HANGS}", self.describe(None));
-                    (Err(failure(ErrorClass::Transient, "Credentials", message)), None)
-                }
-                Found::Refused(reason, version) => {
-                    // Root reads the file for us, and would have handed over a copy.
-                    let reason = match reason {
-                        Reason::NotPermitted => "it is missing, or no text of at most 64 KiB".to_owned(),
-                        Reason::Other(reason) => reason,
+            Self::File { file, profile, region, http } => match file.read() {
+                Err((reason, version)) => {
+                    let error = match reason {
+                        // Root reads the file for us, and would have handed over a copy.
+                        Reason::NotPermitted => self.refuse(
+                            ErrorClass::Denied,
+                            "it is missing, not on a local file system, or no text of at most 64 KiB",
+                        ),
+                        Reason::NotLocal(why) => {
+                            failure(ErrorClass::Denied, "Credentials", format!("{}: {why}", self.describe(None)))
+                        }
+                        Reason::Other(reason) => self.refuse(ErrorClass::Denied, &reason),
                     };
-                    (Err(self.refuse(ErrorClass::Denied, &reason)), Some(version))
+                    (Err(error), version)
                 }
-                Found::Text(text, version) => {
+                Ok((text, version)) => {
                     let http = http.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     let loaded = from_profile(text, profile, region, &http).await;
                     let loaded = loaded.map(|credentials| Loaded { credentials, at, role: None });
-                    (loaded.map_err(|(class, reason)| self.refuse(class, &reason)), Some(version))
+                    (loaded.map_err(|(class, reason)| self.refuse(class, &reason)), version)
                 }
             },
         }
@@ -437,7 +435,7 @@ pub struct CredentialsWatch {
 
 impl CredentialsWatch {
     /// Waits until other credentials are in use than at the last return, or there are some at last. The files are looked at
-    /// every 5 s, in a task that comes to its end in any case. Safe to cancel.
+    /// every 5 s. Safe to cancel.
     pub async fn changed(&mut self) {
         loop {
             tokio::select! {
@@ -445,8 +443,8 @@ impl CredentialsWatch {
                 _ = self.changed.changed() => return,
                 () = sleep_until(self.next_look) => {
                     self.next_look = Instant::now() + WATCH;
-                    let (keys, roots) = (self.keys.clone(), self.roots.clone());
-                    tokio::spawn(async move { tokio::join!(keys.read_if_file_changed(), roots.look()) });
+                    self.roots.look();
+                    self.keys.read_if_file_changed().await;
                 }
             }
         }
@@ -456,15 +454,12 @@ impl CredentialsWatch {
 impl Keys {
     async fn read_if_file_changed(&self) {
         let Source::File { file, .. } = &self.0.source else { return };
-        let (readings, version, hangs) = {
+        let (readings, version) = {
             let state = self.state();
-            (state.readings, state.version, state.hangs)
+            (state.readings, state.version)
         };
-        let unchanged = match file.read().await {
-            Found::Text(_, found) | Found::Refused(_, found) => !hangs && found == version,
-            Found::Hangs => hangs,
-        };
-        if !unchanged {
+        let (Ok((_, found)) | Err((_, found))) = file.read();
+        if found != version {
             self.read(readings).await;
         }
     }

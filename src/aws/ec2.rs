@@ -35,7 +35,7 @@ use super::transport::{self, Budget, Roots};
 use crate::config::Global;
 use crate::load_credential;
 use crate::names::{EniId, InstanceType, NotAName, Region, RequestId, VpcId};
-use crate::operator_file::{Found, HANGS, OperatorFile, Version};
+use crate::operator_file::{Found, OperatorFile, Reason, Version};
 use crate::ownership::{Acknowledgement, CallError, ErrorClass, Interface, Owner, Owners};
 use crate::skew::skew;
 
@@ -101,13 +101,41 @@ struct Connections {
     client: aws_sdk_ec2::Client,
     number: u64,
     /// What the certificate file held when it was read last.
+    trusted: Trusted,
+}
+
+/// What a certificate file holds.
+struct Trusted {
     roots: Option<Roots>,
-    /// The state that it was in then; none: it has not been read yet.
-    ca_version: Option<Version>,
-    /// What was wrong with it.
-    ca_fault: Option<String>,
-    /// Whether it hung when it was to be read last.
-    ca_hangs: bool,
+    /// What is wrong with it.
+    fault: Option<String>,
+    /// The state that it was in, and why it could not be read.
+    state: Result<Version, (Reason, Version)>,
+}
+
+impl Trusted {
+    fn nothing() -> Self {
+        Self { roots: None, fault: None, state: Ok(Version::default()) }
+    }
+
+    fn of(file: &OperatorFile, found: Found) -> Self {
+        let state = found.as_ref().map(|(_, version)| *version).map_err(Clone::clone);
+        match found.map_err(|(reason, _)| reason.to_string()).and_then(|(pem, _)| Roots::parse(pem)) {
+            Ok(roots) => Self { roots: Some(roots), fault: None, state },
+            Err(reason) => {
+                tracing::warn!(path = %file.path().display(), reason, "the certificate file is not used");
+                Self { roots: None, fault: Some(reason), state }
+            }
+        }
+    }
+
+    fn is_of(&self, found: &Found) -> bool {
+        match (&self.state, found) {
+            (Ok(version), Ok((_, found))) => version == found,
+            (Err(fault), Err(found)) => fault == found,
+            _ => false,
+        }
+    }
 }
 
 impl Ec2 {
@@ -122,7 +150,9 @@ impl Ec2 {
     pub fn with_copies(global: &Global, region: Region, imds: &Imds, copies: Option<&Path>) -> Self {
         let clock = Clock::default();
         let budget = Budget::ec2();
-        let http = transport::https(None, &budget);
+        let ca_certificate_file = global.ca_certificate_file.clone().map(Roots::file);
+        let trusted = ca_certificate_file.as_ref().map_or_else(Trusted::nothing, |file| Trusted::of(file, file.read()));
+        let http = transport::https(trusted.roots.as_ref(), &budget);
         let keys = match &global.credentials_file {
             Some(file) => Keys::file(
                 file.clone(),
@@ -145,18 +175,11 @@ impl Ec2 {
             region,
             endpoint_url,
             fault,
-            ca_certificate_file: global.ca_certificate_file.clone().map(Roots::file),
+            ca_certificate_file,
             clock,
             keys,
             budget,
-            connections: Mutex::new(Connections {
-                client,
-                number: 0,
-                roots: None,
-                ca_version: None,
-                ca_fault: None,
-                ca_hangs: false,
-            }),
+            connections: Mutex::new(Connections { client, number: 0, trusted }),
         }))
     }
 
@@ -271,13 +294,11 @@ impl Ec2 {
         if let Some(fault) = &inner.fault {
             return Err(fault.clone());
         }
-        let deadline = Instant::now() + timeout;
-        // What is not known by then does without the file.
-        let _ = timeout_at(deadline, self.know_roots()).await;
-        let http = transport::https(self.connections().roots.as_ref(), &inner.budget);
+        self.look();
+        let http = transport::https(self.connections().trusted.roots.as_ref(), &inner.budget);
         let client = client(&inner.region, inner.endpoint_url.as_ref(), http, None, &inner.clock);
         let request = client.describe_network_interfaces().max_results(PAGE as i32).send();
-        let Ok(answer) = timeout_at(deadline, request).await else {
+        let Ok(answer) = tokio::time::timeout(timeout, request).await else {
             return Err(no_answer(&inner.endpoint, timeout));
         };
         let Err(error) = answer else { return Ok(()) };
@@ -420,11 +441,7 @@ impl Ec2 {
 
     /// Waits for credentials to sign with.
     async fn ready(&self, Bound { deadline, timeout }: Bound) -> Result<Generation, CallError> {
-        let ready = async {
-            self.know_roots().await;
-            self.0.keys.ready().await
-        };
-        timeout_at(deadline, ready).await.unwrap_or_else(|_| {
+        timeout_at(deadline, self.0.keys.ready()).await.unwrap_or_else(|_| {
             // Nothing was sent to EC2.
             Err(failure(
                 ErrorClass::Transient,
@@ -459,7 +476,7 @@ impl Ec2 {
         } else if lacks_a_right(&error.code) {
             add(denied_by.remedy(action, &self.0.keys.facts().source));
         } else if matches!(error.code.as_str(), "Connection" | "TLS") {
-            if let Ok(true) = timeout_at(deadline, self.look()).await {
+            if self.look() {
                 add("ca-certificate-file: read again, and it has changed".to_owned());
             }
             self.ca_fault().into_iter().for_each(add);
@@ -486,56 +503,21 @@ impl Ec2 {
 
     fn renew(&self, connections: &mut Connections) {
         let inner = &*self.0;
-        let http = transport::https(connections.roots.as_ref(), &inner.budget);
+        let http = transport::https(connections.trusted.roots.as_ref(), &inner.budget);
         inner.keys.set_http(&http);
         connections.client = client(&inner.region, inner.endpoint_url.as_ref(), http, Some(&inner.keys), &inner.clock);
         connections.number += 1;
     }
 
-    /// Sees to it that the certificate file has been read once, where it can be.
-    async fn know_roots(&self) {
-        let unknown = {
-            let connections = self.connections();
-            connections.ca_version.is_none() && !connections.ca_hangs
-        };
-        if unknown {
-            self.look().await;
-        }
-    }
-
     /// Reads the certificate file, and trusts what it holds now; whether that is something else than before.
-    pub(super) async fn look(&self) -> bool {
+    pub(super) fn look(&self) -> bool {
         let Some(file) = &self.0.ca_certificate_file else { return false };
-        let path = file.path().display();
-        let found = file.read().await;
+        let found = file.read();
         let mut connections = self.connections();
-        let (roots, version) = match found {
-            Found::Hangs => {
-                if !std::mem::replace(&mut connections.ca_hangs, true) {
-                    tracing::warn!(%path, reason = HANGS, "the certificate file is not used");
-                }
-                return false;
-            }
-            Found::Text(pem, version) if connections.ca_version != Some(version) => (Roots::parse(pem), version),
-            Found::Refused(reason, version) if connections.ca_version != Some(version) => {
-                (Err(reason.to_string()), version)
-            }
-            Found::Text(..) | Found::Refused(..) => {
-                connections.ca_hangs = false;
-                return false;
-            }
-        };
-        let (roots, fault) = match roots {
-            Ok(roots) => (Some(roots), None),
-            Err(reason) => {
-                tracing::warn!(%path, reason, "the certificate file is not used");
-                (None, Some(reason))
-            }
-        };
-        connections.roots = roots;
-        connections.ca_fault = fault;
-        connections.ca_version = Some(version);
-        connections.ca_hangs = false;
+        if connections.trusted.is_of(&found) {
+            return false;
+        }
+        connections.trusted = Trusted::of(file, found);
         self.renew(&mut connections);
         true
     }
@@ -544,7 +526,7 @@ impl Ec2 {
     fn ca_fault(&self) -> Option<String> {
         let file = self.0.ca_certificate_file.as_ref()?;
         let connections = self.connections();
-        let reason = if connections.ca_hangs { HANGS } else { connections.ca_fault.as_deref()? };
+        let reason = connections.trusted.fault.as_deref()?;
         Some(format!("ca-certificate-file {}: {reason}", file.path().display()))
     }
 }

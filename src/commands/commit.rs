@@ -1,11 +1,10 @@
 //! `commit`: takes over a configuration from VyOS. Everything is verified before anything is written, and no call goes
 //! over a network: AWS out of reach never blocks a commit or the boot.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
@@ -85,14 +84,7 @@ struct Warned {
 /// [`CommitError`]. After [`CommitError::Input`] and [`CommitError::Faults`] nothing has been changed.
 pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result<(), CommitError> {
     let input = Input::read(input)?;
-    // A file system that hangs is asked once: what is on it is not looked at, and no commit waits for it.
-    let hangs = Cell::new(false);
-    let mode = |path: &Path| {
-        let mode = if hangs.get() { None } else { operator_file::mode(path) };
-        hangs.set(mode.is_none());
-        mode.flatten()
-    };
-    let around = Surroundings { interfaces: interfaces(), mode: &mode };
+    let around = Surroundings { interfaces: interfaces(), mode: &operator_file::mode };
     let outcome = verify(&input, &around);
     if !outcome.faults.is_empty() {
         return Err(CommitError::Faults(outcome.faults));

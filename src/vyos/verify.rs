@@ -12,6 +12,7 @@ use super::input::{CalledFor, Input, Node};
 use crate::config::{Config, Global, GroupConfig, LeftOut, RequestTimeout, VerifyInterval};
 use crate::endpoint::Endpoint;
 use crate::load_credential;
+use crate::mounts::NotLocal;
 use crate::names::{EniId, GroupName, InterfaceName, Region};
 
 /// The folder that an image upgrade keeps.
@@ -22,8 +23,9 @@ pub struct Surroundings<'a> {
     /// The interfaces that the kernel has, each with its IPv4 addresses and their prefix lengths: `10.99.0.11/24`. What DHCP
     /// brings is among them, and so is what keepalived has put there.
     pub interfaces: BTreeMap<String, Vec<String>>,
-    /// The mode of a file, as chmod(2) counts it; nothing if there is no such file.
-    pub mode: &'a dyn Fn(&Path) -> Option<u32>,
+    /// The mode of a file, as chmod(2) counts it; nothing if there is no such file, and an error if it is on a file system
+    /// that could hang.
+    pub mode: &'a dyn Fn(&Path) -> Result<Option<u32>, NotLocal>,
 }
 
 /// Something wrong, at a place of the configuration.
@@ -399,20 +401,23 @@ fn file_warnings(name: &str, path: &Path, around: &Surroundings<'_>) -> Vec<Stri
         warnings.push(format!("{shown} does not survive an image upgrade: keep it below {PERSISTENT}"));
     }
     match (around.mode)(path) {
-        None => warnings.push(format!("{shown} is not there: no claim succeeds until it is")),
-        Some(mode) if name == "credentials-file" && mode & 0o077 != 0 => {
+        // A warning, as for one that is not there: what is mounted is no matter of the configuration.
+        Err(why) => warnings.push(format!("{shown} is not read: {why}")),
+        Ok(None) => warnings.push(format!("{shown} is not there: no claim succeeds until it is")),
+        Ok(Some(mode)) if name == "credentials-file" && mode & 0o077 != 0 => {
             warnings.push(format!("{shown} can be read by others than its owner: chmod 600 {shown}"));
         }
-        Some(_) if name == "ca-certificate-file" => {
+        Ok(Some(_)) if name == "ca-certificate-file" => {
             // The agent, which is not root, reads it itself.
             let needed = |at: &Path| if at == path { 0o004 } else { 0o001 };
-            let closed = path.ancestors().find(|at| (around.mode)(at).is_some_and(|mode| mode & needed(at) == 0));
+            let closed =
+                path.ancestors().find(|at| matches!((around.mode)(at), Ok(Some(mode)) if mode & needed(at) == 0));
             warnings.extend(closed.map(|at| {
                 let at = at.display();
                 format!("the mode of {at} keeps the agent, which is not root, from reading {shown}: let others read it")
             }));
         }
-        Some(_) => {}
+        Ok(Some(_)) => {}
     }
     warnings
 }
@@ -561,6 +566,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::mounts::{Mounts, Unresolved};
 
     const GROUP: &str = "high-availability vrrp group";
     const GLOBAL: &str = "high-availability vrrp global-parameters aws-vipa";
@@ -610,13 +616,17 @@ mod tests {
             "interface-addresses": { "eth0": ["10.99.0.1/24", "2001:db8::1/64"], "eth1": ["10.98.0.1/24"], "eth2": [] }
         });
         let input = Input::read(&mut text.to_string().as_bytes()).expect("read");
+        let mounts = Mounts::parse(b"9 1 0:9 / /mnt/nas rw - nfs4 nas:/ rw\n").expect("a mount");
         let mode = |path: &Path| match path.to_str().expect("text") {
-            "/config/aws/credentials" | "/root/.aws/credentials" | "/config/aws/own-ca.pem" => Some(0o600),
-            "/config/aws/open" => Some(0o640),
-            "/config/aws/ca.pem" | "/config/aws/open-ca.pem" | "/config/closed/ca.pem" => Some(0o644),
-            "/config/closed" => Some(0o2770),
-            "/config" | "/config/aws" => Some(0o2775),
-            _ => None,
+            "/config/aws/credentials" | "/root/.aws/credentials" | "/config/aws/own-ca.pem" => Ok(Some(0o600)),
+            "/config/aws/open" => Ok(Some(0o640)),
+            "/config/aws/ca.pem" | "/config/aws/open-ca.pem" | "/config/closed/ca.pem" => Ok(Some(0o644)),
+            "/config/closed" => Ok(Some(0o2770)),
+            "/config" | "/config/aws" => Ok(Some(0o2775)),
+            _ => match mounts.resolve(path, |_| Ok(None)) {
+                Err(Unresolved::NotLocal(why)) => Err(why),
+                _ => Ok(None),
+            },
         };
         let kernel = ["10.97.0.11/24", "10.97.0.100/24"].map(str::to_owned).to_vec();
         let interfaces = BTreeMap::from([("eth5".to_owned(), kernel), ("eth9".to_owned(), Vec::new())]);
@@ -927,6 +937,20 @@ mod tests {
             let expected =
                 format!("{GLOBAL} ca-certificate-file: the mode of {closed} keeps the agent, which is not root");
             assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:?}");
+        }
+    }
+
+    /// What is mounted is no matter of the configuration, and may be otherwise at the next boot: nothing fails for it.
+    #[test]
+    fn a_file_on_a_mount_that_may_hang_is_warned_of() {
+        for name in ["credentials-file", "ca-certificate-file"] {
+            let outcome = verified(&global(json!({ name: "/mnt/nas/keys" })));
+            assert_eq!(faults(&outcome), Vec::<String>::new());
+            let expected = format!(
+                "{GLOBAL} {name}: /mnt/nas/keys is not read: the path leads over the mount /mnt/nas of type nfs4, which may \
+                 hang: copy the file to /config/auth, and name that one"
+            );
+            assert!(outcome.warnings.contains(&expected), "{:?}", outcome.warnings);
         }
     }
 

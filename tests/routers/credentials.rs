@@ -1,7 +1,9 @@
 //! The keys change, are missing, wrong or over.
 
 use std::fs;
-use std::time::Duration;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use lab::{GROUP, Lab, Router, VIP};
 
@@ -30,6 +32,84 @@ fn keys_of_the_role_end_before_their_time() {
         // A read may have found out before the claim.
         assert!(keys == [&*old, &*new] || keys == [&*new], "{claims:#?}");
         assert!(claims.last().is_some_and(|claim| claim.succeeded()), "{claims:#?}");
+    });
+}
+
+/// A file system that takes questions and never answers, as an NFS mount does whose server is gone: FUSE without a program
+/// behind it. Whoever asks it waits until the process ends, and that is after two minutes at the latest.
+fn hanging_mount(router: &Router, folder: &str) -> Child {
+    let script = format!(
+        "mkdir -p {folder} && exec 3<>/dev/fuse && \
+         mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0,allow_other vipa {folder} && \
+         echo mounted && exec sleep 120"
+    );
+    let mut shell = router.command("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().expect("a shell");
+    let mut said = String::new();
+    BufReader::new(shell.stdout.take().expect("its output")).read_line(&mut said).expect("its words");
+    assert_eq!(said, "mounted\n");
+    shell
+}
+
+/// Nobody asks it, neither the agent nor a command nor systemd: whoever did would sit in the kernel, and nothing would end
+/// that.
+#[test]
+fn files_on_a_mount_that_hangs() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let keys = lab.r2.path("/run/systemd/system/vyos-aws-vipa-credentials.path");
+        let mut mount = hanging_mount(&lab.r2, "/run/lab/hangs");
+        lab.r2.call(&["ln", "-s", "lab/hangs", "/run/away"]);
+        lab.r2.set([
+            "set high-availability vrrp global-parameters aws-vipa credentials-file /run/lab/hangs/credentials",
+            "set high-availability vrrp global-parameters aws-vipa ca-certificate-file /run/away/ca.pem",
+        ]);
+        let agent = lab.r2.main_pid("vyos-aws-vipa").expect("an agent");
+        let why = "the path leads over the mount /run/lab/hangs of type fuse, which may hang: copy the file to \
+                   /config/auth, and name that one";
+        let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+
+        let began = Instant::now();
+        let said = in_one_line(&lab.r2.commit().join("\n"));
+        for (node, file) in
+            [("credentials-file", "/run/lab/hangs/credentials"), ("ca-certificate-file", "/run/away/ca.pem")]
+        {
+            assert!(said.contains(&format!("{node}: {file} is not read: {why}")), "{said}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "commit took {:?}", began.elapsed());
+        let reason = format!("file /run/lab/hangs/credentials, profile default: {why}");
+        lab.wait("the standby says why it is not ready", ELECTION + SLACK, |lab| {
+            let shown = lab.r2.shown(GROUP, VIP);
+            shown.verdict() == "STANDBY-NOT-READY"
+                && shown.address["reason"].as_str().is_some_and(|said| said.contains(&reason))
+        });
+        assert_eq!(lab.r2.logged(&["the certificate file is not used", why]), 1, "{}", lab.r2.agent_log());
+
+        let run = |words: &[&str]| {
+            let began = Instant::now();
+            let mut command = lab.r2.command("vyos-aws-vipa");
+            let output = command.args(words).output().expect("it runs");
+            assert!(began.elapsed() < Duration::from_secs(10), "{words:?} took {:?}", began.elapsed());
+            (output.status.success(), in_one_line(&String::from_utf8_lossy(&output.stdout)))
+        };
+        for words in [["show", "status", "--fresh"].as_slice(), &["show", "check"]] {
+            let (_, said) = run(words);
+            assert!(said.contains(why), "{words:?}: {said}");
+        }
+        assert!(run(&["credentials"]).0);
+        assert!(!keys.exists(), "systemd is told to watch it");
+        // The answers above are those of its loop, and it is the one that was started.
+        assert_eq!(lab.r2.main_pid("vyos-aws-vipa"), Some(agent), "{}", lab.r2.agent_log());
+        assert!(mount.try_wait().expect("its state").is_none(), "nobody would have waited any more");
+
+        mount.kill().expect("killed");
+        mount.wait().expect("its end");
+        lab.r2.call(&["umount", "/run/lab/hangs"]);
+        lab.r2.call(&["cp", "/run/lab/ca.pem", "/run/lab/hangs/"]);
+        let text = format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {SECRET}\n", KEYS[0]);
+        lab.r2.write("/run/lab/hangs/credentials", &text);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", NOTICED);
+        assert!(run(&["credentials"]).0);
+        assert!(keys.exists(), "systemd watches it now");
     });
 }
 
