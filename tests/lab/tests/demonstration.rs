@@ -1,8 +1,9 @@
 //! The demonstration to its end, twice in a row, with the program as the tests build it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -33,7 +34,8 @@ fn the_demonstration_ends_with_the_address_on_the_master_and_leaves_nothing_behi
     command.env("TMPDIR", temporary.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for run in ["first", "second"] {
         let mark = format!("{run} of {}", std::process::id());
-        let (output, namespaces) = watched(command.env(MARK, &mark), &mark);
+        let (output, held) = watched(command.env(MARK, &mark), &mark);
+        let namespaces: BTreeSet<String> = held.keys().cloned().collect();
         let said = said(&output);
         assert!(output.status.success(), "{run}: {}: {said}", output.status);
         let (_, summary) = said.rsplit_once("\nSummary\n").unwrap_or_else(|| panic!("{run}: no summary: {said}"));
@@ -55,17 +57,25 @@ fn the_demonstration_ends_with_the_address_on_the_master_and_leaves_nothing_behi
     }
 }
 
-/// Runs it to its end; what it said, and the namespaces that were seen around the processes with the mark.
-fn watched(command: &mut Command, mark: &str) -> (Output, BTreeSet<String>) {
+/// Runs it to its end; what it said, and the namespaces that were seen around the processes with the mark. They are held
+/// open: the kernel gives the number of one that is gone to the next, which may be another test's.
+fn watched(command: &mut Command, mark: &str) -> (Output, BTreeMap<String, File>) {
     let outside = namespaces_of(Path::new("/proc/self"));
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     let child = command.spawn().expect("the demonstration");
     let run = thread::spawn(|| child.wait_with_output().expect("an end"));
     while !run.is_finished() {
-        seen.extend(processes().filter(|process| is_marked(process, mark)).flat_map(|process| namespaces_of(&process)));
+        for process in processes().filter(|process| is_marked(process, mark)) {
+            let opened = NAMESPACES.iter().filter_map(|kind| File::open(process.join("ns").join(kind)).ok());
+            seen.extend(opened.filter_map(|file| {
+                let name = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+                Some((name.to_string_lossy().into_owned(), file))
+            }));
+        }
         thread::sleep(Duration::from_millis(100));
     }
-    (run.join().expect("what it said"), seen.difference(&outside).cloned().collect())
+    seen.retain(|name, _| !outside.contains(name));
+    (run.join().expect("what it said"), seen)
 }
 
 /// The folders of all processes; one may end at any time.
