@@ -2,9 +2,9 @@
 //! EC2 are models in simulated time.
 //!
 //! **The first invariant.** Once one router alone is MASTER of a group, EC2 shows it as the owner of all addresses of the
-//! group within a verify-interval and 5 s, and from then on for as long as it alone is MASTER. It does not matter for how
-//! long, how often and in which direction the link was cut before. Where a claim of the other router is still under way,
-//! that time begins with the end of the claim.
+//! group within a verify-interval, 5 s and the time of three calls (two reads and a claim), and from then on for as long as
+//! it alone is MASTER. It does not matter for how long, how often and in which direction the link was cut before. Where a
+//! claim of the other router is still under way, that time begins with the end of the claim.
 //!
 //! **The second.** While both are MASTER, each claims an address once for every line that asks for a claim at once, and
 //! otherwise 10 s at least after its last such claim. A start of the agent begins that count anew.
@@ -455,7 +455,8 @@ impl Pair {
         let Some((master, settled)) = self.settled else {
             return;
         };
-        let bound = secs(u64::from(self.scenario.verify_interval) + 5);
+        let (_, longest_call) = self.scenario.calls;
+        let bound = secs(u64::from(self.scenario.verify_interval) + 5) + 3 * ms(longest_call);
         if settled + bound <= self.now {
             for ip in self.vips() {
                 let owner = self.owner(ip);
@@ -511,7 +512,7 @@ fn play(scenario: &Scenario) -> Pair {
         pair.link = Link::Whole;
         pair.run(ms(*whole));
     }
-    pair.run(secs(u64::from(scenario.verify_interval) + 10) + QUIET);
+    pair.run(secs(u64::from(scenario.verify_interval) + 20) + QUIET);
     pair.judge_claims();
     pair
 }
