@@ -231,6 +231,14 @@ impl Machine {
                 address.local_since = Some(now);
             }
         }
+        // Who has put an address there that went and came is not known yet: not the one who had put it there before.
+        let stayed = |ip: &Ipv4Addr, on: &InterfaceName| {
+            [&before, &self.local].iter().all(|local| local.get(ip).is_some_and(|having| having.contains(on)))
+        };
+        self.put_by.retain(|ip, puts| {
+            puts.retain(|on, _| stayed(ip, on));
+            !puts.is_empty()
+        });
         if let Some((coming, _)) = &self.coming {
             let held = |groups: &Groups| -> BTreeSet<Ipv4Addr> {
                 groups.groups.iter().flat_map(|g| &g.addresses).map(|a| a.address).collect()

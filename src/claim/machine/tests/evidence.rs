@@ -5,7 +5,7 @@ use super::world::{
     wanted,
 };
 use crate::claim::{Action, Cause, Event, Misplaced, Moment, Note, NotifyState};
-use crate::config::GroupConfig;
+use crate::config::{Config, GroupConfig};
 use crate::keepalived::groups::Groups;
 use crate::ownership::ErrorClass;
 use crate::status::report::Vrrp;
@@ -556,6 +556,25 @@ fn what_a_person_puts_there_after_a_lost_backup_line_is_no_mastership() {
     world.run(secs(60));
     assert_eq!(transitions(&world, begin), [(Vrrp::Unknown, Cause::PipeFull), (Vrrp::Backup, Cause::Evidence)]);
     assert_eq!(world.claim_times(begin), [0_u64; 0]);
+}
+
+#[test]
+fn an_address_that_keepalived_puts_back_is_not_taken_for_the_person_s_before_it() {
+    let mut world = World::one();
+    world.by_hand(vip(1), true);
+    world.run(secs(5));
+    let disabled = Config { groups: vec![GroupConfig { disable: true, ..wanted("a") }], ..Config::default() };
+    world.tell(Event::Config(disabled));
+    world.master("a");
+    world.run(secs(5));
+    let begin = world.now;
+    // keepalived gives up, is elected again, and puts it there itself; what it said is forgotten with the group.
+    world.by_hand(vip(1), false);
+    world.tell(Event::Config(config(&["a"])));
+    world.run(secs(30));
+    let lines = [(Vrrp::Backup, Cause::Line(NotifyState::Backup)), (Vrrp::Master, Cause::Line(NotifyState::Master))];
+    assert_eq!(transitions(&world, begin), [lines[0], lines[1], (Vrrp::Master, Cause::Evidence)]);
+    assert_eq!(world.ours(), [vip(1)].into());
 }
 
 #[test]
