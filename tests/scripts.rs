@@ -12,7 +12,6 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("scripts/build-release", "9.2"),
     ("scripts/demo", "9.2"),
     ("scripts/mutants", "7.3"),
-    ("scripts/regenerate-templates", "7.3"),
     ("scripts/test", "7.3"),
 ];
 
@@ -111,12 +110,13 @@ fn no_script_begins_a_build_that_runs_out_of_memory() {
         machine.assert_refused(script, &format!("needs {needed} GB of memory in one process"));
         machine.assert_refused(script, "6.0 GB are available (/proc/meminfo)");
     }
-    // Each script that has cargo build or test is one of them.
+    // Each script that has cargo build or test what links the AWS SDK is one of them.
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts")).expect("listed") {
         let path = entry.expect("an entry").path();
         let name = format!("scripts/{}", path.file_name().expect("a name").to_str().expect("text"));
         let text = fs::read_to_string(&path).expect("a script");
-        let mut code = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let without_sdk = |line: &str| line.contains("--package build-templates");
+        let mut code = text.lines().filter(|line| !line.trim_start().starts_with('#') && !without_sdk(line));
         let builds =
             code.any(|line| ["cargo build", "cargo test", "cargo nextest run"].iter().any(|c| line.contains(c)));
         assert!(!builds || SCRIPTS.iter().any(|(script, _)| *script == name), "{name} builds");

@@ -10,7 +10,7 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use super::refusal::{At, Refusal};
+use crate::refusal::{At, Refusal};
 
 /// No definition is nested deeper.
 const DEEPEST: usize = 100;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::config::{Kind, Node, Values};
+use crate::config::{Kind, Node, Values};
 
 /// The Python module: one dictionary with an entry for each node, those above ours included.
 pub fn render(nodes: &[Node]) -> String {

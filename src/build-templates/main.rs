@@ -24,7 +24,7 @@ use clap::{Args, Parser};
 
 /// Turns VyOS's XML definitions of commands into what VyOS reads.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version)]
 enum Command {
     /// Generate the node.def files of configuration nodes
     Config(Templates),

@@ -1,7 +1,7 @@
 //! `<completionHelp>`: where the words come from that VyOS offers for a value.
 
-use super::refusal::{At, Refusal};
-use super::xml::{self, Element};
+use crate::refusal::{At, Refusal};
+use crate::xml::{self, Element};
 
 /// What VyOS offers: words, the nodes below a path of the configuration, what a command prints.
 #[derive(Debug, PartialEq, Eq)]

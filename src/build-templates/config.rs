@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::completion::Completion;
-use super::node_name::NodeName;
-use super::refusal::{At, Refusal};
-use super::xml::{self, Element};
+use crate::completion::Completion;
+use crate::node_name::NodeName;
+use crate::refusal::{At, Refusal};
+use crate::xml::{self, Element};
 
 /// A node, and what is below it.
 #[derive(Debug)]

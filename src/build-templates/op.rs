@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::completion::Completion;
-use super::fold::fold;
-use super::node_name::NodeName;
-use super::output::Tree;
-use super::refusal::{At, Refusal};
-use super::xml::{self, Element};
+use crate::completion::Completion;
+use crate::fold::fold;
+use crate::node_name::NodeName;
+use crate::output::Tree;
+use crate::refusal::{At, Refusal};
+use crate::xml::{self, Element};
 
 /// A word of a command, and what may follow it. Unlike in the configuration, several nodes of different kinds may have
 /// one name: `show interfaces ethernet` is a command, and `show interfaces ethernet eth0` another one.

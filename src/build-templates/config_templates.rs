@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::completion::Completion;
-use super::config::{About, Checks, Constraint, Kind, Node, Values};
-use super::fold::fold;
-use super::output::Tree;
+use crate::completion::Completion;
+use crate::config::{About, Checks, Constraint, Kind, Node, Values};
+use crate::fold::fold;
+use crate::output::Tree;
 
 /// Where VyOS keeps its validators.
 const VALIDATORS: &str = "${vyos_validators_dir}";
