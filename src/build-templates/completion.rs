@@ -1,39 +1,40 @@
-//! `<completionHelp>`: where the words come from that VyOS offers for a value.
+//! `<completionHelp>`: where the suggested values of a node come from.
 
-use crate::refusal::{At, Refusal};
+use crate::error::{Context, DefinitionError};
 use crate::xml::{self, Element};
 
-/// What VyOS offers: words, the nodes below a path of the configuration, what a command prints.
+/// Sources of suggested values, each in the order of the definition.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Completion {
-    /// Words with blanks between them, each entry as it stands there.
-    pub lists: Vec<String>,
-    /// Paths of the configuration.
-    pub paths: Vec<String>,
-    /// Commands.
-    pub scripts: Vec<String>,
+pub(crate) struct Completion {
+    /// Values separated by spaces.
+    pub(crate) lists: Vec<String>,
+    /// Configuration paths whose child nodes are suggested.
+    pub(crate) paths: Vec<String>,
+    /// Commands that print values.
+    pub(crate) scripts: Vec<String>,
 }
 
 impl Completion {
-    /// Reads it out of the properties of a node.
-    pub fn read(at: &At, properties: &[Element]) -> Result<Option<Self>, Refusal> {
-        let mut helps = xml::all(properties, "completionHelp");
+    /// Reads the completion from a node's properties.
+    pub(crate) fn read(context: &Context, properties: &[Element]) -> Result<Option<Self>, DefinitionError> {
+        let mut helps = xml::named(properties, "completionHelp");
         let Some(help) = helps.next() else {
             return Ok(None);
         };
         if let Some(second) = helps.next() {
             // VyOS's generators overwrite each with the next.
-            return Err(at.refuse(
+            return Err(context.error(
                 second.line,
-                "there is a second <completionHelp>, and only the last one would work: put all into one",
+                "duplicate <completionHelp>: VyOS would use only the last one; merge them into one",
             ));
         }
-        help.attributes_among(at, &[])?;
-        let children = help.children(at, &["list", "path", "script"])?;
+        help.allow_attributes(context, &[])?;
+        let children = help.children(context, &["list", "path", "script"])?;
         if children.is_empty() {
-            return Err(at.refuse(help.line, "<completionHelp> offers nothing"));
+            return Err(context.error(help.line, "<completionHelp> is empty"));
         }
-        let texts = |name| xml::all(children, name).map(|e| Ok(e.text(at)?.to_owned())).collect::<Result<_, _>>();
+        let texts =
+            |name| xml::named(children, name).map(|e| Ok(e.text(context)?.to_owned())).collect::<Result<_, _>>();
         Ok(Some(Self { lists: texts("list")?, paths: texts("path")?, scripts: texts("script")? }))
     }
 }

@@ -3,104 +3,82 @@
 use std::path::{Path, PathBuf};
 
 use crate::completion::Completion;
+use crate::error::{Context, DefinitionError};
 use crate::node_name::NodeName;
-use crate::refusal::{At, Refusal};
 use crate::xml::{self, Element};
 
-/// A node, and what is below it.
 #[derive(Debug)]
-pub struct Node {
-    /// Its name.
-    pub name: NodeName,
-    /// What kind of node it is.
-    pub kind: Kind,
-    /// What is said of it; nothing for a node that only leads to others, and is another package's.
-    pub about: Option<About>,
-    at: At,
+pub(crate) struct Node {
+    pub(crate) name: NodeName,
+    pub(crate) kind: Kind,
+    /// `None` for an intermediate node that another package owns.
+    pub(crate) properties: Option<Properties>,
+    context: Context,
     line: usize,
 }
 
-/// The kinds of nodes.
 #[derive(Debug)]
-pub enum Kind {
-    /// It has nodes below it.
+pub(crate) enum Kind {
     Inner(Vec<Node>),
-    /// It has names below it, and each of these has nodes below it.
     Tag(Vec<Node>),
-    /// It has nothing below it but values.
     Leaf(Values),
 }
 
-/// How many values a leaf takes.
+/// The number of values that a leaf takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Values {
-    /// None: to be there is all it can say.
+pub(crate) enum Values {
     None,
-    /// One.
     One,
-    /// Any number.
     Many,
 }
 
-/// What is said of a node.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct About {
-    /// The program that takes over changes, and its turn among others.
-    pub owner: Option<String>,
-    /// The turn among others, lower is earlier; there with each owner.
-    pub priority: Option<u16>,
-    /// A line for the operator.
-    pub help: Option<String>,
-    /// Forms of a value, each with a line for the operator.
-    pub value_help: Vec<ValueHelp>,
-    /// What VyOS offers.
-    pub completion: Option<Completion>,
-    /// What a value must be.
-    pub constraint: Option<Constraint>,
-    /// The value of a node that is not set.
-    pub default: Option<String>,
+pub(crate) struct Properties {
+    /// The program that applies changes, with its arguments.
+    pub(crate) owner: Option<String>,
+    /// The order of owners in a commit, lowest first; set for every node with an owner.
+    pub(crate) priority: Option<u16>,
+    pub(crate) help: Option<String>,
+    pub(crate) value_help: Vec<ValueHelp>,
+    pub(crate) completion: Option<Completion>,
+    pub(crate) constraint: Option<Constraint>,
+    pub(crate) default: Option<String>,
 }
 
-/// A form of a value.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ValueHelp {
-    /// The form, `ipv4` or `u32:1-30`.
-    pub format: String,
-    /// A line for the operator, which may be empty.
-    pub description: String,
+pub(crate) struct ValueHelp {
+    /// The value format, for example `ipv4` or `u32:1-30`.
+    pub(crate) format: String,
+    pub(crate) description: String,
 }
 
-/// What a value must be: one of `checks`, or all of one of `groups`.
+/// A value is valid if it passes one of `checks`, or all checks of one of `groups`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Constraint {
-    /// Of which one is enough.
-    pub checks: Checks,
-    /// Of which one is enough, as a whole.
-    pub groups: Vec<Checks>,
-    /// What the operator is told of another value.
-    pub message: Option<String>,
+pub(crate) struct Constraint {
+    pub(crate) checks: Checks,
+    pub(crate) groups: Vec<Checks>,
+    /// The error message for an invalid value.
+    pub(crate) message: Option<String>,
 }
 
-/// Checks of a value.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Checks {
-    /// Perl-compatible regular expressions of the whole value.
-    pub regexes: Vec<String>,
-    /// Programs.
-    pub validators: Vec<Validator>,
+pub(crate) struct Checks {
+    /// Perl-compatible regular expressions that match the whole value.
+    pub(crate) regexes: Vec<String>,
+    pub(crate) validators: Vec<Validator>,
 }
 
 /// A program that checks a value.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Validator {
-    /// Its name in VyOS's folder of them, or its path.
-    pub name: String,
-    /// What stands before the value on its command line.
-    pub argument: String,
+pub(crate) struct Validator {
+    /// A name in VyOS's validator directory, or an absolute path.
+    pub(crate) name: String,
+    /// Precedes the value on the command line.
+    pub(crate) argument: String,
 }
 
-/// Reads files as one tree, with nodes in the order of the files.
-pub fn read(files: &[PathBuf]) -> Result<Vec<Node>, Refusal> {
+/// Reads files into one tree, with nodes in the order of the files.
+pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Node>, DefinitionError> {
     let mut tree = Vec::new();
     for file in files {
         read_file(file, &mut tree)?;
@@ -108,122 +86,127 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<Node>, Refusal> {
     Ok(tree)
 }
 
-fn read_file(file: &Path, tree: &mut Vec<Node>) -> Result<(), Refusal> {
-    let at = At::root(file);
-    let root = xml::read(&at, file)?;
+fn read_file(file: &Path, tree: &mut Vec<Node>) -> Result<(), DefinitionError> {
+    let context = Context::of_file(file);
+    let root = xml::read(&context, file)?;
     if root.name != "interfaceDefinition" {
-        return Err(at.refuse(root.line, format!("<{}> is no <interfaceDefinition>", root.name)));
+        return Err(
+            context.error(root.line, format!("the root element must be <interfaceDefinition>, not <{}>", root.name))
+        );
     }
-    root.attributes_among(&at, &[])?;
-    for element in root.children(&at, &["node", "syntaxVersion"])? {
+    root.allow_attributes(&context, &[])?;
+    for element in root.children(&context, &["node", "syntaxVersion"])? {
         if element.name == "syntaxVersion" {
-            return Err(at.refuse(
+            return Err(context.error(
                 element.line,
-                "a syntax version is of a component of vyos-1x, which brings the migration; an add-on has none",
+                "<syntaxVersion> needs a component of vyos-1x, which provides the migration; an add-on has none",
             ));
         }
-        add(tree, node(&at, element)?)?;
+        add(tree, node(&context, element)?)?;
     }
     Ok(())
 }
 
-/// Adds a node to its siblings. One that is there already is the same node: what is said of it is said once, or again in
-/// the same words.
-fn add(siblings: &mut Vec<Node>, new: Node) -> Result<(), Refusal> {
+/// Adds a node to its siblings, or merges it into the sibling with its name. Only one of the two may have properties,
+/// unless they are equal.
+fn add(siblings: &mut Vec<Node>, new: Node) -> Result<(), DefinitionError> {
     let Some(old) = siblings.iter_mut().find(|old| old.name == new.name) else {
         siblings.push(new);
         return Ok(());
     };
-    let differs = |what| Err(new.at.refuse(new.line, format!("{what} than in {}", old.at.place(old.line))));
-    if new.about.is_some() && old.about.is_some() && new.about != old.about {
-        return differs("other things are said of it");
+    let differs = |what| Err(new.context.error(new.line, format!("{what} in {}", old.context.location(old.line))));
+    if new.properties.is_some() && old.properties.is_some() && new.properties != old.properties {
+        return differs("its properties differ from those");
     }
     let (into, children) = match (&mut old.kind, new.kind) {
         (Kind::Inner(old), Kind::Inner(new)) | (Kind::Tag(old), Kind::Tag(new)) => (old, new),
         (Kind::Leaf(old), Kind::Leaf(new)) if *old == new => return Ok(()),
-        _ => return differs("it is a node of another kind"),
+        _ => return differs("its node type differs from that"),
     };
-    old.about = old.about.take().or(new.about);
+    old.properties = old.properties.take().or(new.properties);
     children.into_iter().try_for_each(|child| add(into, child))
 }
 
-fn node(above: &At, element: &Element) -> Result<Node, Refusal> {
-    element.attributes_among(above, &["name", "owner"])?;
+fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
+    element.allow_attributes(parent, &["name", "owner"])?;
     let name = element.attribute("name");
-    let name = name.ok_or_else(|| above.refuse(element.line, format!("<{}> has no name", element.name)))?;
-    let at = above.below(name);
-    let refuse = |problem: &str| at.refuse(element.line, problem);
-    let name = NodeName::new(name).map_err(refuse)?;
+    let name =
+        name.ok_or_else(|| parent.error(element.line, format!("<{}> needs the attribute name", element.name)))?;
+    let context = parent.child(name);
+    let error = |problem: &str| context.error(element.line, problem);
+    let name = NodeName::new(name).map_err(error)?;
     let is_leaf = element.name == "leafNode";
     let elements = element.children(
-        &at,
+        &context,
         match element.name.as_str() {
             "node" => &["properties", "children"],
             "tagNode" => &["properties", "children", "defaultValue"],
             _ => &["properties", "defaultValue"],
         },
     )?;
-    let properties = xml::one(&at, elements, "properties")?;
-    let default = xml::one(&at, elements, "defaultValue")?.map(|e| e.word(&at)).transpose()?.map(str::to_owned);
-    let (values, mut about) = match properties {
-        Some(properties) => read_properties(&at, properties)?,
-        None => (Values::One, About::default()),
+    let declared = xml::optional(&context, elements, "properties")?;
+    let default = xml::optional(&context, elements, "defaultValue")?;
+    let default = default.map(|e| e.line_of_text(&context)).transpose()?.map(str::to_owned);
+    let (values, mut properties) = match declared {
+        Some(declared) => read_properties(&context, declared)?,
+        None => (Values::One, Properties::default()),
     };
-    let is_said = properties.is_some() || default.is_some();
-    about.owner = owner(&at, element)?;
-    if about.owner.is_some() && about.priority.is_none() {
-        return Err(refuse("it has an owner, which needs a <priority>"));
+    let has_properties = declared.is_some() || default.is_some();
+    properties.owner = owner(&context, element)?;
+    if properties.owner.is_some() && properties.priority.is_none() {
+        return Err(error("a node with an owner needs a <priority>"));
     }
     if values == Values::None && default.is_some() {
-        return Err(refuse("it is <valueless/>, and has a <defaultValue>"));
+        return Err(error("<valueless/> and <defaultValue> exclude each other"));
     }
-    about.default = default;
+    properties.default = default;
     let kind = if is_leaf {
-        if properties.is_none() {
-            return Err(refuse("<leafNode> has no <properties>"));
+        if declared.is_none() {
+            return Err(error("<leafNode> needs <properties>"));
         }
         Kind::Leaf(values)
     } else {
         match values {
-            Values::None => return Err(refuse("<valueless/> is for <leafNode> alone")),
-            Values::Many => return Err(refuse("<multi/> is for <leafNode> alone")),
+            Values::None => return Err(error("<valueless/> is only allowed in <leafNode>")),
+            Values::Many => return Err(error("<multi/> is only allowed in <leafNode>")),
             Values::One => {}
         }
-        let children = xml::one(&at, elements, "children")?;
-        let children = children.ok_or_else(|| refuse(&format!("<{}> has no <children>", element.name)))?;
-        let children = read_children(&at, children)?;
+        let children = xml::optional(&context, elements, "children")?;
+        let children = children.ok_or_else(|| error(&format!("<{}> needs <children>", element.name)))?;
+        let children = read_children(&context, children)?;
         if element.name == "tagNode" { Kind::Tag(children) } else { Kind::Inner(children) }
     };
-    Ok(Node { name, kind, about: is_said.then_some(about), line: element.line, at })
+    Ok(Node { name, kind, properties: has_properties.then_some(properties), line: element.line, context })
 }
 
-fn owner(at: &At, element: &Element) -> Result<Option<String>, Refusal> {
+fn owner(context: &Context, element: &Element) -> Result<Option<String>, DefinitionError> {
     let Some(owner) = element.attribute("owner") else {
         return Ok(None);
     };
     let program = owner.split_whitespace().next().unwrap_or_default();
-    // vyos-configd, which is asked first, takes such names alone: another one ends it, and the commit hangs.
+    // vyshim passes every owner to vyos-configd first, which supports only Python programs: any other name terminates
+    // it, and the commit hangs.
     if !program.ends_with(".py") {
-        return Err(at.refuse(element.line, format!("its owner {owner:?} is no Python program, NAME.py")));
+        return Err(context.error(element.line, format!("the owner {owner:?} must be a Python program (NAME.py)")));
     }
     Ok(Some(owner.to_owned()))
 }
 
-fn read_children(at: &At, element: &Element) -> Result<Vec<Node>, Refusal> {
-    element.attributes_among(at, &[])?;
-    let elements = element.children(at, &["node", "tagNode", "leafNode"])?;
+fn read_children(context: &Context, element: &Element) -> Result<Vec<Node>, DefinitionError> {
+    element.allow_attributes(context, &[])?;
+    let elements = element.children(context, &["node", "tagNode", "leafNode"])?;
     if elements.is_empty() {
-        return Err(at.refuse(element.line, "<children> is empty"));
+        return Err(context.error(element.line, "<children> is empty"));
     }
     let mut children = Vec::new();
-    elements.iter().try_for_each(|child| add(&mut children, node(at, child)?))?;
+    elements.iter().try_for_each(|child| add(&mut children, node(context, child)?))?;
     Ok(children)
 }
 
-fn read_properties(at: &At, element: &Element) -> Result<(Values, About), Refusal> {
-    element.attributes_among(at, &[])?;
+fn read_properties(context: &Context, element: &Element) -> Result<(Values, Properties), DefinitionError> {
+    element.allow_attributes(context, &[])?;
     let properties = element.children(
-        at,
+        context,
         &[
             "help",
             "constraint",
@@ -238,95 +221,100 @@ fn read_properties(at: &At, element: &Element) -> Result<(Values, About), Refusa
             "priority",
         ],
     )?;
-    let flag = |name| match xml::one(at, properties, name)? {
-        Some(flag) => flag.empty(at).map(|()| true),
+    let flag = |name| match xml::optional(context, properties, name)? {
+        Some(flag) => flag.require_empty(context).map(|()| true),
         None => Ok(false),
     };
-    // VyOS's generators take these two, and make nothing of them.
+    // VyOS's generators accept these two and ignore them.
     flag("hidden")?;
     flag("secret")?;
     let values = match (flag("valueless")?, flag("multi")?) {
         (false, false) => Values::One,
         (false, true) => Values::Many,
         (true, false) => Values::None,
-        (true, true) => return Err(at.refuse(element.line, "it is <valueless/> and <multi/> at once")),
+        (true, true) => return Err(context.error(element.line, "<valueless/> and <multi/> exclude each other")),
     };
-    let text = |name| -> Result<Option<String>, Refusal> {
-        Ok(xml::one(at, properties, name)?.map(|e| e.text(at)).transpose()?.map(str::to_owned))
+    let text = |name| -> Result<Option<String>, DefinitionError> {
+        Ok(xml::optional(context, properties, name)?.map(|e| e.text(context)).transpose()?.map(str::to_owned))
     };
-    let about = About {
+    let properties = Properties {
         owner: None,
-        priority: xml::one(at, properties, "priority")?.map(|e| priority(at, e)).transpose()?,
+        priority: xml::optional(context, properties, "priority")?.map(|e| priority(context, e)).transpose()?,
         help: text("help")?,
-        value_help: xml::all(properties, "valueHelp").map(|e| value_help(at, e)).collect::<Result<_, _>>()?,
-        completion: Completion::read(at, properties)?,
-        constraint: constraint(at, properties)?,
+        value_help: xml::named(properties, "valueHelp").map(|e| value_help(context, e)).collect::<Result<_, _>>()?,
+        completion: Completion::read(context, properties)?,
+        constraint: constraint(context, properties)?,
         default: None,
     };
-    Ok((values, about))
+    Ok((values, properties))
 }
 
-fn priority(at: &At, element: &Element) -> Result<u16, Refusal> {
-    let text = element.word(at)?;
+fn priority(context: &Context, element: &Element) -> Result<u16, DefinitionError> {
+    let text = element.line_of_text(context)?;
     let number = text.parse().ok().filter(|n: &u16| n.to_string() == text);
-    number.ok_or_else(|| at.refuse(element.line, format!("the priority {text:?} is no number from 0 to 65535")))
+    number.ok_or_else(|| context.error(element.line, format!("the priority {text:?} must be a number from 0 to 65535")))
 }
 
-fn value_help(at: &At, element: &Element) -> Result<ValueHelp, Refusal> {
-    element.attributes_among(at, &[])?;
-    let parts = element.children(at, &["format", "description"])?;
+fn value_help(context: &Context, element: &Element) -> Result<ValueHelp, DefinitionError> {
+    element.allow_attributes(context, &[])?;
+    let parts = element.children(context, &["format", "description"])?;
     let part = |name| {
-        let missing = || at.refuse(element.line, format!("<valueHelp> has no <{name}>"));
-        xml::one(at, parts, name)?.ok_or_else(missing)?.text(at).map(str::to_owned)
+        let missing = || context.error(element.line, format!("<valueHelp> needs <{name}>"));
+        xml::optional(context, parts, name)?.ok_or_else(missing)?.text(context).map(str::to_owned)
     };
     Ok(ValueHelp { format: part("format")?, description: part("description")? })
 }
 
-fn constraint(at: &At, properties: &[Element]) -> Result<Option<Constraint>, Refusal> {
-    let one = xml::one(at, properties, "constraint")?;
+fn constraint(context: &Context, properties: &[Element]) -> Result<Option<Constraint>, DefinitionError> {
+    let one = xml::optional(context, properties, "constraint")?;
     let groups: Vec<Checks> =
-        xml::all(properties, "constraintGroup").map(|e| checks(at, e)).collect::<Result<_, _>>()?;
-    let message = xml::one(at, properties, "constraintErrorMessage")?;
+        xml::named(properties, "constraintGroup").map(|e| checks(context, e)).collect::<Result<_, _>>()?;
+    let message = xml::optional(context, properties, "constraintErrorMessage")?;
     if one.is_none() && groups.is_empty() {
         return match message {
-            Some(message) => Err(at.refuse(message.line, "there is a <constraintErrorMessage> without a constraint")),
+            Some(message) => Err(context.error(message.line, "<constraintErrorMessage> needs a constraint")),
             None => Ok(None),
         };
     }
-    let checks = one.map(|e| checks(at, e)).transpose()?.unwrap_or_default();
-    let message = message.map(|e| unquoted(at, e, e.text(at)?, &['"'])).transpose()?;
+    let checks = one.map(|e| checks(context, e)).transpose()?.unwrap_or_default();
+    let message = message.map(|e| without_quotes(context, e, e.text(context)?, &['"'])).transpose()?;
     Ok(Some(Constraint { checks, groups, message }))
 }
 
-fn checks(at: &At, element: &Element) -> Result<Checks, Refusal> {
-    element.attributes_among(at, &[])?;
-    let elements = element.children(at, &["regex", "validator"])?;
+fn checks(context: &Context, element: &Element) -> Result<Checks, DefinitionError> {
+    element.allow_attributes(context, &[])?;
+    let elements = element.children(context, &["regex", "validator"])?;
     if elements.is_empty() {
-        return Err(at.refuse(element.line, format!("<{}> checks nothing", element.name)));
+        return Err(context.error(element.line, format!("<{}> needs a <regex> or a <validator>", element.name)));
     }
-    let regex = |e: &Element| unquoted(at, e, e.text(at)?.trim(), &['\'', '"']);
+    let regex = |e: &Element| without_quotes(context, e, e.text(context)?.trim(), &['\'', '"']);
     Ok(Checks {
-        regexes: xml::all(elements, "regex").map(regex).collect::<Result<_, _>>()?,
-        validators: xml::all(elements, "validator").map(|e| validator(at, e)).collect::<Result<_, _>>()?,
+        regexes: xml::named(elements, "regex").map(regex).collect::<Result<_, _>>()?,
+        validators: xml::named(elements, "validator").map(|e| validator(context, e)).collect::<Result<_, _>>()?,
     })
 }
 
-fn validator(at: &At, element: &Element) -> Result<Validator, Refusal> {
-    element.attributes_among(at, &["name", "argument"])?;
-    element.children(at, &[])?;
+fn validator(context: &Context, element: &Element) -> Result<Validator, DefinitionError> {
+    element.allow_attributes(context, &["name", "argument"])?;
+    element.children(context, &[])?;
     let name = element.attribute("name").filter(|name| !name.trim().is_empty());
-    let name = name.ok_or_else(|| at.refuse(element.line, "<validator> has no name"))?;
+    let name = name.ok_or_else(|| context.error(element.line, "<validator> needs the attribute name"))?;
     let argument = element.attribute("argument").unwrap_or_default();
     Ok(Validator {
-        name: unquoted(at, element, name, &['\'', '"'])?,
-        argument: unquoted(at, element, argument, &['\'', '"'])?,
+        name: without_quotes(context, element, name, &['\'', '"'])?,
+        argument: without_quotes(context, element, argument, &['\'', '"'])?,
     })
 }
 
-/// Refuses the quotes that VyOS's generator puts around the text, and does not escape in it.
-fn unquoted(at: &At, element: &Element, text: &str, quotes: &[char]) -> Result<String, Refusal> {
+/// Rejects the quotes that VyOS's generator puts around the text without escaping them.
+fn without_quotes(
+    context: &Context,
+    element: &Element,
+    text: &str,
+    quotes: &[char],
+) -> Result<String, DefinitionError> {
     if text.contains(quotes) {
-        return Err(at.refuse(element.line, format!("<{}> holds a quote, which would end it: {text}", element.name)));
+        return Err(context.error(element.line, format!("<{}> must not contain quotes: {text}", element.name)));
     }
     Ok(text.to_owned())
 }

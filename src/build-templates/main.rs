@@ -1,19 +1,19 @@
-//! `build-templates`: turns VyOS's XML definitions of commands into what VyOS reads: trees of `node.def` files and the
-//! cache of `vyos.xml_ref`. It runs when the package is made, is no part of it, and shares nothing with it.
+//! `build-templates`: generates VyOS command templates from XML definitions: trees of `node.def` files, and the cache
+//! of `vyos.xml_ref`.
 //!
-//! Its output equals that of VyOS 1.4 (vyos-1x scripts/build-command-templates, scripts/build-command-op-templates and
-//! python/vyos/xml_ref/generate_cache.py); what it cannot generate alike it refuses, and what VyOS would drop or break
-//! without a word as well. It writes all or nothing.
+//! The output equals that of VyOS 1.4 (vyos-1x scripts/build-command-templates, scripts/build-command-op-templates and
+//! python/vyos/xml_ref/generate_cache.py). Input that VyOS's own generators would silently drop or mangle is an error,
+//! and so is input for which the same output cannot be guaranteed. On an error nothing is written.
 
 mod cache;
 mod completion;
 mod config;
-mod config_templates;
-mod fold;
+mod config_node_def;
+mod error;
 mod node_name;
 mod op;
 mod output;
-mod refusal;
+mod wrap;
 mod xml;
 
 use std::error::Error;
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser};
 
-/// Turns VyOS's XML definitions of commands into what VyOS reads.
+/// Generate VyOS command templates from XML definitions
 #[derive(Debug, Parser)]
 #[command(version)]
 enum Command {
@@ -30,21 +30,22 @@ enum Command {
     Config(Templates),
     /// Generate the node.def files of operational commands
     Op(Templates),
-    /// Generate the cache of vyos.xml_ref for configuration nodes
+    /// Generate the vyos.xml_ref cache of configuration nodes
     Cache(Cache),
 }
 
 #[derive(Debug, Args)]
 struct Templates {
-    /// XML definitions; a node may stand in several files, if they agree
+    /// XML definitions; several files may define the same node if the definitions agree
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Folder to make; it may be there, if it is empty
+    /// Output directory; must be empty if it exists
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Leave out nodes without properties, which only lead to others
+    /// Skip nodes without properties
     ///
-    /// VyOS generates a node.def for them too. An add-on may not install it: the node belongs to another package.
+    /// VyOS generates a node.def for such intermediate nodes too. An add-on must not install it: another package owns
+    /// the node.
     #[arg(long)]
     owned_only: bool,
 }
@@ -63,7 +64,7 @@ impl Command {
     fn run(self) -> Result<(), Box<dyn Error>> {
         match self {
             Self::Config(Templates { files, out, owned_only }) => {
-                Ok(config_templates::render(&config::read(&files)?, owned_only).write(&out)?)
+                Ok(config_node_def::render(&config::read(&files)?, owned_only).write(&out)?)
             }
             Self::Op(Templates { files, out, owned_only }) => {
                 Ok(op::render(&op::read(&files)?, owned_only)?.write(&out)?)

@@ -1,29 +1,28 @@
-//! Names of nodes: words of a command, and names of folders.
+//! Names of nodes.
 
 use std::fmt;
 
-/// The name of a node. It is a word of a command and the name of a folder.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NodeName(String);
+/// The name of a node: a word of a command and a directory name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeName(String);
 
 impl NodeName {
-    /// Checks a name: letters, digits, `-`, `_` and `.`, the first none of these three, and none that the templates or
-    /// the cache have for themselves.
-    pub fn new(name: &str) -> Result<Self, &'static str> {
+    /// Validates a name: ASCII letters, digits, `-`, `_` and `.`, with a letter or a digit first, and not one of the
+    /// names that templates or cache reserve.
+    pub(crate) fn new(name: &str) -> Result<Self, &'static str> {
         if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-            return Err("a name begins with a letter or a digit");
+            return Err("a node name must start with a letter or a digit");
         }
         if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
-            return Err("a name has letters, digits, - _ and . alone");
+            return Err("a node name may contain only letters, digits, - _ and .");
         }
         if matches!(name, "node.def" | "node.tag" | "node_data" | "component_version") {
-            return Err("VyOS has this name for itself");
+            return Err("VyOS reserves this node name");
         }
         Ok(Self(name.to_owned()))
     }
 
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

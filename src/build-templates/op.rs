@@ -1,106 +1,121 @@
-//! Definitions of operational commands (vyos-1x schema/op-mode-definition.rng), and their `node.def` files, as vyos-1x
-//! scripts/build-command-op-templates of branch sagitta writes them.
+//! Definitions of operational commands (vyos-1x schema/op-mode-definition.rng), and their `node.def` files in the
+//! format of vyos-1x scripts/build-command-op-templates (branch sagitta).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::completion::Completion;
-use crate::fold::fold;
+use crate::error::{Context, DefinitionError};
 use crate::node_name::NodeName;
 use crate::output::Tree;
-use crate::refusal::{At, Refusal};
+use crate::wrap::wrap;
 use crate::xml::{self, Element};
 
-/// A word of a command, and what may follow it. Unlike in the configuration, several nodes of different kinds may have
-/// one name: `show interfaces ethernet` is a command, and `show interfaces ethernet eth0` another one.
+/// A word of a command, and the words that may follow it. Unlike in the configuration, siblings of different kinds may
+/// have the same name: `show interfaces ethernet` and `show interfaces ethernet eth0` are two commands.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     name: NodeName,
     kind: Kind,
-    at: At,
+    context: Context,
     line: usize,
 }
 
 #[derive(Debug)]
 enum Kind {
-    /// A word.
-    Inner { about: Option<About>, command: Option<String>, children: Vec<Node> },
-    /// A word with a value behind it, which the command is for.
-    Tag { about: About, command: Option<String>, children: Vec<Node> },
-    /// The last word of a command.
-    Leaf { about: About, command: String },
+    Inner {
+        properties: Option<Properties>,
+        command: Option<String>,
+        children: Vec<Node>,
+    },
+    /// A word followed by a value, to which the command applies.
+    Tag {
+        properties: Properties,
+        command: Option<String>,
+        children: Vec<Node>,
+    },
+    Leaf {
+        properties: Properties,
+        command: String,
+    },
 }
 
 #[derive(Debug)]
-struct About {
+struct Properties {
     help: String,
     completion: Option<Completion>,
 }
 
-/// Reads files, one after the other.
-pub fn read(files: &[PathBuf]) -> Result<Vec<Node>, Refusal> {
+pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Node>, DefinitionError> {
     let mut nodes = Vec::new();
     for file in files {
-        let at = At::root(file);
-        let root = xml::read(&at, file)?;
+        let context = Context::of_file(file);
+        let root = xml::read(&context, file)?;
         if root.name != "interfaceDefinition" {
-            return Err(at.refuse(root.line, format!("<{}> is no <interfaceDefinition>", root.name)));
+            return Err(context
+                .error(root.line, format!("the root element must be <interfaceDefinition>, not <{}>", root.name)));
         }
-        root.attributes_among(&at, &[])?;
-        for element in root.children(&at, &["node", "tagNode"])? {
-            nodes.push(node(&at, element)?);
+        root.allow_attributes(&context, &[])?;
+        for element in root.children(&context, &["node", "tagNode"])? {
+            nodes.push(node(&context, element)?);
         }
     }
     Ok(nodes)
 }
 
-fn node(above: &At, element: &Element) -> Result<Node, Refusal> {
-    element.attributes_among(above, &["name"])?;
+fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
+    element.allow_attributes(parent, &["name"])?;
     let name = element.attribute("name");
-    let name = name.ok_or_else(|| above.refuse(element.line, format!("<{}> has no name", element.name)))?;
-    let at = above.below(name);
+    let name =
+        name.ok_or_else(|| parent.error(element.line, format!("<{}> needs the attribute name", element.name)))?;
+    let context = parent.child(name);
     let line = element.line;
-    let refuse = |problem: &str| at.refuse(line, problem);
-    let name = NodeName::new(name).map_err(refuse)?;
+    let error = |problem: &str| context.error(line, problem);
+    let name = NodeName::new(name).map_err(error)?;
     let is_leaf = element.name == "leafNode";
-    let known: &[&str] = if is_leaf { &["properties", "command"] } else { &["properties", "command", "children"] };
-    let elements = element.children(&at, known)?;
-    let about = xml::one(&at, elements, "properties")?.map(|e| properties(&at, e)).transpose()?;
-    let command = xml::one(&at, elements, "command")?.map(|e| e.text(&at)).transpose()?.map(str::to_owned);
-    let children = xml::one(&at, elements, "children")?.map(|e| read_children(&at, e)).transpose()?.unwrap_or_default();
-    let missing = |what| refuse(&format!("<{}> has no <{what}>", element.name));
+    let allowed: &[&str] = if is_leaf { &["properties", "command"] } else { &["properties", "command", "children"] };
+    let elements = element.children(&context, allowed)?;
+    let properties = xml::optional(&context, elements, "properties")?.map(|e| properties(&context, e)).transpose()?;
+    let command = xml::optional(&context, elements, "command")?;
+    let command = command.map(|e| e.text(&context)).transpose()?.map(str::to_owned);
+    let children = xml::optional(&context, elements, "children")?;
+    let children = children.map(|e| read_children(&context, e)).transpose()?.unwrap_or_default();
+    let missing = |what| error(&format!("<{}> needs <{what}>", element.name));
     let kind = match element.name.as_str() {
-        "node" => Kind::Inner { about, command, children },
-        "tagNode" => Kind::Tag { about: about.ok_or_else(|| missing("properties"))?, command, children },
+        "node" => Kind::Inner { properties, command, children },
+        "tagNode" => Kind::Tag { properties: properties.ok_or_else(|| missing("properties"))?, command, children },
         _ => Kind::Leaf {
-            about: about.ok_or_else(|| missing("properties"))?,
+            properties: properties.ok_or_else(|| missing("properties"))?,
             command: command.ok_or_else(|| missing("command"))?,
         },
     };
-    Ok(Node { name, kind, line, at })
+    Ok(Node { name, kind, line, context })
 }
 
-fn read_children(at: &At, element: &Element) -> Result<Vec<Node>, Refusal> {
-    element.attributes_among(at, &[])?;
-    let elements = element.children(at, &["node", "tagNode", "leafNode"])?;
+fn read_children(context: &Context, element: &Element) -> Result<Vec<Node>, DefinitionError> {
+    element.allow_attributes(context, &[])?;
+    let elements = element.children(context, &["node", "tagNode", "leafNode"])?;
     if elements.is_empty() {
-        return Err(at.refuse(element.line, "<children> is empty"));
+        return Err(context.error(element.line, "<children> is empty"));
     }
-    elements.iter().map(|child| node(at, child)).collect()
+    elements.iter().map(|child| node(context, child)).collect()
 }
 
-fn properties(at: &At, element: &Element) -> Result<About, Refusal> {
-    element.attributes_among(at, &[])?;
-    let properties = element.children(at, &["help", "completionHelp"])?;
-    let help = xml::one(at, properties, "help")?.map(|e| e.text(at)).transpose()?;
-    Ok(About { help: help.unwrap_or("No help available").to_owned(), completion: Completion::read(at, properties)? })
+fn properties(context: &Context, element: &Element) -> Result<Properties, DefinitionError> {
+    element.allow_attributes(context, &[])?;
+    let properties = element.children(context, &["help", "completionHelp"])?;
+    let help = xml::optional(context, properties, "help")?.map(|e| e.text(context)).transpose()?;
+    Ok(Properties {
+        help: help.unwrap_or("No help available").to_owned(),
+        completion: Completion::read(context, properties)?,
+    })
 }
 
-/// The files of these nodes; with `owned_only`, those alone that have properties or a command.
+/// The files of these nodes; with `owned_only`, only those of nodes with properties or a command.
 ///
 /// # Errors
-/// [`Refusal::Content`]: two nodes say different things in one file. VyOS would take the first.
-pub fn render(nodes: &[Node], owned_only: bool) -> Result<Tree, Refusal> {
+/// Two nodes have the same path and different definitions. VyOS's generator would use the first.
+pub(crate) fn render(nodes: &[Node], owned_only: bool) -> Result<Tree, DefinitionError> {
     let mut files = Files { owned_only, ..Files::default() };
     files.add(nodes, Path::new(""))?;
     Ok(files.tree())
@@ -109,31 +124,36 @@ pub fn render(nodes: &[Node], owned_only: bool) -> Result<Tree, Refusal> {
 #[derive(Default)]
 struct Files<'a> {
     owned_only: bool,
-    said: BTreeMap<PathBuf, (String, &'a Node)>,
-    /// What a word says of itself for the sake of the value behind it: it counts where no other node has that word.
-    words: BTreeMap<PathBuf, (String, &'a Node)>,
+    node_defs: BTreeMap<PathBuf, (String, &'a Node)>,
+    /// The `node.def` of a tag node's own word; used only if no other node defines that word.
+    tag_words: BTreeMap<PathBuf, (String, &'a Node)>,
 }
 
 impl<'a> Files<'a> {
-    fn add(&mut self, nodes: &'a [Node], folder: &Path) -> Result<(), Refusal> {
+    fn add(&mut self, nodes: &'a [Node], directory: &Path) -> Result<(), DefinitionError> {
         for node in nodes {
-            let folder = folder.join(node.name.as_str());
+            let directory = directory.join(node.name.as_str());
             match &node.kind {
-                Kind::Inner { about, command, children } => {
-                    if about.is_some() || command.is_some() || !self.owned_only {
-                        insert(&mut self.said, &folder, node_def(about.as_ref(), command.as_deref()), node)?;
+                Kind::Inner { properties, command, children } => {
+                    if properties.is_some() || command.is_some() || !self.owned_only {
+                        insert(
+                            &mut self.node_defs,
+                            &directory,
+                            node_def(properties.as_ref(), command.as_deref()),
+                            node,
+                        )?;
                     }
-                    self.add(children, &folder)?;
+                    self.add(children, &directory)?;
                 }
-                Kind::Tag { about, command, children } => {
-                    // VyOS does not fold this one.
-                    insert(&mut self.words, &folder, format!("help: {}\n", about.help), node)?;
-                    let folder = folder.join("node.tag");
-                    insert(&mut self.said, &folder, node_def(Some(about), command.as_deref()), node)?;
-                    self.add(children, &folder)?;
+                Kind::Tag { properties, command, children } => {
+                    // VyOS's generator does not wrap this text.
+                    insert(&mut self.tag_words, &directory, format!("help: {}\n", properties.help), node)?;
+                    let directory = directory.join("node.tag");
+                    insert(&mut self.node_defs, &directory, node_def(Some(properties), command.as_deref()), node)?;
+                    self.add(children, &directory)?;
                 }
-                Kind::Leaf { about, command } => {
-                    insert(&mut self.said, &folder, node_def(Some(about), Some(command)), node)?;
+                Kind::Leaf { properties, command } => {
+                    insert(&mut self.node_defs, &directory, node_def(Some(properties), Some(command)), node)?;
                 }
             }
         }
@@ -141,45 +161,45 @@ impl<'a> Files<'a> {
     }
 
     fn tree(self) -> Tree {
-        let mut texts = self.said;
-        for (folder, word) in self.words {
-            if texts.get(&folder).is_none_or(|(said, _)| said.is_empty()) {
-                texts.insert(folder, word);
+        let mut texts = self.node_defs;
+        for (directory, word) in self.tag_words {
+            if texts.get(&directory).is_none_or(|(text, _)| text.is_empty()) {
+                texts.insert(directory, word);
             }
         }
         let mut tree = Tree::default();
-        for (folder, (text, _)) in texts {
-            tree.insert(folder.join("node.def"), text);
+        for (directory, (text, _)) in texts {
+            tree.insert(directory.join("node.def"), text);
         }
         tree
     }
 }
 
-/// An empty text is none: it gives way to any other one.
+/// Adds a file; an empty text yields to any other text.
 fn insert<'a>(
     files: &mut BTreeMap<PathBuf, (String, &'a Node)>,
-    folder: &Path,
+    directory: &Path,
     text: String,
     node: &'a Node,
-) -> Result<(), Refusal> {
-    match files.get(folder) {
+) -> Result<(), DefinitionError> {
+    match files.get(directory) {
         Some((old, other)) if !old.is_empty() && !text.is_empty() && *old != text => {
-            let there = other.at.place(other.line);
-            Err(node.at.refuse(node.line, format!("other things are said of it than in {there}")))
+            let there = other.context.location(other.line);
+            Err(node.context.error(node.line, format!("its definition differs from that in {there}")))
         }
         Some((old, _)) if !old.is_empty() => Ok(()),
         _ => {
-            files.insert(folder.to_owned(), (text, node));
+            files.insert(directory.to_owned(), (text, node));
             Ok(())
         }
     }
 }
 
-fn node_def(about: Option<&About>, command: Option<&str>) -> String {
+fn node_def(properties: Option<&Properties>, command: Option<&str>) -> String {
     let mut fields = String::new();
-    if let Some(about) = about {
-        fields += &format!("help: {}\n", fold(&about.help));
-        if let Some(completion) = &about.completion {
+    if let Some(properties) = properties {
+        fields += &format!("help: {}\n", wrap(&properties.help));
+        if let Some(completion) = &properties.completion {
             fields += &format!("allowed: {}\n", allowed(completion));
         }
     }

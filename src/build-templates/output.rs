@@ -1,4 +1,4 @@
-//! Writing: everything, or nothing.
+//! Atomic output: all files are written, or none.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -8,20 +8,12 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
-/// Nothing was written.
 #[derive(Debug, thiserror::Error)]
-pub enum OutputError {
-    /// There is something in the way.
-    #[error("{0} is there, and not an empty folder: remove it, or name another one")]
-    Taken(PathBuf),
-    /// The system refused.
+pub(crate) enum OutputError {
+    #[error("{0} exists and is not an empty directory; remove it or choose another one")]
+    NotEmpty(PathBuf),
     #[error("cannot write {path}: {source}")]
-    Io {
-        /// Which file or folder.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 impl OutputError {
@@ -30,48 +22,46 @@ impl OutputError {
     }
 }
 
-/// Files below a folder.
+/// The text files of a directory tree, by their relative path.
 #[derive(Debug, Default)]
-pub struct Tree(BTreeMap<PathBuf, String>);
+pub(crate) struct Tree(BTreeMap<PathBuf, String>);
 
 impl Tree {
-    /// Adds a file, by its path below the folder.
-    pub fn insert(&mut self, path: PathBuf, text: String) {
+    pub(crate) fn insert(&mut self, path: PathBuf, text: String) {
         self.0.insert(path, text);
     }
 
-    /// Makes the folder with these files in it.
+    /// Creates `directory` with these files.
     ///
     /// # Errors
-    /// [`OutputError`]; the folder is then as it was.
-    pub fn write(&self, folder: &Path) -> Result<(), OutputError> {
-        if folder.exists() {
-            let mut entries = fs::read_dir(folder).map_err(|_| OutputError::Taken(folder.to_owned()))?;
+    /// [`OutputError`]; `directory` is then unchanged.
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), OutputError> {
+        if directory.exists() {
+            let mut entries = fs::read_dir(directory).map_err(|_| OutputError::NotEmpty(directory.to_owned()))?;
             if entries.next().is_some() {
-                return Err(OutputError::Taken(folder.to_owned()));
+                return Err(OutputError::NotEmpty(directory.to_owned()));
             }
         }
-        let new =
-            Builder::new().prefix(".build-templates").tempdir_in(parent(folder)).map_err(OutputError::io(folder))?;
-        fs::set_permissions(new.path(), Permissions::from_mode(0o755)).map_err(OutputError::io(folder))?;
+        let failed = OutputError::io(directory);
+        let new = Builder::new().prefix(".build-templates").tempdir_in(parent(directory)).map_err(&failed)?;
+        fs::set_permissions(new.path(), Permissions::from_mode(0o755)).map_err(&failed)?;
         for (path, text) in &self.0 {
             let file = new.path().join(path);
-            let failed = OutputError::io(&file);
-            fs::create_dir_all(parent(&file)).and_then(|()| fs::write(&file, text)).map_err(failed)?;
+            fs::create_dir_all(parent(&file)).and_then(|()| fs::write(&file, text)).map_err(OutputError::io(&file))?;
         }
-        // An empty folder is replaced by it.
-        fs::rename(new.path(), folder).map_err(OutputError::io(folder))?;
-        // It is the other folder now.
+        // rename(2) replaces an empty directory.
+        fs::rename(new.path(), directory).map_err(failed)?;
+        // The temporary directory was renamed: there is nothing left to remove.
         let _ = new.keep();
         Ok(())
     }
 }
 
-/// Writes a file, over one that is there.
+/// Writes `file`, replacing an existing one.
 ///
 /// # Errors
-/// [`OutputError::Io`]; a file that is there is then as it was.
-pub fn write_file(file: &Path, text: &str) -> Result<(), OutputError> {
+/// [`OutputError::Io`]; an existing file is then unchanged.
+pub(crate) fn write_file(file: &Path, text: &str) -> Result<(), OutputError> {
     let failed = OutputError::io(file);
     let new = NamedTempFile::new_in(parent(file)).map_err(&failed)?;
     fs::write(new.path(), text).map_err(&failed)?;
@@ -80,7 +70,7 @@ pub fn write_file(file: &Path, text: &str) -> Result<(), OutputError> {
     Ok(())
 }
 
-/// The folder of a file or folder.
+/// The parent directory; `.` for a bare file name.
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,

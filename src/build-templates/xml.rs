@@ -1,7 +1,7 @@
-//! The elements of an XML file, each with its line.
+//! XML files as trees of elements with line numbers.
 //!
-//! Definitions need elements, attributes and text alone. What else XML has (document types, entities of one's own,
-//! processing instructions, other encodings than UTF-8) is refused.
+//! Definitions consist of elements, attributes, text and comments. Document types, custom entities, processing
+//! instructions and encodings other than UTF-8 are errors.
 
 use std::fs;
 
@@ -10,32 +10,28 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use crate::refusal::{At, Refusal};
+use crate::error::{Context, DefinitionError};
 
-/// No definition is nested deeper.
-const DEEPEST: usize = 100;
+const MAX_DEPTH: usize = 100;
 
-/// An element.
 #[derive(Debug)]
-pub struct Element {
-    /// Its name.
-    pub name: String,
-    /// The line that it begins in, from 1.
-    pub line: usize,
+pub(crate) struct Element {
+    pub(crate) name: String,
+    /// The line of the start tag, from 1.
+    pub(crate) line: usize,
     attributes: Vec<(String, String)>,
     children: Vec<Element>,
     text: String,
     has_comment: bool,
 }
 
-/// Reads a file, and gives its root element.
-pub fn read(at: &At, file: &std::path::Path) -> Result<Element, Refusal> {
-    parse(at, &fs::read_to_string(file).map_err(|e| at.unreadable(e))?)
+/// Reads a file and returns its root element.
+pub(crate) fn read(context: &Context, file: &std::path::Path) -> Result<Element, DefinitionError> {
+    parse(context, &fs::read_to_string(file).map_err(|e| context.read_error(e))?)
 }
 
-/// Parses a text, and gives its root element.
-pub fn parse(at: &At, text: &str) -> Result<Element, Refusal> {
-    // A byte order mark is no text.
+fn parse(context: &Context, text: &str) -> Result<Element, DefinitionError> {
+    // A byte order mark is not part of the text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader::from_str(text);
     reader.config_mut().enable_all_checks(true);
@@ -49,58 +45,59 @@ pub fn parse(at: &At, text: &str) -> Result<Element, Refusal> {
         let line = line_of(reader.buffer_position());
         let event = match reader.read_event() {
             Ok(event) => event,
-            Err(error) => return Err(at.refuse(line_of(reader.error_position()), format!("it is no XML: {error}"))),
+            Err(error) => return Err(context.error(line_of(reader.error_position()), format!("invalid XML: {error}"))),
         };
-        // Only white space may stand outside the root element.
-        let outside = || at.refuse(line, "it is no XML: there is something outside the root element");
+        let outside = || context.error(line, "invalid XML: content outside the root element");
         match event {
             Event::Start(start) => {
-                if open.len() == DEEPEST {
-                    return Err(at.refuse(line, format!("elements are nested more than {DEEPEST} deep")));
+                if open.len() == MAX_DEPTH {
+                    return Err(context.error(line, format!("elements are nested more than {MAX_DEPTH} levels deep")));
                 }
-                open.push(element(at, line, &start)?);
+                open.push(element(context, line, &start)?);
             }
-            Event::Empty(start) => close(element(at, line, &start)?, &mut open, &mut root).map_err(|()| outside())?,
+            Event::Empty(start) => {
+                close(element(context, line, &start)?, &mut open, &mut root).map_err(|()| outside())?
+            }
             Event::End(_) => {
                 let element = open.pop().ok_or_else(outside)?;
                 close(element, &mut open, &mut root).map_err(|()| outside())?;
             }
-            Event::Text(text) => add(at, line, &text.xml10_content(), &mut open)?,
-            Event::CData(text) => add(at, line, &text.xml10_content(), &mut open)?,
-            Event::GeneralRef(reference) => add(at, line, &resolve(at, line, &reference)?, &mut open)?,
+            Event::Text(text) => add_text(context, line, &text.xml10_content(), &mut open)?,
+            Event::CData(text) => add_text(context, line, &text.xml10_content(), &mut open)?,
+            Event::GeneralRef(reference) => add_text(context, line, &resolve(context, line, &reference)?, &mut open)?,
             Event::Comment(_) => {
                 if let Some(element) = open.last_mut() {
                     element.has_comment = true;
                 }
             }
             Event::Decl(declaration) => {
-                let encoding = declaration.encoding().transpose().map_err(|e| at.refuse(line, e.to_string()))?;
+                let encoding = declaration.encoding().transpose().map_err(|e| context.error(line, e.to_string()))?;
                 if encoding.is_some_and(|e| !e.eq_ignore_ascii_case("utf-8")) {
-                    return Err(at.refuse(line, "its encoding is not UTF-8"));
+                    return Err(context.error(line, "the encoding must be UTF-8"));
                 }
             }
-            Event::PI(_) => return Err(at.refuse(line, "a definition has no processing instructions")),
-            Event::DocType(_) => return Err(at.refuse(line, "a definition has no document type")),
+            Event::PI(_) => return Err(context.error(line, "processing instructions are not supported")),
+            Event::DocType(_) => return Err(context.error(line, "document types are not supported")),
             Event::Eof => break,
         }
     }
     if let Some(element) = open.last() {
-        return Err(at.refuse(element.line, format!("it is no XML: <{}> is never closed", element.name)));
+        return Err(context.error(element.line, format!("invalid XML: <{}> is not closed", element.name)));
     }
-    root.ok_or_else(|| at.refuse(1, "it is no XML: there is no element"))
+    root.ok_or_else(|| context.error(1, "invalid XML: no root element"))
 }
 
-fn element(at: &At, line: usize, start: &BytesStart<'_>) -> Result<Element, Refusal> {
+fn element(context: &Context, line: usize, start: &BytesStart<'_>) -> Result<Element, DefinitionError> {
     let mut attributes = Vec::new();
     for attribute in start.attributes() {
-        let attribute = attribute.map_err(|e| at.refuse(line, format!("it is no XML: {e}")))?;
+        let attribute = attribute.map_err(|e| context.error(line, format!("invalid XML: {e}")))?;
         let value = attribute
             .normalized_value(XmlVersion::Implicit1_0)
-            .map_err(|e| at.refuse(line, format!("it is no XML: {e}")))?;
+            .map_err(|e| context.error(line, format!("invalid XML: {e}")))?;
         if attribute.value.contains('<') {
-            return Err(at.refuse(line, "it is no XML: < in an attribute"));
+            return Err(context.error(line, "invalid XML: unescaped < in an attribute"));
         }
-        characters(at, line, &value)?;
+        check_characters(context, line, &value)?;
         attributes.push((attribute.key.0.to_owned(), value.into_owned()));
     }
     Ok(Element {
@@ -113,7 +110,7 @@ fn element(at: &At, line: usize, start: &BytesStart<'_>) -> Result<Element, Refu
     })
 }
 
-/// Puts a complete element where it belongs; there is one root.
+/// Appends a complete element to its parent, or makes it the root; fails if there is a root already.
 fn close(element: Element, open: &mut [Element], root: &mut Option<Element>) -> Result<(), ()> {
     match open.last_mut() {
         Some(parent) => parent.children.push(element),
@@ -123,103 +120,112 @@ fn close(element: Element, open: &mut [Element], root: &mut Option<Element>) -> 
     Ok(())
 }
 
-fn add(at: &At, line: usize, text: &str, open: &mut [Element]) -> Result<(), Refusal> {
-    characters(at, line, text)?;
+fn add_text(context: &Context, line: usize, text: &str, open: &mut [Element]) -> Result<(), DefinitionError> {
+    check_characters(context, line, text)?;
     match open.last_mut() {
         Some(element) => element.text.push_str(text),
         None if text.trim().is_empty() => {}
-        None => return Err(at.refuse(line, "it is no XML: there is text outside the root element")),
+        None => return Err(context.error(line, "invalid XML: text outside the root element")),
     }
     Ok(())
 }
 
-fn characters(at: &At, line: usize, text: &str) -> Result<(), Refusal> {
+fn check_characters(context: &Context, line: usize, text: &str) -> Result<(), DefinitionError> {
     match text.chars().find(|c| c.is_control() && !matches!(c, '\t' | '\n')) {
-        Some(bad) => Err(at.refuse(line, format!("it holds the control character {}", bad.escape_unicode()))),
+        Some(bad) => Err(context.error(line, format!("control character {} is not allowed", bad.escape_unicode()))),
         None => Ok(()),
     }
 }
 
-fn resolve(at: &At, line: usize, reference: &BytesRef<'_>) -> Result<String, Refusal> {
-    let character = reference.resolve_char_ref().map_err(|e| at.refuse(line, format!("it is no XML: {e}")))?;
+fn resolve(context: &Context, line: usize, reference: &BytesRef<'_>) -> Result<String, DefinitionError> {
+    let character = reference.resolve_char_ref().map_err(|e| context.error(line, format!("invalid XML: {e}")))?;
     match (character, resolve_predefined_entity(reference)) {
         (Some(character), _) => Ok(character.to_string()),
         (None, Some(text)) => Ok(text.to_owned()),
-        (None, None) => Err(at.refuse(line, format!("there is no entity &{};", &**reference))),
+        (None, None) => Err(context.error(line, format!("unknown entity &{};", &**reference))),
     }
 }
 
 impl Element {
-    /// An attribute.
-    pub fn attribute(&self, name: &str) -> Option<&str> {
+    pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// Refuses every attribute but those.
-    pub fn attributes_among(&self, at: &At, known: &[&str]) -> Result<(), Refusal> {
-        match self.attributes.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            Some((name, _)) => Err(at.refuse(self.line, format!("<{}> has no attribute {name}", self.name))),
+    /// Rejects attributes other than those allowed.
+    pub(crate) fn allow_attributes(&self, context: &Context, allowed: &[&str]) -> Result<(), DefinitionError> {
+        match self.attributes.iter().find(|(name, _)| !allowed.contains(&name.as_str())) {
+            Some((name, _)) => {
+                Err(context.error(self.line, format!("<{}> does not take the attribute {name}", self.name)))
+            }
             None => Ok(()),
         }
     }
 
-    /// The text of an element that holds nothing else, as it stands there.
-    pub fn text(&self, at: &At) -> Result<&str, Refusal> {
-        self.attributes_among(at, &[])?;
+    /// The unmodified text of an element that contains nothing else.
+    pub(crate) fn text(&self, context: &Context) -> Result<&str, DefinitionError> {
+        self.allow_attributes(context, &[])?;
         if let Some(child) = self.children.first() {
-            return Err(at.refuse(child.line, format!("<{}> in <{}>, which holds text", child.name, self.name)));
+            return Err(
+                context.error(child.line, format!("<{}> in <{}>, which takes only text", child.name, self.name))
+            );
         }
-        // Each of VyOS's tools would take another part of the text.
+        // VyOS's generators differ in which part of the text they would use.
         if self.has_comment {
-            return Err(at.refuse(self.line, format!("there is a comment in <{}>: put it outside", self.name)));
+            return Err(context.error(self.line, format!("comment in <{}>: move it outside", self.name)));
         }
         if self.text.trim().is_empty() {
-            return Err(at.refuse(self.line, format!("<{}> is empty", self.name)));
+            return Err(context.error(self.line, format!("<{}> is empty", self.name)));
         }
         Ok(&self.text)
     }
 
-    /// Like [`Self::text()`], of one line and without white space around it.
-    pub fn word(&self, at: &At) -> Result<&str, Refusal> {
-        let text = self.text(at)?;
+    /// Like [`Self::text()`], restricted to one line without surrounding white space.
+    pub(crate) fn line_of_text(&self, context: &Context) -> Result<&str, DefinitionError> {
+        let text = self.text(context)?;
         if text.trim() != text || text.contains(['\n', '\t']) {
-            return Err(at.refuse(self.line, format!("there is white space around or a line break in <{}>", self.name)));
+            return Err(
+                context.error(self.line, format!("<{}> must be one line without surrounding white space", self.name))
+            );
         }
         Ok(text)
     }
 
-    /// Refuses content.
-    pub fn empty(&self, at: &At) -> Result<(), Refusal> {
-        self.attributes_among(at, &[])?;
+    /// Rejects attributes and content.
+    pub(crate) fn require_empty(&self, context: &Context) -> Result<(), DefinitionError> {
+        self.allow_attributes(context, &[])?;
         if self.children.is_empty() && self.text.is_empty() {
             return Ok(());
         }
-        Err(at.refuse(self.line, format!("<{}> holds nothing", self.name)))
+        Err(context.error(self.line, format!("<{}> must be empty", self.name)))
     }
 
-    /// The elements in it. Refuses text, and other elements than those.
-    pub fn children(&self, at: &At, known: &[&str]) -> Result<&[Element], Refusal> {
+    /// The child elements; rejects text, and elements other than those allowed.
+    pub(crate) fn children(&self, context: &Context, allowed: &[&str]) -> Result<&[Element], DefinitionError> {
         if !self.text.trim().is_empty() {
-            return Err(at.refuse(self.line, format!("there is text in <{}>", self.name)));
+            return Err(context.error(self.line, format!("unexpected text in <{}>", self.name)));
         }
-        match self.children.iter().find(|c| !known.contains(&c.name.as_str())) {
-            Some(child) => Err(at.refuse(child.line, format!("<{}> in <{}> is not known", child.name, self.name))),
+        match self.children.iter().find(|c| !allowed.contains(&c.name.as_str())) {
+            Some(child) => Err(context.error(child.line, format!("unexpected <{}> in <{}>", child.name, self.name))),
             None => Ok(&self.children),
         }
     }
 }
 
-/// The element of that name; refuses a second one.
-pub fn one<'a>(at: &At, elements: &'a [Element], name: &str) -> Result<Option<&'a Element>, Refusal> {
-    let mut named = all(elements, name);
+/// The element with this name, if any; rejects a second one.
+pub(crate) fn optional<'a>(
+    context: &Context,
+    elements: &'a [Element],
+    name: &str,
+) -> Result<Option<&'a Element>, DefinitionError> {
+    let mut named = named(elements, name);
     let first = named.next();
     match named.next() {
-        Some(second) => Err(at.refuse(second.line, format!("there is a second <{name}>"))),
+        Some(second) => Err(context.error(second.line, format!("duplicate <{name}>"))),
         None => Ok(first),
     }
 }
 
-/// The elements of that name.
-pub fn all<'a>(elements: &'a [Element], name: &str) -> impl Iterator<Item = &'a Element> {
+/// The elements with this name.
+pub(crate) fn named<'a>(elements: &'a [Element], name: &str) -> impl Iterator<Item = &'a Element> {
     elements.iter().filter(move |e| e.name == name)
 }

@@ -17,8 +17,8 @@ fn sample() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sample")
 }
 
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a folder")
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -35,17 +35,17 @@ fn built(kind: &str, files: &[&Path], out: &Path, more: &[&str]) {
     assert!(output.status.success(), "{kind} {files:?}: {}", text(&output.stderr));
 }
 
-/// The files below a folder, by their path in it.
-fn files(folder: &Path) -> BTreeMap<PathBuf, String> {
+/// The files below a directory, by their relative path.
+fn files(directory: &Path) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
         for entry in fs::read_dir(&next).unwrap_or_else(|e| panic!("{}: {e}", next.display())) {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else {
-                let name = path.strip_prefix(folder).expect("below it").to_owned();
+                let name = path.strip_prefix(directory).expect("inside").to_owned();
                 files.insert(name, fs::read_to_string(&path).expect("read"));
             }
         }
@@ -63,15 +63,15 @@ fn assert_same(found: &Path, expected: &Path, hint: &str) {
 }
 
 #[test]
-fn the_output_for_vyos_s_samples_is_vyos_s_own() {
+fn the_output_equals_that_of_vyos() {
     let sample = sample();
-    let folder = folder();
+    let directory = directory();
     for kind in ["config", "op"] {
-        let out = folder.path().join(kind);
+        let out = directory.path().join(kind);
         built(kind, &[&sample.join(format!("{kind}.xml"))], &out, &[]);
         assert_same(&out, &sample.join(format!("{kind}-templates")), kind);
     }
-    let out = folder.path().join("cache.py");
+    let out = directory.path().join("cache.py");
     built("cache", &[&sample.join("config.xml")], &out, &[]);
     let found = fs::read_to_string(&out).expect("written");
     let expected = fs::read_to_string(sample.join("weather_cache.py")).expect("there");
@@ -79,14 +79,14 @@ fn the_output_for_vyos_s_samples_is_vyos_s_own() {
 }
 
 #[test]
-fn nodes_without_properties_can_be_left_out() {
+fn nodes_without_properties_can_be_skipped() {
     let sample = sample();
-    let folder = folder();
-    for (kind, left_out) in [("config", vec!["weather", "weather/station"]), ("op", vec!["show"])] {
-        let out = folder.path().join(kind);
+    let directory = directory();
+    for (kind, skipped) in [("config", vec!["weather", "weather/station"]), ("op", vec!["show"])] {
+        let out = directory.path().join(kind);
         built(kind, &[&sample.join(format!("{kind}.xml"))], &out, &["--owned-only"]);
         let mut expected = files(&sample.join(format!("{kind}-templates")));
-        expected.retain(|path, _| left_out.iter().all(|node| *path != Path::new(node).join("node.def")));
+        expected.retain(|path, _| skipped.iter().all(|node| *path != Path::new(node).join("node.def")));
         assert_eq!(files(&out), expected, "{kind}");
     }
 }
@@ -94,25 +94,25 @@ fn nodes_without_properties_can_be_left_out() {
 #[test]
 fn the_templates_are_current() {
     let definitions = repository().join("interface-definitions");
-    let folder = folder();
+    let directory = directory();
     let (config, op) =
         (definitions.join("high-availability_vrrp_aws-vipa.xml"), definitions.join("op-mode/aws-vipa.xml"));
-    let listed = |folder: &Path| {
-        let entries = fs::read_dir(folder).expect("listed").map(|e| e.expect("an entry").path());
+    let listed = |directory: &Path| {
+        let entries = fs::read_dir(directory).expect("listed").map(|e| e.expect("an entry").path());
         entries.filter(|path| path.extension().is_some_and(|e| e == "xml")).collect::<Vec<_>>()
     };
-    // The script takes all that are there.
+    // scripts/regenerate-templates reads every file there.
     assert_eq!(listed(&definitions), [config.as_path()]);
     assert_eq!(listed(&definitions.join("op-mode")), [op.as_path()]);
-    built("config", &[&config], &folder.path().join("cfg"), &["--owned-only"]);
-    built("op", &[&op], &folder.path().join("op"), &["--owned-only"]);
-    built("cache", &[&config], &folder.path().join("vyos_aws_vipa_cache.py"), &[]);
-    assert_same(&repository().join("vyos-templates"), folder.path(), "run scripts/regenerate-templates");
+    built("config", &[&config], &directory.path().join("cfg"), &["--owned-only"]);
+    built("op", &[&op], &directory.path().join("op"), &["--owned-only"]);
+    built("cache", &[&config], &directory.path().join("vyos_aws_vipa_cache.py"), &[]);
+    assert_same(&repository().join("vyos-templates"), directory.path(), "run scripts/regenerate-templates");
 }
 
 #[test]
 fn the_definitions_match_vyos_s_schemas() {
-    // The schemas are VyOS's, and are not kept here.
+    // The schemas are part of VyOS and not of this repository.
     let schemas = repository().join("../shared/vyos/schema");
     if !schemas.is_dir() {
         return;
@@ -136,197 +136,217 @@ fn the_definitions_match_vyos_s_schemas() {
 }
 
 #[test]
-fn a_node_may_stand_in_two_files_that_agree() {
-    let folder = folder();
-    let [first, second, both] = ["first.xml", "second.xml", "both.xml"].map(|name| folder.path().join(name));
+fn two_files_may_define_the_same_node() {
+    let directory = directory();
+    let [first, second, both] = ["first.xml", "second.xml", "both.xml"].map(|name| directory.path().join(name));
     let leaf = |name: &str| format!("<leafNode name='{name}'><properties><help>{name}</help></properties></leafNode>");
-    let node = |about: &str, children: &str| {
+    let node = |properties: &str, children: &str| {
         format!(
-            "<interfaceDefinition><node name='a'>{about}<children>{children}</children></node></interfaceDefinition>"
+            "<interfaceDefinition><node name='a'>{properties}<children>{children}</children></node></interfaceDefinition>"
         )
     };
-    let about = "<properties><help>A</help></properties>";
+    let properties = "<properties><help>A</help></properties>";
     fs::write(&first, node("", &leaf("b"))).expect("written");
-    fs::write(&second, node(about, &(leaf("c") + &leaf("b")))).expect("written");
-    fs::write(&both, node(about, &(leaf("b") + &leaf("c")))).expect("written");
-    let [two, one] = ["two", "one"].map(|name| folder.path().join(name));
+    fs::write(&second, node(properties, &(leaf("c") + &leaf("b")))).expect("written");
+    fs::write(&both, node(properties, &(leaf("b") + &leaf("c")))).expect("written");
+    let [two, one] = ["two", "one"].map(|name| directory.path().join(name));
     built("config", &[&first, &second], &two, &[]);
     built("config", &[&both], &one, &[]);
-    assert_same(&two, &one, "the order of the files");
+    assert_same(&two, &one, "templates");
     built("cache", &[&first, &second], &two.join("cache.py"), &[]);
     built("cache", &[&both], &one.join("cache.py"), &[]);
-    assert_same(&two, &one, "the cache");
+    assert_same(&two, &one, "cache");
 }
 
-/// A definition that is refused, by what goes into its root element, and a part of the message.
-type Bad = (&'static str, &'static str, &'static str);
+/// An invalid definition: the kind of the definition, the content of its root element, a part of the error message.
+type Invalid = (&'static str, &'static str, &'static str);
 
-const BAD: &[Bad] = &[
-    ("config", "<node name='a'>", "it is no XML"),
-    ("config", "<node name='a'></nod>", "it is no XML"),
-    ("config", "<node name='a' name='b'/>", "it is no XML"),
+const INVALID: &[Invalid] = &[
+    ("config", "<node name='a'>", "invalid XML"),
+    ("config", "<node name='a'></nod>", "invalid XML"),
+    ("config", "<node name='a' name='b'/>", "invalid XML"),
     ("config", "</interfaceDefinition><more/><interfaceDefinition>", "outside the root element"),
-    ("config", "&nbsp;", "no entity &nbsp;"),
+    ("config", "&nbsp;", "unknown entity &nbsp;"),
     ("config", "<?php?>", "processing instructions"),
-    ("config", "words", "there is text in <interfaceDefinition>"),
-    ("config", "<leafNode name='a'/>", ":2: <leafNode> in <interfaceDefinition> is not known"),
-    ("config", "<syntaxVersion component='a' version='1'/>", "syntax version"),
-    ("config", "<node/>", "<node> has no name"),
-    ("config", "<node name='../a'/>", "a name begins with"),
-    ("config", "<node name='a b'/>", "a name has letters"),
-    ("config", "<node name='node.tag'/>", "VyOS has this name for itself"),
-    ("config", "<node name='a' standalone='1'/>", "<node> has no attribute standalone"),
-    ("config", "<node name='a'/>", ":2: node `a`: <node> has no <children>"),
-    ("config", "<tagNode name='a'><children/></tagNode>", "<tagNode> in <interfaceDefinition> is not known"),
+    ("config", "words", "unexpected text in <interfaceDefinition>"),
+    ("config", "<leafNode name='a'/>", ":2: unexpected <leafNode> in <interfaceDefinition>"),
+    ("config", "<syntaxVersion component='a' version='1'/>", "<syntaxVersion> needs a component"),
+    ("config", "<node/>", "<node> needs the attribute name"),
+    ("config", "<node name='../a'/>", "a node name must start with"),
+    ("config", "<node name='a b'/>", "a node name may contain only"),
+    ("config", "<node name='node.tag'/>", "VyOS reserves this node name"),
+    ("config", "<node name='a' standalone='1'/>", "<node> does not take the attribute standalone"),
+    ("config", "<node name='a'/>", ":2: node `a`: <node> needs <children>"),
+    ("config", "<tagNode name='a'><children/></tagNode>", "unexpected <tagNode> in <interfaceDefinition>"),
     ("config", "<node name='a'><children/></node>", "node `a`: <children> is empty"),
     ("config", "<node name='a'><children><virtualTagNode name='b'/></children></node>", "<virtualTagNode>"),
     (
         "config",
         "<node name='a'><children><leafNode name='b'/></children></node>",
-        "node `a b`: <leafNode> has no <properties>",
+        "node `a b`: <leafNode> needs <properties>",
     ),
-    ("config", "<node name='a'><defaultValue>1</defaultValue>LEAF</node>", "<defaultValue> in <node> is not known"),
-    ("config", "<node name='a'><properties/><properties/>LEAF</node>", "there is a second <properties>"),
-    ("config", "<node name='a' owner='a.py'>LEAF</node>", "node `a`: it has an owner, which needs a <priority>"),
+    ("config", "<node name='a'><defaultValue>1</defaultValue>LEAF</node>", "unexpected <defaultValue> in <node>"),
+    ("config", "<node name='a'><properties/><properties/>LEAF</node>", "duplicate <properties>"),
+    ("config", "<node name='a' owner='a.py'>LEAF</node>", "node `a`: a node with an owner needs a <priority>"),
     ("config", "<node name='a' owner='a.py'><properties><help>A</help></properties>LEAF</node>", "needs a <priority>"),
     ("config", "<node name='a' owner='a.sh'><properties><priority>1</priority></properties>LEAF</node>", "NAME.py"),
     ("config", "<node name='a' owner=''><properties><priority>1</priority></properties>LEAF</node>", "NAME.py"),
-    ("config", "<node name='a'><properties><priority>high</priority></properties>LEAF</node>", "no number"),
-    ("config", "<node name='a'><properties><priority>0801</priority></properties>LEAF</node>", "no number"),
-    ("config", "<node name='a'><properties><priority> 801</priority></properties>LEAF</node>", "white space"),
+    ("config", "<node name='a'><properties><priority>high</priority></properties>LEAF</node>", "must be a number"),
+    ("config", "<node name='a'><properties><priority>0801</priority></properties>LEAF</node>", "must be a number"),
+    (
+        "config",
+        "<node name='a'><properties><priority> 801</priority></properties>LEAF</node>",
+        "without surrounding white space",
+    ),
     (
         "config",
         "<node name='a'><properties><valueless/></properties>LEAF</node>",
-        "<valueless/> is for <leafNode> alone",
+        "<valueless/> is only allowed in <leafNode>",
     ),
-    ("config", "<node name='a'><properties><multi/></properties>LEAF</node>", "<multi/> is for <leafNode> alone"),
+    ("config", "<node name='a'><properties><multi/></properties>LEAF</node>", "<multi/> is only allowed in <leafNode>"),
     ("config", "<node name='a'><properties><keepChildOrder/></properties>LEAF</node>", "<keepChildOrder>"),
     ("config", "<node name='a'><properties><help/></properties>LEAF</node>", "<help> is empty"),
     ("config", "<node name='a'><properties><help>A<!-- b --></help></properties>LEAF</node>", "comment in <help>"),
-    ("config", "<node name='a'><properties><help>A</help><help>B</help></properties>LEAF</node>", "second <help>"),
-    ("config", "<node name='a'><properties><help>A<b/></help></properties>LEAF</node>", "which holds text"),
+    ("config", "<node name='a'><properties><help>A</help><help>B</help></properties>LEAF</node>", "duplicate <help>"),
+    ("config", "<node name='a'><properties><help>A<b/></help></properties>LEAF</node>", "which takes only text"),
     ("config", "PROPERTIES(<help>\u{1}</help>)", "control character"),
-    ("config", "PROPERTIES(<help a='b'>A</help>)", "<help> has no attribute a"),
-    ("config", "PROPERTIES(<valueless/><multi/>)", "at once"),
-    ("config", "PROPERTIES(<valueless>no</valueless>)", "<valueless> holds nothing"),
-    ("config", "PROPERTIES(<valueless/>)<defaultValue>1</defaultValue>", "has a <defaultValue>"),
+    ("config", "PROPERTIES(<help a='b'>A</help>)", "<help> does not take the attribute a"),
+    ("config", "PROPERTIES(<valueless/><multi/>)", "<valueless/> and <multi/> exclude each other"),
+    ("config", "PROPERTIES(<valueless>no</valueless>)", "<valueless> must be empty"),
+    (
+        "config",
+        "PROPERTIES(<valueless/>)<defaultValue>1</defaultValue>",
+        "<valueless/> and <defaultValue> exclude each other",
+    ),
     ("config", "PROPERTIES(<help>A</help>)<defaultValue> </defaultValue>", "<defaultValue> is empty"),
-    ("config", "PROPERTIES(<valueHelp><format>a</format></valueHelp>)", "<valueHelp> has no <description>"),
-    ("config", "PROPERTIES(<completionHelp/>)", "offers nothing"),
+    ("config", "PROPERTIES(<valueHelp><format>a</format></valueHelp>)", "<valueHelp> needs <description>"),
+    ("config", "PROPERTIES(<completionHelp/>)", "<completionHelp> is empty"),
     ("config", "PROPERTIES(<completionHelp><imagePath/></completionHelp>)", "<imagePath>"),
     (
         "config",
         "PROPERTIES(<completionHelp><list>a</list></completionHelp><completionHelp><list>b</list></completionHelp>)",
-        "put all into one",
+        "merge them into one",
     ),
-    ("config", "PROPERTIES(<constraint/>)", "<constraint> checks nothing"),
+    ("config", "PROPERTIES(<constraint/>)", "<constraint> needs a <regex> or a <validator>"),
     ("config", "PROPERTIES(<constraint><regex> </regex></constraint>)", "<regex> is empty"),
-    ("config", "PROPERTIES(<constraint><regex>'</regex></constraint>)", "holds a quote"),
-    ("config", "PROPERTIES(<constraint><validator argument='a'/></constraint>)", "<validator> has no name"),
-    ("config", "PROPERTIES(<constraint><validator name='a' argument='&quot;'/></constraint>)", "holds a quote"),
+    ("config", "PROPERTIES(<constraint><regex>'</regex></constraint>)", "must not contain quotes"),
+    (
+        "config",
+        "PROPERTIES(<constraint><validator argument='a'/></constraint>)",
+        "<validator> needs the attribute name",
+    ),
+    (
+        "config",
+        "PROPERTIES(<constraint><validator name='a' argument='&quot;'/></constraint>)",
+        "must not contain quotes",
+    ),
     (
         "config",
         "PROPERTIES(<constraint><regex>a</regex></constraint><constraint><regex>b</regex></constraint>)",
-        "second <constraint>",
+        "duplicate <constraint>",
     ),
-    ("config", "PROPERTIES(<constraintErrorMessage>A</constraintErrorMessage>)", "without a constraint"),
+    ("config", "PROPERTIES(<constraintErrorMessage>A</constraintErrorMessage>)", "needs a constraint"),
     (
         "config",
         "<node name='a'>LEAF</node><node name='a'><children><node name='b'>LEAF</node></children></node>",
-        "node `a b`: it is a node of another kind than in",
+        "node `a b`: its node type differs from that in",
     ),
     (
         "config",
         "PROPERTIES(<help>A</help>)</leafNode><leafNode name='b'><properties><help>B</help></properties>",
-        "node `a b`: other things are said of it than in",
+        "node `a b`: its properties differ from those in",
     ),
     (
         "config",
         "PROPERTIES(<multi/>)</leafNode><leafNode name='b'><properties><valueless/></properties>",
-        "another kind",
+        "its node type differs",
     ),
-    ("op", "<leafNode name='a'/>", "<leafNode> in <interfaceDefinition> is not known"),
-    ("op", "<node name='a' owner='a.py'/>", "<node> has no attribute owner"),
-    ("op", "<node name='a'><standalone/></node>", "<standalone> in <node> is not known"),
+    ("op", "<leafNode name='a'/>", "unexpected <leafNode> in <interfaceDefinition>"),
+    ("op", "<node name='a' owner='a.py'/>", "<node> does not take the attribute owner"),
+    ("op", "<node name='a'><standalone/></node>", "unexpected <standalone> in <node>"),
     ("op", "<node name='a'><command> </command></node>", "node `a`: <command> is empty"),
-    ("op", "<tagNode name='a'/>", "node `a`: <tagNode> has no <properties>"),
+    ("op", "<tagNode name='a'/>", "node `a`: <tagNode> needs <properties>"),
     ("op", "<node name='a'><children/></node>", "<children> is empty"),
     (
         "op",
         "<node name='a'><properties><priority>1</priority></properties></node>",
-        "<priority> in <properties> is not known",
+        "unexpected <priority> in <properties>",
     ),
     (
         "op",
         "<node name='a'><children><leafNode name='b'><properties/></leafNode></children></node>",
-        "node `a b`: <leafNode> has no <command>",
+        "node `a b`: <leafNode> needs <command>",
     ),
     (
         "op",
         "<node name='a'><command>b</command></node><node name='a'><command>c</command></node>",
-        "node `a`: other things are said of it than in",
+        "node `a`: its definition differs from that in",
     ),
     (
         "op",
         "<tagNode name='a'><properties><help>A</help></properties></tagNode><tagNode name='a'><properties><help>B</help></properties></tagNode>",
-        "other things are said",
+        "its definition differs from that in",
     ),
 ];
 
 #[test]
-fn what_cannot_be_generated_is_refused_with_its_place_and_nothing_is_written() {
+fn invalid_definitions_are_errors_with_a_location_and_nothing_is_written() {
     const LEAF: &str = "<children><leafNode name='b'><properties/></leafNode></children>";
     let properties = Regex::new(r"(?s)^PROPERTIES\((.*?)\)([^)]*)$").expect("a regular expression");
-    for (kind, inside, expected) in BAD {
+    for (kind, inside, expected) in INVALID {
         let inside = properties.replace(
             inside,
             "<node name='a'><children><leafNode name='b'><properties>$1</properties>$2</leafNode></children></node>",
         );
-        let folder = folder();
-        let file = folder.path().join("bad.xml");
+        let directory = directory();
+        let file = directory.path().join("bad.xml");
         let whole = format!("<interfaceDefinition>\n{}\n</interfaceDefinition>", inside.replace("LEAF", LEAF));
         fs::write(&file, &whole).expect("written");
         let kinds: &[&str] = if *kind == "config" { &["config", "cache"] } else { &["op"] };
         for kind in kinds {
-            let output = build_templates(kind, &[&file], &folder.path().join("out"), &[]);
-            let said = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(1), "{kind} {whole}: {said}");
-            assert!(said.contains(expected), "{kind} {whole}: {said}");
-            assert!(said.contains(&format!("{}:", file.display())), "{kind} {whole}: no place in {said}");
-            assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1, "{kind} {whole}: something is left");
+            let output = build_templates(kind, &[&file], &directory.path().join("out"), &[]);
+            let stderr = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{kind} {whole}: {stderr}");
+            assert!(stderr.contains(expected), "{kind} {whole}: {stderr}");
+            assert!(stderr.contains(&format!("{}:", file.display())), "{kind} {whole}: no location in {stderr}");
+            assert_eq!(
+                fs::read_dir(directory.path()).expect("listed").count(),
+                1,
+                "{kind} {whole}: files were left behind"
+            );
         }
     }
 }
 
 #[test]
-fn files_and_folders_that_do_not_serve_are_named_and_left_alone() {
+fn unusable_files_and_directories_are_errors_and_stay_unchanged() {
     let sample = sample().join("config.xml");
-    let folder = folder();
-    let refused = |kind: &str, file: &Path, out: &Path, expected: &str| {
+    let directory = directory();
+    let fails = |kind: &str, file: &Path, out: &Path, expected: &str| {
         let output = build_templates(kind, &[file], out, &[]);
-        let said = text(&output.stderr);
-        assert!(!output.status.success() && said.contains(expected), "{kind} {}: {said}", file.display());
+        let stderr = text(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(expected), "{kind} {}: {stderr}", file.display());
     };
-    let out = folder.path().join("out");
-    refused("config", &folder.path().join("no.xml"), &out, "cannot read");
+    let out = directory.path().join("out");
+    fails("config", &directory.path().join("no.xml"), &out, "cannot read");
     for (text, expected) in [
-        ("", "there is no element"),
-        ("<?xml version='1.0' encoding='latin1'?><interfaceDefinition/>", "not UTF-8"),
-        ("<!DOCTYPE a><interfaceDefinition/>", "no document type"),
-        ("<other/>", "<other> is no <interfaceDefinition>"),
+        ("", "no root element"),
+        ("<?xml version='1.0' encoding='latin1'?><interfaceDefinition/>", "must be UTF-8"),
+        ("<!DOCTYPE a><interfaceDefinition/>", "document types are not supported"),
+        ("<other/>", "must be <interfaceDefinition>, not <other>"),
         (&"<a>".repeat(200), "nested more than"),
     ] {
-        let file = folder.path().join("bad.xml");
+        let file = directory.path().join("bad.xml");
         fs::write(&file, text).expect("written");
-        refused("config", &file, &out, expected);
-        refused("op", &file, &out, expected);
+        fails("config", &file, &out, expected);
+        fails("op", &file, &out, expected);
     }
     fs::create_dir(&out).expect("made");
     built("config", &[&sample], &out, &[]);
     let before = files(&out);
-    refused("config", &sample, &out, "not an empty folder");
-    refused("config", &sample, &folder.path().join("bad.xml"), "not an empty folder");
-    refused("config", &sample, &folder.path().join("no/where"), "cannot write");
-    refused("cache", &sample, &out, "cannot write");
+    fails("config", &sample, &out, "is not an empty directory");
+    fails("config", &sample, &directory.path().join("bad.xml"), "is not an empty directory");
+    fails("config", &sample, &directory.path().join("no/where"), "cannot write");
+    fails("cache", &sample, &out, "cannot write");
     assert_eq!(files(&out), before);
 }

@@ -1,24 +1,22 @@
-//! Folding of help texts, as Python's `textwrap.fill(text, width=64, subsequent_indent='\t\t\t')` does it.
+//! Wrapping of help texts, equal to Python's `textwrap.fill(text, width=64, subsequent_indent='\t\t\t')`.
 
 use std::iter::repeat_n;
 
-/// The longest line, in characters, and so is [`INDENT`] counted.
+/// The maximum length of a line, [`INDENT`] included, in characters.
 const WIDTH: usize = 64;
-/// What later lines begin with.
+/// The prefix of every line but the first.
 const INDENT: &str = "\t\t\t";
-/// How far apart tabulators are.
-const TAB: usize = 8;
+const TAB_WIDTH: usize = 8;
 
-/// Folds a text.
-pub fn fold(text: &str) -> String {
-    let mut chunks: Vec<Vec<char>> = chunks(&blanks(text));
+pub(crate) fn wrap(text: &str) -> String {
+    let mut chunks: Vec<Vec<char>> = chunks(&spaces(text));
     chunks.reverse();
-    let is_blank = |chunk: &[char]| chunk.iter().all(|c| c.is_whitespace());
+    let is_all_space = |chunk: &[char]| chunk.iter().all(|c| c.is_whitespace());
     let mut lines: Vec<String> = Vec::new();
     while !chunks.is_empty() {
         let (indent, width) = if lines.is_empty() { ("", WIDTH) } else { (INDENT, WIDTH - INDENT.len()) };
         if !lines.is_empty() {
-            chunks.pop_if(|chunk| is_blank(chunk));
+            chunks.pop_if(|chunk| is_all_space(chunk));
         }
         let mut line: Vec<Vec<char>> = Vec::new();
         let mut length = 0;
@@ -27,10 +25,10 @@ pub fn fold(text: &str) -> String {
             line.push(chunk);
         }
         if let Some(chunk) = chunks.last_mut().filter(|chunk| chunk.len() > width) {
-            let rest = chunk.split_off(end_of_part(chunk, width - length));
+            let rest = chunk.split_off(break_position(chunk, width - length));
             line.push(std::mem::replace(chunk, rest));
         }
-        line.pop_if(|chunk| is_blank(chunk));
+        line.pop_if(|chunk| is_all_space(chunk));
         if !line.is_empty() {
             lines.push(indent.chars().chain(line.into_iter().flatten()).collect());
         }
@@ -38,20 +36,20 @@ pub fn fold(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Where a word is broken that is longer than a line: behind its last hyphen that fits, if something else precedes it.
-fn end_of_part(chunk: &[char], room: usize) -> usize {
+/// The break position in a word longer than a line: after the last hyphen that fits and follows another character.
+fn break_position(chunk: &[char], room: usize) -> usize {
     match chunk[..room].iter().rposition(|c| *c == '-') {
         Some(hyphen) if chunk[..hyphen].iter().any(|c| *c != '-') => hyphen + 1,
         _ => room,
     }
 }
 
-/// Tabulators become blanks up to the next stop, other white space one blank.
-fn blanks(text: &str) -> Vec<char> {
+/// Expands tabs to the next tab stop and replaces other white space by single spaces.
+fn spaces(text: &str) -> Vec<char> {
     let mut out = Vec::new();
     let mut column = 0;
     for c in text.chars() {
-        let width = if c == '\t' { TAB - column % TAB } else { 1 };
+        let width = if c == '\t' { TAB_WIDTH - column % TAB_WIDTH } else { 1 };
         let is_break = matches!(c, '\n' | '\r');
         column = if is_break { 0 } else { column + width };
         out.extend(repeat_n(if is_space(c) { ' ' } else { c }, width));
@@ -59,7 +57,7 @@ fn blanks(text: &str) -> Vec<char> {
     out
 }
 
-/// `_whitespace` of textwrap: that of ASCII alone.
+/// `_whitespace` of textwrap: ASCII white space.
 fn is_space(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\u{b}' | '\u{c}' | '\r' | ' ')
 }
@@ -75,11 +73,11 @@ fn is_letter(c: char) -> bool {
 }
 
 /// `word_punct` of textwrap.
-fn is_word_or_mark(c: char) -> bool {
+fn is_word_or_punctuation(c: char) -> bool {
     is_word(c) || matches!(c, '!' | '"' | '\'' | '&' | '.' | ',' | '?')
 }
 
-/// Splits into what a line may end behind: `wordsep_re` of textwrap.
+/// Splits the text after every position where a line may end: `wordsep_re` of textwrap.
 fn chunks(text: &[char]) -> Vec<Vec<char>> {
     let mut chunks = Vec::new();
     let mut start = 0;
@@ -98,10 +96,10 @@ fn end_of_chunk(text: &[char], start: usize) -> usize {
     if is_space(text[start]) {
         return start + run(start, is_space);
     }
-    // The length of a dash of two hyphens or more between two words.
+    // The length of a dash (two or more hyphens between two words).
     let dash = |at: usize| {
         let hyphens = run(at, |c| c == '-');
-        (hyphens >= 2 && is_before(at, 1, is_word_or_mark) && is(at + hyphens, is_word)).then_some(hyphens)
+        (hyphens >= 2 && is_before(at, 1, is_word_or_punctuation) && is(at + hyphens, is_word)).then_some(hyphens)
     };
     if let Some(hyphens) = dash(start) {
         return start + hyphens;
@@ -126,10 +124,10 @@ fn end_of_chunk(text: &[char], start: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Each is what Python 3.11 makes of the text.
+    /// The expected texts are output of Python 3.11.
     #[test]
-    fn texts_are_folded_as_python_folds_them() {
-        for (text, folded) in [
+    fn texts_are_wrapped_as_by_python() {
+        for (text, wrapped) in [
             ("short", "short"),
             (
                 "Radar settings of this site, with a help text that is long enough to have to be folded by the generator",
@@ -175,7 +173,7 @@ mod tests {
                 "trailing blanks after exactly sixty-four characters, which go:\n\t\t\tabcd    next",
             ),
         ] {
-            assert_eq!(fold(text), folded, "{text:?}");
+            assert_eq!(wrap(text), wrapped, "{text:?}");
         }
     }
 }
