@@ -13,6 +13,34 @@ memory_of_tests=7300
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# rust-toolchain.toml names a version. Where rustup has that version only under another name, such as stable, it would
+# download it once more.
+if have rustup; then
+    pinned=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
+    toolchains=$(rustup toolchain list)
+    if [[ $toolchains != *"$pinned-"* ]]; then
+        while read -r toolchain _; do
+            if [[ $(rustc "+$toolchain" --version 2>/dev/null) == "rustc $pinned "* ]]; then
+                export RUSTUP_TOOLCHAIN=$toolchain
+            fi
+        done <<<"$toolchains"
+    fi
+    unset pinned toolchains toolchain
+fi
+
+# cargo_tool NAME VERSION: builds a program of crates.io in this version and puts it on PATH. It is built without
+# optimisation, which takes a fraction of the time, and kept in $CARGO_TARGET_DIR/tools.
+cargo_tool() {
+    local root=$CARGO_TARGET_DIR/tools/$1-$2
+    if [ ! -x "$root/bin/$1" ]; then
+        heading "installing $1 $2"
+        CARGO_PROFILE_DEV_DEBUG=false CARGO_TARGET_DIR=$root/target \
+            cargo install --locked --debug --no-track --root "$root" --version "=$2" "$1" || return
+        rm -r "$root/target"
+    fi
+    PATH=$root/bin:$PATH
+}
+
 heading() { printf '\n==> %s\n' "$1"; }
 
 python_makes_environments() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }

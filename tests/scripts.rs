@@ -200,6 +200,14 @@ fn the_readme_states_what_a_first_build_needs() {
     assert!(said.contains("`VIPA_BUILD_ANYWAY=1`"), "{said}");
 }
 
+#[test]
+fn the_toolchain_has_the_version_in_cargo_toml() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let toolchain = fs::read_to_string(root.join("rust-toolchain.toml")).expect("rust-toolchain.toml");
+    let channel = format!("channel = \"{}\"", env!("CARGO_PKG_RUST_VERSION"));
+    assert!(toolchain.lines().any(|line| line == channel), "{channel} is not in: {toolchain}");
+}
+
 /// As on a machine that has never seen the project; what the run did is its exit code, and nothing else is left.
 #[test]
 fn continuous_integration_runs_in_an_empty_home() {
