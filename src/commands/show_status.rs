@@ -65,7 +65,7 @@ pub enum ShowStatusError {
 /// What to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::Args)]
 pub struct ShowStatus {
-    /// Print JSON, in the stable shape that README describes.
+    /// Print JSON in a stable format.
     #[arg(long)]
     pub json: bool,
     /// Have the agent ask EC2 first, instead of telling what it knows.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use bench::report::{Circumstances, Measured, Package, Report, machine};
-use bench::{cost, failover, line, many, picture, readme};
+use bench::{cost, failover, line, many, page, picture};
 use clap::{Args, Parser, Subcommand};
 use lab::Lab;
 use lab::simulator::World;
@@ -16,9 +16,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 type Failure = Box<dyn Error + Send + Sync>;
-
-/// Where the picture and the report go beside README, for the reader of the repository.
-const KEPT: &str = "tests/bench";
 
 /// Failover time, scale and cost of vyos-aws-vipa, beside what people use otherwise.
 #[derive(Parser)]
@@ -64,9 +61,9 @@ struct Run {
     /// The folder for bench.txt, bench.json and bench.svg.
     #[arg(long)]
     output: PathBuf,
-    /// Also rewrite the part of README.md in this folder, and the picture and the report that it links to.
-    #[arg(long, value_name = "FOLDER")]
-    update_readme: Option<PathBuf>,
+    /// Also rewrite docs/benchmarks.md in this repository, and the picture and the report that it links to.
+    #[arg(long, value_name = "DIRECTORY")]
+    update_docs: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -157,7 +154,7 @@ fn perform_run(run: &Run) -> Result<bool, Failure> {
         verify_interval: run.subject.idle().0,
     };
     let report = Report::new(on, measured);
-    let text = readme::text(&report);
+    let text = page::text(&report);
     print!("{text}");
     let json = format!("{}\n", serde_json::to_string_pretty(&report)?);
     let svg = picture::draw(&report);
@@ -165,16 +162,11 @@ fn perform_run(run: &Run) -> Result<bool, Failure> {
     for (name, content) in [("bench.txt", &text), ("bench.json", &json), ("bench.svg", &svg)] {
         write(&run.output.join(name), content)?;
     }
-    if let Some(folder) = &run.update_readme {
-        let path = folder.join("README.md");
-        let old = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let new = readme::replaced(
-            &old,
-            &readme::markdown(&report, &format!("{KEPT}/bench.json"), &format!("{KEPT}/bench.svg")),
-        )?;
-        write(&folder.join(KEPT).join("bench.json"), &json)?;
-        write(&folder.join(KEPT).join("bench.svg"), &svg)?;
-        write(&path, &new)?;
+    if let Some(repository) = &run.update_docs {
+        let page = page::markdown(&report);
+        for (path, content) in [(page::PAGE, &page), (page::JSON, &json), (page::PICTURE, &svg)] {
+            write(&repository.join(path), content)?;
+        }
     }
     Ok(run.subject.smoke || report.holds())
 }
@@ -183,7 +175,7 @@ fn perform_judge(path: &Path) -> Result<bool, Failure> {
     let json = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let old: Report = serde_json::from_str(&json).map_err(|error| format!("{}: {error}", path.display()))?;
     let report = Report::new(old.on, old.measured);
-    print!("{}", readme::text(&report));
+    print!("{}", page::text(&report));
     Ok(report.holds())
 }
 

@@ -1,5 +1,6 @@
 //! All measurements by scripts/bench, as few of each as there can be, with the programs as the tests build them. The times
-//! say nothing. And what the repository shows of the last whole run.
+//! say nothing. And what the repository shows of the last whole run: `BLESS=1` writes the page and the picture anew from its
+//! report.
 
 use std::env;
 use std::fs;
@@ -7,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bench::failover::Round;
+use bench::page::{JSON, PAGE, PICTURE, markdown, text};
 use bench::picture;
-use bench::readme::{MARKERS, markdown, replaced, text};
 use bench::report::Report;
 use lab::said;
 
@@ -21,15 +22,13 @@ fn everything_can_be_measured_and_reported() {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let repository = folder.path().join("repository");
-    fs::create_dir_all(repository.join("tests/bench")).expect("made");
-    fs::write(repository.join("README.md"), format!("before\n{}\n{}\nafter\n", MARKERS[0], MARKERS[1]))
-        .expect("written");
+    fs::create_dir_all(repository.join("docs")).expect("made");
     let package = package(folder.path());
     let mut command = Command::new(root().join("scripts/bench"));
     command.env("CARGO_TARGET_DIR", folder.path()).env("VIPA_AWS_VENV", environment);
     // Both are programs of this workspace.
     command.args(["--smoke", "--built"]).arg(bench.with_file_name(""));
-    command.arg("--package").arg(package).arg("--update-readme").arg(&repository);
+    command.arg("--package").arg(package).arg("--update-docs").arg(&repository);
     let output = command.output().expect("the measurements");
     let said = said(&output);
     assert!(output.status.success(), "{}: {said}", output.status);
@@ -78,13 +77,8 @@ fn everything_can_be_measured_and_reported() {
         report.on.tools
     );
 
-    let readme = read(&repository.join("README.md"));
-    assert!(readme.starts_with("before\n") && readme.ends_with("\nafter\n"), "{readme}");
-    assert!(readme.contains("| line to request, round trip 0 ms, p50"), "{readme}");
-    for place in ["tests/bench/bench.svg", "tests/bench/bench.json"] {
-        assert!(repository.join(place).exists(), "{place}");
-    }
-    assert!(readme.contains("(tests/bench/bench.svg)"), "{readme}");
+    let page = read(&repository.join(PAGE));
+    assert!(page.contains("| line to request, round trip 0 ms, p50"), "{page}");
     shown(&repository);
     let svg = read(&written.join("bench.svg"));
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && svg.contains(">boto3 script<"), "{svg}");
@@ -112,23 +106,25 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The report that the README of a repository shows, after a look at whether all that is made from it is.
+/// The report that the page of a repository shows, after a look at whether all that is made from it is.
 fn shown(repository: &Path) -> Report {
-    let path = repository.join("tests/bench/bench.json");
+    let path = repository.join(JSON);
     let report: Report = serde_json::from_str(&read(&path)).unwrap_or_else(|error| {
-        panic!("{}: {error}; it is another version's: run scripts/bench --update-readme", path.display())
+        panic!("{}: {error}; it is another version's: run scripts/bench --update-docs", path.display())
     });
     let judged = Report::new(report.on.clone(), report.measured.clone());
     assert_eq!(text(&judged), text(&report), "judged by other bounds");
-    let readme = read(&repository.join("README.md"));
-    let part = markdown(&report, "tests/bench/bench.json", "tests/bench/bench.svg");
-    assert_eq!(replaced(&readme, &part).expect("markers"), readme, "README's part is another run's");
-    assert_eq!(picture::draw(&report), read(&repository.join("tests/bench/bench.svg")), "the picture is another run's");
+    if env::var_os("BLESS").is_some() {
+        fs::write(repository.join(PAGE), markdown(&report)).expect("written");
+        fs::write(repository.join(PICTURE), picture::draw(&report)).expect("written");
+    }
+    assert_eq!(markdown(&report), read(&repository.join(PAGE)), "the page is another run's");
+    assert_eq!(picture::draw(&report), read(&repository.join(PICTURE)), "the picture is another run's");
     report
 }
 
 #[test]
-fn readme_the_report_and_the_picture_are_of_one_run() {
+fn the_page_the_report_and_the_picture_are_of_one_run() {
     let report = shown(&root());
     assert!(report.holds(), "a bound is missed");
     assert!(!report.on.revision.contains("changes"), "figures of no commit: {}", report.on.revision);

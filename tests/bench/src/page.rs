@@ -1,4 +1,4 @@
-//! The report as text, and the part of README that is made from it.
+//! The report as text, and docs/benchmarks.md, which is made from it.
 
 use comfy_table::{ContentArrangement, Table, presets};
 
@@ -7,8 +7,12 @@ use crate::growth::{Growth, Order};
 use crate::report::Report;
 use crate::spread::Spread;
 
-/// What stands around the part of README that is rewritten.
-pub const MARKERS: [&str; 2] = ["<!-- scripts/bench: begin -->", "<!-- scripts/bench: end -->"];
+/// The page and its files, from the root of the repository.
+pub const PAGE: &str = "docs/benchmarks.md";
+/// The report as JSON.
+pub const JSON: &str = "docs/benchmarks.json";
+/// The picture.
+pub const PICTURE: &str = "docs/benchmarks.svg";
 
 /// The whole report, for a terminal.
 pub fn text(report: &Report) -> String {
@@ -102,10 +106,10 @@ fn ratio(of: f64, ours: f64) -> String {
     text
 }
 
-/// The part of README: ratios, with machine and date. `json` and `picture` are paths from README's folder.
-pub fn markdown(report: &Report, json: &str, picture: &str) -> String {
+/// The page: ratios, with machine and date.
+pub fn markdown(report: &Report) -> String {
     let measured = &report.measured;
-    let mut times = table(["times the agent's", "agent", "bare TLS", "boto3 script", "AWS CLI"]);
+    let mut times = table(["time relative to the agent", "agent", "bare TLS", "boto3 script", "AWS CLI"]);
     for line in &measured.line {
         let what = format!("line to request, round trip {} ms", line.round_trip_ms);
         let mut add = |what: String, ours: f64, others: [Option<f64>; 3]| {
@@ -157,20 +161,22 @@ pub fn markdown(report: &Report, json: &str, picture: &str) -> String {
     let missed = missed(report);
     let verdict = match (failed, grown) {
         (0, 0) if missed.is_empty() => "Every bound holds.".to_owned(),
-        (0, 0) => format!("Every bound holds but these, which are known:\n\n{missed}"),
+        (0, 0) => format!("Every bound holds except these, which are known:\n\n{missed}"),
         _ => format!("Not held: {failed} bounds of figures, {grown} of growth.\n\n{missed}"),
     };
-    format!(
-        "Measured by `scripts/bench` with version {} (commit {}) on {} ({}; {}), against the project's EC2 simulator over \
-         TLS, in {:.0} s. A peer's time begins with the start of its script; what keepalived and VyOS need to start it is \
-         not counted. Bare TLS is the floor: an open connection that sends the bytes of the agent's own request. ~ marks \
-         what is extrapolated from 1 and 10 groups; in brackets is how often the agent was measured, and then the peers. \
-         [All figures]({json}) are there as JSON.\n\n![Time of the agent and of its peers]({picture})\n\n{times}\n\n\
-         A whole failover with the real keepalived, from the master's power cut at any moment between two advertisements \
-         to the new owner in EC2, took {} to {} s in {} rounds; from the line that the agent has read to its request is {} % of \
-         it, nearly all else is VRRP's.\n\n{bounds}\n\n{verdict}\n\nGrowth with the number of groups (1 to {}). What a \
-         constant figure may add is the noise; what a linear one may add in the last step is half as much again as the \
-         steps before it let expect, and the noise:\n\n{}\n",
+    let page = format!(
+        "# Benchmarks\n\nWritten by `scripts/bench --update-docs`.\n\nMeasured with version {} (commit {}) on {} ({}; {}), against \
+         the project's EC2 simulator over TLS, in {:.0} s.\n\nThe agent is compared with a boto3 script and the AWS CLI, \
+         which are timed from the start of the script; the time that keepalived and VyOS need to start it is not \
+         included. \"Bare TLS\" is the lower limit: an open connection that sends the bytes of the agent's own request. ~ \
+         marks values extrapolated from 1 and 10 groups. The numbers in brackets are how often the agent, and then the \
+         others, were measured. All figures are in [benchmarks.json](benchmarks.json).\n\n![Time of the agent and of the \
+         others](benchmarks.svg)\n\n## Compared with other tools\n\n{times}\n\n## Failover\n\nA whole failover with the real \
+         keepalived, from the master's power cut at any moment between two advertisements to the new owner in EC2, took {} \
+         to {} s in {} rounds. From the line that the agent reads to its request is {} % of that; nearly all of the rest is \
+         VRRP.\n\n## Bounds\n\n{bounds}\n\n{verdict}\n\n## Growth\n\nGrowth with the number of groups (1 to {}). A constant \
+         figure may grow by the noise. A linear figure may grow in the last step by one and a half times what the steps \
+         before it predict, and the noise.\n\n{}\n",
         report.on.version,
         report.on.revision,
         report.on.date,
@@ -183,7 +189,9 @@ pub fn markdown(report: &Report, json: &str, picture: &str) -> String {
         significant(share),
         measured.many.iter().map(|many| many.groups).max().unwrap_or_default(),
         growths(&report.growth),
-    )
+    );
+    // `missed` ends its last line, and so does what follows it here.
+    page.replace("\n\n\n", "\n\n")
 }
 
 fn used(figure: &Figure, bound: f64) -> String {
@@ -196,20 +204,6 @@ fn used(figure: &Figure, bound: f64) -> String {
         (false, None) => "",
     };
     format!("{:.0} %{mark}", figure.value / bound * 100.0)
-}
-
-/// README with the part between its markers replaced.
-///
-/// # Errors
-/// The markers are not there, or not in their order.
-pub fn replaced(readme: &str, part: &str) -> Result<String, String> {
-    let place = |marker: &str| readme.find(marker).ok_or_else(|| format!("README.md has no line {marker}"));
-    let begin = place(MARKERS[0])? + MARKERS[0].len();
-    let end = place(MARKERS[1])?;
-    if end < begin {
-        return Err(format!("README.md has {} before {}", MARKERS[1], MARKERS[0]));
-    }
-    Ok(format!("{}\n\n{}\n\n{}", &readme[..begin], part.trim(), &readme[end..]))
 }
 
 #[cfg(test)]
@@ -228,16 +222,5 @@ mod tests {
         {
             assert_eq!(ratio(value, 1.0), text);
         }
-    }
-
-    #[test]
-    fn what_stands_between_the_markers_is_replaced() {
-        let [begin, end] = MARKERS;
-        let readme = format!("# Title\n{begin}\nold\n{end}\nrest\n");
-        let new = replaced(&readme, "new\n").expect("replaced");
-        assert_eq!(new, format!("# Title\n{begin}\n\nnew\n\n{end}\nrest\n"));
-        assert_eq!(replaced(&new, "new\n").expect("replaced again"), new);
-        assert!(replaced("# Title\n", "new").is_err());
-        assert!(replaced(&format!("{end}\n{begin}"), "new").is_err());
     }
 }

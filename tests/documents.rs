@@ -1,0 +1,656 @@
+//! The documents, held against the program: their tables, examples and blocks are read and compared with the definitions,
+//! the expected reports and what the program does.
+
+mod definitions;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use definitions::{Refused, check_set, run_of, templates};
+use lab::Configuration;
+use regex_lite::Regex;
+use serde_json::{Value, json};
+use vyos_aws_vipa::commands::hook::HookError;
+use vyos_aws_vipa::keepalived::conf::{self, ConfError};
+use vyos_aws_vipa::status::report::Report;
+use vyos_aws_vipa::vyos::input::Input;
+use vyos_aws_vipa::vyos::verify::{Outcome, Surroundings, verify};
+
+/// The most that README has, in bytes: whoever opens it reads all of it.
+const README_SIZE: usize = 9_000;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The files below a directory with this extension, from the root of the repository, sorted.
+fn files(directory: &str, extension: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root().join(directory)).expect("a directory").flatten() {
+        let path = format!("{directory}/{}", entry.file_name().to_str().expect("a name"));
+        if entry.path().is_dir() {
+            found.extend(files(&path, extension));
+        } else if Path::new(&path).extension().is_some_and(|other| other == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// All documents, by their paths from the root of the repository.
+fn documents() -> Vec<(String, String)> {
+    let mut paths = vec!["README.md".to_owned(), "CHANGELOG.md".to_owned()];
+    paths.extend(files("docs", "md"));
+    paths.into_iter().map(|path| (path.clone(), read(&path))).collect()
+}
+
+/// The text below a heading of the second level.
+fn section<'a>(document: &'a str, title: &str) -> &'a str {
+    let (_, below) = document.split_once(&format!("\n## {title}\n")).unwrap_or_else(|| panic!("no heading {title}"));
+    below.split_once("\n## ").map_or(below, |(section, _)| section)
+}
+
+/// The text without its code blocks.
+fn prose(document: &str) -> String {
+    let mut in_code = false;
+    let is_prose = |line: &&str| {
+        let is_fence = line.starts_with("```");
+        in_code ^= is_fence;
+        !in_code && !is_fence
+    };
+    document.lines().filter(is_prose).collect::<Vec<_>>().join("\n")
+}
+
+/// The first code block.
+fn block(text: &str) -> &str {
+    let (_, code) = text.split_once("\n```").expect("a block").1.split_once('\n').expect("a line");
+    &code[..code.find("```").expect("its end")]
+}
+
+/// What stands in backticks.
+fn backticked(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The rows of all tables with this header, cell by cell.
+fn rows<'a>(text: &'a str, header: &str) -> Vec<Vec<&'a str>> {
+    let mut lines = text.lines();
+    let mut found = Vec::new();
+    while lines.by_ref().any(|line| line == header) {
+        let rows = lines.by_ref().skip(1).take_while(|line| line.starts_with('|'));
+        found.extend(rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>()));
+    }
+    assert!(found.len() > 1, "no table {header}");
+    found
+}
+
+#[test]
+fn the_readme_is_short() {
+    let size = read("README.md").len();
+    assert!(size <= README_SIZE, "README.md has {size} bytes: move something to docs");
+}
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+/// The links of a document, each as the path of a file and an anchor.
+fn links(path: &str, document: &str) -> Vec<(PathBuf, Option<String>)> {
+    let link = Regex::new(r"\]\(([^)]+)\)").expect("a pattern");
+    let prose = prose(document);
+    let targets = link.captures_iter(&prose).map(|found| found.get(1).expect("the target").as_str().to_owned());
+    let targets = targets.filter(|target| !target.starts_with("https://"));
+    targets
+        .map(|target| {
+            let (file, anchor) = target.split_once('#').map_or((&*target, None), |(f, a)| (f, Some(a.to_owned())));
+            let from = Path::new(path);
+            let file = if file.is_empty() { from.to_owned() } else { from.with_file_name(file) };
+            let mut plain = PathBuf::new();
+            for part in file.components() {
+                match part {
+                    Component::ParentDir => assert!(plain.pop(), "{path}: {target}"),
+                    part => plain.push(part),
+                }
+            }
+            (plain, anchor)
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_leads_somewhere_and_every_document_is_linked() {
+    let documents = documents();
+    let mut linked = BTreeSet::from([PathBuf::from("README.md")]);
+    for (path, document) in &documents {
+        for (target, wanted) in links(path, document) {
+            assert!(root().join(&target).is_file(), "{path} links to {}", target.display());
+            if let Some(wanted) = wanted {
+                let text = read(target.to_str().expect("text"));
+                let text = prose(&text);
+                let mut headings = text.lines().filter(|line| line.starts_with('#'));
+                let is_there = headings.any(|line| anchor(line.trim_start_matches('#').trim_start()) == wanted);
+                assert!(is_there, "{path} links to {}#{wanted}", target.display());
+            }
+            linked.insert(target);
+        }
+    }
+    let lonely: Vec<_> = documents.iter().filter(|(path, _)| !linked.contains(Path::new(path))).collect();
+    assert!(lonely.is_empty(), "no document links to {lonely:#?}");
+}
+
+/// What a document names as a file or directory of this repository.
+#[test]
+fn every_file_that_a_document_names_exists() {
+    let path = Regex::new(
+        r"(^|[ `(])((src|tests|scripts|docs|debian|interface-definitions|vyos-templates|\.ci)/[-A-Za-z0-9_./]*[A-Za-z0-9_/])",
+    )
+    .expect("a pattern");
+    let mut named = BTreeSet::new();
+    for (document, text) in documents() {
+        for found in path.captures_iter(&prose(&text)) {
+            let name = found.get(2).expect("a path").as_str();
+            assert!(root().join(name).exists(), "{document} names {name}");
+            named.insert(name.to_owned());
+        }
+    }
+    assert!(named.len() > 15, "{named:#?}");
+}
+
+/// The nodes of a table, with what stands for the value.
+fn nodes<'a>(configuration: &'a str, title: &str) -> Vec<(&'a str, Option<&'a str>)> {
+    let rows = rows(section(configuration, title), "| Node | Meaning | Default |");
+    let node = |row: Vec<&'a str>| {
+        let node = backticked(row[0]).next().expect("a node");
+        node.split_once(' ').map_or((node, None), |(node, value)| (node, Some(value)))
+    };
+    rows.into_iter().map(node).collect()
+}
+
+#[test]
+fn the_configuration_tables_have_every_node_with_its_range() {
+    let configuration = read("docs/operations/configuration.md");
+    for (title, path) in [
+        ("Nodes of a group", "high-availability/vrrp/group/node.tag/aws-vipa"),
+        ("Nodes of the router", "high-availability/vrrp/global-parameters/aws-vipa"),
+    ] {
+        let installed = fs::read_dir(templates().join("cfg").join(path)).expect("a directory").flatten();
+        let installed = installed.filter(|entry| entry.path().is_dir());
+        let installed: BTreeSet<String> =
+            installed.map(|entry| entry.file_name().to_str().expect("a name").to_owned()).collect();
+        let documented = nodes(&configuration, title);
+        let names: BTreeSet<String> = documented.iter().map(|(node, _)| (*node).to_owned()).collect();
+        assert_eq!(names, installed);
+        let path = path.replace("node.tag", "web").replace('/', " ");
+        for (node, value) in documented {
+            let set = |value: &str| check_set(format!("set {path} {node} {value}").trim_end());
+            let range = value.and_then(|value| value.trim_matches(['<', '>']).split_once('-'));
+            let range = range.and_then(|(least, most)| Some((least.parse::<u32>().ok()?, most.parse::<u32>().ok()?)));
+            if let Some((least, most)) = range {
+                assert!(set(&least.to_string()).is_ok() && set(&most.to_string()).is_ok(), "{node}");
+                assert!(set(&(least - 1).to_string()).is_err() && set(&(most + 1).to_string()).is_err(), "{node}");
+            } else {
+                assert_eq!(set("").is_ok(), value.is_none(), "{node}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_command_table_has_every_operational_command() {
+    let value = Regex::new("<[^>]*>").expect("a pattern");
+    let commands = read("docs/operations/commands.md");
+    let (table, _) = commands.split_once("\n\n`show aws-vipa status` and").expect("the text behind the table");
+    let documented: BTreeSet<String> =
+        operational_commands(table).into_iter().map(|command| value.replace_all(command, "<>").into_owned()).collect();
+    let mut installed = BTreeSet::new();
+    runnable(&templates().join("op"), "", &mut installed);
+    assert!(installed.len() > 12, "{installed:?}");
+    assert_eq!(documented, installed);
+}
+
+/// The operational commands that the package installs, with `<>` for a value.
+fn runnable(directory: &Path, words: &str, found: &mut BTreeSet<String>) {
+    for path in fs::read_dir(directory).expect("a directory").flatten().map(|entry| entry.path()) {
+        match path.file_name().and_then(|name| name.to_str()).expect("a name") {
+            "node.def" if fs::read_to_string(&path).expect("a template").contains("\nrun:") => {
+                found.insert(words.trim_start().to_owned());
+            }
+            "node.def" => {}
+            "node.tag" => runnable(&path, &format!("{words} <>"), found),
+            word => runnable(&path, &format!("{words} {word}"), found),
+        }
+    }
+}
+
+/// The `set` commands of a text, behind a prompt or not.
+fn set_commands(text: &str) -> Vec<&str> {
+    text.lines()
+        .map(|line| {
+            line.split_once("# ").filter(|(prompt, _)| prompt.starts_with("vyos@")).map_or(line, |(_, rest)| rest)
+        })
+        .filter(|line| line.starts_with("set "))
+        .collect()
+}
+
+/// The operational commands of a text: in backticks, and behind a prompt.
+fn operational_commands(text: &str) -> Vec<&str> {
+    let typed =
+        text.lines().filter(|line| line.starts_with("vyos@")).filter_map(|line| Some(line.split_once(":~$ ")?.1));
+    let is_ours = |command: &&str| {
+        let (verb, rest) = command.split_once(' ').unwrap_or_default();
+        ["show", "monitor", "force", "restart", "generate"].contains(&verb) && rest.contains("aws-vipa")
+    };
+    backticked(text).chain(typed).filter(is_ours).collect()
+}
+
+/// The commands of VyOS in the manual page: in bold, with what stands for a value in italics.
+fn commands_of_the_manual() -> Vec<String> {
+    let manual = read("debian/vyos-aws-vipa.8").replace(r"\-", "-");
+    let mut commands = vec![String::new()];
+    for line in manual.lines() {
+        match line.split_once(' ') {
+            Some((".B", words)) => *commands.last_mut().expect("one") += &format!("{words} "),
+            Some((".I" | ".IR", words)) => {
+                *commands.last_mut().expect("one") += &format!("<{}> ", words.trim_end_matches(" ."));
+            }
+            _ => commands.push(String::new()),
+        }
+    }
+    let commands = commands.into_iter().map(|command| command.trim_end().to_owned());
+    commands.filter(|command| command.contains(" aws-vipa") && !command.starts_with("vyos-aws-vipa")).collect()
+}
+
+/// A command with values for what is in `<>`, and the same with each word misspelt in turn that is no value.
+fn filled_in(command: &str) -> (String, Vec<String>) {
+    let words: Vec<&str> = command.split(' ').collect();
+    let is_value = |at: usize| {
+        let word = words[at];
+        let is_name = at == 4 && words[..4] == ["set", "high-availability", "vrrp", "group"];
+        is_name || word.contains(['/', '.', ':', '<']) || word.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let value = |word: &str| match word {
+        "<n>" => "5".to_owned(),
+        "<key=value>" => "Role=router".to_owned(),
+        _ => word.replace("<group>", "web"),
+    };
+    let text = |wrong: Option<usize>| {
+        let words = words.iter().enumerate();
+        let words = words.map(|(at, word)| if wrong == Some(at) { format!("{word}x") } else { value(word) });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    (text(None), (0..words.len()).filter(|at| !is_value(*at)).map(|at| text(Some(at))).collect())
+}
+
+/// The nodes of VyOS's own that the examples set in a group, and whether they take a value.
+const VYOS_NODES: [(&str, bool); 7] = [
+    ("address", true),
+    ("hello-source-address", true),
+    ("interface", true),
+    ("no-preempt", false),
+    ("peer-address", true),
+    ("priority", true),
+    ("vrid", true),
+];
+
+fn is_vyos_s(command: &str) -> bool {
+    match command.split(' ').collect::<Vec<_>>()[..] {
+        ["set", "high-availability", "vrrp", "group", _, node] => VYOS_NODES.contains(&(node, false)),
+        ["set", "high-availability", "vrrp", "group", _, node, _] => VYOS_NODES.contains(&(node, true)),
+        _ => false,
+    }
+}
+
+#[test]
+fn every_example_is_taken_by_the_definitions_and_none_that_is_misspelt() {
+    let manual = commands_of_the_manual();
+    let manual: Vec<&str> = manual.iter().map(String::as_str).filter(|command| command.starts_with("set ")).collect();
+    assert_eq!(manual, ["set high-availability vrrp group <group> aws-vipa"]);
+    let documents = documents();
+    let examples = documents.iter().flat_map(|(_, document)| set_commands(document));
+    let (ours, vyos): (Vec<&str>, Vec<&str>) = examples.partition(|command| command.contains(" aws-vipa"));
+    assert!(ours.len() >= 8 && vyos.len() >= 32, "{ours:?} {vyos:?}");
+    for command in ours.into_iter().chain(manual) {
+        let (command, misspelt) = filled_in(command);
+        assert_eq!(check_set(&command), Ok(()), "{command}");
+        assert!(misspelt.len() >= 5, "{misspelt:?}");
+        for wrong in misspelt {
+            assert!(check_set(&wrong).is_err(), "{wrong}");
+        }
+    }
+    for command in vyos {
+        let (command, misspelt) = filled_in(command);
+        assert!(check_set(&command) == Err(Refused::NotOurs) && is_vyos_s(&command), "{command}");
+        // The name of an interface is a value.
+        let misspelt: Vec<_> = misspelt.into_iter().filter(|wrong| !wrong.ends_with(" eth0x")).collect();
+        assert!(misspelt.len() == 5, "{misspelt:?}");
+        for wrong in misspelt {
+            assert!(!is_vyos_s(&wrong), "{wrong}");
+        }
+    }
+}
+
+#[test]
+fn every_operational_command_exists_and_none_that_is_misspelt() {
+    let documents = documents();
+    let manual = commands_of_the_manual();
+    let manual = manual.iter().map(String::as_str).filter(|command| !command.starts_with("set "));
+    let commands = documents.iter().flat_map(|(_, document)| operational_commands(document));
+    let commands: BTreeSet<&str> = commands.chain(manual).collect();
+    assert!(commands.len() >= 13, "{commands:?}");
+    for command in commands {
+        let (command, misspelt) = filled_in(command);
+        assert!(run_of(&command).is_ok(), "{command}: {:?}", run_of(&command));
+        for wrong in misspelt {
+            assert!(run_of(&wrong).is_err(), "{wrong}");
+        }
+    }
+}
+
+/// What `commit` makes of these `set` commands on a router with this address.
+fn committed(commands: &[&str], boot: bool, own: &str) -> Outcome {
+    let mut configuration = Configuration::default();
+    commands.iter().for_each(|command| configuration.perform(command));
+    let input = json!({
+        "format": 1,
+        "boot": boot,
+        "proposed": configuration.dict(),
+        "effective": {},
+        "interface-addresses": { "eth0": [own] },
+    });
+    let input = Input::read(&mut input.to_string().as_bytes()).expect("the owner's input");
+    let interfaces = BTreeMap::from([("eth0".to_owned(), vec![own.to_owned()])]);
+    verify(&input, &Surroundings { interfaces, mode: &|_| Ok(None) })
+}
+
+/// Without a fault, and with no warning but for the file that is not on this machine.
+#[test]
+fn the_set_ups_commit() {
+    let (readme, configuration) = (read("README.md"), read("docs/operations/configuration.md"));
+    for (text, warnings) in [(section(&readme, "Configure"), 0), (section(&configuration, "Example"), 1)] {
+        let (first, second) = text.split_once("\nRouter 2:\n").expect("two routers");
+        for (commands, own) in [(first, "10.99.0.11/24"), (second, "10.99.0.12/24")] {
+            let outcome = committed(&set_commands(commands), false, own);
+            assert_eq!(outcome.faults, []);
+            assert_eq!(outcome.config.groups.len(), 1);
+            assert_eq!(outcome.warnings.len(), warnings, "{outcome:?}");
+            let is_the_file = |warning: &String| warning.contains("/config/aws/credentials is not there");
+            assert!(outcome.warnings.iter().all(is_the_file), "{outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn the_status_in_the_readme_is_what_is_printed() {
+    let readme = read("README.md");
+    let (command, printed) = block(section(&readme, "Operate")).split_once('\n').expect("a command");
+    assert_eq!(command, "vyos@router:~$ show aws-vipa status");
+    assert_eq!(printed, read("tests/status/ok.txt"));
+}
+
+#[test]
+fn the_policy_allows_what_the_program_asks_for() {
+    let aws = read("docs/operations/aws.md");
+    let documented: Value = serde_json::from_str(block(section(&aws, "Permissions"))).expect("a policy");
+    // Behind the policy stands what is left to do.
+    let printed = read("tests/status/iam-policy.txt");
+    let mut printed = serde_json::Deserializer::from_str(&printed).into_iter::<Value>();
+    let printed = printed.next().expect("a value").expect("a policy");
+    let actions = |policy: &Value| -> Vec<String> {
+        let statements = policy["Statement"].as_array().expect("statements").iter();
+        statements.map(|statement| statement["Action"].as_str().expect("an action").to_owned()).collect()
+    };
+    assert_eq!(actions(&documented), actions(&printed));
+    for action in actions(&printed) {
+        assert!(section(&read("README.md"), "What AWS must have").contains(&format!("`{action}`")), "{action}");
+    }
+}
+
+/// The expected reports, as JSON; a history alone stands in a report of nothing else.
+fn reports() -> Vec<Value> {
+    let report = |path: &String| {
+        let value: Value = serde_json::from_str(&read(path)).expect("JSON");
+        if value.is_array() { json!({ "history": value }) } else { value }
+    };
+    files("tests/status", "json").iter().map(report).collect()
+}
+
+/// Every field of a JSON value by its path, such as `groups[].name`.
+fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                paths(value, &below, found);
+                found.insert(below);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| paths(value, &format!("{path}[]"), found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_json_tables_have_every_field_and_no_other() {
+    let mut printed = BTreeSet::new();
+    reports().iter().for_each(|report| paths(report, "", &mut printed));
+    assert!(printed.len() > 80, "{printed:#?}");
+    let document = read("docs/reference/status-json.md");
+    let mut documented = BTreeSet::new();
+    for part in document.split("\n## ").skip(1).take_while(|part| !part.starts_with("Values\n")) {
+        let (title, table) = part.split_once('\n').expect("a heading");
+        // The heading says what has these fields.
+        let objects: Vec<String> = match title {
+            "Report" => vec![String::new()],
+            title => backticked(title).map(|object| format!("{object}.")).collect(),
+        };
+        for row in rows(table, "| Field | Type | Meaning | Null |") {
+            for name in backticked(row[0]) {
+                documented.extend(objects.iter().map(|object| format!("{object}{name}")));
+            }
+        }
+    }
+    assert_eq!(documented, printed);
+}
+
+/// The values that the program reads for a field of a report, by its error about another one.
+fn values_of(field: &str) -> BTreeSet<String> {
+    /// Puts another value into the first field of that name.
+    fn replace(value: &mut Value, field: &str) -> bool {
+        match value {
+            Value::Object(fields) => match fields.get_mut(field).filter(|value| value.is_string()) {
+                Some(word) => {
+                    *word = json!("another");
+                    true
+                }
+                None => fields.values_mut().any(|value| replace(value, field)),
+            },
+            Value::Array(values) => values.iter_mut().any(|value| replace(value, field)),
+            _ => false,
+        }
+    }
+    let mut whole = reports();
+    let report = whole.iter().find(|report| report.get("groups").is_some()).expect("a whole report").clone();
+    let mut changed = whole.iter_mut().find_map(|value| replace(value, field).then(|| value.take())).expect(field);
+    for (name, value) in report.as_object().expect("fields") {
+        if changed.get(name).is_none() {
+            changed[name] = value.clone();
+        }
+    }
+    let error = serde_json::from_value::<Report>(changed).expect_err("another value").to_string();
+    let (_, expected) = error.split_once("`another`, expected ").unwrap_or_else(|| panic!("{field}: {error}"));
+    backticked(expected).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_json_values_are_those_of_the_program() {
+    let document = read("docs/reference/status-json.md");
+    let mut documented: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut fields = Vec::new();
+    for row in rows(section(&document, "Values"), "| Field | Value | Meaning |") {
+        let named: Vec<&str> = backticked(row[0]).collect();
+        if !named.is_empty() {
+            fields = named;
+        }
+        for field in &fields {
+            documented.entry(field).or_default().extend(backticked(row[1]).map(str::to_owned));
+        }
+    }
+    let words = document.lines().filter(|line| line.contains(" | word | "));
+    let words: BTreeSet<&str> = words.flat_map(|row| backticked(row.split('|').nth(1).expect("a field"))).collect();
+    assert_eq!(documented.keys().copied().collect::<BTreeSet<_>>(), words);
+    for (field, values) in documented {
+        assert_eq!(values, values_of(field), "{field}");
+    }
+}
+
+/// The log messages of the reference, each with the levels and fields that its rows have.
+fn log_messages(reference: &str) -> Vec<(&str, &str, Vec<&str>)> {
+    let rows = rows(reference, "| Level | Message | Fields | Meaning, and what to do |");
+    rows.iter()
+        .map(|row| (row[0], backticked(row[1]).next().expect("a message"), backticked(row[2]).collect()))
+        .collect()
+}
+
+/// Text as the compiler sees a string literal: a backslash at the end of a line takes the next line's indentation away.
+fn joined(text: &str) -> String {
+    text.split("\\\n").enumerate().map(|(n, part)| if n > 0 { part.trim_start() } else { part }).collect()
+}
+
+/// The sources, without their tests.
+fn sources() -> String {
+    let without_tests = |path: &String| {
+        let text = read(path);
+        text.split_once("#[cfg(test)]\nmod tests {").map_or(text.clone(), |(before, _)| before.to_owned())
+    };
+    joined(&files("src", "rs").iter().map(without_tests).collect::<String>())
+}
+
+/// The macros of tracing leave no list of what they may log: the sources are all there is to compare with.
+#[test]
+fn the_log_messages_are_those_of_the_program() {
+    let call = Regex::new(r#"(?s)\b(error|warn|info|debug)!\(([^;]*?)"([^"]+)",?\s*\)"#).expect("a pattern");
+    let sources = sources();
+    let logged: BTreeSet<(String, String)> =
+        call.captures_iter(&sources).map(|found| (found[1].to_uppercase(), found[3].to_owned())).collect();
+    let reference = read("docs/reference/log-messages.md");
+    let documented = log_messages(&reference);
+    let documented: BTreeSet<(String, String)> =
+        documented.into_iter().map(|(level, message, _)| (level.to_owned(), message.to_owned())).collect();
+    assert!(logged.len() > 40, "{logged:#?}");
+    assert_eq!(documented, logged);
+}
+
+/// Whether the parts of a text that stand between "…" follow one another in another one.
+fn is_found(text: &str, within: &str) -> bool {
+    let mut rest = within;
+    text.split('…').all(|part| match rest.split_once(part.trim()) {
+        Some((_, after)) => {
+            rest = after;
+            true
+        }
+        None => false,
+    })
+}
+
+/// What the hook and `commit` say of groups that cannot be served, and of files that are gone.
+fn errors_of_the_hook() -> String {
+    let path = PathBuf::from("/run/keepalived/keepalived.conf");
+    let group = "vrrp_instance web {\n    interface eth0\n    virtual_router_id 1\n}\n";
+    let fault = conf::parse(group.repeat(2).as_bytes()).expect("a configuration").faults.remove(0);
+    let unreadable = HookError::Conf { path: path.clone(), source: ConfError::Incomplete };
+    format!("{fault}\n{unreadable}\n{}", HookError::Lost(path))
+}
+
+/// The texts of the table are what is printed: log lines by the reference, the others by the program or its expected output.
+#[test]
+fn the_texts_to_look_for_are_those_of_the_program() {
+    let reference = read("docs/reference/log-messages.md");
+    let messages = log_messages(&reference);
+    let causes: BTreeSet<&str> = rows(section(&reference, "Causes of a transition"), "| Cause | Meaning |")
+        .iter()
+        .flat_map(|row| backticked(row[0]))
+        .collect();
+    let printed: String = [files("tests/status", "txt"), files("tests/status", "json")]
+        .concat()
+        .iter()
+        .map(|path| read(path).split_whitespace().collect::<Vec<_>>().join(" ") + "\n")
+        .collect();
+    let left_out =
+        committed(&["set high-availability vrrp group web aws-vipa"], true, "10.99.0.11/24").warnings.join("\n");
+    let sources = sources();
+    let troubleshooting = read("docs/operations/troubleshooting.md");
+    let rows = rows(&troubleshooting, "| Symptom | Found in | Text | Remedy |");
+    assert!(rows.len() > 40, "{rows:#?}");
+    let field = Regex::new(r#"([a-z_]+)="([^"]*)""#).expect("a pattern");
+    for row in rows {
+        let text = backticked(row[2]).next().expect("a text");
+        match row[1] {
+            "log" => {
+                let (message, rest) = text.split_once(" … ").unwrap_or((text, ""));
+                let fields =
+                    messages.iter().filter(|(_, other, _)| *other == message).flat_map(|(_, _, fields)| fields);
+                let fields: BTreeSet<&str> = fields.copied().collect();
+                assert!(messages.iter().any(|(_, other, _)| *other == message), "{text}");
+                for found in field.captures_iter(rest) {
+                    assert!(fields.contains(&found[1]), "{text}");
+                    assert!(&found[1] != "cause" || causes.contains(&found[2]), "{text}");
+                }
+            }
+            "log vrrp" => assert!(is_found(text, &errors_of_the_hook()), "{text}: {}", errors_of_the_hook()),
+            "commit" => assert!(is_found(text, &left_out), "{text}: {left_out}"),
+            // Not every reason of a verdict is in an expected report yet.
+            "status" => {
+                assert!(is_found(text, &printed) || is_found(&text.to_lowercase(), &sources.to_lowercase()), "{text}")
+            }
+            other => panic!("found in {other}: {text}"),
+        }
+    }
+    for cause in causes {
+        assert!(sources.contains(&format!("\"{cause}\"")), "{cause}");
+    }
+}
+
+/// The tests of the repository, as `module::function`.
+fn tests() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for path in [files("src", "rs"), files("tests", "rs")].concat() {
+        let file = Path::new(&path);
+        let stem = file.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+        let module = match stem {
+            "mod" | "main" => file.parent().and_then(Path::file_name).and_then(|name| name.to_str()).expect("a name"),
+            stem => stem,
+        };
+        let text = read(&path);
+        for (at, _) in text.match_indices("#[test]").chain(text.match_indices("#[tokio::test")) {
+            let name = text[at..].split_once("fn ").and_then(|(_, rest)| rest.split_once('(')).expect("a function").0;
+            found.insert(format!("{module}::{name}"));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_tests_of_each_behaviour_exist() {
+    let testing = read("docs/internals/testing.md");
+    let (tests, section) = (tests(), section(&testing, "Behaviours and their tests"));
+    let header = section.lines().find(|line| line.starts_with("| Behaviour |")).expect("a table");
+    let rows = rows(section, header);
+    for (n, row) in rows.iter().enumerate().take(19) {
+        assert!(row[0].starts_with(&format!("B{} ", n + 1)), "{row:?}");
+    }
+    for row in rows {
+        let named: Vec<&str> =
+            row[1..].iter().flat_map(|cell| backticked(cell)).filter(|name| name.contains("::")).collect();
+        assert!(!named.is_empty(), "{row:?}");
+        let missing: Vec<_> = named.iter().filter(|name| !tests.contains(**name)).collect();
+        assert!(missing.is_empty(), "{}: {missing:?}", row[0]);
+    }
+}
