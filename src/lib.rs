@@ -1,32 +1,14 @@
 //! VRRP virtual addresses of VyOS routers in AWS: `vyos-aws-vipa` claims them in EC2 when the router becomes master.
+//!
+//! This is the edge: what it does and when is decided in [`vipa_core`].
 
 pub mod agent;
 pub mod arguments;
 pub mod aws;
-pub mod check;
-pub mod claim;
 pub mod commands;
-pub mod config;
 pub mod control;
-pub mod endpoint;
-pub mod fifo;
-pub mod files;
-pub mod iam;
+pub mod fs;
 pub mod keepalived;
-pub mod kernel;
-pub mod load_credential;
-pub mod log_throttle;
-pub mod logging;
-pub mod mounts;
-pub mod names;
-pub mod operator_file;
-pub mod ownership;
+pub mod netlink;
 pub mod paths;
-pub mod plan;
-pub mod printable;
-pub mod skew;
-pub mod state;
-pub mod status;
-pub mod systemctl;
-pub mod vyos;
-pub mod watch;
+pub mod systemd;

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use vipa_core::printable;
 use vyos_aws_vipa::arguments::{self, Arguments};
 use vyos_aws_vipa::commands::wrapped;
 use vyos_aws_vipa::paths::Paths;
-use vyos_aws_vipa::printable;
 
 /// The exit code for a command line that is wrong, as clap has it.
 const USAGE: u8 = 2;

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 /// file from there, and whoever could write that file would run programs as root.
 #[derive(Debug, Clone)]
 pub struct Paths {
-    /// What the operator asked for ([`crate::config::Config`]).
+    /// What the operator asked for ([`vipa_core::model::config::Config`]).
     pub config: PathBuf,
-    /// What keepalived runs ([`crate::keepalived::groups::Groups`]).
+    /// What keepalived runs ([`vipa_core::keepalived::groups::Groups`]).
     pub groups: PathBuf,
     /// The transition hook: a `global_defs` block with `vrrp_notify_fifo`, included by keepalived.conf.
     pub include: PathBuf,
@@ -33,7 +33,7 @@ pub struct Paths {
     pub state: PathBuf,
     /// Units that are there until the next boot (systemd.unit(5)).
     pub units: PathBuf,
-    /// Which state of the credentials file the agent was started with ([`crate::load_credential::Handed`]).
+    /// Which state of the credentials file the agent was started with ([`crate::systemd::credentials::Handed`]).
     pub handed: PathBuf,
     /// Where systemd puts the agent's copies of files that root alone may read: `$CREDENTIALS_DIRECTORY` (systemd.exec(5),
     /// "Credentials"), which only the agent has.

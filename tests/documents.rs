@@ -11,11 +11,11 @@ use definitions::{Refused, check_set, run_of, templates};
 use lab::Configuration;
 use regex_lite::Regex;
 use serde_json::{Value, json};
+use vipa_core::keepalived::conf::{self, ConfError};
+use vipa_core::report::model::Report;
+use vipa_core::vyos::input::Input;
+use vipa_core::vyos::verify::{Outcome, Surroundings, verify};
 use vyos_aws_vipa::commands::hook::HookError;
-use vyos_aws_vipa::keepalived::conf::{self, ConfError};
-use vyos_aws_vipa::status::report::Report;
-use vyos_aws_vipa::vyos::input::Input;
-use vyos_aws_vipa::vyos::verify::{Outcome, Surroundings, verify};
 
 /// The most that README has, in bytes: whoever opens it reads all of it.
 const README_SIZE: usize = 9_000;
@@ -365,7 +365,7 @@ fn committed(commands: &[&str], boot: bool, own: &str) -> Outcome {
         "effective": {},
         "interface-addresses": { "eth0": [own] },
     });
-    let input = Input::read(&mut input.to_string().as_bytes()).expect("the owner's input");
+    let input = Input::parse(input.to_string().as_bytes()).expect("the owner's input");
     let interfaces = BTreeMap::from([("eth0".to_owned(), vec![own.to_owned()])]);
     verify(&input, &Surroundings { interfaces, mode: &|_| Ok(None) })
 }

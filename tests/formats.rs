@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use vyos_aws_vipa::config::Config;
-use vyos_aws_vipa::files::{self, FORMAT};
-use vyos_aws_vipa::keepalived::groups::Groups;
-use vyos_aws_vipa::load_credential::Handed;
-use vyos_aws_vipa::state::State;
+use vipa_core::keepalived::groups::Groups;
+use vipa_core::model::config::Config;
+use vyos_aws_vipa::agent::state::State;
+use vyos_aws_vipa::fs::json_file::{self, FORMAT};
+use vyos_aws_vipa::systemd::credentials::Handed;
 
 /// What outlives a version, in /run/vyos-aws-vipa and /var/lib/vyos-aws-vipa. Nobody misses warned.json.
 const FILES: [&str; 8] = [
@@ -32,7 +32,7 @@ fn folder(format: u64) -> PathBuf {
 
 /// What this version makes of the file, as JSON.
 fn read<T: DeserializeOwned + Serialize>(path: &Path) -> Value {
-    let value: T = files::read(path).unwrap_or_else(|error| panic!("{error}"));
+    let value: T = json_file::read(path).unwrap_or_else(|error| panic!("{error}"));
     serde_json::to_value(value).expect("JSON")
 }
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
-use vyos_aws_vipa::claim::{Action, Event, Line, Machine, Moment, Note, NotifyState};
-use vyos_aws_vipa::config::{Config, Global, GroupConfig};
-use vyos_aws_vipa::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
-use vyos_aws_vipa::names::InterfaceName;
-use vyos_aws_vipa::ownership::{Acknowledgement, Eni, Owner};
+use vipa_core::claim::{Action, Event, Machine, Moment, Note};
+use vipa_core::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
+use vipa_core::model::config::{Config, Global, GroupConfig};
+use vipa_core::model::ec2::{Acknowledgement, Eni, Owner};
+use vipa_core::model::ids::InterfaceName;
+use vipa_core::model::vrrp::{Line, NotifyState};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::claim::Moment;
+use vipa_core::claim::Moment;
 
 /// How long it has to last: as long as the machine waits before it takes keepalived for gone.
 const LASTS: Duration = Duration::from_secs(2);

@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use tracing::{error, info, warn};
+use vipa_core::claim::{Misplaced, Note};
+use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Owner, Taker};
+use vipa_core::model::history::{Kind, Outcome, Record};
+use vipa_core::model::ids::{EniId, GroupName, InstanceId, RequestId};
+use vipa_core::model::vrrp::VrrpState;
 
 use super::Agent;
-use crate::claim::{Misplaced, Note};
-use crate::log_throttle::{Line, LogThrottle, named};
-use crate::names::{EniId, GroupName, InstanceId, RequestId};
-use crate::ownership::{Acknowledgement, CallError, ErrorClass, Owner, Taker};
-use crate::state::{Kind, Outcome, Record};
-use crate::status::report::Vrrp;
+use crate::systemd::log_throttle::{Line, LogThrottle, named};
 
 /// How often in ten minutes each group's change of state or readiness is written at once: a failover there and back, twice.
 const CHANGES: u32 = 5;
@@ -161,7 +161,7 @@ impl Agent<'_> {
         let time = Timestamp::now();
         let record = match note {
             Note::Transition { group, from, to, cause } => {
-                let is_unknown = to == Vrrp::Unknown;
+                let is_unknown = to == VrrpState::Unknown;
                 let (before, after) = (from.to_string(), to.to_string());
                 let change = Change::Transition { is_unknown, from: before, to: after, cause: cause.text() };
                 self.said.change(change, &group);
@@ -312,9 +312,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::agent::calls::Calls;
+    use crate::agent::effects::Calls;
+    use crate::agent::state::State;
     use crate::paths::Paths;
-    use crate::state::State;
 
     /// What is logged, a line each.
     #[derive(Clone, Default)]

@@ -4,12 +4,15 @@
 //! of their own and answer through a channel, so that nothing waits for the network. Dropping any future of the loop's
 //! `select!` is safe: each says so where it is written, the timers hold no state, and a channel's `recv` loses nothing.
 
-mod calls;
-mod disk;
+mod config_watch;
+mod effects;
+
 mod hook_log;
-mod life;
+mod liveness;
 mod log;
-mod status;
+mod requests;
+pub mod state;
+mod state_writer;
 mod watchdog;
 
 use std::future::pending;
@@ -22,27 +25,30 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use tracing::{error, info, warn};
+use vipa_core::claim::{Action, Event, Machine, Moment, Past};
+use vipa_core::keepalived::groups::Groups;
+use vipa_core::keepalived::notify_line::Splitter;
+use vipa_core::model::config::Config;
+use vipa_core::model::history::{Kind, Record};
+use vipa_core::model::ids::GroupName;
+use vipa_core::model::pause::Now;
+use vipa_core::model::vrrp::Line;
+use vipa_core::report::model::FileFault;
 
-use self::calls::{Answer, Calls};
-use self::disk::Disk;
+use self::effects::{Answer, Calls};
 use self::hook_log::HookLog;
-use self::life::Life;
+use self::liveness::Life;
 use self::log::{Change, Said};
-use self::status::Waiters;
+use self::requests::Waiters;
+use self::state_writer::Disk;
 use self::watchdog::Watchdog;
-use crate::claim::{Action, Event, Line, Machine, Moment, Past};
-use crate::config::Config;
+use crate::agent::config_watch::{Changed, Watch};
+use crate::agent::state::State;
 use crate::control::server::{self, BindError, Server};
-use crate::fifo::{self, Fifo};
-use crate::files::{self, FileError};
-use crate::keepalived::groups::Groups;
-use crate::keepalived::notify::Splitter;
-use crate::kernel::addresses::{self, Addresses, Local, Puts};
-use crate::names::GroupName;
+use crate::fs::json_file::{self, FileError};
+use crate::keepalived::fifo::{self, Fifo};
+use crate::netlink::addresses::{self, Addresses, Local, Puts};
 use crate::paths::Paths;
-use crate::state::{Kind, Now, Record, State};
-use crate::status::report::FileFault;
-use crate::watch::{Changed, Watch};
 
 /// What tells this start of the router from others (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -367,7 +373,7 @@ impl<'a> Agent<'a> {
     /// How soon to look for a sign of life of keepalived again, where it may run.
     fn look_again(&self) -> Option<Duration> {
         let is_attached = matches!(self.hook.attached, Some((true, _)));
-        self.machine.look_again(self.clock.now()).or(is_attached.then_some(life::FOR_THE_STATUS))
+        self.machine.look_again(self.clock.now()).or(is_attached.then_some(liveness::FOR_THE_STATUS))
     }
 
     fn look_for_life(&mut self) {
@@ -394,7 +400,7 @@ impl<'a> Agent<'a> {
     }
 
     fn read_config(&mut self) {
-        match files::read::<Config>(&self.paths.config) {
+        match json_file::read::<Config>(&self.paths.config) {
             Ok(config) => {
                 self.config_file.is_read();
                 self.calls.configure(&config.global);
@@ -411,7 +417,7 @@ impl<'a> Agent<'a> {
     }
 
     fn read_groups(&mut self) {
-        match files::read::<Groups>(&self.paths.groups) {
+        match json_file::read::<Groups>(&self.paths.groups) {
             Ok(groups) => {
                 self.groups_file.is_read();
                 info!(groups = groups.groups.len(), "keepalived's groups read");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use crate::log_throttle::LogThrottle;
+use crate::systemd::log_throttle::LogThrottle;
 
 /// When to say next that the loop is alive.
 #[derive(Debug)]

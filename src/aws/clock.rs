@@ -12,7 +12,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use jiff::SignedDuration;
 
-use super::beliefs::CLOCK_TOLERANCE;
+use super::assumptions::CLOCK_TOLERANCE;
 
 /// The clock of one EC2 client. Clones are the same clock; it outlives the client's connections.
 ///

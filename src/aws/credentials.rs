@@ -17,20 +17,20 @@ use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::os_shim_internal::{Env, Fs};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
+use vipa_core::model::credentials::CredentialFacts;
+use vipa_core::model::ec2::{CallError, ErrorClass};
+use vipa_core::model::ids::Region;
 
-use super::beliefs::REFRESH_BEFORE_EXPIRY;
+use super::assumptions::REFRESH_BEFORE_EXPIRY;
 use super::clock::Clock;
 use super::ec2::Ec2;
 use super::errors::{failure, root_cause};
 use super::imds::Imds;
-use crate::load_credential::LONGEST_FILE;
-use crate::names::Region;
-use crate::operator_file::{OperatorFile, Reason, Version};
-use crate::ownership::{CallError, ErrorClass};
+use crate::fs::operator_file::{OperatorFile, Reason, Version};
+use crate::systemd::credentials::LONGEST_FILE;
 
 /// How often [`CredentialsWatch`] looks at the file.
 const WATCH: Duration = Duration::from_secs(5);
@@ -41,22 +41,6 @@ const REFRESH_AGAIN: Duration = Duration::from_secs(60);
 const REPLACE_AGAIN: Duration = Duration::from_secs(10);
 /// The bound of reading a profile, for which STS may have to be asked: until its end nothing else is read.
 const PROFILE: Duration = Duration::from_secs(5);
-
-/// Which credentials are in use, since when, and until when. It holds no secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CredentialFacts {
-    /// Where they come from: `file /config/aws/credentials, profile default`, `instance role vipa`.
-    pub source: String,
-    /// The id of the access key, by which AWS names them in its logs; absent: there are none.
-    #[serde(default)]
-    pub access_key_id: Option<String>,
-    /// When they were last read; absent: there are none.
-    pub loaded_at: Option<Timestamp>,
-    /// When their time is over; absent: never, or there are none.
-    pub expires_at: Option<Timestamp>,
-    /// Why the last attempt to read them failed; absent: it did not.
-    pub error: Option<CallError>,
-}
 
 /// The credentials of one EC2 client. Clones are the same credentials.
 #[derive(Clone)]

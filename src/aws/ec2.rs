@@ -25,19 +25,19 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
+use vipa_core::model::config::Global;
+use vipa_core::model::credentials::CredentialFacts;
+use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Interface, Owner, Owners};
+use vipa_core::model::ids::{EniId, InstanceType, NotAName, Region, RequestId, VpcId};
+use vipa_core::report::clock_skew::skew;
 
-use super::beliefs::MAX_FILTER_VALUES;
+use super::assumptions::MAX_FILTER_VALUES;
 use super::clock::Clock;
-use super::credentials::{CredentialFacts, CredentialsWatch, Generation, Keys};
+use super::credentials::{CredentialsWatch, Generation, Keys};
 use super::errors::{DeniedBy, failure, from_sdk, lacks_a_right, may_be_the_clock, may_be_the_credentials, one_line};
 use super::imds::Imds;
 use super::transport::{self, Budget, Roots};
-use crate::config::Global;
-use crate::load_credential;
-use crate::names::{EniId, InstanceType, NotAName, Region, RequestId, VpcId};
-use crate::operator_file::{Found, OperatorFile, Reason, Version};
-use crate::ownership::{Acknowledgement, CallError, ErrorClass, Interface, Owner, Owners};
-use crate::skew::skew;
+use crate::fs::operator_file::{Found, OperatorFile, Reason, Version};
 
 /// The profile of the credentials file where none is configured (AWS SDKs and Tools Reference Guide).
 const DEFAULT_PROFILE: &str = "default";
@@ -156,7 +156,7 @@ impl Ec2 {
         let keys = match &global.credentials_file {
             Some(file) => Keys::file(
                 file.clone(),
-                copies.map(|folder| folder.join(load_credential::id(file))),
+                copies.map(|folder| folder.join(vipa_core::model::credentials::id(file))),
                 global.profile.clone().unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
                 region.clone(),
                 http.clone(),

@@ -6,9 +6,8 @@ use std::io;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId as _;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-
-use crate::names::RequestId;
-use crate::ownership::{CallError, ErrorClass};
+use vipa_core::model::ec2::{CallError, ErrorClass};
+use vipa_core::model::ids::RequestId;
 
 /// The most characters of a message that are kept.
 const MAX_MESSAGE: usize = 300;

@@ -16,11 +16,11 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use serde::Deserialize;
 use tokio::time::timeout;
+use vipa_core::model::ec2::{CallError, Eni, ErrorClass, Instance, Place};
+use vipa_core::model::ids::{InstanceId, InstanceType, MacAddress, NotAName, Partition, Region};
 
 use super::errors::{chain, failure, root_cause};
 use super::transport::{self, TooLong};
-use crate::names::{InstanceId, InstanceType, MacAddress, NotAName, Partition, Region};
-use crate::ownership::{CallError, Eni, ErrorClass, Place};
 
 /// Where IMDS is, on every instance and in every partition.
 const ADDRESS: &str = "http://169.254.169.254";
@@ -31,17 +31,6 @@ const CALL: Duration = Duration::from_secs(3);
 /// For so long after our start a role that IMDS does not show may be on its way: at boot an instance's role appears minutes
 /// after the instance does.
 const LATE: Duration = Duration::from_secs(5 * 60);
-
-/// Which instance this is, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Instance {
-    /// Its id.
-    pub id: InstanceId,
-    /// The region it runs in.
-    pub region: Region,
-    /// The availability zone it runs in, for display.
-    pub availability_zone: String,
-}
 
 /// A client of IMDSv2, cheap to clone. It keeps its session token and its connection; it does not retry (a session token
 /// that IMDS no longer takes is replaced, once a call).

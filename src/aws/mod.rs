@@ -1,5 +1,5 @@
 //! EC2 and IMDSv2 through the AWS SDK for Rust. This is the one module that knows the SDK; what it gives and takes are the
-//! product's own types ([`crate::names`], [`crate::ownership`]).
+//! product's own types ([`vipa_core::model::ids`], [`vipa_core::model::ec2`]).
 //!
 //! Invariants:
 //! - One call is one attempt. The SDK's own retries are off: the claim state machine owns all of them.
@@ -13,7 +13,7 @@
 //!   `AWS_LAMBDA_FUNCTION_NAME` with `_X_AMZN_TRACE_ID` (a trace header), and rustls-native-certs `SSL_CERT_FILE` and
 //!   `SSL_CERT_DIR` (where the system's roots are): the unit's environment is root's, and none of them is a proxy.
 
-pub mod beliefs;
+pub mod assumptions;
 mod clock;
 mod credentials;
 mod ec2;
@@ -21,7 +21,7 @@ mod errors;
 mod imds;
 mod transport;
 
-pub use credentials::{CredentialFacts, CredentialsWatch};
+pub use credentials::CredentialsWatch;
 pub use ec2::Ec2;
 pub use errors::classify;
-pub use imds::{Imds, Instance};
+pub use imds::Imds;

@@ -27,7 +27,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::operator_file::OperatorFile;
+use crate::fs::operator_file::OperatorFile;
 
 /// How long a connection without a request is kept. NAT gateways and VPC endpoints forget one after 350 s and tell nobody
 /// (VPC User Guide, "NAT gateway basics"; AWS PrivateLink Guide, "Interface endpoints"): a claim over it would only time out.

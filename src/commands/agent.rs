@@ -3,8 +3,8 @@
 use std::io;
 
 use crate::agent::{self, AgentError};
-use crate::logging;
 use crate::paths::Paths;
+use crate::systemd::journal;
 
 /// How many calls may block at a time, such as lookups of a name by the system's resolver: each holds a thread until it
 /// ends. The unit's TasksMax has room for them, since a thread that cannot be started ends the agent.
@@ -26,7 +26,7 @@ pub enum AgentCommandError {
 /// # Errors
 /// [`AgentCommandError`].
 pub fn run(paths: &Paths) -> Result<(), AgentCommandError> {
-    logging::start();
+    journal::start();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build();
     let runtime = runtime.map_err(AgentCommandError::Runtime)?;

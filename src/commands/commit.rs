@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 use serde::{Deserialize, Serialize};
+use vipa_core::keepalived::groups::Groups;
+use vipa_core::model::config::Config;
+use vipa_core::printable;
+use vipa_core::vyos::input::{Input, InputError, LARGEST};
+use vipa_core::vyos::verify::{Fault, Surroundings, verify};
 
 use super::hook::{self, HookError};
-use crate::config::Config;
-use crate::files::{self, FileError};
+use crate::fs::json_file::{self, FileError};
+use crate::fs::operator_file;
 use crate::keepalived::attachment::{self, Keepalived, wait_for, wait_for_reloadable};
-use crate::keepalived::groups::Groups;
-use crate::load_credential::{self, HandOverError};
-use crate::operator_file;
 use crate::paths::Paths;
-use crate::printable;
-use crate::systemctl::{AGENT, BOUND, Systemctl, SystemctlError};
-use crate::vyos::input::{Input, InputError};
-use crate::vyos::verify::{Fault, Surroundings, verify};
+use crate::systemd::credentials::{self, HandOverError};
+use crate::systemd::systemctl::{AGENT, BOUND, Systemctl, SystemctlError};
 
 /// keepalived's unit, as VyOS runs it.
 const KEEPALIVED: &str = "keepalived.service";
@@ -37,6 +37,9 @@ const BOUND_BACK: Duration = Duration::from_secs(5);
 /// Why the configuration was not taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
+    /// Standard input.
+    #[error("cannot read standard input: {0}")]
+    Read(#[source] io::Error),
     /// What came in.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -83,7 +86,9 @@ struct Warned {
 /// # Errors
 /// [`CommitError`]. After [`CommitError::Input`] and [`CommitError::Faults`] nothing has been changed.
 pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result<(), CommitError> {
-    let input = Input::read(input)?;
+    let mut bytes = Vec::new();
+    input.take(LARGEST + 1).read_to_end(&mut bytes).map_err(CommitError::Read)?;
+    let input = Input::parse(&bytes)?;
     let around = Surroundings { interfaces: interfaces(), mode: &operator_file::mode };
     let outcome = verify(&input, &around);
     if !outcome.faults.is_empty() {
@@ -101,14 +106,14 @@ pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result
 /// Prints what was not printed by an earlier call: VyOS calls once for each node of one commit. What is for a `later` call
 /// to print stays known if it was printed in an earlier commit.
 fn warn(paths: &Paths, now: Vec<String>, later: Vec<String>, out: &mut impl Write) -> Result<(), CommitError> {
-    let known: Warned = files::read(&paths.warned).unwrap_or_default();
+    let known: Warned = json_file::read(&paths.warned).unwrap_or_default();
     for warning in now.iter().filter(|w| !known.warnings.contains(*w)) {
         writeln!(out, "WARNING: {}", printable::line(warning)).map_err(CommitError::Print)?;
     }
     let later = later.into_iter().filter(|w| known.warnings.contains(w));
     let warnings: BTreeSet<String> = now.into_iter().chain(later).collect();
     if warnings != known.warnings && paths.run.is_dir() {
-        files::write(&paths.warned, 0o644, &Warned { warnings })?;
+        json_file::write(&paths.warned, 0o644, &Warned { warnings })?;
     }
     Ok(())
 }
@@ -118,9 +123,9 @@ fn warn(paths: &Paths, now: Vec<String>, later: Vec<String>, out: &mut impl Writ
 fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
     attachment::make_folder(&paths.run).map_err(HookError::from)?;
     let before = fs::read(&paths.config).ok();
-    let changed = files::read::<Config>(&paths.config).ok().as_ref() != Some(config);
+    let changed = json_file::read::<Config>(&paths.config).ok().as_ref() != Some(config);
     if changed {
-        files::write(&paths.config, 0o644, config)?;
+        json_file::write(&paths.config, 0o644, config)?;
     }
     let hooked = match hook::attach(paths) {
         // Nothing that the operator could mend here: the agent goes on, and keepalived's next reload tries again.
@@ -135,7 +140,7 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
         Err(error) => Err(CommitError::from(error)),
     };
     let systemctl = Systemctl::within(BOUND);
-    let handed = load_credential::hand_over(paths, config.global.credentials_file.as_deref(), "restart", systemctl);
+    let handed = credentials::hand_over(paths, config.global.credentials_file.as_deref(), "restart", systemctl);
     // A restart starts the agent too.
     let is_started = handed.as_ref().is_ok_and(|restarted| *restarted);
     let started = if !is_started && (changed || !paths.socket.exists()) {
@@ -144,7 +149,7 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
         Ok(())
     };
     // Only the first call of one commit waits for it: where keepalived cannot start, the others would wait in vain.
-    let starting = changed && files::read::<Groups>(&paths.groups).is_ok_and(|groups| !groups.groups.is_empty());
+    let starting = changed && json_file::read::<Groups>(&paths.groups).is_ok_and(|groups| !groups.groups.is_empty());
     let rewritten = hooked.as_ref().is_ok_and(|rewritten| *rewritten);
     let matched = match_running(paths, &Wanted { attached: true, rewritten, starting }, systemctl, warnings);
     let handed = handed.map(drop).map_err(CommitError::from);
@@ -152,7 +157,7 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
     if done.is_err() && changed && !boot {
         // What fails now too would only hide the failure that led here; the next commit meets it again.
         let _ = match before {
-            Some(bytes) => files::write_bytes(&paths.config, 0o644, &bytes).map_err(CommitError::from),
+            Some(bytes) => json_file::write_bytes(&paths.config, 0o644, &bytes).map_err(CommitError::from),
             None => remove(paths, Systemctl::within(BOUND_BACK), &mut Vec::new()),
         };
     }
@@ -173,7 +178,7 @@ fn remove(paths: &Paths, systemctl: Systemctl, warnings: &mut Vec<String>) -> Re
     });
     let stopped =
         if may_run { systemctl.run(&["stop", "--no-block", AGENT]).map_err(CommitError::from) } else { Ok(()) };
-    let withdrawn = load_credential::withdraw(paths, systemctl).map(drop).map_err(CommitError::from);
+    let withdrawn = credentials::withdraw(paths, systemctl).map(drop).map_err(CommitError::from);
     let rewritten = detached.as_ref().is_ok_and(|rewritten| *rewritten);
     let matched = match_running(paths, &Wanted { attached: false, rewritten, starting: false }, systemctl, warnings);
     [detached.map(drop)].into_iter().chain(removed).chain([stopped, withdrawn, matched]).collect()

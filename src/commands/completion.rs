@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use clap::Subcommand;
+use vipa_core::model::config::Config;
 
-use crate::config::Config;
-use crate::files::{self, FileError};
+use crate::fs::json_file::{self, FileError};
 use crate::paths::Paths;
 
 /// What to offer words for.
@@ -37,7 +37,7 @@ impl Completion {
     /// [`CompletionError`]. That nothing is configured is none.
     pub fn run(self, paths: &Paths, out: &mut impl Write) -> Result<(), CompletionError> {
         let Self::Groups = self;
-        let config: Config = match files::read(&paths.config) {
+        let config: Config = match json_file::read(&paths.config) {
             Err(FileError::Missing(_)) => return Ok(()),
             config => config?,
         };
@@ -55,9 +55,10 @@ fn is_plain(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use vipa_core::model::config::GroupConfig;
+    use vipa_core::model::ids::GroupName;
+
     use super::*;
-    use crate::config::GroupConfig;
-    use crate::names::GroupName;
 
     fn offered(folder: &tempfile::TempDir) -> String {
         let paths = Paths { config: folder.path().join("config.json"), ..Paths::system() };
@@ -80,7 +81,7 @@ mod tests {
             disable: false,
         };
         let config = Config { groups: names.into_iter().map(group).collect(), ..Config::default() };
-        files::write(&folder.path().join("config.json"), 0o644, &config).expect("written");
+        json_file::write(&folder.path().join("config.json"), 0o644, &config).expect("written");
         assert_eq!(offered(&folder), "-n\nLAN_1\na.b:c/d\nü\n");
     }
 }

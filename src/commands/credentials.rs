@@ -3,11 +3,12 @@
 //! Run as root by vyos-aws-vipa-credentials.service, which the .path unit starts at once, and the timer every half minute:
 //! inotify misses what happens while the service runs, and what happens behind a symbolic link or on another machine.
 
-use crate::config::Config;
-use crate::files::{self, FileError};
-use crate::load_credential::{self, HandOverError};
+use vipa_core::model::config::Config;
+
+use crate::fs::json_file::{self, FileError};
 use crate::paths::Paths;
-use crate::systemctl::{BOUND, Systemctl};
+use crate::systemd::credentials::{self, HandOverError};
+use crate::systemd::systemctl::{BOUND, Systemctl};
 
 /// Why the file was not handed over.
 #[derive(Debug, thiserror::Error)]
@@ -27,13 +28,13 @@ pub enum CredentialsError {
 /// [`CredentialsError`].
 pub fn run(paths: &Paths) -> Result<(), CredentialsError> {
     let systemctl = Systemctl::within(BOUND);
-    match files::read::<Config>(&paths.config) {
+    match json_file::read::<Config>(&paths.config) {
         Ok(config) => {
             let file = config.global.credentials_file.as_deref();
             // An agent that does not run is left at rest.
-            load_credential::hand_over(paths, file, "try-restart", systemctl)?
+            credentials::hand_over(paths, file, "try-restart", systemctl)?
         }
-        Err(FileError::Missing(_)) => load_credential::withdraw(paths, systemctl)?,
+        Err(FileError::Missing(_)) => credentials::withdraw(paths, systemctl)?,
         Err(error) => return Err(error.into()),
     };
     Ok(())

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use serde::de::DeserializeOwned;
+use vipa_core::model::config::Config;
+use vipa_core::model::ids::GroupName;
+use vipa_core::model::pause::Minutes;
+use vipa_core::report::command::{Target, offer_commands, quoted};
+use vipa_core::report::force;
+use vipa_core::report::model::{Group, Report};
 
 use super::print;
 use super::show_status::{ShowStatusError, configuration, no_answer};
-use crate::config::Config;
 use crate::control::client::{Client, ClientError};
-use crate::control::{Minutes, Refusal, Request};
-use crate::files;
-use crate::names::GroupName;
+use crate::control::{Refusal, Request};
+use crate::fs::json_file;
 use crate::paths::Paths;
-use crate::status::command::{Target, offer_commands, quoted};
-use crate::status::force;
-use crate::status::report::{Group, Report};
 
 /// The bound of the agent's answer. It waits up to 5 s for EC2 to answer a claim.
 const PATIENCE: Duration = Duration::from_secs(7);
@@ -129,7 +130,7 @@ fn kept(group: Group, what: &'static str) -> Result<(), ForceError> {
 
 /// Adds the claims by hand to a group of which claims have failed.
 fn offer_by_hand(paths: &Paths, group: &mut Group) {
-    let Ok(config) = files::read::<Config>(&paths.config) else { return };
+    let Ok(config) = json_file::read::<Config>(&paths.config) else { return };
     let region = config.global.region.or_else(|| {
         let report: Result<Report, ClientError> = call(paths, &Request::Status { fresh: false, history: 0 });
         report.ok()?.ec2.region

@@ -8,12 +8,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::config::Config;
-use crate::files::{self, FileError};
+use vipa_core::keepalived::conf::{self, ConfError, Fault};
+use vipa_core::keepalived::groups::Groups;
+use vipa_core::keepalived::include;
+use vipa_core::model::config::Config;
+
+use crate::fs::json_file::{self, FileError};
 use crate::keepalived::attachment::{self, FifoError};
-use crate::keepalived::conf::{self, ConfError, Fault};
-use crate::keepalived::groups::Groups;
-use crate::keepalived::include;
 use crate::paths::Paths;
 
 /// So many groups that are left out are told one by one.
@@ -71,7 +72,7 @@ pub struct Attached {
 /// [`HookError`].
 pub fn run(paths: &Paths, err: &mut impl Write) -> Result<(), HookError> {
     let was_missing = attachment::make_folder(&paths.run)?;
-    let (attached, result) = match files::read::<Config>(&paths.config) {
+    let (attached, result) = match json_file::read::<Config>(&paths.config) {
         Ok(config) if config.is_empty() => return detach(paths).map(drop),
         // `commit` removes config.json alone with the file that keepalived includes, and stops the agent. Where one of the
         // two is left, somebody else has removed it, and the agent goes by what it has read.
@@ -100,7 +101,7 @@ pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
     attachment::make_fifo(&paths.fifo)?;
     let text = include::render(&paths.fifo);
     if !attachment::is_roots(&paths.include) || fs::read_to_string(&paths.include).ok().as_ref() != Some(&text) {
-        files::write_bytes(&paths.include, 0o644, text.as_bytes())?;
+        json_file::write_bytes(&paths.include, 0o644, text.as_bytes())?;
     }
     let Some(conf) = read_conf(&paths.keepalived_conf)? else {
         return Ok(Attached { rewritten: false, faults: Vec::new() });
@@ -115,8 +116,8 @@ pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
         line.map(|line| append(path, &line)).transpose()?.is_some()
     };
     let reading = reading.map_err(|source| HookError::Conf { path: path.clone(), source })?;
-    if files::read::<Groups>(&paths.groups).ok().as_ref() != Some(&reading.groups) {
-        files::write(&paths.groups, 0o644, &reading.groups)?;
+    if json_file::read::<Groups>(&paths.groups).ok().as_ref() != Some(&reading.groups) {
+        json_file::write(&paths.groups, 0o644, &reading.groups)?;
     }
     let told = |fault: &Fault| format!("{}: {fault}", path.display());
     let mut faults: Vec<String> = reading.faults.iter().take(TOLD).map(told).collect();

@@ -3,20 +3,20 @@
 use std::io::{self, Write};
 
 use tokio::task::JoinSet;
+use vipa_core::keepalived::groups::Groups;
+use vipa_core::model::assignment::plan;
+use vipa_core::model::config::Config;
+use vipa_core::model::ids::{EniId, InterfaceName, Partition};
+use vipa_core::report::iam_policy::{Facts, Tag, policy};
+use vipa_core::report::model::Report;
+use vipa_core::report::status::indented;
 
 use super::print;
 use super::show_status::{self, Deadline, ShowStatusError, ask};
 use crate::aws::Imds;
-use crate::config::Config;
-use crate::files;
-use crate::iam::{Facts, Tag, policy};
-use crate::keepalived::groups::Groups;
-use crate::kernel::links::Links;
-use crate::names::{EniId, InterfaceName, Partition};
+use crate::fs::json_file;
+use crate::netlink::links::Links;
 use crate::paths::Paths;
-use crate::plan::plan;
-use crate::status::report::Report;
-use crate::status::table::indented;
 
 /// No policy could be made, or not printed.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,7 @@ impl IamPolicy {
 
 async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Report>) -> Facts {
     let mut facts = Facts::default();
-    let plan = match files::read::<Groups>(&paths.groups) {
+    let plan = match json_file::read::<Groups>(&paths.groups) {
         Ok(groups) => plan(config, &groups),
         Err(error) => {
             facts.missing.push(format!("Which interfaces take addresses is not known: {error}."));

@@ -15,12 +15,12 @@ use std::error::Error;
 use std::io::{self, Write};
 
 use clap::Subcommand;
+use vipa_core::printable;
+use vipa_core::report::status::indented;
 
 use crate::aws::Imds;
 use crate::control::Access;
 use crate::paths::Paths;
-use crate::printable;
-use crate::status::table::indented;
 
 /// A command of `vyos-aws-vipa`.
 #[derive(Debug, Subcommand)]

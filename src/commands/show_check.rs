@@ -11,21 +11,22 @@ use jiff::Timestamp;
 use tokio::net::lookup_host;
 use tokio::task::{JoinHandle, spawn, spawn_blocking};
 use tokio::time::timeout;
+use vipa_core::keepalived::groups::Groups;
+use vipa_core::model::assignment::{Plan, PlannedAddress, PlannedGroup, plan};
+use vipa_core::model::config::Config;
+use vipa_core::model::credentials::CredentialFacts;
+use vipa_core::model::ec2::{CallError, Eni, ErrorClass, Place};
+use vipa_core::model::ids::{EniId, InterfaceName, Region};
+use vipa_core::report::check::{self, Cloud, Outcome, Step};
+use vipa_core::report::model::{Address, Report};
 
 use super::print;
 use super::show_status::{self, Deadline, ShowStatusError, ask, attached, no_answer, owners};
-use crate::aws::{CredentialFacts, Ec2, Imds};
-use crate::check::{self, Cloud, Outcome, Step};
-use crate::config::Config;
+use crate::aws::{Ec2, Imds};
 use crate::control::Access;
-use crate::files;
-use crate::keepalived::groups::Groups;
-use crate::kernel::links::Links;
-use crate::names::{EniId, InterfaceName, Region};
-use crate::ownership::{CallError, Eni, ErrorClass, Place};
+use crate::fs::json_file;
+use crate::netlink::links::Links;
 use crate::paths::Paths;
-use crate::plan::{Plan, PlannedAddress, PlannedGroup, plan};
-use crate::status::report::{Address, Report};
 
 /// Something on the path does not work, or could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +98,7 @@ async fn walk<W: Write>(
         let imds = imds.clone();
         async move { tokio::join!(answered(bound, imds.instance()), answered(bound, imds.instance_type())) }
     });
-    let plan = files::read::<Groups>(&paths.groups).map(|groups| plan(config, &groups)).map_err(|e| e.to_string());
+    let plan = json_file::read::<Groups>(&paths.groups).map(|groups| plan(config, &groups)).map_err(|e| e.to_string());
     let planned = plan.clone().unwrap_or_default();
     let enis = ask_enis(&planned, imds, bound).await;
     let early = config.global.region.clone().map(|region| Asked::new(config, region, imds, deadline));

@@ -2,15 +2,16 @@
 
 use std::io::{self, Write};
 
+use vipa_core::model::history::HISTORY;
+use vipa_core::model::ids::GroupName;
+use vipa_core::report::group::group;
+use vipa_core::report::model::Report;
+
 use super::print;
 use super::show_status::{self, ShowStatusError};
 use crate::aws::Imds;
 use crate::control::Access;
-use crate::names::GroupName;
 use crate::paths::Paths;
-use crate::state::HISTORY;
-use crate::status::group::group;
-use crate::status::report::Report;
 
 /// Nothing could be told of the group, or not printed.
 #[derive(Debug, thiserror::Error)]

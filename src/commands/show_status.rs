@@ -9,26 +9,26 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::timeout;
+use vipa_core::model::assignment::{Plan, plan};
+use vipa_core::model::config::Config;
+use vipa_core::model::ec2::{CallError, Eni, Owners};
+use vipa_core::model::ids::{InterfaceName, VpcId};
+use vipa_core::printable;
+use vipa_core::report::command::{Target, offer_commands};
+use vipa_core::report::history::history;
+use vipa_core::report::model::{Failure, Report};
+use vipa_core::report::offline::{self, Facts};
+use vipa_core::report::status::table;
 
 use super::print;
 use crate::aws::{Ec2, Imds};
-use crate::config::Config;
 use crate::control::client::{Client, ClientError};
 use crate::control::{Access, Request};
-use crate::files::{self, FileError};
+use crate::fs::json_file::{self, FileError};
 use crate::keepalived::attachment::Keepalived;
-use crate::kernel::addresses;
-use crate::kernel::links::Links;
-use crate::names::{InterfaceName, VpcId};
-use crate::ownership::{CallError, Eni, Owners};
+use crate::netlink::addresses;
+use crate::netlink::links::Links;
 use crate::paths::Paths;
-use crate::plan::{Plan, plan};
-use crate::printable;
-use crate::status::command::{Target, offer_commands};
-use crate::status::history::history;
-use crate::status::report::{Failure, Report};
-use crate::status::table::table;
-use crate::status::without_agent::{self, Facts};
 
 /// How many transitions, claims and thefts `--detail` tells.
 const DETAIL: usize = 50;
@@ -161,7 +161,7 @@ fn call(paths: &Paths, fresh: bool, history: usize, patience: Duration) -> Resul
     let request = Request::Status { fresh, history };
     let mut report: Report = Client::connect(&paths.socket, patience)?.call(&request)?;
     // The agent is not root: where requests are signed for is not for it to say.
-    if let Ok(Config { global, .. }) = files::read(&paths.config)
+    if let Ok(Config { global, .. }) = json_file::read(&paths.config)
         && let Some(region) = global.region.as_ref().or(report.ec2.region.as_ref())
     {
         let target = Target { region, endpoint_url: global.endpoint_url.as_deref() };
@@ -197,7 +197,7 @@ pub(super) fn no_answer(socket: &Path, error: ClientError) -> String {
 
 /// What is configured, where the agent does not tell for the reason given.
 pub(super) fn configuration(paths: &Paths, agent_error: &str) -> Result<Config, ShowStatusError> {
-    let config: Config = files::read(&paths.config).map_err(|error| match error {
+    let config: Config = json_file::read(&paths.config).map_err(|error| match error {
         FileError::Missing(_) => ShowStatusError::NotConfigured,
         configuration => ShowStatusError::NothingToTellFrom { agent: agent_error.to_owned(), configuration },
     })?;
@@ -217,12 +217,12 @@ fn look(
     let facts = runtime.block_on(facts(config, paths, imds, agent_error, deadline));
     // A call that was given up may still look up a name in a thread of its own: it is not waited for.
     runtime.shutdown_background();
-    Ok(without_agent::report(config, &facts))
+    Ok(offline::report(config, &facts))
 }
 
 async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String, deadline: Deadline) -> Facts {
     let mut not_answered = Vec::new();
-    let groups = files::read(&paths.groups).map_err(|e| not_answered.push(e.to_string())).ok();
+    let groups = json_file::read(&paths.groups).map_err(|e| not_answered.push(e.to_string())).ok();
     let plan = groups.as_ref().map(|groups| plan(config, groups)).unwrap_or_default();
     let local = addresses::list().await.map_err(|e| not_answered.push(e.to_string())).ok();
     let attached = attached(paths).map_err(|e| not_answered.push(e)).ok();

@@ -9,8 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::de::DeserializeOwned;
 
-use super::protocol;
-use super::{Refusal, Request};
+use super::{Refusal, Request, protocol};
 
 /// No answer is longer, in bytes: the status of 10,000 addresses is below it, and no instance has room for a tenth of them.
 const LONGEST_ANSWER: usize = 16 << 20;
@@ -144,10 +143,10 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use serde_json::Value;
+    use vipa_core::report::model::Report;
 
     use super::*;
     use crate::control::Code;
-    use crate::status::report::Report;
 
     /// Of a client whom nobody answers.
     const PATIENCE: Duration = Duration::from_millis(300);

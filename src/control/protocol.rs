@@ -1,15 +1,12 @@
 //! Requests and answers, and how each stands in a line.
 
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
-
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use vipa_core::model::ids::GroupName;
+use vipa_core::model::pause::Minutes;
 
-use crate::files::FORMAT;
-use crate::names::GroupName;
+use crate::fs::json_file::FORMAT;
 
 /// No request is longer, in bytes: a group name takes at most 255, each of them up to six in JSON.
 pub(super) const LONGEST_REQUEST: usize = 4 << 10;
@@ -50,65 +47,6 @@ pub enum Request {
 
 fn is_zero(count: &usize) -> bool {
     *count == 0
-}
-
-/// How long a pause lasts: from 1 minute to a day, 30 minutes unless said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u16", into = "u16")]
-pub struct Minutes(u16);
-
-impl Minutes {
-    /// The longest pause.
-    pub const LONGEST: Self = Self(1440);
-
-    /// The number.
-    pub fn get(self) -> u16 {
-        self.0
-    }
-
-    /// The time.
-    pub const fn duration(self) -> Duration {
-        Duration::from_secs(self.0 as u64 * 60)
-    }
-}
-
-impl Default for Minutes {
-    fn default() -> Self {
-        Self(30)
-    }
-}
-
-impl fmt::Display for Minutes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl TryFrom<u16> for Minutes {
-    type Error = String;
-
-    fn try_from(minutes: u16) -> Result<Self, String> {
-        match minutes {
-            1..=1440 => Ok(Self(minutes)),
-            _ => Err(format!("a pause lasts from 1 to 1440 minutes, not {minutes}")),
-        }
-    }
-}
-
-impl FromStr for Minutes {
-    type Err = String;
-
-    fn from_str(minutes: &str) -> Result<Self, String> {
-        let minutes: u16 =
-            minutes.parse().map_err(|_| format!("a pause lasts from 1 to 1440 minutes, not {minutes:?}"))?;
-        Self::try_from(minutes)
-    }
-}
-
-impl From<Minutes> for u16 {
-    fn from(minutes: Minutes) -> u16 {
-        minutes.0
-    }
 }
 
 /// What the agent says: anything in JSON, or why not.

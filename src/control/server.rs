@@ -31,7 +31,7 @@ use tracing::warn;
 
 use super::protocol::{self, LONGEST_REQUEST};
 use super::{Answer, Code, Refusal, Request};
-use crate::log_throttle::LogThrottle;
+use crate::systemd::log_throttle::LogThrottle;
 
 /// How many connections of root there may be at once, and as many of all others together.
 pub const CONNECTIONS: usize = 16;
@@ -226,11 +226,11 @@ mod tests {
     use std::time::Instant;
 
     use serde_json::{Value, json};
+    use vipa_core::model::ids::GroupName;
 
     use super::*;
     use crate::control::client::{Client, ClientError};
-    use crate::kernel::namespace::inside;
-    use crate::names::GroupName;
+    use crate::netlink::namespace::inside;
 
     const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -1,9 +1,7 @@
-//! keepalived, as far as an add-on of VyOS has to know it.
+//! The running keepalived: its FIFO, its processes, and whether it holds the hook.
 
 pub mod attachment;
-pub mod conf;
-pub mod groups;
-pub mod include;
-pub mod notify;
-mod statements;
-pub mod vitality;
+#[cfg(test)]
+mod compared;
+pub mod fifo;
+pub mod liveness;

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use scripted::{Answer, Request, Scripted, assigned, dated, nobody, ok, refused, serve};
+use vipa_core::model::config::Global;
+use vipa_core::model::credentials;
+use vipa_core::model::ec2::{Acknowledgement, ErrorClass};
+use vipa_core::model::ids::EniId;
 use vyos_aws_vipa::aws::{Ec2, Imds};
-use vyos_aws_vipa::config::Global;
-use vyos_aws_vipa::load_credential;
-use vyos_aws_vipa::names::EniId;
-use vyos_aws_vipa::ownership::{Acknowledgement, ErrorClass};
 
 /// Long enough for any answer that comes.
 const AMPLE: Duration = Duration::from_secs(10);
@@ -568,7 +568,7 @@ async fn systemds_copy_of_the_file_comes_first_where_there_is_one() {
     };
     let first = agent("first", "AKIAFILE");
     first.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
-    let copy = copies.path().join(load_credential::id(&folder.path().join("first")));
+    let copy = copies.path().join(credentials::id(&folder.path().join("first")));
     std::fs::write(copy, keys("AKIACOPY")).expect("written");
     watch_files(&first);
     until("the copy's keys", || first.credentials().access_key_id.as_deref() == Some("AKIACOPY")).await;

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use simulator::{Effect, Fault, Instance, NetworkInterface, On, Simulator, Throttling, World};
+use vipa_core::model::config::Global;
+use vipa_core::model::ec2::{ErrorClass, Owner};
+use vipa_core::model::ids::{EniId, MacAddress};
 use vyos_aws_vipa::aws::{Ec2, Imds};
-use vyos_aws_vipa::config::Global;
-use vyos_aws_vipa::names::{EniId, MacAddress};
-use vyos_aws_vipa::ownership::{ErrorClass, Owner};
 
 use crate::{AMPLE, SLACK, nowhere, rotate, watch_files};
 

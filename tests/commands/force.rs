@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use simulator::{Fault, On, Simulator, World};
+use vipa_core::model::config::{Config, LeftOut};
+use vipa_core::model::ids::GroupName;
 use vyos_aws_vipa::agent;
 use vyos_aws_vipa::aws::Imds;
 use vyos_aws_vipa::commands::force::{Force, ForceError};
 use vyos_aws_vipa::commands::show_group::ShowGroup;
 use vyos_aws_vipa::commands::show_status::ShowStatus;
-use vyos_aws_vipa::config::{Config, LeftOut};
 use vyos_aws_vipa::control::Access;
-use vyos_aws_vipa::files;
-use vyos_aws_vipa::names::GroupName;
+use vyos_aws_vipa::fs::json_file;
 use vyos_aws_vipa::paths::Paths;
 
 use crate::router::{Router, inside, ip, nowhere};
@@ -189,11 +189,11 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     cloud.serve_imds("i-0a000000000000001", imds, None).expect("IMDS");
     cloud.steal(VIP, "eni-0a000000000000002").expect("assigned");
     let router = Router::calling(&ec2.url(), VIP.octets(), "eth0");
-    let mut config: Config = files::read(&router.paths.config).expect("read");
+    let mut config: Config = json_file::read(&router.paths.config).expect("read");
     let unfit = LeftOut { name: "a b".to_owned(), faults: vec!["it holds white space".to_owned()] };
     config.left_out.push(unfit);
     config.left_out.push(LeftOut { name: "bad".to_owned(), faults: vec!["10.1.1.1 is in two groups".to_owned()] });
-    files::write(&router.paths.config, 0o644, &config).expect("written");
+    json_file::write(&router.paths.config, 0o644, &config).expect("written");
     fs::create_dir(&router.paths.state).expect("a folder");
     let mut fifo = router.keepalived();
 

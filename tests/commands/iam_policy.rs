@@ -6,11 +6,11 @@ use std::{env, fs};
 
 use serde_json::{Value, json};
 use simulator::{Fault, On, Simulator, World};
+use vipa_core::model::config::{Config, Global};
+use vipa_core::report::iam_policy::{Facts, policy};
 use vyos_aws_vipa::aws::Imds;
 use vyos_aws_vipa::commands::iam_policy::{IamPolicy, IamPolicyError};
-use vyos_aws_vipa::config::{Config, Global};
-use vyos_aws_vipa::files;
-use vyos_aws_vipa::iam::{Facts, policy};
+use vyos_aws_vipa::fs::json_file;
 
 use crate::router::{Router, inside, nowhere};
 
@@ -96,10 +96,10 @@ fn without_imds_there_is_a_policy_all_the_same() {
     for expected in ["The ENI of lo is not known", "No ENI is known", "The account is not known"] {
         assert!(notes.contains(expected), "{expected}: {notes}");
     }
-    let mut config: Config = files::read(&router.paths.config).expect("read");
+    let mut config: Config = json_file::read(&router.paths.config).expect("read");
     config.groups[0].network_interface_id = Some("eni-0123456789abcdef0".try_into().expect("an ENI"));
     config.global.region = None;
-    files::write(&router.paths.config, 0o644, &config).expect("written");
+    json_file::write(&router.paths.config, 0o644, &config).expect("written");
     let (policy, notes) = generate(&router, &nowhere(), None);
     assert_eq!(policy["Statement"][0]["Resource"], json!(["*"]));
     let named = json!({"StringEquals": {"ec2:NetworkInterfaceID": ["eni-0123456789abcdef0"]}});

@@ -8,10 +8,10 @@ use std::process::Command;
 use std::{env, fs, thread};
 
 use tempfile::TempDir;
-use vyos_aws_vipa::config::{Config, Global, GroupConfig};
-use vyos_aws_vipa::files;
-use vyos_aws_vipa::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
-use vyos_aws_vipa::names::{GroupName, InterfaceName, Region};
+use vipa_core::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
+use vipa_core::model::config::{Config, Global, GroupConfig};
+use vipa_core::model::ids::{GroupName, InterfaceName, Region};
+use vyos_aws_vipa::fs::json_file;
 use vyos_aws_vipa::paths::Paths;
 
 /// A router's files in a folder of their own.
@@ -66,7 +66,7 @@ impl Router {
             disable: false,
         };
         let config = Config { global, groups: vec![group], ..Config::default() };
-        files::write(&self.paths.config, 0o644, &config).expect("written");
+        json_file::write(&self.paths.config, 0o644, &config).expect("written");
         let group = Group {
             name,
             interface: InterfaceName::try_from(interface).expect("an interface"),
@@ -76,7 +76,7 @@ impl Router {
             peers: vec![Ipv4Addr::new(10, 99, 0, 12)],
             addresses: vec![VirtualAddress { address: address.into(), interface: None }],
         };
-        files::write(&self.paths.groups, 0o644, &Groups { groups: vec![group] }).expect("written");
+        json_file::write(&self.paths.groups, 0o644, &Groups { groups: vec![group] }).expect("written");
         self
     }
 

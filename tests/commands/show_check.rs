@@ -8,16 +8,17 @@ use std::{env, fs};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use simulator::{Fault, On, Service, Simulator, World};
-use vyos_aws_vipa::aws::{CredentialFacts, Imds, Instance};
-use vyos_aws_vipa::check::{self, Cloud, Outcome, Step};
+use vipa_core::model::assignment::Plan;
+use vipa_core::model::config::{Config, Global, LeftOut};
+use vipa_core::model::credentials::CredentialFacts;
+use vipa_core::model::ec2::{self, CallError, Eni, ErrorClass, Instance, Interface, Owner};
+use vipa_core::model::ids::{EniId, InterfaceName};
+use vipa_core::report::check::{self, Cloud, Outcome, Step};
+use vipa_core::report::model::{Failure, Report};
+use vyos_aws_vipa::aws::Imds;
 use vyos_aws_vipa::commands::show_check::{ShowCheckError, run};
-use vyos_aws_vipa::config::{Config, Global, LeftOut};
 use vyos_aws_vipa::control::Access;
-use vyos_aws_vipa::files;
-use vyos_aws_vipa::names::{EniId, InterfaceName};
-use vyos_aws_vipa::ownership::{self, CallError, Eni, ErrorClass, Interface, Owner};
-use vyos_aws_vipa::plan::Plan;
-use vyos_aws_vipa::status::report::{Failure, Report};
+use vyos_aws_vipa::fs::json_file;
 
 use crate::router::{Router, inside, nowhere};
 
@@ -48,9 +49,9 @@ impl Place {
     }
 
     fn configure(&self, change: impl FnOnce(&mut Config)) {
-        let mut config: Config = files::read(&self.router.paths.config).expect("read");
+        let mut config: Config = json_file::read(&self.router.paths.config).expect("read");
         change(&mut config);
-        files::write(&self.router.paths.config, 0o644, &config).expect("written");
+        json_file::write(&self.router.paths.config, 0o644, &config).expect("written");
     }
 
     /// What is printed, with an agent that has proven its right, unless it is down.
@@ -244,7 +245,7 @@ fn the_way_to_ec2_is_amiss() {
         ];
         [first, &rest].concat()
     };
-    let trusted: Config = files::read(&place.router.paths.config).expect("read");
+    let trusted: Config = json_file::read(&place.router.paths.config).expect("read");
     place.configure(|config| config.global.ca_certificate_file = None);
     let tls = ("FAIL", "TLS", "UnknownIssuer; if its authority is to be trusted");
     place.finds(Some(proven()), &unreached(&[tls], "EC2 was not asked: TLS"));
@@ -318,7 +319,7 @@ fn an_eni_or_an_address_is_amiss() {
         ([10, 99, 0, 13], "10.99.0.13 is the primary address of eni-0a000000000000003"),
     ] {
         let mut place = Place::new(World::two_routers());
-        let global = files::read::<Config>(&place.router.paths.config).expect("read").global;
+        let global = json_file::read::<Config>(&place.router.paths.config).expect("read").global;
         place.router = place.router.configured(global, address, "eth0");
         place.finds(Some(proven()), &[("FAIL", "Address", words)]);
     }
@@ -348,7 +349,7 @@ fn the_room_on_an_eni_is_told_where_ec2_tells_it() {
         let mut world = World::two_routers();
         world.instances[0].network_interfaces[0].address_limit = limit;
         let mut place = Place::new(world);
-        let global = files::read::<Config>(&place.router.paths.config).expect("read").global;
+        let global = json_file::read::<Config>(&place.router.paths.config).expect("read").global;
         place.router = place.router.configured(global, [10, 99, 0, 50], "eth0");
         place
     };
@@ -496,7 +497,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
             primary: false,
         };
         let peer = Ipv4Addr::new(10, 99, 0, 12);
-        let place = || ownership::Place { block: "10.99.0.0/24".parse().expect("a block"), account: account.clone() };
+        let place = || ec2::Place { block: "10.99.0.0/24".parse().expect("a block"), account: account.clone() };
         let cloud = |owners: &[(Ipv4Addr, Owner)]| Cloud {
             instance: Some(instance().id),
             local: [(eth0.clone(), (eni.clone(), Some(place())))].into(),

@@ -10,14 +10,14 @@ use std::{env, fs};
 
 use serde_json::{Value, json};
 use simulator::{Simulator, World};
+use vipa_core::model::config::{Config, Global};
+use vipa_core::model::ids::Region;
 use vyos_aws_vipa::aws::Imds;
 use vyos_aws_vipa::commands::show_check;
 use vyos_aws_vipa::commands::show_group::ShowGroup;
 use vyos_aws_vipa::commands::show_status::{ShowStatus, ShowStatusError};
-use vyos_aws_vipa::config::{Config, Global};
 use vyos_aws_vipa::control::Access;
-use vyos_aws_vipa::files;
-use vyos_aws_vipa::names::Region;
+use vyos_aws_vipa::fs::json_file;
 
 use crate::router::{Router, inside, ip, nowhere};
 
@@ -274,7 +274,7 @@ fn nothing_to_tell_is_an_error_that_says_what_to_do() {
         other => panic!("{other:?}"),
     };
     assert!(not_configured(&router).contains("set high-availability vrrp group <group> aws-vipa"));
-    files::write(&router.paths.config, 0o644, &Config::default()).expect("written");
+    json_file::write(&router.paths.config, 0o644, &Config::default()).expect("written");
     not_configured(&router);
     fs::write(&router.paths.config, "\u{1b}").expect("written");
     let error = show(&router, TABLE, &nowhere()).expect_err("unreadable");

@@ -2,7 +2,7 @@
 
 mod commit;
 mod hook;
-#[path = "../../src/kernel/namespace.rs"]
+#[path = "../../src/netlink/namespace.rs"]
 mod namespace;
 mod router;
 mod script;

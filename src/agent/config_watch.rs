@@ -1,0 +1,242 @@
+//! Watches for a new config.json or groups.json: `commit` and `hook` rename them into place, and nobody has to signal the
+//! agent.
+//!
+//! Cancel safety: [`Watch::changed`] waits for the inotify stream and a timer alone; what was read from the stream is noted
+//! in `self` before the next await, and the time of the next try stands there too.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::future::pending;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchMask};
+use tracing::{debug, warn};
+
+use crate::paths::Paths;
+use crate::systemd::log_throttle::LogThrottle;
+
+/// How soon to look again for a folder that is missing.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Space for dozens of events, in bytes.
+const BUFFER: usize = 4096;
+
+/// A file that is another now, or gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Changed {
+    /// config.json.
+    Config,
+    /// groups.json.
+    Groups,
+}
+
+/// A watch of the folder of the two files.
+pub struct Watch {
+    folder: PathBuf,
+    files: [(OsString, Changed); 2],
+    stream: Option<EventStream<[u8; BUFFER]>>,
+    noted: BTreeSet<Changed>,
+    next_try: Instant,
+    throttle: LogThrottle<io::ErrorKind>,
+}
+
+impl Watch {
+    /// Watches from now on: read the files after this. A folder that is missing is looked for each second, and both files
+    /// count as changed once it is there. To be called inside a tokio runtime.
+    pub fn new(paths: &Paths) -> Self {
+        let name = |path: &Path| path.file_name().map(OsStr::to_owned).unwrap_or_default();
+        let files = [(name(&paths.config), Changed::Config), (name(&paths.groups), Changed::Groups)];
+        let mut watch = Self {
+            folder: paths.run.clone(),
+            files,
+            stream: None,
+            noted: BTreeSet::new(),
+            next_try: Instant::now() + PAUSE,
+            throttle: LogThrottle::default(),
+        };
+        watch.open();
+        watch
+    }
+
+    /// Waits until one of the files is another, or gone. Several changes of one file may be reported as one.
+    pub async fn changed(&mut self) -> Changed {
+        loop {
+            if let Some(changed) = self.noted.pop_first() {
+                return changed;
+            }
+            let next_try = self.stream.is_none().then_some(self.next_try);
+            tokio::select! {
+                biased;
+                event = next(&mut self.stream) => self.note(event),
+                () = sleep_until(next_try) => {
+                    self.next_try = Instant::now() + PAUSE;
+                    if self.open() {
+                        self.noted = BTreeSet::from([Changed::Config, Changed::Groups]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, event: Option<io::Result<EventOwned>>) {
+        let over = match event {
+            Some(Ok(event)) => {
+                if event.mask.contains(EventMask::Q_OVERFLOW) {
+                    self.noted.extend(self.files.iter().map(|(_, changed)| *changed));
+                }
+                let name = event.name.unwrap_or_default();
+                self.noted.extend(self.files.iter().filter(|(file, _)| *file == name).map(|(_, changed)| *changed));
+                event.mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED)
+            }
+            Some(Err(error)) => {
+                if let Some(times) = self.throttle.say(error.kind()) {
+                    let folder = self.folder.display();
+                    warn!(%error, %folder, times, "the watch of a folder has failed, and is made anew");
+                }
+                true
+            }
+            None => true,
+        };
+        if over {
+            self.stream = None;
+            self.next_try = Instant::now();
+            self.noted.extend(self.files.iter().map(|(_, changed)| *changed));
+        }
+    }
+
+    fn open(&mut self) -> bool {
+        let mask = WatchMask::MOVED_TO
+            | WatchMask::MOVED_FROM
+            | WatchMask::DELETE
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            | WatchMask::ONLYDIR;
+        let opened = Inotify::init().and_then(|inotify| {
+            inotify.watches().add(&self.folder, mask)?;
+            inotify.into_event_stream([0; BUFFER])
+        });
+        match opened {
+            Ok(stream) => self.stream = Some(stream),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                debug!(folder = %self.folder.display(), "the folder is missing");
+            }
+            Err(error) => {
+                if let Some(times) = self.throttle.say(error.kind()) {
+                    let folder = self.folder.display();
+                    warn!(%error, %folder, times, "the folder cannot be watched, and is tried again");
+                }
+            }
+        }
+        self.stream.is_some()
+    }
+}
+
+/// The next event. Waits while there is no stream.
+async fn next(stream: &mut Option<EventStream<[u8; BUFFER]>>) -> Option<io::Result<EventOwned>> {
+    match stream {
+        Some(stream) => stream.next().await,
+        None => pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use vipa_core::model::config::Config;
+
+    use super::*;
+    use crate::fs::json_file;
+
+    fn paths(run: &Path) -> Paths {
+        Paths {
+            run: run.to_owned(),
+            config: run.join("config.json"),
+            groups: run.join("groups.json"),
+            ..Paths::system()
+        }
+    }
+
+    async fn next(watch: &mut Watch) -> Changed {
+        tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.expect("a change is noticed")
+    }
+
+    /// Waits until both files were reported, and nothing more is.
+    async fn both(watch: &mut Watch) {
+        let mut seen = BTreeSet::new();
+        while seen.len() < 2 {
+            seen.insert(next(watch).await);
+        }
+        while tokio::time::timeout(Duration::from_millis(50), watch.changed()).await.is_ok() {}
+    }
+
+    async fn assert_quiet(watch: &mut Watch) {
+        let changed = tokio::time::timeout(Duration::from_millis(100), watch.changed()).await;
+        assert!(changed.is_err(), "{changed:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_renamed_into_place_or_removed_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = paths(folder.path());
+        let mut watch = Watch::new(&paths);
+        assert_quiet(&mut watch).await;
+        json_file::write(&paths.config, 0o644, &Config::default()).expect("written");
+        assert_eq!(next(&mut watch).await, Changed::Config);
+        json_file::write(&paths.groups, 0o644, &Config::default()).expect("written");
+        assert_eq!(next(&mut watch).await, Changed::Groups);
+        json_file::write(&folder.path().join("other.json"), 0o644, &Config::default()).expect("written");
+        assert_quiet(&mut watch).await;
+        fs::remove_file(&paths.groups).expect("removed");
+        assert_eq!(next(&mut watch).await, Changed::Groups);
+        for _ in 0..200 {
+            json_file::write(&paths.config, 0o644, &Config::default()).expect("written");
+        }
+        assert_eq!(next(&mut watch).await, Changed::Config);
+    }
+
+    #[tokio::test]
+    async fn a_change_is_not_lost_when_the_wait_for_it_is_dropped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = paths(folder.path());
+        let mut watch = Watch::new(&paths);
+        json_file::write(&paths.config, 0o644, &Config::default()).expect("written");
+        json_file::write(&paths.groups, 0o644, &Config::default()).expect("written");
+        let mut seen = BTreeSet::new();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while seen.len() < 2 {
+            assert!(Instant::now() < deadline, "only {seen:?}");
+            tokio::select! {
+                biased;
+                changed = watch.changed() => { seen.insert(changed); }
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_made_late_or_anew_is_taken_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = paths(&folder.path().join("run"));
+        let mut watch = Watch::new(&paths);
+        assert_quiet(&mut watch).await;
+        for _ in 0..2 {
+            fs::create_dir(&paths.run).expect("made");
+            both(&mut watch).await;
+            json_file::write(&paths.config, 0o644, &Config::default()).expect("written");
+            assert_eq!(next(&mut watch).await, Changed::Config);
+            fs::remove_dir_all(&paths.run).expect("removed");
+            both(&mut watch).await;
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! keepalived's sign of life, looked for often while the machine is interested, and seldom for the status.
+
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::{Event, Moment};
+use crate::keepalived::liveness::{Sample, Vitality, progressed, sleeps};
+use crate::paths::Paths;
+use crate::systemd::log_throttle::LogThrottle;
+
+/// How soon to look again where nobody but a reader of the status wants to know.
+pub const FOR_THE_STATUS: Duration = Duration::from_secs(10);
+
+/// The last sample. One look costs microseconds.
+#[derive(Debug)]
+pub struct Life {
+    vitality: Vitality,
+    /// What progress is measured against, and when it was taken.
+    before: Option<(Sample, Moment)>,
+    /// Since when keepalived has been seen to sleep.
+    quiet: Option<Moment>,
+    looked: Option<Instant>,
+    throttle: LogThrottle<()>,
+    pub last: Option<Moment>,
+}
+
+impl Life {
+    pub fn new(paths: &Paths) -> Self {
+        let throttle = LogThrottle::default();
+        Self { vitality: Vitality::new(paths), before: None, quiet: None, looked: None, throttle, last: None }
+    }
+
+    /// Takes the first sample at once when the interest begins. `again`: how soon to look again, if that is of interest.
+    pub fn wanted(&mut self, again: Option<Duration>, now: Moment) {
+        match again {
+            None => self.forget(),
+            Some(again) if self.before.is_none() && self.next(again) <= Instant::now() => _ = self.look(now),
+            Some(_) => {}
+        }
+    }
+
+    /// Waits until so much time has passed since the last look; for ever where nobody wants one. Safe to cancel: the time of
+    /// the last look is kept.
+    pub async fn due(&self, again: Option<Duration>) {
+        match again {
+            Some(again) => tokio::time::sleep_until(self.next(again).into()).await,
+            None => pending().await,
+        }
+    }
+
+    fn next(&self, again: Duration) -> Instant {
+        self.looked.map_or_else(Instant::now, |looked| looked + again)
+    }
+
+    fn forget(&mut self) {
+        self.before = None;
+        self.quiet = None;
+    }
+
+    /// Looks; what keepalived has done since the last look, if that says anything.
+    pub fn look(&mut self, now: Moment) -> Option<Event> {
+        self.looked = Some(Instant::now());
+        let sample = match self.vitality.look() {
+            Ok(sample) => sample,
+            Err(error) => {
+                // A keepalived that starts again and again is not there in between, each time.
+                if let Some(times) = self.throttle.say(()) {
+                    warn!(%error, times, "no sign of life of keepalived");
+                }
+                self.forget();
+                return None;
+            }
+        };
+        let event = self.before.as_ref().and_then(|(before, at)| {
+            if progressed(before, &sample) {
+                self.last = Some(now);
+                Some(Event::Life { after: *at })
+            } else {
+                sleeps(before, &sample).then(|| Event::Quiet { since: self.quiet.unwrap_or(*at) })
+            }
+        });
+        self.quiet = match event {
+            Some(Event::Quiet { since }) => Some(since),
+            _ => None,
+        };
+        // Without progress too: what runs from now on has run after now.
+        self.before = Some((sample, now));
+        event
+    }
+}

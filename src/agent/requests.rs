@@ -1,0 +1,291 @@
+//! What people ask over the control socket: the report, and a hand on the claims.
+
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tracing::info;
+use vipa_core::claim::{Event, Moment};
+use vipa_core::model::ec2::CallError;
+use vipa_core::model::history::{Kind, Record};
+use vipa_core::model::ids::GroupName;
+use vipa_core::model::pause::Minutes;
+use vipa_core::report::command::quoted;
+use vipa_core::report::model::{self as report, Report};
+use vipa_core::report::offline;
+
+use super::Agent;
+use crate::agent::state::Saved;
+use crate::control::server::Call;
+use crate::control::{Answer, Code, Refusal, Request};
+use crate::fs::json_file::FORMAT;
+
+/// How long a forced claim is waited for before it is answered with what is known.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long beyond EC2's bound a read is waited for. With the default request-timeout that ends before those who ask give up
+/// ([`crate::commands::show_status`]); with a longer one they do so first, and tell what was known before.
+const BEYOND: Duration = Duration::from_millis(500);
+
+/// How long the disk is waited for before a pause is answered.
+const DISK: Duration = Duration::from_secs(2);
+
+/// For how long an answer of EC2 is fresh: no more than one read is made in that time for all who ask.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Those who wait for something to happen before they are answered.
+#[derive(Debug, Default)]
+pub struct Waiters(Vec<Waiter>);
+
+#[derive(Debug)]
+struct Waiter {
+    what: What,
+    since: Moment,
+    until: Instant,
+    reply: Reply,
+}
+
+type Reply = oneshot::Sender<Answer>;
+
+#[derive(Debug)]
+enum What {
+    /// A report with owners that were read after the question, and so much of the past.
+    Report { history: usize },
+    /// Answers to the claims of a group.
+    Claims(GroupName),
+    /// That the pause of a group, or its end, is on disk.
+    Saved(GroupName),
+}
+
+impl Waiters {
+    /// Waits until somebody's patience ends. Safe to cancel: the deadlines are kept.
+    pub async fn due(&self) {
+        match self.0.iter().map(|w| w.until).min() {
+            Some(until) => tokio::time::sleep_until(until.into()).await,
+            None => pending().await,
+        }
+    }
+}
+
+impl Agent<'_> {
+    /// Does what is asked; what takes a round trip to EC2 is answered by [`Agent::reply`].
+    pub(super) fn order(&mut self, call: Call) {
+        let now = self.clock.now();
+        let Call { request, answer: reply } = call;
+        let answer = match request {
+            Request::Status { fresh: false, history } => Ok(value(&self.report(history))),
+            Request::Status { fresh: true, history } => {
+                // Whoever asks within a second of another has that one's answer.
+                let asked = self.fresh_asked.filter(|asked| *asked + FRESH > now);
+                self.wait(What::Report { history }, asked.unwrap_or(now), reply);
+                if asked.is_none() {
+                    self.fresh_asked = Some(now);
+                    self.tell(Event::ReadNow);
+                } else {
+                    self.reply();
+                }
+                return;
+            }
+            Request::Claim { group } => match self.refuses(&group).or_else(|| self.machine.refuses_force(&group)) {
+                Some(why) => Err(Refusal::new(Code::Refused, why)),
+                None => {
+                    info!(%group, "claim forced");
+                    let forced = Record::new(Timestamp::now(), Kind::Forced).of_group(group.clone());
+                    self.state.record(forced);
+                    self.wait(What::Claims(group.clone()), now, reply);
+                    self.tell(Event::Force(group));
+                    return;
+                }
+            },
+            Request::Pause { group, minutes } => match self.pause(&group, minutes) {
+                Err(refusal) => Err(refusal),
+                Ok(()) => return self.wait_for_the_disk(group, now, reply),
+            },
+            Request::Resume { group } => match self.resume(&group) {
+                Err(refusal) => Err(refusal),
+                Ok(()) => return self.wait_for_the_disk(group, now, reply),
+            },
+        };
+        // Whoever asked may be gone.
+        let _ = reply.send(answer);
+    }
+
+    fn wait(&mut self, what: What, since: Moment, reply: Reply) {
+        let patience = match what {
+            What::Report { .. } => self.config.global.request_timeout.duration() + BEYOND,
+            What::Claims(_) => PATIENCE,
+            What::Saved(_) => DISK,
+        };
+        self.waiters.0.push(Waiter { what, since, until: Instant::now() + patience, reply });
+    }
+
+    /// Answers those whose waiting is over.
+    pub(super) fn reply(&mut self) {
+        let mut waiting = Vec::new();
+        for waiter in std::mem::take(&mut self.waiters.0) {
+            let happened = match &waiter.what {
+                What::Report { .. } => self.machine.has_nothing_to_read() || self.machine.has_read_since(waiter.since),
+                What::Claims(group) => self.machine.has_answers(group, waiter.since),
+                What::Saved(_) => self.state.pauses.saved() != Saved::NotYet,
+            };
+            if !happened && Instant::now() < waiter.until {
+                waiting.push(waiter);
+                continue;
+            }
+            let answer = match &waiter.what {
+                What::Report { history } => value(&self.fresh_report(*history, waiter.since)),
+                What::Claims(group) => value(&self.claims_since(group, waiter.since)),
+                What::Saved(group) => value(&self.saved(group)),
+            };
+            let _ = waiter.reply.send(Ok(answer));
+        }
+        self.waiters.0 = waiting;
+    }
+
+    /// The report, with why its owners are older than that where they are.
+    fn fresh_report(&self, history: usize, since: Moment) -> Report {
+        let mut report = self.report(history);
+        let why = self.machine.unread_since(since);
+        report.not_answered.extend(why.map(|why| format!("{why}. What follows is what was known before")));
+        report
+    }
+
+    /// The group, with the claims that began then or later.
+    fn claims_since(&self, group: &GroupName, since: Moment) -> Option<report::Group> {
+        let mut group = self.report(0).groups.into_iter().find(|g| g.name == group.as_str())?;
+        for address in group.addresses.iter_mut().filter(|a| !self.machine.claimed_since(&a.address, since)) {
+            address.last_claim = None;
+        }
+        Some(group)
+    }
+
+    /// Why nothing can be done for a group, if it is not one that the agent looks after.
+    fn refuses(&self, group: &GroupName) -> Option<String> {
+        let name = quoted(group.as_str());
+        if self.machine.knows(group) {
+            None
+        } else if self.config.left_out.iter().any(|g| g.name == group.as_str()) {
+            Some(format!("a fault keeps group {name} out: `show aws-vipa group {name}` names it"))
+        } else {
+            Some(format!("group {name} has no aws-vipa node: `show aws-vipa status` lists those that have one"))
+        }
+    }
+
+    fn pause(&mut self, group: &GroupName, minutes: Minutes) -> Result<(), Refusal> {
+        if let Some(why) = self.refuses(group) {
+            return Err(Refusal::new(Code::Refused, why));
+        }
+        let now = self.clock.of_both_kinds();
+        info!(%group, minutes = minutes.get(), "group paused");
+        self.state.pauses.change(|pauses| pauses.pause(group.clone(), minutes, &now));
+        self.state.pauses.hurry();
+        self.tell(Event::Pause { group: group.clone(), until: self.clock.now() + minutes.duration() });
+        Ok(())
+    }
+
+    fn resume(&mut self, group: &GroupName) -> Result<(), Refusal> {
+        if let Some(why) = self.refuses(group) {
+            return Err(Refusal::new(Code::Refused, why));
+        }
+        if !self.machine.is_paused(group) {
+            let name = quoted(group.as_str());
+            return Err(Refusal::new(Code::Refused, format!("group {name} is not paused: there is no pause to end")));
+        }
+        info!(%group, "pause ended by a person");
+        self.state.pauses.change(|pauses| pauses.resume(group));
+        self.state.pauses.hurry();
+        self.tell(Event::Resume(group.clone()));
+        Ok(())
+    }
+
+    /// Answers once what was done is on disk, or known not to be.
+    fn wait_for_the_disk(&mut self, group: GroupName, since: Moment, reply: Reply) {
+        self.wait(What::Saved(group), since, reply);
+        self.reply();
+    }
+
+    /// The group, with why its pause, or the end of that, is not on disk.
+    fn saved(&self, group: &GroupName) -> Option<report::Group> {
+        let mut group = self.report(0).groups.into_iter().find(|g| g.name == group.as_str())?;
+        group.pause_not_saved = match self.state.pauses.saved() {
+            Saved::Yes => None,
+            Saved::NotYet => Some(format!("the disk did not take it within {DISK:?}")),
+            Saved::No(why) => Some(why),
+        };
+        Some(group)
+    }
+
+    /// Everything that is known now, with so much of the past.
+    fn report(&self, history: usize) -> Report {
+        let now = self.clock.now();
+        let clock = self.clock;
+        let at = |moment: Moment| clock.timestamp(moment);
+        let instance = self.calls.instance_id();
+        let region = self.calls.region();
+        let mut groups = self.machine.report(now, at);
+        for address in groups.iter_mut().flat_map(|g| &mut g.addresses) {
+            if address.assign_right_proven_at.is_none() {
+                address.assign_right_proven_at = address.eni.as_ref().and_then(|eni| self.state.proven.get().at(eni));
+            }
+        }
+        if let Saved::No(why) = self.state.pauses.saved() {
+            for group in groups.iter_mut().filter(|g| g.paused_until.is_some()) {
+                group.pause_not_saved = Some(why.clone());
+            }
+        }
+        groups.extend(self.config.left_out.iter().map(offline::left_out));
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        let credentials = self.calls.credentials();
+        let file = self.config_file.unread.as_ref().or(self.groups_file.unread.as_ref());
+        let global = &self.config.global;
+        Report {
+            format: FORMAT,
+            generated_at: at(now),
+            agent: Some(report::Agent {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                since: at(clock.started),
+                file_error: file.map(|(error, _)| error.clone()),
+                file_fault: file.map(|(_, fault)| *fault),
+            }),
+            agent_error: None,
+            not_answered: Vec::new(),
+            hook: report::Hook {
+                attached: self.hook.attached.map(|(attached, _)| attached),
+                since: self.hook.attached.map(|(_, since)| at(since)),
+                last_line_at: self.hook.last_line.map(at),
+                last_life_at: self.life.last.max(self.hook.last_news).map(at),
+                pipe_full: self.hook.pipe_full,
+            },
+            ec2: report::Ec2 {
+                instance,
+                region,
+                endpoint_url: global.endpoint_url.clone(),
+                credentials: credentials.as_ref().map_or_else(|| "not known yet".to_owned(), |c| c.source.clone()),
+                credentials_loaded_at: credentials.as_ref().and_then(|c| c.loaded_at),
+                credentials_error: credentials.as_ref().and_then(|c| c.error.as_ref()).map(|e| e.message.clone()),
+                credentials_expire_at: credentials.as_ref().and_then(|c| c.expires_at),
+                last_success_at: self.calls.last_success.map(at),
+                last_error: self.calls.last_error.as_ref().map(|(when, error)| failure(at(*when), error)),
+                clock_skew: self.calls.clock_skew(),
+            },
+            groups,
+            history: self.state.history.get().last(history).to_vec(),
+        }
+    }
+}
+
+fn failure(at: Timestamp, error: &CallError) -> report::Failure {
+    report::Failure {
+        at,
+        code: error.code.clone(),
+        message: error.message.clone(),
+        request_id: error.request_id.clone(),
+    }
+}
+
+fn value(of: &impl serde::Serialize) -> Value {
+    serde_json::to_value(of).unwrap_or_default()
+}

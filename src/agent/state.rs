@@ -1,0 +1,587 @@
+//! What outlives the agent: its history, contests, the ENIs behind MAC addresses, pauses, and rights that were proven.
+//!
+//! The files are in /var/lib/vyos-aws-vipa (the unit's StateDirectory, 0700): root never reads them, status gets what is
+//! in them over the socket. A file that is missing or damaged counts as empty, and one of a newer format too, but that one
+//! is never overwritten: the agent works without any of them.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tracing::warn;
+use vipa_core::model::eni_cache::EniMap;
+use vipa_core::model::history::{Contests, History, Record};
+use vipa_core::model::pause::Pauses;
+use vipa_core::model::permissions::Proven;
+
+use crate::fs::json_file::{self, FileError};
+
+/// Everything that is kept.
+#[derive(Debug)]
+pub struct State {
+    /// What has happened.
+    pub history: Kept<History>,
+    /// Addresses that were taken away.
+    pub contests: Kept<Contests>,
+    /// The ENIs behind MAC addresses, for an IMDS that does not answer.
+    pub enis: Kept<EniMap>,
+    /// Groups that a person has paused.
+    pub pauses: Kept<Pauses>,
+    /// Rights that EC2 has shown us to have.
+    pub proven: Kept<Proven>,
+}
+
+impl State {
+    /// Reads what is in this folder, and removes what a write that was killed has left. What is wrong with a file is
+    /// logged.
+    pub fn load(folder: &Path) -> Self {
+        json_file::remove_leftovers(folder);
+        let history: Kept<History> = Kept::load(folder.join("history.json"));
+        let mut contests: Kept<Contests> = Kept::load(folder.join("contests.json"));
+        if contests.was_missing {
+            // Before 0.2 the history alone knew of them.
+            history.get().last(usize::MAX).iter().for_each(|record| contests.value.note(record));
+        }
+        for skipped in [history.get().skipped(), contests.get().skipped()].into_iter().filter(|skipped| *skipped > 0) {
+            warn!(skipped, "records of the history are from another version; skipped");
+        }
+        Self {
+            history,
+            contests,
+            enis: Kept::load(folder.join("eni-map.json")),
+            pauses: Kept::load(folder.join("pauses.json")),
+            proven: Kept::load(folder.join("proven.json")),
+        }
+    }
+
+    /// Adds to what has happened.
+    pub fn record(&mut self, record: Record) {
+        if self.contests.get().is_about(&record) {
+            self.contests.change(|contests| contests.note(&record));
+        }
+        // Of a failure that goes on, the count can wait: an outage is no reason to keep the disk busy.
+        let goes_on = self.history.value.add(record);
+        self.history.touch(if goes_on { Urgency::Later } else { Urgency::Soon });
+    }
+
+    /// How soon something is to be written; nothing, if all is on disk or on its way there.
+    pub fn urgency(&self) -> Option<Urgency> {
+        let Self { history, contests, enis, pauses, proven } = self;
+        [history.dirty, contests.dirty, enis.dirty, pauses.dirty, proven.dirty].into_iter().max().flatten()
+    }
+
+    /// What is to be written by now, for a thread that may wait for the disk; let it end before the next one begins, and
+    /// tell [`State::written`] what came of each.
+    pub fn writes(&mut self) -> Vec<Write> {
+        let Self { history, contests, enis, pauses, proven } = self;
+        [history.write(), contests.write(), enis.write(), pauses.write(), proven.write()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// Takes note of what came of the writes under way. One that is not among the results, or failed, is to be done again.
+    pub fn written(&mut self, results: &[Written]) {
+        let Self { history, contests, enis, pauses, proven } = self;
+        history.written(results);
+        contests.written(results);
+        enis.written(results);
+        pauses.written(results);
+        proven.written(results);
+    }
+}
+
+/// How soon a change has to be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// With the next change that has to, or in a minute.
+    Later,
+    /// With what else changes now.
+    Soon,
+    /// Now: somebody waits for it.
+    AtOnce,
+}
+
+/// A file to write.
+pub struct Write {
+    path: PathBuf,
+    perform: Perform,
+}
+
+type Perform = Box<dyn FnOnce(&Path) -> Result<(), FileError> + Send>;
+
+impl Write {
+    /// Writes it, and waits for the disk.
+    pub fn perform(self) -> Written {
+        let Self { path, perform } = self;
+        Written { result: perform(&path), path }
+    }
+}
+
+/// What came of the write of a file.
+#[derive(Debug)]
+pub struct Written {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it was not written, if it was not.
+    pub result: Result<(), FileError>,
+}
+
+/// A value and the file that it is kept in.
+#[derive(Debug)]
+pub struct Kept<T> {
+    path: PathBuf,
+    value: T,
+    was_missing: bool,
+    dirty: Option<Urgency>,
+    /// It is being written.
+    under_way: bool,
+    /// Why it is not on disk, and may never be.
+    fault: Option<String>,
+    /// Not for a file that a newer version wrote.
+    writable: bool,
+}
+
+/// Whether a value is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saved {
+    /// It is.
+    Yes,
+    /// It is on its way.
+    NotYet,
+    /// It could not be written, and why.
+    No(String),
+}
+
+impl<T> Kept<T>
+where
+    T: Clone + Default + PartialEq + Serialize + DeserializeOwned + Send + 'static,
+{
+    fn load(path: PathBuf) -> Self {
+        let kept = |value, writable| Self {
+            path: path.clone(),
+            value,
+            was_missing: false,
+            dirty: None,
+            under_way: false,
+            fault: None,
+            writable,
+        };
+        match json_file::read(&path) {
+            Ok(value) => kept(value, true),
+            Err(FileError::Missing(_)) => Self { was_missing: true, ..kept(T::default(), true) },
+            Err(error @ FileError::Newer { .. }) => {
+                warn!(%error, "state file is from a newer version; ignored, not overwritten");
+                kept(T::default(), false)
+            }
+            Err(error) => {
+                warn!(%error, "state file is corrupt; starting empty");
+                kept(T::default(), true)
+            }
+        }
+    }
+
+    /// The value.
+    pub fn get(&self) -> &T {
+        &self.value
+    }
+
+    /// Replaces the value; nothing is written if it is the same.
+    pub fn set(&mut self, value: T) {
+        if self.value != value {
+            self.value = value;
+            self.touch(Urgency::Soon);
+        }
+    }
+
+    /// Changes the value.
+    pub fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
+        let changed = change(&mut self.value);
+        self.touch(Urgency::Soon);
+        changed
+    }
+
+    /// Has the last change written at once.
+    pub fn hurry(&mut self) {
+        // What is on its way now may arrive.
+        self.fault = None;
+        self.touch(Urgency::AtOnce);
+    }
+
+    /// Whether the value is on disk.
+    pub fn saved(&self) -> Saved {
+        match &self.fault {
+            Some(fault) => Saved::No(fault.clone()),
+            None if self.dirty.is_some() || self.under_way => Saved::NotYet,
+            None => Saved::Yes,
+        }
+    }
+
+    fn touch(&mut self, urgency: Urgency) {
+        if self.writable {
+            self.dirty = self.dirty.max(Some(urgency));
+        } else {
+            self.fault = Some(format!("a newer version of vyos-aws-vipa wrote {}", self.path.display()));
+        }
+    }
+
+    fn write(&mut self) -> Option<Write> {
+        self.dirty.take()?;
+        self.under_way = true;
+        let value = self.value.clone();
+        Some(Write { path: self.path.clone(), perform: Box::new(move |path| json_file::write(path, 0o600, &value)) })
+    }
+
+    fn written(&mut self, results: &[Written]) {
+        if !std::mem::take(&mut self.under_way) {
+            return;
+        }
+        self.fault = match results.iter().find(|written| written.path == self.path) {
+            Some(Written { result: Ok(()), .. }) => None,
+            Some(Written { result: Err(error), .. }) => Some(error.to_string()),
+            None => Some(format!("the write of {} ended early", self.path.display())),
+        };
+        if self.fault.is_some() {
+            self.touch(Urgency::Later);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::Ipv4Addr;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+    use vipa_core::model::ec2::{CallError, Eni, ErrorClass, Owner, Taker};
+    use vipa_core::model::history::{HISTORY, Kind, Outcome};
+    use vipa_core::model::ids::{EniId, GroupName, InstanceId, InterfaceName, MacAddress, Region, RequestId};
+    use vipa_core::model::pause::{Minutes, Now};
+    use vipa_core::model::vrrp::VrrpState;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).expect("a time")
+    }
+
+    fn group(name: &str) -> GroupName {
+        GroupName::try_from(name).expect("a name")
+    }
+
+    fn eni(n: u8) -> EniId {
+        EniId::try_from(format!("eni-000000{n:02x}")).expect("an id")
+    }
+
+    fn instance(n: u8) -> InstanceId {
+        InstanceId::try_from(format!("i-000000{n:02x}")).expect("an id")
+    }
+
+    fn owner(n: u8) -> Owner {
+        Owner { eni: eni(n), instance: Some(instance(n)), primary: false }
+    }
+
+    fn error(code: &str) -> CallError {
+        let message = "no answer".to_owned();
+        CallError { class: ErrorClass::TimedOut, code: code.to_owned(), message, request_id: None }
+    }
+
+    fn claim(second: i64, outcome: Outcome) -> Record {
+        let kind = Kind::Claim { eni: eni(1), previous: Some(owner(2)), duration_ms: 31, outcome };
+        Record::new(at(second), kind).of_group(group("a")).of_addresses([Ipv4Addr::new(10, 99, 0, 100)])
+    }
+
+    fn failed(second: i64, code: &str) -> Record {
+        claim(second, Outcome::Failed { error: error(code) })
+    }
+
+    /// Writes what is dirty.
+    fn flush(state: &mut State) -> Vec<Written> {
+        let results: Vec<Written> = state.writes().into_iter().map(Write::perform).collect();
+        state.written(&results);
+        results
+    }
+
+    fn flushed(state: &mut State) {
+        let results = flush(state);
+        assert!(results.iter().all(|written| written.result.is_ok()), "{results:?}");
+    }
+
+    /// So many seconds after the first moment of these tests by the time of day, and after the router's start.
+    fn day(second: i64, boot: &str, since_boot: u64) -> Now {
+        Now { wall: at(second), boot: boot.to_owned(), since_boot: Duration::from_secs(since_boot) }
+    }
+
+    fn minutes(n: u16) -> Minutes {
+        Minutes::try_from(n).expect("in range")
+    }
+
+    fn every_kind() -> Vec<Record> {
+        let request_id = RequestId::try_from("b1c5").ok();
+        let transition =
+            Kind::Transition { from: VrrpState::Backup, to: VrrpState::Master, cause: "keepalived: MASTER".to_owned() };
+        let eth0 = InterfaceName::try_from("eth0").expect("a name");
+        vec![
+            Record::new(at(0), Kind::Started { version: "0.1.0".to_owned() }),
+            Record::new(at(1), transition).of_group(group("a")),
+            claim(2, Outcome::Acknowledged { request_id }),
+            failed(3, "Timeout"),
+            Record::new(at(4), Kind::Theft { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(5), Kind::Contested { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(6), Kind::ContestOver { taker: Taker::Peer }),
+            Record::new(at(7), Kind::NotLocal),
+            Record::new(at(8), Kind::Readiness { obstacle: Some("no credentials".to_owned()) }),
+            Record::new(at(9), Kind::Unresolved { interface: eth0, error: error("Timeout") }),
+        ]
+    }
+
+    #[test]
+    fn what_is_kept_is_there_at_the_next_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mac = MacAddress::new([2, 0, 0, 0, 0, 1]);
+        let region = Region::try_from("eu-central-1").expect("a region");
+        let id = |text: &str| text.to_owned().try_into();
+        let known = Eni {
+            id: eni(1),
+            subnet: id("subnet-00000001").expect("an id"),
+            vpc: "vpc-00000001".try_into().expect("an id"),
+            primary: Ipv4Addr::new(10, 99, 0, 10),
+        };
+        let mut state = State::load(folder.path());
+        assert_eq!(state.urgency(), None, "nothing was there, and nothing is to be written");
+        for record in every_kind() {
+            state.record(record);
+        }
+        state.enis.change(|m| m.learn(&instance(1), &region, mac, known.clone()));
+        state.pauses.change(|p| p.pause(group("a"), minutes(30), &day(0, "x", 100)));
+        state.pauses.change(|p| p.pause(group("b"), minutes(1), &day(0, "x", 100)));
+        state.proven.change(|p| p.prove(eni(1), at(2)));
+        assert_eq!(state.urgency(), Some(Urgency::Soon));
+        flushed(&mut state);
+        assert_eq!(state.urgency(), None);
+        for file in fs::read_dir(folder.path()).expect("listed") {
+            let mode = file.expect("listed").metadata().expect("known").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+
+        let mut state = State::load(folder.path());
+        assert_eq!(state.history.get().last(HISTORY), every_kind());
+        assert_eq!(
+            state.history.get().last(2),
+            &every_kind()[3..],
+            "what is no transition, claim or theft does not count"
+        );
+        assert_eq!(state.history.get().last(0), []);
+        let map = state.enis.get();
+        assert_eq!(map.eni(&instance(1), mac), Some(&known));
+        assert_eq!(map.region(&instance(1)), Some(&region));
+        assert_eq!(map.eni(&instance(2), mac), None, "an image of the disk on another instance");
+        assert_eq!(map.region(&instance(2)), None);
+        assert_eq!(state.proven.get().at(&eni(1)), Some(at(2)));
+        assert_eq!(state.proven.get().at(&eni(2)), None);
+        let a = group("a");
+        let now = day(60, "x", 160);
+        let left: Vec<_> = state.pauses.get().lasting(&now).collect();
+        assert_eq!(left, [(&a, Duration::from_secs(1_740))], "the other one is over");
+        assert!(state.pauses.change(|p| p.resume(&group("a"))));
+        assert!(!state.pauses.change(|p| p.resume(&group("a"))));
+
+        state.enis.change(|m| m.learn(&instance(2), &region, MacAddress::new([2, 0, 0, 0, 0, 2]), known));
+        assert_eq!(state.enis.get().eni(&instance(2), mac), None, "what another instance had is forgotten");
+    }
+
+    /// An address, the seconds of its thefts and who took it, and with whom there is a contest.
+    type Taken = (String, Ipv4Addr, Vec<(i64, Taker)>, Vec<Taker>);
+
+    fn contests(state: &State) -> Vec<Taken> {
+        let second = |time: Timestamp| time.as_second() - at(0).as_second();
+        let all = state.contests.get().thefts().into_iter();
+        all.map(|((group, address), thefts)| {
+            let times = thefts.times.iter().map(|(time, by)| (second(*time), *by)).collect();
+            (group.to_string(), address, times, thefts.contested)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn thefts_count_until_the_group_is_not_master_or_the_contest_is_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ip = |n| Ipv4Addr::new(10, 99, 0, n);
+        let mut state = State::load(folder.path());
+        let mut add = |second, name: &str, address: Option<u8>, kind| {
+            state.record(Record::new(at(second), kind).of_group(group(name)).of_addresses(address.map(ip)));
+        };
+        let (peer, stranger) = (Taker::Peer, Taker::Stranger);
+        let theft = || Kind::Theft { by: owner(2), taker: peer };
+        let becomes = |to| Kind::Transition { from: VrrpState::Master, to, cause: String::new() };
+        add(0, "a", Some(1), theft());
+        add(1, "b", Some(2), theft());
+        add(2, "a", None, becomes(VrrpState::Backup));
+        add(3, "b", None, becomes(VrrpState::Unknown));
+        add(4, "a", Some(1), theft());
+        add(5, "b", Some(2), theft());
+        add(6, "b", Some(2), Kind::Contested { by: owner(2), taker: peer });
+        add(7, "b", Some(3), theft());
+        add(8, "b", Some(3), Kind::Contested { by: owner(2), taker: peer });
+        add(9, "b", Some(3), Kind::ContestOver { taker: peer });
+        add(10, "b", Some(4), theft());
+        add(11, "b", Some(4), Kind::Theft { by: owner(3), taker: stranger });
+        add(12, "b", Some(4), Kind::Contested { by: owner(3), taker: stranger });
+        add(13, "b", Some(4), Kind::ContestOver { taker: peer });
+        let expected = [
+            ("a".to_owned(), ip(1), vec![(4, peer)], vec![]),
+            ("b".to_owned(), ip(2), vec![(1, peer), (5, peer)], vec![peer]),
+            ("b".to_owned(), ip(4), vec![(11, stranger)], vec![stranger]),
+        ];
+        assert_eq!(contests(&state), expected);
+        flushed(&mut state);
+        let mut state = State::load(folder.path());
+        assert_eq!(contests(&state), expected);
+        state.contests.change(|contests| contests.retain(|name| *name == group("b")));
+        assert_eq!(contests(&state), expected[1..]);
+    }
+
+    /// Before 0.2 the history was all that knew of them.
+    #[test]
+    fn thefts_of_a_history_without_a_file_of_their_own_are_taken_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut state = State::load(folder.path());
+        let theft = Record::new(at(4), Kind::Theft { by: owner(2), taker: Taker::Peer }).of_group(group("a"));
+        state.record(theft.of_addresses([Ipv4Addr::new(10, 99, 0, 1)]));
+        flushed(&mut state);
+        fs::remove_file(folder.path().join("contests.json")).expect("removed");
+        let expected = [("a".to_owned(), Ipv4Addr::new(10, 99, 0, 1), vec![(4, Taker::Peer)], vec![])];
+        assert_eq!(contests(&State::load(folder.path())), expected);
+    }
+
+    /// The history has room for less than what happens when many groups change there and back.
+    #[test]
+    fn a_failover_of_many_groups_does_not_push_out_a_contest() {
+        let mut state = State::load(Path::new("/nonexistent"));
+        let ip = Ipv4Addr::new(10, 99, 0, 1);
+        let about = |second, kind| Record::new(at(second), kind).of_group(group("web")).of_addresses([ip]);
+        for second in 0..4 {
+            state.record(about(second, Kind::Theft { by: owner(2), taker: Taker::Peer }));
+        }
+        state.record(about(4, Kind::Contested { by: owner(2), taker: Taker::Peer }));
+        for n in 0..200 {
+            for (second, to) in [(5, VrrpState::Master), (6, VrrpState::Backup)] {
+                let transition = Kind::Transition { from: VrrpState::Unknown, to, cause: "keepalived".to_owned() };
+                state.record(Record::new(at(second), transition).of_group(group(&format!("g{n}"))));
+            }
+        }
+        let is_theft = |r: &&Record| matches!(r.kind, Kind::Theft { .. });
+        assert_eq!(state.history.get().last(HISTORY).iter().filter(is_theft).count(), 0, "the history has lost them");
+        let peer = Taker::Peer;
+        let times = vec![(0, peer), (1, peer), (2, peer), (3, peer)];
+        assert_eq!(contests(&state), [("web".to_owned(), ip, times, vec![peer])]);
+        for second in 7..1_000 {
+            state.record(about(second, Kind::Theft { by: owner(2), taker: Taker::Peer }));
+        }
+        let (_, _, times, contested) = &contests(&state)[0];
+        assert!(times.iter().map(|(second, _)| *second).eq(992..1_000), "bounded: {times:?}");
+        assert_eq!(contested, &[peer], "and still a contest");
+    }
+
+    #[test]
+    fn a_failure_that_goes_on_leaves_the_disk_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut state = State::load(folder.path());
+        state.record(failed(0, "Timeout"));
+        assert_eq!(state.urgency(), Some(Urgency::Soon));
+        flushed(&mut state);
+        for second in 1..1_000 {
+            state.record(failed(second, "Timeout"));
+            assert_eq!(state.urgency(), Some(Urgency::Later));
+        }
+        state.record(claim(1_000, Outcome::Acknowledged { request_id: None }));
+        assert_eq!(state.urgency(), Some(Urgency::Soon));
+    }
+
+    #[test]
+    fn what_a_killed_write_has_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        for name in [".tmpAbc123", ".tmpx", "history.json.bak", ".other"] {
+            fs::write(at(name), "{").expect("written");
+        }
+        fs::create_dir(at(".tmpdir")).expect("made");
+        State::load(folder.path());
+        let mut left: Vec<_> = fs::read_dir(folder.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".other", ".tmpdir", "history.json.bak"]);
+    }
+
+    #[test]
+    fn a_damaged_file_counts_as_empty_and_is_written_anew() {
+        for text in ["", "{", "[]", "\u{0}\u{1}", r#"{"format":1}"#, r#"{"format":1,"records":7}"#] {
+            let folder = tempfile::tempdir().expect("a folder");
+            for name in ["history.json", "contests.json", "eni-map.json", "pauses.json", "proven.json"] {
+                fs::write(folder.path().join(name), text).expect("written");
+            }
+            let mut state = State::load(folder.path());
+            assert_eq!(state.history.get(), &History::default(), "{text:?}");
+            state.record(Record::new(at(0), Kind::ContestOver { taker: Taker::Peer }));
+            state.pauses.change(|p| p.pause(group("a"), minutes(1), &day(0, "x", 0)));
+            flushed(&mut state);
+            let state = State::load(folder.path());
+            assert_eq!(state.history.get().last(9).len(), 1, "{text:?}");
+            assert_ne!(state.pauses.get(), &Pauses::default(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_not_understood_is_left_out_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = r#"{"format":1,"records":[{"time":"2027-01-15T08:00:00Z","kind":"of-tomorrow"},7,
+            {"time":"2027-01-15T08:00:01Z","kind":"contest-over","more":1}]}"#;
+        fs::write(folder.path().join("history.json"), text).expect("written");
+        assert_eq!(
+            State::load(folder.path()).history.get().last(9),
+            [Record::new(at(1), Kind::ContestOver { taker: Taker::Stranger })]
+        );
+    }
+
+    #[test]
+    fn a_file_of_a_newer_format_is_left_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pauses.json");
+        let text = r#"{"format":2,"paused":["a"]}"#;
+        fs::write(&path, text).expect("written");
+        let mut state = State::load(folder.path());
+        assert_eq!(state.pauses.saved(), Saved::Yes);
+        state.pauses.change(|p| p.pause(group("b"), minutes(1), &day(0, "x", 0)));
+        assert_eq!(state.urgency(), None);
+        assert_eq!(flush(&mut state).len(), 0, "nothing to write");
+        assert!(matches!(state.pauses.saved(), Saved::No(why) if why.contains("newer version")));
+        assert_eq!(fs::read_to_string(&path).expect("read"), text);
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_is_an_error_and_no_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut state = State::load(&folder.path().join("missing"));
+        state.proven.change(|p| p.prove(eni(1), at(0)));
+        let results = flush(&mut state);
+        let [Written { result: Err(error), .. }] = &results[..] else { panic!("{results:?}") };
+        assert!(error.to_string().contains("proven.json"), "{error}");
+        assert!(matches!(state.proven.saved(), Saved::No(why) if why.contains("proven.json")));
+        assert_eq!(state.urgency(), Some(Urgency::Later), "it is tried again");
+        // A thread that ended early has written nothing either.
+        assert_eq!(state.writes().len(), 1);
+        assert_eq!(state.proven.saved(), Saved::No(error.to_string()));
+        state.written(&[]);
+        assert_eq!(state.urgency(), Some(Urgency::Later));
+        assert_eq!(state.proven.get().at(&eni(1)), Some(at(0)));
+    }
+
+    #[test]
+    fn the_same_value_again_is_not_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut state = State::load(folder.path());
+        state.proven.set(Proven::default());
+        assert_eq!(state.urgency(), None);
+    }
+}

@@ -1,0 +1,457 @@
+//! What must hold at every step, decided from what the machine was told and what it wants done, and from nothing inside
+//! of it. Where the rules leave room (when exactly a new set of groups counts), the judge is lenient.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::world::{ms, secs};
+use crate::claim::{Action, Cause, ClaimId, Event, Moment, Note, PutBy, ReadId};
+use crate::keepalived::groups::Groups;
+use crate::model::config::{Config, GroupConfig};
+use crate::model::ec2::{Eni, Owners};
+use crate::model::ids::{EniId, GroupName, InterfaceName};
+use crate::model::vrrp::{Line, NotifyState, VrrpState};
+
+/// B8: the FIFO without a writer for that long.
+const WRITERLESS: Duration = secs(2);
+/// B26 and B2: a timer is never further away than 2 s, and one that is over 2 s late tells of a stall.
+pub const STALL: Duration = secs(4);
+/// B2: how old a sign of life may be for a retry, and for a claim that no line asks for, beyond the time in which
+/// keepalived does nothing for the group.
+const LIFE: Duration = secs(2);
+/// How often keepalived's groups advertise here.
+const ADVERTISEMENT: Duration = secs(1);
+/// A look at the interface right before a claim.
+const LOOKED: Duration = ms(100);
+/// B4: the age of the first claim at which the second may start.
+const SECOND: Duration = ms(20);
+
+/// What the machine may know of a group.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    /// What the last line named, if nothing has made that doubtful.
+    line: Option<VrrpState>,
+    /// Since when the interface may decide.
+    doubted: Option<Moment>,
+}
+
+#[derive(Debug, Default)]
+struct Address {
+    /// Which line or person last asked for a claim, and when, until one that began later was acknowledged.
+    asked: Option<(u64, Moment)>,
+    /// When a claim last failed, since it was asked for or acknowledged.
+    failed: Option<Moment>,
+    /// The first read that disagreed, since the last one that agreed or the last acknowledgement.
+    disagreed: Option<Moment>,
+    /// A read failed since then.
+    unread: bool,
+    /// Who owns it is found out anew: the proof that keepalived is alive came before the read.
+    adopted: bool,
+}
+
+/// What is in flight may be of before: a line or a person asked for a claim since, or the group may have left MASTER.
+#[derive(Debug, Default, Clone, Copy)]
+struct Superseded {
+    at: Moment,
+    /// A line or a person asked.
+    asked: Moment,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    began: Moment,
+    eni: EniId,
+    addresses: Vec<Ipv4Addr>,
+    /// How often a claim had been asked for.
+    asks: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Judge {
+    groups: BTreeMap<GroupName, Told>,
+    addresses: BTreeMap<Ipv4Addr, Address>,
+    superseded: BTreeMap<Ipv4Addr, Superseded>,
+    /// The last set of groups and the one before it.
+    sets: [Groups; 2],
+    /// The set is new: until when the machine may find out anew at any moment.
+    changing: Moment,
+    paused: BTreeMap<GroupName, Moment>,
+    heard: BTreeMap<GroupName, Moment>,
+    enis: BTreeMap<InterfaceName, EniId>,
+    /// Interfaces whose ENI is not known: what is behind them cannot be read.
+    blind: BTreeSet<InterfaceName>,
+    writer_gone: Option<Moment>,
+    /// When a group was last spoken of, and when an address of those on the interfaces came.
+    spoken: BTreeMap<GroupName, Moment>,
+    came: BTreeMap<Ipv4Addr, Moment>,
+    /// What a process has put there.
+    put: BTreeSet<Ipv4Addr>,
+    life: Option<Moment>,
+    local: BTreeSet<Ipv4Addr>,
+    looked: Option<Moment>,
+    claims: BTreeMap<ClaimId, InFlight>,
+    /// How often a claim was asked for.
+    asks: u64,
+    reads: BTreeMap<ReadId, (Moment, Vec<Ipv4Addr>)>,
+    /// The claims that an ENI may still send, and when that was so.
+    allowance: BTreeMap<EniId, (f64, Moment)>,
+    config: Config,
+    /// After a stall, a MASTER that keepalived speaks of before that moment may be its stale timer's: it had no time to hear
+    /// the other router.
+    stale_until: Moment,
+}
+
+impl Judge {
+    /// Another agent starts: it knows nothing.
+    pub fn started(&mut self, now: Moment) {
+        *self = Self { writer_gone: Some(now), ..Self::default() };
+    }
+
+    /// This router has stood still for that long, and goes on. What the machine makes of it is its own affair: nothing
+    /// here asks for its timers.
+    pub fn thawed(&mut self, now: Moment, stall: Duration) {
+        if stall > STALL {
+            self.stale_until = now + ADVERTISEMENT;
+            self.doubt_all(now);
+        }
+    }
+
+    /// The machine is about to be told something; what had `waited` while this router stood still is of the past.
+    pub fn told(&mut self, now: Moment, event: &Event, waited: bool) {
+        if self.is_writerless(now) {
+            self.doubt_all(now);
+        }
+        let over: Vec<GroupName> =
+            self.paused.iter().filter(|(_, until)| **until <= now).map(|(g, _)| g.clone()).collect();
+        for name in over {
+            self.paused.remove(&name);
+            self.doubt(now, &name);
+        }
+        match event {
+            Event::Config(new) => {
+                self.configured(new);
+                for group in new.groups.iter().filter(|g| !self.config.groups.contains(g)) {
+                    self.of(&group.name).into_iter().for_each(|ip| self.superseded.entry(ip).or_default().at = now);
+                    self.groups.entry(group.name.clone()).or_default().doubted.get_or_insert(now);
+                }
+                self.config = new.clone();
+            }
+            Event::Groups(groups) => {
+                if *groups != self.sets[0] {
+                    self.sets = [groups.clone(), std::mem::take(&mut self.sets[0])];
+                    self.changing = now + secs(2);
+                }
+            }
+            Event::Lines(lines) if waited => self.backlog(now, lines, false),
+            Event::Lines(lines) => {
+                self.life = Some(now);
+                lines.iter().for_each(|line| self.line(now, line));
+            }
+            Event::Backlog { lines, was_full } => self.backlog(now, lines, *was_full),
+            Event::PipeFull => self.doubt_all(now),
+            Event::Writer(true) => {
+                if self.writer_gone.take().is_some() {
+                    self.groups.values_mut().for_each(|told| told.doubted = told.doubted.and(Some(now)));
+                }
+            }
+            Event::Writer(false) => self.writer_gone = self.writer_gone.or(Some(now)),
+            Event::Local { addresses, asked } => {
+                let local: BTreeSet<Ipv4Addr> = addresses.keys().copied().collect();
+                self.came.retain(|ip, _| local.contains(ip));
+                self.came.extend(local.difference(&self.local).map(|ip| (*ip, now)));
+                self.local = local;
+                if *asked {
+                    self.looked = Some(now);
+                }
+            }
+            Event::PutBy(puts) => {
+                let by_process = puts.iter().filter(|(_, on)| on.values().any(|by| *by == PutBy::Process));
+                self.put = by_process.map(|(ip, _)| *ip).collect();
+            }
+            Event::Life { after } => self.life = self.life.max(Some(*after)),
+            Event::Resolved { interface, eni: Ok(eni) } => self.resolved(now, interface, eni),
+            Event::Claimed { id, result } => self.claimed(now, *id, result.is_ok()),
+            Event::Read { id, result } => self.read(now, *id, result.as_ref().ok()),
+            Event::Pause { group, until } => {
+                self.paused.insert(group.clone(), *until);
+            }
+            Event::Resume(group) => {
+                if self.paused.remove(group).is_some() {
+                    self.doubt(now, group);
+                }
+            }
+            Event::Force(group) => self.ask(now, group),
+            Event::Resolved { interface, eni: Err(_) } => {
+                if !self.enis.contains_key(interface) {
+                    self.blind.insert(interface.clone());
+                }
+            }
+            Event::Past(_)
+            | Event::Instance(_)
+            | Event::Quiet { .. }
+            | Event::Hup
+            | Event::Credentials
+            | Event::ReadNow
+            | Event::Tick => {}
+        }
+        if now <= self.changing {
+            let names = self.sets.iter().flat_map(|s| &s.groups).map(|g| &g.name);
+            names.for_each(|name| {
+                self.groups.entry(name.clone()).or_default().doubted.get_or_insert(now);
+            });
+        }
+    }
+
+    /// Groups whose addresses another ENI takes: what a line asked for holds for that one too.
+    fn configured(&mut self, new: &Config) {
+        let before = |group: &GroupConfig| {
+            let same = self.config.groups.iter().find(|g| g.name == group.name);
+            same.and_then(|g| g.network_interface_id.clone())
+        };
+        let others: Vec<GroupName> =
+            new.groups.iter().filter(|g| before(g) != g.network_interface_id).map(|g| g.name.clone()).collect();
+        for ip in others.iter().flat_map(|name| self.of(name)).collect::<Vec<_>>() {
+            self.asks += 1;
+            let asks = self.asks;
+            let address = self.address(ip);
+            address.adopted = true;
+            address.asked = address.asked.map(|(_, when)| (asks, when));
+        }
+    }
+
+    fn doubt(&mut self, now: Moment, group: &GroupName) {
+        let since = now.max(self.stale_until);
+        self.groups.insert(group.clone(), Told { line: None, doubted: Some(since) });
+        self.of(group).into_iter().for_each(|ip| self.superseded.entry(ip).or_default().at = now);
+    }
+
+    fn doubt_all(&mut self, now: Moment) {
+        let names: Vec<GroupName> = self.sets.iter().flat_map(|s| &s.groups).map(|g| g.name.clone()).collect();
+        names.iter().for_each(|name| self.doubt(now, name));
+    }
+
+    fn backlog(&mut self, now: Moment, lines: &[Line], was_full: bool) {
+        if was_full {
+            self.doubt_all(now);
+        }
+        lines.iter().for_each(|line| self.doubt(now, &line.group));
+    }
+
+    fn line(&mut self, now: Moment, line: &Line) {
+        if line.state.vrrp() == VrrpState::Master && now < self.stale_until {
+            return self.doubt(now, &line.group);
+        }
+        self.spoken.insert(line.group.clone(), now);
+        let told = Told { line: Some(line.state.vrrp()), doubted: None };
+        let was = self.groups.insert(line.group.clone(), told).unwrap_or_default();
+        let quiet = self.heard.get(&line.group).is_none_or(|last| last.until(now) > secs(10));
+        match line.state {
+            NotifyState::Master => self.ask(now, &line.group),
+            NotifyState::MasterRxLowerPri => {
+                self.heard.insert(line.group.clone(), now);
+                if quiet {
+                    self.ask(now, &line.group);
+                } else if was.line != Some(VrrpState::Master) {
+                    self.of(&line.group).into_iter().for_each(|ip| self.address(ip).adopted = true);
+                }
+            }
+            _ => self.of(&line.group).into_iter().for_each(|ip| {
+                self.addresses.remove(&ip);
+                self.superseded.entry(ip).or_default().at = now;
+            }),
+        }
+    }
+
+    fn ask(&mut self, now: Moment, group: &GroupName) {
+        if self.paused.contains_key(group) {
+            return;
+        }
+        self.asks += 1;
+        let asks = self.asks;
+        for ip in self.of(group) {
+            let address = self.address(ip);
+            address.asked = Some((asks, now));
+            address.failed = None;
+            self.superseded.insert(ip, Superseded { at: now, asked: now });
+        }
+    }
+
+    fn address(&mut self, ip: Ipv4Addr) -> &mut Address {
+        self.addresses.entry(ip).or_default()
+    }
+
+    fn of(&self, group: &GroupName) -> BTreeSet<Ipv4Addr> {
+        let groups = self.sets.iter().flat_map(|s| &s.groups).filter(|g| g.name == *group);
+        groups.flat_map(|g| &g.addresses).map(|a| a.address).collect()
+    }
+
+    fn resolved(&mut self, now: Moment, interface: &InterfaceName, eni: &Eni) {
+        self.blind.remove(interface);
+        if self.enis.insert(interface.clone(), eni.id.clone()).is_some_and(|before| before != eni.id) {
+            self.asks += 1;
+            for (ip, address) in &mut self.addresses {
+                self.superseded.entry(*ip).or_default().at = now;
+                address.adopted = true;
+                // What a line asked for holds for the new one.
+                address.asked = address.asked.map(|(_, when)| (self.asks, when));
+            }
+        }
+    }
+
+    fn claimed(&mut self, now: Moment, id: ClaimId, is_ok: bool) {
+        let claim = self.claims.remove(&id).expect("an answer to a claim in flight");
+        for ip in claim.addresses {
+            let address = self.address(ip);
+            if is_ok {
+                let asked = address.asked.filter(|(ask, _)| *ask > claim.asks);
+                *address = Address { asked, adopted: address.adopted, ..Address::default() };
+            } else {
+                // One that was asked for while it was under way is a first attempt still.
+                if address.asked.is_none_or(|(ask, _)| ask <= claim.asks) {
+                    address.failed = Some(now);
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, now: Moment, id: ReadId, owners: Option<&Owners>) {
+        let (_, addresses) = self.reads.remove(&id).expect("an answer to a read in flight");
+        for ip in addresses {
+            let owner = owners.map(|owners| owners.get(&ip));
+            let ours = self.targets(ip);
+            let address = self.address(ip);
+            match owner {
+                None => address.unread = true,
+                Some(Some(owner)) if ours.contains(&owner.eni) => {
+                    address.disagreed = None;
+                    address.adopted = false;
+                }
+                Some(_) => {
+                    address.disagreed.get_or_insert(now);
+                }
+            }
+        }
+    }
+
+    /// The ENIs that may be meant for an address: of the groups that hold it, the configured one, or that of its interface.
+    fn targets(&self, ip: Ipv4Addr) -> BTreeSet<EniId> {
+        let held = self.sets.iter().flat_map(|s| &s.groups).flat_map(|g| g.addresses.iter().map(move |a| (g, a)));
+        held.filter(|(_, a)| a.address == ip)
+            .filter_map(|(group, address)| {
+                let configured =
+                    self.config.groups.iter().find(|g| g.name == group.name)?.network_interface_id.as_ref();
+                configured.or_else(|| self.enis.get(address.interface.as_ref().unwrap_or(&group.interface))).cloned()
+            })
+            .collect()
+    }
+
+    fn is_writerless(&self, now: Moment) -> bool {
+        self.writer_gone.is_some_and(|since| since + WRITERLESS <= now)
+    }
+
+    /// The machine wants something done.
+    pub fn wants(&mut self, now: Moment, action: &Action) {
+        match action {
+            Action::Claim { id, eni, addresses, .. } => {
+                let distinct: BTreeSet<&Ipv4Addr> = addresses.iter().collect();
+                assert!(!addresses.is_empty() && distinct.len() == addresses.len(), "{addresses:?}");
+                self.in_flight(now, eni, addresses);
+                self.within_the_allowance(now, eni);
+                addresses.iter().for_each(|ip| self.claim(now, *ip));
+                let claim = InFlight { began: now, eni: eni.clone(), addresses: addresses.clone(), asks: self.asks };
+                self.claims.insert(*id, claim);
+            }
+            Action::Read { id, addresses, .. } => {
+                self.reads.insert(*id, (now, addresses.clone()));
+            }
+            Action::Note(Note::Transition { group, to: VrrpState::Unknown, cause, .. }) => {
+                let came = |ip: &Ipv4Addr| self.put.contains(ip) && self.came.get(ip) > self.spoken.get(group);
+                assert!(
+                    *cause != Cause::NoLine || self.of(group).iter().any(came),
+                    "{group} is doubted at {now:?}, and no process has put an address of it there since its last line"
+                );
+                self.doubt(now, group);
+            }
+            Action::Note(Note::NotLocal { address, .. }) => self.address(*address).adopted = true,
+            Action::Resolve(_) | Action::Look | Action::Note(_) => {}
+        }
+    }
+
+    /// B4: one claim in flight for an address, unless it is of before a line or a change of state; two for an ENI, the second
+    /// not before the first is 20 ms old, and a third for what a line asked for after both.
+    fn in_flight(&self, now: Moment, eni: &EniId, addresses: &[Ipv4Addr]) {
+        let superseded = |ip: &Ipv4Addr| self.superseded.get(ip).copied().unwrap_or_default();
+        for claim in self.claims.values().filter(|_| now > self.changing) {
+            let twice = claim.addresses.iter().find(|ip| addresses.contains(ip) && superseded(ip).at < claim.began);
+            assert_eq!(twice, None, "in flight already at {now:?}");
+        }
+        let same: Vec<Moment> = self.claims.values().filter(|c| c.eni == *eni).map(|c| c.began).collect();
+        let fresh = |ip: &Ipv4Addr| same.iter().all(|began| superseded(ip).asked >= *began);
+        let room = same.len() < 2 || (same.len() == 2 && addresses.iter().any(fresh));
+        let is_apart = same.iter().all(|began| began.until(now) >= SECOND);
+        assert!(room && is_apart, "{eni}: in flight since {same:?} at {now:?}");
+    }
+
+    /// B1: 20 at once, and 1,500 an hour.
+    fn within_the_allowance(&mut self, now: Moment, eni: &EniId) {
+        let (left, then) = self.allowance.get(eni).copied().unwrap_or((20.0, now));
+        let left = (left + then.until(now).as_secs_f64() * 1_500.0 / 3_600.0).min(20.0);
+        assert!(left >= 0.999, "{eni}: claim beyond the allowance at {now:?}");
+        self.allowance.insert(eni.clone(), (left - 1.0, now));
+    }
+
+    /// B3, B6, B8, B9, B19: whether this address may be claimed now.
+    fn claim(&self, now: Moment, ip: Ipv4Addr) {
+        let owners: Vec<&GroupName> = self
+            .sets
+            .iter()
+            .flat_map(|s| &s.groups)
+            .filter(|g| g.addresses.iter().any(|a| a.address == ip))
+            .map(|g| &g.name)
+            .filter(|name| self.config.groups.iter().any(|g| g.name == **name && !g.disable))
+            .filter(|name| !self.paused.contains_key(name))
+            .collect();
+        assert!(!owners.is_empty(), "{ip} is claimed at {now:?} for no group that it may be claimed for");
+        assert!(!self.is_writerless(now), "{ip} is claimed at {now:?} without a writer since {:?}", self.writer_gone);
+        let default = Address::default();
+        let address = self.addresses.get(&ip).unwrap_or(&default);
+        let told: Vec<Told> = owners.iter().filter_map(|name| self.groups.get(*name)).copied().collect();
+        let by_line = told.iter().any(|told| told.line == Some(VrrpState::Master));
+        let doubted = told.iter().find_map(|told| told.doubted);
+        assert!(by_line || doubted.is_some(), "{ip} is claimed at {now:?} although its group is {told:?}");
+        let of_it = self.sets.iter().flat_map(|s| &s.groups).filter(|g| owners.contains(&&g.name));
+        let interval = of_it.map(|g| g.advertise_interval.duration()).max().unwrap_or_default().max(secs(1));
+        let is_alive = self.life.is_some_and(|life| life.until(now) <= interval + LIFE);
+        if address.failed.is_some() {
+            assert!(is_alive, "{ip} is claimed again at {now:?}, and the last sign of life is of {:?}", self.life);
+        }
+        // What a person asks for counts where the interface has said MASTER.
+        if address.asked.is_some_and(|(_, asked)| by_line || doubted <= Some(asked)) {
+            return;
+        }
+        let looked = self.looked.is_some_and(|looked| looked.until(now) <= LOOKED);
+        let is_local = self.local.contains(&ip);
+        assert!(looked && is_local, "{ip} is claimed at {now:?}: looked for {looked}, on an interface {is_local}");
+        assert!(is_alive, "{ip} is claimed at {now:?} without a sign of life but {:?}", self.life);
+        let disagreed = address.disagreed;
+        assert!(
+            disagreed.is_some() || address.unread || address.failed.is_some() || !self.blind.is_empty(),
+            "{ip} is claimed at {now:?} although no read disagrees: {address:?}"
+        );
+        match doubted {
+            Some(since) => {
+                assert!(
+                    by_line || self.life >= Some(since),
+                    "{ip} is claimed at {now:?} without life since the doubt of {since:?}"
+                );
+            }
+            None if address.adopted => {}
+            None => assert!(
+                self.life >= disagreed,
+                "{ip} is claimed back at {now:?}: life at {:?}, read that disagreed at {disagreed:?}",
+                self.life
+            ),
+        }
+    }
+}

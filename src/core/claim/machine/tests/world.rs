@@ -1,0 +1,861 @@
+//! A small world around the machine: EC2 and IMDS with delays, faults and a memory of the past, keepalived with its
+//! lines and its interface, a router that can stand still, an agent that can be started anew. Time is simulated; the
+//! machine is driven by its own deadlines and by what happens, and every step is put before the [`Judge`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use fastrand::Rng;
+use jiff::Timestamp;
+
+use super::judge::{Judge, STALL};
+use crate::claim::machine::Machine;
+use crate::claim::{Action, ClaimId, Event, Moment, Note, Past, PutBy, ReadId};
+use crate::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
+use crate::model::config::{Config, GroupConfig};
+use crate::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Owner, Owners};
+use crate::model::history::{History, Kind, Record};
+use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, RequestId};
+use crate::model::vrrp::{Line, NotifyState};
+
+/// The network interfaces of this router, of the other one, and of somebody else.
+pub const ETH0: &str = "eni-0000000a";
+pub const ETH1: &str = "eni-0000000b";
+pub const PEER: &str = "eni-0000000c";
+pub const THIEF: &str = "eni-0000000d";
+
+/// How long a standby waits for the other router's advertisements (RFC 5798, 6.1: three intervals and a skew).
+const ELECTION: Duration = Duration::from_millis(3_600);
+
+pub const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The time of day of a moment; the router started in 1970.
+pub fn clock(moment: Moment) -> Timestamp {
+    Timestamp::UNIX_EPOCH.saturating_add(moment.since_boot()).expect("a time")
+}
+
+pub fn group(name: &str) -> GroupName {
+    GroupName::try_from(name).expect("a group name")
+}
+
+pub fn interface(name: &str) -> InterfaceName {
+    InterfaceName::try_from(name).expect("an interface name")
+}
+
+pub fn eni(id: &str) -> EniId {
+    EniId::try_from(id).expect("an ENI")
+}
+
+/// A virtual address.
+pub fn vip(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 1, n)
+}
+
+pub fn owner(id: &str) -> Owner {
+    Owner { eni: eni(id), instance: None, primary: false }
+}
+
+pub fn error(class: ErrorClass) -> CallError {
+    CallError { class, code: format!("{class:?}"), message: "as the test wants it".to_owned(), request_id: None }
+}
+
+pub fn line(name: &str, state: NotifyState) -> Line {
+    Line { group: group(name), state }
+}
+
+/// The ENI behind an interface, as IMDS tells it.
+pub fn network_interface(id: &str) -> Eni {
+    Eni {
+        id: eni(id),
+        subnet: "subnet-0000000a".try_into().expect("a subnet"),
+        vpc: "vpc-0000000a".try_into().expect("a VPC"),
+        primary: Ipv4Addr::new(10, 0, 0, 1),
+    }
+}
+
+/// A group without anything configured but its `aws-vipa` node.
+pub fn wanted(name: &str) -> GroupConfig {
+    GroupConfig {
+        name: group(name),
+        addresses: BTreeSet::new(),
+        interface: None,
+        network_interface_id: None,
+        disable: false,
+    }
+}
+
+pub fn config(groups: &[&str]) -> Config {
+    Config { groups: groups.iter().map(|name| wanted(name)).collect(), ..Config::default() }
+}
+
+/// A group of keepalived with these addresses on an interface.
+pub fn run(name: &str, dev: &str, vrid: u8, addresses: &[Ipv4Addr]) -> Group {
+    Group {
+        name: group(name),
+        interface: interface(dev),
+        vrid,
+        priority: 100,
+        advertise_interval: AdvertiseInterval::default(),
+        peers: vec![Ipv4Addr::new(10, 0, 0, 2)],
+        addresses: addresses.iter().map(|&address| VirtualAddress { address, interface: None }).collect(),
+    }
+}
+
+/// Something that is done to a world.
+pub type Act = fn(&mut World);
+
+/// What EC2 does with calls.
+#[derive(Debug, Clone)]
+pub struct Ec2 {
+    pub claim_delay: Duration,
+    pub read_delay: Duration,
+    /// How old a state reads show.
+    pub stale: Duration,
+    /// What happens to the next claims; after that, all is well.
+    pub claims: Vec<Fault>,
+    /// What all claims fail with.
+    pub refuses: Option<ErrorClass>,
+    /// Answers to claims do not list what is assigned.
+    pub lists_nothing: bool,
+    /// What all reads fail with.
+    pub read_refuses: Option<ErrorClass>,
+    /// A claim that names one of these fails.
+    pub bad: BTreeSet<Ipv4Addr>,
+    pub bad_class: ErrorClass,
+}
+
+/// What happens to a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    Fails(ErrorClass),
+    /// It is performed, and the answer comes too late.
+    LandsUnanswered,
+    /// It is performed, and the answer is cut off.
+    LandsCutOff,
+    None,
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Happening {
+    /// To the agent that was started so many times.
+    Tell(u32, Event),
+    Land(EniId, Vec<Ipv4Addr>),
+    Show(u32, ReadId, Vec<Ipv4Addr>),
+    /// After a stall that began then.
+    Thaw(Moment),
+    /// It is known who has put addresses on interfaces a second before.
+    Judged(u32),
+    /// keepalived hears the other router, which its stale timer had taken for dead.
+    Hears(Vec<GroupName>),
+}
+
+pub struct World {
+    pub now: Moment,
+    pub machine: Machine,
+    pub judge: Judge,
+    pub ec2: Ec2,
+    pub imds: Result<(), ErrorClass>,
+    /// The instances that ENIs are attached to; of all others EC2 does not say it.
+    pub instances: BTreeMap<EniId, InstanceId>,
+    /// The ENI behind each interface.
+    pub enis: BTreeMap<InterfaceName, EniId>,
+    pub config: Config,
+    pub groups: Groups,
+    /// Everything that the machine wanted done.
+    pub done: Vec<(Moment, Action)>,
+    /// What keepalived takes each group for.
+    pub truth: BTreeMap<GroupName, NotifyState>,
+    pub local: BTreeSet<Ipv4Addr>,
+    /// What a person has put on the interface where keepalived puts it.
+    pub by_hand: BTreeSet<Ipv4Addr>,
+    /// Who has put each address that the agent has seen appear, and when.
+    put: BTreeMap<Ipv4Addr, (Moment, PutBy)>,
+    /// What the agent was told of the interfaces.
+    seen: BTreeSet<Ipv4Addr>,
+    /// Addresses on interfaces that keepalived puts none of them on.
+    pub elsewhere: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
+    /// keepalived runs; how often its child does something; whether the child stands still.
+    pub runs: bool,
+    pub beat: Duration,
+    pub child_frozen: bool,
+    /// Ticks that nothing asked for are put in between: they must not lead to anything.
+    pub pokes: Option<Rng>,
+    past: Vec<(Moment, Ipv4Addr, Option<Owner>)>,
+    queue: BTreeMap<(Moment, u64), Happening>,
+    count: u64,
+    /// How often the agent was started; not running in between.
+    epoch: u32,
+    is_down: bool,
+    pipe: Vec<Line>,
+    /// What outlives the agent.
+    history: History,
+    /// What reaches the agent once this router goes on.
+    frozen: Option<Vec<Happening>>,
+    /// When a stall that is to be seen has last ended.
+    thawed: Option<Moment>,
+    /// After a stall keepalived finds its timer run out before it hears the other router, that much later.
+    pub stale: Option<Duration>,
+    life_before: Option<Moment>,
+    looked: Moment,
+    quiet: Option<Moment>,
+    /// How often keepalived was looked at.
+    pub looks: usize,
+    last_beat: Moment,
+}
+
+impl World {
+    /// A world in which nothing has happened yet.
+    pub fn new(config: Config, groups: Groups) -> Self {
+        let names = groups.groups.iter().map(|g| (g.name.clone(), NotifyState::Backup)).collect();
+        let mut world = Self {
+            now: Moment::default(),
+            machine: Machine::new(Moment::default(), 1),
+            judge: Judge::default(),
+            ec2: Ec2 {
+                claim_delay: ms(50),
+                read_delay: ms(20),
+                stale: Duration::ZERO,
+                claims: Vec::new(),
+                refuses: None,
+                lists_nothing: false,
+                read_refuses: None,
+                bad: BTreeSet::new(),
+                bad_class: ErrorClass::BadAddress,
+            },
+            imds: Ok(()),
+            instances: BTreeMap::new(),
+            enis: BTreeMap::from([(interface("eth0"), eni(ETH0)), (interface("eth1"), eni(ETH1))]),
+            config,
+            groups,
+            done: Vec::new(),
+            truth: names,
+            local: BTreeSet::new(),
+            by_hand: BTreeSet::new(),
+            put: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            elsewhere: BTreeMap::new(),
+            runs: true,
+            beat: secs(1),
+            child_frozen: false,
+            pokes: None,
+            past: Vec::new(),
+            queue: BTreeMap::new(),
+            count: 0,
+            epoch: 0,
+            is_down: true,
+            pipe: Vec::new(),
+            history: History::default(),
+            frozen: None,
+            thawed: None,
+            stale: None,
+            life_before: None,
+            looked: Moment::default(),
+            quiet: None,
+            looks: 0,
+            last_beat: Moment::default(),
+        };
+        for ip in world.groups.groups.iter().flat_map(|g| &g.addresses).map(|a| a.address).collect::<Vec<_>>() {
+            world.past.push((Moment::default(), ip, Some(owner(PEER))));
+        }
+        world
+    }
+
+    /// One group `a` with one address on eth0, the agent started, keepalived in BACKUP, and all of that known.
+    pub fn one() -> Self {
+        Self::settled(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] })
+    }
+
+    /// The agent started, every group in BACKUP by a line, and ten seconds of quiet.
+    pub fn settled(config: Config, groups: Groups) -> Self {
+        let mut world = Self::new(config, groups);
+        world.start_agent();
+        let names: Vec<GroupName> = world.truth.keys().cloned().collect();
+        names.iter().for_each(|name| world.becomes(name.as_str(), NotifyState::Backup));
+        world.run(secs(10));
+        world.done.clear();
+        world
+    }
+
+    /// As [`World::one`], with the address claimed by a MASTER line and confirmed, and long after that.
+    pub fn held() -> Self {
+        let mut world = Self::one();
+        world.master("a");
+        world.run(secs(100));
+        assert_eq!(world.ours(), [vip(1)].into());
+        world.done.clear();
+        world
+    }
+
+    // ── what happens ──
+
+    /// Tells the machine something now.
+    pub fn tell(&mut self, event: Event) {
+        if self.is_down {
+            return;
+        }
+        if let Some(held) = &mut self.frozen {
+            held.push(Happening::Tell(self.epoch, event));
+            return;
+        }
+        self.judge.told(self.now, &event, self.thawed == Some(self.now));
+        let actions = self.machine.handle(self.now, event);
+        self.machine.assert_bounded();
+        self.perform(actions);
+        self.watch_life();
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        let deadline = self.machine.deadline();
+        if let Some(deadline) = deadline {
+            assert!(deadline > self.now, "a deadline that has passed: {deadline:?} at {:?}", self.now);
+        }
+        // B26.
+        let is_soon = deadline.is_some_and(|deadline| deadline <= self.now + secs(2));
+        assert!(is_soon || self.machine.groups.is_empty(), "a stall from {:?} on is seen at {deadline:?}", self.now);
+        for action in actions {
+            self.judge.wants(self.now, &action);
+            match &action {
+                Action::Claim { id, eni, addresses, timeout } => self.claim(*id, eni, addresses, *timeout),
+                Action::Read { id, addresses, timeout, .. } => {
+                    let delay = self.ec2.read_delay.min(*timeout);
+                    self.later(delay / 2, Happening::Show(self.epoch, *id, addresses.clone()));
+                }
+                Action::Resolve(interface) => {
+                    let eni = match self.imds {
+                        Ok(()) => Ok(network_interface(self.enis[interface].as_str())),
+                        Err(class) => Err(error(class)),
+                    };
+                    self.answer(ms(1), Event::Resolved { interface: interface.clone(), eni });
+                }
+                Action::Look => {
+                    let addresses = self.interfaces();
+                    self.answer(Duration::ZERO, Event::Local { addresses, asked: true });
+                }
+                Action::Note(note) => self.keep(note),
+            }
+            self.done.push((self.now, action));
+        }
+    }
+
+    fn keep(&mut self, note: &Note) {
+        let (group, address, kind) = match note {
+            Note::Theft { group, address, by, taker } => {
+                (group, Some(*address), Kind::Theft { by: by.clone(), taker: *taker })
+            }
+            Note::Contested { group, address, by, taker } => {
+                (group, Some(*address), Kind::Contested { by: by.clone(), taker: *taker })
+            }
+            Note::ContestOver { group, address, taker } => (group, Some(*address), Kind::ContestOver { taker: *taker }),
+            Note::Transition { group, from, to, cause } => {
+                (group, None, Kind::Transition { from: *from, to: *to, cause: cause.text().to_owned() })
+            }
+            _ => return,
+        };
+        self.history.add(Record::new(clock(self.now), kind).of_group(group.clone()).of_addresses(address));
+    }
+
+    fn claim(&mut self, id: ClaimId, eni: &EniId, addresses: &[Ipv4Addr], timeout: Duration) {
+        let planned = if self.ec2.claims.is_empty() { Fault::None } else { self.ec2.claims.remove(0) };
+        let is_bad = addresses.iter().any(|ip| self.ec2.bad.contains(ip));
+        let fault = match (planned, self.ec2.refuses) {
+            (Fault::None, _) if is_bad => Fault::Fails(self.ec2.bad_class),
+            (Fault::None, Some(class)) => Fault::Fails(class),
+            (fault, _) => fault,
+        };
+        let delay = self.ec2.claim_delay;
+        let failed = |class| Event::Claimed { id, result: Err(error(class)) };
+        match fault {
+            Fault::None if delay < timeout => {
+                self.later(delay / 2, Happening::Land(eni.clone(), addresses.to_vec()));
+                let unlisted = addresses.iter().copied().filter(|_| self.ec2.lists_nothing).collect();
+                let request = RequestId::try_from(format!("request-{}", id.0)).expect("a request id");
+                self.answer(
+                    delay,
+                    Event::Claimed { id, result: Ok(Acknowledgement { request_id: Some(request), unlisted }) },
+                );
+            }
+            Fault::None | Fault::LandsUnanswered => {
+                self.later(delay / 2, Happening::Land(eni.clone(), addresses.to_vec()));
+                self.answer(timeout, failed(ErrorClass::TimedOut));
+            }
+            Fault::LandsCutOff => {
+                self.later(delay / 2, Happening::Land(eni.clone(), addresses.to_vec()));
+                self.answer(delay, failed(ErrorClass::Transient));
+            }
+            Fault::Fails(ErrorClass::TimedOut) => self.answer(timeout, failed(ErrorClass::TimedOut)),
+            Fault::Fails(class) => self.answer(delay, failed(class)),
+        }
+    }
+
+    fn later(&mut self, after: Duration, happening: Happening) {
+        self.count += 1;
+        self.queue.insert((self.now + after, self.count), happening);
+    }
+
+    fn answer(&mut self, after: Duration, event: Event) {
+        self.later(after, Happening::Tell(self.epoch, event));
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Tell(epoch, event) if epoch == self.epoch => self.tell(event),
+            Happening::Tell(..) => {}
+            Happening::Land(eni, addresses) => addresses.iter().for_each(|ip| self.give(*ip, eni.as_str())),
+            Happening::Show(epoch, id, addresses) => {
+                let result = match self.ec2.read_refuses {
+                    Some(class) => Err(error(class)),
+                    None => Ok(self.shown(&addresses)),
+                };
+                let rest = self.ec2.read_delay / 2;
+                self.later(rest, Happening::Tell(epoch, Event::Read { id, result }));
+            }
+            Happening::Thaw(since) => {
+                let held = self.frozen.take().unwrap_or_default();
+                self.last_beat = self.now;
+                if since.until(self.now) > STALL {
+                    self.thawed = Some(self.now);
+                    self.judge.thawed(self.now, since.until(self.now));
+                }
+                held.into_iter().for_each(|happening| self.happen(happening));
+                self.wake_stale(since);
+            }
+            Happening::Judged(epoch) if epoch == self.epoch => self.tell(Event::PutBy(self.puts())),
+            Happening::Judged(_) => {}
+            Happening::Hears(names) => {
+                let is_master = |name: &&GroupName| self.truth.get(*name) == Some(&NotifyState::Backup);
+                let names: Vec<GroupName> = names.iter().filter(is_master).cloned().collect();
+                let states: Vec<_> = names.iter().map(|name| (name.as_str(), NotifyState::Backup)).collect();
+                self.all_become(&states);
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            let awake = !self.is_down && self.frozen.is_none();
+            let queued = self.queue.keys().next().map(|(moment, _)| *moment);
+            let deadline = self.machine.deadline().filter(|_| awake).map(|d| d.max(self.now));
+            let again = self.machine.look_again(self.now).filter(|_| awake);
+            let look = again.map(|again| (self.looked + again).max(self.now));
+            let Some(next) = [queued, deadline, look].into_iter().flatten().min().filter(|next| *next <= end) else {
+                break;
+            };
+            self.poke(next);
+            self.now = next;
+            if queued == Some(next) {
+                if let Some((_, happening)) = self.queue.pop_first() {
+                    self.happen(happening);
+                }
+            } else if deadline == Some(next) {
+                self.tell(Event::Tick);
+            } else if let Some(event) = self.look_for_life() {
+                self.tell(event);
+            }
+        }
+        self.now = end;
+    }
+
+    /// A tick before anything is due.
+    fn poke(&mut self, next: Moment) {
+        let between = self.now.until(next) / 2;
+        let awake = !self.is_down && self.frozen.is_none();
+        if between > Duration::ZERO && awake && self.pokes.as_mut().is_some_and(Rng::bool) {
+            self.now = self.now + between;
+            let before = self.machine.deadline();
+            let actions = self.machine.handle(self.now, Event::Tick);
+            assert_eq!(actions, [], "slept through at {:?}: the deadline was {before:?}", self.now);
+        }
+    }
+
+    // ── the agent ──
+
+    pub fn start_agent(&mut self) {
+        // Nothing starts on a router that stands still.
+        if self.frozen.is_some() {
+            return;
+        }
+        self.epoch += 1;
+        self.is_down = false;
+        self.machine = Machine::new(self.now, u64::from(self.epoch));
+        self.judge.started(self.now);
+        self.life_before = None;
+        let moment =
+            |time: &Timestamp| Moment::after_boot(time.duration_since(clock(Moment::default())).unsigned_abs());
+        let thefts = self.history.thefts().into_iter();
+        let past = thefts.map(|((group, address), thefts)| Past {
+            group: group.clone(),
+            address,
+            thefts: thefts.times.iter().map(|(time, by)| (moment(time), *by)).collect(),
+            contested: thefts.contested,
+        });
+        self.tell(Event::Past(past.collect()));
+        // It lists them, and nobody tells who has put them there.
+        self.seen.clone_from(&self.local);
+        self.put.clear();
+        self.look_around();
+        self.tell(Event::Config(self.config.clone()));
+        self.tell(Event::Groups(self.groups.clone()));
+        let lines = mem::take(&mut self.pipe);
+        self.tell(Event::Backlog { lines, was_full: false });
+        self.tell(Event::Writer(self.runs));
+    }
+
+    pub fn kill_agent(&mut self) {
+        self.is_down = true;
+    }
+
+    pub fn is_down(&self) -> bool {
+        self.is_down
+    }
+
+    /// What the kernel says: every address where keepalived puts it, and what is elsewhere.
+    fn interfaces(&self) -> BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>> {
+        let mut interfaces = self.elsewhere.clone();
+        for ip in &self.local {
+            let held = self.groups.groups.iter().flat_map(|g| g.addresses.iter().map(move |a| (g, a)));
+            let mut on =
+                held.filter(|(_, a)| a.address == *ip).map(|(g, a)| a.interface.as_ref().unwrap_or(&g.interface));
+            let on = on.next().cloned().unwrap_or_else(|| interface("eth0"));
+            interfaces.entry(*ip).or_default().insert(on);
+        }
+        interfaces
+    }
+
+    /// The agent is told of the addresses as they are now, and a second later of who has put them there.
+    pub fn look_around(&mut self) {
+        let gone: Vec<Ipv4Addr> = self.seen.difference(&self.local).copied().collect();
+        gone.iter().for_each(|ip| _ = self.put.remove(ip));
+        for ip in self.local.difference(&self.seen) {
+            let by = if self.by_hand.contains(ip) { PutBy::Command } else { PutBy::Process };
+            self.put.insert(*ip, (self.now, by));
+        }
+        if self.local != self.seen {
+            self.seen.clone_from(&self.local);
+            self.later(secs(1), Happening::Judged(self.epoch));
+        }
+        self.tell(Event::Local { addresses: self.interfaces(), asked: false });
+    }
+
+    fn puts(&self) -> BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>> {
+        let interfaces = self.interfaces();
+        let judged = self.put.iter().filter(|(_, (since, _))| *since + secs(1) <= self.now);
+        judged
+            .map(|(ip, (_, by))| {
+                let on = interfaces.get(ip).into_iter().flatten();
+                (*ip, on.map(|name| (name.clone(), *by)).collect())
+            })
+            .collect()
+    }
+
+    /// A person puts an address where keepalived puts it, or takes it away.
+    pub fn by_hand(&mut self, ip: Ipv4Addr, is_there: bool) {
+        // What keepalived does about it when it goes on is nothing that happens here.
+        if self.frozen.is_some() || self.child_frozen || self.local.contains(&ip) == is_there {
+            return;
+        }
+        if is_there {
+            self.by_hand.insert(ip);
+            self.local.insert(ip);
+            return self.look_around();
+        }
+        self.by_hand.remove(&ip);
+        self.local.remove(&ip);
+        self.look_around();
+        // keepalived sees it go, gives up and is elected again.
+        let of = |g: &&Group| g.addresses.iter().any(|a| a.address == ip);
+        let holder = self.groups.groups.iter().find(of).map(|g| g.name.clone());
+        if let Some(name) = holder.filter(|name| self.truth.get(name) == Some(&NotifyState::Master)) {
+            self.all_become(&[(name.as_str(), NotifyState::Backup)]);
+            self.all_become(&[(name.as_str(), NotifyState::Master)]);
+        }
+    }
+
+    fn watch_life(&mut self) {
+        match self.machine.look_again(self.now) {
+            None => (self.life_before, self.quiet) = (None, None),
+            Some(again) if self.life_before.is_none() && self.looked + again <= self.now => {
+                self.look_for_life();
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn look_for_life(&mut self) -> Option<Event> {
+        self.looks += 1;
+        self.looked = self.now;
+        if !self.runs {
+            (self.life_before, self.quiet) = (None, None);
+            return None;
+        }
+        if !self.child_frozen && !self.is_in_fault() {
+            while self.last_beat + self.beat <= self.now {
+                self.last_beat = self.last_beat + self.beat;
+            }
+        }
+        let before = self.life_before.replace(self.now)?;
+        if before < self.last_beat && self.last_beat <= self.now {
+            self.quiet = None;
+            return Some(Event::Life { after: before });
+        }
+        // A stopped process is not asleep.
+        self.quiet = (!self.child_frozen).then(|| self.quiet.unwrap_or(before));
+        self.quiet.map(|since| Event::Quiet { since })
+    }
+
+    /// Without a group that is not in FAULT keepalived has no timer.
+    fn is_in_fault(&self) -> bool {
+        !self.truth.is_empty() && self.truth.values().all(|state| *state == NotifyState::Fault)
+    }
+
+    // ── keepalived ──
+
+    /// A group becomes what it is now; the address comes or goes a moment before the line.
+    pub fn becomes(&mut self, name: &str, state: NotifyState) {
+        self.all_become(&[(name, state)]);
+    }
+
+    /// The same of several groups, or of one again and again; the agent reads all lines at once.
+    pub fn all_become(&mut self, states: &[(&str, NotifyState)]) {
+        let lines = self.change(states);
+        if !lines.is_empty() {
+            self.write(lines);
+        }
+    }
+
+    /// The same, and another process reads the lines.
+    pub fn becomes_unheard(&mut self, name: &str, state: NotifyState) {
+        self.change(&[(name, state)]);
+    }
+
+    fn change(&mut self, states: &[(&str, NotifyState)]) -> Vec<Line> {
+        if !self.runs || self.child_frozen || self.frozen.is_some() {
+            return Vec::new();
+        }
+        let before = self.local.clone();
+        let mut lines = Vec::new();
+        for (name, state) in states {
+            let Some(run) = self.groups.groups.iter().find(|g| g.name.as_str() == *name) else {
+                continue;
+            };
+            for address in &run.addresses {
+                match state {
+                    NotifyState::Master => _ = self.local.insert(address.address),
+                    _ => {
+                        self.local.remove(&address.address);
+                        self.by_hand.remove(&address.address);
+                    }
+                }
+            }
+            self.truth.insert(group(name), *state);
+            lines.push(line(name, *state));
+        }
+        if before != self.local {
+            self.look_around();
+        }
+        lines
+    }
+
+    pub fn master(&mut self, name: &str) {
+        self.becomes(name, NotifyState::Master);
+    }
+
+    pub fn backup(&mut self, name: &str) {
+        self.becomes(name, NotifyState::Backup);
+    }
+
+    /// A line without a change.
+    pub fn says(&mut self, name: &str, state: NotifyState) {
+        if self.runs && !self.child_frozen && self.frozen.is_none() {
+            self.write(vec![line(name, state)]);
+        }
+    }
+
+    /// Lines of keepalived, and nothing else.
+    pub fn write(&mut self, lines: Vec<Line>) {
+        if self.is_down {
+            self.pipe.extend(lines);
+        } else {
+            self.tell(Event::Lines(lines));
+        }
+    }
+
+    /// SIGKILL of keepalived's process group: its addresses stay.
+    pub fn kill_keepalived(&mut self) {
+        self.runs = false;
+        self.tell(Event::Hup);
+        self.tell(Event::Writer(false));
+    }
+
+    /// keepalived starts: left-over addresses go, and every group begins as BACKUP.
+    pub fn start_keepalived(&mut self) {
+        self.runs = true;
+        self.child_frozen = false;
+        self.last_beat = self.now;
+        self.tell(Event::Writer(true));
+        self.run(ms(2));
+        let groups = self.groups.groups.clone();
+        self.truth = groups.iter().map(|g| (g.name.clone(), NotifyState::Backup)).collect();
+        self.local.clear();
+        self.look_around();
+        self.write(groups.iter().map(|g| line(g.name.as_str(), NotifyState::Backup)).collect());
+    }
+
+    /// keepalived takes another set of groups, announced a moment before. A group that is gone leaves with FAULT; one
+    /// that is there with another router id begins anew.
+    pub fn reload(&mut self, groups: Groups) {
+        self.tell(Event::Groups(groups.clone()));
+        let before = mem::replace(&mut self.groups, groups.clone());
+        if !self.runs {
+            return;
+        }
+        self.tell(Event::Hup);
+        let mut lines = Vec::new();
+        for old in &before.groups {
+            match groups.groups.iter().find(|new| new.name == old.name) {
+                Some(new) if new.vrid == old.vrid => {
+                    let is_master = self.truth.get(&old.name) == Some(&NotifyState::Master);
+                    old.addresses.iter().for_each(|a| {
+                        self.local.remove(&a.address);
+                    });
+                    self.local.extend(new.addresses.iter().filter(|_| is_master).map(|a| a.address));
+                }
+                _ => {
+                    old.addresses.iter().for_each(|a| {
+                        self.local.remove(&a.address);
+                    });
+                    self.truth.remove(&old.name);
+                    lines.push(line(old.name.as_str(), NotifyState::Fault));
+                }
+            }
+        }
+        for new in &groups.groups {
+            if !self.truth.contains_key(&new.name) {
+                self.truth.insert(new.name.clone(), NotifyState::Backup);
+                lines.push(line(new.name.as_str(), NotifyState::Backup));
+            }
+        }
+        self.look_around();
+        self.write(lines);
+    }
+
+    // ── this router ──
+
+    /// This router stands still for a while.
+    pub fn freeze(&mut self, duration: Duration) {
+        if self.frozen.is_none() {
+            self.frozen = Some(Vec::new());
+            self.later(duration, Happening::Thaw(self.now));
+        }
+    }
+
+    /// Every standby's timer has run out in the stall: keepalived takes its groups for MASTER until it hears the other router.
+    fn wake_stale(&mut self, since: Moment) {
+        let (Some(stale), true) = (self.stale, since.until(self.now) > ELECTION) else {
+            return;
+        };
+        let backups = self.truth.iter().filter(|(_, state)| **state == NotifyState::Backup);
+        let names: Vec<GroupName> = backups.map(|(name, _)| name.clone()).collect();
+        let truth = self.truth.clone();
+        let states: Vec<_> = names.iter().map(|name| (name.as_str(), NotifyState::Master)).collect();
+        self.all_become(&states);
+        // The other router is MASTER all the while.
+        self.truth = truth;
+        self.later(stale, Happening::Hears(names));
+    }
+
+    // ── EC2 ──
+
+    /// Somebody has an address from now on.
+    pub fn give(&mut self, ip: Ipv4Addr, id: &str) {
+        let instance = self.instances.get(&eni(id)).cloned();
+        self.give_to(ip, Owner { instance, ..owner(id) });
+    }
+
+    /// The same, with where that is attached, and whether it is its primary address.
+    pub fn give_to(&mut self, ip: Ipv4Addr, owner: Owner) {
+        self.past.push((self.now, ip, Some(owner)));
+    }
+
+    /// Nobody has it from now on.
+    pub fn unassign(&mut self, ip: Ipv4Addr) {
+        self.past.push((self.now, ip, None));
+    }
+
+    fn shown(&self, addresses: &[Ipv4Addr]) -> Owners {
+        let then = self.now - self.ec2.stale;
+        let owner = |ip: &Ipv4Addr| {
+            let mut of = self.past.iter().filter(|(_, other, _)| other == ip);
+            let first = of.clone().next();
+            of.rfind(|(when, _, _)| *when <= then).or(first)?.2.clone()
+        };
+        addresses.iter().filter_map(|ip| Some((*ip, owner(ip)?))).collect()
+    }
+
+    /// Who has an address now.
+    pub fn owner(&self, ip: Ipv4Addr) -> Option<&str> {
+        let (_, _, owner) = self.past.iter().rev().find(|(_, other, _)| *other == ip)?;
+        owner.as_ref().map(|owner| owner.eni.as_str())
+    }
+
+    /// The virtual addresses that this router has in EC2.
+    pub fn ours(&self) -> BTreeSet<Ipv4Addr> {
+        let ips: BTreeSet<Ipv4Addr> = self.past.iter().map(|(_, ip, _)| *ip).collect();
+        ips.into_iter()
+            .filter(|ip| self.owner(*ip).is_some_and(|id| self.enis.values().any(|e| e.as_str() == id)))
+            .collect()
+    }
+
+    // ── what was done ──
+
+    /// The claims since a moment: milliseconds after it, and the addresses.
+    pub fn claims_since(&self, moment: Moment) -> Vec<(u64, Vec<Ipv4Addr>)> {
+        self.done
+            .iter()
+            .filter_map(|(when, action)| match action {
+                Action::Claim { addresses, .. } if *when >= moment => {
+                    Some((moment.until(*when).as_millis() as u64, addresses.clone()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// When claims went out, in milliseconds after a moment.
+    pub fn claim_times(&self, moment: Moment) -> Vec<u64> {
+        self.claims_since(moment).into_iter().map(|(when, _)| when).collect()
+    }
+
+    /// When reads went out, in milliseconds after a moment.
+    pub fn read_times(&self, moment: Moment) -> Vec<u64> {
+        let is_read = |(when, action): &&(Moment, Action)| *when >= moment && matches!(action, Action::Read { .. });
+        self.done.iter().filter(is_read).map(|(when, _)| moment.until(*when).as_millis() as u64).collect()
+    }
+
+    /// What was noted since a moment, in milliseconds after it.
+    pub fn notes(&self, moment: Moment) -> Vec<(u64, Note)> {
+        self.done
+            .iter()
+            .filter_map(|(when, action)| match action {
+                Action::Note(note) if *when >= moment => Some((moment.until(*when).as_millis() as u64, note.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// When thefts were noted, in milliseconds after a moment.
+    pub fn theft_times(&self, moment: Moment) -> Vec<u64> {
+        let notes = self.notes(moment).into_iter();
+        notes.filter(|(_, note)| matches!(note, Note::Theft { .. })).map(|(when, _)| when).collect()
+    }
+}

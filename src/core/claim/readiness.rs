@@ -1,0 +1,198 @@
+//! What stands between a standby and a failover, and what a person should know before one: all that the regular reads
+//! show anyway.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use super::address::Address;
+use super::facts::{remedy, text, unresolved};
+use super::group::Group;
+use super::message::Note;
+use super::{Machine, Moment};
+use crate::model::ec2::{CallError, ErrorClass, Owner, Owners};
+use crate::model::ids::{EniId, InstanceId};
+use crate::model::vrrp::VrrpState;
+use crate::report::model::Who;
+
+/// The code of a claim that an ENI has no room for (EC2 API, "Error codes").
+const NO_ROOM: &str = "PrivateIpAddressLimitExceeded";
+
+/// Where EC2 says that an ENI is attached which takes addresses.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    /// The instance; absent: it is attached to none.
+    to: Option<InstanceId>,
+    /// The last regular read that could have shown it has done so.
+    is_current: bool,
+    /// That it is not this instance has been noted.
+    is_noted: bool,
+}
+
+/// The ENIs that take addresses, as far as reads have shown them.
+pub(super) type Attachments = BTreeMap<EniId, Attachment>;
+
+impl Machine {
+    /// What would keep a standby from taking over a group: none of it is known yet; nothing; or this.
+    pub(super) fn obstacle(&self, group: &Group) -> Option<Option<String>> {
+        let addresses = group.addresses.iter().filter_map(|ip| Some((*ip, self.addresses.get(ip)?)));
+        let obstacles: Vec<Option<Option<String>>> =
+            addresses.map(|(ip, address)| self.obstacle_of(ip, address, |_| String::new())).collect();
+        match obstacles.iter().flatten().flatten().next() {
+            Some(obstacle) => Some(Some(obstacle.clone())),
+            None if obstacles.is_empty() || obstacles.contains(&None) => None,
+            None => Some(None),
+        }
+    }
+
+    /// The same for one address, with `at` to say when.
+    pub(super) fn obstacle_of(
+        &self,
+        ip: Ipv4Addr,
+        address: &Address,
+        at: impl Fn(Moment) -> String,
+    ) -> Option<Option<String>> {
+        let binding = self.bindings.get(&address.interface)?;
+        if let Some(error) = binding.error.as_ref().filter(|_| binding.eni.is_none()) {
+            return Some(Some(unresolved(&address.interface, error)));
+        }
+        if let Some(error) = &self.sweep.error {
+            return Some(Some(remedy(error)));
+        }
+        if let Some(why) = primary(ip, address).or_else(|| self.elsewhere(address)) {
+            return Some(Some(why));
+        }
+        if let Some(error) = &address.permanent {
+            let at = address.last_claim.as_ref().and_then(|c| c.answer.as_ref()).map(|(when, _)| at(*when));
+            return Some(Some(format!(
+                "the last claim from here failed{}: {}; a standby claims nothing, so this stands until the credentials \
+                 or the configuration change",
+                at.unwrap_or_default(),
+                refusal(ip, address, error)
+            )));
+        }
+        address.seen.as_ref()?;
+        Some(None)
+    }
+
+    /// That the ENI which takes the address is not attached to this instance, where EC2 says so.
+    pub(super) fn elsewhere(&self, address: &Address) -> Option<String> {
+        let eni = address.eni.as_ref()?;
+        let (ours, attachment) = (self.instance.as_ref()?, self.not_here(eni)?);
+        let remedy = match address.configured_eni {
+            Some(_) => "correct `aws-vipa network-interface-id`",
+            None => "see which network interfaces are attached to this instance",
+        };
+        Some(match &attachment.to {
+            Some(other) => {
+                format!("{eni} is attached to {other}, not to this instance {ours}: packets go there; {remedy}")
+            }
+            None => format!("{eni} is attached to no instance: packets go nowhere; attach it to this one, or {remedy}"),
+        })
+    }
+
+    fn not_here(&self, eni: &EniId) -> Option<&Attachment> {
+        let ours = self.instance.as_ref()?;
+        self.attachments.get(eni).filter(|a| a.is_current && a.to.as_ref() != Some(ours))
+    }
+
+    /// Takes note of where the ENIs that take addresses are attached, as a read of these addresses shows.
+    pub(super) fn learn_attachments(&mut self, read: &[Ipv4Addr], is_regular: bool, owners: &Owners) {
+        let targets: BTreeSet<&EniId> = self.addresses.values().filter_map(|a| a.eni.as_ref()).collect();
+        self.attachments.retain(|eni, _| targets.contains(eni));
+        for eni in read.iter().filter(|_| is_regular).filter_map(|ip| self.addresses.get(ip)?.eni.as_ref()) {
+            if let Some(attachment) = self.attachments.get_mut(eni) {
+                attachment.is_current = false;
+            }
+        }
+        for owner in owners.values().filter(|owner| targets.contains(&owner.eni)) {
+            let new = || Attachment { to: owner.instance.clone(), is_current: true, is_noted: false };
+            let attachment = self.attachments.entry(owner.eni.clone()).or_insert_with(new);
+            if attachment.to == owner.instance {
+                attachment.is_current = true;
+            } else {
+                *attachment = new();
+            }
+        }
+    }
+
+    /// Notes, once each, the ENIs that take addresses and are not attached to this instance.
+    pub(super) fn note_attachments(&mut self) {
+        let Some(ours) = &self.instance else {
+            return;
+        };
+        let mut notes = Vec::new();
+        for (eni, attachment) in &mut self.attachments {
+            if attachment.is_current && !attachment.is_noted && attachment.to.as_ref() != Some(ours) {
+                attachment.is_noted = true;
+                notes.push(Note::Elsewhere { eni: eni.clone(), instance: attachment.to.clone() });
+            }
+        }
+        notes.into_iter().for_each(|note| self.note(note));
+    }
+
+    /// Notes, once each, who holds addresses of standbys that neither router has.
+    pub(super) fn note_holders(&mut self) {
+        let mut held: BTreeMap<EniId, (Owner, Vec<Ipv4Addr>)> = BTreeMap::new();
+        let standbys = self.groups.values().filter(|g| g.acts() && g.belief.vrrp() == VrrpState::Backup);
+        for (group, ip) in standbys.flat_map(|group| group.addresses.iter().map(move |ip| (group, ip))) {
+            if let Some(address) = self.addresses.get(ip)
+                && let Some(holder) = self.holder(group, address)
+                && address.holder_noted.as_ref() != Some(&holder.eni)
+            {
+                held.entry(holder.eni.clone()).or_insert_with(|| (holder.clone(), Vec::new())).1.push(*ip);
+            }
+        }
+        for (eni, (by, addresses)) in held {
+            for ip in &addresses {
+                if let Some(address) = self.addresses.get_mut(ip) {
+                    address.holder_noted = Some(eni.clone());
+                }
+            }
+            self.note(Note::Holder { addresses, by });
+        }
+    }
+
+    /// Who holds an address that none of the group's routers has. Nobody is meant while it is not known which instances all
+    /// of the others are: it may be one of them.
+    pub(super) fn holder<'a>(&self, group: &Group, address: &'a Address) -> Option<&'a Owner> {
+        let holder = address.seen.as_ref()?.owner.as_ref()?;
+        let others: BTreeSet<InstanceId> =
+            group.peers.iter().map(|peer| self.peers.get(peer)?.instance.clone()).collect::<Option<_>>()?;
+        let who = Who::of(Some(holder), address.eni.as_ref(), self.instance.as_ref(), &others);
+        (who == Who::Stranger && !others.is_empty()).then_some(holder)
+    }
+}
+
+/// What to know before a failover takes an address from its holder, which is none of the group's routers.
+pub(super) fn taken_from(holder: &Owner) -> String {
+    format!(
+        "held by {}, which is none of the group's routers: a failover takes it from there; if it is in use there, choose \
+         another address for the group, else unassign it there",
+        text(holder)
+    )
+}
+
+/// That the address is the primary one of a network interface, as far as a read shows.
+fn primary(ip: Ipv4Addr, address: &Address) -> Option<String> {
+    let owner = address.seen.as_ref()?.owner.as_ref().filter(|owner| owner.primary)?;
+    Some(format!(
+        "{ip} is the primary address of {}, which EC2 never moves: choose another address for the group",
+        text(owner)
+    ))
+}
+
+/// Why EC2 refuses an address, and what a person can do about it, in view of who has it.
+pub(super) fn refusal(ip: Ipv4Addr, address: &Address, error: &CallError) -> String {
+    let is_about_the_address =
+        matches!(error.class, ErrorClass::BadAddress | ErrorClass::Refused) && error.code != NO_ROOM;
+    let is_free = address.seen.as_ref().is_some_and(|seen| seen.owner.is_none());
+    match primary(ip, address).filter(|_| is_about_the_address) {
+        Some(primary) => format!("{error}; {primary}"),
+        None if is_about_the_address && is_free => format!(
+            "{}; no network interface (ENI) that this account sees has it: in a VPC that is shared, one of another account \
+             may have it: ask the VPC's owner",
+            remedy(error)
+        ),
+        None => remedy(error),
+    }
+}

@@ -1,0 +1,752 @@
+//! Reader of keepalived.conf, as VyOS renders it (vyos-1x data/templates/high-availability/keepalived.conf.j2) and as
+//! keepalived reads it: which groups there are, on which interfaces, with which addresses.
+//!
+//! keepalived goes on where it meets what it does not understand (`process_stream` in lib/parser.c): a block opens behind
+//! the keywords that take one alone, any other `{` is passed over, and so is a `}` outside of every block. This reader
+//! does the same, so that an odd name or password costs no more here than there. What it cannot tell for sure costs the
+//! group that it is about.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
+use super::statements::{Statement, statements};
+use crate::model::ids::{GroupName, InterfaceName};
+use crate::printable;
+
+/// keepalived's own default (VRRP_PRIO_DFL in vrrp.h).
+const DEFAULT_PRIORITY: u8 = 100;
+
+/// No more of a name is shown, in characters.
+const SHOWN: usize = 64;
+
+/// keepalived.conf says nothing of which groups there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ConfError {
+    /// VyOS writes the file in place: this is a part of it.
+    #[error("it is incomplete: it ends inside a block, or before anything came")]
+    Incomplete,
+    /// No text of VyOS holds one.
+    #[error("line {0}: a zero byte: this is not VyOS's text")]
+    Zero(usize),
+}
+
+/// What keepalived.conf says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The groups that can be relied on, in the order of their names.
+    pub groups: Groups,
+    /// The others.
+    pub faults: Vec<Fault>,
+    /// keepalived passes over what stands at the end of the file.
+    pub is_cut_short: bool,
+}
+
+/// A `vrrp_instance` that is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The line that it begins at, from 1.
+    pub line: usize,
+    /// The name that stands there.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: Why,
+}
+
+/// What is wrong with a `vrrp_instance`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// keepalived takes something else than the name that stands there for its name.
+    Name(&'static str),
+    /// Another one, that begins at this line, has the same name.
+    SameName(usize),
+    /// Something of it is missing or wrong.
+    Missing(&'static str),
+    /// keepalived takes the statements of another one, that begins at this line, for its.
+    Mixed(usize),
+    /// keepalived passes over everything from here to the end of the file.
+    ToTheEnd,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, name, why } = self;
+        write!(f, "line {line}: vrrp_instance {name} is left out: ")?;
+        match why {
+            Why::Name(reason) => write!(f, "{reason}: give the group another name"),
+            Why::SameName(other) => {
+                write!(f, "keepalived sees the same name at line {other}: give one of the two groups another name")
+            }
+            Why::Missing(what) => write!(f, "{what} is missing or wrong"),
+            Why::Mixed(other) => {
+                write!(f, "keepalived adds the group at line {other} to it: give that group another name")
+            }
+            Why::ToTheEnd => {
+                f.write_str("keepalived passes over it and over all that follows: give the group another name")
+            }
+        }
+    }
+}
+
+/// Reads the text of keepalived.conf. Keywords that say nothing of addresses are passed over.
+///
+/// # Errors
+/// [`ConfError`].
+pub fn parse(text: &[u8]) -> Result<Reading, ConfError> {
+    if let Some(zero) = text.iter().position(|b| *b == 0) {
+        return Err(ConfError::Zero(text[..zero].iter().filter(|b| **b == b'\n').count() + 1));
+    }
+    let statements = statements(text);
+    if statements.is_empty() {
+        return Err(ConfError::Incomplete);
+    }
+    let mut parser = Parser { lines: text.split(|b| *b == b'\n').collect(), ..Parser::default() };
+    for (at, statement) in statements.iter().enumerate() {
+        parser.step(statement, &statements[at + 1..]);
+    }
+    let mut is_cut_short = false;
+    match parser.blocks.last() {
+        None => {}
+        // The file is whole, and keepalived has counted a brace that is none of VyOS's.
+        Some(Block::Skipped { line, is_instance: true, .. }) if ends_outside(text) => {
+            let line = *line;
+            parser.faults.retain(|fault| fault.line != line);
+            parser.fault(line, Why::ToTheEnd);
+            is_cut_short = true;
+        }
+        Some(_) => return Err(ConfError::Incomplete),
+    }
+    Ok(Reading { is_cut_short, ..parser.finish() })
+}
+
+/// Whether the last line that says something, but for an `include`, is a brace at its beginning: so ends each block of
+/// VyOS's at the outermost level, and no other.
+fn ends_outside(text: &[u8]) -> bool {
+    let says_something = |line: &&[u8]| {
+        let line = line.trim_ascii();
+        !(line.is_empty() || line.starts_with(b"#") || line.starts_with(b"include "))
+    };
+    text.split(|b| *b == b'\n').rfind(says_something).is_some_and(|line| line.trim_ascii_end() == b"}")
+}
+
+/// What takes a block at the outermost level, and which keywords inside take a list: a block of values, which its first
+/// `}` ends.
+const BLOCKS: [(&str, &[&str]); 9] = [
+    ("global_defs", &["notification_email"]),
+    ("track_group", &["group"]),
+    ("vrrp_sync_group", &["group", "track_interface", "track_script", "track_file", "track_process", "track_bfd"]),
+    ("garp_group", &["interfaces"]),
+    ("vrrp_script", &[]),
+    ("vrrp_track_process", &[]),
+    ("track_file", &[]),
+    ("vrrp_track_file", &[]),
+    ("bfd_instance", &[]),
+];
+
+/// What takes a list at the outermost level.
+const LISTS: [&str; 5] =
+    ["static_ipaddress", "static_routes", "static_rules", "linkbeat_interfaces", "interface_up_down_delays"];
+
+/// What is not VRRP's: its process counts the braces inside, and looks at nothing else.
+const NOT_VRRP: [&str; 3] = ["virtual_server", "virtual_server_group", "SSL"];
+
+#[derive(Debug, Clone, Copy)]
+enum Block {
+    /// Of the last instance. Behind a refused header, at this line, that no brace follows, too.
+    Instance { refused: Option<usize> },
+    /// Of keywords that say nothing of addresses; these of them take a list.
+    Keywords(&'static [&'static str]),
+    /// Of values.
+    List { list: List, awaits_brace: bool },
+    /// Passed over as far as the brace that brings the depth back to 0. At first it is 0, for the brace is to come.
+    Skipped { line: usize, depth: usize, is_instance: bool },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum List {
+    Addresses,
+    Excluded,
+    Peers,
+    Other,
+}
+
+/// A version of IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// An instance, as keepalived has it.
+#[derive(Debug)]
+struct Instance {
+    line: usize,
+    name: String,
+    /// What makes it unreliable.
+    fault: Option<Why>,
+    interface: Option<InterfaceName>,
+    vrid: Option<u8>,
+    priority: u8,
+    advertise_interval: AdvertiseInterval,
+    /// That of the first address. Those of the other one are passed over (alloc_vrrp_vip in vrrp_data.c).
+    family: Option<Family>,
+    peers: Vec<Ipv4Addr>,
+    addresses: Vec<VirtualAddress>,
+}
+
+#[derive(Default)]
+struct Parser<'a> {
+    lines: Vec<&'a [u8]>,
+    instances: Vec<Instance>,
+    /// Those that are open, the innermost last.
+    blocks: Vec<Block>,
+    faults: Vec<Fault>,
+}
+
+impl Parser<'_> {
+    /// Takes a statement. Those that follow it tell whether a header is as VyOS writes one.
+    fn step(&mut self, statement: &Statement, following: &[Statement]) {
+        match self.blocks.last_mut() {
+            Some(Block::Skipped { depth, .. }) if *depth > 0 => {
+                for word in &statement.words {
+                    match word.as_str() {
+                        "{" => *depth += 1,
+                        "}" => *depth -= 1,
+                        _ => {}
+                    }
+                    if *depth == 0 {
+                        self.blocks.pop();
+                        return;
+                    }
+                }
+            }
+            Some(Block::Skipped { depth, .. }) if statement.opens() => *depth = 1,
+            Some(block @ Block::Skipped { .. }) => {
+                *block = match *block {
+                    Block::Skipped { line, is_instance: true, .. } => Block::Instance { refused: Some(line) },
+                    _ => Block::Keywords(&[]),
+                };
+                self.step(statement, following);
+            }
+            Some(Block::List { list, awaits_brace }) => {
+                let (list, is_begin) = (*list, std::mem::take(awaits_brace) && statement.opens());
+                let words = statement.words.get(usize::from(is_begin)..).unwrap_or_default();
+                let is_end = words.last().is_some_and(|word| word == "}");
+                let words = &words[..words.len() - usize::from(is_end)];
+                if let (Some(instance), [first, options @ ..]) = (self.instances.last_mut(), words) {
+                    instance.take(list, first, options);
+                }
+                if is_end {
+                    self.blocks.pop();
+                }
+            }
+            // The brace of the block that has just begun, or one that nothing takes.
+            _ if statement.opens() => {}
+            // At the outermost level there is none to close.
+            _ if statement.closes() => _ = self.blocks.pop(),
+            Some(Block::Instance { refused }) => {
+                let refused = *refused;
+                self.in_instance(refused, &statement.words);
+            }
+            Some(Block::Keywords(lists)) => {
+                if lists.contains(&statement.words[0].as_str()) {
+                    self.open_list(List::Other);
+                }
+            }
+            None => self.outermost(statement, following),
+        }
+    }
+
+    fn open_list(&mut self, list: List) {
+        self.blocks.push(Block::List { list, awaits_brace: true });
+    }
+
+    fn outermost(&mut self, statement: &Statement, following: &[Statement]) {
+        let keyword = statement.words[0].as_str();
+        if keyword == "vrrp_instance" {
+            self.instance(statement, following);
+        } else if LISTS.contains(&keyword) {
+            self.open_list(List::Other);
+        } else if NOT_VRRP.contains(&keyword) {
+            self.blocks.push(Block::Skipped { line: statement.line, depth: 0, is_instance: false });
+        } else if let Some((_, lists)) = BLOCKS.iter().find(|(block, _)| *block == keyword) {
+            self.blocks.push(Block::Keywords(lists));
+        }
+    }
+
+    /// The header of an instance.
+    fn instance(&mut self, statement: &Statement, following: &[Statement]) {
+        let line = statement.line;
+        let fault = self.is_as_written(statement, following).err();
+        let [_, name] = statement.words.as_slice() else {
+            // keepalived wants one name.
+            self.fault(line, fault.unwrap_or(Why::Name("it has no name")));
+            return self.blocks.push(Block::Skipped { line, depth: 0, is_instance: true });
+        };
+        if let Some(first) = self.instances.iter_mut().find(|instance| instance.name == *name) {
+            let other = first.line;
+            if fault.is_none() && first.fault.is_none() {
+                first.fault = Some(Why::SameName(line));
+            }
+            // keepalived keeps the first one alone.
+            self.fault(line, fault.unwrap_or(Why::SameName(other)));
+            return self.blocks.push(Block::Skipped { line, depth: 0, is_instance: true });
+        }
+        self.instances.push(Instance {
+            line,
+            name: name.clone(),
+            fault,
+            interface: None,
+            vrid: None,
+            priority: DEFAULT_PRIORITY,
+            advertise_interval: AdvertiseInterval::default(),
+            family: None,
+            peers: Vec::new(),
+            addresses: Vec::new(),
+        });
+        self.blocks.push(Block::Instance { refused: None });
+    }
+
+    /// Whether keepalived takes the name of an instance for what it is: a line has its header alone, with one name and one
+    /// brace, which may be on the next line.
+    fn is_as_written(&self, statement: &Statement, following: &[Statement]) -> Result<(), Why> {
+        let name = match (statement.words.as_slice(), following) {
+            ([_, name], [brace, rest @ ..])
+                if statement.is_first
+                    && brace.opens()
+                    && brace.words.len() == 1
+                    && rest.first().is_none_or(|next| next.is_first) =>
+            {
+                name.clone()
+            }
+            _ => self.name_at(statement.line),
+        };
+        match GroupName::try_from(name.as_str()) {
+            Err(error) => Err(Why::Name(error.reason())),
+            // `$_INSTANCE` and the like (set_std_definitions in lib/parser.c).
+            Ok(_) if name.contains("$_") => Err(Why::Name("keepalived replaces what begins with $_")),
+            Ok(_) if statement.words.get(1) != Some(&name) => Err(Why::Name("keepalived reads another name there")),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// What stands behind `vrrp_instance` on a line, but for the last brace.
+    fn name_at(&self, line: usize) -> String {
+        let text = self.lines.get(line - 1).copied().unwrap_or_default().trim_ascii();
+        let text = text.strip_prefix(b"vrrp_instance").unwrap_or(text);
+        let text = text.strip_suffix(b"{").unwrap_or(text);
+        let text = text.strip_suffix(b" ").unwrap_or(text);
+        String::from_utf8_lossy(text.strip_prefix(b" ").unwrap_or(text)).into_owned()
+    }
+
+    fn in_instance(&mut self, refused: Option<usize>, words: &[String]) {
+        match words[0].as_str() {
+            "virtual_ipaddress" => self.open_list(List::Addresses),
+            "virtual_ipaddress_excluded" => self.open_list(List::Excluded),
+            "unicast_peer" => self.open_list(List::Peers),
+            "track_interface" | "track_script" | "track_file" | "track_process" | "track_bfd" | "virtual_routes"
+            | "virtual_rules" => self.open_list(List::Other),
+            "authentication" => self.blocks.push(Block::Keywords(&[])),
+            _ => {}
+        }
+        if let Some(instance) = self.instances.last_mut() {
+            if let (Some(line), None) = (refused, &instance.fault) {
+                instance.fault = Some(Why::Mixed(line));
+            }
+            instance.set(words);
+        }
+    }
+
+    fn fault(&mut self, line: usize, why: Why) {
+        let name: String = self.name_at(line).chars().take(SHOWN).collect();
+        let name = printable::line(&name).into_owned();
+        self.faults.push(Fault { line, name, why });
+    }
+
+    fn finish(mut self) -> Reading {
+        let mut groups = Vec::new();
+        for instance in std::mem::take(&mut self.instances) {
+            let line = instance.line;
+            match instance.close() {
+                Ok(group) => groups.push(group),
+                Err(why) => self.fault(line, why),
+            }
+        }
+        groups.sort_by(|a, b| a.name.cmp(&b.name));
+        self.faults.sort_by_key(|fault| fault.line);
+        Reading { groups: Groups { groups }, faults: self.faults, is_cut_short: false }
+    }
+}
+
+impl Instance {
+    /// A statement of its block.
+    fn set(&mut self, words: &[String]) {
+        let [keyword, value, ..] = words else {
+            if words[0] == "native_ipv6" {
+                self.family.get_or_insert(Family::V6);
+            }
+            return;
+        };
+        match keyword.as_str() {
+            "interface" => {
+                if let Ok(interface) = InterfaceName::try_from(value.as_str()) {
+                    self.interface = Some(interface);
+                }
+            }
+            "virtual_router_id" => self.vrid = number(value).or(self.vrid),
+            "priority" => self.priority = number(value).unwrap_or(DEFAULT_PRIORITY),
+            "advert_int" => {
+                self.advertise_interval = AdvertiseInterval::parse(value).unwrap_or(self.advertise_interval);
+            }
+            "mcast_src_ip" | "unicast_src_ip" | "mcast_dst_ip" => {
+                if let Ok(address) = value.parse() {
+                    self.family.get_or_insert(Family::of(address));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A value of one of its lists.
+    fn take(&mut self, list: List, first: &str, options: &[String]) {
+        match list {
+            List::Addresses | List::Excluded => {
+                let Some(address) = address(first) else { return };
+                let is_of_family = matches!(list, List::Excluded) || self.is_of_family(address);
+                if let (IpAddr::V4(address), Some(interface), true) = (address, device(options), is_of_family) {
+                    self.addresses.push(VirtualAddress { address, interface });
+                }
+            }
+            List::Peers => {
+                let Ok(address) = first.parse() else { return };
+                if let (IpAddr::V4(peer), true) = (address, self.is_of_family(address)) {
+                    self.peers.push(peer);
+                }
+            }
+            List::Other => {}
+        }
+    }
+
+    fn is_of_family(&mut self, address: IpAddr) -> bool {
+        *self.family.get_or_insert(Family::of(address)) == Family::of(address)
+    }
+
+    fn close(self) -> Result<Group, Why> {
+        if let Some(why) = self.fault {
+            return Err(why);
+        }
+        Ok(Group {
+            name: GroupName::try_from(self.name).map_err(|error| Why::Name(error.reason()))?,
+            interface: self.interface.ok_or(Why::Missing("interface"))?,
+            vrid: self.vrid.ok_or(Why::Missing("virtual_router_id"))?,
+            priority: self.priority,
+            advertise_interval: self.advertise_interval,
+            peers: self.peers,
+            addresses: self.addresses,
+        })
+    }
+}
+
+/// A number from 1 to 255.
+fn number(text: &str) -> Option<u8> {
+    text.parse().ok().filter(|n| *n > 0)
+}
+
+/// An address, with its prefix length or without one.
+fn address(text: &str) -> Option<IpAddr> {
+    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let address: IpAddr = address.parse().ok()?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let is_right = length.is_none_or(|length| length.parse::<u8>().is_ok_and(|length| length <= longest));
+    is_right.then_some(address)
+}
+
+/// The interface that the options of an address name, if they do. None where they are wrong.
+fn device(options: &[String]) -> Option<Option<InterfaceName>> {
+    match options.iter().position(|word| word == "dev") {
+        None => Some(None),
+        Some(at) => Some(Some(InterfaceName::try_from(options.get(at + 1)?.as_str()).ok()?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn group(
+        name: &str,
+        interface: &str,
+        vrid: u8,
+        priority: u8,
+        peers: &[&str],
+        addresses: &[(&str, Option<&str>)],
+    ) -> Group {
+        Group {
+            name: GroupName::try_from(name).expect("a name"),
+            interface: InterfaceName::try_from(interface).expect("an interface"),
+            vrid,
+            priority,
+            advertise_interval: AdvertiseInterval::default(),
+            peers: peers.iter().map(|p| p.parse().expect("an address")).collect(),
+            addresses: addresses
+                .iter()
+                .map(|(address, dev)| VirtualAddress {
+                    address: address.parse().expect("an address"),
+                    interface: dev.map(|dev| InterfaceName::try_from(dev).expect("an interface")),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn what_vyos_renders_is_read() {
+        let read = |text: &str| {
+            let reading = parse(text.as_bytes()).expect("read");
+            assert_eq!(reading.faults, []);
+            reading.groups.groups
+        };
+        assert_eq!(
+            read(include_str!("../../../tests/samples/keepalived.conf")),
+            [
+                group(
+                    "second",
+                    "eth1",
+                    11,
+                    100,
+                    &[],
+                    &[("10.98.0.100", None), ("10.98.0.101", None), ("10.98.0.102", None)]
+                ),
+                group("six", "eth1", 12, 100, &[], &[]),
+                group("vyos-aws", "eth0", 10, 200, &["10.99.0.2"], &[("10.99.0.100", None)]),
+            ]
+        );
+        assert_eq!(
+            read(include_str!("../../../tests/samples/keepalived-2.conf")),
+            [
+                group(
+                    "dev-case",
+                    "eth0",
+                    21,
+                    100,
+                    &["10.99.0.2"],
+                    &[("10.98.0.110", Some("eth1")), ("10.99.0.110", None), ("10.98.0.111", Some("eth1"))]
+                ),
+                group("odd$(n)ame", "eth0", 22, 100, &[], &[("10.99.0.120", None)]),
+            ]
+        );
+    }
+
+    /// A group as VyOS writes it, with the number of its virtual router for its address.
+    fn instance(name: &str, vrid: u8) -> String {
+        format!(
+            "vrrp_instance {name} {{\n    state BACKUP\n    interface eth0\n    virtual_router_id {vrid}\n    \
+             virtual_ipaddress {{\n        10.0.0.{vrid}/24\n    }}\n}}\n"
+        )
+    }
+
+    /// The groups that are read, with the last part of their addresses, and what is said of the others.
+    fn read(text: &str) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
+        let Reading { groups, faults, .. } = parse(text.as_bytes()).expect("read");
+        let last = |group: &Group| group.addresses.iter().map(|a| a.address.octets()[3]).collect();
+        let groups = groups.groups.iter().map(|group| (group.name.to_string(), last(group))).collect();
+        (groups, faults.iter().map(Fault::to_string).collect())
+    }
+
+    fn carried(names: &[(&str, u8)]) -> Vec<(String, Vec<u8>)> {
+        names.iter().map(|(name, vrid)| ((*name).to_owned(), vec![*vrid])).collect()
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_refused_wherever_it_ends_inside_a_block() {
+        let text = include_str!("../../../tests/samples/keepalived-2.conf");
+        assert_eq!(parse(b""), Err(ConfError::Incomplete));
+        assert_eq!(parse(b"# only this\n"), Err(ConfError::Incomplete));
+        let inside = text.find("unicast_src_ip").expect("there");
+        assert_eq!(parse(&text.as_bytes()[..inside]), Err(ConfError::Incomplete));
+        assert_eq!(parse(b"# \na {\n\0\n}\n"), Err(ConfError::Zero(3)));
+        // Also inside of a group that keepalived passes over.
+        let text = instance("a b", 1);
+        assert_eq!(parse(&text.as_bytes()[..text.len() - 3]), Err(ConfError::Incomplete));
+        assert_eq!(read(&text).0, []);
+    }
+
+    #[test]
+    fn comments_quotes_and_blocks_on_one_line_are_read_as_keepalived_does() {
+        let text = "! c\nvrrp_instance a { # x {\n interface eth0 ! }\n virtual_router_id 1\n authentication { auth_pass \"a}b\" }\n \
+                    virtual_ipaddress { 10.0.0.1/24 dev eth1 label x }\n}\n";
+        let expected = group("a", "eth0", 1, 100, &[], &[("10.0.0.1", Some("eth1"))]);
+        assert_eq!(parse(text.as_bytes()).expect("read").groups.groups, [expected]);
+    }
+
+    /// keepalived 2.2.7 runs the others in all these cases, and those with a name of their own.
+    #[test]
+    fn a_name_that_keepalived_takes_for_another_costs_that_group_alone() {
+        let reason = "it holds one of # ! { }";
+        for (name, why) in [
+            ("x{y", reason),
+            ("x}y", reason),
+            ("x{", reason),
+            ("x {", "it holds white space or a control character"),
+            ("}", reason),
+            ("x#y", reason),
+            ("x!", reason),
+            ("x y", "it holds white space or a control character"),
+            ("x\ty", "it holds white space or a control character"),
+            ("a'", "it holds a quote"),
+            ("x$_PWD", "keepalived replaces what begins with $_"),
+            ("x\u{202e}{y", reason),
+            ("{@y", reason),
+            ("{~SEQ", reason),
+            ("{include", reason),
+        ] {
+            let text = instance("a", 1) + &instance(name, 2) + &instance("z", 3);
+            let (groups, faults) = read(&text);
+            assert_eq!(groups, carried(&[("a", 1), ("z", 3)]), "{name:?}");
+            let name = name.replace('\t', "\\t").replace('\u{202e}', "\\u{202e}");
+            let expected = format!("line 9: vrrp_instance {name} is left out: {why}: give the group another name");
+            assert_eq!(faults, [expected]);
+        }
+        let text = instance("a", 1) + &instance(&"n".repeat(300), 2) + &instance("z", 3);
+        let (groups, faults) = read(&text);
+        assert_eq!(groups, carried(&[("a", 1), ("z", 3)]));
+        assert!(faults[0].len() < 200, "{faults:?}");
+    }
+
+    #[test]
+    fn two_groups_of_one_name_are_never_merged() {
+        let same = |line, other| {
+            format!(
+                "line {line}: vrrp_instance web is left out: keepalived sees the same name at line {other}: give one of \
+                 the two groups another name"
+            )
+        };
+        let (groups, faults) = read(&(instance("web", 1) + &instance("a", 2) + &instance("web", 3)));
+        assert_eq!((groups, faults), (carried(&[("a", 2)]), vec![same(1, 17), same(17, 1)]));
+        // keepalived runs the first one; what it makes of another name does not touch that.
+        let (groups, faults) = read(&(instance("web", 1) + &instance("web{x", 2)));
+        assert_eq!((groups, faults.len()), (carried(&[("web", 1)]), 1), "{faults:?}");
+        // It runs the first one under the second one's name: neither is what it is taken for.
+        let (groups, faults) = read(&(instance("web{x", 1) + &instance("web", 2)));
+        assert_eq!((groups, faults.len()), (vec![], 2), "{faults:?}");
+        assert_eq!(faults[1], same(9, 1));
+        // A quote is a part of the name, but for a pair of double quotes around it.
+        let (groups, _) = read(&(instance("web", 1) + &instance("web'", 2) + &instance("'web'", 3)));
+        assert_eq!(groups, carried(&[("web", 1)]));
+        assert_eq!(read(&instance("\"web\"", 1)).0, carried(&[("web", 1)]));
+    }
+
+    #[test]
+    fn where_keepalived_adds_a_group_to_the_one_before_neither_counts() {
+        let (groups, faults) =
+            read(&(instance("a", 1) + &instance("b", 2) + &instance("x y\"z", 3) + &instance("c", 4)));
+        assert_eq!(groups, carried(&[("a", 1), ("c", 4)]));
+        assert_eq!(
+            faults,
+            [
+                "line 9: vrrp_instance b is left out: keepalived adds the group at line 17 to it: give that group another name",
+                "line 17: vrrp_instance x y\"z is left out: it holds white space or a control character: give the group \
+                 another name",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_keepalived_passes_over_to_the_end_of_the_file_is_no_part_of_a_file() {
+        for include in ["", "include /run/vyos-aws-vipa/keepalived.conf\n"] {
+            for name in ["{", "a{"] {
+                let text = instance("a", 1) + &instance(name, 2) + &instance("b", 3) + "\n" + include;
+                let (groups, faults) = read(&text);
+                assert_eq!(groups, carried(&[("a", 1)]));
+                let expected = format!(
+                    "line 9: vrrp_instance {name} is left out: keepalived passes over it and over all that follows: give \
+                     the group another name"
+                );
+                assert_eq!(faults, [expected]);
+                assert!(parse(text.as_bytes()).expect("read").is_cut_short);
+            }
+        }
+        // A password inside of it, too.
+        let skipped =
+            instance("x y", 2).replace("    state", "    authentication {\n        auth_pass \"{\"\n    }\n    state");
+        assert_eq!(read(&(instance("a", 1) + &skipped + &instance("b", 3))).0, carried(&[("a", 1)]));
+    }
+
+    #[test]
+    fn no_password_or_description_changes_what_is_read() {
+        for odd in [
+            "{", "}", "a{b", "a}b", "\t", "a\tb", "\"", "a\"b", "a\"{", "'", "#", "!", "\\", "\u{1}", "$_PWD", "ü",
+            "@x", "a b",
+        ] {
+            let text = instance("a", 1).replace(
+                "    state",
+                &format!(
+                    "    # {odd}\n    authentication {{\n        auth_pass \"{odd}\"\n        auth_type PASS\n    }}\n    state"
+                ),
+            );
+            assert_eq!(read(&(text + &instance("b", 2))), (carried(&[("a", 1), ("b", 2)]), vec![]), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_group_costs_that_group_alone() {
+        let wrong = instance("b", 2).replace("    virtual_router_id 2\n", "    virtual_router_id 256\n");
+        let (groups, faults) = read(&(instance("a", 1) + &wrong + "}\n{\n" + &instance("c", 3)));
+        assert_eq!(groups, carried(&[("a", 1), ("c", 3)]));
+        assert_eq!(faults, ["line 9: vrrp_instance b is left out: virtual_router_id is missing or wrong"]);
+    }
+
+    /// keepalived does not add what is not of the group's version of IP (observed with 2.2.7).
+    #[test]
+    fn addresses_of_the_other_version_of_ip_are_passed_over() {
+        let both = |first: &str| {
+            instance("a", 1).replace("10.0.0.1/24", &format!("{first}\n        10.0.0.1/24\n        10.0.0.2/33"))
+        };
+        assert_eq!(read(&both("2001:db8::1/64")).0, [("a".to_owned(), vec![])]);
+        assert_eq!(read(&both("10.0.0.9")).0, [("a".to_owned(), vec![9, 1])]);
+        let text = both("2001:db8::1/64") + &instance("b", 2);
+        let text = text.replacen("virtual_ipaddress {", "virtual_ipaddress_excluded {", 1);
+        assert_eq!(read(&text).0, [("a".to_owned(), vec![1]), ("b".to_owned(), vec![2])]);
+    }
+
+    #[test]
+    fn the_interval_of_a_group_is_read_where_there_is_one() {
+        let interval = |line: &str| {
+            let text = format!("vrrp_instance a {{\n interface eth0\n virtual_router_id 1\n {line}\n}}\n");
+            u64::from(parse(text.as_bytes()).expect("read").groups.groups[0].advertise_interval)
+        };
+        for (line, millis) in
+            [("advert_int 10", 10_000), ("advert_int 0.25", 250), ("", 1_000), ("advert_int x", 1_000)]
+        {
+            assert_eq!(interval(line), millis, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(text in "[a-z{}#!\"' \n./0-9é]{0,200}") {
+            let _ = parse(text.as_bytes());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn a_cut_file_is_never_read_as_other_groups(cut in 0_usize..2000) {
+            let text = include_str!("../../../tests/samples/keepalived-2.conf");
+            let whole = parse(text.as_bytes()).expect("read").groups.groups;
+            if let Ok(part) = parse(&text.as_bytes()[..cut.min(text.len())]) {
+                prop_assert!(part.groups.groups.iter().all(|g| whole.contains(g)));
+            }
+        }
+    }
+}

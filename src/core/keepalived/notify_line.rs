@@ -1,0 +1,129 @@
+//! Lines of the FIFO that keepalived's `vrrp_notify_fifo` names.
+//!
+//! A line is `INSTANCE "<group>" <STATE> <priority>` and a line feed (`notify_instance_fifo` in keepalived's vrrp_notify.c);
+//! sync groups write `GROUP "<name>" …`. A name may hold anything but white space. New words may come: a line that names
+//! no state is passed over.
+
+use crate::model::ids::GroupName;
+use crate::model::vrrp::{Line, NotifyState};
+
+/// keepalived's own lines stay far below this length, in bytes.
+const LONGEST: usize = 4096;
+
+/// How they begin. No name has white space in it, so this stands nowhere else in one.
+const BEGINNING: &[u8] = b"INSTANCE \"";
+
+/// Makes lines of the bytes of a pipe, however they are cut.
+#[derive(Debug, Default)]
+pub struct Splitter {
+    /// What has come of a line whose end has not come yet; of a long one, the last of it.
+    partial: Vec<u8>,
+}
+
+impl Splitter {
+    /// Takes in what was read; gives the lines that are whole by now and name a state, in their order.
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let mut pieces = bytes.split(|b| *b == b'\n').peekable();
+        while let Some(piece) = pieces.next() {
+            self.partial.extend_from_slice(piece);
+            let excess = self.partial.len().saturating_sub(LONGEST);
+            self.partial.drain(..excess);
+            // The last piece has no line feed behind it.
+            if pieces.peek().is_some() {
+                lines.extend(parse(&self.partial));
+                self.partial.clear();
+            }
+        }
+        lines
+    }
+}
+
+/// The state that a line without its line feed names, if it does. Whoever else writes into the pipe may leave a line
+/// without its end, and keepalived's next one then ends it: what comes before the last beginning does not count.
+pub fn parse(line: &[u8]) -> Option<Line> {
+    let beginning = line.windows(BEGINNING.len()).rposition(|window| window == BEGINNING)?;
+    let rest = std::str::from_utf8(&line[beginning + BEGINNING.len()..]).ok()?;
+    // A name may hold a quote followed by anything but white space: the last quote before a space ends it.
+    let (group, rest) = rest.rsplit_once("\" ")?;
+    let state = match rest.split(' ').next()? {
+        "MASTER" => NotifyState::Master,
+        "MASTER_RX_LOWER_PRI" => NotifyState::MasterRxLowerPri,
+        "BACKUP" => NotifyState::Backup,
+        "FAULT" => NotifyState::Fault,
+        "STOP" => NotifyState::Stop,
+        "DELETED" => NotifyState::Deleted,
+        _ => return None,
+    };
+    Some(Line { group: GroupName::try_from(group).ok()?, state })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line(group: &str, state: NotifyState) -> Line {
+        Line { group: GroupName::try_from(group).expect("a group name"), state }
+    }
+
+    #[test]
+    fn lines_that_name_a_state_and_lines_that_name_none() {
+        for (text, expected) in [
+            ("INSTANCE \"a\" MASTER 200", Some(line("a", NotifyState::Master))),
+            ("INSTANCE \"a\" MASTER_RX_LOWER_PRI 200", Some(line("a", NotifyState::MasterRxLowerPri))),
+            ("INSTANCE \"odd$(n)ame;\\@~\" BACKUP 100", Some(line("odd$(n)ame;\\@~", NotifyState::Backup))),
+            ("INSTANCE \"a\" FAULT 0", Some(line("a", NotifyState::Fault))),
+            ("INSTANCE \"a\" STOP 0", Some(line("a", NotifyState::Stop))),
+            ("INSTANCE \"a\" DELETED 0", Some(line("a", NotifyState::Deleted))),
+            ("INSTANCE \"a\" MASTER", Some(line("a", NotifyState::Master))),
+            ("INSTANCE \"a\" MASTER_PRIORITY 150", None),
+            ("INSTANCE \"a\" BACKUP_PRIORITY 150", None),
+            ("INSTANCE \"a\" SOMETHING_NEW 1", None),
+            ("GROUP \"sg\" MASTER 200", None),
+            ("INSTANCE \"a b\" MASTER 200", None),
+            ("INSTANCE \"\" MASTER 200", None),
+            ("INSTANCE a MASTER 200", None),
+            ("INSTANCE \"a\"", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(text.as_bytes()), expected, "{text}");
+        }
+        assert_eq!(parse(b"INSTANCE \"\xff\" MASTER 1"), None);
+    }
+
+    #[test]
+    fn a_line_of_any_length_costs_no_other_line() {
+        let mut splitter = Splitter::default();
+        let mut bytes = vec![b'x'; 3 * LONGEST];
+        bytes.extend_from_slice(b"\nINSTANCE \"a\" MASTER 1\n");
+        bytes.extend_from_slice(&[b'\xff'; 3 * LONGEST]);
+        bytes.extend_from_slice(b"INSTANCE \"a\" BACKUP 1\nINSTANCE \"b\" MASINSTANCE \"b\" FAULT 1\n");
+        let lines: Vec<Line> = bytes.chunks(1000).flat_map(|chunk| splitter.push(chunk)).collect();
+        let expected = [("a", NotifyState::Master), ("a", NotifyState::Backup), ("b", NotifyState::Fault)];
+        assert_eq!(lines, expected.map(|(group, state)| line(group, state)));
+    }
+
+    proptest! {
+        #[test]
+        fn however_a_pipe_cuts_them_the_lines_are_the_same(
+            bytes in proptest::collection::vec(
+                prop_oneof![
+                    Just(b"INSTANCE \"a\" MASTER 1\n".to_vec()),
+                    Just(b"INSTANCE \"b;$(x)\" BACKUP 1\n".to_vec()),
+                    Just(b"\n".to_vec()),
+                    proptest::collection::vec(any::<u8>(), 0..40),
+                ],
+                0..20,
+            ),
+            cut in 1_usize..64,
+        ) {
+            let bytes = bytes.concat();
+            let whole = Splitter::default().push(&bytes);
+            let mut splitter = Splitter::default();
+            let cut: Vec<Line> = bytes.chunks(cut).flat_map(|chunk| splitter.push(chunk)).collect();
+            prop_assert_eq!(whole, cut);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! What vyos-aws-vipa decides, and how it says so: the model, the texts of keepalived, the input of VyOS and its
+//! verification, the claim state machine, and the reports.
+//!
+//! Architecture invariant: nothing in this crate does I/O, reads a clock, runs a task or knows the AWS SDK. Every function
+//! takes what it needs, the time included, and returns what is to be done.
+
+pub mod claim;
+pub mod keepalived;
+pub mod model;
+pub mod printable;
+pub mod report;
+pub mod vyos;
+
+/// The format of every file and message that this version writes, and the newest one that it reads.
+pub const FORMAT: u64 = 1;

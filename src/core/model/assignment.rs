@@ -1,0 +1,296 @@
+//! Which addresses are moved, and to whose network interface: the configuration and what keepalived runs, put together.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
+use crate::model::config::{Config, GroupConfig};
+use crate::model::ids::{EniId, GroupName, InterfaceName};
+
+/// What there is to do for the groups that have an `aws-vipa` node without a fault.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// The groups, in the order of their names. An address appears once in all of them together.
+    pub groups: Vec<PlannedGroup>,
+}
+
+impl Plan {
+    /// The interfaces whose ENIs take addresses.
+    pub fn interfaces(&self) -> BTreeSet<&InterfaceName> {
+        self.groups.iter().flat_map(|g| &g.addresses).map(|a| &a.interface).collect()
+    }
+}
+
+/// What there is to do for one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedGroup {
+    /// Its name.
+    pub name: GroupName,
+    /// Whether the configuration says to do nothing for it.
+    pub disabled: bool,
+    /// Its `virtual_router_id`; absent if keepalived does not run the group.
+    pub vrid: Option<u8>,
+    /// How often keepalived does something for it.
+    pub advertise_interval: Duration,
+    /// The IPv4 addresses of the other routers, by which the other router is told from a stranger.
+    pub peers: Vec<Ipv4Addr>,
+    /// The addresses to move, in the order in which the group holds them.
+    pub addresses: Vec<PlannedAddress>,
+    /// Where the configuration and keepalived do not fit together.
+    pub problems: Vec<Problem>,
+}
+
+/// One address to move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedAddress {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Whose ENI takes it.
+    pub interface: InterfaceName,
+    /// Where keepalived puts it: its own `dev`, else the group's interface.
+    pub held_on: InterfaceName,
+    /// That ENI, where the configuration names it; absent: what IMDS says of the interface.
+    pub eni: Option<EniId>,
+    /// Whether VyOS also configures the address on an interface outside VRRP: to see it there is no sign of MASTER.
+    pub outside_vrrp: bool,
+}
+
+/// Whether an address that keepalived puts on an interface is there, by the interfaces that have it: on itself, or on that
+/// of its virtual MAC, which VyOS names after it, such as `eth0v10v4` (vyos-1x keepalived.conf.j2, `use_vmac`). On any
+/// other interface it is none of keepalived's.
+pub fn is_there(held_on: &InterfaceName, having: &BTreeSet<InterfaceName>) -> bool {
+    having.iter().any(|name| match name.as_str().strip_prefix(held_on.as_str()) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())),
+        None => false,
+    })
+}
+
+/// Where the configuration and what keepalived runs do not fit together. The text is for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// There is no such `vrrp_instance`.
+    #[error(
+        "keepalived does not run this group: it is disabled or renamed in VRRP, or keepalived did not take its configuration; see `show vrrp` and `show log vrrp`"
+    )]
+    NotRun,
+    /// It runs, without any IPv4 virtual address.
+    #[error("keepalived runs this group without any IPv4 virtual address: there is nothing to move")]
+    NoAddress,
+    /// `aws-vipa address` names an address that the group does not hold any more.
+    #[error(
+        "{0} is not moved: keepalived does not hold it in this group; add it to the group's addresses, or delete it below `aws-vipa address`"
+    )]
+    NotHeld(Ipv4Addr),
+    /// Another group already moves it.
+    #[error("{address} is not moved for this group: group {group} moves it; delete it from one of the two")]
+    MovedByOther {
+        /// The address.
+        address: Ipv4Addr,
+        /// The group that moves it.
+        group: GroupName,
+    },
+}
+
+/// Puts the configuration and what keepalived runs together.
+///
+/// A group moves its configured addresses that keepalived runs in it, or all that keepalived runs in it if none are
+/// configured. The interface is the configured one, else the address's own, else the group's. Of two groups with one
+/// address the first in the order of names moves it, and one that is disabled comes after all that are not.
+pub fn plan(config: &Config, groups: &Groups) -> Plan {
+    let running: HashMap<&GroupName, &Group> = groups.groups.iter().map(|g| (&g.name, g)).collect();
+    let mut wanted: Vec<&GroupConfig> = config.groups.iter().collect();
+    wanted.sort_by_key(|g| (g.disable, &g.name));
+    let mut moved_by = BTreeMap::new();
+    let mut groups: Vec<PlannedGroup> = wanted
+        .into_iter()
+        .map(|wanted| match running.get(&wanted.name) {
+            Some(group) => planned(wanted, group, &config.interface_addresses, &mut moved_by),
+            None => PlannedGroup {
+                name: wanted.name.clone(),
+                disabled: wanted.disable,
+                vrid: None,
+                advertise_interval: AdvertiseInterval::default().duration(),
+                peers: Vec::new(),
+                addresses: Vec::new(),
+                problems: vec![Problem::NotRun],
+            },
+        })
+        .collect();
+    groups.sort_by(|a, b| a.name.cmp(&b.name));
+    Plan { groups }
+}
+
+fn planned<'a>(
+    wanted: &'a GroupConfig,
+    group: &Group,
+    interface_addresses: &BTreeSet<Ipv4Addr>,
+    moved_by: &mut BTreeMap<Ipv4Addr, &'a GroupName>,
+) -> PlannedGroup {
+    let mut problems = Vec::new();
+    let mut addresses: Vec<PlannedAddress> = Vec::new();
+    let is_wanted = |a: &&VirtualAddress| wanted.addresses.is_empty() || wanted.addresses.contains(&a.address);
+    for held in group.addresses.iter().filter(is_wanted) {
+        let address = held.address;
+        match *moved_by.entry(address).or_insert(&wanted.name) {
+            other if *other != wanted.name => problems.push(Problem::MovedByOther { address, group: other.clone() }),
+            // It may stand both in virtual_ipaddress and in virtual_ipaddress_excluded.
+            _ if addresses.iter().any(|a| a.address == address) => {}
+            _ => addresses.push(PlannedAddress {
+                address,
+                interface: wanted.interface.as_ref().or(held.interface.as_ref()).unwrap_or(&group.interface).clone(),
+                held_on: held.interface.as_ref().unwrap_or(&group.interface).clone(),
+                eni: wanted.network_interface_id.clone(),
+                outside_vrrp: interface_addresses.contains(&address),
+            }),
+        }
+    }
+    let held: BTreeSet<Ipv4Addr> = group.addresses.iter().map(|a| a.address).collect();
+    problems.extend(wanted.addresses.difference(&held).map(|a| Problem::NotHeld(*a)));
+    if held.is_empty() && wanted.addresses.is_empty() {
+        problems.push(Problem::NoAddress);
+    }
+    PlannedGroup {
+        name: wanted.name.clone(),
+        disabled: wanted.disable,
+        vrid: Some(group.vrid),
+        advertise_interval: group.advertise_interval.duration(),
+        peers: group.peers.clone(),
+        addresses,
+        problems,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
+    const B: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 101);
+    const C: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 102);
+
+    fn name(name: &str) -> GroupName {
+        GroupName::try_from(name).expect("a group name")
+    }
+
+    fn interface(name: &str) -> InterfaceName {
+        InterfaceName::try_from(name).expect("an interface name")
+    }
+
+    fn wanted(group: &str, addresses: &[Ipv4Addr]) -> GroupConfig {
+        GroupConfig {
+            name: name(group),
+            addresses: addresses.iter().copied().collect(),
+            interface: None,
+            network_interface_id: None,
+            disable: false,
+        }
+    }
+
+    fn run(group: &str, addresses: &[(Ipv4Addr, Option<&str>)]) -> Group {
+        Group {
+            name: name(group),
+            interface: interface("eth0"),
+            vrid: 10,
+            priority: 100,
+            advertise_interval: AdvertiseInterval::default(),
+            peers: vec![Ipv4Addr::new(10, 99, 0, 2)],
+            addresses: addresses
+                .iter()
+                .map(|&(address, dev)| VirtualAddress { address, interface: dev.map(interface) })
+                .collect(),
+        }
+    }
+
+    fn planned(groups: Vec<GroupConfig>, running: Vec<Group>) -> Vec<PlannedGroup> {
+        plan(&Config { groups, ..Config::default() }, &Groups { groups: running }).groups
+    }
+
+    /// The addresses of a group with their interfaces.
+    fn moved(group: &PlannedGroup) -> Vec<(Ipv4Addr, &str)> {
+        group.addresses.iter().map(|a| (a.address, a.interface.as_str())).collect()
+    }
+
+    #[test]
+    fn all_addresses_of_a_group_unless_some_are_chosen() {
+        let held = [(A, None), (B, Some("eth1")), (C, None)];
+        let all = planned(vec![wanted("g", &[])], vec![run("g", &held), run("without-aws", &[(C, None)])]);
+        assert_eq!(all.len(), 1);
+        assert_eq!(moved(&all[0]), [(A, "eth0"), (B, "eth1"), (C, "eth0")]);
+        assert_eq!((all[0].vrid, &all[0].peers[..]), (Some(10), &[Ipv4Addr::new(10, 99, 0, 2)][..]));
+        assert_eq!(all[0].problems, []);
+        let chosen = planned(vec![wanted("g", &[C, B])], vec![run("g", &held)]);
+        assert_eq!(moved(&chosen[0]), [(B, "eth1"), (C, "eth0")]);
+        assert_eq!(chosen[0].problems, []);
+    }
+
+    #[test]
+    fn an_address_is_there_on_its_interface_or_on_that_of_the_virtual_mac() {
+        let is = |on: &[&str]| is_there(&interface("eth0"), &on.iter().map(|name| interface(name)).collect());
+        for on in [&["eth0"][..], &["eth0v10"], &["eth0v10v4"], &["dum0", "eth0"]] {
+            assert!(is(on), "{on:?}");
+        }
+        for on in [&[][..], &["dum0"], &["eth1"], &["eth01"], &["eth0.10"], &["eth0v"], &["eth0vrf1"], &["eth"]] {
+            assert!(!is(on), "{on:?}");
+        }
+    }
+
+    #[test]
+    fn the_configured_interface_and_eni_win() {
+        let eni = EniId::try_from("eni-0123abcd").expect("an id");
+        let configured = GroupConfig {
+            interface: Some(interface("eth2")),
+            network_interface_id: Some(eni.clone()),
+            ..wanted("g", &[])
+        };
+        let plan = planned(vec![configured], vec![run("g", &[(A, None), (B, Some("eth1"))])]);
+        assert_eq!(moved(&plan[0]), [(A, "eth2"), (B, "eth2")]);
+        let held: Vec<&str> = plan[0].addresses.iter().map(|a| a.held_on.as_str()).collect();
+        assert_eq!(held, ["eth0", "eth1"], "that changes nothing of where keepalived puts them");
+        assert!(plan[0].addresses.iter().all(|a| a.eni.as_ref() == Some(&eni)));
+    }
+
+    #[test]
+    fn what_keepalived_does_not_run_is_named_and_not_moved() {
+        let plan = planned(
+            vec![wanted("gone", &[A]), wanted("ipv6", &[]), wanted("lost", &[A, B])],
+            vec![run("ipv6", &[]), run("lost", &[(B, None), (C, None)])],
+        );
+        assert_eq!((plan[0].vrid, moved(&plan[0]), &plan[0].problems[..]), (None, vec![], &[Problem::NotRun][..]));
+        assert_eq!((moved(&plan[1]), &plan[1].problems[..]), (vec![], &[Problem::NoAddress][..]));
+        assert_eq!((moved(&plan[2]), &plan[2].problems[..]), (vec![(B, "eth0")], &[Problem::NotHeld(A)][..]));
+    }
+
+    #[test]
+    fn an_address_is_moved_for_one_group() {
+        let both = || vec![run("b", &[(A, None), (B, None)]), run("a", &[(A, Some("eth1")), (A, None)])];
+        let plan = planned(vec![wanted("b", &[]), wanted("a", &[])], both());
+        assert_eq!(plan.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((moved(&plan[0]), plan[0].problems.len()), (vec![(A, "eth1")], 0));
+        assert_eq!(moved(&plan[1]), [(B, "eth0")]);
+        assert_eq!(plan[1].problems, [Problem::MovedByOther { address: A, group: name("a") }]);
+
+        let disabled = GroupConfig { disable: true, ..wanted("a", &[]) };
+        let plan = planned(vec![disabled, wanted("b", &[])], both());
+        assert_eq!((plan[0].disabled, moved(&plan[0]), plan[0].problems.len()), (true, vec![], 2));
+        assert_eq!((plan[1].disabled, moved(&plan[1])), (false, vec![(A, "eth0"), (B, "eth0")]));
+    }
+
+    #[test]
+    fn an_address_that_vyos_configures_outside_vrrp_is_marked() {
+        let config =
+            Config { groups: vec![wanted("g", &[])], interface_addresses: BTreeSet::from([B]), ..Config::default() };
+        let plan = plan(&config, &Groups { groups: vec![run("g", &[(A, None), (B, None)])] });
+        let marks: Vec<_> = plan.groups[0].addresses.iter().map(|a| (a.address, a.outside_vrrp)).collect();
+        assert_eq!(marks, [(A, false), (B, true)]);
+    }
+
+    #[test]
+    fn many_groups_with_the_same_addresses_move_each_once() {
+        let all: Vec<(Ipv4Addr, Option<&str>)> = (0..200).map(|i| (Ipv4Addr::new(10, 0, 1, i), None)).collect();
+        let groups: Vec<Group> = (0..200).map(|i| run(&format!("g{i}"), &all)).collect();
+        let plan = planned((0..200).map(|i| wanted(&format!("g{i}"), &[])).collect(), groups);
+        assert_eq!(plan.iter().map(|g| g.addresses.len()).sum::<usize>(), 200);
+    }
+}

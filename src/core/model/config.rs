@@ -1,0 +1,134 @@
+//! What the operator asked for: the model behind /run/vyos-aws-vipa/config.json, written by `commit`, read by the agent,
+//! the hook and `show status`.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ids::{EniId, GroupName, InterfaceName, Region};
+
+/// The whole configuration of one router, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `high-availability vrrp global-parameters aws-vipa`.
+    pub global: Global,
+    /// The groups that have an `aws-vipa` node and no fault, in the order of their names.
+    pub groups: Vec<GroupConfig>,
+    /// Groups with an `aws-vipa` node that a fault keeps out.
+    pub left_out: Vec<LeftOut>,
+    /// IPv4 addresses that VyOS configures on interfaces outside VRRP: to see one on an interface says nothing of VRRP.
+    pub interface_addresses: BTreeSet<Ipv4Addr>,
+}
+
+impl Config {
+    /// Whether nothing is configured at all.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.left_out.is_empty()
+    }
+}
+
+/// Where and as whom to call EC2, and how often.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Global {
+    /// The region; absent: what IMDS says.
+    pub region: Option<Region>,
+    /// The URL of the EC2 end point, `https://` or `http://`; absent: the SDK's own for the region.
+    pub endpoint_url: Option<String>,
+    /// A shared credentials file (AWS SDKs and Tools Reference Guide); absent: the instance's role.
+    pub credentials_file: Option<PathBuf>,
+    /// The profile in that file; absent: `default`.
+    pub profile: Option<String>,
+    /// PEM file of a certification authority that EC2's certificate may also come from.
+    pub ca_certificate_file: Option<PathBuf>,
+    /// How often ownership is looked at while MASTER, and readiness while BACKUP.
+    pub verify_interval: VerifyInterval,
+    /// The bound of one attempt at an API call.
+    pub request_timeout: RequestTimeout,
+}
+
+/// Seconds from 5 to 300, 30 unless said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct VerifyInterval(u16);
+
+/// Seconds from 1 to 30, 3 unless said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct RequestTimeout(u16);
+
+/// A number of seconds outside its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given} seconds is not in the range {low} to {high}")]
+pub struct OutOfRange {
+    given: u16,
+    low: u16,
+    high: u16,
+}
+
+macro_rules! seconds {
+    ($name:ident, $low:literal, $high:literal, $default:literal) => {
+        impl $name {
+            /// As a duration.
+            pub fn duration(self) -> Duration {
+                Duration::from_secs(self.0.into())
+            }
+        }
+
+        impl TryFrom<u16> for $name {
+            type Error = OutOfRange;
+
+            fn try_from(given: u16) -> Result<Self, OutOfRange> {
+                if ($low..=$high).contains(&given) {
+                    Ok(Self(given))
+                } else {
+                    Err(OutOfRange { given, low: $low, high: $high })
+                }
+            }
+        }
+
+        impl From<$name> for u16 {
+            fn from(seconds: $name) -> u16 {
+                seconds.0
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self($default)
+            }
+        }
+    };
+}
+seconds!(VerifyInterval, 5, 300, 30);
+seconds!(RequestTimeout, 1, 30, 3);
+
+/// `high-availability vrrp group <name> aws-vipa`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupConfig {
+    /// The group.
+    pub name: GroupName,
+    /// Which of the group's virtual addresses to move; empty: every IPv4 one that keepalived runs.
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// Whose ENI takes them; absent: the address's own interface, else the group's.
+    pub interface: Option<InterfaceName>,
+    /// The ENI itself; absent: what IMDS says of the interface's MAC address.
+    pub network_interface_id: Option<EniId>,
+    /// Kept, and nothing done for it.
+    pub disable: bool,
+}
+
+/// A group that a fault keeps out, although a configuration once committed always loads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOut {
+    /// The group's name as it stands in the configuration: the fault may be that it is no name for keepalived.
+    pub name: String,
+    /// What is wrong, a sentence each with its configuration path.
+    pub faults: Vec<String>,
+}

@@ -1,0 +1,487 @@
+//! What has happened, for people, and what a restart of the agent must not forget of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ec2::{CallError, Owner, Taker};
+use super::ids::{EniId, GroupName, InterfaceName, RequestId};
+use super::vrrp::VrrpState;
+
+/// How many records of the history are kept. A claim that goes on failing in one way is one record.
+pub const HISTORY: usize = 200;
+
+/// How many thefts of an address are kept: twice as many as make a contest.
+const THEFTS: usize = 8;
+
+/// How many begins and ends of contests of an address are kept, with the other router and with strangers.
+const CONTESTS: usize = 4;
+
+/// How many of the last records are searched for the failure that a new one goes on with.
+const RECENT: usize = 20;
+
+/// What has happened, oldest first, [`HISTORY`] records at most.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(from = "Stored")]
+pub struct History {
+    records: Vec<Record>,
+    #[serde(skip)]
+    skipped: usize,
+}
+
+impl From<Stored> for History {
+    fn from(stored: Stored) -> Self {
+        let (records, skipped) = stored.readable();
+        Self { records, skipped }
+    }
+}
+
+/// One thing that has happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// When; the last time, if it happened several times.
+    pub time: Timestamp,
+    /// When it happened for the first time, if several times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// How often.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub times: u32,
+    /// The group, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+    /// The addresses, where it is about some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Ipv4Addr>,
+    /// What.
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Kind {
+    /// The agent has started.
+    Started {
+        /// Its version.
+        version: String,
+    },
+    /// The state of a group has changed.
+    Transition {
+        /// The state before.
+        from: VrrpState,
+        /// The state now.
+        to: VrrpState,
+        /// Why, in an operator's words.
+        cause: String,
+    },
+    /// A person had the group's addresses claimed.
+    Forced,
+    /// EC2 was asked to assign the addresses to us.
+    Claim {
+        /// The ENI.
+        eni: EniId,
+        /// Who had the first of them before, as far as known.
+        previous: Option<Owner>,
+        /// How long it took to be answered, or not, in milliseconds.
+        duration_ms: u64,
+        /// What came of it.
+        #[serde(flatten)]
+        outcome: Outcome,
+    },
+    /// An address that was confirmed as ours went to another.
+    Theft {
+        /// Who has it.
+        by: Owner,
+        /// What that is to the group; records of 0.1.0 do not say it.
+        #[serde(default)]
+        taker: Taker,
+    },
+    /// An address was taken away too often.
+    Contested {
+        /// Who takes it.
+        by: Owner,
+        /// What that is to the group; records of 0.1.0 do not say it.
+        #[serde(default)]
+        taker: Taker,
+    },
+    /// The contest is over.
+    ContestOver {
+        /// With whom it was; records of 0.1.0 do not say it.
+        #[serde(default)]
+        taker: Taker,
+    },
+    /// A claim was due, and the address was not on a local interface.
+    NotLocal,
+    /// A standby has become able or unable to take over.
+    Readiness {
+        /// Why it could not; absent if it could.
+        obstacle: Option<String>,
+    },
+    /// The ENI of an interface could not be found out.
+    Unresolved {
+        /// The interface.
+        interface: InterfaceName,
+        /// Why.
+        error: CallError,
+    },
+}
+
+/// The thefts of one address that still count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Thefts {
+    /// When each was, and who took the address.
+    pub times: Vec<(Timestamp, Taker)>,
+    /// With whom they have become a contest.
+    pub contested: Vec<Taker>,
+}
+
+/// What came of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// EC2 has acknowledged it.
+    Acknowledged {
+        /// EC2's request id.
+        request_id: Option<RequestId>,
+    },
+    /// It failed, or was not answered in time.
+    Failed {
+        /// Why.
+        error: CallError,
+    },
+}
+
+fn once() -> u32 {
+    1
+}
+
+fn is_once(times: &u32) -> bool {
+    *times == 1
+}
+
+/// Records in a file, of this version or another one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    records: Vec<Value>,
+}
+
+impl Stored {
+    /// The newest [`HISTORY`] records that this version understands, and the number of those that it does not.
+    fn readable(self) -> (Vec<Record>, usize) {
+        let count = self.records.len();
+        let mut records: Vec<Record> =
+            self.records.into_iter().filter_map(|r| serde_json::from_value(r).ok()).collect();
+        let skipped = count - records.len();
+        records.drain(..records.len().saturating_sub(HISTORY));
+        (records, skipped)
+    }
+}
+
+impl Record {
+    /// Something that has happened once.
+    pub fn new(time: Timestamp, kind: Kind) -> Self {
+        Self { time, since: None, times: 1, group: None, addresses: Vec::new(), kind }
+    }
+
+    /// The group that it is about.
+    #[must_use]
+    pub fn of_group(mut self, group: GroupName) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// The addresses that it is about.
+    #[must_use]
+    pub fn of_addresses(mut self, addresses: impl IntoIterator<Item = Ipv4Addr>) -> Self {
+        self.addresses = addresses.into_iter().collect();
+        self
+    }
+
+    /// Whether `later` is the same failure again: the same claim or the same question, and the same error code.
+    fn goes_on_in(&self, later: &Record) -> bool {
+        let same = match (&self.kind, &later.kind) {
+            (
+                Kind::Claim { eni, outcome: Outcome::Failed { error }, .. },
+                Kind::Claim { eni: other_eni, outcome: Outcome::Failed { error: other }, .. },
+            ) => eni == other_eni && error.code == other.code,
+            (Kind::Unresolved { interface, error }, Kind::Unresolved { interface: other_interface, error: other }) => {
+                interface == other_interface && error.code == other.code
+            }
+            (Kind::NotLocal, Kind::NotLocal) => true,
+            (Kind::Started { version }, Kind::Started { version: other }) => version == other,
+            _ => false,
+        };
+        same && (&self.group, &self.addresses) == (&later.group, &later.addresses)
+    }
+}
+
+impl History {
+    /// Adds what has happened. A failure that repeats a recent one becomes one record with it, and so does a start right
+    /// after another: then it says so.
+    pub fn add(&mut self, mut record: Record) -> bool {
+        let within = if matches!(record.kind, Kind::Started { .. }) { 1 } else { RECENT };
+        let recent = self.records.len().saturating_sub(within)..;
+        let before = self.records[recent.clone()].iter().rposition(|r| r.goes_on_in(&record));
+        if let Some(n) = before {
+            let before = self.records.remove(recent.start + n);
+            record.since = before.since.or(Some(before.time));
+            record.times = before.times.saturating_add(record.times);
+        }
+        self.records.push(record);
+        self.records.drain(..self.records.len().saturating_sub(HISTORY));
+        before.is_some()
+    }
+
+    /// The thefts of each address of a group since that was last not MASTER, or a contest over.
+    pub fn thefts(&self) -> BTreeMap<(&GroupName, Ipv4Addr), Thefts> {
+        thefts(&self.records)
+    }
+
+    /// The number of records in the file that this version did not understand.
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    /// The records from the `count`-th last transition, claim or theft on, oldest first: whatever else has happened does
+    /// not crowd these out.
+    pub fn last(&self, count: usize) -> &[Record] {
+        let chief = |r: &Record| {
+            matches!(r.kind, Kind::Transition { .. } | Kind::Claim { .. } | Kind::Theft { .. } | Kind::Forced)
+        };
+        let mut chiefs = (0..self.records.len()).rev().filter(|n| chief(&self.records[*n]));
+        match count.checked_sub(1) {
+            Some(before) => &self.records[chiefs.nth(before).unwrap_or(0)..],
+            None => &[],
+        }
+    }
+}
+
+/// See [`History::thefts`].
+fn thefts(records: &[Record]) -> BTreeMap<(&GroupName, Ipv4Addr), Thefts> {
+    let mut all = BTreeMap::new();
+    for record in records {
+        let Some(group) = &record.group else {
+            continue;
+        };
+        for address in &record.addresses {
+            let thefts: &mut Thefts = all.entry((group, *address)).or_default();
+            match record.kind {
+                Kind::Theft { taker, .. } => thefts.times.push((record.time, taker)),
+                Kind::Contested { taker, .. } => thefts.contested.push(taker),
+                Kind::ContestOver { taker } => {
+                    thefts.times.retain(|(_, by)| *by != taker);
+                    thefts.contested.retain(|with| *with != taker);
+                }
+                _ => {}
+            }
+        }
+        if matches!(record.kind, Kind::Transition { to: VrrpState::Backup | VrrpState::Fault | VrrpState::Stop, .. }) {
+            all.retain(|(of, _), _| *of != group);
+        }
+    }
+    all.retain(|_, thefts| !thefts.times.is_empty());
+    all
+}
+
+/// The records of addresses that were taken away since their group was last not MASTER, or a contest over: what a restart
+/// of the agent must not forget, whatever else happens. The history has room for all groups together, and one failover of
+/// many fills it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(from = "Stored")]
+pub struct Contests {
+    records: Vec<Record>,
+    #[serde(skip)]
+    skipped: usize,
+}
+
+impl From<Stored> for Contests {
+    fn from(stored: Stored) -> Self {
+        let (records, skipped) = stored.readable();
+        Self { records, skipped }
+    }
+}
+
+impl Contests {
+    /// Whether the record changes anything.
+    pub fn is_about(&self, record: &Record) -> bool {
+        match record.kind {
+            Kind::Theft { .. } | Kind::Contested { .. } => true,
+            Kind::ContestOver { .. }
+            | Kind::Transition { to: VrrpState::Backup | VrrpState::Fault | VrrpState::Stop, .. } => {
+                self.records.iter().any(|kept| kept.group == record.group)
+            }
+            _ => false,
+        }
+    }
+
+    /// Adds the record, if it changes anything.
+    pub fn note(&mut self, record: &Record) {
+        if !self.is_about(record) {
+            return;
+        }
+        // Those of other groups stay as they are: the loop waits for this, and it may be about two hundred groups at once.
+        let (mut records, others): (Vec<Record>, Vec<Record>) =
+            std::mem::take(&mut self.records).into_iter().partition(|kept| kept.group == record.group);
+        self.records = others;
+        records.push(record.clone());
+        let counting: BTreeSet<Ipv4Addr> = thefts(&records).into_keys().map(|(_, address)| address).collect();
+        let mut kept: BTreeMap<Ipv4Addr, [usize; 2]> = BTreeMap::new();
+        // The newest of each address, as many as can matter.
+        records.reverse();
+        records.retain(|record| {
+            record.addresses.iter().any(|address| {
+                let [thefts, contests] = kept.entry(*address).or_default();
+                let (count, most) = match record.kind {
+                    Kind::Theft { .. } => (thefts, THEFTS),
+                    _ => (contests, CONTESTS),
+                };
+                *count += 1;
+                *count <= most && counting.contains(address)
+            })
+        });
+        self.records.extend(records.into_iter().rev());
+    }
+
+    /// The number of records in the file that this version did not understand.
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    /// Forgets the groups that are not configured any more.
+    pub fn retain(&mut self, is_configured: impl Fn(&GroupName) -> bool) {
+        self.records.retain(|record| record.group.as_ref().is_some_and(&is_configured));
+    }
+
+    /// Whether there is a group that is not configured any more.
+    pub fn has_other_than(&self, is_configured: impl Fn(&GroupName) -> bool) -> bool {
+        self.records.iter().any(|record| !record.group.as_ref().is_some_and(&is_configured))
+    }
+
+    /// As [`History::thefts`] tells them.
+    pub fn thefts(&self) -> BTreeMap<(&GroupName, Ipv4Addr), Thefts> {
+        thefts(&self.records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ec2::ErrorClass;
+    use super::super::ids::InstanceId;
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).expect("a time")
+    }
+
+    fn group(name: &str) -> GroupName {
+        GroupName::try_from(name).expect("a name")
+    }
+
+    fn eni(n: u8) -> EniId {
+        EniId::try_from(format!("eni-000000{n:02x}")).expect("an id")
+    }
+
+    fn instance(n: u8) -> InstanceId {
+        InstanceId::try_from(format!("i-000000{n:02x}")).expect("an id")
+    }
+
+    fn owner(n: u8) -> Owner {
+        Owner { eni: eni(n), instance: Some(instance(n)), primary: false }
+    }
+
+    fn error(code: &str) -> CallError {
+        let message = "no answer".to_owned();
+        CallError { class: ErrorClass::TimedOut, code: code.to_owned(), message, request_id: None }
+    }
+
+    fn claim(second: i64, outcome: Outcome) -> Record {
+        let kind = Kind::Claim { eni: eni(1), previous: Some(owner(2)), duration_ms: 31, outcome };
+        Record::new(at(second), kind).of_group(group("a")).of_addresses([Ipv4Addr::new(10, 99, 0, 100)])
+    }
+
+    fn failed(second: i64, code: &str) -> Record {
+        claim(second, Outcome::Failed { error: error(code) })
+    }
+
+    fn every_kind() -> Vec<Record> {
+        let request_id = RequestId::try_from("b1c5").ok();
+        let transition =
+            Kind::Transition { from: VrrpState::Backup, to: VrrpState::Master, cause: "keepalived: MASTER".to_owned() };
+        let eth0 = InterfaceName::try_from("eth0").expect("a name");
+        vec![
+            Record::new(at(0), Kind::Started { version: "0.1.0".to_owned() }),
+            Record::new(at(1), transition).of_group(group("a")),
+            claim(2, Outcome::Acknowledged { request_id }),
+            failed(3, "Timeout"),
+            Record::new(at(4), Kind::Theft { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(5), Kind::Contested { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(6), Kind::ContestOver { taker: Taker::Peer }),
+            Record::new(at(7), Kind::NotLocal),
+            Record::new(at(8), Kind::Readiness { obstacle: Some("no credentials".to_owned()) }),
+            Record::new(at(9), Kind::Unresolved { interface: eth0, error: error("Timeout") }),
+        ]
+    }
+
+    #[test]
+    fn the_words_of_the_history_are_plain() {
+        let json = |n: usize| serde_json::to_string(&every_kind()[n]).expect("JSON");
+        assert_eq!(
+            json(1),
+            r#"{"time":"2027-01-15T08:00:01Z","group":"a","kind":"transition","from":"BACKUP","to":"MASTER","cause":"keepalived: MASTER"}"#
+        );
+        assert!(
+            json(2).contains(r#""kind":"claim""#) && json(2).contains(r#""outcome":"acknowledged""#),
+            "{}",
+            json(2)
+        );
+        assert!(json(3).contains(r#""outcome":"failed""#) && json(3).contains(r#""class":"timed-out""#), "{}", json(3));
+        assert_eq!(json(6), r#"{"time":"2027-01-15T08:00:06Z","kind":"contest-over","taker":"peer"}"#);
+    }
+
+    #[test]
+    fn a_failure_that_goes_on_does_not_push_out_the_rest() {
+        let mut history = History::default();
+        history.add(every_kind().remove(1));
+        for second in 0..5_000 {
+            history.add(failed(second, if second % 2 == 0 { "Timeout" } else { "Unavailable" }));
+        }
+        let [transition, timeouts, unavailable] = history.last(HISTORY) else { panic!("{history:?}") };
+        assert!(matches!(transition.kind, Kind::Transition { .. }));
+        assert_eq!((timeouts.times, timeouts.since, timeouts.time), (2_500, Some(at(0)), at(4_998)));
+        assert_eq!((unavailable.times, unavailable.since, unavailable.time), (2_500, Some(at(1)), at(4_999)));
+        let mut other = failed(5_000, "Timeout");
+        other.addresses = vec![Ipv4Addr::new(10, 99, 0, 101)];
+        history.add(other);
+        assert_eq!(history.last(HISTORY).len(), 4, "another address is another claim");
+    }
+
+    #[test]
+    fn an_agent_that_starts_again_and_again_does_not_push_out_the_rest() {
+        let started = |second| Record::new(at(second), Kind::Started { version: "0.1.0".to_owned() });
+        let mut history = History::default();
+        history.add(started(0));
+        history.add(every_kind().remove(1));
+        for second in 1..1_000 {
+            history.add(started(second));
+        }
+        let [first, _, last] = history.last(HISTORY) else { panic!("{history:?}") };
+        assert_eq!((first.times, first.time), (1, at(0)), "a transition is between them");
+        assert_eq!((last.times, last.since, last.time), (999, Some(at(1)), at(999)));
+    }
+
+    #[test]
+    fn the_history_is_bounded() {
+        let mut history = History::default();
+        for second in 0..1_000 {
+            history.add(Record::new(at(second), Kind::Theft { by: owner(2), taker: Taker::Peer }));
+        }
+        assert_eq!(history.last(usize::MAX).len(), HISTORY);
+        assert_eq!(history.last(1)[0].time, at(999));
+    }
+}

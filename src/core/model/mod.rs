@@ -1,0 +1,14 @@
+//! What the router, its groups and EC2 are made of, as values.
+
+pub mod assignment;
+pub mod config;
+pub mod credentials;
+pub mod ec2;
+pub mod endpoint;
+pub mod eni_cache;
+pub mod history;
+pub mod ids;
+pub mod mounts;
+pub mod pause;
+pub mod permissions;
+pub mod vrrp;

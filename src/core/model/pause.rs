@@ -1,0 +1,191 @@
+//! Pauses: a person has the agent claim nothing for a group for a while.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ids::GroupName;
+
+/// How long a pause lasts: from 1 minute to a day, 30 minutes unless said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct Minutes(u16);
+
+impl Minutes {
+    /// The longest pause.
+    pub const LONGEST: Self = Self(1440);
+
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+
+    /// The time.
+    pub const fn duration(self) -> Duration {
+        Duration::from_secs(self.0 as u64 * 60)
+    }
+}
+
+impl Default for Minutes {
+    fn default() -> Self {
+        Self(30)
+    }
+}
+
+impl fmt::Display for Minutes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl TryFrom<u16> for Minutes {
+    type Error = String;
+
+    fn try_from(minutes: u16) -> Result<Self, String> {
+        match minutes {
+            1..=1440 => Ok(Self(minutes)),
+            _ => Err(format!("a pause lasts from 1 to 1440 minutes, not {minutes}")),
+        }
+    }
+}
+
+impl FromStr for Minutes {
+    type Err = String;
+
+    fn from_str(minutes: &str) -> Result<Self, String> {
+        let minutes: u16 =
+            minutes.parse().map_err(|_| format!("a pause lasts from 1 to 1440 minutes, not {minutes:?}"))?;
+        Self::try_from(minutes)
+    }
+}
+
+impl From<Minutes> for u16 {
+    fn from(minutes: Minutes) -> u16 {
+        minutes.0
+    }
+}
+
+/// Groups that a person has paused, each until a time.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pauses {
+    groups: BTreeMap<GroupName, Timestamp>,
+    /// By a clock that nobody sets; absent where a version before 0.2 wrote the file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    began: BTreeMap<GroupName, Began>,
+}
+
+/// When a pause began and how long it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Began {
+    /// The start of the router that `at` counts from; empty: not known.
+    boot: String,
+    /// Seconds since then, the time that the router was suspended among them.
+    at: u64,
+    minutes: Minutes,
+}
+
+/// The time of day, and that of a clock that nobody sets.
+#[derive(Debug, Clone)]
+pub struct Now {
+    /// The time of day.
+    pub wall: Timestamp,
+    /// What tells this start of the router from others; empty: nothing does.
+    pub boot: String,
+    /// The time since then.
+    pub since_boot: Duration,
+}
+
+impl Pauses {
+    /// Pauses a group; the later call counts. Pauses that are over are forgotten.
+    pub fn pause(&mut self, group: GroupName, minutes: Minutes, now: &Now) {
+        let lasting: BTreeSet<GroupName> = self.lasting(now).map(|(group, _)| group.clone()).collect();
+        self.groups.retain(|group, _| lasting.contains(group));
+        self.began.retain(|group, _| lasting.contains(group));
+        let until = now.wall.saturating_add(minutes.duration()).unwrap_or(Timestamp::MAX);
+        self.groups.insert(group.clone(), until);
+        self.began.insert(group, Began { boot: now.boot.clone(), at: now.since_boot.as_secs(), minutes });
+    }
+
+    /// Ends a pause. Says whether there was one.
+    pub fn resume(&mut self, group: &GroupName) -> bool {
+        self.began.remove(group);
+        self.groups.remove(group).is_some()
+    }
+
+    /// The pauses that are not over, each with what is left of it. The time of day counts only where the router has started
+    /// anew since, and never makes a pause longer than a person asked for.
+    pub fn lasting(&self, now: &Now) -> impl Iterator<Item = (&GroupName, Duration)> {
+        let left = |group: &GroupName, until: Timestamp| {
+            let by_day = || Duration::try_from(until.duration_since(now.wall)).unwrap_or_default();
+            match self.began.get(group) {
+                Some(Began { boot, at, minutes }) if *boot == now.boot && !boot.is_empty() => {
+                    let gone = now.since_boot.saturating_sub(Duration::from_secs(*at));
+                    minutes.duration().saturating_sub(gone)
+                }
+                Some(Began { minutes, .. }) => by_day().min(minutes.duration()),
+                None => by_day().min(Minutes::LONGEST.duration()),
+            }
+        };
+        self.groups.iter().map(move |(group, until)| (group, left(group, *until))).filter(|(_, left)| !left.is_zero())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).expect("a time")
+    }
+
+    fn group(name: &str) -> GroupName {
+        GroupName::try_from(name).expect("a name")
+    }
+
+    fn day(second: i64, boot: &str, since_boot: u64) -> Now {
+        Now { wall: at(second), boot: boot.to_owned(), since_boot: Duration::from_secs(since_boot) }
+    }
+
+    fn minutes(n: u16) -> Minutes {
+        Minutes::try_from(n).expect("in range")
+    }
+
+    #[test]
+    fn a_pause_lasts_as_long_as_a_person_asked_whatever_the_clock_does() {
+        let mut pauses = Pauses::default();
+        let (a, five) = (group("a"), minutes(5));
+        pauses.pause(a.clone(), five, &day(1_000, "x", 50));
+        let left = |pauses: &Pauses, now: Now| pauses.lasting(&now).next().map(|(_, left)| left.as_secs());
+        for (now, expected, why) in [
+            (day(1_000, "x", 50), Some(300), "just now"),
+            (day(1_060, "x", 110), Some(240), "a minute later"),
+            (day(400, "x", 110), Some(240), "the clock has gone back by ten minutes and more"),
+            (day(90_000, "x", 110), Some(240), "and a day ahead"),
+            (day(1_000, "x", 350), None, "it is over, and the clock stands still"),
+            (day(1_060, "y", 5), Some(240), "the router has started anew"),
+            (day(0, "y", 5), Some(300), "and its clock has gone back"),
+            (day(1_301, "y", 5), None, "and it is over"),
+        ] {
+            assert_eq!(left(&pauses, now), expected, "{why}");
+        }
+        // Which start of the router it is, is not known.
+        let mut unknown = Pauses::default();
+        unknown.pause(a.clone(), five, &day(1_000, "", 90_000));
+        assert_eq!(left(&unknown, day(1_060, "", 5)), Some(240), "the time of day counts");
+        // A file whose content makes no sense.
+        let text = r#"{"groups":{"a":"2100-01-01T00:00:00Z"},"began":{"a":{"boot":"x","at":18446744073709551615,"minutes":5}}}"#;
+        assert_eq!(left(&serde_json::from_str(text).expect("read"), day(0, "x", 50)), Some(300));
+        // As a version before 0.2 wrote it.
+        let old: Pauses = serde_json::from_str(r#"{"groups":{"a":"2100-01-01T00:00:00Z"}}"#).expect("read");
+        assert_eq!(left(&old, day(0, "x", 0)), Some(1_440 * 60));
+        pauses.pause(group("b"), five, &day(2_000, "x", 1_050));
+        assert!(!pauses.resume(&a), "it was over, and is forgotten");
+        assert!(pauses.resume(&group("b")) && pauses == Pauses::default());
+    }
+}

@@ -1,0 +1,27 @@
+//! What EC2 has shown this router to be allowed.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ids::EniId;
+
+/// When EC2 last acknowledged a claim for an ENI: the right to assign to it is proven since.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proven {
+    enis: BTreeMap<EniId, Timestamp>,
+}
+
+impl Proven {
+    /// EC2 has acknowledged a claim.
+    pub fn prove(&mut self, eni: EniId, at: Timestamp) {
+        self.enis.insert(eni, at);
+    }
+
+    /// When that was, if it ever was.
+    pub fn at(&self, eni: &EniId) -> Option<Timestamp> {
+        self.enis.get(eni).copied()
+    }
+}

@@ -1,0 +1,552 @@
+//! The path of a failover, step by step, without doing one: what each step's facts say, and what to do where they are bad.
+//!
+//! Nothing is asked here; [`crate::commands::show_check`] asks, and prints a line a step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::assignment::Plan;
+use crate::model::config::Config;
+use crate::model::credentials::CredentialFacts;
+use crate::model::ec2::{CLOCK_TOLERANCE, CallError, Eni, ErrorClass, Instance, Interface, Owner, Owners, Place};
+use crate::model::endpoint::Endpoint;
+use crate::model::ids::{AccountId, EniId, InstanceId, InstanceType, InterfaceName, SubnetId};
+use crate::report::clock_skew::skew;
+use crate::report::command::quoted;
+use crate::report::model::{Address, Claim, Failure, FileFault, Report, Who};
+use crate::report::status::{GAP, WIDTH, lines, span, time};
+
+/// A clock that is further off than that is worth a word, although AWS takes its signatures.
+const CLOCK_WORTH_A_WORD: SignedDuration = SignedDuration::from_secs(30);
+
+/// The code of a claim that an ENI has no room for (EC2 API, "Error codes").
+const NO_ROOM: &str = "PrivateIpAddressLimitExceeded";
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A failover would not fail here.
+    Ok,
+    /// It would, or something that watches over it is amiss.
+    Fail,
+    /// It cannot be told.
+    Unknown,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "OK",
+            Self::Fail => "FAIL",
+            Self::Unknown => "UNKNOWN",
+        })
+    }
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// What was looked at.
+    pub what: &'static str,
+    /// What was found, and what to do where it is not OK.
+    pub text: String,
+}
+
+impl Step {
+    /// The step as a line; where it is too long it goes on in its column.
+    pub fn line(&self) -> String {
+        row([self.outcome.to_string(), self.what.to_owned(), self.text.clone()])
+    }
+}
+
+/// The columns of the outcome, of what was looked at, and of what was found.
+const COLUMNS: [u16; 3] = [7, 14, WIDTH - 7 - 14 - 2 * GAP];
+
+/// The titles above the steps' lines.
+pub fn heading() -> String {
+    row(["Result", "Check", "Found, and what to do"].map(str::to_owned))
+        + &row(COLUMNS.map(|width| "-".repeat(width.into())))
+}
+
+fn row(cells: [String; 3]) -> String {
+    let mut text = String::new();
+    lines(&mut text, COLUMNS, [cells]);
+    text
+}
+
+fn ok(what: &'static str, text: impl Into<String>) -> Step {
+    Step { outcome: Outcome::Ok, what, text: text.into() }
+}
+
+fn fail(what: &'static str, text: impl Into<String>) -> Step {
+    Step { outcome: Outcome::Fail, what, text: text.into() }
+}
+
+fn unknown(what: &'static str, text: impl Into<String>) -> Step {
+    Step { outcome: Outcome::Unknown, what, text: text.into() }
+}
+
+/// The transition hook: whether keepalived holds the FIFO open, or why that cannot be seen.
+pub fn hook(attached: &Result<bool, String>) -> Step {
+    const WHAT: &str = "Hook";
+    match attached {
+        Ok(true) => ok(WHAT, "keepalived holds the transition FIFO open"),
+        Ok(false) => fail(
+            WHAT,
+            "keepalived does not run, or does not tell us its transitions. See `show vrrp`; if it runs, `sudo systemctl \
+             reload keepalived` attaches the hook without a failover",
+        ),
+        Err(why) => unknown(WHAT, why.clone()),
+    }
+}
+
+/// The agent: its report, or why there is none and what to do. It is not root, so what the later steps find good may be
+/// closed to it.
+pub fn agent(report: &Result<Report, String>) -> Step {
+    const WHAT: &str = "Agent";
+    let report = match report {
+        Ok(report) => report,
+        Err(why) => return fail(WHAT, why.clone()),
+    };
+    if let Some(agent) = &report.agent
+        && let Some(error) = &agent.file_error
+    {
+        let (fault, remedy) = agent.file_fault.unwrap_or(FileFault::OldInForce).text();
+        return fail(WHAT, format!("{fault}: {error}. {remedy}"));
+    }
+    if let Some(error) = &report.ec2.credentials_error {
+        return fail(
+            WHAT,
+            format!("it could not load credentials: {error}. Where all is well below, `restart aws-vipa`"),
+        );
+    }
+    if let Some(error) = &report.ec2.last_error {
+        let said = format!(
+            "its last call failed {} ago: {}: {}",
+            span(report.generated_at, error.at),
+            error.code,
+            error.message
+        );
+        // The others may be over with the next call, or concern one address: the status tells.
+        return match error.code.as_str() {
+            "TLS" => fail(
+                WHAT,
+                format!(
+                    "{said}. Where all is well below, the agent, which is not root, may not be able to read what \
+                     `aws-vipa ca-certificate-file` names"
+                ),
+            ),
+            "Connection" | "Credentials" | "Settings" => {
+                fail(WHAT, format!("{said}. Where all is well below, `restart aws-vipa`"))
+            }
+            _ => unknown(WHAT, format!("{said}. See `show aws-vipa status`")),
+        };
+    }
+    ok(WHAT, "it runs, and goes by this configuration")
+}
+
+/// The configuration, and what keepalived runs of it; `plan` is absent where that cannot be read.
+pub fn configuration(config: &Config, plan: &Result<Plan, String>) -> Vec<Step> {
+    const WHAT: &str = "Groups";
+    let left_out =
+        config.left_out.iter().map(|group| fail(WHAT, format!("{}: {}", quoted(&group.name), group.faults.join("; "))));
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(why) => {
+            let why = format!("{why}. keepalived's next start or reload writes it: `sudo systemctl reload keepalived`");
+            return left_out.chain([fail(WHAT, why)]).collect();
+        }
+    };
+    let problems = plan.groups.iter().filter(|g| !g.disabled).flat_map(|group| {
+        group.problems.iter().map(|problem| fail(WHAT, format!("{}: {problem}", quoted(group.name.as_str()))))
+    });
+    let steps: Vec<Step> = left_out.chain(problems).collect();
+    if !steps.is_empty() {
+        return steps;
+    }
+    let acting: Vec<_> = plan.groups.iter().filter(|g| !g.disabled).collect();
+    let addresses: usize = acting.iter().map(|g| g.addresses.len()).sum();
+    let off = plan.groups.len() - acting.len();
+    let off = if off > 0 { format!(", {off} switched off by `aws-vipa disable`") } else { String::new() };
+    vec![ok(
+        WHAT,
+        format!("keepalived runs {} with {} to move{off}", many(acting.len(), "group"), many_addresses(addresses)),
+    )]
+}
+
+/// IMDS: which instance this is.
+pub fn imds(instance: &Result<Instance, CallError>) -> Step {
+    const WHAT: &str = "IMDS";
+    match instance {
+        Ok(Instance { id, availability_zone, .. }) => ok(WHAT, format!("this is {id} in {availability_zone}")),
+        Err(error) => fail(
+            WHAT,
+            format!(
+                "{error}. IMDS must be on for the instance (ModifyInstanceMetadataOptions), and no route or firewall rule \
+                 may lead 169.254.169.254 elsewhere"
+            ),
+        ),
+    }
+}
+
+/// The ENI behind an interface, or why it is not known.
+pub fn eni(interface: &InterfaceName, eni: &Result<Eni, String>) -> Step {
+    const WHAT: &str = "ENI";
+    match eni {
+        Ok(Eni { id, subnet, .. }) => ok(WHAT, format!("{interface} is {id} in {subnet}")),
+        Err(why) => fail(
+            WHAT,
+            format!(
+                "{interface}: {why}. See which network interfaces are attached to the instance, or name the ENI with `aws-vipa network-interface-id`"
+            ),
+        ),
+    }
+}
+
+/// The name of the end point: its addresses, or why there are none.
+pub fn name(host: &str, addresses: &Result<Vec<IpAddr>, String>) -> Step {
+    const WHAT: &str = "DNS";
+    match addresses {
+        _ if host.parse::<IpAddr>().is_ok() => ok(WHAT, format!("{host} is an address itself")),
+        Ok(addresses) if !addresses.is_empty() => {
+            let shown: Vec<String> = addresses.iter().take(4).map(ToString::to_string).collect();
+            ok(WHAT, format!("{host} is {}", shown.join(", ")))
+        }
+        Ok(_) => fail(WHAT, format!("{host} has no address: see `set system name-server`")),
+        Err(why) => fail(
+            WHAT,
+            format!(
+                "{host} is not resolved: {why}. See `set system name-server`, and private DNS of the VPC end point"
+            ),
+        ),
+    }
+}
+
+/// The way to the end point, TLS included.
+pub fn end_point(url: &str, reached: &Result<(), CallError>) -> Step {
+    let what = if url.starts_with("http://") { "End point" } else { "TLS" };
+    let is_in_clear = Endpoint::parse(url).is_ok_and(|endpoint| endpoint.is_in_clear());
+    match reached {
+        Ok(()) if what == "TLS" => ok(what, format!("{url} answers, and its certificate is trusted")),
+        Ok(()) if is_in_clear => fail(
+            what,
+            format!(
+                "{url} answers over plain HTTP: the session token of the credentials can be read on the way, and the \
+                 server is not authenticated. Set `aws-vipa endpoint-url` to https://"
+            ),
+        ),
+        Ok(()) => ok(what, format!("{url} answers over plain HTTP, and does not leave this router")),
+        Err(error) => {
+            let remedy = match error.code.as_str() {
+                "TLS" => "See `aws-vipa ca-certificate-file`, and the name in `aws-vipa endpoint-url`",
+                "Answer" => {
+                    "Something else than EC2 answers there: see `aws-vipa endpoint-url`, and proxies on the way"
+                }
+                "Settings" => "See `aws-vipa endpoint-url` and `aws-vipa region`",
+                _ => "See the route, the firewall and the security group of the VPC end point",
+            };
+            fail(what, format!("{error}. {remedy}"))
+        }
+    }
+}
+
+/// The credentials, and whose they are; `account` is the instance's, where it is its role that they are.
+pub fn credentials(loaded: &Result<CredentialFacts, CallError>, account: Option<&AccountId>, now: Timestamp) -> Step {
+    const WHAT: &str = "Credentials";
+    match loaded {
+        Ok(CredentialFacts { source, access_key_id, expires_at, .. }) => {
+            let mut who = source.clone();
+            who.extend(account.map(|id| format!(" of account {id}")));
+            who.extend(access_key_id.as_ref().map(|id| format!(", access key {id}")));
+            match expires_at {
+                Some(at) if *at <= now => {
+                    fail(WHAT, format!("{who}: EXPIRED {} ago. See the instance's role, and IMDS", span(now, *at)))
+                }
+                Some(at) => ok(WHAT, format!("{who}, expire in {}", span(*at, now))),
+                None => ok(WHAT, who),
+            }
+        }
+        Err(error) => fail(
+            WHAT,
+            format!("{error}. Attach a role to the instance, or see `aws-vipa credentials-file` and `profile`"),
+        ),
+    }
+}
+
+/// The clock: EC2's time minus ours, by an answer's Date. `now` is our time.
+pub fn clock(ec2_ahead: Option<SignedDuration>, now: Timestamp) -> Step {
+    const WHAT: &str = "Clock";
+    let Some(ec2_ahead) = ec2_ahead else { return unknown(WHAT, "no answer of EC2 told its time") };
+    let off = skew(ec2_ahead, now);
+    if ec2_ahead.unsigned_abs() >= CLOCK_TOLERANCE {
+        return fail(WHAT, format!("it is {off}. EC2 refuses signatures that are 5 minutes off: see `show ntp`"));
+    }
+    if ec2_ahead.abs() >= CLOCK_WORTH_A_WORD {
+        return ok(WHAT, format!("it is {off}: see `show ntp` before it gets worse"));
+    }
+    ok(WHAT, "in sync with EC2's")
+}
+
+/// The right to read, proven or not by a read just now.
+pub fn right_to_read<T>(read: &Result<T, CallError>, reached: bool) -> Step {
+    const WHAT: &str = "Right to read";
+    match read {
+        Ok(_) => ok(WHAT, "ec2:DescribeNetworkInterfaces is allowed"),
+        Err(error) if !reached || error.code == "Credentials" => {
+            unknown(WHAT, format!("EC2 was not asked: {}", error.code))
+        }
+        Err(error) => {
+            let remedy = match error.class {
+                ErrorClass::Denied if error.code == "UnauthorizedOperation" => {
+                    ". `generate aws-vipa iam-policy` prints what has to be allowed"
+                }
+                ErrorClass::Denied => ". See that the credentials are those that you mean, and that the key is active",
+                ErrorClass::Clock => ". See `show ntp`",
+                _ => ". Try again; if it lasts, see `show log aws-vipa`",
+            };
+            fail(WHAT, format!("{error}{remedy}"))
+        }
+    }
+}
+
+/// The right to claim for an ENI, which only a claim proves: what the agent knows of one. `known` are the addresses that
+/// move there, as the agent reports them; absent if it does not answer.
+pub fn right_to_claim(eni: &EniId, known: Option<&[&Address]>) -> Step {
+    const WHAT: &str = "Right to claim";
+    let Some(known) = known else {
+        return unknown(WHAT, format!("{eni}: whether it was ever proven is known to the agent alone"));
+    };
+    let refusal = refusals(eni, known).find(|e| e.code == "UnauthorizedOperation");
+    let proven = known.iter().filter_map(|a| a.assign_right_proven_at).max();
+    match (refusal, proven) {
+        (Some(refusal), _) => fail(
+            WHAT,
+            format!(
+                "{eni}: the last claim, {}, was refused: {}: {}. `generate aws-vipa iam-policy` prints what has to be allowed",
+                time(refusal.at),
+                refusal.code,
+                refusal.message
+            ),
+        ),
+        (None, Some(at)) => ok(WHAT, format!("{eni}: ec2:AssignPrivateIpAddresses proven {}", time(at))),
+        (None, None) => unknown(
+            WHAT,
+            format!(
+                "{eni}: ec2:AssignPrivateIpAddresses never proven, and EC2 has no dry run of it. A failover to this router \
+                 proves it, and so does `force aws-vipa claim` while it is MASTER"
+            ),
+        ),
+    }
+}
+
+/// Why the last claims for an ENI failed, where they did.
+fn refusals<'a>(eni: &'a EniId, known: &'a [&Address]) -> impl Iterator<Item = &'a Failure> {
+    let for_it = move |claim: &&Claim| claim.eni.as_ref().is_none_or(|other| other == eni);
+    known.iter().filter_map(|a| a.last_claim.as_ref()).filter(for_it).filter_map(|claim| claim.error.as_ref())
+}
+
+/// What is known of the network interfaces and their addresses.
+#[derive(Debug, Default)]
+pub struct Cloud {
+    /// This instance.
+    pub instance: Option<InstanceId>,
+    /// Its type.
+    pub instance_type: Option<InstanceType>,
+    /// How many addresses an ENI of such an instance can have; absent where the type is not known.
+    pub room: Option<Result<usize, CallError>>,
+    /// The ENIs behind the local interfaces, and where they are.
+    pub local: BTreeMap<InterfaceName, (Eni, Option<Place>)>,
+    /// What EC2 says of the ENIs that take addresses; absent where it did not say.
+    pub interfaces: Option<BTreeMap<EniId, Interface>>,
+    /// Who has the addresses; absent where EC2 did not say.
+    pub owners: Option<Owners>,
+}
+
+impl Cloud {
+    fn subnet(&self, eni: &EniId) -> Option<&SubnetId> {
+        let local = self.local.values().find(|(local, _)| local.id == *eni).map(|(local, _)| &local.subnet);
+        local.or_else(|| Some(&self.interfaces.as_ref()?.get(eni)?.subnet))
+    }
+
+    /// Whether the owner's ENI is attached to this instance, as far as is known.
+    fn is_here(&self, owner: &Owner) -> bool {
+        self.instance.is_none() || self.instance == owner.instance
+    }
+
+    /// Whether an owner is none of the routers of a group with these peers, all of which are known.
+    fn is_no_routers(&self, owner: &Owner, peers: &[Ipv4Addr], eni: &EniId) -> bool {
+        let instance = |peer| self.owners.as_ref()?.get(peer)?.instance.clone();
+        let others: Option<BTreeSet<InstanceId>> = peers.iter().map(instance).collect();
+        others.is_some_and(|others| {
+            !others.is_empty() && Who::of(Some(owner), Some(eni), self.instance.as_ref(), &others) == Who::Stranger
+        })
+    }
+
+    fn block(&self, subnet: &SubnetId) -> Option<Ipv4Net> {
+        let mut places = self.local.values().filter(|(local, _)| local.subnet == *subnet);
+        places.find_map(|(_, place)| Some(place.as_ref()?.block))
+    }
+}
+
+/// An address of a group with these peers: whether EC2 can assign it to the ENI at all, and from whom it would come.
+pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, cloud: &Cloud) -> Step {
+    const WHAT: &str = "Address";
+    let Some(eni) = eni else { return unknown(WHAT, format!("{address}: the ENI that takes it is not known")) };
+    let owner = cloud.owners.as_ref().map(|owners| owners.get(&address));
+    if let Some(Some(owner)) = owner
+        && owner.primary
+    {
+        let text =
+            format!("{address} is the primary address of {}, which never moves. Choose another address", owner.eni);
+        return fail(WHAT, text);
+    }
+    let Some(subnet) = cloud.subnet(eni) else {
+        return unknown(WHAT, format!("{address}: the subnet of {eni} is not known"));
+    };
+    let Some(block) = cloud.block(subnet) else {
+        return unknown(WHAT, format!("{address}: IMDS does not tell the block of {subnet}"));
+    };
+    if !block.contains(&address) {
+        return fail(
+            WHAT,
+            format!(
+                "{address} is not in {block}, the subnet of {eni}, and EC2 assigns it nowhere else. Choose another address, \
+                 or `aws-vipa interface`"
+            ),
+        );
+    }
+    if is_reserved(address, block) {
+        let text = format!("{address} is one of those that AWS keeps for itself in {block}. Choose another address");
+        return fail(WHAT, text);
+    }
+    if let Some(Some(owner)) = owner
+        && cloud.is_no_routers(owner, peers, eni)
+    {
+        let instance = owner.instance.as_ref().map_or("no instance", |instance| instance.as_str());
+        return unknown(
+            WHAT,
+            format!(
+                "{address} is held by {} of {instance}, which is none of the group's routers: a failover takes it from \
+                 there. If it is in use there, choose another address for the group, else unassign it there",
+                owner.eni
+            ),
+        );
+    }
+    let owner = match owner {
+        None => String::new(),
+        Some(None) => ", with no ENI now".to_owned(),
+        Some(Some(owner)) if owner.eni == *eni && cloud.is_here(owner) => ", ours now".to_owned(),
+        Some(Some(Owner { eni: owner, .. })) => format!(", with {owner} now"),
+    };
+    ok(WHAT, format!("{address} is in {block}, the subnet of {eni}{owner}"))
+}
+
+/// The first four addresses of a subnet and its last are AWS's (VPC User Guide, "Subnet CIDR blocks").
+fn is_reserved(address: Ipv4Addr, block: Ipv4Net) -> bool {
+    let first = u32::from(block.network());
+    (first..=first.saturating_add(3)).contains(&u32::from(address)) || address == block.broadcast()
+}
+
+/// An ENI in EC2: on this instance, with room, and letting through what a router forwards. `wanted` are the addresses that
+/// move there, `known` what the agent reports of them.
+pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&Address], cloud: &Cloud) -> Vec<Step> {
+    const IN_EC2: &str = "ENI in EC2";
+    const ROOM: &str = "Room on ENI";
+    const CHECK: &str = "Src/dest check";
+    let Some(interfaces) = &cloud.interfaces else {
+        return [IN_EC2, ROOM, CHECK].map(|what| unknown(what, format!("{eni}: EC2 did not tell"))).to_vec();
+    };
+    let Some(interface) = interfaces.get(eni) else {
+        let text =
+            format!("EC2 knows no {eni} in this region. See `aws-vipa network-interface-id` and `aws-vipa region`");
+        return vec![fail(IN_EC2, text)];
+    };
+    let attached = match (&interface.instance, &cloud.instance) {
+        (Some(theirs), Some(ours)) if theirs == ours => ok(IN_EC2, format!("{eni} is attached to this instance")),
+        (Some(theirs), None) => {
+            unknown(IN_EC2, format!("{eni} is attached to {theirs}; which instance this is, is not known"))
+        }
+        (Some(theirs), Some(_)) => fail(
+            IN_EC2,
+            format!("{eni} is attached to {theirs}, not to this instance. See `aws-vipa network-interface-id`"),
+        ),
+        (None, _) => {
+            fail(IN_EC2, format!("{eni} is attached to no instance. Attach it, or see `aws-vipa network-interface-id`"))
+        }
+    };
+    let check = match interface.source_dest_check {
+        Some(false) => ok(CHECK, format!("off for {eni}")),
+        Some(true) => fail(
+            CHECK,
+            format!(
+                "ON for {eni}: EC2 drops what this router forwards. `aws ec2 modify-network-interface-attribute \
+                 --network-interface-id {eni} --no-source-dest-check`"
+            ),
+        ),
+        None => unknown(CHECK, format!("{eni}: EC2 did not tell")),
+    };
+    let used = interface.addresses.len();
+    let to_come = wanted.difference(&interface.addresses).count();
+    let refused = refusals(eni, known).any(|e| e.code == NO_ROOM);
+    let room = if refused {
+        fail(
+            ROOM,
+            format!(
+                "{eni} has {}, and the last claim was refused: {NO_ROOM}. Take another instance type, or release some",
+                many_addresses(used)
+            ),
+        )
+    } else if to_come == 0 {
+        ok(ROOM, format!("{eni} has {}, all that move there among them", many_addresses(used)))
+    } else {
+        let kind = cloud.instance_type.as_ref().map_or("the instance type".to_owned(), |kind| format!("a {kind}"));
+        let has = format!("{eni} has {}, and {to_come} may come", many_addresses(used));
+        match &cloud.room {
+            Some(Ok(most)) if used + to_come <= *most => ok(ROOM, format!("{has}; {kind} takes {most}")),
+            Some(Ok(most)) => fail(
+                ROOM,
+                format!("{has}; {kind} takes {most}. Take another instance type, or release some of the addresses"),
+            ),
+            Some(Err(error)) => unknown(
+                ROOM,
+                format!(
+                    "{has}. Whether {kind} takes {}, EC2 did not tell (it is no part of a failover): {error}",
+                    used + to_come
+                ),
+            ),
+            None => unknown(ROOM, format!("{has}. Whether {kind} takes {}, is not known", used + to_come)),
+        }
+    };
+    vec![attached, room, check]
+}
+
+/// The last line, for `steps`.
+pub fn summary(steps: &[Outcome]) -> String {
+    let count = |outcome| steps.iter().filter(|o| **o == outcome).count();
+    let parts = [Outcome::Fail, Outcome::Unknown, Outcome::Ok].map(|outcome| (count(outcome), outcome));
+    let parts: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, outcome)| format!("{count} {outcome}")).collect();
+    format!("{} checks: {}", steps.len(), parts.join(", "))
+}
+
+/// No region is known, so that EC2 cannot be asked.
+pub fn no_region() -> Step {
+    fail(
+        "Region",
+        "none is configured, and IMDS names none: `set high-availability vrrp global-parameters aws-vipa region`",
+    )
+}
+
+fn many(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn many_addresses(count: usize) -> String {
+    format!("{count} address{}", if count == 1 { "" } else { "es" })
+}

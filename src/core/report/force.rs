@@ -1,0 +1,84 @@
+//! What `force` did, for people: plain text for a terminal of 80 columns.
+
+use jiff::Timestamp;
+
+use super::command::quoted;
+use super::model::{Address, Group};
+use super::status::{GAP, WIDTH, claim, failure, indented, lines, span, time};
+use crate::model::vrrp::VrrpState;
+
+/// `255.255.255.255`.
+const ADDRESS: u16 = 15;
+
+/// What a forced claim came to. The group's addresses have the claims alone that it led to.
+pub fn claimed(group: &Group, now: Timestamp) -> String {
+    let mut text = String::new();
+    indented(&mut text, 0, [format!("Group {}: {}", quoted(&group.name), group.vrrp)]);
+    if group.addresses.is_empty() {
+        indented(&mut text, 0, ["It has no address to claim.".to_owned()]);
+    }
+    let rows = group.addresses.iter().map(|a| [a.address.to_string(), outcome(a, now)]);
+    lines(&mut text, [ADDRESS, WIDTH - ADDRESS - GAP], rows);
+    for command in group.addresses.iter().filter(|a| !is_claimed(a)).filter_map(|a| a.command.as_ref()) {
+        // In one line, however long: it is there to be pasted.
+        text.push_str(&format!("{command}\n"));
+    }
+    text
+}
+
+/// How many addresses EC2 has not acknowledged a claim of.
+pub fn missing(group: &Group) -> usize {
+    group.addresses.iter().filter(|a| !is_claimed(a)).count()
+}
+
+/// Until when a group is paused.
+pub fn paused(group: &Group, now: Timestamp) -> String {
+    let mut text = String::new();
+    let name = quoted(&group.name);
+    let until = match group.paused_until {
+        Some(until) => format!("until {} ({})", time(until), span(until, now)),
+        None => "for no time".to_owned(),
+    };
+    indented(
+        &mut text,
+        0,
+        [format!(
+            "Group {name} is paused {until}: this router claims none of its addresses until then, whatever VRRP says. \
+             `force aws-vipa resume {name}` ends the pause."
+        )],
+    );
+    text
+}
+
+/// That the pause of a group is over.
+pub fn resumed(group: &Group) -> String {
+    let mut text = String::new();
+    let next = match group.vrrp {
+        VrrpState::Master | VrrpState::Unknown => {
+            "the agent looks where its addresses are, and claims what is on an interface here and not ours in EC2"
+        }
+        VrrpState::Backup | VrrpState::Fault | VrrpState::Stop => {
+            "the agent claims its addresses when it becomes MASTER"
+        }
+    };
+    indented(&mut text, 0, [format!("The pause of group {} has ended: {next}.", quoted(&group.name))]);
+    text
+}
+
+fn is_claimed(address: &Address) -> bool {
+    address.last_claim.as_ref().is_some_and(|c| c.error.is_none() && c.duration_ms.is_some())
+}
+
+fn outcome(address: &Address, now: Timestamp) -> String {
+    let why = || address.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+    match &address.last_claim {
+        None => format!("no claim was sent{}", why()),
+        Some(last) => match &last.error {
+            Some(error) if address.reason.as_ref().is_none_or(|r| !r.contains(&error.message)) => {
+                format!("{}. {}", claim(last, now), failure(error))
+            }
+            Some(_) => format!("{}. {}", claim(last, now), address.reason.as_deref().unwrap_or_default()),
+            None => claim(last, now),
+        },
+    }
+}

@@ -1,0 +1,82 @@
+//! Everything that is known of one group, for people: plain text for a terminal of 80 columns.
+
+use jiff::Timestamp;
+
+use super::history::history;
+use super::model::{Address, Group, Owner, Report};
+use super::status::{GAP, WIDTH, ago, head, last_claim, lines, name, span, tail, time, time_and_age, who};
+
+/// The labels' column, as wide as in the first lines of every report.
+const LABEL: u16 = 11;
+
+/// The report about one group ([`Report::only`]) as text.
+pub fn group(report: &Report) -> String {
+    let now = report.generated_at;
+    let mut text = head(report);
+    for group in &report.groups {
+        text.push('\n');
+        rows(&mut text, group_rows(group, now));
+        for address in &group.addresses {
+            text.push('\n');
+            rows(&mut text, address_rows(address, report.agent.is_some(), now));
+        }
+    }
+    tail(&mut text, report);
+    text.push('\n');
+    text.push_str(&history(report));
+    text
+}
+
+fn rows(text: &mut String, rows: Vec<(&str, String)>) {
+    lines(text, [LABEL, WIDTH - LABEL - GAP], rows.into_iter().map(|(label, value)| [label.to_owned(), value]));
+}
+
+fn group_rows(group: &Group, now: Timestamp) -> Vec<(&'static str, String)> {
+    let since = group.vrrp_since.map_or(String::new(), |at| format!(" since {}", time_and_age(at, now)));
+    let reason = group.vrrp_reason.as_ref().map_or(String::new(), |why| format!(", {why}"));
+    let claims = match (group.disabled, group.paused_until) {
+        (true, _) => "switched off by `aws-vipa disable`".to_owned(),
+        (false, Some(until)) => format!("PAUSED until {} ({} more)", time(until), span(until, now)),
+        (false, None) if group.addresses.is_empty() => "none, nothing is moved: see below".to_owned(),
+        (false, None) => "whenever the group is MASTER".to_owned(),
+    };
+    vec![("Group", name(group).into_owned()), ("VRRP", format!("{}{since}{reason}", group.vrrp)), ("Claims", claims)]
+}
+
+fn address_rows(address: &Address, asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
+    let eni = address.eni.as_ref().map_or("ENI not known".to_owned(), ToString::to_string);
+    let since = address.local_since.map_or(String::new(), |at| format!(", since {}", time_and_age(at, now)));
+    let local = match address.local {
+        Some(true) => format!("on an interface here{since}"),
+        Some(false) => format!("on no interface here{since}"),
+        None => "not known".to_owned(),
+    };
+    let claimed = match (&address.last_claim, last_claim(address, now)) {
+        (Some(last), Some(text)) => format!("{}: {text}", time(last.at)),
+        _ if asked => "none since the agent has looked after it".to_owned(),
+        _ => "known to the agent alone".to_owned(),
+    };
+    let right = match address.assign_right_proven_at {
+        Some(at) => format!("assign right proven {}", time_and_age(at, now)),
+        None if asked => "assign right never proven".to_owned(),
+        None => "known to the agent alone".to_owned(),
+    };
+    vec![
+        ("Address", format!("{}: {}", address.address, address.verdict)),
+        ("Moves to", format!("{eni}, {}", address.interface)),
+        ("Kernel", local),
+        ("Owner", address.owner.as_ref().map_or("not known".to_owned(), |o| owner(o, now))),
+        ("Last claim", claimed),
+        ("IAM", right),
+    ]
+}
+
+fn owner(owner: &Owner, now: Timestamp) -> String {
+    let eni = owner.eni.as_ref().map_or(String::new(), |eni| format!(", {eni}"));
+    let instance = match (&owner.eni, &owner.instance) {
+        (Some(_), Some(instance)) => format!(" of {instance}"),
+        (Some(_), None) => " of no instance".to_owned(),
+        (None, _) => String::new(),
+    };
+    format!("{}{eni}{instance}; read {}", who(owner.who), ago(owner.at, now))
+}

@@ -1,0 +1,100 @@
+//! What has happened, for people: plain text for a terminal of 80 columns, oldest first, so that the news stand last.
+
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+
+use super::model::Report;
+use super::status::{GAP, WIDTH, indented, lines, time};
+use crate::model::ec2::{CallError, Owner, Taker};
+use crate::model::history::{Kind, Outcome, Record};
+use crate::model::ids::RequestId;
+
+/// `2026-11-22 09:00:00.142`: two routers are compared by it, and a failover takes less than a second.
+const TIME: u16 = 23;
+/// Of a batch no more addresses are named; JSON has them all.
+const ADDRESSES: usize = 6;
+
+/// The history of a report as text.
+pub fn history(report: &Report) -> String {
+    let mut text = String::new();
+    if report.agent.is_none() {
+        indented(&mut text, 0, ["History: known to the agent alone.".to_owned()]);
+        return text;
+    }
+    if report.history.is_empty() {
+        indented(&mut text, 0, ["History: nothing has happened yet.".to_owned()]);
+        return text;
+    }
+    let widths = [TIME, WIDTH - TIME - GAP];
+    let titles = ["Time (UTC)", "Event"].map(str::to_owned);
+    lines(&mut text, widths, [titles, widths.map(|width| "-".repeat(width.into()))]);
+    lines(&mut text, widths, report.history.iter().map(|record| [exact(record.time), event(record)]));
+    text
+}
+
+fn exact(at: Timestamp) -> String {
+    at.strftime("%F %T%.3f").to_string()
+}
+
+fn event(record: &Record) -> String {
+    let group = record.group.as_ref().map_or("", |g| g.as_str());
+    let addresses = addresses(&record.addresses);
+    let mut text = match &record.kind {
+        Kind::Started { version } => format!("agent started, version {version}"),
+        Kind::Transition { from, to, cause } if from == to => format!("{group}: {to}, {cause}"),
+        Kind::Transition { from, to, cause } => format!("{group}: {from} -> {to}, {cause}"),
+        Kind::Forced => format!("{group}: claim forced by a person"),
+        Kind::Claim { eni, previous, duration_ms, outcome } => {
+            let (what, why, id) = match outcome {
+                Outcome::Acknowledged { request_id } => ("claimed in", String::new(), request_id),
+                Outcome::Failed { error } => ("NOT CLAIMED after", format!(": {}", plain(error)), &error.request_id),
+            };
+            let before = match previous {
+                Some(owner) if owner.eni == *eni => ", which had it before".to_owned(),
+                Some(owner) => format!(", before with {}", whose(owner)),
+                None => ", before with nobody known".to_owned(),
+            };
+            format!("{addresses} {what} {duration_ms} ms for {eni}{before}{why}{}", request(id.as_ref()))
+        }
+        Kind::Theft { by, .. } => format!("{addresses} ({group}) TAKEN AWAY by {}", whose(by)),
+        Kind::Contested { by, taker: Taker::Peer } => {
+            format!("{addresses} ({group}) CONTESTED: both routers are MASTER; last taken by {}", whose(by))
+        }
+        Kind::Contested { by, taker: Taker::Stranger } => {
+            format!("{addresses} ({group}) CONTESTED: taken away again and again, last by {}", whose(by))
+        }
+        Kind::ContestOver { .. } => format!("{addresses} ({group}) contested no more"),
+        Kind::NotLocal => format!("{addresses} ({group}) not claimed: it is on no local interface"),
+        Kind::Readiness { obstacle: Some(obstacle) } => format!("{group}: standby NOT READY: {obstacle}"),
+        Kind::Readiness { obstacle: None } => format!("{group}: standby ready"),
+        Kind::Unresolved { interface, error } => format!("ENI of {interface} not known: {}", plain(error)),
+    };
+    if let Some(since) = record.since {
+        text.push_str(&format!(" ({} times since {})", record.times, time(since)));
+    }
+    text
+}
+
+fn addresses(all: &[Ipv4Addr]) -> String {
+    let mut named: Vec<String> = all.iter().take(ADDRESSES).map(ToString::to_string).collect();
+    if all.len() > ADDRESSES {
+        named.push(format!("{} more", all.len() - ADDRESSES));
+    }
+    named.join(", ")
+}
+
+fn whose(owner: &Owner) -> String {
+    match &owner.instance {
+        Some(instance) => format!("{} of {instance}", owner.eni),
+        None => format!("{} of no instance", owner.eni),
+    }
+}
+
+fn plain(error: &CallError) -> String {
+    format!("{}: {}", error.code, error.message)
+}
+
+fn request(id: Option<&RequestId>) -> String {
+    id.map_or(String::new(), |id| format!("; request {id}"))
+}

@@ -1,0 +1,154 @@
+//! The least that the agent has to be allowed in IAM, as a policy document.
+//!
+//! AssignPrivateIpAddresses is authorized on the network interface that takes the addresses, DescribeNetworkInterfaces on
+//! `*` alone (Service Authorization Reference, "Actions, resources, and condition keys for Amazon EC2").
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::model::ids::{AccountId, EniId, Partition, Region};
+
+/// What the policy is made from. What is absent could not be learnt.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The partition of the router's region.
+    pub partition: Option<Partition>,
+    /// The region that is called.
+    pub region: Option<Region>,
+    /// The account that the ENIs belong to.
+    pub account: Option<AccountId>,
+    /// The ENIs that take addresses.
+    pub enis: BTreeSet<EniId>,
+    /// Why an ENI that should be among them is not, a sentence each.
+    pub missing: Vec<String>,
+}
+
+/// A tag of the ENIs that may take addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag {
+    key: String,
+    value: String,
+}
+
+impl FromStr for Tag {
+    type Err = String;
+
+    /// `key=value`, both of the characters that EC2 recommends for tags (EC2 User Guide, "Tag restrictions"): none of
+    /// them has a meaning of its own in a policy.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or_else(|| format!("a tag is KEY=VALUE, not {text:?}"))?;
+        let plain = |part: &str| part.chars().all(|c| c.is_alphanumeric() || " +-=._:/@".contains(c));
+        if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
+            return Err("the key of a tag has 1 to 128 characters, the value up to 256".to_owned());
+        }
+        if !plain(key) || !plain(value) {
+            return Err("besides letters, digits and spaces a tag may hold + - = . _ : / @".to_owned());
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// A policy document (IAM User Guide, "IAM JSON policy elements reference").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Policy {
+    version: &'static str,
+    statement: Vec<Statement>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Statement {
+    sid: &'static str,
+    effect: &'static str,
+    action: &'static str,
+    resource: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    condition: BTreeMap<&'static str, BTreeMap<String, Vec<String>>>,
+}
+
+/// The policy, and what whoever uses it has to know, a sentence each.
+pub fn policy(facts: &Facts, tag: Option<&Tag>) -> (Policy, Vec<String>) {
+    let mut notes = Vec::new();
+    let mut condition = BTreeMap::new();
+    let mut interfaces = vec!["*".to_owned()];
+    match tag {
+        Some(Tag { key, value }) => {
+            condition.insert(format!("aws:ResourceTag/{key}"), vec![value.clone()]);
+            notes.push(format!("Give the network interface (ENI) of each router the tag {key}={value}."));
+        }
+        None => {
+            notes.extend(facts.missing.iter().cloned());
+            if facts.enis.is_empty() {
+                notes.push(
+                    "No ENI is known: this policy allows every network interface. Name those of the routers in it, or \
+                     limit it to a tag of theirs: `generate aws-vipa iam-policy tag <key=value>`."
+                        .to_owned(),
+                );
+            } else {
+                interfaces = facts.enis.iter().map(ToString::to_string).collect();
+                notes.push(
+                    "These are this router's ENIs alone. Where the other router calls EC2 as the same role or user, add \
+                     what this command prints there."
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    let or_any = |part: Option<&str>| part.unwrap_or("*").to_owned();
+    let resource = match &facts.partition {
+        Some(partition) => {
+            if facts.region.is_none() {
+                notes.push("The region is not known: * stands for it.".to_owned());
+            }
+            if facts.account.is_none() {
+                notes.push("The account is not known: * stands for it.".to_owned());
+            }
+            let region = or_any(facts.region.as_ref().map(Region::as_str));
+            let account = or_any(facts.account.as_ref().map(AccountId::as_str));
+            let arn = |eni: String| format!("arn:{partition}:ec2:{region}:{account}:network-interface/{eni}");
+            interfaces.into_iter().map(arn).collect()
+        }
+        // Without the partition there is no ARN to write; the condition says the same.
+        None => {
+            notes.push(
+                "The partition is not known, so that no ARN can be written: a condition says the same. Set \
+                 `high-availability vrrp global-parameters aws-vipa region`."
+                    .to_owned(),
+            );
+            if tag.is_none() && !facts.enis.is_empty() {
+                condition.insert("ec2:NetworkInterfaceID".to_owned(), interfaces);
+            }
+            vec!["*".to_owned()]
+        }
+    };
+    let condition = if condition.is_empty() { BTreeMap::new() } else { BTreeMap::from([("StringEquals", condition)]) };
+    let statement = |sid, action, resource, condition| Statement { sid, effect: "Allow", action, resource, condition };
+    let policy = Policy {
+        version: "2012-10-17",
+        statement: vec![
+            statement("ClaimAddresses", "ec2:AssignPrivateIpAddresses", resource, condition),
+            statement("ReadOwners", "ec2:DescribeNetworkInterfaces", vec!["*".to_owned()], BTreeMap::new()),
+        ],
+    };
+    (policy, notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_a_key_and_a_value() {
+        for good in ["vrrp=yes", "a=", "Name=router a", "a=b=c", "ä:/@+-._=ü"] {
+            assert!(good.parse::<Tag>().is_ok(), "{good:?}");
+        }
+        for bad in ["", "=", "=a", "a", "a=${aws:username}", "a=*", "a=b?", "a=\"b\"", "a\nb=c", &"k".repeat(129)] {
+            assert!(bad.parse::<Tag>().is_err(), "{bad:?}");
+        }
+        assert!(format!("{}=v", "k".repeat(129)).parse::<Tag>().is_err());
+        assert!(format!("k={}", "v".repeat(257)).parse::<Tag>().is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! Who owns what, in VRRP, in the kernel and in EC2, as values and as text: the status, the history, the readiness check,
+//! what `force` came to, and the IAM policy.
+
+pub mod check;
+pub mod clock_skew;
+pub mod command;
+pub mod force;
+pub mod group;
+pub mod history;
+pub mod iam_policy;
+pub mod model;
+pub mod offline;
+pub mod status;

@@ -1,0 +1,382 @@
+//! The status report: what the agent answers on its socket, and what `show status --json` prints.
+//!
+//! Its shape is stable: fields are added, never renamed or removed, while `format` stays 1. Times are RFC 3339 in UTC.
+//! A fact is a value and the time at which it was true; its age is `generated_at` minus that time.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::command::ClaimCommand;
+use crate::model::ec2;
+use crate::model::history::{Kind, Record};
+use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
+use crate::model::vrrp::VrrpState;
+
+/// The whole report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// 1.
+    pub format: u64,
+    /// When this was put together.
+    pub generated_at: Timestamp,
+    /// About the agent; absent if it did not answer, and then `agent_error` says why.
+    pub agent: Option<Agent>,
+    /// Why the agent did not answer.
+    pub agent_error: Option<String>,
+    /// What was asked for this report and did not answer, and why, a sentence each.
+    #[serde(default)]
+    pub not_answered: Vec<String>,
+    /// About the transition hook in keepalived.
+    pub hook: Hook,
+    /// About this instance and its way to EC2.
+    pub ec2: Ec2,
+    /// The groups that have an `aws-vipa` node, in the order of their names.
+    pub groups: Vec<Group>,
+    /// What has happened, oldest first, where it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Record>,
+}
+
+/// The running agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Since when it runs.
+    pub since: Timestamp,
+    /// Why it does not go by config.json or groups.json as they are now, if so.
+    pub file_error: Option<String>,
+    /// What that means; absent without such a reason, and of an agent before 0.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_fault: Option<FileFault>,
+}
+
+/// What it means that the agent cannot go by a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileFault {
+    /// The agent goes by what the file held before.
+    OldInForce,
+    /// The agent has never read it, and claims nothing.
+    NothingInForce,
+    /// A newer version of the package wrote it. The agent goes by what the file held before, or claims nothing.
+    Newer,
+}
+
+impl FileFault {
+    /// What it means, and what to do.
+    pub fn text(self) -> (&'static str, &'static str) {
+        match self {
+            Self::OldInForce => (
+                "running with an old configuration",
+                "Commit a change of an `aws-vipa` node, which writes the file anew",
+            ),
+            Self::NothingInForce => (
+                "without a configuration, nothing is claimed",
+                "Commit a change of an `aws-vipa` node, which writes the file anew; groups.json comes with \
+                 `sudo systemctl reload keepalived`",
+            ),
+            Self::Newer => (
+                "the configuration is newer than this agent",
+                "If the newer package is installed, `restart aws-vipa` is all that it takes; else commit a change of an \
+                 `aws-vipa` node, which writes the file anew",
+            ),
+        }
+    }
+}
+
+/// The transition hook.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Whether keepalived holds the FIFO open; absent where it is not known.
+    pub attached: Option<bool>,
+    /// Since when that is so.
+    pub since: Option<Timestamp>,
+    /// When the last line was read.
+    pub last_line_at: Option<Timestamp>,
+    /// When keepalived last gave a sign of life: a line, or its VRRP process running.
+    pub last_life_at: Option<Timestamp>,
+    /// How often the pipe was found full, so that lines may have been lost.
+    pub pipe_full: u64,
+}
+
+/// The instance and its way to EC2.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ec2 {
+    /// This instance, from IMDS.
+    pub instance: Option<InstanceId>,
+    /// The region that is called.
+    pub region: Option<Region>,
+    /// The end point, where the configuration names one.
+    pub endpoint_url: Option<String>,
+    /// Where the credentials come from, e.g. `instance role router` or `file /config/aws/credentials, profile default`.
+    pub credentials: String,
+    /// When they were loaded.
+    pub credentials_loaded_at: Option<Timestamp>,
+    /// When they end.
+    pub credentials_expire_at: Option<Timestamp>,
+    /// Why the last attempt to load them failed, if it did; those of before may serve still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_error: Option<String>,
+    /// The last call that EC2 answered with success.
+    pub last_success_at: Option<Timestamp>,
+    /// The last failure, if it is newer than the last success.
+    pub last_error: Option<Failure>,
+    /// EC2's clock minus ours, in seconds, where an answer showed more than a few.
+    pub clock_skew: Option<i64>,
+}
+
+/// A call that failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// When.
+    pub at: Timestamp,
+    /// EC2's error code or one word of ours.
+    pub code: String,
+    /// What was said.
+    pub message: String,
+    /// EC2's request id.
+    pub request_id: Option<RequestId>,
+}
+
+/// One group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name; a name that keepalived cannot carry stands only in `left_out` groups, as it was configured.
+    pub name: String,
+    /// What VRRP says.
+    pub vrrp: VrrpState,
+    /// Since when, as far as the agent knows.
+    pub vrrp_since: Option<Timestamp>,
+    /// Why the state is UNKNOWN.
+    pub vrrp_reason: Option<String>,
+    /// Whether the group is switched off by `disable`.
+    pub disabled: bool,
+    /// Until when a person has paused it.
+    pub paused_until: Option<Timestamp>,
+    /// Why the pause, or its end, is not on disk, if so: a restart of the agent would lose it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_not_saved: Option<String>,
+    /// The faults that keep it, or some of its addresses, out.
+    pub faults: Vec<String>,
+    /// Its addresses.
+    pub addresses: Vec<Address>,
+}
+
+/// One virtual address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Address {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Whose ENI takes it.
+    pub interface: InterfaceName,
+    /// That ENI, once it is known.
+    pub eni: Option<EniId>,
+    /// Whether it is on a local interface; absent where it is not known.
+    pub local: Option<bool>,
+    /// Since when.
+    pub local_since: Option<Timestamp>,
+    /// Who has it in EC2; absent where it was never read.
+    pub owner: Option<Owner>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, and what to do, where the verdict is not OK; a warning beside STANDBY-READY.
+    pub reason: Option<String>,
+    /// The last claim.
+    pub last_claim: Option<Claim>,
+    /// Why a claim failed last, while none has succeeded since: the last one may be in flight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Failure>,
+    /// When the right to assign to this ENI was last proven by a claim that EC2 acknowledged.
+    pub assign_right_proven_at: Option<Timestamp>,
+    /// What a person could run to claim it by hand, where a claim failed. Whoever prints the report makes it.
+    #[serde(skip_deserializing)]
+    pub command: Option<ClaimCommand>,
+}
+
+/// Who has an address in EC2.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Owner {
+    /// When this was read.
+    pub at: Timestamp,
+    /// Who that is, seen from here.
+    pub who: Who,
+    /// The ENI; absent if none has the address.
+    pub eni: Option<EniId>,
+    /// The instance that the ENI is attached to.
+    pub instance: Option<InstanceId>,
+}
+
+/// An owner, seen from this router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Who {
+    /// The ENI that should have it, attached to this instance.
+    ThisRouter,
+    /// This instance, by another ENI than the one that should have it.
+    ThisRouterOtherEni,
+    /// The instance that has one of the group's peer addresses.
+    OtherRouter,
+    /// Anyone else.
+    Stranger,
+    /// No ENI has it.
+    Nobody,
+    /// An ENI of which cannot be told whose it is, because IMDS did not say who this router is.
+    Unknown,
+}
+
+impl Who {
+    /// Who an owner is, seen from `instance`, whose `eni` should have the address. `others` are the instances that have
+    /// the group's peer addresses. What is absent is not known.
+    pub fn of(
+        owner: Option<&ec2::Owner>,
+        eni: Option<&EniId>,
+        instance: Option<&InstanceId>,
+        others: &BTreeSet<InstanceId>,
+    ) -> Self {
+        let Some(owner) = owner else { return Self::Nobody };
+        if eni == Some(&owner.eni) && instance.is_none_or(|ours| owner.instance.as_ref() == Some(ours)) {
+            return Self::ThisRouter;
+        }
+        match (&owner.instance, instance) {
+            (Some(theirs), Some(ours)) if theirs == ours && eni.is_some() => Self::ThisRouterOtherEni,
+            (Some(theirs), ours) if others.contains(theirs) && ours != Some(theirs) => Self::OtherRouter,
+            (Some(theirs), Some(ours)) if theirs != ours => Self::Stranger,
+            (None, _) if eni.is_some() => Self::Stranger,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// What to think of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING-KEBAB-CASE")]
+pub enum Verdict {
+    /// MASTER, and EC2 has confirmed within two intervals that it is ours.
+    Ok,
+    /// MASTER, and a claim is under way, waiting or not yet confirmed.
+    Claiming,
+    /// VRRP, EC2 and the local interface disagree.
+    Drift,
+    /// It was taken away too often.
+    Contested,
+    /// A person has paused the group.
+    Paused,
+    /// Standing by, and able to take over as far as can be proven.
+    StandbyReady,
+    /// Standing by, and a failover to here would not work.
+    StandbyNotReady,
+    /// Nothing can be said that could be relied on.
+    Unknown,
+    /// Switched off by the configuration.
+    Disabled,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "OK",
+            Self::Claiming => "CLAIMING",
+            Self::Drift => "DRIFT",
+            Self::Contested => "CONTESTED",
+            Self::Paused => "PAUSED",
+            Self::StandbyReady => "STANDBY-READY",
+            Self::StandbyNotReady => "STANDBY-NOT-READY",
+            Self::Unknown => "UNKNOWN",
+            Self::Disabled => "DISABLED",
+        })
+    }
+}
+
+/// The last claim of an address.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The ENI that it was for; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eni: Option<EniId>,
+    /// When the request began.
+    pub at: Timestamp,
+    /// How long it took to be answered, in milliseconds; absent while it is in flight.
+    pub duration_ms: Option<u64>,
+    /// EC2's request id.
+    pub request_id: Option<RequestId>,
+    /// Why it failed; absent if it did not.
+    pub error: Option<Failure>,
+}
+
+impl Report {
+    /// The group of that name.
+    pub fn group(&self, name: &GroupName) -> Option<&Group> {
+        self.groups.iter().find(|g| g.name == name.as_str())
+    }
+
+    /// The report about one group alone, with what of the history is about it, its addresses or their interfaces.
+    pub fn only(&self, name: &GroupName) -> Option<Self> {
+        let group = self.group(name)?;
+        let holds = |ip: &Ipv4Addr| group.addresses.iter().any(|a| a.address == *ip);
+        let is_about = |record: &&Record| match (&record.group, &record.kind) {
+            (Some(group), _) => group == name,
+            (None, Kind::Unresolved { interface, .. }) => group.addresses.iter().any(|a| a.interface == *interface),
+            (None, _) => record.addresses.iter().any(holds),
+        };
+        let history = self.history.iter().filter(is_about).cloned().collect();
+        Some(Self { groups: vec![group.clone()], history, ..self.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_displayed_as_it_stands_in_json() {
+        use Verdict::*;
+        for verdict in [Ok, Claiming, Drift, Contested, Paused, StandbyReady, StandbyNotReady, Unknown, Disabled] {
+            assert_eq!(serde_json::to_value(verdict).expect("JSON"), verdict.to_string());
+        }
+        for vrrp in [VrrpState::Master, VrrpState::Backup, VrrpState::Fault, VrrpState::Stop, VrrpState::Unknown] {
+            assert_eq!(serde_json::to_value(vrrp).expect("JSON"), vrrp.to_string());
+        }
+    }
+
+    #[test]
+    fn an_owner_is_told_from_this_router() {
+        let eni = |n: u8| EniId::try_from(format!("eni-0000000{n}")).expect("an id");
+        let instance = |n: u8| InstanceId::try_from(format!("i-0000000{n}")).expect("an id");
+        let others = BTreeSet::from([instance(2)]);
+        for (owner, our_eni, our_instance, who) in [
+            (None, Some(1), Some(1), Who::Nobody),
+            (Some((1, Some(1))), Some(1), Some(1), Who::ThisRouter),
+            (Some((1, None)), Some(1), None, Who::ThisRouter),
+            (Some((1, None)), Some(1), Some(1), Who::Stranger),
+            (Some((1, Some(2))), Some(1), Some(1), Who::OtherRouter),
+            (Some((1, Some(3))), Some(1), Some(1), Who::Stranger),
+            (Some((2, Some(1))), Some(1), Some(1), Who::ThisRouterOtherEni),
+            (Some((3, Some(2))), Some(1), Some(1), Who::OtherRouter),
+            (Some((3, Some(2))), None, None, Who::OtherRouter),
+            (Some((4, Some(3))), Some(1), Some(1), Who::Stranger),
+            (Some((4, Some(3))), None, Some(1), Who::Stranger),
+            (Some((4, None)), Some(1), Some(1), Who::Stranger),
+            (Some((4, Some(3))), Some(1), None, Who::Unknown),
+            (Some((4, None)), None, Some(1), Who::Unknown),
+            (Some((2, Some(1))), None, Some(1), Who::Unknown),
+        ] {
+            let owner = owner.map(|(e, i): (u8, Option<u8>)| ec2::Owner {
+                eni: eni(e),
+                instance: i.map(instance),
+                primary: false,
+            });
+            let seen = Who::of(owner.as_ref(), our_eni.map(eni).as_ref(), our_instance.map(instance).as_ref(), &others);
+            assert_eq!(seen, who, "{owner:?} seen from {our_eni:?} of {our_instance:?}");
+        }
+        let confused = BTreeSet::from([instance(1)]);
+        let ours = ec2::Owner { eni: eni(2), instance: Some(instance(1)), primary: false };
+        assert_eq!(Who::of(Some(&ours), Some(&eni(1)), Some(&instance(1)), &confused), Who::ThisRouterOtherEni);
+    }
+}

@@ -1,0 +1,252 @@
+//! The status report while the agent does not answer, from what can be seen without it.
+//!
+//! The VRRP state is not among that: only the agent reads keepalived's transitions. An address on a local interface is
+//! evidence of MASTER and no more, so that no verdict here says that all is well.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+
+use super::command::{Target, claim_command};
+use super::model::{Address, Ec2, Failure, Group, Hook, Owner, Report, Verdict, Who};
+use crate::FORMAT;
+use crate::keepalived::groups::Groups;
+use crate::model::assignment::{PlannedAddress, PlannedGroup, is_there, plan};
+use crate::model::config::{Config, LeftOut};
+use crate::model::credentials::CredentialFacts;
+use crate::model::ec2::Owners;
+use crate::model::ids::{EniId, InstanceId, InterfaceName, Region};
+use crate::model::vrrp::VrrpState;
+
+/// What was seen without the agent. What is absent did not answer, and `not_answered` says why.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// When the facts were put together.
+    pub now: Timestamp,
+    /// Why the agent did not answer, and what to do.
+    pub agent_error: String,
+    /// What else did not answer, a sentence each.
+    pub not_answered: Vec<String>,
+    /// groups.json.
+    pub groups: Option<Groups>,
+    /// The IPv4 addresses on the local interfaces, each with the interfaces that have it.
+    pub local: Option<BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>>,
+    /// Whether keepalived holds the FIFO open.
+    pub attached: Option<bool>,
+    /// This instance.
+    pub instance: Option<InstanceId>,
+    /// The region that was called.
+    pub region: Option<Region>,
+    /// The credentials that EC2 was called with.
+    pub credentials: Option<CredentialFacts>,
+    /// The ENIs behind the local interfaces, as IMDS tells.
+    pub enis: BTreeMap<InterfaceName, EniId>,
+    /// Who has the addresses and the peer addresses in EC2, and when that was read.
+    pub owners: Option<(Timestamp, Owners)>,
+    /// Why EC2 did not tell.
+    pub ec2_error: Option<Failure>,
+}
+
+/// The report that the configuration and these facts make.
+pub fn report(config: &Config, facts: &Facts) -> Report {
+    let mut groups: Vec<Group> = config.left_out.iter().map(left_out).collect();
+    match &facts.groups {
+        Some(running) => groups.extend(plan(config, running).groups.iter().map(|g| group(config, facts, g))),
+        None => groups.extend(config.groups.iter().map(|g| Group {
+            disabled: g.disable,
+            faults: vec!["It is not known which addresses keepalived runs in this group.".to_owned()],
+            ..without_addresses(g.name.as_str())
+        })),
+    }
+    groups.sort_by(|a, b| a.name.cmp(&b.name));
+    let global = &config.global;
+    let credentials = facts.credentials.as_ref();
+    Report {
+        format: FORMAT,
+        generated_at: facts.now,
+        agent: None,
+        agent_error: Some(facts.agent_error.clone()),
+        not_answered: facts.not_answered.clone(),
+        hook: Hook { attached: facts.attached, since: None, last_line_at: None, last_life_at: None, pipe_full: 0 },
+        ec2: Ec2 {
+            instance: facts.instance.clone(),
+            region: facts.region.clone(),
+            endpoint_url: global.endpoint_url.clone(),
+            credentials: credentials.map_or("not used".to_owned(), |c| c.source.clone()),
+            credentials_loaded_at: credentials.and_then(|c| c.loaded_at),
+            credentials_expire_at: credentials.and_then(|c| c.expires_at),
+            credentials_error: credentials.and_then(|c| c.error.as_ref()).map(|e| e.message.clone()),
+            last_success_at: facts.owners.as_ref().map(|(at, _)| *at),
+            last_error: facts.ec2_error.clone(),
+            clock_skew: None,
+        },
+        groups,
+        history: Vec::new(),
+    }
+}
+
+/// A group that a fault keeps out.
+pub fn left_out(group: &LeftOut) -> Group {
+    Group { faults: group.faults.clone(), ..without_addresses(&group.name) }
+}
+
+fn without_addresses(name: &str) -> Group {
+    Group {
+        name: name.to_owned(),
+        vrrp: VrrpState::Unknown,
+        vrrp_since: None,
+        vrrp_reason: None,
+        disabled: false,
+        paused_until: None,
+        pause_not_saved: None,
+        faults: Vec::new(),
+        addresses: Vec::new(),
+    }
+}
+
+fn group(config: &Config, facts: &Facts, group: &PlannedGroup) -> Group {
+    let others: BTreeSet<InstanceId> = facts
+        .owners
+        .iter()
+        .flat_map(|(_, owners)| group.peers.iter().filter_map(|peer| owners.get(peer)?.instance.clone()))
+        .collect();
+    Group {
+        vrrp_reason: Some("known to the agent alone".to_owned()),
+        disabled: group.disabled,
+        faults: group.problems.iter().map(ToString::to_string).collect(),
+        addresses: group.addresses.iter().map(|a| address(config, facts, group.disabled, &others, a)).collect(),
+        ..without_addresses(group.name.as_str())
+    }
+}
+
+fn address(
+    config: &Config,
+    facts: &Facts,
+    disabled: bool,
+    others: &BTreeSet<InstanceId>,
+    planned: &PlannedAddress,
+) -> Address {
+    let eni = planned.eni.as_ref().or_else(|| facts.enis.get(&planned.interface));
+    let owner = facts.owners.as_ref().map(|(at, owners)| {
+        let owner = owners.get(&planned.address);
+        Owner {
+            at: *at,
+            who: Who::of(owner, eni, facts.instance.as_ref(), others),
+            eni: owner.map(|o| o.eni.clone()),
+            instance: owner.and_then(|o| o.instance.clone()),
+        }
+    });
+    let local = facts
+        .local
+        .as_ref()
+        .map(|local| local.get(&planned.address).is_some_and(|having| is_there(&planned.held_on, having)));
+    let evidence = local.filter(|_| !planned.outside_vrrp);
+    let seen = if disabled { Seen::Disabled } else { Seen::of(evidence, owner.as_ref().map(|o| o.who)) };
+    let command = match (seen, eni, &facts.region) {
+        (Seen::HereButNotOurs, Some(eni), Some(region)) => {
+            let target = Target { region, endpoint_url: config.global.endpoint_url.as_deref() };
+            Some(claim_command(eni, [planned.address], target))
+        }
+        _ => None,
+    };
+    Address {
+        address: planned.address,
+        interface: planned.interface.clone(),
+        eni: eni.cloned(),
+        local,
+        local_since: None,
+        owner,
+        verdict: seen.verdict(),
+        reason: seen.reason().map(str::to_owned),
+        last_claim: None,
+        last_failure: None,
+        assign_right_proven_at: None,
+        command,
+    }
+}
+
+/// What an address looks like without the VRRP state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Disabled,
+    /// Something did not answer, or is no evidence.
+    NotEnough,
+    LikeMaster,
+    LikeBackup,
+    HereButNotOurs,
+    OursButNotHere,
+}
+
+impl Seen {
+    fn of(local: Option<bool>, who: Option<Who>) -> Self {
+        match (local, who) {
+            (None, _) | (_, None | Some(Who::Unknown)) => Self::NotEnough,
+            (Some(true), Some(Who::ThisRouter)) => Self::LikeMaster,
+            (Some(true), Some(Who::ThisRouterOtherEni | Who::OtherRouter | Who::Stranger | Who::Nobody)) => {
+                Self::HereButNotOurs
+            }
+            (Some(false), Some(Who::ThisRouter | Who::ThisRouterOtherEni)) => Self::OursButNotHere,
+            (Some(false), Some(Who::OtherRouter | Who::Stranger | Who::Nobody)) => Self::LikeBackup,
+        }
+    }
+
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::Disabled => Verdict::Disabled,
+            Self::NotEnough | Self::LikeMaster | Self::LikeBackup => Verdict::Unknown,
+            Self::HereButNotOurs | Self::OursButNotHere => Verdict::Drift,
+        }
+    }
+
+    fn reason(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Disabled => return None,
+            Self::NotEnough => {
+                "Not enough is known without the agent. Bring it back first; until then `show vrrp` says who is MASTER."
+            }
+            Self::LikeMaster => {
+                "On an interface here and ours in EC2, as it should be on the MASTER (`show vrrp`). While the agent is away nothing would notice a change, and nothing would claim."
+            }
+            Self::LikeBackup => {
+                "Not on an interface here and not ours in EC2, as it should be on a BACKUP (`show vrrp`). While the agent is away a failover to this router would not move the address."
+            }
+            Self::HereButNotOurs => {
+                "On an interface here, but EC2 sends its traffic elsewhere. If `show vrrp` says MASTER here and not on the other router, bring the agent back: it claims the address."
+            }
+            Self::OursButNotHere => {
+                "EC2 sends its traffic here, where it is on no interface. If `show vrrp` says MASTER on the other router, its agent should have claimed the address: see `show aws-vipa status` there."
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_agent_nothing_is_ok() {
+        use Who::*;
+        for (local, who, seen) in [
+            (None, Some(ThisRouter), Seen::NotEnough),
+            (Some(true), None, Seen::NotEnough),
+            (Some(true), Some(Unknown), Seen::NotEnough),
+            (Some(false), Some(Unknown), Seen::NotEnough),
+            (Some(true), Some(ThisRouter), Seen::LikeMaster),
+            (Some(true), Some(ThisRouterOtherEni), Seen::HereButNotOurs),
+            (Some(true), Some(OtherRouter), Seen::HereButNotOurs),
+            (Some(true), Some(Stranger), Seen::HereButNotOurs),
+            (Some(true), Some(Nobody), Seen::HereButNotOurs),
+            (Some(false), Some(ThisRouter), Seen::OursButNotHere),
+            (Some(false), Some(ThisRouterOtherEni), Seen::OursButNotHere),
+            (Some(false), Some(OtherRouter), Seen::LikeBackup),
+            (Some(false), Some(Stranger), Seen::LikeBackup),
+            (Some(false), Some(Nobody), Seen::LikeBackup),
+        ] {
+            assert_eq!(Seen::of(local, who), seen, "{local:?} {who:?}");
+            assert!(matches!(seen.verdict(), Verdict::Unknown | Verdict::Drift), "{seen:?}");
+            assert!(seen.reason().is_some(), "{seen:?}");
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! The status report for people: plain text for a terminal of 80 columns.
+//!
+//! First what can be relied on (agent, hook, EC2), then who has which address, then what needs a look and what to do.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
+use jiff::{SignedDuration, Timestamp};
+
+use super::clock_skew;
+use super::command::{ClaimCommand, quoted};
+use super::model::{Address, Claim, Failure, FileFault, Group, Owner, Report, Verdict, Who};
+use crate::printable;
+
+/// The columns of an address, which with the gaps make 80: `255.255.255.255`, twice `eni-0123456789abcdef0`, and
+/// `STANDBY-NOT-READY`.
+const COLUMNS: [u16; 4] = [15, 21, 21, 17];
+pub(crate) const GAP: u16 = 2;
+pub(crate) const WIDTH: u16 = 80;
+
+/// The verdicts, what needs a look first.
+const VERDICTS: [Verdict; 9] = [
+    Verdict::Drift,
+    Verdict::Contested,
+    Verdict::Claiming,
+    Verdict::StandbyNotReady,
+    Verdict::Unknown,
+    Verdict::Paused,
+    Verdict::Disabled,
+    Verdict::Ok,
+    Verdict::StandbyReady,
+];
+
+/// The report as text. Control characters in names and messages are escaped.
+pub fn table(report: &Report) -> String {
+    let mut text = head(report);
+    if !report.groups.is_empty() {
+        text.push('\n');
+    }
+    if report.groups.iter().any(|g| !g.addresses.is_empty()) {
+        let titles = ["Address", "Interface / local", "Owner in EC2 / read", "Verdict"].map(str::to_owned);
+        lines(&mut text, COLUMNS, [titles, COLUMNS.map(|width| "-".repeat(width.into()))]);
+    }
+    for (i, group) in report.groups.iter().enumerate() {
+        if i > 0 {
+            text.push('\n');
+        }
+        group_lines(&mut text, group, report.generated_at);
+    }
+    tail(&mut text, report);
+    text
+}
+
+/// What needs a look, and what to do.
+pub(super) fn tail(text: &mut String, report: &Report) {
+    for group in report.groups.iter().filter(|g| !g.faults.is_empty()) {
+        text.push('\n');
+        indented(text, 0, [format!("Group {}", name(group))]);
+        indented(text, 2, group.faults.iter().cloned());
+    }
+    for notice in notices(report) {
+        notice_lines(text, &notice);
+    }
+}
+
+pub(super) fn head(report: &Report) -> String {
+    let now = report.generated_at;
+    let ec2 = &report.ec2;
+    let mut rows: Vec<(&str, String)> = vec![("As of", time(now))];
+    match (&report.agent, &report.agent_error) {
+        (Some(agent), _) => {
+            let since = agent.since;
+            let version = &agent.version;
+            rows.push(("Agent", format!("running since {}, version {version}", time_and_age(since, now))));
+            rows.extend(agent.file_error.iter().map(|e| {
+                let (fault, remedy) = agent.file_fault.unwrap_or(FileFault::OldInForce).text();
+                ("", format!("{}: {e}. {remedy}", fault.to_uppercase()))
+            }));
+        }
+        (None, why) => {
+            let why = why.as_deref().unwrap_or("it did not say why");
+            rows.push(("Agent", format!("NO ANSWER: {why}")));
+        }
+    }
+    rows.push(("Hook", hook(report)));
+    // Nobody but the agent knows it.
+    rows.extend(report.agent.iter().map(|_| ("", pipe(report.hook.pipe_full))));
+    let region = ec2.region.as_ref().map_or("region not known", |r| r.as_str());
+    let success = match ec2.last_success_at {
+        Some(at) => format!("last successful call {}", ago(at, now)),
+        None => "no successful call".to_owned(),
+    };
+    let endpoint = ec2.endpoint_url.iter().map(|url| format!(" at {url}")).collect::<String>();
+    rows.push(("EC2", format!("{region}{endpoint}, {success}")));
+    if let Some(error) = &ec2.last_error {
+        rows.push(("", format!("LAST CALL FAILED {}: {}", ago(error.at, now), failure(error))));
+        rows.extend(remedy(&error.code).map(|remedy| ("", remedy.to_owned())));
+    }
+    rows.extend(ec2.clock_skew.filter(|s| *s != 0).map(|skew| {
+        let off = clock_skew::skew(SignedDuration::from_secs(skew), now);
+        ("", format!("OUR CLOCK IS {off}: see `show ntp`"))
+    }));
+    rows.push(("Credentials", credentials(report)));
+    rows.extend(ec2.credentials_error.iter().map(|e| ("", format!("LAST ATTEMPT TO LOAD THEM FAILED: {e}"))));
+    rows.push(("Instance", ec2.instance.as_ref().map_or("not known".to_owned(), ToString::to_string)));
+    rows.extend(report.not_answered.iter().map(|what| ("No answer", what.clone())));
+    rows.push(("Addresses", summary(report)));
+    let mut text = String::new();
+    lines(&mut text, [11, WIDTH - 11 - GAP], rows.into_iter().map(|(label, value)| [label.to_owned(), value]));
+    text
+}
+
+fn hook(report: &Report) -> String {
+    let now = report.generated_at;
+    let hook = &report.hook;
+    let since = |word: &str| match hook.since {
+        Some(at) => format!("{word} since {}", time_and_age(at, now)),
+        None => word.to_owned(),
+    };
+    let mut text = match hook.attached {
+        Some(true) => since("attached to keepalived"),
+        Some(false) => {
+            let state = since("NOT ATTACHED");
+            return format!(
+                "{state}: keepalived does not run, or tells us nothing. See `show vrrp`; if it runs, `sudo systemctl reload keepalived` attaches the hook without a failover"
+            );
+        }
+        None => "not known whether it is attached to keepalived".to_owned(),
+    };
+    match hook.last_line_at {
+        Some(at) => text.push_str(&format!("; last transition read {}", ago(at, now))),
+        None if report.agent.is_some() => text.push_str("; no transition read yet"),
+        None => {}
+    }
+    if let Some(at) = hook.last_life_at {
+        text.push_str(&format!("; keepalived's last sign of life {}", ago(at, now)));
+    }
+    text
+}
+
+/// How often the pipe was found full since the agent started.
+fn pipe(times_full: u64) -> String {
+    let times = match times_full {
+        0 => return "pipe never found full".to_owned(),
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
+    format!("PIPE FOUND FULL {times}: transitions may have been lost")
+}
+
+fn credentials(report: &Report) -> String {
+    let now = report.generated_at;
+    let ec2 = &report.ec2;
+    let loaded = match ec2.credentials_loaded_at {
+        Some(at) => format!(", loaded {}", ago(at, now)),
+        None if report.agent.is_some() => ", not loaded".to_owned(),
+        None => String::new(),
+    };
+    let end = match ec2.credentials_expire_at {
+        Some(at) if at <= now => format!(", EXPIRED {}", ago(at, now)),
+        Some(at) => format!(", expire in {}", span(at, now)),
+        None => String::new(),
+    };
+    format!("{}{loaded}{end}", ec2.credentials)
+}
+
+/// What to do about a failed call, by EC2's error code or our own word ([`crate::model::ec2::CallError`]). The message of a
+/// denial says it itself: which policy it is about depends on more than the code.
+fn remedy(code: &str) -> Option<&'static str> {
+    match code {
+        "Timeout" | "Connection" => Some("See that DNS, the route and the security groups let us reach the end point."),
+        "TLS" => Some(
+            "See that the end point's certificate is one that we trust: `ca-certificate-file` names another authority.",
+        ),
+        "Credentials" | "AuthFailure" | "ExpiredToken" | "InvalidClientTokenId" => {
+            Some("See that the instance has its role, or the credentials file is right.")
+        }
+        "RequestLimitExceeded" => Some("This account and region call EC2 too often; the calls go on, less often."),
+        _ => None,
+    }
+}
+
+/// `50 in 50 groups: 1 DRIFT, 49 OK`.
+fn summary(report: &Report) -> String {
+    let addresses: Vec<&Address> = report.groups.iter().flat_map(|g| &g.addresses).collect();
+    let counts: Vec<String> = VERDICTS
+        .iter()
+        .map(|v| (addresses.iter().filter(|a| a.verdict == *v).count(), v))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, verdict)| format!("{count} {verdict}"))
+        .collect();
+    let groups = report.groups.len();
+    let groups = format!("{groups} {}", if groups == 1 { "group" } else { "groups" });
+    if counts.is_empty() {
+        format!("none in {groups}")
+    } else {
+        format!("{} in {groups}: {}", addresses.len(), counts.join(", "))
+    }
+}
+
+fn group_lines(text: &mut String, group: &Group, now: Timestamp) {
+    let mut title = format!("Group {}: ", name(group));
+    match (group.addresses.is_empty(), group.disabled) {
+        (_, true) => title.push_str("disabled"),
+        (true, false) => title.push_str("nothing is moved, see below"),
+        (false, false) => {
+            let _ = write!(title, "{}", group.vrrp);
+            if let Some(since) = group.vrrp_since {
+                title.push_str(&format!(" for {}", span(now, since)));
+            }
+            if let Some(reason) = &group.vrrp_reason {
+                title.push_str(&format!(", {reason}"));
+            }
+        }
+    }
+    if let Some(until) = group.paused_until {
+        title.push_str(&format!(", PAUSED until {} ({} more)", time(until), span(until, now)));
+    }
+    if let Some(why) = &group.pause_not_saved {
+        title.push_str(&format!(", NOT SAVED, lost when the agent starts anew: {why}"));
+    }
+    indented(text, 0, [title]);
+    for address in &group.addresses {
+        address_lines(text, address, now);
+    }
+}
+
+fn address_lines(text: &mut String, address: &Address, now: Timestamp) {
+    let local = match (address.local, address.local_since) {
+        (Some(local), since) => {
+            let word = if local { "yes" } else { "no" };
+            since.map_or(word.to_owned(), |at| format!("{word}, {}", span(now, at)))
+        }
+        (None, _) => "not known".to_owned(),
+    };
+    let here = [
+        format!("{} / {local}", address.interface),
+        address.eni.as_ref().map_or("ENI not known".to_owned(), ToString::to_string),
+    ];
+    let owner = address.owner.as_ref().map_or(vec!["not known".to_owned()], |o| owner(o, now));
+    let cell = |cells: &[String], i: usize| cells.get(i).cloned().unwrap_or_default();
+    let rows = (0..here.len().max(owner.len())).map(|i| {
+        let (first, last) = if i == 0 {
+            (address.address.to_string(), address.verdict.to_string())
+        } else {
+            (String::new(), String::new())
+        };
+        [first, cell(&here, i), cell(&owner, i), last]
+    });
+    lines(text, COLUMNS, rows);
+    let right = match (address.verdict, address.assign_right_proven_at) {
+        (Verdict::StandbyReady | Verdict::StandbyNotReady, Some(at)) => {
+            Some(format!("assign right proven {}", time(at)))
+        }
+        (Verdict::StandbyReady | Verdict::StandbyNotReady, None) => Some("assign right never proven".to_owned()),
+        _ => None,
+    };
+    indented(text, 2, last_claim(address, now).into_iter().chain(right));
+}
+
+/// A group's name, in quotes where it could not be told from the text around it: one that is left out may be anything.
+pub(super) fn name(group: &Group) -> Cow<'_, str> {
+    let name = &group.name;
+    if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        Cow::Owned(format!("\"{name}\""))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+pub(super) fn who(who: Who) -> &'static str {
+    match who {
+        Who::ThisRouter => "this router",
+        Who::ThisRouterOtherEni => "this router's other ENI",
+        Who::OtherRouter => "other router",
+        Who::Stranger => "STRANGER",
+        Who::Nobody => "nobody",
+        Who::Unknown => "not known who",
+    }
+}
+
+fn owner(owner: &Owner, now: Timestamp) -> Vec<String> {
+    let who = who(owner.who);
+    let ours = matches!(owner.who, Who::ThisRouter | Who::ThisRouterOtherEni);
+    let instance = match (&owner.eni, &owner.instance) {
+        (Some(_), Some(instance)) if !ours => Some(instance.to_string()),
+        (Some(_), None) => Some("no instance".to_owned()),
+        _ => None,
+    };
+    let eni = owner.eni.as_ref().map(ToString::to_string);
+    [format!("{who} / {}", ago(owner.at, now))].into_iter().chain(eni).chain(instance).collect()
+}
+
+pub(super) fn claim(claim: &Claim, now: Timestamp) -> String {
+    let request = claim.request_id.as_ref().or(claim.error.as_ref().and_then(|e| e.request_id.as_ref()));
+    let request = request.map_or(String::new(), |id| format!(", request {id}"));
+    let when = ago(claim.at, now);
+    match (&claim.error, claim.duration_ms) {
+        (None, None) => format!("claim sent {when}, not answered yet"),
+        (None, Some(ms)) => format!("claimed {when} in {ms} ms{request}"),
+        (Some(error), Some(ms)) => format!("claim failed {when} after {ms} ms: {}{request}", error.code),
+        (Some(error), None) => format!("claim failed {when}: {}{request}", error.code),
+    }
+}
+
+/// The last claim; while it is in flight, also that one before it failed.
+pub(super) fn last_claim(address: &Address, now: Timestamp) -> Option<String> {
+    let last = address.last_claim.as_ref()?;
+    let failed = address.last_failure.as_ref().filter(|_| last.duration_ms.is_none() && last.error.is_none());
+    let failed = failed.map(|f| format!("; one before it failed {}: {}", ago(f.at, now), f.code));
+    let other = last.eni.as_ref().filter(|eni| address.eni.as_ref().is_some_and(|ours| ours != *eni));
+    let other = other.map_or(String::new(), |eni| format!(", for {eni}"));
+    Some(claim(last, now) + &other + &failed.unwrap_or_default())
+}
+
+pub(super) fn failure(failure: &Failure) -> String {
+    let request = failure.request_id.as_ref().map_or(String::new(), |id| format!(" (request {id})"));
+    format!("{}: {}{request}", failure.code, failure.message)
+}
+
+/// A paragraph below the table: what is the matter, with which addresses, and what to do.
+struct Notice<'a> {
+    verdict: Verdict,
+    /// The addresses, a list for each group.
+    addresses: Vec<(&'a Group, Vec<Ipv4Addr>)>,
+    text: Vec<String>,
+    commands: Vec<&'a ClaimCommand>,
+}
+
+/// What needs a look. Addresses with the same verdict and the same reason share a paragraph.
+fn notices(report: &Report) -> Vec<Notice<'_>> {
+    let mut notices: Vec<Notice> = Vec::new();
+    for verdict in VERDICTS {
+        let says_all = matches!(verdict, Verdict::Ok | Verdict::StandbyReady | Verdict::Disabled);
+        let all = report.groups.iter().flat_map(|g| g.addresses.iter().map(move |a| (g, a)));
+        for (group, address) in all.filter(|(_, a)| a.verdict == verdict && !(says_all && a.reason.is_none())) {
+            let text = what_to_know(group, address);
+            let place = notices.iter().position(|n| n.verdict == verdict && n.text == text).unwrap_or_else(|| {
+                notices.push(Notice { verdict, addresses: Vec::new(), text, commands: Vec::new() });
+                notices.len() - 1
+            });
+            let notice = &mut notices[place];
+            match notice.addresses.last_mut() {
+                Some((last, addresses)) if last.name == group.name => addresses.push(address.address),
+                _ => notice.addresses.push((group, vec![address.address])),
+            }
+            if let Some(command) = address.command.as_ref().filter(|c| !notice.commands.contains(c)) {
+                notice.commands.push(command);
+            }
+        }
+    }
+    notices
+}
+
+fn notice_lines(text: &mut String, notice: &Notice) {
+    let whose = notice.addresses.iter().map(|(group, addresses)| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        format!("{} ({})", addresses.join(", "), name(group))
+    });
+    text.push('\n');
+    indented(text, 0, [format!("{}: {}", notice.verdict, whose.collect::<Vec<_>>().join("; "))]);
+    indented(text, 2, notice.text.iter().cloned());
+    if !notice.commands.is_empty() {
+        indented(text, 2, ["The claim by hand, where the AWS CLI and its credentials are:".to_owned()]);
+    }
+    for command in &notice.commands {
+        // In one line, however long: it is there to be pasted.
+        text.push_str(&format!("  {command}\n"));
+    }
+}
+
+fn what_to_know(group: &Group, address: &Address) -> Vec<String> {
+    let reason = address.reason.clone().unwrap_or_else(|| without_reason(address.verdict, group));
+    let error = address.last_claim.as_ref().and_then(|c| c.error.as_ref());
+    let error = error.filter(|e| !reason.contains(&e.message)).map(|e| format!("Last claim: {}", failure(e)));
+    [reason].into_iter().chain(error).collect()
+}
+
+/// What to say of a verdict that came without a reason.
+fn without_reason(verdict: Verdict, group: &Group) -> String {
+    let name = quoted(&group.name);
+    match verdict {
+        Verdict::Claiming => "A claim is on its way, and is tried again until EC2 has confirmed it.".to_owned(),
+        Verdict::Drift => format!(
+            "VRRP and EC2 disagree about who has the address. See `show vrrp` on both routers; on the one that is MASTER, `force aws-vipa claim {name}` claims at once."
+        ),
+        Verdict::Contested => format!(
+            "The address was taken away again and again. See `show vrrp` on both routers: only one may be MASTER. Then `force aws-vipa claim {name}` on that one."
+        ),
+        Verdict::Paused => format!("A person has paused the group. `force aws-vipa resume {name}` ends that."),
+        Verdict::StandbyNotReady => "A failover to this router would not work. See `show log aws-vipa`.".to_owned(),
+        _ => "Nothing is known that could be relied on. See `show vrrp` and `show log aws-vipa`.".to_owned(),
+    }
+}
+
+/// Lines of columns; a cell that is too long goes on in its column.
+pub(crate) fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: impl IntoIterator<Item = [String; N]>) {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.add_rows(rows.into_iter().map(|row| row.map(|cell| printable::line(&cell).into_owned())));
+    for (i, (column, width)) in table.column_iter_mut().zip(widths).enumerate() {
+        let gap = if i + 1 < N { GAP } else { 0 };
+        column.set_padding((0, gap)).set_constraint(ColumnConstraint::Absolute(Width::Fixed(width + gap)));
+    }
+    push(text, &table);
+}
+
+/// Lines over the whole width, each indented also where it goes on.
+pub fn indented(text: &mut String, indent: u16, rows: impl IntoIterator<Item = String>) {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.add_rows(rows.into_iter().map(|row| [printable::line(&row).into_owned()]));
+    if let Some(column) = table.column_mut(0) {
+        column.set_padding((indent, 0));
+    }
+    push(text, &table);
+}
+
+fn push(text: &mut String, table: &Table) {
+    if table.row_count() > 0 {
+        text.push_str(&table.trim_fmt());
+        text.push('\n');
+    }
+}
+
+pub(crate) fn time(at: Timestamp) -> String {
+    at.strftime("%F %T UTC").to_string()
+}
+
+pub(super) fn time_and_age(at: Timestamp, now: Timestamp) -> String {
+    format!("{} ({})", time(at), span(now, at))
+}
+
+pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", span(now, at))
+}
+
+/// From one time to a later one, in its two largest units: `2d 3h`, `2h 3m`, `2m 5s`, `5s`; `0s` if it is not later.
+pub(crate) fn span(later: Timestamp, earlier: Timestamp) -> String {
+    let seconds = later.duration_since(earlier).as_secs().max(0);
+    let units = [(seconds / 86_400, 'd'), (seconds / 3_600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
+    let largest = units.iter().position(|(n, _)| *n > 0).unwrap_or(3);
+    let two: Vec<String> = units[largest..].iter().take(2).map(|(n, unit)| format!("{n}{unit}")).collect();
+    two.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It may be for a VPC endpoint's policy to allow it, or for the organization's.
+    #[test]
+    fn a_denial_leaves_the_advice_to_its_message() {
+        assert_eq!(remedy("UnauthorizedOperation"), None);
+    }
+
+    #[test]
+    fn spans_have_two_units() {
+        let start = Timestamp::UNIX_EPOCH;
+        for (seconds, text) in [
+            (-5, "0s"),
+            (0, "0s"),
+            (5, "5s"),
+            (60, "1m 0s"),
+            (125, "2m 5s"),
+            (7_385, "2h 3m"),
+            (86_400, "1d 0h"),
+            (8_640_000, "100d 0h"),
+        ] {
+            let later = Timestamp::from_second(seconds).expect("a time");
+            assert_eq!(span(later, start), text);
+        }
+    }
+}

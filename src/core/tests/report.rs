@@ -1,0 +1,747 @@
+//! `show status`: what it prints, pinned in tests/status, and the command itself.
+//!
+//! `BLESS=1` writes the pinned files anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use regex_lite::Regex;
+use vipa_core::keepalived::groups::{self, AdvertiseInterval, Groups, VirtualAddress};
+use vipa_core::model::config::{Config, Global, GroupConfig, LeftOut};
+use vipa_core::model::credentials::CredentialFacts;
+use vipa_core::model::ec2::{self, CallError, ErrorClass, Owners, Taker};
+use vipa_core::model::history::{Kind, Outcome, Record};
+use vipa_core::model::ids::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
+use vipa_core::model::vrrp::VrrpState;
+use vipa_core::report::command::{Target, claim_command};
+use vipa_core::report::force;
+use vipa_core::report::group::group as group_text;
+use vipa_core::report::history::history;
+use vipa_core::report::model::{
+    Address, Agent, Claim, Ec2, Failure, FileFault, Group, Hook, Owner, Report, Verdict, Who,
+};
+use vipa_core::report::offline::{self, Facts};
+use vipa_core::report::status::table;
+
+const OURS: &str = "eni-0123456789abcdef0";
+const THEIRS: &str = "eni-0fedcba9876543210";
+
+fn now() -> Timestamp {
+    "2026-11-22T11:03:05Z".parse().expect("a time")
+}
+
+fn ago(seconds: i64) -> Timestamp {
+    now() - SignedDuration::from_secs(seconds)
+}
+
+fn eni(id: &str) -> EniId {
+    EniId::try_from(id).expect("an ENI")
+}
+
+fn region() -> Region {
+    Region::try_from("eu-central-1").expect("a region")
+}
+
+fn request() -> Option<RequestId> {
+    Some(RequestId::try_from("59dbff89-35bd-4eac-99ed-be587e12a9f7").expect("a request"))
+}
+
+fn report(groups: Vec<Group>) -> Report {
+    Report {
+        format: 1,
+        generated_at: now(),
+        agent: Some(Agent {
+            version: "0.1.0".to_owned(),
+            pid: 812,
+            since: ago(183_785),
+            file_error: None,
+            file_fault: None,
+        }),
+        agent_error: None,
+        not_answered: Vec::new(),
+        hook: Hook {
+            attached: Some(true),
+            since: Some(ago(183_784)),
+            last_line_at: Some(ago(7_385)),
+            last_life_at: Some(ago(1)),
+            pipe_full: 0,
+        },
+        ec2: Ec2 {
+            instance: Some(InstanceId::try_from("i-0123456789abcdef0").expect("an instance")),
+            region: Some(region()),
+            endpoint_url: None,
+            credentials: "instance role router".to_owned(),
+            credentials_loaded_at: Some(ago(3_720)),
+            credentials_expire_at: Some(ago(-17_820)),
+            credentials_error: None,
+            last_success_at: Some(ago(4)),
+            last_error: None,
+            clock_skew: None,
+        },
+        groups,
+        history: Vec::new(),
+    }
+}
+
+fn group(name: &str, vrrp: VrrpState, addresses: Vec<Address>) -> Group {
+    Group {
+        name: name.to_owned(),
+        vrrp,
+        vrrp_since: Some(ago(7_385)),
+        vrrp_reason: None,
+        disabled: false,
+        paused_until: None,
+        pause_not_saved: None,
+        faults: Vec::new(),
+        addresses,
+    }
+}
+
+/// An address of a MASTER that has it.
+fn held(last: u8) -> Address {
+    Address {
+        address: Ipv4Addr::new(10, 99, 0, last),
+        interface: InterfaceName::try_from("eth0").expect("an interface"),
+        eni: Some(eni(OURS)),
+        local: Some(true),
+        local_since: Some(ago(7_385)),
+        owner: owner(Who::ThisRouter),
+        verdict: Verdict::Ok,
+        reason: None,
+        last_claim: Some(Claim {
+            eni: Some(eni(OURS)),
+            at: ago(7_385),
+            duration_ms: Some(142),
+            request_id: request(),
+            error: None,
+        }),
+        last_failure: None,
+        assign_right_proven_at: Some(ago(7_385)),
+        command: None,
+    }
+}
+
+/// An address of a BACKUP, which the other router has.
+fn stood_by(last: u8) -> Address {
+    Address {
+        local: Some(false),
+        owner: owner(Who::OtherRouter),
+        verdict: Verdict::StandbyReady,
+        last_claim: None,
+        ..held(last)
+    }
+}
+
+fn owner(who: Who) -> Option<Owner> {
+    let (eni, instance) = match who {
+        Who::ThisRouter => (Some(OURS), Some("i-0123456789abcdef0")),
+        Who::ThisRouterOtherEni => (Some("eni-0aaaaaaaaaaaaaaaa"), Some("i-0123456789abcdef0")),
+        Who::OtherRouter => (Some(THEIRS), Some("i-0fedcba9876543210")),
+        Who::Stranger => (Some("eni-0bad0bad0bad0bad0"), Some("i-0bad0bad0bad0bad0")),
+        Who::Unknown => (Some("eni-0bad0bad0bad0bad0"), None),
+        Who::Nobody => (None, None),
+    };
+    let instance = instance.map(|i| InstanceId::try_from(i).expect("an instance"));
+    Some(Owner { at: ago(4), who, eni: eni.map(self::eni), instance })
+}
+
+fn failed(code: &str, message: &str) -> Failure {
+    Failure { at: ago(2), code: code.to_owned(), message: message.to_owned(), request_id: request() }
+}
+
+fn because(reason: &str) -> Option<String> {
+    Some(reason.to_owned())
+}
+
+/// That the agent's reasons are in the words of the program: what stands between names, times and EC2's own words.
+#[track_caller]
+fn reasons_are_the_programs(report: &Report) {
+    let source = ["facts.rs", "message.rs", "readiness.rs"].map(|file| {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("claim").join(file);
+        fs::read_to_string(path).expect("the source")
+    });
+    // A backslash at the end of a line takes the next line's indentation away.
+    let source = Regex::new(r"\\\n\s*").expect("a pattern").replace_all(&source.concat(), "").into_owned();
+    let names =
+        Regex::new(r"(eni|i)-[0-9a-f]{17}|[0-9]+(\.[0-9]+){3}|[0-9-]{10} [0-9:]{8} UTC|FAULT|nobody|'w\$\(eb\)'|web")
+            .expect("a pattern");
+    for reason in report.groups.iter().flat_map(|g| &g.addresses).filter_map(|a| a.reason.as_deref()) {
+        let words = [DENIED, TIMEOUT, MISSING].into_iter().fold(reason.to_owned(), |text, said| text.replace(said, ""));
+        let words = names.replace_all(&words, ";").into_owned();
+        for part in words.split([';', ',', ':']).map(|part| part.trim_matches([' ', '`'])) {
+            let is_code = !part.contains(' ');
+            assert!(is_code || source.contains(part), "{part:?} of {reason:?}");
+        }
+    }
+}
+
+/// Compares what is printed for a report, and the report itself as JSON, with the files of that name.
+#[track_caller]
+fn pinned(name: &str, report: &Report) {
+    if report.agent.is_some() {
+        reasons_are_the_programs(report);
+    }
+    let json = serde_json::to_string_pretty(report).expect("JSON") + "\n";
+    same(&format!("{name}.json"), &json);
+    // No report that is read brings a command line for root to paste.
+    let mut read = report.clone();
+    read.groups.iter_mut().flat_map(|g| &mut g.addresses).for_each(|a| a.command = None);
+    assert_eq!(serde_json::from_str::<Report>(&json).expect("a report"), read);
+    pinned_text(name, report);
+}
+
+#[track_caller]
+fn pinned_text(name: &str, report: &Report) {
+    fits(name, &table(report));
+}
+
+/// Compares a text with the file of that name, and sees that a terminal of 80 columns can show it.
+#[track_caller]
+fn fits(name: &str, text: &str) {
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+    for line in text.lines().filter(|l| !l.trim_start().starts_with("aws ec2 ")) {
+        assert!(line.chars().count() <= 80 && line.trim_end() == line, "{line:?}");
+    }
+    same(&format!("{name}.txt"), text);
+}
+
+#[track_caller]
+fn same(file: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/status").join(file);
+    if env::var_os("BLESS").is_some() {
+        fs::write(&path, text).expect("the pinned file is written");
+    }
+    let pinned = fs::read_to_string(&path).unwrap_or_default();
+    assert!(pinned == text, "{file} is not what is printed now (BLESS=1 takes it over):\n{text}");
+}
+
+#[test]
+fn all_is_well() {
+    let web = group("web", VrrpState::Master, vec![held(100), held(101)]);
+    let db = group("db", VrrpState::Backup, vec![stood_by(110)]);
+    pinned("ok", &report(vec![db, web]));
+}
+
+/// What EC2 says to a claim without the right to it, and what the agent adds.
+const DENIED: &str =
+    "You are not authorized to perform this operation.; allow ec2:AssignPrivateIpAddresses to instance role router";
+/// What the agent says of a call that EC2 has not answered.
+const TIMEOUT: &str = "no answer from https://ec2.eu-central-1.amazonaws.com within 3s";
+/// What stands in the way where the credentials file is not there.
+const MISSING: &str = "file /config/aws/credentials, profile default: it is missing, not on a local file system, or no text of at most 64 KiB; put the file there, with aws_access_key_id and aws_secret_access_key in the profile: the agent gets it within a minute";
+const TIMEOUT_REMEDY: &str = "see the route, the firewall and DNS to EC2's end point";
+
+fn timeout() -> Failure {
+    Failure { code: "Timeout".to_owned(), message: TIMEOUT.to_owned(), request_id: None, ..failed("", "") }
+}
+
+#[test]
+fn a_claim_is_refused() {
+    let region = region();
+    let target = Target { region: &region, endpoint_url: None };
+    let command = |last| Some(claim_command(&eni(OURS), [address(last)], target));
+    let denied = failed("UnauthorizedOperation", DENIED);
+    let refused = Address {
+        owner: owner(Who::OtherRouter),
+        verdict: Verdict::Drift,
+        reason: because(&format!(
+            "UnauthorizedOperation: {DENIED}; tried again every minute, and when the credentials or the configuration change"
+        )),
+        last_claim: Some(Claim {
+            eni: None,
+            at: ago(2),
+            duration_ms: Some(131),
+            request_id: request(),
+            error: Some(denied.clone()),
+        }),
+        last_failure: Some(denied),
+        assign_right_proven_at: None,
+        command: command(100),
+        ..held(100)
+    };
+    let again = Address {
+        owner: None,
+        verdict: Verdict::Claiming,
+        reason: because(&format!("Timeout: {TIMEOUT}; {TIMEOUT_REMEDY}; tried again soon")),
+        last_claim: Some(Claim { eni: None, at: ago(1), duration_ms: None, request_id: None, error: None }),
+        last_failure: Some(timeout()),
+        command: command(101),
+        ..held(101)
+    };
+    let sent = Address {
+        owner: None,
+        verdict: Verdict::Claiming,
+        last_claim: Some(Claim { eni: None, at: ago(0), duration_ms: None, request_id: None, error: None }),
+        ..held(102)
+    };
+    pinned("claiming", &report(vec![group("web", VrrpState::Master, vec![refused, again, sent])]));
+}
+
+/// A failover would work, and takes the address from somebody.
+#[test]
+fn a_standby_whose_address_is_held_by_another() {
+    let held = "held by eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0, which is none of the group's routers: a failover takes it from there; if it is in use there, choose another address for the group, else unassign it there";
+    let primary = "10.99.0.111 is the primary address of eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0, which EC2 never moves: choose another address for the group";
+    let misplaced = format!(
+        "{THEIRS} is attached to i-0fedcba9876543210, not to this instance i-0123456789abcdef0: packets go there; correct `aws-vipa network-interface-id`"
+    );
+    let not_ready = |last, who, reason: &str| Address {
+        owner: owner(who),
+        verdict: Verdict::StandbyNotReady,
+        reason: because(reason),
+        ..stood_by(last)
+    };
+    let addresses = vec![
+        Address { owner: owner(Who::Stranger), reason: because(held), ..stood_by(110) },
+        not_ready(111, Who::Stranger, primary),
+        Address { eni: Some(eni(THEIRS)), ..not_ready(112, Who::OtherRouter, &misplaced) },
+    ];
+    pinned("held-by-another", &report(vec![group("web", VrrpState::Backup, addresses)]));
+}
+
+#[test]
+fn the_address_is_with_someone_else() {
+    let drift = |last, who, by: &str| Address {
+        owner: owner(who),
+        verdict: Verdict::Drift,
+        reason: because(&format!("EC2 says that {by} has it; looking again before claiming it back")),
+        ..held(last)
+    };
+    let addresses = vec![
+        drift(100, Who::OtherRouter, "eni-0fedcba9876543210 of i-0fedcba9876543210"),
+        drift(101, Who::ThisRouterOtherEni, "eni-0aaaaaaaaaaaaaaaa of i-0123456789abcdef0"),
+        drift(102, Who::Stranger, "eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0"),
+        drift(103, Who::Nobody, "nobody"),
+    ];
+    pinned("drift", &report(vec![group("web", VrrpState::Master, addresses)]));
+}
+
+#[test]
+fn another_takes_it_again_and_again() {
+    let contested = Address {
+        owner: owner(Who::Stranger),
+        verdict: Verdict::Contested,
+        reason: because(
+            "taken away more than three times in five minutes, last seen with eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0; find out what claims it there; `force aws-vipa claim web` claims it now",
+        ),
+        ..held(100)
+    };
+    pinned("contested", &report(vec![group("web", VrrpState::Master, vec![contested, held(101)])]));
+}
+
+#[test]
+fn a_person_has_paused_the_group() {
+    let paused = |last| Address {
+        verdict: Verdict::Paused,
+        reason: because("claims are paused; `force aws-vipa resume 'w$(eb)'` ends that"),
+        ..held(last)
+    };
+    let web = Group {
+        paused_until: Some(ago(-1_615)),
+        pause_not_saved: because(
+            "cannot write /var/lib/vyos-aws-vipa/pauses.json: No space left on device (os error 28)",
+        ),
+        ..group("w$(eb)", VrrpState::Master, vec![paused(100), paused(101)])
+    };
+    pinned("paused", &report(vec![web]));
+}
+
+#[test]
+fn a_standby_that_could_not_take_over() {
+    let not_ready = |last| Address {
+        verdict: Verdict::StandbyNotReady,
+        reason: because(&format!("Credentials: {MISSING}; correct the credentials or the IAM policy")),
+        assign_right_proven_at: None,
+        ..stood_by(last)
+    };
+    let fault = Address {
+        address: Ipv4Addr::new(192, 168, 100, 192),
+        reason: because("VRRP is in FAULT: see `show vrrp` for what it tracks"),
+        ..not_ready(192)
+    };
+    let mut report = report(vec![
+        group("db", VrrpState::Backup, vec![not_ready(100), not_ready(101)]),
+        group("web", VrrpState::Fault, vec![fault]),
+    ]);
+    report.ec2.credentials = "file /config/aws/credentials, profile default".to_owned();
+    report.ec2.credentials_error = because(MISSING);
+    report.ec2.credentials_loaded_at = None;
+    report.ec2.credentials_expire_at = None;
+    pinned("standby", &report);
+}
+
+#[test]
+fn keepalived_is_gone() {
+    let reason = "keepalived does not hold the FIFO open: no claims; if `show vrrp` says that it runs, `sudo systemctl reload keepalived` attaches it without a failover; if not, see `show log vrrp`";
+    let unknown = |last| Address { verdict: Verdict::Unknown, reason: because(reason), ..held(last) };
+    let mut web = group("web", VrrpState::Unknown, vec![unknown(100), unknown(101)]);
+    web.vrrp_reason = because("keepalived does not hold the FIFO open");
+    let mut report = report(vec![web]);
+    report.hook.attached = Some(false);
+    report.hook.since = Some(ago(7));
+    report.hook.pipe_full = 3;
+    pinned("unknown", &report);
+}
+
+#[test]
+fn ec2_does_not_answer() {
+    let old = Some(Owner { at: ago(754), ..owner(Who::ThisRouter).expect("an owner") });
+    let reason = format!(
+        "EC2 last said at 2026-11-22 10:50:31 UTC that it is ours; the last read failed: Timeout: {TIMEOUT}; {TIMEOUT_REMEDY}"
+    );
+    let unread = Address { owner: old, verdict: Verdict::Unknown, reason: because(&reason), ..held(100) };
+    let mut report = report(vec![group("web", VrrpState::Master, vec![unread])]);
+    let agent = report.agent.as_mut().expect("an agent");
+    agent.file_fault = Some(FileFault::OldInForce);
+    agent.file_error =
+        because("/run/vyos-aws-vipa/groups.json does not hold what it should: expected value at line 1 column 1");
+    report.not_answered = vec![format!(
+        "EC2 was asked, and the read failed: Timeout: {TIMEOUT}; {TIMEOUT_REMEDY}. What follows is what was known before"
+    )];
+    report.ec2.endpoint_url = because("https://vpce-0123456789abcdef0-abcdefgh.ec2.eu-central-1.vpce.amazonaws.com");
+    report.ec2.last_success_at = Some(ago(754));
+    report.ec2.last_error = Some(timeout());
+    report.ec2.credentials_expire_at = Some(ago(61));
+    report.ec2.clock_skew = Some(-312);
+    pinned("ec2-unreachable", &report);
+}
+
+#[test]
+fn groups_that_nothing_is_moved_for() {
+    let none = |name: &str, faults: &[&str]| Group {
+        vrrp_since: None,
+        faults: faults.iter().map(|f| (*f).to_owned()).collect(),
+        ..group(name, VrrpState::Unknown, Vec::new())
+    };
+    let disabled = Address { verdict: Verdict::Disabled, last_claim: None, ..held(100) };
+    let disabled = Group { disabled: true, ..group("off", VrrpState::Master, vec![disabled]) };
+    pinned(
+        "left-out",
+        &report(vec![
+            none("", &["[high-availability vrrp group] a group without a name"]),
+            none(
+                "bad name\u{1b}[2J\u{202e}\n#{",
+                &[
+                    "[high-availability vrrp group bad name aws-vipa]: keepalived cannot carry this group name: it holds white space or a control character. Rename the group.",
+                    "[high-availability vrrp group bad name aws-vipa address]: 10.99.0.7 is not an address of the group",
+                ],
+            ),
+            disabled,
+        ]),
+    );
+}
+
+#[test]
+fn nothing_is_configured_to_be_moved() {
+    pinned("no-group", &report(Vec::new()));
+}
+
+#[test]
+fn names_that_are_long_and_wide() {
+    let long = "a-group-name-that-somebody-made-of-all-words-that-came-to-mind-".repeat(5);
+    let wide = Address {
+        address: Ipv4Addr::new(255, 255, 255, 255),
+        interface: InterfaceName::try_from("a-15-bytes-name").expect("an interface"),
+        verdict: Verdict::StandbyNotReady,
+        reason: because("readiness has not been read yet"),
+        owner: Some(Owner { at: ago(754_321), ..owner(Who::ThisRouterOtherEni).expect("an owner") }),
+        ..stood_by(0)
+    };
+    pinned(
+        "long-names",
+        &report(vec![
+            group(&long[..255], VrrpState::Backup, vec![wide]),
+            group("中央路由器", VrrpState::Master, vec![held(100)]),
+        ]),
+    );
+}
+
+#[test]
+fn fifty_groups() {
+    let groups = (0..50).map(|i| match i {
+        17 => {
+            let claiming = Address { verdict: Verdict::Claiming, owner: owner(Who::OtherRouter), ..held(i) };
+            group(&format!("g{i:02}"), VrrpState::Master, vec![claiming])
+        }
+        _ if i % 2 == 0 => group(&format!("g{i:02}"), VrrpState::Backup, vec![stood_by(i)]),
+        _ => group(&format!("g{i:02}"), VrrpState::Master, vec![held(i)]),
+    });
+    pinned_text("fifty-groups", &report(groups.collect()));
+}
+
+/// A router whose agent is down: what EC2 and the kernel say of `web`, `db`, `mail` and `gone`.
+fn config() -> Config {
+    let group = |name: &str| GroupConfig {
+        name: GroupName::try_from(name).expect("a group"),
+        addresses: BTreeSet::new(),
+        interface: None,
+        network_interface_id: None,
+        disable: false,
+    };
+    Config {
+        global: Global { credentials_file: Some("/config/aws/credentials".into()), ..Global::default() },
+        groups: vec![group("web"), group("db"), group("mail"), group("gone")],
+        left_out: vec![LeftOut { name: "a b".to_owned(), faults: vec!["keepalived cannot carry its name".to_owned()] }],
+        interface_addresses: BTreeSet::new(),
+    }
+}
+
+fn facts() -> Facts {
+    let group = |name: &str, last: u8| groups::Group {
+        name: GroupName::try_from(name).expect("a group"),
+        interface: InterfaceName::try_from("eth0").expect("an interface"),
+        vrid: last,
+        priority: 200,
+        advertise_interval: AdvertiseInterval::default(),
+        peers: vec![Ipv4Addr::new(10, 99, 0, 2)],
+        addresses: vec![VirtualAddress { address: Ipv4Addr::new(10, 99, 0, last), interface: None }],
+    };
+    let owns = |last: u8, who: Who, primary| {
+        let owner = owner(who).expect("an owner");
+        let eni = owner.eni.expect("an ENI");
+        (Ipv4Addr::new(10, 99, 0, last), ec2::Owner { eni, instance: owner.instance, primary })
+    };
+    let owners = Owners::from([
+        owns(2, Who::OtherRouter, true),
+        owns(100, Who::ThisRouter, false),
+        owns(101, Who::OtherRouter, false),
+        owns(102, Who::OtherRouter, false),
+    ]);
+    Facts {
+        now: now(),
+        agent_error: "/run/vyos-aws-vipa-agent/agent.sock: nothing listens there. `restart aws-vipa`".to_owned(),
+        not_answered: Vec::new(),
+        groups: Some(Groups { groups: vec![group("web", 100), group("db", 101), group("mail", 102)] }),
+        local: Some(
+            [100, 102]
+                .map(|n| (Ipv4Addr::new(10, 99, 0, n), BTreeSet::from(["eth0".try_into().expect("an interface")])))
+                .into(),
+        ),
+        attached: Some(true),
+        instance: Some(InstanceId::try_from("i-0123456789abcdef0").expect("an instance")),
+        region: Some(region()),
+        credentials: Some(CredentialFacts {
+            source: "file /config/aws/credentials, profile default".to_owned(),
+            access_key_id: Some("AKIAVIPAEXAMPLE00001".to_owned()),
+            loaded_at: Some(ago(0)),
+            expires_at: None,
+            error: None,
+        }),
+        enis: BTreeMap::from([(InterfaceName::try_from("eth0").expect("an interface"), eni(OURS))]),
+        owners: Some((ago(0), owners)),
+        ec2_error: None,
+    }
+}
+
+#[test]
+fn the_agent_is_down() {
+    pinned("agent-down", &offline::report(&config(), &facts()));
+}
+
+#[test]
+fn the_agent_is_down_and_nothing_else_answers() {
+    let alone = Facts {
+        not_answered: vec![
+            "IMDS: Timeout: no answer from 169.254.169.254 within 1 s".to_owned(),
+            "EC2 was not asked: no region is configured, and IMDS names none".to_owned(),
+            "the kernel does not tell its addresses: Permission denied".to_owned(),
+        ],
+        local: None,
+        attached: None,
+        instance: None,
+        region: None,
+        credentials: None,
+        enis: BTreeMap::new(),
+        owners: None,
+        ec2_error: None,
+        ..facts()
+    };
+    pinned("alone", &offline::report(&config(), &alone));
+    let no_groups = offline::report(&config(), &Facts { groups: None, ..facts() });
+    assert!(no_groups.groups.iter().all(|g| g.addresses.is_empty() && g.faults.len() == 1), "{no_groups:?}");
+}
+
+fn group_name(name: &str) -> GroupName {
+    GroupName::try_from(name).expect("a group")
+}
+
+fn address(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 99, 0, last)
+}
+
+/// Everything that can stand in the history, of the groups `web` and `db`.
+fn records() -> Vec<Record> {
+    let theirs = || {
+        let owner = owner(Who::OtherRouter).expect("an owner");
+        ec2::Owner { eni: eni(THEIRS), instance: owner.instance, primary: false }
+    };
+    let error = |code: &str, message: &str| CallError {
+        class: ErrorClass::Denied,
+        code: code.to_owned(),
+        message: message.to_owned(),
+        request_id: request(),
+    };
+    let transition = |from, to, cause: &str| Kind::Transition { from, to, cause: cause.to_owned() };
+    let claim = |previous, outcome| Kind::Claim { eni: eni(OURS), previous, duration_ms: 142, outcome };
+    let done = || Outcome::Acknowledged { request_id: request() };
+    let at = |seconds| ago(seconds) + SignedDuration::from_millis(142);
+    let web = || group_name("web");
+    let eth1 = InterfaceName::try_from("eth1").expect("an interface");
+    let refused = error("UnauthorizedOperation", "You are not authorized to perform this operation.");
+    let refused = Record::new(at(5_000), claim(None, Outcome::Failed { error: refused }));
+    let ours = ec2::Owner { eni: eni(OURS), instance: None, primary: false };
+    let nobodys = ec2::Owner { instance: None, ..theirs() };
+    vec![
+        Record::new(at(7_400), Kind::Started { version: "0.1.0".to_owned() }),
+        Record::new(at(7_385), transition(VrrpState::Backup, VrrpState::Master, "keepalived: MASTER")).of_group(web()),
+        Record::new(at(7_384), claim(Some(theirs()), done())).of_addresses([address(100), address(101)]),
+        Record::new(at(7_000), transition(VrrpState::Unknown, VrrpState::Backup, "keepalived: BACKUP"))
+            .of_group(group_name("db")),
+        Record::new(at(6_000), Kind::Readiness { obstacle: Some("no credentials".to_owned()) })
+            .of_group(group_name("db")),
+        Record::new(at(5_900), Kind::Readiness { obstacle: None }).of_group(group_name("db")),
+        Record { since: Some(ago(5_600)), times: 11, ..refused }.of_addresses((100..150).map(address)),
+        Record::new(at(4_000), Kind::Theft { by: theirs(), taker: Taker::Peer })
+            .of_group(web())
+            .of_addresses([address(100)]),
+        Record::new(at(3_900), claim(Some(ours), done())).of_addresses([address(100)]),
+        Record::new(at(3_800), Kind::Contested { by: nobodys, taker: Taker::Stranger })
+            .of_group(web())
+            .of_addresses([address(100)]),
+        Record::new(at(3_000), Kind::ContestOver { taker: Taker::Stranger })
+            .of_group(web())
+            .of_addresses([address(100)]),
+        Record::new(at(2_000), Kind::NotLocal).of_group(web()).of_addresses([address(101)]),
+        Record::new(at(1_900), Kind::Unresolved { interface: eth1, error: error("Timeout", "IMDS did not answer") }),
+        Record::new(at(1_500), transition(VrrpState::Master, VrrpState::Master, "paused by a person")).of_group(web()),
+        Record::new(at(1_000), Kind::Forced).of_group(web()),
+    ]
+}
+
+#[test]
+fn what_has_happened() {
+    let web = group("web", VrrpState::Master, vec![held(100), held(101)]);
+    let db = Address { interface: InterfaceName::try_from("eth1").expect("an interface"), ..stood_by(110) };
+    let report = Report { history: records(), ..report(vec![group("db", VrrpState::Backup, vec![db]), web]) };
+    fits("history", &history(&report));
+    same("history.json", &(serde_json::to_string_pretty(&report.history).expect("JSON") + "\n"));
+    let json = serde_json::to_string(&report).expect("JSON");
+    assert_eq!(serde_json::from_str::<Report>(&json).expect("a report"), report);
+
+    fits("group-web", &group_text(&report.only(&group_name("web")).expect("web")));
+    let db = report.only(&group_name("db")).expect("db");
+    fits("group-db", &group_text(&db));
+    assert_eq!(db.history.len(), 5, "of its own, of its address in a batch, of its interface: {:?}", db.history);
+    assert_eq!(report.only(&group_name("mail")), None);
+}
+
+#[test]
+fn what_has_happened_is_known_to_the_agent_alone() {
+    let mut report = report(vec![group("web", VrrpState::Master, vec![held(100)])]);
+    assert_eq!(history(&report), "History: nothing has happened yet.\n");
+    report.agent = None;
+    assert_eq!(history(&report), "History: known to the agent alone.\n");
+}
+
+#[test]
+fn a_group_that_is_not_well() {
+    let denied = failed("UnauthorizedOperation", DENIED);
+    let paused = |last| Address {
+        verdict: Verdict::Paused,
+        reason: because("claims are paused; `force aws-vipa resume 'w$(eb)'` ends that"),
+        ..held(last)
+    };
+    let refused = Address {
+        owner: owner(Who::Stranger),
+        last_claim: Some(Claim {
+            eni: None,
+            at: ago(2),
+            duration_ms: Some(131),
+            request_id: request(),
+            error: Some(denied),
+        }),
+        assign_right_proven_at: None,
+        ..paused(100)
+    };
+    let unknown =
+        Address { eni: None, local: None, owner: None, last_claim: None, assign_right_proven_at: None, ..paused(101) };
+    let unattached = Owner { instance: None, ..owner(Who::Stranger).expect("an owner") };
+    let unattached = Address { owner: Some(unattached), local: Some(false), ..paused(102) };
+    let nobodys = Address { owner: owner(Who::Nobody), ..paused(103) };
+    let mut web = group("w$(eb)", VrrpState::Unknown, vec![refused, unknown, unattached, nobodys]);
+    web.vrrp_reason = because("keepalived gives no sign of life");
+    web.paused_until = Some(ago(-1_615));
+    web.faults = vec!["10.99.0.7 is not moved: keepalived does not hold it in this group".to_owned()];
+    let web = report(vec![web]);
+    reasons_are_the_programs(&web);
+    fits("group-ill", &group_text(&web));
+    let none =
+        Group { vrrp_since: None, faults: vec!["a fault".to_owned()], ..group("none", VrrpState::Unknown, Vec::new()) };
+    fits("group-none", &group_text(&report(vec![none])));
+}
+
+#[test]
+fn what_a_person_forced() {
+    let now = now();
+    let claimed = |last| Address {
+        last_claim: Some(Claim { eni: None, at: ago(0), duration_ms: Some(87), request_id: request(), error: None }),
+        ..held(last)
+    };
+    let all = group("web", VrrpState::Master, vec![claimed(100), claimed(101)]);
+    fits("force-claimed", &force::claimed(&all, now));
+    assert_eq!(force::missing(&all), 0);
+
+    let error = Some(failed("UnauthorizedOperation", DENIED));
+    let with = |last, claim, reason: Option<&str>| Address {
+        last_claim: claim,
+        reason: reason.map(str::to_owned),
+        ..held(last)
+    };
+    let refused = Claim { eni: None, at: ago(1), duration_ms: Some(131), request_id: request(), error };
+    let region = region();
+    let command = Some(claim_command(&eni(OURS), [address(101)], Target { region: &region, endpoint_url: None }));
+    let advice = format!("UnauthorizedOperation: {DENIED}");
+    let some = vec![
+        claimed(100),
+        Address { command, ..with(101, Some(refused.clone()), Some(&advice)) },
+        with(102, Some(refused), None),
+        with(103, None, Some("the network interface (ENI) of eth0 is not known: Timeout: IMDS did not answer")),
+        with(104, Some(Claim { eni: None, at: ago(5), duration_ms: None, request_id: None, error: None }), None),
+    ];
+    let some = group("a;b", VrrpState::Master, some);
+    fits("force-not-claimed", &force::claimed(&some, now));
+    assert_eq!(force::missing(&some), 4);
+    fits("force-nothing", &force::claimed(&group("web", VrrpState::Master, Vec::new()), now));
+
+    let paused = Group { paused_until: Some(ago(-1_800)), ..group("a;b", VrrpState::Master, vec![held(100)]) };
+    fits("force-paused", &force::paused(&paused, now));
+    fits("force-resumed", &force::resumed(&group("web", VrrpState::Unknown, vec![held(100)])));
+    fits("force-resumed-backup", &force::resumed(&group("web", VrrpState::Backup, vec![stood_by(100)])));
+}
+
+proptest! {
+    /// Whatever stands in names and messages, nothing but text and line ends reaches the terminal.
+    #[test]
+    fn any_text_is_printed_as_text(name in any::<String>(), reason in any::<String>(), long in "[a-z漢\u{301}\u{1f468}\u{200d} ]{0,400}") {
+        let region = region();
+        let command = claim_command(&eni(OURS), [address(1)], Target { region: &region, endpoint_url: Some(&reason) });
+        let address = Address { reason: Some(reason.clone()), command: Some(command), verdict: Verdict::Drift, ..held(1) };
+        let mut group = group(&name, VrrpState::Unknown, vec![address]);
+        group.vrrp_reason = Some(long);
+        group.faults = vec![reason.clone(), name.clone()];
+        let mut report = report(vec![group]);
+        report.agent = None;
+        report.agent_error = Some(reason);
+        report.not_answered = vec![name];
+        let text = table(&report);
+        let unsafe_character = |c: char| {
+            (c.is_control() && c != '\n') || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
+        prop_assert!(!text.contains(unsafe_character), "{:?}", text);
+        prop_assert!(text.contains("DRIFT"), "{}", text);
+    }
+}

@@ -1,0 +1,1128 @@
+//! From what the operator has set to what the agent goes by, with every fault and its configuration path.
+//!
+//! A fault of what this commit changes fails the commit. A configuration that once committed always loads: at boot, and
+//! for what this commit does not change, a fault is a warning, and that group alone is left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use super::input::{CalledFor, Input, Node};
+use crate::model::config::{Config, Global, GroupConfig, LeftOut, RequestTimeout, VerifyInterval};
+use crate::model::credentials;
+use crate::model::endpoint::Endpoint;
+use crate::model::ids::{EniId, GroupName, InterfaceName, Region};
+use crate::model::mounts::NotLocal;
+
+/// The folder that an image upgrade keeps.
+const PERSISTENT: &str = "/config/";
+
+/// What verification sees beside the configuration.
+pub struct Surroundings<'a> {
+    /// The interfaces that the kernel has, each with its IPv4 addresses and their prefix lengths: `10.99.0.11/24`. What DHCP
+    /// brings is among them, and so is what keepalived has put there.
+    pub interfaces: BTreeMap<String, Vec<String>>,
+    /// The mode of a file, as chmod(2) counts it; nothing if there is no such file, and an error if it is on a file system
+    /// that could hang.
+    pub mode: &'a dyn Fn(&Path) -> Result<Option<u32>, NotLocal>,
+}
+
+/// Something wrong, at a place of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The place, as it is typed behind `set`.
+    pub path: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// What verification comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What to go by, if there are no faults: what will be in effect after the commit, the same for each of its calls.
+    pub config: Config,
+    /// What fails this call: the faults of the nodes that it may be for.
+    pub faults: Vec<Fault>,
+    /// What does not, and is worth a line.
+    pub warnings: Vec<String>,
+    /// Warnings about nodes that VyOS calls for another time in this commit.
+    pub later: Vec<String>,
+}
+
+/// Verifies what is proposed.
+///
+/// VyOS calls once for each of our nodes that a commit changes, those that it deletes first, and keeps what is in effect of
+/// a node whose call fails. So a call fails for the faults of its own node alone, and all calls of one commit come to the
+/// same configuration, in whatever order they come.
+pub fn verify(input: &Input, around: &Surroundings<'_>) -> Outcome {
+    let mut commit = Commit {
+        boot: input.boot,
+        proposed: input.proposed.vrrp(),
+        effective: input.effective.vrrp(),
+        refused: BTreeSet::new(),
+    };
+    let mut faults = Vec::new();
+    let pass = loop {
+        let mut pass = Pass::of(&commit, input, around);
+        if pass.faults.is_empty() {
+            break pass;
+        }
+        // What stays as it is may be in the way of another node: again, until no more are refused.
+        for (owned, _) in &pass.faults {
+            commit.refuse(*owned);
+        }
+        faults.append(&mut pass.faults);
+    };
+    let of_this_call = commit.may_be_called_for(&input.called_for);
+    let (now, later): (Vec<_>, Vec<_>) =
+        pass.warnings.into_iter().partition(|(owned, _)| of_this_call.contains(owned) || !commit.differs(*owned));
+    let [warnings, later] = [now, later].map(|warnings| warnings.into_iter().map(|(_, warning)| warning).collect());
+    let faults = faults.into_iter().filter(|(owned, _)| of_this_call.contains(owned)).map(|(_, fault)| fault).collect();
+    Outcome { config: pass.config, faults, warnings, later }
+}
+
+/// A node of ours that VyOS runs the owner for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Owned<'a> {
+    /// `global-parameters aws-vipa`.
+    Settings,
+    /// `group <name> aws-vipa`.
+    Group(&'a str),
+}
+
+/// What a commit changes of our nodes.
+struct Commit<'a> {
+    boot: bool,
+    proposed: Node<'a>,
+    effective: Node<'a>,
+    /// The nodes whose call fails, so that VyOS keeps what is in effect.
+    refused: BTreeSet<Owned<'a>>,
+}
+
+impl<'a> Commit<'a> {
+    /// The node as it will be after the commit.
+    fn node(&self, owned: Owned<'a>) -> Node<'a> {
+        node(if self.refused.contains(&owned) { self.effective } else { self.proposed }, owned)
+    }
+
+    fn differs(&self, owned: Owned<'a>) -> bool {
+        node(self.proposed, owned) != node(self.effective, owned)
+    }
+
+    fn vrid(&self, group: &str) -> Option<&'a str> {
+        self.proposed.node("group").node(group).value("vrid")
+    }
+
+    /// Takes note of a node whose call fails, and of those whose calls cannot be told from that one and fail too.
+    fn refuse(&mut self, owned: Owned<'a>) {
+        self.refused.insert(owned);
+        if let Owned::Group(name) = owned
+            && let Some(vrid) = self.vrid(name)
+        {
+            let groups = self.proposed.node("group").names();
+            let alike: Vec<&str> = groups.filter(|group| self.vrid(group) == Some(vrid)).collect();
+            self.refused.extend(alike.into_iter().map(Owned::Group));
+        }
+    }
+
+    /// Whether a fault of the node fails the commit.
+    fn is_held_to_the_rules(&self, owned: Owned<'a>) -> bool {
+        !self.boot && self.differs(owned) && !self.refused.contains(&owned)
+    }
+
+    /// The nodes that a call may be for. Nothing else than one that this commit changes is called for.
+    fn may_be_called_for(&self, called_for: &CalledFor) -> BTreeSet<Owned<'a>> {
+        let groups = [self.proposed, self.effective].into_iter().flat_map(|vrrp| vrrp.node("group").names());
+        let mut changed: BTreeSet<Owned<'a>> = groups.map(Owned::Group).chain([Owned::Settings]).collect();
+        changed.retain(|owned| self.differs(*owned));
+        let is_meant = |owned: &Owned<'a>| match (called_for, owned) {
+            (CalledFor::Settings, Owned::Settings) => true,
+            (CalledFor::Group { vrid }, Owned::Group(name)) => self.vrid(name) == vrid.as_deref(),
+            _ => false,
+        };
+        let meant: BTreeSet<Owned<'a>> = changed.iter().copied().filter(is_meant).collect();
+        if meant.is_empty() { changed } else { meant }
+    }
+}
+
+fn node<'a>(vrrp: Node<'a>, owned: Owned<'_>) -> Node<'a> {
+    match owned {
+        Owned::Settings => vrrp.node("global-parameters"),
+        Owned::Group(name) => vrrp.node("group").node(name),
+    }
+    .node("aws-vipa")
+}
+
+/// The configuration after the commit, as far as it is known which nodes are refused; and what is wrong with the others.
+struct Pass<'a> {
+    config: Config,
+    faults: Vec<(Owned<'a>, Fault)>,
+    warnings: Vec<(Owned<'a>, String)>,
+}
+
+impl<'a> Pass<'a> {
+    fn of(commit: &Commit<'a>, input: &'a Input, around: &Surroundings<'_>) -> Self {
+        let mut pass = Self { config: Config::default(), faults: Vec::new(), warnings: Vec::new() };
+        pass.settings(commit, around);
+        let outside = outside_vrrp(input);
+        pass.config.interface_addresses = outside.keys().copied().collect();
+        let proposed = commit.proposed;
+        let virtual_addresses: BTreeSet<Ipv4Addr> =
+            proposed.node("group").names().flat_map(|name| held(proposed, name)).collect();
+        let checks = Checks {
+            commit,
+            outside: &outside,
+            configured: &input.interface_addresses,
+            kernel: &around.interfaces,
+            networks: [&input.interface_addresses, &around.interfaces].map(|all| networks(all, &virtual_addresses)),
+        };
+        pass.groups(commit, &checks);
+        pass
+    }
+
+    fn settings(&mut self, commit: &Commit<'a>, around: &Surroundings<'_>) {
+        let owned = Owned::Settings;
+        let (mut faults, mut warnings) = (Vec::new(), Vec::new());
+        self.config.global = global_parameters(commit.node(owned), &mut faults, &mut warnings, around);
+        self.warnings.extend(warnings.into_iter().map(|warning| (owned, warning)));
+        if commit.is_held_to_the_rules(owned) {
+            self.faults.extend(faults.into_iter().map(|fault| (owned, fault)));
+        } else {
+            self.warnings.extend(faults.iter().map(|f| (owned, format!("{f}: the node is passed over"))));
+        }
+    }
+
+    fn groups(&mut self, commit: &Commit<'a>, checks: &Checks<'_>) {
+        let names = commit.proposed.node("group").names();
+        let mut names: Vec<&str> = names.filter(|name| commit.node(Owned::Group(name)).exists()).collect();
+        // What was there before comes first: of two groups with one address the newer one is at fault.
+        names.sort_by_key(|name| (commit.is_held_to_the_rules(Owned::Group(name)), *name));
+        let mut taken = BTreeMap::new();
+        for name in names {
+            let owned = Owned::Group(name);
+            match checks.group(name, &mut taken) {
+                Ok(group) => {
+                    self.warnings.extend(checks.warnings(&group).into_iter().map(|warning| (owned, warning)));
+                    self.config.groups.push(group);
+                }
+                Err(faults) if commit.is_held_to_the_rules(owned) => {
+                    self.faults.extend(faults.into_iter().map(|fault| (owned, fault)));
+                }
+                Err(faults) => {
+                    let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
+                    self.warnings.extend(faults.iter().map(|f| (owned, format!("{f}: the group is left out"))));
+                    self.config.left_out.push(LeftOut { name: name.to_owned(), faults });
+                }
+            }
+        }
+        self.config.groups.sort_by(|a, b| a.name.cmp(&b.name));
+        self.config.left_out.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+}
+
+fn group_path(group: &str) -> String {
+    format!("high-availability vrrp group {} aws-vipa", group.escape_debug())
+}
+
+/// The addresses that interfaces have outside VRRP, and which interface that is.
+fn outside_vrrp(input: &Input) -> BTreeMap<Ipv4Addr, &str> {
+    input
+        .interface_addresses
+        .iter()
+        .flat_map(|(interface, addresses)| addresses.iter().map(move |a| (ipv4(a), interface.as_str())))
+        .filter_map(|(address, interface)| Some((address?, interface)))
+        .collect()
+}
+
+/// The addresses with prefix lengths that each interface has, without those of groups.
+fn networks<'a>(
+    all: &'a BTreeMap<String, Vec<String>>,
+    virtual_addresses: &BTreeSet<Ipv4Addr>,
+) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let ours = |network: &&str| ipv4(network).is_some_and(|address| !virtual_addresses.contains(&address));
+    let of = |networks: &'a [String]| networks.iter().map(String::as_str).filter(ours).collect();
+    all.iter().map(|(interface, networks)| (interface.as_str(), of(networks))).collect()
+}
+
+/// The IPv4 addresses of a group.
+fn held(vrrp: Node<'_>, group: &str) -> BTreeSet<Ipv4Addr> {
+    let node = vrrp.node("group").node(group);
+    ["address", "excluded-address"].iter().flat_map(|n| node.values(n)).filter_map(ipv4).collect()
+}
+
+/// The IPv4 address before the prefix length.
+fn ipv4(address: &str) -> Option<Ipv4Addr> {
+    address.split('/').next()?.parse().ok()
+}
+
+/// What keepalived 2.2.7 does with an address that it takes for a virtual one: it removes it from the interface at its start
+/// and when a MASTER becomes BACKUP or is deleted, and leaves it where a reload brings the group.
+fn own_address(address: Ipv4Addr, interface: &str) -> String {
+    format!(
+        "{address} is also configured on interface {interface}, and keepalived removes it from the interface when it \
+         starts, and when the group stops being MASTER or is deleted: delete it in one of the two; to keep it on the \
+         interface, delete it there too, commit, and set it again"
+    )
+}
+
+/// Whether the address is in the network that `with_prefix` is in.
+fn same_network(address: Ipv4Addr, with_prefix: &str) -> Option<bool> {
+    let (other, length) = with_prefix.split_once('/')?;
+    let (other, length): (Ipv4Addr, u32) = (other.parse().ok()?, length.parse().ok().filter(|l| *l <= 32)?);
+    let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+    Some(address.to_bits() & mask == other.to_bits() & mask)
+}
+
+fn unknown_nodes(node: Node<'_>, known: &[&str], path: &str, faults: &mut Vec<Fault>) {
+    for name in node.names().filter(|name| !known.contains(name)) {
+        faults.push(Fault {
+            path: format!("{path} {}", name.escape_debug()),
+            message:
+                "this version of vyos-aws-vipa does not know the node: delete it, or install the version that does"
+                    .to_owned(),
+        });
+    }
+}
+
+fn global_parameters(
+    node: Node<'_>,
+    faults: &mut Vec<Fault>,
+    warnings: &mut Vec<String>,
+    around: &Surroundings<'_>,
+) -> Global {
+    const PATH: &str = "high-availability vrrp global-parameters aws-vipa";
+    const KNOWN: [&str; 7] = [
+        "region",
+        "endpoint-url",
+        "credentials-file",
+        "profile",
+        "ca-certificate-file",
+        "verify-interval",
+        "request-timeout",
+    ];
+    unknown_nodes(node, &KNOWN, PATH, faults);
+    let mut fault = |name: &str, message: String| faults.push(Fault { path: format!("{PATH} {name}"), message });
+    let mut global = Global::default();
+    if let Some(region) = node.value("region") {
+        match Region::try_from(region) {
+            Ok(region) => global.region = Some(region),
+            Err(error) => fault("region", error.to_string()),
+        }
+    }
+    if let Some(url) = node.value("endpoint-url") {
+        match Endpoint::parse(url) {
+            Ok(endpoint) => {
+                if endpoint.is_in_clear() {
+                    warnings.push(format!(
+                        "{PATH} endpoint-url: {url} is not encrypted: the session token of the credentials can be read on \
+                         the way, and the server is not authenticated; use https://"
+                    ));
+                }
+                global.endpoint_url = Some(url.to_owned());
+            }
+            Err(reason) => fault("endpoint-url", format!("{url:?} {reason}")),
+        }
+    }
+    for (name, into) in
+        [("credentials-file", &mut global.credentials_file), ("ca-certificate-file", &mut global.ca_certificate_file)]
+    {
+        let Some(file) = node.value(name) else {
+            continue;
+        };
+        match absolute(file) {
+            Ok(path) => {
+                warnings.extend(file_warnings(name, &path, around).into_iter().map(|w| format!("{PATH} {name}: {w}")));
+                *into = Some(path);
+            }
+            Err(reason) => fault(name, format!("{file:?} {reason}")),
+        }
+    }
+    if let Some(profile) = node.value("profile") {
+        if profile.is_empty() || profile.chars().any(|c| c.is_control() || matches!(c, '[' | ']')) {
+            fault("profile", format!("{profile:?} is no name of a profile"));
+        } else if global.credentials_file.is_none() {
+            fault("profile", "a profile is one of a file: set credentials-file too".to_owned());
+        } else {
+            global.profile = Some(profile.to_owned());
+        }
+    }
+    let seconds = |name: &str| node.value(name).map(|v| (v, v.parse::<u16>()));
+    match seconds("verify-interval") {
+        Some((_, Ok(given))) => match VerifyInterval::try_from(given) {
+            Ok(interval) => global.verify_interval = interval,
+            Err(error) => fault("verify-interval", error.to_string()),
+        },
+        Some((given, Err(_))) => fault("verify-interval", format!("{given:?} is no number of seconds from 5 to 300")),
+        None => {}
+    }
+    match seconds("request-timeout") {
+        Some((_, Ok(given))) => match RequestTimeout::try_from(given) {
+            Ok(timeout) => global.request_timeout = timeout,
+            Err(error) => fault("request-timeout", error.to_string()),
+        },
+        Some((given, Err(_))) => fault("request-timeout", format!("{given:?} is no number of seconds from 1 to 30")),
+        None => {}
+    }
+    global
+}
+
+fn absolute(file: &str) -> Result<PathBuf, &'static str> {
+    if !file.starts_with('/') {
+        return Err("is not an absolute path");
+    }
+    if file.chars().any(char::is_control) {
+        return Err("holds a control character");
+    }
+    // What systemd takes as a path, and as one line of a unit (systemd.unit(5)).
+    if file.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
+        return Err("holds an empty part, `.` or `..`");
+    }
+    if file.ends_with(char::is_whitespace) || file.contains('\\') {
+        return Err("holds a backslash, or white space at its end");
+    }
+    let path = PathBuf::from(file);
+    if credentials::id(&path).len() > credentials::LONGEST_ID {
+        return Err("is too long");
+    }
+    Ok(path)
+}
+
+fn file_warnings(name: &str, path: &Path, around: &Surroundings<'_>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let shown = path.display();
+    if !path.starts_with(PERSISTENT) {
+        warnings.push(format!("{shown} does not survive an image upgrade: keep it below {PERSISTENT}"));
+    }
+    match (around.mode)(path) {
+        // A warning, as for one that is not there: what is mounted is no matter of the configuration.
+        Err(why) => warnings.push(format!("{shown} is not read: {why}")),
+        Ok(None) => warnings.push(format!("{shown} is not there: no claim succeeds until it is")),
+        Ok(Some(mode)) if name == "credentials-file" && mode & 0o077 != 0 => {
+            warnings.push(format!("{shown} can be read by others than its owner: chmod 600 {shown}"));
+        }
+        Ok(Some(_)) if name == "ca-certificate-file" => {
+            // The agent, which is not root, reads it itself.
+            let needed = |at: &Path| if at == path { 0o004 } else { 0o001 };
+            let closed =
+                path.ancestors().find(|at| matches!((around.mode)(at), Ok(Some(mode)) if mode & needed(at) == 0));
+            warnings.extend(closed.map(|at| {
+                let at = at.display();
+                format!("the mode of {at} keeps the agent, which is not root, from reading {shown}: let others read it")
+            }));
+        }
+        Ok(Some(_)) => {}
+    }
+    warnings
+}
+
+/// What the groups are checked against.
+struct Checks<'a> {
+    commit: &'a Commit<'a>,
+    outside: &'a BTreeMap<Ipv4Addr, &'a str>,
+    /// What VyOS configures on interfaces.
+    configured: &'a BTreeMap<String, Vec<String>>,
+    /// What the kernel has on them.
+    kernel: &'a BTreeMap<String, Vec<String>>,
+    /// Of both, those that no group brings: a master has the addresses of all its groups on its interfaces.
+    networks: [BTreeMap<&'a str, Vec<&'a str>>; 2],
+}
+
+impl<'a> Checks<'a> {
+    fn group(&self, name: &'a str, taken: &mut BTreeMap<Ipv4Addr, &'a str>) -> Result<GroupConfig, Vec<Fault>> {
+        let path = group_path(name);
+        let node = self.commit.node(Owned::Group(name));
+        let mut faults = Vec::new();
+        unknown_nodes(node, &["address", "interface", "network-interface-id", "disable"], &path, &mut faults);
+        let mut fault = |below: &str, message: String| {
+            let path = if below.is_empty() { path.clone() } else { format!("{path} {below}") };
+            faults.push(Fault { path, message });
+        };
+        let group = GroupName::try_from(name).map_err(|e| fault("", format!("{e}: rename the group"))).ok();
+        let disable = node.has("disable");
+        let held = held(self.commit.proposed, name);
+        if held.is_empty() {
+            fault(
+                "",
+                "the group has no IPv4 address, and only those are moved in EC2: add one, or delete aws-vipa"
+                    .to_owned(),
+            );
+        }
+        let mut addresses = BTreeSet::new();
+        for given in node.values("address") {
+            let below = format!("address {}", given.escape_debug());
+            match given.parse::<Ipv4Addr>() {
+                Err(_) => fault(&below, format!("{given:?} is no IPv4 address (without a prefix length)")),
+                Ok(address) if !held.contains(&address) => {
+                    fault(
+                        &below,
+                        "the group has no such address or excluded-address: add it there, or delete it here".to_owned(),
+                    );
+                }
+                Ok(address) => {
+                    addresses.insert(address);
+                }
+            }
+        }
+        let moved: Vec<Ipv4Addr> =
+            held.iter().filter(|a| addresses.is_empty() || addresses.contains(a)).copied().collect();
+        for address in &moved {
+            if let Some(interface) = self.outside.get(address) {
+                fault("", own_address(*address, interface));
+            }
+            // A group that is switched off claims nothing, and may wait beside the one that does.
+            if !disable && let Some(other) = taken.get(address) {
+                fault(
+                    "",
+                    format!(
+                        "{address} is moved for group {} already: delete it in one of the two",
+                        other.escape_debug()
+                    ),
+                );
+            }
+        }
+        let interface = node.value("interface").and_then(|given| match InterfaceName::try_from(given) {
+            Ok(interface) if self.kernel.contains_key(given) || self.configured.contains_key(given) => Some(interface),
+            Ok(_) => {
+                fault("interface", format!("there is no interface {given}"));
+                None
+            }
+            Err(error) => {
+                fault("interface", error.to_string());
+                None
+            }
+        });
+        let network_interface_id = node.value("network-interface-id").and_then(|given| {
+            EniId::try_from(given).map_err(|error| fault("network-interface-id", error.to_string())).ok()
+        });
+        match group {
+            Some(group) if faults.is_empty() => {
+                if !disable {
+                    taken.extend(moved.into_iter().map(|address| (address, name)));
+                }
+                Ok(GroupConfig { name: group, addresses, interface, network_interface_id, disable })
+            }
+            _ => Err(faults),
+        }
+    }
+
+    /// Whether the address is in a subnet of the interface; nothing if it has no address that is known here.
+    fn is_in_subnet(&self, address: Ipv4Addr, interface: &str) -> Option<bool> {
+        // With DHCP, which is usual in EC2, nothing is configured.
+        let known = self.networks.each_ref().map(|networks| -> Vec<bool> {
+            let networks = networks.get(interface).into_iter().flatten();
+            networks.filter_map(|network| same_network(address, network)).collect()
+        });
+        let known = known.into_iter().find(|known| !known.is_empty())?;
+        Some(known.contains(&true))
+    }
+
+    /// What saves an evening.
+    fn warnings(&self, group: &GroupConfig) -> Vec<String> {
+        let node = self.commit.proposed.node("group").node(group.name.as_str());
+        let path = format!("high-availability vrrp group {}", group.name);
+        let mut warnings = Vec::new();
+        let mut warn = |text: &str| warnings.push(format!("{path}: {text}"));
+        let is_disabled = node.has("disable");
+        if is_disabled {
+            warn("the group is disabled in VRRP: keepalived does not run it, and nothing is claimed");
+        }
+        if node.values("peer-address").is_empty() {
+            warn("no peer-address: a VPC carries no multicast, so the routers will not hear each other");
+        }
+        if node.value("hello-source-address").is_none() {
+            warn("no hello-source-address: the other router takes adverts from its configured peer alone");
+        }
+        if node.has("rfc3768-compatibility") {
+            warn("rfc3768-compatibility: EC2 drops frames from a MAC address that is not the ENI's");
+        }
+        for (given, below) in ["address", "excluded-address"].iter().flat_map(|n| node.node(n).tags()) {
+            let own = below.value("interface").or(node.value("interface"));
+            let interface = group.interface.as_ref().map(InterfaceName::as_str).or(own);
+            let (Some(address), Some(interface)) = (ipv4(given), interface) else {
+                continue;
+            };
+            let is_moved = group.addresses.is_empty() || group.addresses.contains(&address);
+            // keepalived does not run a group that is disabled, and one that is to be moved is a fault.
+            if let Some(interface) = self.outside.get(&address).filter(|_| !is_disabled && !is_moved) {
+                warn(&own_address(address, interface));
+            }
+            if is_moved && self.is_in_subnet(address, interface) == Some(false) {
+                warn(&format!("{address} is in no subnet of {interface}: EC2 moves an address inside its subnet only"));
+            }
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::mounts::{Mounts, Unresolved};
+
+    const GROUP: &str = "high-availability vrrp group";
+    const GLOBAL: &str = "high-availability vrrp global-parameters aws-vipa";
+
+    /// A group that gives no warning, with these `aws-vipa` nodes.
+    fn group(address: &str, aws_vipa: Value) -> Value {
+        json!({
+            "address": { address: {} },
+            "hello-source-address": "10.99.0.1",
+            "interface": "eth0",
+            "peer-address": ["10.99.0.2"],
+            "vrid": "10",
+            "aws-vipa": aws_vipa
+        })
+    }
+
+    /// The same with one of VRRP's own nodes set, or taken out where the value is null.
+    fn with(mut group: Value, node: &str, value: Value) -> Value {
+        let nodes = group.as_object_mut().expect("a node");
+        if value.is_null() {
+            nodes.remove(node)
+        } else {
+            nodes.insert(node.to_owned(), value)
+        };
+        group
+    }
+
+    fn groups(groups: Value) -> Value {
+        json!({ "vrrp": { "group": groups } })
+    }
+
+    fn global(nodes: Value) -> Value {
+        json!({ "vrrp": { "global-parameters": { "aws-vipa": nodes } } })
+    }
+
+    fn verified_at(boot: bool, proposed: &Value, effective: &Value) -> Outcome {
+        called_for(&[], boot, proposed, effective)
+    }
+
+    fn called_for(words: &[&str], boot: bool, proposed: &Value, effective: &Value) -> Outcome {
+        let text = json!({
+            "format": 1,
+            "boot": boot,
+            "called-for": words,
+            "proposed": proposed,
+            "effective": effective,
+            "interface-addresses": { "eth0": ["10.99.0.1/24", "2001:db8::1/64"], "eth1": ["10.98.0.1/24"], "eth2": [] }
+        });
+        let input = Input::parse(text.to_string().as_bytes()).expect("read");
+        let mounts = Mounts::parse(b"9 1 0:9 / /mnt/nas rw - nfs4 nas:/ rw\n").expect("a mount");
+        let mode = |path: &Path| match path.to_str().expect("text") {
+            "/config/aws/credentials" | "/root/.aws/credentials" | "/config/aws/own-ca.pem" => Ok(Some(0o600)),
+            "/config/aws/open" => Ok(Some(0o640)),
+            "/config/aws/ca.pem" | "/config/aws/open-ca.pem" | "/config/closed/ca.pem" => Ok(Some(0o644)),
+            "/config/closed" => Ok(Some(0o2770)),
+            "/config" | "/config/aws" => Ok(Some(0o2775)),
+            _ => match mounts.resolve(path, |_| Ok(None)) {
+                Err(Unresolved::NotLocal(why)) => Err(why),
+                _ => Ok(None),
+            },
+        };
+        let kernel = ["10.97.0.11/24", "10.97.0.100/24"].map(str::to_owned).to_vec();
+        let interfaces = BTreeMap::from([("eth5".to_owned(), kernel), ("eth9".to_owned(), Vec::new())]);
+        verify(&input, &Surroundings { interfaces, mode: &mode })
+    }
+
+    fn verified(proposed: &Value) -> Outcome {
+        verified_at(false, proposed, &json!({}))
+    }
+
+    /// What fails the commit, a line each.
+    fn faults(outcome: &Outcome) -> Vec<String> {
+        outcome.faults.iter().map(Fault::to_string).collect()
+    }
+
+    fn names(outcome: &Outcome) -> Vec<&str> {
+        outcome.config.groups.iter().map(|g| g.name.as_str()).collect()
+    }
+
+    fn address(text: &str) -> Ipv4Addr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn what_is_set_comes_through() {
+        let outcome = verified(&json!({ "vrrp": {
+            "global-parameters": { "aws-vipa": {
+                "region": "eu-central-1",
+                "endpoint-url": "https://ec2.example:8443/",
+                "credentials-file": "/config/aws/credentials",
+                "profile": "router",
+                "ca-certificate-file": "/config/aws/ca.pem",
+                "verify-interval": "300",
+                "request-timeout": "1"
+            }},
+            "group": {
+                "whole": group("10.99.0.100/24", json!({})),
+                "part": with(
+                    group("10.99.0.101/24", json!({
+                        "address": ["10.99.0.102"],
+                        "interface": "eth9",
+                        "network-interface-id": "eni-0123456789abcdef0",
+                        "disable": {}
+                    })),
+                    "excluded-address",
+                    json!({ "10.99.0.102": {} })
+                ),
+                "without": with(group("10.99.0.103/24", json!({})), "aws-vipa", Value::Null)
+            }
+        }}));
+        assert_eq!((faults(&outcome), &outcome.warnings), (vec![], &vec![]));
+        let group = |name: &str| GroupConfig {
+            name: GroupName::try_from(name).expect("a name"),
+            addresses: BTreeSet::new(),
+            interface: None,
+            network_interface_id: None,
+            disable: false,
+        };
+        let expected = Config {
+            global: Global {
+                region: Some(Region::try_from("eu-central-1").expect("a region")),
+                endpoint_url: Some("https://ec2.example:8443/".to_owned()),
+                credentials_file: Some("/config/aws/credentials".into()),
+                profile: Some("router".to_owned()),
+                ca_certificate_file: Some("/config/aws/ca.pem".into()),
+                verify_interval: VerifyInterval::try_from(300).expect("an interval"),
+                request_timeout: RequestTimeout::try_from(1).expect("a time-out"),
+            },
+            groups: vec![
+                GroupConfig {
+                    addresses: BTreeSet::from([address("10.99.0.102")]),
+                    interface: Some(InterfaceName::try_from("eth9").expect("a name")),
+                    network_interface_id: Some(EniId::try_from("eni-0123456789abcdef0").expect("an id")),
+                    disable: true,
+                    ..group("part")
+                },
+                group("whole"),
+            ],
+            left_out: Vec::new(),
+            interface_addresses: BTreeSet::from([address("10.99.0.1"), address("10.98.0.1")]),
+        };
+        assert_eq!(outcome.config, expected);
+    }
+
+    #[test]
+    fn nothing_set_is_nothing_to_do() {
+        for proposed in [json!({}), groups(json!({})), global(json!({}))] {
+            let outcome = verified(&proposed);
+            assert_eq!((faults(&outcome), &outcome.warnings), (vec![], &vec![]), "{proposed}");
+            assert!(outcome.config.is_empty() && outcome.config.global == Global::default(), "{proposed}");
+        }
+    }
+
+    #[test]
+    fn each_fault_of_a_group_is_told_with_its_node() {
+        let aws = |nodes| group("10.99.0.100/24", nodes);
+        for (name, group, expected) in [
+            ("a", aws(json!({ "address": ["10.99.0.101"] })), "a aws-vipa address 10.99.0.101: the group has no such"),
+            ("a", aws(json!({ "address": "10.99.0.101" })), "a aws-vipa address 10.99.0.101: the group has no such"),
+            (
+                "a",
+                aws(json!({ "address": ["2001:db8::9"] })),
+                "a aws-vipa address 2001:db8::9: \"2001:db8::9\" is no IPv4",
+            ),
+            ("a", aws(json!({ "address": ["10.99.0.100/24"] })), "(without a prefix length)"),
+            ("a", aws(json!({ "interface": "eth7" })), "a aws-vipa interface: there is no interface eth7"),
+            ("a", aws(json!({ "interface": "eth0/../x" })), "a aws-vipa interface: \"eth0/../x\" is not the name of"),
+            ("a", aws(json!({ "network-interface-id": "eni-1" })), "a aws-vipa network-interface-id: \"eni-1\" is not"),
+            ("a", aws(json!({ "adress": {} })), "a aws-vipa adress: this version of vyos-aws-vipa does not know"),
+            ("a", group("2001:db8::100/64", json!({})), "a aws-vipa: the group has no IPv4 address"),
+            ("a", with(aws(json!({})), "address", Value::Null), "a aws-vipa: the group has no IPv4 address"),
+            ("a", group("10.98.0.1/24", json!({})), "a aws-vipa: 10.98.0.1 is also configured on interface eth1"),
+            (
+                "a",
+                with(aws(json!({})), "excluded-address", json!({ "10.99.0.1/32": {} })),
+                "a aws-vipa: 10.99.0.1 is also configured on interface eth0",
+            ),
+        ] {
+            let outcome = verified(&groups(json!({ name: group })));
+            let faults = faults(&outcome);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].starts_with(GROUP) && faults[0].contains(expected), "{}: not {expected}", faults[0]);
+            assert!(outcome.config.groups.is_empty(), "{expected}");
+        }
+    }
+
+    #[test]
+    fn names_that_keepalived_cannot_carry_are_told() {
+        for name in ["a b", "a\tb", "a\nb", "a#b", "a!", "a{b", "a}b", "a\u{a0}b", "a\u{1b}[1m", "a'b", "a\"b"] {
+            let outcome = verified(&groups(json!({ name: group("10.99.0.100/24", json!({})) })));
+            let faults = faults(&outcome);
+            assert_eq!(faults.len(), 1, "{name:?}: {faults:?}");
+            let expected = format!("{GROUP} {} aws-vipa: ", name.escape_debug());
+            assert!(faults[0].starts_with(&expected) && faults[0].ends_with("rename the group"), "{}", faults[0]);
+            assert!(!faults[0].chars().any(char::is_control), "{:?} reaches a terminal", faults[0]);
+        }
+        for name in ["odd$(n)ame", "a;b", "a\\b", "a`b`", "a@~b", "ü", "-rf", "../../a"] {
+            let outcome = verified(&groups(json!({ name: group("10.99.0.100/24", json!({})) })));
+            assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec![name]));
+        }
+    }
+
+    #[test]
+    fn each_fault_of_the_settings_is_told_with_its_node() {
+        for (nodes, expected) in [
+            (json!({ "region": "EU" }), "region: \"EU\" is not the name of an AWS region"),
+            (json!({ "endpoint-url": "ec2.example" }), "endpoint-url: \"ec2.example\" does not begin with https://"),
+            (json!({ "endpoint-url": "https://" }), "endpoint-url: \"https://\" names no host"),
+            (json!({ "endpoint-url": "https://key:secret@ec2" }), "must be host[:port] only behind its scheme"),
+            (json!({ "endpoint-url": "https://ec2/?key=secret" }), "must be host[:port] only behind its scheme"),
+            (
+                json!({ "credentials-file": "aws/credentials" }),
+                "credentials-file: \"aws/credentials\" is not an absolute",
+            ),
+            (
+                json!({ "ca-certificate-file": "/config/a\nb" }),
+                "ca-certificate-file: \"/config/a\\nb\" holds a control",
+            ),
+            (
+                json!({ "credentials-file": "/config/../etc/shadow" }),
+                "credentials-file: \"/config/../etc/shadow\" holds an empty",
+            ),
+            (json!({ "credentials-file": "/config/" }), "credentials-file: \"/config/\" holds an empty"),
+            (json!({ "credentials-file": "/config/a\\" }), "credentials-file: \"/config/a\\\\\" holds a backslash"),
+            (
+                json!({ "credentials-file": "/config/a " }),
+                "credentials-file: \"/config/a \" holds a backslash, or white",
+            ),
+            (json!({ "credentials-file": format!("/{}", "é".repeat(60)) }), "\" is too long"),
+            (json!({ "profile": "router" }), "profile: a profile is one of a file: set credentials-file too"),
+            (
+                json!({ "profile": "a]b", "credentials-file": "/config/aws/credentials" }),
+                "profile: \"a]b\" is no name of a profile",
+            ),
+            (json!({ "verify-interval": "4" }), "verify-interval: 4 seconds is not in the range 5 to 300"),
+            (json!({ "verify-interval": "70000" }), "verify-interval: \"70000\" is no number of seconds"),
+            (json!({ "request-timeout": "31" }), "request-timeout: 31 seconds is not in the range 1 to 30"),
+            (json!({ "request-timeout": "-1" }), "request-timeout: \"-1\" is no number of seconds"),
+            (json!({ "secret-key": "x" }), "secret-key: this version of vyos-aws-vipa does not know the node"),
+        ] {
+            let outcome = verified(&global(nodes));
+            let faults = faults(&outcome);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].starts_with(&format!("{GLOBAL} ")) && faults[0].contains(expected), "{}", faults[0]);
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let outcome = verified(&groups(json!({
+            "a": group("10.99.0.100/24", json!({ "address": ["10.99.0.9"], "interface": "eth7" })),
+            "b c": group("2001:db8::1/64", json!({ "network-interface-id": "eni-1" }))
+        })));
+        assert_eq!(faults(&outcome).len(), 5, "{:?}", faults(&outcome));
+    }
+
+    #[test]
+    fn of_two_groups_with_one_address_the_newer_is_at_fault() {
+        let both = |first: Value, second: Value| groups(json!({ "a": first, "b": second }));
+        let on = || group("10.99.0.100/24", json!({}));
+        let off = || with(on(), "aws-vipa", Value::Null);
+        let outcome = verified_at(false, &both(on(), on()), &both(off(), on()));
+        assert_eq!(
+            faults(&outcome),
+            [format!("{GROUP} a aws-vipa: 10.99.0.100 is moved for group b already: delete it in one of the two")]
+        );
+        let outcome = verified_at(false, &both(on(), on()), &both(on(), off()));
+        assert!(faults(&outcome)[0].starts_with(&format!("{GROUP} b aws-vipa: ")), "{:?}", faults(&outcome));
+        // One that is switched off may wait beside the other, and so may one that moves another address.
+        let disabled = group("10.99.0.100/24", json!({ "disable": {} }));
+        let other = with(
+            group("10.99.0.100/24", json!({ "address": ["10.99.0.101"] })),
+            "excluded-address",
+            json!({ "10.99.0.101/24": {} }),
+        );
+        for beside in [disabled, other] {
+            let outcome = verified(&both(on(), beside));
+            assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec!["a", "b"]));
+        }
+    }
+
+    #[test]
+    fn what_saves_an_evening_is_warned_of() {
+        let plain = || group("10.99.0.100/24", json!({}));
+        for (group, expected) in [
+            (with(plain(), "peer-address", Value::Null), "a: no peer-address"),
+            (with(plain(), "hello-source-address", Value::Null), "a: no hello-source-address"),
+            (with(plain(), "rfc3768-compatibility", json!({})), "a: rfc3768-compatibility: EC2 drops frames"),
+            (with(plain(), "disable", json!({})), "a: the group is disabled in VRRP"),
+            (with(plain(), "interface", json!("eth1")), "a: 10.99.0.100 is in no subnet of eth1"),
+            (
+                with(plain(), "address", json!({ "10.99.0.100/24": { "interface": "eth1" } })),
+                "a: 10.99.0.100 is in no subnet of eth1",
+            ),
+            (with(plain(), "excluded-address", json!({ "10.97.0.1/24": {} })), "a: 10.97.0.1 is in no subnet of eth0"),
+            (group("10.99.0.100/24", json!({ "interface": "eth1" })), "a: 10.99.0.100 is in no subnet of eth1"),
+        ] {
+            let outcome = verified(&groups(json!({ "a": group })));
+            assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec!["a"]));
+            assert_eq!(outcome.warnings.len(), 1, "{:?}", outcome.warnings);
+            assert!(outcome.warnings[0].starts_with(&format!("{GROUP} {expected}")), "{}", outcome.warnings[0]);
+        }
+        // eth5 has its address by DHCP, and a virtual one that keepalived has put there.
+        let dhcp = |address: &str| with(group(address, json!({})), "interface", json!("eth5"));
+        let outcome = verified(&groups(json!({ "a": dhcp("10.99.0.100/24"), "b": dhcp("10.97.0.100/24") })));
+        assert_eq!(
+            outcome.warnings,
+            [format!("{GROUP} a: 10.99.0.100 is in no subnet of eth5: EC2 moves an address inside its subnet only")]
+        );
+        // Not moved, or on an interface whose addresses are not known here.
+        for group in [
+            with(
+                group("10.99.0.100/24", json!({ "address": ["10.99.0.100"] })),
+                "excluded-address",
+                json!({ "10.1.0.1": {} }),
+            ),
+            with(plain(), "interface", json!("eth2")),
+            with(plain(), "interface", json!("eth8")),
+        ] {
+            assert_eq!(verified(&groups(json!({ "a": group }))).warnings, Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn an_address_of_the_router_itself_is_warned_of_where_it_is_not_moved() {
+        let with_own = |nodes| with(group("10.99.0.100/24", nodes), "excluded-address", json!({ "10.98.0.1/32": {} }));
+        let part = with_own(json!({ "address": ["10.99.0.100"] }));
+        let outcome = verified(&groups(json!({ "a": part })));
+        assert_eq!((faults(&outcome), names(&outcome), outcome.warnings.len()), (vec![], vec!["a"], 1));
+        let expected =
+            format!("{GROUP} a: 10.98.0.1 is also configured on interface eth1, and keepalived removes it from the");
+        assert!(outcome.warnings[0].starts_with(&expected), "{:?}", outcome.warnings);
+        // keepalived does not run it.
+        let outcome = verified(&groups(json!({ "a": with(part, "disable", json!({})) })));
+        assert!(matches!(&outcome.warnings[..], [one] if one.contains("is disabled in VRRP")), "{outcome:?}");
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_encrypted_is_warned_of() {
+        for (url, expected) in [("http://ec2.example", 1), ("https://ec2.example", 0), ("http://[::1]:8080", 0)] {
+            let outcome = verified(&global(json!({ "endpoint-url": url })));
+            assert_eq!((faults(&outcome), outcome.warnings.len()), (vec![], expected), "{url}: {:?}", outcome.warnings);
+            let start = format!("{GLOBAL} endpoint-url: {url} is not encrypted: the session token");
+            assert!(outcome.warnings.iter().all(|warning| warning.starts_with(&start)), "{:?}", outcome.warnings);
+        }
+    }
+
+    #[test]
+    fn files_that_do_not_last_or_are_open_to_all_are_warned_of() {
+        let warnings = |nodes| verified(&global(nodes)).warnings;
+        for (file, expected) in [
+            ("/root/.aws/credentials", "does not survive an image upgrade: keep it below /config/"),
+            ("/configuration/credentials", "does not survive an image upgrade"),
+            ("/config/aws/open", "can be read by others than its owner: chmod 600 /config/aws/open"),
+            ("/config/aws/missing", "/config/aws/missing is not there"),
+        ] {
+            let found = warnings(json!({ "credentials-file": file }));
+            assert!(found[0].starts_with(&format!("{GLOBAL} credentials-file: {file}")), "{found:?}");
+            assert!(found[0].contains(expected), "{found:?}");
+        }
+        assert_eq!(warnings(json!({ "credentials-file": "/config/aws/credentials" })), Vec::<String>::new());
+        // A certificate is no secret.
+        assert_eq!(warnings(json!({ "ca-certificate-file": "/config/aws/open-ca.pem" })), Vec::<String>::new());
+        for (file, closed) in
+            [("/config/aws/own-ca.pem", "/config/aws/own-ca.pem"), ("/config/closed/ca.pem", "/config/closed")]
+        {
+            let found = warnings(json!({ "ca-certificate-file": file }));
+            let expected =
+                format!("{GLOBAL} ca-certificate-file: the mode of {closed} keeps the agent, which is not root");
+            assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:?}");
+        }
+    }
+
+    /// What is mounted is no matter of the configuration, and may be otherwise at the next boot: nothing fails for it.
+    #[test]
+    fn a_file_on_a_mount_that_may_hang_is_warned_of() {
+        for name in ["credentials-file", "ca-certificate-file"] {
+            let outcome = verified(&global(json!({ name: "/mnt/nas/keys" })));
+            assert_eq!(faults(&outcome), Vec::<String>::new());
+            let expected = format!(
+                "{GLOBAL} {name}: /mnt/nas/keys is not read: the path leads over the mount /mnt/nas of type nfs4, which may \
+                 hang: copy the file to /config/auth, and name that one"
+            );
+            assert!(outcome.warnings.contains(&expected), "{:?}", outcome.warnings);
+        }
+    }
+
+    #[test]
+    fn what_once_committed_always_loads() {
+        let tree = json!({ "vrrp": {
+            "global-parameters": { "aws-vipa": { "region": "EU", "verify-interval": "60" } },
+            "group": {
+                "good": group("10.99.0.100/24", json!({})),
+                "bad name": group("10.99.0.101/24", json!({})),
+                "gone": group("10.99.0.102/24", json!({ "address": ["10.99.0.200"], "interface": "eth7" }))
+            }
+        }});
+        let later = {
+            let mut later = tree.clone();
+            later["vrrp"]["group"]["new"] = group("10.99.0.103/24", json!({}));
+            later
+        };
+        for outcome in [verified_at(true, &tree, &json!({})), verified_at(false, &later, &tree)] {
+            assert_eq!(faults(&outcome), Vec::<String>::new());
+            assert!(names(&outcome).contains(&"good"), "{outcome:?}");
+            let left_out: Vec<(&str, usize)> =
+                outcome.config.left_out.iter().map(|l| (l.name.as_str(), l.faults.len())).collect();
+            assert_eq!(left_out, [("bad name", 1), ("gone", 2)]);
+            assert_eq!(outcome.config.global.region, None);
+            assert_eq!(outcome.config.global.verify_interval, VerifyInterval::try_from(60).expect("an interval"));
+            assert_eq!(outcome.warnings.len(), 4, "{:?}", outcome.warnings);
+            assert!(outcome.warnings[0].ends_with(": the node is passed over"), "{:?}", outcome.warnings);
+            assert!(
+                outcome.warnings[1..].iter().all(|w| w.ends_with(": the group is left out")),
+                "{:?}",
+                outcome.warnings
+            );
+        }
+        // What this commit changes is held to the rules, and so is what it changes of the settings.
+        let mut changed = tree.clone();
+        changed["vrrp"]["group"]["gone"]["aws-vipa"]["disable"] = json!({});
+        changed["vrrp"]["global-parameters"]["aws-vipa"]["verify-interval"] = json!("30");
+        let outcome = verified_at(false, &changed, &tree);
+        assert_eq!(faults(&outcome).len(), 3, "{:?}", faults(&outcome));
+        assert!(!faults(&outcome).iter().any(|f| f.contains("bad name")), "{:?}", faults(&outcome));
+    }
+
+    #[test]
+    fn a_group_whose_address_goes_is_left_out_until_it_is_put_right() {
+        let before = groups(json!({ "a": group("10.99.0.100/24", json!({ "address": ["10.99.0.100"] })) }));
+        let after = groups(json!({
+            "a": group("10.99.0.101/24", json!({ "address": ["10.99.0.100"] })),
+            "b": group("10.99.0.100/24", json!({}))
+        }));
+        let outcome = verified_at(false, &after, &before);
+        assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec!["b"]));
+        assert_eq!(outcome.config.left_out.len(), 1, "{outcome:?}");
+    }
+
+    /// The calls of a commit: the words that VyOS hands on, and the path of the node.
+    fn calls(vrids: [&'static str; 2], proposed: &Value, effective: &Value) -> Vec<(Vec<&'static str>, String)> {
+        let settings = "/vrrp/global-parameters/aws-vipa";
+        let is_changed = |path: &str| proposed.pointer(path) != effective.pointer(path);
+        let mut calls = Vec::new();
+        for (name, vrid) in ["a", "b"].into_iter().zip(vrids) {
+            if is_changed(&format!("/vrrp/group/{name}/aws-vipa")) {
+                let is_there = proposed.pointer(&format!("/vrrp/group/{name}")).is_some();
+                let words = if is_there { vec!["group", vrid] } else { vec!["group"] };
+                calls.push((words, format!("/vrrp/group/{name}/aws-vipa")));
+            }
+        }
+        calls.extend(is_changed(settings).then(|| (vec!["global-parameters"], settings.to_owned())));
+        calls
+    }
+
+    /// Every change of two groups that have the same two addresses: what one moves the other may not.
+    #[test]
+    fn every_call_of_a_commit_comes_to_the_same_and_fails_for_its_own_node_alone() {
+        assert_every_call_comes_to_the_same(["1", "2"]);
+    }
+
+    /// On interfaces of their own: no call tells which of the two it is for.
+    #[test]
+    fn every_call_of_a_commit_comes_to_the_same_where_groups_share_a_vrid() {
+        assert_every_call_comes_to_the_same(["1", "1"]);
+    }
+
+    fn assert_every_call_comes_to_the_same(vrids: [&'static str; 2]) {
+        let choices = [
+            json!({}),
+            json!({ "address": ["10.99.0.100"] }),
+            json!({ "address": ["10.99.0.101"] }),
+            json!({ "address": ["10.99.0.100"], "interface": "eth7" }),
+        ];
+        let ours: Vec<Option<&Value>> = [None].into_iter().chain(choices.iter().map(Some)).collect();
+        let tree = |settings: Value, given: [Option<Option<&Value>>; 2]| {
+            let mut tree = json!({ "vrrp": { "global-parameters": { "aws-vipa": settings }, "group": {} } });
+            for ((name, vrid), group) in ["a", "b"].into_iter().zip(vrids).zip(given) {
+                let Some(ours) = group else { continue };
+                let both = with(self::group("10.99.0.100/24", json!({})), "vrid", json!(vrid));
+                let both = with(both, "excluded-address", json!({ "10.99.0.101/24": {} }));
+                tree["vrrp"]["group"][name] = with(both, "aws-vipa", ours.cloned().unwrap_or_default());
+            }
+            tree
+        };
+        // Without a group, without our node in it, and with each of these.
+        let groups: Vec<Option<Option<&Value>>> = [None].into_iter().chain(ours.into_iter().map(Some)).collect();
+        let pairs = || groups.iter().flat_map(|a| groups.iter().map(|b| [*a, *b]));
+        let mut refusals = 0;
+        for (before, after) in pairs().flat_map(|before| pairs().map(move |after| (before, after))) {
+            for settings in [json!({}), json!({ "profile": "router" })] {
+                let (effective, proposed) = (tree(json!({}), before), tree(settings, after));
+                let mut kept = proposed.clone();
+                let outcomes: Vec<(String, Outcome)> = calls(vrids, &proposed, &effective)
+                    .into_iter()
+                    .map(|(words, path)| (path, called_for(&words, false, &proposed, &effective)))
+                    .collect();
+                for (path, outcome) in &outcomes {
+                    let node = format!("high-availability{}", path.replace('/', " "));
+                    if vrids[0] != vrids[1] {
+                        let is_own = |fault: &Fault| fault.path.starts_with(&node);
+                        assert!(outcome.faults.iter().all(is_own), "{node}: {:?}", outcome.faults);
+                        assert!(outcome.faults.is_empty() || proposed.pointer(path).is_some(), "{node} is deleted");
+                    }
+                    assert_eq!(outcome.config, outcomes[0].1.config, "{effective} {proposed}");
+                    if outcome.faults.is_empty() {
+                        continue;
+                    }
+                    refusals += 1;
+                    let (parent, name) = path.rsplit_once('/').expect("a path");
+                    let parent = kept.pointer_mut(parent).and_then(Value::as_object_mut).expect("a node");
+                    parent.remove(name);
+                    parent.extend(effective.pointer(path).map(|ours| (name.to_owned(), ours.clone())));
+                }
+                // Of what was refused VyOS keeps what was in effect: as if the commit had been without it.
+                if let Some((_, outcome)) = outcomes.first() {
+                    let without = verified_at(false, &kept, &effective);
+                    assert_eq!((&without.config, without.faults), (&outcome.config, vec![]), "{effective} {proposed}");
+                }
+                // Where the call may be for any node, it fails for all faults.
+                let of_all: BTreeSet<String> = outcomes.iter().flat_map(|(_, outcome)| faults(outcome)).collect();
+                let unknown = verified_at(false, &proposed, &effective);
+                assert_eq!(of_all, faults(&unknown).into_iter().collect(), "{effective} {proposed}");
+                assert_eq!(unknown.later, Vec::<String>::new());
+            }
+        }
+        assert!(refusals > 1000, "{refusals}");
+    }
+
+    #[test]
+    fn each_warning_is_for_one_call_of_a_commit() {
+        let multicast = |vrid: &str| {
+            with(with(group("10.99.0.100/24", json!({})), "peer-address", Value::Null), "vrid", json!(vrid))
+        };
+        let effective = groups(json!({ "c": with(multicast("3"), "aws-vipa", json!({ "disable": {} })) }));
+        let mut proposed = effective.clone();
+        proposed["vrrp"]["group"]["a"] = with(multicast("1"), "address", json!({ "10.99.0.101/24": {} }));
+        proposed["vrrp"]["group"]["b"] = with(multicast("2"), "address", json!({ "10.99.0.102/24": {} }));
+        proposed["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "credentials-file": "/config/aws/missing" });
+        let start = |warning: &String| warning.split(": ").next().expect("a path").to_owned();
+        for boot in [false, true] {
+            for (words, own) in [
+                (&["group", "1"][..], format!("{GROUP} a")),
+                (&["group", "2"], format!("{GROUP} b")),
+                (&["global-parameters"], format!("{GLOBAL} credentials-file")),
+            ] {
+                let outcome = called_for(words, boot, &proposed, &effective);
+                // What this commit does not change is called for by none, and said by the first.
+                assert_eq!(
+                    outcome.warnings.iter().map(start).collect::<BTreeSet<_>>(),
+                    BTreeSet::from([own, format!("{GROUP} c")])
+                );
+                assert_eq!(outcome.later.len(), 2, "{:?}", outcome.later);
+            }
+        }
+        let outcome = verified_at(false, &proposed, &effective);
+        assert_eq!((outcome.warnings.len(), outcome.later.len()), (4, 0));
+    }
+}

@@ -1,0 +1,168 @@
+//! JSON files with a `format` number: read whole and checked, written atomically.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub use vipa_core::FORMAT;
+
+/// No file of ours comes near this size, in bytes: 1,000 groups with 200 addresses each stay below it.
+const LARGEST: u64 = 16 << 20;
+
+/// The beginning of the name of a file that is being written.
+const PREFIX: &str = ".tmp";
+
+/// A file that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// There is no such file.
+    #[error("{0} is missing")]
+    Missing(PathBuf),
+    /// The system refused.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// What was tried, a verb.
+        doing: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// It does not hold what it should.
+    #[error("{path} does not hold what it should: {reason}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A newer version wrote it.
+    #[error(
+        "{path} has format {found}, and this version of vyos-aws-vipa reads up to {FORMAT}: install the newer version again"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+}
+
+impl FileError {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound if doing == "read" => Self::Missing(path.to_owned()),
+            _ => Self::Io { doing, path: path.to_owned(), source },
+        }
+    }
+}
+
+/// Reads a JSON object and its `format`.
+///
+/// # Errors
+/// [`FileError`]: missing, unreadable, larger than 16 MiB, of a newer format, or not a `T`.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
+    let content = |reason: String| FileError::Content { path: path.to_owned(), reason };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(FileError::io("read", path))?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(content(format!("it is larger than {LARGEST} bytes")));
+    }
+    let mut value: Value = serde_json::from_slice(&bytes).map_err(|e| content(e.to_string()))?;
+    let format = value.as_object_mut().and_then(|o| o.remove("format")).and_then(|f| f.as_u64());
+    match format {
+        None | Some(0) => Err(content("it has no format number".to_owned())),
+        Some(found) if found > FORMAT => Err(FileError::Newer { path: path.to_owned(), found }),
+        Some(_) => serde_json::from_value(value).map_err(|e| content(e.to_string())),
+    }
+}
+
+/// Writes a value with its `format` beside the file and renames it over, so that a reader sees the old or the new one
+/// whole, also after a power cut. `mode` is that of chmod(2).
+///
+/// # Errors
+/// [`FileError::Io`].
+pub fn write<T: Serialize>(path: &Path, mode: u32, value: &T) -> Result<(), FileError> {
+    let content = |reason: String| FileError::Content { path: path.to_owned(), reason };
+    let mut value = serde_json::to_value(value).map_err(|e| content(e.to_string()))?;
+    let object = value.as_object_mut().ok_or_else(|| content("it is not an object".to_owned()))?;
+    object.insert("format".to_owned(), FORMAT.into());
+    let mut bytes = serde_json::to_vec(&value).map_err(|e| content(e.to_string()))?;
+    bytes.push(b'\n');
+    write_bytes(path, mode, &bytes)
+}
+
+/// Removes what writes into this folder have left that were killed. Only for a folder that nobody else writes into.
+pub fn remove_leftovers(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let is_ours = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            // What cannot be removed is in nobody's way.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Like [`write()`], for a file that is not JSON.
+///
+/// # Errors
+/// [`FileError::Io`].
+pub fn write_bytes(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
+    let io = |e| FileError::io("write", path)(e);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(io)?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|e| io(e.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use vipa_core::model::config::Config;
+
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a folder")
+    }
+
+    #[test]
+    fn a_file_reads_back_as_it_was_written() {
+        let folder = folder();
+        let path = folder.path().join("config.json");
+        write(&path, 0o644, &Config::default()).expect("written");
+        assert_eq!(read::<Config>(&path).expect("read"), Config::default());
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let folder = folder();
+        let path = folder.path().join("config.json");
+        assert!(matches!(read::<Config>(&path), Err(FileError::Missing(_))));
+        for (text, expected) in [
+            ("", "EOF while parsing"),
+            ("[]", "no format number"),
+            ("{}", "no format number"),
+            (r#"{"format":"1"}"#, "no format number"),
+            (r#"{"format":7}"#, "has format 7"),
+            (r#"{"format":1,"surprise":1}"#, "unknown field `surprise`"),
+        ] {
+            fs::write(&path, text).expect("written");
+            let error = read::<Config>(&path).expect_err(text).to_string();
+            assert!(error.contains(expected) && error.contains("config.json"), "{text}: {error}");
+        }
+    }
+}

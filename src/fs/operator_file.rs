@@ -1,0 +1,232 @@
+//! A file that the operator names, and that may change under a running agent. It may be anything: a FIFO, a device, endless,
+//! or on a file system that hangs.
+
+use std::fmt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+use vipa_core::model::mounts::{Mounts, NotLocal, Unresolved};
+
+/// The mounts that this process sees.
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+/// The longest list of them, in bytes: some twenty thousand.
+const LONGEST_MOUNTINFO: u64 = 4 * 1024 * 1024;
+
+/// What tells one state of a file from the next without reading it: device, inode, size, and the times of the last change
+/// of content and of inode (so that mended permissions count too). `None`: it cannot be looked at, or is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Version(Option<Inode>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Inode {
+    device: u64,
+    number: u64,
+    size: u64,
+    /// Seconds and nanoseconds.
+    content_changed: (i64, i64),
+    inode_changed: (i64, i64),
+}
+
+impl Version {
+    fn of(m: &Metadata) -> Self {
+        Self(Some(Inode {
+            device: m.dev(),
+            number: m.ino(),
+            size: m.size(),
+            content_changed: (m.mtime(), m.mtime_nsec()),
+            inode_changed: (m.ctime(), m.ctime_nsec()),
+        }))
+    }
+}
+
+/// Why a file is not read, so that an operator can act on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// This user may not read it.
+    NotPermitted,
+    /// It is on a file system that could hang, which was not touched.
+    NotLocal(NotLocal),
+    /// Anything else, in words.
+    Other(String),
+}
+
+impl From<io::Error> for Reason {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::NotPermitted,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<Unresolved> for Reason {
+    fn from(error: Unresolved) -> Self {
+        match error {
+            Unresolved::NotLocal(why) => Self::NotLocal(why),
+            Unresolved::TooManyLinks => Self::Other(error.to_string()),
+            Unresolved::Io(error) => error.into(),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPermitted => f.write_str("Permission denied"),
+            Self::NotLocal(why) => why.fmt(f),
+            Self::Other(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// The text of a file and the state that it was read in; or why there is none, and the state that this is true of.
+pub type Found = Result<(String, Version), (Reason, Version)>;
+
+/// A file that is read again and again.
+#[derive(Debug)]
+pub struct OperatorFile {
+    path: PathBuf,
+    /// Read in its place while it is there.
+    copy: Option<PathBuf>,
+    limit: u64,
+}
+
+impl OperatorFile {
+    /// The file at `path`, of at most `limit` bytes; `copy` is read in its place while it is there.
+    pub fn new(path: PathBuf, copy: Option<PathBuf>, limit: u64) -> Self {
+        Self { path, copy, limit }
+    }
+
+    /// Where it is, for display: never the copy.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// See [`read`].
+    pub fn read(&self) -> Found {
+        let copy = self.copy.as_deref().filter(|copy| copy.exists());
+        read(copy.unwrap_or(&self.path), self.limit)
+    }
+}
+
+/// Reads a regular file of at most `limit` bytes on a local file system. It is opened once, and nothing waits: a FIFO or a
+/// device is not opened, and a file system that could hang is not asked. Meanwhile it may become another one; so opening does
+/// not wait either, and what was opened is looked at again.
+///
+/// # Errors
+/// The reason, and the state that the file is in: not there, not readable, not on a local file system, not a regular file,
+/// too long, not UTF-8.
+pub fn read(path: &Path, limit: u64) -> Found {
+    let mut version = Version::default();
+    read_into(path, limit, &mut version).map(|text| (text, version)).map_err(|reason| (reason, version))
+}
+
+fn read_into(path: &Path, limit: u64, version: &mut Version) -> Result<String, Reason> {
+    let path = resolve(path)?;
+    let mut look = |metadata: io::Result<Metadata>| {
+        let metadata = metadata?;
+        *version = Version::of(&metadata);
+        if metadata.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) }
+    };
+    look(path.symlink_metadata())?;
+    let file = open(&path)?;
+    look(file.metadata())?;
+    let mut text = Vec::new();
+    file.take(limit + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(Reason::Other(format!("it is longer than {limit} bytes")));
+    }
+    String::from_utf8(text).map_err(|_| Reason::Other("it is not UTF-8".to_owned()))
+}
+
+/// The mode of a file, as chmod(2) counts it; nothing if it is not there, or cannot be looked at.
+///
+/// # Errors
+/// It is on a file system that could hang, which was not asked.
+pub fn mode(path: &Path) -> Result<Option<u32>, NotLocal> {
+    match resolve(path) {
+        Ok(path) => Ok(path.symlink_metadata().ok().map(|m| m.mode() & 0o7777)),
+        Err(Reason::NotLocal(why)) => Err(why),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The path without symbolic links, all of it on local file systems.
+fn resolve(path: &Path) -> Result<PathBuf, Reason> {
+    let unknown = |why: &dyn fmt::Display| Reason::Other(format!("the mounts are not known: {MOUNTINFO}: {why}"));
+    let mut text = Vec::new();
+    let read = File::open(MOUNTINFO).and_then(|file| file.take(LONGEST_MOUNTINFO + 1).read_to_end(&mut text));
+    read.map_err(|error| unknown(&error))?;
+    if text.len() as u64 > LONGEST_MOUNTINFO {
+        return Err(unknown(&format_args!("it is longer than {LONGEST_MOUNTINFO} bytes")));
+    }
+    let mounts = Mounts::parse(&text).map_err(|line| unknown(&format_args!("line {line} cannot be read")))?;
+    let link = |at: &Path| match std::fs::read_link(at) {
+        // What is there, and no link.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+        target => target.map(Some),
+    };
+    Ok(mounts.resolve(path, link)?)
+}
+
+/// Opens without waiting. The path leads over no symbolic link.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_anew_each_time_with_the_version_that_it_has() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("f");
+        let file = OperatorFile::new(path.clone(), Some(dir.path().join("copy")), 4);
+        let missing = Reason::Other("No such file or directory (os error 2)".to_owned());
+        assert_eq!((file.read(), mode(&path)), (Err((missing, Version::default())), Ok(None)));
+        std::fs::write(&path, "text").expect("written");
+        let first = file.read().expect("text");
+        assert_eq!(first.0, "text");
+        assert_eq!(file.read(), Ok(first.clone()));
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::write(&path, "text").expect("written again");
+        assert_ne!(file.read(), Ok(first), "another version");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("./f", &link).expect("a link");
+        assert_eq!(read(&link, 4), read(&path, 4));
+        assert_eq!(mode(&link), Ok(Some(path.metadata().expect("a file").mode() & 0o7777)));
+        std::fs::write(dir.path().join("copy"), "copy").expect("written");
+        assert_eq!(file.read().expect("text").0, "copy");
+    }
+
+    #[test]
+    fn what_is_no_readable_text_is_refused_with_its_reason() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let long = dir.path().join("long");
+        std::fs::write(&long, "12345").expect("written");
+        let binary = dir.path().join("binary");
+        std::fs::write(&binary, [0xff, 0xfe]).expect("written");
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a FIFO");
+        for (path, reason) in [
+            (long.as_path(), "it is longer than 4 bytes"),
+            (binary.as_path(), "it is not UTF-8"),
+            (fifo.as_path(), "it is not a regular file"),
+            (Path::new("/dev/zero"), "it is not a regular file"),
+            (dir.path(), "it is not a regular file"),
+            (dir.path().join("absent").as_path(), "No such file or directory (os error 2)"),
+        ] {
+            assert_eq!(read(path, 4).expect_err("refused").0.to_string(), reason, "{path:?}");
+        }
+    }
+}

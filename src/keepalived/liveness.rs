@@ -1,0 +1,436 @@
+//! keepalived's sign of life: its VRRP child goes on running.
+//!
+//! A router that was frozen must not claim addresses that the healthy one took over meanwhile. Its VRRP child wakes at
+//! least once per advertisement interval of a group, unless all its groups are in FAULT, which have no timer: then it
+//! sleeps. Each time it runs the kernel counts a context switch in /proc/PID/status
+//! (proc_pid_status(5)), which everybody may read, as everything here.
+//!
+//! keepalived's main process starts one child for VRRP, and others for LVS checks and BFD where they are configured
+//! (`start_keepalived` in core/main.c); all have the same command line, and a notify script may be a child too. The VRRP
+//! child writes its process id to /run/vrrp.pid unless told otherwise (`pidfile_write` in vrrp/vrrp_daemon.c, options `-r`
+//! and `-p` of keepalived(8), observed with 2.2.7), anew after each respawn. Where that file leads nowhere, every child by
+//! keepalived's name counts, and all of them must go on.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::paths::Paths;
+
+/// The name that the kernel knows keepalived's processes by.
+const NAME: &str = "keepalived";
+
+/// No file here comes near this size, in bytes.
+const LARGEST: u64 = 16 << 10;
+
+/// Where to look for keepalived.
+#[derive(Debug, Clone)]
+pub struct Vitality {
+    main_pid: PathBuf,
+    vrrp_pid: PathBuf,
+}
+
+/// What keepalived had run until one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// The VRRP child; where it cannot be told apart, each child of keepalived. Never empty.
+    processes: Vec<Process>,
+}
+
+/// One process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot: it tells the process from a later one with the same id.
+    pub start_time: u64,
+    /// Its context switches so far, voluntary or not.
+    pub switches: u64,
+    /// Whether it waits for something that wakes it: it is neither stopped nor stuck in the kernel.
+    pub sleeps: bool,
+}
+
+/// No sign of life was to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum VitalityError {
+    /// keepalived does not run.
+    #[error("keepalived does not run ({path}: {source}); `systemctl status keepalived` says why")]
+    NoPidFile {
+        /// Its pid file.
+        path: PathBuf,
+        /// What reading it said.
+        source: io::Error,
+    },
+    /// keepalived's main process runs without a VRRP child.
+    #[error("keepalived (process {0}) does not run, or has no VRRP child; `systemctl status keepalived` says why")]
+    NoVrrpChild(u32),
+    /// /proc does not say what it should.
+    #[error("cannot read {path}: {source}")]
+    Proc {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+impl Sample {
+    /// The processes that count.
+    pub fn processes(&self) -> &[Process] {
+        &self.processes
+    }
+}
+
+/// Whether keepalived ran between the two looks: the same processes, and each has more context switches. A respawned child
+/// is no progress yet; the next pair of looks tells.
+pub fn progressed(before: &Sample, after: &Sample) -> bool {
+    before.processes.len() == after.processes.len()
+        && before
+            .processes
+            .iter()
+            .zip(&after.processes)
+            .all(|(b, a)| (b.pid, b.start_time) == (a.pid, a.start_time) && a.switches > b.switches)
+}
+
+/// Whether keepalived slept between the two looks, and was neither stopped nor stuck: the same processes, none of which has
+/// run.
+pub fn sleeps(before: &Sample, after: &Sample) -> bool {
+    before.processes.len() == after.processes.len()
+        && before.processes.iter().zip(&after.processes).all(|(b, a)| {
+            (b.pid, b.start_time, b.switches) == (a.pid, a.start_time, a.switches) && b.sleeps && a.sleeps
+        })
+}
+
+impl Vitality {
+    /// keepalived as it runs on this router.
+    pub fn new(paths: &Paths) -> Self {
+        Self { main_pid: paths.keepalived_pid.clone(), vrrp_pid: paths.keepalived_vrrp_pid.clone() }
+    }
+
+    /// Looks now. Four small files are read; none of them needs a lock that a stuck process may hold, as its command line
+    /// would.
+    ///
+    /// # Errors
+    /// [`VitalityError`]: keepalived does not run, or its VRRP child does not.
+    pub fn look(&self) -> Result<Sample, VitalityError> {
+        let main =
+            pid(&self.main_pid).map_err(|source| VitalityError::NoPidFile { path: self.main_pid.clone(), source })?;
+        if let Ok(vrrp) = pid(&self.vrrp_pid)
+            && let Ok(stat) = Stat::read(vrrp)
+            && stat.parent == main
+            && !stat.zombie
+        {
+            return Ok(Sample { processes: vec![process(vrrp, &stat)?] });
+        }
+        let none = || VitalityError::NoVrrpChild(main);
+        if Stat::read(main).map_err(|_| none())?.name != NAME {
+            return Err(none());
+        }
+        let path = PathBuf::from(format!("/proc/{main}/task/{main}/children"));
+        let children = text(&path).map_err(|source| VitalityError::Proc { path, source })?;
+        let mut processes = Vec::new();
+        for child in children.split_ascii_whitespace().filter_map(|c| c.parse().ok()) {
+            if let Ok(stat) = Stat::read(child)
+                && stat.parent == main
+                && stat.name == NAME
+                && !stat.zombie
+            {
+                processes.push(process(child, &stat)?);
+            }
+        }
+        processes.sort_by_key(|p| p.pid);
+        if processes.is_empty() { Err(none()) } else { Ok(Sample { processes }) }
+    }
+}
+
+fn process(pid: u32, stat: &Stat) -> Result<Process, VitalityError> {
+    let path = PathBuf::from(format!("/proc/{pid}/status"));
+    match text(&path).and_then(|status| switches(&status).ok_or_else(|| unexpected("no context switches in it"))) {
+        Ok(switches) => Ok(Process { pid, start_time: stat.start_time, switches, sleeps: stat.sleeps }),
+        Err(source) => Err(VitalityError::Proc { path, source }),
+    }
+}
+
+/// The sum of `voluntary_ctxt_switches` and `nonvoluntary_ctxt_switches`.
+fn switches(status: &str) -> Option<u64> {
+    let count = |key: &str| -> Option<u64> {
+        status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')?.trim().parse().ok())
+    };
+    count("voluntary_ctxt_switches")?.checked_add(count("nonvoluntary_ctxt_switches")?)
+}
+
+/// What /proc/PID/stat says of a process (proc_pid_stat(5)).
+struct Stat {
+    name: String,
+    parent: u32,
+    zombie: bool,
+    sleeps: bool,
+    start_time: u64,
+}
+
+impl Stat {
+    fn read(pid: u32) -> io::Result<Self> {
+        Self::parse(&text(Path::new(&format!("/proc/{pid}/stat")))?).ok_or_else(|| unexpected("not a stat line"))
+    }
+
+    /// The name stands in parentheses and may hold any character, so the last `)` ends it. After it come the state (field
+    /// 3), the parent (4), and as field 22 the start time.
+    fn parse(line: &str) -> Option<Self> {
+        let (before, after) = line.rsplit_once(')')?;
+        let (_, name) = before.split_once('(')?;
+        let mut fields = after.split_ascii_whitespace();
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let start_time = fields.nth(17)?.parse().ok()?;
+        let (zombie, sleeps) = (matches!(state, "Z" | "X"), state == "S");
+        Some(Self { name: name.to_owned(), parent, zombie, sleeps, start_time })
+    }
+}
+
+/// The process id in a pid file.
+fn pid(path: &Path) -> io::Result<u32> {
+    match text(path)?.trim().parse() {
+        Ok(pid) if pid > 0 => Ok(pid),
+        _ => Err(unexpected("it holds no process id")),
+    }
+}
+
+fn text(path: &Path) -> io::Result<String> {
+    let mut text = String::with_capacity(4 << 10);
+    fs::File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn unexpected(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+    use std::thread::sleep;
+    use std::time::{Duration, Instant};
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::*;
+    use crate::netlink::namespace::{inside, ip};
+    use crate::netlink::processor;
+
+    const CONFIGURATION: &str = "
+        global_defs {
+            notify_fifo /run/keepalived/notify_fifo
+        }
+        vrrp_instance vyos-aws {
+            interface eth0
+            virtual_router_id 11
+            priority 200
+            advert_int 1
+            virtual_ipaddress {
+                10.99.0.100/24
+            }
+        }
+        bfd_instance peer {
+            neighbor_ip 10.99.0.2
+            source_ip 10.99.0.1
+        }
+    ";
+
+    /// keepalived, ended with the test.
+    struct Keepalived(Child);
+
+    impl Keepalived {
+        /// As VyOS starts it.
+        fn start(paths: &Paths) -> Self {
+            let child = Command::new("keepalived")
+                .args(["--dont-fork", "--log-console", "--use-file"])
+                .arg(&paths.keepalived_conf)
+                .arg("--pid")
+                .arg(&paths.keepalived_pid)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("keepalived");
+            Self(child)
+        }
+    }
+
+    impl Drop for Keepalived {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn signal(pid: u32, signal: Signal) {
+        let pid = Pid::from_raw(pid.try_into().expect("a process id")).expect("not 0");
+        kill_process(pid, signal).expect("signalled");
+    }
+
+    /// Waits until what `look` gives is there.
+    fn wait<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            match look() {
+                Ok(found) => return found,
+                Err(saw) => assert!(Instant::now() < deadline, "{what}: {saw}"),
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn wait_for_progress(vitality: &Vitality) {
+        let before = vitality.look().expect("keepalived runs");
+        wait("progress", || {
+            let after = vitality.look().map_err(|e| e.to_string())?;
+            if progressed(&before, &after) { Ok(()) } else { Err(format!("{before:?}, then {after:?}")) }
+        });
+    }
+
+    fn assert_no_progress(vitality: &Vitality) {
+        let before = vitality.look().expect("keepalived runs");
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < deadline {
+            let after = vitality.look().expect("keepalived runs");
+            assert!(!progressed(&before, &after), "{before:?}, then {after:?}");
+            assert!(!sleeps(&before, &after), "stopped, and not asleep: {before:?}, then {after:?}");
+            sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Stops a process, and waits until the kernel says so: the stop itself is its last context switch.
+    fn stop(pid: u32) {
+        signal(pid, Signal::STOP);
+        wait("stopped", || {
+            let stat = text(Path::new(&format!("/proc/{pid}/stat"))).map_err(|e| e.to_string())?;
+            if stat.contains(") T ") { Ok(()) } else { Err(stat) }
+        });
+    }
+
+    #[test]
+    fn keepalived_lives_as_long_as_its_vrrp_child_runs() {
+        let test = "keepalived::liveness::tests::keepalived_lives_as_long_as_its_vrrp_child_runs";
+        if !inside(test, &["-Urnm", "-pf", "--mount-proc"]) {
+            return;
+        }
+        let mount = Command::new("mount").args(["-t", "tmpfs", "none", "/run"]).status().expect("mount(8)");
+        assert!(mount.success(), "a /run of our own");
+        ip("link add eth0 type veth peer name eth1");
+        ip("address add 10.99.0.1/24 dev eth0");
+        ip("link set eth0 up");
+        ip("link set eth1 up");
+        let paths = Paths::system();
+        fs::create_dir(paths.keepalived_pid.parent().expect("a folder")).expect("made");
+        fs::write(&paths.keepalived_conf, CONFIGURATION).expect("written");
+        let vitality = Vitality::new(&paths);
+        assert!(matches!(vitality.look(), Err(VitalityError::NoPidFile { .. })));
+
+        let mut keepalived = Keepalived::start(&paths);
+        let vrrp = wait("the VRRP child", || {
+            let sample = vitality.look().map_err(|e| e.to_string())?;
+            let vrrp = pid(&paths.keepalived_vrrp_pid).map_err(|e| e.to_string())?;
+            match sample.processes() {
+                [one] if one.pid == vrrp => Ok(vrrp),
+                _ => Err(format!("{sample:?}, and the VRRP child is {vrrp}")),
+            }
+        });
+        wait_for_progress(&vitality);
+        let before = processor::time();
+        for _ in 0..1000 {
+            vitality.look().expect("keepalived runs");
+        }
+        let cost = (processor::time() - before) / 1000;
+        println!("a look takes {cost:?} of processor time");
+        assert!(cost < Duration::from_millis(1), "{cost:?} of processor time for a look");
+
+        stop(vrrp);
+        assert_no_progress(&vitality);
+        signal(vrrp, Signal::CONT);
+        wait_for_progress(&vitality);
+
+        let before = vitality.look().expect("keepalived runs");
+        signal(vrrp, Signal::KILL);
+        let vrrp = wait("a new VRRP child", || {
+            let after = vitality.look().map_err(|e| e.to_string())?;
+            let new = pid(&paths.keepalived_vrrp_pid).map_err(|e| e.to_string())?;
+            if new == vrrp || after.processes()[0].pid != new {
+                return Err(format!("{after:?}"));
+            }
+            assert!(!progressed(&before, &after), "{before:?}, then {after:?}");
+            Ok(new)
+        });
+        wait_for_progress(&vitality);
+
+        // Without its pid file it cannot be told from the BFD child: both must go on.
+        fs::remove_file(&paths.keepalived_vrrp_pid).expect("removed");
+        let both = vitality.look().expect("keepalived runs");
+        let ids: Vec<u32> = both.processes().iter().map(|p| p.pid).collect();
+        assert!(ids.len() == 2 && ids.contains(&vrrp), "{ids:?} with VRRP child {vrrp}");
+        wait_for_progress(&vitality);
+        stop(vrrp);
+        assert_no_progress(&vitality);
+        signal(vrrp, Signal::CONT);
+        wait_for_progress(&vitality);
+
+        // A pid file that leads to some other process.
+        fs::write(&paths.keepalived_vrrp_pid, "1\n").expect("written");
+        assert_eq!(vitality.look().expect("keepalived runs").processes().len(), 2);
+        let main = keepalived.0.id();
+        fs::write(&paths.keepalived_pid, "1\n").expect("written");
+        assert!(matches!(vitality.look(), Err(VitalityError::NoVrrpChild(1))), "{:?}", vitality.look());
+        fs::write(&paths.keepalived_pid, format!("{main}\n")).expect("written");
+        keepalived.0.kill().expect("killed");
+        keepalived.0.wait().expect("waited");
+        assert!(matches!(vitality.look(), Err(VitalityError::NoVrrpChild(_))), "{:?}", vitality.look());
+    }
+
+    #[test]
+    fn progress_is_more_switches_of_the_same_processes() {
+        let process = |pid, start_time, switches| Process { pid, start_time, switches, sleeps: true };
+        let sample = |processes: &[Process]| Sample { processes: processes.to_vec() };
+        let before = sample(&[process(7, 100, 5)]);
+        for (after, expected) in [
+            (sample(&[process(7, 100, 6)]), true),
+            (sample(&[process(7, 100, 5)]), false),
+            (sample(&[process(7, 101, 6)]), false),
+            (sample(&[process(8, 100, 6)]), false),
+            (sample(&[process(7, 100, 6), process(8, 100, 6)]), false),
+        ] {
+            assert_eq!(progressed(&before, &after), expected, "{after:?}");
+        }
+        let before = sample(&[process(7, 100, 5), process(8, 100, 5)]);
+        assert!(progressed(&before, &sample(&[process(7, 100, 6), process(8, 100, 6)])));
+        assert!(!progressed(&before, &sample(&[process(7, 100, 6), process(8, 100, 5)])));
+    }
+
+    #[test]
+    fn who_sleeps_has_not_run_and_is_not_stopped() {
+        let process =
+            |start_time, switches, sleeps| Sample { processes: vec![Process { pid: 7, start_time, switches, sleeps }] };
+        let before = process(100, 5, true);
+        for (after, expected) in [
+            (process(100, 5, true), true),
+            (process(100, 6, true), false),
+            (process(101, 5, true), false),
+            (process(100, 5, false), false),
+        ] {
+            assert_eq!(sleeps(&before, &after), expected, "{after:?}");
+        }
+        assert!(!sleeps(&process(100, 5, false), &before));
+    }
+
+    #[test]
+    fn what_proc_says_is_read_whatever_the_name_holds() {
+        let line = "12 (a) R (b) S 10 10 10 0 -1 4194624 52 0 0 0 1 2 3 4 20 0 1 0 987654 1 2 3";
+        let stat = Stat::parse(line).expect("a stat line");
+        assert_eq!((stat.name.as_str(), stat.parent, stat.zombie, stat.start_time), ("a) R (b", 10, false, 987_654));
+        assert!(Stat::parse("12 (keepalived) Z 10 10 10 0 -1 4 5 0 0 0 1 2 3 4 20 0 1 0 9").expect("a line").zombie);
+        for bad in ["", "12", "12 (a", "12 (a) S", "12 (a) S x 10 10 0 -1 4 5 0 0 0 1 2 3 4 20 0 1 0 9"] {
+            assert!(Stat::parse(bad).is_none(), "{bad:?}");
+        }
+        let status = "Name:\tkeepalived\nvoluntary_ctxt_switches:\t4\nnonvoluntary_ctxt_switches:\t3\n";
+        assert_eq!(switches(status), Some(7));
+        assert_eq!(switches("voluntary_ctxt_switches:\t4\n"), None);
+        assert_eq!(switches(""), None);
+    }
+}

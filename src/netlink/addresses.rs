@@ -1,0 +1,569 @@
+//! The IPv4 addresses of this network namespace: all of them now, and every change as it happens.
+//!
+//! keepalived puts a virtual address on an interface as MASTER and takes it away otherwise, so that its presence is
+//! evidence of the VRRP state where keepalived says nothing. Who has put it there is told as well: the notification of a new
+//! address names the port of the netlink socket that asked for it, and a second later that socket is still open or is not
+//! (/proc/net/netlink, which everybody may read).
+//!
+//! Cancel safety: [`Addresses::changed`] keeps the subscription and a list that is being read in `self`; a message that was
+//! taken from the socket is applied before the next await. [`list`] has no effect to lose.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::{Future, poll_fn};
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+use std::{fs, io, mem};
+
+use futures_util::{FutureExt, Stream, StreamExt};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{Handle, MulticastGroup};
+use tokio::time::Instant;
+use tracing::warn;
+use vipa_core::claim::PutBy;
+use vipa_core::model::ids::InterfaceName;
+
+use super::KernelError;
+use crate::systemd::log_throttle::LogThrottle;
+
+/// How long to wait after the kernel refused.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A command has ended, and closed its socket, that long after it has put an address on an interface.
+const ENDED: Duration = Duration::from_secs(1);
+/// The sockets of the family for links, addresses and routes (NETLINK_ROUTE, linux/netlink.h).
+const ROUTE: &str = "0";
+/// The netlink sockets of this network namespace. Not /proc/net: that is the main thread's, and the same.
+const SOCKETS: &str = "/proc/self/net/netlink";
+/// The most that is read of that file, in bytes: some 10,000 sockets. In part of a longer one a socket may be missing.
+const SOCKETS_LARGEST: u64 = 1 << 20;
+
+/// The addresses, each with the interfaces that have it.
+pub type Local = BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>;
+
+/// Who has put the addresses there, where that is known.
+pub type Puts = BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>>;
+
+/// Asks the kernel now. It takes well under a millisecond, and at most a second.
+///
+/// # Errors
+/// [`KernelError`].
+pub async fn list() -> Result<Local, KernelError> {
+    Ok(addresses(&assigned().await?))
+}
+
+/// One assignment. The kernel tells assignments of the same address apart by interface and prefix length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Assignment {
+    index: u32,
+    address: Ipv4Addr,
+    prefix: u8,
+}
+
+/// The assignments, with the names that their interfaces have now.
+type Assigned = BTreeMap<Assignment, InterfaceName>;
+
+impl Assignment {
+    /// `IFA_LOCAL` is the interface's own address; `IFA_ADDRESS` is the other end's on a point-to-point link
+    /// (linux/if_addr.h). `IFA_LABEL` is the interface's name, and follows it when it is renamed, or that with a colon and
+    /// an alias (net/ipv4/devinet.c, rtnetlink(7)).
+    fn of(message: &AddressMessage) -> Option<(Self, InterfaceName)> {
+        if message.header.family != AddressFamily::Inet {
+            return None;
+        }
+        let own = message.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+            _ => None,
+        });
+        let address = own.or_else(|| {
+            message.attributes.iter().find_map(|a| match a {
+                AddressAttribute::Address(IpAddr::V4(address)) => Some(*address),
+                _ => None,
+            })
+        })?;
+        let label = message.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Label(label) => Some(label.split_once(':').map_or(&label[..], |(name, _)| name)),
+            _ => None,
+        });
+        let interface = InterfaceName::try_from(label?).ok()?;
+        Some((Self { index: message.header.index, address, prefix: message.header.prefix_len }, interface))
+    }
+}
+
+async fn assigned() -> Result<Assigned, KernelError> {
+    let mut request = AddressMessage::default();
+    request.header.family = AddressFamily::Inet;
+    let all = super::list("addresses", RouteNetlinkMessage::GetAddress(request), |message| match message {
+        RouteNetlinkMessage::NewAddress(message) => Assignment::of(&message),
+        _ => None,
+    });
+    Ok(all.await?.into_iter().collect())
+}
+
+fn addresses(assigned: &Assigned) -> Local {
+    let mut local = Local::new();
+    for (Assignment { address, .. }, interface) in assigned {
+        local.entry(*address).or_default().insert(interface.clone());
+    }
+    local
+}
+
+/// Who has asked for the assignments that were notified.
+#[derive(Debug, Default)]
+struct Asked {
+    /// By the port of which socket, and when that is judged.
+    ports: BTreeMap<Assignment, (u32, Instant)>,
+    judged: BTreeMap<Assignment, PutBy>,
+    /// When something may be to be judged.
+    next: Option<Instant>,
+    /// `judged` is other than last reported.
+    is_new: bool,
+}
+
+impl Asked {
+    fn add(&mut self, assignment: Assignment, port: u32) {
+        let at = Instant::now() + ENDED;
+        self.ports.insert(assignment, (port, at));
+        self.next.get_or_insert(at);
+    }
+
+    fn remove(&mut self, assignment: &Assignment) {
+        self.ports.remove(assignment);
+        self.is_new |= self.judged.remove(assignment).is_some();
+    }
+
+    /// Waits until something may be to be judged.
+    async fn due(&self) {
+        match self.next {
+            Some(next) => tokio::time::sleep_until(next).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Judges by their sockets who has asked for assignments a while ago.
+    fn judge(&mut self) {
+        let now = Instant::now();
+        let open = fs::File::open(SOCKETS).and_then(ports);
+        if let Err(error) = &open {
+            warn!(%error, path = SOCKETS, "netlink sockets not read, so who put addresses on interfaces is not known");
+        }
+        let due = self.ports.extract_if(.., |_, (_, at)| *at <= now);
+        for (assignment, (port, _)) in due {
+            if let Ok(open) = &open {
+                // The kernel itself, and ioctl(2), have no port.
+                let runs = port != 0 && open.contains(&port);
+                self.judged.insert(assignment, if runs { PutBy::Process } else { PutBy::Command });
+                self.is_new = true;
+            }
+        }
+        self.next = self.ports.values().map(|(_, at)| *at).min();
+    }
+
+    fn puts(&self, assigned: &Assigned) -> Puts {
+        let mut puts = Puts::new();
+        for (assignment, by) in &self.judged {
+            if let Some(interface) = assigned.get(assignment) {
+                let on = puts.entry(assignment.address).or_default();
+                // The same address may be there with two prefix lengths.
+                let known = on.entry(interface.clone()).or_insert(*by);
+                *known = (*known).max(*by);
+            }
+        }
+        puts
+    }
+}
+
+/// The ports of the sockets that are open.
+fn ports(file: impl Read) -> io::Result<BTreeSet<u32>> {
+    let mut text = String::new();
+    file.take(SOCKETS_LARGEST).read_to_string(&mut text)?;
+    if text.len() as u64 == SOCKETS_LARGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {SOCKETS_LARGEST} bytes")));
+    }
+    Ok(ports_of(&text))
+}
+
+/// `sk Eth Pid …`: the address of the socket, its family, and its port (netlink_native_seq_show in
+/// net/netlink/af_netlink.c).
+fn ports_of(sockets: &str) -> BTreeSet<u32> {
+    let port = |line: &str| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        (fields.next() == Some(ROUTE)).then(|| fields.next()?.parse().ok()).flatten()
+    };
+    sockets.lines().filter_map(port).collect()
+}
+
+/// A subscription on its way, with the list that it begins with.
+type Opening = Pin<Box<dyn Future<Output = (Monitor, Assigned, Throttle)>>>;
+
+/// Of what fails again and again; it goes along with a subscription on its way.
+type Throttle = LogThrottle<String>;
+
+/// The addresses as they change.
+pub struct Addresses {
+    monitor: Option<Monitor>,
+    /// A new subscription and the list that goes with it, while they are on their way.
+    opening: Option<Opening>,
+    assigned: Assigned,
+    asked: Asked,
+    reported: Option<(Local, Puts)>,
+    throttle: Throttle,
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Addresses {
+    /// Nothing is known yet: the first [`Addresses::changed`] says what there is.
+    pub fn new() -> Self {
+        Self {
+            monitor: None,
+            opening: None,
+            assigned: Assigned::new(),
+            asked: Asked::default(),
+            reported: None,
+            throttle: Throttle::default(),
+        }
+    }
+
+    /// The addresses as last reported by [`Addresses::changed`]; nothing before the first time.
+    pub fn last(&self) -> Option<&Local> {
+        self.reported.as_ref().map(|(local, _)| local)
+    }
+
+    /// Waits until the addresses, or what is known of who has put them there, are other than last reported. Where the kernel
+    /// refuses, it is asked again each second.
+    pub async fn changed(&mut self) -> &(Local, Puts) {
+        loop {
+            if self.monitor.is_none() && self.opening.is_none() {
+                self.opening = Some(Box::pin(open(std::mem::take(&mut self.throttle))));
+            }
+            tokio::select! {
+                biased;
+                () = self.asked.due() => self.asked.judge(),
+                message = heard(&mut self.monitor) => self.apply(message),
+                (monitor, assigned, throttle) = opened(&mut self.opening) => {
+                    self.opening = None;
+                    self.throttle = throttle;
+                    self.monitor = Some(monitor);
+                    self.assigned = assigned;
+                    // Nobody knows what was missed.
+                    self.asked = Asked { is_new: true, ..Asked::default() };
+                }
+            }
+            while let Some(message) = heard(&mut self.monitor).now_or_never() {
+                self.apply(message);
+            }
+            if self.monitor.is_some() && self.opening.is_none() {
+                let local = addresses(&self.assigned);
+                let puts = mem::take(&mut self.asked.is_new).then(|| self.asked.puts(&self.assigned));
+                let is_known = self.reported.as_ref().is_some_and(|(last, last_puts)| {
+                    *last == local && puts.as_ref().is_none_or(|puts| puts == last_puts)
+                });
+                if !is_known {
+                    let last_puts = || self.reported.take().map(|(_, puts)| puts).unwrap_or_default();
+                    let puts = puts.unwrap_or_else(last_puts);
+                    return self.reported.insert((local, puts));
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, message: Option<NetlinkMessage<RouteNetlinkMessage>>) {
+        let port = message.as_ref().map_or(0, |m| m.header.port_number);
+        match message.map(|m| m.payload) {
+            Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message))) => {
+                if let Some((assignment, interface)) = Assignment::of(&message)
+                    && self.assigned.insert(assignment, interface).is_none()
+                {
+                    self.asked.add(assignment, port);
+                }
+            }
+            Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message))) => {
+                if let Some((gone, _)) = Assignment::of(&message) {
+                    self.assigned.remove(&gone);
+                    self.asked.remove(&gone);
+                }
+            }
+            // The kernel dropped messages: everything is listed anew.
+            Some(NetlinkPayload::Overrun(_)) => self.monitor = None,
+            Some(_) => {}
+            None => {
+                if let Some(times) = self.throttle.say("closed".to_owned()) {
+                    warn!(times, "the netlink socket was closed");
+                }
+                self.monitor = None;
+            }
+        }
+    }
+}
+
+/// A subscription to address changes.
+struct Monitor {
+    connection: Pin<Box<dyn Future<Output = ()>>>,
+    messages: Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>>>>,
+    /// Without it the connection ends.
+    _handle: Handle,
+}
+
+/// The next message of the subscription, or nothing when its socket was closed. Waits while there is no subscription.
+async fn heard(monitor: &mut Option<Monitor>) -> Option<NetlinkMessage<RouteNetlinkMessage>> {
+    poll_fn(|context| {
+        let Some(monitor) = monitor else { return Poll::Pending };
+        let closed = monitor.connection.poll_unpin(context).is_ready();
+        match monitor.messages.poll_next_unpin(context) {
+            Poll::Ready(message) => Poll::Ready(message),
+            Poll::Pending if closed => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// What is on its way. Waits while nothing is.
+async fn opened(opening: &mut Option<Opening>) -> (Monitor, Assigned, Throttle) {
+    match opening {
+        Some(opening) => opening.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Subscribes, and then lists: what changes after the list comes through the subscription.
+async fn open(mut throttle: Throttle) -> (Monitor, Assigned, Throttle) {
+    loop {
+        let subscribed =
+            rtnetlink::new_multicast_connection(&[MulticastGroup::Ipv4Ifaddr]).map_err(KernelError::Socket);
+        let opened = match subscribed {
+            Ok((connection, handle, messages)) => {
+                let messages = Box::pin(messages.map(|(message, _)| message));
+                let monitor = Monitor { connection: Box::pin(connection), messages, _handle: handle };
+                assigned().await.map(|assigned| (monitor, assigned))
+            }
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok((monitor, assigned)) => return (monitor, assigned, throttle),
+            Err(error) => {
+                if let Some(times) = throttle.say(error.to_string()) {
+                    warn!(%error, times, "the addresses of this router cannot be read, and are tried again");
+                }
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::netlink::namespace::{inside, ip};
+    use crate::netlink::processor;
+
+    const NETWORK: &[&str] = &["-Urn"];
+    /// For what has to come, on a busy machine too.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn address(text: &str) -> Ipv4Addr {
+        text.parse().expect("an address")
+    }
+
+    fn on(ip: &str, interfaces: &[&str]) -> (Ipv4Addr, BTreeSet<InterfaceName>) {
+        let name = |name: &&str| InterfaceName::try_from(*name).expect("a name");
+        (address(ip), interfaces.iter().map(name).collect())
+    }
+
+    /// Waits until the addresses are as they should be.
+    async fn wait(addresses: &mut Addresses, what: &str, until: impl Fn(&Local) -> bool) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !addresses.last().is_some_and(&until) {
+            if tokio::time::timeout_at(deadline, addresses.changed()).await.is_err() {
+                panic!("{what}: {:?}", addresses.last());
+            }
+        }
+    }
+
+    #[test]
+    fn the_ports_of_route_sockets_are_read() {
+        let text = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n\
+                    00000000a19005e1 0   2893296698 00000000 0        0        0     2        0        43420\n\
+                    00000000f88f3488 15  60         00000111 0        0        0     2        0        43418\n\
+                    00000000f88f3489 0   61         00000111 0        0        0     2        0        43419\n\
+                    0000 0\n0000 0 x\n\n";
+        assert_eq!(ports(text.as_bytes()).expect("read"), BTreeSet::from([61, 2_893_296_698]));
+        assert!(ports(io::repeat(b'\n')).is_err(), "a socket that is not seen is not closed");
+    }
+
+    #[tokio::test]
+    async fn who_puts_an_address_there_is_known_a_second_later() {
+        if !inside("netlink::addresses::tests::who_puts_an_address_there_is_known_a_second_later", NETWORK) {
+            return;
+        }
+        ip("link add eth0 type veth peer name eth1");
+        ip("address add 10.99.0.1/24 dev eth0");
+        let mut addresses = Addresses::new();
+        wait(&mut addresses, "the first list", |local| local.len() == 1).await;
+        ip("address add 10.99.0.2/24 dev eth0");
+        ip("address add 10.99.0.3/24 dev eth0");
+        // A process that runs on.
+        let (connection, handle, _) = rtnetlink::new_connection().expect("a socket");
+        let connection = tokio::spawn(connection);
+        let eth0 = addresses.assigned.keys().next().expect("its own address").index;
+        for last in [4, 5] {
+            let address = IpAddr::V4(Ipv4Addr::new(10, 99, 0, last));
+            handle.address().add(eth0, address, 24).execute().await.expect("added");
+        }
+        let by = |addresses: &Addresses| -> BTreeMap<Ipv4Addr, PutBy> {
+            let puts = addresses.reported.iter().flat_map(|(_, puts)| puts);
+            puts.filter_map(|(ip, on)| Some((*ip, *on.values().next()?))).collect()
+        };
+        let (command, process) = (PutBy::Command, PutBy::Process);
+        let all = [(2, command), (3, command), (4, process), (5, process)];
+        let expected = |of: &[(u8, PutBy)]| -> BTreeMap<Ipv4Addr, PutBy> {
+            of.iter().map(|(last, by)| (Ipv4Addr::new(10, 99, 0, *last), *by)).collect()
+        };
+        let began = Instant::now();
+        while by(&addresses) != expected(&all) {
+            let in_time = tokio::time::timeout(Duration::from_secs(10), addresses.changed()).await;
+            assert!(in_time.is_ok(), "{:?}", by(&addresses));
+        }
+        assert!(began.elapsed() >= Duration::from_millis(900), "not before a command has had time to end");
+        // What is taken away and put back is somebody else's then.
+        ip("address delete 10.99.0.4/24 dev eth0");
+        ip("address add 10.99.0.4/24 dev eth0");
+        ip("address delete 10.99.0.3/24 dev eth0");
+        let then = [(2, command), (4, command), (5, process)];
+        while by(&addresses) != expected(&then) {
+            let in_time = tokio::time::timeout(Duration::from_secs(10), addresses.changed()).await;
+            assert!(in_time.is_ok(), "{:?}", by(&addresses));
+        }
+        // Once judged it stays so: keepalived may have ended meanwhile.
+        connection.abort();
+        drop(handle);
+        let later = tokio::time::timeout(Duration::from_millis(1_500), addresses.changed()).await;
+        assert!(later.is_err(), "{later:?}");
+    }
+
+    #[tokio::test]
+    async fn addresses_are_listed_and_followed() {
+        if !inside("netlink::addresses::tests::addresses_are_listed_and_followed", NETWORK) {
+            return;
+        }
+        ip("link add eth0 type veth peer name eth1");
+        ip("address add 10.99.0.1/24 dev eth0");
+        let mut addresses = Addresses::new();
+        assert!(addresses.last().is_none());
+        wait(&mut addresses, "the first list", |s| s.contains_key(&address("10.99.0.1"))).await;
+        assert_eq!(list().await.expect("listed"), Local::from([on("10.99.0.1", &["eth0"])]));
+
+        // As keepalived adds a virtual address, and the same one in another form.
+        ip("address add 10.99.0.100/32 dev eth0");
+        wait(&mut addresses, "an address that came", |s| s.contains_key(&address("10.99.0.100"))).await;
+        ip("address add 10.99.0.100/24 dev eth0 label eth0:vip");
+        ip("address add 10.99.0.100/32 dev eth1");
+        ip("address del 10.99.0.100/32 dev eth0");
+        ip("address add 10.99.0.101/32 dev eth0");
+        wait(&mut addresses, "the next address", |s| s.contains_key(&address("10.99.0.101"))).await;
+        assert_eq!(addresses.last(), Some(&list().await.expect("listed")));
+        let (vip, both) = on("10.99.0.100", &["eth0", "eth1"]);
+        assert_eq!(addresses.last().and_then(|s| s.get(&vip)), Some(&both), "a label is no other interface");
+        ip("address del 10.99.0.100/24 dev eth0");
+        ip("address add 10.99.0.102/32 dev eth0");
+        wait(&mut addresses, "one more", |s| s.contains_key(&address("10.99.0.102"))).await;
+        assert!(addresses.last().expect("known").contains_key(&address("10.99.0.100")), "eth1 has it still");
+        ip("link set eth1 name eth2");
+        ip("address add 10.99.0.103/32 dev eth0");
+        wait(&mut addresses, "one more", |s| s.contains_key(&address("10.99.0.103"))).await;
+        assert_eq!(list().await.expect("listed").get(&vip), Some(&on("10.99.0.100", &["eth2"]).1), "renamed");
+        ip("link set eth2 name eth1");
+        ip("address del 10.99.0.100/32 dev eth1");
+        wait(&mut addresses, "the last of three assignments went", |s| !s.contains_key(&address("10.99.0.100"))).await;
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), addresses.changed()).await.is_err(),
+            "no change, no report"
+        );
+
+        ip("address add 10.99.0.200 peer 10.99.0.201/32 dev eth1");
+        wait(&mut addresses, "a peer address", |s| s.contains_key(&address("10.99.0.200"))).await;
+        assert!(!addresses.last().expect("known").contains_key(&address("10.99.0.201")), "the peer's is not ours");
+        ip("link del eth1");
+        wait(&mut addresses, "the interfaces were removed", Local::is_empty).await;
+        assert_eq!(list().await.expect("listed"), Local::new());
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_dropped_loses_nothing() {
+        if !inside("netlink::addresses::tests::a_wait_that_is_dropped_loses_nothing", NETWORK) {
+            return;
+        }
+        ip("link add eth0 type veth peer name eth1");
+        let mut addresses = Addresses::new();
+        let deadline = Instant::now() + PATIENCE;
+        let mut added = 0;
+        while addresses.last().is_none_or(|s| s.len() < 20) {
+            assert!(Instant::now() < deadline, "{:?}", addresses.last());
+            if added < 20 {
+                added += 1;
+                ip(&format!("address add 10.99.0.{added}/32 dev eth0"));
+            }
+            tokio::select! {
+                biased;
+                _ = addresses.changed() => {}
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        assert_eq!(addresses.last(), Some(&list().await.expect("listed")));
+    }
+
+    #[tokio::test]
+    async fn messages_that_the_kernel_dropped_lead_to_a_new_list() {
+        if !inside("netlink::addresses::tests::messages_that_the_kernel_dropped_lead_to_a_new_list", NETWORK) {
+            return;
+        }
+        ip("link add eth0 type veth peer name eth1");
+        let mut addresses = Addresses::new();
+        wait(&mut addresses, "the first list", |_| true).await;
+        let total = 5_000;
+        let mut batch = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("ip");
+        let mut lines = String::new();
+        for n in 0..total {
+            lines += &format!("address add 10.98.{}.{}/32 dev eth0\n", n / 250, n % 250);
+        }
+        let mut input = batch.stdin.take().expect("a pipe");
+        std::io::Write::write_all(&mut input, lines.as_bytes()).expect("written");
+        drop(input);
+        assert!(batch.wait().expect("waited").success());
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while addresses.monitor.is_some() {
+            let message = tokio::time::timeout_at(deadline, heard(&mut addresses.monitor)).await;
+            let message = message.unwrap_or_else(|_| panic!("the kernel dropped none of {total} messages"));
+            assert!(message.is_some(), "the socket was closed");
+            addresses.apply(message);
+        }
+        wait(&mut addresses, "all of them", |s| s.len() == total).await;
+        ip("address add 10.99.0.100/32 dev eth0");
+        wait(&mut addresses, "the next one", |s| s.contains_key(&address("10.99.0.100"))).await;
+        let deadline = Instant::now() + PATIENCE;
+        let cost = loop {
+            let before = processor::time();
+            match list().await {
+                Ok(listed) => {
+                    assert_eq!(listed.len(), total + 1);
+                    break processor::time() - before;
+                }
+                // A list has a second, which passes on a busy machine.
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+        };
+        assert!(cost < Duration::from_millis(500), "{cost:?} of processor time for {total} addresses");
+    }
+}

@@ -1,0 +1,194 @@
+//! Where log lines go: to systemd's journal with each field of its own, or to standard error with the time.
+
+use std::env;
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use tracing::field::{Field, Visit, display};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Subscriber, Value};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use vipa_core::printable;
+
+/// Sends our log lines of level INFO and above, and warnings of the libraries, on their way (the SDK's own INFO lines name
+/// access keys), from now on and for the whole process. Without a journal they go
+/// to standard error. Called twice, the first call counts.
+pub fn start() {
+    let levels =
+        Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), LevelFilter::INFO);
+    let registry = tracing_subscriber::registry().with(levels);
+    let stream = env::var("JOURNAL_STREAM").ok();
+    let journal = is_journal(stream.as_deref(), io::stderr()).then(tracing_journald::layer).and_then(Result::ok);
+    // A second call fails, and leaves the first one's in place.
+    let _ = match journal {
+        Some(journal) => registry.with(Readable(journal)).try_init(),
+        None => registry
+            .with(tracing_subscriber::fmt::layer().with_writer(|| Lines(io::stderr())).with_target(false))
+            .try_init(),
+    };
+}
+
+/// Whether this descriptor is the connection to the journal that systemd gave us: `JOURNAL_STREAM` names its device and
+/// inode (systemd.exec(5)).
+fn is_journal(stream: Option<&str>, descriptor: impl AsFd) -> bool {
+    let named = stream.and_then(|s| {
+        let (device, inode) = s.split_once(':')?;
+        Some((device.parse::<u64>().ok()?, inode.parse::<u64>().ok()?))
+    });
+    let ours = rustix::fs::fstat(descriptor).ok().map(|s| (s.st_dev, s.st_ino));
+    named.is_some() && named == ours
+}
+
+/// Writes each event, which comes as a whole, as one line that prints.
+struct Lines<W>(W);
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = printable::line(text.strip_suffix('\n').unwrap_or(&text)).into_owned();
+        self.0.write_all((line + "\n").as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Puts the fields of an event behind its message too: journalctl(1) prints nothing but the message.
+///
+/// `value_set_all` is hidden from tracing-core's documentation and yet stable: the macros of every tracing of that version
+/// expand to it.
+struct Readable<L>(L);
+
+impl<S, L> Layer<S> for Readable<L>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    L: Layer<S>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        self.0.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, span: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        self.0.on_record(span, values, context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut told = Told::default();
+        event.record(&mut told);
+        let fields = event.metadata().fields();
+        let line = display(told.line(event.metadata().level()));
+        let texts: Vec<_> =
+            told.fields.iter().map(|(field, text, _)| (field, display(printable::line(text)))).collect();
+        let values: Vec<Option<&dyn Value>> = fields
+            .iter()
+            .map(|field| match field.name() {
+                "message" => Some(&line as &dyn Value),
+                _ => texts.iter().find(|(f, _)| **f == field).map(|(_, text)| text as &dyn Value),
+            })
+            .collect();
+        let values = fields.value_set_all(&values);
+        self.0.on_event(&Event::new(event.metadata(), &values), context);
+    }
+}
+
+/// The message of an event, and its other fields: the value, and the value as it stands in a line, text in quotes.
+#[derive(Default)]
+struct Told {
+    message: String,
+    fields: Vec<(Field, String, String)>,
+}
+
+impl Told {
+    /// One line whatever the values hold, with its level: journalctl(1) shows that by a colour at best.
+    fn line(&self, level: &Level) -> String {
+        let mut line = format!("{level} {}", self.message);
+        for (field, _, shown) in &self.fields {
+            // Writing to a String cannot fail.
+            let _ = write!(line, " {field}={shown}");
+        }
+        printable::line(&line).into_owned()
+    }
+}
+
+impl Visit for Told {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message = value.to_owned(),
+            _ => self.fields.push((field.clone(), value.to_owned(), format!("{value:?}"))),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = text,
+            _ => self.fields.push((field.clone(), text.clone(), text)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn the_journal_is_recognised_by_its_descriptor() {
+        let file = tempfile::tempfile().expect("a file");
+        let metadata = file.metadata().expect("known");
+        let here = format!("{}:{}", metadata.dev(), metadata.ino());
+        assert!(is_journal(Some(&here), &file));
+        for other in [None, Some(""), Some("1"), Some("1:2"), Some("a:b"), Some("-1:2")] {
+            assert!(!is_journal(other, &file), "{other:?}");
+        }
+    }
+
+    type Line = (String, Vec<String>);
+
+    /// Keeps what a layer inside is given.
+    struct Kept(Arc<Mutex<Vec<Line>>>);
+
+    impl<S: Subscriber> Layer<S> for Kept {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let mut told = Told::default();
+            event.record(&mut told);
+            let fields = told.fields.iter().map(|(field, text, _)| format!("{field}={text}")).collect();
+            self.0.lock().expect("no panic").push((told.message, fields));
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_journal_holds_the_message_and_every_field() {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let subscriber = tracing_subscriber::registry().with(Readable(Kept(Arc::clone(&lines))));
+        tracing::subscriber::with_default(subscriber, || {
+            let address = std::net::Ipv4Addr::new(10, 99, 0, 100);
+            tracing::warn!(%address, code = "Timeout", absent = None::<u8>, attempts = 3, "the claim failed");
+            tracing::info!("the agent is ready");
+            tracing::error!(reason = %"two\nlines\u{9b}\u{202e}", "bad");
+        });
+        let lines = lines.lock().expect("no panic");
+        let (message, fields) = &lines[0];
+        assert_eq!(message, "WARN the claim failed address=10.99.0.100 code=\"Timeout\" attempts=3");
+        assert_eq!(fields, &["address=10.99.0.100", "code=Timeout", "attempts=3"]);
+        assert_eq!(lines[1], ("INFO the agent is ready".to_owned(), vec![]));
+        let shown = "two\\nlines\\u{9b}\\u{202e}";
+        assert_eq!(lines[2], (format!("ERROR bad reason={shown}"), vec![format!("reason={shown}")]));
+    }
+
+    #[test]
+    fn a_line_of_standard_error_is_one_that_prints() {
+        let mut written = Vec::new();
+        Lines(&mut written).write_all("WARN bad reason=two\nlines\u{9b}\u{7f}\u{202e}\n".as_bytes()).expect("written");
+        assert_eq!(String::from_utf8_lossy(&written), "WARN bad reason=two\\nlines\\u{9b}\\u{7f}\\u{202e}\n");
+    }
+}
