@@ -9,6 +9,7 @@ pub mod commands;
 pub mod control;
 pub mod fs;
 pub mod keepalived;
+pub mod log_messages;
 pub mod netlink;
 pub mod paths;
 pub mod systemd;

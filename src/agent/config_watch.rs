@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchMask};
-use tracing::{debug, warn};
 
+use crate::log_messages::log;
 use crate::paths::Paths;
 use crate::systemd::log_throttle::LogThrottle;
 
@@ -94,7 +94,7 @@ impl Watch {
             Some(Err(error)) => {
                 if let Some(times) = self.throttle.say(error.kind()) {
                     let folder = self.folder.display();
-                    warn!(%error, %folder, times, "the watch of a folder has failed, and is made anew");
+                    log!(WATCH_FAILED, %error, %folder, times);
                 }
                 true
             }
@@ -121,12 +121,12 @@ impl Watch {
         match opened {
             Ok(stream) => self.stream = Some(stream),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                debug!(folder = %self.folder.display(), "the folder is missing");
+                log!(DIRECTORY_MISSING, folder = %self.folder.display());
             }
             Err(error) => {
                 if let Some(times) = self.throttle.say(error.kind()) {
                     let folder = self.folder.display();
-                    warn!(%error, %folder, times, "the folder cannot be watched, and is tried again");
+                    log!(DIRECTORY_NOT_WATCHED, %error, %folder, times);
                 }
             }
         }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
-use tracing::{info, warn};
 use vipa_core::claim::{ClaimId, Event, ReadId};
 use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
@@ -17,6 +16,7 @@ use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region
 use super::{Clock, Moment};
 use crate::agent::state::State;
 use crate::aws::{CredentialsWatch, Ec2, Imds};
+use crate::log_messages::log;
 use crate::netlink::addresses;
 use crate::netlink::links::Links;
 use crate::systemd::log_throttle::LogThrottle;
@@ -119,7 +119,7 @@ impl Calls {
                     Err(error) => {
                         if let Some(times) = throttle.say(error.code.clone()) {
                             let CallError { code, message, .. } = error;
-                            warn!(code, message, times, "cannot read instance identity from IMDS; retrying");
+                            log!(INSTANCE_NOT_KNOWN, code, message, times);
                         }
                     }
                 }
@@ -182,7 +182,7 @@ impl Calls {
         let now = clock.now();
         match answer {
             Answer::Instance(instance) => {
-                info!(instance = %instance.id, region = %instance.region, "instance known");
+                log!(INSTANCE_KNOWN, instance = %instance.id, region = %instance.region);
                 self.instance = Some(instance);
                 if self.ec2.borrow().as_ref().map(Ec2::region) != self.region().as_ref() {
                     self.ec2.send_replace(None);
@@ -210,7 +210,7 @@ impl Calls {
             }
             Answer::Unlooked(error) => {
                 if let Some(times) = self.throttle.say(error.clone()) {
-                    warn!(error, times, "local addresses not read");
+                    log!(LOCAL_ADDRESSES_NOT_READ, error, times);
                 }
                 None
             }

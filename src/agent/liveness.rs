@@ -3,10 +3,9 @@
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
-
 use super::{Event, Moment};
 use crate::keepalived::liveness::{Sample, Vitality, progressed, sleeps};
+use crate::log_messages::log;
 use crate::paths::Paths;
 use crate::systemd::log_throttle::LogThrottle;
 
@@ -67,7 +66,7 @@ impl Life {
             Err(error) => {
                 // A keepalived that starts again and again is not there in between, each time.
                 if let Some(times) = self.throttle.say(()) {
-                    warn!(%error, times, "no sign of life of keepalived");
+                    log!(KEEPALIVED_NOT_READ, %error, times);
                 }
                 self.forget();
                 return None;

@@ -5,7 +5,6 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use tracing::{error, info, warn};
 use vipa_core::claim::{Misplaced, Note};
 use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Owner, Taker};
 use vipa_core::model::history::{Kind, Outcome, Record};
@@ -13,6 +12,7 @@ use vipa_core::model::ids::{EniId, GroupName, InstanceId, RequestId};
 use vipa_core::model::vrrp::VrrpState;
 
 use super::Agent;
+use crate::log_messages::log;
 use crate::systemd::log_throttle::{Line, LogThrottle, named};
 
 /// How often in ten minutes each group's change of state or readiness is written at once: a failover there and back, twice.
@@ -115,43 +115,37 @@ fn write(change: &Change, line: &Line<String>) {
     let times = Some(line.times).filter(|times| *times as usize > line.subjects.len());
     match change {
         Change::Transition { is_unknown: true, from, to, cause } => {
-            warn!(group = %who, %from, %to, cause, times, "transition");
+            log!(TRANSITION_TO_UNKNOWN, group = %who, %from, %to, cause, times);
         }
         Change::Transition { is_unknown: false, from, to, cause } => {
-            info!(group = %who, %from, %to, cause, times, "transition");
+            log!(TRANSITION, group = %who, %from, %to, cause, times);
         }
         Change::Readiness { obstacle: Some(obstacle) } => {
-            error!(group = %who, obstacle, times, "standby not ready");
+            log!(STANDBY_NOT_READY, group = %who, obstacle, times);
         }
-        Change::Readiness { obstacle: None } => info!(group = %who, times, "standby ready"),
-        Change::NotLocal => error!(address = %who, times, "claim given up, address not on a local interface"),
-        Change::Missing => error!(address = %who, times, "MASTER, and the address is missing on its interface"),
-        Change::Left => warn!(address = %who, times, "not MASTER, and the address is on its interface"),
-        Change::InPlace => info!(address = %who, times, "the interface agrees with VRRP again"),
+        Change::Readiness { obstacle: None } => log!(STANDBY_READY, group = %who, times),
+        Change::NotLocal => log!(ADDRESS_NOT_LOCAL, address = %who, times),
+        Change::Missing => log!(ADDRESS_MISSING, address = %who, times),
+        Change::Left => log!(ADDRESS_LEFT_BEHIND, address = %who, times),
+        Change::InPlace => log!(ADDRESS_IN_PLACE, address = %who, times),
         Change::Unresolved { code, message } => {
-            error!(interface = %who, code, message, times, "network interface (ENI) not known");
+            log!(ENI_NOT_KNOWN, interface = %who, code, message, times);
         }
-        Change::Hook { gone: Some(reason) } => warn!(%reason, times, "hook not attached"),
-        Change::Hook { gone: None } => info!(times, "hook attached"),
-        Change::PipeFull => warn!(times, "pipe found full, lines may be lost"),
+        Change::Hook { gone: Some(reason) } => log!(HOOK_NOT_ATTACHED, %reason, times),
+        Change::Hook { gone: None } => log!(HOOK_ATTACHED, times),
+        Change::PipeFull => log!(PIPE_FULL, times),
         Change::Taken(thief) => {
             let (eni, instance, taker) = thief.fields();
-            warn!(address = %who, eni, instance, taker, times, "address taken by another");
+            log!(ADDRESS_TAKEN, address = %who, eni, instance, taker, times);
         }
         Change::Contested(thief) => {
             let (eni, instance, taker) = thief.fields();
             match thief.taker {
-                Taker::Peer => error!(
-                    address = %who, eni, instance, taker, times,
-                    "address contested: both routers are MASTER, restore the VRRP link between them"
-                ),
-                Taker::Stranger => error!(
-                    address = %who, eni, instance, taker, times,
-                    "address contested: find out what claims it there"
-                ),
+                Taker::Peer => log!(CONTESTED_WITH_PEER, address = %who, eni, instance, taker, times),
+                Taker::Stranger => log!(CONTESTED_WITH_STRANGER, address = %who, eni, instance, taker, times),
             }
         }
-        Change::ContestOver { taker } => info!(address = %who, taker = word(*taker), times, "contest over"),
+        Change::ContestOver { taker } => log!(CONTEST_OVER, address = %who, taker = word(*taker), times),
     }
 }
 
@@ -213,12 +207,12 @@ impl Agent<'_> {
             // The history is of what has happened.
             Note::Elsewhere { eni, instance } => {
                 let attached_to = instance.as_ref().map(|i| i.as_str());
-                error!(%eni, attached_to, "network interface (ENI) not attached to this instance");
+                log!(ENI_NOT_ATTACHED, %eni, attached_to);
                 return;
             }
             Note::Holder { addresses, by } => {
                 let (eni, instance) = ends(&by);
-                warn!(?addresses, eni, instance, "address held by neither router: a failover takes it from there");
+                log!(ADDRESS_HELD_BY_STRANGER, ?addresses, eni, instance);
                 return;
             }
             Note::Unresolved { interface, error } => {
@@ -243,7 +237,7 @@ impl Agent<'_> {
                 let request_id = request_id.as_ref().map(RequestId::as_str);
                 // They are read at once.
                 let unlisted = (!unlisted.is_empty()).then(|| tracing::field::debug(unlisted));
-                info!(%eni, ?addresses, duration_ms, request_id, unlisted, "claim acknowledged");
+                log!(CLAIM_ACKNOWLEDGED, %eni, ?addresses, duration_ms, request_id, unlisted);
             }
             Err(error) => {
                 let Some(times) = self.said.failures.say((Some(eni.clone()), error.code.clone())) else {
@@ -252,9 +246,9 @@ impl Agent<'_> {
                 let CallError { code, message, .. } = error;
                 let request_id = error.request_id.as_ref().map(RequestId::as_str);
                 if passes(error) {
-                    warn!(%eni, ?addresses, duration_ms, code, message, request_id, times, "claim failed, goes on");
+                    log!(CLAIM_FAILED, %eni, ?addresses, duration_ms, code, message, request_id, times);
                 } else {
-                    error!(%eni, ?addresses, duration_ms, code, message, request_id, times, "claim refused");
+                    log!(CLAIM_REFUSED, %eni, ?addresses, duration_ms, code, message, request_id, times);
                 }
             }
         }
@@ -264,7 +258,7 @@ impl Agent<'_> {
         // What fails every other time is one failure that lasts.
         let Some(error) = error else {
             if std::mem::take(&mut self.said.unread) {
-                info!("owners read again");
+                log!(OWNERS_READ_AGAIN);
             }
             return;
         };
@@ -275,9 +269,9 @@ impl Agent<'_> {
         let CallError { code, message, .. } = error;
         let request_id = error.request_id.as_ref().map(RequestId::as_str);
         if passes(error) {
-            warn!(code, message, request_id, times, "owners not read, goes on");
+            log!(OWNERS_NOT_READ, code, message, request_id, times);
         } else {
-            error!(code, message, request_id, times, "owners not read, refused");
+            log!(OWNERS_REFUSED, code, message, request_id, times);
         }
     }
 }

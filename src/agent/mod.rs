@@ -24,7 +24,6 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
-use tracing::{error, info, warn};
 use vipa_core::claim::{Action, Event, Machine, Moment, Past};
 use vipa_core::keepalived::groups::Groups;
 use vipa_core::keepalived::notify_line::Splitter;
@@ -47,6 +46,7 @@ use crate::agent::state::State;
 use crate::control::server::{self, BindError, Server};
 use crate::fs::json_file::{self, FileError};
 use crate::keepalived::fifo::{self, Fifo};
+use crate::log_messages::log;
 use crate::netlink::addresses::{self, Addresses, Local, Puts};
 use crate::paths::Paths;
 
@@ -98,7 +98,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     // The interface is known before any line is: where they disagree, the interface is right.
     match addresses::list().await {
         Ok(addresses) => agent.local(addresses, false),
-        Err(error) => warn!(%error, "local addresses not read"),
+        Err(error) => log!(LOCAL_ADDRESSES_NOT_READ, %error),
     }
     agent.remember_thefts();
     agent.name_instance();
@@ -107,10 +107,10 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     agent.read_groups();
     // Ready before any access to the network: the start of this unit never waits for AWS.
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        warn!(%error, "sd_notify failed");
+        log!(SD_NOTIFY_FAILED, %error);
     }
     let version = env!("CARGO_PKG_VERSION");
-    info!(version, "agent started");
+    log!(AGENT_STARTED, version);
     let started = Record::new(Timestamp::now(), Kind::Started { version: version.to_owned() });
     agent.state.record(started);
     agent.disk.notice(&agent.state);
@@ -146,11 +146,11 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
         }
     }
     agent.said.write_rest();
-    info!("agent stops, addresses stay where they are");
+    log!(AGENT_STOPS);
     // Nobody is left to hear that this failed.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if let Err(error) = agent.disk.end(&mut agent.state).await {
-        warn!(%error, "state not written");
+        log!(STATE_NOT_WRITTEN, %error);
     }
     Ok(())
 }
@@ -409,7 +409,7 @@ impl<'a> Agent<'a> {
                     self.state.contests.change(|contests| contests.retain(is_configured));
                 }
                 self.config = config.clone();
-                info!(groups = config.groups.len(), left_out = config.left_out.len(), "configuration read");
+                log!(CONFIGURATION_READ, groups = config.groups.len(), left_out = config.left_out.len());
                 self.tell(Event::Config(config));
             }
             Err(error) => self.config_file.is_unread(&error),
@@ -420,7 +420,7 @@ impl<'a> Agent<'a> {
         match json_file::read::<Groups>(&self.paths.groups) {
             Ok(groups) => {
                 self.groups_file.is_read();
-                info!(groups = groups.groups.len(), "keepalived's groups read");
+                log!(GROUPS_READ, groups = groups.groups.len());
                 self.tell(Event::Groups(groups));
             }
             Err(error) => self.groups_file.is_unread(&error),
@@ -449,8 +449,8 @@ impl ReadFile {
             _ => FileFault::NothingInForce,
         };
         match error {
-            FileError::Missing(_) if !self.was_read => info!(%error, "file not there yet"),
-            _ => error!(%error, effect = fault.text().0, "cannot load file"),
+            FileError::Missing(_) if !self.was_read => log!(FILE_MISSING, %error),
+            _ => log!(FILE_NOT_LOADED, %error, effect = fault.text().0),
         }
         self.unread = Some((error.to_string(), fault));
     }

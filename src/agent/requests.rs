@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::oneshot;
-use tracing::info;
 use vipa_core::claim::{Event, Moment};
 use vipa_core::model::ec2::CallError;
 use vipa_core::model::history::{Kind, Record};
@@ -21,6 +20,7 @@ use crate::agent::state::Saved;
 use crate::control::server::Call;
 use crate::control::{Answer, Code, Refusal, Request};
 use crate::fs::json_file::FORMAT;
+use crate::log_messages::log;
 
 /// How long a forced claim is waited for before it is answered with what is known.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ impl Agent<'_> {
             Request::Claim { group } => match self.refuses(&group).or_else(|| self.machine.refuses_force(&group)) {
                 Some(why) => Err(Refusal::new(Code::Refused, why)),
                 None => {
-                    info!(%group, "claim forced");
+                    log!(CLAIM_FORCED, %group);
                     let forced = Record::new(Timestamp::now(), Kind::Forced).of_group(group.clone());
                     self.state.record(forced);
                     self.wait(What::Claims(group.clone()), now, reply);
@@ -178,7 +178,7 @@ impl Agent<'_> {
             return Err(Refusal::new(Code::Refused, why));
         }
         let now = self.clock.of_both_kinds();
-        info!(%group, minutes = minutes.get(), "group paused");
+        log!(GROUP_PAUSED, %group, minutes = minutes.get());
         self.state.pauses.change(|pauses| pauses.pause(group.clone(), minutes, &now));
         self.state.pauses.hurry();
         self.tell(Event::Pause { group: group.clone(), until: self.clock.now() + minutes.duration() });
@@ -193,7 +193,7 @@ impl Agent<'_> {
             let name = quoted(group.as_str());
             return Err(Refusal::new(Code::Refused, format!("group {name} is not paused: there is no pause to end")));
         }
-        info!(%group, "pause ended by a person");
+        log!(PAUSE_ENDED, %group);
         self.state.pauses.change(|pauses| pauses.resume(group));
         self.state.pauses.hurry();
         self.tell(Event::Resume(group.clone()));

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tracing::warn;
 use vipa_core::model::eni_cache::EniMap;
 use vipa_core::model::history::{Contests, History, Record};
 use vipa_core::model::pause::Pauses;
 use vipa_core::model::permissions::Proven;
 
 use crate::fs::json_file::{self, FileError};
+use crate::log_messages::log;
 
 /// Everything that is kept.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl State {
             history.get().last(usize::MAX).iter().for_each(|record| contests.value.note(record));
         }
         for skipped in [history.get().skipped(), contests.get().skipped()].into_iter().filter(|skipped| *skipped > 0) {
-            warn!(skipped, "records of the history are from another version; skipped");
+            log!(RECORDS_HISTORY_FROM_ANOTHER_VERSION_SKIPPED, skipped);
         }
         Self {
             history,
@@ -171,11 +171,11 @@ where
             Ok(value) => kept(value, true),
             Err(FileError::Missing(_)) => Self { was_missing: true, ..kept(T::default(), true) },
             Err(error @ FileError::Newer { .. }) => {
-                warn!(%error, "state file is from a newer version; ignored, not overwritten");
+                log!(STATE_FILE_NEWER, %error);
                 kept(T::default(), false)
             }
             Err(error) => {
-                warn!(%error, "state file is corrupt; starting empty");
+                log!(STATE_FILE_CORRUPT, %error);
                 kept(T::default(), true)
             }
         }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout_at;
-use tracing::warn;
 
 use crate::agent::state::{State, Urgency, Write, Written};
+use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// How long changes are collected before they are written.
@@ -112,7 +112,7 @@ impl Disk {
                 self.not_before = error.as_ref().map(|_| Instant::now() + AFTER_FAILURE);
                 if let Some(error) = error {
                     if let Some(times) = self.throttle.say(error.clone()) {
-                        warn!(error, times, "state not written");
+                        log!(STATE_NOT_WRITTEN, error, times);
                     }
                     self.due = self.not_before;
                 }

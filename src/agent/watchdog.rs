@@ -3,8 +3,7 @@
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
-
+use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// When to say next that the loop is alive.
@@ -37,7 +36,7 @@ impl Watchdog {
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog])
             && let Some(times) = self.throttle.say(error.kind())
         {
-            warn!(%error, times, "sd_notify failed");
+            log!(SD_NOTIFY_FAILED, %error, times);
         }
     }
 }

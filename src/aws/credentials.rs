@@ -30,6 +30,7 @@ use super::ec2::Ec2;
 use super::errors::{failure, root_cause};
 use super::imds::Imds;
 use crate::fs::operator_file::{OperatorFile, Reason, Version};
+use crate::log_messages::log;
 use crate::systemd::credentials::LONGEST_FILE;
 
 /// How often [`CredentialsWatch`] looks at the file.
@@ -231,7 +232,7 @@ impl Keys {
                     state.generation.0 += 1;
                     self.0.changed.send_replace(state.generation);
                     let source = self.0.source.describe(state.current.as_ref().and_then(|l| l.role.as_deref()));
-                    tracing::info!(source, first = replaced.is_none(), "credentials for EC2 read");
+                    log!(CREDENTIALS_READ, source, first = replaced.is_none());
                 }
             }
             Err(error) => {
@@ -241,7 +242,7 @@ impl Keys {
                     state.current = None;
                 }
                 if state.error.as_ref() != Some(&error) {
-                    tracing::warn!(code = error.code, message = error.message, "no credentials for EC2");
+                    log!(NO_CREDENTIALS, code = error.code, message = error.message);
                 }
                 state.error = Some(error);
             }

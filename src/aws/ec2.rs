@@ -38,6 +38,7 @@ use super::errors::{DeniedBy, failure, from_sdk, lacks_a_right, may_be_the_clock
 use super::imds::Imds;
 use super::transport::{self, Budget, Roots};
 use crate::fs::operator_file::{Found, OperatorFile, Reason, Version};
+use crate::log_messages::log;
 
 /// The profile of the credentials file where none is configured (AWS SDKs and Tools Reference Guide).
 const DEFAULT_PROFILE: &str = "default";
@@ -123,7 +124,7 @@ impl Trusted {
         match found.map_err(|(reason, _)| reason.to_string()).and_then(|(pem, _)| Roots::parse(pem)) {
             Ok(roots) => Self { roots: Some(roots), fault: None, state },
             Err(reason) => {
-                tracing::warn!(path = %file.path().display(), reason, "the certificate file is not used");
+                log!(CERTIFICATE_FILE_NOT_USED, path = %file.path().display(), reason);
                 Self { roots: None, fault: Some(reason), state }
             }
         }
@@ -460,7 +461,7 @@ impl Ec2 {
         {
             let signed_at = Timestamp::now().saturating_add(correction).unwrap_or(Timestamp::MAX);
             let off = skew(off, signed_at);
-            tracing::warn!(off, "this router's clock is far from EC2's, whose time is used now");
+            log!(CLOCK_OFF, off);
             add(format!("the clock was {off}. EC2's time is used now: set the clock right"));
             error.class = ErrorClass::Clock;
         } else if may_be_the_credentials(&error.code) {

@@ -27,10 +27,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
-use tracing::warn;
 
 use super::protocol::{self, LONGEST_REQUEST};
 use super::{Answer, Code, Refusal, Request};
+use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// How many connections of root there may be at once, and as many of all others together.
@@ -132,7 +132,7 @@ impl Server {
                     }
                     Err(error) => {
                         if let Some(times) = throttle.say(error.kind()) {
-                            warn!(%error, socket = %self.path.display(), times, "no connection can be accepted");
+                            log!(CONNECTION_NOT_ACCEPTED, %error, socket = %self.path.display(), times);
                         }
                         tokio::time::sleep(PAUSE).await;
                     }

@@ -30,7 +30,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::unix::pipe::Receiver;
-use tracing::{debug, warn};
+
+use crate::log_messages::log;
 
 /// What the pipe is enlarged to, in bytes: the default of /proc/sys/fs/pipe-max-size, the most for an ordinary user.
 const WANTED_CAPACITY: usize = 1 << 20;
@@ -371,14 +372,14 @@ fn enlarge(file: &File) {
     let mut wanted = WANTED_CAPACITY;
     while wanted > before {
         match rustix::pipe::fcntl_setpipe_size(file, wanted) {
-            Ok(bytes) => return debug!(bytes, "the FIFO's pipe was enlarged"),
+            Ok(bytes) => return log!(PIPE_ENLARGED, bytes),
             // EPERM: over /proc/sys/fs/pipe-max-size or pipe-user-pages-soft (pipe(7)).
             Err(Errno::PERM | Errno::NOMEM | Errno::BUSY) => wanted /= 2,
-            Err(error) => return warn!(%error, bytes = before, "the FIFO's pipe cannot be enlarged"),
+            Err(error) => return log!(PIPE_NOT_ENLARGED, %error, bytes = before),
         }
     }
     if before < WANTED_CAPACITY {
-        warn!(bytes = before, "the FIFO's pipe cannot be enlarged: the user's limit for pipes is used up");
+        log!(PIPE_LIMIT_REACHED, bytes = before);
     }
 }
 

@@ -23,11 +23,11 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::time::Instant;
-use tracing::warn;
 use vipa_core::claim::PutBy;
 use vipa_core::model::ids::InterfaceName;
 
 use super::KernelError;
+use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// How long to wait after the kernel refused.
@@ -149,7 +149,7 @@ impl Asked {
         let now = Instant::now();
         let open = fs::File::open(SOCKETS).and_then(ports);
         if let Err(error) = &open {
-            warn!(%error, path = SOCKETS, "netlink sockets not read, so who put addresses on interfaces is not known");
+            log!(NETLINK_SOCKETS_NOT_READ, %error, path = SOCKETS);
         }
         let due = self.ports.extract_if(.., |_, (_, at)| *at <= now);
         for (assignment, (port, _)) in due {
@@ -297,7 +297,7 @@ impl Addresses {
             Some(_) => {}
             None => {
                 if let Some(times) = self.throttle.say("closed".to_owned()) {
-                    warn!(times, "the netlink socket was closed");
+                    log!(NETLINK_SOCKET_CLOSED, times);
                 }
                 self.monitor = None;
             }
@@ -352,7 +352,7 @@ async fn open(mut throttle: Throttle) -> (Monitor, Assigned, Throttle) {
             Ok((monitor, assigned)) => return (monitor, assigned, throttle),
             Err(error) => {
                 if let Some(times) = throttle.say(error.to_string()) {
-                    warn!(%error, times, "the addresses of this router cannot be read, and are tried again");
+                    log!(NETLINK_FAILED, %error, times);
                 }
             }
         }

@@ -172,9 +172,9 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(Readable(Kept(Arc::clone(&lines))));
         tracing::subscriber::with_default(subscriber, || {
             let address = std::net::Ipv4Addr::new(10, 99, 0, 100);
-            tracing::warn!(%address, code = "Timeout", absent = None::<u8>, attempts = 3, "the claim failed");
-            tracing::info!("the agent is ready");
-            tracing::error!(reason = %"two\nlines\u{9b}\u{202e}", "bad");
+            tracing::event!(Level::WARN, %address, code = "Timeout", absent = None::<u8>, attempts = 3, "the claim failed");
+            tracing::event!(Level::INFO, "the agent is ready");
+            tracing::event!(Level::ERROR, reason = %"two\nlines\u{9b}\u{202e}", "bad");
         });
         let lines = lines.lock().expect("no panic");
         let (message, fields) = &lines[0];
