@@ -165,6 +165,19 @@ fn every_file_that_a_document_names_exists() {
     assert!(named.len() > 15, "{named:#?}");
 }
 
+/// One place for each change that a maintainer may want.
+#[test]
+fn the_architecture_says_where_to_change_what() {
+    let architecture = read("docs/internals/architecture.md");
+    let rows = rows(section(&architecture, "Where to change what"), "| To change | Look in |");
+    assert!(rows.len() >= 25, "{rows:#?}");
+    for row in rows {
+        let place = backticked(row[1]).next().expect("a path");
+        assert!(root().join(place).exists(), "{row:?}");
+    }
+    assert!(architecture.matches("**Architecture invariant:**").count() >= 8);
+}
+
 /// The nodes of a table, with what stands for the value.
 fn nodes<'a>(configuration: &'a str, title: &str) -> Vec<(&'a str, Option<&'a str>)> {
     let rows = rows(section(configuration, title), "| Node | Meaning | Default |");
@@ -538,6 +551,28 @@ fn the_log_messages_are_those_of_the_program() {
 /// Text as the compiler sees a string literal: a backslash at the end of a line takes the next line's indentation away.
 fn joined(text: &str) -> String {
     text.split("\\\n").enumerate().map(|(n, part)| if n > 0 { part.trim_start() } else { part }).collect()
+}
+
+/// The log lines in the documents, with the fields that the reference has.
+#[test]
+fn the_log_lines_shown_are_those_of_the_program() {
+    let line = Regex::new(r"(?m)vyos-aws-vipa\[[0-9]+\]: ([A-Z]+) (.*)$").expect("a pattern");
+    let field = Regex::new(r"^ ([a-z_]+)=").expect("a pattern");
+    let mut shown = 0;
+    for (path, document) in documents() {
+        for found in line.captures_iter(&document) {
+            let (level, text) = (&found[1], &found[2]);
+            let message = ALL.iter().find(|message| {
+                message.level.as_str() == level
+                    && text.strip_prefix(message.text).is_some_and(|rest| {
+                        field.captures(rest).is_none_or(|first| message.fields.contains(&&first[1]))
+                    })
+            });
+            assert!(message.is_some(), "{path}: {text}");
+            shown += 1;
+        }
+    }
+    assert!(shown >= 3, "{shown}");
 }
 
 /// Whether the parts of a text that stand between "…" follow one another in another one.
