@@ -17,7 +17,7 @@ pub struct Paths {
     pub include: PathBuf,
     /// The FIFO that keepalived writes its transitions to.
     pub fifo: PathBuf,
-    /// The folder of the four above.
+    /// The directory of the four above.
     pub run: PathBuf,
     /// Warnings that `commit` has printed, so that one commit does not print them once a group.
     pub warned: PathBuf,

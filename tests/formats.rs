@@ -1,6 +1,6 @@
-//! Files of every released format, one folder each: an upgrade reads what the version before has written.
+//! Files of every released format, one directory each: an upgrade reads what the version before has written.
 //!
-//! A new format gets a new folder, and the old ones stay as they are.
+//! A new format gets a new directory, and the old ones stay as they are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use vipa_core::keepalived::groups::Groups;
 use vipa_core::model::config::Config;
-use vyos_aws_vipa::agent::state::State;
+use vyos_aws_vipa::agent::state::PersistentState;
 use vyos_aws_vipa::fs::json_file::{self, FORMAT};
 use vyos_aws_vipa::systemd::credentials::Handed;
 
@@ -18,15 +18,15 @@ use vyos_aws_vipa::systemd::credentials::Handed;
 const FILES: [&str; 8] = [
     "config.json",
     "contests.json",
-    "eni-map.json",
+    "eni-cache.json",
     "groups.json",
     "handed.json",
     "history.json",
     "pauses.json",
-    "proven.json",
+    "permissions.json",
 ];
 
-fn folder(format: u64) -> PathBuf {
+fn directory(format: u64) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/formats/{format}"))
 }
 
@@ -37,26 +37,26 @@ fn read<T: DeserializeOwned + Serialize>(path: &Path) -> Value {
 }
 
 fn read_all(format: u64) -> Vec<(&'static str, Value)> {
-    let folder = folder(format);
-    let state = State::load(&folder);
+    let directory = directory(format);
+    let state = PersistentState::load(&directory);
     let json = |value: Result<Value, serde_json::Error>| value.expect("JSON");
     vec![
-        ("config.json", read::<Config>(&folder.join("config.json"))),
+        ("config.json", read::<Config>(&directory.join("config.json"))),
         ("contests.json", json(serde_json::to_value(state.contests.get()))),
-        ("eni-map.json", json(serde_json::to_value(state.enis.get()))),
-        ("groups.json", read::<Groups>(&folder.join("groups.json"))),
-        ("handed.json", read::<Handed>(&folder.join("handed.json"))),
+        ("eni-cache.json", json(serde_json::to_value(state.enis.get()))),
+        ("groups.json", read::<Groups>(&directory.join("groups.json"))),
+        ("handed.json", read::<Handed>(&directory.join("handed.json"))),
         ("history.json", json(serde_json::to_value(state.history.get()))),
         ("pauses.json", json(serde_json::to_value(state.pauses.get()))),
-        ("proven.json", json(serde_json::to_value(state.proven.get()))),
+        ("permissions.json", json(serde_json::to_value(state.permissions.get()))),
     ]
 }
 
 #[test]
 fn every_released_format_is_kept_and_read() {
     for format in 1..=FORMAT {
-        let mut names: Vec<_> = fs::read_dir(folder(format))
-            .unwrap_or_else(|error| panic!("format {format} has no folder: {error}"))
+        let mut names: Vec<_> = fs::read_dir(directory(format))
+            .unwrap_or_else(|error| panic!("format {format} has no directory: {error}"))
             .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
             .collect();
         names.sort();
@@ -72,7 +72,7 @@ fn every_released_format_is_kept_and_read() {
 #[test]
 fn of_the_current_format_nothing_is_lost() {
     for (name, mut value) in read_all(FORMAT) {
-        let text = fs::read_to_string(folder(FORMAT).join(name)).expect("read");
+        let text = fs::read_to_string(directory(FORMAT).join(name)).expect("read");
         value.as_object_mut().expect("an object").insert("format".to_owned(), FORMAT.into());
         assert_eq!(value, serde_json::from_str::<Value>(&text).expect("JSON"), "{name}");
     }

@@ -1,7 +1,7 @@
 //! Watches for a new config.json or groups.json: `commit` and `hook` rename them into place, and nobody has to signal the
 //! agent.
 //!
-//! Cancel safety: [`Watch::changed`] waits for the inotify stream and a timer alone; what was read from the stream is noted
+//! Cancel safety: [`ConfigWatch::changed`] waits for the inotify stream and a timer alone; what was read from the stream is noted
 //! in `self` before the next await, and the time of the next try stands there too.
 
 use std::collections::BTreeSet;
@@ -18,11 +18,11 @@ use crate::log_messages::log;
 use crate::paths::Paths;
 use crate::systemd::log_throttle::LogThrottle;
 
-/// How soon to look again for a folder that is missing.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How soon to look again for a directory that is missing.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Space for dozens of events, in bytes.
-const BUFFER: usize = 4096;
+const EVENT_BUFFER_BYTES: usize = 4096;
 
 /// A file that is another now, or gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,28 +33,28 @@ pub enum Changed {
     Groups,
 }
 
-/// A watch of the folder of the two files.
-pub struct Watch {
-    folder: PathBuf,
+/// A watch of the directory of the two files.
+pub struct ConfigWatch {
+    directory: PathBuf,
     files: [(OsString, Changed); 2],
-    stream: Option<EventStream<[u8; BUFFER]>>,
+    stream: Option<EventStream<[u8; EVENT_BUFFER_BYTES]>>,
     noted: BTreeSet<Changed>,
     next_try: Instant,
     throttle: LogThrottle<io::ErrorKind>,
 }
 
-impl Watch {
-    /// Watches from now on: read the files after this. A folder that is missing is looked for each second, and both files
+impl ConfigWatch {
+    /// Watches from now on: read the files after this. A directory that is missing is looked for each second, and both files
     /// count as changed once it is there. To be called inside a tokio runtime.
     pub fn new(paths: &Paths) -> Self {
         let name = |path: &Path| path.file_name().map(OsStr::to_owned).unwrap_or_default();
         let files = [(name(&paths.config), Changed::Config), (name(&paths.groups), Changed::Groups)];
         let mut watch = Self {
-            folder: paths.run.clone(),
+            directory: paths.run.clone(),
             files,
             stream: None,
             noted: BTreeSet::new(),
-            next_try: Instant::now() + PAUSE,
+            next_try: Instant::now() + RETRY_INTERVAL,
             throttle: LogThrottle::default(),
         };
         watch.open();
@@ -72,7 +72,7 @@ impl Watch {
                 biased;
                 event = next(&mut self.stream) => self.note(event),
                 () = sleep_until(next_try) => {
-                    self.next_try = Instant::now() + PAUSE;
+                    self.next_try = Instant::now() + RETRY_INTERVAL;
                     if self.open() {
                         self.noted = BTreeSet::from([Changed::Config, Changed::Groups]);
                     }
@@ -93,8 +93,8 @@ impl Watch {
             }
             Some(Err(error)) => {
                 if let Some(times) = self.throttle.say(error.kind()) {
-                    let folder = self.folder.display();
-                    log!(WATCH_FAILED, %error, %folder, times);
+                    let directory = self.directory.display();
+                    log!(WATCH_FAILED, %error, %directory, times);
                 }
                 true
             }
@@ -115,18 +115,18 @@ impl Watch {
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
         let opened = Inotify::init().and_then(|inotify| {
-            inotify.watches().add(&self.folder, mask)?;
-            inotify.into_event_stream([0; BUFFER])
+            inotify.watches().add(&self.directory, mask)?;
+            inotify.into_event_stream([0; EVENT_BUFFER_BYTES])
         });
         match opened {
             Ok(stream) => self.stream = Some(stream),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                log!(DIRECTORY_MISSING, folder = %self.folder.display());
+                log!(DIRECTORY_MISSING, directory = %self.directory.display());
             }
             Err(error) => {
                 if let Some(times) = self.throttle.say(error.kind()) {
-                    let folder = self.folder.display();
-                    log!(DIRECTORY_NOT_WATCHED, %error, %folder, times);
+                    let directory = self.directory.display();
+                    log!(DIRECTORY_NOT_WATCHED, %error, %directory, times);
                 }
             }
         }
@@ -135,7 +135,7 @@ impl Watch {
 }
 
 /// The next event. Waits while there is no stream.
-async fn next(stream: &mut Option<EventStream<[u8; BUFFER]>>) -> Option<io::Result<EventOwned>> {
+async fn next(stream: &mut Option<EventStream<[u8; EVENT_BUFFER_BYTES]>>) -> Option<io::Result<EventOwned>> {
     match stream {
         Some(stream) => stream.next().await,
         None => pending().await,
@@ -167,12 +167,12 @@ mod tests {
         }
     }
 
-    async fn next(watch: &mut Watch) -> Changed {
+    async fn next(watch: &mut ConfigWatch) -> Changed {
         tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.expect("a change is noticed")
     }
 
     /// Waits until both files were reported, and nothing more is.
-    async fn both(watch: &mut Watch) {
+    async fn both(watch: &mut ConfigWatch) {
         let mut seen = BTreeSet::new();
         while seen.len() < 2 {
             seen.insert(next(watch).await);
@@ -180,22 +180,22 @@ mod tests {
         while tokio::time::timeout(Duration::from_millis(50), watch.changed()).await.is_ok() {}
     }
 
-    async fn assert_quiet(watch: &mut Watch) {
+    async fn assert_quiet(watch: &mut ConfigWatch) {
         let changed = tokio::time::timeout(Duration::from_millis(100), watch.changed()).await;
         assert!(changed.is_err(), "{changed:?}");
     }
 
     #[tokio::test]
     async fn a_file_that_is_renamed_into_place_or_removed_is_noticed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let paths = paths(folder.path());
-        let mut watch = Watch::new(&paths);
+        let directory = tempfile::tempdir().expect("a directory");
+        let paths = paths(directory.path());
+        let mut watch = ConfigWatch::new(&paths);
         assert_quiet(&mut watch).await;
         json_file::write(&paths.config, 0o644, &Config::default()).expect("written");
         assert_eq!(next(&mut watch).await, Changed::Config);
         json_file::write(&paths.groups, 0o644, &Config::default()).expect("written");
         assert_eq!(next(&mut watch).await, Changed::Groups);
-        json_file::write(&folder.path().join("other.json"), 0o644, &Config::default()).expect("written");
+        json_file::write(&directory.path().join("other.json"), 0o644, &Config::default()).expect("written");
         assert_quiet(&mut watch).await;
         fs::remove_file(&paths.groups).expect("removed");
         assert_eq!(next(&mut watch).await, Changed::Groups);
@@ -207,9 +207,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_is_not_lost_when_the_wait_for_it_is_dropped() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let paths = paths(folder.path());
-        let mut watch = Watch::new(&paths);
+        let directory = tempfile::tempdir().expect("a directory");
+        let paths = paths(directory.path());
+        let mut watch = ConfigWatch::new(&paths);
         json_file::write(&paths.config, 0o644, &Config::default()).expect("written");
         json_file::write(&paths.groups, 0o644, &Config::default()).expect("written");
         let mut seen = BTreeSet::new();
@@ -225,10 +225,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_that_is_made_late_or_anew_is_taken_up() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let paths = paths(&folder.path().join("run"));
-        let mut watch = Watch::new(&paths);
+    async fn a_directory_that_is_made_late_or_anew_is_taken_up() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let paths = paths(&directory.path().join("run"));
+        let mut watch = ConfigWatch::new(&paths);
         assert_quiet(&mut watch).await;
         for _ in 0..2 {
             fs::create_dir(&paths.run).expect("made");

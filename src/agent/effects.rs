@@ -13,8 +13,8 @@ use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Instance};
 use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region, VpcId};
 
-use super::{Clock, Moment};
-use crate::agent::state::State;
+use super::{BootClock, Moment};
+use crate::agent::state::PersistentState;
 use crate::aws::{CredentialsWatch, Ec2, Imds};
 use crate::log_messages::log;
 use crate::netlink::addresses;
@@ -22,17 +22,17 @@ use crate::netlink::links::Links;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// The waits between attempts to learn from IMDS who we are: doubled up to the longest.
-const IDENTIFY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+const IDENTIFY_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// A difference between EC2's clock and ours that is less than that many seconds is not told.
-const CLOCK_WORTH_A_WORD: i64 = 5;
+const REPORTED_CLOCK_SKEW_SECONDS: i64 = 5;
 
 /// Where the hypervisor of Nitro instances shows the instance's id (EC2 User Guide, "Identify EC2 instances").
 const ASSET_TAG: &str = "/sys/devices/virtual/dmi/id/board_asset_tag";
 
 /// What a task has found out.
 #[derive(Debug)]
-pub enum Answer {
+pub enum EffectResult {
     /// Who we are.
     Instance(Instance),
     /// The ENI behind an interface, and the interface's MAC address where that was known.
@@ -45,8 +45,8 @@ pub enum Answer {
 
 /// The way out, and what is known of it.
 #[derive(Debug)]
-pub struct Calls {
-    answers: UnboundedSender<Answer>,
+pub struct Effects {
+    answers: UnboundedSender<EffectResult>,
     imds: Imds,
     /// Where systemd puts the agent's copy of the credentials file.
     copies: Option<PathBuf>,
@@ -64,8 +64,8 @@ pub struct Calls {
     pub last_error: Option<(Moment, CallError)>,
 }
 
-impl Calls {
-    pub fn new(answers: UnboundedSender<Answer>, state: &State, copies: Option<PathBuf>) -> Self {
+impl Effects {
+    pub fn new(answers: UnboundedSender<EffectResult>, state: &PersistentState, copies: Option<PathBuf>) -> Self {
         let tag = std::fs::read_to_string(ASSET_TAG).unwrap_or_default();
         let asset_tag = InstanceId::try_from(tag.trim()).ok();
         Self {
@@ -84,7 +84,7 @@ impl Calls {
         }
     }
 
-    /// Goes by these settings from now on. Calls in flight end by the old ones.
+    /// Goes by these settings from now on. Effects in flight end by the old ones.
     pub fn configure(&mut self, global: &Global) {
         if self.global != *global {
             self.global = global.clone();
@@ -107,13 +107,13 @@ impl Calls {
     pub fn identify(&self) {
         let (imds, answers) = (self.imds.clone(), self.answers.clone());
         tokio::spawn(async move {
-            let mut wait = IDENTIFY.0;
+            let mut wait = IDENTIFY_BACKOFF.0;
             let mut throttle = LogThrottle::default();
             loop {
                 match imds.instance().await {
                     Ok(instance) => {
                         // The receiver is gone only when the agent ends.
-                        let _ = answers.send(Answer::Instance(instance));
+                        let _ = answers.send(EffectResult::Instance(instance));
                         return;
                     }
                     Err(error) => {
@@ -124,7 +124,7 @@ impl Calls {
                     }
                 }
                 tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(IDENTIFY.1);
+                wait = (wait * 2).min(IDENTIFY_BACKOFF.1);
             }
         });
     }
@@ -133,7 +133,7 @@ impl Calls {
         let (ec2, answers) = (self.ec2.subscribe(), self.answers.clone());
         tokio::spawn(async move {
             let result = claim(ec2, &eni, &addresses, timeout).await;
-            let _ = answers.send(Answer::Event(Event::Claimed { id, result }));
+            let _ = answers.send(EffectResult::Event(Event::Claimed { id, result }));
         });
     }
 
@@ -144,7 +144,7 @@ impl Calls {
                 Some(ec2) => ec2.owners(Some(&vpc), &addresses, timeout).await,
                 None => Err(no_region()),
             };
-            let _ = answers.send(Answer::Event(Event::Read { id, result }));
+            let _ = answers.send(EffectResult::Event(Event::Read { id, result }));
         });
     }
 
@@ -159,7 +159,7 @@ impl Calls {
                 Ok(mac) => (Some(mac), imds.eni(mac).await),
                 Err(error) => (None, Err(error)),
             };
-            let _ = answers.send(Answer::Eni { interface, mac, result });
+            let _ = answers.send(EffectResult::Eni { interface, mac, result });
         });
     }
 
@@ -169,19 +169,19 @@ impl Calls {
         tokio::spawn(async move {
             match addresses::list().await {
                 Ok(addresses) => {
-                    let _ = answers.send(Answer::Event(Event::Local { addresses, asked: true }));
+                    let _ = answers.send(EffectResult::Event(Event::Local { addresses, asked: true }));
                 }
                 // The machine asks again.
-                Err(error) => _ = answers.send(Answer::Unlooked(error.to_string())),
+                Err(error) => _ = answers.send(EffectResult::Unlooked(error.to_string())),
             }
         });
     }
 
     /// Takes note of an answer, and makes of it what the machine should hear.
-    pub fn answered(&mut self, answer: Answer, state: &mut State, clock: Clock) -> Option<Event> {
+    pub fn answered(&mut self, answer: EffectResult, state: &mut PersistentState, clock: BootClock) -> Option<Event> {
         let now = clock.now();
         match answer {
-            Answer::Instance(instance) => {
+            EffectResult::Instance(instance) => {
                 log!(INSTANCE_KNOWN, instance = %instance.id, region = %instance.region);
                 self.instance = Some(instance);
                 if self.ec2.borrow().as_ref().map(Ec2::region) != self.region().as_ref() {
@@ -192,7 +192,7 @@ impl Calls {
                 // What was asked before failed for want of a region, and would be asked again after a whole interval.
                 (was_cut_off && self.ec2.borrow().is_some()).then_some(Event::ReadNow)
             }
-            Answer::Eni { interface, mac, result } => {
+            EffectResult::Eni { interface, mac, result } => {
                 let eni = match (mac, result) {
                     (Some(mac), Ok(eni)) => {
                         self.learn(state, mac, &eni);
@@ -208,13 +208,13 @@ impl Calls {
                 };
                 Some(Event::Resolved { interface, eni })
             }
-            Answer::Unlooked(error) => {
+            EffectResult::Unlooked(error) => {
                 if let Some(times) = self.throttle.say(error.clone()) {
                     log!(LOCAL_ADDRESSES_NOT_READ, error, times);
                 }
                 None
             }
-            Answer::Event(event) => {
+            EffectResult::Event(event) => {
                 match &event {
                     Event::Claimed { result: Ok(_), .. } | Event::Read { result: Ok(_), .. } => {
                         self.last_success = Some(now);
@@ -230,7 +230,7 @@ impl Calls {
         }
     }
 
-    fn learn(&self, state: &mut State, mac: MacAddress, eni: &Eni) {
+    fn learn(&self, state: &mut PersistentState, mac: MacAddress, eni: &Eni) {
         if let Some(instance) = &self.instance {
             let mut map = state.enis.get().clone();
             map.learn(&instance.id, &instance.region, mac, eni.clone());
@@ -262,7 +262,7 @@ impl Calls {
     /// EC2's clock minus ours, in seconds, where that is more than what an answer's way and a Date of whole seconds make.
     pub fn clock_skew(&self) -> Option<i64> {
         let seconds = self.ec2.borrow().as_ref()?.clock_skew()?.as_secs();
-        (seconds.abs() >= CLOCK_WORTH_A_WORD).then_some(seconds)
+        (seconds.abs() >= REPORTED_CLOCK_SKEW_SECONDS).then_some(seconds)
     }
 }
 
@@ -318,20 +318,20 @@ mod tests {
             vpc: "vpc-0000000a".try_into().expect("a VPC"),
             primary: Ipv4Addr::new(10, 0, 0, 1),
         };
-        let mut state = State::load(std::path::Path::new("/nonexistent"));
+        let mut state = PersistentState::load(std::path::Path::new("/nonexistent"));
         state.enis.change(|map| map.learn(&id(1), &region, mac, eni.clone()));
         let mut resolved = |instance: Option<u8>, class| {
-            let mut calls = Calls::new(tokio::sync::mpsc::unbounded_channel().0, &state, None);
-            calls.asset_tag = None;
-            calls.instance = instance.map(|n| Instance {
+            let mut effects = Effects::new(tokio::sync::mpsc::unbounded_channel().0, &state, None);
+            effects.asset_tag = None;
+            effects.instance = instance.map(|n| Instance {
                 id: id(n),
                 region: region.clone(),
                 availability_zone: "eu-west-1a".to_owned(),
             });
             let interface = InterfaceName::try_from("eth0").expect("a name");
             let error = CallError { class, ..local_error("NotFound", &std::fmt::Error) };
-            let answer = Answer::Eni { interface, mac: Some(mac), result: Err(error) };
-            match calls.answered(answer, &mut state, Clock::start()) {
+            let answer = EffectResult::Eni { interface, mac: Some(mac), result: Err(error) };
+            match effects.answered(answer, &mut state, BootClock::start()) {
                 Some(Event::Resolved { eni, .. }) => eni.map_err(|error| error.class),
                 other => panic!("{other:?}"),
             }
@@ -359,8 +359,8 @@ mod tests {
     async fn the_wait_for_the_region_is_part_of_the_attempt() {
         // An EC2 that takes connections and never answers.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("credentials");
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("credentials");
         std::fs::write(&file, "[default]\naws_access_key_id = AKIA\naws_secret_access_key = s\n").expect("written");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let global = Global { endpoint_url: Some(url), credentials_file: Some(file), ..Global::default() };

@@ -6,12 +6,12 @@ use std::time::Duration;
 use vipa_core::claim::Moment;
 
 /// How long it has to last: as long as the machine waits before it takes keepalived for gone.
-const LASTS: Duration = Duration::from_secs(2);
+const REPORTED_GAP: Duration = Duration::from_secs(2);
 
 /// What was said, and what is to be said.
 #[derive(Debug, Default)]
 pub struct HookLog {
-    said: Option<bool>,
+    reported: Option<bool>,
     /// Since when there is no writer, and why.
     gone: Option<(Moment, String)>,
 }
@@ -25,18 +25,18 @@ impl HookLog {
     /// A writer is there. Whether that is news.
     pub fn back(&mut self) -> bool {
         self.gone = None;
-        self.said.replace(true) != Some(true)
+        self.reported.replace(true) != Some(true)
     }
 
     /// When its absence becomes news.
     pub fn due(&self) -> Option<Moment> {
-        self.gone.as_ref().map(|(since, _)| *since + LASTS)
+        self.gone.as_ref().map(|(since, _)| *since + REPORTED_GAP)
     }
 
     /// Why there is no writer, once that has lasted, and never again.
     pub fn lasts(&mut self, now: Moment) -> Option<String> {
-        let (_, why) = self.gone.take_if(|(since, _)| *since + LASTS <= now)?;
-        self.said = Some(false);
+        let (_, why) = self.gone.take_if(|(since, _)| *since + REPORTED_GAP <= now)?;
+        self.reported = Some(false);
         Some(why)
     }
 }

@@ -4,18 +4,18 @@ use std::future::pending;
 use std::time::{Duration, Instant};
 
 use super::{Event, Moment};
-use crate::keepalived::liveness::{Sample, Vitality, progressed, sleeps};
+use crate::keepalived::liveness::{LivenessProbe, Sample, progressed, sleeps};
 use crate::log_messages::log;
 use crate::paths::Paths;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// How soon to look again where nobody but a reader of the status wants to know.
-pub const FOR_THE_STATUS: Duration = Duration::from_secs(10);
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The last sample. One look costs microseconds.
 #[derive(Debug)]
-pub struct Life {
-    vitality: Vitality,
+pub struct Liveness {
+    probe: LivenessProbe,
     /// What progress is measured against, and when it was taken.
     before: Option<(Sample, Moment)>,
     /// Since when keepalived has been seen to sleep.
@@ -25,10 +25,10 @@ pub struct Life {
     pub last: Option<Moment>,
 }
 
-impl Life {
+impl Liveness {
     pub fn new(paths: &Paths) -> Self {
         let throttle = LogThrottle::default();
-        Self { vitality: Vitality::new(paths), before: None, quiet: None, looked: None, throttle, last: None }
+        Self { probe: LivenessProbe::new(paths), before: None, quiet: None, looked: None, throttle, last: None }
     }
 
     /// Takes the first sample at once when the interest begins. `again`: how soon to look again, if that is of interest.
@@ -61,7 +61,7 @@ impl Life {
     /// Looks; what keepalived has done since the last look, if that says anything.
     pub fn look(&mut self, now: Moment) -> Option<Event> {
         self.looked = Some(Instant::now());
-        let sample = match self.vitality.look() {
+        let sample = match self.probe.look() {
             Ok(sample) => sample,
             Err(error) => {
                 // A keepalived that starts again and again is not there in between, each time.

@@ -13,14 +13,14 @@ use vipa_core::model::vrrp::VrrpState;
 
 use super::Agent;
 use crate::log_messages::log;
-use crate::systemd::log_throttle::{Line, LogThrottle, named};
+use crate::systemd::log_throttle::{LogThrottle, ThrottledLine, named};
 
 /// How often in ten minutes each group's change of state or readiness is written at once: a failover there and back, twice.
-const CHANGES: u32 = 5;
+const MAX_LINES_AT_ONCE: u32 = 5;
 
 /// What has been written of what may happen again and again.
 #[derive(Debug)]
-pub struct Said {
+pub struct AgentLog {
     /// Failures of claims, by their ENI, and of reads.
     failures: LogThrottle<(Option<EniId>, String)>,
     changes: LogThrottle<Change, String>,
@@ -76,13 +76,13 @@ impl Thief {
     }
 }
 
-impl Default for Said {
+impl Default for AgentLog {
     fn default() -> Self {
-        Self { failures: LogThrottle::default(), changes: LogThrottle::allowing(CHANGES), unread: false }
+        Self { failures: LogThrottle::default(), changes: LogThrottle::allowing(MAX_LINES_AT_ONCE), unread: false }
     }
 }
 
-impl Said {
+impl AgentLog {
     /// A change has happened to that group, address or interface.
     pub(super) fn change(&mut self, change: Change, subject: impl ToString) {
         if let Some(line) = self.changes.happened(Instant::now(), change.clone(), subject.to_string()) {
@@ -109,7 +109,7 @@ impl Said {
     }
 }
 
-fn write(change: &Change, line: &Line<String>) {
+fn write(change: &Change, line: &ThrottledLine<String>) {
     let who = named(&line.subjects);
     // Where it has happened to each of them once, that goes without saying.
     let times = Some(line.times).filter(|times| *times as usize > line.subjects.len());
@@ -158,14 +158,14 @@ impl Agent<'_> {
                 let is_unknown = to == VrrpState::Unknown;
                 let (before, after) = (from.to_string(), to.to_string());
                 let change = Change::Transition { is_unknown, from: before, to: after, cause: cause.text() };
-                self.said.change(change, &group);
+                self.log.change(change, &group);
                 Record::new(time, Kind::Transition { from, to, cause: cause.text().to_owned() }).of_group(group)
             }
             Note::Claim { eni, addresses, previous, duration, result } => {
                 let duration_ms = duration.as_millis().try_into().unwrap_or(u64::MAX);
                 self.log_claim(&eni, &addresses, duration_ms, &result);
                 if result.is_ok() {
-                    self.state.proven.change(|proven| proven.prove(eni.clone(), time));
+                    self.state.permissions.change(|permissions| permissions.prove(eni.clone(), time));
                 }
                 let outcome = match result {
                     Ok(Acknowledgement { request_id, .. }) => Outcome::Acknowledged { request_id },
@@ -176,19 +176,19 @@ impl Agent<'_> {
             // The history has what came of it.
             Note::Read { error } => return self.log_read(error.as_ref()),
             Note::Theft { group, address, by, taker } => {
-                self.said.change(Change::Taken(Thief::new(&by, taker)), of_group(address, &group));
+                self.log.change(Change::Taken(Thief::new(&by, taker)), of_group(address, &group));
                 Record::new(time, Kind::Theft { by, taker }).of_group(group).of_addresses([address])
             }
             Note::Contested { group, address, by, taker } => {
-                self.said.change(Change::Contested(Thief::new(&by, taker)), of_group(address, &group));
+                self.log.change(Change::Contested(Thief::new(&by, taker)), of_group(address, &group));
                 Record::new(time, Kind::Contested { by, taker }).of_group(group).of_addresses([address])
             }
             Note::ContestOver { group, address, taker } => {
-                self.said.change(Change::ContestOver { taker }, of_group(address, &group));
+                self.log.change(Change::ContestOver { taker }, of_group(address, &group));
                 Record::new(time, Kind::ContestOver { taker }).of_group(group).of_addresses([address])
             }
             Note::NotLocal { group, address } => {
-                self.said.change(Change::NotLocal, of_group(address, &group));
+                self.log.change(Change::NotLocal, of_group(address, &group));
                 Record::new(time, Kind::NotLocal).of_group(group).of_addresses([address])
             }
             // The status shows it as long as it lasts.
@@ -198,10 +198,10 @@ impl Agent<'_> {
                     Some(Misplaced::Left) => Change::Left,
                     None => Change::InPlace,
                 };
-                return self.said.change(change, format!("{address} on {interface} ({group})"));
+                return self.log.change(change, format!("{address} on {interface} ({group})"));
             }
             Note::Readiness { group, obstacle } => {
-                self.said.change(Change::Readiness { obstacle: obstacle.clone() }, &group);
+                self.log.change(Change::Readiness { obstacle: obstacle.clone() }, &group);
                 Record::new(time, Kind::Readiness { obstacle }).of_group(group)
             }
             // The history is of what has happened.
@@ -217,7 +217,7 @@ impl Agent<'_> {
             }
             Note::Unresolved { interface, error } => {
                 let CallError { code, message, .. } = error.clone();
-                self.said.change(Change::Unresolved { code, message }, &interface);
+                self.log.change(Change::Unresolved { code, message }, &interface);
                 Record::new(time, Kind::Unresolved { interface, error })
             }
         };
@@ -233,14 +233,14 @@ impl Agent<'_> {
     ) {
         match result {
             Ok(Acknowledgement { request_id, unlisted }) => {
-                self.said.failures.forget(|(other, _)| other.as_ref() == Some(eni));
+                self.log.failures.forget(|(other, _)| other.as_ref() == Some(eni));
                 let request_id = request_id.as_ref().map(RequestId::as_str);
                 // They are read at once.
                 let unlisted = (!unlisted.is_empty()).then(|| tracing::field::debug(unlisted));
                 log!(CLAIM_ACKNOWLEDGED, %eni, ?addresses, duration_ms, request_id, unlisted);
             }
             Err(error) => {
-                let Some(times) = self.said.failures.say((Some(eni.clone()), error.code.clone())) else {
+                let Some(times) = self.log.failures.say((Some(eni.clone()), error.code.clone())) else {
                     return;
                 };
                 let CallError { code, message, .. } = error;
@@ -257,15 +257,15 @@ impl Agent<'_> {
     fn log_read(&mut self, error: Option<&CallError>) {
         // What fails every other time is one failure that lasts.
         let Some(error) = error else {
-            if std::mem::take(&mut self.said.unread) {
+            if std::mem::take(&mut self.log.unread) {
                 log!(OWNERS_READ_AGAIN);
             }
             return;
         };
-        let Some(times) = self.said.failures.say((None, error.code.clone())) else {
+        let Some(times) = self.log.failures.say((None, error.code.clone())) else {
             return;
         };
-        self.said.unread = true;
+        self.log.unread = true;
         let CallError { code, message, .. } = error;
         let request_id = error.request_id.as_ref().map(RequestId::as_str);
         if passes(error) {
@@ -306,8 +306,8 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::agent::effects::Calls;
-    use crate::agent::state::State;
+    use crate::agent::effects::Effects;
+    use crate::agent::state::PersistentState;
     use crate::paths::Paths;
 
     /// What is logged, a line each.
@@ -333,9 +333,9 @@ mod tests {
             tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(move || to.clone()).finish();
         let _guard = tracing::subscriber::set_default(subscriber);
         let paths = Paths::system();
-        let state = State::load(std::path::Path::new("/nonexistent"));
-        let calls = Calls::new(tokio::sync::mpsc::unbounded_channel().0, &state, None);
-        let mut agent = Agent::new(&paths, state, calls);
+        let state = PersistentState::load(std::path::Path::new("/nonexistent"));
+        let effects = Effects::new(tokio::sync::mpsc::unbounded_channel().0, &state, None);
+        let mut agent = Agent::new(&paths, state, effects);
         let by = Owner {
             eni: EniId::try_from("eni-0000000b").expect("an id"),
             instance: InstanceId::try_from("i-0000000b").ok(),
@@ -351,11 +351,11 @@ mod tests {
                 }
             }
         }
-        agent.said.write_rest();
+        agent.log.write_rest();
         let log = log.0.lock().expect("no panic").clone();
         let log = String::from_utf8(log).expect("text");
         let lines: Vec<&str> = log.lines().collect();
-        let first = "address taken by another address=10.0.0.1 (g1) eni=\"eni-0000000b\" instance=\"i-0000000b\"";
+        let first = "address ownership lost address=10.0.0.1 (g1) eni=\"eni-0000000b\" instance=\"i-0000000b\"";
         assert!(lines[0].contains(first) && lines[0].contains("taker=\"peer\""), "{log}");
         assert!(log.contains("address contested: both routers are MASTER") && log.contains(" more "), "{log}");
         // At once, and once a second: a busy machine takes some.

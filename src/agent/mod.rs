@@ -34,15 +34,15 @@ use vipa_core::model::pause::Now;
 use vipa_core::model::vrrp::Line;
 use vipa_core::report::model::FileFault;
 
-use self::effects::{Answer, Calls};
+use self::effects::{EffectResult, Effects};
 use self::hook_log::HookLog;
-use self::liveness::Life;
-use self::log::{Change, Said};
-use self::requests::Waiters;
-use self::state_writer::Disk;
+use self::liveness::Liveness;
+use self::log::{AgentLog, Change};
+use self::requests::PendingReplies;
+use self::state_writer::StateWriter;
 use self::watchdog::Watchdog;
-use crate::agent::config_watch::{Changed, Watch};
-use crate::agent::state::State;
+use crate::agent::config_watch::{Changed, ConfigWatch};
+use crate::agent::state::PersistentState;
 use crate::control::server::{self, BindError, Server};
 use crate::fs::json_file::{self, FileError};
 use crate::keepalived::fifo::{self, Fifo};
@@ -51,7 +51,7 @@ use crate::netlink::addresses::{self, Addresses, Local, Puts};
 use crate::paths::Paths;
 
 /// What tells this start of the router from others (random(4)).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Why the agent could not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +63,7 @@ pub enum AgentError {
         path: PathBuf,
     },
     /// The control socket.
-    #[error("cannot listen on {path}: {source}; the unit's RuntimeDirectory makes its folder")]
+    #[error("cannot listen on {path}: {source}; the unit's RuntimeDirectory makes its directory")]
     Socket {
         /// Its path.
         path: PathBuf,
@@ -82,19 +82,19 @@ pub enum AgentError {
 pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signal)?;
-    let (calls, mut called) = mpsc::channel(2 * server::CONNECTIONS);
+    let (calls, mut called) = mpsc::channel(2 * server::MAX_CONNECTIONS);
     let server = Server::bind(&paths.socket).map_err(|error| match error {
         BindError::Running(path) => AgentError::Running { path },
         BindError::Io(source) => AgentError::Socket { path: paths.socket.clone(), source },
     })?;
     tokio::spawn(server.run(calls));
     let mut fifo = Fifo::new(&paths.fifo);
-    let mut watch = Watch::new(paths);
+    let mut watch = ConfigWatch::new(paths);
     let mut addresses = Addresses::new();
     let (answered, mut answers) = mpsc::unbounded_channel();
-    let state = State::load(&paths.state);
-    let calls = Calls::new(answered, &state, paths.copies.clone());
-    let mut agent = Agent::new(paths, state, calls);
+    let state = PersistentState::load(&paths.state);
+    let effects = Effects::new(answered, &state, paths.copies.clone());
+    let mut agent = Agent::new(paths, state, effects);
     // The interface is known before any line is: where they disagree, the interface is right.
     match addresses::list().await {
         Ok(addresses) => agent.local(addresses, false),
@@ -113,9 +113,9 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     log!(AGENT_STARTED, version);
     let started = Record::new(Timestamp::now(), Kind::Started { version: version.to_owned() });
     agent.state.record(started);
-    agent.disk.notice(&agent.state);
+    agent.state_writer.notice(&agent.state);
     let mut watchdog = Watchdog::new();
-    agent.calls.identify();
+    agent.effects.identify();
     loop {
         let deadline = agent.machine.deadline().map(|moment| agent.clock.instant(moment));
         let look_again = agent.look_again();
@@ -133,23 +133,23 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
             },
             () = at(deadline) => agent.tell(Event::Tick),
             () = at(hook_lasts) => agent.say_that_the_hook_is_gone(),
-            () = agent.life.due(look_again) => agent.look_for_life(),
-            () = agent.calls.credentials_changed() => agent.tell(Event::Credentials),
+            () = agent.liveness.due(look_again) => agent.check_liveness(),
+            () = agent.effects.credentials_changed() => agent.tell(Event::Credentials),
             () = agent.waiters.due() => agent.reply(),
-            step = agent.disk.due() => {
-                agent.disk.step(&mut agent.state, step);
+            step = agent.state_writer.due() => {
+                agent.state_writer.step(&mut agent.state, step);
                 agent.reply();
             }
-            () = agent.said.due() => agent.said.write_due(),
+            () = agent.log.due() => agent.log.write_due(),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
-    agent.said.write_rest();
+    agent.log.write_rest();
     log!(AGENT_STOPS);
     // Nobody is left to hear that this failed.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    if let Err(error) = agent.disk.end(&mut agent.state).await {
+    if let Err(error) = agent.state_writer.end(&mut agent.state).await {
         log!(STATE_NOT_WRITTEN, %error);
     }
     Ok(())
@@ -165,11 +165,11 @@ async fn at(deadline: Option<Instant>) {
 /// Where the machine's moments come from. They also count the time that the router was suspended, which timers do not: a
 /// timer that was due in it is late, and that is seen.
 #[derive(Debug, Clone, Copy)]
-struct Clock {
+struct BootClock {
     started: Moment,
 }
 
-impl Clock {
+impl BootClock {
     fn start() -> Self {
         Self { started: Self::read() }
     }
@@ -185,7 +185,7 @@ impl Clock {
 
     fn of_both_kinds(self) -> Now {
         // Without it the time of day counts.
-        let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+        let boot = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
         Now { wall: Timestamp::now(), boot: boot.trim().to_owned(), since_boot: self.now().since_boot() }
     }
 
@@ -208,14 +208,14 @@ impl Clock {
 
 struct Agent<'a> {
     paths: &'a Paths,
-    clock: Clock,
+    clock: BootClock,
     machine: Machine,
-    calls: Calls,
-    state: State,
-    disk: Disk,
-    said: Said,
-    life: Life,
-    waiters: Waiters,
+    effects: Effects,
+    state: PersistentState,
+    state_writer: StateWriter,
+    log: AgentLog,
+    liveness: Liveness,
+    waiters: PendingReplies,
     /// When EC2 was last asked for a fresh report.
     fresh_asked: Option<Moment>,
     splitter: Splitter,
@@ -225,12 +225,12 @@ struct Agent<'a> {
     /// What is read of config.json and groups.json.
     config_file: ReadFile,
     groups_file: ReadFile,
-    hook: Hook,
+    hook: HookState,
 }
 
 /// What is known of the transition hook.
 #[derive(Debug, Default)]
-struct Hook {
+struct HookState {
     attached: Option<(bool, Moment)>,
     log: HookLog,
     last_line: Option<Moment>,
@@ -242,25 +242,25 @@ struct Hook {
 }
 
 impl<'a> Agent<'a> {
-    fn new(paths: &'a Paths, state: State, calls: Calls) -> Self {
-        let clock = Clock::start();
+    fn new(paths: &'a Paths, state: PersistentState, effects: Effects) -> Self {
+        let clock = BootClock::start();
         Self {
             paths,
             clock,
             machine: Machine::new(clock.started, fastrand::u64(..)),
-            calls,
+            effects,
             state,
-            disk: Disk::default(),
-            said: Said::default(),
-            life: Life::new(paths),
-            waiters: Waiters::default(),
+            state_writer: StateWriter::default(),
+            log: AgentLog::default(),
+            liveness: Liveness::new(paths),
+            waiters: PendingReplies::default(),
             fresh_asked: None,
             splitter: Splitter::default(),
             puts: Puts::default(),
             config: Config::default(),
             config_file: ReadFile::default(),
             groups_file: ReadFile::default(),
-            hook: Hook::default(),
+            hook: HookState::default(),
         }
     }
 
@@ -269,15 +269,15 @@ impl<'a> Agent<'a> {
         let now = self.clock.now();
         for action in self.machine.handle(now, event) {
             match action {
-                Action::Claim { id, eni, addresses, timeout } => self.calls.claim(id, eni, addresses, timeout),
-                Action::Read { id, vpc, addresses, timeout } => self.calls.read(id, vpc, addresses, timeout),
-                Action::Resolve(interface) => self.calls.resolve(interface),
-                Action::Look => self.calls.look(),
+                Action::Claim { id, eni, addresses, timeout } => self.effects.claim(id, eni, addresses, timeout),
+                Action::Read { id, vpc, addresses, timeout } => self.effects.read(id, vpc, addresses, timeout),
+                Action::Resolve(interface) => self.effects.resolve(interface),
+                Action::Look => self.effects.look(),
                 Action::Note(note) => self.note(note),
             }
         }
-        self.life.wanted(self.look_again(), now);
-        self.disk.notice(&self.state);
+        self.liveness.wanted(self.look_again(), now);
+        self.state_writer.notice(&self.state);
         self.reply();
     }
 
@@ -315,37 +315,37 @@ impl<'a> Agent<'a> {
         self.tell(Event::Local { addresses, asked });
     }
 
-    fn fifo(&mut self, event: fifo::Event, times_full: u64) {
+    fn fifo(&mut self, event: fifo::FifoEvent, times_full: u64) {
         self.hook.pipe_full = times_full;
         match event {
-            fifo::Event::Backlog { bytes, was_full } => {
+            fifo::FifoEvent::Backlog { bytes, was_full } => {
                 self.splitter = Splitter::default();
                 let lines = self.lines(&bytes);
                 self.tell(Event::Backlog { lines, was_full });
             }
-            fifo::Event::Full => {
-                self.said.change(Change::PipeFull, "");
+            fifo::FifoEvent::Full => {
+                self.log.change(Change::PipeFull, "");
                 self.hook.discarding = true;
             }
-            fifo::Event::Bytes(bytes) => {
+            fifo::FifoEvent::Bytes(bytes) => {
                 let lines = self.lines(&bytes);
                 if !self.hook.discarding {
                     self.hook.last_news = self.hook.last_line;
                     self.tell(Event::Lines(lines));
                 }
             }
-            fifo::Event::Drained => {
+            fifo::FifoEvent::Drained => {
                 self.hook.discarding = false;
                 self.tell(Event::PipeFull);
             }
-            fifo::Event::Hup => self.tell(Event::Hup),
-            fifo::Event::WriterGone { why } => {
+            fifo::FifoEvent::Hup => self.tell(Event::Hup),
+            fifo::FifoEvent::WriterGone { why } => {
                 self.hook.log.gone(self.clock.now(), why.to_string());
                 self.writer(false);
             }
-            fifo::Event::WriterBack => {
+            fifo::FifoEvent::WriterBack => {
                 if self.hook.log.back() {
-                    self.said.change(Change::Hook { gone: None }, "");
+                    self.log.change(Change::Hook { gone: None }, "");
                 }
                 self.writer(true);
             }
@@ -366,24 +366,24 @@ impl<'a> Agent<'a> {
 
     fn say_that_the_hook_is_gone(&mut self) {
         if let Some(reason) = self.hook.log.lasts(self.clock.now()) {
-            self.said.change(Change::Hook { gone: Some(reason) }, "");
+            self.log.change(Change::Hook { gone: Some(reason) }, "");
         }
     }
 
     /// How soon to look for a sign of life of keepalived again, where it may run.
     fn look_again(&self) -> Option<Duration> {
         let is_attached = matches!(self.hook.attached, Some((true, _)));
-        self.machine.look_again(self.clock.now()).or(is_attached.then_some(liveness::FOR_THE_STATUS))
+        self.machine.look_again(self.clock.now()).or(is_attached.then_some(liveness::STATUS_INTERVAL))
     }
 
-    fn look_for_life(&mut self) {
-        if let Some(event) = self.life.look(self.clock.now()) {
+    fn check_liveness(&mut self) {
+        if let Some(event) = self.liveness.look(self.clock.now()) {
             self.tell(event);
         }
     }
 
-    fn answer(&mut self, answer: Answer) {
-        let event = self.calls.answered(answer, &mut self.state, self.clock);
+    fn answer(&mut self, answer: EffectResult) {
+        let event = self.effects.answered(answer, &mut self.state, self.clock);
         self.name_instance();
         if let Some(event) = event {
             self.tell(event);
@@ -392,7 +392,7 @@ impl<'a> Agent<'a> {
 
     /// Tells the machine which instance this is, as far as that is known.
     fn name_instance(&mut self) {
-        if let Some(instance) = self.calls.instance_id()
+        if let Some(instance) = self.effects.instance_id()
             && self.machine.instance() != Some(&instance)
         {
             self.tell(Event::Instance(instance));
@@ -403,13 +403,13 @@ impl<'a> Agent<'a> {
         match json_file::read::<Config>(&self.paths.config) {
             Ok(config) => {
                 self.config_file.is_read();
-                self.calls.configure(&config.global);
+                self.effects.configure(&config.global);
                 let is_configured = |group: &GroupName| config.groups.iter().any(|g| g.name == *group);
                 if self.state.contests.get().has_other_than(is_configured) {
                     self.state.contests.change(|contests| contests.retain(is_configured));
                 }
                 self.config = config.clone();
-                log!(CONFIGURATION_READ, groups = config.groups.len(), left_out = config.left_out.len());
+                log!(CONFIGURATION_READ, groups = config.groups.len(), skipped = config.left_out.len());
                 self.tell(Event::Config(config));
             }
             Err(error) => self.config_file.is_unread(&error),

@@ -18,36 +18,36 @@ use vipa_core::report::offline;
 use super::Agent;
 use crate::agent::state::Saved;
 use crate::control::server::Call;
-use crate::control::{Answer, Code, Refusal, Request};
+use crate::control::{ErrorCode, ErrorResponse, Request, Response};
 use crate::fs::json_file::FORMAT;
 use crate::log_messages::log;
 
 /// How long a forced claim is waited for before it is answered with what is known.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CLAIM_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long beyond EC2's bound a read is waited for. With the default request-timeout that ends before those who ask give up
 /// ([`crate::commands::show_status`]); with a longer one they do so first, and tell what was known before.
-const BEYOND: Duration = Duration::from_millis(500);
+const READ_REPLY_MARGIN: Duration = Duration::from_millis(500);
 
 /// How long the disk is waited for before a pause is answered.
-const DISK: Duration = Duration::from_secs(2);
+const DISK_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// For how long an answer of EC2 is fresh: no more than one read is made in that time for all who ask.
-const FRESH: Duration = Duration::from_secs(1);
+const READ_REUSE_TIME: Duration = Duration::from_secs(1);
 
 /// Those who wait for something to happen before they are answered.
 #[derive(Debug, Default)]
-pub struct Waiters(Vec<Waiter>);
+pub struct PendingReplies(Vec<PendingReply>);
 
 #[derive(Debug)]
-struct Waiter {
+struct PendingReply {
     what: What,
     since: Moment,
     until: Instant,
     reply: Reply,
 }
 
-type Reply = oneshot::Sender<Answer>;
+type Reply = oneshot::Sender<Response>;
 
 #[derive(Debug)]
 enum What {
@@ -59,7 +59,7 @@ enum What {
     Saved(GroupName),
 }
 
-impl Waiters {
+impl PendingReplies {
     /// Waits until somebody's patience ends. Safe to cancel: the deadlines are kept.
     pub async fn due(&self) {
         match self.0.iter().map(|w| w.until).min() {
@@ -78,7 +78,7 @@ impl Agent<'_> {
             Request::Status { fresh: false, history } => Ok(value(&self.report(history))),
             Request::Status { fresh: true, history } => {
                 // Whoever asks within a second of another has that one's answer.
-                let asked = self.fresh_asked.filter(|asked| *asked + FRESH > now);
+                let asked = self.fresh_asked.filter(|asked| *asked + READ_REUSE_TIME > now);
                 self.wait(What::Report { history }, asked.unwrap_or(now), reply);
                 if asked.is_none() {
                     self.fresh_asked = Some(now);
@@ -89,7 +89,7 @@ impl Agent<'_> {
                 return;
             }
             Request::Claim { group } => match self.refuses(&group).or_else(|| self.machine.refuses_force(&group)) {
-                Some(why) => Err(Refusal::new(Code::Refused, why)),
+                Some(why) => Err(ErrorResponse::new(ErrorCode::Refused, why)),
                 None => {
                     log!(CLAIM_FORCED, %group);
                     let forced = Record::new(Timestamp::now(), Kind::Forced).of_group(group.clone());
@@ -114,11 +114,11 @@ impl Agent<'_> {
 
     fn wait(&mut self, what: What, since: Moment, reply: Reply) {
         let patience = match what {
-            What::Report { .. } => self.config.global.request_timeout.duration() + BEYOND,
-            What::Claims(_) => PATIENCE,
-            What::Saved(_) => DISK,
+            What::Report { .. } => self.config.global.request_timeout.duration() + READ_REPLY_MARGIN,
+            What::Claims(_) => CLAIM_REPLY_TIMEOUT,
+            What::Saved(_) => DISK_REPLY_TIMEOUT,
         };
-        self.waiters.0.push(Waiter { what, since, until: Instant::now() + patience, reply });
+        self.waiters.0.push(PendingReply { what, since, until: Instant::now() + patience, reply });
     }
 
     /// Answers those whose waiting is over.
@@ -173,9 +173,9 @@ impl Agent<'_> {
         }
     }
 
-    fn pause(&mut self, group: &GroupName, minutes: Minutes) -> Result<(), Refusal> {
+    fn pause(&mut self, group: &GroupName, minutes: Minutes) -> Result<(), ErrorResponse> {
         if let Some(why) = self.refuses(group) {
-            return Err(Refusal::new(Code::Refused, why));
+            return Err(ErrorResponse::new(ErrorCode::Refused, why));
         }
         let now = self.clock.of_both_kinds();
         log!(GROUP_PAUSED, %group, minutes = minutes.get());
@@ -185,13 +185,16 @@ impl Agent<'_> {
         Ok(())
     }
 
-    fn resume(&mut self, group: &GroupName) -> Result<(), Refusal> {
+    fn resume(&mut self, group: &GroupName) -> Result<(), ErrorResponse> {
         if let Some(why) = self.refuses(group) {
-            return Err(Refusal::new(Code::Refused, why));
+            return Err(ErrorResponse::new(ErrorCode::Refused, why));
         }
         if !self.machine.is_paused(group) {
             let name = quoted(group.as_str());
-            return Err(Refusal::new(Code::Refused, format!("group {name} is not paused: there is no pause to end")));
+            return Err(ErrorResponse::new(
+                ErrorCode::Refused,
+                format!("group {name} is not paused: there is no pause to end"),
+            ));
         }
         log!(PAUSE_ENDED, %group);
         self.state.pauses.change(|pauses| pauses.resume(group));
@@ -211,7 +214,7 @@ impl Agent<'_> {
         let mut group = self.report(0).groups.into_iter().find(|g| g.name == group.as_str())?;
         group.pause_not_saved = match self.state.pauses.saved() {
             Saved::Yes => None,
-            Saved::NotYet => Some(format!("the disk did not take it within {DISK:?}")),
+            Saved::NotYet => Some(format!("the disk did not take it within {DISK_REPLY_TIMEOUT:?}")),
             Saved::No(why) => Some(why),
         };
         Some(group)
@@ -222,12 +225,13 @@ impl Agent<'_> {
         let now = self.clock.now();
         let clock = self.clock;
         let at = |moment: Moment| clock.timestamp(moment);
-        let instance = self.calls.instance_id();
-        let region = self.calls.region();
+        let instance = self.effects.instance_id();
+        let region = self.effects.region();
         let mut groups = self.machine.report(now, at);
         for address in groups.iter_mut().flat_map(|g| &mut g.addresses) {
             if address.assign_right_proven_at.is_none() {
-                address.assign_right_proven_at = address.eni.as_ref().and_then(|eni| self.state.proven.get().at(eni));
+                address.assign_right_proven_at =
+                    address.eni.as_ref().and_then(|eni| self.state.permissions.get().at(eni));
             }
         }
         if let Saved::No(why) = self.state.pauses.saved() {
@@ -237,7 +241,7 @@ impl Agent<'_> {
         }
         groups.extend(self.config.left_out.iter().map(offline::left_out));
         groups.sort_by(|a, b| a.name.cmp(&b.name));
-        let credentials = self.calls.credentials();
+        let credentials = self.effects.credentials();
         let file = self.config_file.unread.as_ref().or(self.groups_file.unread.as_ref());
         let global = &self.config.global;
         Report {
@@ -256,7 +260,7 @@ impl Agent<'_> {
                 attached: self.hook.attached.map(|(attached, _)| attached),
                 since: self.hook.attached.map(|(_, since)| at(since)),
                 last_line_at: self.hook.last_line.map(at),
-                last_life_at: self.life.last.max(self.hook.last_news).map(at),
+                last_life_at: self.liveness.last.max(self.hook.last_news).map(at),
                 pipe_full: self.hook.pipe_full,
             },
             ec2: report::Ec2 {
@@ -267,9 +271,9 @@ impl Agent<'_> {
                 credentials_loaded_at: credentials.as_ref().and_then(|c| c.loaded_at),
                 credentials_error: credentials.as_ref().and_then(|c| c.error.as_ref()).map(|e| e.message.clone()),
                 credentials_expire_at: credentials.as_ref().and_then(|c| c.expires_at),
-                last_success_at: self.calls.last_success.map(at),
-                last_error: self.calls.last_error.as_ref().map(|(when, error)| failure(at(*when), error)),
-                clock_skew: self.calls.clock_skew(),
+                last_success_at: self.effects.last_success.map(at),
+                last_error: self.effects.last_error.as_ref().map(|(when, error)| failure(at(*when), error)),
+                clock_skew: self.effects.clock_skew(),
             },
             groups,
             history: self.state.history.get().last(history).to_vec(),

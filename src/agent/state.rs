@@ -8,49 +8,49 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use vipa_core::model::eni_cache::EniMap;
+use vipa_core::model::eni_cache::EniCache;
 use vipa_core::model::history::{Contests, History, Record};
 use vipa_core::model::pause::Pauses;
-use vipa_core::model::permissions::Proven;
+use vipa_core::model::permissions::Permissions;
 
 use crate::fs::json_file::{self, FileError};
 use crate::log_messages::log;
 
 /// Everything that is kept.
 #[derive(Debug)]
-pub struct State {
+pub struct PersistentState {
     /// What has happened.
-    pub history: Kept<History>,
+    pub history: StateFile<History>,
     /// Addresses that were taken away.
-    pub contests: Kept<Contests>,
+    pub contests: StateFile<Contests>,
     /// The ENIs behind MAC addresses, for an IMDS that does not answer.
-    pub enis: Kept<EniMap>,
+    pub enis: StateFile<EniCache>,
     /// Groups that a person has paused.
-    pub pauses: Kept<Pauses>,
+    pub pauses: StateFile<Pauses>,
     /// Rights that EC2 has shown us to have.
-    pub proven: Kept<Proven>,
+    pub permissions: StateFile<Permissions>,
 }
 
-impl State {
-    /// Reads what is in this folder, and removes what a write that was killed has left. What is wrong with a file is
+impl PersistentState {
+    /// Reads what is in this directory, and removes what a write that was killed has left. What is wrong with a file is
     /// logged.
-    pub fn load(folder: &Path) -> Self {
-        json_file::remove_leftovers(folder);
-        let history: Kept<History> = Kept::load(folder.join("history.json"));
-        let mut contests: Kept<Contests> = Kept::load(folder.join("contests.json"));
+    pub fn load(directory: &Path) -> Self {
+        json_file::remove_leftovers(directory);
+        let history: StateFile<History> = StateFile::load(directory.join("history.json"));
+        let mut contests: StateFile<Contests> = StateFile::load(directory.join("contests.json"));
         if contests.was_missing {
             // Before 0.2 the history alone knew of them.
             history.get().last(usize::MAX).iter().for_each(|record| contests.value.note(record));
         }
         for skipped in [history.get().skipped(), contests.get().skipped()].into_iter().filter(|skipped| *skipped > 0) {
-            log!(RECORDS_HISTORY_FROM_ANOTHER_VERSION_SKIPPED, skipped);
+            log!(HISTORY_RECORDS_SKIPPED, skipped);
         }
         Self {
             history,
             contests,
-            enis: Kept::load(folder.join("eni-map.json")),
-            pauses: Kept::load(folder.join("pauses.json")),
-            proven: Kept::load(folder.join("proven.json")),
+            enis: StateFile::load(directory.join("eni-cache.json")),
+            pauses: StateFile::load(directory.join("pauses.json")),
+            permissions: StateFile::load(directory.join("permissions.json")),
         }
     }
 
@@ -66,28 +66,28 @@ impl State {
 
     /// How soon something is to be written; nothing, if all is on disk or on its way there.
     pub fn urgency(&self) -> Option<Urgency> {
-        let Self { history, contests, enis, pauses, proven } = self;
-        [history.dirty, contests.dirty, enis.dirty, pauses.dirty, proven.dirty].into_iter().max().flatten()
+        let Self { history, contests, enis, pauses, permissions } = self;
+        [history.dirty, contests.dirty, enis.dirty, pauses.dirty, permissions.dirty].into_iter().max().flatten()
     }
 
     /// What is to be written by now, for a thread that may wait for the disk; let it end before the next one begins, and
-    /// tell [`State::written`] what came of each.
-    pub fn writes(&mut self) -> Vec<Write> {
-        let Self { history, contests, enis, pauses, proven } = self;
-        [history.write(), contests.write(), enis.write(), pauses.write(), proven.write()]
+    /// tell [`PersistentState::written`] what came of each.
+    pub fn writes(&mut self) -> Vec<PendingWrite> {
+        let Self { history, contests, enis, pauses, permissions } = self;
+        [history.write(), contests.write(), enis.write(), pauses.write(), permissions.write()]
             .into_iter()
             .flatten()
             .collect()
     }
 
     /// Takes note of what came of the writes under way. One that is not among the results, or failed, is to be done again.
-    pub fn written(&mut self, results: &[Written]) {
-        let Self { history, contests, enis, pauses, proven } = self;
+    pub fn written(&mut self, results: &[WriteResult]) {
+        let Self { history, contests, enis, pauses, permissions } = self;
         history.written(results);
         contests.written(results);
         enis.written(results);
         pauses.written(results);
-        proven.written(results);
+        permissions.written(results);
     }
 }
 
@@ -103,24 +103,24 @@ pub enum Urgency {
 }
 
 /// A file to write.
-pub struct Write {
+pub struct PendingWrite {
     path: PathBuf,
     perform: Perform,
 }
 
 type Perform = Box<dyn FnOnce(&Path) -> Result<(), FileError> + Send>;
 
-impl Write {
+impl PendingWrite {
     /// Writes it, and waits for the disk.
-    pub fn perform(self) -> Written {
+    pub fn perform(self) -> WriteResult {
         let Self { path, perform } = self;
-        Written { result: perform(&path), path }
+        WriteResult { result: perform(&path), path }
     }
 }
 
 /// What came of the write of a file.
 #[derive(Debug)]
-pub struct Written {
+pub struct WriteResult {
     /// The file.
     pub path: PathBuf,
     /// Why it was not written, if it was not.
@@ -129,7 +129,7 @@ pub struct Written {
 
 /// A value and the file that it is kept in.
 #[derive(Debug)]
-pub struct Kept<T> {
+pub struct StateFile<T> {
     path: PathBuf,
     value: T,
     was_missing: bool,
@@ -153,7 +153,7 @@ pub enum Saved {
     No(String),
 }
 
-impl<T> Kept<T>
+impl<T> StateFile<T>
 where
     T: Clone + Default + PartialEq + Serialize + DeserializeOwned + Send + 'static,
 {
@@ -225,20 +225,23 @@ where
         }
     }
 
-    fn write(&mut self) -> Option<Write> {
+    fn write(&mut self) -> Option<PendingWrite> {
         self.dirty.take()?;
         self.under_way = true;
         let value = self.value.clone();
-        Some(Write { path: self.path.clone(), perform: Box::new(move |path| json_file::write(path, 0o600, &value)) })
+        Some(PendingWrite {
+            path: self.path.clone(),
+            perform: Box::new(move |path| json_file::write(path, 0o600, &value)),
+        })
     }
 
-    fn written(&mut self, results: &[Written]) {
+    fn written(&mut self, results: &[WriteResult]) {
         if !std::mem::take(&mut self.under_way) {
             return;
         }
         self.fault = match results.iter().find(|written| written.path == self.path) {
-            Some(Written { result: Ok(()), .. }) => None,
-            Some(Written { result: Err(error), .. }) => Some(error.to_string()),
+            Some(WriteResult { result: Ok(()), .. }) => None,
+            Some(WriteResult { result: Err(error), .. }) => Some(error.to_string()),
             None => Some(format!("the write of {} ended early", self.path.display())),
         };
         if self.fault.is_some() {
@@ -298,13 +301,13 @@ mod tests {
     }
 
     /// Writes what is dirty.
-    fn flush(state: &mut State) -> Vec<Written> {
-        let results: Vec<Written> = state.writes().into_iter().map(Write::perform).collect();
+    fn flush(state: &mut PersistentState) -> Vec<WriteResult> {
+        let results: Vec<WriteResult> = state.writes().into_iter().map(PendingWrite::perform).collect();
         state.written(&results);
         results
     }
 
-    fn flushed(state: &mut State) {
+    fn flushed(state: &mut PersistentState) {
         let results = flush(state);
         assert!(results.iter().all(|written| written.result.is_ok()), "{results:?}");
     }
@@ -339,7 +342,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_there_at_the_next_start() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let directory = tempfile::tempdir().expect("a directory");
         let mac = MacAddress::new([2, 0, 0, 0, 0, 1]);
         let region = Region::try_from("eu-central-1").expect("a region");
         let id = |text: &str| text.to_owned().try_into();
@@ -349,7 +352,7 @@ mod tests {
             vpc: "vpc-00000001".try_into().expect("an id"),
             primary: Ipv4Addr::new(10, 99, 0, 10),
         };
-        let mut state = State::load(folder.path());
+        let mut state = PersistentState::load(directory.path());
         assert_eq!(state.urgency(), None, "nothing was there, and nothing is to be written");
         for record in every_kind() {
             state.record(record);
@@ -357,16 +360,16 @@ mod tests {
         state.enis.change(|m| m.learn(&instance(1), &region, mac, known.clone()));
         state.pauses.change(|p| p.pause(group("a"), minutes(30), &day(0, "x", 100)));
         state.pauses.change(|p| p.pause(group("b"), minutes(1), &day(0, "x", 100)));
-        state.proven.change(|p| p.prove(eni(1), at(2)));
+        state.permissions.change(|p| p.prove(eni(1), at(2)));
         assert_eq!(state.urgency(), Some(Urgency::Soon));
         flushed(&mut state);
         assert_eq!(state.urgency(), None);
-        for file in fs::read_dir(folder.path()).expect("listed") {
+        for file in fs::read_dir(directory.path()).expect("listed") {
             let mode = file.expect("listed").metadata().expect("known").permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
 
-        let mut state = State::load(folder.path());
+        let mut state = PersistentState::load(directory.path());
         assert_eq!(state.history.get().last(HISTORY), every_kind());
         assert_eq!(
             state.history.get().last(2),
@@ -379,8 +382,8 @@ mod tests {
         assert_eq!(map.region(&instance(1)), Some(&region));
         assert_eq!(map.eni(&instance(2), mac), None, "an image of the disk on another instance");
         assert_eq!(map.region(&instance(2)), None);
-        assert_eq!(state.proven.get().at(&eni(1)), Some(at(2)));
-        assert_eq!(state.proven.get().at(&eni(2)), None);
+        assert_eq!(state.permissions.get().at(&eni(1)), Some(at(2)));
+        assert_eq!(state.permissions.get().at(&eni(2)), None);
         let a = group("a");
         let now = day(60, "x", 160);
         let left: Vec<_> = state.pauses.get().lasting(&now).collect();
@@ -395,7 +398,7 @@ mod tests {
     /// An address, the seconds of its thefts and who took it, and with whom there is a contest.
     type Taken = (String, Ipv4Addr, Vec<(i64, Taker)>, Vec<Taker>);
 
-    fn contests(state: &State) -> Vec<Taken> {
+    fn contests(state: &PersistentState) -> Vec<Taken> {
         let second = |time: Timestamp| time.as_second() - at(0).as_second();
         let all = state.contests.get().thefts().into_iter();
         all.map(|((group, address), thefts)| {
@@ -407,9 +410,9 @@ mod tests {
 
     #[test]
     fn thefts_count_until_the_group_is_not_master_or_the_contest_is_over() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let directory = tempfile::tempdir().expect("a directory");
         let ip = |n| Ipv4Addr::new(10, 99, 0, n);
-        let mut state = State::load(folder.path());
+        let mut state = PersistentState::load(directory.path());
         let mut add = |second, name: &str, address: Option<u8>, kind| {
             state.record(Record::new(at(second), kind).of_group(group(name)).of_addresses(address.map(ip)));
         };
@@ -437,7 +440,7 @@ mod tests {
         ];
         assert_eq!(contests(&state), expected);
         flushed(&mut state);
-        let mut state = State::load(folder.path());
+        let mut state = PersistentState::load(directory.path());
         assert_eq!(contests(&state), expected);
         state.contests.change(|contests| contests.retain(|name| *name == group("b")));
         assert_eq!(contests(&state), expected[1..]);
@@ -446,20 +449,20 @@ mod tests {
     /// Before 0.2 the history was all that knew of them.
     #[test]
     fn thefts_of_a_history_without_a_file_of_their_own_are_taken_over() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut state = State::load(folder.path());
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut state = PersistentState::load(directory.path());
         let theft = Record::new(at(4), Kind::Theft { by: owner(2), taker: Taker::Peer }).of_group(group("a"));
         state.record(theft.of_addresses([Ipv4Addr::new(10, 99, 0, 1)]));
         flushed(&mut state);
-        fs::remove_file(folder.path().join("contests.json")).expect("removed");
+        fs::remove_file(directory.path().join("contests.json")).expect("removed");
         let expected = [("a".to_owned(), Ipv4Addr::new(10, 99, 0, 1), vec![(4, Taker::Peer)], vec![])];
-        assert_eq!(contests(&State::load(folder.path())), expected);
+        assert_eq!(contests(&PersistentState::load(directory.path())), expected);
     }
 
     /// The history has room for less than what happens when many groups change there and back.
     #[test]
     fn a_failover_of_many_groups_does_not_push_out_a_contest() {
-        let mut state = State::load(Path::new("/nonexistent"));
+        let mut state = PersistentState::load(Path::new("/nonexistent"));
         let ip = Ipv4Addr::new(10, 99, 0, 1);
         let about = |second, kind| Record::new(at(second), kind).of_group(group("web")).of_addresses([ip]);
         for second in 0..4 {
@@ -487,8 +490,8 @@ mod tests {
 
     #[test]
     fn a_failure_that_goes_on_leaves_the_disk_alone() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut state = State::load(folder.path());
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut state = PersistentState::load(directory.path());
         state.record(failed(0, "Timeout"));
         assert_eq!(state.urgency(), Some(Urgency::Soon));
         flushed(&mut state);
@@ -502,14 +505,15 @@ mod tests {
 
     #[test]
     fn what_a_killed_write_has_left_is_removed_and_nothing_else() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
         for name in [".tmpAbc123", ".tmpx", "history.json.bak", ".other"] {
             fs::write(at(name), "{").expect("written");
         }
         fs::create_dir(at(".tmpdir")).expect("made");
-        State::load(folder.path());
-        let mut left: Vec<_> = fs::read_dir(folder.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
+        PersistentState::load(directory.path());
+        let mut left: Vec<_> =
+            fs::read_dir(directory.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
         left.sort();
         assert_eq!(left, [".other", ".tmpdir", "history.json.bak"]);
     }
@@ -517,16 +521,16 @@ mod tests {
     #[test]
     fn a_damaged_file_counts_as_empty_and_is_written_anew() {
         for text in ["", "{", "[]", "\u{0}\u{1}", r#"{"format":1}"#, r#"{"format":1,"records":7}"#] {
-            let folder = tempfile::tempdir().expect("a folder");
-            for name in ["history.json", "contests.json", "eni-map.json", "pauses.json", "proven.json"] {
-                fs::write(folder.path().join(name), text).expect("written");
+            let directory = tempfile::tempdir().expect("a directory");
+            for name in ["history.json", "contests.json", "eni-cache.json", "pauses.json", "permissions.json"] {
+                fs::write(directory.path().join(name), text).expect("written");
             }
-            let mut state = State::load(folder.path());
+            let mut state = PersistentState::load(directory.path());
             assert_eq!(state.history.get(), &History::default(), "{text:?}");
             state.record(Record::new(at(0), Kind::ContestOver { taker: Taker::Peer }));
             state.pauses.change(|p| p.pause(group("a"), minutes(1), &day(0, "x", 0)));
             flushed(&mut state);
-            let state = State::load(folder.path());
+            let state = PersistentState::load(directory.path());
             assert_eq!(state.history.get().last(9).len(), 1, "{text:?}");
             assert_ne!(state.pauses.get(), &Pauses::default(), "{text:?}");
         }
@@ -534,23 +538,23 @@ mod tests {
 
     #[test]
     fn a_record_that_is_not_understood_is_left_out_alone() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let directory = tempfile::tempdir().expect("a directory");
         let text = r#"{"format":1,"records":[{"time":"2027-01-15T08:00:00Z","kind":"of-tomorrow"},7,
             {"time":"2027-01-15T08:00:01Z","kind":"contest-over","more":1}]}"#;
-        fs::write(folder.path().join("history.json"), text).expect("written");
+        fs::write(directory.path().join("history.json"), text).expect("written");
         assert_eq!(
-            State::load(folder.path()).history.get().last(9),
+            PersistentState::load(directory.path()).history.get().last(9),
             [Record::new(at(1), Kind::ContestOver { taker: Taker::Stranger })]
         );
     }
 
     #[test]
     fn a_file_of_a_newer_format_is_left_as_it_is() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("pauses.json");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("pauses.json");
         let text = r#"{"format":2,"paused":["a"]}"#;
         fs::write(&path, text).expect("written");
-        let mut state = State::load(folder.path());
+        let mut state = PersistentState::load(directory.path());
         assert_eq!(state.pauses.saved(), Saved::Yes);
         state.pauses.change(|p| p.pause(group("b"), minutes(1), &day(0, "x", 0)));
         assert_eq!(state.urgency(), None);
@@ -560,28 +564,28 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_missing_is_an_error_and_no_end() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut state = State::load(&folder.path().join("missing"));
-        state.proven.change(|p| p.prove(eni(1), at(0)));
+    fn a_directory_that_is_missing_is_an_error_and_no_end() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut state = PersistentState::load(&directory.path().join("missing"));
+        state.permissions.change(|p| p.prove(eni(1), at(0)));
         let results = flush(&mut state);
-        let [Written { result: Err(error), .. }] = &results[..] else { panic!("{results:?}") };
-        assert!(error.to_string().contains("proven.json"), "{error}");
-        assert!(matches!(state.proven.saved(), Saved::No(why) if why.contains("proven.json")));
+        let [WriteResult { result: Err(error), .. }] = &results[..] else { panic!("{results:?}") };
+        assert!(error.to_string().contains("permissions.json"), "{error}");
+        assert!(matches!(state.permissions.saved(), Saved::No(why) if why.contains("permissions.json")));
         assert_eq!(state.urgency(), Some(Urgency::Later), "it is tried again");
         // A thread that ended early has written nothing either.
         assert_eq!(state.writes().len(), 1);
-        assert_eq!(state.proven.saved(), Saved::No(error.to_string()));
+        assert_eq!(state.permissions.saved(), Saved::No(error.to_string()));
         state.written(&[]);
         assert_eq!(state.urgency(), Some(Urgency::Later));
-        assert_eq!(state.proven.get().at(&eni(1)), Some(at(0)));
+        assert_eq!(state.permissions.get().at(&eni(1)), Some(at(0)));
     }
 
     #[test]
     fn the_same_value_again_is_not_written() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut state = State::load(folder.path());
-        state.proven.set(Proven::default());
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut state = PersistentState::load(directory.path());
+        state.permissions.set(Permissions::default());
         assert_eq!(state.urgency(), None);
     }
 }

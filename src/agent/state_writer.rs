@@ -6,25 +6,25 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout_at;
 
-use crate::agent::state::{State, Urgency, Write, Written};
+use crate::agent::state::{PendingWrite, PersistentState, Urgency, WriteResult};
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// How long changes are collected before they are written.
-const COLLECT: Duration = Duration::from_millis(500);
+const COLLECTION_TIME: Duration = Duration::from_millis(500);
 
 /// How long a change waits that nobody would miss.
-const LATER: Duration = Duration::from_secs(60);
+const LOW_URGENCY_DELAY: Duration = Duration::from_secs(60);
 
 /// How long to wait after a write that failed.
-const AFTER_FAILURE: Duration = Duration::from_secs(30);
+const RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// How long the agent's end waits for the disk.
-const LAST_WRITE: Duration = Duration::from_secs(2);
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The writing.
 #[derive(Debug, Default)]
-pub struct Disk {
+pub struct StateWriter {
     due: Option<Instant>,
     /// A disk that has failed is not tried before.
     not_before: Option<Instant>,
@@ -32,13 +32,13 @@ pub struct Disk {
     throttle: LogThrottle<String>,
 }
 
-type Writes = JoinHandle<Vec<Written>>;
+type Writes = JoinHandle<Vec<WriteResult>>;
 
 /// Not everything is on disk.
 #[derive(Debug, thiserror::Error)]
-pub enum DiskError {
+pub enum StateWriterError {
     /// The disk does not take it in time.
-    #[error("the disk did not take it within {LAST_WRITE:?}")]
+    #[error("the disk did not take it within {FINAL_WRITE_TIMEOUT:?}")]
     TimedOut,
     /// The thread that wrote has ended early.
     #[error("the writing thread failed: {0}")]
@@ -48,15 +48,15 @@ pub enum DiskError {
     File(String),
 }
 
-impl Disk {
+impl StateWriter {
     /// Sees to it that changes are written as soon as they have to be.
-    pub fn notice(&mut self, state: &State) {
+    pub fn notice(&mut self, state: &PersistentState) {
         if let Some(urgency) = state.urgency() {
             let now = Instant::now();
             let rested = self.not_before.unwrap_or(now);
             let soon = match urgency {
-                Urgency::Later => rested.max(now + LATER),
-                Urgency::Soon => rested.max(now + COLLECT),
+                Urgency::Later => rested.max(now + LOW_URGENCY_DELAY),
+                Urgency::Soon => rested.max(now + COLLECTION_TIME),
                 Urgency::AtOnce => now,
             };
             self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
@@ -64,12 +64,12 @@ impl Disk {
     }
 
     /// Waits until there is something to do. Safe to cancel: the deadline and the write under way are kept.
-    pub async fn due(&mut self) -> Step {
+    pub async fn due(&mut self) -> WriteStep {
         match (&mut self.under_way, self.due) {
-            (Some(writes), _) => Step::Written(writes.await),
+            (Some(writes), _) => WriteStep::Completed(writes.await),
             (None, Some(due)) => {
                 tokio::time::sleep_until(due.into()).await;
-                Step::Write
+                WriteStep::Write
             }
             (None, None) => pending().await,
         }
@@ -79,37 +79,38 @@ impl Disk {
     /// disk hangs, what is left stays unwritten: the end of the agent does not wait for it.
     ///
     /// # Errors
-    /// [`DiskError`].
-    pub async fn end(&mut self, state: &mut State) -> Result<(), DiskError> {
-        let end = tokio::time::Instant::now() + LAST_WRITE;
+    /// [`StateWriterError`].
+    pub async fn end(&mut self, state: &mut PersistentState) -> Result<(), StateWriterError> {
+        let end = tokio::time::Instant::now() + FINAL_WRITE_TIMEOUT;
         if let Some(writes) = self.under_way.take() {
-            let results = timeout_at(end, writes).await.map_err(|_| DiskError::TimedOut)?;
+            let results = timeout_at(end, writes).await.map_err(|_| StateWriterError::TimedOut)?;
             state.written(&results.unwrap_or_default());
         }
         let writes = state.writes();
-        let results = timeout_at(end, spawn_blocking(|| perform(writes))).await.map_err(|_| DiskError::TimedOut)??;
-        failure(&results).map_or(Ok(()), |error| Err(DiskError::File(error)))
+        let results =
+            timeout_at(end, spawn_blocking(|| perform(writes))).await.map_err(|_| StateWriterError::TimedOut)??;
+        failure(&results).map_or(Ok(()), |error| Err(StateWriterError::File(error)))
     }
 
     /// Does it.
-    pub fn step(&mut self, state: &mut State, step: Step) {
+    pub fn step(&mut self, state: &mut PersistentState, step: WriteStep) {
         match step {
-            Step::Write => {
+            WriteStep::Write => {
                 self.due = None;
                 let writes = state.writes();
                 self.under_way = Some(spawn_blocking(move || perform(writes)));
             }
-            Step::Written(results) => {
+            WriteStep::Completed(results) => {
                 self.under_way = None;
                 let (results, error) = match results {
                     Ok(results) => {
                         let error = failure(&results);
                         (results, error)
                     }
-                    Err(error) => (Vec::new(), Some(DiskError::Thread(error).to_string())),
+                    Err(error) => (Vec::new(), Some(StateWriterError::Thread(error).to_string())),
                 };
                 state.written(&results);
-                self.not_before = error.as_ref().map(|_| Instant::now() + AFTER_FAILURE);
+                self.not_before = error.as_ref().map(|_| Instant::now() + RETRY_DELAY);
                 if let Some(error) = error {
                     if let Some(times) = self.throttle.say(error.clone()) {
                         log!(STATE_NOT_WRITTEN, error, times);
@@ -121,19 +122,19 @@ impl Disk {
     }
 }
 
-fn perform(writes: Vec<Write>) -> Vec<Written> {
-    writes.into_iter().map(Write::perform).collect()
+fn perform(writes: Vec<PendingWrite>) -> Vec<WriteResult> {
+    writes.into_iter().map(PendingWrite::perform).collect()
 }
 
-fn failure(results: &[Written]) -> Option<String> {
+fn failure(results: &[WriteResult]) -> Option<String> {
     results.iter().find_map(|written| written.result.as_ref().err()).map(ToString::to_string)
 }
 
 /// What is to be done.
 #[derive(Debug)]
-pub enum Step {
+pub enum WriteStep {
     /// Something is to be written.
     Write,
     /// Writes have ended.
-    Written(Result<Vec<Written>, JoinError>),
+    Completed(Result<Vec<WriteResult>, JoinError>),
 }

@@ -32,6 +32,7 @@ use super::imds::Imds;
 use crate::fs::operator_file::{OperatorFile, Reason, Version};
 use crate::log_messages::log;
 use crate::systemd::credentials::LONGEST_FILE;
+use crate::systemd::log_throttle::LogThrottle;
 
 /// How often [`CredentialsWatch`] looks at the file.
 const WATCH: Duration = Duration::from_secs(5);
@@ -76,6 +77,8 @@ struct State {
     current: Option<Loaded>,
     /// Why the last reading failed.
     error: Option<CallError>,
+    /// Limits the log lines about it, by the message.
+    throttle: LogThrottle<String>,
     /// The state of the file at the last reading.
     version: Version,
     /// Readings so far, and when the last one ended.
@@ -241,8 +244,10 @@ impl Keys {
                 if matches!(self.0.source, Source::File { .. }) && (other_file || error.class == ErrorClass::Denied) {
                     state.current = None;
                 }
-                if state.error.as_ref() != Some(&error) {
-                    log!(NO_CREDENTIALS, code = error.code, message = error.message);
+                if state.error.as_ref() != Some(&error)
+                    && let Some(times) = state.throttle.say(error.message.clone())
+                {
+                    log!(NO_CREDENTIALS, code = error.code, message = error.message, times);
                 }
                 state.error = Some(error);
             }

@@ -39,6 +39,7 @@ use super::imds::Imds;
 use super::transport::{self, Budget, Roots};
 use crate::fs::operator_file::{Found, OperatorFile, Reason, Version};
 use crate::log_messages::log;
+use crate::systemd::log_throttle::LogThrottle;
 
 /// The profile of the credentials file where none is configured (AWS SDKs and Tools Reference Guide).
 const DEFAULT_PROFILE: &str = "default";
@@ -66,6 +67,8 @@ struct Inner {
     fault: Option<CallError>,
     ca_certificate_file: Option<OperatorFile>,
     clock: Clock,
+    /// Limits the log lines about a clock that is off, by whether this router's clock is ahead of EC2's.
+    clock_throttle: Mutex<LogThrottle<bool>>,
     keys: Keys,
     budget: Budget,
     connections: Mutex<Connections>,
@@ -178,6 +181,7 @@ impl Ec2 {
             fault,
             ca_certificate_file,
             clock,
+            clock_throttle: Mutex::default(),
             keys,
             budget,
             connections: Mutex::new(Connections { client, number: 0, trusted }),
@@ -460,8 +464,13 @@ impl Ec2 {
             && let Some(off) = self.0.clock.take_over(correction)
         {
             let signed_at = Timestamp::now().saturating_add(correction).unwrap_or(Timestamp::MAX);
+            let is_ahead = off.is_negative();
             let off = skew(off, signed_at);
-            log!(CLOCK_OFF, off);
+            let mut throttle = self.0.clock_throttle.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(times) = throttle.say(is_ahead) {
+                log!(CLOCK_OFF, off, times);
+            }
+            drop(throttle);
             add(format!("the clock was {off}. EC2's time is used now: set the clock right"));
             error.class = ErrorClass::Clock;
         } else if may_be_the_credentials(&error.code) {

@@ -22,7 +22,7 @@ use crate::fs::operator_file;
 use crate::keepalived::attachment::{self, Keepalived, wait_for, wait_for_reloadable};
 use crate::paths::Paths;
 use crate::systemd::credentials::{self, HandOverError};
-use crate::systemd::systemctl::{AGENT, BOUND, Systemctl, SystemctlError};
+use crate::systemd::systemctl::{AGENT_UNIT, Systemctl, SystemctlError, TOTAL_TIMEOUT};
 
 /// keepalived's unit, as VyOS runs it.
 const KEEPALIVED: &str = "keepalived.service";
@@ -96,7 +96,7 @@ pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result
     }
     let mut warnings = outcome.warnings;
     if outcome.config.is_empty() {
-        remove(paths, Systemctl::within(BOUND), &mut warnings)?;
+        remove(paths, Systemctl::within(TOTAL_TIMEOUT), &mut warnings)?;
     } else {
         apply(paths, &outcome.config, input.boot, &mut warnings)?;
     }
@@ -121,7 +121,7 @@ fn warn(paths: &Paths, now: Vec<String>, later: Vec<String>, out: &mut impl Writ
 /// Takes a configuration over. Whatever fails, the rest is done, for at boot nobody calls again; the first failure is told.
 /// At any other time VyOS drops what it was called for, and then the configuration before is in force again.
 fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
-    attachment::make_folder(&paths.run).map_err(HookError::from)?;
+    attachment::make_directory(&paths.run).map_err(HookError::from)?;
     let before = fs::read(&paths.config).ok();
     let changed = json_file::read::<Config>(&paths.config).ok().as_ref() != Some(config);
     if changed {
@@ -139,12 +139,12 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
         }
         Err(error) => Err(CommitError::from(error)),
     };
-    let systemctl = Systemctl::within(BOUND);
+    let systemctl = Systemctl::within(TOTAL_TIMEOUT);
     let handed = credentials::hand_over(paths, config.global.credentials_file.as_deref(), "restart", systemctl);
     // A restart starts the agent too.
     let is_started = handed.as_ref().is_ok_and(|restarted| *restarted);
     let started = if !is_started && (changed || !paths.socket.exists()) {
-        systemctl.run(&["start", "--no-block", AGENT]).map_err(CommitError::from)
+        systemctl.run(&["start", "--no-block", AGENT_UNIT]).map_err(CommitError::from)
     } else {
         Ok(())
     };
@@ -177,7 +177,7 @@ fn remove(paths: &Paths, systemctl: Systemctl, warnings: &mut Vec<String>) -> Re
         _ => Ok(()),
     });
     let stopped =
-        if may_run { systemctl.run(&["stop", "--no-block", AGENT]).map_err(CommitError::from) } else { Ok(()) };
+        if may_run { systemctl.run(&["stop", "--no-block", AGENT_UNIT]).map_err(CommitError::from) } else { Ok(()) };
     let withdrawn = credentials::withdraw(paths, systemctl).map(drop).map_err(CommitError::from);
     let rewritten = detached.as_ref().is_ok_and(|rewritten| *rewritten);
     let matched = match_running(paths, &Wanted { attached: false, rewritten, starting: false }, systemctl, warnings);

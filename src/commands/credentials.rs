@@ -8,7 +8,7 @@ use vipa_core::model::config::Config;
 use crate::fs::json_file::{self, FileError};
 use crate::paths::Paths;
 use crate::systemd::credentials::{self, HandOverError};
-use crate::systemd::systemctl::{BOUND, Systemctl};
+use crate::systemd::systemctl::{Systemctl, TOTAL_TIMEOUT};
 
 /// Why the file was not handed over.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum CredentialsError {
 /// # Errors
 /// [`CredentialsError`].
 pub fn run(paths: &Paths) -> Result<(), CredentialsError> {
-    let systemctl = Systemctl::within(BOUND);
+    let systemctl = Systemctl::within(TOTAL_TIMEOUT);
     match json_file::read::<Config>(&paths.config) {
         Ok(config) => {
             let file = config.global.credentials_file.as_deref();

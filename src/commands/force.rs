@@ -15,7 +15,7 @@ use vipa_core::report::model::{Group, Report};
 use super::print;
 use super::show_status::{ShowStatusError, configuration, no_answer};
 use crate::control::client::{Client, ClientError};
-use crate::control::{Refusal, Request};
+use crate::control::{ErrorResponse, Request};
 use crate::fs::json_file;
 use crate::paths::Paths;
 
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(7);
 pub enum ForceError {
     /// The agent refuses, and says why and what to do.
     #[error(transparent)]
-    Refused(Refusal),
+    Refused(ErrorResponse),
     /// There is no group with an `aws-vipa` node, and so there is no agent.
     #[error(transparent)]
     Configuration(ShowStatusError),

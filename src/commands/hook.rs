@@ -71,7 +71,7 @@ pub struct Attached {
 /// # Errors
 /// [`HookError`].
 pub fn run(paths: &Paths, err: &mut impl Write) -> Result<(), HookError> {
-    let was_missing = attachment::make_folder(&paths.run)?;
+    let was_missing = attachment::make_directory(&paths.run)?;
     let (attached, result) = match json_file::read::<Config>(&paths.config) {
         Ok(config) if config.is_empty() => return detach(paths).map(drop),
         // `commit` removes config.json alone with the file that keepalived includes, and stops the agent. Where one of the
@@ -96,7 +96,7 @@ pub fn run(paths: &Paths, err: &mut impl Write) -> Result<(), HookError> {
 /// # Errors
 /// [`HookError`].
 pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
-    attachment::make_folder(&paths.run)?;
+    attachment::make_directory(&paths.run)?;
     // What keepalived is going to include and open is there before the line that makes it do so.
     attachment::make_fifo(&paths.fifo)?;
     let text = include::render(&paths.fifo);

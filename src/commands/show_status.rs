@@ -187,7 +187,7 @@ pub(super) fn no_answer(socket: &Path, error: ClientError) -> String {
         ClientError::TimedOut(patience) => {
             format!("the agent hangs: no answer on {socket} within {patience:?}. {RESTART} starts it anew")
         }
-        ClientError::Answer(reason) => format!(
+        ClientError::InvalidResponse(reason) => format!(
             "the answer on {socket} cannot be read: {reason}. If the package was just upgraded, {RESTART} puts that right"
         ),
         ClientError::Refused(refusal) => format!("the agent refuses on {socket}: {refusal}"),

@@ -9,10 +9,10 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::de::DeserializeOwned;
 
-use super::{Refusal, Request, protocol};
+use super::{ErrorResponse, Request, protocol};
 
 /// No answer is longer, in bytes: the status of 10,000 addresses is below it, and no instance has room for a tenth of them.
-const LONGEST_ANSWER: usize = 16 << 20;
+const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
 /// The agent did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +44,10 @@ pub enum ClientError {
     TimedOut(Duration),
     /// It answered rubbish.
     #[error("the agent's answer cannot be read: {0}; is it of another version than this command?")]
-    Answer(String),
+    InvalidResponse(String),
     /// It refused.
     #[error(transparent)]
-    Refused(Refusal),
+    Refused(ErrorResponse),
 }
 
 /// A connection to the agent.
@@ -55,15 +55,15 @@ pub enum ClientError {
 pub struct Client {
     stream: UnixStream,
     path: PathBuf,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Client {
-    /// Connects. `patience` bounds each call.
+    /// Connects. `timeout` bounds each call.
     ///
     /// # Errors
     /// [`ClientError`]: the agent does not run, or we may not, or it is too busy to accept.
-    pub fn connect(path: &Path, patience: Duration) -> Result<Self, ClientError> {
+    pub fn connect(path: &Path, timeout: Duration) -> Result<Self, ClientError> {
         let stream = connect(path).map_err(|error| {
             let path = path.to_owned();
             match error {
@@ -73,7 +73,7 @@ impl Client {
                 _ => ClientError::Io { path, source: error.into() },
             }
         })?;
-        Ok(Self { stream, path: path.to_owned(), patience })
+        Ok(Self { stream, path: path.to_owned(), timeout })
     }
 
     /// Asks, and waits for the answer.
@@ -81,10 +81,10 @@ impl Client {
     /// # Errors
     /// [`ClientError`]. After anything but [`ClientError::Refused`] the connection is of no further use.
     pub fn call<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, ClientError> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         let line = protocol::request_line(request).map_err(|e| self.io(e.into()))?;
         self.stream.set_nonblocking(false).map_err(|e| self.io(e))?;
-        self.stream.set_write_timeout(Some(self.patience)).map_err(|e| self.io(e))?;
+        self.stream.set_write_timeout(Some(self.timeout)).map_err(|e| self.io(e))?;
         // Too many connections: the agent answers and closes before it has read anything. The answer is there all the same.
         match self.stream.write_all(line.as_bytes()) {
             Ok(()) => {}
@@ -92,7 +92,7 @@ impl Client {
             Err(error) => return Err(self.io(error)),
         }
         let line = self.line(deadline)?;
-        protocol::parse_answer(&line).map_err(ClientError::Answer)?.map_err(ClientError::Refused)
+        protocol::parse_answer(&line).map_err(ClientError::InvalidResponse)?.map_err(ClientError::Refused)
     }
 
     /// Reads to the end of a line.
@@ -102,17 +102,17 @@ impl Client {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(ClientError::TimedOut(self.patience));
+                return Err(ClientError::TimedOut(self.timeout));
             }
             self.stream.set_read_timeout(Some(left)).map_err(|e| self.io(e))?;
             let count = match self.stream.read(&mut buffer) {
-                Ok(0) => return Err(ClientError::Answer("the connection ended before it".to_owned())),
+                Ok(0) => return Err(ClientError::InvalidResponse("the connection ended before it".to_owned())),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.io(error)),
             };
-            if line.len() + count > LONGEST_ANSWER {
-                return Err(ClientError::Answer(format!("it is longer than {LONGEST_ANSWER} bytes")));
+            if line.len() + count > MAX_RESPONSE_BYTES {
+                return Err(ClientError::InvalidResponse(format!("it is longer than {MAX_RESPONSE_BYTES} bytes")));
             }
             line.extend_from_slice(&buffer[..count]);
             // An answer is one line, and nothing follows it before the next request.
@@ -124,7 +124,7 @@ impl Client {
 
     fn io(&self, source: io::Error) -> ClientError {
         match source.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::TimedOut(self.patience),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::TimedOut(self.timeout),
             _ => ClientError::Io { path: self.path.clone(), source },
         }
     }
@@ -146,12 +146,12 @@ mod tests {
     use vipa_core::report::model::Report;
 
     use super::*;
-    use crate::control::Code;
+    use crate::control::ErrorCode;
 
     /// Of a client whom nobody answers.
-    const PATIENCE: Duration = Duration::from_millis(300);
+    const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
     /// Of one who is answered, on a busy machine too.
-    const LONG: Duration = Duration::from_secs(20);
+    const LONG_TIMEOUT: Duration = Duration::from_secs(20);
 
     fn status() -> Request {
         Request::Status { fresh: false, history: 0 }
@@ -160,8 +160,8 @@ mod tests {
     /// Calls a listener that reads one request and answers with these bytes.
     fn call<T: DeserializeOwned>(answer: impl Into<Vec<u8>>) -> Result<T, ClientError> {
         let answer = answer.into();
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("agent.sock");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
         let listener = UnixListener::bind(&path).expect("bound");
         let agent = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("accepted");
@@ -171,7 +171,7 @@ mod tests {
             let _ = stream.write_all(&answer);
             buffer[..count].to_vec()
         });
-        let said = Client::connect(&path, LONG).and_then(|mut client| client.call(&status()));
+        let said = Client::connect(&path, LONG_TIMEOUT).and_then(|mut client| client.call(&status()));
         let request = agent.join().expect("no panic");
         assert_eq!(String::from_utf8_lossy(&request), "{\"format\":1,\"fresh\":false,\"request\":\"status\"}\n");
         said
@@ -181,18 +181,18 @@ mod tests {
     fn an_answer_is_read_and_rubbish_is_named() {
         assert_eq!(call::<u8>(b"{\"format\":1,\"ok\":7}\n").expect("answered"), 7);
         match call::<Value>(b"{\"format\":1,\"error\":{\"code\":\"refused\",\"message\":\"paused\"}}\n") {
-            Err(ClientError::Refused(refusal)) => assert_eq!(refusal, Refusal::new(Code::Refused, "paused")),
+            Err(ClientError::Refused(refusal)) => assert_eq!(refusal, ErrorResponse::new(ErrorCode::Refused, "paused")),
             other => panic!("{other:?}"),
         }
         match call::<Value>(b"{\"format\":1,\"error\":{\"code\":\"of-tomorrow\",\"message\":\"new\"}}\n") {
-            Err(ClientError::Refused(refusal)) => assert_eq!(refusal, Refusal::new(Code::Other, "new")),
+            Err(ClientError::Refused(refusal)) => assert_eq!(refusal, ErrorResponse::new(ErrorCode::Other, "new")),
             other => panic!("{other:?}"),
         }
         for rubbish in
             [b"\x00\xff\n".as_slice(), b"{\"format\":2,\"ok\":1}\n", b"{\"format\":1}\n", b"{\"format\":1,\"ok", b""]
         {
             let error = call::<Value>(rubbish).expect_err("rubbish");
-            assert!(matches!(error, ClientError::Answer(_)), "{rubbish:?}: {error:?}");
+            assert!(matches!(error, ClientError::InvalidResponse(_)), "{rubbish:?}: {error:?}");
         }
     }
 
@@ -207,7 +207,7 @@ mod tests {
             ("[", "\n", "EOF"),
         ] {
             let mut answer = br#"{"format":1,"ok":{"groups":[],"surprise":["#.to_vec();
-            let length = if end.is_empty() { LONGEST_ANSWER } else { 2 << 20 };
+            let length = if end.is_empty() { MAX_RESPONSE_BYTES } else { 2 << 20 };
             answer.extend(fill.as_bytes().iter().cycle().take(length / fill.len() * fill.len()));
             answer.extend(end.as_bytes());
             let error = call::<Report>(answer).expect_err(reason).to_string();
@@ -215,7 +215,7 @@ mod tests {
         }
         // The answer itself is there up to four times: in the test, and while the client's buffer grows.
         let grown = peak() - before;
-        assert!(grown < 6 * LONGEST_ANSWER / 1024, "{grown} KiB");
+        assert!(grown < 6 * MAX_RESPONSE_BYTES / 1024, "{grown} KiB");
     }
 
     /// The most memory that this process has used, in KiB.
@@ -227,22 +227,22 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_not_there_or_does_not_answer_is_named() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("agent.sock");
-        let error = Client::connect(&path, PATIENCE).expect_err("nobody");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
+        let error = Client::connect(&path, SHORT_TIMEOUT).expect_err("nobody");
         assert!(matches!(error, ClientError::NotRunning { .. }), "{error:?}");
         assert!(error.to_string().contains("agent.sock") && error.to_string().contains("systemctl"), "{error}");
 
         let listener = UnixListener::bind(&path).expect("bound");
         let start = Instant::now();
-        let mut client = Client::connect(&path, PATIENCE).expect("connected");
+        let mut client = Client::connect(&path, SHORT_TIMEOUT).expect("connected");
         assert!(matches!(client.call::<Value>(&status()), Err(ClientError::TimedOut(_))));
-        assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+        assert!(start.elapsed() < LONG_TIMEOUT, "{:?}", start.elapsed());
 
         // An agent that accepts nothing: its queue fills up, and connecting does not block.
         let mut waiting = Vec::new();
         let full = loop {
-            match Client::connect(&path, PATIENCE) {
+            match Client::connect(&path, SHORT_TIMEOUT) {
                 Ok(client) => waiting.push(client),
                 Err(error) => break error,
             }
@@ -250,6 +250,6 @@ mod tests {
         };
         assert!(matches!(full, ClientError::TimedOut(_)), "{full:?}");
         drop(listener);
-        assert!(matches!(Client::connect(&path, PATIENCE), Err(ClientError::NotRunning { .. })));
+        assert!(matches!(Client::connect(&path, SHORT_TIMEOUT), Err(ClientError::NotRunning { .. })));
     }
 }

@@ -16,4 +16,4 @@ mod protocol;
 pub mod server;
 
 pub use access::Access;
-pub use protocol::{Answer, Code, Refusal, Request};
+pub use protocol::{ErrorCode, ErrorResponse, Request, Response};

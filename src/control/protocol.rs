@@ -9,7 +9,7 @@ use vipa_core::model::pause::Minutes;
 use crate::fs::json_file::FORMAT;
 
 /// No request is longer, in bytes: a group name takes at most 255, each of them up to six in JSON.
-pub(super) const LONGEST_REQUEST: usize = 4 << 10;
+pub(super) const MAX_REQUEST_BYTES: usize = 4 << 10;
 
 /// What a person wants of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,14 +50,14 @@ fn is_zero(count: &usize) -> bool {
 }
 
 /// What the agent says: anything in JSON, or why not.
-pub type Answer = Result<Value, Refusal>;
+pub type Response = Result<Value, ErrorResponse>;
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
-pub struct Refusal {
+pub struct ErrorResponse {
     /// What kind of reason.
-    pub code: Code,
+    pub code: ErrorCode,
     /// The reason, and what to do.
     pub message: String,
 }
@@ -65,7 +65,7 @@ pub struct Refusal {
 /// Kinds of reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Code {
+pub enum ErrorCode {
     /// The line is no request of this format.
     BadRequest,
     /// The line has a newer format than the agent.
@@ -81,9 +81,9 @@ pub enum Code {
     Other,
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// A reason.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 }
@@ -92,13 +92,13 @@ impl Request {
     /// Whether this user may ask it. Whoever can open the socket may look; only root may change something.
     ///
     /// # Errors
-    /// [`Code::NotPermitted`].
-    pub fn permitted(&self, uid: u32) -> Result<(), Refusal> {
+    /// [`ErrorCode::NotPermitted`].
+    pub fn permitted(&self, uid: u32) -> Result<(), ErrorResponse> {
         match self {
             Self::Status { .. } => Ok(()),
             Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } if uid == 0 => Ok(()),
             Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } => {
-                Err(Refusal::new(Code::NotPermitted, "only root may force the agent: use sudo".to_owned()))
+                Err(ErrorResponse::new(ErrorCode::NotPermitted, "only root may force the agent: use sudo".to_owned()))
             }
         }
     }
@@ -112,16 +112,16 @@ pub(super) fn request_line(request: &Request) -> Result<String, serde_json::Erro
 }
 
 /// The request that a line holds.
-pub(super) fn parse_request(line: &str) -> Result<Request, Refusal> {
-    let bad = |e: serde_json::Error| Refusal::new(Code::BadRequest, format!("the line is no request: {e}"));
+pub(super) fn parse_request(line: &str) -> Result<Request, ErrorResponse> {
+    let bad = |e: serde_json::Error| ErrorResponse::new(ErrorCode::BadRequest, format!("the line is no request: {e}"));
     let mut object: Map<String, Value> = serde_json::from_str(line).map_err(bad)?;
     check_format(object.remove("format").and_then(|f| f.as_u64()))
-        .map_err(|(code, reason)| Refusal::new(code, format!("the line is no request: {reason}")))?;
+        .map_err(|(code, reason)| ErrorResponse::new(code, format!("the line is no request: {reason}")))?;
     serde_json::from_value(Value::Object(object)).map_err(bad)
 }
 
 /// An answer as a line.
-pub(super) fn answer_line(answer: &Answer) -> String {
+pub(super) fn answer_line(answer: &Response) -> String {
     let value = match answer {
         Ok(value) => json!({"format": FORMAT, "ok": value}),
         Err(refusal) => json!({"format": FORMAT, "error": refusal}),
@@ -130,32 +130,32 @@ pub(super) fn answer_line(answer: &Answer) -> String {
 }
 
 /// The answer that a line holds, or why it holds none. Nothing is kept of it but what a `T` is made of.
-pub(super) fn parse_answer<T: DeserializeOwned>(line: &[u8]) -> Result<Result<T, Refusal>, String> {
+pub(super) fn parse_answer<T: DeserializeOwned>(line: &[u8]) -> Result<Result<T, ErrorResponse>, String> {
     /// The format is judged before anything else: another one may have another shape.
     #[derive(Deserialize)]
     struct Head {
         format: Option<u64>,
     }
     #[derive(Deserialize)]
-    struct Body<T> {
+    struct Payload<T> {
         ok: Option<T>,
-        error: Option<Refusal>,
+        error: Option<ErrorResponse>,
     }
     let Head { format } = serde_json::from_slice(line).map_err(|e| e.to_string())?;
     check_format(format).map_err(|(_, reason)| reason)?;
     match serde_json::from_slice(line).map_err(|e| format!("it is not what was asked for: {e}"))? {
-        Body { ok: Some(value), error: None } => Ok(Ok(value)),
-        Body { ok: None, error: Some(refusal) } => Ok(Err(refusal)),
+        Payload { ok: Some(value), error: None } => Ok(Ok(value)),
+        Payload { ok: None, error: Some(refusal) } => Ok(Err(refusal)),
         _ => Err("it holds neither ok nor error".to_owned()),
     }
 }
 
-fn check_format(format: Option<u64>) -> Result<(), (Code, String)> {
+fn check_format(format: Option<u64>) -> Result<(), (ErrorCode, String)> {
     match format {
-        None | Some(0) => Err((Code::BadRequest, "it has no format number".to_owned())),
+        None | Some(0) => Err((ErrorCode::BadRequest, "it has no format number".to_owned())),
         Some(found) if found > FORMAT => {
             let reason = format!("it has format {found}, and this version of vyos-aws-vipa reads up to {FORMAT}");
-            Err((Code::NewerFormat, reason))
+            Err((ErrorCode::NewerFormat, reason))
         }
         Some(_) => Ok(()),
     }
@@ -186,7 +186,7 @@ mod tests {
             assert!(line.ends_with("}\n") && !line.trim_end().contains('\n'), "{line:?}");
             assert_eq!(parse_request(&line), Ok(request), "{line}");
         }
-        for answer in [Ok(json!({"a": [1, "two\n"]})), Err(Refusal::new(Code::Refused, "paused"))] {
+        for answer in [Ok(json!({"a": [1, "two\n"]})), Err(ErrorResponse::new(ErrorCode::Refused, "paused"))] {
             let line = answer_line(&answer);
             assert!(!line.trim_end().contains('\n'), "{line:?}");
             assert_eq!(parse_answer(line.as_bytes()), Ok(answer), "{line}");
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_refused_with_the_reason() {
-        use Code::*;
+        use ErrorCode::*;
         for (line, code, reason) in [
             ("", BadRequest, "EOF"),
             ("{", BadRequest, "EOF"),
@@ -232,7 +232,7 @@ mod tests {
             let may = request.permitted(1000);
             match request {
                 Request::Status { .. } => assert_eq!(may, Ok(())),
-                _ => assert_eq!(may.expect_err("refused").code, Code::NotPermitted, "{request:?}"),
+                _ => assert_eq!(may.expect_err("refused").code, ErrorCode::NotPermitted, "{request:?}"),
             }
         }
     }

@@ -28,22 +28,22 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
-use super::protocol::{self, LONGEST_REQUEST};
-use super::{Answer, Code, Refusal, Request};
+use super::protocol::{self, MAX_REQUEST_BYTES};
+use super::{ErrorCode, ErrorResponse, Request, Response};
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// How many connections of root there may be at once, and as many of all others together.
-pub const CONNECTIONS: usize = 16;
+pub const MAX_CONNECTIONS: usize = 16;
 
 /// How long a client may take to send a line, or to take one.
-const IDLE: Duration = Duration::from_secs(5);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the agent may take: a fresh status waits for EC2, whose longest request-timeout is 30 s.
-const LONGEST_ANSWER: Duration = Duration::from_secs(40);
+const AGENT_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// How long to wait when the system is out of descriptors.
-const PAUSE: Duration = Duration::from_millis(200);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// A request that its sender is permitted to make, and where the answer goes.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub struct Call {
     /// What is wanted.
     pub request: Request,
     /// Whoever waits for the answer; nobody, if the client left.
-    pub answer: oneshot::Sender<Answer>,
+    pub answer: oneshot::Sender<Response>,
 }
 
 /// The socket, listening.
@@ -82,7 +82,7 @@ struct Seats {
 
 impl Seats {
     fn new() -> Self {
-        let [root, others] = [(); 2].map(|()| Arc::new(Semaphore::new(CONNECTIONS)));
+        let [root, others] = [(); 2].map(|()| Arc::new(Semaphore::new(MAX_CONNECTIONS)));
         Self { root, others }
     }
 
@@ -94,7 +94,7 @@ impl Seats {
 }
 
 impl Server {
-    /// Makes the socket, in the place of one that an agent before left. Its folder has to exist (RuntimeDirectory of the
+    /// Makes the socket, in the place of one that an agent before left. Its directory has to exist (RuntimeDirectory of the
     /// unit). To be called inside a tokio runtime.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ impl Server {
                         if let Some(times) = throttle.say(error.kind()) {
                             log!(CONNECTION_NOT_ACCEPTED, %error, socket = %self.path.display(), times);
                         }
-                        tokio::time::sleep(PAUSE).await;
+                        tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                     }
                 },
                 Some(_) = connections.join_next() => {}
@@ -149,7 +149,7 @@ impl Server {
 fn lock(socket: &Path) -> Result<File, BindError> {
     let mut path = socket.as_os_str().to_owned();
     path.push(".lock");
-    // The folder is the agent user's, and root may start the second one.
+    // The directory is the agent user's, and root may start the second one.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = File::options()
         .read(true)
@@ -168,23 +168,30 @@ fn lock(socket: &Path) -> Result<File, BindError> {
 
 /// One try to tell a client that there are too many, without waiting for it.
 fn turn_away(stream: &UnixStream) {
-    let refusal = Refusal::new(Code::Busy, format!("the agent serves {CONNECTIONS} connections already: try again"));
+    let refusal = ErrorResponse::new(
+        ErrorCode::Busy,
+        format!("the agent serves {MAX_CONNECTIONS} connections already: try again"),
+    );
     let _ = stream.try_write(protocol::answer_line(&Err(refusal)).as_bytes());
 }
 
 /// One connection, line by line.
 async fn serve(stream: UnixStream, uid: u32, _seat: OwnedSemaphorePermit, agent: mpsc::Sender<Call>) {
     let (from, mut to) = stream.into_split();
-    let mut lines = FramedRead::new(from, LinesCodec::new_with_max_length(LONGEST_REQUEST));
+    let mut lines = FramedRead::new(from, LinesCodec::new_with_max_length(MAX_REQUEST_BYTES));
     loop {
-        let (answer, last) = match timeout(IDLE, lines.next()).await {
+        let (answer, last) = match timeout(CLIENT_TIMEOUT, lines.next()).await {
             Err(_) | Ok(None) => return,
             Ok(Some(Ok(line))) => (answer(&line, uid, &agent).await, false),
-            Ok(Some(Err(LinesCodecError::MaxLineLengthExceeded))) => {
-                (Err(Refusal::new(Code::BadRequest, format!("the line is longer than {LONGEST_REQUEST} bytes"))), true)
-            }
+            Ok(Some(Err(LinesCodecError::MaxLineLengthExceeded))) => (
+                Err(ErrorResponse::new(
+                    ErrorCode::BadRequest,
+                    format!("the line is longer than {MAX_REQUEST_BYTES} bytes"),
+                )),
+                true,
+            ),
             Ok(Some(Err(LinesCodecError::Io(error)))) if error.kind() == io::ErrorKind::InvalidData => {
-                (Err(Refusal::new(Code::BadRequest, "the line is no UTF-8")), true)
+                (Err(ErrorResponse::new(ErrorCode::BadRequest, "the line is no UTF-8")), true)
             }
             Ok(Some(Err(LinesCodecError::Io(_)))) => return,
         };
@@ -194,7 +201,7 @@ async fn serve(stream: UnixStream, uid: u32, _seat: OwnedSemaphorePermit, agent:
     }
 }
 
-async fn answer(line: &str, uid: u32, agent: &mpsc::Sender<Call>) -> Answer {
+async fn answer(line: &str, uid: u32, agent: &mpsc::Sender<Call>) -> Response {
     let request = protocol::parse_request(line)?;
     request.permitted(uid)?;
     let (sender, receiver) = oneshot::channel();
@@ -203,19 +210,19 @@ async fn answer(line: &str, uid: u32, agent: &mpsc::Sender<Call>) -> Answer {
         agent.send(call).await.ok()?;
         receiver.await.ok()
     };
-    match timeout(LONGEST_ANSWER, answered).await {
+    match timeout(AGENT_TIMEOUT, answered).await {
         Ok(Some(answer)) => answer,
-        Ok(None) => Err(Refusal::new(Code::Busy, "the agent is ending: try again")),
+        Ok(None) => Err(ErrorResponse::new(ErrorCode::Busy, "the agent is ending: try again")),
         Err(_) => {
-            let message = format!("the agent did not answer within {} s", LONGEST_ANSWER.as_secs());
-            Err(Refusal::new(Code::Busy, message))
+            let message = format!("the agent did not answer within {} s", AGENT_TIMEOUT.as_secs());
+            Err(ErrorResponse::new(ErrorCode::Busy, message))
         }
     }
 }
 
-async fn sent(to: &mut OwnedWriteHalf, answer: &Answer) -> bool {
+async fn sent(to: &mut OwnedWriteHalf, answer: &Response) -> bool {
     let line = protocol::answer_line(answer);
-    matches!(timeout(IDLE, to.write_all(line.as_bytes())).await, Ok(Ok(())))
+    matches!(timeout(CLIENT_TIMEOUT, to.write_all(line.as_bytes())).await, Ok(Ok(())))
 }
 
 #[cfg(test)]
@@ -232,7 +239,7 @@ mod tests {
     use crate::control::client::{Client, ClientError};
     use crate::netlink::namespace::inside;
 
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// An agent of these tests: it knows the group `a`, and answers a fresh status with a lot.
     async fn agent(mut calls: mpsc::Receiver<Call>) {
@@ -241,7 +248,7 @@ mod tests {
             let said = match request {
                 Request::Status { fresh: false, .. } => Ok(json!({"paused": paused})),
                 Request::Status { fresh: true, .. } => Ok(Value::String("x".repeat(1 << 20))),
-                Request::Claim { group } => Err(Refusal::new(Code::Refused, format!("{group} is paused"))),
+                Request::Claim { group } => Err(ErrorResponse::new(ErrorCode::Refused, format!("{group} is paused"))),
                 Request::Pause { group, minutes } => {
                     paused.push(group.to_string());
                     Ok(json!(minutes.get()))
@@ -255,13 +262,13 @@ mod tests {
 
     struct Running {
         path: PathBuf,
-        _folder: tempfile::TempDir,
+        _directory: tempfile::TempDir,
     }
 
     /// A server with its agent, on a thread of its own until the test ends.
     fn start() -> Running {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("agent.sock");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
         let there = path.clone();
         let (ready, is_ready) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -273,14 +280,14 @@ mod tests {
                 tokio::join!(server.run(sender), agent(receiver));
             });
         });
-        is_ready.recv_timeout(PATIENCE).expect("the server listens");
-        Running { path, _folder: folder }
+        is_ready.recv_timeout(TEST_TIMEOUT).expect("the server listens");
+        Running { path, _directory: directory }
     }
 
     /// Sends bytes, ends the sending side, and reads all that comes.
     fn exchange(path: &Path, bytes: &[u8]) -> String {
         let mut stream = Plain::connect(path).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
         // The server may close before everything is written.
         let _ = stream.write_all(bytes);
         let _ = stream.shutdown(Shutdown::Write);
@@ -300,7 +307,7 @@ mod tests {
             return;
         }
         let running = start();
-        let mut client = Client::connect(&running.path, PATIENCE).expect("connected");
+        let mut client = Client::connect(&running.path, TEST_TIMEOUT).expect("connected");
         let minutes = 5.try_into().expect("in range");
         let pause = Request::Pause { group: group(), minutes };
         assert_eq!(client.call::<Value>(&pause).expect("paused"), json!(5));
@@ -311,11 +318,13 @@ mod tests {
         let large = client.call::<Value>(&Request::Status { fresh: true, history: 0 }).expect("answered");
         assert_eq!(large.as_str().map(str::len), Some(1 << 20));
         match client.call::<Value>(&Request::Claim { group: group() }) {
-            Err(ClientError::Refused(refusal)) => assert_eq!(refusal, Refusal::new(Code::Refused, "a is paused")),
+            Err(ClientError::Refused(refusal)) => {
+                assert_eq!(refusal, ErrorResponse::new(ErrorCode::Refused, "a is paused"))
+            }
             other => panic!("{other:?}"),
         }
         match client.call::<Value>(&Request::Resume { group: group() }) {
-            Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, Code::Busy),
+            Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, ErrorCode::Busy),
             other => panic!("{other:?}"),
         }
         let two = "{\"format\":1,\"request\":\"status\"}\n".repeat(2);
@@ -326,7 +335,7 @@ mod tests {
     fn rubbish_is_refused_and_the_next_client_is_served() {
         let running = start();
         let long = vec![b'x'; 1 << 20];
-        let deep = "[".repeat(LONGEST_REQUEST - 1) + "\n";
+        let deep = "[".repeat(MAX_REQUEST_BYTES - 1) + "\n";
         for (bytes, expected) in [
             (b"\x00\xff\xfe\n".as_slice(), "no UTF-8"),
             (b"\x7fELF\x01\x02\n", "no request"),
@@ -352,7 +361,7 @@ mod tests {
     fn a_half_line_is_waited_for_and_a_silent_client_is_not() {
         let running = start();
         let mut stream = Plain::connect(&running.path).expect("connected");
-        stream.set_read_timeout(Some(IDLE * 2)).expect("set");
+        stream.set_read_timeout(Some(CLIENT_TIMEOUT * 2)).expect("set");
         for part in ["{\"format\":1,", "\"request\":\"status\"}", "\n"] {
             stream.write_all(part.as_bytes()).expect("written");
             std::thread::yield_now();
@@ -368,15 +377,16 @@ mod tests {
     #[test]
     fn too_many_connections_are_turned_away_and_served_later() {
         let running = start();
-        let held: Vec<Plain> = (0..CONNECTIONS).map(|_| Plain::connect(&running.path).expect("connected")).collect();
+        let held: Vec<Plain> =
+            (0..MAX_CONNECTIONS).map(|_| Plain::connect(&running.path).expect("connected")).collect();
         let status = Request::Status { fresh: false, history: 0 };
-        let ask = || Client::connect(&running.path, PATIENCE).and_then(|mut client| client.call::<Value>(&status));
+        let ask = || Client::connect(&running.path, TEST_TIMEOUT).and_then(|mut client| client.call::<Value>(&status));
         match ask() {
-            Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, Code::Busy),
+            Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, ErrorCode::Busy),
             other => panic!("{other:?}"),
         }
         drop(held);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while let Err(error) = ask() {
             assert!(Instant::now() < deadline, "{error}");
         }
@@ -384,17 +394,17 @@ mod tests {
 
     #[tokio::test]
     async fn the_socket_of_an_agent_before_is_replaced() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("agent.sock");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
         drop(Server::bind(&path).expect("bound"));
         assert!(path.exists(), "nobody removes it");
-        assert!(matches!(Client::connect(&path, PATIENCE), Err(ClientError::NotRunning { .. })));
-        fs::write(folder.path().join("agent.sock.new"), "left by a crash").expect("written");
+        assert!(matches!(Client::connect(&path, TEST_TIMEOUT), Err(ClientError::NotRunning { .. })));
+        fs::write(directory.path().join("agent.sock.new"), "left by a crash").expect("written");
         let server = Server::bind(&path).expect("bound again");
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o660);
         let (sender, receiver) = mpsc::channel(1);
         let asked = tokio::task::spawn_blocking(move || {
-            Client::connect(&path, PATIENCE)
+            Client::connect(&path, TEST_TIMEOUT)
                 .and_then(|mut client| client.call::<Value>(&Request::Status { fresh: false, history: 0 }))
         });
         tokio::select! {
@@ -402,13 +412,13 @@ mod tests {
             () = agent(receiver) => panic!("the agent ended"),
             answer = asked => assert_eq!(answer.expect("no panic").expect("answered"), json!({"paused": []})),
         }
-        assert!(Server::bind(&folder.path().join("missing/agent.sock")).is_err());
+        assert!(Server::bind(&directory.path().join("missing/agent.sock")).is_err());
     }
 
     #[tokio::test]
     async fn a_second_agent_is_refused_and_the_socket_of_the_first_stays() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("agent.sock");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.sock");
         let first = Server::bind(&path).expect("bound");
         let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).expect("there"));
         let before = inode();
@@ -418,18 +428,18 @@ mod tests {
         drop(first);
         Server::bind(&path).expect("bound");
         // What the agent's user may have put there is not followed.
-        let elsewhere = folder.path().join("elsewhere");
-        std::os::unix::fs::symlink(&elsewhere, folder.path().join("other.sock.lock")).expect("linked");
-        let error = Server::bind(&folder.path().join("other.sock")).expect_err("a link");
+        let elsewhere = directory.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, directory.path().join("other.sock.lock")).expect("linked");
+        let error = Server::bind(&directory.path().join("other.sock")).expect_err("a link");
         assert!(matches!(error, BindError::Io(_)) && !elsewhere.exists(), "{error:?}");
     }
 
     #[test]
     fn others_leave_roots_places_free() {
         let seats = Seats::new();
-        let held: Vec<_> = (0..CONNECTIONS as u32).map(|n| seats.take(1_000 + n).expect("a place")).collect();
+        let held: Vec<_> = (0..MAX_CONNECTIONS as u32).map(|n| seats.take(1_000 + n).expect("a place")).collect();
         assert!(seats.take(1_000).is_none() && seats.take(65_534).is_none());
-        let roots: Vec<_> = (0..CONNECTIONS).map(|_| seats.take(0).expect("a place")).collect();
+        let roots: Vec<_> = (0..MAX_CONNECTIONS).map(|_| seats.take(0).expect("a place")).collect();
         assert!(seats.take(0).is_none());
         drop(held);
         assert!(seats.take(1_000).is_some() && seats.take(0).is_none());
@@ -441,16 +451,16 @@ mod tests {
     async fn a_request_of_another_user_never_reaches_the_agent() {
         let (sender, mut receiver) = mpsc::channel(1);
         let refusal = answer(r#"{"format":1,"request":"claim","group":"a"}"#, 1000, &sender).await;
-        assert_eq!(refusal.expect_err("refused").code, Code::NotPermitted);
+        assert_eq!(refusal.expect_err("refused").code, ErrorCode::NotPermitted);
         assert!(receiver.try_recv().is_err(), "the agent heard of it");
     }
 
     #[tokio::test]
     async fn the_server_ends_with_the_agent() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let server = Server::bind(&folder.path().join("agent.sock")).expect("bound");
+        let directory = tempfile::tempdir().expect("a directory");
+        let server = Server::bind(&directory.path().join("agent.sock")).expect("bound");
         let (sender, receiver) = mpsc::channel(1);
         drop(receiver);
-        timeout(PATIENCE, server.run(sender)).await.expect("it ends");
+        timeout(TEST_TIMEOUT, server.run(sender)).await.expect("it ends");
     }
 }

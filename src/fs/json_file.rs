@@ -12,10 +12,10 @@ use serde_json::Value;
 pub use vipa_core::FORMAT;
 
 /// No file of ours comes near this size, in bytes: 1,000 groups with 200 addresses each stay below it.
-const LARGEST: u64 = 16 << 20;
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// The beginning of the name of a file that is being written.
-const PREFIX: &str = ".tmp";
+const TEMPORARY_PREFIX: &str = ".tmp";
 
 /// A file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +70,9 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
     let content = |reason: String| FileError::Content { path: path.to_owned(), reason };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(FileError::io("read", path))?;
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(content(format!("it is larger than {LARGEST} bytes")));
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(content(format!("it is larger than {MAX_FILE_BYTES} bytes")));
     }
     let mut value: Value = serde_json::from_slice(&bytes).map_err(|e| content(e.to_string()))?;
     let format = value.as_object_mut().and_then(|o| o.remove("format")).and_then(|f| f.as_u64());
@@ -98,11 +98,11 @@ pub fn write<T: Serialize>(path: &Path, mode: u32, value: &T) -> Result<(), File
     write_bytes(path, mode, &bytes)
 }
 
-/// Removes what writes into this folder have left that were killed. Only for a folder that nobody else writes into.
-pub fn remove_leftovers(folder: &Path) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+/// Removes what writes into this directory have left that were killed. Only for a directory that nobody else writes into.
+pub fn remove_leftovers(directory: &Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
-        let is_ours = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        let is_ours = entry.file_name().as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes());
         if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             // What cannot be removed is in nobody's way.
             let _ = std::fs::remove_file(entry.path());
@@ -116,8 +116,8 @@ pub fn remove_leftovers(folder: &Path) {
 /// [`FileError::Io`].
 pub fn write_bytes(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
     let io = |e| FileError::io("write", path)(e);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder).map_err(io)?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(directory).map_err(io)?;
     file.write_all(bytes).map_err(io)?;
     file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
@@ -133,24 +133,24 @@ mod tests {
 
     use super::*;
 
-    fn folder() -> tempfile::TempDir {
-        tempfile::tempdir().expect("a folder")
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a directory")
     }
 
     #[test]
     fn a_file_reads_back_as_it_was_written() {
-        let folder = folder();
-        let path = folder.path().join("config.json");
+        let directory = directory();
+        let path = directory.path().join("config.json");
         write(&path, 0o644, &Config::default()).expect("written");
         assert_eq!(read::<Config>(&path).expect("read"), Config::default());
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o644);
-        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1, "nothing else is left");
+        assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1, "nothing else is left");
     }
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let folder = folder();
-        let path = folder.path().join("config.json");
+        let directory = directory();
+        let path = directory.path().join("config.json");
         assert!(matches!(read::<Config>(&path), Err(FileError::Missing(_))));
         for (text, expected) in [
             ("", "EOF while parsing"),

@@ -14,7 +14,7 @@ use vipa_core::model::mounts::{Mounts, NotLocal, Unresolved};
 /// The mounts that this process sees.
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 /// The longest list of them, in bytes: some twenty thousand.
-const LONGEST_MOUNTINFO: u64 = 4 * 1024 * 1024;
+const MAX_MOUNTINFO_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What tells one state of a file from the next without reading it: device, inode, size, and the times of the last change
 /// of content and of inode (so that mended permissions count too). `None`: it cannot be looked at, or is not there.
@@ -163,10 +163,10 @@ pub fn mode(path: &Path) -> Result<Option<u32>, NotLocal> {
 fn resolve(path: &Path) -> Result<PathBuf, Reason> {
     let unknown = |why: &dyn fmt::Display| Reason::Other(format!("the mounts are not known: {MOUNTINFO}: {why}"));
     let mut text = Vec::new();
-    let read = File::open(MOUNTINFO).and_then(|file| file.take(LONGEST_MOUNTINFO + 1).read_to_end(&mut text));
+    let read = File::open(MOUNTINFO).and_then(|file| file.take(MAX_MOUNTINFO_BYTES + 1).read_to_end(&mut text));
     read.map_err(|error| unknown(&error))?;
-    if text.len() as u64 > LONGEST_MOUNTINFO {
-        return Err(unknown(&format_args!("it is longer than {LONGEST_MOUNTINFO} bytes")));
+    if text.len() as u64 > MAX_MOUNTINFO_BYTES {
+        return Err(unknown(&format_args!("it is longer than {MAX_MOUNTINFO_BYTES} bytes")));
     }
     let mounts = Mounts::parse(&text).map_err(|line| unknown(&format_args!("line {line} cannot be read")))?;
     let link = |at: &Path| match std::fs::read_link(at) {

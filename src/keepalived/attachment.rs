@@ -11,23 +11,23 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 /// The group that may read the FIFO. It has no members: the agent's unit puts the agent into it, and whoever else read
 /// there would take lines away from the agent. debian/vyos-aws-vipa.sysusers makes it.
-pub const GROUP: &str = "vyos-aws-vipa-fifo";
+pub const FIFO_GROUP: &str = "vyos-aws-vipa-fifo";
 
-/// The modes of the folder and of the FIFO, those of debian/vyos-aws-vipa.tmpfiles.
-const FOLDER_MODE: u32 = 0o755;
+/// The modes of the directory and of the FIFO, those of debian/vyos-aws-vipa.tmpfiles.
+const DIRECTORY_MODE: u32 = 0o755;
 const FIFO_MODE: u32 = 0o640;
 
 /// SIGHUP in keepalived's first 5 ms kills it, from 10 ms on it survives (observed with 2.2.7).
-const OLD_ENOUGH: Duration = Duration::from_millis(100);
+const MIN_RELOAD_AGE: Duration = Duration::from_millis(100);
 
 /// How often to look while waiting.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What failed about the FIFO.
 #[derive(Debug, thiserror::Error)]
 pub enum FifoError {
     /// There is no such group of users.
-    #[error("there is no group {GROUP}: `systemd-sysusers` makes it from the package's sysusers.d file")]
+    #[error("there is no group {FIFO_GROUP}: `systemd-sysusers` makes it from the package's sysusers.d file")]
     NoGroup,
     /// The system refused.
     #[error("cannot {doing} {path}: {source}")]
@@ -41,12 +41,12 @@ pub enum FifoError {
     },
 }
 
-/// Sees to it that there is a folder at `path`, root's, which root alone may write: keepalived includes a file from there.
+/// Sees to it that there is a directory at `path`, root's, which root alone may write: keepalived includes a file from there.
 /// What stands in its place is removed, and no link is followed. Whether it was missing.
 ///
 /// # Errors
 /// [`FifoError`].
-pub fn make_folder(path: &Path) -> Result<bool, FifoError> {
+pub fn make_directory(path: &Path) -> Result<bool, FifoError> {
     let io = |doing| move |source| FifoError::Io { doing, path: path.to_owned(), source };
     let found = match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => Some(found),
@@ -57,7 +57,7 @@ pub fn make_folder(path: &Path) -> Result<bool, FifoError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => return Err(io("look at")(e)),
     };
-    let is_right = |m: &fs::Metadata| (m.uid(), m.gid(), m.mode() & 0o7777) == (0, 0, FOLDER_MODE);
+    let is_right = |m: &fs::Metadata| (m.uid(), m.gid(), m.mode() & 0o7777) == (0, 0, DIRECTORY_MODE);
     if found.as_ref().is_some_and(is_right) {
         return Ok(false);
     }
@@ -69,9 +69,10 @@ pub fn make_folder(path: &Path) -> Result<bool, FifoError> {
         }
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io("open")(e.into()))?;
-    std::os::unix::fs::fchown(&folder, Some(0), Some(0)).map_err(io("change the owner of"))?;
-    rustix::fs::fchmod(&folder, Mode::from_raw_mode(FOLDER_MODE)).map_err(|e| io("change the mode of")(e.into()))?;
+    let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io("open")(e.into()))?;
+    std::os::unix::fs::fchown(&directory, Some(0), Some(0)).map_err(io("change the owner of"))?;
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(DIRECTORY_MODE))
+        .map_err(|e| io("change the mode of")(e.into()))?;
     Ok(found.is_none())
 }
 
@@ -87,7 +88,7 @@ pub fn is_roots(path: &Path) -> bool {
 /// [`FifoError`].
 pub fn make_fifo(path: &Path) -> Result<(), FifoError> {
     let io = |doing| move |source| FifoError::Io { doing, path: path.to_owned(), source };
-    let group = nix::unistd::Group::from_name(GROUP).map_err(|e| io("look up the group of")(e.into()))?;
+    let group = nix::unistd::Group::from_name(FIFO_GROUP).map_err(|e| io("look up the group of")(e.into()))?;
     let group = group.ok_or(FifoError::NoGroup)?.gid.as_raw();
     let is_fifo = match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_fifo() => {
@@ -148,7 +149,7 @@ impl Keepalived {
 
     /// Whether it has run long enough for a SIGHUP.
     fn is_old_enough(self) -> bool {
-        self.age().is_some_and(|age| age >= OLD_ENOUGH)
+        self.age().is_some_and(|age| age >= MIN_RELOAD_AGE)
     }
 
     /// How long it has run, to a hundredth of a second (proc_pid_stat(5) field 22, proc_uptime(5)).
@@ -174,7 +175,7 @@ pub fn wait_for<T>(deadline: Instant, mut look: impl FnMut() -> Option<T>) -> Op
         if found.is_some() || Instant::now() >= deadline {
             return found;
         }
-        sleep(LOOK);
+        sleep(POLL_INTERVAL);
     }
 }
 
@@ -189,31 +190,31 @@ mod tests {
     use super::*;
 
     /// No condition here takes as long to come true.
-    const DEADLINE: Duration = Duration::from_secs(10);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
     /// A shell that the kernel knows as `keepalived`, with its pid file. It ends when its standard input does.
     struct Named {
         process: Child,
-        folder: TempDir,
+        directory: TempDir,
     }
 
     impl Named {
         fn start(script: &str, file: Option<&Path>) -> Self {
-            let folder = tempfile::tempdir().expect("a folder");
-            let program = folder.path().join("keepalived");
+            let directory = tempfile::tempdir().expect("a directory");
+            let program = directory.path().join("keepalived");
             std::os::unix::fs::symlink("/bin/sh", &program).expect("a link");
             let input = file.map_or(Stdio::piped(), |file| {
                 OpenOptions::new().read(true).write(true).open(file).expect("opened").into()
             });
             let mut command = Command::new(program);
             let process = command.arg0("sh").args(["-c", script]).stdin(input).spawn().expect("a shell");
-            let this = Self { process, folder };
+            let this = Self { process, directory };
             fs::write(this.pid_file(), format!("{}\n", this.process.id())).expect("written");
             this
         }
 
         fn pid_file(&self) -> PathBuf {
-            self.folder.path().join("keepalived.pid")
+            self.directory.path().join("keepalived.pid")
         }
     }
 
@@ -225,8 +226,8 @@ mod tests {
         }
     }
 
-    fn fifo(folder: &TempDir, name: &str) -> PathBuf {
-        let path = folder.path().join(name);
+    fn fifo(directory: &TempDir, name: &str) -> PathBuf {
+        let path = directory.path().join(name);
         rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
         path
     }
@@ -236,35 +237,35 @@ mod tests {
         let tmpfiles = include_str!("../../debian/vyos-aws-vipa.tmpfiles");
         let paths = crate::paths::Paths::system();
         for line in [
-            format!("d {} {FOLDER_MODE:04o} root root -", paths.run.display()),
-            format!("z {} {FIFO_MODE:04o} root {GROUP} -", paths.fifo.display()),
+            format!("d {} {DIRECTORY_MODE:04o} root root -", paths.run.display()),
+            format!("z {} {FIFO_MODE:04o} root {FIFO_GROUP} -", paths.fifo.display()),
         ] {
             assert!(tmpfiles.lines().any(|l| l == line), "{line}: {tmpfiles}");
         }
         let sysusers = include_str!("../../debian/vyos-aws-vipa.sysusers");
-        let groups: Vec<&str> = sysusers.lines().filter(|line| line.contains(GROUP)).collect();
-        assert_eq!(groups, [format!("g {GROUP} -")], "without a member");
+        let groups: Vec<&str> = sysusers.lines().filter(|line| line.contains(FIFO_GROUP)).collect();
+        assert_eq!(groups, [format!("g {FIFO_GROUP} -")], "without a member");
         let unit = include_str!("../../debian/vyos-aws-vipa.service");
-        assert!(unit.lines().any(|line| line == format!("SupplementaryGroups={GROUP}")), "{unit}");
+        assert!(unit.lines().any(|line| line == format!("SupplementaryGroups={FIFO_GROUP}")), "{unit}");
     }
 
     #[test]
     fn one_that_has_just_started_is_not_told_to_reload() {
         let began = Instant::now();
         let young = Named::start("read line", None);
-        wait_for(began + DEADLINE, || Keepalived::running(&young.pid_file())).expect("it runs");
-        if began.elapsed() < OLD_ENOUGH / 2 {
+        wait_for(began + TEST_TIMEOUT, || Keepalived::running(&young.pid_file())).expect("it runs");
+        if began.elapsed() < MIN_RELOAD_AGE / 2 {
             assert!(wait_for_reloadable(&young.pid_file(), Instant::now()).is_none());
         }
-        assert!(wait_for_reloadable(&young.pid_file(), began + DEADLINE).is_some());
+        assert!(wait_for_reloadable(&young.pid_file(), began + TEST_TIMEOUT).is_some());
         // Its age is counted in hundredths of a second.
-        assert!(began.elapsed() >= OLD_ENOUGH - Duration::from_millis(20), "{:?}", began.elapsed());
+        assert!(began.elapsed() >= MIN_RELOAD_AGE - Duration::from_millis(20), "{:?}", began.elapsed());
     }
 
     #[test]
     fn what_the_pid_file_names_has_to_be_keepalived() {
         let other = Named::start("read line", None);
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         wait_for(deadline, || Keepalived::running(&other.pid_file())).expect("it runs");
         let ours = std::process::id().to_string();
         for text in ["", "\n", "x", "-1", "0", "4294967296", &ours] {
@@ -278,8 +279,8 @@ mod tests {
 
     #[test]
     fn it_holds_the_fifo_itself_or_by_a_child() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let [held, other] = ["held", "other"].map(|name| fifo(&folder, name));
+        let directory = tempfile::tempdir().expect("a directory");
+        let [held, other] = ["held", "other"].map(|name| fifo(&directory, name));
         // keepalived's VRRP child opens it, not its main process.
         let by_a_child = format!("read line <>{} & wait", held.display());
         for (script, file) in [("read line", Some(&*held)), (&*by_a_child, None)] {
@@ -288,13 +289,13 @@ mod tests {
                 Keepalived::running(&process.pid_file())
                     .is_some_and(|keepalived| keepalived.holds(path).unwrap_or(false))
             };
-            let deadline = Instant::now() + DEADLINE;
+            let deadline = Instant::now() + TEST_TIMEOUT;
             assert!(wait_for(deadline, || holds(&held).then_some(())).is_some(), "{script}");
-            assert!(!holds(&other) && !holds(&folder.path().join("missing")), "{script}");
+            assert!(!holds(&other) && !holds(&directory.path().join("missing")), "{script}");
             // Another file in its place is another file, whatever its name.
-            let moved = folder.path().join("moved");
+            let moved = directory.path().join("moved");
             fs::rename(&held, &moved).expect("moved");
-            let new = fifo(&folder, "held");
+            let new = fifo(&directory, "held");
             assert!(!holds(&new) && holds(&moved), "{script}");
             fs::rename(&moved, &held).expect("moved back");
             // What reads from it ends.

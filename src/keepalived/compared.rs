@@ -23,7 +23,7 @@ use crate::netlink::namespace::{inside, ip};
 const CASES: usize = 60;
 
 /// No keepalived takes as long to read its configuration.
-const PATIENCE: Duration = Duration::from_secs(20);
+const DUMP_TIMEOUT: Duration = Duration::from_secs(20);
 
 const CONF: &str = "/run/keepalived.conf";
 const PID_FILE: &str = "/run/keepalived.pid";
@@ -202,7 +202,7 @@ fn run() -> Option<BTreeMap<String, Run>> {
             }
         }
     });
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + DUMP_TIMEOUT;
     let mut dump = Vec::new();
     let is_dump = |line: &str| line.contains("------< Interfaces >------");
     let ends = ["Stopped Keepalived", "segmentation fault", "no configuration to run"];
@@ -219,7 +219,7 @@ fn run() -> Option<BTreeMap<String, Run>> {
     drop(arrived);
     reading.join().expect("no panic");
     let has_ended = dump.iter().any(|line| is_end(line));
-    assert!(has_ended || dump.iter().any(|line| is_dump(line)), "no dump within {PATIENCE:?}: {dump:#?}");
+    assert!(has_ended || dump.iter().any(|line| is_dump(line)), "no dump within {DUMP_TIMEOUT:?}: {dump:#?}");
     (!has_ended).then(|| instances(&dump))
 }
 
@@ -291,8 +291,8 @@ fn what_is_read_is_what_keepalived_runs() {
     if !inside(test, &["-Urnmpf", "--mount-proc", "--kill-child"]) {
         return;
     }
-    for folder in ["/run", "/tmp"] {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "none", folder]).status();
+    for directory in ["/run", "/tmp"] {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "none", directory]).status();
         assert!(mounted.expect("mount(8)").success());
     }
     for n in 0..2 {

@@ -6,7 +6,7 @@
 //! - poll reports HUP once a writer that this read end has seen is gone, and nothing at all before the first one came, so
 //!   whether a writer is there has to be asked by reading;
 //! - a writer that closes and opens again shows as HUP alone, while read() gives `EAGAIN`; when it was back before poll
-//!   looked, it shows as nothing, so [`Event::Hup`] is a hint that may be missing;
+//!   looked, it shows as nothing, so [`FifoEvent::Hup`] is a hint that may be missing;
 //! - a small write goes into the last page or else into a free one: a pipe is full when all its pages are taken, and then
 //!   it holds less than its capacity.
 //!
@@ -34,26 +34,26 @@ use tokio::net::unix::pipe::Receiver;
 use crate::log_messages::log;
 
 /// What the pipe is enlarged to, in bytes: the default of /proc/sys/fs/pipe-max-size, the most for an ordinary user.
-const WANTED_CAPACITY: usize = 1 << 20;
+const WANTED_CAPACITY_BYTES: usize = 1 << 20;
 
 /// The unit that a pipe's capacity is counted in, in bytes. On machines with larger pages the estimate of a full pipe
 /// errs on the side of "full".
-const PAGE: u64 = 4096;
+const PAGE_BYTES: u64 = 4096;
 
 /// No line of keepalived is longer, in bytes: a line of its configuration, and so the name in it, ends at 1,024.
-const LONGEST_LINE: u64 = 1024;
+const MAX_LINE_BYTES: u64 = 1024;
 
 /// How much one read takes, in bytes: the default capacity of a pipe.
-const READ: usize = 64 << 10;
+const READ_BYTES: usize = 64 << 10;
 
 /// How soon to ask again whether a writer is there, and how seldom at last. A reload of keepalived leaves the FIFO
 /// without a writer for 0.2 to 0.6 ms.
-const FIRST_LOOK: Duration = Duration::from_millis(1);
-const LAST_LOOK: Duration = Duration::from_millis(100);
+const MIN_WRITER_POLL: Duration = Duration::from_millis(1);
+const MAX_WRITER_POLL: Duration = Duration::from_millis(100);
 
 /// What happened on the FIFO.
 #[derive(Debug)]
-pub enum Event {
+pub enum FifoEvent {
     /// A pipe was opened: the first one, or another in the place of the last. What waited in it may be old.
     Backlog {
         /// Everything that waited at the moment of opening, whole lines unless keepalived wrote half of one.
@@ -69,10 +69,10 @@ pub enum Event {
     Bytes(Vec<u8>),
     /// The last writer closed the FIFO, and may have it open again: keepalived reloads, restarts or ends.
     Hup,
-    /// No writer has the FIFO open. Reported once, until [`Event::WriterBack`].
+    /// No writer has the FIFO open. Reported once, until [`FifoEvent::WriterBack`].
     WriterGone {
         /// What is wrong.
-        why: Gone,
+        why: WriterGoneReason,
     },
     /// A writer has the FIFO open. Reported for the first one too.
     WriterBack,
@@ -80,7 +80,7 @@ pub enum Event {
 
 /// Why nobody can be writing to us.
 #[derive(Debug, thiserror::Error)]
-pub enum Gone {
+pub enum WriterGoneReason {
     /// The FIFO is there.
     #[error("no process has the FIFO open for writing: keepalived is down, or runs without the transition hook")]
     NoWriter,
@@ -100,7 +100,7 @@ pub struct Fifo {
     path: PathBuf,
     pipe: Option<Pipe>,
     writer: Option<bool>,
-    events: VecDeque<Event>,
+    events: VecDeque<FifoEvent>,
     buffer: Vec<u8>,
     next_look: Instant,
     look_pause: Duration,
@@ -126,9 +126,9 @@ impl Fifo {
             pipe: None,
             writer: None,
             events: VecDeque::new(),
-            buffer: vec![0; READ],
+            buffer: vec![0; READ_BYTES],
             next_look: Instant::now(),
-            look_pause: FIRST_LOOK,
+            look_pause: MIN_WRITER_POLL,
             times_full: 0,
             full: false,
         }
@@ -139,8 +139,8 @@ impl Fifo {
         self.times_full
     }
 
-    /// The next event. The first ones are [`Event::Backlog`], if the FIFO exists, and then whether a writer is there.
-    pub async fn next(&mut self) -> Event {
+    /// The next event. The first ones are [`FifoEvent::Backlog`], if the FIFO exists, and then whether a writer is there.
+    pub async fn next(&mut self) -> FifoEvent {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return event;
@@ -175,12 +175,12 @@ impl Fifo {
             let mut found = None;
             // `WouldBlock` makes tokio wait for news. HUP stays set for ever.
             let drained = pipe.end.try_io(|| match found.insert(read(&pipe.end, &mut self.buffer, pipe.full_at)) {
-                Found::Bytes { .. } => Ok(()),
+                ReadResult::Bytes { .. } => Ok(()),
                 _ => Err(io::ErrorKind::WouldBlock.into()),
             });
             match found {
                 Some(_) if closed && drained.is_err() => {
-                    self.events.push_back(Event::Hup);
+                    self.events.push_back(FifoEvent::Hup);
                     self.reopen();
                 }
                 Some(found) => self.found(found),
@@ -190,58 +190,58 @@ impl Fifo {
     }
 
     /// Takes note of what a read found.
-    fn found(&mut self, found: Found) {
+    fn found(&mut self, found: ReadResult) {
         match found {
-            Found::Bytes { count, full, rest } => {
+            ReadResult::Bytes { count, full, rest } => {
                 self.a_writer();
                 if full && !self.full {
                     self.full = true;
                     self.times_full += 1;
-                    self.events.push_back(Event::Full);
+                    self.events.push_back(FifoEvent::Full);
                 }
-                self.events.push_back(Event::Bytes(self.buffer[..count].to_vec()));
+                self.events.push_back(FifoEvent::Bytes(self.buffer[..count].to_vec()));
                 if !rest {
                     self.drained();
                 }
             }
-            Found::Nothing => {
+            ReadResult::Nothing => {
                 self.drained();
                 self.a_writer();
             }
-            Found::NoWriter => {
+            ReadResult::NoWriter => {
                 self.drained();
-                self.no_writer(Gone::NoWriter);
+                self.no_writer(WriterGoneReason::NoWriter);
             }
-            Found::Failed(error) => self.cannot_read(error),
+            ReadResult::Failed(error) => self.cannot_read(error),
         }
     }
 
     fn drained(&mut self) {
         if mem::take(&mut self.full) {
-            self.events.push_back(Event::Drained);
+            self.events.push_back(FifoEvent::Drained);
         }
     }
 
     fn cannot_read(&mut self, source: io::Error) {
         self.pipe = None;
         self.drained();
-        self.no_writer(Gone::NoFifo { path: self.path.clone(), source });
+        self.no_writer(WriterGoneReason::NoFifo { path: self.path.clone(), source });
     }
 
     fn a_writer(&mut self) {
         if self.writer != Some(true) {
             self.writer = Some(true);
-            self.events.push_back(Event::WriterBack);
+            self.events.push_back(FifoEvent::WriterBack);
         }
-        self.look_pause = FIRST_LOOK;
+        self.look_pause = MIN_WRITER_POLL;
     }
 
-    fn no_writer(&mut self, why: Gone) {
+    fn no_writer(&mut self, why: WriterGoneReason) {
         self.next_look = Instant::now() + self.look_pause;
-        self.look_pause = (self.look_pause * 2).min(LAST_LOOK);
+        self.look_pause = (self.look_pause * 2).min(MAX_WRITER_POLL);
         if self.writer != Some(false) {
             self.writer = Some(false);
-            self.events.push_back(Event::WriterGone { why });
+            self.events.push_back(FifoEvent::WriterGone { why });
         }
     }
 
@@ -275,7 +275,7 @@ impl Fifo {
                 self.pipe = Some(pipe);
                 if let Some((bytes, was_full)) = backlog {
                     self.times_full += u64::from(was_full);
-                    self.events.push_back(Event::Backlog { bytes, was_full });
+                    self.events.push_back(FifoEvent::Backlog { bytes, was_full });
                 }
                 self.ask();
             }
@@ -287,7 +287,7 @@ impl Fifo {
     fn drain_the_old_one(&mut self, new: (u64, u64)) {
         while let Some(pipe) = self.pipe.as_mut().filter(|old| old.inode != new) {
             let found = read(&pipe.end, &mut self.buffer, pipe.full_at);
-            let Found::Bytes { .. } = found else { return };
+            let ReadResult::Bytes { .. } = found else { return };
             self.found(found);
         }
     }
@@ -301,7 +301,7 @@ impl Pipe {
 }
 
 /// What a read found.
-enum Found {
+enum ReadResult {
     /// This many bytes, at the beginning of the buffer; whether the pipe was full before, and whether it holds more.
     Bytes { count: usize, full: bool, rest: bool },
     /// A writer, and nothing to read.
@@ -313,18 +313,18 @@ enum Found {
 }
 
 /// Reads once.
-fn read(file: impl AsFd, buffer: &mut [u8], full_at: u64) -> Found {
+fn read(file: impl AsFd, buffer: &mut [u8], full_at: u64) -> ReadResult {
     let waiting = match rustix::io::ioctl_fionread(&file) {
         Ok(waiting) => waiting,
-        Err(error) => return Found::Failed(error.into()),
+        Err(error) => return ReadResult::Failed(error.into()),
     };
     loop {
         return match rustix::io::read(&file, &mut *buffer) {
-            Ok(0) => Found::NoWriter,
-            Ok(count) => Found::Bytes { count, full: waiting >= full_at, rest: waiting > count as u64 },
-            Err(Errno::AGAIN) => Found::Nothing,
+            Ok(0) => ReadResult::NoWriter,
+            Ok(count) => ReadResult::Bytes { count, full: waiting >= full_at, rest: waiting > count as u64 },
+            Err(Errno::AGAIN) => ReadResult::Nothing,
             Err(Errno::INTR) => continue,
-            Err(error) => Found::Failed(error.into()),
+            Err(error) => ReadResult::Failed(error.into()),
         };
     }
 }
@@ -344,7 +344,7 @@ fn open(path: &Path) -> io::Result<(File, (u64, u64))> {
 /// page less the line that did not fit.
 fn full_at(file: &File) -> io::Result<u64> {
     let capacity = rustix::pipe::fcntl_getpipe_size(file)? as u64;
-    Ok(((capacity / PAGE).saturating_sub(1) * (PAGE - LONGEST_LINE)).max(1))
+    Ok(((capacity / PAGE_BYTES).saturating_sub(1) * (PAGE_BYTES - MAX_LINE_BYTES)).max(1))
 }
 
 /// Reads what waits now, no more: what comes later is news.
@@ -369,7 +369,7 @@ fn backlog(file: &File) -> io::Result<(Vec<u8>, bool)> {
 /// mistaken for a half-empty one by a reader that starts after us.
 fn enlarge(file: &File) {
     let Ok(before) = rustix::pipe::fcntl_getpipe_size(file) else { return };
-    let mut wanted = WANTED_CAPACITY;
+    let mut wanted = WANTED_CAPACITY_BYTES;
     while wanted > before {
         match rustix::pipe::fcntl_setpipe_size(file, wanted) {
             Ok(bytes) => return log!(PIPE_ENLARGED, bytes),
@@ -378,7 +378,7 @@ fn enlarge(file: &File) {
             Err(error) => return log!(PIPE_NOT_ENLARGED, %error, bytes = before),
         }
     }
-    if before < WANTED_CAPACITY {
+    if before < WANTED_CAPACITY_BYTES {
         log!(PIPE_LIMIT_REACHED, bytes = before);
     }
 }
@@ -395,16 +395,16 @@ mod tests {
     use crate::netlink::namespace::{inside, ip};
     use crate::netlink::processor;
 
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(5);
 
     fn make(path: &Path) {
         rustix::fs::mkfifoat(rustix::fs::CWD, path, Mode::RUSR | Mode::WUSR).expect("a FIFO");
     }
 
-    fn folder() -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("notify.fifo");
-        (folder, path)
+    fn directory() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("notify.fifo");
+        (directory, path)
     }
 
     /// As keepalived opens it.
@@ -417,15 +417,15 @@ mod tests {
         (0..).take_while(|_| to.write(line).is_ok()).count()
     }
 
-    async fn next(fifo: &mut Fifo) -> Event {
-        tokio::time::timeout(PATIENCE, fifo.next()).await.expect("an event in time")
+    async fn next(fifo: &mut Fifo) -> FifoEvent {
+        tokio::time::timeout(TEST_TIMEOUT, fifo.next()).await.expect("an event in time")
     }
 
     /// Reads on until this many bytes came, whatever else is reported between.
     async fn bytes(fifo: &mut Fifo, count: usize) -> Vec<u8> {
         let mut all = Vec::new();
         while all.len() < count {
-            if let Event::Bytes(bytes) = next(fifo).await {
+            if let FifoEvent::Bytes(bytes) = next(fifo).await {
                 all.extend(bytes);
             }
         }
@@ -441,36 +441,36 @@ mod tests {
 
     #[tokio::test]
     async fn what_waited_comes_first_and_then_what_is_written() {
-        let (_folder, path) = folder();
+        let (_directory, path) = directory();
         make(&path);
         let mut keepalived = writer(&path);
         keepalived.write_all(b"old 1\nold 2\n").expect("written");
         let mut fifo = Fifo::new(&path);
-        assert_next!(&mut fifo, Event::Backlog { bytes, was_full: false } if bytes == b"old 1\nold 2\n");
-        assert_next!(&mut fifo, Event::WriterBack);
+        assert_next!(&mut fifo, FifoEvent::Backlog { bytes, was_full: false } if bytes == b"old 1\nold 2\n");
+        assert_next!(&mut fifo, FifoEvent::WriterBack);
         for line in ["new 1\n", "new 2\n", "half", " a line\n"] {
             keepalived.write_all(line.as_bytes()).expect("written");
-            assert_next!(&mut fifo, Event::Bytes(bytes) if bytes == line.as_bytes());
+            assert_next!(&mut fifo, FifoEvent::Bytes(bytes) if bytes == line.as_bytes());
         }
         assert_eq!(fifo.times_full(), 0);
         let capacity = rustix::pipe::fcntl_getpipe_size(&keepalived).expect("known");
-        assert_eq!(capacity, WANTED_CAPACITY, "an ordinary user may have that much");
+        assert_eq!(capacity, WANTED_CAPACITY_BYTES, "an ordinary user may have that much");
     }
 
     #[tokio::test]
     async fn an_event_is_not_lost_when_the_wait_for_it_is_dropped() {
-        let (_folder, path) = folder();
+        let (_directory, path) = directory();
         make(&path);
         let mut keepalived = writer(&path);
         let mut fifo = Fifo::new(&path);
         let mut all = Vec::new();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         for round in 0..200 {
             keepalived.write_all(format!("{round}\n").as_bytes()).expect("written");
             tokio::select! {
                 biased;
                 event = fifo.next() => {
-                    if let Event::Bytes(bytes) | Event::Backlog { bytes, .. } = event {
+                    if let FifoEvent::Bytes(bytes) | FifoEvent::Backlog { bytes, .. } = event {
                         all.extend(bytes);
                     }
                 }
@@ -480,7 +480,7 @@ mod tests {
         let expected: Vec<u8> = (0..200).flat_map(|n| format!("{n}\n").into_bytes()).collect();
         while all.len() < expected.len() && Instant::now() < deadline {
             // The FIFO may be opened only now.
-            if let Event::Bytes(bytes) | Event::Backlog { bytes, .. } = next(&mut fifo).await {
+            if let FifoEvent::Bytes(bytes) | FifoEvent::Backlog { bytes, .. } = next(&mut fifo).await {
                 all.extend(bytes);
             }
         }
@@ -490,13 +490,13 @@ mod tests {
     #[tokio::test]
     async fn a_full_pipe_is_told_from_one_with_room_whatever_the_lines_are_like() {
         for length in [20, 37, 255, 300, 1000] {
-            let (_folder, path) = folder();
+            let (_directory, path) = directory();
             make(&path);
             let keepalived = writer(&path);
             let line = vec![b'x'; length];
             let lines = fill(&keepalived, &line);
             let mut fifo = Fifo::new(&path);
-            assert_next!(&mut fifo, Event::Backlog { bytes, was_full: true } if bytes.len() == lines * length);
+            assert_next!(&mut fifo, FifoEvent::Backlog { bytes, was_full: true } if bytes.len() == lines * length);
             assert_eq!(fifo.times_full(), 1, "lines of {length} bytes");
             drop(fifo);
 
@@ -505,68 +505,68 @@ mod tests {
                 (&keepalived).write_all(&line).expect("room");
             }
             let mut fifo = Fifo::new(&path);
-            assert_next!(&mut fifo, Event::Backlog { was_full: false, .. });
+            assert_next!(&mut fifo, FifoEvent::Backlog { was_full: false, .. });
         }
     }
 
     #[tokio::test]
     async fn a_pipe_that_somebody_read_in_part_is_still_taken_for_full() {
-        let (_folder, path) = folder();
+        let (_directory, path) = directory();
         make(&path);
         let keepalived = writer(&path);
         fill(&keepalived, &[b'x'; 300]);
         let mut head = [0; 3800];
         rustix::io::read(&keepalived, &mut head).expect("read");
         assert_eq!(fill(&keepalived, &[b'x'; 300]), 0, "its page is still taken");
-        assert_next!(&mut Fifo::new(&path), Event::Backlog { was_full: true, .. });
+        assert_next!(&mut Fifo::new(&path), FifoEvent::Backlog { was_full: true, .. });
     }
 
     #[tokio::test]
     async fn a_pipe_that_fills_up_while_nobody_reads_is_reported_once() {
-        let (_folder, path) = folder();
+        let (_directory, path) = directory();
         make(&path);
         let keepalived = writer(&path);
         let mut fifo = Fifo::new(&path);
-        assert_next!(&mut fifo, Event::Backlog { .. });
-        assert_next!(&mut fifo, Event::WriterBack);
+        assert_next!(&mut fifo, FifoEvent::Backlog { .. });
+        assert_next!(&mut fifo, FifoEvent::WriterBack);
         let line = b"INSTANCE \"vyos-aws\" MASTER 200\n";
         for round in 1..=2 {
             let lines = fill(&keepalived, line);
             assert!(lines * line.len() > 900_000, "{lines} lines fit in the enlarged pipe");
-            assert_next!(&mut fifo, Event::Full);
+            assert_next!(&mut fifo, FifoEvent::Full);
             let all = bytes(&mut fifo, lines * line.len()).await;
             assert!(all.chunks(line.len()).all(|l| l == line), "no line is split or lost");
-            assert_next!(&mut fifo, Event::Drained);
+            assert_next!(&mut fifo, FifoEvent::Drained);
             assert_eq!(fifo.times_full(), round);
         }
         (&keepalived).write_all(line).expect("room again");
-        assert_next!(&mut fifo, Event::Bytes(bytes) if bytes == line);
+        assert_next!(&mut fifo, FifoEvent::Bytes(bytes) if bytes == line);
     }
 
     #[tokio::test]
     async fn a_full_pipe_is_drained_after_any_number_of_whole_reads() {
-        let (_folder, path) = folder();
+        let (_directory, path) = directory();
         make(&path);
         let keepalived = writer(&path);
         let mut fifo = Fifo::new(&path);
-        assert_next!(&mut fifo, Event::Backlog { .. });
-        assert_next!(&mut fifo, Event::WriterBack);
+        assert_next!(&mut fifo, FifoEvent::Backlog { .. });
+        assert_next!(&mut fifo, FifoEvent::WriterBack);
         // Whole pages, so that the pipe holds a multiple of what one read takes.
-        let count = fill(&keepalived, &[b'x'; PAGE as usize]) * PAGE as usize;
-        assert_eq!(count % READ, 0);
-        assert_next!(&mut fifo, Event::Full);
+        let count = fill(&keepalived, &[b'x'; PAGE_BYTES as usize]) * PAGE_BYTES as usize;
+        assert_eq!(count % READ_BYTES, 0);
+        assert_next!(&mut fifo, FifoEvent::Full);
         bytes(&mut fifo, count).await;
-        assert_next!(&mut fifo, Event::Drained);
+        assert_next!(&mut fifo, FifoEvent::Drained);
     }
 
     #[tokio::test]
     async fn a_reload_with_a_gap_of_half_a_millisecond_loses_nothing() {
-        let (_folder, path) = folder();
+        let (_directory, path) = directory();
         make(&path);
         let mut keepalived = writer(&path);
         let mut fifo = Fifo::new(&path);
         // A pipe that nobody has open loses what it holds.
-        assert_next!(&mut fifo, Event::Backlog { .. });
+        assert_next!(&mut fifo, FifoEvent::Backlog { .. });
         let mut expected = Vec::new();
         let (mut all, mut hups) = (Vec::new(), 0);
         let reloads = 100;
@@ -586,8 +586,8 @@ mod tests {
         }
         while all.len() < expected.len() {
             match next(&mut fifo).await {
-                Event::Bytes(bytes) | Event::Backlog { bytes, .. } => all.extend(bytes),
-                Event::Hup => hups += 1,
+                FifoEvent::Bytes(bytes) | FifoEvent::Backlog { bytes, .. } => all.extend(bytes),
+                FifoEvent::Hup => hups += 1,
                 _ => {}
             }
         }
@@ -600,41 +600,41 @@ mod tests {
 
     #[tokio::test]
     async fn a_writer_that_goes_and_comes_back_is_reported() {
-        let (_folder, path) = folder();
+        let (_directory, path) = directory();
         make(&path);
         let mut fifo = Fifo::new(&path);
-        assert_next!(&mut fifo, Event::Backlog { bytes, was_full: false } if bytes.is_empty());
-        assert_next!(&mut fifo, Event::WriterGone { why: Gone::NoWriter });
+        assert_next!(&mut fifo, FifoEvent::Backlog { bytes, was_full: false } if bytes.is_empty());
+        assert_next!(&mut fifo, FifoEvent::WriterGone { why: WriterGoneReason::NoWriter });
         // Before the first writer poll reports nothing: it is found by asking.
         let mut keepalived = writer(&path);
-        assert_next!(&mut fifo, Event::WriterBack);
+        assert_next!(&mut fifo, FifoEvent::WriterBack);
         keepalived.write_all(b"STOP\n").expect("written");
         drop(keepalived);
-        assert_next!(&mut fifo, Event::Bytes(bytes) if bytes == b"STOP\n");
-        assert_next!(&mut fifo, Event::Hup);
-        assert_next!(&mut fifo, Event::WriterGone { why: Gone::NoWriter });
+        assert_next!(&mut fifo, FifoEvent::Bytes(bytes) if bytes == b"STOP\n");
+        assert_next!(&mut fifo, FifoEvent::Hup);
+        assert_next!(&mut fifo, FifoEvent::WriterGone { why: WriterGoneReason::NoWriter });
         keepalived = writer(&path);
-        assert_next!(&mut fifo, Event::WriterBack);
+        assert_next!(&mut fifo, FifoEvent::WriterBack);
         keepalived.write_all(b"MASTER\n").expect("written");
-        assert_next!(&mut fifo, Event::Bytes(bytes) if bytes == b"MASTER\n");
+        assert_next!(&mut fifo, FifoEvent::Bytes(bytes) if bytes == b"MASTER\n");
     }
 
     #[tokio::test]
     async fn what_an_ended_writer_left_is_read() {
-        let (_folder, path) = folder();
+        let (_directory, path) = directory();
         make(&path);
         let mut fifo = Fifo::new(&path);
-        assert_next!(&mut fifo, Event::Backlog { .. });
-        assert_next!(&mut fifo, Event::WriterGone { .. });
+        assert_next!(&mut fifo, FifoEvent::Backlog { .. });
+        assert_next!(&mut fifo, FifoEvent::WriterGone { .. });
         writer(&path).write_all(&[b'x'; 60_000]).expect("written");
         assert_eq!(bytes(&mut fifo, 60_000).await, [b'x'; 60_000]);
-        assert_next!(&mut fifo, Event::Hup);
-        assert_next!(&mut fifo, Event::WriterGone { .. });
+        assert_next!(&mut fifo, FifoEvent::Hup);
+        assert_next!(&mut fifo, FifoEvent::WriterGone { .. });
     }
 
     #[tokio::test]
     async fn neither_hup_nor_a_missing_writer_nor_a_missing_fifo_costs_processor_time() {
-        let (_folder, path) = folder();
+        let (_directory, path) = directory();
         let mut fifo = Fifo::new(&path);
         let mut costs = Vec::new();
         for state in ["no FIFO", "no writer yet", "the writer gone"] {
@@ -643,9 +643,9 @@ mod tests {
                 "no writer yet" => make(&path),
                 _ => {
                     let keepalived = writer(&path);
-                    while !matches!(next(&mut fifo).await, Event::WriterBack) {}
+                    while !matches!(next(&mut fifo).await, FifoEvent::WriterBack) {}
                     drop(keepalived);
-                    assert_next!(&mut fifo, Event::Hup);
+                    assert_next!(&mut fifo, FifoEvent::Hup);
                 }
             }
             let before = processor::time();
@@ -662,9 +662,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_fifo_that_is_made_late_or_anew_is_taken_up() {
-        let (_folder, path) = folder();
+        let (_directory, path) = directory();
         let mut fifo = Fifo::new(&path);
-        assert_next!(&mut fifo, Event::WriterGone { why: Gone::NoFifo { .. } });
+        assert_next!(&mut fifo, FifoEvent::WriterGone { why: WriterGoneReason::NoFifo { .. } });
         fs::write(&path, "no FIFO").expect("written");
         assert!(tokio::time::timeout(Duration::from_millis(300), fifo.next()).await.is_err(), "a file is no FIFO");
         fs::remove_file(&path).expect("removed");
@@ -673,7 +673,7 @@ mod tests {
         keepalived.write_all(b"one\n").expect("written");
         let mut waited = Vec::new();
         while waited != b"one\n" {
-            if let Event::Backlog { bytes, .. } | Event::Bytes(bytes) = next(&mut fifo).await {
+            if let FifoEvent::Backlog { bytes, .. } | FifoEvent::Bytes(bytes) = next(&mut fifo).await {
                 waited.extend(bytes);
             }
         }
@@ -686,7 +686,7 @@ mod tests {
         drop(keepalived);
         let mut all = Vec::new();
         while all.len() < 10 {
-            if let Event::Backlog { bytes, .. } | Event::Bytes(bytes) = next(&mut fifo).await {
+            if let FifoEvent::Backlog { bytes, .. } | FifoEvent::Bytes(bytes) = next(&mut fifo).await {
                 all.extend(bytes);
             }
         }
@@ -697,7 +697,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flood_comes_through_whole_and_in_order() {
-        let (_folder, path) = folder();
+        let (_directory, path) = directory();
         make(&path);
         let mut fifo = Fifo::new(&path);
         let keepalived = writer(&path);
@@ -716,7 +716,7 @@ mod tests {
         });
         let mut read = 0;
         while read < total {
-            if let Event::Bytes(bytes) | Event::Backlog { bytes, .. } = next(&mut fifo).await {
+            if let FifoEvent::Bytes(bytes) | FifoEvent::Backlog { bytes, .. } = next(&mut fifo).await {
                 assert!(bytes.iter().enumerate().all(|(n, b)| *b == ((read + n) % 251) as u8), "after {read} bytes");
                 read += bytes.len();
             }
@@ -754,8 +754,8 @@ mod tests {
         ";
         fs::write("/run/keepalived.conf", configuration).expect("written");
         let mut fifo = Fifo::new(path);
-        assert_next!(&mut fifo, Event::Backlog { .. });
-        assert_next!(&mut fifo, Event::WriterGone { why: Gone::NoWriter });
+        assert_next!(&mut fifo, FifoEvent::Backlog { .. });
+        assert_next!(&mut fifo, FifoEvent::WriterGone { why: WriterGoneReason::NoWriter });
         let mut keepalived = Command::new("keepalived")
             .args([
                 "--dont-fork",
@@ -783,9 +783,9 @@ mod tests {
                     signal(Signal::TERM);
                 }
                 Err(_) => panic!("{hups} times HUP, and {text:?}"),
-                Ok(Event::Bytes(bytes)) => text += std::str::from_utf8(&bytes).expect("UTF-8"),
-                Ok(Event::Hup) => hups += 1,
-                Ok(Event::WriterGone { .. }) if ended => break,
+                Ok(FifoEvent::Bytes(bytes)) => text += std::str::from_utf8(&bytes).expect("UTF-8"),
+                Ok(FifoEvent::Hup) => hups += 1,
+                Ok(FifoEvent::WriterGone { .. }) if ended => break,
                 Ok(_) => {}
             }
             if !reloaded && text.contains("MASTER") {

@@ -18,14 +18,14 @@ use std::path::{Path, PathBuf};
 use crate::paths::Paths;
 
 /// The name that the kernel knows keepalived's processes by.
-const NAME: &str = "keepalived";
+const KEEPALIVED_COMM: &str = "keepalived";
 
 /// No file here comes near this size, in bytes.
-const LARGEST: u64 = 16 << 10;
+const MAX_PROC_BYTES: u64 = 16 << 10;
 
 /// Where to look for keepalived.
 #[derive(Debug, Clone)]
-pub struct Vitality {
+pub struct LivenessProbe {
     main_pid: PathBuf,
     vrrp_pid: PathBuf,
 }
@@ -52,7 +52,7 @@ pub struct Process {
 
 /// No sign of life was to be had.
 #[derive(Debug, thiserror::Error)]
-pub enum VitalityError {
+pub enum LivenessError {
     /// keepalived does not run.
     #[error("keepalived does not run ({path}: {source}); `systemctl status keepalived` says why")]
     NoPidFile {
@@ -101,7 +101,7 @@ pub fn sleeps(before: &Sample, after: &Sample) -> bool {
         })
 }
 
-impl Vitality {
+impl LivenessProbe {
     /// keepalived as it runs on this router.
     pub fn new(paths: &Paths) -> Self {
         Self { main_pid: paths.keepalived_pid.clone(), vrrp_pid: paths.keepalived_vrrp_pid.clone() }
@@ -111,10 +111,10 @@ impl Vitality {
     /// would.
     ///
     /// # Errors
-    /// [`VitalityError`]: keepalived does not run, or its VRRP child does not.
-    pub fn look(&self) -> Result<Sample, VitalityError> {
+    /// [`LivenessError`]: keepalived does not run, or its VRRP child does not.
+    pub fn look(&self) -> Result<Sample, LivenessError> {
         let main =
-            pid(&self.main_pid).map_err(|source| VitalityError::NoPidFile { path: self.main_pid.clone(), source })?;
+            pid(&self.main_pid).map_err(|source| LivenessError::NoPidFile { path: self.main_pid.clone(), source })?;
         if let Ok(vrrp) = pid(&self.vrrp_pid)
             && let Ok(stat) = Stat::read(vrrp)
             && stat.parent == main
@@ -122,17 +122,17 @@ impl Vitality {
         {
             return Ok(Sample { processes: vec![process(vrrp, &stat)?] });
         }
-        let none = || VitalityError::NoVrrpChild(main);
-        if Stat::read(main).map_err(|_| none())?.name != NAME {
+        let none = || LivenessError::NoVrrpChild(main);
+        if Stat::read(main).map_err(|_| none())?.name != KEEPALIVED_COMM {
             return Err(none());
         }
         let path = PathBuf::from(format!("/proc/{main}/task/{main}/children"));
-        let children = text(&path).map_err(|source| VitalityError::Proc { path, source })?;
+        let children = text(&path).map_err(|source| LivenessError::Proc { path, source })?;
         let mut processes = Vec::new();
         for child in children.split_ascii_whitespace().filter_map(|c| c.parse().ok()) {
             if let Ok(stat) = Stat::read(child)
                 && stat.parent == main
-                && stat.name == NAME
+                && stat.name == KEEPALIVED_COMM
                 && !stat.zombie
             {
                 processes.push(process(child, &stat)?);
@@ -143,11 +143,11 @@ impl Vitality {
     }
 }
 
-fn process(pid: u32, stat: &Stat) -> Result<Process, VitalityError> {
+fn process(pid: u32, stat: &Stat) -> Result<Process, LivenessError> {
     let path = PathBuf::from(format!("/proc/{pid}/status"));
     match text(&path).and_then(|status| switches(&status).ok_or_else(|| unexpected("no context switches in it"))) {
         Ok(switches) => Ok(Process { pid, start_time: stat.start_time, switches, sleeps: stat.sleeps }),
-        Err(source) => Err(VitalityError::Proc { path, source }),
+        Err(source) => Err(LivenessError::Proc { path, source }),
     }
 }
 
@@ -197,7 +197,7 @@ fn pid(path: &Path) -> io::Result<u32> {
 
 fn text(path: &Path) -> io::Result<String> {
     let mut text = String::with_capacity(4 << 10);
-    fs::File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
+    fs::File::open(path)?.take(MAX_PROC_BYTES).read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -237,9 +237,9 @@ mod tests {
     ";
 
     /// keepalived, ended with the test.
-    struct Keepalived(Child);
+    struct RunningKeepalived(Child);
 
-    impl Keepalived {
+    impl RunningKeepalived {
         /// As VyOS starts it.
         fn start(paths: &Paths) -> Self {
             let child = Command::new("keepalived")
@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    impl Drop for Keepalived {
+    impl Drop for RunningKeepalived {
         fn drop(&mut self) {
             let _ = self.0.kill();
             let _ = self.0.wait();
@@ -279,19 +279,19 @@ mod tests {
         }
     }
 
-    fn wait_for_progress(vitality: &Vitality) {
-        let before = vitality.look().expect("keepalived runs");
+    fn wait_for_progress(probe: &LivenessProbe) {
+        let before = probe.look().expect("keepalived runs");
         wait("progress", || {
-            let after = vitality.look().map_err(|e| e.to_string())?;
+            let after = probe.look().map_err(|e| e.to_string())?;
             if progressed(&before, &after) { Ok(()) } else { Err(format!("{before:?}, then {after:?}")) }
         });
     }
 
-    fn assert_no_progress(vitality: &Vitality) {
-        let before = vitality.look().expect("keepalived runs");
+    fn assert_no_progress(probe: &LivenessProbe) {
+        let before = probe.look().expect("keepalived runs");
         let deadline = Instant::now() + Duration::from_secs(3);
         while Instant::now() < deadline {
-            let after = vitality.look().expect("keepalived runs");
+            let after = probe.look().expect("keepalived runs");
             assert!(!progressed(&before, &after), "{before:?}, then {after:?}");
             assert!(!sleeps(&before, &after), "stopped, and not asleep: {before:?}, then {after:?}");
             sleep(Duration::from_millis(100));
@@ -320,38 +320,38 @@ mod tests {
         ip("link set eth0 up");
         ip("link set eth1 up");
         let paths = Paths::system();
-        fs::create_dir(paths.keepalived_pid.parent().expect("a folder")).expect("made");
+        fs::create_dir(paths.keepalived_pid.parent().expect("a directory")).expect("made");
         fs::write(&paths.keepalived_conf, CONFIGURATION).expect("written");
-        let vitality = Vitality::new(&paths);
-        assert!(matches!(vitality.look(), Err(VitalityError::NoPidFile { .. })));
+        let probe = LivenessProbe::new(&paths);
+        assert!(matches!(probe.look(), Err(LivenessError::NoPidFile { .. })));
 
-        let mut keepalived = Keepalived::start(&paths);
+        let mut keepalived = RunningKeepalived::start(&paths);
         let vrrp = wait("the VRRP child", || {
-            let sample = vitality.look().map_err(|e| e.to_string())?;
+            let sample = probe.look().map_err(|e| e.to_string())?;
             let vrrp = pid(&paths.keepalived_vrrp_pid).map_err(|e| e.to_string())?;
             match sample.processes() {
                 [one] if one.pid == vrrp => Ok(vrrp),
                 _ => Err(format!("{sample:?}, and the VRRP child is {vrrp}")),
             }
         });
-        wait_for_progress(&vitality);
+        wait_for_progress(&probe);
         let before = processor::time();
         for _ in 0..1000 {
-            vitality.look().expect("keepalived runs");
+            probe.look().expect("keepalived runs");
         }
         let cost = (processor::time() - before) / 1000;
         println!("a look takes {cost:?} of processor time");
         assert!(cost < Duration::from_millis(1), "{cost:?} of processor time for a look");
 
         stop(vrrp);
-        assert_no_progress(&vitality);
+        assert_no_progress(&probe);
         signal(vrrp, Signal::CONT);
-        wait_for_progress(&vitality);
+        wait_for_progress(&probe);
 
-        let before = vitality.look().expect("keepalived runs");
+        let before = probe.look().expect("keepalived runs");
         signal(vrrp, Signal::KILL);
         let vrrp = wait("a new VRRP child", || {
-            let after = vitality.look().map_err(|e| e.to_string())?;
+            let after = probe.look().map_err(|e| e.to_string())?;
             let new = pid(&paths.keepalived_vrrp_pid).map_err(|e| e.to_string())?;
             if new == vrrp || after.processes()[0].pid != new {
                 return Err(format!("{after:?}"));
@@ -359,29 +359,29 @@ mod tests {
             assert!(!progressed(&before, &after), "{before:?}, then {after:?}");
             Ok(new)
         });
-        wait_for_progress(&vitality);
+        wait_for_progress(&probe);
 
         // Without its pid file it cannot be told from the BFD child: both must go on.
         fs::remove_file(&paths.keepalived_vrrp_pid).expect("removed");
-        let both = vitality.look().expect("keepalived runs");
+        let both = probe.look().expect("keepalived runs");
         let ids: Vec<u32> = both.processes().iter().map(|p| p.pid).collect();
         assert!(ids.len() == 2 && ids.contains(&vrrp), "{ids:?} with VRRP child {vrrp}");
-        wait_for_progress(&vitality);
+        wait_for_progress(&probe);
         stop(vrrp);
-        assert_no_progress(&vitality);
+        assert_no_progress(&probe);
         signal(vrrp, Signal::CONT);
-        wait_for_progress(&vitality);
+        wait_for_progress(&probe);
 
         // A pid file that leads to some other process.
         fs::write(&paths.keepalived_vrrp_pid, "1\n").expect("written");
-        assert_eq!(vitality.look().expect("keepalived runs").processes().len(), 2);
+        assert_eq!(probe.look().expect("keepalived runs").processes().len(), 2);
         let main = keepalived.0.id();
         fs::write(&paths.keepalived_pid, "1\n").expect("written");
-        assert!(matches!(vitality.look(), Err(VitalityError::NoVrrpChild(1))), "{:?}", vitality.look());
+        assert!(matches!(probe.look(), Err(LivenessError::NoVrrpChild(1))), "{:?}", probe.look());
         fs::write(&paths.keepalived_pid, format!("{main}\n")).expect("written");
         keepalived.0.kill().expect("killed");
         keepalived.0.wait().expect("waited");
-        assert!(matches!(vitality.look(), Err(VitalityError::NoVrrpChild(_))), "{:?}", vitality.look());
+        assert!(matches!(probe.look(), Err(LivenessError::NoVrrpChild(_))), "{:?}", probe.look());
     }
 
     #[test]

@@ -31,16 +31,16 @@ use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// How long to wait after the kernel refused.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A command has ended, and closed its socket, that long after it has put an address on an interface.
-const ENDED: Duration = Duration::from_secs(1);
+const MAX_COMMAND_TIME: Duration = Duration::from_secs(1);
 /// The sockets of the family for links, addresses and routes (NETLINK_ROUTE, linux/netlink.h).
-const ROUTE: &str = "0";
+const NETLINK_ROUTE: &str = "0";
 /// The netlink sockets of this network namespace. Not /proc/net: that is the main thread's, and the same.
-const SOCKETS: &str = "/proc/self/net/netlink";
+const PROC_NETLINK: &str = "/proc/self/net/netlink";
 /// The most that is read of that file, in bytes: some 10,000 sockets. In part of a longer one a socket may be missing.
-const SOCKETS_LARGEST: u64 = 1 << 20;
+const MAX_PROC_NETLINK_BYTES: u64 = 1 << 20;
 
 /// The addresses, each with the interfaces that have it.
 pub type Local = BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>;
@@ -114,7 +114,7 @@ fn addresses(assigned: &Assigned) -> Local {
 
 /// Who has asked for the assignments that were notified.
 #[derive(Debug, Default)]
-struct Asked {
+struct Requesters {
     /// By the port of which socket, and when that is judged.
     ports: BTreeMap<Assignment, (u32, Instant)>,
     judged: BTreeMap<Assignment, PutBy>,
@@ -124,9 +124,9 @@ struct Asked {
     is_new: bool,
 }
 
-impl Asked {
+impl Requesters {
     fn add(&mut self, assignment: Assignment, port: u32) {
-        let at = Instant::now() + ENDED;
+        let at = Instant::now() + MAX_COMMAND_TIME;
         self.ports.insert(assignment, (port, at));
         self.next.get_or_insert(at);
     }
@@ -145,11 +145,13 @@ impl Asked {
     }
 
     /// Judges by their sockets who has asked for assignments a while ago.
-    fn judge(&mut self) {
+    fn judge(&mut self, throttle: &mut Throttle) {
         let now = Instant::now();
-        let open = fs::File::open(SOCKETS).and_then(ports);
-        if let Err(error) = &open {
-            log!(NETLINK_SOCKETS_NOT_READ, %error, path = SOCKETS);
+        let open = fs::File::open(PROC_NETLINK).and_then(ports);
+        if let Err(error) = &open
+            && let Some(times) = throttle.say(error.to_string())
+        {
+            log!(NETLINK_SOCKETS_NOT_READ, %error, path = PROC_NETLINK, times);
         }
         let due = self.ports.extract_if(.., |_, (_, at)| *at <= now);
         for (assignment, (port, _)) in due {
@@ -180,9 +182,9 @@ impl Asked {
 /// The ports of the sockets that are open.
 fn ports(file: impl Read) -> io::Result<BTreeSet<u32>> {
     let mut text = String::new();
-    file.take(SOCKETS_LARGEST).read_to_string(&mut text)?;
-    if text.len() as u64 == SOCKETS_LARGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {SOCKETS_LARGEST} bytes")));
+    file.take(MAX_PROC_NETLINK_BYTES).read_to_string(&mut text)?;
+    if text.len() as u64 == MAX_PROC_NETLINK_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {MAX_PROC_NETLINK_BYTES} bytes")));
     }
     Ok(ports_of(&text))
 }
@@ -192,7 +194,7 @@ fn ports(file: impl Read) -> io::Result<BTreeSet<u32>> {
 fn ports_of(sockets: &str) -> BTreeSet<u32> {
     let port = |line: &str| {
         let mut fields = line.split_ascii_whitespace().skip(1);
-        (fields.next() == Some(ROUTE)).then(|| fields.next()?.parse().ok()).flatten()
+        (fields.next() == Some(NETLINK_ROUTE)).then(|| fields.next()?.parse().ok()).flatten()
     };
     sockets.lines().filter_map(port).collect()
 }
@@ -209,7 +211,7 @@ pub struct Addresses {
     /// A new subscription and the list that goes with it, while they are on their way.
     opening: Option<Opening>,
     assigned: Assigned,
-    asked: Asked,
+    requesters: Requesters,
     reported: Option<(Local, Puts)>,
     throttle: Throttle,
 }
@@ -227,7 +229,7 @@ impl Addresses {
             monitor: None,
             opening: None,
             assigned: Assigned::new(),
-            asked: Asked::default(),
+            requesters: Requesters::default(),
             reported: None,
             throttle: Throttle::default(),
         }
@@ -247,7 +249,7 @@ impl Addresses {
             }
             tokio::select! {
                 biased;
-                () = self.asked.due() => self.asked.judge(),
+                () = self.requesters.due() => self.requesters.judge(&mut self.throttle),
                 message = heard(&mut self.monitor) => self.apply(message),
                 (monitor, assigned, throttle) = opened(&mut self.opening) => {
                     self.opening = None;
@@ -255,7 +257,7 @@ impl Addresses {
                     self.monitor = Some(monitor);
                     self.assigned = assigned;
                     // Nobody knows what was missed.
-                    self.asked = Asked { is_new: true, ..Asked::default() };
+                    self.requesters = Requesters { is_new: true, ..Requesters::default() };
                 }
             }
             while let Some(message) = heard(&mut self.monitor).now_or_never() {
@@ -263,7 +265,7 @@ impl Addresses {
             }
             if self.monitor.is_some() && self.opening.is_none() {
                 let local = addresses(&self.assigned);
-                let puts = mem::take(&mut self.asked.is_new).then(|| self.asked.puts(&self.assigned));
+                let puts = mem::take(&mut self.requesters.is_new).then(|| self.requesters.puts(&self.assigned));
                 let is_known = self.reported.as_ref().is_some_and(|(last, last_puts)| {
                     *last == local && puts.as_ref().is_none_or(|puts| puts == last_puts)
                 });
@@ -283,13 +285,13 @@ impl Addresses {
                 if let Some((assignment, interface)) = Assignment::of(&message)
                     && self.assigned.insert(assignment, interface).is_none()
                 {
-                    self.asked.add(assignment, port);
+                    self.requesters.add(assignment, port);
                 }
             }
             Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message))) => {
                 if let Some((gone, _)) = Assignment::of(&message) {
                     self.assigned.remove(&gone);
-                    self.asked.remove(&gone);
+                    self.requesters.remove(&gone);
                 }
             }
             // The kernel dropped messages: everything is listed anew.
@@ -356,7 +358,7 @@ async fn open(mut throttle: Throttle) -> (Monitor, Assigned, Throttle) {
                 }
             }
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
@@ -369,9 +371,9 @@ mod tests {
     use crate::netlink::namespace::{inside, ip};
     use crate::netlink::processor;
 
-    const NETWORK: &[&str] = &["-Urn"];
+    const NETWORK_NAMESPACE: &[&str] = &["-Urn"];
     /// For what has to come, on a busy machine too.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
     fn address(text: &str) -> Ipv4Addr {
         text.parse().expect("an address")
@@ -384,7 +386,7 @@ mod tests {
 
     /// Waits until the addresses are as they should be.
     async fn wait(addresses: &mut Addresses, what: &str, until: impl Fn(&Local) -> bool) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + TEST_TIMEOUT;
         while !addresses.last().is_some_and(&until) {
             if tokio::time::timeout_at(deadline, addresses.changed()).await.is_err() {
                 panic!("{what}: {:?}", addresses.last());
@@ -405,7 +407,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_puts_an_address_there_is_known_a_second_later() {
-        if !inside("netlink::addresses::tests::who_puts_an_address_there_is_known_a_second_later", NETWORK) {
+        if !inside("netlink::addresses::tests::who_puts_an_address_there_is_known_a_second_later", NETWORK_NAMESPACE) {
             return;
         }
         ip("link add eth0 type veth peer name eth1");
@@ -455,7 +457,7 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_are_listed_and_followed() {
-        if !inside("netlink::addresses::tests::addresses_are_listed_and_followed", NETWORK) {
+        if !inside("netlink::addresses::tests::addresses_are_listed_and_followed", NETWORK_NAMESPACE) {
             return;
         }
         ip("link add eth0 type veth peer name eth1");
@@ -502,12 +504,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_that_is_dropped_loses_nothing() {
-        if !inside("netlink::addresses::tests::a_wait_that_is_dropped_loses_nothing", NETWORK) {
+        if !inside("netlink::addresses::tests::a_wait_that_is_dropped_loses_nothing", NETWORK_NAMESPACE) {
             return;
         }
         ip("link add eth0 type veth peer name eth1");
         let mut addresses = Addresses::new();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let mut added = 0;
         while addresses.last().is_none_or(|s| s.len() < 20) {
             assert!(Instant::now() < deadline, "{:?}", addresses.last());
@@ -526,7 +528,8 @@ mod tests {
 
     #[tokio::test]
     async fn messages_that_the_kernel_dropped_lead_to_a_new_list() {
-        if !inside("netlink::addresses::tests::messages_that_the_kernel_dropped_lead_to_a_new_list", NETWORK) {
+        if !inside("netlink::addresses::tests::messages_that_the_kernel_dropped_lead_to_a_new_list", NETWORK_NAMESPACE)
+        {
             return;
         }
         ip("link add eth0 type veth peer name eth1");
@@ -542,7 +545,7 @@ mod tests {
         std::io::Write::write_all(&mut input, lines.as_bytes()).expect("written");
         drop(input);
         assert!(batch.wait().expect("waited").success());
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + TEST_TIMEOUT;
         while addresses.monitor.is_some() {
             let message = tokio::time::timeout_at(deadline, heard(&mut addresses.monitor)).await;
             let message = message.unwrap_or_else(|_| panic!("the kernel dropped none of {total} messages"));
@@ -552,7 +555,7 @@ mod tests {
         wait(&mut addresses, "all of them", |s| s.len() == total).await;
         ip("address add 10.99.0.100/32 dev eth0");
         wait(&mut addresses, "the next one", |s| s.contains_key(&address("10.99.0.100"))).await;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let cost = loop {
             let before = processor::time();
             match list().await {

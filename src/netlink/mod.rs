@@ -15,10 +15,10 @@ use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, Netlink
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
 /// The bound of one query. The kernel answers within a millisecond.
-const PATIENCE: Duration = Duration::from_secs(1);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often a list is asked for anew because it changed while the kernel wrote it.
-const TRIES: usize = 5;
+const MAX_DUMP_ATTEMPTS: usize = 5;
 
 /// The kernel did not answer a query.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +38,10 @@ pub enum KernelError {
         reason: io::Error,
     },
     /// It took longer than a second.
-    #[error("the kernel did not give the list of {0} within {PATIENCE:?}")]
+    #[error("the kernel did not give the list of {0} within {QUERY_TIMEOUT:?}")]
     TimedOut(&'static str),
     /// It changed all the time.
-    #[error("the list of {0} changed each time it was read, {TRIES} times")]
+    #[error("the list of {0} changed each time it was read, {MAX_DUMP_ATTEMPTS} times")]
     Changing(&'static str),
 }
 
@@ -52,14 +52,14 @@ async fn list<T>(
     take: impl Fn(RouteNetlinkMessage) -> Option<T>,
 ) -> Result<Vec<T>, KernelError> {
     let all = async {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_DUMP_ATTEMPTS {
             if let Some(all) = list_once(what, request.clone(), &take).await? {
                 return Ok(all);
             }
         }
         Err(KernelError::Changing(what))
     };
-    tokio::time::timeout(PATIENCE, all).await.unwrap_or(Err(KernelError::TimedOut(what)))
+    tokio::time::timeout(QUERY_TIMEOUT, all).await.unwrap_or(Err(KernelError::TimedOut(what)))
 }
 
 /// The list, or nothing where it changed while it was written (`NLM_F_DUMP_INTR`, netlink(7)).

@@ -14,7 +14,7 @@ use vipa_core::model::credentials::id;
 use crate::fs::json_file::{self, FileError};
 use crate::fs::operator_file::{self, Reason, Version};
 use crate::paths::Paths;
-use crate::systemd::systemctl::{AGENT, Systemctl, SystemctlError};
+use crate::systemd::systemctl::{AGENT_UNIT, Systemctl, SystemctlError};
 
 /// The longest credentials file, in bytes.
 pub const LONGEST_FILE: u64 = 64 * 1024;
@@ -65,7 +65,7 @@ pub fn hand_over(paths: &Paths, file: Option<&Path>, verb: &str, systemctl: Syst
     let Some(file) = file else {
         let had_one = withdraw(paths, systemctl)?;
         if had_one {
-            systemctl.run(&[verb, "--no-block", AGENT])?;
+            systemctl.run(&[verb, "--no-block", AGENT_UNIT])?;
         }
         return Ok(had_one);
     };
@@ -88,7 +88,7 @@ pub fn hand_over(paths: &Paths, file: Option<&Path>, verb: &str, systemctl: Syst
     // One that watches another file goes on with that one until it is restarted.
     let watches_it = before.is_some_and(|before| before.file == handed.file);
     systemctl.run(&[if watches_it { "start" } else { "restart" }, "--no-block", WATCH, TIMER])?;
-    systemctl.run(&[verb, "--no-block", AGENT])?;
+    systemctl.run(&[verb, "--no-block", AGENT_UNIT])?;
     json_file::write(&paths.handed, 0o644, &handed)?;
     Ok(true)
 }

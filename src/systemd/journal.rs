@@ -80,12 +80,12 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut told = Told::default();
-        event.record(&mut told);
+        let mut visitor = FieldVisitor::default();
+        event.record(&mut visitor);
         let fields = event.metadata().fields();
-        let line = display(told.line(event.metadata().level()));
+        let line = display(visitor.line(event.metadata().level()));
         let texts: Vec<_> =
-            told.fields.iter().map(|(field, text, _)| (field, display(printable::line(text)))).collect();
+            visitor.fields.iter().map(|(field, text, _)| (field, display(printable::line(text)))).collect();
         let values: Vec<Option<&dyn Value>> = fields
             .iter()
             .map(|field| match field.name() {
@@ -100,12 +100,12 @@ where
 
 /// The message of an event, and its other fields: the value, and the value as it stands in a line, text in quotes.
 #[derive(Default)]
-struct Told {
+struct FieldVisitor {
     message: String,
     fields: Vec<(Field, String, String)>,
 }
 
-impl Told {
+impl FieldVisitor {
     /// One line whatever the values hold, with its level: journalctl(1) shows that by a colour at best.
     fn line(&self, level: &Level) -> String {
         let mut line = format!("{level} {}", self.message);
@@ -117,7 +117,7 @@ impl Told {
     }
 }
 
-impl Visit for Told {
+impl Visit for FieldVisitor {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.message = value.to_owned(),
@@ -152,24 +152,24 @@ mod tests {
         }
     }
 
-    type Line = (String, Vec<String>);
+    type Recorded = (String, Vec<String>);
 
     /// Keeps what a layer inside is given.
-    struct Kept(Arc<Mutex<Vec<Line>>>);
+    struct Recorder(Arc<Mutex<Vec<Recorded>>>);
 
-    impl<S: Subscriber> Layer<S> for Kept {
+    impl<S: Subscriber> Layer<S> for Recorder {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-            let mut told = Told::default();
-            event.record(&mut told);
-            let fields = told.fields.iter().map(|(field, text, _)| format!("{field}={text}")).collect();
-            self.0.lock().expect("no panic").push((told.message, fields));
+            let mut visitor = FieldVisitor::default();
+            event.record(&mut visitor);
+            let fields = visitor.fields.iter().map(|(field, text, _)| format!("{field}={text}")).collect();
+            self.0.lock().expect("no panic").push((visitor.message, fields));
         }
     }
 
     #[test]
     fn a_line_of_the_journal_holds_the_message_and_every_field() {
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let subscriber = tracing_subscriber::registry().with(Readable(Kept(Arc::clone(&lines))));
+        let subscriber = tracing_subscriber::registry().with(Readable(Recorder(Arc::clone(&lines))));
         tracing::subscriber::with_default(subscriber, || {
             let address = std::net::Ipv4Addr::new(10, 99, 0, 100);
             tracing::event!(Level::WARN, %address, code = "Timeout", absent = None::<u8>, attempts = 3, "the claim failed");

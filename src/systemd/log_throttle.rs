@@ -9,32 +9,32 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long what repeats is counted before it is written again.
-const AGAIN: Duration = Duration::from_secs(10 * 60);
+const REPEAT_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// How long events of one reason are gathered for one line.
-const GATHER: Duration = Duration::from_secs(1);
+const GATHER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many reasons are kept: a text from outside may differ each time.
-const REASONS: usize = 64;
+const MAX_REASONS: usize = 64;
 
 /// Decides what is written of events that share a reason `R` and happen to subjects `S`.
 #[derive(Debug)]
 pub struct LogThrottle<R, S = ()> {
     /// How many lines a subject has in ten minutes, before its events are counted only.
     free: u32,
-    reasons: BTreeMap<R, Reason<S>>,
+    reasons: BTreeMap<R, ReasonState<S>>,
     /// When what is over was last forgotten.
     cleared: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Reason<S> {
+struct ReasonState<S> {
     written: Option<Instant>,
-    subjects: BTreeMap<S, Subject>,
+    subjects: BTreeMap<S, SubjectState>,
 }
 
 #[derive(Debug)]
-struct Subject {
+struct SubjectState {
     /// When its ten minutes began.
     since: Instant,
     /// Its lines in them.
@@ -43,15 +43,19 @@ struct Subject {
     held: u32,
 }
 
-impl Subject {
+impl SubjectState {
     /// When what is held is to be written: in its turn, or after the ten minutes.
     fn due(&self, free: u32, written: Option<Instant>) -> Option<Instant> {
-        let turn = if self.lines < free { written.map_or(self.since, |at| at + GATHER) } else { self.since + AGAIN };
+        let turn = if self.lines < free {
+            written.map_or(self.since, |at| at + GATHER_INTERVAL)
+        } else {
+            self.since + REPEAT_INTERVAL
+        };
         (self.held > 0).then_some(turn)
     }
 
     fn take(&mut self, now: Instant) -> u32 {
-        if self.since + AGAIN <= now {
+        if self.since + REPEAT_INTERVAL <= now {
             (self.since, self.lines) = (now, 0);
         }
         self.lines = self.lines.saturating_add(1);
@@ -61,7 +65,7 @@ impl Subject {
 
 /// What a line says.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Line<S> {
+pub struct ThrottledLine<S> {
     /// To whom it has happened.
     pub subjects: Vec<S>,
     /// How often it has happened since the last line, to all of them together.
@@ -91,26 +95,26 @@ impl<R: Ord + Clone> LogThrottle<R> {
 
 impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
     /// It has happened to one of them: the line, if it is to be written now.
-    pub fn happened(&mut self, now: Instant, reason: R, subject: S) -> Option<Line<S>> {
+    pub fn happened(&mut self, now: Instant, reason: R, subject: S) -> Option<ThrottledLine<S>> {
         self.make_room(now, &reason);
         let free = self.free;
-        let reason = self.reasons.entry(reason).or_insert(Reason { written: None, subjects: BTreeMap::new() });
-        let state = reason.subjects.entry(subject.clone()).or_insert(Subject { since: now, lines: 0, held: 0 });
+        let reason = self.reasons.entry(reason).or_insert(ReasonState { written: None, subjects: BTreeMap::new() });
+        let state = reason.subjects.entry(subject.clone()).or_insert(SubjectState { since: now, lines: 0, held: 0 });
         state.held = state.held.saturating_add(1);
         let due = state.due(free, reason.written).is_some_and(|due| due <= now);
         due.then(|| {
             reason.written = Some(now);
-            Line { subjects: vec![subject], times: state.take(now) }
+            ThrottledLine { subjects: vec![subject], times: state.take(now) }
         })
     }
 
     /// What was held back and is to be written by now.
-    pub fn due(&mut self, now: Instant) -> Vec<(R, Line<S>)> {
+    pub fn due(&mut self, now: Instant) -> Vec<(R, ThrottledLine<S>)> {
         let free = self.free;
         let mut lines = Vec::new();
-        for (name, Reason { written, subjects }) in &mut self.reasons {
+        for (name, ReasonState { written, subjects }) in &mut self.reasons {
             let due = subjects.iter_mut().filter(|(_, s)| s.due(free, *written).is_some_and(|due| due <= now));
-            let line = due.fold(Line { subjects: Vec::new(), times: 0 }, |mut line, (subject, state)| {
+            let line = due.fold(ThrottledLine { subjects: Vec::new(), times: 0 }, |mut line, (subject, state)| {
                 line.subjects.push(subject.clone());
                 line.times = line.times.saturating_add(state.take(now));
                 line
@@ -125,7 +129,7 @@ impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
 
     /// When [`LogThrottle::due`] has something next.
     pub fn next(&self) -> Option<Instant> {
-        let due = |reason: &Reason<S>| {
+        let due = |reason: &ReasonState<S>| {
             let subjects = reason.subjects.values();
             subjects.filter_map(|subject| subject.due(self.free, reason.written)).min()
         };
@@ -133,8 +137,8 @@ impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
     }
 
     /// All that is held back: the log ends.
-    pub fn rest(&mut self, now: Instant) -> Vec<(R, Line<S>)> {
-        self.due(now + AGAIN)
+    pub fn rest(&mut self, now: Instant) -> Vec<(R, ThrottledLine<S>)> {
+        self.due(now + REPEAT_INTERVAL)
     }
 
     /// What is said of these reasons from now on is new.
@@ -145,16 +149,16 @@ impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
     /// Forgets what is over, and where there are too many reasons the oldest one. It looks at all that is known, so it waits
     /// a while where there is room: two hundred may happen at once.
     fn make_room(&mut self, now: Instant, reason: &R) {
-        let is_full = self.reasons.len() >= REASONS && !self.reasons.contains_key(reason);
-        if !is_full && self.cleared.is_some_and(|at| now < at + GATHER) {
+        let is_full = self.reasons.len() >= MAX_REASONS && !self.reasons.contains_key(reason);
+        if !is_full && self.cleared.is_some_and(|at| now < at + GATHER_INTERVAL) {
             return;
         }
         self.cleared = Some(now);
         for reason in self.reasons.values_mut() {
-            reason.subjects.retain(|_, subject| subject.held > 0 || now < subject.since + AGAIN);
+            reason.subjects.retain(|_, subject| subject.held > 0 || now < subject.since + REPEAT_INTERVAL);
         }
         self.reasons.retain(|_, reason| !reason.subjects.is_empty());
-        if self.reasons.len() >= REASONS && !self.reasons.contains_key(reason) {
+        if self.reasons.len() >= MAX_REASONS && !self.reasons.contains_key(reason) {
             let oldest = self.reasons.iter().min_by_key(|(_, reason)| reason.written).map(|(name, _)| name.clone());
             oldest.map(|name| self.reasons.remove(&name));
         }
@@ -195,15 +199,15 @@ mod tests {
     fn what_happens_to_many_at_once_is_two_lines() {
         let start = Instant::now();
         let mut log = LogThrottle::allowing(5);
-        let mut lines: Vec<Line<u32>> = Vec::new();
+        let mut lines: Vec<ThrottledLine<u32>> = Vec::new();
         for group in 0..200 {
             lines.extend(log.happened(after(start, u64::from(group)), "MASTER", group));
         }
-        assert_eq!(lines, [Line { subjects: vec![0], times: 1 }]);
-        assert_eq!(log.next(), Some(start + GATHER));
+        assert_eq!(lines, [ThrottledLine { subjects: vec![0], times: 1 }]);
+        assert_eq!(log.next(), Some(start + GATHER_INTERVAL));
         assert_eq!(log.due(after(start, 999)), []);
-        let rest = Line { subjects: (1..200).collect(), times: 199 };
-        assert_eq!(log.due(start + GATHER), [("MASTER", rest)]);
+        let rest = ThrottledLine { subjects: (1..200).collect(), times: 199 };
+        assert_eq!(log.due(start + GATHER_INTERVAL), [("MASTER", rest)]);
         assert_eq!(log.next(), None);
         assert_eq!(named(&[1, 2, 3, 4, 5, 6, 7, 8]), "1, 2, 3, 4, 5, 6, 2 more");
     }
@@ -214,7 +218,7 @@ mod tests {
         let start = Instant::now();
         let mut log = LogThrottle::allowing(5);
         let (mut lines, mut told) = (0, 0);
-        let mut count = |line: Line<u32>| {
+        let mut count = |line: ThrottledLine<u32>| {
             lines += 1;
             told += line.times;
         };
@@ -237,7 +241,7 @@ mod tests {
         let mut log = LogThrottle::allowing(5);
         for minute in 0..100 {
             let line = log.happened(after(start, minute * 120_000), "MASTER", "web");
-            assert_eq!(line, Some(Line { subjects: vec!["web"], times: 1 }), "{minute}");
+            assert_eq!(line, Some(ThrottledLine { subjects: vec!["web"], times: 1 }), "{minute}");
         }
     }
 
@@ -248,7 +252,7 @@ mod tests {
         for n in 0..1_000 {
             assert!(log.happened(after(start, n), n, ()).is_some());
         }
-        assert!(log.reasons.len() <= REASONS);
+        assert!(log.reasons.len() <= MAX_REASONS);
         assert_eq!(log.happened(after(start, 1_000), 999, ()), None);
     }
 }

@@ -6,13 +6,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long all calls of one command may take. keepalived's reload is waited for; our own units are not.
-pub const BOUND: Duration = Duration::from_secs(12);
+pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// What a call has in any case: one that hangs costs no other that systemd would do at once.
-const AT_LEAST: Duration = Duration::from_secs(1);
+const MIN_CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The agent's unit.
-pub const AGENT: &str = "vyos-aws-vipa.service";
+pub const AGENT_UNIT: &str = "vyos-aws-vipa.service";
 
 /// systemctl did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +72,7 @@ fn run(arguments: &[&str], Systemctl { bound, deadline }: Systemctl) -> Result<(
         .stderr(stderr)
         .spawn()
         .map_err(SystemctlError::Run)?;
-    let deadline = deadline.max(Instant::now() + AT_LEAST);
+    let deadline = deadline.max(Instant::now() + MIN_CALL_TIMEOUT);
     let status = loop {
         if let Some(status) = child.try_wait().map_err(SystemctlError::Run)? {
             break status;

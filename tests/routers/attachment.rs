@@ -39,9 +39,9 @@ fn deleting_the_last_node_leaves_vyos_as_it_was() {
     });
 }
 
-/// Somebody removes the folder of /run: a reload of keepalived makes it anew and attaches the hook, and so does a commit.
+/// Somebody removes the directory of /run: a reload of keepalived makes it anew and attaches the hook, and so does a commit.
 #[test]
-fn folder_of_run_removed() {
+fn directory_of_run_removed() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.bring_up();
         let found = |lab: &Lab| {

@@ -37,10 +37,10 @@ fn keys_of_the_role_end_before_their_time() {
 
 /// A file system that takes questions and never answers, as an NFS mount does whose server is gone: FUSE without a program
 /// behind it. Whoever asks it waits until the process ends, and that is after two minutes at the latest.
-fn hanging_mount(router: &Router, folder: &str) -> Child {
+fn hanging_mount(router: &Router, directory: &str) -> Child {
     let script = format!(
-        "mkdir -p {folder} && exec 3<>/dev/fuse && \
-         mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0,allow_other vipa {folder} && \
+        "mkdir -p {directory} && exec 3<>/dev/fuse && \
+         mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0,allow_other vipa {directory} && \
          echo mounted && exec sleep 120"
     );
     let mut shell = router.command("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().expect("a shell");
@@ -82,7 +82,7 @@ fn files_on_a_mount_that_hangs() {
             shown.verdict() == "STANDBY-NOT-READY"
                 && shown.address["reason"].as_str().is_some_and(|said| said.contains(&reason))
         });
-        assert_eq!(lab.r2.logged(&["the certificate file is not used", why]), 1, "{}", lab.r2.agent_log());
+        assert_eq!(lab.r2.logged(&["cannot load CA certificate file", why]), 1, "{}", lab.r2.agent_log());
 
         let run = |words: &[&str]| {
             let began = Instant::now();

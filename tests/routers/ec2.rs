@@ -49,7 +49,7 @@ fn claim_that_is_performed_and_not_answered_is_found_out() {
         assert!(claims.len() <= 2, "the read goes out beside the retry: {claims:#?}");
         assert!(codes(&claims).iter().all(|code| *code != "Success"), "{claims:#?}");
         assert_eq!(lab.r2.logged(&["claim acknowledged"]), 0);
-        assert_eq!(lab.r2.logged(&["address taken by another"]), 0);
+        assert_eq!(lab.r2.logged(&["address ownership lost"]), 0);
     });
 }
 
@@ -67,7 +67,7 @@ fn claim_of_the_old_master_that_lands_late_is_undone() {
         lab.wait_for_owner(VIP, &lab.r2, Duration::from_secs(7) + SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
         assert_eq!((lab.claims(Some(&lab.r1)).len(), lab.claims(Some(&lab.r2)).len()), (2, 2), "{}", lab.simulator);
-        assert_eq!(lab.r2.logged(&["address taken by another", &lab.r1.enis[0]]), 1);
+        assert_eq!(lab.r2.logged(&["address ownership lost", &lab.r1.enis[0]]), 1);
         assert_eq!(lab.r2.logged(&["address contested"]), 0);
     });
 }
@@ -223,7 +223,7 @@ fn connections_refused_for_a_while() {
             shown.verdict() == "CLAIMING" && shown.address["last_claim"]["error"]["code"] == "Connection"
         });
         // Until the back-off has come to its cap.
-        lab.watch("CLAIMING", Duration::from_secs(8), |lab| lab.r2.logged(&["claim failed, goes on"]) == 1);
+        lab.watch("CLAIMING", Duration::from_secs(8), |lab| lab.r2.logged(&["claim failed, will retry"]) == 1);
         lab.ec2.start().expect("listening");
         lab.wait_for_owner(VIP, &lab.r2, Duration::from_secs(5) + SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
@@ -276,7 +276,7 @@ fn clock_far_from_ec2s() {
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
         let claims = lab.claims(Some(&lab.r2));
         assert!(claims.len() <= 2, "{claims:#?}");
-        assert!(lab.r2.logged(&["this router's clock is far from EC2's"]) == 2, "once for each change");
+        assert!(lab.r2.logged(&["clock differs from EC2's"]) == 2, "once for each change");
     });
 }
 

@@ -181,6 +181,6 @@ fn the_address_is_added_by_hand() {
         assert_eq!(lab.claims(Some(&lab.r2)).len(), 0);
         lab.r2.call(&["ip", "address", "delete", "10.99.0.100/24", "dev", "eth0"]);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
-        assert_eq!(lab.r2.logged(&["not MASTER, and the address is on its interface"]), 1);
+        assert_eq!(lab.r2.logged(&["not MASTER, but the address is on its interface"]), 1);
     });
 }

@@ -194,12 +194,12 @@ fn missing_while_master() {
         let reason = shown.address["reason"].as_str().unwrap_or_default();
         assert!(reason.contains("not on eth1 since"), "{shown:#?}");
         assert_eq!((shown.vrrp(), lab.r1.shown(GROUP, VIP).verdict()), ("MASTER", "OK"));
-        assert_eq!(lab.r1.logged(&["MASTER, and the address is missing on its interface", "10.99.1.100"]), 1);
+        assert_eq!(lab.r1.logged(&["MASTER, but the address is missing from its interface", "10.99.1.100"]), 1);
         assert_eq!(lab.claims(None).len(), claims, "nothing is given up, and nothing is claimed for it");
         // The remedy.
         lab.r1.systemctl(&["restart", "keepalived.service"]);
         lab.wait_for_verdict(&lab.r1, GROUP, OTHER, "OK", ELECTION + SLACK);
-        assert_eq!(lab.r1.logged(&["the interface agrees with VRRP again", "10.99.1.100"]), 1);
+        assert_eq!(lab.r1.logged(&["interface and VRRP state agree again", "10.99.1.100"]), 1);
     });
 }
 

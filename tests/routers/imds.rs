@@ -69,7 +69,7 @@ fn gone_after_a_reboot_and_not_back() {
         }
         lab.bring_up();
         let eni = lab.r1.enis[0].clone();
-        lab.wait("the ENI is kept", SLACK, |lab| lab.r1.read("/var/lib/vyos-aws-vipa/eni-map.json").contains(&eni));
+        lab.wait("the ENI is kept", SLACK, |lab| lab.r1.read("/var/lib/vyos-aws-vipa/eni-cache.json").contains(&eni));
         lab.r1.power_off();
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
         lab.imds[0].stop();
@@ -98,7 +98,7 @@ fn leaves_out_the_interface_after_a_restart() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.bring_up();
         let eni = lab.r1.enis[0].clone();
-        lab.wait("the ENI is kept", SLACK, |lab| lab.r1.read("/var/lib/vyos-aws-vipa/eni-map.json").contains(&eni));
+        lab.wait("the ENI is kept", SLACK, |lab| lab.r1.read("/var/lib/vyos-aws-vipa/eni-cache.json").contains(&eni));
         let interfaces = On::imds_path("/latest/meta-data/network/interfaces/macs/").listener(lab.imds[0].number());
         lab.simulator.add_fault(Fault::on(interfaces).error(404, ""));
         lab.simulator.release(VIP).expect("released");

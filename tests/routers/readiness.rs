@@ -18,7 +18,7 @@ fn standby_that_cannot_reach_ec2() {
         lab.set_global("verify-interval 5");
         lab.bring_up();
         lab.r2.call(&["ip", "route", "add", "unreachable", "10.99.0.1/32"]);
-        not_ready(lab, &["route, the firewall and DNS to EC2's end point"]);
+        not_ready(lab, &["route, the firewall and DNS to EC2's endpoint"]);
         lab.r2.call(&["ip", "route", "delete", "unreachable", "10.99.0.1/32"]);
         ready_again_and_takes_over(lab);
     });
@@ -63,10 +63,10 @@ fn master_that_may_not_read() {
         let reason = lab.r1.shown(GROUP, VIP).address["reason"].as_str().unwrap_or_default().to_owned();
         let missing = "allow ec2:DescribeNetworkInterfaces to instance role router";
         assert!(reason.contains("EC2 last said at") && reason.contains(missing), "{reason}");
-        assert_eq!(lab.r1.logged(&["owners not read, refused", "UnauthorizedOperation", missing]), 1, "said once");
+        assert_eq!(lab.r1.logged(&["ownership check denied", "UnauthorizedOperation", missing]), 1, "said once");
         lab.simulator.remove_fault(denial);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", Duration::from_secs(5) + SLACK);
-        assert_eq!(lab.r1.logged(&["owners read again"]), 1);
+        assert_eq!(lab.r1.logged(&["ownership checks succeed again"]), 1);
         assert_eq!(lab.claims(None).len(), 1, "{}", lab.simulator);
     });
 }
@@ -95,7 +95,7 @@ fn fresh_status_while_ec2_hangs() {
         // A person does not wait for as long as the agent may.
         lab.set_global("request-timeout 20");
         lab.r1.commit();
-        lab.wait("20 s", SLACK, |lab| lab.r1.logged(&["configuration read"]) >= 2);
+        lab.wait("20 s", SLACK, |lab| lab.r1.logged(&["configuration loaded"]) >= 2);
         let reads = On::action("DescribeNetworkInterfaces").instance(&lab.r1.instance);
         lab.simulator.add_fault(Fault::on(reads).hang());
         lab.wait("EC2 is asked anew", SLACK, |lab| ask(lab)["not_answered"] != json!([]));

@@ -62,7 +62,7 @@ fn healed_so_that_the_master_hears_the_other_one() {
         lab.heal();
         ends_well(lab, SLACK);
         assert!(lab.r1.logged(&["claim acknowledged"]) > acknowledged);
-        assert_eq!(lab.r1.logged(&["address taken by another"]), 0, "nobody has read");
+        assert_eq!(lab.r1.logged(&["address ownership lost"]), 0, "nobody has read");
         let claims = lab.claims(None);
         assert!(claims.len() <= 4, "{claims:#?}");
     });
@@ -150,7 +150,7 @@ fn link_cut_until_the_address_is_contested() {
             let cut = healed - began;
             assert!(claims.len() >= 4, "{} in {cut:?}: {:#?}", claims.len(), lab.claims(Some(router)));
         }
-        assert_eq!(lab.r2.logged(&["contest over", "peer"]), contested(lab)[1], "BACKUP ends it");
+        assert_eq!(lab.r2.logged(&["contest ended", "peer"]), contested(lab)[1], "BACKUP ends it");
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", Duration::from_secs(60) + SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
     });

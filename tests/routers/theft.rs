@@ -10,7 +10,7 @@ use vyos_aws_vipa::control::client::Client;
 use crate::{BINARY, ELECTION, SLACK};
 
 /// What the agent logs.
-const TAKEN: &str = "address taken by another";
+const TAKEN: &str = "address ownership lost";
 const CONTESTED: &str = "address contested";
 
 /// How long a theft may stay unseen: a verify-interval of 5 s, and a second look 2 s later.

@@ -10,13 +10,13 @@ use super::ids::{InstanceId, MacAddress, Region};
 /// The ENIs that IMDS named, with the instance that it named itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EniMap {
+pub struct EniCache {
     instance: Option<InstanceId>,
     region: Option<Region>,
     enis: BTreeMap<MacAddress, Eni>,
 }
 
-impl EniMap {
+impl EniCache {
     /// What IMDS said of one MAC address. Whatever was known of another instance is forgotten: the disk was copied.
     pub fn learn(&mut self, instance: &InstanceId, region: &Region, mac: MacAddress, eni: Eni) {
         if self.instance.as_ref() != Some(instance) {

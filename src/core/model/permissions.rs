@@ -10,11 +10,11 @@ use super::ids::EniId;
 /// When EC2 last acknowledged a claim for an ENI: the right to assign to it is proven since.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Proven {
+pub struct Permissions {
     enis: BTreeMap<EniId, Timestamp>,
 }
 
-impl Proven {
+impl Permissions {
     /// EC2 has acknowledged a claim.
     pub fn prove(&mut self, eni: EniId, at: Timestamp) {
         self.enis.insert(eni, at);

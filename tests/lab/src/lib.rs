@@ -38,7 +38,7 @@ pub const GROUP: &str = "vyos-aws";
 /// Its address.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 
-/// The name of EC2's end point.
+/// The name of EC2's endpoint.
 pub const EC2: &str = "ec2.eu-west-1.amazonaws.com";
 
 /// The ENIs of a third party, in the subnets of eth0 and eth1.

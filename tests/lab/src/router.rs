@@ -15,7 +15,7 @@ use crate::configuration::Configuration;
 use crate::namespaces::{output, said};
 use crate::network;
 
-/// The folder of the shipped unit files.
+/// The directory of the shipped unit files.
 const DEBIAN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../debian");
 /// What stands in for systemctl.
 const SYSTEMCTL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemctl");
@@ -94,9 +94,9 @@ impl Router {
             self.call(&["mount", "-t", mount[0], mount[0], mount[1]]);
         }
         let lab = self.path("/run/lab");
-        let folders = ["bin", "etc", "system/keepalived.service.d", "virtual/dmi/id"].map(|f| lab.join(f));
-        folders.iter().for_each(|folder| fs::create_dir_all(folder).expect("made"));
-        let [bin, etc, drop_ins, dmi] = folders;
+        let directories = ["bin", "etc", "system/keepalived.service.d", "virtual/dmi/id"].map(|f| lab.join(f));
+        directories.iter().for_each(|directory| fs::create_dir_all(directory).expect("made"));
+        let [bin, etc, drop_ins, dmi] = directories;
         std::os::unix::fs::symlink(binary, bin.join("vyos-aws-vipa")).expect("linked");
         std::os::unix::fs::symlink(SYSTEMCTL, bin.join("systemctl")).expect("linked");
         let write = |path: PathBuf, text: &str| fs::write(path, text).expect("written");
@@ -418,7 +418,7 @@ impl Router {
         self.agent_log().lines().filter(|line| texts.iter().all(|text| line.contains(text))).count()
     }
 
-    /// Takes the name of EC2's end point away, or gives it back.
+    /// Takes the name of EC2's endpoint away, or gives it back.
     pub fn set_dns(&self, ec2: Option<&str>) {
         let line = ec2.map_or_else(String::new, |name| format!("{} {name}\n", network::BRIDGES[0]));
         self.write("/run/lab/etc/hosts", &format!("127.0.0.1 localhost\n{line}"));

@@ -21,13 +21,13 @@ const NAMESPACES: [&str; 4] = ["user", "net", "mnt", "pid"];
 fn the_demonstration_ends_with_the_address_on_the_master_and_leaves_nothing_behind() {
     let demo = Path::new(env!("CARGO_BIN_EXE_demo"));
     let venv = match env::var_os("VIPA_AWS_VENV") {
-        Some(folder) => PathBuf::from(folder),
+        Some(directory) => PathBuf::from(directory),
         None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("venv-aws"),
     };
     let make_venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../simulator/tests/make-venv");
     let made = Command::new(make_venv).arg(&venv).output().expect("make-venv");
     assert!(made.status.success(), "{}", said(&made));
-    let temporary = tempfile::tempdir().expect("a folder");
+    let temporary = tempfile::tempdir().expect("a directory");
     let mut command = Command::new(demo);
     // Both are programs of this workspace.
     command.arg("--binary").arg(demo.with_file_name("vyos-aws-vipa")).arg("--aws").arg(venv.join("bin/aws"));
@@ -78,7 +78,7 @@ fn watched(command: &mut Command, mark: &str) -> (Output, BTreeMap<String, File>
     (run.join().expect("what it said"), seen)
 }
 
-/// The folders of all processes; one may end at any time.
+/// The directories of all processes; one may end at any time.
 fn processes() -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir("/proc").expect("proc(5)").flatten();
     entries.filter(|e| e.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit)).map(|e| e.path())
