@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use vipa_core::keepalived::conf::{self, ConfError};
 use vipa_core::report::model::Report;
 use vipa_core::vyos::input::Input;
-use vipa_core::vyos::verify::{Outcome, Surroundings, verify};
+use vipa_core::vyos::verify::{HostState, Verification, verify};
 use vyos_aws_vipa::commands::hook::HookError;
 use vyos_aws_vipa::log_messages::ALL;
 
@@ -369,7 +369,7 @@ fn every_operational_command_exists_and_none_that_is_misspelt() {
 }
 
 /// What `commit` makes of these `set` commands on a router with this address.
-fn committed(commands: &[&str], boot: bool, own: &str) -> Outcome {
+fn committed(commands: &[&str], boot: bool, own: &str) -> Verification {
     let mut configuration = Configuration::default();
     commands.iter().for_each(|command| configuration.perform(command));
     let input = json!({
@@ -381,7 +381,7 @@ fn committed(commands: &[&str], boot: bool, own: &str) -> Outcome {
     });
     let input = Input::parse(input.to_string().as_bytes()).expect("the owner's input");
     let interfaces = BTreeMap::from([("eth0".to_owned(), vec![own.to_owned()])]);
-    verify(&input, &Surroundings { interfaces, mode: &|_| Ok(None) })
+    verify(&input, &HostState { interfaces, mode: &|_| Ok(None) })
 }
 
 /// Without a fault, and with no warning but for the file that is not on this machine.
@@ -392,7 +392,7 @@ fn the_set_ups_commit() {
         let (first, second) = text.split_once("\nRouter 2:\n").expect("two routers");
         for (commands, own) in [(first, "10.99.0.11/24"), (second, "10.99.0.12/24")] {
             let outcome = committed(&set_commands(commands), false, own);
-            assert_eq!(outcome.faults, []);
+            assert_eq!(outcome.errors, []);
             assert_eq!(outcome.config.groups.len(), 1);
             assert_eq!(outcome.warnings.len(), warnings, "{outcome:?}");
             let is_the_file = |warning: &String| warning.contains("/config/aws/credentials is not there");
@@ -591,7 +591,7 @@ fn is_found(text: &str, within: &str) -> bool {
 fn errors_of_the_hook() -> String {
     let path = PathBuf::from("/run/keepalived/keepalived.conf");
     let group = "vrrp_instance web {\n    interface eth0\n    virtual_router_id 1\n}\n";
-    let fault = conf::parse(group.repeat(2).as_bytes()).expect("a configuration").faults.remove(0);
+    let fault = conf::parse(group.repeat(2).as_bytes()).expect("a configuration").skipped.remove(0);
     let unreadable = HookError::Conf { path: path.clone(), source: ConfError::Incomplete };
     format!("{fault}\n{unreadable}\n{}", HookError::Lost(path))
 }
@@ -610,7 +610,7 @@ fn the_texts_to_look_for_are_those_of_the_program() {
         .iter()
         .map(|path| read(path).split_whitespace().collect::<Vec<_>>().join(" ") + "\n")
         .collect();
-    let left_out =
+    let skipped =
         committed(&["set high-availability vrrp group web aws-vipa"], true, "10.99.0.11/24").warnings.join("\n");
     let sources = files("src", "rs").iter().map(|path| joined(&read(path))).collect::<String>();
     let troubleshooting = read("docs/operations/troubleshooting.md");
@@ -632,7 +632,7 @@ fn the_texts_to_look_for_are_those_of_the_program() {
                 }
             }
             "log vrrp" => assert!(is_found(text, &errors_of_the_hook()), "{text}: {}", errors_of_the_hook()),
-            "commit" => assert!(is_found(text, &left_out), "{text}: {left_out}"),
+            "commit" => assert!(is_found(text, &skipped), "{text}: {skipped}"),
             // Not every reason of a verdict is in an expected report yet.
             "status" => {
                 assert!(is_found(text, &printed) || is_found(&text.to_lowercase(), &sources.to_lowercase()), "{text}")

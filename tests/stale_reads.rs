@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use vipa_core::claim::{Action, Event, Machine, Moment, Note};
-use vipa_core::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
+use vipa_core::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use vipa_core::model::config::{Config, Global, GroupConfig};
 use vipa_core::model::ec2::{Acknowledgement, Eni, Owner};
 use vipa_core::model::ids::InterfaceName;
@@ -161,7 +161,7 @@ fn config(verify_interval: u16) -> Config {
 }
 
 fn groups() -> Groups {
-    let group = Group {
+    let group = RunningGroup {
         name: "g".try_into().expect("a name"),
         interface: "eth0".try_into().expect("a name"),
         vrid: 1,

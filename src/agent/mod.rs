@@ -32,7 +32,7 @@ use vipa_core::model::history::{Kind, Record};
 use vipa_core::model::ids::GroupName;
 use vipa_core::model::pause::Now;
 use vipa_core::model::vrrp::Line;
-use vipa_core::report::model::FileFault;
+use vipa_core::report::model::FileErrorKind;
 
 use self::effects::{EffectResult, Effects};
 use self::hook_log::HookLog;
@@ -236,7 +236,7 @@ struct HookState {
     last_line: Option<Moment>,
     /// When a line was read that had not waited in the pipe: keepalived was alive.
     last_news: Option<Moment>,
-    pipe_full: u64,
+    fifo_full_count: u64,
     /// The pipe was found full, and is not read to its end yet: what it holds is of the past.
     discarding: bool,
 }
@@ -316,7 +316,7 @@ impl<'a> Agent<'a> {
     }
 
     fn fifo(&mut self, event: fifo::FifoEvent, times_full: u64) {
-        self.hook.pipe_full = times_full;
+        self.hook.fifo_full_count = times_full;
         match event {
             fifo::FifoEvent::Backlog { bytes, was_full } => {
                 self.splitter = Splitter::default();
@@ -409,7 +409,7 @@ impl<'a> Agent<'a> {
                     self.state.contests.change(|contests| contests.retain(is_configured));
                 }
                 self.config = config.clone();
-                log!(CONFIGURATION_READ, groups = config.groups.len(), skipped = config.left_out.len());
+                log!(CONFIGURATION_READ, groups = config.groups.len(), skipped = config.skipped.len());
                 self.tell(Event::Config(config));
             }
             Err(error) => self.config_file.is_unread(&error),
@@ -434,7 +434,7 @@ struct ReadFile {
     /// It was read once: that is in force until it can be read again.
     was_read: bool,
     /// Why what it holds now is not in force, if so.
-    unread: Option<(String, FileFault)>,
+    unread: Option<(String, FileErrorKind)>,
 }
 
 impl ReadFile {
@@ -444,9 +444,9 @@ impl ReadFile {
 
     fn is_unread(&mut self, error: &FileError) {
         let fault = match error {
-            FileError::Newer { .. } => FileFault::Newer,
-            _ if self.was_read => FileFault::OldInForce,
-            _ => FileFault::NothingInForce,
+            FileError::Newer { .. } => FileErrorKind::Newer,
+            _ if self.was_read => FileErrorKind::UsingPrevious,
+            _ => FileErrorKind::NoConfiguration,
         };
         match error {
             FileError::Missing(_) if !self.was_read => log!(FILE_MISSING, %error),
@@ -469,16 +469,16 @@ mod tests {
             file.is_unread(&error);
             file.unread.as_ref().map(|(_, fault)| *fault)
         };
-        assert_eq!(fault_after(FileError::Missing("config.json".into())), Some(FileFault::NothingInForce));
-        assert_eq!(fault_after(newer()), Some(FileFault::Newer));
-        assert_eq!(fault_after(rubbish()), Some(FileFault::NothingInForce));
+        assert_eq!(fault_after(FileError::Missing("config.json".into())), Some(FileErrorKind::NoConfiguration));
+        assert_eq!(fault_after(newer()), Some(FileErrorKind::Newer));
+        assert_eq!(fault_after(rubbish()), Some(FileErrorKind::NoConfiguration));
         file.is_read();
         assert!(file.unread.is_none());
         let mut fault_after = |error: FileError| {
             file.is_unread(&error);
             file.unread.as_ref().map(|(_, fault)| *fault)
         };
-        assert_eq!(fault_after(newer()), Some(FileFault::Newer));
-        assert_eq!(fault_after(rubbish()), Some(FileFault::OldInForce));
+        assert_eq!(fault_after(newer()), Some(FileErrorKind::Newer));
+        assert_eq!(fault_after(rubbish()), Some(FileErrorKind::UsingPrevious));
     }
 }

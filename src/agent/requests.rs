@@ -153,7 +153,7 @@ impl Agent<'_> {
     }
 
     /// The group, with the claims that began then or later.
-    fn claims_since(&self, group: &GroupName, since: Moment) -> Option<report::Group> {
+    fn claims_since(&self, group: &GroupName, since: Moment) -> Option<report::GroupReport> {
         let mut group = self.report(0).groups.into_iter().find(|g| g.name == group.as_str())?;
         for address in group.addresses.iter_mut().filter(|a| !self.machine.claimed_since(&a.address, since)) {
             address.last_claim = None;
@@ -166,7 +166,7 @@ impl Agent<'_> {
         let name = quoted(group.as_str());
         if self.machine.knows(group) {
             None
-        } else if self.config.left_out.iter().any(|g| g.name == group.as_str()) {
+        } else if self.config.skipped.iter().any(|g| g.name == group.as_str()) {
             Some(format!("a fault keeps group {name} out: `show aws-vipa group {name}` names it"))
         } else {
             Some(format!("group {name} has no aws-vipa node: `show aws-vipa status` lists those that have one"))
@@ -210,7 +210,7 @@ impl Agent<'_> {
     }
 
     /// The group, with why its pause, or the end of that, is not on disk.
-    fn saved(&self, group: &GroupName) -> Option<report::Group> {
+    fn saved(&self, group: &GroupName) -> Option<report::GroupReport> {
         let mut group = self.report(0).groups.into_iter().find(|g| g.name == group.as_str())?;
         group.pause_not_saved = match self.state.pauses.saved() {
             Saved::Yes => None,
@@ -229,8 +229,8 @@ impl Agent<'_> {
         let region = self.effects.region();
         let mut groups = self.machine.report(now, at);
         for address in groups.iter_mut().flat_map(|g| &mut g.addresses) {
-            if address.assign_right_proven_at.is_none() {
-                address.assign_right_proven_at =
+            if address.assign_permission_proven_at.is_none() {
+                address.assign_permission_proven_at =
                     address.eni.as_ref().and_then(|eni| self.state.permissions.get().at(eni));
             }
         }
@@ -239,7 +239,7 @@ impl Agent<'_> {
                 group.pause_not_saved = Some(why.clone());
             }
         }
-        groups.extend(self.config.left_out.iter().map(offline::left_out));
+        groups.extend(self.config.skipped.iter().map(offline::skipped_group));
         groups.sort_by(|a, b| a.name.cmp(&b.name));
         let credentials = self.effects.credentials();
         let file = self.config_file.unread.as_ref().or(self.groups_file.unread.as_ref());
@@ -247,23 +247,23 @@ impl Agent<'_> {
         Report {
             format: FORMAT,
             generated_at: at(now),
-            agent: Some(report::Agent {
+            agent: Some(report::AgentReport {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
                 since: at(clock.started),
                 file_error: file.map(|(error, _)| error.clone()),
-                file_fault: file.map(|(_, fault)| *fault),
+                file_error_kind: file.map(|(_, fault)| *fault),
             }),
             agent_error: None,
             not_answered: Vec::new(),
-            hook: report::Hook {
+            hook: report::HookReport {
                 attached: self.hook.attached.map(|(attached, _)| attached),
                 since: self.hook.attached.map(|(_, since)| at(since)),
                 last_line_at: self.hook.last_line.map(at),
-                last_life_at: self.liveness.last.max(self.hook.last_news).map(at),
-                pipe_full: self.hook.pipe_full,
+                last_activity_at: self.liveness.last.max(self.hook.last_news).map(at),
+                fifo_full_count: self.hook.fifo_full_count,
             },
-            ec2: report::Ec2 {
+            ec2: report::Ec2Report {
                 instance,
                 region,
                 endpoint_url: global.endpoint_url.clone(),
@@ -281,8 +281,8 @@ impl Agent<'_> {
     }
 }
 
-fn failure(at: Timestamp, error: &CallError) -> report::Failure {
-    report::Failure {
+fn failure(at: Timestamp, error: &CallError) -> report::FailedCall {
+    report::FailedCall {
         at,
         code: error.code.clone(),
         message: error.message.clone(),

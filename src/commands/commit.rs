@@ -14,7 +14,7 @@ use vipa_core::keepalived::groups::Groups;
 use vipa_core::model::config::Config;
 use vipa_core::printable;
 use vipa_core::vyos::input::{Input, InputError, LARGEST};
-use vipa_core::vyos::verify::{Fault, Surroundings, verify};
+use vipa_core::vyos::verify::{ConfigError, HostState, verify};
 
 use super::hook::{self, HookError};
 use crate::fs::json_file::{self, FileError};
@@ -45,7 +45,7 @@ pub enum CommitError {
     Input(#[from] InputError),
     /// What was set.
     #[error("{}", lines(.0))]
-    Faults(Vec<Fault>),
+    Config(Vec<ConfigError>),
     /// A file of ours.
     #[error(transparent)]
     File(#[from] FileError),
@@ -71,8 +71,8 @@ pub enum CommitError {
     Print(#[source] io::Error),
 }
 
-fn lines(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
+fn lines(errors: &[ConfigError]) -> String {
+    errors.iter().map(ConfigError::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Warnings that are in force, and were printed.
@@ -84,15 +84,15 @@ struct Warned {
 /// Verifies, renders and applies what comes from `input`; new warnings go to `out`.
 ///
 /// # Errors
-/// [`CommitError`]. After [`CommitError::Input`] and [`CommitError::Faults`] nothing has been changed.
+/// [`CommitError`]. After [`CommitError::Input`] and [`CommitError::Config`] nothing has been changed.
 pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result<(), CommitError> {
     let mut bytes = Vec::new();
     input.take(LARGEST + 1).read_to_end(&mut bytes).map_err(CommitError::Read)?;
     let input = Input::parse(&bytes)?;
-    let around = Surroundings { interfaces: interfaces(), mode: &operator_file::mode };
-    let outcome = verify(&input, &around);
-    if !outcome.faults.is_empty() {
-        return Err(CommitError::Faults(outcome.faults));
+    let host = HostState { interfaces: interfaces(), mode: &operator_file::mode };
+    let outcome = verify(&input, &host);
+    if !outcome.errors.is_empty() {
+        return Err(CommitError::Config(outcome.errors));
     }
     let mut warnings = outcome.warnings;
     if outcome.config.is_empty() {
@@ -134,7 +134,7 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
             Ok(false)
         }
         Ok(attached) => {
-            warnings.extend(attached.faults);
+            warnings.extend(attached.skipped);
             Ok(attached.rewritten)
         }
         Err(error) => Err(CommitError::from(error)),

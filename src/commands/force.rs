@@ -10,7 +10,7 @@ use vipa_core::model::ids::GroupName;
 use vipa_core::model::pause::Minutes;
 use vipa_core::report::command::{Target, offer_commands, quoted};
 use vipa_core::report::force;
-use vipa_core::report::model::{Group, Report};
+use vipa_core::report::model::{GroupReport, Report};
 
 use super::print;
 use super::show_status::{ShowStatusError, configuration, no_answer};
@@ -91,7 +91,7 @@ impl Force {
             Self::Pause { group, minutes } => Request::Pause { group, minutes },
             Self::Resume { group } => Request::Resume { group },
         };
-        let mut group: Group = answer(paths, call(paths, &request))?;
+        let mut group: GroupReport = answer(paths, call(paths, &request))?;
         let now = jiff::Timestamp::now();
         match self {
             Self::Claim { group: name } => {
@@ -121,7 +121,7 @@ impl Force {
 }
 
 /// Whether the agent has written down what was done.
-fn kept(group: Group, what: &'static str) -> Result<(), ForceError> {
+fn kept(group: GroupReport, what: &'static str) -> Result<(), ForceError> {
     match group.pause_not_saved {
         Some(why) => Err(ForceError::NotSaved { what, why }),
         None => Ok(()),
@@ -129,7 +129,7 @@ fn kept(group: Group, what: &'static str) -> Result<(), ForceError> {
 }
 
 /// Adds the claims by hand to a group of which claims have failed.
-fn offer_by_hand(paths: &Paths, group: &mut Group) {
+fn offer_by_hand(paths: &Paths, group: &mut GroupReport) {
     let Ok(config) = json_file::read::<Config>(&paths.config) else { return };
     let region = config.global.region.or_else(|| {
         let report: Result<Report, ClientError> = call(paths, &Request::Status { fresh: false, history: 0 });

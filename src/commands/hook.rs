@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use vipa_core::keepalived::conf::{self, ConfError, Fault};
+use vipa_core::keepalived::conf::{self, ConfError, SkippedInstance};
 use vipa_core::keepalived::groups::Groups;
 use vipa_core::keepalived::include;
 use vipa_core::model::config::Config;
@@ -63,7 +63,7 @@ pub struct Attached {
     /// keepalived.conf was changed: a keepalived that runs has not read it as it is now.
     pub rewritten: bool,
     /// The groups of keepalived.conf that are not in groups.json, a sentence each.
-    pub faults: Vec<String>,
+    pub skipped: Vec<String>,
 }
 
 /// Keeps the hook in keepalived.conf as config.json wants it. Which groups of it are left out goes to `err`.
@@ -84,7 +84,7 @@ pub fn run(paths: &Paths, err: &mut impl Write) -> Result<(), HookError> {
         Ok(_) => (attach(paths)?, Ok(())),
         Err(error) => (attach(paths)?, Err(error.into())),
     };
-    for fault in attached.faults {
+    for fault in attached.skipped {
         // Nobody may be there to read it.
         let _ = writeln!(err, "vyos-aws-vipa: {fault}");
     }
@@ -104,7 +104,7 @@ pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
         json_file::write_bytes(&paths.include, 0o644, text.as_bytes())?;
     }
     let Some(conf) = read_conf(&paths.keepalived_conf)? else {
-        return Ok(Attached { rewritten: false, faults: Vec::new() });
+        return Ok(Attached { rewritten: false, skipped: Vec::new() });
     };
     let path = &paths.keepalived_conf;
     let reading = conf::parse(&conf);
@@ -119,12 +119,12 @@ pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
     if json_file::read::<Groups>(&paths.groups).ok().as_ref() != Some(&reading.groups) {
         json_file::write(&paths.groups, 0o644, &reading.groups)?;
     }
-    let told = |fault: &Fault| format!("{}: {fault}", path.display());
-    let mut faults: Vec<String> = reading.faults.iter().take(TOLD).map(told).collect();
-    if let Some(more @ 1..) = reading.faults.len().checked_sub(TOLD) {
-        faults.push(format!("{}: {more} more groups are left out", path.display()));
+    let told = |fault: &SkippedInstance| format!("{}: {fault}", path.display());
+    let mut skipped: Vec<String> = reading.skipped.iter().take(TOLD).map(told).collect();
+    if let Some(more @ 1..) = reading.skipped.len().checked_sub(TOLD) {
+        skipped.push(format!("{}: {more} more groups are left out", path.display()));
     }
-    Ok(Attached { rewritten, faults })
+    Ok(Attached { rewritten, skipped })
 }
 
 /// Takes the line out of keepalived.conf that [`attach`] once added. Whether the file was changed.

@@ -7,7 +7,7 @@ use vipa_core::keepalived::groups::Groups;
 use vipa_core::model::assignment::plan;
 use vipa_core::model::config::Config;
 use vipa_core::model::ids::{EniId, InterfaceName, Partition};
-use vipa_core::report::iam_policy::{Facts, Tag, policy};
+use vipa_core::report::iam_policy::{PolicyInputs, Tag, policy};
 use vipa_core::report::model::Report;
 use vipa_core::report::status::indented;
 
@@ -72,8 +72,8 @@ impl IamPolicy {
     }
 }
 
-async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Report>) -> Facts {
-    let mut facts = Facts::default();
+async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Report>) -> PolicyInputs {
+    let mut facts = PolicyInputs::default();
     let plan = match json_file::read::<Groups>(&paths.groups) {
         Ok(groups) => plan(config, &groups),
         Err(error) => {

@@ -17,8 +17,8 @@ use vipa_core::model::config::Config;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{CallError, Eni, ErrorClass, Place};
 use vipa_core::model::ids::{EniId, InterfaceName, Region};
-use vipa_core::report::check::{self, Cloud, Outcome, Step};
-use vipa_core::report::model::{Address, Report};
+use vipa_core::report::check::{self, AwsState, CheckResult, Step};
+use vipa_core::report::model::{AddressReport, Report};
 
 use super::print;
 use super::show_status::{self, Deadline, ShowStatusError, ask, attached, no_answer, owners};
@@ -57,26 +57,26 @@ pub fn run(paths: &Paths, imds: &Imds, access: Access, out: &mut impl Write) -> 
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ShowCheckError::Runtime)?;
-    let mut printer = Printer { out, outcomes: Vec::new() };
+    let mut printer = Printer { out, results: Vec::new() };
     let walked = runtime.block_on(walk(&config, paths, imds, deadline, &mut printer));
     // A name that is still looked up in a thread of its own is not waited for.
     runtime.shutdown_background();
     walked.map_err(ShowCheckError::Print)?;
-    let failed = printer.outcomes.iter().filter(|o| **o == Outcome::Fail).count();
+    let failed = printer.results.iter().filter(|o| **o == CheckResult::Fail).count();
     match failed {
         0 => Ok(()),
-        _ => Err(ShowCheckError::Failed(format!("{failed} of {} checks", printer.outcomes.len()))),
+        _ => Err(ShowCheckError::Failed(format!("{failed} of {} checks", printer.results.len()))),
     }
 }
 
 struct Printer<'a, W> {
     out: &'a mut W,
-    outcomes: Vec<Outcome>,
+    results: Vec<CheckResult>,
 }
 
 impl<W: Write> Printer<'_, W> {
     fn step(&mut self, step: Step) -> io::Result<()> {
-        self.outcomes.push(step.outcome);
+        self.results.push(step.result);
         print(self.out, &step.line())
     }
 }
@@ -111,16 +111,16 @@ async fn walk<W: Write>(
     printer.step(check::agent(&report))?;
     let (instance, instance_type) = done(instance).await;
     printer.step(check::imds(&instance))?;
-    let mut cloud = Cloud {
+    let mut aws = AwsState {
         instance: instance.as_ref().ok().map(|i| i.id.clone()),
         instance_type: instance_type.ok(),
-        ..Cloud::default()
+        ..AwsState::default()
     };
     for (interface, asked) in enis {
         let (eni, place) = done(asked).await;
         printer.step(check::eni(&interface, &eni))?;
         if let Ok(eni) = eni {
-            cloud.local.insert(interface, (eni, place));
+            aws.local.insert(interface, (eni, place));
         }
     }
 
@@ -130,38 +130,38 @@ async fn walk<W: Write>(
         .filter(|g| !g.disabled)
         .flat_map(|group| group.addresses.iter().map(move |address| (group, address)))
         .collect();
-    let target = |address: &PlannedAddress, cloud: &Cloud| {
-        address.eni.clone().or_else(|| cloud.local.get(&address.interface).map(|(eni, _)| eni.id.clone()))
+    let target = |address: &PlannedAddress, aws: &AwsState| {
+        address.eni.clone().or_else(|| aws.local.get(&address.interface).map(|(eni, _)| eni.id.clone()))
     };
     let mut moving: BTreeMap<EniId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for (_, address) in &acting {
-        if let Some(eni) = target(address, &cloud) {
+        if let Some(eni) = target(address, &aws) {
             moving.entry(eni).or_default().insert(address.address);
         }
     }
     let known = |eni: &EniId| known(report.as_ref().ok(), eni);
     match early.or_else(|| Some(Asked::new(config, instance.ok()?.region, imds, deadline))) {
-        Some(asked) => asked.print(config, &planned, &moving, &mut cloud, printer).await?,
+        Some(asked) => asked.print(config, &planned, &moving, &mut aws, printer).await?,
         None => printer.step(check::no_region())?,
     }
     for eni in moving.keys() {
         printer.step(check::right_to_claim(eni, report.is_ok().then(|| known(eni)).as_deref()))?;
     }
     for (group, address) in &acting {
-        let eni = target(address, &cloud);
-        printer.step(check::address(address.address, &group.peers, eni.as_ref(), &cloud))?;
+        let eni = target(address, &aws);
+        printer.step(check::address(address.address, &group.peers, eni.as_ref(), &aws))?;
     }
     for (eni, wanted) in &moving {
-        for step in check::interface(eni, wanted, &known(eni), &cloud) {
+        for step in check::interface(eni, wanted, &known(eni), &aws) {
             printer.step(step)?;
         }
     }
-    let summary = check::summary(&printer.outcomes);
+    let summary = check::summary(&printer.results);
     print(printer.out, &format!("\n{summary}\n"))
 }
 
 /// The addresses that the agent reports for an ENI.
-fn known<'a>(report: Option<&'a Report>, eni: &EniId) -> Vec<&'a Address> {
+fn known<'a>(report: Option<&'a Report>, eni: &EniId) -> Vec<&'a AddressReport> {
     let addresses = report.into_iter().flat_map(|r| &r.groups).flat_map(|g| &g.addresses);
     addresses.filter(|a| a.eni.as_ref() == Some(eni)).collect()
 }
@@ -195,7 +195,7 @@ impl Asked {
         config: &Config,
         plan: &Plan,
         moving: &BTreeMap<EniId, BTreeSet<Ipv4Addr>>,
-        cloud: &mut Cloud,
+        aws: &mut AwsState,
         printer: &mut Printer<'_, W>,
     ) -> io::Result<()> {
         let bound = self.deadline.left();
@@ -205,10 +205,10 @@ impl Asked {
         });
         let owned = spawn({
             let (ec2, plan) = (self.ec2.clone(), plan.clone());
-            let local = cloud.local.iter().map(|(interface, (eni, _))| (interface.clone(), eni.clone())).collect();
+            let local = aws.local.iter().map(|(interface, (eni, _))| (interface.clone(), eni.clone())).collect();
             async move { bounded(&ec2, bound, owners(&ec2, &plan, &local, bound)).await }
         });
-        let room = cloud.instance_type.clone().map(|kind| {
+        let room = aws.instance_type.clone().map(|kind| {
             let ec2 = self.ec2.clone();
             spawn(async move { bounded(&ec2, bound, ec2.addresses_per_interface(&kind, bound)).await })
         });
@@ -216,7 +216,7 @@ impl Asked {
         printer.step(check::name(host, &done(self.name).await))?;
         let reached = done(self.reached).await;
         printer.step(check::end_point(self.ec2.endpoint(), &reached))?;
-        let mut places = cloud.local.values().filter_map(|(_, place)| place.as_ref());
+        let mut places = aws.local.values().filter_map(|(_, place)| place.as_ref());
         // The keys of a file may be of any account.
         let account = places.next().map(|place| &place.account).filter(|_| config.global.credentials_file.is_none());
         printer.step(check::credentials(&done(self.credentials).await, account, Timestamp::now()))?;
@@ -225,12 +225,12 @@ impl Asked {
         // Either may have failed where the other has not: the right is for both.
         let read = described.as_ref().and(owned.as_ref()).map_err(Clone::clone);
         printer.step(check::right_to_read(&read, reached.is_ok()))?;
-        cloud.room = match room {
+        aws.room = match room {
             Some(room) => Some(done(room).await),
             None => None,
         };
-        cloud.interfaces = described.ok();
-        cloud.owners = owned.ok();
+        aws.interfaces = described.ok();
+        aws.owners = owned.ok();
         Ok(())
     }
 }

@@ -16,8 +16,8 @@ use vipa_core::model::ids::{InterfaceName, VpcId};
 use vipa_core::printable;
 use vipa_core::report::command::{Target, offer_commands};
 use vipa_core::report::history::history;
-use vipa_core::report::model::{Failure, Report};
-use vipa_core::report::offline::{self, Facts};
+use vipa_core::report::model::{FailedCall, Report};
+use vipa_core::report::offline::{self, Observations};
 use vipa_core::report::status::table;
 
 use super::print;
@@ -220,7 +220,7 @@ fn look(
     Ok(offline::report(config, &facts))
 }
 
-async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String, deadline: Deadline) -> Facts {
+async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String, deadline: Deadline) -> Observations {
     let mut not_answered = Vec::new();
     let groups = json_file::read(&paths.groups).map_err(|e| not_answered.push(e.to_string())).ok();
     let plan = groups.as_ref().map(|groups| plan(config, groups)).unwrap_or_default();
@@ -243,7 +243,7 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String,
     };
 
     let region = config.global.region.clone().or_else(|| instance.as_ref().map(|i| i.region.clone()));
-    let mut facts = Facts {
+    let mut facts = Observations {
         now: Timestamp::now(),
         agent_error,
         not_answered,
@@ -267,12 +267,12 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String,
             match answer {
                 Ok(Ok(owners)) => facts.owners = Some((facts.now, owners)),
                 Ok(Err(CallError { code, message, request_id, .. })) => {
-                    facts.ec2_error = Some(Failure { at: facts.now, code, message, request_id });
+                    facts.ec2_error = Some(FailedCall { at: facts.now, code, message, request_id });
                 }
                 Err(_) => {
                     let message = format!("no answer from {} within {bound:?}", ec2.endpoint());
                     facts.ec2_error =
-                        Some(Failure { at: facts.now, code: "Timeout".to_owned(), message, request_id: None });
+                        Some(FailedCall { at: facts.now, code: "Timeout".to_owned(), message, request_id: None });
                 }
             }
         }

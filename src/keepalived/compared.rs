@@ -14,7 +14,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use rustix::process::{Pid, Signal, kill_process_group};
 use vipa_core::keepalived::conf::*;
-use vipa_core::keepalived::groups::{Group, VirtualAddress};
+use vipa_core::keepalived::groups::{RunningGroup, VirtualAddress};
 use vipa_core::model::ids::{GroupName, InterfaceName};
 
 use crate::netlink::namespace::{inside, ip};
@@ -273,7 +273,7 @@ fn instances(dump: &[String]) -> BTreeMap<String, Run> {
     all
 }
 
-fn as_run(group: &Group) -> Run {
+fn as_run(group: &RunningGroup) -> Run {
     let own = |dev: &InterfaceName| *dev != group.interface;
     let address = |a: &VirtualAddress| (a.address.to_string(), a.interface.clone().filter(own).map(String::from));
     (
@@ -315,7 +315,7 @@ fn what_is_read_is_what_keepalived_runs() {
             continue;
         };
         ran += 1;
-        let told: Vec<String> = reading.faults.iter().map(ToString::to_string).collect();
+        let told: Vec<String> = reading.skipped.iter().map(ToString::to_string).collect();
         for group in &reading.groups.groups {
             let own = run.get(group.name.as_str());
             assert_eq!(own, Some(&as_run(group)), "case {case}: {}: {told:#?}\n{text}", group.name);
@@ -326,7 +326,9 @@ fn what_is_read_is_what_keepalived_runs() {
         let names = groups.iter().map(|group| group.name.as_str());
         let mut once = BTreeSet::new();
         let mut twice: BTreeSet<&str> = names.clone().filter(|name| !once.insert(*name)).collect();
-        twice.extend(reading.faults.iter().filter(|f| matches!(f.why, Why::SameName(_))).map(|f| f.name.as_str()));
+        twice.extend(
+            reading.skipped.iter().filter(|f| matches!(f.why, SkipReason::SameName(_))).map(|f| f.name.as_str()),
+        );
         for (name, vrid) in names.zip(1..) {
             if quotes || twice.contains(name) || name.contains("$_") {
                 continue;

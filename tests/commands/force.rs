@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use simulator::{Fault, On, Simulator, World};
-use vipa_core::model::config::{Config, LeftOut};
+use vipa_core::model::config::{Config, SkippedGroup};
 use vipa_core::model::ids::GroupName;
 use vyos_aws_vipa::agent;
 use vyos_aws_vipa::aws::Imds;
@@ -190,9 +190,9 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     cloud.steal(VIP, "eni-0a000000000000002").expect("assigned");
     let router = Router::calling(&ec2.url(), VIP.octets(), "eth0");
     let mut config: Config = json_file::read(&router.paths.config).expect("read");
-    let unfit = LeftOut { name: "a b".to_owned(), faults: vec!["it holds white space".to_owned()] };
-    config.left_out.push(unfit);
-    config.left_out.push(LeftOut { name: "bad".to_owned(), faults: vec!["10.1.1.1 is in two groups".to_owned()] });
+    let unfit = SkippedGroup { name: "a b".to_owned(), errors: vec!["it holds white space".to_owned()] };
+    config.skipped.push(unfit);
+    config.skipped.push(SkippedGroup { name: "bad".to_owned(), errors: vec!["10.1.1.1 is in two groups".to_owned()] });
     json_file::write(&router.paths.config, 0o644, &config).expect("written");
     fs::create_dir(&router.paths.state).expect("a folder");
     let mut fifo = router.keepalived();

@@ -7,7 +7,7 @@ use std::{env, fs};
 use serde_json::{Value, json};
 use simulator::{Fault, On, Simulator, World};
 use vipa_core::model::config::{Config, Global};
-use vipa_core::report::iam_policy::{Facts, policy};
+use vipa_core::report::iam_policy::{PolicyInputs, policy};
 use vyos_aws_vipa::aws::Imds;
 use vyos_aws_vipa::commands::iam_policy::{IamPolicy, IamPolicyError};
 use vyos_aws_vipa::fs::json_file;
@@ -25,7 +25,7 @@ fn generate(router: &Router, imds: &str, tag: Option<&str>) -> (Value, String) {
 }
 
 /// Compares with the files of that name in tests/status; `BLESS=1` writes them anew.
-fn pinned(name: &str, facts: &Facts, tag: Option<&str>) {
+fn pinned(name: &str, facts: &PolicyInputs, tag: Option<&str>) {
     let (policy, notes) = policy(facts, tag.map(|tag| tag.parse().expect("a tag")).as_ref());
     let text = format!("{}\n{}\n", serde_json::to_string_pretty(&policy).expect("JSON"), notes.join("\n"));
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status").join(name);
@@ -38,7 +38,7 @@ fn pinned(name: &str, facts: &Facts, tag: Option<&str>) {
 
 #[test]
 fn the_policy_names_what_is_known_and_says_what_is_not() {
-    let all = Facts {
+    let all = PolicyInputs {
         partition: Some("aws-cn".try_into().expect("a partition")),
         region: Some("cn-north-1".try_into().expect("a region")),
         account: Some("123456789012".try_into().expect("an account")),
@@ -48,10 +48,10 @@ fn the_policy_names_what_is_known_and_says_what_is_not() {
     pinned("iam-policy.txt", &all, None);
     pinned("iam-policy-tag.txt", &all, Some("vrrp=router a"));
     let missing = vec!["The ENI of eth1 is not known and not in the policy: Timeout: no answer.".to_owned()];
-    let no_imds = Facts { partition: None, region: None, account: None, missing, ..all.clone() };
+    let no_imds = PolicyInputs { partition: None, region: None, account: None, missing, ..all.clone() };
     pinned("iam-policy-no-partition.txt", &no_imds, None);
     pinned("iam-policy-no-partition-tag.txt", &no_imds, Some("vrrp=yes"));
-    pinned("iam-policy-no-eni.txt", &Facts { enis: BTreeSet::new(), region: None, account: None, ..all }, None);
+    pinned("iam-policy-no-eni.txt", &PolicyInputs { enis: BTreeSet::new(), region: None, account: None, ..all }, None);
 }
 
 #[test]

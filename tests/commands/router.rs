@@ -8,7 +8,7 @@ use std::process::Command;
 use std::{env, fs, thread};
 
 use tempfile::TempDir;
-use vipa_core::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
+use vipa_core::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use vipa_core::model::config::{Config, Global, GroupConfig};
 use vipa_core::model::ids::{GroupName, InterfaceName, Region};
 use vyos_aws_vipa::fs::json_file;
@@ -67,7 +67,7 @@ impl Router {
         };
         let config = Config { global, groups: vec![group], ..Config::default() };
         json_file::write(&self.paths.config, 0o644, &config).expect("written");
-        let group = Group {
+        let group = RunningGroup {
             name,
             interface: InterfaceName::try_from(interface).expect("an interface"),
             vrid: 10,

@@ -9,12 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use simulator::{Fault, On, Service, Simulator, World};
 use vipa_core::model::assignment::Plan;
-use vipa_core::model::config::{Config, Global, LeftOut};
+use vipa_core::model::config::{Config, Global, SkippedGroup};
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, Eni, ErrorClass, Instance, Interface, Owner};
 use vipa_core::model::ids::{EniId, InterfaceName};
-use vipa_core::report::check::{self, Cloud, Outcome, Step};
-use vipa_core::report::model::{Failure, Report};
+use vipa_core::report::check::{self, AwsState, CheckResult, Step};
+use vipa_core::report::model::{FailedCall, Report};
 use vyos_aws_vipa::aws::Imds;
 use vyos_aws_vipa::commands::show_check::{ShowCheckError, run};
 use vyos_aws_vipa::control::Access;
@@ -176,10 +176,10 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
     place.attached = None;
     place.finds(Some(proven()), &[("FAIL", "Hook", "`sudo systemctl reload keepalived`")]);
     place.attached = Some(place.router.keepalived());
-    let left_out = LeftOut { name: "a b".to_owned(), faults: vec!["keepalived cannot carry its name".to_owned()] };
-    place.configure(|config| config.left_out.push(left_out));
+    let skipped = SkippedGroup { name: "a b".to_owned(), errors: vec!["keepalived cannot carry its name".to_owned()] };
+    place.configure(|config| config.skipped.push(skipped));
     place.finds(Some(proven()), &[("FAIL", "Groups", "'a b': keepalived cannot carry its name")]);
-    place.configure(|config| config.left_out.clear());
+    place.configure(|config| config.skipped.clear());
     let refused = |code: &str| {
         let mut report = proven();
         let error = json!({"at": "2026-11-22T11:03:03Z", "code": code, "message": "no", "request_id": null});
@@ -368,7 +368,7 @@ fn the_room_on_an_eni_is_told_where_ec2_tells_it() {
 #[track_caller]
 fn pinned(name: &str, steps: &[Step]) {
     let lines: String = steps.iter().map(Step::line).collect();
-    let outcomes: Vec<Outcome> = steps.iter().map(|s| s.outcome).collect();
+    let outcomes: Vec<CheckResult> = steps.iter().map(|s| s.result).collect();
     let text = format!("{}{lines}\n{}\n", check::heading(), check::summary(&outcomes));
     assert!(text.lines().all(|line| line.chars().count() <= 80 && line.trim_end() == line), "{text}");
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status").join(name);
@@ -392,7 +392,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
         request_id: None,
     };
     let mut blind = report();
-    blind.ec2.last_error = Some(Failure {
+    blind.ec2.last_error = Some(FailedCall {
         at: blind.generated_at - SignedDuration::from_secs(3),
         code: "TLS".to_owned(),
         message: "no connection to https://ec2.example: /config/aws/ca.pem: Permission denied".to_owned(),
@@ -477,14 +477,14 @@ fn each_step_says_what_was_found_and_what_to_do() {
         check::right_to_claim(&id(OURS), Some(&[])),
         check::right_to_claim(&id(OURS), None),
     ])
-    .chain(check::interface(&id(OURS), &[VIP].into(), &[], &Cloud::default()))
+    .chain(check::interface(&id(OURS), &[VIP].into(), &[], &AwsState::default()))
     .chain({
         let described =
             Interface { subnet: subnet(), instance: None, source_dest_check: None, addresses: [eni.primary].into() };
-        let cloud = Cloud {
+        let cloud = AwsState {
             local: [(eth0.clone(), (eni.clone(), None))].into(),
             interfaces: Some([(id(OURS), described)].into()),
-            ..Cloud::default()
+            ..AwsState::default()
         };
         let address = check::address(VIP, &[], Some(&id(OURS)), &cloud);
         [address].into_iter().chain(check::interface(&id(OURS), &[VIP].into(), &[], &cloud)).collect::<Vec<_>>()
@@ -498,11 +498,11 @@ fn each_step_says_what_was_found_and_what_to_do() {
         };
         let peer = Ipv4Addr::new(10, 99, 0, 12);
         let place = || ec2::Place { block: "10.99.0.0/24".parse().expect("a block"), account: account.clone() };
-        let cloud = |owners: &[(Ipv4Addr, Owner)]| Cloud {
+        let cloud = |owners: &[(Ipv4Addr, Owner)]| AwsState {
             instance: Some(instance().id),
             local: [(eth0.clone(), (eni.clone(), Some(place())))].into(),
             owners: Some(owners.iter().cloned().collect()),
-            ..Cloud::default()
+            ..AwsState::default()
         };
         let stranger = (VIP, of("eni-0a000000000000003", "i-0a000000000000003"));
         let known = cloud(&[stranger.clone(), (peer, of("eni-0a000000000000002", "i-0a000000000000002"))]);

@@ -353,7 +353,7 @@ fn without_the_agent_ec2_tells_who_has_the_address() {
     };
     let vip = Ipv4Addr::new(10, 99, 0, 100);
     let nobody = address();
-    assert_eq!(seen(&nobody), ["nobody", "DRIFT"], "{nobody}");
+    assert_eq!(seen(&nobody), ["unassigned", "DRIFT"], "{nobody}");
     let command = nobody["command"].as_str().expect("a command");
     assert!(command.contains("--network-interface-id eni-0a000000000000001 ") && command.ends_with(" 10.99.0.100"));
     for (eni, expected) in [

@@ -22,7 +22,7 @@ fn write_config(names: &[&str]) {
         "region": null, "endpoint_url": null, "credentials_file": null, "profile": null, "ca_certificate_file": null,
         "verify_interval": 30, "request_timeout": 3
     });
-    let config = json!({ "format": 1, "global": global, "groups": groups, "left_out": [], "interface_addresses": [] });
+    let config = json!({ "format": 1, "global": global, "groups": groups, "skipped": [], "interface_addresses": [] });
     fs::write(CONFIG, config.to_string()).expect("written");
 }
 

@@ -25,7 +25,7 @@ fn killed_while_the_address_is_held() {
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
         assert_eq!(lab.r1.shown(GROUP, VIP).vrrp(), "MASTER");
         assert_eq!(lab.claims(None).len(), 1, "it is ours: no claim");
-        assert!(lab.r1.shown(GROUP, VIP).address["assign_right_proven_at"].is_string(), "and is remembered");
+        assert!(lab.r1.shown(GROUP, VIP).address["assign_permission_proven_at"].is_string(), "and is remembered");
     });
 }
 
@@ -275,7 +275,7 @@ fn master_and_backup_again_with_a_full_pipe() {
         lab.wait("BACKUP on r2", ELECTION + SLACK, |lab| !lab.r2.has_local(VIP));
         lab.r2.start_agent();
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
-        assert_eq!(lab.r2.status()["hook"]["pipe_full"], 1);
+        assert_eq!(lab.r2.status()["hook"]["fifo_full_count"], 1);
         no_claim_of_r2(lab);
     });
 }

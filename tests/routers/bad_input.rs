@@ -72,7 +72,7 @@ fn files_of_another_format_or_rubbish() {
             lab.wait("it is said", SLACK, |lab| lab.r2.logged(&["cannot load file"]) == n + 1);
             let agent = lab.r2.status()["agent"].clone();
             let (error, is_newer) = (&agent["file_error"], file == &config && text == rubbish[0]);
-            assert_eq!(agent["file_fault"], if is_newer { "newer" } else { "old-in-force" });
+            assert_eq!(agent["file_error_kind"], if is_newer { "newer" } else { "using-previous" });
             assert!(error.as_str().is_some_and(|error| error.contains(RUN)), "{error}");
         }
         assert!(lab.r2.call(&["vyos-aws-vipa", "show", "status"]).contains("RUNNING WITH AN OLD CONFIGURATION"));
@@ -96,7 +96,7 @@ fn files_of_another_format_or_rubbish() {
         let said = lab.r2.logged(&newer);
         lab.r2.start_agent();
         lab.wait("it is said", SLACK, |lab| lab.r2.logged(&newer) > said);
-        assert_eq!(lab.r2.status()["agent"]["file_fault"], "newer");
+        assert_eq!(lab.r2.status()["agent"]["file_error_kind"], "newer");
         let text = lab.r2.call(&["vyos-aws-vipa", "show", "status"]);
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(

@@ -151,7 +151,7 @@ fn two_hundred_groups_move_there_and_back() {
             assert!(written.len() <= 20, "{written:#?}");
             few(&claims, &lines);
             for router in [&lab.r1, &lab.r2] {
-                let lost = router.status()["hook"]["pipe_full"].clone();
+                let lost = router.status()["hook"]["fifo_full_count"].clone();
                 assert_eq!((lost, router.logged(&["panicked"])), (0.into(), 0));
             }
         }

@@ -141,7 +141,7 @@ fn signs_of_life_in_quiet_times() {
         lab.bring_up();
         let begin = Timestamp::now();
         lab.wait("signs of life of 15 s later", Duration::from_secs(30) + SLACK, |lab| {
-            let last = [&lab.r1, &lab.r2].map(|router| router.status()["hook"]["last_life_at"].clone());
+            let last = [&lab.r1, &lab.r2].map(|router| router.status()["hook"]["last_activity_at"].clone());
             let last = last.map(|at| at.as_str().and_then(|at| at.parse::<Timestamp>().ok()));
             last.iter().all(|at| at.is_some_and(|at| at.as_second() >= begin.as_second() + 15))
         });

@@ -198,7 +198,7 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
         self.assert_runs()
         config = self.config()
         self.assertEqual([group['name'] for group in config['groups']], ['web'])
-        self.assertEqual(config['left_out'], [])
+        self.assertEqual(config['skipped'], [])
         # The defaults
         self.assertEqual((config['global']['verify_interval'], config['global']['request_timeout']), (30, 3))
         group = self.groups()['web']

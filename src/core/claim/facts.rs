@@ -13,7 +13,7 @@ use crate::model::ec2::{CallError, ErrorClass, Owner, Taker};
 use crate::model::ids::InterfaceName;
 use crate::model::vrrp::{NotifyState, VrrpState};
 use crate::report::command::quoted;
-use crate::report::model::{self as report, Failure, Verdict, Who};
+use crate::report::model::{self as report, FailedCall, Verdict, Who};
 use crate::report::status::time;
 
 /// Why a claim that no line asked for waits.
@@ -21,10 +21,10 @@ const GUARDED: &str = "not ours; claimed as soon as keepalived shows that it liv
 
 impl Machine {
     /// The groups of the report. `clock` tells the time of a moment.
-    pub fn report(&self, now: Moment, clock: impl Fn(Moment) -> Timestamp) -> Vec<report::Group> {
+    pub fn report(&self, now: Moment, clock: impl Fn(Moment) -> Timestamp) -> Vec<report::GroupReport> {
         self.groups
             .iter()
-            .map(|(name, group)| report::Group {
+            .map(|(name, group)| report::GroupReport {
                 name: name.to_string(),
                 vrrp: if group.vrid.is_some() { group.belief.vrrp() } else { VrrpState::Unknown },
                 vrrp_since: Some(clock(group.since)),
@@ -35,7 +35,7 @@ impl Machine {
                 disabled: group.disabled,
                 paused_until: group.paused_until.map(&clock),
                 pause_not_saved: None,
-                faults: group.problems.iter().map(ToString::to_string).collect(),
+                errors: group.problems.iter().map(ToString::to_string).collect(),
                 addresses: group
                     .addresses
                     .iter()
@@ -75,15 +75,15 @@ impl Machine {
         group: &Group,
         ip: Ipv4Addr,
         address: &Address,
-    ) -> report::Address {
+    ) -> report::AddressReport {
         let (verdict, reason) = self.verdict(now, clock, group, ip, address);
-        report::Address {
+        report::AddressReport {
             address: ip,
             interface: address.interface.clone(),
             eni: address.eni.clone(),
             local: Some(self.is_local(ip)),
             local_since: address.local_since.map(clock),
-            owner: address.seen.as_ref().map(|seen| report::Owner {
+            owner: address.seen.as_ref().map(|seen| report::OwnerReport {
                 at: clock(seen.at),
                 who: self.who(group, address, seen.owner.as_ref()),
                 eni: seen.owner.as_ref().map(|o| o.eni.clone()),
@@ -93,7 +93,7 @@ impl Machine {
             reason,
             last_claim: address.last_claim.as_ref().map(|claim| {
                 let error = claim.answer.as_ref().and_then(|(at, result)| Some((at, result.as_ref().err()?)));
-                report::Claim {
+                report::ClaimReport {
                     eni: Some(claim.eni.clone()),
                     at: clock(claim.began),
                     duration_ms: claim.answer.as_ref().map(|(at, _)| claim.began.until(*at).as_millis() as u64),
@@ -106,7 +106,7 @@ impl Machine {
                 }
             }),
             last_failure: address.last_failure.as_ref().map(|(at, error)| failure(clock(*at), error)),
-            assign_right_proven_at: address
+            assign_permission_proven_at: address
                 .eni
                 .as_ref()
                 .and_then(|eni| self.senders.get(eni))
@@ -327,6 +327,6 @@ pub(super) fn text(owner: &Owner) -> String {
     }
 }
 
-fn failure(at: Timestamp, error: &CallError) -> Failure {
-    Failure { at, code: error.code.clone(), message: error.message.clone(), request_id: error.request_id.clone() }
+fn failure(at: Timestamp, error: &CallError) -> FailedCall {
+    FailedCall { at, code: error.code.clone(), message: error.message.clone(), request_id: error.request_id.clone() }
 }

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
+use super::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use super::statements::{Statement, statements};
 use crate::model::ids::{GroupName, InterfaceName};
 use crate::printable;
@@ -37,25 +37,25 @@ pub struct Reading {
     /// The groups that can be relied on, in the order of their names.
     pub groups: Groups,
     /// The others.
-    pub faults: Vec<Fault>,
+    pub skipped: Vec<SkippedInstance>,
     /// keepalived passes over what stands at the end of the file.
     pub is_cut_short: bool,
 }
 
 /// A `vrrp_instance` that is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct SkippedInstance {
     /// The line that it begins at, from 1.
     pub line: usize,
     /// The name that stands there.
     pub name: String,
     /// What is wrong with it.
-    pub why: Why,
+    pub why: SkipReason,
 }
 
 /// What is wrong with a `vrrp_instance`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
+pub enum SkipReason {
     /// keepalived takes something else than the name that stands there for its name.
     Name(&'static str),
     /// Another one, that begins at this line, has the same name.
@@ -68,20 +68,20 @@ pub enum Why {
     ToTheEnd,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for SkippedInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, name, why } = self;
         write!(f, "line {line}: vrrp_instance {name} is left out: ")?;
         match why {
-            Why::Name(reason) => write!(f, "{reason}: give the group another name"),
-            Why::SameName(other) => {
+            SkipReason::Name(reason) => write!(f, "{reason}: give the group another name"),
+            SkipReason::SameName(other) => {
                 write!(f, "keepalived sees the same name at line {other}: give one of the two groups another name")
             }
-            Why::Missing(what) => write!(f, "{what} is missing or wrong"),
-            Why::Mixed(other) => {
+            SkipReason::Missing(what) => write!(f, "{what} is missing or wrong"),
+            SkipReason::Mixed(other) => {
                 write!(f, "keepalived adds the group at line {other} to it: give that group another name")
             }
-            Why::ToTheEnd => {
+            SkipReason::ToTheEnd => {
                 f.write_str("keepalived passes over it and over all that follows: give the group another name")
             }
         }
@@ -110,8 +110,8 @@ pub fn parse(text: &[u8]) -> Result<Reading, ConfError> {
         // The file is whole, and keepalived has counted a brace that is none of VyOS's.
         Some(Block::Skipped { line, is_instance: true, .. }) if ends_outside(text) => {
             let line = *line;
-            parser.faults.retain(|fault| fault.line != line);
-            parser.fault(line, Why::ToTheEnd);
+            parser.skipped.retain(|fault| fault.line != line);
+            parser.skip(line, SkipReason::ToTheEnd);
             is_cut_short = true;
         }
         Some(_) => return Err(ConfError::Incomplete),
@@ -189,7 +189,7 @@ struct Instance {
     line: usize,
     name: String,
     /// What makes it unreliable.
-    fault: Option<Why>,
+    fault: Option<SkipReason>,
     interface: Option<InterfaceName>,
     vrid: Option<u8>,
     priority: u8,
@@ -206,7 +206,7 @@ struct Parser<'a> {
     instances: Vec<Instance>,
     /// Those that are open, the innermost last.
     blocks: Vec<Block>,
-    faults: Vec<Fault>,
+    skipped: Vec<SkippedInstance>,
 }
 
 impl Parser<'_> {
@@ -286,16 +286,16 @@ impl Parser<'_> {
         let fault = self.is_as_written(statement, following).err();
         let [_, name] = statement.words.as_slice() else {
             // keepalived wants one name.
-            self.fault(line, fault.unwrap_or(Why::Name("it has no name")));
+            self.skip(line, fault.unwrap_or(SkipReason::Name("it has no name")));
             return self.blocks.push(Block::Skipped { line, depth: 0, is_instance: true });
         };
         if let Some(first) = self.instances.iter_mut().find(|instance| instance.name == *name) {
             let other = first.line;
             if fault.is_none() && first.fault.is_none() {
-                first.fault = Some(Why::SameName(line));
+                first.fault = Some(SkipReason::SameName(line));
             }
             // keepalived keeps the first one alone.
-            self.fault(line, fault.unwrap_or(Why::SameName(other)));
+            self.skip(line, fault.unwrap_or(SkipReason::SameName(other)));
             return self.blocks.push(Block::Skipped { line, depth: 0, is_instance: true });
         }
         self.instances.push(Instance {
@@ -315,7 +315,7 @@ impl Parser<'_> {
 
     /// Whether keepalived takes the name of an instance for what it is: a line has its header alone, with one name and one
     /// brace, which may be on the next line.
-    fn is_as_written(&self, statement: &Statement, following: &[Statement]) -> Result<(), Why> {
+    fn is_as_written(&self, statement: &Statement, following: &[Statement]) -> Result<(), SkipReason> {
         let name = match (statement.words.as_slice(), following) {
             ([_, name], [brace, rest @ ..])
                 if statement.is_first
@@ -328,10 +328,12 @@ impl Parser<'_> {
             _ => self.name_at(statement.line),
         };
         match GroupName::try_from(name.as_str()) {
-            Err(error) => Err(Why::Name(error.reason())),
+            Err(error) => Err(SkipReason::Name(error.reason())),
             // `$_INSTANCE` and the like (set_std_definitions in lib/parser.c).
-            Ok(_) if name.contains("$_") => Err(Why::Name("keepalived replaces what begins with $_")),
-            Ok(_) if statement.words.get(1) != Some(&name) => Err(Why::Name("keepalived reads another name there")),
+            Ok(_) if name.contains("$_") => Err(SkipReason::Name("keepalived replaces what begins with $_")),
+            Ok(_) if statement.words.get(1) != Some(&name) => {
+                Err(SkipReason::Name("keepalived reads another name there"))
+            }
             Ok(_) => Ok(()),
         }
     }
@@ -357,16 +359,16 @@ impl Parser<'_> {
         }
         if let Some(instance) = self.instances.last_mut() {
             if let (Some(line), None) = (refused, &instance.fault) {
-                instance.fault = Some(Why::Mixed(line));
+                instance.fault = Some(SkipReason::Mixed(line));
             }
             instance.set(words);
         }
     }
 
-    fn fault(&mut self, line: usize, why: Why) {
+    fn skip(&mut self, line: usize, why: SkipReason) {
         let name: String = self.name_at(line).chars().take(SHOWN).collect();
         let name = printable::line(&name).into_owned();
-        self.faults.push(Fault { line, name, why });
+        self.skipped.push(SkippedInstance { line, name, why });
     }
 
     fn finish(mut self) -> Reading {
@@ -375,12 +377,12 @@ impl Parser<'_> {
             let line = instance.line;
             match instance.close() {
                 Ok(group) => groups.push(group),
-                Err(why) => self.fault(line, why),
+                Err(why) => self.skip(line, why),
             }
         }
         groups.sort_by(|a, b| a.name.cmp(&b.name));
-        self.faults.sort_by_key(|fault| fault.line);
-        Reading { groups: Groups { groups }, faults: self.faults, is_cut_short: false }
+        self.skipped.sort_by_key(|fault| fault.line);
+        Reading { groups: Groups { groups }, skipped: self.skipped, is_cut_short: false }
     }
 }
 
@@ -437,14 +439,14 @@ impl Instance {
         *self.family.get_or_insert(Family::of(address)) == Family::of(address)
     }
 
-    fn close(self) -> Result<Group, Why> {
+    fn close(self) -> Result<RunningGroup, SkipReason> {
         if let Some(why) = self.fault {
             return Err(why);
         }
-        Ok(Group {
-            name: GroupName::try_from(self.name).map_err(|error| Why::Name(error.reason()))?,
-            interface: self.interface.ok_or(Why::Missing("interface"))?,
-            vrid: self.vrid.ok_or(Why::Missing("virtual_router_id"))?,
+        Ok(RunningGroup {
+            name: GroupName::try_from(self.name).map_err(|error| SkipReason::Name(error.reason()))?,
+            interface: self.interface.ok_or(SkipReason::Missing("interface"))?,
+            vrid: self.vrid.ok_or(SkipReason::Missing("virtual_router_id"))?,
             priority: self.priority,
             advertise_interval: self.advertise_interval,
             peers: self.peers,
@@ -488,8 +490,8 @@ mod tests {
         priority: u8,
         peers: &[&str],
         addresses: &[(&str, Option<&str>)],
-    ) -> Group {
-        Group {
+    ) -> RunningGroup {
+        RunningGroup {
             name: GroupName::try_from(name).expect("a name"),
             interface: InterfaceName::try_from(interface).expect("an interface"),
             vrid,
@@ -510,7 +512,7 @@ mod tests {
     fn what_vyos_renders_is_read() {
         let read = |text: &str| {
             let reading = parse(text.as_bytes()).expect("read");
-            assert_eq!(reading.faults, []);
+            assert_eq!(reading.skipped, []);
             reading.groups.groups
         };
         assert_eq!(
@@ -554,10 +556,10 @@ mod tests {
 
     /// The groups that are read, with the last part of their addresses, and what is said of the others.
     fn read(text: &str) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
-        let Reading { groups, faults, .. } = parse(text.as_bytes()).expect("read");
-        let last = |group: &Group| group.addresses.iter().map(|a| a.address.octets()[3]).collect();
+        let Reading { groups, skipped, .. } = parse(text.as_bytes()).expect("read");
+        let last = |group: &RunningGroup| group.addresses.iter().map(|a| a.address.octets()[3]).collect();
         let groups = groups.groups.iter().map(|group| (group.name.to_string(), last(group))).collect();
-        (groups, faults.iter().map(Fault::to_string).collect())
+        (groups, skipped.iter().map(SkippedInstance::to_string).collect())
     }
 
     fn carried(names: &[(&str, u8)]) -> Vec<(String, Vec<u8>)> {
@@ -608,16 +610,16 @@ mod tests {
             ("{include", reason),
         ] {
             let text = instance("a", 1) + &instance(name, 2) + &instance("z", 3);
-            let (groups, faults) = read(&text);
+            let (groups, skipped) = read(&text);
             assert_eq!(groups, carried(&[("a", 1), ("z", 3)]), "{name:?}");
             let name = name.replace('\t', "\\t").replace('\u{202e}', "\\u{202e}");
             let expected = format!("line 9: vrrp_instance {name} is left out: {why}: give the group another name");
-            assert_eq!(faults, [expected]);
+            assert_eq!(skipped, [expected]);
         }
         let text = instance("a", 1) + &instance(&"n".repeat(300), 2) + &instance("z", 3);
-        let (groups, faults) = read(&text);
+        let (groups, skipped) = read(&text);
         assert_eq!(groups, carried(&[("a", 1), ("z", 3)]));
-        assert!(faults[0].len() < 200, "{faults:?}");
+        assert!(skipped[0].len() < 200, "{skipped:?}");
     }
 
     #[test]
@@ -628,15 +630,15 @@ mod tests {
                  the two groups another name"
             )
         };
-        let (groups, faults) = read(&(instance("web", 1) + &instance("a", 2) + &instance("web", 3)));
-        assert_eq!((groups, faults), (carried(&[("a", 2)]), vec![same(1, 17), same(17, 1)]));
+        let (groups, skipped) = read(&(instance("web", 1) + &instance("a", 2) + &instance("web", 3)));
+        assert_eq!((groups, skipped), (carried(&[("a", 2)]), vec![same(1, 17), same(17, 1)]));
         // keepalived runs the first one; what it makes of another name does not touch that.
-        let (groups, faults) = read(&(instance("web", 1) + &instance("web{x", 2)));
-        assert_eq!((groups, faults.len()), (carried(&[("web", 1)]), 1), "{faults:?}");
+        let (groups, skipped) = read(&(instance("web", 1) + &instance("web{x", 2)));
+        assert_eq!((groups, skipped.len()), (carried(&[("web", 1)]), 1), "{skipped:?}");
         // It runs the first one under the second one's name: neither is what it is taken for.
-        let (groups, faults) = read(&(instance("web{x", 1) + &instance("web", 2)));
-        assert_eq!((groups, faults.len()), (vec![], 2), "{faults:?}");
-        assert_eq!(faults[1], same(9, 1));
+        let (groups, skipped) = read(&(instance("web{x", 1) + &instance("web", 2)));
+        assert_eq!((groups, skipped.len()), (vec![], 2), "{skipped:?}");
+        assert_eq!(skipped[1], same(9, 1));
         // A quote is a part of the name, but for a pair of double quotes around it.
         let (groups, _) = read(&(instance("web", 1) + &instance("web'", 2) + &instance("'web'", 3)));
         assert_eq!(groups, carried(&[("web", 1)]));
@@ -645,11 +647,11 @@ mod tests {
 
     #[test]
     fn where_keepalived_adds_a_group_to_the_one_before_neither_counts() {
-        let (groups, faults) =
+        let (groups, skipped) =
             read(&(instance("a", 1) + &instance("b", 2) + &instance("x y\"z", 3) + &instance("c", 4)));
         assert_eq!(groups, carried(&[("a", 1), ("c", 4)]));
         assert_eq!(
-            faults,
+            skipped,
             [
                 "line 9: vrrp_instance b is left out: keepalived adds the group at line 17 to it: give that group another name",
                 "line 17: vrrp_instance x y\"z is left out: it holds white space or a control character: give the group \
@@ -663,13 +665,13 @@ mod tests {
         for include in ["", "include /run/vyos-aws-vipa/keepalived.conf\n"] {
             for name in ["{", "a{"] {
                 let text = instance("a", 1) + &instance(name, 2) + &instance("b", 3) + "\n" + include;
-                let (groups, faults) = read(&text);
+                let (groups, skipped) = read(&text);
                 assert_eq!(groups, carried(&[("a", 1)]));
                 let expected = format!(
                     "line 9: vrrp_instance {name} is left out: keepalived passes over it and over all that follows: give \
                      the group another name"
                 );
-                assert_eq!(faults, [expected]);
+                assert_eq!(skipped, [expected]);
                 assert!(parse(text.as_bytes()).expect("read").is_cut_short);
             }
         }
@@ -698,9 +700,9 @@ mod tests {
     #[test]
     fn what_is_wrong_in_a_group_costs_that_group_alone() {
         let wrong = instance("b", 2).replace("    virtual_router_id 2\n", "    virtual_router_id 256\n");
-        let (groups, faults) = read(&(instance("a", 1) + &wrong + "}\n{\n" + &instance("c", 3)));
+        let (groups, skipped) = read(&(instance("a", 1) + &wrong + "}\n{\n" + &instance("c", 3)));
         assert_eq!(groups, carried(&[("a", 1), ("c", 3)]));
-        assert_eq!(faults, ["line 9: vrrp_instance b is left out: virtual_router_id is missing or wrong"]);
+        assert_eq!(skipped, ["line 9: vrrp_instance b is left out: virtual_router_id is missing or wrong"]);
     }
 
     /// keepalived does not add what is not of the group's version of IP (observed with 2.2.7).

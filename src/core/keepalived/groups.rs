@@ -13,13 +13,13 @@ use crate::model::ids::{GroupName, InterfaceName};
 #[serde(deny_unknown_fields)]
 pub struct Groups {
     /// The groups.
-    pub groups: Vec<Group>,
+    pub groups: Vec<RunningGroup>,
 }
 
 /// One `vrrp_instance`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Group {
+pub struct RunningGroup {
     /// Its name.
     pub name: GroupName,
     /// `interface`: where VRRP speaks; with `use_vmac` the base interface of the virtual MAC.
@@ -118,7 +118,7 @@ mod tests {
         let group = |rest: &str| {
             let text =
                 format!(r#"{{"name":"a","interface":"eth0","vrid":1,"priority":9{rest},"peers":[],"addresses":[]}}"#);
-            let group: Group = serde_json::from_str(&text).expect("a group");
+            let group: RunningGroup = serde_json::from_str(&text).expect("a group");
             assert_eq!(serde_json::to_string(&group).expect("JSON"), text);
             group.advertise_interval.duration()
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
+use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ids::{EniId, GroupName, InterfaceName};
 
@@ -99,7 +99,7 @@ pub enum Problem {
 /// configured. The interface is the configured one, else the address's own, else the group's. Of two groups with one
 /// address the first in the order of names moves it, and one that is disabled comes after all that are not.
 pub fn plan(config: &Config, groups: &Groups) -> Plan {
-    let running: HashMap<&GroupName, &Group> = groups.groups.iter().map(|g| (&g.name, g)).collect();
+    let running: HashMap<&GroupName, &RunningGroup> = groups.groups.iter().map(|g| (&g.name, g)).collect();
     let mut wanted: Vec<&GroupConfig> = config.groups.iter().collect();
     wanted.sort_by_key(|g| (g.disable, &g.name));
     let mut moved_by = BTreeMap::new();
@@ -124,7 +124,7 @@ pub fn plan(config: &Config, groups: &Groups) -> Plan {
 
 fn planned<'a>(
     wanted: &'a GroupConfig,
-    group: &Group,
+    group: &RunningGroup,
     interface_addresses: &BTreeSet<Ipv4Addr>,
     moved_by: &mut BTreeMap<Ipv4Addr, &'a GroupName>,
 ) -> PlannedGroup {
@@ -188,8 +188,8 @@ mod tests {
         }
     }
 
-    fn run(group: &str, addresses: &[(Ipv4Addr, Option<&str>)]) -> Group {
-        Group {
+    fn run(group: &str, addresses: &[(Ipv4Addr, Option<&str>)]) -> RunningGroup {
+        RunningGroup {
             name: name(group),
             interface: interface("eth0"),
             vrid: 10,
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    fn planned(groups: Vec<GroupConfig>, running: Vec<Group>) -> Vec<PlannedGroup> {
+    fn planned(groups: Vec<GroupConfig>, running: Vec<RunningGroup>) -> Vec<PlannedGroup> {
         plan(&Config { groups, ..Config::default() }, &Groups { groups: running }).groups
     }
 
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn many_groups_with_the_same_addresses_move_each_once() {
         let all: Vec<(Ipv4Addr, Option<&str>)> = (0..200).map(|i| (Ipv4Addr::new(10, 0, 1, i), None)).collect();
-        let groups: Vec<Group> = (0..200).map(|i| run(&format!("g{i}"), &all)).collect();
+        let groups: Vec<RunningGroup> = (0..200).map(|i| run(&format!("g{i}"), &all)).collect();
         let plan = planned((0..200).map(|i| wanted(&format!("g{i}"), &[])).collect(), groups);
         assert_eq!(plan.iter().map(|g| g.addresses.len()).sum::<usize>(), 200);
     }

@@ -19,7 +19,7 @@ pub struct Config {
     /// The groups that have an `aws-vipa` node and no fault, in the order of their names.
     pub groups: Vec<GroupConfig>,
     /// Groups with an `aws-vipa` node that a fault keeps out.
-    pub left_out: Vec<LeftOut>,
+    pub skipped: Vec<SkippedGroup>,
     /// IPv4 addresses that VyOS configures on interfaces outside VRRP: to see one on an interface says nothing of VRRP.
     pub interface_addresses: BTreeSet<Ipv4Addr>,
 }
@@ -27,7 +27,7 @@ pub struct Config {
 impl Config {
     /// Whether nothing is configured at all.
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.left_out.is_empty()
+        self.groups.is_empty() && self.skipped.is_empty()
     }
 }
 
@@ -126,9 +126,9 @@ pub struct GroupConfig {
 /// A group that a fault keeps out, although a configuration once committed always loads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LeftOut {
+pub struct SkippedGroup {
     /// The group's name as it stands in the configuration: the fault may be that it is no name for keepalived.
     pub name: String,
     /// What is wrong, a sentence each with its configuration path.
-    pub faults: Vec<String>,
+    pub errors: Vec<String>,
 }

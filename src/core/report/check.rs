@@ -17,7 +17,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::ids::{AccountId, EniId, InstanceId, InstanceType, InterfaceName, SubnetId};
 use crate::report::clock_skew::skew;
 use crate::report::command::quoted;
-use crate::report::model::{Address, Claim, Failure, FileFault, Report, Who};
+use crate::report::model::{AddressReport, ClaimReport, FailedCall, FileErrorKind, Report, Who};
 use crate::report::status::{GAP, WIDTH, lines, span, time};
 
 /// A clock that is further off than that is worth a word, although AWS takes its signatures.
@@ -28,7 +28,7 @@ const NO_ROOM: &str = "PrivateIpAddressLimitExceeded";
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CheckResult {
     /// A failover would not fail here.
     Ok,
     /// It would, or something that watches over it is amiss.
@@ -37,7 +37,7 @@ pub enum Outcome {
     Unknown,
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for CheckResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Ok => "OK",
@@ -51,7 +51,7 @@ impl fmt::Display for Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// What it came to.
-    pub outcome: Outcome,
+    pub result: CheckResult,
     /// What was looked at.
     pub what: &'static str,
     /// What was found, and what to do where it is not OK.
@@ -61,7 +61,7 @@ pub struct Step {
 impl Step {
     /// The step as a line; where it is too long it goes on in its column.
     pub fn line(&self) -> String {
-        row([self.outcome.to_string(), self.what.to_owned(), self.text.clone()])
+        row([self.result.to_string(), self.what.to_owned(), self.text.clone()])
     }
 }
 
@@ -81,15 +81,15 @@ fn row(cells: [String; 3]) -> String {
 }
 
 fn ok(what: &'static str, text: impl Into<String>) -> Step {
-    Step { outcome: Outcome::Ok, what, text: text.into() }
+    Step { result: CheckResult::Ok, what, text: text.into() }
 }
 
 fn fail(what: &'static str, text: impl Into<String>) -> Step {
-    Step { outcome: Outcome::Fail, what, text: text.into() }
+    Step { result: CheckResult::Fail, what, text: text.into() }
 }
 
 fn unknown(what: &'static str, text: impl Into<String>) -> Step {
-    Step { outcome: Outcome::Unknown, what, text: text.into() }
+    Step { result: CheckResult::Unknown, what, text: text.into() }
 }
 
 /// The transition hook: whether keepalived holds the FIFO open, or why that cannot be seen.
@@ -117,7 +117,7 @@ pub fn agent(report: &Result<Report, String>) -> Step {
     if let Some(agent) = &report.agent
         && let Some(error) = &agent.file_error
     {
-        let (fault, remedy) = agent.file_fault.unwrap_or(FileFault::OldInForce).text();
+        let (fault, remedy) = agent.file_error_kind.unwrap_or(FileErrorKind::UsingPrevious).text();
         return fail(WHAT, format!("{fault}: {error}. {remedy}"));
     }
     if let Some(error) = &report.ec2.credentials_error {
@@ -154,19 +154,19 @@ pub fn agent(report: &Result<Report, String>) -> Step {
 /// The configuration, and what keepalived runs of it; `plan` is absent where that cannot be read.
 pub fn configuration(config: &Config, plan: &Result<Plan, String>) -> Vec<Step> {
     const WHAT: &str = "Groups";
-    let left_out =
-        config.left_out.iter().map(|group| fail(WHAT, format!("{}: {}", quoted(&group.name), group.faults.join("; "))));
+    let skipped =
+        config.skipped.iter().map(|group| fail(WHAT, format!("{}: {}", quoted(&group.name), group.errors.join("; "))));
     let plan = match plan {
         Ok(plan) => plan,
         Err(why) => {
             let why = format!("{why}. keepalived's next start or reload writes it: `sudo systemctl reload keepalived`");
-            return left_out.chain([fail(WHAT, why)]).collect();
+            return skipped.chain([fail(WHAT, why)]).collect();
         }
     };
     let problems = plan.groups.iter().filter(|g| !g.disabled).flat_map(|group| {
         group.problems.iter().map(|problem| fail(WHAT, format!("{}: {problem}", quoted(group.name.as_str()))))
     });
-    let steps: Vec<Step> = left_out.chain(problems).collect();
+    let steps: Vec<Step> = skipped.chain(problems).collect();
     if !steps.is_empty() {
         return steps;
     }
@@ -317,13 +317,13 @@ pub fn right_to_read<T>(read: &Result<T, CallError>, reached: bool) -> Step {
 
 /// The right to claim for an ENI, which only a claim proves: what the agent knows of one. `known` are the addresses that
 /// move there, as the agent reports them; absent if it does not answer.
-pub fn right_to_claim(eni: &EniId, known: Option<&[&Address]>) -> Step {
+pub fn right_to_claim(eni: &EniId, known: Option<&[&AddressReport]>) -> Step {
     const WHAT: &str = "Right to claim";
     let Some(known) = known else {
         return unknown(WHAT, format!("{eni}: whether it was ever proven is known to the agent alone"));
     };
     let refusal = refusals(eni, known).find(|e| e.code == "UnauthorizedOperation");
-    let proven = known.iter().filter_map(|a| a.assign_right_proven_at).max();
+    let proven = known.iter().filter_map(|a| a.assign_permission_proven_at).max();
     match (refusal, proven) {
         (Some(refusal), _) => fail(
             WHAT,
@@ -346,14 +346,14 @@ pub fn right_to_claim(eni: &EniId, known: Option<&[&Address]>) -> Step {
 }
 
 /// Why the last claims for an ENI failed, where they did.
-fn refusals<'a>(eni: &'a EniId, known: &'a [&Address]) -> impl Iterator<Item = &'a Failure> {
-    let for_it = move |claim: &&Claim| claim.eni.as_ref().is_none_or(|other| other == eni);
+fn refusals<'a>(eni: &'a EniId, known: &'a [&AddressReport]) -> impl Iterator<Item = &'a FailedCall> {
+    let for_it = move |claim: &&ClaimReport| claim.eni.as_ref().is_none_or(|other| other == eni);
     known.iter().filter_map(|a| a.last_claim.as_ref()).filter(for_it).filter_map(|claim| claim.error.as_ref())
 }
 
 /// What is known of the network interfaces and their addresses.
 #[derive(Debug, Default)]
-pub struct Cloud {
+pub struct AwsState {
     /// This instance.
     pub instance: Option<InstanceId>,
     /// Its type.
@@ -368,7 +368,7 @@ pub struct Cloud {
     pub owners: Option<Owners>,
 }
 
-impl Cloud {
+impl AwsState {
     fn subnet(&self, eni: &EniId) -> Option<&SubnetId> {
         let local = self.local.values().find(|(local, _)| local.id == *eni).map(|(local, _)| &local.subnet);
         local.or_else(|| Some(&self.interfaces.as_ref()?.get(eni)?.subnet))
@@ -395,10 +395,10 @@ impl Cloud {
 }
 
 /// An address of a group with these peers: whether EC2 can assign it to the ENI at all, and from whom it would come.
-pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, cloud: &Cloud) -> Step {
+pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: &AwsState) -> Step {
     const WHAT: &str = "Address";
     let Some(eni) = eni else { return unknown(WHAT, format!("{address}: the ENI that takes it is not known")) };
-    let owner = cloud.owners.as_ref().map(|owners| owners.get(&address));
+    let owner = aws.owners.as_ref().map(|owners| owners.get(&address));
     if let Some(Some(owner)) = owner
         && owner.primary
     {
@@ -406,10 +406,10 @@ pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, cloud
             format!("{address} is the primary address of {}, which never moves. Choose another address", owner.eni);
         return fail(WHAT, text);
     }
-    let Some(subnet) = cloud.subnet(eni) else {
+    let Some(subnet) = aws.subnet(eni) else {
         return unknown(WHAT, format!("{address}: the subnet of {eni} is not known"));
     };
-    let Some(block) = cloud.block(subnet) else {
+    let Some(block) = aws.block(subnet) else {
         return unknown(WHAT, format!("{address}: IMDS does not tell the block of {subnet}"));
     };
     if !block.contains(&address) {
@@ -426,7 +426,7 @@ pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, cloud
         return fail(WHAT, text);
     }
     if let Some(Some(owner)) = owner
-        && cloud.is_no_routers(owner, peers, eni)
+        && aws.is_no_routers(owner, peers, eni)
     {
         let instance = owner.instance.as_ref().map_or("no instance", |instance| instance.as_str());
         return unknown(
@@ -441,7 +441,7 @@ pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, cloud
     let owner = match owner {
         None => String::new(),
         Some(None) => ", with no ENI now".to_owned(),
-        Some(Some(owner)) if owner.eni == *eni && cloud.is_here(owner) => ", ours now".to_owned(),
+        Some(Some(owner)) if owner.eni == *eni && aws.is_here(owner) => ", ours now".to_owned(),
         Some(Some(Owner { eni: owner, .. })) => format!(", with {owner} now"),
     };
     ok(WHAT, format!("{address} is in {block}, the subnet of {eni}{owner}"))
@@ -455,11 +455,11 @@ fn is_reserved(address: Ipv4Addr, block: Ipv4Net) -> bool {
 
 /// An ENI in EC2: on this instance, with room, and letting through what a router forwards. `wanted` are the addresses that
 /// move there, `known` what the agent reports of them.
-pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&Address], cloud: &Cloud) -> Vec<Step> {
+pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressReport], aws: &AwsState) -> Vec<Step> {
     const IN_EC2: &str = "ENI in EC2";
     const ROOM: &str = "Room on ENI";
     const CHECK: &str = "Src/dest check";
-    let Some(interfaces) = &cloud.interfaces else {
+    let Some(interfaces) = &aws.interfaces else {
         return [IN_EC2, ROOM, CHECK].map(|what| unknown(what, format!("{eni}: EC2 did not tell"))).to_vec();
     };
     let Some(interface) = interfaces.get(eni) else {
@@ -467,7 +467,7 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&Address], c
             format!("EC2 knows no {eni} in this region. See `aws-vipa network-interface-id` and `aws-vipa region`");
         return vec![fail(IN_EC2, text)];
     };
-    let attached = match (&interface.instance, &cloud.instance) {
+    let attached = match (&interface.instance, &aws.instance) {
         (Some(theirs), Some(ours)) if theirs == ours => ok(IN_EC2, format!("{eni} is attached to this instance")),
         (Some(theirs), None) => {
             unknown(IN_EC2, format!("{eni} is attached to {theirs}; which instance this is, is not known"))
@@ -505,9 +505,9 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&Address], c
     } else if to_come == 0 {
         ok(ROOM, format!("{eni} has {}, all that move there among them", many_addresses(used)))
     } else {
-        let kind = cloud.instance_type.as_ref().map_or("the instance type".to_owned(), |kind| format!("a {kind}"));
+        let kind = aws.instance_type.as_ref().map_or("the instance type".to_owned(), |kind| format!("a {kind}"));
         let has = format!("{eni} has {}, and {to_come} may come", many_addresses(used));
-        match &cloud.room {
+        match &aws.room {
             Some(Ok(most)) if used + to_come <= *most => ok(ROOM, format!("{has}; {kind} takes {most}")),
             Some(Ok(most)) => fail(
                 ROOM,
@@ -527,11 +527,11 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&Address], c
 }
 
 /// The last line, for `steps`.
-pub fn summary(steps: &[Outcome]) -> String {
-    let count = |outcome| steps.iter().filter(|o| **o == outcome).count();
-    let parts = [Outcome::Fail, Outcome::Unknown, Outcome::Ok].map(|outcome| (count(outcome), outcome));
+pub fn summary(steps: &[CheckResult]) -> String {
+    let count = |result| steps.iter().filter(|o| **o == result).count();
+    let parts = [CheckResult::Fail, CheckResult::Unknown, CheckResult::Ok].map(|result| (count(result), result));
     let parts: Vec<String> =
-        parts.iter().filter(|(count, _)| *count > 0).map(|(count, outcome)| format!("{count} {outcome}")).collect();
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, result)| format!("{count} {result}")).collect();
     format!("{} checks: {}", steps.len(), parts.join(", "))
 }
 

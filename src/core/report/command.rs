@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use super::model::Group;
+use super::model::GroupReport;
 use crate::model::ids::{EniId, Region};
 use crate::model::vrrp::VrrpState;
 use crate::printable;
@@ -41,7 +41,7 @@ pub struct Target<'a> {
 
 /// Gives each address of the group whose claims fail the claim by hand. Not where the group is not MASTER: whoever claims
 /// there takes the address from the router that is.
-pub fn offer_commands(group: &mut Group, target: Target<'_>) {
+pub fn offer_commands(group: &mut GroupReport, target: Target<'_>) {
     let is_master = group.vrrp == VrrpState::Master;
     for address in group.addresses.iter_mut().filter(|a| is_master && a.last_failure.is_some()) {
         address.command = address.eni.as_ref().map(|eni| claim_command(eni, [address.address], target));

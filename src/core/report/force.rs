@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::command::quoted;
-use super::model::{Address, Group};
+use super::model::{AddressReport, GroupReport};
 use super::status::{GAP, WIDTH, claim, failure, indented, lines, span, time};
 use crate::model::vrrp::VrrpState;
 
@@ -11,7 +11,7 @@ use crate::model::vrrp::VrrpState;
 const ADDRESS: u16 = 15;
 
 /// What a forced claim came to. The group's addresses have the claims alone that it led to.
-pub fn claimed(group: &Group, now: Timestamp) -> String {
+pub fn claimed(group: &GroupReport, now: Timestamp) -> String {
     let mut text = String::new();
     indented(&mut text, 0, [format!("Group {}: {}", quoted(&group.name), group.vrrp)]);
     if group.addresses.is_empty() {
@@ -27,12 +27,12 @@ pub fn claimed(group: &Group, now: Timestamp) -> String {
 }
 
 /// How many addresses EC2 has not acknowledged a claim of.
-pub fn missing(group: &Group) -> usize {
+pub fn missing(group: &GroupReport) -> usize {
     group.addresses.iter().filter(|a| !is_claimed(a)).count()
 }
 
 /// Until when a group is paused.
-pub fn paused(group: &Group, now: Timestamp) -> String {
+pub fn paused(group: &GroupReport, now: Timestamp) -> String {
     let mut text = String::new();
     let name = quoted(&group.name);
     let until = match group.paused_until {
@@ -51,7 +51,7 @@ pub fn paused(group: &Group, now: Timestamp) -> String {
 }
 
 /// That the pause of a group is over.
-pub fn resumed(group: &Group) -> String {
+pub fn resumed(group: &GroupReport) -> String {
     let mut text = String::new();
     let next = match group.vrrp {
         VrrpState::Master | VrrpState::Unknown => {
@@ -65,11 +65,11 @@ pub fn resumed(group: &Group) -> String {
     text
 }
 
-fn is_claimed(address: &Address) -> bool {
+fn is_claimed(address: &AddressReport) -> bool {
     address.last_claim.as_ref().is_some_and(|c| c.error.is_none() && c.duration_ms.is_some())
 }
 
-fn outcome(address: &Address, now: Timestamp) -> String {
+fn outcome(address: &AddressReport, now: Timestamp) -> String {
     let why = || address.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
     match &address.last_claim {
         None => format!("no claim was sent{}", why()),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::history::history;
-use super::model::{Address, Group, Owner, Report};
+use super::model::{AddressReport, GroupReport, OwnerReport, Report};
 use super::status::{GAP, WIDTH, ago, head, last_claim, lines, name, span, tail, time, time_and_age, who};
 
 /// The labels' column, as wide as in the first lines of every report.
@@ -31,7 +31,7 @@ fn rows(text: &mut String, rows: Vec<(&str, String)>) {
     lines(text, [LABEL, WIDTH - LABEL - GAP], rows.into_iter().map(|(label, value)| [label.to_owned(), value]));
 }
 
-fn group_rows(group: &Group, now: Timestamp) -> Vec<(&'static str, String)> {
+fn group_rows(group: &GroupReport, now: Timestamp) -> Vec<(&'static str, String)> {
     let since = group.vrrp_since.map_or(String::new(), |at| format!(" since {}", time_and_age(at, now)));
     let reason = group.vrrp_reason.as_ref().map_or(String::new(), |why| format!(", {why}"));
     let claims = match (group.disabled, group.paused_until) {
@@ -43,7 +43,7 @@ fn group_rows(group: &Group, now: Timestamp) -> Vec<(&'static str, String)> {
     vec![("Group", name(group).into_owned()), ("VRRP", format!("{}{since}{reason}", group.vrrp)), ("Claims", claims)]
 }
 
-fn address_rows(address: &Address, asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
+fn address_rows(address: &AddressReport, asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
     let eni = address.eni.as_ref().map_or("ENI not known".to_owned(), ToString::to_string);
     let since = address.local_since.map_or(String::new(), |at| format!(", since {}", time_and_age(at, now)));
     let local = match address.local {
@@ -56,7 +56,7 @@ fn address_rows(address: &Address, asked: bool, now: Timestamp) -> Vec<(&'static
         _ if asked => "none since the agent has looked after it".to_owned(),
         _ => "known to the agent alone".to_owned(),
     };
-    let right = match address.assign_right_proven_at {
+    let right = match address.assign_permission_proven_at {
         Some(at) => format!("assign right proven {}", time_and_age(at, now)),
         None if asked => "assign right never proven".to_owned(),
         None => "known to the agent alone".to_owned(),
@@ -71,7 +71,7 @@ fn address_rows(address: &Address, asked: bool, now: Timestamp) -> Vec<(&'static
     ]
 }
 
-fn owner(owner: &Owner, now: Timestamp) -> String {
+fn owner(owner: &OwnerReport, now: Timestamp) -> String {
     let eni = owner.eni.as_ref().map_or(String::new(), |eni| format!(", {eni}"));
     let instance = match (&owner.eni, &owner.instance) {
         (Some(_), Some(instance)) => format!(" of {instance}"),

@@ -12,7 +12,7 @@ use crate::model::ids::{AccountId, EniId, Partition, Region};
 
 /// What the policy is made from. What is absent could not be learnt.
 #[derive(Debug, Clone, Default)]
-pub struct Facts {
+pub struct PolicyInputs {
     /// The partition of the router's region.
     pub partition: Option<Partition>,
     /// The region that is called.
@@ -70,7 +70,7 @@ struct Statement {
 }
 
 /// The policy, and what whoever uses it has to know, a sentence each.
-pub fn policy(facts: &Facts, tag: Option<&Tag>) -> (Policy, Vec<String>) {
+pub fn policy(facts: &PolicyInputs, tag: Option<&Tag>) -> (Policy, Vec<String>) {
     let mut notes = Vec::new();
     let mut condition = BTreeMap::new();
     let mut interfaces = vec!["*".to_owned()];

@@ -24,18 +24,18 @@ pub struct Report {
     /// When this was put together.
     pub generated_at: Timestamp,
     /// About the agent; absent if it did not answer, and then `agent_error` says why.
-    pub agent: Option<Agent>,
+    pub agent: Option<AgentReport>,
     /// Why the agent did not answer.
     pub agent_error: Option<String>,
     /// What was asked for this report and did not answer, and why, a sentence each.
     #[serde(default)]
     pub not_answered: Vec<String>,
     /// About the transition hook in keepalived.
-    pub hook: Hook,
+    pub hook: HookReport,
     /// About this instance and its way to EC2.
-    pub ec2: Ec2,
+    pub ec2: Ec2Report,
     /// The groups that have an `aws-vipa` node, in the order of their names.
-    pub groups: Vec<Group>,
+    pub groups: Vec<GroupReport>,
     /// What has happened, oldest first, where it was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Record>,
@@ -43,7 +43,7 @@ pub struct Report {
 
 /// The running agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Agent {
+pub struct AgentReport {
     /// Its version.
     pub version: String,
     /// Its process id.
@@ -54,30 +54,30 @@ pub struct Agent {
     pub file_error: Option<String>,
     /// What that means; absent without such a reason, and of an agent before 0.2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file_fault: Option<FileFault>,
+    pub file_error_kind: Option<FileErrorKind>,
 }
 
 /// What it means that the agent cannot go by a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum FileFault {
+pub enum FileErrorKind {
     /// The agent goes by what the file held before.
-    OldInForce,
+    UsingPrevious,
     /// The agent has never read it, and claims nothing.
-    NothingInForce,
+    NoConfiguration,
     /// A newer version of the package wrote it. The agent goes by what the file held before, or claims nothing.
     Newer,
 }
 
-impl FileFault {
+impl FileErrorKind {
     /// What it means, and what to do.
     pub fn text(self) -> (&'static str, &'static str) {
         match self {
-            Self::OldInForce => (
+            Self::UsingPrevious => (
                 "running with an old configuration",
                 "Commit a change of an `aws-vipa` node, which writes the file anew",
             ),
-            Self::NothingInForce => (
+            Self::NoConfiguration => (
                 "without a configuration, nothing is claimed",
                 "Commit a change of an `aws-vipa` node, which writes the file anew; groups.json comes with \
                  `sudo systemctl reload keepalived`",
@@ -93,7 +93,7 @@ impl FileFault {
 
 /// The transition hook.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Hook {
+pub struct HookReport {
     /// Whether keepalived holds the FIFO open; absent where it is not known.
     pub attached: Option<bool>,
     /// Since when that is so.
@@ -101,14 +101,14 @@ pub struct Hook {
     /// When the last line was read.
     pub last_line_at: Option<Timestamp>,
     /// When keepalived last gave a sign of life: a line, or its VRRP process running.
-    pub last_life_at: Option<Timestamp>,
+    pub last_activity_at: Option<Timestamp>,
     /// How often the pipe was found full, so that lines may have been lost.
-    pub pipe_full: u64,
+    pub fifo_full_count: u64,
 }
 
 /// The instance and its way to EC2.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Ec2 {
+pub struct Ec2Report {
     /// This instance, from IMDS.
     pub instance: Option<InstanceId>,
     /// The region that is called.
@@ -127,14 +127,14 @@ pub struct Ec2 {
     /// The last call that EC2 answered with success.
     pub last_success_at: Option<Timestamp>,
     /// The last failure, if it is newer than the last success.
-    pub last_error: Option<Failure>,
+    pub last_error: Option<FailedCall>,
     /// EC2's clock minus ours, in seconds, where an answer showed more than a few.
     pub clock_skew: Option<i64>,
 }
 
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Failure {
+pub struct FailedCall {
     /// When.
     pub at: Timestamp,
     /// EC2's error code or one word of ours.
@@ -147,8 +147,8 @@ pub struct Failure {
 
 /// One group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Group {
-    /// Its name; a name that keepalived cannot carry stands only in `left_out` groups, as it was configured.
+pub struct GroupReport {
+    /// Its name; a name that keepalived cannot carry stands only in `skipped` groups, as it was configured.
     pub name: String,
     /// What VRRP says.
     pub vrrp: VrrpState,
@@ -164,14 +164,14 @@ pub struct Group {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_not_saved: Option<String>,
     /// The faults that keep it, or some of its addresses, out.
-    pub faults: Vec<String>,
+    pub errors: Vec<String>,
     /// Its addresses.
-    pub addresses: Vec<Address>,
+    pub addresses: Vec<AddressReport>,
 }
 
 /// One virtual address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Address {
+pub struct AddressReport {
     /// The address.
     pub address: Ipv4Addr,
     /// Whose ENI takes it.
@@ -183,18 +183,18 @@ pub struct Address {
     /// Since when.
     pub local_since: Option<Timestamp>,
     /// Who has it in EC2; absent where it was never read.
-    pub owner: Option<Owner>,
+    pub owner: Option<OwnerReport>,
     /// The verdict.
     pub verdict: Verdict,
     /// Why, and what to do, where the verdict is not OK; a warning beside STANDBY-READY.
     pub reason: Option<String>,
     /// The last claim.
-    pub last_claim: Option<Claim>,
+    pub last_claim: Option<ClaimReport>,
     /// Why a claim failed last, while none has succeeded since: the last one may be in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_failure: Option<Failure>,
+    pub last_failure: Option<FailedCall>,
     /// When the right to assign to this ENI was last proven by a claim that EC2 acknowledged.
-    pub assign_right_proven_at: Option<Timestamp>,
+    pub assign_permission_proven_at: Option<Timestamp>,
     /// What a person could run to claim it by hand, where a claim failed. Whoever prints the report makes it.
     #[serde(skip_deserializing)]
     pub command: Option<ClaimCommand>,
@@ -202,7 +202,7 @@ pub struct Address {
 
 /// Who has an address in EC2.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Owner {
+pub struct OwnerReport {
     /// When this was read.
     pub at: Timestamp,
     /// Who that is, seen from here.
@@ -226,7 +226,7 @@ pub enum Who {
     /// Anyone else.
     Stranger,
     /// No ENI has it.
-    Nobody,
+    Unassigned,
     /// An ENI of which cannot be told whose it is, because IMDS did not say who this router is.
     Unknown,
 }
@@ -240,7 +240,7 @@ impl Who {
         instance: Option<&InstanceId>,
         others: &BTreeSet<InstanceId>,
     ) -> Self {
-        let Some(owner) = owner else { return Self::Nobody };
+        let Some(owner) = owner else { return Self::Unassigned };
         if eni == Some(&owner.eni) && instance.is_none_or(|ours| owner.instance.as_ref() == Some(ours)) {
             return Self::ThisRouter;
         }
@@ -296,7 +296,7 @@ impl fmt::Display for Verdict {
 
 /// The last claim of an address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Claim {
+pub struct ClaimReport {
     /// The ENI that it was for; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eni: Option<EniId>,
@@ -307,12 +307,12 @@ pub struct Claim {
     /// EC2's request id.
     pub request_id: Option<RequestId>,
     /// Why it failed; absent if it did not.
-    pub error: Option<Failure>,
+    pub error: Option<FailedCall>,
 }
 
 impl Report {
     /// The group of that name.
-    pub fn group(&self, name: &GroupName) -> Option<&Group> {
+    pub fn group(&self, name: &GroupName) -> Option<&GroupReport> {
         self.groups.iter().find(|g| g.name == name.as_str())
     }
 
@@ -351,7 +351,7 @@ mod tests {
         let instance = |n: u8| InstanceId::try_from(format!("i-0000000{n}")).expect("an id");
         let others = BTreeSet::from([instance(2)]);
         for (owner, our_eni, our_instance, who) in [
-            (None, Some(1), Some(1), Who::Nobody),
+            (None, Some(1), Some(1), Who::Unassigned),
             (Some((1, Some(1))), Some(1), Some(1), Who::ThisRouter),
             (Some((1, None)), Some(1), None, Who::ThisRouter),
             (Some((1, None)), Some(1), Some(1), Who::Stranger),

@@ -9,11 +9,11 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 
 use super::command::{Target, claim_command};
-use super::model::{Address, Ec2, Failure, Group, Hook, Owner, Report, Verdict, Who};
+use super::model::{AddressReport, Ec2Report, FailedCall, GroupReport, HookReport, OwnerReport, Report, Verdict, Who};
 use crate::FORMAT;
 use crate::keepalived::groups::Groups;
 use crate::model::assignment::{PlannedAddress, PlannedGroup, is_there, plan};
-use crate::model::config::{Config, LeftOut};
+use crate::model::config::{Config, SkippedGroup};
 use crate::model::credentials::CredentialFacts;
 use crate::model::ec2::Owners;
 use crate::model::ids::{EniId, InstanceId, InterfaceName, Region};
@@ -21,7 +21,7 @@ use crate::model::vrrp::VrrpState;
 
 /// What was seen without the agent. What is absent did not answer, and `not_answered` says why.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub struct Observations {
     /// When the facts were put together.
     pub now: Timestamp,
     /// Why the agent did not answer, and what to do.
@@ -45,17 +45,17 @@ pub struct Facts {
     /// Who has the addresses and the peer addresses in EC2, and when that was read.
     pub owners: Option<(Timestamp, Owners)>,
     /// Why EC2 did not tell.
-    pub ec2_error: Option<Failure>,
+    pub ec2_error: Option<FailedCall>,
 }
 
 /// The report that the configuration and these facts make.
-pub fn report(config: &Config, facts: &Facts) -> Report {
-    let mut groups: Vec<Group> = config.left_out.iter().map(left_out).collect();
+pub fn report(config: &Config, facts: &Observations) -> Report {
+    let mut groups: Vec<GroupReport> = config.skipped.iter().map(skipped_group).collect();
     match &facts.groups {
         Some(running) => groups.extend(plan(config, running).groups.iter().map(|g| group(config, facts, g))),
-        None => groups.extend(config.groups.iter().map(|g| Group {
+        None => groups.extend(config.groups.iter().map(|g| GroupReport {
             disabled: g.disable,
-            faults: vec!["It is not known which addresses keepalived runs in this group.".to_owned()],
+            errors: vec!["It is not known which addresses keepalived runs in this group.".to_owned()],
             ..without_addresses(g.name.as_str())
         })),
     }
@@ -68,8 +68,14 @@ pub fn report(config: &Config, facts: &Facts) -> Report {
         agent: None,
         agent_error: Some(facts.agent_error.clone()),
         not_answered: facts.not_answered.clone(),
-        hook: Hook { attached: facts.attached, since: None, last_line_at: None, last_life_at: None, pipe_full: 0 },
-        ec2: Ec2 {
+        hook: HookReport {
+            attached: facts.attached,
+            since: None,
+            last_line_at: None,
+            last_activity_at: None,
+            fifo_full_count: 0,
+        },
+        ec2: Ec2Report {
             instance: facts.instance.clone(),
             region: facts.region.clone(),
             endpoint_url: global.endpoint_url.clone(),
@@ -87,12 +93,12 @@ pub fn report(config: &Config, facts: &Facts) -> Report {
 }
 
 /// A group that a fault keeps out.
-pub fn left_out(group: &LeftOut) -> Group {
-    Group { faults: group.faults.clone(), ..without_addresses(&group.name) }
+pub fn skipped_group(group: &SkippedGroup) -> GroupReport {
+    GroupReport { errors: group.errors.clone(), ..without_addresses(&group.name) }
 }
 
-fn without_addresses(name: &str) -> Group {
-    Group {
+fn without_addresses(name: &str) -> GroupReport {
+    GroupReport {
         name: name.to_owned(),
         vrrp: VrrpState::Unknown,
         vrrp_since: None,
@@ -100,21 +106,21 @@ fn without_addresses(name: &str) -> Group {
         disabled: false,
         paused_until: None,
         pause_not_saved: None,
-        faults: Vec::new(),
+        errors: Vec::new(),
         addresses: Vec::new(),
     }
 }
 
-fn group(config: &Config, facts: &Facts, group: &PlannedGroup) -> Group {
+fn group(config: &Config, facts: &Observations, group: &PlannedGroup) -> GroupReport {
     let others: BTreeSet<InstanceId> = facts
         .owners
         .iter()
         .flat_map(|(_, owners)| group.peers.iter().filter_map(|peer| owners.get(peer)?.instance.clone()))
         .collect();
-    Group {
+    GroupReport {
         vrrp_reason: Some("known to the agent alone".to_owned()),
         disabled: group.disabled,
-        faults: group.problems.iter().map(ToString::to_string).collect(),
+        errors: group.problems.iter().map(ToString::to_string).collect(),
         addresses: group.addresses.iter().map(|a| address(config, facts, group.disabled, &others, a)).collect(),
         ..without_addresses(group.name.as_str())
     }
@@ -122,15 +128,15 @@ fn group(config: &Config, facts: &Facts, group: &PlannedGroup) -> Group {
 
 fn address(
     config: &Config,
-    facts: &Facts,
+    facts: &Observations,
     disabled: bool,
     others: &BTreeSet<InstanceId>,
     planned: &PlannedAddress,
-) -> Address {
+) -> AddressReport {
     let eni = planned.eni.as_ref().or_else(|| facts.enis.get(&planned.interface));
     let owner = facts.owners.as_ref().map(|(at, owners)| {
         let owner = owners.get(&planned.address);
-        Owner {
+        OwnerReport {
             at: *at,
             who: Who::of(owner, eni, facts.instance.as_ref(), others),
             eni: owner.map(|o| o.eni.clone()),
@@ -150,7 +156,7 @@ fn address(
         }
         _ => None,
     };
-    Address {
+    AddressReport {
         address: planned.address,
         interface: planned.interface.clone(),
         eni: eni.cloned(),
@@ -161,7 +167,7 @@ fn address(
         reason: seen.reason().map(str::to_owned),
         last_claim: None,
         last_failure: None,
-        assign_right_proven_at: None,
+        assign_permission_proven_at: None,
         command,
     }
 }
@@ -183,11 +189,11 @@ impl Seen {
         match (local, who) {
             (None, _) | (_, None | Some(Who::Unknown)) => Self::NotEnough,
             (Some(true), Some(Who::ThisRouter)) => Self::LikeMaster,
-            (Some(true), Some(Who::ThisRouterOtherEni | Who::OtherRouter | Who::Stranger | Who::Nobody)) => {
+            (Some(true), Some(Who::ThisRouterOtherEni | Who::OtherRouter | Who::Stranger | Who::Unassigned)) => {
                 Self::HereButNotOurs
             }
             (Some(false), Some(Who::ThisRouter | Who::ThisRouterOtherEni)) => Self::OursButNotHere,
-            (Some(false), Some(Who::OtherRouter | Who::Stranger | Who::Nobody)) => Self::LikeBackup,
+            (Some(false), Some(Who::OtherRouter | Who::Stranger | Who::Unassigned)) => Self::LikeBackup,
         }
     }
 
@@ -237,12 +243,12 @@ mod tests {
             (Some(true), Some(ThisRouterOtherEni), Seen::HereButNotOurs),
             (Some(true), Some(OtherRouter), Seen::HereButNotOurs),
             (Some(true), Some(Stranger), Seen::HereButNotOurs),
-            (Some(true), Some(Nobody), Seen::HereButNotOurs),
+            (Some(true), Some(Unassigned), Seen::HereButNotOurs),
             (Some(false), Some(ThisRouter), Seen::OursButNotHere),
             (Some(false), Some(ThisRouterOtherEni), Seen::OursButNotHere),
             (Some(false), Some(OtherRouter), Seen::LikeBackup),
             (Some(false), Some(Stranger), Seen::LikeBackup),
-            (Some(false), Some(Nobody), Seen::LikeBackup),
+            (Some(false), Some(Unassigned), Seen::LikeBackup),
         ] {
             assert_eq!(Seen::of(local, who), seen, "{local:?} {who:?}");
             assert!(matches!(seen.verdict(), Verdict::Unknown | Verdict::Drift), "{seen:?}");

@@ -12,7 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::clock_skew;
 use super::command::{ClaimCommand, quoted};
-use super::model::{Address, Claim, Failure, FileFault, Group, Owner, Report, Verdict, Who};
+use super::model::{
+    AddressReport, ClaimReport, FailedCall, FileErrorKind, GroupReport, OwnerReport, Report, Verdict, Who,
+};
 use crate::printable;
 
 /// The columns of an address, which with the gaps make 80: `255.255.255.255`, twice `eni-0123456789abcdef0`, and
@@ -56,10 +58,10 @@ pub fn table(report: &Report) -> String {
 
 /// What needs a look, and what to do.
 pub(super) fn tail(text: &mut String, report: &Report) {
-    for group in report.groups.iter().filter(|g| !g.faults.is_empty()) {
+    for group in report.groups.iter().filter(|g| !g.errors.is_empty()) {
         text.push('\n');
         indented(text, 0, [format!("Group {}", name(group))]);
-        indented(text, 2, group.faults.iter().cloned());
+        indented(text, 2, group.errors.iter().cloned());
     }
     for notice in notices(report) {
         notice_lines(text, &notice);
@@ -76,7 +78,7 @@ pub(super) fn head(report: &Report) -> String {
             let version = &agent.version;
             rows.push(("Agent", format!("running since {}, version {version}", time_and_age(since, now))));
             rows.extend(agent.file_error.iter().map(|e| {
-                let (fault, remedy) = agent.file_fault.unwrap_or(FileFault::OldInForce).text();
+                let (fault, remedy) = agent.file_error_kind.unwrap_or(FileErrorKind::UsingPrevious).text();
                 ("", format!("{}: {e}. {remedy}", fault.to_uppercase()))
             }));
         }
@@ -87,7 +89,7 @@ pub(super) fn head(report: &Report) -> String {
     }
     rows.push(("Hook", hook(report)));
     // Nobody but the agent knows it.
-    rows.extend(report.agent.iter().map(|_| ("", pipe(report.hook.pipe_full))));
+    rows.extend(report.agent.iter().map(|_| ("", pipe(report.hook.fifo_full_count))));
     let region = ec2.region.as_ref().map_or("region not known", |r| r.as_str());
     let success = match ec2.last_success_at {
         Some(at) => format!("last successful call {}", ago(at, now)),
@@ -135,7 +137,7 @@ fn hook(report: &Report) -> String {
         None if report.agent.is_some() => text.push_str("; no transition read yet"),
         None => {}
     }
-    if let Some(at) = hook.last_life_at {
+    if let Some(at) = hook.last_activity_at {
         text.push_str(&format!("; keepalived's last sign of life {}", ago(at, now)));
     }
     text
@@ -185,7 +187,7 @@ fn remedy(code: &str) -> Option<&'static str> {
 
 /// `50 in 50 groups: 1 DRIFT, 49 OK`.
 fn summary(report: &Report) -> String {
-    let addresses: Vec<&Address> = report.groups.iter().flat_map(|g| &g.addresses).collect();
+    let addresses: Vec<&AddressReport> = report.groups.iter().flat_map(|g| &g.addresses).collect();
     let counts: Vec<String> = VERDICTS
         .iter()
         .map(|v| (addresses.iter().filter(|a| a.verdict == *v).count(), v))
@@ -201,7 +203,7 @@ fn summary(report: &Report) -> String {
     }
 }
 
-fn group_lines(text: &mut String, group: &Group, now: Timestamp) {
+fn group_lines(text: &mut String, group: &GroupReport, now: Timestamp) {
     let mut title = format!("Group {}: ", name(group));
     match (group.addresses.is_empty(), group.disabled) {
         (_, true) => title.push_str("disabled"),
@@ -228,7 +230,7 @@ fn group_lines(text: &mut String, group: &Group, now: Timestamp) {
     }
 }
 
-fn address_lines(text: &mut String, address: &Address, now: Timestamp) {
+fn address_lines(text: &mut String, address: &AddressReport, now: Timestamp) {
     let local = match (address.local, address.local_since) {
         (Some(local), since) => {
             let word = if local { "yes" } else { "no" };
@@ -251,7 +253,7 @@ fn address_lines(text: &mut String, address: &Address, now: Timestamp) {
         [first, cell(&here, i), cell(&owner, i), last]
     });
     lines(text, COLUMNS, rows);
-    let right = match (address.verdict, address.assign_right_proven_at) {
+    let right = match (address.verdict, address.assign_permission_proven_at) {
         (Verdict::StandbyReady | Verdict::StandbyNotReady, Some(at)) => {
             Some(format!("assign right proven {}", time(at)))
         }
@@ -262,7 +264,7 @@ fn address_lines(text: &mut String, address: &Address, now: Timestamp) {
 }
 
 /// A group's name, in quotes where it could not be told from the text around it: one that is left out may be anything.
-pub(super) fn name(group: &Group) -> Cow<'_, str> {
+pub(super) fn name(group: &GroupReport) -> Cow<'_, str> {
     let name = &group.name;
     if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
         Cow::Owned(format!("\"{name}\""))
@@ -277,12 +279,12 @@ pub(super) fn who(who: Who) -> &'static str {
         Who::ThisRouterOtherEni => "this router's other ENI",
         Who::OtherRouter => "other router",
         Who::Stranger => "STRANGER",
-        Who::Nobody => "nobody",
+        Who::Unassigned => "unassigned",
         Who::Unknown => "not known who",
     }
 }
 
-fn owner(owner: &Owner, now: Timestamp) -> Vec<String> {
+fn owner(owner: &OwnerReport, now: Timestamp) -> Vec<String> {
     let who = who(owner.who);
     let ours = matches!(owner.who, Who::ThisRouter | Who::ThisRouterOtherEni);
     let instance = match (&owner.eni, &owner.instance) {
@@ -294,7 +296,7 @@ fn owner(owner: &Owner, now: Timestamp) -> Vec<String> {
     [format!("{who} / {}", ago(owner.at, now))].into_iter().chain(eni).chain(instance).collect()
 }
 
-pub(super) fn claim(claim: &Claim, now: Timestamp) -> String {
+pub(super) fn claim(claim: &ClaimReport, now: Timestamp) -> String {
     let request = claim.request_id.as_ref().or(claim.error.as_ref().and_then(|e| e.request_id.as_ref()));
     let request = request.map_or(String::new(), |id| format!(", request {id}"));
     let when = ago(claim.at, now);
@@ -307,7 +309,7 @@ pub(super) fn claim(claim: &Claim, now: Timestamp) -> String {
 }
 
 /// The last claim; while it is in flight, also that one before it failed.
-pub(super) fn last_claim(address: &Address, now: Timestamp) -> Option<String> {
+pub(super) fn last_claim(address: &AddressReport, now: Timestamp) -> Option<String> {
     let last = address.last_claim.as_ref()?;
     let failed = address.last_failure.as_ref().filter(|_| last.duration_ms.is_none() && last.error.is_none());
     let failed = failed.map(|f| format!("; one before it failed {}: {}", ago(f.at, now), f.code));
@@ -316,7 +318,7 @@ pub(super) fn last_claim(address: &Address, now: Timestamp) -> Option<String> {
     Some(claim(last, now) + &other + &failed.unwrap_or_default())
 }
 
-pub(super) fn failure(failure: &Failure) -> String {
+pub(super) fn failure(failure: &FailedCall) -> String {
     let request = failure.request_id.as_ref().map_or(String::new(), |id| format!(" (request {id})"));
     format!("{}: {}{request}", failure.code, failure.message)
 }
@@ -325,7 +327,7 @@ pub(super) fn failure(failure: &Failure) -> String {
 struct Notice<'a> {
     verdict: Verdict,
     /// The addresses, a list for each group.
-    addresses: Vec<(&'a Group, Vec<Ipv4Addr>)>,
+    addresses: Vec<(&'a GroupReport, Vec<Ipv4Addr>)>,
     text: Vec<String>,
     commands: Vec<&'a ClaimCommand>,
 }
@@ -372,7 +374,7 @@ fn notice_lines(text: &mut String, notice: &Notice) {
     }
 }
 
-fn what_to_know(group: &Group, address: &Address) -> Vec<String> {
+fn what_to_know(group: &GroupReport, address: &AddressReport) -> Vec<String> {
     let reason = address.reason.clone().unwrap_or_else(|| without_reason(address.verdict, group));
     let error = address.last_claim.as_ref().and_then(|c| c.error.as_ref());
     let error = error.filter(|e| !reason.contains(&e.message)).map(|e| format!("Last claim: {}", failure(e)));
@@ -380,7 +382,7 @@ fn what_to_know(group: &Group, address: &Address) -> Vec<String> {
 }
 
 /// What to say of a verdict that came without a reason.
-fn without_reason(verdict: Verdict, group: &Group) -> String {
+fn without_reason(verdict: Verdict, group: &GroupReport) -> String {
     let name = quoted(&group.name);
     match verdict {
         Verdict::Claiming => "A claim is on its way, and is tried again until EC2 has confirmed it.".to_owned(),

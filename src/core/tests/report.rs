@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use regex_lite::Regex;
 use vipa_core::keepalived::groups::{self, AdvertiseInterval, Groups, VirtualAddress};
-use vipa_core::model::config::{Config, Global, GroupConfig, LeftOut};
+use vipa_core::model::config::{Config, Global, GroupConfig, SkippedGroup};
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, ErrorClass, Owners, Taker};
 use vipa_core::model::history::{Kind, Outcome, Record};
@@ -22,9 +22,10 @@ use vipa_core::report::force;
 use vipa_core::report::group::group as group_text;
 use vipa_core::report::history::history;
 use vipa_core::report::model::{
-    Address, Agent, Claim, Ec2, Failure, FileFault, Group, Hook, Owner, Report, Verdict, Who,
+    AddressReport, AgentReport, ClaimReport, Ec2Report, FailedCall, FileErrorKind, GroupReport, HookReport,
+    OwnerReport, Report, Verdict, Who,
 };
-use vipa_core::report::offline::{self, Facts};
+use vipa_core::report::offline::{self, Observations};
 use vipa_core::report::status::table;
 
 const OURS: &str = "eni-0123456789abcdef0";
@@ -50,27 +51,27 @@ fn request() -> Option<RequestId> {
     Some(RequestId::try_from("59dbff89-35bd-4eac-99ed-be587e12a9f7").expect("a request"))
 }
 
-fn report(groups: Vec<Group>) -> Report {
+fn report(groups: Vec<GroupReport>) -> Report {
     Report {
         format: 1,
         generated_at: now(),
-        agent: Some(Agent {
+        agent: Some(AgentReport {
             version: "0.1.0".to_owned(),
             pid: 812,
             since: ago(183_785),
             file_error: None,
-            file_fault: None,
+            file_error_kind: None,
         }),
         agent_error: None,
         not_answered: Vec::new(),
-        hook: Hook {
+        hook: HookReport {
             attached: Some(true),
             since: Some(ago(183_784)),
             last_line_at: Some(ago(7_385)),
-            last_life_at: Some(ago(1)),
-            pipe_full: 0,
+            last_activity_at: Some(ago(1)),
+            fifo_full_count: 0,
         },
-        ec2: Ec2 {
+        ec2: Ec2Report {
             instance: Some(InstanceId::try_from("i-0123456789abcdef0").expect("an instance")),
             region: Some(region()),
             endpoint_url: None,
@@ -87,8 +88,8 @@ fn report(groups: Vec<Group>) -> Report {
     }
 }
 
-fn group(name: &str, vrrp: VrrpState, addresses: Vec<Address>) -> Group {
-    Group {
+fn group(name: &str, vrrp: VrrpState, addresses: Vec<AddressReport>) -> GroupReport {
+    GroupReport {
         name: name.to_owned(),
         vrrp,
         vrrp_since: Some(ago(7_385)),
@@ -96,14 +97,14 @@ fn group(name: &str, vrrp: VrrpState, addresses: Vec<Address>) -> Group {
         disabled: false,
         paused_until: None,
         pause_not_saved: None,
-        faults: Vec::new(),
+        errors: Vec::new(),
         addresses,
     }
 }
 
 /// An address of a MASTER that has it.
-fn held(last: u8) -> Address {
-    Address {
+fn held(last: u8) -> AddressReport {
+    AddressReport {
         address: Ipv4Addr::new(10, 99, 0, last),
         interface: InterfaceName::try_from("eth0").expect("an interface"),
         eni: Some(eni(OURS)),
@@ -112,7 +113,7 @@ fn held(last: u8) -> Address {
         owner: owner(Who::ThisRouter),
         verdict: Verdict::Ok,
         reason: None,
-        last_claim: Some(Claim {
+        last_claim: Some(ClaimReport {
             eni: Some(eni(OURS)),
             at: ago(7_385),
             duration_ms: Some(142),
@@ -120,14 +121,14 @@ fn held(last: u8) -> Address {
             error: None,
         }),
         last_failure: None,
-        assign_right_proven_at: Some(ago(7_385)),
+        assign_permission_proven_at: Some(ago(7_385)),
         command: None,
     }
 }
 
 /// An address of a BACKUP, which the other router has.
-fn stood_by(last: u8) -> Address {
-    Address {
+fn stood_by(last: u8) -> AddressReport {
+    AddressReport {
         local: Some(false),
         owner: owner(Who::OtherRouter),
         verdict: Verdict::StandbyReady,
@@ -136,21 +137,21 @@ fn stood_by(last: u8) -> Address {
     }
 }
 
-fn owner(who: Who) -> Option<Owner> {
+fn owner(who: Who) -> Option<OwnerReport> {
     let (eni, instance) = match who {
         Who::ThisRouter => (Some(OURS), Some("i-0123456789abcdef0")),
         Who::ThisRouterOtherEni => (Some("eni-0aaaaaaaaaaaaaaaa"), Some("i-0123456789abcdef0")),
         Who::OtherRouter => (Some(THEIRS), Some("i-0fedcba9876543210")),
         Who::Stranger => (Some("eni-0bad0bad0bad0bad0"), Some("i-0bad0bad0bad0bad0")),
         Who::Unknown => (Some("eni-0bad0bad0bad0bad0"), None),
-        Who::Nobody => (None, None),
+        Who::Unassigned => (None, None),
     };
     let instance = instance.map(|i| InstanceId::try_from(i).expect("an instance"));
-    Some(Owner { at: ago(4), who, eni: eni.map(self::eni), instance })
+    Some(OwnerReport { at: ago(4), who, eni: eni.map(self::eni), instance })
 }
 
-fn failed(code: &str, message: &str) -> Failure {
-    Failure { at: ago(2), code: code.to_owned(), message: message.to_owned(), request_id: request() }
+fn failed(code: &str, message: &str) -> FailedCall {
+    FailedCall { at: ago(2), code: code.to_owned(), message: message.to_owned(), request_id: request() }
 }
 
 fn because(reason: &str) -> Option<String> {
@@ -235,8 +236,8 @@ const TIMEOUT: &str = "no answer from https://ec2.eu-central-1.amazonaws.com wit
 const MISSING: &str = "file /config/aws/credentials, profile default: it is missing, not on a local file system, or no text of at most 64 KiB; put the file there, with aws_access_key_id and aws_secret_access_key in the profile: the agent gets it within a minute";
 const TIMEOUT_REMEDY: &str = "see the route, the firewall and DNS to EC2's end point";
 
-fn timeout() -> Failure {
-    Failure { code: "Timeout".to_owned(), message: TIMEOUT.to_owned(), request_id: None, ..failed("", "") }
+fn timeout() -> FailedCall {
+    FailedCall { code: "Timeout".to_owned(), message: TIMEOUT.to_owned(), request_id: None, ..failed("", "") }
 }
 
 #[test]
@@ -245,13 +246,13 @@ fn a_claim_is_refused() {
     let target = Target { region: &region, endpoint_url: None };
     let command = |last| Some(claim_command(&eni(OURS), [address(last)], target));
     let denied = failed("UnauthorizedOperation", DENIED);
-    let refused = Address {
+    let refused = AddressReport {
         owner: owner(Who::OtherRouter),
         verdict: Verdict::Drift,
         reason: because(&format!(
             "UnauthorizedOperation: {DENIED}; tried again every minute, and when the credentials or the configuration change"
         )),
-        last_claim: Some(Claim {
+        last_claim: Some(ClaimReport {
             eni: None,
             at: ago(2),
             duration_ms: Some(131),
@@ -259,23 +260,23 @@ fn a_claim_is_refused() {
             error: Some(denied.clone()),
         }),
         last_failure: Some(denied),
-        assign_right_proven_at: None,
+        assign_permission_proven_at: None,
         command: command(100),
         ..held(100)
     };
-    let again = Address {
+    let again = AddressReport {
         owner: None,
         verdict: Verdict::Claiming,
         reason: because(&format!("Timeout: {TIMEOUT}; {TIMEOUT_REMEDY}; tried again soon")),
-        last_claim: Some(Claim { eni: None, at: ago(1), duration_ms: None, request_id: None, error: None }),
+        last_claim: Some(ClaimReport { eni: None, at: ago(1), duration_ms: None, request_id: None, error: None }),
         last_failure: Some(timeout()),
         command: command(101),
         ..held(101)
     };
-    let sent = Address {
+    let sent = AddressReport {
         owner: None,
         verdict: Verdict::Claiming,
-        last_claim: Some(Claim { eni: None, at: ago(0), duration_ms: None, request_id: None, error: None }),
+        last_claim: Some(ClaimReport { eni: None, at: ago(0), duration_ms: None, request_id: None, error: None }),
         ..held(102)
     };
     pinned("claiming", &report(vec![group("web", VrrpState::Master, vec![refused, again, sent])]));
@@ -289,23 +290,23 @@ fn a_standby_whose_address_is_held_by_another() {
     let misplaced = format!(
         "{THEIRS} is attached to i-0fedcba9876543210, not to this instance i-0123456789abcdef0: packets go there; correct `aws-vipa network-interface-id`"
     );
-    let not_ready = |last, who, reason: &str| Address {
+    let not_ready = |last, who, reason: &str| AddressReport {
         owner: owner(who),
         verdict: Verdict::StandbyNotReady,
         reason: because(reason),
         ..stood_by(last)
     };
     let addresses = vec![
-        Address { owner: owner(Who::Stranger), reason: because(held), ..stood_by(110) },
+        AddressReport { owner: owner(Who::Stranger), reason: because(held), ..stood_by(110) },
         not_ready(111, Who::Stranger, primary),
-        Address { eni: Some(eni(THEIRS)), ..not_ready(112, Who::OtherRouter, &misplaced) },
+        AddressReport { eni: Some(eni(THEIRS)), ..not_ready(112, Who::OtherRouter, &misplaced) },
     ];
     pinned("held-by-another", &report(vec![group("web", VrrpState::Backup, addresses)]));
 }
 
 #[test]
 fn the_address_is_with_someone_else() {
-    let drift = |last, who, by: &str| Address {
+    let drift = |last, who, by: &str| AddressReport {
         owner: owner(who),
         verdict: Verdict::Drift,
         reason: because(&format!("EC2 says that {by} has it; looking again before claiming it back")),
@@ -315,14 +316,14 @@ fn the_address_is_with_someone_else() {
         drift(100, Who::OtherRouter, "eni-0fedcba9876543210 of i-0fedcba9876543210"),
         drift(101, Who::ThisRouterOtherEni, "eni-0aaaaaaaaaaaaaaaa of i-0123456789abcdef0"),
         drift(102, Who::Stranger, "eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0"),
-        drift(103, Who::Nobody, "nobody"),
+        drift(103, Who::Unassigned, "nobody"),
     ];
     pinned("drift", &report(vec![group("web", VrrpState::Master, addresses)]));
 }
 
 #[test]
 fn another_takes_it_again_and_again() {
-    let contested = Address {
+    let contested = AddressReport {
         owner: owner(Who::Stranger),
         verdict: Verdict::Contested,
         reason: because(
@@ -335,12 +336,12 @@ fn another_takes_it_again_and_again() {
 
 #[test]
 fn a_person_has_paused_the_group() {
-    let paused = |last| Address {
+    let paused = |last| AddressReport {
         verdict: Verdict::Paused,
         reason: because("claims are paused; `force aws-vipa resume 'w$(eb)'` ends that"),
         ..held(last)
     };
-    let web = Group {
+    let web = GroupReport {
         paused_until: Some(ago(-1_615)),
         pause_not_saved: because(
             "cannot write /var/lib/vyos-aws-vipa/pauses.json: No space left on device (os error 28)",
@@ -352,13 +353,13 @@ fn a_person_has_paused_the_group() {
 
 #[test]
 fn a_standby_that_could_not_take_over() {
-    let not_ready = |last| Address {
+    let not_ready = |last| AddressReport {
         verdict: Verdict::StandbyNotReady,
         reason: because(&format!("Credentials: {MISSING}; correct the credentials or the IAM policy")),
-        assign_right_proven_at: None,
+        assign_permission_proven_at: None,
         ..stood_by(last)
     };
-    let fault = Address {
+    let fault = AddressReport {
         address: Ipv4Addr::new(192, 168, 100, 192),
         reason: because("VRRP is in FAULT: see `show vrrp` for what it tracks"),
         ..not_ready(192)
@@ -377,26 +378,26 @@ fn a_standby_that_could_not_take_over() {
 #[test]
 fn keepalived_is_gone() {
     let reason = "keepalived does not hold the FIFO open: no claims; if `show vrrp` says that it runs, `sudo systemctl reload keepalived` attaches it without a failover; if not, see `show log vrrp`";
-    let unknown = |last| Address { verdict: Verdict::Unknown, reason: because(reason), ..held(last) };
+    let unknown = |last| AddressReport { verdict: Verdict::Unknown, reason: because(reason), ..held(last) };
     let mut web = group("web", VrrpState::Unknown, vec![unknown(100), unknown(101)]);
     web.vrrp_reason = because("keepalived does not hold the FIFO open");
     let mut report = report(vec![web]);
     report.hook.attached = Some(false);
     report.hook.since = Some(ago(7));
-    report.hook.pipe_full = 3;
+    report.hook.fifo_full_count = 3;
     pinned("unknown", &report);
 }
 
 #[test]
 fn ec2_does_not_answer() {
-    let old = Some(Owner { at: ago(754), ..owner(Who::ThisRouter).expect("an owner") });
+    let old = Some(OwnerReport { at: ago(754), ..owner(Who::ThisRouter).expect("an owner") });
     let reason = format!(
         "EC2 last said at 2026-11-22 10:50:31 UTC that it is ours; the last read failed: Timeout: {TIMEOUT}; {TIMEOUT_REMEDY}"
     );
-    let unread = Address { owner: old, verdict: Verdict::Unknown, reason: because(&reason), ..held(100) };
+    let unread = AddressReport { owner: old, verdict: Verdict::Unknown, reason: because(&reason), ..held(100) };
     let mut report = report(vec![group("web", VrrpState::Master, vec![unread])]);
     let agent = report.agent.as_mut().expect("an agent");
-    agent.file_fault = Some(FileFault::OldInForce);
+    agent.file_error_kind = Some(FileErrorKind::UsingPrevious);
     agent.file_error =
         because("/run/vyos-aws-vipa/groups.json does not hold what it should: expected value at line 1 column 1");
     report.not_answered = vec![format!(
@@ -412,15 +413,15 @@ fn ec2_does_not_answer() {
 
 #[test]
 fn groups_that_nothing_is_moved_for() {
-    let none = |name: &str, faults: &[&str]| Group {
+    let none = |name: &str, errors: &[&str]| GroupReport {
         vrrp_since: None,
-        faults: faults.iter().map(|f| (*f).to_owned()).collect(),
+        errors: errors.iter().map(|f| (*f).to_owned()).collect(),
         ..group(name, VrrpState::Unknown, Vec::new())
     };
-    let disabled = Address { verdict: Verdict::Disabled, last_claim: None, ..held(100) };
-    let disabled = Group { disabled: true, ..group("off", VrrpState::Master, vec![disabled]) };
+    let disabled = AddressReport { verdict: Verdict::Disabled, last_claim: None, ..held(100) };
+    let disabled = GroupReport { disabled: true, ..group("off", VrrpState::Master, vec![disabled]) };
     pinned(
-        "left-out",
+        "skipped",
         &report(vec![
             none("", &["[high-availability vrrp group] a group without a name"]),
             none(
@@ -443,12 +444,12 @@ fn nothing_is_configured_to_be_moved() {
 #[test]
 fn names_that_are_long_and_wide() {
     let long = "a-group-name-that-somebody-made-of-all-words-that-came-to-mind-".repeat(5);
-    let wide = Address {
+    let wide = AddressReport {
         address: Ipv4Addr::new(255, 255, 255, 255),
         interface: InterfaceName::try_from("a-15-bytes-name").expect("an interface"),
         verdict: Verdict::StandbyNotReady,
         reason: because("readiness has not been read yet"),
-        owner: Some(Owner { at: ago(754_321), ..owner(Who::ThisRouterOtherEni).expect("an owner") }),
+        owner: Some(OwnerReport { at: ago(754_321), ..owner(Who::ThisRouterOtherEni).expect("an owner") }),
         ..stood_by(0)
     };
     pinned(
@@ -464,7 +465,7 @@ fn names_that_are_long_and_wide() {
 fn fifty_groups() {
     let groups = (0..50).map(|i| match i {
         17 => {
-            let claiming = Address { verdict: Verdict::Claiming, owner: owner(Who::OtherRouter), ..held(i) };
+            let claiming = AddressReport { verdict: Verdict::Claiming, owner: owner(Who::OtherRouter), ..held(i) };
             group(&format!("g{i:02}"), VrrpState::Master, vec![claiming])
         }
         _ if i % 2 == 0 => group(&format!("g{i:02}"), VrrpState::Backup, vec![stood_by(i)]),
@@ -485,13 +486,16 @@ fn config() -> Config {
     Config {
         global: Global { credentials_file: Some("/config/aws/credentials".into()), ..Global::default() },
         groups: vec![group("web"), group("db"), group("mail"), group("gone")],
-        left_out: vec![LeftOut { name: "a b".to_owned(), faults: vec!["keepalived cannot carry its name".to_owned()] }],
+        skipped: vec![SkippedGroup {
+            name: "a b".to_owned(),
+            errors: vec!["keepalived cannot carry its name".to_owned()],
+        }],
         interface_addresses: BTreeSet::new(),
     }
 }
 
-fn facts() -> Facts {
-    let group = |name: &str, last: u8| groups::Group {
+fn facts() -> Observations {
+    let group = |name: &str, last: u8| groups::RunningGroup {
         name: GroupName::try_from(name).expect("a group"),
         interface: InterfaceName::try_from("eth0").expect("an interface"),
         vrid: last,
@@ -511,7 +515,7 @@ fn facts() -> Facts {
         owns(101, Who::OtherRouter, false),
         owns(102, Who::OtherRouter, false),
     ]);
-    Facts {
+    Observations {
         now: now(),
         agent_error: "/run/vyos-aws-vipa-agent/agent.sock: nothing listens there. `restart aws-vipa`".to_owned(),
         not_answered: Vec::new(),
@@ -544,7 +548,7 @@ fn the_agent_is_down() {
 
 #[test]
 fn the_agent_is_down_and_nothing_else_answers() {
-    let alone = Facts {
+    let alone = Observations {
         not_answered: vec![
             "IMDS: Timeout: no answer from 169.254.169.254 within 1 s".to_owned(),
             "EC2 was not asked: no region is configured, and IMDS names none".to_owned(),
@@ -561,8 +565,8 @@ fn the_agent_is_down_and_nothing_else_answers() {
         ..facts()
     };
     pinned("alone", &offline::report(&config(), &alone));
-    let no_groups = offline::report(&config(), &Facts { groups: None, ..facts() });
-    assert!(no_groups.groups.iter().all(|g| g.addresses.is_empty() && g.faults.len() == 1), "{no_groups:?}");
+    let no_groups = offline::report(&config(), &Observations { groups: None, ..facts() });
+    assert!(no_groups.groups.iter().all(|g| g.addresses.is_empty() && g.errors.len() == 1), "{no_groups:?}");
 }
 
 fn group_name(name: &str) -> GroupName {
@@ -625,7 +629,7 @@ fn records() -> Vec<Record> {
 #[test]
 fn what_has_happened() {
     let web = group("web", VrrpState::Master, vec![held(100), held(101)]);
-    let db = Address { interface: InterfaceName::try_from("eth1").expect("an interface"), ..stood_by(110) };
+    let db = AddressReport { interface: InterfaceName::try_from("eth1").expect("an interface"), ..stood_by(110) };
     let report = Report { history: records(), ..report(vec![group("db", VrrpState::Backup, vec![db]), web]) };
     fits("history", &history(&report));
     same("history.json", &(serde_json::to_string_pretty(&report.history).expect("JSON") + "\n"));
@@ -650,45 +654,60 @@ fn what_has_happened_is_known_to_the_agent_alone() {
 #[test]
 fn a_group_that_is_not_well() {
     let denied = failed("UnauthorizedOperation", DENIED);
-    let paused = |last| Address {
+    let paused = |last| AddressReport {
         verdict: Verdict::Paused,
         reason: because("claims are paused; `force aws-vipa resume 'w$(eb)'` ends that"),
         ..held(last)
     };
-    let refused = Address {
+    let refused = AddressReport {
         owner: owner(Who::Stranger),
-        last_claim: Some(Claim {
+        last_claim: Some(ClaimReport {
             eni: None,
             at: ago(2),
             duration_ms: Some(131),
             request_id: request(),
             error: Some(denied),
         }),
-        assign_right_proven_at: None,
+        assign_permission_proven_at: None,
         ..paused(100)
     };
-    let unknown =
-        Address { eni: None, local: None, owner: None, last_claim: None, assign_right_proven_at: None, ..paused(101) };
-    let unattached = Owner { instance: None, ..owner(Who::Stranger).expect("an owner") };
-    let unattached = Address { owner: Some(unattached), local: Some(false), ..paused(102) };
-    let nobodys = Address { owner: owner(Who::Nobody), ..paused(103) };
+    let unknown = AddressReport {
+        eni: None,
+        local: None,
+        owner: None,
+        last_claim: None,
+        assign_permission_proven_at: None,
+        ..paused(101)
+    };
+    let unattached = OwnerReport { instance: None, ..owner(Who::Stranger).expect("an owner") };
+    let unattached = AddressReport { owner: Some(unattached), local: Some(false), ..paused(102) };
+    let nobodys = AddressReport { owner: owner(Who::Unassigned), ..paused(103) };
     let mut web = group("w$(eb)", VrrpState::Unknown, vec![refused, unknown, unattached, nobodys]);
     web.vrrp_reason = because("keepalived gives no sign of life");
     web.paused_until = Some(ago(-1_615));
-    web.faults = vec!["10.99.0.7 is not moved: keepalived does not hold it in this group".to_owned()];
+    web.errors = vec!["10.99.0.7 is not moved: keepalived does not hold it in this group".to_owned()];
     let web = report(vec![web]);
     reasons_are_the_programs(&web);
     fits("group-ill", &group_text(&web));
-    let none =
-        Group { vrrp_since: None, faults: vec!["a fault".to_owned()], ..group("none", VrrpState::Unknown, Vec::new()) };
+    let none = GroupReport {
+        vrrp_since: None,
+        errors: vec!["a fault".to_owned()],
+        ..group("none", VrrpState::Unknown, Vec::new())
+    };
     fits("group-none", &group_text(&report(vec![none])));
 }
 
 #[test]
 fn what_a_person_forced() {
     let now = now();
-    let claimed = |last| Address {
-        last_claim: Some(Claim { eni: None, at: ago(0), duration_ms: Some(87), request_id: request(), error: None }),
+    let claimed = |last| AddressReport {
+        last_claim: Some(ClaimReport {
+            eni: None,
+            at: ago(0),
+            duration_ms: Some(87),
+            request_id: request(),
+            error: None,
+        }),
         ..held(last)
     };
     let all = group("web", VrrpState::Master, vec![claimed(100), claimed(101)]);
@@ -696,28 +715,28 @@ fn what_a_person_forced() {
     assert_eq!(force::missing(&all), 0);
 
     let error = Some(failed("UnauthorizedOperation", DENIED));
-    let with = |last, claim, reason: Option<&str>| Address {
+    let with = |last, claim, reason: Option<&str>| AddressReport {
         last_claim: claim,
         reason: reason.map(str::to_owned),
         ..held(last)
     };
-    let refused = Claim { eni: None, at: ago(1), duration_ms: Some(131), request_id: request(), error };
+    let refused = ClaimReport { eni: None, at: ago(1), duration_ms: Some(131), request_id: request(), error };
     let region = region();
     let command = Some(claim_command(&eni(OURS), [address(101)], Target { region: &region, endpoint_url: None }));
     let advice = format!("UnauthorizedOperation: {DENIED}");
     let some = vec![
         claimed(100),
-        Address { command, ..with(101, Some(refused.clone()), Some(&advice)) },
+        AddressReport { command, ..with(101, Some(refused.clone()), Some(&advice)) },
         with(102, Some(refused), None),
         with(103, None, Some("the network interface (ENI) of eth0 is not known: Timeout: IMDS did not answer")),
-        with(104, Some(Claim { eni: None, at: ago(5), duration_ms: None, request_id: None, error: None }), None),
+        with(104, Some(ClaimReport { eni: None, at: ago(5), duration_ms: None, request_id: None, error: None }), None),
     ];
     let some = group("a;b", VrrpState::Master, some);
     fits("force-not-claimed", &force::claimed(&some, now));
     assert_eq!(force::missing(&some), 4);
     fits("force-nothing", &force::claimed(&group("web", VrrpState::Master, Vec::new()), now));
 
-    let paused = Group { paused_until: Some(ago(-1_800)), ..group("a;b", VrrpState::Master, vec![held(100)]) };
+    let paused = GroupReport { paused_until: Some(ago(-1_800)), ..group("a;b", VrrpState::Master, vec![held(100)]) };
     fits("force-paused", &force::paused(&paused, now));
     fits("force-resumed", &force::resumed(&group("web", VrrpState::Unknown, vec![held(100)])));
     fits("force-resumed-backup", &force::resumed(&group("web", VrrpState::Backup, vec![stood_by(100)])));
@@ -729,10 +748,10 @@ proptest! {
     fn any_text_is_printed_as_text(name in any::<String>(), reason in any::<String>(), long in "[a-z漢\u{301}\u{1f468}\u{200d} ]{0,400}") {
         let region = region();
         let command = claim_command(&eni(OURS), [address(1)], Target { region: &region, endpoint_url: Some(&reason) });
-        let address = Address { reason: Some(reason.clone()), command: Some(command), verdict: Verdict::Drift, ..held(1) };
+        let address = AddressReport { reason: Some(reason.clone()), command: Some(command), verdict: Verdict::Drift, ..held(1) };
         let mut group = group(&name, VrrpState::Unknown, vec![address]);
         group.vrrp_reason = Some(long);
-        group.faults = vec![reason.clone(), name.clone()];
+        group.errors = vec![reason.clone(), name.clone()];
         let mut report = report(vec![group]);
         report.agent = None;
         report.agent_error = Some(reason);

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use super::input::{CalledFor, Input, Node};
-use crate::model::config::{Config, Global, GroupConfig, LeftOut, RequestTimeout, VerifyInterval};
+use crate::model::config::{Config, Global, GroupConfig, RequestTimeout, SkippedGroup, VerifyInterval};
 use crate::model::credentials;
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::{EniId, GroupName, InterfaceName, Region};
@@ -19,7 +19,7 @@ use crate::model::mounts::NotLocal;
 const PERSISTENT: &str = "/config/";
 
 /// What verification sees beside the configuration.
-pub struct Surroundings<'a> {
+pub struct HostState<'a> {
     /// The interfaces that the kernel has, each with its IPv4 addresses and their prefix lengths: `10.99.0.11/24`. What DHCP
     /// brings is among them, and so is what keepalived has put there.
     pub interfaces: BTreeMap<String, Vec<String>>,
@@ -30,14 +30,14 @@ pub struct Surroundings<'a> {
 
 /// Something wrong, at a place of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigError {
     /// The place, as it is typed behind `set`.
     pub path: String,
     /// What is wrong, and what to do.
     pub message: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.message)
     }
@@ -45,11 +45,11 @@ impl fmt::Display for Fault {
 
 /// What verification comes to.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct Verification {
     /// What to go by, if there are no faults: what will be in effect after the commit, the same for each of its calls.
     pub config: Config,
     /// What fails this call: the faults of the nodes that it may be for.
-    pub faults: Vec<Fault>,
+    pub errors: Vec<ConfigError>,
     /// What does not, and is worth a line.
     pub warnings: Vec<String>,
     /// Warnings about nodes that VyOS calls for another time in this commit.
@@ -61,31 +61,31 @@ pub struct Outcome {
 /// VyOS calls once for each of our nodes that a commit changes, those that it deletes first, and keeps what is in effect of
 /// a node whose call fails. So a call fails for the faults of its own node alone, and all calls of one commit come to the
 /// same configuration, in whatever order they come.
-pub fn verify(input: &Input, around: &Surroundings<'_>) -> Outcome {
+pub fn verify(input: &Input, host: &HostState<'_>) -> Verification {
     let mut commit = Commit {
         boot: input.boot,
         proposed: input.proposed.vrrp(),
         effective: input.effective.vrrp(),
         refused: BTreeSet::new(),
     };
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     let pass = loop {
-        let mut pass = Pass::of(&commit, input, around);
-        if pass.faults.is_empty() {
+        let mut pass = Pass::of(&commit, input, host);
+        if pass.errors.is_empty() {
             break pass;
         }
         // What stays as it is may be in the way of another node: again, until no more are refused.
-        for (owned, _) in &pass.faults {
+        for (owned, _) in &pass.errors {
             commit.refuse(*owned);
         }
-        faults.append(&mut pass.faults);
+        errors.append(&mut pass.errors);
     };
     let of_this_call = commit.may_be_called_for(&input.called_for);
     let (now, later): (Vec<_>, Vec<_>) =
         pass.warnings.into_iter().partition(|(owned, _)| of_this_call.contains(owned) || !commit.differs(*owned));
     let [warnings, later] = [now, later].map(|warnings| warnings.into_iter().map(|(_, warning)| warning).collect());
-    let faults = faults.into_iter().filter(|(owned, _)| of_this_call.contains(owned)).map(|(_, fault)| fault).collect();
-    Outcome { config: pass.config, faults, warnings, later }
+    let errors = errors.into_iter().filter(|(owned, _)| of_this_call.contains(owned)).map(|(_, fault)| fault).collect();
+    Verification { config: pass.config, errors, warnings, later }
 }
 
 /// A node of ours that VyOS runs the owner for.
@@ -163,14 +163,14 @@ fn node<'a>(vrrp: Node<'a>, owned: Owned<'_>) -> Node<'a> {
 /// The configuration after the commit, as far as it is known which nodes are refused; and what is wrong with the others.
 struct Pass<'a> {
     config: Config,
-    faults: Vec<(Owned<'a>, Fault)>,
+    errors: Vec<(Owned<'a>, ConfigError)>,
     warnings: Vec<(Owned<'a>, String)>,
 }
 
 impl<'a> Pass<'a> {
-    fn of(commit: &Commit<'a>, input: &'a Input, around: &Surroundings<'_>) -> Self {
-        let mut pass = Self { config: Config::default(), faults: Vec::new(), warnings: Vec::new() };
-        pass.settings(commit, around);
+    fn of(commit: &Commit<'a>, input: &'a Input, host: &HostState<'_>) -> Self {
+        let mut pass = Self { config: Config::default(), errors: Vec::new(), warnings: Vec::new() };
+        pass.settings(commit, host);
         let outside = outside_vrrp(input);
         pass.config.interface_addresses = outside.keys().copied().collect();
         let proposed = commit.proposed;
@@ -180,22 +180,22 @@ impl<'a> Pass<'a> {
             commit,
             outside: &outside,
             configured: &input.interface_addresses,
-            kernel: &around.interfaces,
-            networks: [&input.interface_addresses, &around.interfaces].map(|all| networks(all, &virtual_addresses)),
+            kernel: &host.interfaces,
+            networks: [&input.interface_addresses, &host.interfaces].map(|all| networks(all, &virtual_addresses)),
         };
         pass.groups(commit, &checks);
         pass
     }
 
-    fn settings(&mut self, commit: &Commit<'a>, around: &Surroundings<'_>) {
+    fn settings(&mut self, commit: &Commit<'a>, host: &HostState<'_>) {
         let owned = Owned::Settings;
-        let (mut faults, mut warnings) = (Vec::new(), Vec::new());
-        self.config.global = global_parameters(commit.node(owned), &mut faults, &mut warnings, around);
+        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+        self.config.global = global_parameters(commit.node(owned), &mut errors, &mut warnings, host);
         self.warnings.extend(warnings.into_iter().map(|warning| (owned, warning)));
         if commit.is_held_to_the_rules(owned) {
-            self.faults.extend(faults.into_iter().map(|fault| (owned, fault)));
+            self.errors.extend(errors.into_iter().map(|fault| (owned, fault)));
         } else {
-            self.warnings.extend(faults.iter().map(|f| (owned, format!("{f}: the node is passed over"))));
+            self.warnings.extend(errors.iter().map(|f| (owned, format!("{f}: the node is passed over"))));
         }
     }
 
@@ -212,18 +212,18 @@ impl<'a> Pass<'a> {
                     self.warnings.extend(checks.warnings(&group).into_iter().map(|warning| (owned, warning)));
                     self.config.groups.push(group);
                 }
-                Err(faults) if commit.is_held_to_the_rules(owned) => {
-                    self.faults.extend(faults.into_iter().map(|fault| (owned, fault)));
+                Err(errors) if commit.is_held_to_the_rules(owned) => {
+                    self.errors.extend(errors.into_iter().map(|fault| (owned, fault)));
                 }
-                Err(faults) => {
-                    let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
-                    self.warnings.extend(faults.iter().map(|f| (owned, format!("{f}: the group is left out"))));
-                    self.config.left_out.push(LeftOut { name: name.to_owned(), faults });
+                Err(errors) => {
+                    let errors: Vec<String> = errors.iter().map(ConfigError::to_string).collect();
+                    self.warnings.extend(errors.iter().map(|f| (owned, format!("{f}: the group is left out"))));
+                    self.config.skipped.push(SkippedGroup { name: name.to_owned(), errors });
                 }
             }
         }
         self.config.groups.sort_by(|a, b| a.name.cmp(&b.name));
-        self.config.left_out.sort_by(|a, b| a.name.cmp(&b.name));
+        self.config.skipped.sort_by(|a, b| a.name.cmp(&b.name));
     }
 }
 
@@ -280,9 +280,9 @@ fn same_network(address: Ipv4Addr, with_prefix: &str) -> Option<bool> {
     Some(address.to_bits() & mask == other.to_bits() & mask)
 }
 
-fn unknown_nodes(node: Node<'_>, known: &[&str], path: &str, faults: &mut Vec<Fault>) {
+fn unknown_nodes(node: Node<'_>, known: &[&str], path: &str, errors: &mut Vec<ConfigError>) {
     for name in node.names().filter(|name| !known.contains(name)) {
-        faults.push(Fault {
+        errors.push(ConfigError {
             path: format!("{path} {}", name.escape_debug()),
             message:
                 "this version of vyos-aws-vipa does not know the node: delete it, or install the version that does"
@@ -293,9 +293,9 @@ fn unknown_nodes(node: Node<'_>, known: &[&str], path: &str, faults: &mut Vec<Fa
 
 fn global_parameters(
     node: Node<'_>,
-    faults: &mut Vec<Fault>,
+    errors: &mut Vec<ConfigError>,
     warnings: &mut Vec<String>,
-    around: &Surroundings<'_>,
+    host: &HostState<'_>,
 ) -> Global {
     const PATH: &str = "high-availability vrrp global-parameters aws-vipa";
     const KNOWN: [&str; 7] = [
@@ -307,8 +307,8 @@ fn global_parameters(
         "verify-interval",
         "request-timeout",
     ];
-    unknown_nodes(node, &KNOWN, PATH, faults);
-    let mut fault = |name: &str, message: String| faults.push(Fault { path: format!("{PATH} {name}"), message });
+    unknown_nodes(node, &KNOWN, PATH, errors);
+    let mut fault = |name: &str, message: String| errors.push(ConfigError { path: format!("{PATH} {name}"), message });
     let mut global = Global::default();
     if let Some(region) = node.value("region") {
         match Region::try_from(region) {
@@ -338,7 +338,7 @@ fn global_parameters(
         };
         match absolute(file) {
             Ok(path) => {
-                warnings.extend(file_warnings(name, &path, around).into_iter().map(|w| format!("{PATH} {name}: {w}")));
+                warnings.extend(file_warnings(name, &path, host).into_iter().map(|w| format!("{PATH} {name}: {w}")));
                 *into = Some(path);
             }
             Err(reason) => fault(name, format!("{file:?} {reason}")),
@@ -394,13 +394,13 @@ fn absolute(file: &str) -> Result<PathBuf, &'static str> {
     Ok(path)
 }
 
-fn file_warnings(name: &str, path: &Path, around: &Surroundings<'_>) -> Vec<String> {
+fn file_warnings(name: &str, path: &Path, host: &HostState<'_>) -> Vec<String> {
     let mut warnings = Vec::new();
     let shown = path.display();
     if !path.starts_with(PERSISTENT) {
         warnings.push(format!("{shown} does not survive an image upgrade: keep it below {PERSISTENT}"));
     }
-    match (around.mode)(path) {
+    match (host.mode)(path) {
         // A warning, as for one that is not there: what is mounted is no matter of the configuration.
         Err(why) => warnings.push(format!("{shown} is not read: {why}")),
         Ok(None) => warnings.push(format!("{shown} is not there: no claim succeeds until it is")),
@@ -411,7 +411,7 @@ fn file_warnings(name: &str, path: &Path, around: &Surroundings<'_>) -> Vec<Stri
             // The agent, which is not root, reads it itself.
             let needed = |at: &Path| if at == path { 0o004 } else { 0o001 };
             let closed =
-                path.ancestors().find(|at| matches!((around.mode)(at), Ok(Some(mode)) if mode & needed(at) == 0));
+                path.ancestors().find(|at| matches!((host.mode)(at), Ok(Some(mode)) if mode & needed(at) == 0));
             warnings.extend(closed.map(|at| {
                 let at = at.display();
                 format!("the mode of {at} keeps the agent, which is not root, from reading {shown}: let others read it")
@@ -435,14 +435,14 @@ struct Checks<'a> {
 }
 
 impl<'a> Checks<'a> {
-    fn group(&self, name: &'a str, taken: &mut BTreeMap<Ipv4Addr, &'a str>) -> Result<GroupConfig, Vec<Fault>> {
+    fn group(&self, name: &'a str, taken: &mut BTreeMap<Ipv4Addr, &'a str>) -> Result<GroupConfig, Vec<ConfigError>> {
         let path = group_path(name);
         let node = self.commit.node(Owned::Group(name));
-        let mut faults = Vec::new();
-        unknown_nodes(node, &["address", "interface", "network-interface-id", "disable"], &path, &mut faults);
+        let mut errors = Vec::new();
+        unknown_nodes(node, &["address", "interface", "network-interface-id", "disable"], &path, &mut errors);
         let mut fault = |below: &str, message: String| {
             let path = if below.is_empty() { path.clone() } else { format!("{path} {below}") };
-            faults.push(Fault { path, message });
+            errors.push(ConfigError { path, message });
         };
         let group = GroupName::try_from(name).map_err(|e| fault("", format!("{e}: rename the group"))).ok();
         let disable = node.has("disable");
@@ -502,13 +502,13 @@ impl<'a> Checks<'a> {
             EniId::try_from(given).map_err(|error| fault("network-interface-id", error.to_string())).ok()
         });
         match group {
-            Some(group) if faults.is_empty() => {
+            Some(group) if errors.is_empty() => {
                 if !disable {
                     taken.extend(moved.into_iter().map(|address| (address, name)));
                 }
                 Ok(GroupConfig { name: group, addresses, interface, network_interface_id, disable })
             }
-            _ => Err(faults),
+            _ => Err(errors),
         }
     }
 
@@ -602,11 +602,11 @@ mod tests {
         json!({ "vrrp": { "global-parameters": { "aws-vipa": nodes } } })
     }
 
-    fn verified_at(boot: bool, proposed: &Value, effective: &Value) -> Outcome {
+    fn verified_at(boot: bool, proposed: &Value, effective: &Value) -> Verification {
         called_for(&[], boot, proposed, effective)
     }
 
-    fn called_for(words: &[&str], boot: bool, proposed: &Value, effective: &Value) -> Outcome {
+    fn called_for(words: &[&str], boot: bool, proposed: &Value, effective: &Value) -> Verification {
         let text = json!({
             "format": 1,
             "boot": boot,
@@ -630,19 +630,19 @@ mod tests {
         };
         let kernel = ["10.97.0.11/24", "10.97.0.100/24"].map(str::to_owned).to_vec();
         let interfaces = BTreeMap::from([("eth5".to_owned(), kernel), ("eth9".to_owned(), Vec::new())]);
-        verify(&input, &Surroundings { interfaces, mode: &mode })
+        verify(&input, &HostState { interfaces, mode: &mode })
     }
 
-    fn verified(proposed: &Value) -> Outcome {
+    fn verified(proposed: &Value) -> Verification {
         verified_at(false, proposed, &json!({}))
     }
 
     /// What fails the commit, a line each.
-    fn faults(outcome: &Outcome) -> Vec<String> {
-        outcome.faults.iter().map(Fault::to_string).collect()
+    fn errors(outcome: &Verification) -> Vec<String> {
+        outcome.errors.iter().map(ConfigError::to_string).collect()
     }
 
-    fn names(outcome: &Outcome) -> Vec<&str> {
+    fn names(outcome: &Verification) -> Vec<&str> {
         outcome.config.groups.iter().map(|g| g.name.as_str()).collect()
     }
 
@@ -677,7 +677,7 @@ mod tests {
                 "without": with(group("10.99.0.103/24", json!({})), "aws-vipa", Value::Null)
             }
         }}));
-        assert_eq!((faults(&outcome), &outcome.warnings), (vec![], &vec![]));
+        assert_eq!((errors(&outcome), &outcome.warnings), (vec![], &vec![]));
         let group = |name: &str| GroupConfig {
             name: GroupName::try_from(name).expect("a name"),
             addresses: BTreeSet::new(),
@@ -705,7 +705,7 @@ mod tests {
                 },
                 group("whole"),
             ],
-            left_out: Vec::new(),
+            skipped: Vec::new(),
             interface_addresses: BTreeSet::from([address("10.99.0.1"), address("10.98.0.1")]),
         };
         assert_eq!(outcome.config, expected);
@@ -715,7 +715,7 @@ mod tests {
     fn nothing_set_is_nothing_to_do() {
         for proposed in [json!({}), groups(json!({})), global(json!({}))] {
             let outcome = verified(&proposed);
-            assert_eq!((faults(&outcome), &outcome.warnings), (vec![], &vec![]), "{proposed}");
+            assert_eq!((errors(&outcome), &outcome.warnings), (vec![], &vec![]), "{proposed}");
             assert!(outcome.config.is_empty() && outcome.config.global == Global::default(), "{proposed}");
         }
     }
@@ -746,9 +746,9 @@ mod tests {
             ),
         ] {
             let outcome = verified(&groups(json!({ name: group })));
-            let faults = faults(&outcome);
-            assert_eq!(faults.len(), 1, "{faults:?}");
-            assert!(faults[0].starts_with(GROUP) && faults[0].contains(expected), "{}: not {expected}", faults[0]);
+            let errors = errors(&outcome);
+            assert_eq!(errors.len(), 1, "{errors:?}");
+            assert!(errors[0].starts_with(GROUP) && errors[0].contains(expected), "{}: not {expected}", errors[0]);
             assert!(outcome.config.groups.is_empty(), "{expected}");
         }
     }
@@ -757,15 +757,15 @@ mod tests {
     fn names_that_keepalived_cannot_carry_are_told() {
         for name in ["a b", "a\tb", "a\nb", "a#b", "a!", "a{b", "a}b", "a\u{a0}b", "a\u{1b}[1m", "a'b", "a\"b"] {
             let outcome = verified(&groups(json!({ name: group("10.99.0.100/24", json!({})) })));
-            let faults = faults(&outcome);
-            assert_eq!(faults.len(), 1, "{name:?}: {faults:?}");
+            let errors = errors(&outcome);
+            assert_eq!(errors.len(), 1, "{name:?}: {errors:?}");
             let expected = format!("{GROUP} {} aws-vipa: ", name.escape_debug());
-            assert!(faults[0].starts_with(&expected) && faults[0].ends_with("rename the group"), "{}", faults[0]);
-            assert!(!faults[0].chars().any(char::is_control), "{:?} reaches a terminal", faults[0]);
+            assert!(errors[0].starts_with(&expected) && errors[0].ends_with("rename the group"), "{}", errors[0]);
+            assert!(!errors[0].chars().any(char::is_control), "{:?} reaches a terminal", errors[0]);
         }
         for name in ["odd$(n)ame", "a;b", "a\\b", "a`b`", "a@~b", "ü", "-rf", "../../a"] {
             let outcome = verified(&groups(json!({ name: group("10.99.0.100/24", json!({})) })));
-            assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec![name]));
+            assert_eq!((errors(&outcome), names(&outcome)), (vec![], vec![name]));
         }
     }
 
@@ -808,9 +808,9 @@ mod tests {
             (json!({ "secret-key": "x" }), "secret-key: this version of vyos-aws-vipa does not know the node"),
         ] {
             let outcome = verified(&global(nodes));
-            let faults = faults(&outcome);
-            assert_eq!(faults.len(), 1, "{faults:?}");
-            assert!(faults[0].starts_with(&format!("{GLOBAL} ")) && faults[0].contains(expected), "{}", faults[0]);
+            let errors = errors(&outcome);
+            assert_eq!(errors.len(), 1, "{errors:?}");
+            assert!(errors[0].starts_with(&format!("{GLOBAL} ")) && errors[0].contains(expected), "{}", errors[0]);
         }
     }
 
@@ -820,7 +820,7 @@ mod tests {
             "a": group("10.99.0.100/24", json!({ "address": ["10.99.0.9"], "interface": "eth7" })),
             "b c": group("2001:db8::1/64", json!({ "network-interface-id": "eni-1" }))
         })));
-        assert_eq!(faults(&outcome).len(), 5, "{:?}", faults(&outcome));
+        assert_eq!(errors(&outcome).len(), 5, "{:?}", errors(&outcome));
     }
 
     #[test]
@@ -830,11 +830,11 @@ mod tests {
         let off = || with(on(), "aws-vipa", Value::Null);
         let outcome = verified_at(false, &both(on(), on()), &both(off(), on()));
         assert_eq!(
-            faults(&outcome),
+            errors(&outcome),
             [format!("{GROUP} a aws-vipa: 10.99.0.100 is moved for group b already: delete it in one of the two")]
         );
         let outcome = verified_at(false, &both(on(), on()), &both(on(), off()));
-        assert!(faults(&outcome)[0].starts_with(&format!("{GROUP} b aws-vipa: ")), "{:?}", faults(&outcome));
+        assert!(errors(&outcome)[0].starts_with(&format!("{GROUP} b aws-vipa: ")), "{:?}", errors(&outcome));
         // One that is switched off may wait beside the other, and so may one that moves another address.
         let disabled = group("10.99.0.100/24", json!({ "disable": {} }));
         let other = with(
@@ -844,7 +844,7 @@ mod tests {
         );
         for beside in [disabled, other] {
             let outcome = verified(&both(on(), beside));
-            assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec!["a", "b"]));
+            assert_eq!((errors(&outcome), names(&outcome)), (vec![], vec!["a", "b"]));
         }
     }
 
@@ -865,7 +865,7 @@ mod tests {
             (group("10.99.0.100/24", json!({ "interface": "eth1" })), "a: 10.99.0.100 is in no subnet of eth1"),
         ] {
             let outcome = verified(&groups(json!({ "a": group })));
-            assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec!["a"]));
+            assert_eq!((errors(&outcome), names(&outcome)), (vec![], vec!["a"]));
             assert_eq!(outcome.warnings.len(), 1, "{:?}", outcome.warnings);
             assert!(outcome.warnings[0].starts_with(&format!("{GROUP} {expected}")), "{}", outcome.warnings[0]);
         }
@@ -895,7 +895,7 @@ mod tests {
         let with_own = |nodes| with(group("10.99.0.100/24", nodes), "excluded-address", json!({ "10.98.0.1/32": {} }));
         let part = with_own(json!({ "address": ["10.99.0.100"] }));
         let outcome = verified(&groups(json!({ "a": part })));
-        assert_eq!((faults(&outcome), names(&outcome), outcome.warnings.len()), (vec![], vec!["a"], 1));
+        assert_eq!((errors(&outcome), names(&outcome), outcome.warnings.len()), (vec![], vec!["a"], 1));
         let expected =
             format!("{GROUP} a: 10.98.0.1 is also configured on interface eth1, and keepalived removes it from the");
         assert!(outcome.warnings[0].starts_with(&expected), "{:?}", outcome.warnings);
@@ -908,7 +908,7 @@ mod tests {
     fn an_endpoint_that_is_not_encrypted_is_warned_of() {
         for (url, expected) in [("http://ec2.example", 1), ("https://ec2.example", 0), ("http://[::1]:8080", 0)] {
             let outcome = verified(&global(json!({ "endpoint-url": url })));
-            assert_eq!((faults(&outcome), outcome.warnings.len()), (vec![], expected), "{url}: {:?}", outcome.warnings);
+            assert_eq!((errors(&outcome), outcome.warnings.len()), (vec![], expected), "{url}: {:?}", outcome.warnings);
             let start = format!("{GLOBAL} endpoint-url: {url} is not encrypted: the session token");
             assert!(outcome.warnings.iter().all(|warning| warning.starts_with(&start)), "{:?}", outcome.warnings);
         }
@@ -945,7 +945,7 @@ mod tests {
     fn a_file_on_a_mount_that_may_hang_is_warned_of() {
         for name in ["credentials-file", "ca-certificate-file"] {
             let outcome = verified(&global(json!({ name: "/mnt/nas/keys" })));
-            assert_eq!(faults(&outcome), Vec::<String>::new());
+            assert_eq!(errors(&outcome), Vec::<String>::new());
             let expected = format!(
                 "{GLOBAL} {name}: /mnt/nas/keys is not read: the path leads over the mount /mnt/nas of type nfs4, which may \
                  hang: copy the file to /config/auth, and name that one"
@@ -970,11 +970,11 @@ mod tests {
             later
         };
         for outcome in [verified_at(true, &tree, &json!({})), verified_at(false, &later, &tree)] {
-            assert_eq!(faults(&outcome), Vec::<String>::new());
+            assert_eq!(errors(&outcome), Vec::<String>::new());
             assert!(names(&outcome).contains(&"good"), "{outcome:?}");
-            let left_out: Vec<(&str, usize)> =
-                outcome.config.left_out.iter().map(|l| (l.name.as_str(), l.faults.len())).collect();
-            assert_eq!(left_out, [("bad name", 1), ("gone", 2)]);
+            let skipped: Vec<(&str, usize)> =
+                outcome.config.skipped.iter().map(|l| (l.name.as_str(), l.errors.len())).collect();
+            assert_eq!(skipped, [("bad name", 1), ("gone", 2)]);
             assert_eq!(outcome.config.global.region, None);
             assert_eq!(outcome.config.global.verify_interval, VerifyInterval::try_from(60).expect("an interval"));
             assert_eq!(outcome.warnings.len(), 4, "{:?}", outcome.warnings);
@@ -990,8 +990,8 @@ mod tests {
         changed["vrrp"]["group"]["gone"]["aws-vipa"]["disable"] = json!({});
         changed["vrrp"]["global-parameters"]["aws-vipa"]["verify-interval"] = json!("30");
         let outcome = verified_at(false, &changed, &tree);
-        assert_eq!(faults(&outcome).len(), 3, "{:?}", faults(&outcome));
-        assert!(!faults(&outcome).iter().any(|f| f.contains("bad name")), "{:?}", faults(&outcome));
+        assert_eq!(errors(&outcome).len(), 3, "{:?}", errors(&outcome));
+        assert!(!errors(&outcome).iter().any(|f| f.contains("bad name")), "{:?}", errors(&outcome));
     }
 
     #[test]
@@ -1002,8 +1002,8 @@ mod tests {
             "b": group("10.99.0.100/24", json!({}))
         }));
         let outcome = verified_at(false, &after, &before);
-        assert_eq!((faults(&outcome), names(&outcome)), (vec![], vec!["b"]));
-        assert_eq!(outcome.config.left_out.len(), 1, "{outcome:?}");
+        assert_eq!((errors(&outcome), names(&outcome)), (vec![], vec!["b"]));
+        assert_eq!(outcome.config.skipped.len(), 1, "{outcome:?}");
     }
 
     /// The calls of a commit: the words that VyOS hands on, and the path of the node.
@@ -1060,19 +1060,19 @@ mod tests {
             for settings in [json!({}), json!({ "profile": "router" })] {
                 let (effective, proposed) = (tree(json!({}), before), tree(settings, after));
                 let mut kept = proposed.clone();
-                let outcomes: Vec<(String, Outcome)> = calls(vrids, &proposed, &effective)
+                let outcomes: Vec<(String, Verification)> = calls(vrids, &proposed, &effective)
                     .into_iter()
                     .map(|(words, path)| (path, called_for(&words, false, &proposed, &effective)))
                     .collect();
                 for (path, outcome) in &outcomes {
                     let node = format!("high-availability{}", path.replace('/', " "));
                     if vrids[0] != vrids[1] {
-                        let is_own = |fault: &Fault| fault.path.starts_with(&node);
-                        assert!(outcome.faults.iter().all(is_own), "{node}: {:?}", outcome.faults);
-                        assert!(outcome.faults.is_empty() || proposed.pointer(path).is_some(), "{node} is deleted");
+                        let is_own = |fault: &ConfigError| fault.path.starts_with(&node);
+                        assert!(outcome.errors.iter().all(is_own), "{node}: {:?}", outcome.errors);
+                        assert!(outcome.errors.is_empty() || proposed.pointer(path).is_some(), "{node} is deleted");
                     }
                     assert_eq!(outcome.config, outcomes[0].1.config, "{effective} {proposed}");
-                    if outcome.faults.is_empty() {
+                    if outcome.errors.is_empty() {
                         continue;
                     }
                     refusals += 1;
@@ -1084,12 +1084,12 @@ mod tests {
                 // Of what was refused VyOS keeps what was in effect: as if the commit had been without it.
                 if let Some((_, outcome)) = outcomes.first() {
                     let without = verified_at(false, &kept, &effective);
-                    assert_eq!((&without.config, without.faults), (&outcome.config, vec![]), "{effective} {proposed}");
+                    assert_eq!((&without.config, without.errors), (&outcome.config, vec![]), "{effective} {proposed}");
                 }
                 // Where the call may be for any node, it fails for all faults.
-                let of_all: BTreeSet<String> = outcomes.iter().flat_map(|(_, outcome)| faults(outcome)).collect();
+                let of_all: BTreeSet<String> = outcomes.iter().flat_map(|(_, outcome)| errors(outcome)).collect();
                 let unknown = verified_at(false, &proposed, &effective);
-                assert_eq!(of_all, faults(&unknown).into_iter().collect(), "{effective} {proposed}");
+                assert_eq!(of_all, errors(&unknown).into_iter().collect(), "{effective} {proposed}");
                 assert_eq!(unknown.later, Vec::<String>::new());
             }
         }

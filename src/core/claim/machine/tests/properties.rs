@@ -252,7 +252,8 @@ impl World {
 
     /// The addresses whose groups keepalived takes for MASTER.
     fn due_to_us(&self) -> BTreeSet<Ipv4Addr> {
-        let master = |g: &&crate::keepalived::groups::Group| self.truth.get(&g.name) == Some(&NotifyState::Master);
+        let master =
+            |g: &&crate::keepalived::groups::RunningGroup| self.truth.get(&g.name) == Some(&NotifyState::Master);
         self.groups.groups.iter().filter(master).flat_map(|g| &g.addresses).map(|a| a.address).collect()
     }
 }

@@ -7,17 +7,17 @@ use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::ErrorClass;
 use crate::model::vrrp::NotifyState;
-use crate::report::model::{Address, Verdict};
+use crate::report::model::{AddressReport, Verdict};
 
 impl World {
     /// What the report says of the address.
-    pub fn reported(&self) -> Option<Address> {
+    pub fn reported(&self) -> Option<AddressReport> {
         let groups = self.machine.report(self.now, clock);
         groups.into_iter().flat_map(|g| g.addresses).find(|a| a.address == vip(1))
     }
 
     #[track_caller]
-    fn shows(&self, verdict: Verdict, parts: &[&str]) -> Address {
+    fn shows(&self, verdict: Verdict, parts: &[&str]) -> AddressReport {
         let shown = self.reported().expect("the address");
         let reason = shown.reason.clone().unwrap_or_default();
         assert_eq!(shown.verdict, verdict, "{reason}");

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::judge::{Judge, STALL};
 use crate::claim::machine::Machine;
 use crate::claim::{Action, ClaimId, Event, Moment, Note, Past, PutBy, ReadId};
-use crate::keepalived::groups::{AdvertiseInterval, Group, Groups, VirtualAddress};
+use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Owner, Owners};
 use crate::model::history::{History, Kind, Record};
@@ -97,8 +97,8 @@ pub fn config(groups: &[&str]) -> Config {
 }
 
 /// A group of keepalived with these addresses on an interface.
-pub fn run(name: &str, dev: &str, vrid: u8, addresses: &[Ipv4Addr]) -> Group {
-    Group {
+pub fn run(name: &str, dev: &str, vrid: u8, addresses: &[Ipv4Addr]) -> RunningGroup {
+    RunningGroup {
         name: group(name),
         interface: interface(dev),
         vrid,
@@ -573,7 +573,7 @@ impl World {
         self.local.remove(&ip);
         self.look_around();
         // keepalived sees it go, gives up and is elected again.
-        let of = |g: &&Group| g.addresses.iter().any(|a| a.address == ip);
+        let of = |g: &&RunningGroup| g.addresses.iter().any(|a| a.address == ip);
         let holder = self.groups.groups.iter().find(of).map(|g| g.name.clone());
         if let Some(name) = holder.filter(|name| self.truth.get(name) == Some(&NotifyState::Master)) {
             self.all_become(&[(name.as_str(), NotifyState::Backup)]);
