@@ -11,7 +11,6 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("scripts/build-deb", "9.2"),
     ("scripts/build-release", "9.2"),
     ("scripts/demo", "9.2"),
-    ("scripts/mutants", "7.3"),
     ("scripts/test", "7.3"),
 ];
 
