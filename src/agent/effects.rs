@@ -15,10 +15,9 @@ use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region
 
 use super::{BootClock, Moment};
 use crate::agent::state::PersistentState;
-use crate::aws::{CredentialsWatch, Ec2, Imds};
+use crate::aws::{CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError};
 use crate::log_messages::log;
 use crate::netlink::addresses;
-use crate::netlink::links::Links;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// The waits between attempts to learn from IMDS who we are: doubled up to the longest.
@@ -151,14 +150,12 @@ impl Effects {
     pub fn resolve(&self, interface: InterfaceName) {
         let (imds, answers) = (self.imds.clone(), self.answers.clone());
         tokio::spawn(async move {
-            let mac = match Links::read().await {
-                Ok(links) => links.mac(&interface).map_err(|e| local_error("Interface", &e)),
-                Err(error) => Err(local_error("Interface", &error)),
-            };
-            let (mac, result) = match mac {
-                Ok(mac) => (Some(mac), imds.eni(mac).await),
-                Err(error) => (None, Err(error)),
-            };
+            let enis = InterfaceEnis::read(&imds).await;
+            let mac = enis.mac(&interface).ok();
+            let result = enis.eni(&interface).await.map_err(|error| match error {
+                InterfaceError::Local(_) => local_error("Interface", &error),
+                InterfaceError::Imds(error) => error,
+            });
             let _ = answers.send(EffectResult::Eni { interface, mac, result });
         });
     }

@@ -19,9 +19,11 @@ mod credentials;
 mod ec2;
 mod errors;
 mod imds;
+mod interface_enis;
 mod transport;
 
 pub use credentials::CredentialsWatch;
 pub use ec2::Ec2;
 pub use errors::classify;
 pub use imds::Imds;
+pub use interface_enis::{InterfaceEnis, InterfaceError};

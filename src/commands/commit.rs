@@ -19,7 +19,8 @@ use vipa_core::vyos::verify::{ConfigError, HostState, verify};
 use super::hook::{self, HookError};
 use crate::fs::json_file::{self, FileError};
 use crate::fs::operator_file;
-use crate::keepalived::attachment::{self, Keepalived, wait_for, wait_for_reloadable};
+use crate::keepalived::hook_files;
+use crate::keepalived::process::{KeepalivedProcess, wait_for, wait_for_reloadable};
 use crate::paths::Paths;
 use crate::systemd::credentials::{self, HandOverError};
 use crate::systemd::systemctl::{AGENT_UNIT, Systemctl, SystemctlError, TOTAL_TIMEOUT};
@@ -121,7 +122,7 @@ fn warn(paths: &Paths, now: Vec<String>, later: Vec<String>, out: &mut impl Writ
 /// Takes a configuration over. Whatever fails, the rest is done, for at boot nobody calls again; the first failure is told.
 /// At any other time VyOS drops what it was called for, and then the configuration before is in force again.
 fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
-    attachment::make_directory(&paths.run).map_err(HookError::from)?;
+    hook_files::make_directory(&paths.run).map_err(HookError::from)?;
     let before = fs::read(&paths.config).ok();
     let changed = json_file::read::<Config>(&paths.config).ok().as_ref() != Some(config);
     if changed {
@@ -203,9 +204,9 @@ fn match_running(
     systemctl: Systemctl,
     warnings: &mut Vec<String>,
 ) -> Result<(), CommitError> {
-    let holds = |keepalived: Keepalived| keepalived.holds(&paths.fifo).unwrap_or(false) == wanted.attached;
-    let is_right = |keepalived: Keepalived| !wanted.rewritten && holds(keepalived);
-    if Keepalived::running(&paths.keepalived_pid).map_or(!wanted.starting, is_right) {
+    let holds = |keepalived: KeepalivedProcess| keepalived.has_open(&paths.fifo).unwrap_or(false) == wanted.attached;
+    let is_right = |keepalived: KeepalivedProcess| !wanted.rewritten && holds(keepalived);
+    if KeepalivedProcess::running(&paths.keepalived_pid).map_or(!wanted.starting, is_right) {
         // Its next start goes by what stands in the files now.
         return Ok(());
     }
@@ -213,7 +214,7 @@ fn match_running(
         return Ok(());
     }
     systemctl.run(&["reload", KEEPALIVED])?;
-    let matches = || Keepalived::running(&paths.keepalived_pid).filter(|k| holds(*k));
+    let matches = || KeepalivedProcess::running(&paths.keepalived_pid).filter(|k| holds(*k));
     if wait_for(Instant::now() + PATIENCE, matches).is_none() {
         warnings.push(format!(
             "keepalived does not {} the transition FIFO {} after its reload: see `show log vrrp`",

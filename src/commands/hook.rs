@@ -14,7 +14,7 @@ use vipa_core::keepalived::include;
 use vipa_core::model::config::Config;
 
 use crate::fs::json_file::{self, FileError};
-use crate::keepalived::attachment::{self, FifoError};
+use crate::keepalived::hook_files::{self, HookFileError};
 use crate::paths::Paths;
 
 /// So many groups that are left out are told one by one.
@@ -31,7 +31,7 @@ pub enum HookError {
     File(#[from] FileError),
     /// The FIFO.
     #[error(transparent)]
-    Fifo(#[from] FifoError),
+    Fifo(#[from] HookFileError),
     /// config.json, by no commit of ours.
     #[error(
         "{0} was removed while the agent runs: keepalived stays attached; a commit that changes an aws-vipa node writes it again"
@@ -71,7 +71,7 @@ pub struct Attached {
 /// # Errors
 /// [`HookError`].
 pub fn run(paths: &Paths, err: &mut impl Write) -> Result<(), HookError> {
-    let was_missing = attachment::make_directory(&paths.run)?;
+    let was_missing = hook_files::make_directory(&paths.run)?;
     let (attached, result) = match json_file::read::<Config>(&paths.config) {
         Ok(config) if config.is_empty() => return detach(paths).map(drop),
         // `commit` removes config.json alone with the file that keepalived includes, and stops the agent. Where one of the
@@ -96,11 +96,13 @@ pub fn run(paths: &Paths, err: &mut impl Write) -> Result<(), HookError> {
 /// # Errors
 /// [`HookError`].
 pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
-    attachment::make_directory(&paths.run)?;
+    hook_files::make_directory(&paths.run)?;
     // What keepalived is going to include and open is there before the line that makes it do so.
-    attachment::make_fifo(&paths.fifo)?;
+    hook_files::make_fifo(&paths.fifo)?;
     let text = include::render(&paths.fifo);
-    if !attachment::is_roots(&paths.include) || fs::read_to_string(&paths.include).ok().as_ref() != Some(&text) {
+    if !hook_files::is_writable_by_root_alone(&paths.include)
+        || fs::read_to_string(&paths.include).ok().as_ref() != Some(&text)
+    {
         json_file::write_bytes(&paths.include, 0o644, text.as_bytes())?;
     }
     let Some(conf) = read_conf(&paths.keepalived_conf)? else {

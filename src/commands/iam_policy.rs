@@ -13,9 +13,8 @@ use vipa_core::report::status::indented;
 
 use super::print;
 use super::show_status::{self, Deadline, ShowStatusError, ask};
-use crate::aws::Imds;
+use crate::aws::{Imds, InterfaceEnis};
 use crate::fs::json_file;
-use crate::netlink::links::Links;
 use crate::paths::Paths;
 
 /// No policy could be made, or not printed.
@@ -81,25 +80,17 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Repo
             Default::default()
         }
     };
-    let links = Links::read().await;
+    let enis = InterfaceEnis::read(imds).await;
     let mut asked = JoinSet::new();
     for address in plan.groups.iter().flat_map(|g| &g.addresses) {
         facts.enis.extend(address.eni.clone());
     }
     for interface in plan.interfaces() {
-        let mac = match &links {
-            Ok(links) => links.mac(interface).map_err(|e| e.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        let (imds, interface) = (imds.clone(), interface.clone());
+        let (enis, interface) = (enis.clone(), interface.clone());
         asked.spawn(async move {
-            match mac {
-                Ok(mac) => {
-                    let (eni, place) = tokio::join!(imds.eni(mac), imds.place(mac));
-                    (interface, eni.map(|eni| eni.id).map_err(|e| e.to_string()), place.ok())
-                }
-                Err(why) => (interface, Err(why), None),
-            }
+            let (eni, place) = tokio::join!(enis.eni(&interface), enis.place(&interface));
+            let eni = eni.map(|eni| eni.id).map_err(|e| e.to_string());
+            (interface, eni, place.ok())
         });
     }
     let (instance, partition, enis) = tokio::join!(imds.instance(), imds.partition(), asked.join_all());

@@ -22,10 +22,9 @@ use vipa_core::report::model::{AddressReport, Report};
 
 use super::print;
 use super::show_status::{self, Deadline, ShowStatusError, ask, attached, no_answer, owners};
-use crate::aws::{Ec2, Imds};
+use crate::aws::{Ec2, Imds, InterfaceEnis};
 use crate::control::Access;
 use crate::fs::json_file;
-use crate::netlink::links::Links;
 use crate::paths::Paths;
 
 /// Something on the path does not work, or could not be looked at.
@@ -245,10 +244,10 @@ async fn bounded<T>(
 }
 
 /// What IMDS answers within the bound.
-async fn answered<T>(bound: Duration, asked: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+async fn answered<T, E: From<CallError>>(bound: Duration, asked: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     timeout(bound, asked).await.unwrap_or_else(|_| {
         let message = format!("no answer within {bound:?}");
-        Err(CallError { class: ErrorClass::TimedOut, code: "Timeout".to_owned(), message, request_id: None })
+        Err(CallError { class: ErrorClass::TimedOut, code: "Timeout".to_owned(), message, request_id: None }.into())
     })
 }
 
@@ -265,18 +264,12 @@ type AskedEni = JoinHandle<(Result<Eni, String>, Option<Place>)>;
 
 /// Starts asking IMDS for the ENI behind each interface that takes addresses.
 async fn ask_enis(plan: &Plan, imds: &Imds, bound: Duration) -> Vec<(InterfaceName, AskedEni)> {
-    let links = Links::read().await.map_err(|e| e.to_string());
+    let enis = InterfaceEnis::read(imds).await;
     let asked = plan.interfaces().into_iter().map(|interface| {
-        let mac = links.as_ref().map_err(Clone::clone).and_then(|l| l.mac(interface).map_err(|e| e.to_string()));
-        let imds = imds.clone();
+        let (enis, name) = (enis.clone(), interface.clone());
         let asked = spawn(async move {
-            match mac {
-                Ok(mac) => {
-                    let (eni, place) = tokio::join!(answered(bound, imds.eni(mac)), answered(bound, imds.place(mac)));
-                    (eni.map_err(|e| e.to_string()), place.ok())
-                }
-                Err(why) => (Err(why), None),
-            }
+            let (eni, place) = tokio::join!(answered(bound, enis.eni(&name)), answered(bound, enis.place(&name)));
+            (eni.map_err(|e| e.to_string()), place.ok())
         });
         (interface.clone(), asked)
     });

@@ -21,13 +21,12 @@ use vipa_core::report::offline::{self, Observations};
 use vipa_core::report::status::table;
 
 use super::print;
-use crate::aws::{Ec2, Imds};
+use crate::aws::{Ec2, Imds, InterfaceEnis, InterfaceError};
 use crate::control::client::{Client, ClientError};
 use crate::control::{Access, Request};
 use crate::fs::json_file::{self, FileError};
-use crate::keepalived::attachment::Keepalived;
+use crate::keepalived::process::KeepalivedProcess;
 use crate::netlink::addresses;
-use crate::netlink::links::Links;
 use crate::paths::Paths;
 
 /// How many transitions, claims and thefts `--detail` tells.
@@ -290,29 +289,25 @@ async fn enis(
     bound: Duration,
     not_answered: &mut Vec<String>,
 ) -> BTreeMap<InterfaceName, Eni> {
-    let links = match Links::read().await {
-        Ok(links) => links,
-        Err(error) => {
-            not_answered.push(error.to_string());
-            return BTreeMap::new();
-        }
-    };
-    let asked = plan.interfaces().into_iter().map(async |interface| {
-        let mac = links.mac(interface).map_err(|e| e.to_string())?;
-        match timeout(bound, imds.eni(mac)).await {
-            Ok(Ok(eni)) => Ok((interface.clone(), eni)),
-            Ok(Err(error)) => Err(format!("IMDS does not say which ENI {interface} is: {error}")),
-            Err(_) => Err(format!("IMDS does not say which ENI {interface} is: no answer within {bound:?}")),
-        }
+    let enis = InterfaceEnis::read(imds).await;
+    if let Some(error) = enis.kernel_error() {
+        not_answered.push(error.to_owned());
+        return BTreeMap::new();
+    }
+    let asked = plan.interfaces().into_iter().map(async |interface| match timeout(bound, enis.eni(interface)).await {
+        Ok(Ok(eni)) => Ok((interface.clone(), eni)),
+        Ok(Err(InterfaceError::Local(error))) => Err(error),
+        Ok(Err(InterfaceError::Imds(error))) => Err(format!("IMDS does not say which ENI {interface} is: {error}")),
+        Err(_) => Err(format!("IMDS does not say which ENI {interface} is: no answer within {bound:?}")),
     });
-    let mut enis = BTreeMap::new();
+    let mut known = BTreeMap::new();
     for answer in join_all(asked).await {
         match answer {
-            Ok((interface, eni)) => _ = enis.insert(interface, eni),
+            Ok((interface, eni)) => _ = known.insert(interface, eni),
             Err(why) => not_answered.push(why),
         }
     }
-    enis
+    known
 }
 
 /// Who has the addresses of the plan and the groups' peer addresses, asked in the VPC of each address's interface: an
@@ -340,8 +335,10 @@ pub(super) async fn owners(
 
 /// Whether the running keepalived holds the FIFO open, or why that cannot be seen.
 pub(super) fn attached(paths: &Paths) -> Result<bool, String> {
-    let Some(keepalived) = Keepalived::running(&paths.keepalived_pid) else { return Ok(false) };
-    keepalived.holds(&paths.fifo).map_err(|error| format!("cannot see what keepalived holds open: {error}; use sudo"))
+    let Some(keepalived) = KeepalivedProcess::running(&paths.keepalived_pid) else { return Ok(false) };
+    keepalived
+        .has_open(&paths.fifo)
+        .map_err(|error| format!("cannot see what keepalived holds open: {error}; use sudo"))
 }
 
 /// The report as JSON.

@@ -13,7 +13,7 @@
 mod access;
 pub mod client;
 mod protocol;
-pub mod server;
+pub(crate) mod server;
 
 pub use access::Access;
 pub use protocol::{ErrorCode, ErrorResponse, Request, Response};

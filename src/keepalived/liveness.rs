@@ -11,17 +11,11 @@
 //! and `-p` of keepalived(8), observed with 2.2.7), anew after each respawn. Where that file leads nowhere, every child by
 //! keepalived's name counts, and all of them must go on.
 
-use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
+use super::process::{KEEPALIVED_COMM, ProcessStat, children, pid_in, read, unexpected};
 use crate::paths::Paths;
-
-/// The name that the kernel knows keepalived's processes by.
-const KEEPALIVED_COMM: &str = "keepalived";
-
-/// No file here comes near this size, in bytes.
-const MAX_PROC_BYTES: u64 = 16 << 10;
 
 /// Where to look for keepalived.
 #[derive(Debug, Clone)]
@@ -74,13 +68,6 @@ pub enum LivenessError {
     },
 }
 
-impl Sample {
-    /// The processes that count.
-    pub fn processes(&self) -> &[Process] {
-        &self.processes
-    }
-}
-
 /// Whether keepalived ran between the two looks: the same processes, and each has more context switches. A respawned child
 /// is no progress yet; the next pair of looks tells.
 pub fn progressed(before: &Sample, after: &Sample) -> bool {
@@ -113,27 +100,29 @@ impl LivenessProbe {
     /// # Errors
     /// [`LivenessError`]: keepalived does not run, or its VRRP child does not.
     pub fn look(&self) -> Result<Sample, LivenessError> {
-        let main =
-            pid(&self.main_pid).map_err(|source| LivenessError::NoPidFile { path: self.main_pid.clone(), source })?;
-        if let Ok(vrrp) = pid(&self.vrrp_pid)
-            && let Ok(stat) = Stat::read(vrrp)
+        let main = pid_in(&self.main_pid)
+            .map_err(|source| LivenessError::NoPidFile { path: self.main_pid.clone(), source })?;
+        if let Ok(vrrp) = pid_in(&self.vrrp_pid)
+            && let Ok(stat) = ProcessStat::read(vrrp)
             && stat.parent == main
-            && !stat.zombie
+            && !stat.is_zombie
         {
             return Ok(Sample { processes: vec![process(vrrp, &stat)?] });
         }
         let none = || LivenessError::NoVrrpChild(main);
-        if Stat::read(main).map_err(|_| none())?.name != KEEPALIVED_COMM {
+        if ProcessStat::read(main).map_err(|_| none())?.name != KEEPALIVED_COMM {
             return Err(none());
         }
-        let path = PathBuf::from(format!("/proc/{main}/task/{main}/children"));
-        let children = text(&path).map_err(|source| LivenessError::Proc { path, source })?;
+        let children = children(main).map_err(|source| LivenessError::Proc {
+            path: format!("/proc/{main}/task/{main}/children").into(),
+            source,
+        })?;
         let mut processes = Vec::new();
-        for child in children.split_ascii_whitespace().filter_map(|c| c.parse().ok()) {
-            if let Ok(stat) = Stat::read(child)
+        for child in children {
+            if let Ok(stat) = ProcessStat::read(child)
                 && stat.parent == main
                 && stat.name == KEEPALIVED_COMM
-                && !stat.zombie
+                && !stat.is_zombie
             {
                 processes.push(process(child, &stat)?);
             }
@@ -143,10 +132,10 @@ impl LivenessProbe {
     }
 }
 
-fn process(pid: u32, stat: &Stat) -> Result<Process, LivenessError> {
+fn process(pid: u32, stat: &ProcessStat) -> Result<Process, LivenessError> {
     let path = PathBuf::from(format!("/proc/{pid}/status"));
-    match text(&path).and_then(|status| switches(&status).ok_or_else(|| unexpected("no context switches in it"))) {
-        Ok(switches) => Ok(Process { pid, start_time: stat.start_time, switches, sleeps: stat.sleeps }),
+    match read(&path).and_then(|status| switches(&status).ok_or_else(|| unexpected("no context switches in it"))) {
+        Ok(switches) => Ok(Process { pid, start_time: stat.start_time, switches, sleeps: stat.is_asleep }),
         Err(source) => Err(LivenessError::Proc { path, source }),
     }
 }
@@ -159,54 +148,10 @@ fn switches(status: &str) -> Option<u64> {
     count("voluntary_ctxt_switches")?.checked_add(count("nonvoluntary_ctxt_switches")?)
 }
 
-/// What /proc/PID/stat says of a process (proc_pid_stat(5)).
-struct Stat {
-    name: String,
-    parent: u32,
-    zombie: bool,
-    sleeps: bool,
-    start_time: u64,
-}
-
-impl Stat {
-    fn read(pid: u32) -> io::Result<Self> {
-        Self::parse(&text(Path::new(&format!("/proc/{pid}/stat")))?).ok_or_else(|| unexpected("not a stat line"))
-    }
-
-    /// The name stands in parentheses and may hold any character, so the last `)` ends it. After it come the state (field
-    /// 3), the parent (4), and as field 22 the start time.
-    fn parse(line: &str) -> Option<Self> {
-        let (before, after) = line.rsplit_once(')')?;
-        let (_, name) = before.split_once('(')?;
-        let mut fields = after.split_ascii_whitespace();
-        let state = fields.next()?;
-        let parent = fields.next()?.parse().ok()?;
-        let start_time = fields.nth(17)?.parse().ok()?;
-        let (zombie, sleeps) = (matches!(state, "Z" | "X"), state == "S");
-        Some(Self { name: name.to_owned(), parent, zombie, sleeps, start_time })
-    }
-}
-
-/// The process id in a pid file.
-fn pid(path: &Path) -> io::Result<u32> {
-    match text(path)?.trim().parse() {
-        Ok(pid) if pid > 0 => Ok(pid),
-        _ => Err(unexpected("it holds no process id")),
-    }
-}
-
-fn text(path: &Path) -> io::Result<String> {
-    let mut text = String::with_capacity(4 << 10);
-    fs::File::open(path)?.take(MAX_PROC_BYTES).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-fn unexpected(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
     use std::process::{Child, Command, Stdio};
     use std::thread::sleep;
     use std::time::{Duration, Instant};
@@ -302,7 +247,7 @@ mod tests {
     fn stop(pid: u32) {
         signal(pid, Signal::STOP);
         wait("stopped", || {
-            let stat = text(Path::new(&format!("/proc/{pid}/stat"))).map_err(|e| e.to_string())?;
+            let stat = read(Path::new(&format!("/proc/{pid}/stat"))).map_err(|e| e.to_string())?;
             if stat.contains(") T ") { Ok(()) } else { Err(stat) }
         });
     }
@@ -328,8 +273,8 @@ mod tests {
         let mut keepalived = RunningKeepalived::start(&paths);
         let vrrp = wait("the VRRP child", || {
             let sample = probe.look().map_err(|e| e.to_string())?;
-            let vrrp = pid(&paths.keepalived_vrrp_pid).map_err(|e| e.to_string())?;
-            match sample.processes() {
+            let vrrp = pid_in(&paths.keepalived_vrrp_pid).map_err(|e| e.to_string())?;
+            match &*sample.processes {
                 [one] if one.pid == vrrp => Ok(vrrp),
                 _ => Err(format!("{sample:?}, and the VRRP child is {vrrp}")),
             }
@@ -352,8 +297,8 @@ mod tests {
         signal(vrrp, Signal::KILL);
         let vrrp = wait("a new VRRP child", || {
             let after = probe.look().map_err(|e| e.to_string())?;
-            let new = pid(&paths.keepalived_vrrp_pid).map_err(|e| e.to_string())?;
-            if new == vrrp || after.processes()[0].pid != new {
+            let new = pid_in(&paths.keepalived_vrrp_pid).map_err(|e| e.to_string())?;
+            if new == vrrp || after.processes[0].pid != new {
                 return Err(format!("{after:?}"));
             }
             assert!(!progressed(&before, &after), "{before:?}, then {after:?}");
@@ -364,7 +309,7 @@ mod tests {
         // Without its pid file it cannot be told from the BFD child: both must go on.
         fs::remove_file(&paths.keepalived_vrrp_pid).expect("removed");
         let both = probe.look().expect("keepalived runs");
-        let ids: Vec<u32> = both.processes().iter().map(|p| p.pid).collect();
+        let ids: Vec<u32> = both.processes.iter().map(|p| p.pid).collect();
         assert!(ids.len() == 2 && ids.contains(&vrrp), "{ids:?} with VRRP child {vrrp}");
         wait_for_progress(&probe);
         stop(vrrp);
@@ -374,7 +319,7 @@ mod tests {
 
         // A pid file that leads to some other process.
         fs::write(&paths.keepalived_vrrp_pid, "1\n").expect("written");
-        assert_eq!(probe.look().expect("keepalived runs").processes().len(), 2);
+        assert_eq!(probe.look().expect("keepalived runs").processes.len(), 2);
         let main = keepalived.0.id();
         fs::write(&paths.keepalived_pid, "1\n").expect("written");
         assert!(matches!(probe.look(), Err(LivenessError::NoVrrpChild(1))), "{:?}", probe.look());
@@ -420,14 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_proc_says_is_read_whatever_the_name_holds() {
-        let line = "12 (a) R (b) S 10 10 10 0 -1 4194624 52 0 0 0 1 2 3 4 20 0 1 0 987654 1 2 3";
-        let stat = Stat::parse(line).expect("a stat line");
-        assert_eq!((stat.name.as_str(), stat.parent, stat.zombie, stat.start_time), ("a) R (b", 10, false, 987_654));
-        assert!(Stat::parse("12 (keepalived) Z 10 10 10 0 -1 4 5 0 0 0 1 2 3 4 20 0 1 0 9").expect("a line").zombie);
-        for bad in ["", "12", "12 (a", "12 (a) S", "12 (a) S x 10 10 0 -1 4 5 0 0 0 1 2 3 4 20 0 1 0 9"] {
-            assert!(Stat::parse(bad).is_none(), "{bad:?}");
-        }
+    fn context_switches_of_both_kinds_are_added() {
         let status = "Name:\tkeepalived\nvoluntary_ctxt_switches:\t4\nnonvoluntary_ctxt_switches:\t3\n";
         assert_eq!(switches(status), Some(7));
         assert_eq!(switches("voluntary_ctxt_switches:\t4\n"), None);

@@ -235,11 +235,6 @@ impl Addresses {
         }
     }
 
-    /// The addresses as last reported by [`Addresses::changed`]; nothing before the first time.
-    pub fn last(&self) -> Option<&Local> {
-        self.reported.as_ref().map(|(local, _)| local)
-    }
-
     /// Waits until the addresses, or what is known of who has put them there, are other than last reported. Where the kernel
     /// refuses, it is asked again each second.
     pub async fn changed(&mut self) -> &(Local, Puts) {
@@ -382,6 +377,12 @@ mod tests {
     fn on(ip: &str, interfaces: &[&str]) -> (Ipv4Addr, BTreeSet<InterfaceName>) {
         let name = |name: &&str| InterfaceName::try_from(*name).expect("a name");
         (address(ip), interfaces.iter().map(name).collect())
+    }
+
+    impl Addresses {
+        fn last(&self) -> Option<&Local> {
+            self.reported.as_ref().map(|(local, _)| local)
+        }
     }
 
     /// Waits until the addresses are as they should be.

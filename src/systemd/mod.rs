@@ -1,6 +1,6 @@
 //! systemd: units, the journal, and the credentials file that reaches the agent.
 
 pub mod credentials;
-pub mod journal;
-pub mod log_throttle;
-pub mod systemctl;
+pub(crate) mod journal;
+pub(crate) mod log_throttle;
+pub(crate) mod systemctl;
