@@ -1,17 +1,17 @@
-//! Every path that the product reads or writes, in one place.
+//! Every path that the product reads or writes.
 
 use std::env;
 use std::path::PathBuf;
 
 /// The paths of one router.
 ///
-/// What is below `run` is made by root, readable by the agent's user and writable by root alone: keepalived includes a
-/// file from there, and whoever could write that file would run programs as root.
+/// The files below `run` are made by root, readable by the agent and writable by root alone: keepalived includes one of
+/// them, so that whoever could write it could run programs as root.
 #[derive(Debug, Clone)]
 pub struct Paths {
-    /// What the operator asked for ([`vipa_core::model::config::Config`]).
+    /// The configuration of the `aws-vipa` nodes ([`vipa_core::model::config::Config`]).
     pub config: PathBuf,
-    /// What keepalived runs ([`vipa_core::keepalived::groups::Groups`]).
+    /// The groups that keepalived runs ([`vipa_core::keepalived::groups::Groups`]).
     pub groups: PathBuf,
     /// The transition hook: a `global_defs` block with `vrrp_notify_fifo`, included by keepalived.conf.
     pub include: PathBuf,
@@ -19,24 +19,24 @@ pub struct Paths {
     pub fifo: PathBuf,
     /// The directory of the four above.
     pub run: PathBuf,
-    /// Warnings that `commit` has printed, so that one commit does not print them once a group.
+    /// The warnings that the current commit has printed, so that it does not repeat them for each group.
     pub warned: PathBuf,
-    /// The configuration of keepalived, as VyOS renders it (vyos-1x src/conf_mode/high-availability.py).
+    /// keepalived's configuration, as VyOS renders it (vyos-1x src/conf_mode/high-availability.py).
     pub keepalived_conf: PathBuf,
-    /// The process id of keepalived's main process.
+    /// The pid file of keepalived's main process.
     pub keepalived_pid: PathBuf,
-    /// The process id of its VRRP child: keepalived's own default, which VyOS does not change.
+    /// The pid file of its VRRP child: keepalived's default, which VyOS does not change.
     pub keepalived_vrrp_pid: PathBuf,
     /// The agent's control socket.
     pub socket: PathBuf,
-    /// Where the agent keeps what outlives it (StateDirectory of its unit).
+    /// The agent's state files (StateDirectory of its unit).
     pub state: PathBuf,
-    /// Units that are there until the next boot (systemd.unit(5)).
+    /// Units that exist until the next boot (systemd.unit(5)).
     pub units: PathBuf,
     /// Which state of the credentials file the agent was started with ([`crate::systemd::credentials::Handed`]).
     pub handed: PathBuf,
-    /// Where systemd puts the agent's copies of files that root alone may read: `$CREDENTIALS_DIRECTORY` (systemd.exec(5),
-    /// "Credentials"), which only the agent has.
+    /// Where systemd puts the agent's copies of files that root alone may read: `$CREDENTIALS_DIRECTORY`
+    /// (systemd.exec(5), "Credentials"), which only the agent has.
     pub copies: Option<PathBuf>,
 }
 

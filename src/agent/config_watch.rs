@@ -1,8 +1,8 @@
-//! Watches for a new config.json or groups.json: `commit` and `hook` rename them into place, and nobody has to signal the
+//! Watches for a new config.json or groups.json, which `commit` and `hook` rename into place without a signal to the
 //! agent.
 //!
-//! Cancel safety: [`ConfigWatch::changed`] waits for the inotify stream and a timer alone; what was read from the stream is noted
-//! in `self` before the next await, and the time of the next try stands there too.
+//! Cancel safety: [`ConfigWatch::changed`] waits only for the inotify stream and a timer. What was read from the
+//! stream, and the time of the next attempt, are stored in `self` before the next await.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -18,22 +18,20 @@ use crate::log_messages::log;
 use crate::paths::Paths;
 use crate::systemd::log_throttle::LogThrottle;
 
-/// How soon to look again for a directory that is missing.
+/// How soon a missing directory is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Space for dozens of events, in bytes.
+/// Room for dozens of events.
 const EVENT_BUFFER_BYTES: usize = 4096;
 
-/// A file that is another now, or gone.
+/// A file that was replaced or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Changed {
-    /// config.json.
     Config,
-    /// groups.json.
     Groups,
 }
 
-/// A watch of the directory of the two files.
+/// A watch of the directory that holds the two files.
 pub struct ConfigWatch {
     directory: PathBuf,
     files: [(OsString, Changed); 2],
@@ -44,8 +42,8 @@ pub struct ConfigWatch {
 }
 
 impl ConfigWatch {
-    /// Watches from now on: read the files after this. A directory that is missing is looked for each second, and both files
-    /// count as changed once it is there. To be called inside a tokio runtime.
+    /// Watches from now on; read the files after this call. A missing directory is tried again each second, and both
+    /// files count as changed once it exists. Call it inside a tokio runtime.
     pub fn new(paths: &Paths) -> Self {
         let name = |path: &Path| path.file_name().map(OsStr::to_owned).unwrap_or_default();
         let files = [(name(&paths.config), Changed::Config), (name(&paths.groups), Changed::Groups)];
@@ -61,7 +59,7 @@ impl ConfigWatch {
         watch
     }
 
-    /// Waits until one of the files is another, or gone. Several changes of one file may be reported as one.
+    /// Waits until one of the files is replaced or removed. Several changes of one file may be reported as one.
     pub async fn changed(&mut self) -> Changed {
         loop {
             if let Some(changed) = self.noted.pop_first() {

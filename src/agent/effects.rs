@@ -1,4 +1,4 @@
-//! Calls to EC2, IMDS and the kernel, each a task of its own: the loop never waits for one.
+//! Calls to EC2, IMDS and the kernel. Each is a task of its own, so that the event loop never waits for one.
 
 use std::future::pending;
 use std::net::Ipv4Addr;
@@ -20,29 +20,33 @@ use crate::log_messages::log;
 use crate::netlink::addresses;
 use crate::systemd::log_throttle::LogThrottle;
 
-/// The waits between attempts to learn from IMDS who we are: doubled up to the longest.
+/// The first and the longest wait between attempts to read the instance identity from IMDS. Each wait is twice the
+/// last.
 const IDENTIFY_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// A difference between EC2's clock and ours that is less than that many seconds is not told.
+/// The status shows a difference of at least this many seconds between EC2's clock and this router's.
 const REPORTED_CLOCK_SKEW_SECONDS: i64 = 5;
 
 /// Where the hypervisor of Nitro instances shows the instance's id (EC2 User Guide, "Identify EC2 instances").
 const ASSET_TAG: &str = "/sys/devices/virtual/dmi/id/board_asset_tag";
 
-/// What a task has found out.
+/// The result of a task.
 #[derive(Debug)]
 pub enum EffectResult {
-    /// Who we are.
     Instance(Instance),
-    /// The ENI behind an interface, and the interface's MAC address where that was known.
-    Eni { interface: InterfaceName, mac: Option<MacAddress>, result: Result<Eni, CallError> },
-    /// The local addresses were not read, and why.
+    /// The ENI of an interface, and the interface's MAC address if the kernel has one.
+    Eni {
+        interface: InterfaceName,
+        mac: Option<MacAddress>,
+        result: Result<Eni, CallError>,
+    },
+    /// The local addresses could not be read, and why.
     Unlooked(String),
-    /// Something for the machine as it is.
+    /// An event for the state machine.
     Event(Event),
 }
 
-/// The way out, and what is known of it.
+/// Starts the calls, and holds what is known of EC2 and IMDS.
 #[derive(Debug)]
 pub struct Effects {
     answers: UnboundedSender<EffectResult>,
@@ -51,11 +55,11 @@ pub struct Effects {
     copies: Option<PathBuf>,
     global: Global,
     instance: Option<Instance>,
-    /// This instance as the firmware tells it: IMDS may be down when the agent starts.
+    /// The instance id from the firmware, for the time while IMDS does not answer.
     asset_tag: Option<InstanceId>,
-    /// Its region, as IMDS once said.
+    /// The region that IMDS named before the agent was restarted.
     remembered: Option<Region>,
-    /// The way to EC2, once the region is known.
+    /// The client of EC2, once the region is known.
     ec2: watch::Sender<Option<Ec2>>,
     credentials: Option<CredentialsWatch>,
     throttle: LogThrottle<String>,
@@ -83,7 +87,7 @@ impl Effects {
         }
     }
 
-    /// Goes by these settings from now on. Effects in flight end by the old ones.
+    /// Applies new settings. Calls in flight end with the old ones.
     pub fn configure(&mut self, global: &Global) {
         if self.global != *global {
             self.global = global.clone();
@@ -102,7 +106,7 @@ impl Effects {
         }
     }
 
-    /// Asks IMDS who we are, until it says so.
+    /// Reads the instance identity from IMDS, and retries until it succeeds.
     pub fn identify(&self) {
         let (imds, answers) = (self.imds.clone(), self.answers.clone());
         tokio::spawn(async move {
@@ -111,7 +115,7 @@ impl Effects {
             loop {
                 match imds.instance().await {
                     Ok(instance) => {
-                        // The receiver is gone only when the agent ends.
+                        // Sending fails only when the agent ends.
                         let _ = answers.send(EffectResult::Instance(instance));
                         return;
                     }
@@ -160,7 +164,7 @@ impl Effects {
         });
     }
 
-    /// Reads the local addresses anew.
+    /// Reads the local addresses again.
     pub fn look(&self) {
         let answers = self.answers.clone();
         tokio::spawn(async move {
@@ -168,13 +172,13 @@ impl Effects {
                 Ok(addresses) => {
                     let _ = answers.send(EffectResult::Event(Event::Local { addresses, asked: true }));
                 }
-                // The machine asks again.
+                // The machine asks again later.
                 Err(error) => _ = answers.send(EffectResult::Unlooked(error.to_string())),
             }
         });
     }
 
-    /// Takes note of an answer, and makes of it what the machine should hear.
+    /// Updates what is known, and returns the event for the state machine.
     pub fn answered(&mut self, answer: EffectResult, state: &mut PersistentState, clock: BootClock) -> Option<Event> {
         let now = clock.now();
         match answer {
@@ -186,7 +190,8 @@ impl Effects {
                 }
                 let was_cut_off = self.ec2.borrow().is_none();
                 self.connect();
-                // What was asked before failed for want of a region, and would be asked again after a whole interval.
+                // Calls failed until now because no region was known; without this they would be repeated after a whole
+                // interval.
                 (was_cut_off && self.ec2.borrow().is_some()).then_some(Event::ReadNow)
             }
             EffectResult::Eni { interface, mac, result } => {
@@ -195,8 +200,8 @@ impl Effects {
                         self.learn(state, mac, &eni);
                         Ok(eni)
                     }
-                    // What IMDS once said of this instance and this MAC address still holds: it does not answer, or leaves out
-                    // an interface that is attached, as it may after a reboot or a live migration. It is asked again.
+                    // The cached ENI stays valid for this instance and MAC address when IMDS does not answer, or omits
+                    // an attached interface, which can happen after a reboot or a live migration. IMDS is asked again.
                     (Some(mac), Err(error)) => {
                         let kept = self.instance_id().and_then(|id| state.enis.get().eni(&id, mac).cloned());
                         kept.ok_or(error)
@@ -235,7 +240,7 @@ impl Effects {
         }
     }
 
-    /// Waits until other credentials are there.
+    /// Waits until the credentials change.
     pub async fn credentials_changed(&mut self) {
         match &mut self.credentials {
             Some(watch) => watch.changed().await,
@@ -256,14 +261,14 @@ impl Effects {
         self.ec2.borrow().as_ref().map(Ec2::credentials)
     }
 
-    /// EC2's clock minus ours, in seconds, where that is more than what an answer's way and a Date of whole seconds make.
+    /// EC2's clock minus this router's, in seconds, unless the round trip and the whole seconds of a Date explain it.
     pub fn clock_skew(&self) -> Option<i64> {
         let seconds = self.ec2.borrow().as_ref()?.clock_skew()?.as_secs();
         (seconds.abs() >= REPORTED_CLOCK_SKEW_SECONDS).then_some(seconds)
     }
 }
 
-/// One attempt: the wait for the way to EC2 and the call together take no longer than `within`.
+/// One attempt. The wait for a client and the call together take at most `within`.
 async fn claim(
     ec2: watch::Receiver<Option<Ec2>>,
     eni: &EniId,
@@ -277,8 +282,8 @@ async fn claim(
     }
 }
 
-/// The way to EC2, for a claim. An agent that has just started learns its region within milliseconds: to wait for that costs
-/// less than to fail and to try again.
+/// The client of EC2, for a claim. Just after its start the agent learns the region within milliseconds, so waiting for
+/// it is faster than a failed attempt and a retry.
 async fn known(mut ec2: watch::Receiver<Option<Ec2>>, within: Duration) -> Option<Ec2> {
     match tokio::time::timeout(within, ec2.wait_for(Option::is_some)).await {
         Ok(Ok(ec2)) => ec2.clone(),
@@ -303,7 +308,7 @@ fn local_error(code: &str, error: &dyn std::error::Error) -> CallError {
 mod tests {
     use super::*;
 
-    /// IMDS leaves out an ENI that is attached, as it may after a reboot or a live migration.
+    /// IMDS may omit an attached ENI after a reboot or a live migration.
     #[tokio::test]
     async fn what_imds_once_said_of_an_interface_holds_on_this_instance_where_it_leaves_it_out() {
         let mac = MacAddress::try_from("02:00:00:00:00:01".to_owned()).expect("a MAC address");
@@ -354,7 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_wait_for_the_region_is_part_of_the_attempt() {
-        // An EC2 that takes connections and never answers.
+        // An endpoint that accepts connections and never answers.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("credentials");
@@ -374,7 +379,7 @@ mod tests {
         let (result, ()) = tokio::join!(attempt, region);
         let (error, took) = (result.expect_err("no answer"), began.elapsed());
         assert_eq!(error.class, ErrorClass::TimedOut, "{error}");
-        // Were the wait no part of it, it would take another three quarters of the time.
+        // If the wait were not part of the attempt, this would take three quarters of the time more.
         assert!(took < within * 3 / 2, "{took:?}");
     }
 }

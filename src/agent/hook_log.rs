@@ -1,14 +1,14 @@
-//! When to say that keepalived lets go of the FIFO. A reload leaves it without a writer for some milliseconds, and a busy
-//! router for longer: that is no news, and the machine takes no notice of it either.
+//! When to log that keepalived has closed the FIFO. A reload leaves the FIFO without a writer for some milliseconds,
+//! longer on a busy router; that is not logged, and the state machine ignores it too.
 
 use std::time::Duration;
 
 use vipa_core::claim::Moment;
 
-/// How long it has to last: as long as the machine waits before it takes keepalived for gone.
+/// How long the FIFO must be without a writer: as long as the state machine waits before it acts on that.
 const REPORTED_GAP: Duration = Duration::from_secs(2);
 
-/// What was said, and what is to be said.
+/// What was logged last, and what is pending.
 #[derive(Debug, Default)]
 pub struct HookLog {
     reported: Option<bool>,
@@ -22,18 +22,18 @@ impl HookLog {
         self.gone.get_or_insert((now, why));
     }
 
-    /// A writer is there. Whether that is news.
+    /// A writer is there. Returns whether that is to be logged.
     pub fn back(&mut self) -> bool {
         self.gone = None;
         self.reported.replace(true) != Some(true)
     }
 
-    /// When its absence becomes news.
+    /// When the missing writer is to be logged.
     pub fn due(&self) -> Option<Moment> {
         self.gone.as_ref().map(|(since, _)| *since + REPORTED_GAP)
     }
 
-    /// Why there is no writer, once that has lasted, and never again.
+    /// Why there is no writer, once it has been missing for long enough. Returned once.
     pub fn lasts(&mut self, now: Moment) -> Option<String> {
         let (_, why) = self.gone.take_if(|(since, _)| *since + REPORTED_GAP <= now)?;
         self.reported = Some(false);
@@ -53,7 +53,7 @@ mod tests {
     fn a_gap_is_said_once_it_has_lasted_for_two_seconds() {
         let mut log = HookLog::default();
         assert!(log.back(), "the first writer is news");
-        // Reloads, as one after the other as a boot has them.
+        // Reloads in quick succession, as during a boot.
         for began in (0..180).map(|n| n * 100) {
             log.gone(at(began), "no writer".to_owned());
             assert_eq!((log.due(), log.lasts(at(began + 30))), (Some(at(began + 2_000)), None));

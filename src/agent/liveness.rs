@@ -1,4 +1,4 @@
-//! keepalived's sign of life, looked for often while the machine is interested, and seldom for the status.
+//! keepalived's liveness, sampled often while the state machine needs it, and rarely for the status otherwise.
 
 use std::future::pending;
 use std::time::{Duration, Instant};
@@ -9,16 +9,16 @@ use crate::log_messages::log;
 use crate::paths::Paths;
 use crate::systemd::log_throttle::LogThrottle;
 
-/// How soon to look again where nobody but a reader of the status wants to know.
+/// How often keepalived is sampled if only the status uses the result.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The last sample. One look costs microseconds.
+/// The last sample. Taking one costs microseconds.
 #[derive(Debug)]
 pub struct Liveness {
     probe: LivenessProbe,
-    /// What progress is measured against, and when it was taken.
+    /// The sample that progress is measured against, and when it was taken.
     before: Option<(Sample, Moment)>,
-    /// Since when keepalived has been seen to sleep.
+    /// Since when keepalived has been asleep.
     quiet: Option<Moment>,
     looked: Option<Instant>,
     throttle: LogThrottle<()>,
@@ -31,7 +31,7 @@ impl Liveness {
         Self { probe: LivenessProbe::new(paths), before: None, quiet: None, looked: None, throttle, last: None }
     }
 
-    /// Takes the first sample at once when the interest begins. `again`: how soon to look again, if that is of interest.
+    /// Takes the first sample at once when sampling begins. `again`: the sampling interval, if any.
     pub fn wanted(&mut self, again: Option<Duration>, now: Moment) {
         match again {
             None => self.forget(),
@@ -40,8 +40,8 @@ impl Liveness {
         }
     }
 
-    /// Waits until so much time has passed since the last look; for ever where nobody wants one. Safe to cancel: the time of
-    /// the last look is kept.
+    /// Waits until that interval has passed since the last sample, or forever without one. Safe to cancel: the time of
+    /// the last sample is stored.
     pub async fn due(&self, again: Option<Duration>) {
         match again {
             Some(again) => tokio::time::sleep_until(self.next(again).into()).await,
@@ -58,13 +58,13 @@ impl Liveness {
         self.quiet = None;
     }
 
-    /// Looks; what keepalived has done since the last look, if that says anything.
+    /// Takes a sample. Returns what keepalived has done since the last one, if that is conclusive.
     pub fn look(&mut self, now: Moment) -> Option<Event> {
         self.looked = Some(Instant::now());
         let sample = match self.probe.look() {
             Ok(sample) => sample,
             Err(error) => {
-                // A keepalived that starts again and again is not there in between, each time.
+                // While keepalived restarts again and again, it is absent in between each time.
                 if let Some(times) = self.throttle.say(()) {
                     log!(KEEPALIVED_NOT_READ, %error, times);
                 }
@@ -84,7 +84,7 @@ impl Liveness {
             Some(Event::Quiet { since }) => Some(since),
             _ => None,
         };
-        // Without progress too: what runs from now on has run after now.
+        // Also without progress: what runs from now on has run after now.
         self.before = Some((sample, now));
         event
     }

@@ -1,4 +1,4 @@
-//! What the machine notes, as log lines and as history. A message is constant; the facts are fields.
+//! What the state machine reports, as log lines and as history.
 
 use std::future::pending;
 use std::net::Ipv4Addr;
@@ -15,49 +15,49 @@ use super::Agent;
 use crate::log_messages::log;
 use crate::systemd::log_throttle::{LogThrottle, ThrottledLine, named};
 
-/// How often in ten minutes each group's change of state or readiness is written at once: a failover there and back, twice.
+/// How many state or readiness changes of a group are logged at once within ten minutes: two failovers there and back.
 const MAX_LINES_AT_ONCE: u32 = 5;
 
-/// What has been written of what may happen again and again.
+/// Limits the log lines about what happens repeatedly.
 #[derive(Debug)]
 pub struct AgentLog {
-    /// Failures of claims, by their ENI, and of reads.
+    /// Failures of claims, by ENI, and of reads.
     failures: LogThrottle<(Option<EniId>, String)>,
     changes: LogThrottle<Change, String>,
-    /// The log ends with reads that fail.
+    /// The last read that was logged has failed.
     unread: bool,
 }
 
-/// What may happen to many at once, or to one again and again.
+/// What can happen to many subjects at once, or to one repeatedly.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Change {
-    /// Of the state of groups.
+    /// The VRRP state of groups changed.
     Transition { is_unknown: bool, from: String, to: String, cause: &'static str },
-    /// Of what keeps standbys from taking over.
+    /// The readiness of standbys changed.
     Readiness { obstacle: Option<String> },
-    /// The claim of addresses was given up.
+    /// Claims were abandoned.
     NotLocal,
-    /// The addresses of a MASTER are not on their interfaces.
+    /// The group is MASTER, and the address is missing from its interface.
     Missing,
-    /// Those of a group that is not MASTER are.
+    /// The group is not MASTER, and the address is on its interface.
     Left,
-    /// Either is over.
+    /// Interface and VRRP state agree again.
     InPlace,
-    /// The ENIs of interfaces cannot be found out.
+    /// The ENIs of interfaces cannot be determined.
     Unresolved { code: String, message: String },
-    /// keepalived holds the FIFO open, or not, and why.
+    /// keepalived opened the FIFO, or has not had it open for a while, and why.
     Hook { gone: Option<String> },
-    /// The FIFO was found full.
+    /// The FIFO was full.
     PipeFull,
-    /// Addresses were taken away.
+    /// Another owner took addresses.
     Taken(Thief),
     /// That happened too often.
     Contested(Thief),
-    /// Contests are over.
+    /// Contests ended.
     ContestOver { taker: Taker },
 }
 
-/// Who takes addresses away.
+/// The owner that took addresses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Thief {
     eni: EniId,
@@ -70,7 +70,7 @@ impl Thief {
         Self { eni: by.eni.clone(), instance: by.instance.clone(), taker }
     }
 
-    /// The ENI, the instance, and what that is to the group, as fields of a line.
+    /// The fields of a line: the ENI, the instance, and whether it is the group's peer.
     fn fields(&self) -> (&str, Option<&str>, &'static str) {
         (self.eni.as_str(), self.instance.as_ref().map(|i| i.as_str()), word(self.taker))
     }
@@ -83,14 +83,14 @@ impl Default for AgentLog {
 }
 
 impl AgentLog {
-    /// A change has happened to that group, address or interface.
+    /// Logs a change of that group, address or interface, now or later.
     pub(super) fn change(&mut self, change: Change, subject: impl ToString) {
         if let Some(line) = self.changes.happened(Instant::now(), change.clone(), subject.to_string()) {
             write(&change, &line);
         }
     }
 
-    /// Waits until something that was held back is to be written. Safe to cancel: the deadline is kept.
+    /// Waits until a line that was held back is due. Safe to cancel: the deadline is stored.
     pub async fn due(&self) {
         match self.changes.next() {
             Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -98,12 +98,12 @@ impl AgentLog {
         }
     }
 
-    /// Writes what is due.
+    /// Writes the lines that are due.
     pub fn write_due(&mut self) {
         self.changes.due(Instant::now()).iter().for_each(|(change, line)| write(change, line));
     }
 
-    /// Writes all that was held back, before the log ends.
+    /// Writes all lines that were held back, at the end of the log.
     pub fn write_rest(&mut self) {
         self.changes.rest(Instant::now()).iter().for_each(|(change, line)| write(change, line));
     }
@@ -111,7 +111,7 @@ impl AgentLog {
 
 fn write(change: &Change, line: &ThrottledLine<String>) {
     let who = named(&line.subjects);
-    // Where it has happened to each of them once, that goes without saying.
+    // `times` adds nothing where each subject is named and had one event.
     let times = Some(line.times).filter(|times| *times as usize > line.subjects.len());
     match change {
         Change::Transition { is_unknown: true, from, to, cause } => {
@@ -150,7 +150,7 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
 }
 
 impl Agent<'_> {
-    /// Logs a note, and keeps it.
+    /// Logs an event of the state machine, and adds it to the history.
     pub(super) fn note(&mut self, note: Note) {
         let time = Timestamp::now();
         let record = match note {
@@ -173,7 +173,7 @@ impl Agent<'_> {
                 };
                 Record::new(time, Kind::Claim { eni, previous, duration_ms, outcome }).of_addresses(addresses)
             }
-            // The history has what came of it.
+            // The history has the results of the read.
             Note::Read { error } => return self.log_read(error.as_ref()),
             Note::Theft { group, address, by, taker } => {
                 self.log.change(Change::Taken(Thief::new(&by, taker)), of_group(address, &group));
@@ -191,7 +191,7 @@ impl Agent<'_> {
                 self.log.change(Change::NotLocal, of_group(address, &group));
                 Record::new(time, Kind::NotLocal).of_group(group).of_addresses([address])
             }
-            // The status shows it as long as it lasts.
+            // Not in the history: the status shows it as long as it lasts.
             Note::Place { group, address, interface, wrong } => {
                 let change = match wrong {
                     Some(Misplaced::Missing) => Change::Missing,
@@ -204,7 +204,7 @@ impl Agent<'_> {
                 self.log.change(Change::Readiness { obstacle: obstacle.clone() }, &group);
                 Record::new(time, Kind::Readiness { obstacle }).of_group(group)
             }
-            // The history is of what has happened.
+            // Not in the history, which has events and no states.
             Note::Elsewhere { eni, instance } => {
                 let attached_to = instance.as_ref().map(|i| i.as_str());
                 log!(ENI_NOT_ATTACHED, %eni, attached_to);
@@ -235,7 +235,7 @@ impl Agent<'_> {
             Ok(Acknowledgement { request_id, unlisted }) => {
                 self.log.failures.forget(|(other, _)| other.as_ref() == Some(eni));
                 let request_id = request_id.as_ref().map(RequestId::as_str);
-                // They are read at once.
+                // The machine reads the owners of these addresses at once.
                 let unlisted = (!unlisted.is_empty()).then(|| tracing::field::debug(unlisted));
                 log!(CLAIM_ACKNOWLEDGED, %eni, ?addresses, duration_ms, request_id, unlisted);
             }
@@ -255,7 +255,7 @@ impl Agent<'_> {
     }
 
     fn log_read(&mut self, error: Option<&CallError>) {
-        // What fails every other time is one failure that lasts.
+        // Reads that fail every other time count as one lasting failure.
         let Some(error) = error else {
             if std::mem::take(&mut self.log.unread) {
                 log!(OWNERS_READ_AGAIN);
@@ -276,7 +276,7 @@ impl Agent<'_> {
     }
 }
 
-/// Whether nobody has to do anything for the next attempt to succeed.
+/// Whether the next attempt can succeed without a change by an operator.
 fn passes(error: &CallError) -> bool {
     match error.class {
         ErrorClass::TimedOut | ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::Refused => true,
@@ -291,7 +291,7 @@ fn word(taker: Taker) -> &'static str {
     }
 }
 
-/// An address as a line names it.
+/// An address as log lines name it.
 fn of_group(address: Ipv4Addr, group: &GroupName) -> String {
     format!("{address} ({group})")
 }
@@ -310,7 +310,7 @@ mod tests {
     use crate::agent::state::PersistentState;
     use crate::paths::Paths;
 
-    /// What is logged, a line each.
+    /// The log as text.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -358,7 +358,7 @@ mod tests {
         let first = "address ownership lost address=10.0.0.1 (g1) eni=\"eni-0000000b\" instance=\"i-0000000b\"";
         assert!(lines[0].contains(first) && lines[0].contains("taker=\"peer\""), "{log}");
         assert!(log.contains("address contested: both routers are MASTER") && log.contains(" more "), "{log}");
-        // At once, and once a second: a busy machine takes some.
+        // The first lines at once, then one a second; a busy machine takes some seconds.
         assert!(lines.len() < 40, "{log}");
     }
 }

@@ -1,8 +1,9 @@
 //! The agent: the event loop around the claim state machine.
 //!
-//! One task owns the machine, and everything that happens reaches it as an [`Event`]. Calls to EC2 and IMDS run as tasks
-//! of their own and answer through a channel, so that nothing waits for the network. Dropping any future of the loop's
-//! `select!` is safe: each says so where it is written, the timers hold no state, and a channel's `recv` loses nothing.
+//! One task owns the machine, and everything that happens reaches it as an [`Event`]. Calls to EC2 and IMDS run as
+//! tasks of their own and return their results through a channel, so that the loop never waits for the network. Every
+//! future of the loop's `select!` is safe to drop: each documents why, timers hold no state, and a channel's `recv`
+//! loses nothing.
 
 mod config_watch;
 mod effects;
@@ -50,35 +51,35 @@ use crate::log_messages::log;
 use crate::netlink::addresses::{self, Addresses, Local, Puts};
 use crate::paths::Paths;
 
-/// What tells this start of the router from others (random(4)).
+/// Identifies this boot of the router (random(4)).
 const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Why the agent could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// There is one already.
+    /// Another agent runs.
     #[error("another agent runs already and holds {path}: `systemctl status vyos-aws-vipa` shows the service's own")]
     Running {
-        /// Its lock.
+        /// The lock that it holds.
         path: PathBuf,
     },
-    /// The control socket.
-    #[error("cannot listen on {path}: {source}; the unit's RuntimeDirectory makes its directory")]
+    /// The control socket cannot be created.
+    #[error("cannot listen on {path}: {source}; the unit's RuntimeDirectory creates its directory")]
     Socket {
-        /// Its path.
+        /// The socket's path.
         path: PathBuf,
-        /// The reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// The signals.
+    /// The signal handlers cannot be installed.
     #[error("cannot listen for SIGTERM: {0}")]
     Signal(io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT. Addresses stay where they are.
+/// Runs until SIGTERM or SIGINT. The addresses stay assigned.
 ///
 /// # Errors
-/// [`AgentError`]: only what no retry could mend. Missing files, IMDS and EC2 are waited for.
+/// [`AgentError`]: only what a retry cannot cure. The agent waits for missing files, IMDS and EC2.
 pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signal)?;
@@ -95,7 +96,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     let state = PersistentState::load(&paths.state);
     let effects = Effects::new(answered, &state, paths.copies.clone());
     let mut agent = Agent::new(paths, state, effects);
-    // The interface is known before any line is: where they disagree, the interface is right.
+    // The addresses are read before the first line of keepalived: if the two disagree, the interface is right.
     match addresses::list().await {
         Ok(addresses) => agent.local(addresses, false),
         Err(error) => log!(LOCAL_ADDRESSES_NOT_READ, %error),
@@ -105,7 +106,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     agent.restore_pauses();
     agent.read_config();
     agent.read_groups();
-    // Ready before any access to the network: the start of this unit never waits for AWS.
+    // Ready before any access to the network: the start of the unit never waits for AWS.
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         log!(SD_NOTIFY_FAILED, %error);
     }
@@ -147,7 +148,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     }
     agent.log.write_rest();
     log!(AGENT_STOPS);
-    // Nobody is left to hear that this failed.
+    // There is no one left to report a failure to.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if let Err(error) = agent.state_writer.end(&mut agent.state).await {
         log!(STATE_NOT_WRITTEN, %error);
@@ -162,8 +163,8 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
-/// Where the machine's moments come from. They also count the time that the router was suspended, which timers do not: a
-/// timer that was due in it is late, and that is seen.
+/// The boot clock. It includes the time in which the router was suspended, which timers do not: after a suspension a
+/// timer is late, and the state machine detects that.
 #[derive(Debug, Clone, Copy)]
 struct BootClock {
     started: Moment,
@@ -184,7 +185,7 @@ impl BootClock {
     }
 
     fn of_both_kinds(self) -> Now {
-        // Without it the time of day counts.
+        // With an empty id only the time of day counts.
         let boot = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
         Now { wall: Timestamp::now(), boot: boot.trim().to_owned(), since_boot: self.now().since_boot() }
     }
@@ -194,7 +195,7 @@ impl BootClock {
         Instant::now() + left
     }
 
-    /// The time of day of a moment, by today's setting of the clock.
+    /// The time of day of a boot instant, by the current setting of the clock.
     fn timestamp(self, moment: Moment) -> Timestamp {
         let now = self.now();
         let wall = Timestamp::now();
@@ -216,28 +217,27 @@ struct Agent<'a> {
     log: AgentLog,
     liveness: Liveness,
     waiters: PendingReplies,
-    /// When EC2 was last asked for a fresh report.
+    /// When the last fresh report was requested.
     fresh_asked: Option<Moment>,
     splitter: Splitter,
-    /// Who has put addresses on interfaces, as the machine was told.
+    /// The origin of local addresses, as last reported to the machine.
     puts: Puts,
     config: Config,
-    /// What is read of config.json and groups.json.
     config_file: ReadFile,
     groups_file: ReadFile,
     hook: HookState,
 }
 
-/// What is known of the transition hook.
+/// The transition hook.
 #[derive(Debug, Default)]
 struct HookState {
     attached: Option<(bool, Moment)>,
     log: HookLog,
     last_line: Option<Moment>,
-    /// When a line was read that had not waited in the pipe: keepalived was alive.
+    /// When keepalived last wrote a line that was read as it came.
     last_news: Option<Moment>,
     fifo_full_count: u64,
-    /// The pipe was found full, and is not read to its end yet: what it holds is of the past.
+    /// The FIFO was found full and has not been drained yet: what it holds is outdated.
     discarding: bool,
 }
 
@@ -264,7 +264,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Tells the machine what happened, and does what it wants done.
+    /// Passes an event to the state machine, and carries out its actions.
     fn tell(&mut self, event: Event) {
         let now = self.clock.now();
         for action in self.machine.handle(now, event) {
@@ -370,7 +370,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// How soon to look for a sign of life of keepalived again, where it may run.
+    /// How soon keepalived's liveness is sampled again, if it may run.
     fn look_again(&self) -> Option<Duration> {
         let is_attached = matches!(self.hook.attached, Some((true, _)));
         self.machine.look_again(self.clock.now()).or(is_attached.then_some(liveness::STATUS_INTERVAL))
@@ -390,7 +390,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Tells the machine which instance this is, as far as that is known.
+    /// Tells the machine the instance id once it is known.
     fn name_instance(&mut self) {
         if let Some(instance) = self.effects.instance_id()
             && self.machine.instance() != Some(&instance)
@@ -428,12 +428,12 @@ impl<'a> Agent<'a> {
     }
 }
 
-/// How it stands with a file that commit or the hook writes.
+/// The state of a file that `commit` or the hook writes.
 #[derive(Debug, Default)]
 struct ReadFile {
-    /// It was read once: that is in force until it can be read again.
+    /// It was loaded once: that version stays in force until the file can be loaded again.
     was_read: bool,
-    /// Why what it holds now is not in force, if so.
+    /// Why the current content of the file is not in force, if so.
     unread: Option<(String, FileErrorKind)>,
 }
 

@@ -1,4 +1,4 @@
-//! What people ask over the control socket: the report, and a hand on the claims.
+//! Requests over the control socket: the report, a claim, and pauses.
 
 use std::future::pending;
 use std::time::{Duration, Instant};
@@ -22,20 +22,21 @@ use crate::control::{ErrorCode, ErrorResponse, Request, Response};
 use crate::fs::json_file::FORMAT;
 use crate::log_messages::log;
 
-/// How long a forced claim is waited for before it is answered with what is known.
+/// How long a request for a claim waits for EC2's answer before it is answered without it.
 const CLAIM_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long beyond EC2's bound a read is waited for. With the default request-timeout that ends before those who ask give up
-/// ([`crate::commands::show_status`]); with a longer one they do so first, and tell what was known before.
+/// How much longer than EC2's request timeout a request for a fresh report waits. With the default request-timeout the
+/// answer comes before the commands give up ([`crate::commands::show_status`]); with a longer one they show the
+/// previous report.
 const READ_REPLY_MARGIN: Duration = Duration::from_millis(500);
 
-/// How long the disk is waited for before a pause is answered.
+/// How long a request for a pause waits for the disk.
 const DISK_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// For how long an answer of EC2 is fresh: no more than one read is made in that time for all who ask.
+/// How long an answer of EC2 counts as fresh: requests within that time share one read.
 const READ_REUSE_TIME: Duration = Duration::from_secs(1);
 
-/// Those who wait for something to happen before they are answered.
+/// Requests that wait for something before they are answered.
 #[derive(Debug, Default)]
 pub struct PendingReplies(Vec<PendingReply>);
 
@@ -51,16 +52,16 @@ type Reply = oneshot::Sender<Response>;
 
 #[derive(Debug)]
 enum What {
-    /// A report with owners that were read after the question, and so much of the past.
+    /// A report with owners that were read after the request, and the number of history records in it.
     Report { history: usize },
-    /// Answers to the claims of a group.
+    /// The results of a group's claims.
     Claims(GroupName),
-    /// That the pause of a group, or its end, is on disk.
+    /// The pause of a group, or its end, on disk.
     Saved(GroupName),
 }
 
 impl PendingReplies {
-    /// Waits until somebody's patience ends. Safe to cancel: the deadlines are kept.
+    /// Waits until the first of them times out. Safe to cancel: the deadlines are stored.
     pub async fn due(&self) {
         match self.0.iter().map(|w| w.until).min() {
             Some(until) => tokio::time::sleep_until(until.into()).await,
@@ -70,14 +71,14 @@ impl PendingReplies {
 }
 
 impl Agent<'_> {
-    /// Does what is asked; what takes a round trip to EC2 is answered by [`Agent::reply`].
+    /// Carries out a request. Requests that need EC2 are answered later, by [`Agent::reply`].
     pub(super) fn order(&mut self, call: Call) {
         let now = self.clock.now();
         let Call { request, answer: reply } = call;
         let answer = match request {
             Request::Status { fresh: false, history } => Ok(value(&self.report(history))),
             Request::Status { fresh: true, history } => {
-                // Whoever asks within a second of another has that one's answer.
+                // Requests within a second share one read.
                 let asked = self.fresh_asked.filter(|asked| *asked + READ_REUSE_TIME > now);
                 self.wait(What::Report { history }, asked.unwrap_or(now), reply);
                 if asked.is_none() {
@@ -108,7 +109,7 @@ impl Agent<'_> {
                 Ok(()) => return self.wait_for_the_disk(group, now, reply),
             },
         };
-        // Whoever asked may be gone.
+        // The client may be gone.
         let _ = reply.send(answer);
     }
 
@@ -121,7 +122,7 @@ impl Agent<'_> {
         self.waiters.0.push(PendingReply { what, since, until: Instant::now() + patience, reply });
     }
 
-    /// Answers those whose waiting is over.
+    /// Answers the requests that need not wait any longer.
     pub(super) fn reply(&mut self) {
         let mut waiting = Vec::new();
         for waiter in std::mem::take(&mut self.waiters.0) {
@@ -144,7 +145,7 @@ impl Agent<'_> {
         self.waiters.0 = waiting;
     }
 
-    /// The report, with why its owners are older than that where they are.
+    /// The report, with the reason why its owners are older than `since`, if they are.
     fn fresh_report(&self, history: usize, since: Moment) -> Report {
         let mut report = self.report(history);
         let why = self.machine.unread_since(since);
@@ -152,7 +153,7 @@ impl Agent<'_> {
         report
     }
 
-    /// The group, with the claims that began then or later.
+    /// The group, with only the claims that began at `since` or later.
     fn claims_since(&self, group: &GroupName, since: Moment) -> Option<report::GroupReport> {
         let mut group = self.report(0).groups.into_iter().find(|g| g.name == group.as_str())?;
         for address in group.addresses.iter_mut().filter(|a| !self.machine.claimed_since(&a.address, since)) {
@@ -161,7 +162,7 @@ impl Agent<'_> {
         Some(group)
     }
 
-    /// Why nothing can be done for a group, if it is not one that the agent looks after.
+    /// Why nothing can be done for a group, if the agent does not manage it.
     fn refuses(&self, group: &GroupName) -> Option<String> {
         let name = quoted(group.as_str());
         if self.machine.knows(group) {
@@ -203,13 +204,13 @@ impl Agent<'_> {
         Ok(())
     }
 
-    /// Answers once what was done is on disk, or known not to be.
+    /// Answers once the change is on disk, or known not to be.
     fn wait_for_the_disk(&mut self, group: GroupName, since: Moment, reply: Reply) {
         self.wait(What::Saved(group), since, reply);
         self.reply();
     }
 
-    /// The group, with why its pause, or the end of that, is not on disk.
+    /// The group, with the reason why its pause, or the end of it, is not on disk.
     fn saved(&self, group: &GroupName) -> Option<report::GroupReport> {
         let mut group = self.report(0).groups.into_iter().find(|g| g.name == group.as_str())?;
         group.pause_not_saved = match self.state.pauses.saved() {
@@ -220,7 +221,7 @@ impl Agent<'_> {
         Some(group)
     }
 
-    /// Everything that is known now, with so much of the past.
+    /// The current report, with that many history records.
     fn report(&self, history: usize) -> Report {
         let now = self.clock.now();
         let clock = self.clock;

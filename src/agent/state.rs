@@ -1,8 +1,9 @@
-//! What outlives the agent: its history, contests, the ENIs behind MAC addresses, pauses, and rights that were proven.
+//! What survives a restart of the agent: its history, contests, the ENIs of MAC addresses, pauses, and proven
+//! permissions.
 //!
-//! The files are in /var/lib/vyos-aws-vipa (the unit's StateDirectory, 0700): root never reads them, status gets what is
-//! in them over the socket. A file that is missing or damaged counts as empty, and one of a newer format too, but that one
-//! is never overwritten: the agent works without any of them.
+//! The files are in /var/lib/vyos-aws-vipa (the unit's StateDirectory, 0700). Root never reads them; the status gets
+//! their content over the socket. The agent works without any of them: a file that is missing, damaged or of a newer
+//! format counts as empty, and one of a newer format is never overwritten.
 
 use std::path::{Path, PathBuf};
 
@@ -16,30 +17,30 @@ use vipa_core::model::permissions::Permissions;
 use crate::fs::json_file::{self, FileError};
 use crate::log_messages::log;
 
-/// Everything that is kept.
+/// All state files.
 #[derive(Debug)]
 pub struct PersistentState {
-    /// What has happened.
+    /// Past events.
     pub history: StateFile<History>,
-    /// Addresses that were taken away.
+    /// Addresses that other owners took.
     pub contests: StateFile<Contests>,
-    /// The ENIs behind MAC addresses, for an IMDS that does not answer.
+    /// The ENIs of MAC addresses, for the time while IMDS does not answer.
     pub enis: StateFile<EniCache>,
-    /// Groups that a person has paused.
+    /// Groups that an operator has paused.
     pub pauses: StateFile<Pauses>,
-    /// Rights that EC2 has shown us to have.
+    /// When EC2 last accepted a claim for each ENI.
     pub permissions: StateFile<Permissions>,
 }
 
 impl PersistentState {
-    /// Reads what is in this directory, and removes what a write that was killed has left. What is wrong with a file is
-    /// logged.
+    /// Loads the files in this directory, logs those that cannot be loaded, and removes what an interrupted write has
+    /// left.
     pub fn load(directory: &Path) -> Self {
         json_file::remove_leftovers(directory);
         let history: StateFile<History> = StateFile::load(directory.join("history.json"));
         let mut contests: StateFile<Contests> = StateFile::load(directory.join("contests.json"));
         if contests.was_missing {
-            // Before 0.2 the history alone knew of them.
+            // Before version 0.2 only the history had them.
             history.get().last(usize::MAX).iter().for_each(|record| contests.value.note(record));
         }
         for skipped in [history.get().skipped(), contests.get().skipped()].into_iter().filter(|skipped| *skipped > 0) {
@@ -54,25 +55,25 @@ impl PersistentState {
         }
     }
 
-    /// Adds to what has happened.
-    pub fn record(&mut self, record: Record) {
+    /// Adds an event to the history.
+    pub(crate) fn record(&mut self, record: Record) {
         if self.contests.get().is_about(&record) {
             self.contests.change(|contests| contests.note(&record));
         }
-        // Of a failure that goes on, the count can wait: an outage is no reason to keep the disk busy.
+        // The count of a lasting failure can wait: an outage must not keep the disk busy.
         let goes_on = self.history.value.add(record);
         self.history.touch(if goes_on { Urgency::Later } else { Urgency::Soon });
     }
 
-    /// How soon something is to be written; nothing, if all is on disk or on its way there.
-    pub fn urgency(&self) -> Option<Urgency> {
+    /// How soon something must be written; `None` if everything is on disk or being written.
+    pub(crate) fn urgency(&self) -> Option<Urgency> {
         let Self { history, contests, enis, pauses, permissions } = self;
         [history.dirty, contests.dirty, enis.dirty, pauses.dirty, permissions.dirty].into_iter().max().flatten()
     }
 
-    /// What is to be written by now, for a thread that may wait for the disk; let it end before the next one begins, and
-    /// tell [`PersistentState::written`] what came of each.
-    pub fn writes(&mut self) -> Vec<PendingWrite> {
+    /// What must be written now, for a thread that may wait for the disk. Let the writes end before the next ones
+    /// begin, and pass their results to [`PersistentState::written`].
+    pub(crate) fn writes(&mut self) -> Vec<PendingWrite> {
         let Self { history, contests, enis, pauses, permissions } = self;
         [history.write(), contests.write(), enis.write(), pauses.write(), permissions.write()]
             .into_iter()
@@ -80,8 +81,8 @@ impl PersistentState {
             .collect()
     }
 
-    /// Takes note of what came of the writes under way. One that is not among the results, or failed, is to be done again.
-    pub fn written(&mut self, results: &[WriteResult]) {
+    /// Records the results of the writes. A write that failed, or is not among the results, will be repeated.
+    pub(crate) fn written(&mut self, results: &[WriteResult]) {
         let Self { history, contests, enis, pauses, permissions } = self;
         history.written(results);
         contests.written(results);
@@ -91,19 +92,18 @@ impl PersistentState {
     }
 }
 
-/// How soon a change has to be on disk.
+/// How soon a change must be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Urgency {
-    /// With the next change that has to, or in a minute.
+pub(crate) enum Urgency {
+    /// With the next urgent change, or in a minute.
     Later,
-    /// With what else changes now.
+    /// With the other changes of this moment.
     Soon,
-    /// Now: somebody waits for it.
+    /// Now: a client waits for it.
     AtOnce,
 }
 
-/// A file to write.
-pub struct PendingWrite {
+pub(crate) struct PendingWrite {
     path: PathBuf,
     perform: Perform,
 }
@@ -111,45 +111,44 @@ pub struct PendingWrite {
 type Perform = Box<dyn FnOnce(&Path) -> Result<(), FileError> + Send>;
 
 impl PendingWrite {
-    /// Writes it, and waits for the disk.
-    pub fn perform(self) -> WriteResult {
+    /// Writes the file, and waits for the disk.
+    pub(crate) fn perform(self) -> WriteResult {
         let Self { path, perform } = self;
         WriteResult { result: perform(&path), path }
     }
 }
 
-/// What came of the write of a file.
+/// The result of a write.
 #[derive(Debug)]
-pub struct WriteResult {
+pub(crate) struct WriteResult {
     /// The file.
     pub path: PathBuf,
-    /// Why it was not written, if it was not.
+    /// Why the write failed, if it did.
     pub result: Result<(), FileError>,
 }
 
-/// A value and the file that it is kept in.
+/// A value and the file that keeps it.
 #[derive(Debug)]
 pub struct StateFile<T> {
     path: PathBuf,
     value: T,
     was_missing: bool,
     dirty: Option<Urgency>,
-    /// It is being written.
     under_way: bool,
-    /// Why it is not on disk, and may never be.
+    /// Why it is not on disk, if the last write failed or none is possible.
     fault: Option<String>,
-    /// Not for a file that a newer version wrote.
+    /// False for a file that a newer version wrote.
     writable: bool,
 }
 
 /// Whether a value is on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Saved {
-    /// It is.
+pub(crate) enum Saved {
+    /// It is on disk.
     Yes,
-    /// It is on its way.
+    /// It is to be written, or being written.
     NotYet,
-    /// It could not be written, and why.
+    /// The write failed, and why.
     No(String),
 }
 
@@ -186,8 +185,8 @@ where
         &self.value
     }
 
-    /// Replaces the value; nothing is written if it is the same.
-    pub fn set(&mut self, value: T) {
+    /// Replaces the value. Nothing is written if it is the same.
+    pub(crate) fn set(&mut self, value: T) {
         if self.value != value {
             self.value = value;
             self.touch(Urgency::Soon);
@@ -195,21 +194,21 @@ where
     }
 
     /// Changes the value.
-    pub fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
+    pub(crate) fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
         let changed = change(&mut self.value);
         self.touch(Urgency::Soon);
         changed
     }
 
-    /// Has the last change written at once.
-    pub fn hurry(&mut self) {
-        // What is on its way now may arrive.
+    /// Requests that the last change is written at once.
+    pub(crate) fn hurry(&mut self) {
+        // A write under way may still succeed.
         self.fault = None;
         self.touch(Urgency::AtOnce);
     }
 
     /// Whether the value is on disk.
-    pub fn saved(&self) -> Saved {
+    pub(crate) fn saved(&self) -> Saved {
         match &self.fault {
             Some(fault) => Saved::No(fault.clone()),
             None if self.dirty.is_some() || self.under_way => Saved::NotYet,
@@ -312,7 +311,7 @@ mod tests {
         assert!(results.iter().all(|written| written.result.is_ok()), "{results:?}");
     }
 
-    /// So many seconds after the first moment of these tests by the time of day, and after the router's start.
+    /// The time, in seconds after the first moment of these tests by the time of day, and after the router's boot.
     fn day(second: i64, boot: &str, since_boot: u64) -> Now {
         Now { wall: at(second), boot: boot.to_owned(), since_boot: Duration::from_secs(since_boot) }
     }
@@ -395,7 +394,7 @@ mod tests {
         assert_eq!(state.enis.get().eni(&instance(2), mac), None, "what another instance had is forgotten");
     }
 
-    /// An address, the seconds of its thefts and who took it, and with whom there is a contest.
+    /// An address, the seconds of its losses with the takers, and the takers that it is contested with.
     type Taken = (String, Ipv4Addr, Vec<(i64, Taker)>, Vec<Taker>);
 
     fn contests(state: &PersistentState) -> Vec<Taken> {
@@ -446,7 +445,7 @@ mod tests {
         assert_eq!(contests(&state), expected[1..]);
     }
 
-    /// Before 0.2 the history was all that knew of them.
+    /// Before version 0.2 only the history had them.
     #[test]
     fn thefts_of_a_history_without_a_file_of_their_own_are_taken_over() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -459,7 +458,7 @@ mod tests {
         assert_eq!(contests(&PersistentState::load(directory.path())), expected);
     }
 
-    /// The history has room for less than what happens when many groups change there and back.
+    /// The history holds fewer events than a failover of many groups there and back causes.
     #[test]
     fn a_failover_of_many_groups_does_not_push_out_a_contest() {
         let mut state = PersistentState::load(Path::new("/nonexistent"));

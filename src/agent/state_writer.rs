@@ -1,4 +1,4 @@
-//! Writing what outlives the agent, beside the loop: a slow disk delays no claim.
+//! Writes the state files beside the event loop, so that a slow disk delays no claim.
 
 use std::future::pending;
 use std::time::{Duration, Instant};
@@ -13,20 +13,20 @@ use crate::systemd::log_throttle::LogThrottle;
 /// How long changes are collected before they are written.
 const COLLECTION_TIME: Duration = Duration::from_millis(500);
 
-/// How long a change waits that nobody would miss.
+/// How long a change waits that may be lost.
 const LOW_URGENCY_DELAY: Duration = Duration::from_secs(60);
 
 /// How long to wait after a write that failed.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// How long the agent's end waits for the disk.
+/// How long the end of the agent waits for the disk.
 const FINAL_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The writing.
+/// The schedule of the writes.
 #[derive(Debug, Default)]
 pub struct StateWriter {
     due: Option<Instant>,
-    /// A disk that has failed is not tried before.
+    /// After a failure: the earliest time of the next attempt.
     not_before: Option<Instant>,
     under_way: Option<Writes>,
     throttle: LogThrottle<String>,
@@ -37,19 +37,16 @@ type Writes = JoinHandle<Vec<WriteResult>>;
 /// Not everything is on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum StateWriterError {
-    /// The disk does not take it in time.
-    #[error("the disk did not take it within {FINAL_WRITE_TIMEOUT:?}")]
+    #[error("the disk did not finish the write within {FINAL_WRITE_TIMEOUT:?}")]
     TimedOut,
-    /// The thread that wrote has ended early.
     #[error("the writing thread failed: {0}")]
     Thread(#[from] JoinError),
-    /// A file could not be written.
     #[error("{0}")]
     File(String),
 }
 
 impl StateWriter {
-    /// Sees to it that changes are written as soon as they have to be.
+    /// Schedules a write of what has changed.
     pub fn notice(&mut self, state: &PersistentState) {
         if let Some(urgency) = state.urgency() {
             let now = Instant::now();
@@ -63,7 +60,7 @@ impl StateWriter {
         }
     }
 
-    /// Waits until there is something to do. Safe to cancel: the deadline and the write under way are kept.
+    /// Waits until there is something to do. Safe to cancel: the deadline and the write under way are stored.
     pub async fn due(&mut self) -> WriteStep {
         match (&mut self.under_way, self.due) {
             (Some(writes), _) => WriteStep::Completed(writes.await),
@@ -75,8 +72,8 @@ impl StateWriter {
         }
     }
 
-    /// Writes what is left, after what is being written: two writes of one file must not overtake each other. Where the
-    /// disk hangs, what is left stays unwritten: the end of the agent does not wait for it.
+    /// Writes the rest after the write under way, because two writes of one file must not overtake each other. If the
+    /// disk hangs, the rest stays unwritten: the end of the agent does not wait for it.
     ///
     /// # Errors
     /// [`StateWriterError`].
@@ -92,7 +89,7 @@ impl StateWriter {
         failure(&results).map_or(Ok(()), |error| Err(StateWriterError::File(error)))
     }
 
-    /// Does it.
+    /// Starts a write, or records the result of one.
     pub fn step(&mut self, state: &mut PersistentState, step: WriteStep) {
         match step {
             WriteStep::Write => {
@@ -130,11 +127,10 @@ fn failure(results: &[WriteResult]) -> Option<String> {
     results.iter().find_map(|written| written.result.as_ref().err()).map(ToString::to_string)
 }
 
-/// What is to be done.
+/// The next step of the writer.
 #[derive(Debug)]
 pub enum WriteStep {
-    /// Something is to be written.
     Write,
-    /// Writes have ended.
+    /// The write has ended.
     Completed(Result<Vec<WriteResult>, JoinError>),
 }

@@ -1,5 +1,5 @@
-//! The ENIs behind the network interfaces of this router: the kernel has an interface's MAC address, and IMDS the ENI with
-//! that MAC address.
+//! The ENIs behind the network interfaces of this router: the kernel has an interface's MAC address, and IMDS the ENI
+//! with that MAC address.
 
 use vipa_core::model::ec2::{CallError, Eni, Place};
 use vipa_core::model::ids::{InterfaceName, MacAddress};

@@ -1,21 +1,21 @@
-//! Who may see what the agent knows.
+//! Who may read the agent's status.
 
 use nix::unistd::{Gid, Group, Uid};
 
 /// The group that may open the agent's socket.
 const SOCKET_GROUP: &str = "vyos-aws-vipa";
 
-/// Whether somebody may see what this router does, and have it ask EC2 with its own credentials.
+/// Whether a user may read this router's status, and call EC2 with the router's credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Root, and whoever may open the agent's socket.
+    /// Root, and users who may open the agent's socket.
     Granted,
-    /// Everybody else.
+    /// All other users.
     Denied,
 }
 
 impl Access {
-    /// That of the user who runs this process.
+    /// The access of the user who runs this process.
     pub fn of_this_process() -> Self {
         if Uid::effective().is_root() {
             return Self::Granted;

@@ -1,4 +1,4 @@
-//! The asking end of the socket, for commands that do nothing else meanwhile.
+//! The client of the control socket, for commands that block meanwhile.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,21 +11,21 @@ use serde::de::DeserializeOwned;
 
 use super::{ErrorResponse, Request, protocol};
 
-/// No answer is longer, in bytes: the status of 10,000 addresses is below it, and no instance has room for a tenth of them.
+/// The status of 10,000 addresses is shorter, ten times as many as an instance has room for.
 const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
-/// The agent did not do what was asked.
+/// The agent did not carry out the request.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No process listens on the socket.
     #[error("the agent does not run ({path}: {source}); `systemctl status vyos-aws-vipa` says why")]
     NotRunning {
         /// The socket.
         path: PathBuf,
-        /// The reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file's mode keeps us out.
+    /// The socket's mode forbids it.
     #[error("only root may talk to the agent ({path}): use sudo")]
     NotPermitted {
         /// The socket.
@@ -36,16 +36,16 @@ pub enum ClientError {
     Io {
         /// The socket.
         path: PathBuf,
-        /// The reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// It did not answer in time.
-    #[error("the agent did not answer within {0:?}; `systemctl status vyos-aws-vipa` says what it does")]
+    /// There was no answer in time.
+    #[error("the agent did not answer within {0:?}: `systemctl status vyos-aws-vipa` shows what it does")]
     TimedOut(Duration),
-    /// It answered rubbish.
-    #[error("the agent's answer cannot be read: {0}; is it of another version than this command?")]
+    /// The answer is not one of this protocol.
+    #[error("cannot read the agent's answer: {0}; this command and the agent may have different versions")]
     InvalidResponse(String),
-    /// It refused.
+    /// The agent's error response.
     #[error(transparent)]
     Refused(ErrorResponse),
 }
@@ -62,7 +62,7 @@ impl Client {
     /// Connects. `timeout` bounds each call.
     ///
     /// # Errors
-    /// [`ClientError`]: the agent does not run, or we may not, or it is too busy to accept.
+    /// [`ClientError`]: the agent does not run, access is denied, or the agent is too busy to accept.
     pub fn connect(path: &Path, timeout: Duration) -> Result<Self, ClientError> {
         let stream = connect(path).map_err(|error| {
             let path = path.to_owned();
@@ -76,16 +76,16 @@ impl Client {
         Ok(Self { stream, path: path.to_owned(), timeout })
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request, and waits for the answer.
     ///
     /// # Errors
-    /// [`ClientError`]. After anything but [`ClientError::Refused`] the connection is of no further use.
+    /// [`ClientError`]. After anything but [`ClientError::Refused`] the connection cannot be used any more.
     pub fn call<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, ClientError> {
         let deadline = Instant::now() + self.timeout;
         let line = protocol::request_line(request).map_err(|e| self.io(e.into()))?;
         self.stream.set_nonblocking(false).map_err(|e| self.io(e))?;
         self.stream.set_write_timeout(Some(self.timeout)).map_err(|e| self.io(e))?;
-        // Too many connections: the agent answers and closes before it has read anything. The answer is there all the same.
+        // With too many connections the agent answers and closes without reading. The answer can be read all the same.
         match self.stream.write_all(line.as_bytes()) {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
@@ -95,7 +95,7 @@ impl Client {
         protocol::parse_answer(&line).map_err(ClientError::InvalidResponse)?.map_err(ClientError::Refused)
     }
 
-    /// Reads to the end of a line.
+    /// Reads up to the end of a line.
     fn line(&mut self, deadline: Instant) -> Result<Vec<u8>, ClientError> {
         let mut line = Vec::new();
         let mut buffer = vec![0; 64 << 10];
@@ -130,7 +130,7 @@ impl Client {
     }
 }
 
-/// Connects without waiting: where the queue of an agent that accepts nothing is full, connect(2) would block for ever.
+/// Connects without blocking: connect(2) would block for ever while the queue of an agent that accepts nothing is full.
 fn connect(path: &Path) -> Result<UnixStream, Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -148,9 +148,9 @@ mod tests {
     use super::*;
     use crate::control::ErrorCode;
 
-    /// Of a client whom nobody answers.
+    /// For a client that gets no answer.
     const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
-    /// Of one who is answered, on a busy machine too.
+    /// For a client that gets one, on a busy machine too.
     const LONG_TIMEOUT: Duration = Duration::from_secs(20);
 
     fn status() -> Request {
@@ -167,7 +167,7 @@ mod tests {
             let (mut stream, _) = listener.accept().expect("accepted");
             let mut buffer = [0; 1000];
             let count = stream.read(&mut buffer).expect("read");
-            // One who has heard enough closes.
+            // The client may close early.
             let _ = stream.write_all(&answer);
             buffer[..count].to_vec()
         });
@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    /// Root asks an agent that is not root: whatever it sends costs little more memory than it is long.
+    /// Root is the client of an agent that is not root, so no answer may cost much more memory than its length.
     #[test]
     fn an_answer_that_would_use_up_the_memory_is_refused() {
         let before = peak();
@@ -213,12 +213,12 @@ mod tests {
             let error = call::<Report>(answer).expect_err(reason).to_string();
             assert!(error.contains(reason), "{reason}: {error}");
         }
-        // The answer itself is there up to four times: in the test, and while the client's buffer grows.
+        // Up to four copies of the answer exist: the test's, and those while the client's buffer grows.
         let grown = peak() - before;
         assert!(grown < 6 * MAX_RESPONSE_BYTES / 1024, "{grown} KiB");
     }
 
-    /// The most memory that this process has used, in KiB.
+    /// The peak memory of this process, in KiB.
     fn peak() -> usize {
         let status = std::fs::read_to_string("/proc/self/status").expect("proc");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
@@ -239,7 +239,7 @@ mod tests {
         assert!(matches!(client.call::<Value>(&status()), Err(ClientError::TimedOut(_))));
         assert!(start.elapsed() < LONG_TIMEOUT, "{:?}", start.elapsed());
 
-        // An agent that accepts nothing: its queue fills up, and connecting does not block.
+        // While an agent accepts nothing its queue fills up, and connecting does not block.
         let mut waiting = Vec::new();
         let full = loop {
             match Client::connect(&path, SHORT_TIMEOUT) {

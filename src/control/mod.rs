@@ -1,6 +1,6 @@
-//! The agent's control socket: `show status`, `force claim`, `pause` and `resume` ask, the agent answers.
+//! The agent's control socket, used by `show status`, `force claim`, `pause` and `resume`.
 //!
-//! JSON lines over a stream socket in /run/vyos-aws-vipa-agent, each request and each answer one line:
+//! JSON lines over a stream socket in /run/vyos-aws-vipa-agent; each request and each answer is one line:
 //!
 //! ```text
 //! {"format":1,"request":"status","fresh":false}      {"format":1,"ok":{…}}

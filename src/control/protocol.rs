@@ -1,4 +1,4 @@
-//! Requests and answers, and how each stands in a line.
+//! Requests and answers, and their encoding as lines.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -8,20 +8,20 @@ use vipa_core::model::pause::Minutes;
 
 use crate::fs::json_file::FORMAT;
 
-/// No request is longer, in bytes: a group name takes at most 255, each of them up to six in JSON.
+/// A group name has at most 255 bytes, each of at most six in JSON.
 pub(super) const MAX_REQUEST_BYTES: usize = 4 << 10;
 
-/// What a person wants of the agent.
+/// A request to the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// The status report.
     Status {
-        /// Whether EC2 is asked first.
+        /// Whether the agent reads the owners from EC2 first.
         #[serde(default)]
         fresh: bool,
-        /// How many transitions, claims and thefts of the past the report tells, the last ones, with what else happened
-        /// since the first of them.
+        /// How many of the last transitions, claims and losses the report includes, with what else happened since the
+        /// first of them.
         #[serde(default, skip_serializing_if = "is_zero")]
         history: usize,
     },
@@ -30,11 +30,11 @@ pub enum Request {
         /// The group.
         group: GroupName,
     },
-    /// Claim nothing for a group for a while.
+    /// Claim nothing for a group for some time.
     Pause {
         /// The group.
         group: GroupName,
-        /// How long.
+        /// The duration.
         #[serde(default)]
         minutes: Minutes,
     },
@@ -49,20 +49,20 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// What the agent says: anything in JSON, or why not.
+/// The answer: any JSON value, or an error.
 pub type Response = Result<Value, ErrorResponse>;
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct ErrorResponse {
-    /// What kind of reason.
+    /// The kind of error.
     pub code: ErrorCode,
     /// The reason, and what to do.
     pub message: String,
 }
 
-/// Kinds of reasons.
+/// The kinds of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
@@ -70,11 +70,11 @@ pub enum ErrorCode {
     BadRequest,
     /// The line has a newer format than the agent.
     NewerFormat,
-    /// Only root may ask for this.
+    /// Only root may send this request.
     NotPermitted,
-    /// Too many connections, or the agent did not get to it in time.
+    /// Too many connections, or the agent did not answer in time.
     Busy,
-    /// The agent decided against it.
+    /// The agent refuses the request.
     Refused,
     /// A code of another version.
     #[serde(other)]
@@ -82,14 +82,15 @@ pub enum ErrorCode {
 }
 
 impl ErrorResponse {
-    /// A reason.
+    /// An error of this kind.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 }
 
 impl Request {
-    /// Whether this user may ask it. Whoever can open the socket may look; only root may change something.
+    /// Checks whether this user may send the request. Every user who can open the socket may read; only root may change
+    /// something.
     ///
     /// # Errors
     /// [`ErrorCode::NotPermitted`].
@@ -104,14 +105,14 @@ impl Request {
     }
 }
 
-/// A request as a line.
+/// Encodes a request as a line.
 pub(super) fn request_line(request: &Request) -> Result<String, serde_json::Error> {
     let mut value = serde_json::to_value(request)?;
     value["format"] = FORMAT.into();
     Ok(format!("{value}\n"))
 }
 
-/// The request that a line holds.
+/// Decodes the request in a line.
 pub(super) fn parse_request(line: &str) -> Result<Request, ErrorResponse> {
     let bad = |e: serde_json::Error| ErrorResponse::new(ErrorCode::BadRequest, format!("the line is no request: {e}"));
     let mut object: Map<String, Value> = serde_json::from_str(line).map_err(bad)?;
@@ -120,7 +121,7 @@ pub(super) fn parse_request(line: &str) -> Result<Request, ErrorResponse> {
     serde_json::from_value(Value::Object(object)).map_err(bad)
 }
 
-/// An answer as a line.
+/// Encodes an answer as a line.
 pub(super) fn answer_line(answer: &Response) -> String {
     let value = match answer {
         Ok(value) => json!({"format": FORMAT, "ok": value}),
@@ -129,9 +130,9 @@ pub(super) fn answer_line(answer: &Response) -> String {
     format!("{value}\n")
 }
 
-/// The answer that a line holds, or why it holds none. Nothing is kept of it but what a `T` is made of.
+/// Decodes the answer in a line, or says why it is none. Keeps nothing but what a `T` consists of.
 pub(super) fn parse_answer<T: DeserializeOwned>(line: &[u8]) -> Result<Result<T, ErrorResponse>, String> {
-    /// The format is judged before anything else: another one may have another shape.
+    /// The format is checked first, because another format may have other fields.
     #[derive(Deserialize)]
     struct Head {
         format: Option<u64>,

@@ -1,14 +1,14 @@
-//! The agent's end of the socket.
+//! The agent's end of the control socket.
 //!
-//! The socket is 0660 and belongs to the agent's user and to its group, vyos-aws-vipa; root may open it like every file.
-//! Everybody else is refused by the file's mode, and among those who are not only root may change something, as the kernel
-//! says who is at the other end (SO_PEERCRED, unix(7)).
+//! The socket has mode 0660 and belongs to the agent's user and its group, vyos-aws-vipa; root may open any file. Among
+//! the users who can open it only root may change something: the kernel reports the user of the peer (SO_PEERCRED,
+//! unix(7)).
 //!
-//! Everything is bounded: connections, the length of a line, the time for a line to come, for the agent to answer, and for
-//! the answer to be taken.
+//! Everything is bounded: the number of connections, the length of a line, the time to receive a line, the time for the
+//! agent to answer, and the time to send the answer.
 //!
-//! Cancel safety: [`Server::run`] owns the tasks of its connections, and they end with it. A request that the agent took
-//! over is carried out even if nobody waits for the answer any more.
+//! Cancel safety: [`Server::run`] owns the tasks of its connections, and they end with it. A request that the agent has
+//! accepted is carried out even if the client is gone.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -33,24 +33,23 @@ use super::{ErrorCode, ErrorResponse, Request, Response};
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
-/// How many connections of root there may be at once, and as many of all others together.
+/// How many connections root may have at once, and all other users together as many.
 pub const MAX_CONNECTIONS: usize = 16;
 
-/// How long a client may take to send a line, or to take one.
+/// How long a client may take to send or receive a line.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the agent may take: a fresh status waits for EC2, whose longest request-timeout is 30 s.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How long to wait when the system is out of descriptors.
+/// How long to wait after accept(2) has failed, for example because there are no file descriptors left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// A request that its sender is permitted to make, and where the answer goes.
+/// A request that its sender is permitted to make.
 #[derive(Debug)]
 pub struct Call {
-    /// What is wanted.
     pub request: Request,
-    /// Whoever waits for the answer; nobody, if the client left.
+    /// Where the answer goes. The client may be gone.
     pub answer: oneshot::Sender<Response>,
 }
 
@@ -59,22 +58,20 @@ pub struct Call {
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
-    /// It is locked for as long as it is open.
+    /// The open file holds the lock.
     _lock: File,
 }
 
-/// Why there is no socket.
+/// Why the socket could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another agent has it.
     #[error("another agent holds {0}")]
     Running(PathBuf),
-    /// What the system said.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// The places for connections: others cannot take root's.
+/// The permits for connections. Other users cannot use up root's.
 struct Seats {
     root: Arc<Semaphore>,
     others: Arc<Semaphore>,
@@ -86,7 +83,7 @@ impl Seats {
         Self { root, others }
     }
 
-    /// A place for a connection of this user, until it is dropped.
+    /// A permit for a connection of this user.
     fn take(&self, uid: u32) -> Option<OwnedSemaphorePermit> {
         let seats = if uid == 0 { &self.root } else { &self.others };
         Arc::clone(seats).try_acquire_owned().ok()
@@ -94,14 +91,14 @@ impl Seats {
 }
 
 impl Server {
-    /// Makes the socket, in the place of one that an agent before left. Its directory has to exist (RuntimeDirectory of the
-    /// unit). To be called inside a tokio runtime.
+    /// Creates the socket, and replaces that of an earlier agent. Its directory must exist (RuntimeDirectory of the
+    /// unit). Call it inside a tokio runtime.
     ///
     /// # Errors
-    /// [`BindError`]: another agent runs, or what the system said.
+    /// [`BindError`]: another agent runs, or the system's error.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let lock = lock(path)?;
-        // Made beside its place and renamed over it: nobody finds it missing, or with another mode.
+        // Renamed into place, so that the socket is never missing and never has another mode.
         let mut new = path.as_os_str().to_owned();
         new.push(".new");
         match fs::remove_file(&new) {
@@ -114,7 +111,7 @@ impl Server {
         Ok(Self { listener, path: path.to_owned(), _lock: lock })
     }
 
-    /// Hands each request to the agent, for ever; it ends when the agent takes no more.
+    /// Passes each request to the agent, until the agent accepts no more.
     pub async fn run(self, agent: mpsc::Sender<Call>) {
         let mut connections = JoinSet::new();
         let seats = Seats::new();
@@ -123,7 +120,7 @@ impl Server {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        // Whoever has left already needs no place.
+                        // A client that is gone needs no permit.
                         let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else { continue };
                         match seats.take(uid) {
                             Some(seat) => _ = connections.spawn(serve(stream, uid, seat, agent.clone())),
@@ -144,12 +141,12 @@ impl Server {
     }
 }
 
-/// Locks the file beside the socket: two agents would claim against each other, and the second one would take the first
-/// one's socket away.
+/// Locks the file beside the socket: two agents would claim against each other, and the second would take over the
+/// socket of the first.
 fn lock(socket: &Path) -> Result<File, BindError> {
     let mut path = socket.as_os_str().to_owned();
     path.push(".lock");
-    // The directory is the agent user's, and root may start the second one.
+    // The agent's user owns the directory, and root may start the second agent.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = File::options()
         .read(true)
@@ -166,7 +163,7 @@ fn lock(socket: &Path) -> Result<File, BindError> {
     }
 }
 
-/// One try to tell a client that there are too many, without waiting for it.
+/// Tries once to tell a client that there are too many connections, without waiting.
 fn turn_away(stream: &UnixStream) {
     let refusal = ErrorResponse::new(
         ErrorCode::Busy,
@@ -175,7 +172,7 @@ fn turn_away(stream: &UnixStream) {
     let _ = stream.try_write(protocol::answer_line(&Err(refusal)).as_bytes());
 }
 
-/// One connection, line by line.
+/// Serves one connection, line by line.
 async fn serve(stream: UnixStream, uid: u32, _seat: OwnedSemaphorePermit, agent: mpsc::Sender<Call>) {
     let (from, mut to) = stream.into_split();
     let mut lines = FramedRead::new(from, LinesCodec::new_with_max_length(MAX_REQUEST_BYTES));
@@ -241,7 +238,7 @@ mod tests {
 
     const TEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// An agent of these tests: it knows the group `a`, and answers a fresh status with a lot.
+    /// The agent of these tests: it has the group `a`, and answers a fresh status with a long text.
     async fn agent(mut calls: mpsc::Receiver<Call>) {
         let mut paused = Vec::new();
         while let Some(Call { request, answer }) = calls.recv().await {
@@ -265,7 +262,7 @@ mod tests {
         _directory: tempfile::TempDir,
     }
 
-    /// A server with its agent, on a thread of its own until the test ends.
+    /// Starts a server with its agent, on a thread of its own until the test ends.
     fn start() -> Running {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("agent.sock");
@@ -284,7 +281,7 @@ mod tests {
         Running { path, _directory: directory }
     }
 
-    /// Sends bytes, ends the sending side, and reads all that comes.
+    /// Sends bytes, closes the sending side, and reads all that follows.
     fn exchange(path: &Path, bytes: &[u8]) -> String {
         let mut stream = Plain::connect(path).expect("connected");
         stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
@@ -302,7 +299,7 @@ mod tests {
 
     #[test]
     fn requests_are_answered_in_order_on_one_connection() {
-        // In a user namespace of its own the test is root, whoever runs it.
+        // The test is root in a user namespace of its own, whichever user runs it.
         if !inside("control::server::tests::requests_are_answered_in_order_on_one_connection", &["-Ur"]) {
             return;
         }
@@ -351,7 +348,7 @@ mod tests {
             assert!(answer.contains(expected) && answer.starts_with(r#"{"error":{"code":"#), "{shown:?}: {answer:?}");
         }
         assert_eq!(exchange(&running.path, b""), "");
-        // What comes after a bad line is served, as long as lines can be told apart.
+        // The lines after a bad one are served, as long as lines can be told apart.
         let answer = exchange(&running.path, b"rubbish\n{\"format\":1,\"request\":\"status\"}\n");
         let [refused, served] = answer.lines().collect::<Vec<_>>()[..] else { panic!("{answer}") };
         assert!(refused.contains("bad-request") && served.contains(r#""ok":{"paused":[]}"#), "{answer}");
@@ -370,7 +367,7 @@ mod tests {
         let count = stream.read(&mut answer).expect("answered");
         assert!(answer[..count].ends_with(b"\n"), "{:?}", String::from_utf8_lossy(&answer[..count]));
         stream.write_all(b"{\"form").expect("written");
-        // Within twice the time, which is what the read waits.
+        // Within twice the bound, which is the timeout of the read.
         assert_eq!(stream.read(&mut answer).expect("closed"), 0);
     }
 
@@ -427,7 +424,7 @@ mod tests {
         assert_eq!(inode(), before);
         drop(first);
         Server::bind(&path).expect("bound");
-        // What the agent's user may have put there is not followed.
+        // A symbolic link of the agent's user is not followed.
         let elsewhere = directory.path().join("elsewhere");
         std::os::unix::fs::symlink(&elsewhere, directory.path().join("other.sock.lock")).expect("linked");
         let error = Server::bind(&directory.path().join("other.sock")).expect_err("a link");

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 pub use vipa_core::FORMAT;
 
-/// No file of ours comes near this size, in bytes: 1,000 groups with 200 addresses each stay below it.
+/// More than any file of ours has: 1,000 groups with 200 addresses each stay below it.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// The beginning of the name of a file that is being written.
@@ -20,28 +20,28 @@ const TEMPORARY_PREFIX: &str = ".tmp";
 /// A file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("{0} is missing")]
     Missing(PathBuf),
-    /// The system refused.
+    /// The system's error.
     #[error("cannot {doing} {path}: {source}")]
     Io {
-        /// What was tried, a verb.
+        /// The operation, as a verb.
         doing: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
         /// The reason.
         source: io::Error,
     },
-    /// It does not hold what it should.
-    #[error("{path} does not hold what it should: {reason}")]
+    /// The content is not as expected.
+    #[error("{path} does not have the expected content: {reason}")]
     Content {
         /// The file.
         path: PathBuf,
         /// What is wrong, and where.
         reason: String,
     },
-    /// A newer version wrote it.
+    /// A newer version wrote the file.
     #[error(
         "{path} has format {found}, and this version of vyos-aws-vipa reads up to {FORMAT}: install the newer version again"
     )]
@@ -83,8 +83,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
     }
 }
 
-/// Writes a value with its `format` beside the file and renames it over, so that a reader sees the old or the new one
-/// whole, also after a power cut. `mode` is that of chmod(2).
+/// Writes a value with its `format` to a new file and renames that into place, so that a reader sees the old or the new
+/// content as a whole, also after a power failure. `mode` is that of chmod(2).
 ///
 /// # Errors
 /// [`FileError::Io`].
@@ -98,13 +98,13 @@ pub fn write<T: Serialize>(path: &Path, mode: u32, value: &T) -> Result<(), File
     write_bytes(path, mode, &bytes)
 }
 
-/// Removes what writes into this directory have left that were killed. Only for a directory that nobody else writes into.
+/// Removes what interrupted writes have left in this directory, which no other process may write to.
 pub fn remove_leftovers(directory: &Path) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         let is_ours = entry.file_name().as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes());
         if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            // What cannot be removed is in nobody's way.
+            // A file that cannot be removed does no harm.
             let _ = std::fs::remove_file(entry.path());
         }
     }

@@ -1,4 +1,4 @@
-//! Files: those of ours, with a format number, and those that an operator names.
+//! Files: our own, with a format number, and those that an operator names.
 
 pub mod json_file;
 pub(crate) mod operator_file;

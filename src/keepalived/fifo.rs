@@ -1,20 +1,20 @@
 //! The read end of the FIFO that keepalived writes its VRRP transitions to.
 //!
 //! keepalived opens the FIFO `O_RDWR|O_NONBLOCK` and drops a line when the pipe is full (`notify_fifo_open` and
-//! `notify_fifo` in keepalived). What the kernel does for a read end (fs/pipe.c: `pipe_poll`, `fifo_open`, `pipe_read`):
-//! - read() gives 0 while no writer has it open, and `EAGAIN` while one has and wrote nothing;
-//! - poll reports HUP once a writer that this read end has seen is gone, and nothing at all before the first one came, so
-//!   whether a writer is there has to be asked by reading;
-//! - a writer that closes and opens again shows as HUP alone, while read() gives `EAGAIN`; when it was back before poll
-//!   looked, it shows as nothing, so [`FifoEvent::Hup`] is a hint that may be missing;
-//! - a small write goes into the last page or else into a free one: a pipe is full when all its pages are taken, and then
-//!   it holds less than its capacity.
+//! `notify_fifo` in keepalived). How the kernel treats a read end (fs/pipe.c: `pipe_poll`, `fifo_open`, `pipe_read`):
+//! - read() returns 0 while no writer has it open, and `EAGAIN` while a writer has it open and has written nothing.
+//! - poll reports HUP once a writer that this read end has seen is gone, and nothing before the first writer. So only
+//!   reading shows whether there is a writer.
+//! - If a writer closes and opens again, poll reports HUP while read() returns `EAGAIN`, or nothing if the writer is
+//!   back before poll looks. So [`FifoEvent::Hup`] is a hint that may be missing.
+//! - A small write goes into the last page, or else into a free one. A pipe is full when all its pages are used, and
+//!   then it holds less than its capacity.
 //!
-//! tokio takes HUP for final and would report a read end ready for ever after it. So each HUP leads to a new read end,
-//! opened before the old one is closed: a pipe that nobody has open loses what it holds.
+//! tokio takes HUP as final and would report the read end as ready for ever. So each HUP leads to a new read end,
+//! opened before the old one is closed, because a pipe that no process has open loses its content.
 //!
-//! Cancel safety: [`Fifo::next`] waits for readiness and for timers alone, and keeps the deadline and pending events in
-//! `self`. Between a read and the return of what was read there is no await, so nothing is lost when it is dropped.
+//! Cancel safety: [`Fifo::next`] waits only for readiness and timers, and keeps the deadline and pending events in
+//! `self`. There is no await between a read and the return of its result, so nothing is lost when it is dropped.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -33,65 +33,55 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::log_messages::log;
 
-/// What the pipe is enlarged to, in bytes: the default of /proc/sys/fs/pipe-max-size, the most for an ordinary user.
+/// The size that the pipe is enlarged to: the default of /proc/sys/fs/pipe-max-size, the most for an ordinary user.
 const WANTED_CAPACITY_BYTES: usize = 1 << 20;
 
-/// The unit that a pipe's capacity is counted in, in bytes. On machines with larger pages the estimate of a full pipe
-/// errs on the side of "full".
+/// The unit of a pipe's capacity. On machines with larger pages the estimate of a full pipe errs on the side of "full".
 const PAGE_BYTES: u64 = 4096;
 
-/// No line of keepalived is longer, in bytes: a line of its configuration, and so the name in it, ends at 1,024.
+/// A line of keepalived is not longer, because a line of its configuration, and so a name in it, ends at 1,024 bytes.
 const MAX_LINE_BYTES: u64 = 1024;
 
-/// How much one read takes, in bytes: the default capacity of a pipe.
+/// How much one read takes: the default capacity of a pipe.
 const READ_BYTES: usize = 64 << 10;
 
-/// How soon to ask again whether a writer is there, and how seldom at last. A reload of keepalived leaves the FIFO
-/// without a writer for 0.2 to 0.6 ms.
+/// The first and the longest interval of looking for a writer. A reload of keepalived leaves the FIFO without a writer
+/// for 0.2 to 0.6 ms.
 const MIN_WRITER_POLL: Duration = Duration::from_millis(1);
 const MAX_WRITER_POLL: Duration = Duration::from_millis(100);
 
-/// What happened on the FIFO.
+/// An event on the FIFO.
 #[derive(Debug)]
 pub enum FifoEvent {
-    /// A pipe was opened: the first one, or another in the place of the last. What waited in it may be old.
+    /// A pipe was opened: the first one, or a replacement. Its content may be old.
     Backlog {
-        /// Everything that waited at the moment of opening, whole lines unless keepalived wrote half of one.
+        /// The content at the moment of opening: whole lines, unless keepalived wrote half of one.
         bytes: Vec<u8>,
-        /// The pipe may have been full: newer lines may have been dropped. Never false when one was.
+        /// Whether the pipe may have been full, so that newer lines may have been dropped. Never false if one was.
         was_full: bool,
     },
-    /// The pipe was found full while reading: lines after those that it holds may have been dropped.
+    /// The pipe was full when it was read: lines after its content may have been dropped.
     Full,
-    /// What the full pipe held has been read.
+    /// The content of the full pipe has been read.
     Drained,
-    /// What was written, in order. A line may go on in the next one.
+    /// New bytes, in order. A line may continue in the next event.
     Bytes(Vec<u8>),
-    /// The last writer closed the FIFO, and may have it open again: keepalived reloads, restarts or ends.
+    /// The last writer closed the FIFO, and may have opened it again: keepalived reloads, restarts or ends.
     Hup,
     /// No writer has the FIFO open. Reported once, until [`FifoEvent::WriterBack`].
-    WriterGone {
-        /// What is wrong.
-        why: WriterGoneReason,
-    },
-    /// A writer has the FIFO open. Reported for the first one too.
+    WriterGone { why: WriterGoneReason },
+    /// A writer has the FIFO open. Reported for the first writer too.
     WriterBack,
 }
 
-/// Why nobody can be writing to us.
+/// Why there is no writer.
 #[derive(Debug, thiserror::Error)]
 pub enum WriterGoneReason {
-    /// The FIFO is there.
     #[error("no process has the FIFO open for writing: keepalived is down, or runs without the transition hook")]
     NoWriter,
-    /// There is no FIFO to open. It is tried again, for ever.
-    #[error("cannot open the FIFO {path}: {source}; `vyos-aws-vipa commit` and the start of keepalived make it")]
-    NoFifo {
-        /// Its path.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
+    /// There is no FIFO to open. Opening is retried for ever.
+    #[error("cannot open the FIFO {path}: {source}; `vyos-aws-vipa commit` and the start of keepalived create it")]
+    NoFifo { path: PathBuf, source: io::Error },
 }
 
 /// The read end of the FIFO.
@@ -105,7 +95,7 @@ pub struct Fifo {
     next_look: Instant,
     look_pause: Duration,
     times_full: u64,
-    /// The pipe was found full and is not drained yet.
+    /// The pipe was found full and has not been drained yet.
     full: bool,
 }
 
@@ -118,8 +108,8 @@ struct Pipe {
 }
 
 impl Fifo {
-    /// A reader of the FIFO at `path`, which may not exist yet. It is opened by [`Fifo::next`], which has to be called
-    /// inside a tokio runtime.
+    /// A reader of the FIFO at `path`, which may not exist yet. [`Fifo::next`] opens it, and must be called inside a
+    /// tokio runtime.
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -139,7 +129,8 @@ impl Fifo {
         self.times_full
     }
 
-    /// The next event. The first ones are [`FifoEvent::Backlog`], if the FIFO exists, and then whether a writer is there.
+    /// The next event. The first events are [`FifoEvent::Backlog`], if the FIFO exists, and then whether there is a
+    /// writer.
     pub async fn next(&mut self) -> FifoEvent {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -173,7 +164,7 @@ impl Fifo {
                 }
             };
             let mut found = None;
-            // `WouldBlock` makes tokio wait for news. HUP stays set for ever.
+            // `WouldBlock` makes tokio wait for readiness. HUP stays set for ever.
             let drained = pipe.end.try_io(|| match found.insert(read(&pipe.end, &mut self.buffer, pipe.full_at)) {
                 ReadResult::Bytes { .. } => Ok(()),
                 _ => Err(io::ErrorKind::WouldBlock.into()),
@@ -189,7 +180,7 @@ impl Fifo {
         }
     }
 
-    /// Takes note of what a read found.
+    /// Turns the result of a read into events.
     fn found(&mut self, found: ReadResult) {
         match found {
             ReadResult::Bytes { count, full, rest } => {
@@ -245,13 +236,13 @@ impl Fifo {
         }
     }
 
-    /// Without a writer: asks whether one came, and whether the path leads to another FIFO by now.
+    /// Without a writer: checks whether one has come, and whether there is another FIFO at the path now.
     fn look(&mut self) {
         let here = std::fs::symlink_metadata(&self.path).ok().map(|m| (m.dev(), m.ino()));
         if self.pipe.as_ref().is_some_and(|pipe| Some(pipe.inode) == here) { self.ask() } else { self.reopen() }
     }
 
-    /// Reads without having been told that there is something.
+    /// Reads without being ready.
     fn ask(&mut self) {
         if let Some(pipe) = &mut self.pipe {
             let found = read(&pipe.end, &mut self.buffer, pipe.full_at);
@@ -259,7 +250,7 @@ impl Fifo {
         }
     }
 
-    /// Opens the path, and closes what was open only afterwards.
+    /// Opens the path, and closes the old read end only afterwards.
     fn reopen(&mut self) {
         let opened = open(&self.path).and_then(|(file, inode)| {
             if self.pipe.as_ref().is_some_and(|old| old.inode == inode) {
@@ -283,7 +274,7 @@ impl Fifo {
         }
     }
 
-    /// Reads what is left in a pipe that another one takes the place of.
+    /// Reads what is left in a pipe that is being replaced.
     fn drain_the_old_one(&mut self, new: (u64, u64)) {
         while let Some(pipe) = self.pipe.as_mut().filter(|old| old.inode != new) {
             let found = read(&pipe.end, &mut self.buffer, pipe.full_at);
@@ -300,13 +291,16 @@ impl Pipe {
     }
 }
 
-/// What a read found.
+/// The result of a read.
 enum ReadResult {
-    /// This many bytes, at the beginning of the buffer; whether the pipe was full before, and whether it holds more.
-    Bytes { count: usize, full: bool, rest: bool },
+    /// This many bytes at the beginning of the buffer; whether the pipe was full before, and whether it holds more.
+    Bytes {
+        count: usize,
+        full: bool,
+        rest: bool,
+    },
     /// A writer, and nothing to read.
     Nothing,
-    /// Neither.
     NoWriter,
     /// The pipe cannot be read.
     Failed(io::Error),
@@ -329,7 +323,7 @@ fn read(file: impl AsFd, buffer: &mut [u8], full_at: u64) -> ReadResult {
     }
 }
 
-/// Opens the FIFO for reading, and nothing but a FIFO: its inode tells it from the next one at that path.
+/// Opens the FIFO for reading, and nothing but a FIFO. Its inode distinguishes it from a later FIFO at that path.
 fn open(path: &Path) -> io::Result<(File, (u64, u64))> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -340,14 +334,14 @@ fn open(path: &Path) -> io::Result<(File, (u64, u64))> {
     Ok((file, (metadata.dev(), metadata.ino())))
 }
 
-/// From how many bytes on a pipe may be full: every page is taken, all but the first (which may be read in part) hold a
-/// page less the line that did not fit.
+/// The number of bytes from which a pipe may be full: every page is used, and all but the first, which may have been
+/// read in part, hold at least a page less the line that did not fit.
 fn full_at(file: &File) -> io::Result<u64> {
     let capacity = rustix::pipe::fcntl_getpipe_size(file)? as u64;
     Ok(((capacity / PAGE_BYTES).saturating_sub(1) * (PAGE_BYTES - MAX_LINE_BYTES)).max(1))
 }
 
-/// Reads what waits now, no more: what comes later is news.
+/// Reads what the pipe holds now, no more: what comes later is new.
 fn backlog(file: &File) -> io::Result<(Vec<u8>, bool)> {
     let waiting = rustix::io::ioctl_fionread(file)?;
     let was_full = waiting >= full_at(file)?;
@@ -365,8 +359,8 @@ fn backlog(file: &File) -> io::Result<(Vec<u8>, bool)> {
     Ok((bytes, was_full))
 }
 
-/// Makes the pipe as large as the system lets us. It comes after the backlog was read, so that a full pipe is never
-/// mistaken for a half-empty one by a reader that starts after us.
+/// Makes the pipe as large as the system permits. The backlog must have been read before, because a reader that starts
+/// after us would take a full pipe that was enlarged for one with room.
 fn enlarge(file: &File) {
     let Ok(before) = rustix::pipe::fcntl_getpipe_size(file) else { return };
     let mut wanted = WANTED_CAPACITY_BYTES;
@@ -412,7 +406,7 @@ mod tests {
         rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).expect("open").into()
     }
 
-    /// Writes lines until one is dropped, as keepalived would, and returns how many were not.
+    /// Writes lines until one is dropped, as keepalived would, and returns how many were written.
     fn fill(mut to: &File, line: &[u8]) -> usize {
         (0..).take_while(|_| to.write(line).is_ok()).count()
     }
@@ -421,7 +415,7 @@ mod tests {
         tokio::time::timeout(TEST_TIMEOUT, fifo.next()).await.expect("an event in time")
     }
 
-    /// Reads on until this many bytes came, whatever else is reported between.
+    /// Reads this many bytes, and ignores other events.
     async fn bytes(fifo: &mut Fifo, count: usize) -> Vec<u8> {
         let mut all = Vec::new();
         while all.len() < count {
@@ -479,7 +473,7 @@ mod tests {
         }
         let expected: Vec<u8> = (0..200).flat_map(|n| format!("{n}\n").into_bytes()).collect();
         while all.len() < expected.len() && Instant::now() < deadline {
-            // The FIFO may be opened only now.
+            // The FIFO may not have been opened before.
             if let FifoEvent::Bytes(bytes) | FifoEvent::Backlog { bytes, .. } = next(&mut fifo).await {
                 all.extend(bytes);
             }
@@ -500,7 +494,7 @@ mod tests {
             assert_eq!(fifo.times_full(), 1, "lines of {length} bytes");
             drop(fifo);
 
-            // Half of what fits now.
+            // Half of the new capacity.
             for _ in 0..(1 << 20) / length / 2 {
                 (&keepalived).write_all(&line).expect("room");
             }
@@ -565,7 +559,7 @@ mod tests {
         make(&path);
         let mut keepalived = writer(&path);
         let mut fifo = Fifo::new(&path);
-        // A pipe that nobody has open loses what it holds.
+        // A pipe that no process has open loses its content.
         assert_next!(&mut fifo, FifoEvent::Backlog { .. });
         let mut expected = Vec::new();
         let (mut all, mut hups) = (Vec::new(), 0);
@@ -605,7 +599,7 @@ mod tests {
         let mut fifo = Fifo::new(&path);
         assert_next!(&mut fifo, FifoEvent::Backlog { bytes, was_full: false } if bytes.is_empty());
         assert_next!(&mut fifo, FifoEvent::WriterGone { why: WriterGoneReason::NoWriter });
-        // Before the first writer poll reports nothing: it is found by asking.
+        // Before the first writer poll reports nothing, and only reading shows the writer.
         let mut keepalived = writer(&path);
         assert_next!(&mut fifo, FifoEvent::WriterBack);
         keepalived.write_all(b"STOP\n").expect("written");
@@ -677,7 +671,7 @@ mod tests {
                 waited.extend(bytes);
             }
         }
-        // keepalived that made it itself unlinks it at a reload and makes another one.
+        // A keepalived that made the FIFO itself unlinks it at a reload and makes another one.
         keepalived.write_all(b"two\n").expect("written");
         fs::remove_file(&path).expect("removed");
         make(&path);
@@ -775,7 +769,7 @@ mod tests {
             kill_process(pid, signal).expect("signalled");
         };
         loop {
-            // After the reload it is quiet: then it is over.
+            // After the reload there is nothing more to come.
             let patience = Duration::from_secs(if reloaded && !ended { 1 } else { 20 });
             match tokio::time::timeout(patience, fifo.next()).await {
                 Err(_) if reloaded && !ended => {

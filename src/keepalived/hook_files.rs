@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
-/// The group that may read the FIFO. It has no members, because another reader would take lines away from the agent; the
-/// agent's unit adds the agent (debian/vyos-aws-vipa.sysusers, SupplementaryGroups).
+/// The group that may read the FIFO. It has no members, because another reader would take lines away from the agent;
+/// the agent's unit adds the agent (debian/vyos-aws-vipa.sysusers, SupplementaryGroups).
 const FIFO_GROUP: &str = "vyos-aws-vipa-fifo";
 
 /// The modes of the directory and of the FIFO, as in debian/vyos-aws-vipa.tmpfiles.
@@ -24,8 +24,8 @@ pub enum HookFileError {
     Io { doing: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// Makes the directory at `path`, owned and writable by root alone, because keepalived includes a file from there. Anything
-/// else at that path is removed, and no symbolic link is followed. Returns whether the directory was missing.
+/// Makes the directory at `path`, owned and writable by root alone, because keepalived includes a file from there.
+/// Anything else at that path is removed, and no symbolic link is followed. Returns whether the directory was missing.
 ///
 /// # Errors
 /// [`HookFileError`].
@@ -46,7 +46,7 @@ pub fn make_directory(path: &Path) -> Result<bool, HookFileError> {
     }
     if found.is_none() {
         match fs::create_dir(path) {
-            // A commit and the hook may meet here.
+            // A commit and the hook may run at the same time.
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(io("make")(e)),
             _ => {}
         }
@@ -64,8 +64,8 @@ pub fn is_writable_by_root_alone(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.uid() == 0 && m.mode() & 0o022 == 0)
 }
 
-/// Makes the FIFO at `path`, readable by the agent and writable by root alone. An existing FIFO keeps its inode, because
-/// keepalived may have it open.
+/// Makes the FIFO at `path`, readable by the agent and writable by root alone. An existing FIFO keeps its inode,
+/// because keepalived may have it open.
 ///
 /// # Errors
 /// [`HookFileError`].

@@ -1,15 +1,15 @@
-//! keepalived's sign of life: its VRRP child goes on running.
+//! keepalived's liveness: its VRRP child keeps running.
 //!
-//! A router that was frozen must not claim addresses that the healthy one took over meanwhile. Its VRRP child wakes at
-//! least once per advertisement interval of a group, unless all its groups are in FAULT, which have no timer: then it
-//! sleeps. Each time it runs the kernel counts a context switch in /proc/PID/status
-//! (proc_pid_status(5)), which everybody may read, as everything here.
+//! A router that was frozen must not claim addresses that the healthy one took over meanwhile. keepalived's VRRP child
+//! wakes at least once per advertisement interval of a group, unless all its groups are in FAULT, which have no timer:
+//! then it sleeps. Each time it runs, the kernel counts a context switch in /proc/PID/status (proc_pid_status(5)),
+//! which every user may read, like all files that are read here.
 //!
-//! keepalived's main process starts one child for VRRP, and others for LVS checks and BFD where they are configured
-//! (`start_keepalived` in core/main.c); all have the same command line, and a notify script may be a child too. The VRRP
-//! child writes its process id to /run/vrrp.pid unless told otherwise (`pidfile_write` in vrrp/vrrp_daemon.c, options `-r`
-//! and `-p` of keepalived(8), observed with 2.2.7), anew after each respawn. Where that file leads nowhere, every child by
-//! keepalived's name counts, and all of them must go on.
+//! keepalived's main process starts one child for VRRP, and others for LVS checks and BFD if they are configured
+//! (`start_keepalived` in core/main.c). All have the same command line, and a notify script may be a child too. The
+//! VRRP child writes its process id to /run/vrrp.pid by default (`pidfile_write` in vrrp/vrrp_daemon.c, options `-r`
+//! and `-p` of keepalived(8), observed with 2.2.7), again after each respawn. If that file does not lead to the child,
+//! every child with keepalived's name counts, and all of them must keep running.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,59 +17,45 @@ use std::path::PathBuf;
 use super::process::{KEEPALIVED_COMM, ProcessStat, children, pid_in, read, unexpected};
 use crate::paths::Paths;
 
-/// Where to look for keepalived.
+/// Samples keepalived's processes.
 #[derive(Debug, Clone)]
 pub struct LivenessProbe {
     main_pid: PathBuf,
     vrrp_pid: PathBuf,
 }
 
-/// What keepalived had run until one moment.
+/// What keepalived's processes had done by one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// The VRRP child; where it cannot be told apart, each child of keepalived. Never empty.
+    /// The VRRP child; if it cannot be identified, each child of keepalived. Never empty.
     processes: Vec<Process>,
 }
 
-/// One process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Its id.
     pub pid: u32,
-    /// When it started, in clock ticks since boot: it tells the process from a later one with the same id.
+    /// In clock ticks since boot: it distinguishes the process from a later one with the same id.
     pub start_time: u64,
     /// Its context switches so far, voluntary or not.
     pub switches: u64,
-    /// Whether it waits for something that wakes it: it is neither stopped nor stuck in the kernel.
+    /// It waits for something that wakes it: it is neither stopped nor stuck in the kernel.
     pub sleeps: bool,
 }
 
-/// No sign of life was to be had.
+/// No sample could be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LivenessError {
-    /// keepalived does not run.
     #[error("keepalived does not run ({path}: {source}); `systemctl status keepalived` says why")]
-    NoPidFile {
-        /// Its pid file.
-        path: PathBuf,
-        /// What reading it said.
-        source: io::Error,
-    },
+    NoPidFile { path: PathBuf, source: io::Error },
     /// keepalived's main process runs without a VRRP child.
     #[error("keepalived (process {0}) does not run, or has no VRRP child; `systemctl status keepalived` says why")]
     NoVrrpChild(u32),
-    /// /proc does not say what it should.
     #[error("cannot read {path}: {source}")]
-    Proc {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
+    Proc { path: PathBuf, source: io::Error },
 }
 
-/// Whether keepalived ran between the two looks: the same processes, and each has more context switches. A respawned child
-/// is no progress yet; the next pair of looks tells.
+/// Whether keepalived ran between the two samples: the same processes, and each has more context switches. A respawned
+/// child is no progress until the next sample.
 pub fn progressed(before: &Sample, after: &Sample) -> bool {
     before.processes.len() == after.processes.len()
         && before
@@ -79,8 +65,8 @@ pub fn progressed(before: &Sample, after: &Sample) -> bool {
             .all(|(b, a)| (b.pid, b.start_time) == (a.pid, a.start_time) && a.switches > b.switches)
 }
 
-/// Whether keepalived slept between the two looks, and was neither stopped nor stuck: the same processes, none of which has
-/// run.
+/// Whether keepalived slept between the two samples, and was neither stopped nor stuck: the same processes, none of
+/// which has run.
 pub fn sleeps(before: &Sample, after: &Sample) -> bool {
     before.processes.len() == after.processes.len()
         && before.processes.iter().zip(&after.processes).all(|(b, a)| {
@@ -89,16 +75,14 @@ pub fn sleeps(before: &Sample, after: &Sample) -> bool {
 }
 
 impl LivenessProbe {
-    /// keepalived as it runs on this router.
     pub fn new(paths: &Paths) -> Self {
         Self { main_pid: paths.keepalived_pid.clone(), vrrp_pid: paths.keepalived_vrrp_pid.clone() }
     }
 
-    /// Looks now. Four small files are read; none of them needs a lock that a stuck process may hold, as its command line
-    /// would.
+    /// Takes a sample, by reading four small files.
     ///
     /// # Errors
-    /// [`LivenessError`]: keepalived does not run, or its VRRP child does not.
+    /// [`LivenessError`]: keepalived, or its VRRP child, does not run.
     pub fn look(&self) -> Result<Sample, LivenessError> {
         let main = pid_in(&self.main_pid)
             .map_err(|source| LivenessError::NoPidFile { path: self.main_pid.clone(), source })?;
@@ -181,7 +165,7 @@ mod tests {
         }
     ";
 
-    /// keepalived, ended with the test.
+    /// keepalived, killed at the end of the test.
     struct RunningKeepalived(Child);
 
     impl RunningKeepalived {
@@ -212,7 +196,7 @@ mod tests {
         kill_process(pid, signal).expect("signalled");
     }
 
-    /// Waits until what `look` gives is there.
+    /// Waits until `look` returns `Ok`.
     fn wait<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
@@ -243,7 +227,7 @@ mod tests {
         }
     }
 
-    /// Stops a process, and waits until the kernel says so: the stop itself is its last context switch.
+    /// Stops a process, and waits until the kernel shows it as stopped: the stop itself is its last context switch.
     fn stop(pid: u32) {
         signal(pid, Signal::STOP);
         wait("stopped", || {
@@ -306,7 +290,7 @@ mod tests {
         });
         wait_for_progress(&probe);
 
-        // Without its pid file it cannot be told from the BFD child: both must go on.
+        // Without the pid file the VRRP child cannot be told from the BFD child: both must keep running.
         fs::remove_file(&paths.keepalived_vrrp_pid).expect("removed");
         let both = probe.look().expect("keepalived runs");
         let ids: Vec<u32> = both.processes.iter().map(|p| p.pid).collect();
@@ -317,7 +301,7 @@ mod tests {
         signal(vrrp, Signal::CONT);
         wait_for_progress(&probe);
 
-        // A pid file that leads to some other process.
+        // A pid file with the id of another process.
         fs::write(&paths.keepalived_vrrp_pid, "1\n").expect("written");
         assert_eq!(probe.look().expect("keepalived runs").processes.len(), 2);
         let main = keepalived.0.id();

@@ -1,4 +1,4 @@
-//! The running keepalived: its FIFO, its processes, and whether it holds the hook.
+//! The running keepalived: its FIFO, its processes, and their liveness.
 
 #[cfg(test)]
 mod compared;

@@ -102,8 +102,8 @@ impl ProcessStat {
         Self::parse(&read(Path::new(&format!("/proc/{pid}/stat")))?).ok_or_else(|| unexpected("not a stat line"))
     }
 
-    /// The name is in parentheses and may hold any character, so the last `)` ends it. After it come the state (field 3),
-    /// the parent (4), and as field 22 the start time.
+    /// The name is in parentheses and may hold any character, so the last `)` ends it. After it come the state (field
+    /// 3), the parent (4), and as field 22 the start time.
     fn parse(line: &str) -> Option<Self> {
         let (before, after) = line.rsplit_once(')')?;
         let (_, name) = before.split_once('(')?;
@@ -154,10 +154,10 @@ mod tests {
 
     use super::*;
 
-    /// No condition here takes as long to come true.
+    /// More than any condition here needs to become true.
     const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// A shell that the kernel knows as `keepalived`, with its pid file. It ends when its standard input does.
+    /// A shell with the name `keepalived`, and its pid file. It ends at the end of its standard input.
     struct Named {
         process: Child,
         directory: TempDir,
@@ -206,7 +206,7 @@ mod tests {
             assert!(wait_for_reloadable(&young.pid_file(), Instant::now()).is_none());
         }
         assert!(wait_for_reloadable(&young.pid_file(), began + TEST_TIMEOUT).is_some());
-        // Its age is counted in hundredths of a second.
+        // The kernel counts its age in hundredths of a second.
         assert!(began.elapsed() >= MIN_RELOAD_AGE - Duration::from_millis(20), "{:?}", began.elapsed());
     }
 
@@ -240,13 +240,13 @@ mod tests {
             let deadline = Instant::now() + TEST_TIMEOUT;
             assert!(wait_for(deadline, || holds(&held).then_some(())).is_some(), "{script}");
             assert!(!holds(&other) && !holds(&directory.path().join("missing")), "{script}");
-            // Another file in its place is another file, whatever its name.
+            // Another file at that path is not the one that is open.
             let moved = directory.path().join("moved");
             fs::rename(&held, &moved).expect("moved");
             let new = fifo(&directory, "held");
             assert!(!holds(&new) && holds(&moved), "{script}");
             fs::rename(&moved, &held).expect("moved back");
-            // What reads from it ends.
+            // The shell that reads from it ends.
             fs::write(&held, "\n").expect("written");
             assert!(wait_for(deadline, || (!holds(&held)).then_some(())).is_some(), "{script}");
         }

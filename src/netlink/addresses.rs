@@ -1,12 +1,12 @@
 //! The IPv4 addresses of this network namespace: all of them now, and every change as it happens.
 //!
-//! keepalived puts a virtual address on an interface as MASTER and takes it away otherwise, so that its presence is
-//! evidence of the VRRP state where keepalived says nothing. Who has put it there is told as well: the notification of a new
-//! address names the port of the netlink socket that asked for it, and a second later that socket is still open or is not
-//! (/proc/net/netlink, which everybody may read).
+//! keepalived adds a virtual address to an interface as MASTER and removes it otherwise, so that its presence is
+//! evidence of the VRRP state when a line of keepalived was lost. The origin of an address is reported too: the
+//! notification of a new address has the port of the netlink socket that requested it, and a second later
+//! /proc/net/netlink, which every user may read, shows whether that socket is still open.
 //!
-//! Cancel safety: [`Addresses::changed`] keeps the subscription and a list that is being read in `self`; a message that was
-//! taken from the socket is applied before the next await. [`list`] has no effect to lose.
+//! Cancel safety: [`Addresses::changed`] keeps the subscription, and a list that is being read, in `self`; a message
+//! that was taken from the socket is applied before the next await. [`list`] has no effect to lose.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
@@ -30,25 +30,26 @@ use super::KernelError;
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
-/// How long to wait after the kernel refused.
+/// How long to wait after the kernel has refused a subscription.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A command has ended, and closed its socket, that long after it has put an address on an interface.
+/// A command has ended and closed its socket within this time after it has added an address.
 const MAX_COMMAND_TIME: Duration = Duration::from_secs(1);
-/// The sockets of the family for links, addresses and routes (NETLINK_ROUTE, linux/netlink.h).
+/// The netlink family for links, addresses and routes (NETLINK_ROUTE, linux/netlink.h).
 const NETLINK_ROUTE: &str = "0";
-/// The netlink sockets of this network namespace. Not /proc/net: that is the main thread's, and the same.
+/// The netlink sockets of this network namespace. /proc/net would be those of the main thread, which has the same one.
 const PROC_NETLINK: &str = "/proc/self/net/netlink";
-/// The most that is read of that file, in bytes: some 10,000 sockets. In part of a longer one a socket may be missing.
+/// The most that is read of that file: some 10,000 sockets. In the beginning of a longer file a socket could be
+/// missing.
 const MAX_PROC_NETLINK_BYTES: u64 = 1 << 20;
 
 /// The addresses, each with the interfaces that have it.
 pub type Local = BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>;
 
-/// Who has put the addresses there, where that is known.
+/// The origin of the addresses on each interface, as far as it is known.
 pub type Puts = BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>>;
 
-/// Asks the kernel now. It takes well under a millisecond, and at most a second.
+/// Asks the kernel now, which takes well under a millisecond, and at most a second.
 ///
 /// # Errors
 /// [`KernelError`].
@@ -56,7 +57,7 @@ pub async fn list() -> Result<Local, KernelError> {
     Ok(addresses(&assigned().await?))
 }
 
-/// One assignment. The kernel tells assignments of the same address apart by interface and prefix length.
+/// One assignment. The kernel distinguishes assignments of an address by interface and prefix length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Assignment {
     index: u32,
@@ -64,13 +65,13 @@ struct Assignment {
     prefix: u8,
 }
 
-/// The assignments, with the names that their interfaces have now.
+/// The assignments, with the current names of their interfaces.
 type Assigned = BTreeMap<Assignment, InterfaceName>;
 
 impl Assignment {
-    /// `IFA_LOCAL` is the interface's own address; `IFA_ADDRESS` is the other end's on a point-to-point link
-    /// (linux/if_addr.h). `IFA_LABEL` is the interface's name, and follows it when it is renamed, or that with a colon and
-    /// an alias (net/ipv4/devinet.c, rtnetlink(7)).
+    /// `IFA_LOCAL` is the interface's own address; `IFA_ADDRESS` is the peer's on a point-to-point link
+    /// (linux/if_addr.h). `IFA_LABEL` is the interface's current name, or that name with a colon and an alias
+    /// (net/ipv4/devinet.c, rtnetlink(7)).
     fn of(message: &AddressMessage) -> Option<(Self, InterfaceName)> {
         if message.header.family != AddressFamily::Inet {
             return None;
@@ -112,15 +113,15 @@ fn addresses(assigned: &Assigned) -> Local {
     local
 }
 
-/// Who has asked for the assignments that were notified.
+/// The requesters of the assignments that were notified.
 #[derive(Debug, Default)]
 struct Requesters {
-    /// By the port of which socket, and when that is judged.
+    /// The port of the requesting socket, and when to check whether it is still open.
     ports: BTreeMap<Assignment, (u32, Instant)>,
     judged: BTreeMap<Assignment, PutBy>,
-    /// When something may be to be judged.
+    /// When the next check is due.
     next: Option<Instant>,
-    /// `judged` is other than last reported.
+    /// `judged` has changed since the last report.
     is_new: bool,
 }
 
@@ -136,7 +137,7 @@ impl Requesters {
         self.is_new |= self.judged.remove(assignment).is_some();
     }
 
-    /// Waits until something may be to be judged.
+    /// Waits until the next check.
     async fn due(&self) {
         match self.next {
             Some(next) => tokio::time::sleep_until(next).await,
@@ -144,7 +145,7 @@ impl Requesters {
         }
     }
 
-    /// Judges by their sockets who has asked for assignments a while ago.
+    /// Determines who requested the assignments that are a second old: a running process, or a command that has ended.
     fn judge(&mut self, throttle: &mut Throttle) {
         let now = Instant::now();
         let open = fs::File::open(PROC_NETLINK).and_then(ports);
@@ -170,7 +171,7 @@ impl Requesters {
         for (assignment, by) in &self.judged {
             if let Some(interface) = assigned.get(assignment) {
                 let on = puts.entry(assignment.address).or_default();
-                // The same address may be there with two prefix lengths.
+                // The same address can have two prefix lengths.
                 let known = on.entry(interface.clone()).or_insert(*by);
                 *known = (*known).max(*by);
             }
@@ -179,7 +180,7 @@ impl Requesters {
     }
 }
 
-/// The ports of the sockets that are open.
+/// The ports of the open sockets.
 fn ports(file: impl Read) -> io::Result<BTreeSet<u32>> {
     let mut text = String::new();
     file.take(MAX_PROC_NETLINK_BYTES).read_to_string(&mut text)?;
@@ -199,16 +200,16 @@ fn ports_of(sockets: &str) -> BTreeSet<u32> {
     sockets.lines().filter_map(port).collect()
 }
 
-/// A subscription on its way, with the list that it begins with.
+/// A subscription that is being opened, with its initial list.
 type Opening = Pin<Box<dyn Future<Output = (Monitor, Assigned, Throttle)>>>;
 
-/// Of what fails again and again; it goes along with a subscription on its way.
+/// Limits the log lines about failures. A subscription that is being opened holds it meanwhile.
 type Throttle = LogThrottle<String>;
 
-/// The addresses as they change.
+/// The addresses, and their changes.
 pub struct Addresses {
     monitor: Option<Monitor>,
-    /// A new subscription and the list that goes with it, while they are on their way.
+    /// A new subscription and its initial list, while they are on their way.
     opening: Option<Opening>,
     assigned: Assigned,
     requesters: Requesters,
@@ -223,7 +224,7 @@ impl Default for Addresses {
 }
 
 impl Addresses {
-    /// Nothing is known yet: the first [`Addresses::changed`] says what there is.
+    /// Nothing is known yet: the first [`Addresses::changed`] returns the current addresses.
     pub fn new() -> Self {
         Self {
             monitor: None,
@@ -235,8 +236,8 @@ impl Addresses {
         }
     }
 
-    /// Waits until the addresses, or what is known of who has put them there, are other than last reported. Where the kernel
-    /// refuses, it is asked again each second.
+    /// Waits until the addresses, or what is known of their origin, differ from the last report. A failed subscription
+    /// is retried each second.
     pub async fn changed(&mut self) -> &(Local, Puts) {
         loop {
             if self.monitor.is_none() && self.opening.is_none() {
@@ -251,7 +252,7 @@ impl Addresses {
                     self.throttle = throttle;
                     self.monitor = Some(monitor);
                     self.assigned = assigned;
-                    // Nobody knows what was missed.
+                    // Notifications may have been missed meanwhile.
                     self.requesters = Requesters { is_new: true, ..Requesters::default() };
                 }
             }
@@ -289,7 +290,7 @@ impl Addresses {
                     self.requesters.remove(&gone);
                 }
             }
-            // The kernel dropped messages: everything is listed anew.
+            // The kernel dropped messages, so everything is listed again.
             Some(NetlinkPayload::Overrun(_)) => self.monitor = None,
             Some(_) => {}
             None => {
@@ -306,11 +307,11 @@ impl Addresses {
 struct Monitor {
     connection: Pin<Box<dyn Future<Output = ()>>>,
     messages: Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>>>>,
-    /// Without it the connection ends.
+    /// Dropping it ends the connection.
     _handle: Handle,
 }
 
-/// The next message of the subscription, or nothing when its socket was closed. Waits while there is no subscription.
+/// The next message of the subscription, or `None` if its socket was closed. Waits while there is no subscription.
 async fn heard(monitor: &mut Option<Monitor>) -> Option<NetlinkMessage<RouteNetlinkMessage>> {
     poll_fn(|context| {
         let Some(monitor) = monitor else { return Poll::Pending };
@@ -324,7 +325,7 @@ async fn heard(monitor: &mut Option<Monitor>) -> Option<NetlinkMessage<RouteNetl
     .await
 }
 
-/// What is on its way. Waits while nothing is.
+/// The subscription that is being opened. Waits while there is none.
 async fn opened(opening: &mut Option<Opening>) -> (Monitor, Assigned, Throttle) {
     match opening {
         Some(opening) => opening.await,
@@ -332,7 +333,7 @@ async fn opened(opening: &mut Option<Opening>) -> (Monitor, Assigned, Throttle) 
     }
 }
 
-/// Subscribes, and then lists: what changes after the list comes through the subscription.
+/// Subscribes, and then lists: changes after the list arrive through the subscription.
 async fn open(mut throttle: Throttle) -> (Monitor, Assigned, Throttle) {
     loop {
         let subscribed =
@@ -367,7 +368,7 @@ mod tests {
     use crate::netlink::processor;
 
     const NETWORK_NAMESPACE: &[&str] = &["-Urn"];
-    /// For what has to come, on a busy machine too.
+    /// For conditions that must come true, also on a busy machine.
     const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
     fn address(text: &str) -> Ipv4Addr {
@@ -385,7 +386,7 @@ mod tests {
         }
     }
 
-    /// Waits until the addresses are as they should be.
+    /// Waits until the addresses satisfy a condition.
     async fn wait(addresses: &mut Addresses, what: &str, until: impl Fn(&Local) -> bool) {
         let deadline = tokio::time::Instant::now() + TEST_TIMEOUT;
         while !addresses.last().is_some_and(&until) {
@@ -417,7 +418,7 @@ mod tests {
         wait(&mut addresses, "the first list", |local| local.len() == 1).await;
         ip("address add 10.99.0.2/24 dev eth0");
         ip("address add 10.99.0.3/24 dev eth0");
-        // A process that runs on.
+        // A process that keeps running.
         let (connection, handle, _) = rtnetlink::new_connection().expect("a socket");
         let connection = tokio::spawn(connection);
         let eth0 = addresses.assigned.keys().next().expect("its own address").index;
@@ -440,7 +441,7 @@ mod tests {
             assert!(in_time.is_ok(), "{:?}", by(&addresses));
         }
         assert!(began.elapsed() >= Duration::from_millis(900), "not before a command has had time to end");
-        // What is taken away and put back is somebody else's then.
+        // An address that is removed and added again gets a new origin.
         ip("address delete 10.99.0.4/24 dev eth0");
         ip("address add 10.99.0.4/24 dev eth0");
         ip("address delete 10.99.0.3/24 dev eth0");
@@ -449,7 +450,7 @@ mod tests {
             let in_time = tokio::time::timeout(Duration::from_secs(10), addresses.changed()).await;
             assert!(in_time.is_ok(), "{:?}", by(&addresses));
         }
-        // Once judged it stays so: keepalived may have ended meanwhile.
+        // The origin stays known: keepalived may have ended meanwhile.
         connection.abort();
         drop(handle);
         let later = tokio::time::timeout(Duration::from_millis(1_500), addresses.changed()).await;
@@ -564,7 +565,7 @@ mod tests {
                     assert_eq!(listed.len(), total + 1);
                     break processor::time() - before;
                 }
-                // A list has a second, which passes on a busy machine.
+                // A list has a bound of a second, which a busy machine may exceed.
                 Err(error) => assert!(Instant::now() < deadline, "{error}"),
             }
         };

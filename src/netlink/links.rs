@@ -1,4 +1,4 @@
-//! The network interfaces of this network namespace, and the MAC address by which IMDS knows the ENI behind each.
+//! The network interfaces of this network namespace, and the MAC address by which IMDS names the ENI of each.
 //!
 //! Cancel safety: [`Links::read`] has no effect to lose.
 
@@ -14,19 +14,18 @@ use super::KernelError;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Links(BTreeMap<InterfaceName, Option<MacAddress>>);
 
-/// An interface without what was asked for.
+/// The interface, or its MAC address, is missing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// There is none of that name.
     #[error("there is no interface {0} on this router")]
     NoSuchInterface(InterfaceName),
-    /// It is no Ethernet interface, such as `lo` or a tunnel.
+    /// Not an Ethernet interface: for example `lo` or a tunnel.
     #[error("interface {0} has no MAC address, so that no ENI of EC2 can be behind it")]
     NoMacAddress(InterfaceName),
 }
 
 impl Links {
-    /// Asks the kernel now. It takes about a millisecond, and at most a second. To be called inside a tokio runtime.
+    /// Asks the kernel now, which takes about a millisecond, and at most a second. Call it inside a tokio runtime.
     ///
     /// # Errors
     /// [`KernelError`].
@@ -40,7 +39,7 @@ impl Links {
         Ok(Self(all.await?.into_iter().collect()))
     }
 
-    /// The interface's permanent MAC address, or the current one where the driver reports none: that of its ENI.
+    /// The MAC address of the interface's ENI: the permanent one, or the current one if the driver reports none.
     ///
     /// # Errors
     /// [`LinkError`].
@@ -66,7 +65,7 @@ fn link(message: &LinkMessage) -> Option<(InterfaceName, Option<MacAddress>)> {
     Some((name?, permanent.or(current)))
 }
 
-/// Six bytes that are not all zero, as those of `lo` are.
+/// Six bytes, unless all are zero as those of `lo`.
 fn mac(bytes: &[u8]) -> Option<MacAddress> {
     let bytes: [u8; 6] = bytes.try_into().ok()?;
     (bytes != [0; 6]).then(|| MacAddress::new(bytes))

@@ -1,4 +1,4 @@
-//! What the kernel says of this network namespace, over rtnetlink (rtnetlink(7)): addresses and links.
+//! The kernel's addresses and links of this network namespace, over rtnetlink (rtnetlink(7)).
 
 pub mod addresses;
 pub mod links;
@@ -14,38 +14,28 @@ use futures_util::StreamExt;
 use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
-/// The bound of one query. The kernel answers within a millisecond.
+/// The kernel answers within a millisecond.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often a list is asked for anew because it changed while the kernel wrote it.
+/// How often a list is requested that changed while the kernel wrote it.
 const MAX_DUMP_ATTEMPTS: usize = 5;
 
-/// The kernel did not answer a query.
+/// A query of the kernel failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    /// No socket.
     #[error("cannot open a netlink socket: {0}")]
     Socket(#[source] io::Error),
-    /// The socket was closed under us.
     #[error("the netlink socket was closed before the list of {0} was complete")]
     Closed(&'static str),
-    /// The kernel refused.
     #[error("the kernel refuses the list of {what}: {reason}")]
-    Refused {
-        /// Which list.
-        what: &'static str,
-        /// The kernel's error.
-        reason: io::Error,
-    },
-    /// It took longer than a second.
+    Refused { what: &'static str, reason: io::Error },
     #[error("the kernel did not give the list of {0} within {QUERY_TIMEOUT:?}")]
     TimedOut(&'static str),
-    /// It changed all the time.
     #[error("the list of {0} changed each time it was read, {MAX_DUMP_ATTEMPTS} times")]
     Changing(&'static str),
 }
 
-/// Asks for a whole list, on a socket of its own: what other processes cause cannot be taken for its answer.
+/// Requests a whole list, on a socket of its own, so that no notification is mistaken for its answer.
 async fn list<T>(
     what: &'static str,
     request: RouteNetlinkMessage,
@@ -62,7 +52,7 @@ async fn list<T>(
     tokio::time::timeout(QUERY_TIMEOUT, all).await.unwrap_or(Err(KernelError::TimedOut(what)))
 }
 
-/// The list, or nothing where it changed while it was written (`NLM_F_DUMP_INTR`, netlink(7)).
+/// The list, or `None` if it changed while the kernel wrote it (`NLM_F_DUMP_INTR`, netlink(7)).
 async fn list_once<T>(
     what: &'static str,
     request: RouteNetlinkMessage,

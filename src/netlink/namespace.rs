@@ -1,16 +1,16 @@
-//! Tests that need a network, or processes and mounts, of their own: the test runs itself again in new namespaces.
+//! Tests that need a network, processes or mounts of their own: the test runs itself again in new namespaces.
 
 use std::env;
 use std::process::Command;
 
-/// Says that the process is the one inside.
+/// Set for the process inside.
 const INSIDE: &str = "TEST_INSIDE_NAMESPACE";
 
-/// Whether the caller is inside already. If not, the test of this name has run inside, and passed: what is left to do is
-/// to return. `flags` are those of unshare(1); an ordinary user may use them where user namespaces are allowed.
+/// Whether the caller is inside already. If not, the test of this name has been run inside, and the caller returns.
+/// `flags` are those of unshare(1); an ordinary user may use them where user namespaces are allowed.
 ///
 /// # Panics
-/// If the test failed inside.
+/// If the test fails inside.
 pub(crate) fn inside(test: &str, flags: &[&str]) -> bool {
     if env::var_os(INSIDE).is_some() {
         return true;

@@ -1,4 +1,4 @@
-//! What a test costs, however busy the machine is.
+//! The processor time of a test, which does not depend on the load of the machine.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Where log lines go: to systemd's journal with each field of its own, or to standard error with the time.
+//! Sends log lines to systemd's journal, each field as a field, or to standard error with the time.
 
 use std::env;
 use std::fmt::{self, Write as _};
@@ -15,16 +15,16 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use vipa_core::printable;
 
-/// Sends our log lines of level INFO and above, and warnings of the libraries, on their way (the SDK's own INFO lines name
-/// access keys), from now on and for the whole process. Without a journal they go
-/// to standard error. Called twice, the first call counts.
+/// Installs the logger for the whole process: our lines of level INFO and above, and warnings of the libraries (the
+/// SDK's INFO lines contain access keys). Without a journal the lines go to standard error. A second call has no
+/// effect.
 pub fn start() {
     let levels =
         Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), LevelFilter::INFO);
     let registry = tracing_subscriber::registry().with(levels);
     let stream = env::var("JOURNAL_STREAM").ok();
     let journal = is_journal(stream.as_deref(), io::stderr()).then(tracing_journald::layer).and_then(Result::ok);
-    // A second call fails, and leaves the first one's in place.
+    // A second call fails, which is ignored.
     let _ = match journal {
         Some(journal) => registry.with(Readable(journal)).try_init(),
         None => registry
@@ -33,7 +33,7 @@ pub fn start() {
     };
 }
 
-/// Whether this descriptor is the connection to the journal that systemd gave us: `JOURNAL_STREAM` names its device and
+/// Whether this descriptor is the connection to the journal that systemd opened: `JOURNAL_STREAM` has its device and
 /// inode (systemd.exec(5)).
 fn is_journal(stream: Option<&str>, descriptor: impl AsFd) -> bool {
     let named = stream.and_then(|s| {
@@ -44,7 +44,7 @@ fn is_journal(stream: Option<&str>, descriptor: impl AsFd) -> bool {
     named.is_some() && named == ours
 }
 
-/// Writes each event, which comes as a whole, as one line that prints.
+/// Writes each event, which arrives in one piece, as one line of printable characters.
 struct Lines<W>(W);
 
 impl<W: Write> Write for Lines<W> {
@@ -60,10 +60,10 @@ impl<W: Write> Write for Lines<W> {
     }
 }
 
-/// Puts the fields of an event behind its message too: journalctl(1) prints nothing but the message.
+/// Appends the fields of an event to its message too, because journalctl(1) prints only the message.
 ///
-/// `value_set_all` is hidden from tracing-core's documentation and yet stable: the macros of every tracing of that version
-/// expand to it.
+/// `value_set_all` is hidden from tracing-core's documentation but stable: the macros of every tracing of that version
+/// use it.
 struct Readable<L>(L);
 
 impl<S, L> Layer<S> for Readable<L>
@@ -98,7 +98,7 @@ where
     }
 }
 
-/// The message of an event, and its other fields: the value, and the value as it stands in a line, text in quotes.
+/// The message of an event, and its other fields: the value, and the value as it is printed in a line, text in quotes.
 #[derive(Default)]
 struct FieldVisitor {
     message: String,
@@ -106,7 +106,7 @@ struct FieldVisitor {
 }
 
 impl FieldVisitor {
-    /// One line whatever the values hold, with its level: journalctl(1) shows that by a colour at best.
+    /// One printable line, with the level, which journalctl(1) shows as a colour at best.
     fn line(&self, level: &Level) -> String {
         let mut line = format!("{level} {}", self.message);
         for (field, _, shown) in &self.fields {
@@ -154,7 +154,7 @@ mod tests {
 
     type Recorded = (String, Vec<String>);
 
-    /// Keeps what a layer inside is given.
+    /// Records what the inner layer is given.
     struct Recorder(Arc<Mutex<Vec<Recorded>>>);
 
     impl<S: Subscriber> Layer<S> for Recorder {

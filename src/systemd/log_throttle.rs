@@ -1,29 +1,29 @@
-//! One rule for what happens again and again: the log stays short, and no event goes uncounted.
+//! Limits the log lines about repeated events, and counts every event.
 //!
-//! An event has a reason and a subject: a state that a group goes into, and the group. A reason that is new is written at
-//! once. Further events of that reason within a second of its line share the next line. For one subject there are at most
-//! [`LogThrottle::allowing`] such lines in ten minutes; what happens to it beyond that is counted, and written with the
-//! count when the ten minutes are over.
+//! An event has a reason and a subject: for example a state that a group changes to, and the group. A new reason is
+//! logged at once. Further events of that reason within a second of its line share the next line. A subject has at most
+//! [`LogThrottle::allowing`] such lines in ten minutes; its events beyond that are counted, and logged with the count
+//! at the end of the ten minutes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// How long what repeats is counted before it is written again.
+/// How long the events of a subject are counted until the next line.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// How long events of one reason are gathered for one line.
+/// How long events of one reason are collected for one line.
 const GATHER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many reasons are kept: a text from outside may differ each time.
+/// How many reasons are remembered: texts from outside may differ each time.
 const MAX_REASONS: usize = 64;
 
-/// Decides what is written of events that share a reason `R` and happen to subjects `S`.
+/// Decides what is logged of events with a reason `R` and a subject `S`.
 #[derive(Debug)]
 pub struct LogThrottle<R, S = ()> {
-    /// How many lines a subject has in ten minutes, before its events are counted only.
+    /// How many lines a subject has in ten minutes before its events are only counted.
     free: u32,
     reasons: BTreeMap<R, ReasonState<S>>,
-    /// When what is over was last forgotten.
+    /// When expired reasons were last removed.
     cleared: Option<Instant>,
 }
 
@@ -37,14 +37,14 @@ struct ReasonState<S> {
 struct SubjectState {
     /// When its ten minutes began.
     since: Instant,
-    /// Its lines in them.
+    /// Its lines within them.
     lines: u32,
     /// Its events since its last line.
     held: u32,
 }
 
 impl SubjectState {
-    /// When what is held is to be written: in its turn, or after the ten minutes.
+    /// When the held events are to be logged: in their turn, or after the ten minutes.
     fn due(&self, free: u32, written: Option<Instant>) -> Option<Instant> {
         let turn = if self.lines < free {
             written.map_or(self.since, |at| at + GATHER_INTERVAL)
@@ -63,12 +63,11 @@ impl SubjectState {
     }
 }
 
-/// What a line says.
+/// A line to log.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ThrottledLine<S> {
-    /// To whom it has happened.
     pub subjects: Vec<S>,
-    /// How often it has happened since the last line, to all of them together.
+    /// How many events it stands for, of all subjects together.
     pub times: u32,
 }
 
@@ -80,21 +79,21 @@ impl<R, S> Default for LogThrottle<R, S> {
 }
 
 impl<R, S> LogThrottle<R, S> {
-    /// So many lines for each subject in ten minutes.
+    /// That many lines for each subject in ten minutes.
     pub fn allowing(free: u32) -> Self {
         Self { free, reasons: BTreeMap::new(), cleared: None }
     }
 }
 
 impl<R: Ord + Clone> LogThrottle<R> {
-    /// It has happened: how often since it was last written, if it is to be written now.
+    /// Counts an event. Returns how many there were since the last line, if a line is to be written now.
     pub fn say(&mut self, reason: R) -> Option<u32> {
         self.happened(Instant::now(), reason, ()).map(|line| line.times)
     }
 }
 
 impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
-    /// It has happened to one of them: the line, if it is to be written now.
+    /// Counts an event of a subject. Returns the line, if one is to be written now.
     pub fn happened(&mut self, now: Instant, reason: R, subject: S) -> Option<ThrottledLine<S>> {
         self.make_room(now, &reason);
         let free = self.free;
@@ -108,7 +107,7 @@ impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
         })
     }
 
-    /// What was held back and is to be written by now.
+    /// The lines that were held back and are due now.
     pub fn due(&mut self, now: Instant) -> Vec<(R, ThrottledLine<S>)> {
         let free = self.free;
         let mut lines = Vec::new();
@@ -127,7 +126,7 @@ impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
         lines
     }
 
-    /// When [`LogThrottle::due`] has something next.
+    /// When [`LogThrottle::due`] has the next line.
     pub fn next(&self) -> Option<Instant> {
         let due = |reason: &ReasonState<S>| {
             let subjects = reason.subjects.values();
@@ -136,18 +135,18 @@ impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
         self.reasons.values().filter_map(due).min()
     }
 
-    /// All that is held back: the log ends.
+    /// All lines that are held back, for the end of the log.
     pub fn rest(&mut self, now: Instant) -> Vec<(R, ThrottledLine<S>)> {
         self.due(now + REPEAT_INTERVAL)
     }
 
-    /// What is said of these reasons from now on is new.
+    /// Forgets these reasons: their next events count as new.
     pub fn forget(&mut self, is_over: impl Fn(&R) -> bool) {
         self.reasons.retain(|reason, _| !is_over(reason));
     }
 
-    /// Forgets what is over, and where there are too many reasons the oldest one. It looks at all that is known, so it waits
-    /// a while where there is room: two hundred may happen at once.
+    /// Forgets what is over, and where there are too many reasons the oldest one. It looks at all that is known, so it
+    /// waits a while where there is room: two hundred may happen at once.
     fn make_room(&mut self, now: Instant, reason: &R) {
         let is_full = self.reasons.len() >= MAX_REASONS && !self.reasons.contains_key(reason);
         if !is_full && self.cleared.is_some_and(|at| now < at + GATHER_INTERVAL) {

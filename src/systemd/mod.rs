@@ -1,4 +1,4 @@
-//! systemd: units, the journal, and the credentials file that reaches the agent.
+//! systemd: units, the journal, and the credentials file for the agent.
 
 pub mod credentials;
 pub(crate) mod journal;

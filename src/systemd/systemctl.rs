@@ -1,46 +1,41 @@
-//! systemd, through `systemctl` alone.
+//! Runs `systemctl`, the only interface to systemd that is used.
 
 use std::io;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long all calls of one command may take. keepalived's reload is waited for; our own units are not.
+/// How long all calls of one command may take together. They include the reload of keepalived, which is waited for.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// What a call has in any case: one that hangs costs no other that systemd would do at once.
+/// The least time for each call: a call that hangs must not prevent others that systemd would carry out at once.
 const MIN_CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The agent's unit.
 pub const AGENT_UNIT: &str = "vyos-aws-vipa.service";
 
-/// systemctl did not do its work.
+/// A call of systemctl failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemctlError {
-    /// It could not be run.
     #[error("cannot run systemctl: {0}")]
     Run(#[source] io::Error),
-    /// It failed.
     #[error("systemctl {arguments} failed ({status}): {said}")]
     Failed {
-        /// Its arguments.
         arguments: String,
-        /// How it ended.
         status: std::process::ExitStatus,
         /// What it wrote to standard error.
         said: String,
     },
-    /// It took too long, with the calls before it, and was killed; the job may go on.
+    /// It was killed; systemd's job may continue.
     #[error("systemctl {arguments} did not end within the {bound:?} for all calls: see `systemctl list-jobs`")]
     TimedOut {
-        /// Its arguments.
         arguments: String,
-        /// What was left to all calls together.
+        /// The bound of all calls together.
         bound: Duration,
     },
 }
 
-/// systemctl, with one bound for all that is asked of it.
+/// systemctl, with one bound for all calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Systemctl {
     bound: Duration,
@@ -48,12 +43,12 @@ pub struct Systemctl {
 }
 
 impl Systemctl {
-    /// All calls together may take that long from now on.
+    /// All calls together may take this long from now on.
     pub fn within(bound: Duration) -> Self {
         Self { bound, deadline: Instant::now() + bound }
     }
 
-    /// Runs systemctl with these words. No shell is involved.
+    /// Runs systemctl with these arguments, without a shell.
     ///
     /// # Errors
     /// [`SystemctlError`].
@@ -93,7 +88,7 @@ fn run(arguments: &[&str], Systemctl { bound, deadline }: Systemctl) -> Result<(
 }
 
 fn rewound(mut file: std::fs::File) -> std::fs::File {
-    // A file that cannot be read from its start gives no text, and the exit code speaks.
+    // If this fails there is no text, and the exit status has to do.
     let _ = io::Seek::rewind(&mut file);
     file
 }

@@ -181,8 +181,8 @@ fn a_config_json_that_cannot_be_read_is_told_and_keepalived_stays_attached() {
     let conf = keepalived_conf(&configuration(json!({ "a": group(1, json!({})) })));
     for (text, expected) in [
         (&br#"{"format":2,"new":true}"#[..], "has format 2, and this version of vyos-aws-vipa reads up to 1"),
-        (b"{", "does not hold what it should"),
-        (b"\x00\xff", "does not hold what it should"),
+        (b"{", "does not have the expected content"),
+        (b"\x00\xff", "does not have the expected content"),
         (br#"{"format":1,"surprise":1}"#, "unknown field `surprise`"),
     ] {
         fs::write(CONFIG, text).expect("written");

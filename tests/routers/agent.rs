@@ -168,7 +168,8 @@ fn killed_while_disabled() {
     });
 }
 
-/// keepalived is killed, then the agent: the address that is left on the interface proves nothing to the new one either.
+/// keepalived is killed, then the agent: the address that is left on the interface proves nothing to the new one
+/// either.
 #[test]
 fn killed_while_unknown() {
     lab::scenario(BINARY, |lab: &mut Lab| {

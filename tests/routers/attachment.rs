@@ -39,7 +39,8 @@ fn deleting_the_last_node_leaves_vyos_as_it_was() {
     });
 }
 
-/// Somebody removes the directory of /run: a reload of keepalived makes it anew and attaches the hook, and so does a commit.
+/// Somebody removes the directory of /run: a reload of keepalived makes it anew and attaches the hook, and so does a
+/// commit.
 #[test]
 fn directory_of_run_removed() {
     lab::scenario(BINARY, |lab: &mut Lab| {

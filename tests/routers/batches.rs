@@ -136,7 +136,8 @@ fn two_hundred_groups_move_there_and_back() {
             wait_for_owners(lab, &addresses, owner, ELECTION + 3 * SLACK);
             let [claims, others] = [(router, before[0].0), (other, before[1].0)]
                 .map(|(router, before)| lab.claims(Some(router)).split_off(before));
-            // A machine that is short of time loses advertisements: a group may come and go, and each of its lines counts.
+            // A machine that is short of time loses advertisements: a group may come and go, and each of its lines
+            // counts.
             let lines = masters(router, before[0].1);
             let of_others = masters(other, before[1].1).len();
             assert!(lines.len() >= addresses.len(), "lines that said MASTER: {}", lines.len());
@@ -159,8 +160,8 @@ fn two_hundred_groups_move_there_and_back() {
     });
 }
 
-/// When the agent read lines that made a group MASTER, the earliest first. A group that was MASTER before and is again, by
-/// the log from this place on, counts once more.
+/// When the agent read lines that made a group MASTER, the earliest first. A group that was MASTER before and is again,
+/// by the log from this place on, counts once more.
 fn masters(router: &Router, from: usize) -> Vec<Timestamp> {
     let status = router.status();
     let groups = status["groups"].as_array().expect("groups").iter().filter(|group| group["vrrp"] == "MASTER");
@@ -177,9 +178,9 @@ fn masters(router: &Router, from: usize) -> Vec<Timestamp> {
     times
 }
 
-/// At most two are under way at a time: the first, and what came meanwhile; then what came while these took their time. So
-/// lines that come within one call cost three; and however they are spread, first attempts are soon 0.4 s apart. A master
-/// that hears the other router once more claims once more.
+/// At most two are under way at a time: the first, and what came meanwhile; then what came while these took their time.
+/// So lines that come within one call cost three; and however they are spread, first attempts are soon 0.4 s apart. A
+/// master that hears the other router once more claims once more.
 fn few(claims: &[Request], lines: &[Timestamp]) {
     let spread = lines[lines.len() - 1].duration_since(lines[0]).unsigned_abs();
     let calls = spread.as_millis() / CALL.as_millis() + 1;
@@ -195,8 +196,8 @@ fn verdicts(router: &Router, verdict: &str) -> usize {
     groups.flat_map(|group| group["addresses"].as_array()).flatten().filter(|a| a["verdict"] == verdict).count()
 }
 
-/// So many groups of both routers, each with an address; returns when router 1 has them all, and router 2 is ready to take
-/// them over. A call of EC2 takes a while from here on.
+/// So many groups of both routers, each with an address; returns when router 1 has them all, and router 2 is ready to
+/// take them over. A call of EC2 takes a while from here on.
 fn many_groups(lab: &mut Lab, count: u8) -> Vec<Ipv4Addr> {
     let addresses: Vec<Ipv4Addr> = (0..count).map(|n| Ipv4Addr::new(10, 99, 0, 30 + n)).collect();
     for (router, priority) in [(&mut lab.r1, 200), (&mut lab.r2, 100)] {

@@ -35,8 +35,8 @@ fn keys_of_the_role_end_before_their_time() {
     });
 }
 
-/// A file system that takes questions and never answers, as an NFS mount does whose server is gone: FUSE without a program
-/// behind it. Whoever asks it waits until the process ends, and that is after two minutes at the latest.
+/// A file system that takes questions and never answers, as an NFS mount does whose server is gone: FUSE without a
+/// program behind it. Whoever asks it waits until the process ends, and that is after two minutes at the latest.
 fn hanging_mount(router: &Router, directory: &str) -> Child {
     let script = format!(
         "mkdir -p {directory} && exec 3<>/dev/fuse && \
@@ -50,8 +50,8 @@ fn hanging_mount(router: &Router, directory: &str) -> Child {
     shell
 }
 
-/// Nobody asks it, neither the agent nor a command nor systemd: whoever did would sit in the kernel, and nothing would end
-/// that.
+/// Nobody asks it, neither the agent nor a command nor systemd: whoever did would sit in the kernel, and nothing would
+/// end that.
 #[test]
 fn files_on_a_mount_that_hangs() {
     lab::scenario(BINARY, |lab: &mut Lab| {

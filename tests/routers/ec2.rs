@@ -337,7 +337,8 @@ fn backs_off(claims: &[Request]) {
     assert!(sum > Duration::from_secs(2), "no back-off: {gaps:?}");
 }
 
-/// What EC2 answers to reads is never kept as a whole, so that the agent stays far below the memory that its unit allows.
+/// What EC2 answers to reads is never kept as a whole, so that the agent stays far below the memory that its unit
+/// allows.
 #[test]
 fn endless_answers_to_reads_leave_the_agent_small_and_claiming() {
     const ALLOWED_KIB: u64 = 48 * 1024;

@@ -99,8 +99,8 @@ fn killed_with_its_address_left_behind() {
     });
 }
 
-/// A frozen router must not take the address back from the healthy one. When it thaws it is MASTER still, hears the other
-/// one, and says so.
+/// A frozen router must not take the address back from the healthy one. When it thaws it is MASTER still, hears the
+/// other one, and says so.
 #[test]
 fn vrrp_child_frozen_for_a_minute() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -188,8 +188,8 @@ fn in_fault_when_the_agent_starts() {
     });
 }
 
-/// A standby that was paused, and what was sent to it meanwhile is lost: its keepalived finds its timer run out, and takes
-/// itself for MASTER until the next advertisement.
+/// A standby that was paused, and what was sent to it meanwhile is lost: its keepalived finds its timer run out, and
+/// takes itself for MASTER until the next advertisement.
 #[test]
 fn standby_paused() {
     lab::scenario(BINARY, |lab: &mut Lab| {

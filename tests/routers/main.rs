@@ -1,5 +1,5 @@
-//! The shipped binary on two routers with the real keepalived, in namespaces, over TLS. Each test asserts on who has the
-//! address in EC2 and on the requests that were made.
+//! The shipped binary on two routers with the real keepalived, in namespaces, over TLS. Each test asserts on who has
+//! the address in EC2 and on the requests that were made.
 
 mod agent;
 mod attachment;

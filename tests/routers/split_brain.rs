@@ -118,8 +118,8 @@ fn one_direction_cut_for_a_minute() {
     });
 }
 
-/// Both are MASTER long enough for the address to be contested. The routers take it from each other at a bounded rate, and
-/// the true master has it soon after the link is back, whoever hears the other first.
+/// Both are MASTER long enough for the address to be contested. The routers take it from each other at a bounded rate,
+/// and the true master has it soon after the link is back, whoever hears the other first.
 #[test]
 fn link_cut_until_the_address_is_contested() {
     lab::scenario(BINARY, |lab: &mut Lab| {

@@ -1,6 +1,6 @@
-//! Two routers as VyOS runs them in AWS, on one machine and without root: the real keepalived, the shipped binary, units
-//! and drop-in, each router in network and mount namespaces of its own, IMDS on 169.254.169.254 and EC2 under its real
-//! name over TLS. Nothing of what ships knows that it is here.
+//! Two routers as VyOS runs them in AWS, on one machine and without root: the real keepalived, the shipped binary,
+//! units and drop-in, each router in network and mount namespaces of its own, IMDS on 169.254.169.254 and EC2 under its
+//! real name over TLS. Nothing of what ships knows that it is here.
 //!
 //! ```text
 //!   router 1                                      router 2

@@ -14,11 +14,12 @@ const INSIDE: &str = "LAB_INSIDE";
 const UNSHARE: [&str; 9] =
     ["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--"];
 
-/// A process 1 that waits for whatever becomes its child, as systemd does: what died would be seen as a zombie otherwise.
+/// A process 1 that waits for whatever becomes its child, as systemd does: what died would be seen as a zombie
+/// otherwise.
 const INIT: [&str; 4] = ["bash", "-c", "\"$@\"; exit $?", "init"];
 
-/// Runs the test function that this is called in, with `scenario` as the whole of it, in namespaces of its own. `F` names
-/// the function: the closure's type is called `…::the_test::{{closure}}`.
+/// Runs the test function that this is called in, with `scenario` as the whole of it, in namespaces of its own. `F`
+/// names the function: the closure's type is called `…::the_test::{{closure}}`.
 ///
 /// # Panics
 /// If the scenario fails.

@@ -12,8 +12,8 @@ pub const BRIDGES: [&str; 2] = ["10.99.0.1", "10.99.1.1"];
 pub enum Cut {
     /// Nothing in either direction.
     Both,
-    /// Nothing from the router of this number, 1 or 2, but its ARP: without it the other one would soon not know where to
-    /// send either. In a VPC it is not the neighbour who answers ARP.
+    /// Nothing from the router of this number, 1 or 2, but its ARP: without it the other one would soon not know where
+    /// to send either. In a VPC it is not the neighbour who answers ARP.
     From(u8),
 }
 
@@ -48,8 +48,8 @@ pub(crate) fn set_plug(router: u8, n: usize, up: bool) {
     call(&format!("ip link set {} {}", port(router, n), if up { "up" } else { "down" }));
 }
 
-/// Lets nothing through from now on, in one or both directions, and what was cut before, in one step: no packet sees the
-/// links between the two.
+/// Lets nothing through from now on, in one or both directions, and what was cut before, in one step: no packet sees
+/// the links between the two.
 pub(crate) fn cut(cut: Cut) {
     const FLUSH: &str = "flush chain bridge lab links";
     const RULE: &str = "add rule bridge lab links";

@@ -88,7 +88,8 @@ impl Router {
         [0, 1].map(|n| format!("02:00:00:00:0{n}:0{}", self.number))
     }
 
-    /// Files and mounts: an own /run and /var/lib, and over /usr/bin and /etc what a router has and this machine has not.
+    /// Files and mounts: an own /run and /var/lib, and over /usr/bin and /etc what a router has and this machine has
+    /// not.
     fn make_root(&self, binary: &Path, ec2: &str, ca_pem: &str) {
         for mount in [["tmpfs", "/run"], ["tmpfs", "/var/lib"], ["sysfs", "/sys"]] {
             self.call(&["mount", "-t", mount[0], mount[0], mount[1]]);
@@ -169,7 +170,8 @@ impl Router {
         commands.into_iter().for_each(|command| self.proposed.perform(command));
     }
 
-    /// Takes in a group of eth0 with the other router as its peer, and `aws-vipa`. The address comes with its prefix length.
+    /// Takes in a group of eth0 with the other router as its peer, and `aws-vipa`. The address comes with its prefix
+    /// length.
     pub fn set_group(&mut self, group: &str, vrid: u8, address: &str, priority: u8) {
         let commands = self.group_commands(group, vrid, address, priority);
         self.set(commands.iter().map(String::as_str));
@@ -212,8 +214,8 @@ impl Router {
             .collect()
     }
 
-    /// Power on, with the configuration that is set: nothing of /run is left, keepalived starts first, then comes `between`,
-    /// and the owner is called after it. The outputs of its calls.
+    /// Power on, with the configuration that is set: nothing of /run is left, keepalived starts first, then comes
+    /// `between`, and the owner is called after it. The outputs of its calls.
     pub fn boot(&mut self, between: impl FnOnce(&Router)) -> Vec<Output> {
         let entries = fs::read_dir(self.path("/run")).expect("/run").flatten();
         for path in entries.filter(|e| e.file_name() != "lab").map(|e| e.path()) {

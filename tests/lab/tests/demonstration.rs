@@ -57,8 +57,8 @@ fn the_demonstration_ends_with_the_address_on_the_master_and_leaves_nothing_behi
     }
 }
 
-/// Runs it to its end; what it said, and the namespaces that were seen around the processes with the mark. They are held
-/// open: the kernel gives the number of one that is gone to the next, which may be another test's.
+/// Runs it to its end; what it said, and the namespaces that were seen around the processes with the mark. They are
+/// held open: the kernel gives the number of one that is gone to the next, which may be another test's.
 fn watched(command: &mut Command, mark: &str) -> (Output, BTreeMap<String, File>) {
     let outside = namespaces_of(Path::new("/proc/self"));
     let mut seen = BTreeMap::new();

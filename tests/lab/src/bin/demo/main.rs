@@ -1,5 +1,6 @@
-//! The demonstration: a failover and two split-brains, and who has the address in EC2 meanwhile. scripts/demo builds what
-//! it needs and runs it. It ends with success only if the router that should have the address has it, as the AWS CLI says.
+//! The demonstration: a failover and two split-brains, and who has the address in EC2 meanwhile. scripts/demo builds
+//! what it needs and runs it. It ends with success only if the router that should have the address has it, as the AWS
+//! CLI says.
 
 mod screen;
 mod witness;
