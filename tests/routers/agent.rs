@@ -77,7 +77,7 @@ fn killed_while_in_fault() {
     });
 }
 
-/// A pause outlives the agent: the new one leaves the address to a thief until a person resumes.
+/// A pause survives the agent: the new one leaves the address to a third party until an operator resumes the group.
 #[test]
 fn killed_while_paused() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -91,7 +91,7 @@ fn killed_while_paused() {
             lab.r1.status()["agent"].is_object() && (shown.vrrp(), shown.verdict()) == ("MASTER", "PAUSED")
         });
         lab.simulator.steal(VIP, STRANGER[0]).expect("stolen");
-        // Every 15 s as on a standby, and up to a fifth later.
+        // Every 15 s as on a standby, with a jitter of up to a fifth.
         lab.wait("the theft is read", Duration::from_secs(18) + SLACK, |lab| {
             lab.r1.shown(GROUP, VIP).address["owner"]["eni"] == STRANGER[0]
         });
@@ -107,7 +107,8 @@ fn killed_while_paused() {
     });
 }
 
-/// Paused while the clock was far ahead: the new agent lets no pause last longer than a person can ask for.
+/// Paused while the clock was far ahead: the new agent ends the pause after the longest time that an operator can
+/// request.
 #[test]
 fn killed_while_paused_for_too_long() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -125,7 +126,7 @@ fn killed_while_paused_for_too_long() {
     });
 }
 
-/// What EC2 refuses is tried by the new agent once, and then rests as it did.
+/// The new agent tries once what EC2 denies, and then waits as the old one did.
 #[test]
 fn killed_while_refused() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -145,7 +146,7 @@ fn killed_while_refused() {
     });
 }
 
-/// A group that is switched off stays so, whoever has its address.
+/// A disabled group stays disabled, whichever router has its address.
 #[test]
 fn killed_while_disabled() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -168,8 +169,8 @@ fn killed_while_disabled() {
     });
 }
 
-/// keepalived is killed, then the agent: the address that is left on the interface proves nothing to the new one
-/// either.
+/// keepalived is killed, then the agent: the new agent does not take the address that is left on the interface as
+/// evidence.
 #[test]
 fn killed_while_unknown() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -194,7 +195,7 @@ fn killed_while_unknown() {
     });
 }
 
-/// A contest is not forgotten: the new agent waits as long as the old one would, and a person ends the wait.
+/// A contest survives the agent: the new one waits as long as the old one would, and an operator ends the wait.
 #[test]
 fn killed_while_contested() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -208,7 +209,7 @@ fn killed_while_contested() {
             }
         }
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "CONTESTED", SLACK);
-        // What is kept is written half a second after it happened.
+        // State is written half a second after it has changed.
         let history = lab.r1.path("/var/lib/vyos-aws-vipa/history.json");
         lab.wait("the contest is on the disk", SLACK, |_| {
             std::fs::read_to_string(&history).is_ok_and(|text| text.contains("contested"))
@@ -226,7 +227,7 @@ fn killed_while_contested() {
     });
 }
 
-/// SIGTERM ends it at once, and the address stays where it is.
+/// SIGTERM ends it at once, and the address stays assigned.
 #[test]
 fn stopped() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -244,7 +245,7 @@ fn stopped() {
     });
 }
 
-/// r2 becomes MASTER and BACKUP again while its agent is down: what waits in the pipe is of the past.
+/// r2 becomes MASTER and BACKUP again while its agent is down: the content of the FIFO is outdated.
 #[test]
 fn master_and_backup_again_while_it_was_down() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -281,7 +282,7 @@ fn master_and_backup_again_with_a_full_pipe() {
     });
 }
 
-/// open(2): a pipe without room gives EAGAIN instead of waiting.
+/// open(2): a write to a full pipe returns EAGAIN instead of waiting.
 pub const O_NONBLOCK: i32 = 0o4000;
 
 fn no_claim_of_r2(lab: &Lab) {

@@ -1,4 +1,5 @@
-//! The hook in keepalived.conf and the FIFO in keepalived: there when they should be, and never in keepalived's way.
+//! The hook in keepalived.conf and the FIFO in keepalived: present when they should be, and never an obstacle to
+//! keepalived.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ fn holds_the_fifo(router: &Router) -> bool {
     fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|file| file.ends_with("vyos-aws-vipa/notify.fifo"))
 }
 
-/// Without our nodes VyOS is as it was, and a group that is MASTER stays it.
+/// Without `aws-vipa` nodes VyOS is as it was, and a MASTER group stays MASTER.
 #[test]
 fn deleting_the_last_node_leaves_vyos_as_it_was() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -39,7 +40,7 @@ fn deleting_the_last_node_leaves_vyos_as_it_was() {
     });
 }
 
-/// Somebody removes the directory of /run: a reload of keepalived makes it anew and attaches the hook, and so does a
+/// The directory of /run is removed: a reload of keepalived creates it again and attaches the hook, and so does a
 /// commit.
 #[test]
 fn directory_of_run_removed() {
@@ -71,7 +72,7 @@ fn directory_of_run_removed() {
     });
 }
 
-/// A commit that changes nothing of ours: no reload by us, and no start.
+/// A commit without a change of an `aws-vipa` node causes neither a reload nor a start.
 #[test]
 fn nothing_to_change() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -88,14 +89,14 @@ fn nothing_to_change() {
     });
 }
 
-/// Replaces the binary by one that does nothing but that.
+/// Replaces the binary by a script.
 fn replace_binary(router: &Router, script: &str) {
     router.write("/run/lab/other", script);
     router.call(&["chmod", "755", "/run/lab/other"]);
     router.call(&["mount", "--bind", "/run/lab/other", BINARY]);
 }
 
-/// keepalived starts and reloads whatever becomes of the hook, and the job of its unit ends.
+/// keepalived starts and reloads whether the hook works or not, and the job of its unit ends.
 fn keepalived_lives_with(lab: &mut Lab, systemctl: &str) {
     let bound = Duration::from_secs(5) + SLACK;
     let job = |lab: &Lab, verb: &str| {
@@ -112,7 +113,7 @@ fn keepalived_lives_with(lab: &mut Lab, systemctl: &str) {
     lab.wait("MASTER again", ELECTION + SLACK, |lab| lab.r1.has_local(VIP));
 }
 
-/// keepalived with a group, and nothing of ours.
+/// keepalived with a group without `aws-vipa`.
 fn without_us(lab: &mut Lab) {
     lab.r1.set_group(GROUP, 10, "10.99.0.100/24", 200);
     lab.r1.high_availability();
@@ -147,7 +148,7 @@ fn hook_that_is_missing() {
     });
 }
 
-/// keepalived.conf is as VyOS wrote it as long as nothing is configured.
+/// keepalived.conf stays as VyOS wrote it while nothing is configured.
 #[test]
 fn hook_with_nothing_configured() {
     lab::scenario(BINARY, |lab: &mut Lab| {

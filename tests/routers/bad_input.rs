@@ -1,4 +1,4 @@
-//! What comes from outside is rubbish, or does not come.
+//! Invalid or missing input.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -10,7 +10,7 @@ use lab::{GROUP, Lab, Router, Signal, VIP, said};
 
 use crate::{BINARY, ELECTION, SLACK};
 
-/// The bound of all that `show status` asks, as its sources have it.
+/// The bound of the whole of `show status`.
 const STATUS: Duration = Duration::from_secs(4);
 
 const RUN: &str = "/run/vyos-aws-vipa";
@@ -38,7 +38,7 @@ fn rubbish_in_the_fifo() {
         lab.watch("nothing happens", Duration::from_secs(2), |lab| lab.claims(None).len() == 1);
         assert_eq!((r1.shown(GROUP, VIP).vrrp(), r2.shown(GROUP, VIP).vrrp()), ("MASTER", "BACKUP"));
 
-        // The end of this line is keepalived's next one.
+        // keepalived's next line ends this one.
         for fifo in &mut fifos {
             fifo.write_all(&vec![b'x'; 1 << 20]).expect("written");
         }
@@ -82,14 +82,14 @@ fn files_of_another_format_or_rubbish() {
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
         assert_eq!((lab.claims(Some(&lab.r2)).len(), lab.r2.logged(&["panicked"])), (1, 0));
 
-        // The next commit puts it right.
+        // The next commit corrects it.
         lab.r2.set([format!("set high-availability vrrp group {GROUP} priority 90").as_str()]);
         lab.r2.set(["set high-availability vrrp global-parameters aws-vipa verify-interval 60"]);
         lab.r2.commit();
         lab.wait("it goes by the files again", SLACK, |lab| lab.r2.status()["agent"]["file_error"].is_null());
         assert_eq!(lab.r2.shown(GROUP, VIP).verdict(), "OK");
 
-        // An agent that starts with a file of a newer version claims nothing, and says why.
+        // An agent that starts with a file of a newer version claims nothing, and logs why.
         lab.r2.kill(Signal::KILL, "vyos-aws-vipa");
         replace(&lab.r2, &config, rubbish[0]);
         let newer = ["cannot load file", "the configuration is newer than this agent"];
@@ -106,7 +106,7 @@ fn files_of_another_format_or_rubbish() {
     });
 }
 
-/// Puts another file in the place of one that the agent reads.
+/// Replaces a file that the agent reads.
 fn replace(router: &Router, file: &str, text: &[u8]) {
     fs::write(router.path(&format!("{RUN}/new")), text).expect("written");
     fs::rename(router.path(&format!("{RUN}/new")), router.path(file)).expect("renamed");
@@ -134,7 +134,7 @@ fn status_without_the_agent() {
         lab.simulator.add_fault(Fault::on(On::action("DescribeNetworkInterfaces")).deny().times(1));
         status(lab, &["UnauthorizedOperation", "ec2:DescribeNetworkInterfaces"]);
 
-        // Its address is there, and takes connections that it leaves alone.
+        // Its address exists, accepts connections and never answers.
         lab.imds[0].stop();
         lab.imds[0].mute(true);
         lab.imds[0].start().expect("listening");
@@ -161,7 +161,7 @@ fn status_while_ec2_hangs() {
     });
 }
 
-/// What `show status` prints on router 1, which takes a few seconds at most and says these words.
+/// The output of `show status` on router 1, which must take a few seconds at most and contain these texts.
 fn status(lab: &Lab, words: &[&str]) -> String {
     let began = Instant::now();
     let output = lab.r1.command("vyos-aws-vipa").args(["show", "status"]).output().expect("run");

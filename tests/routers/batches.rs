@@ -9,13 +9,13 @@ use lab::{GROUP, Lab, Router, VIP};
 
 use crate::{BINARY, ELECTION, SLACK};
 
-/// What the API takes in the scenarios with many groups.
+/// How long the API takes in the scenarios with many groups.
 const CALL: Duration = Duration::from_millis(300);
 
-/// An address of nobody, in no subnet of the VPC.
+/// An address in no subnet of the VPC.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 50, 0, 1);
 
-/// The primary address of the stranger.
+/// The primary address of the third party.
 const PRIMARY: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 13);
 
 fn world() -> World {
@@ -34,7 +34,7 @@ fn primary_address_of_another_holds_back_no_other() {
     });
 }
 
-/// Eight addresses of one group, one of which cannot be assigned; the status says why, with the `remedy`.
+/// Eight addresses of one group, one of which cannot be assigned. The status gives the reason and the `remedy`.
 fn one_bad_address(lab: &mut Lab, bad: Ipv4Addr, remedy: &str) {
     let good: Vec<Ipv4Addr> = (100..107).map(|n| Ipv4Addr::new(10, 99, 0, n)).collect();
     commit_group(lab, good.iter().copied().chain([bad]));
@@ -48,7 +48,7 @@ fn one_bad_address(lab: &mut Lab, bad: Ipv4Addr, remedy: &str) {
     assert!(reason.contains("InvalidParameterValue") && reason.contains(remedy), "{reason}");
     let command = shown.address["command"].as_str().unwrap_or_default();
     assert!(command.ends_with(&format!("--private-ip-addresses {bad}")), "{command}");
-    // All, both halves, and three times the halves of the half that has the bad one in it.
+    // All, both halves, and three times the halves of the half with the bad address.
     let all_at_once = |claims: &[Request]| claims.len() == 7;
     lab.watch("no claim of the bad one within a minute", Duration::from_secs(5), |lab| all_at_once(&lab.claims(None)));
     let claims = lab.claims(None);
@@ -111,7 +111,7 @@ fn fifty_groups_move_at_once() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         let addresses = many_groups(lab, 50);
         let (before, log) = (lab.claims(Some(&lab.r2)).len(), lab.r2.agent_log().len());
-        // It says goodbye for all groups at once, so that router 2 becomes their master in one go.
+        // It resigns from all groups at once, so that router 2 becomes their master at once.
         lab.r1.systemctl(&["stop", "keepalived.service"]);
         wait_for_owners(lab, &addresses, 2, ELECTION + SLACK);
         let claims = lab.claims(Some(&lab.r2)).split_off(before);
@@ -119,7 +119,7 @@ fn fifty_groups_move_at_once() {
         assert!(lines.len() >= 50, "groups that are MASTER: {}", lines.len());
         few(&claims, &lines);
         assert_eq!(claims.iter().map(|c| c.addresses.len()).sum::<usize>(), 50, "{claims:#?}");
-        // What waits goes with the end of a call at the latest.
+        // Waiting addresses are sent at the end of a call at the latest.
         let waited = claims[claims.len() - 1].arrived_wall.duration_since(lines[49]);
         assert!(waited < SignedDuration::try_from(CALL + Duration::from_secs(1)).expect("short"), "{waited:?}");
     });
@@ -136,17 +136,17 @@ fn two_hundred_groups_move_there_and_back() {
             wait_for_owners(lab, &addresses, owner, ELECTION + 3 * SLACK);
             let [claims, others] = [(router, before[0].0), (other, before[1].0)]
                 .map(|(router, before)| lab.claims(Some(router)).split_off(before));
-            // A machine that is short of time loses advertisements: a group may come and go, and each of its lines
+            // A machine that is short of time loses advertisements: a group may become MASTER and BACKUP, and each line
             // counts.
             let lines = masters(router, before[0].1);
             let of_others = masters(other, before[1].1).len();
             assert!(lines.len() >= addresses.len(), "lines that said MASTER: {}", lines.len());
             assert!(others.len() <= of_others, "{of_others} lines said MASTER: {others:#?}");
-            // Once more, where keepalived has heard the other router after its MASTER line: MASTER_RX_LOWER_PRI.
+            // Once more where keepalived has heard the other router after its MASTER line: MASTER_RX_LOWER_PRI.
             let times = |address| claims.iter().filter(|claim| claim.claims(address)).count();
             let most = 2 * (1 + lines.len() - addresses.len() + of_others);
             assert!(addresses.iter().all(|address| (1..=most).contains(&times(*address))), "{claims:#?}");
-            // One for the first of them, and one a second for all the others.
+            // One for the first of them, and one a second for all others.
             let log = router.agent_log().split_off(before[0].1);
             let written: Vec<&str> = log.lines().filter(|line| line.contains("transition")).collect();
             assert!(written.len() <= 20, "{written:#?}");
@@ -161,7 +161,7 @@ fn two_hundred_groups_move_there_and_back() {
 }
 
 /// When the agent read lines that made a group MASTER, the earliest first. A group that was MASTER before and is again,
-/// by the log from this place on, counts once more.
+/// according to the log from this place on, counts once more.
 fn masters(router: &Router, from: usize) -> Vec<Timestamp> {
     let status = router.status();
     let groups = status["groups"].as_array().expect("groups").iter().filter(|group| group["vrrp"] == "MASTER");
@@ -178,8 +178,8 @@ fn masters(router: &Router, from: usize) -> Vec<Timestamp> {
     times
 }
 
-/// At most two are under way at a time: the first, and what came meanwhile; then what came while these took their time.
-/// So lines that come within one call cost three; and however they are spread, first attempts are soon 0.4 s apart. A
+/// At most two are in flight at a time: the first, and what came meanwhile; then what came while these took their time.
+/// So lines that arrive within one call cost three, and however they are spread, first attempts are soon 0.4 s apart. A
 /// master that hears the other router once more claims once more.
 fn few(claims: &[Request], lines: &[Timestamp]) {
     let spread = lines[lines.len() - 1].duration_since(lines[0]).unsigned_abs();
@@ -189,15 +189,15 @@ fn few(claims: &[Request], lines: &[Timestamp]) {
     assert!(claims.len() as u128 <= most, "{} for lines that took {spread:?}: {claims:#?}", claims.len());
 }
 
-/// How many addresses have that verdict.
+/// The number of addresses with that verdict.
 fn verdicts(router: &Router, verdict: &str) -> usize {
     let status = router.status();
     let groups = status["groups"].as_array().expect("groups").iter();
     groups.flat_map(|group| group["addresses"].as_array()).flatten().filter(|a| a["verdict"] == verdict).count()
 }
 
-/// So many groups of both routers, each with an address; returns when router 1 has them all, and router 2 is ready to
-/// take them over. A call of EC2 takes a while from here on.
+/// That many groups of both routers, each with an address. Returns when router 1 has all of them and router 2 is ready
+/// to take them over. From then on a call of EC2 takes some time.
 fn many_groups(lab: &mut Lab, count: u8) -> Vec<Ipv4Addr> {
     let addresses: Vec<Ipv4Addr> = (0..count).map(|n| Ipv4Addr::new(10, 99, 0, 30 + n)).collect();
     for (router, priority) in [(&mut lab.r1, 200), (&mut lab.r2, 100)] {

@@ -1,4 +1,4 @@
-//! The keys change, are missing, wrong or over.
+//! Credentials that change, are missing, wrong or expired.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,7 +13,7 @@ const KEYS: [&str; 2] = ["AKIAVIPAEXAMPLE00001", "AKIAVIPAEXAMPLE00002"];
 const SECRET: &str = "vipa-example-secret";
 const FILE: &str = "/run/lab/credentials";
 
-/// How soon a file that has changed is noticed, at the latest.
+/// The longest time until a changed file is noticed.
 const NOTICED: Duration = Duration::from_secs(60);
 
 #[test]
@@ -29,14 +29,15 @@ fn keys_of_the_role_end_before_their_time() {
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
         let claims = lab.claims(Some(&lab.r2));
         let keys: Vec<&str> = claims.iter().map(|claim| claim.access_key.as_deref().unwrap_or_default()).collect();
-        // A read may have found out before the claim.
+        // A read may have detected it before the claim.
         assert!(keys == [&*old, &*new] || keys == [&*new], "{claims:#?}");
         assert!(claims.last().is_some_and(|claim| claim.succeeded()), "{claims:#?}");
     });
 }
 
-/// A file system that takes questions and never answers, as an NFS mount does whose server is gone: FUSE without a
-/// program behind it. Whoever asks it waits until the process ends, and that is after two minutes at the latest.
+/// A file system that accepts requests and never answers, like an NFS mount whose server is gone: FUSE without a
+/// program behind it. A process that accesses it hangs until the process that mounted it ends, after two minutes at the
+/// latest.
 fn hanging_mount(router: &Router, directory: &str) -> Child {
     let script = format!(
         "mkdir -p {directory} && exec 3<>/dev/fuse && \
@@ -50,8 +51,7 @@ fn hanging_mount(router: &Router, directory: &str) -> Child {
     shell
 }
 
-/// Nobody asks it, neither the agent nor a command nor systemd: whoever did would sit in the kernel, and nothing would
-/// end that.
+/// Neither the agent nor a command nor systemd accesses it: each would hang in the kernel.
 #[test]
 fn files_on_a_mount_that_hangs() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -97,7 +97,7 @@ fn files_on_a_mount_that_hangs() {
         }
         assert!(run(&["credentials"]).0);
         assert!(!keys.exists(), "systemd is told to watch it");
-        // The answers above are those of its loop, and it is the one that was started.
+        // The agent's event loop gave the answers above, and it is the process that was started.
         assert_eq!(lab.r2.main_pid("vyos-aws-vipa"), Some(agent), "{}", lab.r2.agent_log());
         assert!(mount.try_wait().expect("its state").is_none(), "nobody would have waited any more");
 
@@ -173,7 +173,7 @@ fn replace_keys(router: &Router, key: &str, secret: &str) {
     replace(router, text.as_bytes());
 }
 
-/// Puts another file in the place of the credentials file.
+/// Replaces the credentials file.
 fn replace(router: &Router, text: &[u8]) {
     fs::write(router.path("/run/lab/new"), text).expect("written");
     fs::rename(router.path("/run/lab/new"), router.path(FILE)).expect("renamed");

@@ -1,4 +1,4 @@
-//! EC2 answers late, not at all, with errors or with rubbish, or cannot be reached.
+//! EC2 answers late, not at all, with errors or invalid, or is unreachable.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn claims_that_time_out_get_more_time_and_a_read_beside_the_retry() {
         let reads = arrivals(&lab.reads(&lab.r2).split_off(before));
         for (bound, pair) in [1_000, 2_000, 4_000].into_iter().zip(claims.windows(2)) {
             let gap = pair[1] - pair[0];
-            // The next attempt may begin with a new connection, which the last one did not need.
+            // The next attempt may start with a new connection, which the last one did not need.
             assert!(
                 gap > Duration::from_millis(bound * 9 / 10) && gap < Duration::from_millis(bound) + SLACK,
                 "{gap:?}"
@@ -38,7 +38,7 @@ fn claim_that_is_performed_and_not_answered_is_found_out() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.set_global("request-timeout 1");
         lab.bring_up();
-        // Every later one fails: nothing but the read can tell.
+        // Every later claim fails: only the read detects the owner.
         let claims = || On::claims().network_interface(&lab.r2.enis[0]);
         lab.simulator.add_fault(Fault::on(claims()).hang().performed().times(1));
         lab.simulator.add_fault(Fault::on(claims()).error(503, "Unavailable"));
@@ -130,7 +130,7 @@ fn denied_claims_rest_a_minute_and_say_what_is_missing() {
         assert!(lab.r1.call(&["vyos-aws-vipa", "show", "status"]).contains(&command));
         assert_eq!(lab.claims(None).len(), 1, "{}", lab.simulator);
 
-        // Not a minute old, but a MASTER line ends the rest.
+        // Less than a minute later, but a MASTER line ends the wait.
         lab.r1.systemctl(&["restart", "keepalived.service"]);
         lab.wait("a claim at the new MASTER line", 2 * ELECTION + SLACK, |lab| lab.claims(Some(&lab.r1)).len() == 2);
         lab.watch("no claim", Duration::from_secs(50), |lab| lab.claims(Some(&lab.r1)).len() == 2);
@@ -170,7 +170,7 @@ fn answers_that_are_errors_or_rubbish() {
         assert_eq!(codes(&claims), expected);
         backs_off(&claims);
 
-        // Reads that fail say nothing of the owner.
+        // Failed reads are no evidence of an owner.
         let mut faults = effects().len();
         for effect in effects() {
             let reads = On::action("DescribeNetworkInterfaces").instance(&lab.r1.instance);
@@ -194,7 +194,7 @@ fn connections_that_nobody_answers() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.set_global("request-timeout 1");
         lab.bring_up();
-        // Those that are warm are closed, new ones are accepted and left alone.
+        // Warm connections are closed; new ones are accepted and never answered.
         lab.ec2.stop();
         lab.ec2.mute(true);
         lab.ec2.start().expect("listening");
@@ -205,7 +205,7 @@ fn connections_that_nobody_answers() {
         });
         assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r1.enis[0]);
         lab.ec2.mute(false);
-        // An attempt whose connection is left alone goes on to its bound.
+        // An attempt on such a connection lasts up to its bound.
         lab.wait_for_owner(VIP, &lab.r2, Duration::from_secs(9) + SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
         assert_eq!(lab.claims(Some(&lab.r2)).len(), 1, "{}", lab.simulator);
@@ -222,7 +222,7 @@ fn connections_refused_for_a_while() {
             let shown = lab.r2.shown(GROUP, VIP);
             shown.verdict() == "CLAIMING" && shown.address["last_claim"]["error"]["code"] == "Connection"
         });
-        // Until the back-off has come to its cap.
+        // Until the back-off has reached its maximum.
         lab.watch("CLAIMING", Duration::from_secs(8), |lab| lab.r2.logged(&["claim failed, will retry"]) == 1);
         lab.ec2.start().expect("listening");
         lab.wait_for_owner(VIP, &lab.r2, Duration::from_secs(5) + SLACK);
@@ -241,7 +241,7 @@ fn name_of_the_end_point_gone() {
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
         assert_eq!(lab.claims(Some(&lab.r2)).len(), 1);
-        // Without one, each attempt asks again.
+        // Without one, each attempt resolves the name again.
         lab.ec2.stop();
         lab.ec2.start().expect("listening");
         lab.r2.systemctl(&["restart", "keepalived.service"]);
@@ -249,7 +249,7 @@ fn name_of_the_end_point_gone() {
             let shown = lab.r2.shown(GROUP, VIP);
             shown.verdict() == "CLAIMING" && shown.address["last_claim"]["error"]["code"] == "Connection"
         });
-        // Where it is still ours, the read beside a retry may be the first to find out.
+        // If the address is still ours, the read beside a retry may detect that first.
         lab.simulator.steal(VIP, STRANGER[0]).expect("a theft");
         lab.r2.set_dns(Some(EC2));
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", Duration::from_secs(6) + SLACK);
@@ -264,7 +264,7 @@ fn clock_far_from_ec2s() {
         lab.simulator.set_clock_ahead(3_600);
         lab.bring_up();
         let refused = |lab: &Lab| lab.simulator.requests().iter().filter(|r| !r.succeeded()).count();
-        // Each router has its first request refused, and goes by EC2's clock from then on.
+        // The first request of each router is rejected; then they sign with EC2's time.
         assert_eq!(refused(lab), 2, "{}", lab.simulator);
         let ahead = lab.r1.status()["ec2"]["clock_skew"].as_i64().unwrap_or_default();
         assert!((3_590..3_610).contains(&ahead), "{ahead}");
@@ -322,12 +322,12 @@ fn arrivals(requests: &[Request]) -> Vec<Instant> {
     requests.iter().map(|request| request.arrived).collect()
 }
 
-/// What became of them.
+/// The results of these claims.
 fn codes(requests: &[Request]) -> Vec<&str> {
     requests.iter().map(|request| request.code().unwrap_or("dropped")).collect()
 }
 
-/// The first retry comes after 0.2 s at most, and none later than 5 s.
+/// The first retry comes within 0.2 s, and none later than 5 s.
 fn backs_off(claims: &[Request]) {
     let gaps: Vec<Duration> = arrivals(claims).windows(2).map(|pair| pair[1] - pair[0]).collect();
     let late = Duration::from_secs(2);
@@ -337,8 +337,7 @@ fn backs_off(claims: &[Request]) {
     assert!(sum > Duration::from_secs(2), "no back-off: {gaps:?}");
 }
 
-/// What EC2 answers to reads is never kept as a whole, so that the agent stays far below the memory that its unit
-/// allows.
+/// EC2's answers to reads are never kept as a whole, so that the agent stays far below the memory limit of its unit.
 #[test]
 fn endless_answers_to_reads_leave_the_agent_small_and_claiming() {
     const ALLOWED_KIB: u64 = 48 * 1024;
@@ -364,7 +363,7 @@ fn endless_answers_to_reads_leave_the_agent_small_and_claiming() {
     });
 }
 
-/// EC2's answer to a claim may list nothing of what it has assigned.
+/// EC2's answer to a claim may omit the addresses that it has assigned.
 #[test]
 fn claims_that_are_answered_without_a_list() {
     lab::scenario(BINARY, |lab: &mut Lab| {

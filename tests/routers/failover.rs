@@ -1,4 +1,4 @@
-//! The main job: the address follows the master.
+//! Failover: the address follows the master.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn first_election() {
     });
 }
 
-/// An empty /run, the hook, keepalived, MASTER, and only then `commit`: no line tells the agent of it.
+/// An empty /run, the hook, keepalived, MASTER, and only then `commit`: the agent gets no line.
 #[test]
 fn boot_in_the_order_of_vyos() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -103,7 +103,7 @@ fn planned_failover_and_back() {
     });
 }
 
-/// A master that comes back takes the address back.
+/// A returning master preempts.
 #[test]
 fn preempt() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -137,12 +137,12 @@ fn no_preempt() {
     });
 }
 
-/// Another process reads the FIFO, and takes the MASTER line away from the agent.
+/// Another process reads the FIFO, and gets the MASTER line in place of the agent.
 #[test]
 fn the_line_is_read_by_another() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.bring_up();
-        // Which of two readers gets a line is chance: the agent does not read for a moment, too short for a stall.
+        // Which of two readers gets a line is random: the agent is stopped for a moment, too short for a stall.
         let agent = lab.r2.main_pid("vyos-aws-vipa").expect("the agent").as_raw_pid().to_string();
         let signal = |name: &str| lab.r2.call(&["kill", name, &agent]);
         let taken = fs::File::create(lab.r2.path("/run/lab/read-by-another")).expect("a file");
@@ -165,7 +165,7 @@ fn the_line_is_read_by_another() {
     });
 }
 
-/// An address that a person adds to the standby's interface.
+/// An operator adds the address to the standby's interface.
 #[test]
 fn the_address_is_added_by_hand() {
     lab::scenario(BINARY, |lab: &mut Lab| {

@@ -1,4 +1,4 @@
-//! Groups and addresses that come, go and change while the router is MASTER.
+//! Groups and addresses that are added, removed and changed while the router is MASTER.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::{BINARY, ELECTION, SLACK};
 const SECOND: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 101);
 const QUICK: &str = "set high-availability vrrp global-parameters aws-vipa verify-interval 5";
 
-/// One router is enough: it is MASTER, and a third party may take what it does not look after.
+/// One router is enough: it is MASTER, and a third party takes addresses that it no longer manages.
 fn alone(lab: &mut Lab) {
     lab.r1.set_group(GROUP, 10, "10.99.0.100/24", 200);
     lab.r1.set([QUICK]);
@@ -18,7 +18,7 @@ fn alone(lab: &mut Lab) {
     lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", ELECTION + SLACK);
 }
 
-/// A third party takes the address, and it stays there for longer than any read needs to find out.
+/// A third party takes the address, and keeps it for longer than any read needs to detect that.
 fn is_not_looked_after(lab: &Lab, address: Ipv4Addr) {
     let before = lab.claims(None).len();
     lab.simulator.steal(address, STRANGER[0]).expect("a theft");
@@ -41,13 +41,13 @@ fn renamed() {
         assert_eq!(lab.r1.shown("renamed", VIP).vrrp(), "MASTER");
         assert!(lab.r1.shown(GROUP, VIP).group.is_null(), "the old name is gone");
         assert_eq!(lab.claims(None).len(), 1, "it is ours: no claim");
-        // And it is looked after under its new name.
+        // And it is managed under its new name.
         lab.simulator.steal(VIP, STRANGER[0]).expect("a theft");
         lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(8) + SLACK);
     });
 }
 
-/// With a virtual MAC keepalived puts the address on an interface of its own, and that is evidence too.
+/// With a virtual MAC keepalived adds the address to an interface of its own, which is evidence too.
 #[test]
 fn on_a_virtual_mac() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -66,7 +66,8 @@ fn on_a_virtual_mac() {
     });
 }
 
-/// Of an interface that is committed later, the owner is told nothing: keepalived does not put the address there.
+/// The owner script is not called for an interface that is committed later, and keepalived does not add the address
+/// there.
 #[test]
 fn on_another_interface_of_a_standby() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -100,7 +101,7 @@ fn removed() {
     });
 }
 
-/// `aws-vipa disable`, and its end.
+/// `aws-vipa disable`, and its removal.
 #[test]
 fn disabled_and_enabled_again() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -135,7 +136,7 @@ fn address_added_and_removed() {
     });
 }
 
-/// `aws-vipa address` chooses among the group's addresses.
+/// `aws-vipa address` selects some of the group's addresses.
 #[test]
 fn only_the_chosen_address_is_moved() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -153,7 +154,7 @@ fn only_the_chosen_address_is_moved() {
     });
 }
 
-/// The names that VyOS lets pass and keepalived can carry.
+/// Names that VyOS accepts and keepalived can handle.
 #[test]
 fn names_that_a_shell_would_not_survive() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -171,7 +172,7 @@ fn names_that_a_shell_would_not_survive() {
     });
 }
 
-/// An address of its own interface that nothing tracks: keepalived does not notice that it goes, and stays MASTER.
+/// An address on its own, untracked interface: keepalived does not notice that it is removed, and stays MASTER.
 #[test]
 fn missing_while_master() {
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 100);
@@ -203,7 +204,7 @@ fn missing_while_master() {
     });
 }
 
-/// keepalived hangs, and its address goes: it cannot put it back.
+/// keepalived hangs and its address is removed: keepalived cannot add it again.
 #[test]
 fn missing_while_keepalived_hangs() {
     lab::scenario(BINARY, |lab: &mut Lab| {

@@ -1,4 +1,4 @@
-//! The instance metadata service is gone.
+//! The instance metadata service is unavailable.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{BINARY, ELECTION, SLACK};
 fn gone_at_the_start_and_back() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.imds.iter().for_each(|imds| imds.stop());
-        // One refuses connections, the other leaves them alone.
+        // One refuses connections, the other accepts and never answers.
         lab.imds[1].mute(true);
         lab.imds[1].start().expect("listening");
         lab.commit_pair();
@@ -26,7 +26,7 @@ fn gone_at_the_start_and_back() {
         });
         assert_eq!(lab.r2.shown(GROUP, VIP).verdict(), "STANDBY-NOT-READY");
         assert_eq!(lab.r2.logged(&["standby not ready", unknown]), 1);
-        // Until the waits between the questions have become as long as they do.
+        // Until the waits between attempts have reached their maximum.
         lab.watch("no request", Duration::from_secs(8), |lab| lab.simulator.requests().is_empty());
         lab.imds[1].mute(false);
         lab.imds[0].start().expect("listening");
@@ -81,7 +81,7 @@ fn gone_after_a_reboot_and_not_back() {
         assert_eq!(lab.simulator.imds_requests()[asked..].iter().filter(from_first).count(), 0);
         assert_eq!(lab.claims(Some(&lab.r1)).len(), 2, "{}", lab.simulator);
 
-        // What was kept is true of this instance alone: an image of its disk may run on another.
+        // The cache is valid for this instance alone: an image of its disk may run on another one.
         lab.r1.write("/run/lab/virtual/dmi/id/board_asset_tag", "i-0a000000000000009\n");
         lab.simulator.release(VIP).expect("released");
         lab.r1.systemctl(&["restart", "vyos-aws-vipa.service"]);
@@ -92,7 +92,7 @@ fn gone_after_a_reboot_and_not_back() {
     });
 }
 
-/// As IMDS may after a reboot or a live migration.
+/// IMDS may omit an interface after a reboot or a live migration.
 #[test]
 fn leaves_out_the_interface_after_a_restart() {
     lab::scenario(BINARY, |lab: &mut Lab| {

@@ -1,4 +1,4 @@
-//! What becomes of keepalived, and of the address with it.
+//! Reloads, restarts and failures of keepalived.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use lab::{Cut, GROUP, Lab, STRANGER, Signal, VIP};
 
 use crate::{BINARY, ELECTION, SLACK};
 
-/// r2 has the address, and r1 does not ask for it.
+/// r2 has the address, and r1 does not claim it.
 fn stays_with_r2(lab: &Lab, during: Duration) {
     let before = lab.claims(Some(&lab.r1)).len();
     lab.watch("r2 has the address", during, |lab| lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r2.enis[0]));
@@ -15,7 +15,7 @@ fn stays_with_r2(lab: &Lab, during: Duration) {
     assert_eq!(claims.len(), before, "{claims:#?}");
 }
 
-/// A reload in which the group stays MASTER writes nothing, and nothing is to be done.
+/// A reload in which the group stays MASTER writes no line, and needs no action.
 #[test]
 fn reload() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -33,7 +33,7 @@ fn reload() {
         assert_eq!(lab.r1.status()["hook"]["attached"], true);
         let said = |lab: &Lab| ["hook attached", "hook not attached"].map(|text| lab.r1.logged(&[text]));
         assert_eq!(said(lab), [1, 0], "a reload is no news");
-        // What lasts for two seconds is.
+        // A gap of two seconds is logged.
         lab.r1.systemctl(&["stop", "keepalived.service"]);
         lab.wait("it is said", Duration::from_secs(2) + SLACK, |lab| said(lab) == [1, 1]);
         lab.r1.systemctl(&["start", "keepalived.service"]);
@@ -41,7 +41,7 @@ fn reload() {
     });
 }
 
-/// STOP, the other router takes over, and the address comes back with the one of higher priority.
+/// STOP: the other router takes over, and the address returns with the higher priority.
 #[test]
 fn restart() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -67,7 +67,7 @@ fn reload_of_an_invalid_configuration_while_master() {
         lab.r1.systemctl(&["reload", "keepalived.service"]);
         lab.wait("keepalived ends", SLACK, |lab| lab.r1.main_pid("keepalived").is_none());
         assert!(lab.r1.has_local(VIP), "left behind");
-        // It is no group of keepalived's any more.
+        // keepalived has no such group any more.
         lab.wait("UNKNOWN", SLACK, |lab| lab.r1.shown(GROUP, VIP).vrrp() == "UNKNOWN");
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
         stays_with_r2(lab, Duration::from_secs(5));
@@ -79,7 +79,7 @@ fn reload_of_an_invalid_configuration_while_master() {
     });
 }
 
-/// SIGKILL of the whole process group: the address is left on the interface, which proves nothing.
+/// SIGKILL of the whole process group: the address that is left on the interface is no evidence.
 #[test]
 fn killed_with_its_address_left_behind() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -91,7 +91,7 @@ fn killed_with_its_address_left_behind() {
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "UNKNOWN", SLACK);
         assert!(lab.r1.has_local(VIP), "left behind");
         stays_with_r2(lab, Duration::from_secs(5));
-        // The new one removes the address a moment after it has opened the FIFO.
+        // The new one removes the address shortly after it has opened the FIFO.
         lab.r1.systemctl(&["start", "keepalived.service"]);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "STANDBY-READY", ELECTION + SLACK);
         stays_with_r2(lab, 2 * ELECTION);
@@ -99,8 +99,8 @@ fn killed_with_its_address_left_behind() {
     });
 }
 
-/// A frozen router must not take the address back from the healthy one. When it thaws it is MASTER still, hears the
-/// other one, and says so.
+/// A frozen router must not take the address back from the healthy one. When it thaws it is still MASTER, hears the
+/// other one, and writes a line.
 #[test]
 fn vrrp_child_frozen_for_a_minute() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -120,7 +120,7 @@ fn vrrp_child_frozen_for_a_minute() {
     });
 }
 
-/// keepalived respawns its VRRP child when that alone is killed, and cleans up.
+/// keepalived respawns a killed VRRP child, and cleans up.
 #[test]
 fn vrrp_child_killed() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -134,7 +134,7 @@ fn vrrp_child_killed() {
     });
 }
 
-/// Where nothing waits for a sign of life of keepalived, the status tells the last one all the same.
+/// While nothing waits for keepalived's liveness, the status shows when it was last alive.
 #[test]
 fn signs_of_life_in_quiet_times() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -148,7 +148,7 @@ fn signs_of_life_in_quiet_times() {
     });
 }
 
-/// With an interval of 5 s keepalived does nothing for as long, and that is no sign that it hangs.
+/// With an interval of 5 s keepalived is idle for as long, which is no sign that it hangs.
 #[test]
 fn seldom_advertisements() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -171,7 +171,7 @@ fn seldom_advertisements() {
     });
 }
 
-/// In FAULT keepalived has no timer at all; an agent that starts then sees neither a line nor a sign of life.
+/// In FAULT keepalived has no timer at all; an agent that starts then sees neither a line nor activity.
 #[test]
 fn in_fault_when_the_agent_starts() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -188,8 +188,8 @@ fn in_fault_when_the_agent_starts() {
     });
 }
 
-/// A standby that was paused, and what was sent to it meanwhile is lost: its keepalived finds its timer run out, and
-/// takes itself for MASTER until the next advertisement.
+/// A standby was suspended and missed advertisements meanwhile: its keepalived finds its timer expired, and is MASTER
+/// until the next advertisement.
 #[test]
 fn standby_paused() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -208,7 +208,7 @@ fn standby_paused() {
             signal("-CONT");
             lab.watch("r1 keeps it", ELECTION, is_r1_s);
         }
-        // One in which an advertisement slipped in before it went on proves nothing.
+        // A run in which an advertisement arrived before it resumed is inconclusive.
         assert!(stale(lab) > 0, "its timer never ran out");
         assert_eq!(lab.claims(Some(&lab.r2)).len(), 0);
         lab.wait("BACKUP again", SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "BACKUP");

@@ -1,5 +1,5 @@
-//! The shipped binary on two routers with the real keepalived, in namespaces, over TLS. Each test asserts on who has
-//! the address in EC2 and on the requests that were made.
+//! The shipped binary on two routers with the real keepalived, in namespaces, over TLS. Each test checks which ENI has
+//! the address in EC2, and the requests that were made.
 
 mod agent;
 mod attachment;
@@ -20,8 +20,9 @@ use std::time::Duration;
 /// The shipped binary.
 const BINARY: &str = env!("CARGO_BIN_EXE_vyos-aws-vipa");
 
-/// With an advertisement interval of 1 s the standby waits for three, and for a skew of its priority (RFC 5798, 6.1).
+/// With an advertisement interval of 1 s the standby waits for three, and for the skew of its priority (RFC 9568 and
+/// 5798, 6.1).
 const ELECTION: Duration = Duration::from_secs(4);
 
-/// What a busy machine may need beyond the time that something takes.
+/// Additional time for a busy machine.
 const SLACK: Duration = Duration::from_secs(8);

@@ -1,4 +1,4 @@
-//! A standby says that it could not take over before it has to.
+//! A standby reports that it could not take over, before it has to.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{BINARY, ELECTION, SLACK};
 
-/// The shortest time between two reads of a standby, and the longest with the jitter.
+/// The shortest time between two reads of a standby, and the longest with its jitter.
 const INTERVAL: Duration = Duration::from_secs(15);
 const LONGEST: Duration = Duration::from_secs(18);
 
@@ -50,7 +50,7 @@ fn standby_whose_keys_are_over() {
     });
 }
 
-/// A master that may not read is blind for thefts: it says so, once, and not that all is well.
+/// A master that may not read cannot detect losses. It logs that once, and does not report OK.
 #[test]
 fn master_that_may_not_read() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -58,7 +58,7 @@ fn master_that_may_not_read() {
         lab.bring_up();
         let reads = On::action("DescribeNetworkInterfaces").instance(&lab.r1.instance);
         let denial = lab.simulator.add_fault(Fault::on(reads).deny());
-        // Two intervals after the last read that was answered.
+        // Two intervals after the last successful read.
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "UNKNOWN", Duration::from_secs(15) + SLACK);
         let reason = lab.r1.shown(GROUP, VIP).address["reason"].as_str().unwrap_or_default().to_owned();
         let missing = "allow ec2:DescribeNetworkInterfaces to instance role router";
@@ -71,7 +71,7 @@ fn master_that_may_not_read() {
     });
 }
 
-/// A question that EC2 must answer is not answered with what was known before as if that were fresh.
+/// A fresh report that EC2 does not answer is not answered with older data as if that were fresh.
 #[test]
 fn fresh_status_while_ec2_hangs() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -84,7 +84,7 @@ fn fresh_status_while_ec2_hangs() {
         assert_eq!(ask(lab)["not_answered"], json!([]));
         let reads = On::action("DescribeNetworkInterfaces").instance(&lab.r1.instance);
         let hang = lab.simulator.add_fault(Fault::on(reads).hang());
-        // A question within a second of another has that one's answer.
+        // Requests within a second share one read.
         lab.wait("EC2 is asked anew", SLACK, |lab| ask(lab)["not_answered"] != json!([]));
         let report = ask(lab);
         let why = report["not_answered"][0].as_str().unwrap_or_default();
@@ -92,7 +92,7 @@ fn fresh_status_while_ec2_hangs() {
         assert!(report["agent"].is_object());
         lab.simulator.remove_fault(hang);
         lab.wait("EC2 answers anew", SLACK, |lab| ask(lab)["not_answered"] == json!([]));
-        // A person does not wait for as long as the agent may.
+        // The command gives up before the agent does.
         lab.set_global("request-timeout 20");
         lab.r1.commit();
         lab.wait("20 s", SLACK, |lab| lab.r1.logged(&["configuration loaded"]) >= 2);
@@ -107,7 +107,7 @@ fn fresh_status_while_ec2_hangs() {
     });
 }
 
-/// Router 2 says so at its next read, with the reason, while router 1 has the address.
+/// Router 2 reports it at its next read, with the reason, while router 1 has the address.
 fn not_ready(lab: &Lab, reasons: &[&str]) {
     lab.wait(&format!("not ready: {reasons:?}"), LONGEST + SLACK, |lab| {
         let shown = lab.r2.shown(GROUP, VIP);
@@ -120,7 +120,7 @@ fn not_ready(lab: &Lab, reasons: &[&str]) {
 }
 
 fn ready_again_and_takes_over(lab: &Lab) {
-    // It may have said so before, at its start.
+    // It may have been logged before, at its start.
     let said = lab.r2.logged(&["standby ready"]);
     lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", LONGEST + SLACK);
     assert_eq!(lab.r2.logged(&["standby ready"]), said + 1);
@@ -135,7 +135,7 @@ fn reads_of_a_standby_and_of_a_master() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.set_global("verify-interval 5");
         lab.bring_up();
-        // The reads that confirm the claim are not among those counted.
+        // Without the reads that confirm the claim.
         lab.watch("one claim", Duration::from_secs(11), |lab| lab.claims(None).len() == 1);
         let before = [&lab.r1, &lab.r2].map(|router| lab.reads(router).len());
         lab.watch("one claim", Duration::from_secs(60), |lab| lab.claims(None).len() == 1);

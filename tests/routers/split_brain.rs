@@ -1,4 +1,4 @@
-//! Both routers are MASTER for a while: the address ends with the one that stays it.
+//! Both routers are MASTER for some time: the address ends up on the one that remains MASTER.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -13,7 +13,7 @@ use crate::{BINARY, ELECTION, SLACK};
 
 const QUICK: &str = "set high-availability vrrp global-parameters aws-vipa verify-interval 5";
 
-/// How long after the end of a split-brain the master may be without its address, with that interval (B7).
+/// How long the master may be without its address after a split-brain, with that interval (B7).
 const HEALED: Duration = Duration::from_secs(5 + 5);
 
 fn ends_well(lab: &Lab, within: Duration) {
@@ -24,7 +24,7 @@ fn ends_well(lab: &Lab, within: Duration) {
     assert_eq!(lab.r2.shown(GROUP, VIP).vrrp(), "BACKUP");
 }
 
-/// The link is cut for five seconds. Whose advertisement comes first after it is chance.
+/// The link is cut for five seconds. Which advertisement comes first afterwards is random.
 #[test]
 fn link_cut_both_ways_for_five_seconds() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -34,7 +34,7 @@ fn link_cut_both_ways_for_five_seconds() {
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
         lab.wait("five seconds", Duration::from_secs(6), |_| began.elapsed() >= Duration::from_secs(5));
         lab.heal();
-        // At the latest by a regular read, and by a second one that says the same.
+        // At the latest by a regular read, and a second one with the same result.
         ends_well(lab, Duration::from_secs(33) + SLACK);
         assert_eq!(lab.claims(Some(&lab.r2)).len(), 1);
     });
@@ -44,7 +44,7 @@ fn link_cut_both_ways_for_five_seconds() {
 #[test]
 fn healed_so_that_the_master_hears_the_other_one() {
     lab::scenario(BINARY, |lab: &mut Lab| {
-        // No regular read finds out, and the reads that confirm the first claim are over.
+        // There is no regular read in this time, and the reads that confirm the first claim are over.
         lab.set_global("verify-interval 300");
         lab.bring_up();
         lab.watch("one claim", Duration::from_secs(11), |lab| lab.claims(None).len() == 1);
@@ -68,7 +68,8 @@ fn healed_so_that_the_master_hears_the_other_one() {
     });
 }
 
-/// The other one hears the true master first, goes back, and the master is told nothing: its regular read finds out.
+/// The other one hears the true master first and becomes BACKUP. The master gets no line, and its regular read detects
+/// it.
 #[test]
 fn healed_so_that_the_master_hears_nothing() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -87,15 +88,15 @@ fn healed_so_that_the_master_hears_nothing() {
     });
 }
 
-/// The standby does not hear the master any more, the master hears it, for a minute: keepalived writes
-/// MASTER_RX_LOWER_PRI once a second. Neither router may burn through the API's limits.
+/// The standby does not hear the master for a minute, but the master hears the standby: keepalived writes
+/// MASTER_RX_LOWER_PRI once a second. The requests must stay within the API's limits.
 #[test]
 fn one_direction_cut_for_a_minute() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.bring_up();
         lab.r1.set([QUICK]);
         lab.r1.commit();
-        // VyOS's own FIFO gets the same lines as ours, and nobody else reads it here.
+        // VyOS's own FIFO gets the same lines as ours, and has no other reader here.
         let fifo = lab.r1.path("/run/keepalived/keepalived_notify_fifo");
         let mut fifo = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(fifo).expect("keepalived made it");
         waiting(&mut fifo);
@@ -119,7 +120,7 @@ fn one_direction_cut_for_a_minute() {
 }
 
 /// Both are MASTER long enough for the address to be contested. The routers take it from each other at a bounded rate,
-/// and the true master has it soon after the link is back, whoever hears the other first.
+/// and the true master has it soon after the link is back, whichever router hears the other first.
 #[test]
 fn link_cut_until_the_address_is_contested() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -130,7 +131,7 @@ fn link_cut_until_the_address_is_contested() {
         let contested =
             |lab: &Lab| [&lab.r1, &lab.r2].map(|router| router.logged(&["address contested: both routers"]));
         lab.wait("contested", Duration::from_secs(150), |lab| contested(lab).iter().any(|times| *times > 0));
-        // The master is told nothing: the other one hears it first, and goes back.
+        // The master gets no line: the other one hears it first, and becomes BACKUP.
         let healed = Instant::now();
         lab.heal();
         lab.cut(Cut::From(2));
@@ -141,10 +142,10 @@ fn link_cut_until_the_address_is_contested() {
             lab.simulator.owner(VIP).is_some_and(|owner| owner == *lab.r1.enis[0])
         });
         for router in [&lab.r1, &lab.r2] {
-            // An advertisement that slips through while the link changes is a line that is claimed for at once.
+            // An advertisement that passes while the link changes causes a line, and a claim at once.
             let claims = lab.claims(Some(router)).into_iter().map(|claim| claim.arrived).filter(|at| *at < healed);
             let claims: Vec<Instant> = claims.collect();
-            // The first one is a line's.
+            // The first one was caused by a line.
             let apart = claims[1..].windows(2).map(|pair| pair[1] - pair[0]).min();
             assert!(apart.is_none_or(|apart| apart > Duration::from_millis(9_500)), "{:#?}", lab.claims(Some(router)));
             let cut = healed - began;
@@ -156,7 +157,7 @@ fn link_cut_until_the_address_is_contested() {
     });
 }
 
-/// What waits in a FIFO that was opened with O_NONBLOCK.
+/// The content of a FIFO that was opened with O_NONBLOCK.
 fn waiting(fifo: &mut File) -> String {
     let mut bytes = Vec::new();
     let end = fifo.read_to_end(&mut bytes).expect_err("keepalived holds it open");
@@ -164,14 +165,14 @@ fn waiting(fifo: &mut File) -> String {
     String::from_utf8(bytes).expect("UTF-8")
 }
 
-/// How often the group has become MASTER by a line of keepalived, by the agent's log.
+/// How often a line of keepalived made the group MASTER, according to the agent's log.
 fn masterships(log: &str) -> u32 {
     let lines = log.lines().filter(|line| line.contains("cause=\"keepalived: MASTER\""));
     lines.map(|line| line.split_once(" times=").map_or(1, |(_, times)| times.trim().parse().expect("a count"))).sum()
 }
 
-/// A router of the highest priority says so, and then that it stops, ten times. With the priority next to it, r1 waits
-/// its skew of four milliseconds alone before it is MASTER again (RFC 5798, 6.1).
+/// A third router with the highest priority advertises and resigns, ten times. r1 has the next lower priority, and
+/// waits only for its skew of four milliseconds before it is MASTER again (RFC 9568 and 5798, 6.1).
 #[test]
 fn flapping() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -193,12 +194,12 @@ fn flapping() {
         drop(priorities);
         assert!(speaker.wait().expect("python3 ends").success());
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
-        // The log gathers what repeats, with a count.
+        // The log counts repetitions.
         lab.wait("all transitions logged", SLACK, |lab| masterships(&lab.r1.agent_log()) == 11);
         let claims = lab.claims(None);
-        // The first ones at once; lines that follow faster than that share requests, and the last one gets its own.
+        // The first ones at once. Lines that follow faster than that share requests, and the last one gets its own.
         assert!((5..=11).contains(&claims.len()), "{claims:#?}");
-        // Closer together than what may come once in 10 s alone.
+        // Closer together than the ones that come once in 10 s.
         let apart = claims.windows(2).skip(1).map(|pair| pair[1].arrived - pair[0].arrived).max();
         assert!(apart < Some(Duration::from_secs(10)), "{apart:?}");
         assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r1.enis[0]);

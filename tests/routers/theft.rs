@@ -1,4 +1,4 @@
-//! Somebody else moves the address, or reads show the past.
+//! A third party takes the address, or reads are outdated.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use vyos_aws_vipa::control::client::Client;
 
 use crate::{BINARY, ELECTION, SLACK};
 
-/// What the agent logs.
+/// Texts of the log.
 const TAKEN: &str = "address ownership lost";
 const CONTESTED: &str = "address contested";
 
-/// How long a theft may stay unseen: a verify-interval of 5 s, and a second look 2 s later.
+/// The longest time until a loss is detected: a verify-interval of 5 s, and a recheck 2 s later.
 pub const SEEN: Duration = Duration::from_secs(7);
 
 #[test]
@@ -53,7 +53,7 @@ fn thief_that_comes_again_and_again_is_a_contest() {
         }
         assert_eq!(lab.r1.logged(&[CONTESTED, STRANGER[0], "i-0a0000000000000"]), 1);
         let rests = |lab: &Lab, claims: usize| {
-            // The back-off is 75 s at first, give or take a half.
+            // The back-off is 75 s at first, with a jitter of a half.
             lab.watch("no claim", Duration::from_secs(10), |lab| lab.claims(None).len() == claims);
             assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *STRANGER[0]);
         };
@@ -89,7 +89,7 @@ fn thief_that_comes_again_and_again_is_a_contest() {
     });
 }
 
-/// Steals the address, and waits until router 1 has seen that many thefts.
+/// Takes the address, and waits until router 1 has detected that many losses.
 pub fn steal(lab: &Lab, theft: usize) {
     lab.simulator.steal(VIP, STRANGER[0]).expect("stolen");
     lab.wait("the theft is seen", SEEN + SLACK, |lab| lab.r1.logged(&[TAKEN]) == theft);
@@ -130,7 +130,7 @@ fn reads_of_any_age_up_to_a_minute() {
     lab::scenario_in(world, BINARY, |lab: &mut Lab| fail_over_with_stale_reads(lab));
 }
 
-/// Router 2 takes over, and reads go on to say for a minute that router 1 has the address, or nobody.
+/// Router 2 takes over, and for a minute reads show the address on router 1, or on no ENI.
 fn fail_over_with_stale_reads(lab: &mut Lab) {
     lab.set_global("verify-interval 5");
     lab.commit_pair();

@@ -1,4 +1,4 @@
-//! `high-availability vrrp` of a VyOS router: `set` and `delete` commands in, what VyOS makes of them out.
+//! `high-availability vrrp` of a VyOS router: takes `set` and `delete` commands, and returns what VyOS makes of them.
 //!
 //! The outputs are those of VyOS 1.4: the tree that `get_config_dict` gives for it (with defaults), and the
 //! keepalived.conf that it renders.
@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-/// What may stand at a place of the tree.
+/// What a place of the tree holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Nodes of fixed names.
@@ -18,7 +18,7 @@ enum Kind {
     Leaf,
     /// Several values.
     Multi,
-    /// Nothing: it is there or it is not.
+    /// No value: the node exists or does not.
     Valueless,
 }
 
@@ -58,7 +58,7 @@ impl Configuration {
         dict
     }
 
-    /// The same without the nodes of aws-vipa: what high-availability.py looks at.
+    /// The same without the nodes of aws-vipa, as high-availability.py reads it.
     pub fn without_aws_vipa(&self) -> Value {
         let mut dict = self.dict();
         groups_mut(&mut dict).for_each(|group| _ = group.remove("aws-vipa"));
@@ -91,7 +91,7 @@ impl Configuration {
         nodes
     }
 
-    /// Whether the group is there.
+    /// Whether the group exists.
     pub fn has_group(&self, name: &str) -> bool {
         self.dict()["vrrp"]["group"].get(name).is_some()
     }
@@ -195,7 +195,7 @@ fn block(conf: &mut String, name: &str, lines: impl IntoIterator<Item = String>)
     line(conf, 1, format_args!("}}"));
 }
 
-/// `address`, or `address dev interface` where it has one of its own.
+/// `address`, or `address dev interface` if it has its own interface.
 fn addresses(of: &Value) -> impl Iterator<Item = String> {
     of.as_object().into_iter().flatten().map(|(address, below)| match below["interface"].as_str() {
         Some(interface) => format!("{address} dev {interface}"),
@@ -218,7 +218,7 @@ fn defaults(node: &mut Map<String, Value>, of: &[(&str, &str)]) {
     }
 }
 
-/// What `name` is below the node that `path` ends with.
+/// The kind of the node `name` below the node that `path` ends with.
 fn kind(parent: &str, name: &str) -> Kind {
     match (parent, name) {
         ("aws-vipa", "address") | ("track", "interface") => Kind::Multi,
@@ -257,7 +257,7 @@ fn set(node: &mut Map<String, Value>, parent: &str, path: &[&str]) {
     }
 }
 
-/// Deletes a node, and those above it that only held it and mean nothing on their own.
+/// Deletes a node, and the parents that become empty and mean nothing on their own.
 fn delete(node: &mut Map<String, Value>, path: &[&str]) {
     let [name, rest @ ..] = path else {
         return;
@@ -267,7 +267,7 @@ fn delete(node: &mut Map<String, Value>, path: &[&str]) {
         (_, []) => true,
         (Value::Object(below), _) => {
             delete(below, rest);
-            // An empty tag or `aws-vipa` still says something; an empty list of tags does not.
+            // An empty tag node or `aws-vipa` still has a meaning; an empty list of tag nodes has none.
             below.is_empty() && matches!(*name, "vrrp" | "group" | "sync-group" | "address" | "excluded-address")
         }
         (Value::Array(values), [value]) => {

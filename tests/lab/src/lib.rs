@@ -1,6 +1,6 @@
 //! Two routers as VyOS runs them in AWS, on one machine and without root: the real keepalived, the shipped binary,
 //! units and drop-in, each router in network and mount namespaces of its own, IMDS on 169.254.169.254 and EC2 under its
-//! real name over TLS. Nothing of what ships knows that it is here.
+//! real name over TLS. The shipped files are unchanged.
 //!
 //! ```text
 //!   router 1                                      router 2
@@ -10,7 +10,8 @@
 //!                              └ https://ec2.eu-west-1.amazonaws.com
 //! ```
 //!
-//! A test calls [`scenario`] with a closure: it runs in namespaces of its own, and whatever it started ends with it.
+//! A test calls [`scenario`] with a closure, which runs in namespaces of its own. Every process that it starts ends
+//! with it.
 
 mod configuration;
 mod namespaces;
@@ -44,7 +45,7 @@ pub const EC2: &str = "ec2.eu-west-1.amazonaws.com";
 /// The ENIs of a third party, in the subnets of eth0 and eth1.
 pub const STRANGER: [&str; 2] = ["eni-0a000000000000003", "eni-0b000000000000003"];
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The routers, and the cloud around them.
@@ -64,7 +65,7 @@ pub struct Lab {
 /// Runs a scenario in a lab with prompt reads. Call it first and alone in a test function.
 ///
 /// # Panics
-/// If the scenario does; what the lab looked like then is printed.
+/// If the scenario does. The state of the lab is printed then.
 pub fn scenario(binary: &str, scenario: impl FnOnce(&mut Lab)) {
     scenario_in(world().stale_reads(Duration::ZERO), binary, scenario);
 }
@@ -90,7 +91,7 @@ pub fn in_lab(world: World, binary: &Path, scenario: impl FnOnce(&mut Lab)) {
     }
 }
 
-/// Two routers with two interfaces each, and a stranger, in `eu-west-1`. Every interface has room for 250 addresses.
+/// Two routers with two interfaces each, and a third party, in `eu-west-1`. Every interface has room for 250 addresses.
 pub fn world() -> World {
     let vpc = "vpc-0a000000000000001";
     let subnets = ["subnet-0a000000000000001", "subnet-0b000000000000001"];
@@ -119,7 +120,7 @@ impl Lab {
     /// Starts it, in namespaces that [`enter`] made.
     ///
     /// # Panics
-    /// If this machine cannot have it.
+    /// If this machine lacks something that it needs.
     pub fn start(world: World, binary: &Path) -> Self {
         network::make_bridges();
         let simulator = Simulator::start(world).expect("a world");
@@ -155,7 +156,7 @@ impl Lab {
     /// As [`commit_pair`](Self::commit_pair); returns when r1 holds the address and r2 is ready to take over.
     ///
     /// # Panics
-    /// If that does not come about within 20 s.
+    /// If that takes longer than 20 s.
     pub fn bring_up(&mut self) {
         self.commit_pair();
         let within = Duration::from_secs(20);
@@ -164,12 +165,12 @@ impl Lab {
         assert_eq!(self.simulator.owner(VIP).expect("an owner"), *self.r1.enis[0]);
     }
 
-    /// Lets nothing through between the routers, in one or both directions; what else was cut is healed at that moment.
+    /// Blocks the link between the routers in one or both directions, and unblocks what was blocked before.
     pub fn cut(&self, what: Cut) {
         network::cut(what);
     }
 
-    /// Lets all through again.
+    /// Unblocks the link.
     pub fn heal(&self) {
         network::heal();
     }
@@ -186,7 +187,7 @@ impl Lab {
         }
     }
 
-    /// Watches that the condition holds all that time.
+    /// Checks that the condition holds all that time.
     ///
     /// # Panics
     /// If it does not.
@@ -238,7 +239,7 @@ impl Lab {
         requests.filter(|r| r.action == "DescribeNetworkInterfaces" && r.peer.ip() == of.primaries[0]).collect()
     }
 
-    /// What there is to know of it, where a scenario failed.
+    /// The state of the lab, for a scenario that failed.
     fn story(&self) -> String {
         format!("{}\n{}\n{}\n{}", self.simulator, network::shown(), self.r1.story(), self.r2.story())
     }

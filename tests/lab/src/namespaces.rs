@@ -1,4 +1,4 @@
-//! The namespaces of a test: it runs itself again in new ones, where it is root and alone.
+//! The namespaces of a test: it runs itself again in new ones, as root of them.
 
 use std::any::type_name;
 use std::env;
@@ -6,16 +6,15 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// Says that the process is the one inside.
+/// Set for the process inside.
 const INSIDE: &str = "LAB_INSIDE";
 
-/// New user, network, mount and process id namespaces. An ordinary user may have them where the kernel allows it; some
+/// New user, network, mount and process id namespaces. An ordinary user may create them if the kernel permits it; some
 /// releases of Ubuntu need `sysctl kernel.apparmor_restrict_unprivileged_userns=0` first, or sudo.
 const UNSHARE: [&str; 9] =
     ["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "--"];
 
-/// A process 1 that waits for whatever becomes its child, as systemd does: what died would be seen as a zombie
-/// otherwise.
+/// A process 1 that waits for every orphan, as systemd does. Without it ended processes would stay zombies.
 const INIT: [&str; 4] = ["bash", "-c", "\"$@\"; exit $?", "init"];
 
 /// Runs the test function that this is called in, with `scenario` as the whole of it, in namespaces of its own. `F`
@@ -47,10 +46,10 @@ pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-/// What a command printed on its standard output.
+/// The standard output of a command.
 ///
 /// # Panics
-/// If it failed; with what it said.
+/// If the command fails, with its output.
 pub(crate) fn output(command: &mut Command) -> String {
     let output = run(command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}: {}", output.status, said(&output));
@@ -66,7 +65,7 @@ pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Runs a program with these words.
+/// Runs a program with these arguments.
 ///
 /// # Panics
 /// If it fails.

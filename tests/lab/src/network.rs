@@ -1,23 +1,23 @@
-//! Two subnets, each a bridge that both routers are plugged into, and the links between them to cut.
+//! Two subnets, each a bridge that connects both routers, and the links between them, which can be cut.
 
 use std::process::{Command, Stdio};
 
 use crate::namespaces::{call, output};
 
-/// The addresses of the bridges: EC2 listens on the first one.
+/// The addresses of the bridges. EC2 listens on the first one.
 pub const BRIDGES: [&str; 2] = ["10.99.0.1", "10.99.1.1"];
 
-/// What does not get through between the routers. EC2 stays in reach.
+/// The direction that is blocked between the routers. EC2 stays reachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// Nothing in either direction.
     Both,
-    /// Nothing from the router of this number, 1 or 2, but its ARP: without it the other one would soon not know where
-    /// to send either. In a VPC it is not the neighbour who answers ARP.
+    /// Packets of the router with this number, 1 or 2, except ARP: without ARP the other router could soon not send
+    /// either, and in a VPC ARP is not answered by the neighbour.
     From(u8),
 }
 
-/// Makes the bridges in this network namespace.
+/// Creates the bridges in this network namespace.
 pub(crate) fn make_bridges() {
     call("ip link set lo up");
     for (n, address) in BRIDGES.iter().enumerate() {
@@ -29,7 +29,7 @@ pub(crate) fn make_bridges() {
     call("nft add chain bridge lab links { type filter hook forward priority 0 ; }");
 }
 
-/// Plugs both interfaces of a router in. Its end of each is called as in the router, `eth0` and `eth1`.
+/// Connects both interfaces of a router, whose ends are `eth0` and `eth1` in the router.
 pub(crate) fn plug_in(router: u8, process: u32, macs: [&str; 2]) {
     for (n, mac) in macs.iter().enumerate() {
         let port = port(router, n);
@@ -38,7 +38,7 @@ pub(crate) fn plug_in(router: u8, process: u32, macs: [&str; 2]) {
     }
 }
 
-/// Pulls the plugs of a router, or puts them back.
+/// Disconnects a router, or connects it again.
 pub(crate) fn set_plugs(router: u8, up: bool) {
     (0..BRIDGES.len()).for_each(|n| set_plug(router, n, up));
 }
@@ -48,8 +48,8 @@ pub(crate) fn set_plug(router: u8, n: usize, up: bool) {
     call(&format!("ip link set {} {}", port(router, n), if up { "up" } else { "down" }));
 }
 
-/// Lets nothing through from now on, in one or both directions, and what was cut before, in one step: no packet sees
-/// the links between the two.
+/// Blocks one or both directions from now on, in place of what was blocked before, in one step: no packet passes
+/// between.
 pub(crate) fn cut(cut: Cut) {
     const FLUSH: &str = "flush chain bridge lab links";
     const RULE: &str = "add rule bridge lab links";
@@ -63,12 +63,12 @@ pub(crate) fn cut(cut: Cut) {
     call(&format!("nft {FLUSH} ; {rules}"));
 }
 
-/// Lets all through again.
+/// Unblocks everything.
 pub(crate) fn heal() {
     call("nft flush chain bridge lab links");
 }
 
-/// The rules and links as they are, for a test that failed.
+/// The rules and links, for a test that failed.
 pub(crate) fn shown() -> String {
     let mut text = output(Command::new("nft").args(["list", "ruleset"]).stderr(Stdio::null()));
     text.push_str(&output(Command::new("ip").args(["-br", "address"])));

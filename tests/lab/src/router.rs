@@ -17,12 +17,12 @@ use crate::network;
 
 /// The directory of the shipped unit files.
 const DEBIAN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../debian");
-/// What stands in for systemctl.
+/// The substitute for systemctl.
 const SYSTEMCTL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemctl");
 /// Debian's unit of keepalived.
 const KEEPALIVED_UNIT: &str = "/usr/lib/systemd/system/keepalived.service";
 
-/// What VyOS puts over it (vyos-1x data/templates/high-availability/10-override.conf.j2), and a log to look at.
+/// VyOS's override of it (vyos-1x data/templates/high-availability/10-override.conf.j2), and a log file.
 const OVERRIDE: &str = "[Unit]\nAfter=vyos-router.service\n[Service]\nType=simple\nExecStart=\nExecStart=/usr/sbin/keepalived \
 --use-file /run/keepalived/keepalived.conf --pid /run/keepalived/keepalived.pid --dont-fork --log-console --log-detail\n\
 PIDFile=/run/keepalived/keepalived.pid\n";
@@ -37,10 +37,10 @@ pub struct Router {
     pub enis: [String; 2],
     /// The primary addresses of eth0 and eth1.
     pub primaries: [Ipv4Addr; 2],
-    /// What is set now, and what was at the last commit.
+    /// What is set now, and what was set at the last commit.
     proposed: Configuration,
     effective: Configuration,
-    /// The process that holds the namespaces.
+    /// The process that keeps the namespaces.
     holder: Child,
 }
 
@@ -88,8 +88,8 @@ impl Router {
         [0, 1].map(|n| format!("02:00:00:00:0{n}:0{}", self.number))
     }
 
-    /// Files and mounts: an own /run and /var/lib, and over /usr/bin and /etc what a router has and this machine has
-    /// not.
+    /// Files and mounts: its own /run and /var/lib, and over /usr/bin and /etc what a router has and this machine
+    /// lacks.
     fn make_root(&self, binary: &Path, ec2: &str, ca_pem: &str) {
         for mount in [["tmpfs", "/run"], ["tmpfs", "/var/lib"], ["sysfs", "/sys"]] {
             self.call(&["mount", "-t", mount[0], mount[0], mount[1]]);
@@ -126,7 +126,7 @@ impl Router {
         self.make_volatile();
     }
 
-    /// What systemd-tmpfiles makes at boot.
+    /// What systemd-tmpfiles creates at boot.
     fn make_volatile(&self) {
         let tmpfiles = fs::read_to_string(Path::new(DEBIAN).join("vyos-aws-vipa.tmpfiles")).expect("tmpfiles.d");
         for line in tmpfiles.lines().filter(|line| !line.starts_with('#')) {
@@ -157,7 +157,7 @@ impl Router {
         command
     }
 
-    /// Runs a command on the router, and gives what it printed.
+    /// Runs a command on the router, and returns its output.
     ///
     /// # Panics
     /// If it fails.
@@ -165,13 +165,12 @@ impl Router {
         output(self.command(words[0]).args(&words[1..]))
     }
 
-    /// Takes in `set` and `delete` commands; nothing happens before [`commit`](Self::commit).
+    /// Applies `set` and `delete` commands; nothing happens before [`commit`](Self::commit).
     pub fn set<'a>(&mut self, commands: impl IntoIterator<Item = &'a str>) {
         commands.into_iter().for_each(|command| self.proposed.perform(command));
     }
 
-    /// Takes in a group of eth0 with the other router as its peer, and `aws-vipa`. The address comes with its prefix
-    /// length.
+    /// Sets a group of eth0 with the other router as its peer, and `aws-vipa`. The address has its prefix length.
     pub fn set_group(&mut self, group: &str, vrid: u8, address: &str, priority: u8) {
         let commands = self.group_commands(group, vrid, address, priority);
         self.set(commands.iter().map(String::as_str));
@@ -199,7 +198,7 @@ impl Router {
         &self.proposed
     }
 
-    /// Commits, in VyOS's order, and gives what each call of the owner said.
+    /// Commits in VyOS's order, and returns the output of each call of the owner script.
     ///
     /// # Panics
     /// If a call of the owner fails.
@@ -214,8 +213,8 @@ impl Router {
             .collect()
     }
 
-    /// Power on, with the configuration that is set: nothing of /run is left, keepalived starts first, then comes
-    /// `between`, and the owner is called after it. The outputs of its calls.
+    /// Powers the router on with the configuration that is set: /run is empty, keepalived starts first, then `between`
+    /// runs, and then the owner script. Returns the outputs of its calls.
     pub fn boot(&mut self, between: impl FnOnce(&Router)) -> Vec<Output> {
         let entries = fs::read_dir(self.path("/run")).expect("/run").flatten();
         for path in entries.filter(|e| e.file_name() != "lab").map(|e| e.path()) {
@@ -232,7 +231,7 @@ impl Router {
         outputs
     }
 
-    /// Commits; the outputs of the owner's calls.
+    /// Commits, and returns the outputs of the owner script's calls.
     pub fn try_commit(&mut self) -> Vec<Output> {
         let (before, after) = (self.effective.clone(), self.proposed.clone());
         let was = before.aws_vipa_nodes();
@@ -240,7 +239,7 @@ impl Router {
         let has_changed = |(place, node): &&(Option<String>, Value)| !was.contains(&(place.clone(), node.clone()));
         let set = is.iter().filter(has_changed).map(|(place, _)| place);
         let deleted = was.iter().map(|(place, _)| place).filter(|place| is.iter().all(|(other, _)| other != *place));
-        // The owner of a group that goes runs before the group does, all others after.
+        // The owner script of a deleted group runs before the group is deleted, all others after.
         let (first, last): (Vec<_>, Vec<_>) =
             set.chain(deleted).cloned().partition(|place| place.as_ref().is_some_and(|name| !after.has_group(name)));
         let mut outputs: Vec<Output> = first.iter().map(|_| self.owner(false)).collect();
@@ -267,7 +266,7 @@ impl Router {
         self.systemctl(&["reload-or-restart", "keepalived.service"]);
     }
 
-    /// What the owner of the aws-vipa nodes hands to `commit`.
+    /// What the owner script of the aws-vipa nodes passes to `commit`.
     pub fn handed_over(&self, boot: bool) -> Value {
         let vrrp = |configuration: &Configuration| match configuration.dict() {
             Value::Object(tree) if tree.is_empty() => json!({}),
@@ -289,7 +288,7 @@ impl Router {
         self.command("vyos-aws-vipa").arg("commit").stdin(file).output().expect("commit")
     }
 
-    /// Runs the stand-in for systemctl.
+    /// Runs the substitute for systemctl.
     ///
     /// # Panics
     /// If it fails.
@@ -297,7 +296,7 @@ impl Router {
         output(self.command("systemctl").args(words));
     }
 
-    /// How often systemctl was called with these words.
+    /// How often systemctl was called with these arguments.
     pub fn systemctl_calls(&self, words: &str) -> usize {
         let log = self.read("/run/lab/systemctl.log");
         log.lines().filter(|line| line.split_once(' ').is_some_and(|(_, call)| call == words)).count()
@@ -342,10 +341,10 @@ impl Router {
         self.pid("/run/vrrp.pid")
     }
 
-    /// Ends the main process of a unit by a signal, and waits for its end.
+    /// Sends a signal to the main process of a unit, and waits for its end.
     ///
     /// # Panics
-    /// If it does not run, or not end.
+    /// If it does not run, or does not end.
     pub fn kill(&self, signal: Signal, unit: &str) {
         let pid = self.main_pid(unit).unwrap_or_else(|| panic!("{unit} does not run on router {}", self.number));
         kill_process(pid, signal).unwrap_or_else(|error| panic!("{unit}: {error}"));
@@ -356,7 +355,7 @@ impl Router {
         }
     }
 
-    /// Takes the cable of eth0 out, or puts it back in.
+    /// Disconnects eth0, or connects it again.
     pub fn set_cable(&self, plugged_in: bool) {
         network::set_plug(self.number, 0, plugged_in);
     }
@@ -378,7 +377,7 @@ impl Router {
         kill_process(pid, signal).expect("a process");
     }
 
-    /// Power off: everything dies at once, and the plugs are pulled.
+    /// Powers the router off: all processes are killed, and the interfaces disconnected.
     pub fn power_off(&self) {
         self.kill_keepalived_group();
         if self.main_pid("vyos-aws-vipa").is_some() {
@@ -410,29 +409,29 @@ impl Router {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What the agent has logged.
+    /// The agent's log.
     pub fn agent_log(&self) -> String {
         self.read("/run/lab/vyos-aws-vipa.service.log")
     }
 
-    /// How many lines of the agent's log have all these texts in them.
+    /// How many lines of the agent's log contain all these texts.
     pub fn logged(&self, texts: &[&str]) -> usize {
         self.agent_log().lines().filter(|line| texts.iter().all(|text| line.contains(text))).count()
     }
 
-    /// Takes the name of EC2's endpoint away, or gives it back.
+    /// Removes the name of EC2's endpoint, or restores it.
     pub fn set_dns(&self, ec2: Option<&str>) {
         let line = ec2.map_or_else(String::new, |name| format!("{} {name}\n", network::BRIDGES[0]));
         self.write("/run/lab/etc/hosts", &format!("127.0.0.1 localhost\n{line}"));
     }
 
-    /// What there is to know of a router on which a test failed.
+    /// The state of the router, for a test that failed.
     pub(crate) fn story(&self) -> String {
         let tail = |text: String| {
             let lines: Vec<&str> = text.lines().collect();
             lines[lines.len().saturating_sub(60)..].join("\n")
         };
-        // What is tested may be why it hangs.
+        // The tested program may be the reason for a hang.
         let status = ["--kill-after", "1", "10", "vyos-aws-vipa", "show", "status"];
         let status = self.command("timeout").args(status).output().map(|o| said(&o));
         let addresses = self.command("ip").args(["-br", "-4", "address"]).output().map(|o| said(&o));
@@ -454,7 +453,7 @@ impl Drop for Router {
         if self.main_pid("vyos-aws-vipa").is_some() {
             self.kill(Signal::KILL, "vyos-aws-vipa");
         }
-        // The namespaces go with the holder.
+        // The namespaces end with their process.
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }

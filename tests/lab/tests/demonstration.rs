@@ -1,4 +1,4 @@
-//! The demonstration to its end, twice in a row, with the program as the tests build it.
+//! Runs the whole demonstration twice in a row, with the program as the tests build it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -57,8 +57,8 @@ fn the_demonstration_ends_with_the_address_on_the_master_and_leaves_nothing_behi
     }
 }
 
-/// Runs it to its end; what it said, and the namespaces that were seen around the processes with the mark. They are
-/// held open: the kernel gives the number of one that is gone to the next, which may be another test's.
+/// Runs the demonstration to its end. Returns its output, and the namespaces of the processes with the mark. They are
+/// held open, because the kernel reuses the number of a namespace that is gone, perhaps for another test.
 fn watched(command: &mut Command, mark: &str) -> (Output, BTreeMap<String, File>) {
     let outside = namespaces_of(Path::new("/proc/self"));
     let mut seen = BTreeMap::new();

@@ -1,6 +1,6 @@
-//! The demonstration: a failover and two split-brains, and who has the address in EC2 meanwhile. scripts/demo builds
-//! what it needs and runs it. It ends with success only if the router that should have the address has it, as the AWS
-//! CLI says.
+//! The demonstration: a failover and two split-brains, and which ENI has the address in EC2 meanwhile. scripts/demo
+//! builds what it needs and runs it. It succeeds only if the router that should have the address has it, according to
+//! the AWS CLI.
 
 mod screen;
 mod witness;
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         lab::in_lab(lab::world().stale_reads(Duration::ZERO), &demo.binary, |lab| demo.show(lab));
         return ExitCode::SUCCESS;
     }
-    // unshare(1) ends all that runs in the namespaces when it ends, and now it ends when the script does.
+    // unshare(1) ends everything in the namespaces when it ends, and so with the script.
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         eprintln!("demo: prctl(2): {error}");
         return ExitCode::FAILURE;
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 impl Demo {
     /// # Panics
-    /// If something else happens than what should.
+    /// If something else happens than expected.
     fn show(&self, lab: &mut Lab) {
         println!(
             "Two routers with the real keepalived, each in namespaces of its own, and a\n\
@@ -127,7 +127,7 @@ impl Demo {
         let is_logged = |lab: &Lab| log_since(&lab.r2, cut).iter().any(|(_, line)| line.contains("claim acknowledged"));
         lab.wait("the agent of router 2 logs its claim", SLACK, is_logged);
         let log = log_since(&lab.r2, cut);
-        // Both see the line with some delay, and one of them less.
+        // Both observe the line with some delay, and one of them less.
         let read = log.iter().find(|(_, line)| line.contains("to=MASTER")).expect("the agent logs it").0;
         let master = second.wrote(cut, "MASTER").min(read);
         let last = second.heard.last(master, |from| *from == lab.r1.primaries[0]).expect("it was heard before");
@@ -161,7 +161,8 @@ impl Demo {
         failover
     }
 
-    /// What the AWS CLI on the router, with the role of its instance, says of the address: the ENI and the instance.
+    /// What the AWS CLI on the router, with the role of its instance, reports for the address: the ENI and the
+    /// instance.
     fn owner_says_the_cli(&self, router: &Router) -> String {
         let filter = format!("Name=addresses.private-ip-address,Values={VIP}");
         let words = [
@@ -194,7 +195,7 @@ fn come_back(lab: &mut Lab) {
     wait(lab, "router 1 boots, and takes over", SLACK, is_as_it_was);
 }
 
-/// A split-brain whose end the true master hears of.
+/// A split-brain after which the true master gets a line.
 fn healed_heard(lab: &mut Lab) -> String {
     heading("4. Split-brain");
     split(lab);
@@ -225,7 +226,7 @@ fn healed_heard(lab: &mut Lab) -> String {
     milliseconds(heard, moved.wall)
 }
 
-/// A split-brain whose end the true master does not hear of.
+/// A split-brain after which the true master gets no line.
 fn healed_unheard(lab: &mut Lab, second: &Witness) -> String {
     heading("5. Split-brain, and nobody tells the master");
     println!(
@@ -286,7 +287,7 @@ fn shows(router: &Router, vrrp: &str, verdict: &str) -> bool {
     (shown.vrrp(), shown.verdict()) == (vrrp, verdict)
 }
 
-/// Router 1 is master and has the address, router 2 stands by, and both know it.
+/// Router 1 is master and has the address, router 2 is ready, and both report it.
 fn is_as_it_was(lab: &Lab) -> bool {
     has_the_address(lab, &lab.r1) && shows(&lab.r1, "MASTER", "OK") && shows(&lab.r2, "BACKUP", "STANDBY-READY")
 }
@@ -312,7 +313,7 @@ fn moved_to(moved: &Move) -> String {
     moved.to.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The reads of the router between two times, and whom they found.
+/// The reads of the router between two times, and the owners that they found.
 fn reads(lab: &Lab, router: &Router, start: Timestamp, end: Timestamp) -> Vec<(Timestamp, String)> {
     let requests = lab.simulator.requests().into_iter();
     requests
@@ -323,13 +324,13 @@ fn reads(lab: &Lab, router: &Router, start: Timestamp, end: Timestamp) -> Vec<(T
         .collect()
 }
 
-/// A line of the agent's standard error as `show log aws-vipa` shows that of the journal.
+/// A line of the agent's standard error in the form of `show log aws-vipa`.
 fn as_shown(line: &str, pid: Pid) -> String {
     let (time, rest) = line.split_once("Z ").expect("a time in UTC");
     format!("{time}+0000 vyos-aws-vipa[{}]: {}", pid.as_raw_nonzero(), rest.trim_start())
 }
 
-/// What the agent of the router has logged from `start` on.
+/// The agent's log of the router from `start` on.
 fn log_since(router: &Router, start: Timestamp) -> Vec<(Timestamp, String)> {
     let log = router.agent_log();
     let dated = log.lines().filter_map(|line| Some((line.split(' ').next()?.parse().ok()?, line.to_owned())));

@@ -1,4 +1,4 @@
-//! How the demonstration looks.
+//! The output of the demonstration.
 
 use std::fmt;
 use std::io::{Write, stdout};
@@ -31,7 +31,7 @@ pub fn wait(lab: &Lab, what: &str, within: Duration, mut holds: impl FnMut(&Lab)
     let mut dots = 0;
     let say = |text: fmt::Arguments<'_>| {
         print!("{text}");
-        // Nobody is left to be told.
+        // Standard output may be closed.
         let _ = stdout().flush();
     };
     say(format_args!("* {what} "));

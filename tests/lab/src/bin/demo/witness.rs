@@ -1,5 +1,5 @@
-//! What happens on a router and when, seen apart from the program that is shown: the advertisements that reach it, and
-//! what keepalived writes to the FIFO of VyOS itself.
+//! Observes a router independently of the program that is shown: the advertisements that reach it, and what keepalived
+//! writes to VyOS's own FIFO.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -16,7 +16,7 @@ use lab::Router;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// VRRP's protocol number (RFC 5798, 5.1.1.4).
+/// VRRP's protocol number (RFC 9568 and 5798, 5.1.1.4).
 const VRRP: u32 = 112;
 
 /// Where VyOS has keepalived write; its own reader does not run here.
@@ -25,7 +25,7 @@ const FIFO: &str = "/run/keepalived/keepalived_notify_fifo";
 /// How late a line may be seen on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Sees all that happens on one router. Only one may read its FIFO.
+/// Observes one router. Only one witness may read its FIFO.
 pub struct Witness {
     /// The senders of the advertisements that reach it.
     pub heard: Seen<Ipv4Addr>,
@@ -34,7 +34,7 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Begins to look, until keepalived ends.
+    /// Observes the router until keepalived ends.
     ///
     /// # Panics
     /// If keepalived has made no FIFO.
@@ -42,10 +42,10 @@ impl Witness {
         Self { heard: advertisements(router), written: lines(router) }
     }
 
-    /// When keepalived wrote the state, the first time from `start` on; a little later than it really was.
+    /// When keepalived first wrote the state from `start` on, slightly later than it did.
     ///
     /// # Panics
-    /// If it did not, or nothing was seen of it for too long.
+    /// If it did not, or nothing was observed for too long.
     pub fn wrote(&self, start: Timestamp, state: &str) -> Timestamp {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -63,7 +63,7 @@ pub fn is_state(line: &str, state: &str) -> bool {
     line.split(' ').rev().nth(1) == Some(state)
 }
 
-/// Things seen, each with its time.
+/// Observations, each with its time.
 pub struct Seen<T>(Arc<Mutex<Vec<(Timestamp, T)>>>);
 
 impl<T: Clone> Seen<T> {
