@@ -17,7 +17,7 @@ use vyos_aws_vipa::systemd::credentials::Handed;
 /// What outlives a version, in /run/vyos-aws-vipa and /var/lib/vyos-aws-vipa. Nobody misses warned.json.
 const FILES: [&str; 8] = [
     "config.json",
-    "contests.json",
+    "ownership-losses.json",
     "eni-cache.json",
     "groups.json",
     "handed.json",
@@ -42,7 +42,7 @@ fn read_all(format: u64) -> Vec<(&'static str, Value)> {
     let json = |value: Result<Value, serde_json::Error>| value.expect("JSON");
     vec![
         ("config.json", read::<Config>(&directory.join("config.json"))),
-        ("contests.json", json(serde_json::to_value(state.contests.get()))),
+        ("ownership-losses.json", json(serde_json::to_value(state.loss_history.get()))),
         ("eni-cache.json", json(serde_json::to_value(state.enis.get()))),
         ("groups.json", read::<Groups>(&directory.join("groups.json"))),
         ("handed.json", read::<Handed>(&directory.join("handed.json"))),

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
-use vipa_core::claim::{Action, Event, Machine, Moment, Note};
+use vipa_core::claim::{Action, BootInstant, Event, LogEvent, Machine};
 use vipa_core::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use vipa_core::model::config::{Config, Global, GroupConfig};
 use vipa_core::model::ec2::{Acknowledgement, Eni, Owner};
 use vipa_core::model::ids::InterfaceName;
-use vipa_core::model::vrrp::{Line, NotifyState};
+use vipa_core::model::vrrp::{NotifyEvent, NotifyState};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 
@@ -28,10 +28,10 @@ const CALL: u64 = 5;
 fn failover_with_reads_of_any_age_is_no_contest() {
     for verify_interval in [5, 30] {
         let seen: Vec<Seen> = (0..300).map(|seed| fail_over(seed, verify_interval)).collect();
-        let thefts: usize = seen.iter().map(|s| s.thefts).sum();
+        let ownership_losses: usize = seen.iter().map(|s| s.ownership_losses).sum();
         assert_eq!(seen.iter().map(|s| s.contests).sum::<usize>(), 0, "every {verify_interval} s");
         // A claim whose first read is up to date by chance, which is one in sixty, and two others that are not.
-        assert!(thefts <= 15, "{thefts} in {} failovers, every {verify_interval} s", seen.len());
+        assert!(ownership_losses <= 15, "{ownership_losses} in {} failovers, every {verify_interval} s", seen.len());
         let most = seen.iter().map(|s| s.claims).max().unwrap_or_default();
         assert!(most <= 8, "{most} claims in a minute, every {verify_interval} s");
     }
@@ -41,7 +41,7 @@ fn failover_with_reads_of_any_age_is_no_contest() {
 #[derive(Default)]
 struct Seen {
     claims: usize,
-    thefts: usize,
+    ownership_losses: usize,
     contests: usize,
 }
 
@@ -57,19 +57,19 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
     coming.at(0, Event::Config(config(verify_interval)));
     coming.at(0, Event::Groups(groups()));
     coming.at(1, Event::Writer(true));
-    coming.at(MASTER, Event::Local { addresses: local(), asked: false });
+    coming.at(MASTER, Event::LocalAddresses { addresses: local(), requested: false });
     let group = "g".try_into().expect("a name");
-    coming.at(MASTER, Event::Lines(vec![Line { group, state: NotifyState::Master }]));
+    coming.at(MASTER, Event::Notify(vec![NotifyEvent { group, state: NotifyState::Master }]));
     let (mut now, mut lived) = (0, 0);
     while now < END {
         let tick = machine.deadline().map_or(END, |deadline| deadline.since_boot().as_millis() as u64 + 1);
-        let life = machine.look_again(at(now)).map_or(END, |again| lived + again.as_millis() as u64);
+        let life = machine.liveness_poll_interval(at(now)).map_or(END, |again| lived + again.as_millis() as u64);
         now = coming.first().min(tick).min(life).max(now);
         let event = if coming.first() == now {
             coming.take()
         } else if life <= now {
             lived = now;
-            Event::Life { after: at(now - 1) }
+            Event::Liveness { after: at(now - 1) }
         } else {
             Event::Tick
         };
@@ -90,12 +90,12 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
                 Action::Resolve(interface) => {
                     coming.at(now + CALL, Event::Resolved { interface, eni: Ok(eni(&ours)) });
                 }
-                Action::Look => {
-                    coming.at(now + 1, Event::Local { addresses: local(), asked: true });
+                Action::ReadLocalAddresses => {
+                    coming.at(now + 1, Event::LocalAddresses { addresses: local(), requested: true });
                 }
-                Action::Note(Note::Theft { .. }) => seen.thefts += 1,
-                Action::Note(Note::Contested { .. }) => seen.contests += 1,
-                Action::Note(_) => {}
+                Action::Log(LogEvent::OwnershipLost { .. }) => seen.ownership_losses += 1,
+                Action::Log(LogEvent::Contested { .. }) => seen.contests += 1,
+                Action::Log(_) => {}
             }
         }
     }
@@ -129,8 +129,8 @@ fn local() -> BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>> {
     BTreeMap::from([(VIP, BTreeSet::from(["eth0".try_into().expect("a name")]))])
 }
 
-fn at(millis: u64) -> Moment {
-    Moment::after_boot(Duration::from_millis(millis))
+fn at(millis: u64) -> BootInstant {
+    BootInstant::after_boot(Duration::from_millis(millis))
 }
 
 fn owner(number: u8) -> Owner {

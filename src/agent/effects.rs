@@ -13,7 +13,7 @@ use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Instance};
 use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region, VpcId};
 
-use super::{BootClock, Moment};
+use super::{BootClock, BootInstant};
 use crate::agent::state::PersistentState;
 use crate::aws::{CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError};
 use crate::log_messages::log;
@@ -63,8 +63,8 @@ pub struct Effects {
     ec2: watch::Sender<Option<Ec2>>,
     credentials: Option<CredentialsWatch>,
     throttle: LogThrottle<String>,
-    pub last_success: Option<Moment>,
-    pub last_error: Option<(Moment, CallError)>,
+    pub last_success: Option<BootInstant>,
+    pub last_error: Option<(BootInstant, CallError)>,
 }
 
 impl Effects {
@@ -170,7 +170,7 @@ impl Effects {
         tokio::spawn(async move {
             match addresses::list().await {
                 Ok(addresses) => {
-                    let _ = answers.send(EffectResult::Event(Event::Local { addresses, asked: true }));
+                    let _ = answers.send(EffectResult::Event(Event::LocalAddresses { addresses, requested: true }));
                 }
                 // The machine asks again later.
                 Err(error) => _ = answers.send(EffectResult::Unlooked(error.to_string())),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vipa_core::claim::Moment;
+use vipa_core::claim::BootInstant;
 
 /// How long the FIFO must be without a writer: as long as the state machine waits before it acts on that.
 const REPORTED_GAP: Duration = Duration::from_secs(2);
@@ -13,12 +13,12 @@ const REPORTED_GAP: Duration = Duration::from_secs(2);
 pub struct HookLog {
     reported: Option<bool>,
     /// Since when there is no writer, and why.
-    gone: Option<(Moment, String)>,
+    gone: Option<(BootInstant, String)>,
 }
 
 impl HookLog {
     /// The writer is gone.
-    pub fn gone(&mut self, now: Moment, why: String) {
+    pub fn gone(&mut self, now: BootInstant, why: String) {
         self.gone.get_or_insert((now, why));
     }
 
@@ -29,12 +29,12 @@ impl HookLog {
     }
 
     /// When the missing writer is to be logged.
-    pub fn due(&self) -> Option<Moment> {
+    pub fn due(&self) -> Option<BootInstant> {
         self.gone.as_ref().map(|(since, _)| *since + REPORTED_GAP)
     }
 
     /// Why there is no writer, once it has been missing for long enough. Returned once.
-    pub fn lasts(&mut self, now: Moment) -> Option<String> {
+    pub fn lasts(&mut self, now: BootInstant) -> Option<String> {
         let (_, why) = self.gone.take_if(|(since, _)| *since + REPORTED_GAP <= now)?;
         self.reported = Some(false);
         Some(why)
@@ -45,8 +45,8 @@ impl HookLog {
 mod tests {
     use super::*;
 
-    fn at(millis: u64) -> Moment {
-        Moment::after_boot(Duration::from_millis(millis))
+    fn at(millis: u64) -> BootInstant {
+        BootInstant::after_boot(Duration::from_millis(millis))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use super::{Event, Moment};
+use super::{BootInstant, Event};
 use crate::keepalived::liveness::{LivenessProbe, Sample, progressed, sleeps};
 use crate::log_messages::log;
 use crate::paths::Paths;
@@ -17,12 +17,12 @@ pub const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 pub struct Liveness {
     probe: LivenessProbe,
     /// The sample that progress is measured against, and when it was taken.
-    before: Option<(Sample, Moment)>,
+    before: Option<(Sample, BootInstant)>,
     /// Since when keepalived has been asleep.
-    quiet: Option<Moment>,
+    quiet: Option<BootInstant>,
     looked: Option<Instant>,
     throttle: LogThrottle<()>,
-    pub last: Option<Moment>,
+    pub last: Option<BootInstant>,
 }
 
 impl Liveness {
@@ -32,7 +32,7 @@ impl Liveness {
     }
 
     /// Takes the first sample at once when sampling begins. `again`: the sampling interval, if any.
-    pub fn wanted(&mut self, again: Option<Duration>, now: Moment) {
+    pub fn wanted(&mut self, again: Option<Duration>, now: BootInstant) {
         match again {
             None => self.forget(),
             Some(again) if self.before.is_none() && self.next(again) <= Instant::now() => _ = self.look(now),
@@ -59,7 +59,7 @@ impl Liveness {
     }
 
     /// Takes a sample. Returns what keepalived has done since the last one, if that is conclusive.
-    pub fn look(&mut self, now: Moment) -> Option<Event> {
+    pub fn look(&mut self, now: BootInstant) -> Option<Event> {
         self.looked = Some(Instant::now());
         let sample = match self.probe.look() {
             Ok(sample) => sample,
@@ -75,13 +75,13 @@ impl Liveness {
         let event = self.before.as_ref().and_then(|(before, at)| {
             if progressed(before, &sample) {
                 self.last = Some(now);
-                Some(Event::Life { after: *at })
+                Some(Event::Liveness { after: *at })
             } else {
-                sleeps(before, &sample).then(|| Event::Quiet { since: self.quiet.unwrap_or(*at) })
+                sleeps(before, &sample).then(|| Event::Inactive { since: self.quiet.unwrap_or(*at) })
             }
         });
         self.quiet = match event {
-            Some(Event::Quiet { since }) => Some(since),
+            Some(Event::Inactive { since }) => Some(since),
             _ => None,
         };
         // Also without progress: what runs from now on has run after now.

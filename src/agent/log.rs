@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use vipa_core::claim::{Misplaced, Note};
+use vipa_core::claim::{LogEvent, Misplaced};
 use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Owner, Taker};
 use vipa_core::model::history::{Kind, Outcome, Record};
 use vipa_core::model::ids::{EniId, GroupName, InstanceId, RequestId};
@@ -151,17 +151,17 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
 
 impl Agent<'_> {
     /// Logs an event of the state machine, and adds it to the history.
-    pub(super) fn note(&mut self, note: Note) {
+    pub(super) fn note(&mut self, note: LogEvent) {
         let time = Timestamp::now();
         let record = match note {
-            Note::Transition { group, from, to, cause } => {
+            LogEvent::Transition { group, from, to, cause } => {
                 let is_unknown = to == VrrpState::Unknown;
                 let (before, after) = (from.to_string(), to.to_string());
                 let change = Change::Transition { is_unknown, from: before, to: after, cause: cause.text() };
                 self.log.change(change, &group);
                 Record::new(time, Kind::Transition { from, to, cause: cause.text().to_owned() }).of_group(group)
             }
-            Note::Claim { eni, addresses, previous, duration, result } => {
+            LogEvent::Claim { eni, addresses, previous, duration, result } => {
                 let duration_ms = duration.as_millis().try_into().unwrap_or(u64::MAX);
                 self.log_claim(&eni, &addresses, duration_ms, &result);
                 if result.is_ok() {
@@ -174,48 +174,48 @@ impl Agent<'_> {
                 Record::new(time, Kind::Claim { eni, previous, duration_ms, outcome }).of_addresses(addresses)
             }
             // The history has the results of the read.
-            Note::Read { error } => return self.log_read(error.as_ref()),
-            Note::Theft { group, address, by, taker } => {
+            LogEvent::Read { error } => return self.log_read(error.as_ref()),
+            LogEvent::OwnershipLost { group, address, by, taker } => {
                 self.log.change(Change::Taken(Thief::new(&by, taker)), of_group(address, &group));
-                Record::new(time, Kind::Theft { by, taker }).of_group(group).of_addresses([address])
+                Record::new(time, Kind::OwnershipLost { by, taker }).of_group(group).of_addresses([address])
             }
-            Note::Contested { group, address, by, taker } => {
+            LogEvent::Contested { group, address, by, taker } => {
                 self.log.change(Change::Contested(Thief::new(&by, taker)), of_group(address, &group));
                 Record::new(time, Kind::Contested { by, taker }).of_group(group).of_addresses([address])
             }
-            Note::ContestOver { group, address, taker } => {
+            LogEvent::ContestedEnded { group, address, taker } => {
                 self.log.change(Change::ContestOver { taker }, of_group(address, &group));
-                Record::new(time, Kind::ContestOver { taker }).of_group(group).of_addresses([address])
+                Record::new(time, Kind::ContestedEnded { taker }).of_group(group).of_addresses([address])
             }
-            Note::NotLocal { group, address } => {
+            LogEvent::NotLocal { group, address } => {
                 self.log.change(Change::NotLocal, of_group(address, &group));
                 Record::new(time, Kind::NotLocal).of_group(group).of_addresses([address])
             }
             // Not in the history: the status shows it as long as it lasts.
-            Note::Place { group, address, interface, wrong } => {
+            LogEvent::Placement { group, address, interface, wrong } => {
                 let change = match wrong {
                     Some(Misplaced::Missing) => Change::Missing,
-                    Some(Misplaced::Left) => Change::Left,
+                    Some(Misplaced::Unexpected) => Change::Left,
                     None => Change::InPlace,
                 };
                 return self.log.change(change, format!("{address} on {interface} ({group})"));
             }
-            Note::Readiness { group, obstacle } => {
+            LogEvent::Readiness { group, obstacle } => {
                 self.log.change(Change::Readiness { obstacle: obstacle.clone() }, &group);
                 Record::new(time, Kind::Readiness { obstacle }).of_group(group)
             }
             // Not in the history, which has events and no states.
-            Note::Elsewhere { eni, instance } => {
+            LogEvent::EniElsewhere { eni, instance } => {
                 let attached_to = instance.as_ref().map(|i| i.as_str());
                 log!(ENI_NOT_ATTACHED, %eni, attached_to);
                 return;
             }
-            Note::Holder { addresses, by } => {
+            LogEvent::ForeignHolder { addresses, by } => {
                 let (eni, instance) = ends(&by);
                 log!(ADDRESS_HELD_BY_STRANGER, ?addresses, eni, instance);
                 return;
             }
-            Note::Unresolved { interface, error } => {
+            LogEvent::Unresolved { interface, error } => {
                 let CallError { code, message, .. } = error.clone();
                 self.log.change(Change::Unresolved { code, message }, &interface);
                 Record::new(time, Kind::Unresolved { interface, error })
@@ -345,9 +345,9 @@ mod tests {
             for n in 1..=200 {
                 let (address, taker) = (Ipv4Addr::new(10, 0, 0, n), Taker::Peer);
                 let group = || GroupName::try_from(format!("g{n}")).expect("a name");
-                agent.note(Note::Theft { group: group(), address, by: by.clone(), taker });
+                agent.note(LogEvent::OwnershipLost { group: group(), address, by: by.clone(), taker });
                 if round == 3 {
-                    agent.note(Note::Contested { group: group(), address, by: by.clone(), taker });
+                    agent.note(LogEvent::Contested { group: group(), address, by: by.clone(), taker });
                 }
             }
         }

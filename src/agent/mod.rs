@@ -25,14 +25,14 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
-use vipa_core::claim::{Action, Event, Machine, Moment, Past};
+use vipa_core::claim::{Action, BootInstant, Event, Machine, RestoredState};
 use vipa_core::keepalived::groups::Groups;
 use vipa_core::keepalived::notify_line::Splitter;
 use vipa_core::model::config::Config;
 use vipa_core::model::history::{Kind, Record};
 use vipa_core::model::ids::GroupName;
 use vipa_core::model::pause::Now;
-use vipa_core::model::vrrp::Line;
+use vipa_core::model::vrrp::NotifyEvent;
 use vipa_core::report::model::FileErrorKind;
 
 use self::effects::{EffectResult, Effects};
@@ -101,7 +101,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
         Ok(addresses) => agent.local(addresses, false),
         Err(error) => log!(LOCAL_ADDRESSES_NOT_READ, %error),
     }
-    agent.remember_thefts();
+    agent.restore_ownership_losses();
     agent.name_instance();
     agent.restore_pauses();
     agent.read_config();
@@ -167,7 +167,7 @@ async fn at(deadline: Option<Instant>) {
 /// timer is late, and the state machine detects that.
 #[derive(Debug, Clone, Copy)]
 struct BootClock {
-    started: Moment,
+    started: BootInstant,
 }
 
 impl BootClock {
@@ -175,12 +175,12 @@ impl BootClock {
         Self { started: Self::read() }
     }
 
-    fn read() -> Moment {
+    fn read() -> BootInstant {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Moment::after_boot(time.try_into().unwrap_or_default())
+        BootInstant::after_boot(time.try_into().unwrap_or_default())
     }
 
-    fn now(self) -> Moment {
+    fn now(self) -> BootInstant {
         Self::read()
     }
 
@@ -190,13 +190,13 @@ impl BootClock {
         Now { wall: Timestamp::now(), boot: boot.trim().to_owned(), since_boot: self.now().since_boot() }
     }
 
-    fn instant(self, moment: Moment) -> Instant {
+    fn instant(self, moment: BootInstant) -> Instant {
         let left = self.now().until(moment);
         Instant::now() + left
     }
 
     /// The time of day of a boot instant, by the current setting of the clock.
-    fn timestamp(self, moment: Moment) -> Timestamp {
+    fn timestamp(self, moment: BootInstant) -> Timestamp {
         let now = self.now();
         let wall = Timestamp::now();
         if moment <= now {
@@ -218,7 +218,7 @@ struct Agent<'a> {
     liveness: Liveness,
     waiters: PendingReplies,
     /// When the last fresh report was requested.
-    fresh_asked: Option<Moment>,
+    fresh_asked: Option<BootInstant>,
     splitter: Splitter,
     /// The origin of local addresses, as last reported to the machine.
     puts: Puts,
@@ -231,11 +231,11 @@ struct Agent<'a> {
 /// The transition hook.
 #[derive(Debug, Default)]
 struct HookState {
-    attached: Option<(bool, Moment)>,
+    attached: Option<(bool, BootInstant)>,
     log: HookLog,
-    last_line: Option<Moment>,
+    last_line: Option<BootInstant>,
     /// When keepalived last wrote a line that was read as it came.
-    last_news: Option<Moment>,
+    last_news: Option<BootInstant>,
     fifo_full_count: u64,
     /// The FIFO was found full and has not been drained yet: what it holds is outdated.
     discarding: bool,
@@ -272,8 +272,8 @@ impl<'a> Agent<'a> {
                 Action::Claim { id, eni, addresses, timeout } => self.effects.claim(id, eni, addresses, timeout),
                 Action::Read { id, vpc, addresses, timeout } => self.effects.read(id, vpc, addresses, timeout),
                 Action::Resolve(interface) => self.effects.resolve(interface),
-                Action::Look => self.effects.look(),
-                Action::Note(note) => self.note(note),
+                Action::ReadLocalAddresses => self.effects.look(),
+                Action::Log(note) => self.note(note),
             }
         }
         self.liveness.wanted(self.look_again(), now);
@@ -281,17 +281,17 @@ impl<'a> Agent<'a> {
         self.reply();
     }
 
-    fn remember_thefts(&mut self) {
+    fn restore_ownership_losses(&mut self) {
         let (now, wall) = (self.clock.now(), Timestamp::now());
         let moment = |time: &Timestamp| now.earlier(wall.duration_since(*time).try_into().unwrap_or_default());
-        let thefts = self.state.contests.get().thefts().into_iter();
-        let past = thefts.map(|((group, address), thefts)| Past {
+        let ownership_losses = self.state.loss_history.get().ownership_losses().into_iter();
+        let past = ownership_losses.map(|((group, address), ownership_losses)| RestoredState {
             group: group.clone(),
             address,
-            thefts: thefts.times.iter().filter_map(|(time, by)| Some((moment(time)?, *by))).collect(),
-            contested: thefts.contested,
+            losses: ownership_losses.times.iter().filter_map(|(time, by)| Some((moment(time)?, *by))).collect(),
+            contested: ownership_losses.contested,
         });
-        self.tell(Event::Past(past.collect()));
+        self.tell(Event::Restored(past.collect()));
     }
 
     fn restore_pauses(&mut self) {
@@ -312,7 +312,7 @@ impl<'a> Agent<'a> {
     }
 
     fn local(&mut self, addresses: Local, asked: bool) {
-        self.tell(Event::Local { addresses, asked });
+        self.tell(Event::LocalAddresses { addresses, requested: asked });
     }
 
     fn fifo(&mut self, event: fifo::FifoEvent, times_full: u64) {
@@ -331,7 +331,7 @@ impl<'a> Agent<'a> {
                 let lines = self.lines(&bytes);
                 if !self.hook.discarding {
                     self.hook.last_news = self.hook.last_line;
-                    self.tell(Event::Lines(lines));
+                    self.tell(Event::Notify(lines));
                 }
             }
             fifo::FifoEvent::Drained => {
@@ -352,7 +352,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    fn lines(&mut self, bytes: &[u8]) -> Vec<Line> {
+    fn lines(&mut self, bytes: &[u8]) -> Vec<NotifyEvent> {
         if !bytes.is_empty() {
             self.hook.last_line = Some(self.clock.now());
         }
@@ -373,7 +373,7 @@ impl<'a> Agent<'a> {
     /// How soon keepalived's liveness is sampled again, if it may run.
     fn look_again(&self) -> Option<Duration> {
         let is_attached = matches!(self.hook.attached, Some((true, _)));
-        self.machine.look_again(self.clock.now()).or(is_attached.then_some(liveness::STATUS_INTERVAL))
+        self.machine.liveness_poll_interval(self.clock.now()).or(is_attached.then_some(liveness::STATUS_INTERVAL))
     }
 
     fn check_liveness(&mut self) {
@@ -405,8 +405,8 @@ impl<'a> Agent<'a> {
                 self.config_file.is_read();
                 self.effects.configure(&config.global);
                 let is_configured = |group: &GroupName| config.groups.iter().any(|g| g.name == *group);
-                if self.state.contests.get().has_other_than(is_configured) {
-                    self.state.contests.change(|contests| contests.retain(is_configured));
+                if self.state.loss_history.get().has_other_than(is_configured) {
+                    self.state.loss_history.change(|loss_history| loss_history.retain(is_configured));
                 }
                 self.config = config.clone();
                 log!(CONFIGURATION_READ, groups = config.groups.len(), skipped = config.skipped.len());

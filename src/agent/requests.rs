@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::oneshot;
-use vipa_core::claim::{Event, Moment};
+use vipa_core::claim::{BootInstant, Event};
 use vipa_core::model::ec2::CallError;
 use vipa_core::model::history::{Kind, Record};
 use vipa_core::model::ids::GroupName;
@@ -43,7 +43,7 @@ pub struct PendingReplies(Vec<PendingReply>);
 #[derive(Debug)]
 struct PendingReply {
     what: What,
-    since: Moment,
+    since: BootInstant,
     until: Instant,
     reply: Reply,
 }
@@ -113,7 +113,7 @@ impl Agent<'_> {
         let _ = reply.send(answer);
     }
 
-    fn wait(&mut self, what: What, since: Moment, reply: Reply) {
+    fn wait(&mut self, what: What, since: BootInstant, reply: Reply) {
         let patience = match what {
             What::Report { .. } => self.config.global.request_timeout.duration() + READ_REPLY_MARGIN,
             What::Claims(_) => CLAIM_REPLY_TIMEOUT,
@@ -128,7 +128,7 @@ impl Agent<'_> {
         for waiter in std::mem::take(&mut self.waiters.0) {
             let happened = match &waiter.what {
                 What::Report { .. } => self.machine.has_nothing_to_read() || self.machine.has_read_since(waiter.since),
-                What::Claims(group) => self.machine.has_answers(group, waiter.since),
+                What::Claims(group) => self.machine.has_responses(group, waiter.since),
                 What::Saved(_) => self.state.pauses.saved() != Saved::NotYet,
             };
             if !happened && Instant::now() < waiter.until {
@@ -146,7 +146,7 @@ impl Agent<'_> {
     }
 
     /// The report, with the reason why its owners are older than `since`, if they are.
-    fn fresh_report(&self, history: usize, since: Moment) -> Report {
+    fn fresh_report(&self, history: usize, since: BootInstant) -> Report {
         let mut report = self.report(history);
         let why = self.machine.unread_since(since);
         report.not_answered.extend(why.map(|why| format!("{why}. What follows is what was known before")));
@@ -154,7 +154,7 @@ impl Agent<'_> {
     }
 
     /// The group, with only the claims that began at `since` or later.
-    fn claims_since(&self, group: &GroupName, since: Moment) -> Option<report::GroupReport> {
+    fn claims_since(&self, group: &GroupName, since: BootInstant) -> Option<report::GroupReport> {
         let mut group = self.report(0).groups.into_iter().find(|g| g.name == group.as_str())?;
         for address in group.addresses.iter_mut().filter(|a| !self.machine.claimed_since(&a.address, since)) {
             address.last_claim = None;
@@ -165,7 +165,7 @@ impl Agent<'_> {
     /// Why nothing can be done for a group, if the agent does not manage it.
     fn refuses(&self, group: &GroupName) -> Option<String> {
         let name = quoted(group.as_str());
-        if self.machine.knows(group) {
+        if self.machine.has_group(group) {
             None
         } else if self.config.skipped.iter().any(|g| g.name == group.as_str()) {
             Some(format!("a fault keeps group {name} out: `show aws-vipa group {name}` names it"))
@@ -205,7 +205,7 @@ impl Agent<'_> {
     }
 
     /// Answers once the change is on disk, or known not to be.
-    fn wait_for_the_disk(&mut self, group: GroupName, since: Moment, reply: Reply) {
+    fn wait_for_the_disk(&mut self, group: GroupName, since: BootInstant, reply: Reply) {
         self.wait(What::Saved(group), since, reply);
         self.reply();
     }
@@ -225,7 +225,7 @@ impl Agent<'_> {
     fn report(&self, history: usize) -> Report {
         let now = self.clock.now();
         let clock = self.clock;
-        let at = |moment: Moment| clock.timestamp(moment);
+        let at = |moment: BootInstant| clock.timestamp(moment);
         let instance = self.effects.instance_id();
         let region = self.effects.region();
         let mut groups = self.machine.report(now, at);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vipa_core::model::eni_cache::EniCache;
-use vipa_core::model::history::{Contests, History, Record};
+use vipa_core::model::history::{History, LossHistory, Record};
 use vipa_core::model::pause::Pauses;
 use vipa_core::model::permissions::Permissions;
 
@@ -23,7 +23,7 @@ pub struct PersistentState {
     /// Past events.
     pub history: StateFile<History>,
     /// Addresses that other owners took.
-    pub contests: StateFile<Contests>,
+    pub loss_history: StateFile<LossHistory>,
     /// The ENIs of MAC addresses, for the time while IMDS does not answer.
     pub enis: StateFile<EniCache>,
     /// Groups that an operator has paused.
@@ -38,17 +38,19 @@ impl PersistentState {
     pub fn load(directory: &Path) -> Self {
         json_file::remove_leftovers(directory);
         let history: StateFile<History> = StateFile::load(directory.join("history.json"));
-        let mut contests: StateFile<Contests> = StateFile::load(directory.join("contests.json"));
-        if contests.was_missing {
+        let mut loss_history: StateFile<LossHistory> = StateFile::load(directory.join("ownership-losses.json"));
+        if loss_history.was_missing {
             // Before version 0.2 only the history had them.
-            history.get().last(usize::MAX).iter().for_each(|record| contests.value.note(record));
+            history.get().last(usize::MAX).iter().for_each(|record| loss_history.value.note(record));
         }
-        for skipped in [history.get().skipped(), contests.get().skipped()].into_iter().filter(|skipped| *skipped > 0) {
+        for skipped in
+            [history.get().skipped(), loss_history.get().skipped()].into_iter().filter(|skipped| *skipped > 0)
+        {
             log!(HISTORY_RECORDS_SKIPPED, skipped);
         }
         Self {
             history,
-            contests,
+            loss_history,
             enis: StateFile::load(directory.join("eni-cache.json")),
             pauses: StateFile::load(directory.join("pauses.json")),
             permissions: StateFile::load(directory.join("permissions.json")),
@@ -57,8 +59,8 @@ impl PersistentState {
 
     /// Adds an event to the history.
     pub(crate) fn record(&mut self, record: Record) {
-        if self.contests.get().is_about(&record) {
-            self.contests.change(|contests| contests.note(&record));
+        if self.loss_history.get().is_about(&record) {
+            self.loss_history.change(|loss_history| loss_history.note(&record));
         }
         // The count of a lasting failure can wait: an outage must not keep the disk busy.
         let goes_on = self.history.value.add(record);
@@ -67,15 +69,15 @@ impl PersistentState {
 
     /// How soon something must be written; `None` if everything is on disk or being written.
     pub(crate) fn urgency(&self) -> Option<Urgency> {
-        let Self { history, contests, enis, pauses, permissions } = self;
-        [history.dirty, contests.dirty, enis.dirty, pauses.dirty, permissions.dirty].into_iter().max().flatten()
+        let Self { history, loss_history, enis, pauses, permissions } = self;
+        [history.dirty, loss_history.dirty, enis.dirty, pauses.dirty, permissions.dirty].into_iter().max().flatten()
     }
 
     /// What must be written now, for a thread that may wait for the disk. Let the writes end before the next ones
     /// begin, and pass their results to [`PersistentState::written`].
     pub(crate) fn writes(&mut self) -> Vec<PendingWrite> {
-        let Self { history, contests, enis, pauses, permissions } = self;
-        [history.write(), contests.write(), enis.write(), pauses.write(), permissions.write()]
+        let Self { history, loss_history, enis, pauses, permissions } = self;
+        [history.write(), loss_history.write(), enis.write(), pauses.write(), permissions.write()]
             .into_iter()
             .flatten()
             .collect()
@@ -83,9 +85,9 @@ impl PersistentState {
 
     /// Records the results of the writes. A write that failed, or is not among the results, will be repeated.
     pub(crate) fn written(&mut self, results: &[WriteResult]) {
-        let Self { history, contests, enis, pauses, permissions } = self;
+        let Self { history, loss_history, enis, pauses, permissions } = self;
         history.written(results);
-        contests.written(results);
+        loss_history.written(results);
         enis.written(results);
         pauses.written(results);
         permissions.written(results);
@@ -258,7 +260,7 @@ mod tests {
 
     use jiff::Timestamp;
     use vipa_core::model::ec2::{CallError, Eni, ErrorClass, Owner, Taker};
-    use vipa_core::model::history::{HISTORY, Kind, Outcome};
+    use vipa_core::model::history::{Kind, MAX_RECORDS, Outcome};
     use vipa_core::model::ids::{EniId, GroupName, InstanceId, InterfaceName, MacAddress, Region, RequestId};
     use vipa_core::model::pause::{Minutes, Now};
     use vipa_core::model::vrrp::VrrpState;
@@ -330,9 +332,9 @@ mod tests {
             Record::new(at(1), transition).of_group(group("a")),
             claim(2, Outcome::Acknowledged { request_id }),
             failed(3, "Timeout"),
-            Record::new(at(4), Kind::Theft { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(4), Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }),
             Record::new(at(5), Kind::Contested { by: owner(2), taker: Taker::Peer }),
-            Record::new(at(6), Kind::ContestOver { taker: Taker::Peer }),
+            Record::new(at(6), Kind::ContestedEnded { taker: Taker::Peer }),
             Record::new(at(7), Kind::NotLocal),
             Record::new(at(8), Kind::Readiness { obstacle: Some("no credentials".to_owned()) }),
             Record::new(at(9), Kind::Unresolved { interface: eth0, error: error("Timeout") }),
@@ -369,7 +371,7 @@ mod tests {
         }
 
         let mut state = PersistentState::load(directory.path());
-        assert_eq!(state.history.get().last(HISTORY), every_kind());
+        assert_eq!(state.history.get().last(MAX_RECORDS), every_kind());
         assert_eq!(
             state.history.get().last(2),
             &every_kind()[3..],
@@ -397,12 +399,12 @@ mod tests {
     /// An address, the seconds of its losses with the takers, and the takers that it is contested with.
     type Taken = (String, Ipv4Addr, Vec<(i64, Taker)>, Vec<Taker>);
 
-    fn contests(state: &PersistentState) -> Vec<Taken> {
+    fn loss_history(state: &PersistentState) -> Vec<Taken> {
         let second = |time: Timestamp| time.as_second() - at(0).as_second();
-        let all = state.contests.get().thefts().into_iter();
-        all.map(|((group, address), thefts)| {
-            let times = thefts.times.iter().map(|(time, by)| (second(*time), *by)).collect();
-            (group.to_string(), address, times, thefts.contested)
+        let all = state.loss_history.get().ownership_losses().into_iter();
+        all.map(|((group, address), ownership_losses)| {
+            let times = ownership_losses.times.iter().map(|(time, by)| (second(*time), *by)).collect();
+            (group.to_string(), address, times, ownership_losses.contested)
         })
         .collect()
     }
@@ -416,33 +418,33 @@ mod tests {
             state.record(Record::new(at(second), kind).of_group(group(name)).of_addresses(address.map(ip)));
         };
         let (peer, stranger) = (Taker::Peer, Taker::Stranger);
-        let theft = || Kind::Theft { by: owner(2), taker: peer };
+        let ownership_lost = || Kind::OwnershipLost { by: owner(2), taker: peer };
         let becomes = |to| Kind::Transition { from: VrrpState::Master, to, cause: String::new() };
-        add(0, "a", Some(1), theft());
-        add(1, "b", Some(2), theft());
+        add(0, "a", Some(1), ownership_lost());
+        add(1, "b", Some(2), ownership_lost());
         add(2, "a", None, becomes(VrrpState::Backup));
         add(3, "b", None, becomes(VrrpState::Unknown));
-        add(4, "a", Some(1), theft());
-        add(5, "b", Some(2), theft());
+        add(4, "a", Some(1), ownership_lost());
+        add(5, "b", Some(2), ownership_lost());
         add(6, "b", Some(2), Kind::Contested { by: owner(2), taker: peer });
-        add(7, "b", Some(3), theft());
+        add(7, "b", Some(3), ownership_lost());
         add(8, "b", Some(3), Kind::Contested { by: owner(2), taker: peer });
-        add(9, "b", Some(3), Kind::ContestOver { taker: peer });
-        add(10, "b", Some(4), theft());
-        add(11, "b", Some(4), Kind::Theft { by: owner(3), taker: stranger });
+        add(9, "b", Some(3), Kind::ContestedEnded { taker: peer });
+        add(10, "b", Some(4), ownership_lost());
+        add(11, "b", Some(4), Kind::OwnershipLost { by: owner(3), taker: stranger });
         add(12, "b", Some(4), Kind::Contested { by: owner(3), taker: stranger });
-        add(13, "b", Some(4), Kind::ContestOver { taker: peer });
+        add(13, "b", Some(4), Kind::ContestedEnded { taker: peer });
         let expected = [
             ("a".to_owned(), ip(1), vec![(4, peer)], vec![]),
             ("b".to_owned(), ip(2), vec![(1, peer), (5, peer)], vec![peer]),
             ("b".to_owned(), ip(4), vec![(11, stranger)], vec![stranger]),
         ];
-        assert_eq!(contests(&state), expected);
+        assert_eq!(loss_history(&state), expected);
         flushed(&mut state);
         let mut state = PersistentState::load(directory.path());
-        assert_eq!(contests(&state), expected);
-        state.contests.change(|contests| contests.retain(|name| *name == group("b")));
-        assert_eq!(contests(&state), expected[1..]);
+        assert_eq!(loss_history(&state), expected);
+        state.loss_history.change(|loss_history| loss_history.retain(|name| *name == group("b")));
+        assert_eq!(loss_history(&state), expected[1..]);
     }
 
     /// Before version 0.2 only the history had them.
@@ -450,12 +452,13 @@ mod tests {
     fn thefts_of_a_history_without_a_file_of_their_own_are_taken_over() {
         let directory = tempfile::tempdir().expect("a directory");
         let mut state = PersistentState::load(directory.path());
-        let theft = Record::new(at(4), Kind::Theft { by: owner(2), taker: Taker::Peer }).of_group(group("a"));
-        state.record(theft.of_addresses([Ipv4Addr::new(10, 99, 0, 1)]));
+        let ownership_lost =
+            Record::new(at(4), Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }).of_group(group("a"));
+        state.record(ownership_lost.of_addresses([Ipv4Addr::new(10, 99, 0, 1)]));
         flushed(&mut state);
-        fs::remove_file(directory.path().join("contests.json")).expect("removed");
+        fs::remove_file(directory.path().join("ownership-losses.json")).expect("removed");
         let expected = [("a".to_owned(), Ipv4Addr::new(10, 99, 0, 1), vec![(4, Taker::Peer)], vec![])];
-        assert_eq!(contests(&PersistentState::load(directory.path())), expected);
+        assert_eq!(loss_history(&PersistentState::load(directory.path())), expected);
     }
 
     /// The history holds fewer events than a failover of many groups there and back causes.
@@ -465,7 +468,7 @@ mod tests {
         let ip = Ipv4Addr::new(10, 99, 0, 1);
         let about = |second, kind| Record::new(at(second), kind).of_group(group("web")).of_addresses([ip]);
         for second in 0..4 {
-            state.record(about(second, Kind::Theft { by: owner(2), taker: Taker::Peer }));
+            state.record(about(second, Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }));
         }
         state.record(about(4, Kind::Contested { by: owner(2), taker: Taker::Peer }));
         for n in 0..200 {
@@ -474,15 +477,19 @@ mod tests {
                 state.record(Record::new(at(second), transition).of_group(group(&format!("g{n}"))));
             }
         }
-        let is_theft = |r: &&Record| matches!(r.kind, Kind::Theft { .. });
-        assert_eq!(state.history.get().last(HISTORY).iter().filter(is_theft).count(), 0, "the history has lost them");
+        let is_theft = |r: &&Record| matches!(r.kind, Kind::OwnershipLost { .. });
+        assert_eq!(
+            state.history.get().last(MAX_RECORDS).iter().filter(is_theft).count(),
+            0,
+            "the history has lost them"
+        );
         let peer = Taker::Peer;
         let times = vec![(0, peer), (1, peer), (2, peer), (3, peer)];
-        assert_eq!(contests(&state), [("web".to_owned(), ip, times, vec![peer])]);
+        assert_eq!(loss_history(&state), [("web".to_owned(), ip, times, vec![peer])]);
         for second in 7..1_000 {
-            state.record(about(second, Kind::Theft { by: owner(2), taker: Taker::Peer }));
+            state.record(about(second, Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }));
         }
-        let (_, _, times, contested) = &contests(&state)[0];
+        let (_, _, times, contested) = &loss_history(&state)[0];
         assert!(times.iter().map(|(second, _)| *second).eq(992..1_000), "bounded: {times:?}");
         assert_eq!(contested, &[peer], "and still a contest");
     }
@@ -521,12 +528,12 @@ mod tests {
     fn a_damaged_file_counts_as_empty_and_is_written_anew() {
         for text in ["", "{", "[]", "\u{0}\u{1}", r#"{"format":1}"#, r#"{"format":1,"records":7}"#] {
             let directory = tempfile::tempdir().expect("a directory");
-            for name in ["history.json", "contests.json", "eni-cache.json", "pauses.json", "permissions.json"] {
+            for name in ["history.json", "ownership-losses.json", "eni-cache.json", "pauses.json", "permissions.json"] {
                 fs::write(directory.path().join(name), text).expect("written");
             }
             let mut state = PersistentState::load(directory.path());
             assert_eq!(state.history.get(), &History::default(), "{text:?}");
-            state.record(Record::new(at(0), Kind::ContestOver { taker: Taker::Peer }));
+            state.record(Record::new(at(0), Kind::ContestedEnded { taker: Taker::Peer }));
             state.pauses.change(|p| p.pause(group("a"), minutes(1), &day(0, "x", 0)));
             flushed(&mut state);
             let state = PersistentState::load(directory.path());
@@ -539,11 +546,11 @@ mod tests {
     fn a_record_that_is_not_understood_is_left_out_alone() {
         let directory = tempfile::tempdir().expect("a directory");
         let text = r#"{"format":1,"records":[{"time":"2027-01-15T08:00:00Z","kind":"of-tomorrow"},7,
-            {"time":"2027-01-15T08:00:01Z","kind":"contest-over","more":1}]}"#;
+            {"time":"2027-01-15T08:00:01Z","kind":"contested-ended","more":1}]}"#;
         fs::write(directory.path().join("history.json"), text).expect("written");
         assert_eq!(
             PersistentState::load(directory.path()).history.get().last(9),
-            [Record::new(at(1), Kind::ContestOver { taker: Taker::Stranger })]
+            [Record::new(at(1), Kind::ContestedEnded { taker: Taker::Stranger })]
         );
     }
 

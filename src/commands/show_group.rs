@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use vipa_core::model::history::HISTORY;
+use vipa_core::model::history::MAX_RECORDS;
 use vipa_core::model::ids::GroupName;
 use vipa_core::report::group::group;
 use vipa_core::report::model::Report;
@@ -46,7 +46,7 @@ impl ShowGroup {
     /// # Errors
     /// [`ShowGroupError`].
     pub fn run(&self, paths: &Paths, imds: &Imds, access: Access, out: &mut impl Write) -> Result<(), ShowGroupError> {
-        let report = show_status::report(paths, imds, access, false, HISTORY)?;
+        let report = show_status::report(paths, imds, access, false, MAX_RECORDS)?;
         let of_group = match GroupName::try_from(self.group.as_str()) {
             Ok(name) => report.only(&name),
             // Nothing has ever happened to it.

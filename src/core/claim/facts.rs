@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 
-use super::address::{Address, GRACE, Phase};
-use super::group::{Belief, Group};
-use super::message::Misplaced;
+use super::address::{Address, GRACE_PERIOD, Phase};
+use super::event::Misplaced;
+use super::group::{Group, GroupState};
 use super::readiness::{refusal, taken_from};
-use super::{Cause, Machine, Moment};
+use super::{BootInstant, Cause, Machine};
 use crate::model::ec2::{CallError, ErrorClass, Owner, Taker};
 use crate::model::ids::InterfaceName;
 use crate::model::vrrp::{NotifyState, VrrpState};
@@ -17,20 +17,21 @@ use crate::report::model::{self as report, FailedCall, Verdict, Who};
 use crate::report::status::time;
 
 /// Why a claim that no line asked for waits.
-const GUARDED: &str = "not ours; claimed as soon as keepalived shows that it lives and the address is on an interface";
+const WAITS_FOR_PRECONDITION: &str =
+    "not ours; claimed as soon as keepalived shows that it lives and the address is on an interface";
 
 impl Machine {
     /// The groups of the report. `clock` tells the time of a moment.
-    pub fn report(&self, now: Moment, clock: impl Fn(Moment) -> Timestamp) -> Vec<report::GroupReport> {
+    pub fn report(&self, now: BootInstant, clock: impl Fn(BootInstant) -> Timestamp) -> Vec<report::GroupReport> {
         self.groups
             .iter()
             .map(|(name, group)| report::GroupReport {
                 name: name.to_string(),
-                vrrp: if group.vrid.is_some() { group.belief.vrrp() } else { VrrpState::Unknown },
+                vrrp: if group.vrid.is_some() { group.state.vrrp() } else { VrrpState::Unknown },
                 vrrp_since: Some(clock(group.since)),
-                vrrp_reason: match &group.belief {
-                    Belief::Unknown { why, .. } => Some(why.text().to_owned()),
-                    Belief::Known { .. } => None,
+                vrrp_reason: match &group.state {
+                    GroupState::Unknown { why, .. } => Some(why.text().to_owned()),
+                    GroupState::Known { .. } => None,
                 },
                 disabled: group.disabled,
                 paused_until: group.paused_until.map(&clock),
@@ -52,16 +53,16 @@ impl Machine {
     }
 
     /// Why no read that began at `since` or later says who has the addresses, if none does.
-    pub fn unread_since(&self, since: Moment) -> Option<String> {
+    pub fn unread_since(&self, since: BootInstant) -> Option<String> {
         if self.has_nothing_to_read() {
             return None;
         }
         if self.has_read_since(since) {
-            let error = self.sweep.error.as_ref()?;
+            let error = self.verification.error.as_ref()?;
             return Some(format!("EC2 was asked, and the read failed: {}", remedy(error)));
         }
-        let unknown = self.bindings.values().all(|binding| binding.eni.is_none());
-        Some(match self.bindings.iter().find_map(|(interface, b)| Some((interface, b.error.as_ref()?))) {
+        let unknown = self.interface_enis.values().all(|interface_eni| interface_eni.eni.is_none());
+        Some(match self.interface_enis.iter().find_map(|(interface, b)| Some((interface, b.error.as_ref()?))) {
             Some((interface, error)) if unknown => unresolved(interface, error),
             _ if unknown => "IMDS has not said yet which network interface (ENI) has the addresses".to_owned(),
             _ => "EC2 has not answered yet; see the route, the firewall and DNS to EC2's end point".to_owned(),
@@ -70,8 +71,8 @@ impl Machine {
 
     fn address_report(
         &self,
-        now: Moment,
-        clock: &impl Fn(Moment) -> Timestamp,
+        now: BootInstant,
+        clock: &impl Fn(BootInstant) -> Timestamp,
         group: &Group,
         ip: Ipv4Addr,
         address: &Address,
@@ -83,11 +84,11 @@ impl Machine {
             eni: address.eni.clone(),
             local: Some(self.is_local(ip)),
             local_since: address.local_since.map(clock),
-            owner: address.seen.as_ref().map(|seen| report::OwnerReport {
-                at: clock(seen.at),
-                who: self.who(group, address, seen.owner.as_ref()),
-                eni: seen.owner.as_ref().map(|o| o.eni.clone()),
-                instance: seen.owner.as_ref().and_then(|o| o.instance.clone()),
+            owner: address.owner_read.as_ref().map(|owner_read| report::OwnerReport {
+                at: clock(owner_read.at),
+                who: self.who(group, address, owner_read.owner.as_ref()),
+                eni: owner_read.owner.as_ref().map(|o| o.eni.clone()),
+                instance: owner_read.owner.as_ref().and_then(|o| o.instance.clone()),
             }),
             verdict,
             reason,
@@ -109,8 +110,8 @@ impl Machine {
             assign_permission_proven_at: address
                 .eni
                 .as_ref()
-                .and_then(|eni| self.senders.get(eni))
-                .and_then(|sender| sender.proven)
+                .and_then(|eni| self.enis.get(eni))
+                .and_then(|eni_state| eni_state.proven)
                 .map(clock),
             command: None,
         }
@@ -123,8 +124,8 @@ impl Machine {
 
     fn verdict(
         &self,
-        now: Moment,
-        clock: &impl Fn(Moment) -> Timestamp,
+        now: BootInstant,
+        clock: &impl Fn(BootInstant) -> Timestamp,
         group: &Group,
         ip: Ipv4Addr,
         address: &Address,
@@ -137,30 +138,32 @@ impl Machine {
             let resume = format!("claims are paused; `force aws-vipa resume {name}` ends that");
             return (Verdict::Paused, Some(resume));
         }
-        let owner = address.seen.as_ref().and_then(|s| s.owner.as_ref());
-        match &group.belief {
-            Belief::Unknown { why, .. } => (Verdict::Unknown, Some(unknown(*why))),
-            Belief::Known { vrrp: VrrpState::Master, .. } => self.master_verdict(now, clock, ip, address, owner),
-            Belief::Known { vrrp: vrrp @ (VrrpState::Fault | VrrpState::Stop), cause } => {
+        let owner = address.owner_read.as_ref().and_then(|s| s.owner.as_ref());
+        match &group.state {
+            GroupState::Unknown { why, .. } => (Verdict::Unknown, Some(unknown(*why))),
+            GroupState::Known { vrrp: VrrpState::Master, .. } => self.master_verdict(now, clock, ip, address, owner),
+            GroupState::Known { vrrp: vrrp @ (VrrpState::Fault | VrrpState::Stop), cause } => {
                 let why = match cause {
-                    Cause::Quiet => format!("{}: VRRP is in {vrrp}, or hangs; see `show vrrp`", cause.text()),
+                    Cause::NoTimer => format!("{}: VRRP is in {vrrp}, or hangs; see `show vrrp`", cause.text()),
                     _ => format!("VRRP is in {vrrp}: see `show vrrp` for what it tracks"),
                 };
                 (Verdict::StandbyNotReady, Some(why))
             }
-            Belief::Known { .. } => match self.obstacle_of(ip, address, |at| format!(" at {}", time(clock(at)))) {
+            GroupState::Known { .. } => match self.obstacle_of(ip, address, |at| format!(" at {}", time(clock(at)))) {
                 None => (Verdict::StandbyNotReady, Some("readiness has not been read yet".to_owned())),
                 Some(Some(obstacle)) => (Verdict::StandbyNotReady, Some(obstacle)),
-                Some(None) if matches!(self.stays_misplaced(now, ip, address), Some((Misplaced::Left, _))) => {
+                Some(None) if matches!(self.stays_misplaced(now, ip, address), Some((Misplaced::Unexpected, _))) => {
                     let interface = &address.held_on;
                     let why = format!(
                         "VRRP is {} here, and the address is on {interface} all the same: if `show vrrp` says MASTER, \
                          `restart aws-vipa`; if not, delete it from {interface}, where only keepalived should put it",
-                        group.belief.vrrp()
+                        group.state.vrrp()
                     );
                     (Verdict::Drift, Some(why))
                 }
-                Some(None) if group.since + GRACE < now && self.who(group, address, owner) == Who::ThisRouter => {
+                Some(None)
+                    if group.since + GRACE_PERIOD < now && self.who(group, address, owner) == Who::ThisRouter =>
+                {
                     let why = "VRRP is BACKUP here, and EC2 still sends the address's packets here: the router that is \
                                MASTER has not claimed it; see `show aws-vipa status` there";
                     (Verdict::Drift, Some(why.to_owned()))
@@ -172,13 +175,13 @@ impl Machine {
 
     fn master_verdict(
         &self,
-        now: Moment,
-        clock: &impl Fn(Moment) -> Timestamp,
+        now: BootInstant,
+        clock: &impl Fn(BootInstant) -> Timestamp,
         ip: Ipv4Addr,
         address: &Address,
         owner: Option<&Owner>,
     ) -> (Verdict, Option<String>) {
-        if let Some(with) = address.contest.with() {
+        if let Some(with) = address.flap_damping.contested_by() {
             if with == Taker::Peer {
                 return (Verdict::Contested, Some(contested_with_peer(address, owner)));
             }
@@ -188,7 +191,7 @@ impl Machine {
                     format!("ours now; `show aws-vipa group {name}` tells who took it: find out what claims it there")
                 }
                 owner => {
-                    let nobody = if address.seen.is_some() { "nobody" } else { "whom no read has told yet" };
+                    let nobody = if address.owner_read.is_some() { "nobody" } else { "whom no read has told yet" };
                     let by = owner.map_or_else(|| nobody.to_owned(), text);
                     format!(
                         "last seen with {by}; find out what claims it there; `force aws-vipa claim {name}` claims it now"
@@ -203,7 +206,7 @@ impl Machine {
             return (Verdict::Drift, Some(format!("{}; {again}", refusal(ip, address, error))));
         }
         let unknown_eni =
-            || Some(unresolved(&address.interface, self.bindings.get(&address.interface)?.error.as_ref()?));
+            || Some(unresolved(&address.interface, self.interface_enis.get(&address.interface)?.error.as_ref()?));
         if let Some((Misplaced::Missing, since)) = self.stays_misplaced(now, ip, address) {
             let (interface, since) = (&address.held_on, time(clock(since)));
             let why = format!(
@@ -213,11 +216,11 @@ impl Machine {
             return (Verdict::Drift, Some(why));
         }
         match &address.phase {
-            Phase::Held { confirmed: true, suspect: None } => {
+            Phase::Assigned { verified: true, mismatch: None } => {
                 if let Some(why) = self.elsewhere(address) {
                     return (Verdict::Drift, Some(why));
                 }
-                let read = address.seen.as_ref().map(|seen| seen.at).unwrap_or_default();
+                let read = address.owner_read.as_ref().map(|owner_read| owner_read.at).unwrap_or_default();
                 let global = &self.config.global;
                 if read + (global.verify_interval.duration() + global.request_timeout.duration()) * 2 >= now {
                     return (Verdict::Ok, None);
@@ -225,27 +228,27 @@ impl Machine {
                 let why = format!("EC2 last said at {} that it is ours{}", time(clock(read)), self.unread());
                 (Verdict::Unknown, Some(why))
             }
-            Phase::Held { confirmed: false, suspect: None } => {
+            Phase::Assigned { verified: false, mismatch: None } => {
                 (Verdict::Claiming, Some(format!("claimed; no read has confirmed it yet{}", self.unread())))
             }
-            Phase::Held { suspect: Some(suspect), .. } => {
-                let by = suspect.owner.as_ref().map_or_else(|| "nobody".to_owned(), text);
+            Phase::Assigned { mismatch: Some(mismatch), .. } => {
+                let by = mismatch.owner.as_ref().map_or_else(|| "nobody".to_owned(), text);
                 let unread = self.unread();
                 let why = format!("EC2 says that {by} has it; looking again before claiming it back{unread}");
                 (Verdict::Drift, Some(why))
             }
-            Phase::Appearing { .. } if !self.is_local(ip) => (
+            Phase::AwaitLocalAddress { .. } if !self.is_local(ip) => (
                 Verdict::Unknown,
                 Some("the group is MASTER, and the address is not on any local interface: see `show vrrp`".to_owned()),
             ),
-            Phase::Appearing { .. } => (Verdict::Unknown, Some(unknown(Cause::New))),
-            Phase::Adopting { .. } => {
+            Phase::AwaitLocalAddress { .. } => (Verdict::Unknown, Some(unknown(Cause::New))),
+            Phase::CheckOwner { .. } => {
                 (Verdict::Claiming, Some(format!("reading who owns it before claiming{}", self.unread())))
             }
-            Phase::Wanted { .. } | Phase::InFlight(_) => {
+            Phase::Pending { .. } | Phase::InFlight(_) => {
                 let why = address.eni.is_none().then(unknown_eni).flatten();
                 let spent = || {
-                    let due = self.allowed(now, address).filter(|at| address.phase.due().is_some() && *at > now)?;
+                    let due = self.allowed_at(now, address).filter(|at| address.phase.due().is_some() && *at > now)?;
                     let at = time(clock(due));
                     Some(format!("too many claims of this network interface (ENI) of late: the next at {at}"))
                 };
@@ -253,16 +256,19 @@ impl Machine {
                     let again = spent().unwrap_or_else(|| "tried again soon".to_owned());
                     Some(format!("{}; {again}", refusal(ip, address, &address.last_failure.as_ref()?.1)))
                 };
-                let guarded = || address.guard.as_ref().map(|_| GUARDED.to_owned());
+                let guarded = || address.precondition.as_ref().map(|_| WAITS_FOR_PRECONDITION.to_owned());
                 (Verdict::Claiming, why.or_else(failed).or_else(spent).or_else(guarded))
             }
-            Phase::Rest => (Verdict::Unknown, None),
+            Phase::Idle => (Verdict::Unknown, None),
         }
     }
 
     /// Why the last read failed, where it did, to follow what is known.
     fn unread(&self) -> String {
-        self.sweep.error.as_ref().map_or_else(String::new, |error| format!("; the last read failed: {}", remedy(error)))
+        self.verification
+            .error
+            .as_ref()
+            .map_or_else(String::new, |error| format!("; the last read failed: {}", remedy(error)))
     }
 }
 
@@ -310,11 +316,11 @@ fn unknown(why: Cause) -> String {
             ": no claims; if `show vrrp` says that it runs, `sudo systemctl reload keepalived` attaches it without a \
              failover; if not, see `show log vrrp`"
         }
-        Cause::NoLife => {
+        Cause::NoLiveness => {
             ": no claims until it does; if `show log vrrp` says that it hangs, see that the other router is MASTER before \
              `restart vrrp` here"
         }
-        Cause::Line(NotifyState::Stop) => ": see `show vrrp`",
+        Cause::Notify(NotifyState::Stop) => ": see `show vrrp`",
         _ => "",
     };
     format!("{}{next}", why.text())

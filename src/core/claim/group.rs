@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::Moment;
-use super::message::Cause;
+use super::BootInstant;
+use super::event::Cause;
 use crate::model::assignment::{PlannedGroup, Problem};
 use crate::model::vrrp::VrrpState;
 
@@ -20,23 +20,23 @@ pub struct Group {
     /// The addresses that are moved for it.
     pub addresses: Vec<Ipv4Addr>,
     pub problems: Vec<Problem>,
-    pub belief: Belief,
+    pub state: GroupState,
     /// Since when that is believed.
-    pub since: Moment,
-    pub paused_until: Option<Moment>,
+    pub since: BootInstant,
+    pub paused_until: Option<BootInstant>,
     /// When keepalived last said what the group is, and what.
-    pub line: Option<(Moment, VrrpState)>,
+    pub line: Option<(BootInstant, VrrpState)>,
     /// The last MASTER_RX_LOWER_PRI.
-    pub rx_lower: Option<Moment>,
+    pub rx_lower: Option<BootInstant>,
     /// The last time that a repeated one asked for a read.
-    pub rx_read: Option<Moment>,
+    pub rx_read: Option<BootInstant>,
     /// What was last said of its readiness, if anything: what stands in the way, if anything.
     pub obstacle: Option<Option<String>>,
 }
 
 /// What is believed of the state of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Belief {
+pub enum GroupState {
     /// A line or the interface says so.
     Known {
         /// MASTER, BACKUP, FAULT or STOP.
@@ -49,13 +49,13 @@ pub enum Belief {
         /// Why.
         why: Cause,
         /// The moment.
-        life_after: Moment,
+        liveness_after: BootInstant,
         /// The state before, or that the last line of the past named.
-        hint: Option<VrrpState>,
+        last_known: Option<VrrpState>,
     },
 }
 
-impl Belief {
+impl GroupState {
     pub fn vrrp(&self) -> VrrpState {
         match self {
             Self::Known { vrrp, .. } => *vrrp,
@@ -65,8 +65,8 @@ impl Belief {
 }
 
 impl Group {
-    /// A group of which nothing is known: only a sign of life from after `life_after` counts.
-    pub fn new(now: Moment, life_after: Moment, planned: &PlannedGroup) -> Self {
+    /// A group of which nothing is known: only a sign of life from after `liveness_after` counts.
+    pub fn new(now: BootInstant, liveness_after: BootInstant, planned: &PlannedGroup) -> Self {
         Self {
             vrid: planned.vrid,
             disabled: planned.disabled,
@@ -74,7 +74,7 @@ impl Group {
             peers: Vec::new(),
             addresses: Vec::new(),
             problems: Vec::new(),
-            belief: Belief::Unknown { why: Cause::New, life_after, hint: None },
+            state: GroupState::Unknown { why: Cause::New, liveness_after, last_known: None },
             since: now,
             paused_until: None,
             line: None,
@@ -85,31 +85,31 @@ impl Group {
     }
 
     /// Whether its state is of interest.
-    pub fn is_looked_at(&self) -> bool {
+    pub fn is_active(&self) -> bool {
         !self.disabled && self.vrid.is_some()
     }
 
     /// Whether anything may be done for it.
     pub fn acts(&self) -> bool {
-        self.is_looked_at() && self.paused_until.is_none()
+        self.is_active() && self.paused_until.is_none()
     }
 
-    pub fn believe(&mut self, now: Moment, belief: Belief) {
-        if self.belief.vrrp() != belief.vrrp() {
+    pub fn set_state(&mut self, now: BootInstant, state: GroupState) {
+        if self.state.vrrp() != state.vrrp() {
             self.since = now;
             self.obstacle = None;
         }
-        self.belief = belief;
+        self.state = state;
     }
 
     /// If the state is not known: only a sign of life from after that moment counts.
-    pub fn needs_life_after(&mut self, moment: Moment) {
-        if let Belief::Unknown { life_after, .. } = &mut self.belief {
-            *life_after = moment;
+    pub fn require_liveness_after(&mut self, moment: BootInstant) {
+        if let GroupState::Unknown { liveness_after, .. } = &mut self.state {
+            *liveness_after = moment;
         }
     }
 
     pub fn is_writerless(&self) -> bool {
-        matches!(self.belief, Belief::Unknown { why: Cause::NoWriter, .. })
+        matches!(self.state, GroupState::Unknown { why: Cause::NoWriter, .. })
     }
 }

@@ -1,16 +1,16 @@
-//! Claiming addresses, correctly and fast: the pure core. Nothing in here has a socket, a clock or a task.
+//! Claiming addresses: a state machine without I/O, clock or tasks.
 
 mod address;
-mod contest;
+mod backoff;
+mod boot_instant;
+mod event;
 mod facts;
+mod flap_damping;
 mod group;
 mod machine;
-mod message;
-mod moment;
-mod pace;
+mod read_schedule;
 mod readiness;
-mod reads;
 
+pub use boot_instant::BootInstant;
+pub use event::{Action, Cause, ClaimId, Event, LogEvent, Misplaced, PutBy, ReadId, RestoredState};
 pub use machine::Machine;
-pub use message::{Action, Cause, ClaimId, Event, Misplaced, Note, Past, PutBy, ReadId};
-pub use moment::Moment;

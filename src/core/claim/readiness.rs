@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::address::Address;
+use super::event::LogEvent;
 use super::facts::{remedy, text, unresolved};
 use super::group::Group;
-use super::message::Note;
-use super::{Machine, Moment};
+use super::{BootInstant, Machine};
 use crate::model::ec2::{CallError, ErrorClass, Owner, Owners};
 use crate::model::ids::{EniId, InstanceId};
 use crate::model::vrrp::VrrpState;
@@ -25,7 +25,7 @@ pub(super) struct Attachment {
     /// The last regular read that could have shown it has done so.
     is_current: bool,
     /// That it is not this instance has been noted.
-    is_noted: bool,
+    is_logged: bool,
 }
 
 /// The ENIs that take addresses, as far as reads have shown them.
@@ -49,13 +49,13 @@ impl Machine {
         &self,
         ip: Ipv4Addr,
         address: &Address,
-        at: impl Fn(Moment) -> String,
+        at: impl Fn(BootInstant) -> String,
     ) -> Option<Option<String>> {
-        let binding = self.bindings.get(&address.interface)?;
-        if let Some(error) = binding.error.as_ref().filter(|_| binding.eni.is_none()) {
+        let interface_eni = self.interface_enis.get(&address.interface)?;
+        if let Some(error) = interface_eni.error.as_ref().filter(|_| interface_eni.eni.is_none()) {
             return Some(Some(unresolved(&address.interface, error)));
         }
-        if let Some(error) = &self.sweep.error {
+        if let Some(error) = &self.verification.error {
             return Some(Some(remedy(error)));
         }
         if let Some(why) = primary(ip, address).or_else(|| self.elsewhere(address)) {
@@ -70,7 +70,7 @@ impl Machine {
                 refusal(ip, address, error)
             )));
         }
-        address.seen.as_ref()?;
+        address.owner_read.as_ref()?;
         Some(None)
     }
 
@@ -105,7 +105,7 @@ impl Machine {
             }
         }
         for owner in owners.values().filter(|owner| targets.contains(&owner.eni)) {
-            let new = || Attachment { to: owner.instance.clone(), is_current: true, is_noted: false };
+            let new = || Attachment { to: owner.instance.clone(), is_current: true, is_logged: false };
             let attachment = self.attachments.entry(owner.eni.clone()).or_insert_with(new);
             if attachment.to == owner.instance {
                 attachment.is_current = true;
@@ -116,28 +116,28 @@ impl Machine {
     }
 
     /// Notes, once each, the ENIs that take addresses and are not attached to this instance.
-    pub(super) fn note_attachments(&mut self) {
+    pub(super) fn log_attachments(&mut self) {
         let Some(ours) = &self.instance else {
             return;
         };
-        let mut notes = Vec::new();
+        let mut log_events = Vec::new();
         for (eni, attachment) in &mut self.attachments {
-            if attachment.is_current && !attachment.is_noted && attachment.to.as_ref() != Some(ours) {
-                attachment.is_noted = true;
-                notes.push(Note::Elsewhere { eni: eni.clone(), instance: attachment.to.clone() });
+            if attachment.is_current && !attachment.is_logged && attachment.to.as_ref() != Some(ours) {
+                attachment.is_logged = true;
+                log_events.push(LogEvent::EniElsewhere { eni: eni.clone(), instance: attachment.to.clone() });
             }
         }
-        notes.into_iter().for_each(|note| self.note(note));
+        log_events.into_iter().for_each(|log| self.log(log));
     }
 
     /// Notes, once each, who holds addresses of standbys that neither router has.
-    pub(super) fn note_holders(&mut self) {
+    pub(super) fn log_holders(&mut self) {
         let mut held: BTreeMap<EniId, (Owner, Vec<Ipv4Addr>)> = BTreeMap::new();
-        let standbys = self.groups.values().filter(|g| g.acts() && g.belief.vrrp() == VrrpState::Backup);
+        let standbys = self.groups.values().filter(|g| g.acts() && g.state.vrrp() == VrrpState::Backup);
         for (group, ip) in standbys.flat_map(|group| group.addresses.iter().map(move |ip| (group, ip))) {
             if let Some(address) = self.addresses.get(ip)
                 && let Some(holder) = self.holder(group, address)
-                && address.holder_noted.as_ref() != Some(&holder.eni)
+                && address.holder_logged.as_ref() != Some(&holder.eni)
             {
                 held.entry(holder.eni.clone()).or_insert_with(|| (holder.clone(), Vec::new())).1.push(*ip);
             }
@@ -145,17 +145,17 @@ impl Machine {
         for (eni, (by, addresses)) in held {
             for ip in &addresses {
                 if let Some(address) = self.addresses.get_mut(ip) {
-                    address.holder_noted = Some(eni.clone());
+                    address.holder_logged = Some(eni.clone());
                 }
             }
-            self.note(Note::Holder { addresses, by });
+            self.log(LogEvent::ForeignHolder { addresses, by });
         }
     }
 
     /// Who holds an address that none of the group's routers has. Nobody is meant while it is not known which instances all
     /// of the others are: it may be one of them.
     pub(super) fn holder<'a>(&self, group: &Group, address: &'a Address) -> Option<&'a Owner> {
-        let holder = address.seen.as_ref()?.owner.as_ref()?;
+        let holder = address.owner_read.as_ref()?.owner.as_ref()?;
         let others: BTreeSet<InstanceId> =
             group.peers.iter().map(|peer| self.peers.get(peer)?.instance.clone()).collect::<Option<_>>()?;
         let who = Who::of(Some(holder), address.eni.as_ref(), self.instance.as_ref(), &others);
@@ -174,7 +174,7 @@ pub(super) fn taken_from(holder: &Owner) -> String {
 
 /// That the address is the primary one of a network interface, as far as a read shows.
 fn primary(ip: Ipv4Addr, address: &Address) -> Option<String> {
-    let owner = address.seen.as_ref()?.owner.as_ref().filter(|owner| owner.primary)?;
+    let owner = address.owner_read.as_ref()?.owner.as_ref().filter(|owner| owner.primary)?;
     Some(format!(
         "{ip} is the primary address of {}, which EC2 never moves: choose another address for the group",
         text(owner)
@@ -185,7 +185,7 @@ fn primary(ip: Ipv4Addr, address: &Address) -> Option<String> {
 pub(super) fn refusal(ip: Ipv4Addr, address: &Address, error: &CallError) -> String {
     let is_about_the_address =
         matches!(error.class, ErrorClass::BadAddress | ErrorClass::Refused) && error.code != NO_ROOM;
-    let is_free = address.seen.as_ref().is_some_and(|seen| seen.owner.is_none());
+    let is_free = address.owner_read.as_ref().is_some_and(|owner_read| owner_read.owner.is_none());
     match primary(ip, address).filter(|_| is_about_the_address) {
         Some(primary) => format!("{error}; {primary}"),
         None if is_about_the_address && is_free => format!(

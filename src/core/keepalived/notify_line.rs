@@ -5,7 +5,7 @@
 //! no state is passed over.
 
 use crate::model::ids::GroupName;
-use crate::model::vrrp::{Line, NotifyState};
+use crate::model::vrrp::{NotifyEvent, NotifyState};
 
 /// keepalived's own lines stay far below this length, in bytes.
 const LONGEST: usize = 4096;
@@ -22,7 +22,7 @@ pub struct Splitter {
 
 impl Splitter {
     /// Takes in what was read; gives the lines that are whole by now and name a state, in their order.
-    pub fn push(&mut self, bytes: &[u8]) -> Vec<Line> {
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<NotifyEvent> {
         let mut lines = Vec::new();
         let mut pieces = bytes.split(|b| *b == b'\n').peekable();
         while let Some(piece) = pieces.next() {
@@ -41,7 +41,7 @@ impl Splitter {
 
 /// The state that a line without its line feed names, if it does. Whoever else writes into the pipe may leave a line
 /// without its end, and keepalived's next one then ends it: what comes before the last beginning does not count.
-pub fn parse(line: &[u8]) -> Option<Line> {
+pub fn parse(line: &[u8]) -> Option<NotifyEvent> {
     let beginning = line.windows(BEGINNING.len()).rposition(|window| window == BEGINNING)?;
     let rest = std::str::from_utf8(&line[beginning + BEGINNING.len()..]).ok()?;
     // A name may hold a quote followed by anything but white space: the last quote before a space ends it.
@@ -55,7 +55,7 @@ pub fn parse(line: &[u8]) -> Option<Line> {
         "DELETED" => NotifyState::Deleted,
         _ => return None,
     };
-    Some(Line { group: GroupName::try_from(group).ok()?, state })
+    Some(NotifyEvent { group: GroupName::try_from(group).ok()?, state })
 }
 
 #[cfg(test)]
@@ -64,8 +64,8 @@ mod tests {
 
     use super::*;
 
-    fn line(group: &str, state: NotifyState) -> Line {
-        Line { group: GroupName::try_from(group).expect("a group name"), state }
+    fn line(group: &str, state: NotifyState) -> NotifyEvent {
+        NotifyEvent { group: GroupName::try_from(group).expect("a group name"), state }
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
         bytes.extend_from_slice(b"\nINSTANCE \"a\" MASTER 1\n");
         bytes.extend_from_slice(&[b'\xff'; 3 * LONGEST]);
         bytes.extend_from_slice(b"INSTANCE \"a\" BACKUP 1\nINSTANCE \"b\" MASINSTANCE \"b\" FAULT 1\n");
-        let lines: Vec<Line> = bytes.chunks(1000).flat_map(|chunk| splitter.push(chunk)).collect();
+        let lines: Vec<NotifyEvent> = bytes.chunks(1000).flat_map(|chunk| splitter.push(chunk)).collect();
         let expected = [("a", NotifyState::Master), ("a", NotifyState::Backup), ("b", NotifyState::Fault)];
         assert_eq!(lines, expected.map(|(group, state)| line(group, state)));
     }
@@ -122,7 +122,7 @@ mod tests {
             let bytes = bytes.concat();
             let whole = Splitter::default().push(&bytes);
             let mut splitter = Splitter::default();
-            let cut: Vec<Line> = bytes.chunks(cut).flat_map(|chunk| splitter.push(chunk)).collect();
+            let cut: Vec<NotifyEvent> = bytes.chunks(cut).flat_map(|chunk| splitter.push(chunk)).collect();
             prop_assert_eq!(whole, cut);
         }
     }

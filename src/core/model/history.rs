@@ -12,18 +12,18 @@ use super::ids::{EniId, GroupName, InterfaceName, RequestId};
 use super::vrrp::VrrpState;
 
 /// How many records of the history are kept. A claim that goes on failing in one way is one record.
-pub const HISTORY: usize = 200;
+pub const MAX_RECORDS: usize = 200;
 
 /// How many thefts of an address are kept: twice as many as make a contest.
-const THEFTS: usize = 8;
+const LOSSES_PER_ADDRESS: usize = 8;
 
 /// How many begins and ends of contests of an address are kept, with the other router and with strangers.
-const CONTESTS: usize = 4;
+const CONTESTED_PER_ADDRESS: usize = 4;
 
 /// How many of the last records are searched for the failure that a new one goes on with.
-const RECENT: usize = 20;
+const MERGE_WINDOW: usize = 20;
 
-/// What has happened, oldest first, [`HISTORY`] records at most.
+/// What has happened, oldest first, [`MAX_RECORDS`] records at most.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(from = "Stored")]
 pub struct History {
@@ -94,7 +94,7 @@ pub enum Kind {
         outcome: Outcome,
     },
     /// An address that was confirmed as ours went to another.
-    Theft {
+    OwnershipLost {
         /// Who has it.
         by: Owner,
         /// What that is to the group; records of 0.1.0 do not say it.
@@ -110,7 +110,7 @@ pub enum Kind {
         taker: Taker,
     },
     /// The contest is over.
-    ContestOver {
+    ContestedEnded {
         /// With whom it was; records of 0.1.0 do not say it.
         #[serde(default)]
         taker: Taker,
@@ -133,7 +133,7 @@ pub enum Kind {
 
 /// The thefts of one address that still count.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Thefts {
+pub struct OwnershipLosses {
     /// When each was, and who took the address.
     pub times: Vec<(Timestamp, Taker)>,
     /// With whom they have become a contest.
@@ -172,13 +172,13 @@ struct Stored {
 }
 
 impl Stored {
-    /// The newest [`HISTORY`] records that this version understands, and the number of those that it does not.
+    /// The newest [`MAX_RECORDS`] records that this version understands, and the number of those that it does not.
     fn readable(self) -> (Vec<Record>, usize) {
         let count = self.records.len();
         let mut records: Vec<Record> =
             self.records.into_iter().filter_map(|r| serde_json::from_value(r).ok()).collect();
         let skipped = count - records.len();
-        records.drain(..records.len().saturating_sub(HISTORY));
+        records.drain(..records.len().saturating_sub(MAX_RECORDS));
         (records, skipped)
     }
 }
@@ -225,7 +225,7 @@ impl History {
     /// Adds what has happened. A failure that repeats a recent one becomes one record with it, and so does a start right
     /// after another: then it says so.
     pub fn add(&mut self, mut record: Record) -> bool {
-        let within = if matches!(record.kind, Kind::Started { .. }) { 1 } else { RECENT };
+        let within = if matches!(record.kind, Kind::Started { .. }) { 1 } else { MERGE_WINDOW };
         let recent = self.records.len().saturating_sub(within)..;
         let before = self.records[recent.clone()].iter().rposition(|r| r.goes_on_in(&record));
         if let Some(n) = before {
@@ -234,13 +234,13 @@ impl History {
             record.times = before.times.saturating_add(record.times);
         }
         self.records.push(record);
-        self.records.drain(..self.records.len().saturating_sub(HISTORY));
+        self.records.drain(..self.records.len().saturating_sub(MAX_RECORDS));
         before.is_some()
     }
 
     /// The thefts of each address of a group since that was last not MASTER, or a contest over.
-    pub fn thefts(&self) -> BTreeMap<(&GroupName, Ipv4Addr), Thefts> {
-        thefts(&self.records)
+    pub fn ownership_losses(&self) -> BTreeMap<(&GroupName, Ipv4Addr), OwnershipLosses> {
+        ownership_losses(&self.records)
     }
 
     /// The number of records in the file that this version did not understand.
@@ -252,7 +252,7 @@ impl History {
     /// not crowd these out.
     pub fn last(&self, count: usize) -> &[Record] {
         let chief = |r: &Record| {
-            matches!(r.kind, Kind::Transition { .. } | Kind::Claim { .. } | Kind::Theft { .. } | Kind::Forced)
+            matches!(r.kind, Kind::Transition { .. } | Kind::Claim { .. } | Kind::OwnershipLost { .. } | Kind::Forced)
         };
         let mut chiefs = (0..self.records.len()).rev().filter(|n| chief(&self.records[*n]));
         match count.checked_sub(1) {
@@ -262,21 +262,21 @@ impl History {
     }
 }
 
-/// See [`History::thefts`].
-fn thefts(records: &[Record]) -> BTreeMap<(&GroupName, Ipv4Addr), Thefts> {
+/// See [`History::ownership_losses`].
+fn ownership_losses(records: &[Record]) -> BTreeMap<(&GroupName, Ipv4Addr), OwnershipLosses> {
     let mut all = BTreeMap::new();
     for record in records {
         let Some(group) = &record.group else {
             continue;
         };
         for address in &record.addresses {
-            let thefts: &mut Thefts = all.entry((group, *address)).or_default();
+            let ownership_losses: &mut OwnershipLosses = all.entry((group, *address)).or_default();
             match record.kind {
-                Kind::Theft { taker, .. } => thefts.times.push((record.time, taker)),
-                Kind::Contested { taker, .. } => thefts.contested.push(taker),
-                Kind::ContestOver { taker } => {
-                    thefts.times.retain(|(_, by)| *by != taker);
-                    thefts.contested.retain(|with| *with != taker);
+                Kind::OwnershipLost { taker, .. } => ownership_losses.times.push((record.time, taker)),
+                Kind::Contested { taker, .. } => ownership_losses.contested.push(taker),
+                Kind::ContestedEnded { taker } => {
+                    ownership_losses.times.retain(|(_, by)| *by != taker);
+                    ownership_losses.contested.retain(|with| *with != taker);
                 }
                 _ => {}
             }
@@ -285,7 +285,7 @@ fn thefts(records: &[Record]) -> BTreeMap<(&GroupName, Ipv4Addr), Thefts> {
             all.retain(|(of, _), _| *of != group);
         }
     }
-    all.retain(|_, thefts| !thefts.times.is_empty());
+    all.retain(|_, ownership_losses| !ownership_losses.times.is_empty());
     all
 }
 
@@ -294,25 +294,25 @@ fn thefts(records: &[Record]) -> BTreeMap<(&GroupName, Ipv4Addr), Thefts> {
 /// many fills it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(from = "Stored")]
-pub struct Contests {
+pub struct LossHistory {
     records: Vec<Record>,
     #[serde(skip)]
     skipped: usize,
 }
 
-impl From<Stored> for Contests {
+impl From<Stored> for LossHistory {
     fn from(stored: Stored) -> Self {
         let (records, skipped) = stored.readable();
         Self { records, skipped }
     }
 }
 
-impl Contests {
+impl LossHistory {
     /// Whether the record changes anything.
     pub fn is_about(&self, record: &Record) -> bool {
         match record.kind {
-            Kind::Theft { .. } | Kind::Contested { .. } => true,
-            Kind::ContestOver { .. }
+            Kind::OwnershipLost { .. } | Kind::Contested { .. } => true,
+            Kind::ContestedEnded { .. }
             | Kind::Transition { to: VrrpState::Backup | VrrpState::Fault | VrrpState::Stop, .. } => {
                 self.records.iter().any(|kept| kept.group == record.group)
             }
@@ -330,16 +330,16 @@ impl Contests {
             std::mem::take(&mut self.records).into_iter().partition(|kept| kept.group == record.group);
         self.records = others;
         records.push(record.clone());
-        let counting: BTreeSet<Ipv4Addr> = thefts(&records).into_keys().map(|(_, address)| address).collect();
+        let counting: BTreeSet<Ipv4Addr> = ownership_losses(&records).into_keys().map(|(_, address)| address).collect();
         let mut kept: BTreeMap<Ipv4Addr, [usize; 2]> = BTreeMap::new();
         // The newest of each address, as many as can matter.
         records.reverse();
         records.retain(|record| {
             record.addresses.iter().any(|address| {
-                let [thefts, contests] = kept.entry(*address).or_default();
+                let [ownership_losses, loss_history] = kept.entry(*address).or_default();
                 let (count, most) = match record.kind {
-                    Kind::Theft { .. } => (thefts, THEFTS),
-                    _ => (contests, CONTESTS),
+                    Kind::OwnershipLost { .. } => (ownership_losses, LOSSES_PER_ADDRESS),
+                    _ => (loss_history, CONTESTED_PER_ADDRESS),
                 };
                 *count += 1;
                 *count <= most && counting.contains(address)
@@ -363,9 +363,9 @@ impl Contests {
         self.records.iter().any(|record| !record.group.as_ref().is_some_and(&is_configured))
     }
 
-    /// As [`History::thefts`] tells them.
-    pub fn thefts(&self) -> BTreeMap<(&GroupName, Ipv4Addr), Thefts> {
-        thefts(&self.records)
+    /// As [`History::ownership_losses`] tells them.
+    pub fn ownership_losses(&self) -> BTreeMap<(&GroupName, Ipv4Addr), OwnershipLosses> {
+        ownership_losses(&self.records)
     }
 }
 
@@ -419,9 +419,9 @@ mod tests {
             Record::new(at(1), transition).of_group(group("a")),
             claim(2, Outcome::Acknowledged { request_id }),
             failed(3, "Timeout"),
-            Record::new(at(4), Kind::Theft { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(4), Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }),
             Record::new(at(5), Kind::Contested { by: owner(2), taker: Taker::Peer }),
-            Record::new(at(6), Kind::ContestOver { taker: Taker::Peer }),
+            Record::new(at(6), Kind::ContestedEnded { taker: Taker::Peer }),
             Record::new(at(7), Kind::NotLocal),
             Record::new(at(8), Kind::Readiness { obstacle: Some("no credentials".to_owned()) }),
             Record::new(at(9), Kind::Unresolved { interface: eth0, error: error("Timeout") }),
@@ -441,7 +441,7 @@ mod tests {
             json(2)
         );
         assert!(json(3).contains(r#""outcome":"failed""#) && json(3).contains(r#""class":"timed-out""#), "{}", json(3));
-        assert_eq!(json(6), r#"{"time":"2027-01-15T08:00:06Z","kind":"contest-over","taker":"peer"}"#);
+        assert_eq!(json(6), r#"{"time":"2027-01-15T08:00:06Z","kind":"contested-ended","taker":"peer"}"#);
     }
 
     #[test]
@@ -451,14 +451,14 @@ mod tests {
         for second in 0..5_000 {
             history.add(failed(second, if second % 2 == 0 { "Timeout" } else { "Unavailable" }));
         }
-        let [transition, timeouts, unavailable] = history.last(HISTORY) else { panic!("{history:?}") };
+        let [transition, timeouts, unavailable] = history.last(MAX_RECORDS) else { panic!("{history:?}") };
         assert!(matches!(transition.kind, Kind::Transition { .. }));
         assert_eq!((timeouts.times, timeouts.since, timeouts.time), (2_500, Some(at(0)), at(4_998)));
         assert_eq!((unavailable.times, unavailable.since, unavailable.time), (2_500, Some(at(1)), at(4_999)));
         let mut other = failed(5_000, "Timeout");
         other.addresses = vec![Ipv4Addr::new(10, 99, 0, 101)];
         history.add(other);
-        assert_eq!(history.last(HISTORY).len(), 4, "another address is another claim");
+        assert_eq!(history.last(MAX_RECORDS).len(), 4, "another address is another claim");
     }
 
     #[test]
@@ -470,7 +470,7 @@ mod tests {
         for second in 1..1_000 {
             history.add(started(second));
         }
-        let [first, _, last] = history.last(HISTORY) else { panic!("{history:?}") };
+        let [first, _, last] = history.last(MAX_RECORDS) else { panic!("{history:?}") };
         assert_eq!((first.times, first.time), (1, at(0)), "a transition is between them");
         assert_eq!((last.times, last.since, last.time), (999, Some(at(1)), at(999)));
     }
@@ -479,9 +479,9 @@ mod tests {
     fn the_history_is_bounded() {
         let mut history = History::default();
         for second in 0..1_000 {
-            history.add(Record::new(at(second), Kind::Theft { by: owner(2), taker: Taker::Peer }));
+            history.add(Record::new(at(second), Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }));
         }
-        assert_eq!(history.last(usize::MAX).len(), HISTORY);
+        assert_eq!(history.last(usize::MAX).len(), MAX_RECORDS);
         assert_eq!(history.last(1)[0].time, at(999));
     }
 }

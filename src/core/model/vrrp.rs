@@ -65,7 +65,7 @@ impl NotifyState {
 
 /// A line of the FIFO that names a state of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct NotifyEvent {
     /// The group.
     pub group: GroupName,
     /// The state.

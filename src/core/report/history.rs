@@ -57,14 +57,14 @@ fn event(record: &Record) -> String {
             };
             format!("{addresses} {what} {duration_ms} ms for {eni}{before}{why}{}", request(id.as_ref()))
         }
-        Kind::Theft { by, .. } => format!("{addresses} ({group}) TAKEN AWAY by {}", whose(by)),
+        Kind::OwnershipLost { by, .. } => format!("{addresses} ({group}) TAKEN AWAY by {}", whose(by)),
         Kind::Contested { by, taker: Taker::Peer } => {
             format!("{addresses} ({group}) CONTESTED: both routers are MASTER; last taken by {}", whose(by))
         }
         Kind::Contested { by, taker: Taker::Stranger } => {
             format!("{addresses} ({group}) CONTESTED: taken away again and again, last by {}", whose(by))
         }
-        Kind::ContestOver { .. } => format!("{addresses} ({group}) contested no more"),
+        Kind::ContestedEnded { .. } => format!("{addresses} ({group}) contested no more"),
         Kind::NotLocal => format!("{addresses} ({group}) not claimed: it is on no local interface"),
         Kind::Readiness { obstacle: Some(obstacle) } => format!("{group}: standby NOT READY: {obstacle}"),
         Kind::Readiness { obstacle: None } => format!("{group}: standby ready"),

@@ -161,7 +161,7 @@ fn because(reason: &str) -> Option<String> {
 /// That the agent's reasons are in the words of the program: what stands between names, times and EC2's own words.
 #[track_caller]
 fn reasons_are_the_programs(report: &Report) {
-    let source = ["facts.rs", "message.rs", "readiness.rs"].map(|file| {
+    let source = ["facts.rs", "event.rs", "readiness.rs"].map(|file| {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("claim").join(file);
         fs::read_to_string(path).expect("the source")
     });
@@ -609,14 +609,14 @@ fn records() -> Vec<Record> {
             .of_group(group_name("db")),
         Record::new(at(5_900), Kind::Readiness { obstacle: None }).of_group(group_name("db")),
         Record { since: Some(ago(5_600)), times: 11, ..refused }.of_addresses((100..150).map(address)),
-        Record::new(at(4_000), Kind::Theft { by: theirs(), taker: Taker::Peer })
+        Record::new(at(4_000), Kind::OwnershipLost { by: theirs(), taker: Taker::Peer })
             .of_group(web())
             .of_addresses([address(100)]),
         Record::new(at(3_900), claim(Some(ours), done())).of_addresses([address(100)]),
         Record::new(at(3_800), Kind::Contested { by: nobodys, taker: Taker::Stranger })
             .of_group(web())
             .of_addresses([address(100)]),
-        Record::new(at(3_000), Kind::ContestOver { taker: Taker::Stranger })
+        Record::new(at(3_000), Kind::ContestedEnded { taker: Taker::Stranger })
             .of_group(web())
             .of_addresses([address(100)]),
         Record::new(at(2_000), Kind::NotLocal).of_group(web()).of_addresses([address(101)]),

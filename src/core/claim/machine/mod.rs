@@ -1,11 +1,11 @@
 //! The claim state machine: what to do about what has happened.
 
-mod answers;
-mod evidence;
-mod sending;
+mod inference;
+mod inputs;
+mod responses;
+mod scheduler;
 #[cfg(test)]
 mod tests;
-mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use self::evidence::{MISPLACED, life_lasts, life_patience};
-use self::sending::LOOK_AGAIN;
+use self::inference::{MISPLACED_AFTER, liveness_max_age, liveness_timeout};
+use self::scheduler::LOCAL_READ_TIMEOUT;
 use super::address::{Address, Phase};
-use super::group::{Belief, Group};
-use super::message::{Action, Cause, ClaimId, Event, Note, Past, PutBy, ReadId};
+use super::event::{Action, Cause, ClaimId, Event, LogEvent, PutBy, ReadId, RestoredState};
+use super::group::{Group, GroupState};
 use super::readiness::Attachments;
-use super::{Moment, pace};
+use super::{BootInstant, backoff};
 use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
 use crate::model::ec2::{CallError, Eni, Owner};
@@ -29,13 +29,13 @@ use crate::model::vrrp::VrrpState;
 use crate::report::command::quoted;
 
 /// The FIFO without a writer for that long means that keepalived is gone.
-const WRITERLESS: Duration = Duration::from_secs(2);
+const WRITER_GONE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A new set of groups counts after that time even if nothing else says so.
-const GROUPS_COUNT: Duration = Duration::from_secs(2);
+const NEW_GROUPS_TIMEOUT: Duration = Duration::from_secs(2);
 /// A timer that is that late tells that this router stood still.
-const LATE: Duration = Duration::from_secs(2);
+const STALL_THRESHOLD: Duration = Duration::from_secs(2);
 /// Some timer is never further away than that while a group is configured: a stall is seen whatever comes next.
-const HEARTBEAT: Duration = Duration::from_secs(2);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The state machine of one router. It has no clock, no socket and no task: every event comes with the time, and the
 /// answer is what to do.
@@ -69,13 +69,13 @@ pub struct Machine {
     pub(super) config: Config,
     keepalived: Groups,
     /// Groups that count once keepalived has reloaded, and since when they wait.
-    coming: Option<(Groups, Moment)>,
+    coming: Option<(Groups, BootInstant)>,
     pub(super) groups: BTreeMap<GroupName, Group>,
     /// Until when groups are paused, also those that are not there now.
-    pauses: BTreeMap<GroupName, Moment>,
+    pauses: BTreeMap<GroupName, BootInstant>,
     pub(super) addresses: BTreeMap<Ipv4Addr, Address>,
-    pub(super) bindings: BTreeMap<InterfaceName, Binding>,
-    pub(super) senders: BTreeMap<EniId, Sender>,
+    pub(super) interface_enis: BTreeMap<InterfaceName, InterfaceEni>,
+    pub(super) enis: BTreeMap<EniId, EniState>,
     claims: BTreeMap<ClaimId, ClaimInFlight>,
     reads: BTreeMap<ReadId, ReadInFlight>,
     /// The owners of the peers' addresses, by which the other router is told from a stranger.
@@ -85,19 +85,19 @@ pub struct Machine {
     /// This instance, once it is known.
     pub(super) instance: Option<InstanceId>,
     /// What was before the agent started, for addresses that are not there yet.
-    past: Vec<Past>,
+    restored: Vec<RestoredState>,
     local: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
     /// Who has put addresses on their interfaces, as far as that is known.
     put_by: BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>>,
-    look_asked: Option<Moment>,
+    local_read_requested: Option<BootInstant>,
     /// Since when the FIFO has had no writer.
-    pub(super) writer_gone: Option<Moment>,
+    pub(super) writer_gone: Option<BootInstant>,
     /// keepalived was alive at this time or later.
-    pub(super) life: Option<Moment>,
+    pub(super) liveness: Option<BootInstant>,
     /// When this router was last seen to have stood still.
-    stalled: Option<Moment>,
-    pub(super) sweep: Sweep,
-    armed: Option<Moment>,
+    stalled: Option<BootInstant>,
+    pub(super) verification: PeriodicVerification,
+    armed: Option<BootInstant>,
     last_id: u64,
     rng: Rng,
     actions: Vec<Action>,
@@ -105,56 +105,56 @@ pub struct Machine {
 
 /// The ENI behind an interface.
 #[derive(Debug, Default)]
-pub(super) struct Binding {
+pub(super) struct InterfaceEni {
     pub eni: Option<Eni>,
     pub error: Option<CallError>,
     asked: bool,
     failed: u32,
-    next: Option<Moment>,
+    next: Option<BootInstant>,
 }
 
 /// The way of claims to one ENI.
 #[derive(Debug, Default)]
-pub(super) struct Sender {
-    allowance: pace::Allowance,
-    first_attempts: pace::Spacing,
+pub(super) struct EniState {
+    rate_limiter: backoff::RateLimiter,
+    first_attempts: backoff::Spacing,
     timeouts: u32,
     /// The last error asked for one more attempt at once: the next of its kind is permanent.
     second_chance: bool,
     /// When EC2 last acknowledged a claim.
-    pub proven: Option<Moment>,
+    pub proven: Option<BootInstant>,
 }
 
 #[derive(Debug)]
 struct ClaimInFlight {
     eni: EniId,
-    began: Moment,
+    began: BootInstant,
     addresses: Vec<Ipv4Addr>,
 }
 
 #[derive(Debug)]
 struct ReadInFlight {
-    began: Moment,
+    began: BootInstant,
     addresses: Vec<Ipv4Addr>,
-    sweep: bool,
+    is_periodic: bool,
 }
 
 /// The regular read of all addresses.
 #[derive(Debug, Default)]
-pub(super) struct Sweep {
-    due: Moment,
+pub(super) struct PeriodicVerification {
+    due: BootInstant,
     throttled: u32,
     /// When the last one that has ended began.
-    ended: Option<Moment>,
+    ended: Option<BootInstant>,
     /// When a read last succeeded.
-    pub success: Option<Moment>,
+    pub success: Option<BootInstant>,
     /// Why the last read failed, if it did.
     pub error: Option<CallError>,
 }
 
 impl Machine {
     /// A machine that knows nothing yet. The seed drives the jitter of its timers.
-    pub fn new(now: Moment, seed: u64) -> Self {
+    pub fn new(now: BootInstant, seed: u64) -> Self {
         Self {
             config: Config::default(),
             keepalived: Groups::default(),
@@ -162,21 +162,21 @@ impl Machine {
             groups: BTreeMap::new(),
             pauses: BTreeMap::new(),
             addresses: BTreeMap::new(),
-            bindings: BTreeMap::new(),
-            senders: BTreeMap::new(),
+            interface_enis: BTreeMap::new(),
+            enis: BTreeMap::new(),
             claims: BTreeMap::new(),
             reads: BTreeMap::new(),
             peers: BTreeMap::new(),
             attachments: Attachments::new(),
             instance: None,
-            past: Vec::new(),
+            restored: Vec::new(),
             local: BTreeMap::new(),
             put_by: BTreeMap::new(),
-            look_asked: None,
+            local_read_requested: None,
             writer_gone: Some(now),
-            life: None,
+            liveness: None,
             stalled: None,
-            sweep: Sweep::default(),
+            verification: PeriodicVerification::default(),
             armed: None,
             last_id: 0,
             rng: Rng::with_seed(seed),
@@ -185,30 +185,30 @@ impl Machine {
     }
 
     /// Takes in what has happened at `now` and says what to do. `now` never goes back.
-    pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Action> {
-        let stood_still = self.armed.is_some_and(|armed| armed + LATE < now);
-        if stood_still {
-            self.stood_still(now);
+    pub fn handle(&mut self, now: BootInstant, event: Event) -> Vec<Action> {
+        let stall_detected = self.armed.is_some_and(|armed| armed + STALL_THRESHOLD < now);
+        if stall_detected {
+            self.stall_detected(now);
         }
         match event {
-            Event::Past(past) => self.past = past,
+            Event::Restored(restored) => self.restored = restored,
             Event::Instance(instance) => {
                 self.instance = Some(instance);
-                self.note_attachments();
+                self.log_attachments();
             }
             Event::Config(config) => self.configure(now, config),
             Event::Groups(groups) => self.announce(now, groups),
             // What waited in the pipe while this router stood still is of the past.
-            Event::Lines(lines) if stood_still => self.backlog(now, &lines, false),
-            Event::Lines(lines) => self.lines(now, &lines),
+            Event::Notify(lines) if stall_detected => self.backlog(now, &lines, false),
+            Event::Notify(lines) => self.lines(now, &lines),
             Event::Backlog { lines, was_full } => self.backlog(now, &lines, was_full),
-            Event::PipeFull => self.doubt_all(now, Cause::PipeFull),
+            Event::PipeFull => self.invalidate_all(now, Cause::PipeFull),
             Event::Hup => self.count_coming(now),
             Event::Writer(there) => self.writer(now, there),
-            Event::Local { addresses, asked } => self.local(now, addresses, asked),
+            Event::LocalAddresses { addresses, requested } => self.local(now, addresses, requested),
             Event::PutBy(put_by) => self.put_by = put_by,
-            Event::Life { after } => self.life = self.life.max(Some(after)),
-            Event::Quiet { since } => self.quiet(now, since),
+            Event::Liveness { after } => self.liveness = self.liveness.max(Some(after)),
+            Event::Inactive { since } => self.quiet(now, since),
             Event::Resolved { interface, eni } => self.resolved(now, &interface, eni),
             Event::Claimed { id, result } => self.claimed(now, id, result),
             Event::Read { id, result } => self.read(now, id, result),
@@ -216,17 +216,17 @@ impl Machine {
             Event::Pause { group, until } => self.pause(now, &group, until),
             Event::Resume(group) => self.resume(now, &group),
             Event::Force(group) => self.force(now, &group),
-            Event::ReadNow => self.sweep.due = now,
+            Event::ReadNow => self.verification.due = now,
             Event::Tick => {}
         }
         self.settle(now);
-        let heartbeat = (!self.groups.is_empty()).then_some(now + HEARTBEAT);
+        let heartbeat = (!self.groups.is_empty()).then_some(now + HEARTBEAT_INTERVAL);
         self.armed = self.next_deadline(now).into_iter().chain(heartbeat).min();
         mem::take(&mut self.actions)
     }
 
     /// When [`Event::Tick`] is due, if nothing else comes before.
-    pub fn deadline(&self) -> Option<Moment> {
+    pub fn deadline(&self) -> Option<BootInstant> {
         self.armed
     }
 
@@ -252,12 +252,12 @@ impl Machine {
         if let Some(problem) = state.problems.first().filter(|_| self.addresses_of(group).next().is_none()) {
             return Some(format!("group {name} has no address to claim: {problem}"));
         }
-        match &state.belief {
-            Belief::Known { vrrp: VrrpState::Master, .. } => None,
-            Belief::Known { vrrp, .. } => {
+        match &state.state {
+            GroupState::Known { vrrp: VrrpState::Master, .. } => None,
+            GroupState::Known { vrrp, .. } => {
                 Some(format!("group {name} is {vrrp}, not MASTER, on this router: claim on the router that is"))
             }
-            Belief::Unknown { why, .. } => Some(format!(
+            GroupState::Unknown { why, .. } => Some(format!(
                 "whether group {name} is MASTER on this router is not known ({}): see `show vrrp` and `show log vrrp`",
                 why.text()
             )),
@@ -270,22 +270,22 @@ impl Machine {
     }
 
     /// Whether there is such a group to pause.
-    pub fn knows(&self, group: &GroupName) -> bool {
+    pub fn has_group(&self, group: &GroupName) -> bool {
         self.groups.contains_key(group)
     }
 
     /// Whether a read of all addresses that began at `since` or later has ended, well or not.
-    pub fn has_read_since(&self, since: Moment) -> bool {
-        self.sweep.ended.is_some_and(|began| began >= since)
+    pub fn has_read_since(&self, since: BootInstant) -> bool {
+        self.verification.ended.is_some_and(|began| began >= since)
     }
 
     /// Whether every address of the group has an answer to a claim that began at `since` or later.
-    pub fn has_answers(&self, group: &GroupName, since: Moment) -> bool {
+    pub fn has_responses(&self, group: &GroupName, since: BootInstant) -> bool {
         self.addresses_of(group).all(|a| a.last_claim.as_ref().is_some_and(|c| c.began >= since && c.answer.is_some()))
     }
 
     /// Whether a claim of the address began at `since` or later.
-    pub fn claimed_since(&self, ip: &Ipv4Addr, since: Moment) -> bool {
+    pub fn claimed_since(&self, ip: &Ipv4Addr, since: BootInstant) -> bool {
         self.addresses.get(ip).and_then(|a| a.last_claim.as_ref()).is_some_and(|c| c.began >= since)
     }
 
@@ -293,34 +293,34 @@ impl Machine {
         self.addresses.values().filter(move |a| a.group == *group)
     }
 
-    fn settle(&mut self, now: Moment) {
-        if self.writer_gone.is_some_and(|since| since + WRITERLESS <= now) {
+    fn settle(&mut self, now: BootInstant) {
+        if self.writer_gone.is_some_and(|since| since + WRITER_GONE_TIMEOUT <= now) {
             let known: Vec<GroupName> =
                 self.groups.iter().filter(|(_, g)| !g.is_writerless()).map(|(n, _)| n.clone()).collect();
-            known.iter().for_each(|name| self.doubt(now, name, Cause::NoWriter));
+            known.iter().for_each(|name| self.invalidate(now, name, Cause::NoWriter));
         }
-        if self.coming.as_ref().is_some_and(|(_, since)| *since + GROUPS_COUNT <= now) {
+        if self.coming.as_ref().is_some_and(|(_, since)| *since + NEW_GROUPS_TIMEOUT <= now) {
             self.count_coming(now);
         }
         let over: Vec<GroupName> =
             self.pauses.iter().filter(|(_, until)| **until <= now).map(|(name, _)| name.clone()).collect();
         over.iter().for_each(|name| self.resume(now, name));
-        self.need_life(now);
-        self.doubt_standbys(now);
-        self.find_out(now);
-        self.end_contests(now);
+        self.require_liveness(now);
+        self.invalidate_standbys(now);
+        self.infer_states(now);
+        self.end_contested(now);
         self.adopt_unread(now);
         self.send_claims(now);
         self.send_reads(now);
         self.send_resolves(now);
-        self.judge_places(now);
-        self.judge_readiness();
+        self.check_placement(now);
+        self.check_readiness();
     }
 
-    fn judge_readiness(&mut self) {
+    fn check_readiness(&mut self) {
         let mut news = Vec::new();
         for (name, group) in &self.groups {
-            if group.belief.vrrp() != VrrpState::Backup || !group.acts() {
+            if group.state.vrrp() != VrrpState::Backup || !group.acts() {
                 continue;
             }
             let Some(obstacle) = self.obstacle(group) else {
@@ -336,14 +336,14 @@ impl Machine {
                 let was_bad = matches!(group.obstacle, Some(Some(_)));
                 group.obstacle = Some(obstacle.clone());
                 if was_bad || obstacle.is_some() {
-                    self.note(Note::Readiness { group: name, obstacle });
+                    self.log(LogEvent::Readiness { group: name, obstacle });
                 }
             }
         }
     }
 
-    pub(super) fn note(&mut self, note: Note) {
-        self.actions.push(Action::Note(note));
+    pub(super) fn log(&mut self, log: LogEvent) {
+        self.actions.push(Action::Log(log));
     }
 
     fn next_id(&mut self) -> u64 {
@@ -352,31 +352,31 @@ impl Machine {
     }
 
     /// The earliest moment after `now` at which something may be due.
-    fn next_deadline(&self, now: Moment) -> Option<Moment> {
+    fn next_deadline(&self, now: BootInstant) -> Option<BootInstant> {
         let verify_interval = self.config.global.verify_interval.duration();
         let addresses = self.addresses.values().flat_map(|a| {
             let interval = self.interval(&a.group);
-            let life_ends = self.life.map(|life| life + life_lasts(interval));
+            let liveness_ends = self.liveness.map(|liveness| liveness + liveness_max_age(interval));
             let wanted = match a.phase {
-                Phase::Wanted { due } if due > now => [Some(due), None, None],
-                Phase::Wanted { due } => [Some(due + life_patience(interval)), life_ends, self.may_go(now, a)],
+                Phase::Pending { due } if due > now => [Some(due), None, None],
+                Phase::Pending { due } => [Some(due + liveness_timeout(interval)), liveness_ends, self.may_go(now, a)],
                 _ => [None; 3],
             };
-            let contest = a.confirmed_since.and_then(|since| a.contest.ends(since, verify_interval));
-            wanted.into_iter().chain([a.reads.first().copied(), contest]).flatten()
+            let flap_damping = a.verified_since.and_then(|since| a.flap_damping.ends(since, verify_interval));
+            wanted.into_iter().chain([a.reads.first().copied(), flap_damping]).flatten()
         });
-        let waits = self.addresses.values().any(|a| matches!(a.phase, Phase::Wanted { due } if due <= now));
+        let waits = self.addresses.values().any(|a| matches!(a.phase, Phase::Pending { due } if due <= now));
         let in_flight = self.claims.values().filter(|_| waits).map(|c| c.began);
-        let next_claim = in_flight.flat_map(|began| [began + pace::SHORTEST_GAP, began + pace::LONGEST_GAP]);
+        let next_claim = in_flight.flat_map(|began| [began + backoff::MIN_CLAIM_GAP, began + backoff::MAX_CLAIM_GAP]);
         let pauses = self.pauses.values().copied();
-        let resolves = self.bindings.values().filter(|b| !b.asked).filter_map(|b| b.next);
-        let lines = self.unannounced().map(|(_, until)| until);
-        let places = self.addresses.iter().filter_map(|(ip, a)| Some(self.misplaced(*ip, a)?.1 + MISPLACED));
+        let resolves = self.interface_enis.values().filter(|b| !b.asked).filter_map(|b| b.next);
+        let lines = self.addresses_without_notify().map(|(_, until)| until);
+        let places = self.addresses.iter().filter_map(|(ip, a)| Some(self.misplaced(*ip, a)?.1 + MISPLACED_AFTER));
         let others = [
-            self.writer_gone.map(|since| since + WRITERLESS),
-            self.coming.as_ref().map(|(_, since)| *since + GROUPS_COUNT),
-            self.look_asked.map(|asked| asked + LOOK_AGAIN),
-            (!self.addresses.is_empty()).then_some(self.sweep.due),
+            self.writer_gone.map(|since| since + WRITER_GONE_TIMEOUT),
+            self.coming.as_ref().map(|(_, since)| *since + NEW_GROUPS_TIMEOUT),
+            self.local_read_requested.map(|asked| asked + LOCAL_READ_TIMEOUT),
+            (!self.addresses.is_empty()).then_some(self.verification.due),
         ];
         addresses
             .chain(next_claim)

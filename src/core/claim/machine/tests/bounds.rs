@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use crate::claim::machine::Machine;
-use crate::claim::reads::Reads;
+use crate::claim::read_schedule::ReadSchedule;
 use crate::model::ids::{EniId, GroupName};
 
 /// Claims in flight for one ENI.
 const CLAIMS: usize = 3;
 /// Reads in flight: four, and one for each further VPC of one look.
-const READS: usize = 8;
+const MAX_READS: usize = 8;
 
 impl Machine {
     /// The configuration and keepalived's groups bound everything that is kept.
@@ -20,15 +20,15 @@ impl Machine {
         let held: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.addresses).copied().collect();
         assert!(self.addresses.keys().all(|ip| held.contains(ip)), "{:?}", self.addresses.keys());
         for (ip, address) in &self.addresses {
-            assert!(address.reads.len() <= Reads::MOST, "{ip}: {} reads are due", address.reads.len());
+            assert!(address.reads.len() <= ReadSchedule::CAPACITY, "{ip}: {} reads are due", address.reads.len());
         }
         let interfaces: BTreeSet<_> = self.addresses.values().map(|a| &a.interface).collect();
-        assert!(self.bindings.keys().all(|name| interfaces.contains(name)), "{:?}", self.bindings.keys());
+        assert!(self.interface_enis.keys().all(|name| interfaces.contains(name)), "{:?}", self.interface_enis.keys());
         let flying: Vec<&EniId> = self.claims.values().map(|c| &c.eni).collect();
         for eni in &flying {
             assert!(flying.iter().filter(|other| other == &eni).count() <= CLAIMS, "{flying:?}");
         }
-        assert!(self.reads.len() <= READS, "{} reads in flight", self.reads.len());
+        assert!(self.reads.len() <= MAX_READS, "{} reads in flight", self.reads.len());
         let peers: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.peers).copied().collect();
         assert!(self.peers.keys().all(|ip| peers.contains(ip)), "{:?} beside {peers:?}", self.peers.keys());
         assert!(self.actions.is_empty());

@@ -1,11 +1,11 @@
 mod bounds;
 mod claiming;
-mod evidence;
-mod judge;
+mod harness;
+mod inference;
+mod invariants;
 mod ownership;
 mod properties;
-mod shown;
+mod report;
 mod split_brain;
 mod standby;
 mod table;
-mod world;

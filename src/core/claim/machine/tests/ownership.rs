@@ -2,70 +2,70 @@
 
 use std::net::Ipv4Addr;
 
-use super::world::{Act, Fault, PEER, THIEF, World, config, group, ms, run, secs, vip};
+use super::harness::{Act, Fault, Harness, PEER, STRANGER, config, group, ms, run, secs, vip};
 use crate::claim::address::Phase;
-use crate::claim::{Action, Cause, Event, Moment, Note};
+use crate::claim::{Action, BootInstant, Cause, Event, LogEvent};
 use crate::keepalived::groups::Groups;
 use crate::model::ec2::{ErrorClass, Taker};
 use crate::model::vrrp::{NotifyState, VrrpState};
 
-fn phase(world: &World) -> &Phase {
-    &world.machine.addresses[&vip(1)].phase
+fn phase(harness: &Harness) -> &Phase {
+    &harness.machine.addresses[&vip(1)].phase
 }
 
 /// Lets time pass, and takes the address away whenever it is ours.
-fn run_with_a_thief(world: &mut World, seconds: u64) {
+fn run_with_a_thief(harness: &mut Harness, seconds: u64) {
     for _ in 0..seconds * 10 {
-        world.run(ms(100));
-        if !world.ours().is_empty() {
-            world.give(vip(1), THIEF);
+        harness.run(ms(100));
+        if !harness.ours().is_empty() {
+            harness.give(vip(1), STRANGER);
         }
     }
 }
 
 /// Takes the address away once it is confirmed as ours, again and again, until that was a theft so many times; the
 /// machine is driven to look at once.
-fn thefts(world: &mut World, count: usize) {
-    let begin = world.now;
-    let deadline = world.now + secs(1_800);
-    while world.theft_times(begin).len() < count {
-        assert!(world.now < deadline, "{:?} after {:?}", world.theft_times(begin), phase(world));
-        if *phase(world) == (Phase::Held { confirmed: true, suspect: None }) && !world.ours().is_empty() {
-            world.give(vip(1), THIEF);
-            world.tell(Event::ReadNow);
+fn losses(harness: &mut Harness, count: usize) {
+    let begin = harness.now;
+    let deadline = harness.now + secs(1_800);
+    while harness.ownership_loss_times(begin).len() < count {
+        assert!(harness.now < deadline, "{:?} after {:?}", harness.ownership_loss_times(begin), phase(harness));
+        if *phase(harness) == (Phase::Assigned { verified: true, mismatch: None }) && !harness.ours().is_empty() {
+            harness.give(vip(1), STRANGER);
+            harness.tell(Event::ReadNow);
         }
-        world.run(ms(50));
+        harness.run(ms(50));
     }
 }
 
-fn contested(world: &World, since: Moment) -> Vec<u64> {
-    let notes = world.notes(since).into_iter();
-    notes.filter(|(_, note)| matches!(note, Note::Contested { .. })).map(|(when, _)| when).collect()
+fn contested(harness: &Harness, since: BootInstant) -> Vec<u64> {
+    let log_events = harness.log_events(since).into_iter();
+    log_events.filter(|(_, log)| matches!(log, LogEvent::Contested { .. })).map(|(when, _)| when).collect()
 }
 
-fn over(world: &World, since: Moment) -> Vec<u64> {
-    let notes = world.notes(since).into_iter();
-    notes.filter(|(_, note)| matches!(note, Note::ContestOver { .. })).map(|(when, _)| when).collect()
+fn over(harness: &Harness, since: BootInstant) -> Vec<u64> {
+    let log_events = harness.log_events(since).into_iter();
+    log_events.filter(|(_, log)| matches!(log, LogEvent::ContestedEnded { .. })).map(|(when, _)| when).collect()
 }
 
 /// A held address that has just become contested.
-fn in_a_contest() -> World {
-    let mut world = World::held();
-    let begin = world.now;
-    thefts(&mut world, 4);
-    assert_eq!(contested(&world, begin).len(), 1);
-    world
+fn in_a_contest() -> Harness {
+    let mut harness = Harness::held();
+    let begin = harness.now;
+    losses(&mut harness, 4);
+    assert_eq!(contested(&harness, begin).len(), 1);
+    harness
 }
 
 // ── B6 ──
 
 #[test]
 fn an_acknowledged_claim_is_looked_at_after_one_three_and_ten_seconds_and_then_every_interval() {
-    let mut world = World::one();
-    let begin = world.now;
-    world.master("a");
-    world.run(secs(200));
-    let reads = world.read_times(begin);
+    let mut harness = Harness::one();
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(200));
+    let reads = harness.read_times(begin);
     for confirmation in [1_050, 3_050, 10_050] {
         assert!(reads.contains(&confirmation), "{confirmation} of {reads:?}");
     }
@@ -73,268 +73,268 @@ fn an_acknowledged_claim_is_looked_at_after_one_three_and_ten_seconds_and_then_e
     assert!(regular.len() >= 6, "{regular:?}");
     // The interval runs from one answer to the next read.
     assert!(regular.windows(2).all(|pair| pair[1] - pair[0] == 30_020), "{regular:?}");
-    assert_eq!(world.claim_times(begin), [0]);
+    assert_eq!(harness.claim_times(begin), [0]);
 }
 
 /// EC2's answer may list nothing of what it has assigned.
 #[test]
 fn a_claim_whose_answer_lists_nothing_is_read_at_once_and_not_repeated() {
-    let mut world = World::one();
-    world.ec2.lists_nothing = true;
-    let begin = world.now;
-    world.master("a");
-    world.run(secs(100));
-    assert_eq!(world.read_times(begin)[..2], [50, 1_050]);
-    assert_eq!(world.claim_times(begin), [0]);
-    assert_eq!(*phase(&world), Phase::Held { confirmed: true, suspect: None });
+    let mut harness = Harness::one();
+    harness.ec2.lists_nothing = true;
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(100));
+    assert_eq!(harness.read_times(begin)[..2], [50, 1_050]);
+    assert_eq!(harness.claim_times(begin), [0]);
+    assert_eq!(*phase(&harness), Phase::Assigned { verified: true, mismatch: None });
     // Where the read shows the past, the rules for an acknowledged claim hold.
-    world.backup("a");
-    world.give(vip(1), PEER);
-    world.run(secs(100));
-    world.ec2.stale = secs(15);
-    let begin = world.now;
-    world.master("a");
-    world.run(secs(100));
-    assert_eq!(world.claim_times(begin).len(), 2, "{:?}", world.claim_times(begin));
-    assert_eq!(*phase(&world), Phase::Held { confirmed: true, suspect: None });
+    harness.backup("a");
+    harness.give(vip(1), PEER);
+    harness.run(secs(100));
+    harness.ec2.stale = secs(15);
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(100));
+    assert_eq!(harness.claim_times(begin).len(), 2, "{:?}", harness.claim_times(begin));
+    assert_eq!(*phase(&harness), Phase::Assigned { verified: true, mismatch: None });
 }
 
 #[test]
 fn a_minute_of_stale_reads_is_no_theft_and_leads_to_a_claim_every_ten_seconds() {
-    let mut world = World::one();
-    world.ec2.stale = secs(60);
-    let begin = world.now;
-    world.master("a");
-    world.run(secs(300));
-    let claims = world.claim_times(begin);
+    let mut harness = Harness::one();
+    harness.ec2.stale = secs(60);
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(300));
+    let claims = harness.claim_times(begin);
     assert!((5..=7).contains(&claims.len()), "{claims:?}");
     // A sign of life comes once a second.
     assert!(claims.windows(2).all(|pair| (10_000..=11_200).contains(&(pair[1] - pair[0]))), "{claims:?}");
     assert!(claims.iter().all(|when| *when <= 60_100), "{claims:?}");
-    assert_eq!(world.theft_times(begin), [0_u64; 0]);
-    assert_eq!(*phase(&world), Phase::Held { confirmed: true, suspect: None });
+    assert_eq!(harness.ownership_loss_times(begin), [0_u64; 0]);
+    assert_eq!(*phase(&harness), Phase::Assigned { verified: true, mismatch: None });
 }
 
 #[test]
 fn a_read_that_comes_too_early_for_another_claim_is_followed_by_one_that_does_not() {
-    let mut world = World::one();
+    let mut harness = Harness::one();
     // The third confirmation goes out with another read, a moment before ten seconds are over.
-    world.ec2.claim_delay = ms(2);
-    world.ec2.read_delay = ms(2);
-    let begin = world.now;
-    world.master("a");
-    world.run(ms(100));
-    world.give(vip(1), PEER);
-    world.run(ms(9_820));
-    world.tell(Event::ReadNow);
-    world.run(secs(3));
-    let claims = world.claim_times(begin);
+    harness.ec2.claim_delay = ms(2);
+    harness.ec2.read_delay = ms(2);
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(ms(100));
+    harness.give(vip(1), PEER);
+    harness.run(ms(9_820));
+    harness.tell(Event::ReadNow);
+    harness.run(secs(3));
+    let claims = harness.claim_times(begin);
     assert_eq!(claims.len(), 2, "{claims:?}");
     assert!((10_000..12_000).contains(&claims[1]), "{claims:?}");
 }
 
 #[test]
 fn claiming_again_does_not_renew_the_minute() {
-    let mut world = World::one();
-    let begin = world.now;
-    world.master("a");
-    run_with_a_thief(&mut world, 75);
-    let thefts = world.theft_times(begin);
-    assert!(thefts.first().is_some_and(|first| (60_050..75_000).contains(first)), "{thefts:?}");
-    assert!(world.claim_times(begin).len() >= 6, "claimed again in the minute: {:?}", world.claim_times(begin));
+    let mut harness = Harness::one();
+    let begin = harness.now;
+    harness.master("a");
+    run_with_a_thief(&mut harness, 75);
+    let losses = harness.ownership_loss_times(begin);
+    assert!(losses.first().is_some_and(|first| (60_050..75_000).contains(first)), "{losses:?}");
+    assert!(harness.claim_times(begin).len() >= 6, "claimed again in the minute: {:?}", harness.claim_times(begin));
 }
 
 #[test]
 fn a_master_line_renews_the_minute() {
-    let mut world = World::one();
-    let begin = world.now;
-    world.master("a");
-    run_with_a_thief(&mut world, 50);
-    world.says("a", NotifyState::Master);
-    run_with_a_thief(&mut world, 59);
-    assert_eq!(world.theft_times(begin), [0_u64; 0]);
-    run_with_a_thief(&mut world, 16);
-    assert!(!world.theft_times(begin).is_empty());
+    let mut harness = Harness::one();
+    let begin = harness.now;
+    harness.master("a");
+    run_with_a_thief(&mut harness, 50);
+    harness.says("a", NotifyState::Master);
+    run_with_a_thief(&mut harness, 59);
+    assert_eq!(harness.ownership_loss_times(begin), [0_u64; 0]);
+    run_with_a_thief(&mut harness, 16);
+    assert!(!harness.ownership_loss_times(begin).is_empty());
 }
 
 #[test]
 fn two_reads_that_name_another_owner_are_a_theft_and_the_address_is_claimed_back() {
-    let mut world = World::held();
-    let begin = world.now;
-    world.give(vip(1), THIEF);
-    world.run(secs(40));
-    let reads = world.read_times(begin);
+    let mut harness = Harness::held();
+    let begin = harness.now;
+    harness.give(vip(1), STRANGER);
+    harness.run(secs(40));
+    let reads = harness.read_times(begin);
     let [first, second] = [reads[0], reads[1]];
     assert!(first <= 30_020, "{reads:?}");
     assert!((first + 20 + 1_000..=first + 20 + 2_000).contains(&second), "{reads:?}");
-    assert_eq!(world.theft_times(begin), [second + 20]);
-    assert_eq!(world.claim_times(begin), [second + 20]);
-    let by = world.notes(begin).into_iter().find_map(|(_, note)| match note {
-        Note::Theft { by, .. } => Some(by.eni.to_string()),
+    assert_eq!(harness.ownership_loss_times(begin), [second + 20]);
+    assert_eq!(harness.claim_times(begin), [second + 20]);
+    let by = harness.log_events(begin).into_iter().find_map(|(_, log)| match log {
+        LogEvent::OwnershipLost { by, .. } => Some(by.eni.to_string()),
         _ => None,
     });
-    assert_eq!(by.as_deref(), Some(THIEF));
-    let before_the_claim = world.done.iter().rev().skip_while(|(_, a)| !matches!(a, Action::Claim { .. }));
-    let look = before_the_claim.map(|(_, a)| a).find(|a| matches!(a, Action::Look | Action::Read { .. }));
-    assert_eq!(look, Some(&Action::Look), "the interface is looked at right before");
+    assert_eq!(by.as_deref(), Some(STRANGER));
+    let before_the_claim = harness.done.iter().rev().skip_while(|(_, a)| !matches!(a, Action::Claim { .. }));
+    let look = before_the_claim.map(|(_, a)| a).find(|a| matches!(a, Action::ReadLocalAddresses | Action::Read { .. }));
+    assert_eq!(look, Some(&Action::ReadLocalAddresses), "the interface is looked at right before");
 }
 
 #[test]
 fn the_second_look_does_not_wait_for_the_interval() {
-    let mut world = World::one();
-    world.config.global.verify_interval = 300.try_into().expect("an interval");
-    world.tell(Event::Config(world.config.clone()));
-    world.master("a");
-    world.run(secs(100));
-    let begin = world.now;
-    world.give(vip(1), THIEF);
-    world.run(secs(310));
-    let reads = world.read_times(begin);
+    let mut harness = Harness::one();
+    harness.config.global.verify_interval = 300.try_into().expect("an interval");
+    harness.tell(Event::Config(harness.config.clone()));
+    harness.master("a");
+    harness.run(secs(100));
+    let begin = harness.now;
+    harness.give(vip(1), STRANGER);
+    harness.run(secs(310));
+    let reads = harness.read_times(begin);
     assert!((1_020..=2_020).contains(&(reads[1] - reads[0])), "{reads:?}");
-    assert_eq!(world.ours(), [vip(1)].into());
+    assert_eq!(harness.ours(), [vip(1)].into());
 }
 
 #[test]
 fn a_read_asked_for_meanwhile_is_no_second_look() {
-    let mut world = World::held();
-    let begin = world.now;
-    world.give(vip(1), THIEF);
-    world.tell(Event::ReadNow);
+    let mut harness = Harness::held();
+    let begin = harness.now;
+    harness.give(vip(1), STRANGER);
+    harness.tell(Event::ReadNow);
     for _ in 0..9 {
-        world.run(ms(110));
-        world.tell(Event::ReadNow);
+        harness.run(ms(110));
+        harness.tell(Event::ReadNow);
     }
-    assert_eq!(world.theft_times(begin), [0_u64; 0], "reads at {:?}", world.read_times(begin));
-    world.run(secs(2));
-    assert_eq!(world.theft_times(begin).len(), 1);
+    assert_eq!(harness.ownership_loss_times(begin), [0_u64; 0], "reads at {:?}", harness.read_times(begin));
+    harness.run(secs(2));
+    assert_eq!(harness.ownership_loss_times(begin).len(), 1);
 }
 
 #[test]
 fn two_reads_that_name_nobody_lead_to_a_claim_that_is_no_theft() {
-    for (first, second) in [(None, None), (None, Some(THIEF)), (Some(THIEF), None)] {
-        let mut world = World::held();
-        let begin = world.now;
-        let own = |world: &mut World, id: Option<&str>| match id {
-            Some(id) => world.give(vip(1), id),
-            None => world.unassign(vip(1)),
+    for (first, second) in [(None, None), (None, Some(STRANGER)), (Some(STRANGER), None)] {
+        let mut harness = Harness::held();
+        let begin = harness.now;
+        let own = |harness: &mut Harness, id: Option<&str>| match id {
+            Some(id) => harness.give(vip(1), id),
+            None => harness.unassign(vip(1)),
         };
-        own(&mut world, first);
-        world.tell(Event::ReadNow);
-        world.run(ms(500));
-        own(&mut world, second);
-        world.run(secs(2));
-        assert_eq!(world.claim_times(begin).len(), 1, "{first:?} {second:?}");
-        assert_eq!(world.theft_times(begin), [0_u64; 0], "{first:?} {second:?}");
-        assert_eq!(world.ours(), [vip(1)].into());
+        own(&mut harness, first);
+        harness.tell(Event::ReadNow);
+        harness.run(ms(500));
+        own(&mut harness, second);
+        harness.run(secs(2));
+        assert_eq!(harness.claim_times(begin).len(), 1, "{first:?} {second:?}");
+        assert_eq!(harness.ownership_loss_times(begin), [0_u64; 0], "{first:?} {second:?}");
+        assert_eq!(harness.ours(), [vip(1)].into());
     }
 }
 
 #[test]
 fn one_read_that_disagrees_is_nothing_if_the_next_agrees() {
-    let mut world = World::held();
-    let begin = world.now;
-    world.give(vip(1), THIEF);
-    world.tell(Event::ReadNow);
-    world.run(ms(100));
-    world.give(vip(1), "eni-0000000a");
-    world.run(secs(60));
-    assert_eq!(world.claim_times(begin), [0_u64; 0]);
-    assert_eq!(*phase(&world), Phase::Held { confirmed: true, suspect: None });
+    let mut harness = Harness::held();
+    let begin = harness.now;
+    harness.give(vip(1), STRANGER);
+    harness.tell(Event::ReadNow);
+    harness.run(ms(100));
+    harness.give(vip(1), "eni-0000000a");
+    harness.run(secs(60));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0]);
+    assert_eq!(*phase(&harness), Phase::Assigned { verified: true, mismatch: None });
 }
 
 #[test]
 fn a_second_look_that_fails_is_tried_again() {
-    let mut world = World::held();
-    let begin = world.now;
-    world.give(vip(1), THIEF);
-    world.tell(Event::ReadNow);
-    world.run(ms(100));
-    world.ec2.read_refuses = Some(ErrorClass::Throttled);
-    world.run(secs(16));
-    assert_eq!(world.claim_times(begin), [0_u64; 0], "one read is not enough");
-    let waits: Vec<u64> = world.read_times(begin).windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let mut harness = Harness::held();
+    let begin = harness.now;
+    harness.give(vip(1), STRANGER);
+    harness.tell(Event::ReadNow);
+    harness.run(ms(100));
+    harness.ec2.read_refuses = Some(ErrorClass::Throttled);
+    harness.run(secs(16));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0], "one read is not enough");
+    let waits: Vec<u64> = harness.read_times(begin).windows(2).map(|pair| pair[1] - pair[0]).collect();
     // The first failure is made good as soon: with the shortest interval there is no time for more before the bound of B7.
     assert!(waits.len() >= 4, "{waits:?}");
     for (wait, shortest) in waits.iter().zip([1_100, 1_100, 2_200, 4_400]) {
         assert!((shortest..2 * shortest).contains(wait), "ever less often: {waits:?}");
     }
-    world.ec2.read_refuses = None;
-    world.run(secs(16));
-    assert_eq!(world.theft_times(begin).len(), 1);
+    harness.ec2.read_refuses = None;
+    harness.run(secs(16));
+    assert_eq!(harness.ownership_loss_times(begin).len(), 1);
 }
 
 #[test]
 fn a_frozen_router_does_not_take_the_address_back() {
-    let mut world = World::held();
-    world.child_frozen = true;
-    world.run(secs(5));
-    let begin = world.now;
-    world.give(vip(1), PEER);
-    world.tell(Event::ReadNow);
-    world.run(secs(60));
-    assert_eq!(world.claim_times(begin), [0_u64; 0]);
-    let doubts: Vec<u64> = world
-        .notes(begin)
+    let mut harness = Harness::held();
+    harness.child_frozen = true;
+    harness.run(secs(5));
+    let begin = harness.now;
+    harness.give(vip(1), PEER);
+    harness.tell(Event::ReadNow);
+    harness.run(secs(60));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0]);
+    let doubts: Vec<u64> = harness
+        .log_events(begin)
         .iter()
-        .filter(|(_, n)| matches!(n, Note::Transition { to: VrrpState::Unknown, cause: Cause::NoLife, .. }))
+        .filter(|(_, n)| matches!(n, LogEvent::Transition { to: VrrpState::Unknown, cause: Cause::NoLiveness, .. }))
         .map(|(when, _)| *when)
         .collect();
     // The second look after 1 to 2 s, and two seconds of patience.
     assert!(doubts.len() == 1 && (3_000..=4_100).contains(&doubts[0]), "{doubts:?}");
     // It thaws, and learns that it is not the master any more.
-    world.child_frozen = false;
-    world.backup("a");
-    world.run(secs(60));
-    assert_eq!(world.claim_times(begin), [0_u64; 0]);
+    harness.child_frozen = false;
+    harness.backup("a");
+    harness.run(secs(60));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0]);
 }
 
 #[test]
 fn life_before_the_read_that_disagreed_is_not_enough() {
-    let mut world = World::held();
-    world.give(vip(1), PEER);
-    let begin = world.now;
-    world.tell(Event::ReadNow);
-    world.run(ms(20));
+    let mut harness = Harness::held();
+    harness.give(vip(1), PEER);
+    let begin = harness.now;
+    harness.tell(Event::ReadNow);
+    harness.run(ms(20));
     // The read is answered; keepalived did something right before, and freezes now.
-    world.tell(Event::Life { after: begin + ms(19) });
-    world.child_frozen = true;
-    world.run(secs(10));
-    assert_eq!(world.claim_times(begin), [0_u64; 0]);
+    harness.tell(Event::Liveness { after: begin + ms(19) });
+    harness.child_frozen = true;
+    harness.run(secs(10));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0]);
 }
 
 #[test]
 fn an_address_that_is_not_on_the_interface_is_not_taken_back() {
-    let mut world = World::held();
-    let begin = world.now;
-    world.local.clear();
-    world.look_around();
-    world.give(vip(1), THIEF);
-    world.tell(Event::ReadNow);
-    world.run(secs(100));
-    assert_eq!(world.claim_times(begin), [0_u64; 0]);
-    let notes = world.notes(begin);
-    assert_eq!(notes.iter().filter(|(_, n)| matches!(n, Note::NotLocal { .. })).count(), 1, "{notes:?}");
+    let mut harness = Harness::held();
+    let begin = harness.now;
+    harness.local.clear();
+    harness.look_around();
+    harness.give(vip(1), STRANGER);
+    harness.tell(Event::ReadNow);
+    harness.run(secs(100));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0]);
+    let log_events = harness.log_events(begin);
+    assert_eq!(log_events.iter().filter(|(_, n)| matches!(n, LogEvent::NotLocal { .. })).count(), 1, "{log_events:?}");
     // It comes back while the group is MASTER: who owns it is read, and then it is claimed.
-    world.local.insert(vip(1));
-    world.look_around();
-    world.run(secs(3));
-    assert_eq!(world.claim_times(begin).len(), 1);
-    assert_eq!(world.ours(), [vip(1)].into());
+    harness.local.insert(vip(1));
+    harness.look_around();
+    harness.run(secs(3));
+    assert_eq!(harness.claim_times(begin).len(), 1);
+    assert_eq!(harness.ours(), [vip(1)].into());
 }
 
 // ── B7 ──
 
 #[test]
 fn the_fourth_theft_in_five_minutes_is_a_contest_and_claims_wait() {
-    let mut world = World::held();
-    let begin = world.now;
-    thefts(&mut world, 3);
-    assert_eq!(contested(&world, begin), [0_u64; 0]);
-    thefts(&mut world, 1);
-    assert_eq!(contested(&world, begin).len(), 1);
-    let stolen = world.now;
-    run_with_a_thief(&mut world, 1_000);
-    let claims = world.claim_times(stolen);
+    let mut harness = Harness::held();
+    let begin = harness.now;
+    losses(&mut harness, 3);
+    assert_eq!(contested(&harness, begin), [0_u64; 0]);
+    losses(&mut harness, 1);
+    assert_eq!(contested(&harness, begin).len(), 1);
+    let stolen = harness.now;
+    run_with_a_thief(&mut harness, 1_000);
+    let claims = harness.claim_times(stolen);
     assert!((37_000..=113_000).contains(&claims[0]), "75 s, half as long or half as long again: {claims:?}");
     let waits: Vec<u64> = claims.windows(2).map(|pair| pair[1] - pair[0]).collect();
     // The wait after that is 150 s and the next ones 300 s, give or take a half; until a theft is seen takes some time.
@@ -344,17 +344,17 @@ fn the_fourth_theft_in_five_minutes_is_a_contest_and_claims_wait() {
 
 #[test]
 fn the_router_that_outranks_the_other_waits_half_a_minute_at_most() {
-    let mut world = in_a_contest();
-    world.says("a", NotifyState::MasterRxLowerPri);
-    let begin = world.now;
+    let mut harness = in_a_contest();
+    harness.says("a", NotifyState::MasterRxLowerPri);
+    let begin = harness.now;
     for _ in 0..300 {
-        world.run(secs(1));
-        world.says("a", NotifyState::MasterRxLowerPri);
-        if !world.ours().is_empty() {
-            world.give(vip(1), THIEF);
+        harness.run(secs(1));
+        harness.says("a", NotifyState::MasterRxLowerPri);
+        if !harness.ours().is_empty() {
+            harness.give(vip(1), STRANGER);
         }
     }
-    let claims = world.claim_times(begin);
+    let claims = harness.claim_times(begin);
     let waits: Vec<u64> = claims.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(waits.iter().all(|wait| (5_000..=47_000).contains(wait)), "{waits:?}");
     assert!(waits.iter().skip(4).all(|wait| *wait >= 30_000), "the cap: {waits:?}");
@@ -369,114 +369,117 @@ fn a_line_or_a_person_ends_the_wait_in_a_contest() {
         ("force", |w| w.tell(Event::Force(group("a")))),
     ];
     for (what, end) in ends {
-        let mut world = in_a_contest();
-        world.run(secs(20));
-        let begin = world.now;
-        end(&mut world);
-        assert_eq!(world.claim_times(begin), [0], "{what}");
-        assert!(world.machine.addresses[&vip(1)].contest.with().is_some(), "{what} does not end the contest");
+        let mut harness = in_a_contest();
+        harness.run(secs(20));
+        let begin = harness.now;
+        end(&mut harness);
+        assert_eq!(harness.claim_times(begin), [0], "{what}");
+        assert!(
+            harness.machine.addresses[&vip(1)].flap_damping.contested_by().is_some(),
+            "{what} does not end the contest"
+        );
     }
 }
 
 #[test]
 fn after_a_line_the_waits_of_a_contest_begin_anew() {
-    let mut world = in_a_contest();
-    run_with_a_thief(&mut world, 1_500);
-    let begin = world.now;
-    world.says("a", NotifyState::Master);
-    run_with_a_thief(&mut world, 150);
-    let claims = world.claim_times(begin);
+    let mut harness = in_a_contest();
+    run_with_a_thief(&mut harness, 1_500);
+    let begin = harness.now;
+    harness.says("a", NotifyState::Master);
+    run_with_a_thief(&mut harness, 150);
+    let claims = harness.claim_times(begin);
     // Ten seconds after the line, 75 s give or take a half; the wait before the line was 150 s at least.
     assert!(claims.len() >= 2 && claims[0] == 0 && claims[1] <= 127_000, "{claims:?}");
 }
 
 #[test]
 fn a_contest_ends_after_fifteen_minutes_of_confirmed_ownership() {
-    let mut world = in_a_contest();
-    let begin = world.now;
-    while *phase(&world) != (Phase::Held { confirmed: true, suspect: None }) {
-        world.run(ms(10));
+    let mut harness = in_a_contest();
+    let begin = harness.now;
+    while *phase(&harness) != (Phase::Assigned { verified: true, mismatch: None }) {
+        harness.run(ms(10));
     }
-    let confirmed = begin.until(world.now).as_millis() as u64;
-    world.run(secs(15 * 60) - ms(20));
-    assert_eq!(over(&world, begin), [0_u64; 0]);
-    world.run(ms(20));
-    let ended = over(&world, begin);
-    assert!(ended.len() == 1 && (confirmed + 899_980..=confirmed + 900_000).contains(&ended[0]), "{ended:?}");
+    let verified = begin.until(harness.now).as_millis() as u64;
+    harness.run(secs(15 * 60) - ms(20));
+    assert_eq!(over(&harness, begin), [0_u64; 0]);
+    harness.run(ms(20));
+    let ended = over(&harness, begin);
+    assert!(ended.len() == 1 && (verified + 899_980..=verified + 900_000).contains(&ended[0]), "{ended:?}");
     // The next theft is the first one again.
-    thefts(&mut world, 3);
-    assert_eq!(contested(&world, begin).len(), 0);
+    losses(&mut harness, 3);
+    assert_eq!(contested(&harness, begin).len(), 0);
 }
 
 #[test]
 fn a_contest_ends_with_backup() {
     for state in [NotifyState::Backup, NotifyState::Fault] {
-        let mut world = in_a_contest();
-        let begin = world.now;
-        world.becomes("a", state);
-        assert_eq!(over(&world, begin), [0], "{state:?}");
-        world.run(secs(5));
-        world.master("a");
-        assert_eq!(world.claim_times(begin), [5_000], "{state:?}");
-        assert!(world.machine.addresses[&vip(1)].contest.with().is_none(), "{state:?}");
+        let mut harness = in_a_contest();
+        let begin = harness.now;
+        harness.becomes("a", state);
+        assert_eq!(over(&harness, begin), [0], "{state:?}");
+        harness.run(secs(5));
+        harness.master("a");
+        assert_eq!(harness.claim_times(begin), [5_000], "{state:?}");
+        assert!(harness.machine.addresses[&vip(1)].flap_damping.contested_by().is_none(), "{state:?}");
     }
 }
 
 #[test]
 fn a_restart_of_the_agent_ends_no_contest() {
-    let mut world = in_a_contest();
-    let begin = world.now;
-    world.kill_agent();
-    world.run(secs(1));
-    world.start_agent();
-    assert!(world.machine.addresses[&vip(1)].contest.with().is_some());
-    world.run(secs(36));
-    assert_eq!(world.claim_times(begin), [0_u64; 0], "the wait begins anew");
-    world.run(secs(100));
-    assert_eq!(world.claim_times(begin).len(), 1);
-    assert_eq!(over(&world, begin), [0_u64; 0]);
-    world.run(secs(15 * 60));
-    assert_eq!(over(&world, begin).len(), 1, "fifteen minutes of peace end it");
+    let mut harness = in_a_contest();
+    let begin = harness.now;
+    harness.kill_agent();
+    harness.run(secs(1));
+    harness.start_agent();
+    assert!(harness.machine.addresses[&vip(1)].flap_damping.contested_by().is_some());
+    harness.run(secs(36));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0], "the wait begins anew");
+    harness.run(secs(100));
+    assert_eq!(harness.claim_times(begin).len(), 1);
+    assert_eq!(over(&harness, begin), [0_u64; 0]);
+    harness.run(secs(15 * 60));
+    assert_eq!(over(&harness, begin).len(), 1, "fifteen minutes of peace end it");
 }
 
 #[test]
 fn thefts_before_a_restart_of_the_agent_count() {
-    let mut world = World::held();
-    let begin = world.now;
-    thefts(&mut world, 3);
-    world.kill_agent();
-    world.run(secs(1));
-    world.start_agent();
-    assert_eq!(contested(&world, begin), [0_u64; 0]);
-    thefts(&mut world, 1);
-    assert_eq!(contested(&world, begin).len(), 1);
+    let mut harness = Harness::held();
+    let begin = harness.now;
+    losses(&mut harness, 3);
+    harness.kill_agent();
+    harness.run(secs(1));
+    harness.start_agent();
+    assert_eq!(contested(&harness, begin), [0_u64; 0]);
+    losses(&mut harness, 1);
+    assert_eq!(contested(&harness, begin).len(), 1);
 }
 
 #[test]
 fn a_contest_ends_with_a_backup_that_nobody_was_there_to_hear_of() {
-    let mut world = in_a_contest();
-    world.kill_agent();
-    world.backup("a");
-    world.run(secs(1));
-    world.master("a");
-    world.start_agent();
-    assert!(world.machine.addresses[&vip(1)].contest.with().is_none());
-    let begin = world.now;
-    world.run(secs(5));
-    assert_eq!(world.claim_times(begin).len(), 1);
+    let mut harness = in_a_contest();
+    harness.kill_agent();
+    harness.backup("a");
+    harness.run(secs(1));
+    harness.master("a");
+    harness.start_agent();
+    assert!(harness.machine.addresses[&vip(1)].flap_damping.contested_by().is_none());
+    let begin = harness.now;
+    harness.run(secs(5));
+    assert_eq!(harness.claim_times(begin).len(), 1);
 }
 
 #[test]
 fn in_a_contest_retries_wait_as_long() {
-    let mut world = in_a_contest();
-    world.says("a", NotifyState::Master);
-    world.run(secs(60));
-    world.ec2.refuses = Some(ErrorClass::Transient);
-    let begin = world.now;
-    world.says("a", NotifyState::Master);
-    world.give(vip(1), THIEF);
-    world.run(secs(600));
-    let claims = world.claim_times(begin);
+    let mut harness = in_a_contest();
+    harness.says("a", NotifyState::Master);
+    harness.run(secs(60));
+    harness.ec2.refuses = Some(ErrorClass::Transient);
+    let begin = harness.now;
+    harness.says("a", NotifyState::Master);
+    harness.give(vip(1), STRANGER);
+    harness.run(secs(600));
+    let claims = harness.claim_times(begin);
     assert_eq!(claims[0], 0);
     assert!(claims[1] >= 37_500, "{claims:?}");
     assert!(claims.len() <= 7, "{claims:?}");
@@ -484,41 +487,41 @@ fn in_a_contest_retries_wait_as_long() {
 
 #[test]
 fn a_doubt_in_a_contest_does_not_shorten_the_wait() {
-    let mut world = in_a_contest();
-    let begin = world.now;
-    world.tell(Event::PipeFull);
-    world.run(secs(36));
-    assert_eq!(world.claim_times(begin), [0_u64; 0]);
-    world.run(secs(300));
-    assert!(!world.claim_times(begin).is_empty());
+    let mut harness = in_a_contest();
+    let begin = harness.now;
+    harness.tell(Event::PipeFull);
+    harness.run(secs(36));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0]);
+    harness.run(secs(300));
+    assert!(!harness.claim_times(begin).is_empty());
 }
 
 #[test]
 fn an_address_of_another_group_is_not_contested() {
     let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
-    let mut world = World::settled(config(&["a", "b"]), groups);
-    world.all_become(&[("a", NotifyState::Master), ("b", NotifyState::Master)]);
-    world.run(secs(100));
-    thefts(&mut world, 4);
-    let begin = world.now;
-    world.unassign(vip(2));
-    world.ec2.claims = vec![Fault::Fails(ErrorClass::Transient)];
-    world.tell(Event::ReadNow);
-    world.run(secs(5));
-    assert_eq!(world.claims_since(begin).len(), 2, "a failure and a retry");
-    assert_eq!(world.ours(), [vip(2)].into());
+    let mut harness = Harness::settled(config(&["a", "b"]), groups);
+    harness.all_become(&[("a", NotifyState::Master), ("b", NotifyState::Master)]);
+    harness.run(secs(100));
+    losses(&mut harness, 4);
+    let begin = harness.now;
+    harness.unassign(vip(2));
+    harness.ec2.claims = vec![Fault::Fails(ErrorClass::Transient)];
+    harness.tell(Event::ReadNow);
+    harness.run(secs(5));
+    assert_eq!(harness.claims_since(begin).len(), 2, "a failure and a retry");
+    assert_eq!(harness.ours(), [vip(2)].into());
 }
 
 #[test]
 fn reads_that_fail_are_noted_each_time_and_so_is_their_end() {
-    let mut world = World::held();
-    let begin = world.now;
-    world.ec2.read_refuses = Some(ErrorClass::Denied);
-    world.run(secs(100));
-    world.ec2.read_refuses = None;
-    world.run(secs(100));
-    let failed = world.notes(begin).into_iter().filter_map(|(_, note)| match note {
-        Note::Read { error } => Some(error.map(|e| e.class)),
+    let mut harness = Harness::held();
+    let begin = harness.now;
+    harness.ec2.read_refuses = Some(ErrorClass::Denied);
+    harness.run(secs(100));
+    harness.ec2.read_refuses = None;
+    harness.run(secs(100));
+    let failed = harness.log_events(begin).into_iter().filter_map(|(_, log)| match log {
+        LogEvent::Read { error } => Some(error.map(|e| e.class)),
         _ => None,
     });
     let failed: Vec<_> = failed.collect();
@@ -531,122 +534,122 @@ fn reads_that_fail_are_noted_each_time_and_so_is_their_end() {
 // ── a contest with the peer; how it ends is held by `split_brain` ──
 
 /// Lets time pass, and takes the address away for `by` whenever it is ours; a read is asked for at once.
-fn run_with(world: &mut World, by: &'static str, seconds: u64) {
+fn run_with(harness: &mut Harness, by: &'static str, seconds: u64) {
     for _ in 0..seconds * 10 {
-        world.run(ms(100));
-        if !world.ours().is_empty() {
-            world.give(vip(1), by);
-            world.tell(Event::ReadNow);
+        harness.run(ms(100));
+        if !harness.ours().is_empty() {
+            harness.give(vip(1), by);
+            harness.tell(Event::ReadNow);
         }
     }
 }
 
-/// As [`World::held`], with an interval of 5 s, and a read that has shown whose the peer's address is.
-fn held_beside_the_peer() -> World {
-    let mut world = World::held();
-    world.give(Ipv4Addr::new(10, 0, 0, 2), PEER);
-    world.config.global.verify_interval = 5.try_into().expect("an interval");
-    world.tell(Event::Config(world.config.clone()));
-    world.run(secs(10));
-    world
+/// As [`Harness::held`], with an interval of 5 s, and a read that has shown whose the peer's address is.
+fn held_beside_the_peer() -> Harness {
+    let mut harness = Harness::held();
+    harness.give(Ipv4Addr::new(10, 0, 0, 2), PEER);
+    harness.config.global.verify_interval = 5.try_into().expect("an interval");
+    harness.tell(Event::Config(harness.config.clone()));
+    harness.run(secs(10));
+    harness
 }
 
 #[test]
 fn a_contest_with_the_peer_is_shown_and_delays_nothing() {
-    let mut world = held_beside_the_peer();
-    let begin = world.now;
-    run_with(&mut world, PEER, 200);
-    let by = world.notes(begin).into_iter().find_map(|(_, note)| match note {
-        Note::Contested { taker, .. } => Some(taker),
+    let mut harness = held_beside_the_peer();
+    let begin = harness.now;
+    run_with(&mut harness, PEER, 200);
+    let by = harness.log_events(begin).into_iter().find_map(|(_, log)| match log {
+        LogEvent::Contested { taker, .. } => Some(taker),
         _ => None,
     });
     assert_eq!(by, Some(Taker::Peer));
-    let why = world.reported().and_then(|a| a.reason).unwrap_or_default();
+    let why = harness.reported().and_then(|a| a.reason).unwrap_or_default();
     assert!(why.contains("If `show vrrp` still says MASTER on both, restore the VRRP link between them"), "{why}");
-    let claims = world.claim_times(begin);
+    let claims = harness.claim_times(begin);
     let waits: Vec<u64> = claims.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(waits.iter().all(|wait| (10_000..=13_000).contains(wait)), "{waits:?}");
     // The peer stops, and the contest is over a minute after the read that confirms the last claim.
-    let stops = world.now;
-    world.run(secs(75));
-    assert_eq!(world.ours(), [vip(1)].into());
-    assert_eq!(over(&world, stops).len(), 1);
+    let stops = harness.now;
+    harness.run(secs(75));
+    assert_eq!(harness.ours(), [vip(1)].into());
+    assert_eq!(over(&harness, stops).len(), 1);
 }
 
 #[test]
 fn whoever_has_the_address_now_decides_whether_a_claim_waits() {
-    let mut world = held_beside_the_peer();
-    thefts(&mut world, 4);
-    assert_eq!(world.machine.addresses[&vip(1)].contest.with(), Some(Taker::Stranger));
-    world.says("a", NotifyState::Master);
-    world.run(secs(80));
-    let begin = world.now;
-    world.give(vip(1), PEER);
-    world.run(secs(10));
-    assert_eq!(world.claim_times(begin).len(), 1, "{:?}", phase(&world));
-    world.run(secs(80));
-    let begin = world.now;
-    world.give(vip(1), THIEF);
-    world.run(secs(30));
-    assert_eq!(world.claim_times(begin), [0_u64; 0], "{:?}", phase(&world));
+    let mut harness = held_beside_the_peer();
+    losses(&mut harness, 4);
+    assert_eq!(harness.machine.addresses[&vip(1)].flap_damping.contested_by(), Some(Taker::Stranger));
+    harness.says("a", NotifyState::Master);
+    harness.run(secs(80));
+    let begin = harness.now;
+    harness.give(vip(1), PEER);
+    harness.run(secs(10));
+    assert_eq!(harness.claim_times(begin).len(), 1, "{:?}", phase(&harness));
+    harness.run(secs(80));
+    let begin = harness.now;
+    harness.give(vip(1), STRANGER);
+    harness.run(secs(30));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0], "{:?}", phase(&harness));
 }
 
 #[test]
 fn what_waits_because_of_a_stranger_does_not_once_the_peer_has_it() {
-    let mut world = held_beside_the_peer();
-    thefts(&mut world, 4);
-    let begin = world.now;
-    world.run(secs(12));
-    assert_eq!(world.claim_times(begin), [0_u64; 0], "the stranger has it: {:?}", phase(&world));
-    let begin = world.now;
-    world.give(vip(1), PEER);
-    world.run(secs(10));
-    assert_eq!(world.claim_times(begin).len(), 1, "{:?}", phase(&world));
-    assert_eq!(world.ours(), [vip(1)].into());
+    let mut harness = held_beside_the_peer();
+    losses(&mut harness, 4);
+    let begin = harness.now;
+    harness.run(secs(12));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0], "the stranger has it: {:?}", phase(&harness));
+    let begin = harness.now;
+    harness.give(vip(1), PEER);
+    harness.run(secs(10));
+    assert_eq!(harness.claim_times(begin).len(), 1, "{:?}", phase(&harness));
+    assert_eq!(harness.ours(), [vip(1)].into());
     // So does a retry.
-    world.says("a", NotifyState::Master);
-    world.run(secs(80));
-    world.ec2.refuses = Some(ErrorClass::Transient);
-    world.give(vip(1), THIEF);
-    world.tell(Event::ReadNow);
-    world.run(secs(1));
-    world.says("a", NotifyState::Master);
-    world.run(secs(20));
-    world.ec2.refuses = None;
-    let begin = world.now;
-    world.run(secs(10));
-    assert_eq!(world.claim_times(begin), [0_u64; 0], "the stranger has it: {:?}", phase(&world));
-    let begin = world.now;
-    world.give(vip(1), PEER);
-    world.run(secs(10));
-    assert_eq!(world.claim_times(begin).len(), 1, "{:?}", phase(&world));
+    harness.says("a", NotifyState::Master);
+    harness.run(secs(80));
+    harness.ec2.refuses = Some(ErrorClass::Transient);
+    harness.give(vip(1), STRANGER);
+    harness.tell(Event::ReadNow);
+    harness.run(secs(1));
+    harness.says("a", NotifyState::Master);
+    harness.run(secs(20));
+    harness.ec2.refuses = None;
+    let begin = harness.now;
+    harness.run(secs(10));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0], "the stranger has it: {:?}", phase(&harness));
+    let begin = harness.now;
+    harness.give(vip(1), PEER);
+    harness.run(secs(10));
+    assert_eq!(harness.claim_times(begin).len(), 1, "{:?}", phase(&harness));
 }
 
 #[test]
 fn a_restart_knows_the_peer_from_a_stranger() {
-    let mut world = held_beside_the_peer();
-    run_with(&mut world, PEER, 150);
-    assert_eq!(world.machine.addresses[&vip(1)].contest.with(), Some(Taker::Peer));
-    world.kill_agent();
-    world.run(secs(1));
-    world.start_agent();
-    assert_eq!(world.machine.addresses[&vip(1)].contest.with(), Some(Taker::Peer));
-    let begin = world.now;
-    run_with(&mut world, PEER, 60);
-    assert!(world.claim_times(begin).len() >= 4, "{:?}", world.claim_times(begin));
+    let mut harness = held_beside_the_peer();
+    run_with(&mut harness, PEER, 150);
+    assert_eq!(harness.machine.addresses[&vip(1)].flap_damping.contested_by(), Some(Taker::Peer));
+    harness.kill_agent();
+    harness.run(secs(1));
+    harness.start_agent();
+    assert_eq!(harness.machine.addresses[&vip(1)].flap_damping.contested_by(), Some(Taker::Peer));
+    let begin = harness.now;
+    run_with(&mut harness, PEER, 60);
+    assert!(harness.claim_times(begin).len() >= 4, "{:?}", harness.claim_times(begin));
 }
 
 #[test]
 fn the_peer_is_known_by_the_read_that_shows_what_it_took() {
-    let mut world = held_beside_the_peer();
-    thefts(&mut world, 4);
-    assert_eq!(world.machine.addresses[&vip(1)].contest.with(), Some(Taker::Stranger));
+    let mut harness = held_beside_the_peer();
+    losses(&mut harness, 4);
+    assert_eq!(harness.machine.addresses[&vip(1)].flap_damping.contested_by(), Some(Taker::Stranger));
     // Another instance has the peer's address now, and no regular read has told since.
-    world.give(Ipv4Addr::new(10, 0, 0, 2), "eni-0000000f");
-    world.says("a", NotifyState::Master);
-    world.run(secs(80));
-    let begin = world.now;
-    world.give(vip(1), "eni-0000000f");
-    world.run(secs(10));
-    assert_eq!(world.claim_times(begin).len(), 1, "{:?}", phase(&world));
+    harness.give(Ipv4Addr::new(10, 0, 0, 2), "eni-0000000f");
+    harness.says("a", NotifyState::Master);
+    harness.run(secs(80));
+    let begin = harness.now;
+    harness.give(vip(1), "eni-0000000f");
+    harness.run(secs(10));
+    assert_eq!(harness.claim_times(begin).len(), 1, "{:?}", phase(&harness));
 }

@@ -1,4 +1,4 @@
-//! Random sequences of what can happen to a router. The [`super::judge::Judge`] watches every step; what follows is
+//! Random sequences of what can happen to a router. The [`super::invariants::Invariants`] watches every step; what follows is
 //! whether all comes to a good end. `PROPTEST_CASES` sets how many sequences are tried.
 
 use std::collections::BTreeSet;
@@ -7,7 +7,9 @@ use std::net::Ipv4Addr;
 use fastrand::Rng;
 use proptest::prelude::*;
 
-use super::world::{ETH0, ETH1, Fault, PEER, THIEF, World, config, eni, group, interface, ms, run, secs, vip, wanted};
+use super::harness::{
+    ETH0, ETH1, Fault, Harness, PEER, STRANGER, config, eni, group, interface, ms, run, secs, vip, wanted,
+};
 use crate::claim::Event;
 use crate::keepalived::groups::{Groups, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
@@ -122,7 +124,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (a_group.clone(), states()).prop_map(|(g, s)| Step::Unheard(g, s)),
         2 => (1..8_u8, any::<bool>()).prop_map(|(n, is_there)| Step::ByHand(n, is_there)),
         4 => a_group.clone().prop_map(Step::RxLower),
-        8 => (1..8_u8, any::<bool>()).prop_map(|(n, thief)| Step::Take(n, thief)),
+        8 => (1..8_u8, any::<bool>()).prop_map(|(n, stranger)| Step::Take(n, stranger)),
         1 => (1..8_u8).prop_map(Step::Unassign),
         4 => proptest::collection::vec(fault, 1..4).prop_map(Step::Claims),
         2 => proptest::option::of(classes()).prop_map(Step::Refuse),
@@ -155,7 +157,7 @@ fn pauses() -> impl Strategy<Value = u64> {
     prop_oneof![2 => Just(0), 3 => 1..30_u64, 4 => 30..1_500_u64, 3 => 1_500..12_000_u64, 1 => 12_000..400_000_u64]
 }
 
-impl World {
+impl Harness {
     fn step(&mut self, step: Step) {
         match step {
             Step::Becomes(g, state) => self.becomes(NAMES[g], state),
@@ -167,7 +169,7 @@ impl World {
                     self.says(NAMES[g], NotifyState::MasterRxLowerPri);
                 }
             }
-            Step::Take(n, thief) => self.give(vip(n), if thief { THIEF } else { PEER }),
+            Step::Take(n, stranger) => self.give(vip(n), if stranger { STRANGER } else { PEER }),
             Step::Unassign(n) => self.unassign(vip(n)),
             Step::Claims(faults) => self.ec2.claims = faults,
             Step::Refuse(class) => self.ec2.refuses = class,
@@ -266,21 +268,21 @@ proptest! {
         script in proptest::collection::vec((steps(), pauses()), 1..60),
         seed in any::<u64>(),
     ) {
-        let mut world = World::new(configured(0), announced(0));
-        world.pokes = Some(Rng::with_seed(seed));
-        world.start_agent();
+        let mut harness = Harness::new(configured(0), announced(0));
+        harness.pokes = Some(Rng::with_seed(seed));
+        harness.start_agent();
         for (step, pause) in script {
-            world.step(step);
-            world.run(ms(pause));
+            harness.step(step);
+            harness.run(ms(pause));
         }
-        world.end_of_faults();
+        harness.end_of_faults();
         // A contest's longest wait, twice, and some reads.
-        world.run(secs(2 * 450 + 120));
-        let due = world.due_to_us();
-        prop_assert!(due.is_subset(&world.ours()), "due to us: {:?}, ours: {:?}", due, world.ours());
-        let quiet = world.now;
-        world.run(secs(20 * 60));
-        prop_assert_eq!(world.claims_since(quiet), vec![], "claims although all is well");
-        prop_assert!(due.is_subset(&world.ours()));
+        harness.run(secs(2 * 450 + 120));
+        let due = harness.due_to_us();
+        prop_assert!(due.is_subset(&harness.ours()), "due to us: {:?}, ours: {:?}", due, harness.ours());
+        let quiet = harness.now;
+        harness.run(secs(20 * 60));
+        prop_assert_eq!(harness.claims_since(quiet), vec![], "claims although all is well");
+        prop_assert!(due.is_subset(&harness.ours()));
     }
 }

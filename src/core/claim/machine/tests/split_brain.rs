@@ -18,9 +18,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use proptest::prelude::*;
 
-use super::world::{config, eni, group, interface, line, ms, network_interface, run, secs, vip};
+use super::harness::{config, eni, group, interface, line, ms, network_interface, run, secs, vip};
 use crate::claim::machine::Machine;
-use crate::claim::{Action, ClaimId, Event, Moment, Note, Past, ReadId};
+use crate::claim::{Action, BootInstant, ClaimId, Event, LogEvent, ReadId, RestoredState};
 use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
 use crate::model::ec2::{Acknowledgement, Eni, Owner, Owners, Taker};
@@ -37,7 +37,7 @@ const DOWN: [Duration; 2] = [ms(3_219), ms(3_609)];
 /// What EC2 takes for a call at most as long as nothing is wrong with it.
 const USUAL_CALL: Duration = ms(500);
 /// After the last change: what has come right by the bound stays so.
-const QUIET: Duration = secs(90);
+const QUIET_TIME: Duration = secs(90);
 
 fn primary(router: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, 11 + router as u8)
@@ -100,7 +100,7 @@ struct VrrpState {
     is_master: bool,
     timer: u64,
     /// The last MASTER_RX_LOWER_PRI.
-    heard: Option<Moment>,
+    heard: Option<BootInstant>,
 }
 
 struct Router {
@@ -109,28 +109,28 @@ struct Router {
     epoch: u32,
     vrrp: BTreeMap<GroupName, VrrpState>,
     /// When the agent was started.
-    started: Vec<Moment>,
+    started: Vec<BootInstant>,
     /// When a group's line asked for a claim at once.
-    asked: Vec<(Moment, GroupName)>,
-    claims: Vec<(Moment, Vec<Ipv4Addr>)>,
+    asked: Vec<(BootInstant, GroupName)>,
+    claims: Vec<(BootInstant, Vec<Ipv4Addr>)>,
     in_flight: BTreeSet<ClaimId>,
-    thefts: Vec<(GroupName, Ipv4Addr, Moment, Taker)>,
-    beat: Moment,
-    looked: Moment,
+    losses: Vec<(GroupName, Ipv4Addr, BootInstant, Taker)>,
+    beat: BootInstant,
+    local_read: BootInstant,
     /// The last look, if the machine has wanted to know ever since.
-    looking: Option<Moment>,
+    looking: Option<BootInstant>,
 }
 
 struct Pair {
-    now: Moment,
+    now: BootInstant,
     scenario: Scenario,
     routers: [Router; 2],
     link: Link,
     /// Who has had each address since when.
-    owners: Vec<(Moment, Ipv4Addr, usize)>,
+    owners: Vec<(BootInstant, Ipv4Addr, usize)>,
     /// The router that alone is MASTER of all groups, and since when that is so and no claim of the other is under way.
-    settled: Option<(usize, Moment)>,
-    queue: BTreeMap<(Moment, u64), Happening>,
+    settled: Option<(usize, BootInstant)>,
+    queue: BTreeMap<(BootInstant, u64), Happening>,
     count: u64,
     rng: Rng,
 }
@@ -139,20 +139,20 @@ impl Pair {
     fn new(scenario: Scenario) -> Self {
         let rng = Rng::with_seed(scenario.seed);
         let router = || Router {
-            machine: Machine::new(Moment::default(), 0),
+            machine: Machine::new(BootInstant::default(), 0),
             epoch: 0,
             vrrp: BTreeMap::new(),
             started: Vec::new(),
             asked: Vec::new(),
             claims: Vec::new(),
             in_flight: BTreeSet::new(),
-            thefts: Vec::new(),
-            beat: Moment::default(),
-            looked: Moment::default(),
+            losses: Vec::new(),
+            beat: BootInstant::default(),
+            local_read: BootInstant::default(),
             looking: None,
         };
         let mut pair = Self {
-            now: Moment::after_boot(secs(1_000)),
+            now: BootInstant::after_boot(secs(1_000)),
             routers: [router(), router()],
             link: Link::Whole,
             owners: Vec::new(),
@@ -219,7 +219,7 @@ impl Pair {
             let due = |router: usize| self.routers[router].machine.deadline();
             let look = |router: usize| {
                 let router = &self.routers[router];
-                router.machine.look_again(self.now).map(|again| router.looked + again)
+                router.machine.liveness_poll_interval(self.now).map(|again| router.local_read + again)
             };
             let moments = [queued, due(0), due(1), look(0), look(1)];
             let Some(next) = moments.into_iter().flatten().min().map(|next| next.max(self.now)).filter(|n| *n <= end)
@@ -227,7 +227,7 @@ impl Pair {
                 break;
             };
             let ticks: Vec<usize> = ROUTERS.into_iter().filter(|r| due(*r).is_some_and(|due| due <= next)).collect();
-            let looks: Vec<usize> = ROUTERS.into_iter().filter(|r| look(*r).is_some_and(|at| at <= next)).collect();
+            let samples: Vec<usize> = ROUTERS.into_iter().filter(|r| look(*r).is_some_and(|at| at <= next)).collect();
             self.now = next;
             if queued == Some(next) {
                 if let Some((_, happening)) = self.queue.pop_first() {
@@ -235,12 +235,12 @@ impl Pair {
                 }
             } else {
                 ticks.into_iter().for_each(|router| self.tell(router, Event::Tick));
-                looks.into_iter().for_each(|router| self.look_for_life(router));
+                samples.into_iter().for_each(|router| self.sample_liveness(router));
             }
             for router in &mut self.routers {
-                router.looking = router.looking.filter(|_| router.machine.look_again(self.now).is_some());
+                router.looking = router.looking.filter(|_| router.machine.liveness_poll_interval(self.now).is_some());
             }
-            self.judge();
+            self.invariants();
         }
         self.now = end;
     }
@@ -282,21 +282,21 @@ impl Pair {
         this.started.push(self.now);
         // It has heard of none.
         this.vrrp.values_mut().for_each(|vrrp| vrrp.heard = None);
-        let mut past: BTreeMap<Ipv4Addr, Past> = BTreeMap::new();
-        for (group, address, at, taker) in &this.thefts {
-            let past = past.entry(*address).or_insert_with(|| Past {
+        let mut restored: BTreeMap<Ipv4Addr, RestoredState> = BTreeMap::new();
+        for (group, address, at, taker) in &this.losses {
+            let restored = restored.entry(*address).or_insert_with(|| RestoredState {
                 group: group.clone(),
                 address: *address,
-                thefts: Vec::new(),
+                losses: Vec::new(),
                 contested: Vec::new(),
             });
-            past.thefts.push((*at, *taker));
-            if past.thefts.len() > 3 && !past.contested.contains(taker) {
-                past.contested.push(*taker);
+            restored.losses.push((*at, *taker));
+            if restored.losses.len() > 3 && !restored.contested.contains(taker) {
+                restored.contested.push(*taker);
             }
         }
-        let past = past.into_values().collect();
-        self.tell(router, Event::Past(past));
+        let restored = restored.into_values().collect();
+        self.tell(router, Event::Restored(restored));
         self.look_around(router, false);
         let (config, groups) = (self.configured(), self.run_by(router));
         self.tell(router, Event::Config(config));
@@ -312,10 +312,10 @@ impl Pair {
                 Action::Claim { id, addresses, timeout, .. } => {
                     self.routers[router].claims.push((self.now, addresses.clone()));
                     self.routers[router].in_flight.insert(id);
-                    let (lands, answers) = (self.call(), self.call());
+                    let (lands, responses) = (self.call(), self.call());
                     self.later(lands / 2, Happening::Land(router, addresses));
                     let event = Event::Claimed { id, result: Ok(Acknowledgement::default()) };
-                    let takes = (lands / 2 + answers / 2).min(timeout);
+                    let takes = (lands / 2 + responses / 2).min(timeout);
                     self.later(takes, Happening::Tell(router, epoch, event));
                 }
                 Action::Read { id, addresses, .. } => {
@@ -326,14 +326,14 @@ impl Pair {
                     let eni = Eni { primary: primary(router), ..network_interface(ENIS[router]) };
                     self.later(ms(1), Happening::Tell(router, epoch, Event::Resolved { interface, eni: Ok(eni) }));
                 }
-                Action::Look => self.look_around(router, true),
-                Action::Note(Note::Theft { group, address, taker, .. }) => {
-                    self.routers[router].thefts.push((group, address, self.now, taker));
+                Action::ReadLocalAddresses => self.look_around(router, true),
+                Action::Log(LogEvent::OwnershipLost { group, address, taker, .. }) => {
+                    self.routers[router].losses.push((group, address, self.now, taker));
                 }
-                Action::Note(Note::ContestOver { address, taker, .. }) => {
-                    self.routers[router].thefts.retain(|(_, ip, _, by)| (*ip, *by) != (address, taker));
+                Action::Log(LogEvent::ContestedEnded { address, taker, .. }) => {
+                    self.routers[router].losses.retain(|(_, ip, _, by)| (*ip, *by) != (address, taker));
                 }
-                Action::Note(_) => {}
+                Action::Log(_) => {}
             }
         }
     }
@@ -344,15 +344,18 @@ impl Pair {
         let here = (0..).zip(&names).filter(|(_, name)| vrrp.get(name).is_some_and(|vrrp| vrrp.is_master));
         let addresses = here.map(|(n, _)| (vip(n), BTreeSet::from([interface("eth0")]))).collect();
         let epoch = self.routers[router].epoch;
-        self.later(Duration::ZERO, Happening::Tell(router, epoch, Event::Local { addresses, asked }));
+        self.later(
+            Duration::ZERO,
+            Happening::Tell(router, epoch, Event::LocalAddresses { addresses, requested: asked }),
+        );
     }
 
-    fn look_for_life(&mut self, router: usize) {
+    fn sample_liveness(&mut self, router: usize) {
         let this = &mut self.routers[router];
-        let before = mem::replace(&mut this.looked, self.now);
+        let before = mem::replace(&mut this.local_read, self.now);
         // The first look for something that has just become of interest is of no use by itself.
         if this.looking.replace(self.now) == Some(before) && before < this.beat {
-            self.tell(router, Event::Life { after: before });
+            self.tell(router, Event::Liveness { after: before });
         }
     }
 
@@ -376,7 +379,7 @@ impl Pair {
         vrrp.is_master = state != NotifyState::Backup;
         if state == NotifyState::Backup {
             vrrp.heard = None;
-            this.thefts.retain(|(group, ..)| group != name);
+            this.losses.retain(|(group, ..)| group != name);
         }
         if state == NotifyState::Master {
             this.asked.push((self.now, name.clone()));
@@ -384,7 +387,7 @@ impl Pair {
         this.beat = self.now;
         self.look_around(router, false);
         let epoch = self.routers[router].epoch;
-        let lines = Event::Lines(vec![line(name.as_str(), state)]);
+        let lines = Event::Notify(vec![line(name.as_str(), state)]);
         self.later(ms(1), Happening::Tell(router, epoch, lines));
         if state == NotifyState::Master {
             self.advertise(router, name);
@@ -430,7 +433,7 @@ impl Pair {
                     this.asked.push((self.now, name.clone()));
                 }
                 let epoch = this.epoch;
-                let lines = Event::Lines(vec![line(name.as_str(), NotifyState::MasterRxLowerPri)]);
+                let lines = Event::Notify(vec![line(name.as_str(), NotifyState::MasterRxLowerPri)]);
                 self.later(ms(1), Happening::Tell(router, epoch, lines));
                 self.advertise(router, name);
             }
@@ -450,7 +453,7 @@ impl Pair {
         }
     }
 
-    fn judge(&mut self) {
+    fn invariants(&mut self) {
         let agreed = self.master().filter(|master| self.routers[1 - *master].in_flight.is_empty());
         self.settled = agreed.map(|master| match self.settled {
             Some(before @ (the_same, _)) if the_same == master => before,
@@ -477,7 +480,7 @@ impl Pair {
         }
     }
 
-    fn claims_near(&self, router: usize, moment: Moment) -> Vec<(Moment, usize)> {
+    fn claims_near(&self, router: usize, moment: BootInstant) -> Vec<(BootInstant, usize)> {
         let near = self.routers[router].claims.iter().filter(|(at, _)| *at + secs(40) > moment);
         near.map(|(at, ips)| (*at, ips.len())).collect()
     }
@@ -487,14 +490,14 @@ impl Pair {
         for (router, this) in self.routers.iter().enumerate() {
             for (ip, name) in self.vips().into_iter().zip(self.names()) {
                 let times = this.claims.iter().filter(|(_, ips)| ips.contains(&ip)).map(|(at, _)| *at);
-                let mut times: Vec<Moment> = times.collect();
+                let mut times: Vec<BootInstant> = times.collect();
                 for (asked, _) in this.asked.iter().filter(|(_, group)| *group == name) {
                     // The agent is told a moment later, and shares requests among groups.
                     if let Some(n) = times.iter().position(|at| asked <= at && asked.until(*at) < secs(1)) {
                         times.remove(n);
                     }
                 }
-                let restarted = |pair: &[Moment]| this.started.iter().any(|at| (pair[0]..pair[1]).contains(at));
+                let restarted = |pair: &[BootInstant]| this.started.iter().any(|at| (pair[0]..pair[1]).contains(at));
                 let close = times.windows(2).find(|pair| pair[0].until(pair[1]) < secs(10) && !restarted(pair));
                 assert_eq!(close, None, "router {router}, {ip}: {times:?}");
             }
@@ -517,7 +520,7 @@ fn play(scenario: &Scenario) -> Pair {
         pair.link = Link::Whole;
         pair.run(ms(*whole));
     }
-    pair.run(secs(u64::from(scenario.verify_interval) + 20) + QUIET);
+    pair.run(secs(u64::from(scenario.verify_interval) + 20) + QUIET_TIME);
     pair.judge_claims();
     pair
 }

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 use std::{env, fs};
 
-use super::world::{
-    PEER, THIEF, World, config, eni, error, group, interface, line, ms, network_interface, run, secs, vip, wanted,
+use super::harness::{
+    Harness, PEER, STRANGER, config, eni, error, group, interface, line, ms, network_interface, run, secs, vip, wanted,
 };
 use crate::claim::address::Phase;
-use crate::claim::group::Belief;
-use crate::claim::{Action, Cause, ClaimId, Event, Misplaced, Moment, Note, Past, PutBy, ReadId};
+use crate::claim::group::GroupState;
+use crate::claim::{Action, BootInstant, Cause, ClaimId, Event, LogEvent, Misplaced, PutBy, ReadId, RestoredState};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{Acknowledgement, ErrorClass, Owners, Taker};
@@ -39,77 +39,81 @@ const CLASSES: [ErrorClass; 8] = [
 ];
 
 /// How a state is reached.
-type Setup = fn() -> World;
+type Setup = fn() -> Harness;
 
 /// The states, by name.
 const STATES: [(&str, Setup); 31] = [
-    ("new", || World::started(true)),
-    ("BACKUP by a line", World::one),
-    ("BACKUP by evidence", || World::started(true).after(secs(5))),
-    ("FAULT", || World::one().with(|w| w.becomes("a", NotifyState::Fault))),
-    ("STOP", || World::one().with(|w| w.becomes("a", NotifyState::Stop))),
-    ("MASTER, the writer gone for a second", || World::held().with(World::kill_keepalived).after(secs(1))),
-    ("MASTER, the writer gone for long", || World::held().with(World::kill_keepalived).after(secs(10))),
-    ("MASTER, the pipe was full", || World::held().with(|w| w.tell(Event::PipeFull))),
-    ("MASTER, paused", || World::held().with(pause)),
-    ("MASTER by evidence, paused", || World::held().with(pause).with(|w| w.tell(Event::PipeFull)).after(secs(5))),
-    ("switched off", || World::held().with(|w| w.tell(Event::Config(switched_off()))).with(World::local_master_line)),
-    ("appearing", || World::held().with(|w| w.forget_locally()).with(World::steal).after(secs(5))),
-    ("adopting", || World::held().with(|w| w.tell(Event::PipeFull)).until(|p| matches!(p, Phase::Adopting { .. }))),
-    ("wanted, the ENI not known", || World::started(false).with(|w| w.master("a")).after(ms(60))),
-    ("wanted, a retry", || World::one().with(|w| w.fail(ErrorClass::Transient))),
-    ("wanted, permanent error", || World::one().with(|w| w.fail(ErrorClass::Denied)).after(secs(1))),
-    ("wanted, the allowance used up", || World::one().with(World::storm)),
-    ("wanted, no life since the theft", World::robbed_in_silence),
-    ("wanted, looked for", || World::robbed_in_silence().with(World::shows_life_unseen)),
-    ("wanted, in a contest", || World::contest().with(World::rob_twice)),
+    ("new", || Harness::started(true)),
+    ("BACKUP by a line", Harness::one),
+    ("BACKUP by evidence", || Harness::started(true).after(secs(5))),
+    ("FAULT", || Harness::one().with(|w| w.becomes("a", NotifyState::Fault))),
+    ("STOP", || Harness::one().with(|w| w.becomes("a", NotifyState::Stop))),
+    ("MASTER, the writer gone for a second", || Harness::held().with(Harness::kill_keepalived).after(secs(1))),
+    ("MASTER, the writer gone for long", || Harness::held().with(Harness::kill_keepalived).after(secs(10))),
+    ("MASTER, the pipe was full", || Harness::held().with(|w| w.tell(Event::PipeFull))),
+    ("MASTER, paused", || Harness::held().with(pause)),
+    ("MASTER by evidence, paused", || Harness::held().with(pause).with(|w| w.tell(Event::PipeFull)).after(secs(5))),
+    ("switched off", || {
+        Harness::held().with(|w| w.tell(Event::Config(switched_off()))).with(Harness::local_master_line)
+    }),
+    ("appearing", || Harness::held().with(|w| w.forget_locally()).with(Harness::assign_to_stranger).after(secs(5))),
+    ("adopting", || Harness::held().with(|w| w.tell(Event::PipeFull)).until(|p| matches!(p, Phase::CheckOwner { .. }))),
+    ("wanted, the ENI not known", || Harness::started(false).with(|w| w.master("a")).after(ms(60))),
+    ("wanted, a retry", || Harness::one().with(|w| w.fail(ErrorClass::Transient))),
+    ("wanted, permanent error", || Harness::one().with(|w| w.fail(ErrorClass::Denied)).after(secs(1))),
+    ("wanted, the allowance used up", || Harness::one().with(Harness::storm)),
+    ("wanted, no life since the theft", Harness::lost_without_liveness),
+    ("wanted, looked for", || Harness::lost_without_liveness().with(Harness::liveness_without_local_read)),
+    ("wanted, in a contest", || Harness::contested().with(Harness::lose_ownership)),
     ("wanted, the old claim in flight", || {
-        World::one().with(|w| w.master("a")).with(|w| w.backup("a")).with(|w| w.master("a"))
+        Harness::one().with(|w| w.master("a")).with(|w| w.backup("a")).with(|w| w.master("a"))
     }),
-    ("let go, the claim in flight", || World::one().with(|w| w.master("a")).with(|w| w.backup("a"))),
-    ("in flight", || World::one().with(|w| w.master("a")).after(ms(10))),
-    ("in flight, to take it back", || World::held().with(World::rob_twice).until(|p| matches!(p, Phase::InFlight(_)))),
-    ("held", || World::one().with(|w| w.master("a")).after(ms(60))),
+    ("let go, the claim in flight", || Harness::one().with(|w| w.master("a")).with(|w| w.backup("a"))),
+    ("in flight", || Harness::one().with(|w| w.master("a")).after(ms(10))),
+    ("in flight, to take it back", || {
+        Harness::held().with(Harness::lose_ownership).until(|p| matches!(p, Phase::InFlight(_)))
+    }),
+    ("held", || Harness::one().with(|w| w.master("a")).after(ms(60))),
     ("held, long not confirmed", || {
-        World::one().with(|w| w.ec2.read_refuses = Some(ErrorClass::Denied)).with(|w| w.master("a")).after(secs(70))
+        Harness::one().with(|w| w.ec2.read_refuses = Some(ErrorClass::Denied)).with(|w| w.master("a")).after(secs(70))
     }),
-    ("held, confirmed", World::held),
-    ("held, suspect", || World::held().with(World::steal).after(ms(500))),
+    ("held, confirmed", Harness::held),
+    ("held, suspect", || Harness::held().with(Harness::assign_to_stranger).after(ms(500))),
     ("held, suspect of nobody", || {
-        World::held().with(|w| w.unassign(vip(1))).with(|w| w.tell(Event::ReadNow)).after(ms(500))
+        Harness::held().with(|w| w.unassign(vip(1))).with(|w| w.tell(Event::ReadNow)).after(ms(500))
     }),
-    ("held, confirmed, contested", World::contest),
+    ("held, confirmed, contested", Harness::contested),
     ("held, contested before the agent's start", || {
-        World::contest().with(World::kill_agent).with(World::start_agent).after(secs(5))
+        Harness::contested().with(Harness::kill_agent).with(Harness::start_agent).after(secs(5))
     }),
 ];
 
 /// How an event is made: the world may be prepared for it, and time may pass before it.
-type Make = Box<dyn Fn(&mut World) -> Event>;
+type Make = Box<dyn Fn(&mut Harness) -> Event>;
 
 fn events() -> Vec<(String, Make)> {
     let mut events: Vec<(String, Make)> = Vec::new();
     let mut add = |name: &str, make: Make| events.push((name.to_owned(), make));
     for state in LINES {
-        add(&format!("line {state:?}"), Box::new(move |_| Event::Lines(vec![line("a", state)])));
+        add(&format!("line {state:?}"), Box::new(move |_| Event::Notify(vec![line("a", state)])));
     }
     add(
         "line MasterRxLowerPri, 2 s after another",
         Box::new(|w| {
             let heard = w.now - secs(2);
             w.machine.groups.get_mut(&group("a")).expect("the group").rx_lower = Some(heard);
-            Event::Lines(vec![line("a", NotifyState::MasterRxLowerPri)])
+            Event::Notify(vec![line("a", NotifyState::MasterRxLowerPri)])
         }),
     );
     for pair in [[NotifyState::Master, NotifyState::Backup], [NotifyState::Backup, NotifyState::Master]] {
         let lines = pair.map(|state| line("a", state)).to_vec();
-        add(&format!("lines {:?} and {:?}", pair[0], pair[1]), Box::new(move |_| Event::Lines(lines.clone())));
+        add(&format!("lines {:?} and {:?}", pair[0], pair[1]), Box::new(move |_| Event::Notify(lines.clone())));
     }
-    add("line of another group", Box::new(|_| Event::Lines(vec![line("x", NotifyState::Master)])));
-    add("line that names no state", Box::new(|_| Event::Lines(vec![])));
+    add("line of another group", Box::new(|_| Event::Notify(vec![line("x", NotifyState::Master)])));
+    add("line that names no state", Box::new(|_| Event::Notify(vec![])));
     for state in [None, Some(NotifyState::Master), Some(NotifyState::Backup), Some(NotifyState::Fault)] {
         let lines: Vec<_> = state.map(|state| line("a", state)).into_iter().collect();
-        let make = move |_: &mut World| Event::Backlog { lines: lines.clone(), was_full: false };
+        let make = move |_: &mut Harness| Event::Backlog { lines: lines.clone(), was_full: false };
         add(&format!("backlog {}", state.map_or("nothing".to_owned(), |s| format!("{s:?}"))), Box::new(make));
     }
     add("backlog, full", Box::new(|_| Event::Backlog { lines: vec![line("a", NotifyState::Master)], was_full: true }));
@@ -139,25 +143,28 @@ fn events() -> Vec<(String, Make)> {
         ("local, asked: not there", false, true),
     ] {
         let addresses: BTreeMap<_, _> = here.then(|| (vip(1), [interface("eth0")].into())).into_iter().collect();
-        add(name, Box::new(move |_| Event::Local { addresses: addresses.clone(), asked }));
+        add(name, Box::new(move |_| Event::LocalAddresses { addresses: addresses.clone(), requested: asked }));
     }
     let elsewhere = BTreeMap::from([(vip(1), [interface("dum0")].into())]);
-    add("local: elsewhere", Box::new(move |_| Event::Local { addresses: elsewhere.clone(), asked: false }));
+    add(
+        "local: elsewhere",
+        Box::new(move |_| Event::LocalAddresses { addresses: elsewhere.clone(), requested: false }),
+    );
     for (name, by) in [("put there by a command", PutBy::Command), ("put there by a process", PutBy::Process)] {
         let puts = BTreeMap::from([(vip(1), BTreeMap::from([(interface("eth0"), by)]))]);
         add(
             name,
             Box::new(move |w| {
                 let here = BTreeMap::from([(vip(1), [interface("eth0")].into())]);
-                w.machine.handle(w.now, Event::Local { addresses: here, asked: false });
+                w.machine.handle(w.now, Event::LocalAddresses { addresses: here, requested: false });
                 w.now = w.now + secs(1);
                 Event::PutBy(puts.clone())
             }),
         );
     }
-    add("life", Box::new(|w| Event::Life { after: w.now }));
-    add("life of long ago", Box::new(|_| Event::Life { after: Moment::default() }));
-    add("quiet", Box::new(|w| Event::Quiet { since: w.now }));
+    add("life", Box::new(|w| Event::Liveness { after: w.now }));
+    add("life of long ago", Box::new(|_| Event::Liveness { after: BootInstant::default() }));
+    add("quiet", Box::new(|w| Event::Inactive { since: w.now }));
     add(
         "quiet for three seconds",
         Box::new(|w| {
@@ -167,7 +174,7 @@ fn events() -> Vec<(String, Make)> {
                 w.machine.handle(tick, Event::Tick);
             }
             w.now = due;
-            Event::Quiet { since }
+            Event::Inactive { since }
         }),
     );
     add("resolved", Box::new(|w| resolved(w, "eni-0000000a")));
@@ -217,12 +224,12 @@ fn events() -> Vec<(String, Make)> {
         Box::new(|_| Event::Groups(Groups { groups: vec![run("z", "eth0", 20, &[vip(9)])] })),
     );
     add("instance", Box::new(|_| Event::Instance("i-0000000a".try_into().expect("an id"))));
-    add("past", Box::new(|_| Event::Past(vec![past()])));
+    add("past", Box::new(|_| Event::Restored(vec![restored()])));
     add(
         "past, the group there after it",
         Box::new(|w| {
             w.machine.handle(w.now, Event::Config(Config::default()));
-            w.machine.handle(w.now, Event::Past(vec![past()]));
+            w.machine.handle(w.now, Event::Restored(vec![restored()]));
             Event::Config(config(&["a"]))
         }),
     );
@@ -246,7 +253,7 @@ fn events() -> Vec<(String, Make)> {
         "line Master, more than two seconds late",
         Box::new(|w| {
             w.now = w.machine.next_deadline(w.now).unwrap_or(w.now) + ms(2_001);
-            Event::Lines(vec![line("a", NotifyState::Master)])
+            Event::Notify(vec![line("a", NotifyState::Master)])
         }),
     );
     events
@@ -256,53 +263,54 @@ fn switched_off() -> Config {
     Config { groups: vec![GroupConfig { disable: true, ..wanted("a") }], ..Config::default() }
 }
 
-fn past() -> Past {
-    Past {
+fn restored() -> RestoredState {
+    RestoredState {
         group: group("a"),
         address: vip(1),
-        thefts: vec![(Moment::default(), Taker::Stranger)],
+        losses: vec![(BootInstant::default(), Taker::Stranger)],
         contested: vec![Taker::Stranger],
     }
 }
 
-fn pause(world: &mut World) {
-    let until = world.now + secs(600);
-    world.tell(Event::Pause { group: group("a"), until });
+fn pause(harness: &mut Harness) {
+    let until = harness.now + secs(600);
+    harness.tell(Event::Pause { group: group("a"), until });
 }
 
-fn resolved(_: &World, id: &str) -> Event {
+fn resolved(_: &Harness, id: &str) -> Event {
     Event::Resolved { interface: interface("eth0"), eni: Ok(network_interface(id)) }
 }
 
 /// The answer to the claim in flight, or to none.
-fn claimed(world: &mut World, failure: Option<ErrorClass>) -> Event {
-    let id = world.machine.claims.keys().next().copied().unwrap_or(ClaimId(0));
-    world.now = world.now + ms(5);
+fn claimed(harness: &mut Harness, failure: Option<ErrorClass>) -> Event {
+    let id = harness.machine.claims.keys().next().copied().unwrap_or(ClaimId(0));
+    harness.now = harness.now + ms(5);
     Event::Claimed { id, result: failure.map_or(Ok(Acknowledgement::default()), |class| Err(error(class))) }
 }
 
 /// The answer to the read in flight, or to one that is asked for now.
-fn read(world: &mut World, result: Result<Option<EniId>, ErrorClass>) -> Event {
-    let flying =
-        |world: &World| world.machine.reads.iter().find(|(_, r)| r.addresses.contains(&vip(1))).map(|(id, _)| *id);
-    if flying(world).is_none() {
-        world.machine.handle(world.now, Event::ReadNow);
+fn read(harness: &mut Harness, result: Result<Option<EniId>, ErrorClass>) -> Event {
+    let flying = |harness: &Harness| {
+        harness.machine.reads.iter().find(|(_, r)| r.addresses.contains(&vip(1))).map(|(id, _)| *id)
+    };
+    if flying(harness).is_none() {
+        harness.machine.handle(harness.now, Event::ReadNow);
     }
-    let id = flying(world).unwrap_or(ReadId(0));
-    world.now = world.now + ms(5);
+    let id = flying(harness).unwrap_or(ReadId(0));
+    harness.now = harness.now + ms(5);
     let owners = |owner: Option<EniId>| -> Owners {
-        owner.into_iter().map(|id| (vip(1), super::world::owner(id.as_str()))).collect()
+        owner.into_iter().map(|id| (vip(1), super::harness::owner(id.as_str()))).collect()
     };
     Event::Read { id, result: result.map(owners).map_err(error) }
 }
 
-impl World {
+impl Harness {
     fn started(imds: bool) -> Self {
-        let mut world = Self::new(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
-        world.imds = if imds { Ok(()) } else { Err(ErrorClass::Transient) };
-        world.start_agent();
-        world.run(ms(50));
-        world
+        let mut harness = Self::new(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
+        harness.imds = if imds { Ok(()) } else { Err(ErrorClass::Transient) };
+        harness.start_agent();
+        harness.run(ms(50));
+        harness
     }
 
     fn with(mut self, act: impl FnOnce(&mut Self)) -> Self {
@@ -325,7 +333,7 @@ impl World {
     }
 
     /// Time passes up to a moment at which something is due, and nothing comes of it before.
-    fn sleep_until(&mut self, due: Moment) {
+    fn sleep_until(&mut self, due: BootInstant) {
         while let Some(heartbeat) = self.machine.deadline().filter(|deadline| *deadline < due) {
             assert_eq!(self.machine.handle(heartbeat, Event::Tick), [], "at {heartbeat:?}, and not at {due:?}");
         }
@@ -341,16 +349,16 @@ impl World {
         self.look_around();
     }
 
-    fn steal(&mut self) {
-        self.give(vip(1), THIEF);
+    fn assign_to_stranger(&mut self) {
+        self.give(vip(1), STRANGER);
         self.tell(Event::ReadNow);
     }
 
-    pub fn rob_twice(&mut self) {
-        self.steal();
+    pub fn lose_ownership(&mut self) {
+        self.assign_to_stranger();
         self.run(ms(500));
         let deadline = self.now + secs(5);
-        while matches!(self.machine.addresses[&vip(1)].phase, Phase::Held { .. }) {
+        while matches!(self.machine.addresses[&vip(1)].phase, Phase::Assigned { .. }) {
             assert!(self.now < deadline, "not looked at a second time");
             self.run(ms(1));
         }
@@ -372,37 +380,37 @@ impl World {
         }
     }
 
-    fn robbed_in_silence() -> Self {
-        Self::held().with(|world| world.child_frozen = true).with(World::rob_twice)
+    fn lost_without_liveness() -> Self {
+        Self::held().with(|harness| harness.child_frozen = true).with(Harness::lose_ownership)
     }
 
     /// The machine wants to look at the interface, and has no answer yet.
-    fn shows_life_unseen(&mut self) {
-        let actions = self.machine.handle(self.now, Event::Life { after: self.now });
-        assert_eq!(actions, [Action::Look]);
+    fn liveness_without_local_read(&mut self) {
+        let actions = self.machine.handle(self.now, Event::Liveness { after: self.now });
+        assert_eq!(actions, [Action::ReadLocalAddresses]);
     }
 
-    pub fn contest() -> Self {
-        let mut world = Self::held();
+    pub fn contested() -> Self {
+        let mut harness = Self::held();
         for _ in 0..4 {
-            world.rob_twice();
-            world.says("a", NotifyState::Master);
-            world.run(secs(15));
+            harness.lose_ownership();
+            harness.says("a", NotifyState::Master);
+            harness.run(secs(15));
         }
-        world
+        harness
     }
 }
 
 // ── the table ──
 
-fn state(world: &World, now: Moment) -> String {
-    let Some(known) = world.machine.groups.get(&group("a")) else {
+fn state(harness: &Harness, now: BootInstant) -> String {
+    let Some(known) = harness.machine.groups.get(&group("a")) else {
         return "no group".to_owned();
     };
-    let mut text = match &known.belief {
-        Belief::Known { vrrp, cause: Cause::Evidence } => format!("{vrrp} by evidence"),
-        Belief::Known { vrrp, .. } => vrrp.to_string(),
-        Belief::Unknown { why, .. } => format!("UNKNOWN ({why:?})"),
+    let mut text = match &known.state {
+        GroupState::Known { vrrp, cause: Cause::Inferred } => format!("{vrrp} by evidence"),
+        GroupState::Known { vrrp, .. } => vrrp.to_string(),
+        GroupState::Unknown { why, .. } => format!("UNKNOWN ({why:?})"),
     };
     if known.disabled {
         text += ", switched off";
@@ -410,14 +418,14 @@ fn state(world: &World, now: Moment) -> String {
     if known.paused_until.is_some() {
         text += ", paused";
     }
-    let Some(address) = world.machine.addresses.get(&vip(1)) else {
+    let Some(address) = harness.machine.addresses.get(&vip(1)) else {
         return text + ", no address";
     };
     text += match &address.phase {
-        Phase::Rest => ", rest",
-        Phase::Appearing { .. } => ", appearing",
-        Phase::Adopting { .. } => ", adopting",
-        Phase::Wanted { due } => match now.until(*due).as_millis() {
+        Phase::Idle => ", rest",
+        Phase::AwaitLocalAddress { .. } => ", appearing",
+        Phase::CheckOwner { .. } => ", adopting",
+        Phase::Pending { due } => match now.until(*due).as_millis() {
             0 => ", wanted",
             1..=200 => ", wanted within 0.2 s",
             201..=5_000 => ", wanted within 5 s",
@@ -425,14 +433,14 @@ fn state(world: &World, now: Moment) -> String {
             _ => ", wanted in some minutes",
         },
         Phase::InFlight(_) => ", in flight",
-        Phase::Held { confirmed: false, suspect: None } => ", held",
-        Phase::Held { confirmed: true, suspect: None } => ", confirmed",
-        Phase::Held { suspect: Some(_), .. } => ", suspect",
+        Phase::Assigned { verified: false, mismatch: None } => ", held",
+        Phase::Assigned { verified: true, mismatch: None } => ", confirmed",
+        Phase::Assigned { mismatch: Some(_), .. } => ", suspect",
     };
-    if address.guard.is_some() {
+    if address.precondition.is_some() {
         text += ", guarded";
     }
-    text += match address.contest.with() {
+    text += match address.flap_damping.contested_by() {
         Some(Taker::Peer) => ", contested by the peer",
         Some(Taker::Stranger) => ", contested",
         None => "",
@@ -446,49 +454,49 @@ fn wants(actions: &[Action]) -> String {
         Action::Claim { eni, .. } => Some(format!("claim for {eni}")),
         Action::Read { .. } => Some("read".to_owned()),
         Action::Resolve(_) => Some("resolve".to_owned()),
-        Action::Look => Some("look".to_owned()),
+        Action::ReadLocalAddresses => Some("look".to_owned()),
         // The state says it.
-        Action::Note(Note::Transition { .. }) => None,
-        Action::Note(Note::Claim { result, .. }) => {
+        Action::Log(LogEvent::Transition { .. }) => None,
+        Action::Log(LogEvent::Claim { result, .. }) => {
             Some(if result.is_ok() { "acknowledged" } else { "failed" }.to_owned())
         }
-        Action::Note(Note::Read { error }) => Some(if error.is_some() { "UNREAD" } else { "read again" }.to_owned()),
-        Action::Note(Note::Theft { .. }) => Some("THEFT".to_owned()),
-        Action::Note(Note::Contested { .. }) => Some("CONTESTED".to_owned()),
-        Action::Note(Note::ContestOver { .. }) => Some("contest over".to_owned()),
-        Action::Note(Note::NotLocal { .. }) => Some("NOT LOCAL".to_owned()),
-        Action::Note(Note::Place { wrong: Some(Misplaced::Missing), .. }) => Some("MISSING".to_owned()),
-        Action::Note(Note::Place { wrong: Some(Misplaced::Left), .. }) => Some("LEFT".to_owned()),
-        Action::Note(Note::Place { wrong: None, .. }) => Some("in place".to_owned()),
-        Action::Note(Note::Readiness { obstacle, .. }) => {
+        Action::Log(LogEvent::Read { error }) => Some(if error.is_some() { "UNREAD" } else { "read again" }.to_owned()),
+        Action::Log(LogEvent::OwnershipLost { .. }) => Some("THEFT".to_owned()),
+        Action::Log(LogEvent::Contested { .. }) => Some("CONTESTED".to_owned()),
+        Action::Log(LogEvent::ContestedEnded { .. }) => Some("contest over".to_owned()),
+        Action::Log(LogEvent::NotLocal { .. }) => Some("NOT LOCAL".to_owned()),
+        Action::Log(LogEvent::Placement { wrong: Some(Misplaced::Missing), .. }) => Some("MISSING".to_owned()),
+        Action::Log(LogEvent::Placement { wrong: Some(Misplaced::Unexpected), .. }) => Some("LEFT".to_owned()),
+        Action::Log(LogEvent::Placement { wrong: None, .. }) => Some("in place".to_owned()),
+        Action::Log(LogEvent::Readiness { obstacle, .. }) => {
             Some(if obstacle.is_some() { "NOT READY" } else { "ready" }.to_owned())
         }
-        Action::Note(Note::Unresolved { .. }) => Some("UNRESOLVED".to_owned()),
-        Action::Note(Note::Elsewhere { .. }) => Some("ELSEWHERE".to_owned()),
-        Action::Note(Note::Holder { .. }) => Some("HELD BY ANOTHER".to_owned()),
+        Action::Log(LogEvent::Unresolved { .. }) => Some("UNRESOLVED".to_owned()),
+        Action::Log(LogEvent::EniElsewhere { .. }) => Some("ELSEWHERE".to_owned()),
+        Action::Log(LogEvent::ForeignHolder { .. }) => Some("HELD BY ANOTHER".to_owned()),
     });
     names.collect::<Vec<_>>().join(", ")
 }
 
 /// What holds in every cell.
-fn check(cell: &str, world: &World, was: Option<VrrpState>, actions: &[Action]) {
+fn check(cell: &str, harness: &Harness, was: Option<VrrpState>, actions: &[Action]) {
     let claims = actions.iter().filter(|a| matches!(a, Action::Claim { .. })).count();
-    let known = world.machine.groups.get(&group("a"));
-    let is = known.map(|g| g.belief.vrrp());
+    let known = harness.machine.groups.get(&group("a"));
+    let is = known.map(|g| g.state.vrrp());
     let may = known.is_some_and(|g| g.acts()) && is == Some(VrrpState::Master);
     assert!(claims <= usize::from(may), "{cell}: {claims} claims");
-    if let Some(address) = world.machine.addresses.get(&vip(1)) {
-        assert!(may || address.phase == Phase::Rest, "{cell}: {:?}", address.phase);
+    if let Some(address) = harness.machine.addresses.get(&vip(1)) {
+        assert!(may || address.phase == Phase::Idle, "{cell}: {:?}", address.phase);
         assert!(claims == 0 || matches!(address.phase, Phase::InFlight(_)), "{cell}: {:?}", address.phase);
     }
-    let noted = actions.iter().rev().find_map(|action| match action {
-        Action::Note(Note::Transition { to, .. }) => Some(*to),
+    let logged = actions.iter().rev().find_map(|action| match action {
+        Action::Log(LogEvent::Transition { to, .. }) => Some(*to),
         _ => None,
     });
-    if is.is_some() && was.is_some() && is != was && !(noted.is_none() && is == Some(VrrpState::Unknown)) {
-        assert_eq!(noted, is, "{cell}: was {was:?}");
+    if is.is_some() && was.is_some() && is != was && !(logged.is_none() && is == Some(VrrpState::Unknown)) {
+        assert_eq!(logged, is, "{cell}: was {was:?}");
     }
-    assert!(world.machine.deadline().is_none_or(|deadline| deadline > world.now), "{cell}: a deadline of the past");
+    assert!(harness.machine.deadline().is_none_or(|deadline| deadline > harness.now), "{cell}: a deadline of the past");
 }
 
 #[test]
@@ -497,23 +505,23 @@ fn every_state_and_every_event() {
     let (mut phases, mut kinds) = (BTreeSet::new(), BTreeSet::new());
     for (name, make) in STATES {
         // What happens at the same moment as a doubt is not newer than it.
-        let world = make().after(ms(1));
-        phases.insert(world.machine.addresses.get(&vip(1)).map(|a| phase_number(&a.phase)));
-        table += &format!("\n{name}: {}\n", state(&world, world.now));
-        let shown = world.reported().expect("the address");
+        let harness = make().after(ms(1));
+        phases.insert(harness.machine.addresses.get(&vip(1)).map(|a| phase_number(&a.phase)));
+        table += &format!("\n{name}: {}\n", state(&harness, harness.now));
+        let shown = harness.reported().expect("the address");
         let row = format!("    shows {}: {}", shown.verdict, shown.reason.unwrap_or_default());
         table += row.trim_end_matches([' ', ':']);
         table += "\n";
         let mut nothing = Vec::new();
         for (what, event) in events() {
-            let mut world = make().after(ms(1));
-            let before = state(&world, world.now);
-            let event = event(&mut world);
+            let mut harness = make().after(ms(1));
+            let before = state(&harness, harness.now);
+            let event = event(&mut harness);
             kinds.insert(event_number(&event));
-            let was = world.machine.groups.get(&group("a")).map(|g| g.belief.vrrp());
-            let actions = world.machine.handle(world.now, event);
-            check(&format!("{name} × {what}"), &world, was, &actions);
-            let after = state(&world, world.now);
+            let was = harness.machine.groups.get(&group("a")).map(|g| g.state.vrrp());
+            let actions = harness.machine.handle(harness.now, event);
+            check(&format!("{name} × {what}"), &harness, was, &actions);
+            let after = state(&harness, harness.now);
             let wants = wants(&actions);
             if after == before && wants.is_empty() {
                 nothing.push(what);
@@ -562,12 +570,12 @@ const PHASES: usize = 6;
 /// Another phase needs a state of the table.
 fn phase_number(phase: &Phase) -> usize {
     match phase {
-        Phase::Rest => 0,
-        Phase::Appearing { .. } => 1,
-        Phase::Adopting { .. } => 2,
-        Phase::Wanted { .. } => 3,
+        Phase::Idle => 0,
+        Phase::AwaitLocalAddress { .. } => 1,
+        Phase::CheckOwner { .. } => 2,
+        Phase::Pending { .. } => 3,
         Phase::InFlight(_) => 4,
-        Phase::Held { .. } => 5,
+        Phase::Assigned { .. } => 5,
     }
 }
 
@@ -578,13 +586,13 @@ fn event_number(event: &Event) -> usize {
     match event {
         Event::Config(_) => 0,
         Event::Groups(_) => 1,
-        Event::Lines(_) => 2,
+        Event::Notify(_) => 2,
         Event::Backlog { .. } => 3,
         Event::PipeFull => 4,
         Event::Hup => 5,
         Event::Writer(_) => 6,
-        Event::Local { .. } => 7,
-        Event::Life { .. } => 8,
+        Event::LocalAddresses { .. } => 7,
+        Event::Liveness { .. } => 8,
         Event::Resolved { .. } => 9,
         Event::Claimed { .. } => 10,
         Event::Read { .. } => 11,
@@ -593,9 +601,9 @@ fn event_number(event: &Event) -> usize {
         Event::Force(_) => 14,
         Event::ReadNow => 15,
         Event::Tick => 16,
-        Event::Past(_) => 17,
+        Event::Restored(_) => 17,
         Event::Instance(_) => 20,
-        Event::Quiet { .. } => 18,
+        Event::Inactive { .. } => 18,
         Event::PutBy(_) => 19,
     }
 }

@@ -6,16 +6,16 @@ use std::time::Duration;
 /// A moment on a clock that never goes back, counted from the start of this router: the agent may have been started many
 /// times since. The time that the router was suspended counts (`CLOCK_BOOTTIME`, clock_gettime(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Moment(Duration);
+pub struct BootInstant(Duration);
 
-impl Moment {
+impl BootInstant {
     /// That long after the router's start.
     pub const fn after_boot(elapsed: Duration) -> Self {
         Self(elapsed)
     }
 
     /// How long before `later` this was; zero if it was not before it.
-    pub fn until(self, later: Moment) -> Duration {
+    pub fn until(self, later: BootInstant) -> Duration {
         later.0.saturating_sub(self.0)
     }
 
@@ -30,19 +30,19 @@ impl Moment {
     }
 }
 
-impl Add<Duration> for Moment {
-    type Output = Moment;
+impl Add<Duration> for BootInstant {
+    type Output = BootInstant;
 
-    fn add(self, later: Duration) -> Moment {
-        Moment(self.0.saturating_add(later))
+    fn add(self, later: Duration) -> BootInstant {
+        BootInstant(self.0.saturating_add(later))
     }
 }
 
-impl Sub<Duration> for Moment {
-    type Output = Moment;
+impl Sub<Duration> for BootInstant {
+    type Output = BootInstant;
 
     /// The router's start at the earliest.
-    fn sub(self, earlier: Duration) -> Moment {
-        Moment(self.0.saturating_sub(earlier))
+    fn sub(self, earlier: Duration) -> BootInstant {
+        BootInstant(self.0.saturating_sub(earlier))
     }
 }

@@ -1,6 +1,6 @@
 //! A small world around the machine: EC2 and IMDS with delays, faults and a memory of the past, keepalived with its
 //! lines and its interface, a router that can stand still, an agent that can be started anew. Time is simulated; the
-//! machine is driven by its own deadlines and by what happens, and every step is put before the [`Judge`].
+//! machine is driven by its own deadlines and by what happens, and every step is put before the [`Invariants`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -10,21 +10,21 @@ use std::time::Duration;
 use fastrand::Rng;
 use jiff::Timestamp;
 
-use super::judge::{Judge, STALL};
+use super::invariants::{Invariants, STALL};
 use crate::claim::machine::Machine;
-use crate::claim::{Action, ClaimId, Event, Moment, Note, Past, PutBy, ReadId};
+use crate::claim::{Action, BootInstant, ClaimId, Event, LogEvent, PutBy, ReadId, RestoredState};
 use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Owner, Owners};
 use crate::model::history::{History, Kind, Record};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, RequestId};
-use crate::model::vrrp::{Line, NotifyState};
+use crate::model::vrrp::{NotifyEvent, NotifyState};
 
 /// The network interfaces of this router, of the other one, and of somebody else.
 pub const ETH0: &str = "eni-0000000a";
 pub const ETH1: &str = "eni-0000000b";
 pub const PEER: &str = "eni-0000000c";
-pub const THIEF: &str = "eni-0000000d";
+pub const STRANGER: &str = "eni-0000000d";
 
 /// How long a standby waits for the other router's advertisements (RFC 5798, 6.1: three intervals and a skew).
 const ELECTION: Duration = Duration::from_millis(3_600);
@@ -38,7 +38,7 @@ pub const fn secs(seconds: u64) -> Duration {
 }
 
 /// The time of day of a moment; the router started in 1970.
-pub fn clock(moment: Moment) -> Timestamp {
+pub fn clock(moment: BootInstant) -> Timestamp {
     Timestamp::UNIX_EPOCH.saturating_add(moment.since_boot()).expect("a time")
 }
 
@@ -67,8 +67,8 @@ pub fn error(class: ErrorClass) -> CallError {
     CallError { class, code: format!("{class:?}"), message: "as the test wants it".to_owned(), request_id: None }
 }
 
-pub fn line(name: &str, state: NotifyState) -> Line {
-    Line { group: group(name), state }
+pub fn line(name: &str, state: NotifyState) -> NotifyEvent {
+    NotifyEvent { group: group(name), state }
 }
 
 /// The ENI behind an interface, as IMDS tells it.
@@ -110,7 +110,7 @@ pub fn run(name: &str, dev: &str, vrid: u8, addresses: &[Ipv4Addr]) -> RunningGr
 }
 
 /// Something that is done to a world.
-pub type Act = fn(&mut World);
+pub type Act = fn(&mut Harness);
 
 /// What EC2 does with calls.
 #[derive(Debug, Clone)]
@@ -151,17 +151,17 @@ enum Happening {
     Land(EniId, Vec<Ipv4Addr>),
     Show(u32, ReadId, Vec<Ipv4Addr>),
     /// After a stall that began then.
-    Thaw(Moment),
+    Thaw(BootInstant),
     /// It is known who has put addresses on interfaces a second before.
     Judged(u32),
     /// keepalived hears the other router, which its stale timer had taken for dead.
     Hears(Vec<GroupName>),
 }
 
-pub struct World {
-    pub now: Moment,
+pub struct Harness {
+    pub now: BootInstant,
     pub machine: Machine,
-    pub judge: Judge,
+    pub invariants: Invariants,
     pub ec2: Ec2,
     pub imds: Result<(), ErrorClass>,
     /// The instances that ENIs are attached to; of all others EC2 does not say it.
@@ -171,16 +171,16 @@ pub struct World {
     pub config: Config,
     pub groups: Groups,
     /// Everything that the machine wanted done.
-    pub done: Vec<(Moment, Action)>,
+    pub done: Vec<(BootInstant, Action)>,
     /// What keepalived takes each group for.
     pub truth: BTreeMap<GroupName, NotifyState>,
     pub local: BTreeSet<Ipv4Addr>,
     /// What a person has put on the interface where keepalived puts it.
     pub by_hand: BTreeSet<Ipv4Addr>,
     /// Who has put each address that the agent has seen appear, and when.
-    put: BTreeMap<Ipv4Addr, (Moment, PutBy)>,
+    put: BTreeMap<Ipv4Addr, (BootInstant, PutBy)>,
     /// What the agent was told of the interfaces.
-    seen: BTreeSet<Ipv4Addr>,
+    known_local: BTreeSet<Ipv4Addr>,
     /// Addresses on interfaces that keepalived puts none of them on.
     pub elsewhere: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
     /// keepalived runs; how often its child does something; whether the child stands still.
@@ -189,37 +189,37 @@ pub struct World {
     pub child_frozen: bool,
     /// Ticks that nothing asked for are put in between: they must not lead to anything.
     pub pokes: Option<Rng>,
-    past: Vec<(Moment, Ipv4Addr, Option<Owner>)>,
-    queue: BTreeMap<(Moment, u64), Happening>,
+    owner_history: Vec<(BootInstant, Ipv4Addr, Option<Owner>)>,
+    queue: BTreeMap<(BootInstant, u64), Happening>,
     count: u64,
     /// How often the agent was started; not running in between.
     epoch: u32,
     is_down: bool,
-    pipe: Vec<Line>,
+    pipe: Vec<NotifyEvent>,
     /// What outlives the agent.
     history: History,
     /// What reaches the agent once this router goes on.
     frozen: Option<Vec<Happening>>,
     /// When a stall that is to be seen has last ended.
-    thawed: Option<Moment>,
+    thawed: Option<BootInstant>,
     /// After a stall keepalived finds its timer run out before it hears the other router, that much later.
     pub stale: Option<Duration>,
-    life_before: Option<Moment>,
-    looked: Moment,
-    quiet: Option<Moment>,
+    liveness_before: Option<BootInstant>,
+    local_read: BootInstant,
+    quiet: Option<BootInstant>,
     /// How often keepalived was looked at.
-    pub looks: usize,
-    last_beat: Moment,
+    pub samples: usize,
+    last_beat: BootInstant,
 }
 
-impl World {
+impl Harness {
     /// A world in which nothing has happened yet.
     pub fn new(config: Config, groups: Groups) -> Self {
         let names = groups.groups.iter().map(|g| (g.name.clone(), NotifyState::Backup)).collect();
-        let mut world = Self {
-            now: Moment::default(),
-            machine: Machine::new(Moment::default(), 1),
-            judge: Judge::default(),
+        let mut harness = Self {
+            now: BootInstant::default(),
+            machine: Machine::new(BootInstant::default(), 1),
+            invariants: Invariants::default(),
             ec2: Ec2 {
                 claim_delay: ms(50),
                 read_delay: ms(20),
@@ -241,13 +241,13 @@ impl World {
             local: BTreeSet::new(),
             by_hand: BTreeSet::new(),
             put: BTreeMap::new(),
-            seen: BTreeSet::new(),
+            known_local: BTreeSet::new(),
             elsewhere: BTreeMap::new(),
             runs: true,
             beat: secs(1),
             child_frozen: false,
             pokes: None,
-            past: Vec::new(),
+            owner_history: Vec::new(),
             queue: BTreeMap::new(),
             count: 0,
             epoch: 0,
@@ -257,16 +257,16 @@ impl World {
             frozen: None,
             thawed: None,
             stale: None,
-            life_before: None,
-            looked: Moment::default(),
+            liveness_before: None,
+            local_read: BootInstant::default(),
             quiet: None,
-            looks: 0,
-            last_beat: Moment::default(),
+            samples: 0,
+            last_beat: BootInstant::default(),
         };
-        for ip in world.groups.groups.iter().flat_map(|g| &g.addresses).map(|a| a.address).collect::<Vec<_>>() {
-            world.past.push((Moment::default(), ip, Some(owner(PEER))));
+        for ip in harness.groups.groups.iter().flat_map(|g| &g.addresses).map(|a| a.address).collect::<Vec<_>>() {
+            harness.owner_history.push((BootInstant::default(), ip, Some(owner(PEER))));
         }
-        world
+        harness
     }
 
     /// One group `a` with one address on eth0, the agent started, keepalived in BACKUP, and all of that known.
@@ -276,23 +276,23 @@ impl World {
 
     /// The agent started, every group in BACKUP by a line, and ten seconds of quiet.
     pub fn settled(config: Config, groups: Groups) -> Self {
-        let mut world = Self::new(config, groups);
-        world.start_agent();
-        let names: Vec<GroupName> = world.truth.keys().cloned().collect();
-        names.iter().for_each(|name| world.becomes(name.as_str(), NotifyState::Backup));
-        world.run(secs(10));
-        world.done.clear();
-        world
+        let mut harness = Self::new(config, groups);
+        harness.start_agent();
+        let names: Vec<GroupName> = harness.truth.keys().cloned().collect();
+        names.iter().for_each(|name| harness.becomes(name.as_str(), NotifyState::Backup));
+        harness.run(secs(10));
+        harness.done.clear();
+        harness
     }
 
-    /// As [`World::one`], with the address claimed by a MASTER line and confirmed, and long after that.
+    /// As [`Harness::one`], with the address claimed by a MASTER line and confirmed, and long after that.
     pub fn held() -> Self {
-        let mut world = Self::one();
-        world.master("a");
-        world.run(secs(100));
-        assert_eq!(world.ours(), [vip(1)].into());
-        world.done.clear();
-        world
+        let mut harness = Self::one();
+        harness.master("a");
+        harness.run(secs(100));
+        assert_eq!(harness.ours(), [vip(1)].into());
+        harness.done.clear();
+        harness
     }
 
     // ── what happens ──
@@ -306,11 +306,11 @@ impl World {
             held.push(Happening::Tell(self.epoch, event));
             return;
         }
-        self.judge.told(self.now, &event, self.thawed == Some(self.now));
+        self.invariants.before_event(self.now, &event, self.thawed == Some(self.now));
         let actions = self.machine.handle(self.now, event);
         self.machine.assert_bounded();
         self.perform(actions);
-        self.watch_life();
+        self.watch_liveness();
     }
 
     fn perform(&mut self, actions: Vec<Action>) {
@@ -322,7 +322,7 @@ impl World {
         let is_soon = deadline.is_some_and(|deadline| deadline <= self.now + secs(2));
         assert!(is_soon || self.machine.groups.is_empty(), "a stall from {:?} on is seen at {deadline:?}", self.now);
         for action in actions {
-            self.judge.wants(self.now, &action);
+            self.invariants.wants(self.now, &action);
             match &action {
                 Action::Claim { id, eni, addresses, timeout } => self.claim(*id, eni, addresses, *timeout),
                 Action::Read { id, addresses, timeout, .. } => {
@@ -336,26 +336,28 @@ impl World {
                     };
                     self.answer(ms(1), Event::Resolved { interface: interface.clone(), eni });
                 }
-                Action::Look => {
+                Action::ReadLocalAddresses => {
                     let addresses = self.interfaces();
-                    self.answer(Duration::ZERO, Event::Local { addresses, asked: true });
+                    self.answer(Duration::ZERO, Event::LocalAddresses { addresses, requested: true });
                 }
-                Action::Note(note) => self.keep(note),
+                Action::Log(log) => self.keep(log),
             }
             self.done.push((self.now, action));
         }
     }
 
-    fn keep(&mut self, note: &Note) {
-        let (group, address, kind) = match note {
-            Note::Theft { group, address, by, taker } => {
-                (group, Some(*address), Kind::Theft { by: by.clone(), taker: *taker })
+    fn keep(&mut self, log: &LogEvent) {
+        let (group, address, kind) = match log {
+            LogEvent::OwnershipLost { group, address, by, taker } => {
+                (group, Some(*address), Kind::OwnershipLost { by: by.clone(), taker: *taker })
             }
-            Note::Contested { group, address, by, taker } => {
+            LogEvent::Contested { group, address, by, taker } => {
                 (group, Some(*address), Kind::Contested { by: by.clone(), taker: *taker })
             }
-            Note::ContestOver { group, address, taker } => (group, Some(*address), Kind::ContestOver { taker: *taker }),
-            Note::Transition { group, from, to, cause } => {
+            LogEvent::ContestedEnded { group, address, taker } => {
+                (group, Some(*address), Kind::ContestedEnded { taker: *taker })
+            }
+            LogEvent::Transition { group, from, to, cause } => {
                 (group, None, Kind::Transition { from: *from, to: *to, cause: cause.text().to_owned() })
             }
             _ => return,
@@ -423,7 +425,7 @@ impl World {
                 self.last_beat = self.now;
                 if since.until(self.now) > STALL {
                     self.thawed = Some(self.now);
-                    self.judge.thawed(self.now, since.until(self.now));
+                    self.invariants.thawed(self.now, since.until(self.now));
                 }
                 held.into_iter().for_each(|happening| self.happen(happening));
                 self.wake_stale(since);
@@ -446,8 +448,8 @@ impl World {
             let awake = !self.is_down && self.frozen.is_none();
             let queued = self.queue.keys().next().map(|(moment, _)| *moment);
             let deadline = self.machine.deadline().filter(|_| awake).map(|d| d.max(self.now));
-            let again = self.machine.look_again(self.now).filter(|_| awake);
-            let look = again.map(|again| (self.looked + again).max(self.now));
+            let again = self.machine.liveness_poll_interval(self.now).filter(|_| awake);
+            let look = again.map(|again| (self.local_read + again).max(self.now));
             let Some(next) = [queued, deadline, look].into_iter().flatten().min().filter(|next| *next <= end) else {
                 break;
             };
@@ -459,7 +461,7 @@ impl World {
                 }
             } else if deadline == Some(next) {
                 self.tell(Event::Tick);
-            } else if let Some(event) = self.look_for_life() {
+            } else if let Some(event) = self.sample_liveness() {
                 self.tell(event);
             }
         }
@@ -467,7 +469,7 @@ impl World {
     }
 
     /// A tick before anything is due.
-    fn poke(&mut self, next: Moment) {
+    fn poke(&mut self, next: BootInstant) {
         let between = self.now.until(next) / 2;
         let awake = !self.is_down && self.frozen.is_none();
         if between > Duration::ZERO && awake && self.pokes.as_mut().is_some_and(Rng::bool) {
@@ -488,20 +490,21 @@ impl World {
         self.epoch += 1;
         self.is_down = false;
         self.machine = Machine::new(self.now, u64::from(self.epoch));
-        self.judge.started(self.now);
-        self.life_before = None;
-        let moment =
-            |time: &Timestamp| Moment::after_boot(time.duration_since(clock(Moment::default())).unsigned_abs());
-        let thefts = self.history.thefts().into_iter();
-        let past = thefts.map(|((group, address), thefts)| Past {
+        self.invariants.started(self.now);
+        self.liveness_before = None;
+        let moment = |time: &Timestamp| {
+            BootInstant::after_boot(time.duration_since(clock(BootInstant::default())).unsigned_abs())
+        };
+        let losses = self.history.ownership_losses().into_iter();
+        let owner_history = losses.map(|((group, address), losses)| RestoredState {
             group: group.clone(),
             address,
-            thefts: thefts.times.iter().map(|(time, by)| (moment(time), *by)).collect(),
-            contested: thefts.contested,
+            losses: losses.times.iter().map(|(time, by)| (moment(time), *by)).collect(),
+            contested: losses.contested,
         });
-        self.tell(Event::Past(past.collect()));
+        self.tell(Event::Restored(owner_history.collect()));
         // It lists them, and nobody tells who has put them there.
-        self.seen.clone_from(&self.local);
+        self.known_local.clone_from(&self.local);
         self.put.clear();
         self.look_around();
         self.tell(Event::Config(self.config.clone()));
@@ -534,17 +537,17 @@ impl World {
 
     /// The agent is told of the addresses as they are now, and a second later of who has put them there.
     pub fn look_around(&mut self) {
-        let gone: Vec<Ipv4Addr> = self.seen.difference(&self.local).copied().collect();
+        let gone: Vec<Ipv4Addr> = self.known_local.difference(&self.local).copied().collect();
         gone.iter().for_each(|ip| _ = self.put.remove(ip));
-        for ip in self.local.difference(&self.seen) {
+        for ip in self.local.difference(&self.known_local) {
             let by = if self.by_hand.contains(ip) { PutBy::Command } else { PutBy::Process };
             self.put.insert(*ip, (self.now, by));
         }
-        if self.local != self.seen {
-            self.seen.clone_from(&self.local);
+        if self.local != self.known_local {
+            self.known_local.clone_from(&self.local);
             self.later(secs(1), Happening::Judged(self.epoch));
         }
-        self.tell(Event::Local { addresses: self.interfaces(), asked: false });
+        self.tell(Event::LocalAddresses { addresses: self.interfaces(), requested: false });
     }
 
     fn puts(&self) -> BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>> {
@@ -581,21 +584,21 @@ impl World {
         }
     }
 
-    fn watch_life(&mut self) {
-        match self.machine.look_again(self.now) {
-            None => (self.life_before, self.quiet) = (None, None),
-            Some(again) if self.life_before.is_none() && self.looked + again <= self.now => {
-                self.look_for_life();
+    fn watch_liveness(&mut self) {
+        match self.machine.liveness_poll_interval(self.now) {
+            None => (self.liveness_before, self.quiet) = (None, None),
+            Some(again) if self.liveness_before.is_none() && self.local_read + again <= self.now => {
+                self.sample_liveness();
             }
             Some(_) => {}
         }
     }
 
-    fn look_for_life(&mut self) -> Option<Event> {
-        self.looks += 1;
-        self.looked = self.now;
+    fn sample_liveness(&mut self) -> Option<Event> {
+        self.samples += 1;
+        self.local_read = self.now;
         if !self.runs {
-            (self.life_before, self.quiet) = (None, None);
+            (self.liveness_before, self.quiet) = (None, None);
             return None;
         }
         if !self.child_frozen && !self.is_in_fault() {
@@ -603,14 +606,14 @@ impl World {
                 self.last_beat = self.last_beat + self.beat;
             }
         }
-        let before = self.life_before.replace(self.now)?;
+        let before = self.liveness_before.replace(self.now)?;
         if before < self.last_beat && self.last_beat <= self.now {
             self.quiet = None;
-            return Some(Event::Life { after: before });
+            return Some(Event::Liveness { after: before });
         }
         // A stopped process is not asleep.
         self.quiet = (!self.child_frozen).then(|| self.quiet.unwrap_or(before));
-        self.quiet.map(|since| Event::Quiet { since })
+        self.quiet.map(|since| Event::Inactive { since })
     }
 
     /// Without a group that is not in FAULT keepalived has no timer.
@@ -638,7 +641,7 @@ impl World {
         self.change(&[(name, state)]);
     }
 
-    fn change(&mut self, states: &[(&str, NotifyState)]) -> Vec<Line> {
+    fn change(&mut self, states: &[(&str, NotifyState)]) -> Vec<NotifyEvent> {
         if !self.runs || self.child_frozen || self.frozen.is_some() {
             return Vec::new();
         }
@@ -682,11 +685,11 @@ impl World {
     }
 
     /// Lines of keepalived, and nothing else.
-    pub fn write(&mut self, lines: Vec<Line>) {
+    pub fn write(&mut self, lines: Vec<NotifyEvent>) {
         if self.is_down {
             self.pipe.extend(lines);
         } else {
-            self.tell(Event::Lines(lines));
+            self.tell(Event::Notify(lines));
         }
     }
 
@@ -760,7 +763,7 @@ impl World {
     }
 
     /// Every standby's timer has run out in the stall: keepalived takes its groups for MASTER until it hears the other router.
-    fn wake_stale(&mut self, since: Moment) {
+    fn wake_stale(&mut self, since: BootInstant) {
         let (Some(stale), true) = (self.stale, since.until(self.now) > ELECTION) else {
             return;
         };
@@ -784,18 +787,18 @@ impl World {
 
     /// The same, with where that is attached, and whether it is its primary address.
     pub fn give_to(&mut self, ip: Ipv4Addr, owner: Owner) {
-        self.past.push((self.now, ip, Some(owner)));
+        self.owner_history.push((self.now, ip, Some(owner)));
     }
 
     /// Nobody has it from now on.
     pub fn unassign(&mut self, ip: Ipv4Addr) {
-        self.past.push((self.now, ip, None));
+        self.owner_history.push((self.now, ip, None));
     }
 
     fn shown(&self, addresses: &[Ipv4Addr]) -> Owners {
         let then = self.now - self.ec2.stale;
         let owner = |ip: &Ipv4Addr| {
-            let mut of = self.past.iter().filter(|(_, other, _)| other == ip);
+            let mut of = self.owner_history.iter().filter(|(_, other, _)| other == ip);
             let first = of.clone().next();
             of.rfind(|(when, _, _)| *when <= then).or(first)?.2.clone()
         };
@@ -804,13 +807,13 @@ impl World {
 
     /// Who has an address now.
     pub fn owner(&self, ip: Ipv4Addr) -> Option<&str> {
-        let (_, _, owner) = self.past.iter().rev().find(|(_, other, _)| *other == ip)?;
+        let (_, _, owner) = self.owner_history.iter().rev().find(|(_, other, _)| *other == ip)?;
         owner.as_ref().map(|owner| owner.eni.as_str())
     }
 
     /// The virtual addresses that this router has in EC2.
     pub fn ours(&self) -> BTreeSet<Ipv4Addr> {
-        let ips: BTreeSet<Ipv4Addr> = self.past.iter().map(|(_, ip, _)| *ip).collect();
+        let ips: BTreeSet<Ipv4Addr> = self.owner_history.iter().map(|(_, ip, _)| *ip).collect();
         ips.into_iter()
             .filter(|ip| self.owner(*ip).is_some_and(|id| self.enis.values().any(|e| e.as_str() == id)))
             .collect()
@@ -819,7 +822,7 @@ impl World {
     // ── what was done ──
 
     /// The claims since a moment: milliseconds after it, and the addresses.
-    pub fn claims_since(&self, moment: Moment) -> Vec<(u64, Vec<Ipv4Addr>)> {
+    pub fn claims_since(&self, moment: BootInstant) -> Vec<(u64, Vec<Ipv4Addr>)> {
         self.done
             .iter()
             .filter_map(|(when, action)| match action {
@@ -832,30 +835,31 @@ impl World {
     }
 
     /// When claims went out, in milliseconds after a moment.
-    pub fn claim_times(&self, moment: Moment) -> Vec<u64> {
+    pub fn claim_times(&self, moment: BootInstant) -> Vec<u64> {
         self.claims_since(moment).into_iter().map(|(when, _)| when).collect()
     }
 
     /// When reads went out, in milliseconds after a moment.
-    pub fn read_times(&self, moment: Moment) -> Vec<u64> {
-        let is_read = |(when, action): &&(Moment, Action)| *when >= moment && matches!(action, Action::Read { .. });
+    pub fn read_times(&self, moment: BootInstant) -> Vec<u64> {
+        let is_read =
+            |(when, action): &&(BootInstant, Action)| *when >= moment && matches!(action, Action::Read { .. });
         self.done.iter().filter(is_read).map(|(when, _)| moment.until(*when).as_millis() as u64).collect()
     }
 
     /// What was noted since a moment, in milliseconds after it.
-    pub fn notes(&self, moment: Moment) -> Vec<(u64, Note)> {
+    pub fn log_events(&self, moment: BootInstant) -> Vec<(u64, LogEvent)> {
         self.done
             .iter()
             .filter_map(|(when, action)| match action {
-                Action::Note(note) if *when >= moment => Some((moment.until(*when).as_millis() as u64, note.clone())),
+                Action::Log(log) if *when >= moment => Some((moment.until(*when).as_millis() as u64, log.clone())),
                 _ => None,
             })
             .collect()
     }
 
     /// When thefts were noted, in milliseconds after a moment.
-    pub fn theft_times(&self, moment: Moment) -> Vec<u64> {
-        let notes = self.notes(moment).into_iter();
-        notes.filter(|(_, note)| matches!(note, Note::Theft { .. })).map(|(when, _)| when).collect()
+    pub fn ownership_loss_times(&self, moment: BootInstant) -> Vec<u64> {
+        let log_events = self.log_events(moment).into_iter();
+        log_events.filter(|(_, log)| matches!(log, LogEvent::OwnershipLost { .. })).map(|(when, _)| when).collect()
     }
 }

@@ -5,21 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::world::{ms, secs};
-use crate::claim::{Action, Cause, ClaimId, Event, Moment, Note, PutBy, ReadId};
+use super::harness::{ms, secs};
+use crate::claim::{Action, BootInstant, Cause, ClaimId, Event, LogEvent, PutBy, ReadId};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{Eni, Owners};
 use crate::model::ids::{EniId, GroupName, InterfaceName};
-use crate::model::vrrp::{Line, NotifyState, VrrpState};
+use crate::model::vrrp::{NotifyEvent, NotifyState, VrrpState};
 
 /// B8: the FIFO without a writer for that long.
-const WRITERLESS: Duration = secs(2);
+const WRITER_GONE_TIMEOUT: Duration = secs(2);
 /// B26 and B2: a timer is never further away than 2 s, and one that is over 2 s late tells of a stall.
 pub const STALL: Duration = secs(4);
 /// B2: how old a sign of life may be for a retry, and for a claim that no line asks for, beyond the time in which
 /// keepalived does nothing for the group.
-const LIFE: Duration = secs(2);
+const LIVENESS_MAX_AGE: Duration = secs(2);
 /// How often keepalived's groups advertise here.
 const ADVERTISEMENT: Duration = secs(1);
 /// A look at the interface right before a claim.
@@ -33,17 +33,17 @@ struct Told {
     /// What the last line named, if nothing has made that doubtful.
     line: Option<VrrpState>,
     /// Since when the interface may decide.
-    doubted: Option<Moment>,
+    invalidated: Option<BootInstant>,
 }
 
 #[derive(Debug, Default)]
 struct Address {
     /// Which line or person last asked for a claim, and when, until one that began later was acknowledged.
-    asked: Option<(u64, Moment)>,
+    asked: Option<(u64, BootInstant)>,
     /// When a claim last failed, since it was asked for or acknowledged.
-    failed: Option<Moment>,
+    failed: Option<BootInstant>,
     /// The first read that disagreed, since the last one that agreed or the last acknowledgement.
-    disagreed: Option<Moment>,
+    disagreed: Option<BootInstant>,
     /// A read failed since then.
     unread: bool,
     /// Who owns it is found out anew: the proof that keepalived is alive came before the read.
@@ -53,14 +53,14 @@ struct Address {
 /// What is in flight may be of before: a line or a person asked for a claim since, or the group may have left MASTER.
 #[derive(Debug, Default, Clone, Copy)]
 struct Superseded {
-    at: Moment,
+    at: BootInstant,
     /// A line or a person asked.
-    asked: Moment,
+    asked: BootInstant,
 }
 
 #[derive(Debug)]
 struct InFlight {
-    began: Moment,
+    began: BootInstant,
     eni: EniId,
     addresses: Vec<Ipv4Addr>,
     /// How often a claim had been asked for.
@@ -68,72 +68,72 @@ struct InFlight {
 }
 
 #[derive(Debug, Default)]
-pub struct Judge {
+pub struct Invariants {
     groups: BTreeMap<GroupName, Told>,
     addresses: BTreeMap<Ipv4Addr, Address>,
     superseded: BTreeMap<Ipv4Addr, Superseded>,
     /// The last set of groups and the one before it.
     sets: [Groups; 2],
     /// The set is new: until when the machine may find out anew at any moment.
-    changing: Moment,
-    paused: BTreeMap<GroupName, Moment>,
-    heard: BTreeMap<GroupName, Moment>,
+    changing: BootInstant,
+    paused: BTreeMap<GroupName, BootInstant>,
+    heard: BTreeMap<GroupName, BootInstant>,
     enis: BTreeMap<InterfaceName, EniId>,
     /// Interfaces whose ENI is not known: what is behind them cannot be read.
     blind: BTreeSet<InterfaceName>,
-    writer_gone: Option<Moment>,
+    writer_gone: Option<BootInstant>,
     /// When a group was last spoken of, and when an address of those on the interfaces came.
-    spoken: BTreeMap<GroupName, Moment>,
-    came: BTreeMap<Ipv4Addr, Moment>,
+    spoken: BTreeMap<GroupName, BootInstant>,
+    came: BTreeMap<Ipv4Addr, BootInstant>,
     /// What a process has put there.
     put: BTreeSet<Ipv4Addr>,
-    life: Option<Moment>,
+    liveness: Option<BootInstant>,
     local: BTreeSet<Ipv4Addr>,
-    looked: Option<Moment>,
+    local_read: Option<BootInstant>,
     claims: BTreeMap<ClaimId, InFlight>,
     /// How often a claim was asked for.
     asks: u64,
-    reads: BTreeMap<ReadId, (Moment, Vec<Ipv4Addr>)>,
+    reads: BTreeMap<ReadId, (BootInstant, Vec<Ipv4Addr>)>,
     /// The claims that an ENI may still send, and when that was so.
-    allowance: BTreeMap<EniId, (f64, Moment)>,
+    rate_limiter: BTreeMap<EniId, (f64, BootInstant)>,
     config: Config,
     /// After a stall, a MASTER that keepalived speaks of before that moment may be its stale timer's: it had no time to hear
     /// the other router.
-    stale_until: Moment,
+    stale_until: BootInstant,
 }
 
-impl Judge {
+impl Invariants {
     /// Another agent starts: it knows nothing.
-    pub fn started(&mut self, now: Moment) {
+    pub fn started(&mut self, now: BootInstant) {
         *self = Self { writer_gone: Some(now), ..Self::default() };
     }
 
     /// This router has stood still for that long, and goes on. What the machine makes of it is its own affair: nothing
     /// here asks for its timers.
-    pub fn thawed(&mut self, now: Moment, stall: Duration) {
+    pub fn thawed(&mut self, now: BootInstant, stall: Duration) {
         if stall > STALL {
             self.stale_until = now + ADVERTISEMENT;
-            self.doubt_all(now);
+            self.invalidate_all(now);
         }
     }
 
     /// The machine is about to be told something; what had `waited` while this router stood still is of the past.
-    pub fn told(&mut self, now: Moment, event: &Event, waited: bool) {
+    pub fn before_event(&mut self, now: BootInstant, event: &Event, waited: bool) {
         if self.is_writerless(now) {
-            self.doubt_all(now);
+            self.invalidate_all(now);
         }
         let over: Vec<GroupName> =
             self.paused.iter().filter(|(_, until)| **until <= now).map(|(g, _)| g.clone()).collect();
         for name in over {
             self.paused.remove(&name);
-            self.doubt(now, &name);
+            self.invalidate(now, &name);
         }
         match event {
             Event::Config(new) => {
                 self.configured(new);
                 for group in new.groups.iter().filter(|g| !self.config.groups.contains(g)) {
                     self.of(&group.name).into_iter().for_each(|ip| self.superseded.entry(ip).or_default().at = now);
-                    self.groups.entry(group.name.clone()).or_default().doubted.get_or_insert(now);
+                    self.groups.entry(group.name.clone()).or_default().invalidated.get_or_insert(now);
                 }
                 self.config = new.clone();
             }
@@ -143,33 +143,33 @@ impl Judge {
                     self.changing = now + secs(2);
                 }
             }
-            Event::Lines(lines) if waited => self.backlog(now, lines, false),
-            Event::Lines(lines) => {
-                self.life = Some(now);
+            Event::Notify(lines) if waited => self.backlog(now, lines, false),
+            Event::Notify(lines) => {
+                self.liveness = Some(now);
                 lines.iter().for_each(|line| self.line(now, line));
             }
             Event::Backlog { lines, was_full } => self.backlog(now, lines, *was_full),
-            Event::PipeFull => self.doubt_all(now),
+            Event::PipeFull => self.invalidate_all(now),
             Event::Writer(true) => {
                 if self.writer_gone.take().is_some() {
-                    self.groups.values_mut().for_each(|told| told.doubted = told.doubted.and(Some(now)));
+                    self.groups.values_mut().for_each(|inputs| inputs.invalidated = inputs.invalidated.and(Some(now)));
                 }
             }
             Event::Writer(false) => self.writer_gone = self.writer_gone.or(Some(now)),
-            Event::Local { addresses, asked } => {
+            Event::LocalAddresses { addresses, requested } => {
                 let local: BTreeSet<Ipv4Addr> = addresses.keys().copied().collect();
                 self.came.retain(|ip, _| local.contains(ip));
                 self.came.extend(local.difference(&self.local).map(|ip| (*ip, now)));
                 self.local = local;
-                if *asked {
-                    self.looked = Some(now);
+                if *requested {
+                    self.local_read = Some(now);
                 }
             }
             Event::PutBy(puts) => {
                 let by_process = puts.iter().filter(|(_, on)| on.values().any(|by| *by == PutBy::Process));
                 self.put = by_process.map(|(ip, _)| *ip).collect();
             }
-            Event::Life { after } => self.life = self.life.max(Some(*after)),
+            Event::Liveness { after } => self.liveness = self.liveness.max(Some(*after)),
             Event::Resolved { interface, eni: Ok(eni) } => self.resolved(now, interface, eni),
             Event::Claimed { id, result } => self.claimed(now, *id, result.is_ok()),
             Event::Read { id, result } => self.read(now, *id, result.as_ref().ok()),
@@ -178,7 +178,7 @@ impl Judge {
             }
             Event::Resume(group) => {
                 if self.paused.remove(group).is_some() {
-                    self.doubt(now, group);
+                    self.invalidate(now, group);
                 }
             }
             Event::Force(group) => self.ask(now, group),
@@ -187,9 +187,9 @@ impl Judge {
                     self.blind.insert(interface.clone());
                 }
             }
-            Event::Past(_)
+            Event::Restored(_)
             | Event::Instance(_)
-            | Event::Quiet { .. }
+            | Event::Inactive { .. }
             | Event::Hup
             | Event::Credentials
             | Event::ReadNow
@@ -198,7 +198,7 @@ impl Judge {
         if now <= self.changing {
             let names = self.sets.iter().flat_map(|s| &s.groups).map(|g| &g.name);
             names.for_each(|name| {
-                self.groups.entry(name.clone()).or_default().doubted.get_or_insert(now);
+                self.groups.entry(name.clone()).or_default().invalidated.get_or_insert(now);
             });
         }
     }
@@ -220,31 +220,31 @@ impl Judge {
         }
     }
 
-    fn doubt(&mut self, now: Moment, group: &GroupName) {
+    fn invalidate(&mut self, now: BootInstant, group: &GroupName) {
         let since = now.max(self.stale_until);
-        self.groups.insert(group.clone(), Told { line: None, doubted: Some(since) });
+        self.groups.insert(group.clone(), Told { line: None, invalidated: Some(since) });
         self.of(group).into_iter().for_each(|ip| self.superseded.entry(ip).or_default().at = now);
     }
 
-    fn doubt_all(&mut self, now: Moment) {
+    fn invalidate_all(&mut self, now: BootInstant) {
         let names: Vec<GroupName> = self.sets.iter().flat_map(|s| &s.groups).map(|g| g.name.clone()).collect();
-        names.iter().for_each(|name| self.doubt(now, name));
+        names.iter().for_each(|name| self.invalidate(now, name));
     }
 
-    fn backlog(&mut self, now: Moment, lines: &[Line], was_full: bool) {
+    fn backlog(&mut self, now: BootInstant, lines: &[NotifyEvent], was_full: bool) {
         if was_full {
-            self.doubt_all(now);
+            self.invalidate_all(now);
         }
-        lines.iter().for_each(|line| self.doubt(now, &line.group));
+        lines.iter().for_each(|line| self.invalidate(now, &line.group));
     }
 
-    fn line(&mut self, now: Moment, line: &Line) {
+    fn line(&mut self, now: BootInstant, line: &NotifyEvent) {
         if line.state.vrrp() == VrrpState::Master && now < self.stale_until {
-            return self.doubt(now, &line.group);
+            return self.invalidate(now, &line.group);
         }
         self.spoken.insert(line.group.clone(), now);
-        let told = Told { line: Some(line.state.vrrp()), doubted: None };
-        let was = self.groups.insert(line.group.clone(), told).unwrap_or_default();
+        let inputs = Told { line: Some(line.state.vrrp()), invalidated: None };
+        let was = self.groups.insert(line.group.clone(), inputs).unwrap_or_default();
         let quiet = self.heard.get(&line.group).is_none_or(|last| last.until(now) > secs(10));
         match line.state {
             NotifyState::Master => self.ask(now, &line.group),
@@ -263,7 +263,7 @@ impl Judge {
         }
     }
 
-    fn ask(&mut self, now: Moment, group: &GroupName) {
+    fn ask(&mut self, now: BootInstant, group: &GroupName) {
         if self.paused.contains_key(group) {
             return;
         }
@@ -286,7 +286,7 @@ impl Judge {
         groups.flat_map(|g| &g.addresses).map(|a| a.address).collect()
     }
 
-    fn resolved(&mut self, now: Moment, interface: &InterfaceName, eni: &Eni) {
+    fn resolved(&mut self, now: BootInstant, interface: &InterfaceName, eni: &Eni) {
         self.blind.remove(interface);
         if self.enis.insert(interface.clone(), eni.id.clone()).is_some_and(|before| before != eni.id) {
             self.asks += 1;
@@ -299,7 +299,7 @@ impl Judge {
         }
     }
 
-    fn claimed(&mut self, now: Moment, id: ClaimId, is_ok: bool) {
+    fn claimed(&mut self, now: BootInstant, id: ClaimId, is_ok: bool) {
         let claim = self.claims.remove(&id).expect("an answer to a claim in flight");
         for ip in claim.addresses {
             let address = self.address(ip);
@@ -315,7 +315,7 @@ impl Judge {
         }
     }
 
-    fn read(&mut self, now: Moment, id: ReadId, owners: Option<&Owners>) {
+    fn read(&mut self, now: BootInstant, id: ReadId, owners: Option<&Owners>) {
         let (_, addresses) = self.reads.remove(&id).expect("an answer to a read in flight");
         for ip in addresses {
             let owner = owners.map(|owners| owners.get(&ip));
@@ -346,18 +346,18 @@ impl Judge {
             .collect()
     }
 
-    fn is_writerless(&self, now: Moment) -> bool {
-        self.writer_gone.is_some_and(|since| since + WRITERLESS <= now)
+    fn is_writerless(&self, now: BootInstant) -> bool {
+        self.writer_gone.is_some_and(|since| since + WRITER_GONE_TIMEOUT <= now)
     }
 
     /// The machine wants something done.
-    pub fn wants(&mut self, now: Moment, action: &Action) {
+    pub fn wants(&mut self, now: BootInstant, action: &Action) {
         match action {
             Action::Claim { id, eni, addresses, .. } => {
                 let distinct: BTreeSet<&Ipv4Addr> = addresses.iter().collect();
                 assert!(!addresses.is_empty() && distinct.len() == addresses.len(), "{addresses:?}");
                 self.in_flight(now, eni, addresses);
-                self.within_the_allowance(now, eni);
+                self.within_the_rate_limit(now, eni);
                 addresses.iter().for_each(|ip| self.claim(now, *ip));
                 let claim = InFlight { began: now, eni: eni.clone(), addresses: addresses.clone(), asks: self.asks };
                 self.claims.insert(*id, claim);
@@ -365,28 +365,28 @@ impl Judge {
             Action::Read { id, addresses, .. } => {
                 self.reads.insert(*id, (now, addresses.clone()));
             }
-            Action::Note(Note::Transition { group, to: VrrpState::Unknown, cause, .. }) => {
+            Action::Log(LogEvent::Transition { group, to: VrrpState::Unknown, cause, .. }) => {
                 let came = |ip: &Ipv4Addr| self.put.contains(ip) && self.came.get(ip) > self.spoken.get(group);
                 assert!(
-                    *cause != Cause::NoLine || self.of(group).iter().any(came),
+                    *cause != Cause::NoNotifyEvent || self.of(group).iter().any(came),
                     "{group} is doubted at {now:?}, and no process has put an address of it there since its last line"
                 );
-                self.doubt(now, group);
+                self.invalidate(now, group);
             }
-            Action::Note(Note::NotLocal { address, .. }) => self.address(*address).adopted = true,
-            Action::Resolve(_) | Action::Look | Action::Note(_) => {}
+            Action::Log(LogEvent::NotLocal { address, .. }) => self.address(*address).adopted = true,
+            Action::Resolve(_) | Action::ReadLocalAddresses | Action::Log(_) => {}
         }
     }
 
     /// B4: one claim in flight for an address, unless it is of before a line or a change of state; two for an ENI, the second
     /// not before the first is 20 ms old, and a third for what a line asked for after both.
-    fn in_flight(&self, now: Moment, eni: &EniId, addresses: &[Ipv4Addr]) {
+    fn in_flight(&self, now: BootInstant, eni: &EniId, addresses: &[Ipv4Addr]) {
         let superseded = |ip: &Ipv4Addr| self.superseded.get(ip).copied().unwrap_or_default();
         for claim in self.claims.values().filter(|_| now > self.changing) {
             let twice = claim.addresses.iter().find(|ip| addresses.contains(ip) && superseded(ip).at < claim.began);
             assert_eq!(twice, None, "in flight already at {now:?}");
         }
-        let same: Vec<Moment> = self.claims.values().filter(|c| c.eni == *eni).map(|c| c.began).collect();
+        let same: Vec<BootInstant> = self.claims.values().filter(|c| c.eni == *eni).map(|c| c.began).collect();
         let fresh = |ip: &Ipv4Addr| same.iter().all(|began| superseded(ip).asked >= *began);
         let room = same.len() < 2 || (same.len() == 2 && addresses.iter().any(fresh));
         let is_apart = same.iter().all(|began| began.until(now) >= SECOND);
@@ -394,15 +394,15 @@ impl Judge {
     }
 
     /// B1: 20 at once, and 1,500 an hour.
-    fn within_the_allowance(&mut self, now: Moment, eni: &EniId) {
-        let (left, then) = self.allowance.get(eni).copied().unwrap_or((20.0, now));
+    fn within_the_rate_limit(&mut self, now: BootInstant, eni: &EniId) {
+        let (left, then) = self.rate_limiter.get(eni).copied().unwrap_or((20.0, now));
         let left = (left + then.until(now).as_secs_f64() * 1_500.0 / 3_600.0).min(20.0);
         assert!(left >= 0.999, "{eni}: claim beyond the allowance at {now:?}");
-        self.allowance.insert(eni.clone(), (left - 1.0, now));
+        self.rate_limiter.insert(eni.clone(), (left - 1.0, now));
     }
 
     /// B3, B6, B8, B9, B19: whether this address may be claimed now.
-    fn claim(&self, now: Moment, ip: Ipv4Addr) {
+    fn claim(&self, now: BootInstant, ip: Ipv4Addr) {
         let owners: Vec<&GroupName> = self
             .sets
             .iter()
@@ -416,41 +416,44 @@ impl Judge {
         assert!(!self.is_writerless(now), "{ip} is claimed at {now:?} without a writer since {:?}", self.writer_gone);
         let default = Address::default();
         let address = self.addresses.get(&ip).unwrap_or(&default);
-        let told: Vec<Told> = owners.iter().filter_map(|name| self.groups.get(*name)).copied().collect();
-        let by_line = told.iter().any(|told| told.line == Some(VrrpState::Master));
-        let doubted = told.iter().find_map(|told| told.doubted);
-        assert!(by_line || doubted.is_some(), "{ip} is claimed at {now:?} although its group is {told:?}");
+        let inputs: Vec<Told> = owners.iter().filter_map(|name| self.groups.get(*name)).copied().collect();
+        let by_line = inputs.iter().any(|inputs| inputs.line == Some(VrrpState::Master));
+        let invalidated = inputs.iter().find_map(|inputs| inputs.invalidated);
+        assert!(by_line || invalidated.is_some(), "{ip} is claimed at {now:?} although its group is {inputs:?}");
         let of_it = self.sets.iter().flat_map(|s| &s.groups).filter(|g| owners.contains(&&g.name));
         let interval = of_it.map(|g| g.advertise_interval.duration()).max().unwrap_or_default().max(secs(1));
-        let is_alive = self.life.is_some_and(|life| life.until(now) <= interval + LIFE);
+        let is_alive = self.liveness.is_some_and(|liveness| liveness.until(now) <= interval + LIVENESS_MAX_AGE);
         if address.failed.is_some() {
-            assert!(is_alive, "{ip} is claimed again at {now:?}, and the last sign of life is of {:?}", self.life);
+            assert!(is_alive, "{ip} is claimed again at {now:?}, and the last sign of life is of {:?}", self.liveness);
         }
         // What a person asks for counts where the interface has said MASTER.
-        if address.asked.is_some_and(|(_, asked)| by_line || doubted <= Some(asked)) {
+        if address.asked.is_some_and(|(_, asked)| by_line || invalidated <= Some(asked)) {
             return;
         }
-        let looked = self.looked.is_some_and(|looked| looked.until(now) <= LOOKED);
+        let local_read = self.local_read.is_some_and(|local_read| local_read.until(now) <= LOOKED);
         let is_local = self.local.contains(&ip);
-        assert!(looked && is_local, "{ip} is claimed at {now:?}: looked for {looked}, on an interface {is_local}");
-        assert!(is_alive, "{ip} is claimed at {now:?} without a sign of life but {:?}", self.life);
+        assert!(
+            local_read && is_local,
+            "{ip} is claimed at {now:?}: looked for {local_read}, on an interface {is_local}"
+        );
+        assert!(is_alive, "{ip} is claimed at {now:?} without a sign of life but {:?}", self.liveness);
         let disagreed = address.disagreed;
         assert!(
             disagreed.is_some() || address.unread || address.failed.is_some() || !self.blind.is_empty(),
             "{ip} is claimed at {now:?} although no read disagrees: {address:?}"
         );
-        match doubted {
+        match invalidated {
             Some(since) => {
                 assert!(
-                    by_line || self.life >= Some(since),
+                    by_line || self.liveness >= Some(since),
                     "{ip} is claimed at {now:?} without life since the doubt of {since:?}"
                 );
             }
             None if address.adopted => {}
             None => assert!(
-                self.life >= disagreed,
+                self.liveness >= disagreed,
                 "{ip} is claimed back at {now:?}: life at {:?}, read that disagreed at {disagreed:?}",
-                self.life
+                self.liveness
             ),
         }
     }

@@ -25,73 +25,73 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::Machine;
-use crate::claim::Moment;
+use crate::claim::BootInstant;
 use crate::claim::address::{Address, Phase};
-use crate::claim::group::{Belief, Group};
-use crate::claim::message::{Cause, Misplaced, Note, PutBy};
+use crate::claim::event::{Cause, LogEvent, Misplaced, PutBy};
+use crate::claim::group::{Group, GroupState};
 use crate::model::ids::{GroupName, InterfaceName};
 use crate::model::vrrp::VrrpState;
 
 /// The line comes within a millisecond of the address. Without it for that long, it may be lost.
-const LINE_PATIENCE: Duration = Duration::from_secs(1);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 /// keepalived does something for a group once per advertisement interval. A sign of life is missing when that much more time
 /// has passed.
-const LIFE_LATE: Duration = Duration::from_secs(2);
+const LIVENESS_MARGIN: Duration = Duration::from_secs(2);
 /// How much longer than an advertisement interval a claim waits for a sign of life.
-const LIFE_PATIENCE: Duration = Duration::from_secs(1);
+const LIVENESS_TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
 /// Groups that advertise more often than that are not held to it.
-const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+const MIN_ADVERTISE_INTERVAL: Duration = Duration::from_secs(1);
 /// An address that is on its interface against VRRP for that long, or is not, is not on its way.
-pub(super) const MISPLACED: Duration = Duration::from_secs(3);
+pub(super) const MISPLACED_AFTER: Duration = Duration::from_secs(3);
 /// How soon keepalived is looked at again while something waits for its sign of life.
-const LOOK_SOON: Duration = Duration::from_millis(100);
+const MIN_LIVENESS_POLL: Duration = Duration::from_millis(100);
 /// The same while something may wait for it later on. What was seen is never older than an advertisement interval and twice
 /// this, which is less than a claim needs.
-const LOOK_LATER: Duration = Duration::from_millis(500);
+const IDLE_LIVENESS_POLL: Duration = Duration::from_millis(500);
 /// The same at last, where nothing comes of it.
-const LOOK_SELDOM: Duration = Duration::from_secs(2);
+const MAX_LIVENESS_POLL: Duration = Duration::from_secs(2);
 
 /// What keepalived may need beyond an advertisement interval to hear the other router, and to write a line about it.
-const HEARS: Duration = Duration::from_millis(500);
+const ADVERTISEMENT_MARGIN: Duration = Duration::from_millis(500);
 
 /// Until when a MASTER of keepalived may be its stale timer's, after a stall. It stood still as well, and found that timer
 /// run out before it could hear the other router; with the next advertisement at the latest it takes it back.
-pub(super) fn settled(stalled: Option<Moment>, advertise_interval: Duration) -> Moment {
-    stalled.map_or_else(Moment::default, |stalled| stalled + advertise_interval + HEARS)
+pub(super) fn settled(stalled: Option<BootInstant>, advertise_interval: Duration) -> BootInstant {
+    stalled.map_or_else(BootInstant::default, |stalled| stalled + advertise_interval + ADVERTISEMENT_MARGIN)
 }
 
 /// A retry, and a claim that no line asks for, need a sign of life of keepalived that is younger.
-pub(super) fn life_lasts(advertise_interval: Duration) -> Duration {
-    advertise_interval.max(SHORTEST_INTERVAL) + LIFE_LATE
+pub(super) fn liveness_max_age(advertise_interval: Duration) -> Duration {
+    advertise_interval.max(MIN_ADVERTISE_INTERVAL) + LIVENESS_MARGIN
 }
 
 /// A first attempt that is due for that long needs a sign of life too, and no claim waits longer for it before the state
 /// counts as unknown.
-pub(super) fn life_patience(advertise_interval: Duration) -> Duration {
-    advertise_interval.max(SHORTEST_INTERVAL) + LIFE_PATIENCE
+pub(super) fn liveness_timeout(advertise_interval: Duration) -> Duration {
+    advertise_interval.max(MIN_ADVERTISE_INTERVAL) + LIVENESS_TIMEOUT_MARGIN
 }
 
 impl Machine {
     /// How soon to look for a sign of life of keepalived again, where one is of interest. The longer nothing has come of it,
     /// the less often.
-    pub fn look_again(&self, now: Moment) -> Option<Duration> {
+    pub fn liveness_poll_interval(&self, now: BootInstant) -> Option<Duration> {
         if self.writer_gone.is_some() {
             return None;
         }
-        let since = |since: Moment| (since.until(now) / 20).clamp(LOOK_SOON, LOOK_SELDOM);
-        let groups = self.groups.values().filter(|g| g.is_looked_at()).filter_map(|g| match g.belief {
-            Belief::Unknown { life_after, .. } => Some(since(life_after)),
-            Belief::Known { .. } => None,
+        let since = |since: BootInstant| (since.until(now) / 20).clamp(MIN_LIVENESS_POLL, MAX_LIVENESS_POLL);
+        let groups = self.groups.values().filter(|g| g.is_active()).filter_map(|g| match g.state {
+            GroupState::Unknown { liveness_after, .. } => Some(since(liveness_after)),
+            GroupState::Known { .. } => None,
         });
         let addresses = self.addresses.values().filter_map(|a| match &a.phase {
-            Phase::Rest | Phase::Held { suspect: None, .. } => None,
-            Phase::Held { suspect: Some(suspect), .. } => Some(since(suspect.since)),
-            Phase::Appearing { since: begun } | Phase::Adopting { since: begun } => Some(since(*begun)),
+            Phase::Idle | Phase::Assigned { mismatch: None, .. } => None,
+            Phase::Assigned { mismatch: Some(mismatch), .. } => Some(since(mismatch.since)),
+            Phase::AwaitLocalAddress { since: begun } | Phase::CheckOwner { since: begun } => Some(since(*begun)),
             // Its retry needs one that is recent, whenever that comes.
-            Phase::InFlight(_) => Some(LOOK_LATER),
-            Phase::Wanted { due } => {
-                let is_near = now.until(*due) <= life_lasts(self.interval(&a.group));
-                Some(if is_near && !self.has_life(now, a) { LOOK_SOON } else { LOOK_LATER })
+            Phase::InFlight(_) => Some(IDLE_LIVENESS_POLL),
+            Phase::Pending { due } => {
+                let is_near = now.until(*due) <= liveness_max_age(self.interval(&a.group));
+                Some(if is_near && !self.has_liveness(now, a) { MIN_LIVENESS_POLL } else { IDLE_LIVENESS_POLL })
             }
         });
         groups.chain(addresses).min()
@@ -104,77 +104,85 @@ impl Machine {
 
     /// keepalived's VRRP process is there, and sleeps since that moment. A group that waits to hear the other router, or
     /// advertises, has a timer; without one, and without its addresses here, it is in FAULT.
-    pub(super) fn quiet(&mut self, now: Moment, since: Moment) {
-        let over = |g: &Group| match g.belief {
-            Belief::Unknown { life_after, .. } => since.max(life_after) + life_lasts(g.advertise_interval) <= now,
-            Belief::Known { .. } => false,
+    pub(super) fn quiet(&mut self, now: BootInstant, since: BootInstant) {
+        let over = |g: &Group| match g.state {
+            GroupState::Unknown { liveness_after, .. } => {
+                since.max(liveness_after) + liveness_max_age(g.advertise_interval) <= now
+            }
+            GroupState::Known { .. } => false,
         };
         let is_absent = |g: &Group| !g.addresses.iter().any(|ip| self.shows_master(ip));
-        let faulty = |g: &Group| g.is_looked_at() && over(g) && is_absent(g);
+        let faulty = |g: &Group| g.is_active() && over(g) && is_absent(g);
         let names: Vec<GroupName> =
             self.groups.iter().filter(|(_, g)| faulty(g)).map(|(name, _)| name.clone()).collect();
         for name in names {
             let Some(group) = self.groups.get_mut(&name) else {
                 continue;
             };
-            let to = match group.belief {
-                Belief::Unknown { hint: Some(VrrpState::Stop), .. } => VrrpState::Stop,
+            let to = match group.state {
+                GroupState::Unknown { last_known: Some(VrrpState::Stop), .. } => VrrpState::Stop,
                 _ => VrrpState::Fault,
             };
-            group.believe(now, Belief::Known { vrrp: to, cause: Cause::Quiet });
-            self.note(Note::Transition { group: name.clone(), from: VrrpState::Unknown, to, cause: Cause::Quiet });
-            self.end_contests_of(&name);
+            group.set_state(now, GroupState::Known { vrrp: to, cause: Cause::NoTimer });
+            self.log(LogEvent::Transition { group: name.clone(), from: VrrpState::Unknown, to, cause: Cause::NoTimer });
+            self.reset_flap_damping(&name);
         }
     }
 
-    pub(super) fn stood_still(&mut self, now: Moment) {
+    pub(super) fn stall_detected(&mut self, now: BootInstant) {
         self.stalled = Some(now);
-        self.need_life_after(now);
+        self.require_liveness_after(now);
         let masters: Vec<GroupName> =
-            self.groups.iter().filter(|(_, g)| g.belief.vrrp() == VrrpState::Master).map(|(n, _)| n.clone()).collect();
-        masters.iter().for_each(|name| self.doubt(now, name, Cause::StoodStill));
+            self.groups.iter().filter(|(_, g)| g.state.vrrp() == VrrpState::Master).map(|(n, _)| n.clone()).collect();
+        masters.iter().for_each(|name| self.invalidate(now, name, Cause::Stalled));
     }
 
     /// Where the state is not known, only a sign of life from after `now` counts.
-    pub(super) fn need_life_after(&mut self, now: Moment) {
+    pub(super) fn require_liveness_after(&mut self, now: BootInstant) {
         let stalled = self.stalled;
         for group in self.groups.values_mut() {
-            group.needs_life_after(now.max(settled(stalled, group.advertise_interval)));
+            group.require_liveness_after(now.max(settled(stalled, group.advertise_interval)));
         }
     }
 
-    pub(super) fn doubt_all(&mut self, now: Moment, why: Cause) {
+    pub(super) fn invalidate_all(&mut self, now: BootInstant, why: Cause) {
         let names: Vec<GroupName> = self.groups.keys().cloned().collect();
-        names.iter().for_each(|name| self.doubt(now, name, why));
+        names.iter().for_each(|name| self.invalidate(now, name, why));
     }
 
     /// The state of a group is not to be relied on any more; its return needs a sign of life from after `now`.
-    pub(super) fn doubt(&mut self, now: Moment, name: &GroupName, why: Cause) {
+    pub(super) fn invalidate(&mut self, now: BootInstant, name: &GroupName, why: Cause) {
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };
-        let from = group.belief.vrrp();
-        let hint = match &group.belief {
+        let from = group.state.vrrp();
+        let last_known = match &group.state {
             // What was lost may have named another state.
             _ if why == Cause::PipeFull => None,
-            Belief::Known { vrrp, .. } => Some(*vrrp),
-            Belief::Unknown { hint, .. } => *hint,
+            GroupState::Known { vrrp, .. } => Some(*vrrp),
+            GroupState::Unknown { last_known, .. } => *last_known,
         };
-        let life_after = now.max(settled(self.stalled, group.advertise_interval));
-        group.believe(now, Belief::Unknown { why, life_after, hint });
+        let liveness_after = now.max(settled(self.stalled, group.advertise_interval));
+        group.set_state(now, GroupState::Unknown { why, liveness_after, last_known });
         self.rest(name);
         if from != VrrpState::Unknown {
-            self.note(Note::Transition { group: name.clone(), from, to: VrrpState::Unknown, cause: why });
+            self.log(LogEvent::Transition { group: name.clone(), from, to: VrrpState::Unknown, cause: why });
         }
     }
 
-    /// As [`Self::doubt`], with what the last line names, if one does.
-    pub(super) fn doubt_but(&mut self, now: Moment, name: &GroupName, why: Cause, hint: Option<VrrpState>) {
-        self.doubt(now, name, why);
+    /// As [`Self::invalidate`], with what the last line names, if one does.
+    pub(super) fn invalidate_with_last_known(
+        &mut self,
+        now: BootInstant,
+        name: &GroupName,
+        why: Cause,
+        last_known: Option<VrrpState>,
+    ) {
+        self.invalidate(now, name, why);
         if let Some(group) = self.groups.get_mut(name) {
-            group.line = hint.map(|vrrp| (now, vrrp)).or(group.line);
-            if let Belief::Unknown { hint: kept, .. } = &mut group.belief {
-                *kept = hint;
+            group.line = last_known.map(|vrrp| (now, vrrp)).or(group.line);
+            if let GroupState::Unknown { last_known: kept, .. } = &mut group.state {
+                *kept = last_known;
             }
         }
     }
@@ -188,38 +196,38 @@ impl Machine {
     }
 
     /// Claims that are due, without the sign of life that they need.
-    pub(super) fn need_life(&mut self, now: Moment) {
+    pub(super) fn require_liveness(&mut self, now: BootInstant) {
         let mut silent = BTreeSet::new();
         for address in self.addresses.values() {
-            if let Phase::Wanted { due } = address.phase
+            if let Phase::Pending { due } = address.phase
                 && due <= now
-                && !self.has_life(now, address)
-                && (address.is_retry() || due + life_patience(self.interval(&address.group)) <= now)
+                && !self.has_liveness(now, address)
+                && (address.is_retry() || due + liveness_timeout(self.interval(&address.group)) <= now)
             {
                 silent.insert(address.group.clone());
             }
         }
-        silent.iter().for_each(|name| self.doubt(now, name, Cause::NoLife));
+        silent.iter().for_each(|name| self.invalidate(now, name, Cause::NoLiveness));
     }
 
     /// Whether keepalived has given the sign of life that a claim of the address needs, unless a line has just asked
     /// for it.
-    pub(super) fn has_life(&self, now: Moment, address: &Address) -> bool {
-        self.life.is_some_and(|life| {
-            life.until(now) < life_lasts(self.interval(&address.group))
-                && address.guard.as_ref().is_none_or(|guard| guard.life_after <= life)
+    pub(super) fn has_liveness(&self, now: BootInstant, address: &Address) -> bool {
+        self.liveness.is_some_and(|liveness| {
+            liveness.until(now) < liveness_max_age(self.interval(&address.group))
+                && address.precondition.as_ref().is_none_or(|precondition| precondition.liveness_after <= liveness)
         })
     }
 
     /// Groups whose state is not known, and addresses that were not looked after before: what the interface says.
-    pub(super) fn find_out(&mut self, now: Moment) {
+    pub(super) fn infer_states(&mut self, now: BootInstant) {
         if self.writer_gone.is_some() {
             return;
         }
-        let life = self.life;
-        let alive = |g: &Group| matches!(g.belief, Belief::Unknown { life_after, .. } if life >= Some(life_after));
+        let liveness = self.liveness;
+        let alive = |g: &Group| matches!(g.state, GroupState::Unknown { liveness_after, .. } if liveness >= Some(liveness_after));
         let names: Vec<GroupName> =
-            self.groups.iter().filter(|(_, g)| g.is_looked_at() && alive(g)).map(|(n, _)| n.clone()).collect();
+            self.groups.iter().filter(|(_, g)| g.is_active() && alive(g)).map(|(n, _)| n.clone()).collect();
         for name in names {
             let Some(group) = self.groups.get(&name) else {
                 continue;
@@ -228,31 +236,37 @@ impl Machine {
             let Some(group) = self.groups.get_mut(&name) else {
                 continue;
             };
-            let Belief::Unknown { hint, life_after, .. } = group.belief else {
+            let GroupState::Unknown { last_known, liveness_after, .. } = group.state else {
                 continue;
             };
-            let to = match hint {
+            let to = match last_known {
                 _ if is_master => VrrpState::Master,
-                Some(hint @ (VrrpState::Fault | VrrpState::Stop)) => hint,
+                Some(last_known @ (VrrpState::Fault | VrrpState::Stop)) => last_known,
                 _ => VrrpState::Backup,
             };
-            group.believe(now, Belief::Known { vrrp: to, cause: Cause::Evidence });
+            group.set_state(now, GroupState::Known { vrrp: to, cause: Cause::Inferred });
             let appearing = group.addresses.iter().filter(|_| is_master && group.acts());
             for ip in appearing {
                 if let Some(address) = self.addresses.get_mut(ip) {
-                    address.phase = Phase::Appearing { since: life_after };
+                    address.phase = Phase::AwaitLocalAddress { since: liveness_after };
                 }
             }
-            self.note(Note::Transition { group: name.clone(), from: VrrpState::Unknown, to, cause: Cause::Evidence });
+            self.log(LogEvent::Transition {
+                group: name.clone(),
+                from: VrrpState::Unknown,
+                to,
+                cause: Cause::Inferred,
+            });
             if !is_master {
-                self.end_contests_of(&name);
+                self.reset_flap_damping(&name);
             }
         }
         let appeared: Vec<Ipv4Addr> = self
             .addresses
             .iter()
             .filter(|(ip, a)| {
-                matches!(a.phase, Phase::Appearing { since } if life >= Some(since)) && self.shows_master(ip)
+                matches!(a.phase, Phase::AwaitLocalAddress { since } if liveness >= Some(since))
+                    && self.shows_master(ip)
             })
             .map(|(ip, _)| *ip)
             .collect();
@@ -264,21 +278,21 @@ impl Machine {
     }
 
     /// A standby whose address keepalived has put on the interface without a line: it is looked at anew.
-    pub(super) fn doubt_standbys(&mut self, now: Moment) {
-        let over = self.unannounced().filter(|(_, until)| *until <= now).map(|(group, _)| group.clone());
+    pub(super) fn invalidate_standbys(&mut self, now: BootInstant) {
+        let over = self.addresses_without_notify().filter(|(_, until)| *until <= now).map(|(group, _)| group.clone());
         let over: Vec<GroupName> = over.collect();
-        over.iter().for_each(|name| self.doubt(now, name, Cause::NoLine));
+        over.iter().for_each(|name| self.invalidate(now, name, Cause::NoNotifyEvent));
     }
 
     /// Standbys with an address that a process has put on the interface since their last line, and until when the line may
     /// take to come.
-    pub(super) fn unannounced(&self) -> impl Iterator<Item = (&GroupName, Moment)> {
-        let is_standby = |g: &Group| matches!(g.belief, Belief::Known { vrrp, .. } if vrrp != VrrpState::Master);
+    pub(super) fn addresses_without_notify(&self) -> impl Iterator<Item = (&GroupName, BootInstant)> {
+        let is_standby = |g: &Group| matches!(g.state, GroupState::Known { vrrp, .. } if vrrp != VrrpState::Master);
         self.groups.iter().filter(move |(_, g)| is_standby(g)).flat_map(move |(name, group)| {
             let put = |ip: &&Ipv4Addr| self.shows_master(ip) && self.put_by(**ip) == Some(PutBy::Process);
             group.addresses.iter().filter(put).filter_map(move |ip| {
                 let since = self.addresses.get(ip)?.local_since?;
-                group.line.is_none_or(|(line, _)| line < since).then_some((name, since + LINE_PATIENCE))
+                group.line.is_none_or(|(line, _)| line < since).then_some((name, since + NOTIFY_TIMEOUT))
             })
         })
     }
@@ -287,20 +301,21 @@ impl Machine {
     fn shows_master(&self, ip: &Ipv4Addr) -> bool {
         self.is_local(*ip)
             && self.is_for_vrrp_alone(ip)
-            && (self.put_by(*ip) != Some(PutBy::Command) || self.addresses.get(ip).is_some_and(|a| self.took_over(a)))
+            && (self.put_by(*ip) != Some(PutBy::Command)
+                || self.addresses.get(ip).is_some_and(|a| self.adopted_by_keepalived(a)))
     }
 
     /// Whether keepalived alone puts the address on its interface.
     fn is_for_vrrp_alone(&self, ip: &Ipv4Addr) -> bool {
         self.addresses.get(ip).is_some_and(|address| !address.outside_vrrp)
-            && !self.bindings.values().filter_map(|b| b.eni.as_ref()).any(|eni| eni.primary == *ip)
+            && !self.interface_enis.values().filter_map(|b| b.eni.as_ref()).any(|eni| eni.primary == *ip)
     }
 
     /// Whether the last line says MASTER, and the address was there already: keepalived then has it for its own.
-    fn took_over(&self, address: &Address) -> bool {
+    fn adopted_by_keepalived(&self, address: &Address) -> bool {
         let line = self.groups.get(&address.group).and_then(|g| g.line);
         // The line may be read first.
-        line.is_some_and(|(at, vrrp)| vrrp == VrrpState::Master && address.local_since <= Some(at + LINE_PATIENCE))
+        line.is_some_and(|(at, vrrp)| vrrp == VrrpState::Master && address.local_since <= Some(at + NOTIFY_TIMEOUT))
     }
 
     /// Who has put the address where keepalived puts it.
@@ -311,14 +326,14 @@ impl Machine {
     }
 
     /// Whether the address is on its interface against what VRRP says, or is not, and since when that is so.
-    pub(in crate::claim) fn misplaced(&self, ip: Ipv4Addr, address: &Address) -> Option<(Misplaced, Moment)> {
+    pub(in crate::claim) fn misplaced(&self, ip: Ipv4Addr, address: &Address) -> Option<(Misplaced, BootInstant)> {
         let group = self.groups.get(&address.group).filter(|g| g.acts())?;
-        let wrong = match (&group.belief, &address.phase) {
-            (Belief::Known { vrrp: VrrpState::Master, .. }, Phase::Held { .. }) if !self.is_local(ip) => {
+        let wrong = match (&group.state, &address.phase) {
+            (GroupState::Known { vrrp: VrrpState::Master, .. }, Phase::Assigned { .. }) if !self.is_local(ip) => {
                 Misplaced::Missing
             }
-            (Belief::Known { vrrp: VrrpState::Master, .. } | Belief::Unknown { .. }, _) => return None,
-            _ if self.is_local(ip) && self.is_for_vrrp_alone(&ip) => Misplaced::Left,
+            (GroupState::Known { vrrp: VrrpState::Master, .. } | GroupState::Unknown { .. }, _) => return None,
+            _ if self.is_local(ip) && self.is_for_vrrp_alone(&ip) => Misplaced::Unexpected,
             _ => return None,
         };
         Some((wrong, address.local_since?.max(group.since)))
@@ -327,24 +342,24 @@ impl Machine {
     /// The same, once it is not just on its way.
     pub(in crate::claim) fn stays_misplaced(
         &self,
-        now: Moment,
+        now: BootInstant,
         ip: Ipv4Addr,
         address: &Address,
-    ) -> Option<(Misplaced, Moment)> {
-        self.misplaced(ip, address).filter(|(_, since)| *since + MISPLACED <= now)
+    ) -> Option<(Misplaced, BootInstant)> {
+        self.misplaced(ip, address).filter(|(_, since)| *since + MISPLACED_AFTER <= now)
     }
 
     /// Whether the address is on its interface as VRRP says, or is not.
     fn is_in_its_place(&self, ip: Ipv4Addr, address: &Address) -> bool {
-        self.groups.get(&address.group).filter(|g| g.acts()).is_some_and(|group| match group.belief {
-            Belief::Known { vrrp: VrrpState::Master, .. } => self.is_local(ip),
-            Belief::Known { .. } => !(self.is_local(ip) && self.is_for_vrrp_alone(&ip)),
-            Belief::Unknown { .. } => false,
+        self.groups.get(&address.group).filter(|g| g.acts()).is_some_and(|group| match group.state {
+            GroupState::Known { vrrp: VrrpState::Master, .. } => self.is_local(ip),
+            GroupState::Known { .. } => !(self.is_local(ip) && self.is_for_vrrp_alone(&ip)),
+            GroupState::Unknown { .. } => false,
         })
     }
 
     /// Says what is wrong with the places of addresses, once, and when that is over.
-    pub(super) fn judge_places(&mut self, now: Moment) {
+    pub(super) fn check_placement(&mut self, now: BootInstant) {
         let news: Vec<_> = self
             .addresses
             .iter()
@@ -358,31 +373,31 @@ impl Machine {
             };
             address.misplaced = wrong;
             let (group, interface) = (address.group.clone(), address.held_on.clone());
-            self.note(Note::Place { group, address: ip, interface, wrong });
+            self.log(LogEvent::Placement { group, address: ip, interface, wrong });
         }
     }
 
     /// A contest ends with BACKUP.
-    pub(super) fn end_contests_of(&mut self, name: &GroupName) {
+    pub(super) fn reset_flap_damping(&mut self, name: &GroupName) {
         for ip in self.groups.get(name).map(|g| g.addresses.clone()).unwrap_or_default() {
-            for taker in self.addresses.get_mut(&ip).map(|address| address.contest.end()).unwrap_or_default() {
-                self.note(Note::ContestOver { group: name.clone(), address: ip, taker });
+            for taker in self.addresses.get_mut(&ip).map(|address| address.flap_damping.end()).unwrap_or_default() {
+                self.log(LogEvent::ContestedEnded { group: name.clone(), address: ip, taker });
             }
         }
     }
 
-    pub(super) fn end_contests(&mut self, now: Moment) {
+    pub(super) fn end_contested(&mut self, now: BootInstant) {
         let interval = self.config.global.verify_interval.duration();
         let mut over = Vec::new();
         for (ip, address) in &mut self.addresses {
-            let Some(since) = address.confirmed_since else {
+            let Some(since) = address.verified_since else {
                 continue;
             };
-            for taker in address.contest.end_due(now, since, interval) {
-                over.push(Note::ContestOver { group: address.group.clone(), address: *ip, taker });
+            for taker in address.flap_damping.end_due(now, since, interval) {
+                over.push(LogEvent::ContestedEnded { group: address.group.clone(), address: *ip, taker });
             }
         }
-        over.into_iter().for_each(|note| self.note(note));
+        over.into_iter().for_each(|log| self.log(log));
     }
 
     /// Whether the address is where keepalived puts it.

@@ -5,37 +5,37 @@ use std::mem;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::sending::READS_TOGETHER;
+use super::scheduler::READ_BATCH_WINDOW;
 use super::{ClaimInFlight, Machine};
-use crate::claim::address::{Address, Phase, Seen, Suspect};
-use crate::claim::message::{ClaimId, Note, ReadId};
-use crate::claim::{Moment, pace};
+use crate::claim::address::{Address, Mismatch, OwnerRead, Phase};
+use crate::claim::event::{ClaimId, LogEvent, ReadId};
+use crate::claim::{BootInstant, backoff};
 use crate::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Owner, Owners, Taker};
 use crate::model::ids::{GroupName, InterfaceName};
 
 /// MASTER_RX_LOWER_PRI heard within that time means that this router outranks the other.
-const OUTRANKS: Duration = Duration::from_secs(60);
+const OUTRANKS_FOR: Duration = Duration::from_secs(60);
 /// An ownership that has to be read before anything else is read again where that fails, and claimed unread after that
 /// time.
-const READ_PATIENCE: Duration = Duration::from_secs(3);
+const OWNER_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// A read that disagrees with an ownership has to be followed by another one, that long after it and not twice as long.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
+const RECHECK_DELAY: Duration = Duration::from_secs(1);
 /// A read that may lead to a claim goes out so long before the claim may, and an advertisement interval: a sign of life has
 /// come by then.
-const AHEAD: Duration = Duration::from_millis(500);
+const READ_LEAD_TIME: Duration = Duration::from_millis(500);
 
 impl Machine {
-    pub(super) fn resolved(&mut self, now: Moment, interface: &InterfaceName, result: Result<Eni, CallError>) {
-        let Some(binding) = self.bindings.get_mut(interface) else {
+    pub(super) fn resolved(&mut self, now: BootInstant, interface: &InterfaceName, result: Result<Eni, CallError>) {
+        let Some(interface_eni) = self.interface_enis.get_mut(interface) else {
             return;
         };
-        binding.asked = false;
+        interface_eni.asked = false;
         match result {
             Ok(eni) => {
-                let is_first = binding.eni.is_none();
-                binding.failed = 0;
-                binding.error = None;
-                binding.next = None;
+                let is_first = interface_eni.eni.is_none();
+                interface_eni.failed = 0;
+                interface_eni.error = None;
+                interface_eni.next = None;
                 for address in self.addresses.values_mut().filter(|a| a.interface == *interface) {
                     let should = address.configured_eni.as_ref().unwrap_or(&eni.id).clone();
                     if address.eni.as_ref() != Some(&should) {
@@ -45,28 +45,28 @@ impl Machine {
                         address.eni = Some(should);
                     }
                 }
-                binding.eni = Some(eni);
+                interface_eni.eni = Some(eni);
                 if is_first {
-                    self.sweep.due = now;
+                    self.verification.due = now;
                 }
             }
             Err(error) => {
-                binding.next = Some(now + pace::retry(binding.failed, &mut self.rng));
-                binding.failed = binding.failed.saturating_add(1);
-                let is_news = binding.error.as_ref().is_none_or(|e| e.code != error.code);
-                binding.error = Some(error.clone());
+                interface_eni.next = Some(now + backoff::retry_delay(interface_eni.failed, &mut self.rng));
+                interface_eni.failed = interface_eni.failed.saturating_add(1);
+                let is_news = interface_eni.error.as_ref().is_none_or(|e| e.code != error.code);
+                interface_eni.error = Some(error.clone());
                 if is_news {
-                    self.note(Note::Unresolved { interface: interface.clone(), error });
+                    self.log(LogEvent::Unresolved { interface: interface.clone(), error });
                 }
             }
         }
     }
 
-    pub(super) fn claimed(&mut self, now: Moment, id: ClaimId, result: Result<Acknowledgement, CallError>) {
+    pub(super) fn claimed(&mut self, now: BootInstant, id: ClaimId, result: Result<Acknowledgement, CallError>) {
         let Some(claim) = self.claims.remove(&id) else {
             return;
         };
-        let previous = claim.addresses.iter().find_map(|ip| self.addresses.get(ip)?.seen.as_ref()?.owner.clone());
+        let previous = claim.addresses.iter().find_map(|ip| self.addresses.get(ip)?.owner_read.as_ref()?.owner.clone());
         for ip in &claim.addresses {
             if let Some(address) = self.addresses.get_mut(ip)
                 && let Some(last) = address.last_claim.as_mut().filter(|l| l.began == claim.began)
@@ -87,12 +87,12 @@ impl Machine {
             .collect();
         match &result {
             Ok(Acknowledgement { unlisted, .. }) => {
-                let sender = self.senders.entry(claim.eni.clone()).or_default();
-                sender.timeouts = 0;
-                sender.second_chance = false;
-                sender.proven = Some(now);
+                let eni_state = self.enis.entry(claim.eni.clone()).or_default();
+                eni_state.timeouts = 0;
+                eni_state.second_chance = false;
+                eni_state.proven = Some(now);
                 // The reason that is not known is gone: for the others that it kept apart, too.
-                let was_refused = |ip| self.addresses.get(ip).is_some_and(|a| a.alone == Some(ErrorClass::Refused));
+                let was_refused = |ip| self.addresses.get(ip).is_some_and(|a| a.isolated == Some(ErrorClass::Refused));
                 if concerned.iter().any(was_refused) {
                     let others = self.addresses.values_mut().filter(|a| a.eni.as_ref() == Some(&claim.eni));
                     others.for_each(Address::join_if_refused);
@@ -113,13 +113,13 @@ impl Machine {
         for ip in claim.addresses.iter().filter(|ip| !concerned.contains(ip)) {
             match self.addresses.get_mut(ip) {
                 // What was read before a claim of before ended is not to be relied on.
-                Some(address @ Address { phase: Phase::Adopting { .. }, .. }) => address.adopt(now),
+                Some(address @ Address { phase: Phase::CheckOwner { .. }, .. }) => address.adopt(now),
                 // It may have been performed, whatever the answer was.
-                Some(address @ Address { phase: Phase::Wanted { .. }, .. }) => address.read_at(now),
+                Some(address @ Address { phase: Phase::Pending { .. }, .. }) => address.read_at(now),
                 _ => {}
             }
         }
-        self.note(Note::Claim {
+        self.log(LogEvent::Claim {
             eni: claim.eni,
             addresses: claim.addresses,
             previous,
@@ -130,28 +130,28 @@ impl Machine {
 
     pub(super) fn claim_failed(
         &mut self,
-        now: Moment,
+        now: BootInstant,
         claim: &ClaimInFlight,
         concerned: &[Ipv4Addr],
         error: &CallError,
     ) {
-        let sender = self.senders.entry(claim.eni.clone()).or_default();
+        let eni_state = self.enis.entry(claim.eni.clone()).or_default();
         let timed_out = error.class == ErrorClass::TimedOut;
-        sender.timeouts = if timed_out { sender.timeouts.saturating_add(1) } else { 0 };
+        eni_state.timeouts = if timed_out { eni_state.timeouts.saturating_add(1) } else { 0 };
         let second_chance = !mem::replace(
-            &mut sender.second_chance,
+            &mut eni_state.second_chance,
             matches!(error.class, ErrorClass::Clock | ErrorClass::NoSuchInterface),
         );
         if error.class == ErrorClass::NoSuchInterface {
             for address in concerned.iter().filter_map(|ip| self.addresses.get(ip)) {
-                if let Some(binding) = self.bindings.get_mut(&address.interface) {
-                    binding.next = Some(now);
+                if let Some(interface_eni) = self.interface_enis.get_mut(&address.interface) {
+                    interface_eni.next = Some(now);
                 }
             }
         }
         let splits = matches!(error.class, ErrorClass::BadAddress | ErrorClass::Refused) && claim.addresses.len() > 1;
         let halves = [self.next_id(), self.next_id()];
-        let together = pace::retry(self.failed(concerned), &mut self.rng);
+        let together = backoff::retry_delay(self.failed(concerned), &mut self.rng);
         for (n, ip) in concerned.iter().enumerate() {
             let outranks = self.outranks(now, ip);
             let from = self.taker_of(ip);
@@ -164,24 +164,24 @@ impl Machine {
             let due = match error.class {
                 ErrorClass::BadAddress | ErrorClass::Refused if splits => {
                     address.failed = 0;
-                    address.cohort = Some(halves[n * 2 / concerned.len()]);
+                    address.bisect_group = Some(halves[n * 2 / concerned.len()]);
                     now
                 }
                 ErrorClass::BadAddress => {
-                    address.alone = Some(error.class);
-                    address.cohort = None;
+                    address.isolated = Some(error.class);
+                    address.bisect_group = None;
                     address.permanent = Some(error.clone());
-                    now + pace::PERMANENT
+                    now + backoff::PERMANENT_ERROR_DELAY
                 }
                 ErrorClass::Refused => {
-                    address.alone = Some(error.class);
-                    address.cohort = None;
+                    address.isolated = Some(error.class);
+                    address.bisect_group = None;
                     now + together
                 }
                 ErrorClass::Clock | ErrorClass::NoSuchInterface if second_chance => now + together,
                 ErrorClass::Denied | ErrorClass::Clock | ErrorClass::NoSuchInterface => {
                     address.permanent = Some(error.clone());
-                    now + pace::PERMANENT
+                    now + backoff::PERMANENT_ERROR_DELAY
                 }
                 ErrorClass::TimedOut | ErrorClass::Transient => {
                     // The request may have been performed all the same.
@@ -193,9 +193,12 @@ impl Machine {
             let due = if splits {
                 due
             } else {
-                address.contest.back_off(from, outranks, &mut self.rng).map_or(due, |wait| due.max(now + wait))
+                address
+                    .flap_damping
+                    .damping_delay(from, outranks, &mut self.rng)
+                    .map_or(due, |wait| due.max(now + wait))
             };
-            address.phase = Phase::Wanted { due };
+            address.phase = Phase::Pending { due };
         }
     }
 
@@ -203,12 +206,12 @@ impl Machine {
         addresses.iter().filter_map(|ip| self.addresses.get(ip)).map(|a| a.failed).max().unwrap_or(0)
     }
 
-    pub(super) fn outranks(&self, now: Moment, ip: &Ipv4Addr) -> bool {
-        self.heard(ip).is_some_and(|last| last.until(now) <= OUTRANKS)
+    pub(super) fn outranks(&self, now: BootInstant, ip: &Ipv4Addr) -> bool {
+        self.heard(ip).is_some_and(|last| last.until(now) <= OUTRANKS_FOR)
     }
 
     /// When the address's group last heard a router of lower priority that is MASTER.
-    fn heard(&self, ip: &Ipv4Addr) -> Option<Moment> {
+    fn heard(&self, ip: &Ipv4Addr) -> Option<BootInstant> {
         self.groups.get(&self.addresses.get(ip)?.group)?.rx_lower
     }
 
@@ -223,22 +226,22 @@ impl Machine {
     /// The same of the one who has the address by the last read, if it is another.
     fn taker_of(&self, ip: &Ipv4Addr) -> Option<Taker> {
         let address = self.addresses.get(ip)?;
-        let owner = address.seen.as_ref()?.owner.as_ref().filter(|o| Some(&o.eni) != address.eni.as_ref())?;
+        let owner = address.owner_read.as_ref()?.owner.as_ref().filter(|o| Some(&o.eni) != address.eni.as_ref())?;
         Some(self.taker(&address.group, owner))
     }
 
-    pub(super) fn read(&mut self, now: Moment, id: ReadId, result: Result<Owners, CallError>) {
+    pub(super) fn read(&mut self, now: BootInstant, id: ReadId, result: Result<Owners, CallError>) {
         let Some(read) = self.reads.remove(&id) else {
             return;
         };
         match result {
             Ok(owners) => {
-                self.sweep.success = Some(now);
-                if self.sweep.error.take().is_some() {
-                    self.note(Note::Read { error: None });
+                self.verification.success = Some(now);
+                if self.verification.error.take().is_some() {
+                    self.log(LogEvent::Read { error: None });
                 }
-                self.sweep.throttled = 0;
-                self.learn_attachments(&read.addresses, read.sweep, &owners);
+                self.verification.throttled = 0;
+                self.learn_attachments(&read.addresses, read.is_periodic, &owners);
                 let peers: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.peers).copied().collect();
                 // Before the owners that are compared with them.
                 for ip in read.addresses.iter().filter(|ip| peers.contains(ip)) {
@@ -247,57 +250,57 @@ impl Machine {
                         self.peers.insert(*ip, owner.clone());
                     }
                 }
-                let second_look = now + self.jitter();
+                let recheck = now + self.jitter();
                 let mut from_peer = Vec::new();
                 for ip in &read.addresses {
                     if self.is_undecided(now, ip) {
                         continue;
                     }
-                    let due = self.seen(now, read.began, *ip, owners.get(ip).cloned(), second_look);
+                    let due = self.owner_read(now, read.began, *ip, owners.get(ip).cloned(), recheck);
                     from_peer.extend(due.map(|due| (*ip, due)));
                 }
                 self.claim_back_together(&from_peer);
-                self.note_attachments();
-                self.note_holders();
+                self.log_attachments();
+                self.log_holders();
             }
             Err(error) => {
                 if error.class == ErrorClass::Throttled {
-                    self.sweep.throttled = (self.sweep.throttled + 1).min(4);
+                    self.verification.throttled = (self.verification.throttled + 1).min(4);
                 }
                 let jitter = self.jitter();
                 for ip in &read.addresses {
-                    self.unseen(now, read.began, *ip, error.class, jitter);
+                    self.owner_read_failed(now, read.began, *ip, error.class, jitter);
                 }
                 // EC2's time has been taken over: once more with it.
                 if error.class == ErrorClass::Clock
-                    && self.sweep.error.as_ref().is_none_or(|last| last.class != ErrorClass::Clock)
+                    && self.verification.error.as_ref().is_none_or(|last| last.class != ErrorClass::Clock)
                 {
-                    self.sweep.due = now;
+                    self.verification.due = now;
                 }
-                self.sweep.error = Some(error.clone());
-                self.note(Note::Read { error: Some(error) });
+                self.verification.error = Some(error.clone());
+                self.log(LogEvent::Read { error: Some(error) });
             }
         }
-        if read.sweep {
-            self.sweep.ended = Some(read.began);
+        if read.is_periodic {
+            self.verification.ended = Some(read.began);
             // Somebody may have asked for another one meanwhile.
-            if self.sweep.due > now {
-                self.sweep.due = now + self.sweep_interval();
+            if self.verification.due > now {
+                self.verification.due = now + self.verification_interval();
             }
         }
     }
 
     /// Whether a claim that is in flight decides who has the address: the one that is wanted, or, where the owner is to be
     /// read first, one of before that may be answered soon.
-    fn is_undecided(&mut self, now: Moment, ip: &Ipv4Addr) -> bool {
+    fn is_undecided(&mut self, now: BootInstant, ip: &Ipv4Addr) -> bool {
         let claims = self.claims.values().filter(|claim| claim.addresses.contains(ip));
         let last = claims.map(|claim| claim.began).max();
         match (self.addresses.get_mut(ip), last) {
             (Some(Address { phase: Phase::InFlight(_), .. }), _) => true,
-            (Some(address @ Address { phase: Phase::Adopting { .. }, .. }), Some(began))
-                if now < began + READ_PATIENCE =>
+            (Some(address @ Address { phase: Phase::CheckOwner { .. }, .. }), Some(began))
+                if now < began + OWNER_CHECK_TIMEOUT =>
             {
-                address.read_at(began + READ_PATIENCE);
+                address.read_at(began + OWNER_CHECK_TIMEOUT);
                 true
             }
             _ => false,
@@ -306,14 +309,14 @@ impl Machine {
 
     /// A read was answered for an address whose claim is not in flight. Returns when it is to be claimed back from the
     /// peer, if it is.
-    fn seen(
+    fn owner_read(
         &mut self,
-        now: Moment,
-        began: Moment,
+        now: BootInstant,
+        began: BootInstant,
         ip: Ipv4Addr,
         owner: Option<Owner>,
-        second_look: Moment,
-    ) -> Option<Moment> {
+        recheck: BootInstant,
+    ) -> Option<BootInstant> {
         let outranks = self.outranks(now, &ip);
         let heard = self.heard(&ip);
         let group = self.addresses.get(&ip)?.group.clone();
@@ -321,116 +324,124 @@ impl Machine {
         let from = owner.as_ref().map(|owner| self.taker(&group, owner));
         let address = self.addresses.get_mut(&ip)?;
         let overtaken = address.last_claim.as_ref().is_some_and(|c| c.began >= began)
-            || address.seen.as_ref().is_some_and(|s| s.began > began)
-            || matches!(address.phase, Phase::Adopting { since } if began < since);
+            || address.owner_read.as_ref().is_some_and(|s| s.began > began)
+            || matches!(address.phase, Phase::CheckOwner { since } if began < since);
         if overtaken {
             return None;
         }
         let of_before = address.may_be_of_before(began);
         let ours = address.eni.is_some() && owner.as_ref().map(|o| &o.eni) == address.eni.as_ref();
-        address.seen = Some(Seen { began, at: now, owner: owner.clone() });
+        address.owner_read = Some(OwnerRead { began, at: now, owner: owner.clone() });
         let outranked_other = mem::take(&mut address.outranked_other) && owner.is_some();
-        let apart = address.apart_from_claims(now, heard, interval);
-        let apart_from_reclaims = address.apart_from_reclaims(now);
+        let apart = address.earliest_claim(now, heard, interval);
+        let earliest_reclaim = address.earliest_reclaim(now);
         let rng = &mut self.rng;
-        match mem::replace(&mut address.phase, Phase::Rest) {
-            phase @ (Phase::Rest | Phase::Appearing { .. } | Phase::InFlight(_)) => address.phase = phase,
+        match mem::replace(&mut address.phase, Phase::Idle) {
+            phase @ (Phase::Idle | Phase::AwaitLocalAddress { .. } | Phase::InFlight(_)) => address.phase = phase,
             // A claim that a line asked for is not put off by what may be the state before that line.
-            phase @ Phase::Wanted { .. }
-                if !ours || (address.guard.is_none() && (address.failed == 0 || of_before)) =>
+            phase @ Phase::Pending { .. }
+                if !ours || (address.precondition.is_none() && (address.failed == 0 || of_before)) =>
             {
                 address.phase = phase;
                 if from == Some(Taker::Peer) {
-                    address.hurry(now, rng);
+                    address.expedite(now, rng);
                 }
             }
             phase if ours => {
                 address.phase = phase;
-                address.confirmed(now);
+                address.verified(now);
             }
             // That keepalived lives was asked before the read; where it has not been long, nothing newer is needed.
-            Phase::Adopting { .. } => {
-                let earliest = if from == Some(Taker::Peer) { apart_from_reclaims } else { now };
-                address.claim_guarded(earliest, Moment::default(), from, outranks, rng);
+            Phase::CheckOwner { .. } => {
+                let earliest = if from == Some(Taker::Peer) { earliest_reclaim } else { now };
+                address.claim_with_precondition(earliest, BootInstant::default(), from, outranks, rng);
             }
-            _ if outranked_other => address.claim_guarded(apart, now, from, outranks, rng),
-            Phase::Held { suspect: None, .. } if address.in_grace(began) => {
+            _ if outranked_other => address.claim_with_precondition(apart, now, from, outranks, rng),
+            Phase::Assigned { mismatch: None, .. } if address.in_grace(began) => {
                 if let Some(grace) = &mut address.grace {
                     grace.lagging = true;
                 }
-                address.confirmed_since = None;
-                let early = apart - interval - AHEAD;
+                address.verified_since = None;
+                let early = apart - interval - READ_LEAD_TIME;
                 if early <= now {
-                    address.claim_guarded(apart, now, from, outranks, rng);
+                    address.claim_with_precondition(apart, now, from, outranks, rng);
                 } else {
-                    address.phase = Phase::Held { confirmed: false, suspect: None };
+                    address.phase = Phase::Assigned { verified: false, mismatch: None };
                     if !address.reads.iter().any(|due| (early..=apart).contains(due)) {
                         address.read_at(early);
                     }
                 }
             }
-            Phase::Held { suspect: None, confirmed } => {
-                address.phase = Phase::Held { confirmed, suspect: Some(Suspect { since: now, owner, failed: 0 }) };
-                address.confirmed_since = None;
-                address.read_at(second_look);
+            Phase::Assigned { mismatch: None, verified } => {
+                address.phase = Phase::Assigned { verified, mismatch: Some(Mismatch { since: now, owner, failed: 0 }) };
+                address.verified_since = None;
+                address.read_at(recheck);
             }
             // Asked too early to be a second look.
-            phase @ Phase::Held { suspect: Some(Suspect { since, .. }), .. } if began < since + SECOND_LOOK => {
+            phase @ Phase::Assigned { mismatch: Some(Mismatch { since, .. }), .. } if began < since + RECHECK_DELAY => {
                 address.phase = phase;
             }
-            Phase::Held { suspect: Some(suspect), .. } => {
-                let theft = owner.zip(from).filter(|_| suspect.owner.is_some());
-                let begins = theft.as_ref().is_some_and(|(_, taker)| address.contest.theft(now, *taker));
+            Phase::Assigned { mismatch: Some(mismatch), .. } => {
+                let ownership_lost = owner.zip(from).filter(|_| mismatch.owner.is_some());
+                let begins =
+                    ownership_lost.as_ref().is_some_and(|(_, taker)| address.flap_damping.ownership_lost(now, *taker));
                 let is_peer = from == Some(Taker::Peer);
-                let earliest = if is_peer { apart_from_reclaims } else { now };
-                address.claim_guarded(earliest, suspect.since, from, outranks, rng);
-                if let Some((by, taker)) = theft {
-                    self.note(Note::Theft { group: group.clone(), address: ip, by: by.clone(), taker });
+                let earliest = if is_peer { earliest_reclaim } else { now };
+                address.claim_with_precondition(earliest, mismatch.since, from, outranks, rng);
+                if let Some((by, taker)) = ownership_lost {
+                    self.log(LogEvent::OwnershipLost { group: group.clone(), address: ip, by: by.clone(), taker });
                     if begins {
-                        self.note(Note::Contested { group, address: ip, by, taker });
+                        self.log(LogEvent::Contested { group, address: ip, by, taker });
                     }
                 }
                 return is_peer.then_some(earliest);
             }
             // Every Wanted is kept or confirmed above.
-            phase @ Phase::Wanted { .. } => address.phase = phase,
+            phase @ Phase::Pending { .. } => address.phase = phase,
         }
         None
     }
 
     /// What one read shows to be the peer's is claimed back in one request: each when the last of them may be, which is
     /// not later than its bound.
-    fn claim_back_together(&mut self, addresses: &[(Ipv4Addr, Moment)]) {
+    fn claim_back_together(&mut self, addresses: &[(Ipv4Addr, BootInstant)]) {
         let Some(last) = addresses.iter().map(|(_, due)| *due).max() else {
             return;
         };
         for (ip, _) in addresses {
-            if let Some(Address { phase: Phase::Wanted { due }, .. }) = self.addresses.get_mut(ip) {
+            if let Some(Address { phase: Phase::Pending { due }, .. }) = self.addresses.get_mut(ip) {
                 *due = last;
             }
         }
     }
 
     /// A read that began at that moment failed.
-    fn unseen(&mut self, now: Moment, began: Moment, ip: Ipv4Addr, class: ErrorClass, jitter: Duration) {
+    fn owner_read_failed(
+        &mut self,
+        now: BootInstant,
+        began: BootInstant,
+        ip: Ipv4Addr,
+        class: ErrorClass,
+        jitter: Duration,
+    ) {
         let interval = self.config.global.verify_interval.duration();
         let Some(address) = self.addresses.get_mut(&ip) else {
             return;
         };
         match &mut address.phase {
             // The right to read may be missing while the right to claim is there, and nobody else will claim it.
-            Phase::Adopting { since }
-                if *since <= began && (class == ErrorClass::Denied || *since + READ_PATIENCE <= now) =>
+            Phase::CheckOwner { since }
+                if *since <= began && (class == ErrorClass::Denied || *since + OWNER_CHECK_TIMEOUT <= now) =>
             {
                 self.claim_unread(now, ip);
             }
-            Phase::Adopting { .. } if address.reads.is_empty() => {
-                address.read_at(now + pace::retry(1, &mut self.rng));
+            Phase::CheckOwner { .. } if address.reads.is_empty() => {
+                address.read_at(now + backoff::retry_delay(1, &mut self.rng));
             }
-            Phase::Held { suspect: Some(suspect), .. } => {
+            Phase::Assigned { mismatch: Some(mismatch), .. } => {
                 // The first one that fails is made good as soon; after that, ever less often.
-                let wait = jitter * (1 << suspect.failed.min(8));
-                suspect.failed = suspect.failed.saturating_add(1);
+                let wait = jitter * (1 << mismatch.failed.min(8));
+                mismatch.failed = mismatch.failed.saturating_add(1);
                 let again = now + wait.min(interval);
                 if address.reads.first().is_none_or(|due| *due > again) {
                     address.read_at(again);
@@ -441,17 +452,17 @@ impl Machine {
     }
 
     /// Claims what was to be read first, and cannot be.
-    pub(super) fn claim_unread(&mut self, now: Moment, ip: Ipv4Addr) {
+    pub(super) fn claim_unread(&mut self, now: BootInstant, ip: Ipv4Addr) {
         let outranks = self.outranks(now, &ip);
         let from = self.taker_of(&ip);
         if let Some(address) = self.addresses.get_mut(&ip) {
-            address.claim_guarded(now, Moment::default(), from, outranks, &mut self.rng);
+            address.claim_with_precondition(now, BootInstant::default(), from, outranks, &mut self.rng);
         }
     }
 
     /// The wait before a second look. Reads go out with others that are due a little earlier, and it is one all the same.
     /// Drawn once for all addresses of a read: what is looked at together is claimed together.
     fn jitter(&mut self) -> Duration {
-        pace::between(SECOND_LOOK + READS_TOGETHER, 2 * SECOND_LOOK, &mut self.rng)
+        backoff::jitter_between(RECHECK_DELAY + READ_BATCH_WINDOW, 2 * RECHECK_DELAY, &mut self.rng)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use super::Moment;
+use super::BootInstant;
 
 /// The moments at which the owner of an address is to be read, the earliest first.
 ///
@@ -10,21 +10,21 @@ use super::Moment;
 /// flight), claims that fail go on asking. Where there is no room the latest is dropped: the earlier ones show as much,
 /// and the regular read comes anyway.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reads(Vec<Moment>);
+pub struct ReadSchedule(Vec<BootInstant>);
 
-impl Reads {
+impl ReadSchedule {
     /// The most that are kept: the three that confirm a claim, and some that something else has asked for.
-    pub const MOST: usize = 8;
+    pub const CAPACITY: usize = 8;
 
     /// One more, at that moment.
-    pub fn add(&mut self, due: Moment) {
+    pub fn add(&mut self, due: BootInstant) {
         let place = self.0.partition_point(|r| *r <= due);
         self.0.insert(place, due);
-        self.0.truncate(Self::MOST);
+        self.0.truncate(Self::CAPACITY);
     }
 
     /// Forgets those that are due until that moment: a read goes out for them.
-    pub fn forget_until(&mut self, moment: Moment) {
+    pub fn forget_until(&mut self, moment: BootInstant) {
         self.0.retain(|due| *due > moment);
     }
 
@@ -34,18 +34,18 @@ impl Reads {
     }
 }
 
-impl<const N: usize> From<[Moment; N]> for Reads {
-    fn from(moments: [Moment; N]) -> Self {
+impl<const N: usize> From<[BootInstant; N]> for ReadSchedule {
+    fn from(moments: [BootInstant; N]) -> Self {
         let mut reads = Self::default();
         moments.into_iter().for_each(|due| reads.add(due));
         reads
     }
 }
 
-impl Deref for Reads {
-    type Target = [Moment];
+impl Deref for ReadSchedule {
+    type Target = [BootInstant];
 
-    fn deref(&self) -> &[Moment] {
+    fn deref(&self) -> &[BootInstant] {
         &self.0
     }
 }
@@ -56,13 +56,13 @@ mod tests {
 
     use super::*;
 
-    fn at(second: u64) -> Moment {
-        Moment::after_boot(Duration::from_secs(second))
+    fn at(second: u64) -> BootInstant {
+        BootInstant::after_boot(Duration::from_secs(second))
     }
 
     #[test]
     fn the_earliest_stay_in_their_order() {
-        let mut reads = Reads::from([9, 3, 7].map(at));
+        let mut reads = ReadSchedule::from([9, 3, 7].map(at));
         (100..200).for_each(|second| reads.add(at(second)));
         reads.add(at(1));
         assert_eq!(*reads, [1, 3, 7, 9, 100, 101, 102, 103].map(at));

@@ -6,38 +6,38 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::Machine;
-use super::evidence::settled;
-use super::sending::STANDBY_INTERVAL;
-use crate::claim::Moment;
+use super::inference::settled;
+use super::scheduler::MIN_STANDBY_INTERVAL;
+use crate::claim::BootInstant;
 use crate::claim::address::{Address, Phase};
-use crate::claim::contest::Contest;
-use crate::claim::group::{Belief, Group};
-use crate::claim::message::{Cause, Note, Past};
+use crate::claim::event::{Cause, LogEvent, RestoredState};
+use crate::claim::flap_damping::FlapDamping;
+use crate::claim::group::{Group, GroupState};
 use crate::keepalived::groups::Groups;
 use crate::model::assignment::plan;
 use crate::model::config::Config;
 use crate::model::ids::{GroupName, InterfaceName};
-use crate::model::vrrp::{Line, NotifyState, VrrpState};
+use crate::model::vrrp::{NotifyEvent, NotifyState, VrrpState};
 
 /// Two MASTER_RX_LOWER_PRI of one group further apart than this are two events; closer together, one that lasts.
-const RX_QUIET: Duration = Duration::from_secs(10);
+const RX_LOWER_QUIET_TIME: Duration = Duration::from_secs(10);
 /// A lasting MASTER_RX_LOWER_PRI asks for one read in that time.
-const RX_READ: Duration = Duration::from_secs(5);
+const RX_LOWER_READ_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Machine {
-    pub(super) fn configure(&mut self, now: Moment, config: Config) {
+    pub(super) fn configure(&mut self, now: BootInstant, config: Config) {
         self.config = config;
         let groups = &self.config.groups;
-        self.past.retain(|past| groups.iter().any(|group| group.name == past.group));
+        self.restored.retain(|restored| groups.iter().any(|group| group.name == restored.group));
         self.replan(now);
         for address in self.addresses.values_mut() {
-            address.alone = None;
+            address.isolated = None;
         }
         self.retry_permanent(now);
-        self.sweep.due = now;
+        self.verification.due = now;
     }
 
-    pub(super) fn announce(&mut self, now: Moment, groups: Groups) {
+    pub(super) fn announce(&mut self, now: BootInstant, groups: Groups) {
         if self.keepalived.groups.is_empty() {
             self.keepalived = groups;
             self.replan(now);
@@ -48,7 +48,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn count_coming(&mut self, now: Moment) {
+    pub(super) fn count_coming(&mut self, now: BootInstant) {
         if let Some((groups, _)) = self.coming.take() {
             self.keepalived = groups;
             self.replan(now);
@@ -56,30 +56,30 @@ impl Machine {
     }
 
     /// Goes by the configuration and by what keepalived runs, and keeps what is known of all that stays as it was.
-    pub(super) fn replan(&mut self, now: Moment) {
+    pub(super) fn replan(&mut self, now: BootInstant) {
         let plan = plan(&self.config, &self.keepalived);
         let mut old_groups = mem::take(&mut self.groups);
         let mut old_addresses = mem::take(&mut self.addresses);
-        let mut old_bindings = mem::take(&mut self.bindings);
+        let mut old_interface_enis = mem::take(&mut self.interface_enis);
         for planned in plan.groups {
             let (is_renewed, mut group) = match old_groups.remove(&planned.name) {
                 Some(group) if group.vrid == planned.vrid && group.disabled == planned.disabled => (false, group),
                 _ => {
                     let paused_until = self.pauses.get(&planned.name).copied();
-                    let life_after = now.max(settled(self.stalled, planned.advertise_interval));
-                    (true, Group { paused_until, ..Group::new(now, life_after, &planned) })
+                    let liveness_after = now.max(settled(self.stalled, planned.advertise_interval));
+                    (true, Group { paused_until, ..Group::new(now, liveness_after, &planned) })
                 }
             };
-            let is_master = group.acts() && group.belief.vrrp() == VrrpState::Master;
+            let is_master = group.acts() && group.state.vrrp() == VrrpState::Master;
             group.advertise_interval = planned.advertise_interval;
             group.peers = planned.peers;
             group.addresses = planned.addresses.iter().map(|a| a.address).collect();
             group.addresses.sort_unstable();
             group.problems = planned.problems;
             for wanted in planned.addresses {
-                let binding = old_bindings.remove(&wanted.interface).unwrap_or_default();
-                let binding = self.bindings.entry(wanted.interface.clone()).or_insert(binding);
-                let behind = binding.eni.as_ref().map(|eni| &eni.id);
+                let interface_eni = old_interface_enis.remove(&wanted.interface).unwrap_or_default();
+                let interface_eni = self.interface_enis.entry(wanted.interface.clone()).or_insert(interface_eni);
+                let behind = interface_eni.eni.as_ref().map(|eni| &eni.id);
                 let ip = wanted.address;
                 let (is_new, mut address) = match old_addresses.remove(&ip) {
                     Some(mut address) if address.group == planned.name => {
@@ -89,15 +89,15 @@ impl Machine {
                     old => (true, Address::new(planned.name.clone(), wanted, behind).after(old)),
                 };
                 if is_new {
-                    let before = |p: &Past| p.group == address.group && p.address == ip;
-                    if let Some(place) = self.past.iter().position(before) {
-                        let Past { thefts, contested, .. } = self.past.swap_remove(place);
+                    let before = |p: &RestoredState| p.group == address.group && p.address == ip;
+                    if let Some(place) = self.restored.iter().position(before) {
+                        let RestoredState { losses, contested, .. } = self.restored.swap_remove(place);
                         let interval = self.config.global.verify_interval.duration();
-                        address.contest = Contest::resumed(now, &thefts, &contested, interval);
+                        address.flap_damping = FlapDamping::resumed(now, &losses, &contested, interval);
                     }
                     address.local_since = Some(now);
                     if is_master {
-                        address.phase = Phase::Appearing { since: now };
+                        address.phase = Phase::AwaitLocalAddress { since: now };
                     }
                 } else if is_renewed {
                     address.rest();
@@ -108,14 +108,14 @@ impl Machine {
         }
         let groups = &self.groups;
         self.peers.retain(|peer, _| groups.values().any(|g| g.peers.contains(peer)));
-        for binding in self.bindings.values_mut().filter(|b| b.eni.is_none() && !b.asked) {
-            binding.next = Some(now);
+        for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_none() && !b.asked) {
+            interface_eni.next = Some(now);
         }
-        self.sweep.due = now;
+        self.verification.due = now;
     }
 
-    pub(super) fn lines(&mut self, now: Moment, lines: &[Line]) {
-        self.life = Some(now);
+    pub(super) fn lines(&mut self, now: BootInstant, lines: &[NotifyEvent]) {
+        self.liveness = Some(now);
         for line in lines {
             let is_run = self.groups.get(&line.group).is_some_and(|g| g.vrid.is_some());
             if !is_run && self.is_coming(&line.group) {
@@ -124,7 +124,7 @@ impl Machine {
             let is = line.state.vrrp();
             let interval = self.groups.get(&line.group).map(|g| g.advertise_interval);
             if is == VrrpState::Master && interval.is_some_and(|interval| now < settled(self.stalled, interval)) {
-                self.doubt_but(now, &line.group, Cause::StoodStill, Some(is));
+                self.invalidate_with_last_known(now, &line.group, Cause::Stalled, Some(is));
             } else {
                 self.line(now, line);
             }
@@ -135,19 +135,19 @@ impl Machine {
         self.coming.as_ref().is_some_and(|(groups, _)| groups.groups.iter().any(|g| g.name == *group))
     }
 
-    pub(super) fn line(&mut self, now: Moment, line: &Line) {
+    pub(super) fn line(&mut self, now: BootInstant, line: &NotifyEvent) {
         let Some(group) = self.groups.get_mut(&line.group) else {
             return;
         };
-        let was = group.belief.vrrp();
+        let was = group.state.vrrp();
         let is = line.state.vrrp();
         group.line = Some((now, is));
-        let quiet = group.rx_lower.is_none_or(|last| last.until(now) > RX_QUIET);
+        let quiet = group.rx_lower.is_none_or(|last| last.until(now) > RX_LOWER_QUIET_TIME);
         if line.state == NotifyState::MasterRxLowerPri {
             group.rx_lower = Some(now);
         }
-        group.believe(now, Belief::Known { vrrp: is, cause: Cause::Line(line.state) });
-        let read = group.rx_read.is_none_or(|last| last.until(now) >= RX_READ);
+        group.set_state(now, GroupState::Known { vrrp: is, cause: Cause::Notify(line.state) });
+        let read = group.rx_read.is_none_or(|last| last.until(now) >= RX_LOWER_READ_INTERVAL);
         let acts = group.acts();
         let changed = was != is;
         let claim = is == VrrpState::Master && (line.state == NotifyState::Master || quiet);
@@ -161,9 +161,9 @@ impl Machine {
             };
             // The time-outs of an outage before it are none of this mastership's.
             if (changed || claim)
-                && let Some(sender) = address.eni.as_ref().and_then(|eni| self.senders.get_mut(eni))
+                && let Some(eni_state) = address.eni.as_ref().and_then(|eni| self.enis.get_mut(eni))
             {
-                sender.timeouts = 0;
+                eni_state.timeouts = 0;
             }
             if is != VrrpState::Master {
                 address.rest();
@@ -183,20 +183,20 @@ impl Machine {
             }
         }
         if is != VrrpState::Master {
-            self.end_contests_of(&line.group);
+            self.reset_flap_damping(&line.group);
         }
         if changed {
-            self.note(Note::Transition {
+            self.log(LogEvent::Transition {
                 group: line.group.clone(),
                 from: was,
                 to: is,
-                cause: Cause::Line(line.state),
+                cause: Cause::Notify(line.state),
             });
         }
     }
 
     /// Lines of the past: the last one of each group is a hint, and the interface decides.
-    pub(super) fn backlog(&mut self, now: Moment, lines: &[Line], was_full: bool) {
+    pub(super) fn backlog(&mut self, now: BootInstant, lines: &[NotifyEvent], was_full: bool) {
         let cause = if was_full { Cause::PipeFull } else { Cause::New };
         let mut last: BTreeMap<&GroupName, NotifyState> = BTreeMap::new();
         if !was_full {
@@ -204,25 +204,30 @@ impl Machine {
         }
         let named: Vec<GroupName> = self.groups.keys().filter(|g| was_full || last.contains_key(g)).cloned().collect();
         for name in named {
-            let hint = last.get(&name).map(|s| s.vrrp());
-            self.doubt_but(now, &name, cause, hint);
+            let last_known = last.get(&name).map(|s| s.vrrp());
+            self.invalidate_with_last_known(now, &name, cause, last_known);
         }
         // A BACKUP that nobody was there to hear of ends a contest all the same.
-        lines.iter().filter(|l| l.state.vrrp() != VrrpState::Master).for_each(|l| self.end_contests_of(&l.group));
+        lines.iter().filter(|l| l.state.vrrp() != VrrpState::Master).for_each(|l| self.reset_flap_damping(&l.group));
     }
 
-    pub(super) fn writer(&mut self, now: Moment, there: bool) {
+    pub(super) fn writer(&mut self, now: BootInstant, there: bool) {
         match (there, self.writer_gone) {
             (false, None) => self.writer_gone = Some(now),
             (true, Some(_)) => {
                 self.writer_gone = None;
-                self.need_life_after(now);
+                self.require_liveness_after(now);
             }
             _ => {}
         }
     }
 
-    pub(super) fn local(&mut self, now: Moment, addresses: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>, asked: bool) {
+    pub(super) fn local(
+        &mut self,
+        now: BootInstant,
+        addresses: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
+        requested: bool,
+    ) {
         let appeared: Vec<Ipv4Addr> =
             addresses.iter().filter(|(ip, on)| self.local.get(ip) != Some(on)).map(|(ip, _)| *ip).collect();
         let before = mem::replace(&mut self.local, addresses);
@@ -248,54 +253,54 @@ impl Machine {
                 self.count_coming(now);
             }
         }
-        if asked {
-            self.look_asked = None;
-            self.looked(now);
+        if requested {
+            self.local_read_requested = None;
+            self.local_read(now);
         }
     }
 
     /// The local addresses were read anew: a guarded claim that was only waiting for this may go, or may not be.
-    pub(super) fn looked(&mut self, now: Moment) {
+    pub(super) fn local_read(&mut self, now: BootInstant) {
         let mut missing = Vec::new();
         for (ip, address) in &mut self.addresses {
-            let due = matches!(address.phase, Phase::Wanted { due } if due <= now);
+            let due = matches!(address.phase, Phase::Pending { due } if due <= now);
             let is_there = address.is_there(self.local.get(ip));
-            let Some(guard) = address.guard.as_mut().filter(|_| due) else {
+            let Some(precondition) = address.precondition.as_mut().filter(|_| due) else {
                 continue;
             };
             if is_there {
-                guard.looked = Some(now);
+                precondition.local_read = Some(now);
             } else {
                 address.rest();
-                address.phase = Phase::Appearing { since: now };
-                missing.push(Note::NotLocal { group: address.group.clone(), address: *ip });
+                address.phase = Phase::AwaitLocalAddress { since: now };
+                missing.push(LogEvent::NotLocal { group: address.group.clone(), address: *ip });
             }
         }
-        missing.into_iter().for_each(|note| self.note(note));
+        missing.into_iter().for_each(|log| self.log(log));
     }
 
-    pub(super) fn pause(&mut self, now: Moment, name: &GroupName, until: Moment) {
+    pub(super) fn pause(&mut self, now: BootInstant, name: &GroupName, until: BootInstant) {
         self.pauses.insert(name.clone(), until);
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };
         group.paused_until = Some(until);
-        let vrrp = group.belief.vrrp();
+        let vrrp = group.state.vrrp();
         self.rest(name);
-        self.note(Note::Transition { group: name.clone(), from: vrrp, to: vrrp, cause: Cause::Paused });
-        self.sweep.due = self.sweep.due.min(now + STANDBY_INTERVAL);
+        self.log(LogEvent::Transition { group: name.clone(), from: vrrp, to: vrrp, cause: Cause::Paused });
+        self.verification.due = self.verification.due.min(now + MIN_STANDBY_INTERVAL);
     }
 
-    pub(super) fn resume(&mut self, now: Moment, name: &GroupName) {
+    pub(super) fn resume(&mut self, now: BootInstant, name: &GroupName) {
         self.pauses.remove(name);
         if let Some(group) = self.groups.get_mut(name)
             && group.paused_until.take().is_some()
         {
-            self.doubt(now, name, Cause::PauseOver);
+            self.invalidate(now, name, Cause::PauseEnded);
         }
     }
 
-    pub(super) fn force(&mut self, now: Moment, name: &GroupName) {
+    pub(super) fn force(&mut self, now: BootInstant, name: &GroupName) {
         if self.refuses_force(name).is_some() {
             return;
         }
@@ -309,21 +314,21 @@ impl Machine {
         }
     }
 
-    pub(super) fn retry_permanent(&mut self, now: Moment) {
+    pub(super) fn retry_permanent(&mut self, now: BootInstant) {
         for address in self.addresses.values_mut() {
             // A standby's too: that it failed before says nothing any more of what it could do now.
             let was_permanent = address.permanent.take().is_some();
-            if let Phase::Wanted { due } = &mut address.phase
+            if let Phase::Pending { due } = &mut address.phase
                 && was_permanent
             {
                 *due = now;
             }
         }
-        for sender in self.senders.values_mut() {
-            sender.second_chance = false;
+        for eni_state in self.enis.values_mut() {
+            eni_state.second_chance = false;
         }
-        if self.sweep.error.is_some() {
-            self.sweep.due = now;
+        if self.verification.error.is_some() {
+            self.verification.due = now;
         }
     }
 }

@@ -1,0 +1,266 @@
+//! When an address that is taken away again and again is contested, and what follows.
+//!
+//! A contest with the peer (another router of the group) means that both are MASTER. VRRP ends that as soon as the link
+//! between them is back, so such a contest delays no claim. A contest with a stranger has no such end: claims back off, so
+//! that they do not use up what the API allows. Both may be on at once; whether a claim backs off depends on who has the
+//! address when the claim is decided on.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::{BootInstant, backoff};
+use crate::model::ec2::Taker;
+
+/// More than this many thefts …
+const LOSSES_ALLOWED: usize = 3;
+/// … within this time are a contest.
+const LOSS_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// Ownership that reads have confirmed for that long ends a contest with a stranger.
+const STRANGER_HOLD_DOWN: Duration = Duration::from_secs(15 * 60);
+/// The same for the peer, but never less than two verify-intervals: a peer that is still MASTER takes the address back
+/// within one.
+const PEER_HOLD_DOWN: Duration = Duration::from_secs(60);
+/// The first wait before taking an address back, and the longest for the router that outranks the other.
+const OUTRANKING_DELAY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+/// The same for a router that has no sign of outranking the other, give or take a half.
+const OUTRANKED_DELAY: (Duration, Duration) = (Duration::from_secs(75), Duration::from_secs(300));
+
+/// The thefts of one address since its group became MASTER, and when it was last claimed back.
+#[derive(Debug, Clone, Default)]
+pub struct FlapDamping {
+    peer: Losses,
+    stranger: Losses,
+    /// How often the address was claimed back from a stranger in this contest.
+    reclaims: u32,
+    /// When the address was last claimed because of a read.
+    pub reclaimed: Option<BootInstant>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Losses {
+    times: VecDeque<BootInstant>,
+    contested: bool,
+}
+
+impl FlapDamping {
+    /// As it stands after a restart of the agent, with the thefts before it and the contests that were on. A contest whose
+    /// last theft is older than the time that ends it is over.
+    pub fn resumed(
+        now: BootInstant,
+        losses: &[(BootInstant, Taker)],
+        contested: &[Taker],
+        verify_interval: Duration,
+    ) -> Self {
+        let mut flap_damping = Self::default();
+        for taker in [Taker::Peer, Taker::Stranger] {
+            let times: VecDeque<BootInstant> =
+                losses.iter().filter(|(_, by)| *by == taker).map(|(at, _)| *at).collect();
+            let hold_down = hold_down(taker, verify_interval);
+            let goes_on =
+                contested.contains(&taker) && times.iter().any(|ownership_lost| ownership_lost.until(now) <= hold_down);
+            *flap_damping.losses_by(taker) = Losses { times, contested: goes_on };
+        }
+        flap_damping
+    }
+
+    fn losses_by(&mut self, taker: Taker) -> &mut Losses {
+        match taker {
+            Taker::Peer => &mut self.peer,
+            Taker::Stranger => &mut self.stranger,
+        }
+    }
+
+    /// With whom the address is contested; if with both, with the one who took it last.
+    pub fn contested_by(&self) -> Option<Taker> {
+        let last = |losses: &Losses| losses.times.back().copied();
+        match (self.peer.contested, self.stranger.contested) {
+            (false, false) => None,
+            (true, true) if last(&self.stranger) > last(&self.peer) => Some(Taker::Stranger),
+            (true, _) => Some(Taker::Peer),
+            (false, true) => Some(Taker::Stranger),
+        }
+    }
+
+    /// Whether claims wait because of a stranger.
+    pub fn delays_claims(&self) -> bool {
+        self.stranger.contested
+    }
+
+    /// Counts a theft; true if it is the one that begins a contest with its taker.
+    pub fn ownership_lost(&mut self, now: BootInstant, by: Taker) -> bool {
+        let losses = self.losses_by(by);
+        losses.times.retain(|t| t.until(now) <= LOSS_WINDOW);
+        losses.times.push_back(now);
+        if losses.contested || losses.times.len() <= LOSSES_ALLOWED {
+            return false;
+        }
+        losses.contested = true;
+        true
+    }
+
+    /// How long the next claim waits, if the address is now with `from`; not at all without a contest with a stranger, or
+    /// where the peer has it.
+    pub fn damping_delay(&mut self, from: Option<Taker>, outranks: bool, rng: &mut Rng) -> Option<Duration> {
+        if !self.delays_claims() || from == Some(Taker::Peer) {
+            return None;
+        }
+        let (first, cap) = if outranks { OUTRANKING_DELAY } else { OUTRANKED_DELAY };
+        let wait = (first * (1 << self.reclaims.min(5))).min(cap);
+        self.reclaims = self.reclaims.saturating_add(1);
+        Some(if outranks { wait } else { backoff::jitter_around(wait, 50, rng) })
+    }
+
+    /// Ends the back-off: the next claim is at once, and the one after it waits the shortest time again.
+    pub fn claim_now(&mut self) {
+        self.reclaims = 0;
+    }
+
+    /// When the next contest ends, if the address has been confirmed as ours since `verified` without a break.
+    pub fn ends(&self, verified: BootInstant, verify_interval: Duration) -> Option<BootInstant> {
+        let on = [(Taker::Peer, self.peer.contested), (Taker::Stranger, self.stranger.contested)];
+        on.iter().filter(|(_, on)| *on).map(|(taker, _)| verified + hold_down(*taker, verify_interval)).min()
+    }
+
+    /// Ends the contests that are due by now, and says with whom they were.
+    pub fn end_due(&mut self, now: BootInstant, verified: BootInstant, verify_interval: Duration) -> Vec<Taker> {
+        let due = |taker| verified + hold_down(taker, verify_interval) <= now;
+        [Taker::Peer, Taker::Stranger].into_iter().filter(|taker| due(*taker) && self.over(*taker)).collect()
+    }
+
+    /// Forgets all thefts, and says with whom there was a contest.
+    pub fn end(&mut self) -> Vec<Taker> {
+        let over = [Taker::Peer, Taker::Stranger].into_iter().filter(|taker| self.over(*taker)).collect();
+        // Claims stay apart, however often the group leaves MASTER and comes back.
+        *self = Self { reclaimed: self.reclaimed, ..Self::default() };
+        over
+    }
+
+    /// Ends the contest with this one; true if there was one.
+    fn over(&mut self, with: Taker) -> bool {
+        let losses = self.losses_by(with);
+        let was_on = losses.contested;
+        if was_on {
+            *losses = Losses::default();
+        }
+        was_on
+    }
+}
+
+/// How long ownership has to be confirmed before a contest ends.
+fn hold_down(with: Taker, verify_interval: Duration) -> Duration {
+    match with {
+        Taker::Peer => PEER_HOLD_DOWN.max(2 * verify_interval),
+        Taker::Stranger => STRANGER_HOLD_DOWN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(30);
+
+    fn at(seconds: u64) -> BootInstant {
+        BootInstant::after_boot(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_fourth_theft_within_five_minutes_begins_a_contest() {
+        for by in [Taker::Peer, Taker::Stranger] {
+            let mut flap_damping = FlapDamping::default();
+            assert_eq!([0, 100, 200, 299].map(|t| flap_damping.ownership_lost(at(t), by)), [false, false, false, true]);
+            assert_eq!(flap_damping.contested_by(), Some(by));
+            let mut slow = FlapDamping::default();
+            assert_eq!(
+                [0, 101, 202, 303, 404].map(|t| slow.ownership_lost(at(t), by)),
+                [false; 5],
+                "never four in five minutes"
+            );
+        }
+    }
+
+    #[test]
+    fn thefts_by_the_peer_and_by_a_stranger_are_counted_apart_and_the_last_one_names_the_contest() {
+        let mut flap_damping = FlapDamping::default();
+        let by = [Taker::Peer, Taker::Stranger];
+        assert!((0..6).all(|t| !flap_damping.ownership_lost(at(t), by[t as usize % 2])), "three each");
+        assert!(flap_damping.ownership_lost(at(6), Taker::Peer));
+        assert_eq!(flap_damping.contested_by(), Some(Taker::Peer));
+        assert!(flap_damping.ownership_lost(at(7), Taker::Stranger));
+        assert_eq!(flap_damping.contested_by(), Some(Taker::Stranger));
+        assert_eq!(
+            flap_damping.end_due(at(7) + PEER_HOLD_DOWN, at(7), INTERVAL),
+            [Taker::Peer],
+            "the stranger's lasts longer"
+        );
+        assert_eq!(flap_damping.end(), [Taker::Stranger]);
+        assert_eq!(flap_damping.contested_by(), None);
+    }
+
+    #[test]
+    fn a_restart_ends_no_contest_and_forgets_no_theft() {
+        let now = at(3_600);
+        let resumed = |by, ages: &[u64], contested: &[Taker]| {
+            let losses: Vec<(BootInstant, Taker)> =
+                ages.iter().map(|age| (now - Duration::from_secs(*age), by)).collect();
+            FlapDamping::resumed(now, &losses, contested, INTERVAL)
+        };
+        let (peer, stranger) = (Taker::Peer, Taker::Stranger);
+        let mut flap_damping = resumed(stranger, &[1_200, 899], &[stranger]);
+        assert_eq!(flap_damping.contested_by(), Some(stranger));
+        assert_eq!(flap_damping.ends(at(4_000), INTERVAL), Some(at(4_000 + 15 * 60)));
+        assert!(flap_damping.damping_delay(Some(stranger), true, &mut Rng::with_seed(7)).is_some());
+        assert_eq!(
+            resumed(stranger, &[1_200, 901], &[stranger]).contested_by(),
+            None,
+            "nobody has taken it for so long"
+        );
+        let mut flap_damping = resumed(peer, &[90, 59], &[peer]);
+        assert_eq!(flap_damping.contested_by(), Some(peer));
+        assert_eq!(flap_damping.damping_delay(Some(peer), false, &mut Rng::with_seed(7)), None);
+        assert_eq!(resumed(peer, &[90, 61], &[peer]).contested_by(), None);
+        let mut flap_damping = resumed(stranger, &[290, 200, 100], &[]);
+        assert_eq!(flap_damping.contested_by(), None);
+        assert!(flap_damping.ownership_lost(at(3_609), stranger), "the fourth within five minutes");
+        assert!(
+            !resumed(stranger, &[290, 200, 100], &[]).ownership_lost(at(3_611), stranger),
+            "the third within five minutes"
+        );
+        assert!(!resumed(stranger, &[290, 200, 100], &[]).ownership_lost(at(3_609), peer), "the peer's first");
+    }
+
+    #[test]
+    fn a_contest_with_the_peer_ends_after_a_minute_or_two_intervals() {
+        for (interval, hold_down) in [(5, 60), (30, 60), (300, 600)] {
+            let interval = Duration::from_secs(interval);
+            let mut flap_damping = FlapDamping::default();
+            (0..4).for_each(|t| _ = flap_damping.ownership_lost(at(t), Taker::Peer));
+            assert_eq!(flap_damping.ends(at(10), interval), Some(at(10 + hold_down)));
+            assert_eq!(flap_damping.end_due(at(9 + hold_down), at(10), interval), []);
+            assert_eq!(flap_damping.end_due(at(10 + hold_down), at(10), interval), [Taker::Peer]);
+        }
+    }
+
+    #[test]
+    fn the_router_that_outranks_waits_at_most_thirty_seconds_and_the_other_minutes() {
+        let mut rng = Rng::with_seed(7);
+        let mut flap_damping = FlapDamping::default();
+        let stranger = Some(Taker::Stranger);
+        assert_eq!(flap_damping.damping_delay(stranger, true, &mut rng), None);
+        for t in 0..4 {
+            flap_damping.ownership_lost(at(t), Taker::Stranger);
+        }
+        assert_eq!(flap_damping.damping_delay(Some(Taker::Peer), false, &mut rng), None, "the peer has it now");
+        let waits: Vec<u64> =
+            (0..5).filter_map(|_| flap_damping.damping_delay(stranger, true, &mut rng)).map(|d| d.as_secs()).collect();
+        assert_eq!(waits, [5, 10, 20, 30, 30]);
+        for _ in 0..100 {
+            let wait = flap_damping.damping_delay(None, false, &mut rng).expect("contested");
+            assert!(wait >= Duration::from_secs(150) && wait <= Duration::from_secs(450), "{wait:?}");
+        }
+        flap_damping.claim_now();
+        assert_eq!(flap_damping.damping_delay(stranger, true, &mut rng), Some(Duration::from_secs(5)));
+    }
+}
