@@ -17,11 +17,11 @@ use vyos_aws_vipa::systemd::credentials::Handed;
 /// What outlives a version, in /run/vyos-aws-vipa and /var/lib/vyos-aws-vipa. Nobody misses warned.json.
 const FILES: [&str; 8] = [
     "config.json",
-    "ownership-losses.json",
     "eni-cache.json",
     "groups.json",
     "handed.json",
     "history.json",
+    "ownership-losses.json",
     "pauses.json",
     "permissions.json",
 ];
