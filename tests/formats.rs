@@ -42,11 +42,11 @@ fn read_all(format: u64) -> Vec<(&'static str, Value)> {
     let json = |value: Result<Value, serde_json::Error>| value.expect("JSON");
     vec![
         ("config.json", read::<Config>(&directory.join("config.json"))),
-        ("ownership-losses.json", json(serde_json::to_value(state.loss_history.get()))),
         ("eni-cache.json", json(serde_json::to_value(state.enis.get()))),
         ("groups.json", read::<Groups>(&directory.join("groups.json"))),
         ("handed.json", read::<Handed>(&directory.join("handed.json"))),
         ("history.json", json(serde_json::to_value(state.history.get()))),
+        ("ownership-losses.json", json(serde_json::to_value(state.loss_history.get()))),
         ("pauses.json", json(serde_json::to_value(state.pauses.get()))),
         ("permissions.json", json(serde_json::to_value(state.permissions.get()))),
     ]
