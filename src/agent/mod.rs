@@ -58,7 +58,7 @@ const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// Another agent runs.
-    #[error("another agent runs already and holds {path}: `systemctl status vyos-aws-vipa` shows the service's own")]
+    #[error("another agent is running and holds {path}: see `systemctl status vyos-aws-vipa`")]
     Running {
         /// The lock that it holds.
         path: PathBuf,
@@ -133,7 +133,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
                 Changed::Groups => agent.read_groups(),
             },
             () = at(deadline) => agent.tell(Event::Tick),
-            () = at(hook_lasts) => agent.say_that_the_hook_is_gone(),
+            () = at(hook_lasts) => agent.log_missing_hook(),
             () = agent.liveness.due(look_again) => agent.check_liveness(),
             () = agent.effects.credentials_changed() => agent.tell(Event::Credentials),
             () = agent.waiters.due() => agent.reply(),
@@ -364,7 +364,7 @@ impl<'a> Agent<'a> {
         self.tell(Event::Writer(there));
     }
 
-    fn say_that_the_hook_is_gone(&mut self) {
+    fn log_missing_hook(&mut self) {
         if let Some(reason) = self.hook.log.lasts(self.clock.now()) {
             self.log.change(Change::Hook { gone: Some(reason) }, "");
         }

@@ -168,7 +168,7 @@ impl Agent<'_> {
         if self.machine.has_group(group) {
             None
         } else if self.config.skipped.iter().any(|g| g.name == group.as_str()) {
-            Some(format!("a fault keeps group {name} out: `show aws-vipa group {name}` names it"))
+            Some(format!("group {name} is skipped because of an error: see `show aws-vipa group {name}`"))
         } else {
             Some(format!("group {name} has no aws-vipa node: `show aws-vipa status` lists those that have one"))
         }
@@ -192,10 +192,7 @@ impl Agent<'_> {
         }
         if !self.machine.is_paused(group) {
             let name = quoted(group.as_str());
-            return Err(ErrorResponse::new(
-                ErrorCode::Refused,
-                format!("group {name} is not paused: there is no pause to end"),
-            ));
+            return Err(ErrorResponse::new(ErrorCode::Refused, format!("group {name} is not paused")));
         }
         log!(PAUSE_ENDED, %group);
         self.state.pauses.change(|pauses| pauses.resume(group));
@@ -215,7 +212,7 @@ impl Agent<'_> {
         let mut group = self.report(0).groups.into_iter().find(|g| g.name == group.as_str())?;
         group.pause_not_saved = match self.state.pauses.saved() {
             Saved::Yes => None,
-            Saved::NotYet => Some(format!("the disk did not take it within {DISK_REPLY_TIMEOUT:?}")),
+            Saved::NotYet => Some(format!("the disk did not finish the write within {DISK_REPLY_TIMEOUT:?}")),
             Saved::No(why) => Some(why),
         };
         Some(group)

@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Interface, Owner, Owners};
+use vipa_core::model::endpoint::Endpoint;
 use vipa_core::model::ids::{EniId, InstanceType, NotAName, Region, RequestId, VpcId};
 use vipa_core::report::clock_skew::skew;
 
@@ -406,10 +407,7 @@ impl Ec2 {
 
     /// The host and the port of that URL.
     pub fn host(&self) -> Option<(String, u16)> {
-        let url: http::Uri = self.0.endpoint.parse().ok()?;
-        let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
-        // An IPv6 address stands in brackets in a URL, and without them elsewhere.
-        Some((url.host()?.trim_matches(['[', ']']).to_owned(), port))
+        Endpoint::parse(&self.0.endpoint).ok().map(|endpoint| endpoint.host_and_port())
     }
 
     /// One attempt. `action` is what IAM calls it.
@@ -607,23 +605,13 @@ fn is_whole(document: &[u8]) -> bool {
     name.is_some_and(|name| root.ends_with(&format!("</{name}>")))
 }
 
-/// A URL that a request can be sent to: the SDK panics over an empty one, and says little about others.
+/// A URL that a request can be sent to. The SDK panics on an empty one.
 struct EndpointUrl(String);
 
 impl EndpointUrl {
     fn parse(url: &str) -> Result<Self, String> {
-        let uri: http::Uri = url.parse().map_err(|e| format!("endpoint-url {url:?} is not a URL: {e}"))?;
-        let host = uri.host().unwrap_or_default();
-        // Nothing beside host and port: a name or password would never be sent.
-        let authority = uri.port_u16().map_or(host.to_owned(), |port| format!("{host}:{port}"));
-        if matches!(uri.scheme_str(), Some("http" | "https"))
-            && !host.is_empty()
-            && uri.authority().is_some_and(|given| given.as_str() == authority)
-        {
-            Ok(Self(url.to_owned()))
-        } else {
-            Err(format!("endpoint-url {url:?} is not http:// or https:// with a host, and a port where it is another"))
-        }
+        Endpoint::parse(url).map_err(|reason| format!("endpoint-url {url:?} {reason}"))?;
+        Ok(Self(url.to_owned()))
     }
 }
 
@@ -692,26 +680,6 @@ mod tests {
             assert!(!is_whole(part.as_bytes()), "{part:?}");
         }
         assert!(!is_whole(b"<a>\xff</a>"));
-    }
-
-    #[test]
-    fn an_end_point_is_a_url_with_a_host() {
-        for good in ["https://ec2.example", "http://127.0.0.1:8080", "https://[::1]:443/", "https://a:1/path"] {
-            assert!(EndpointUrl::parse(good).is_ok(), "{good:?}");
-        }
-        for bad in [
-            "",
-            "ec2",
-            "ftp://ec2",
-            "http://",
-            "http:// a",
-            "https://[::",
-            "http://a:99999",
-            "http://u:p@a",
-            "file:///etc",
-        ] {
-            assert!(EndpointUrl::parse(bad).is_err(), "{bad:?}");
-        }
     }
 
     #[test]

@@ -229,7 +229,7 @@ mod tests {
     fn an_agent_that_is_not_there_or_does_not_answer_is_named() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("agent.sock");
-        let error = Client::connect(&path, SHORT_TIMEOUT).expect_err("nobody");
+        let error = Client::connect(&path, SHORT_TIMEOUT).expect_err("no listener");
         assert!(matches!(error, ClientError::NotRunning { .. }), "{error:?}");
         assert!(error.to_string().contains("agent.sock") && error.to_string().contains("systemctl"), "{error}");
 

@@ -99,7 +99,7 @@ impl Request {
             Self::Status { .. } => Ok(()),
             Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } if uid == 0 => Ok(()),
             Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } => {
-                Err(ErrorResponse::new(ErrorCode::NotPermitted, "only root may force the agent: use sudo".to_owned()))
+                Err(ErrorResponse::new(ErrorCode::NotPermitted, "only root may change anything: use sudo".to_owned()))
             }
         }
     }
@@ -114,10 +114,10 @@ pub(super) fn request_line(request: &Request) -> Result<String, serde_json::Erro
 
 /// Decodes the request in a line.
 pub(super) fn parse_request(line: &str) -> Result<Request, ErrorResponse> {
-    let bad = |e: serde_json::Error| ErrorResponse::new(ErrorCode::BadRequest, format!("the line is no request: {e}"));
+    let bad = |e: serde_json::Error| ErrorResponse::new(ErrorCode::BadRequest, format!("invalid request: {e}"));
     let mut object: Map<String, Value> = serde_json::from_str(line).map_err(bad)?;
     check_format(object.remove("format").and_then(|f| f.as_u64()))
-        .map_err(|(code, reason)| ErrorResponse::new(code, format!("the line is no request: {reason}")))?;
+        .map_err(|(code, reason)| ErrorResponse::new(code, format!("invalid request: {reason}")))?;
     serde_json::from_value(Value::Object(object)).map_err(bad)
 }
 

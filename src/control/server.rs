@@ -188,7 +188,7 @@ async fn serve(stream: UnixStream, uid: u32, _seat: OwnedSemaphorePermit, agent:
                 true,
             ),
             Ok(Some(Err(LinesCodecError::Io(error)))) if error.kind() == io::ErrorKind::InvalidData => {
-                (Err(ErrorResponse::new(ErrorCode::BadRequest, "the line is no UTF-8")), true)
+                (Err(ErrorResponse::new(ErrorCode::BadRequest, "the line is not UTF-8")), true)
             }
             Ok(Some(Err(LinesCodecError::Io(_)))) => return,
         };
@@ -334,13 +334,13 @@ mod tests {
         let long = vec![b'x'; 1 << 20];
         let deep = "[".repeat(MAX_REQUEST_BYTES - 1) + "\n";
         for (bytes, expected) in [
-            (b"\x00\xff\xfe\n".as_slice(), "no UTF-8"),
-            (b"\x7fELF\x01\x02\n", "no request"),
-            (b"GET / HTTP/1.1\r\n", "no request"),
+            (b"\x00\xff\xfe\n".as_slice(), "not UTF-8"),
+            (b"\x7fELF\x01\x02\n", "invalid request"),
+            (b"GET / HTTP/1.1\r\n", "invalid request"),
             (b"{\"format\":1,\"request\":\"sta", "EOF"),
             (b"\n", "EOF"),
             (&long, "longer than 4096 bytes"),
-            (deep.as_bytes(), "no request"),
+            (deep.as_bytes(), "invalid request"),
             (b"{\"format\":9,\"request\":\"status\"}\n", "newer-format"),
         ] {
             let answer = exchange(&running.path, bytes);
@@ -394,7 +394,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("agent.sock");
         drop(Server::bind(&path).expect("bound"));
-        assert!(path.exists(), "nobody removes it");
+        assert!(path.exists(), "it stays");
         assert!(matches!(Client::connect(&path, TEST_TIMEOUT), Err(ClientError::NotRunning { .. })));
         fs::write(directory.path().join("agent.sock.new"), "left by a crash").expect("written");
         let server = Server::bind(&path).expect("bound again");

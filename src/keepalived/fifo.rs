@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pipe_that_somebody_read_in_part_is_still_taken_for_full() {
+    async fn a_pipe_that_was_read_in_part_is_still_taken_for_full() {
         let (_directory, path) = directory();
         make(&path);
         let keepalived = writer(&path);
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pipe_that_fills_up_while_nobody_reads_is_reported_once() {
+    async fn a_pipe_that_fills_up_without_a_reader_is_reported_once() {
         let (_directory, path) = directory();
         make(&path);
         let keepalived = writer(&path);

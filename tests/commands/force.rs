@@ -145,7 +145,7 @@ fn a_pause_that_is_not_on_disk_is_not_said_to_outlive_the_agent() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let error = runtime.block_on(agent::run(&router.paths)).expect_err("there is one");
     assert!(matches!(error, agent::AgentError::Running { .. }), "{error:?}");
-    assert!(error.to_string().contains("another agent runs already"), "{error}");
+    assert!(error.to_string().contains("another agent is running"), "{error}");
     assert!(report(&router)["agent"].is_object(), "the first one answers");
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
     agent.join().expect("it ended");
@@ -214,7 +214,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     wait_for("BACKUP", &router, |r| web(r)["vrrp"] == "BACKUP");
     refused(&router, claim("web"), "group web is BACKUP, not MASTER, on this router: claim on the router that is");
     refused(&router, claim("mail"), "group mail has no aws-vipa node: `show aws-vipa status` lists");
-    refused(&router, claim("bad"), "a fault keeps group bad out: `show aws-vipa group bad` names it");
+    refused(&router, claim("bad"), "group bad is skipped because of an error: see `show aws-vipa group bad`");
 
     ip("address add 10.99.0.100/32 dev eth0");
     fifo.write_all(b"INSTANCE \"web\" MASTER 200\n").expect("written");
@@ -278,7 +278,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     result.expect("resumed");
     assert!(text.starts_with("The pause of group web has ended: "), "{text}");
     assert!(web(&report(&router))["paused_until"].is_null());
-    refused(&router, Force::Resume { group: group("web") }, "group web is not paused: there is no pause to end");
+    refused(&router, Force::Resume { group: group("web") }, "group web is not paused");
     let unknown = ShowGroup { group: "mail".to_owned() }.run(
         &router.paths,
         &Imds::at(&nowhere()),

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct Endpoint<'a> {
     is_encrypted: bool,
     host: Host<'a>,
+    port: u16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +49,26 @@ impl<'a> Endpoint<'a> {
                 (name.parse::<Ipv4Addr>().map_or(Host::Name(name), |address| Host::Address(address.into())), port)
             }
         };
-        let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0);
-        match port.strip_prefix(':') {
-            Some(port) if is_port(port) => {}
-            None if port.is_empty() => {}
-            _ => return Err("must be host[:port] only behind its scheme"),
-        }
-        Ok(Self { is_encrypted, host })
+        let number = |port: &str| {
+            let is_number = port.bytes().all(|b| b.is_ascii_digit());
+            port.parse().ok().filter(|number| is_number && *number > 0)
+        };
+        let port = match port.strip_prefix(':') {
+            Some(port) => number(port),
+            None if port.is_empty() => Some(if is_encrypted { 443 } else { 80 }),
+            None => None,
+        };
+        let port = port.ok_or("must be host[:port] only behind its scheme")?;
+        Ok(Self { is_encrypted, host, port })
+    }
+
+    /// The host, without the brackets of an IPv6 address, and the port.
+    pub fn host_and_port(&self) -> (String, u16) {
+        let host = match self.host {
+            Host::Address(address) => address.to_string(),
+            Host::Name(name) => name.to_owned(),
+        };
+        (host, self.port)
     }
 
     /// Whether what is sent there can be read on its way: it is not encrypted, and leaves the router.
@@ -102,6 +116,19 @@ mod tests {
     }
 
     #[test]
+    fn the_port_is_that_of_the_scheme_unless_given() {
+        for (url, host, port) in [
+            ("https://ec2.example", "ec2.example", 443),
+            ("http://127.0.0.1/", "127.0.0.1", 80),
+            ("https://[::1]:8443", "::1", 8443),
+            ("http://ec2.example:443", "ec2.example", 443),
+        ] {
+            let endpoint = Endpoint::parse(url).expect(url);
+            assert_eq!(endpoint.host_and_port(), (host.to_owned(), port), "{url}");
+        }
+    }
+
+    #[test]
     fn a_url_is_a_scheme_a_host_and_a_port_at_most() {
         for (url, expected) in [
             ("", "does not begin"),
@@ -118,6 +145,9 @@ mod tests {
             ("https://a:+80", "host[:port]"),
             ("https://::1", "names no host"),
             ("https://a//", "host[:port]"),
+            ("https://a:1/path", "host[:port]"),
+            ("http:// a", "host[:port]"),
+            ("file:///etc", "does not begin"),
             ("https://key:secret@ec2", "host[:port]"),
             ("https://user@ec2", "host[:port]"),
             ("https://ec2/?key=secret", "host[:port]"),

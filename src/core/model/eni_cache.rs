@@ -1,4 +1,4 @@
-//! The ENIs that IMDS named, for the time when it does not answer.
+//! The ENIs that IMDS has named, for the time while it does not answer.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ec2::Eni;
 use super::ids::{InstanceId, MacAddress, Region};
 
-/// The ENIs that IMDS named, with the instance that it named itself.
+/// The ENIs that IMDS has named, by MAC address, and the instance that they belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EniCache {
@@ -17,7 +17,7 @@ pub struct EniCache {
 }
 
 impl EniCache {
-    /// What IMDS said of one MAC address. Whatever was known of another instance is forgotten: the disk was copied.
+    /// Adds the ENI of a MAC address. Those of another instance are removed: its disk was copied.
     pub fn learn(&mut self, instance: &InstanceId, region: &Region, mac: MacAddress, eni: Eni) {
         if self.instance.as_ref() != Some(instance) {
             self.enis.clear();

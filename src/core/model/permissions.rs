@@ -1,4 +1,4 @@
-//! What EC2 has shown this router to be allowed.
+//! The permissions that EC2 has shown this router to have.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::EniId;
 
-/// When EC2 last acknowledged a claim for an ENI: the right to assign to it is proven since.
+/// When EC2 last accepted a claim for each ENI, which proves the permission to assign addresses to it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Permissions {
