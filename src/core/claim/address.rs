@@ -412,3 +412,62 @@ impl Address {
         self.grace.as_ref().is_some_and(|grace| grace.lasts(began))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> BootInstant {
+        BootInstant::after_boot(Duration::from_secs(seconds))
+    }
+
+    fn address() -> Address {
+        let eth0 = InterfaceName::try_from("eth0").expect("an interface name");
+        let planned = PlannedAddress {
+            address: "10.0.1.1".parse().expect("an address"),
+            interface: eth0.clone(),
+            held_on: eth0,
+            eni: Some(EniId::try_from("eni-0000000a").expect("an ENI")),
+            outside_vrrp: false,
+        };
+        Address::new(GroupName::try_from("a").expect("a group name"), planned, None)
+    }
+
+    #[test]
+    fn reads_may_show_the_past_for_less_than_a_minute_or_until_one_confirms() {
+        let grace = |verified, lagging| Grace { from: at(100), verified, lagging };
+        assert!(grace(false, false).lasts(at(159)) && !grace(false, false).lasts(at(160)));
+        assert!(!grace(true, false).lasts(at(101)));
+        assert!(grace(true, true).lasts(at(159)) && !grace(true, true).lasts(at(160)));
+    }
+
+    #[test]
+    fn a_read_of_ours_may_be_of_before_for_less_than_a_minute_after_a_line() {
+        let mut address = address();
+        let owner = |eni: &str| Owner { eni: EniId::try_from(eni).expect("an ENI"), instance: None, primary: false };
+        address.asked = Some(at(100));
+        assert!(!address.may_be_of_before(at(100)), "no read before it");
+        address.owner_read = Some(OwnerRead { began: at(90), at: at(90), owner: Some(owner("eni-0000000a")) });
+        assert!(address.may_be_of_before(at(159)) && !address.may_be_of_before(at(160)));
+        address.owner_read = Some(OwnerRead { began: at(90), at: at(90), owner: Some(owner("eni-0000000c")) });
+        assert!(!address.may_be_of_before(at(159)), "it was another's");
+    }
+
+    #[test]
+    fn only_what_failed_is_a_retry_and_only_what_failed_twice_a_repeated_one() {
+        let mut address = address();
+        let kinds = |a: &Address| [a.is_first_attempt(), a.is_retry(), a.is_repeated(), a.may_piggyback()];
+        assert_eq!(kinds(&address), [true, false, false, false]);
+        address.failed = 1;
+        assert_eq!(kinds(&address), [false, true, false, true]);
+        address.failed = 2;
+        assert_eq!(kinds(&address), [false, true, true, true]);
+        address.bisect_group = Some(1);
+        assert_eq!(kinds(&address), [false, true, false, false]);
+        address.failed = 0;
+        assert_eq!(kinds(&address), [false, true, false, false]);
+        address.bisect_group = None;
+        address.isolated = Some(ErrorClass::BadAddress);
+        assert_eq!(kinds(&address), [false; 4]);
+    }
+}

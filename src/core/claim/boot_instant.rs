@@ -46,3 +46,22 @@ impl Sub<Duration> for BootInstant {
         BootInstant(self.0.saturating_sub(earlier))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> BootInstant {
+        BootInstant::after_boot(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn no_time_is_before_the_start_of_the_router() {
+        assert_eq!(at(5).earlier(Duration::from_secs(2)), Some(at(3)));
+        assert_eq!(at(5).earlier(Duration::from_secs(5)), Some(at(0)));
+        assert_eq!(at(5).earlier(Duration::from_secs(6)), None);
+        assert_eq!(at(5) - Duration::from_secs(6), at(0));
+        assert_eq!(at(5) + Duration::MAX, BootInstant::after_boot(Duration::MAX));
+        assert_eq!((at(3).until(at(5)), at(5).until(at(3))), (Duration::from_secs(2), Duration::ZERO));
+    }
+}

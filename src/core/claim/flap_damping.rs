@@ -195,6 +195,11 @@ mod tests {
             [Taker::Peer],
             "the stranger's lasts longer"
         );
+        (0..6).for_each(|t| _ = flap_damping.ownership_lost(at(10 + t), Taker::Peer));
+        assert_eq!(flap_damping.contested_by(), Some(Taker::Peer), "the last one was the peer's");
+        flap_damping.ownership_lost(at(15), Taker::Stranger);
+        assert_eq!(flap_damping.contested_by(), Some(Taker::Peer), "both at once");
+        assert_eq!(flap_damping.end_due(at(15) + PEER_HOLD_DOWN, at(15), INTERVAL), [Taker::Peer]);
         assert_eq!(flap_damping.end(), [Taker::Stranger]);
         assert_eq!(flap_damping.contested_by(), None);
     }

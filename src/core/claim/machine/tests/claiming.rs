@@ -890,3 +890,18 @@ fn network_interfaces_that_came_and_went_are_forgotten() {
     assert!(harness.claim_times(BootInstant::default()).len() >= 200);
     assert!(harness.machine.enis.len() <= 3, "{:?}", harness.machine.enis.keys());
 }
+
+#[test]
+fn retries_of_addresses_that_failed_apart_go_out_together() {
+    let (names, mut harness) = many_settled(2);
+    harness.ec2.refuses = Some(ErrorClass::Throttled);
+    let begin = harness.now;
+    harness.master(&names[0]);
+    harness.run(ms(70));
+    harness.master(&names[1]);
+    harness.run(secs(3));
+    let addresses: Vec<_> = harness.claims_since(begin).into_iter().map(|(_, addresses)| addresses).collect();
+    assert_eq!(addresses[..2], [vec![vip(0)], vec![vip(1)]]);
+    assert!(addresses.len() >= 5, "{addresses:?}");
+    assert!(addresses[2..].iter().all(|both| *both == [vip(0), vip(1)]), "{addresses:?}");
+}

@@ -5,6 +5,7 @@ mod inference;
 mod invariants;
 mod ownership;
 mod properties;
+mod queries;
 mod report;
 mod split_brain;
 mod standby;
