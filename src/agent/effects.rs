@@ -41,7 +41,7 @@ pub enum EffectResult {
         result: Result<Eni, CallError>,
     },
     /// The local addresses could not be read, and why.
-    Unlooked(String),
+    AddressesNotListed(String),
     /// An event for the state machine.
     Event(Event),
 }
@@ -165,7 +165,7 @@ impl Effects {
     }
 
     /// Reads the local addresses again.
-    pub fn look(&self) {
+    pub fn list_addresses(&self) {
         let answers = self.answers.clone();
         tokio::spawn(async move {
             match addresses::list().await {
@@ -173,7 +173,7 @@ impl Effects {
                     let _ = answers.send(EffectResult::Event(Event::LocalAddresses { addresses, requested: true }));
                 }
                 // The machine asks again later.
-                Err(error) => _ = answers.send(EffectResult::Unlooked(error.to_string())),
+                Err(error) => _ = answers.send(EffectResult::AddressesNotListed(error.to_string())),
             }
         });
     }
@@ -210,7 +210,7 @@ impl Effects {
                 };
                 Some(Event::Resolved { interface, eni })
             }
-            EffectResult::Unlooked(error) => {
+            EffectResult::AddressesNotListed(error) => {
                 if let Some(times) = self.throttle.say(error.clone()) {
                     log!(LOCAL_ADDRESSES_NOT_READ, error, times);
                 }
@@ -276,7 +276,7 @@ async fn claim(
     within: Duration,
 ) -> Result<Acknowledgement, CallError> {
     let began = Instant::now();
-    match known(ec2, within).await {
+    match client(ec2, within).await {
         Some(ec2) => ec2.claim(eni, addresses, within.saturating_sub(began.elapsed())).await,
         None => Err(no_region()),
     }
@@ -284,7 +284,7 @@ async fn claim(
 
 /// The client of EC2, for a claim. Just after its start the agent learns the region within milliseconds, so waiting for
 /// it is faster than a failed attempt and a retry.
-async fn known(mut ec2: watch::Receiver<Option<Ec2>>, within: Duration) -> Option<Ec2> {
+async fn client(mut ec2: watch::Receiver<Option<Ec2>>, within: Duration) -> Option<Ec2> {
     match tokio::time::timeout(within, ec2.wait_for(Option::is_some)).await {
         Ok(Ok(ec2)) => ec2.clone(),
         _ => None,
@@ -348,8 +348,8 @@ mod tests {
     #[tokio::test]
     async fn a_claim_from_before_the_region_is_known_waits_for_it_and_not_for_ever() {
         let sender = watch::Sender::new(None);
-        assert!(known(sender.subscribe(), Duration::from_millis(1)).await.is_none());
-        let waiting = tokio::spawn(known(sender.subscribe(), Duration::from_secs(10)));
+        assert!(client(sender.subscribe(), Duration::from_millis(1)).await.is_none());
+        let waiting = tokio::spawn(client(sender.subscribe(), Duration::from_secs(10)));
         tokio::task::yield_now().await;
         let region = Region::try_from("eu-west-1").expect("a region");
         sender.send_replace(Some(Ec2::new(&Global::default(), region.clone(), &Imds::new())));

@@ -40,7 +40,7 @@ pub(super) enum Change {
     /// The group is MASTER, and the address is missing from its interface.
     Missing,
     /// The group is not MASTER, and the address is on its interface.
-    Left,
+    LeftBehind,
     /// Interface and VRRP state agree again.
     InPlace,
     /// The ENIs of interfaces cannot be determined.
@@ -50,29 +50,29 @@ pub(super) enum Change {
     /// The FIFO was full.
     PipeFull,
     /// Another owner took addresses.
-    Taken(Thief),
+    Taken(NewOwner),
     /// That happened too often.
-    Contested(Thief),
+    Contested(NewOwner),
     /// Contests ended.
     ContestOver { taker: Taker },
 }
 
 /// The owner that took addresses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Thief {
+pub(super) struct NewOwner {
     eni: EniId,
     instance: Option<InstanceId>,
     taker: Taker,
 }
 
-impl Thief {
+impl NewOwner {
     fn new(by: &Owner, taker: Taker) -> Self {
         Self { eni: by.eni.clone(), instance: by.instance.clone(), taker }
     }
 
     /// The fields of a line: the ENI, the instance, and whether it is the group's peer.
     fn fields(&self) -> (&str, Option<&str>, &'static str) {
-        (self.eni.as_str(), self.instance.as_ref().map(|i| i.as_str()), word(self.taker))
+        (self.eni.as_str(), self.instance.as_ref().map(|i| i.as_str()), taker_name(self.taker))
     }
 }
 
@@ -126,7 +126,7 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
         Change::Readiness { obstacle: None } => log!(STANDBY_READY, group = %who, times),
         Change::NotLocal => log!(ADDRESS_NOT_LOCAL, address = %who, times),
         Change::Missing => log!(ADDRESS_MISSING, address = %who, times),
-        Change::Left => log!(ADDRESS_LEFT_BEHIND, address = %who, times),
+        Change::LeftBehind => log!(ADDRESS_LEFT_BEHIND, address = %who, times),
         Change::InPlace => log!(ADDRESS_IN_PLACE, address = %who, times),
         Change::Unresolved { code, message } => {
             log!(ENI_NOT_KNOWN, interface = %who, code, message, times);
@@ -134,18 +134,18 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
         Change::Hook { gone: Some(reason) } => log!(HOOK_NOT_ATTACHED, %reason, times),
         Change::Hook { gone: None } => log!(HOOK_ATTACHED, times),
         Change::PipeFull => log!(PIPE_FULL, times),
-        Change::Taken(thief) => {
-            let (eni, instance, taker) = thief.fields();
+        Change::Taken(new_owner) => {
+            let (eni, instance, taker) = new_owner.fields();
             log!(ADDRESS_TAKEN, address = %who, eni, instance, taker, times);
         }
-        Change::Contested(thief) => {
-            let (eni, instance, taker) = thief.fields();
-            match thief.taker {
+        Change::Contested(new_owner) => {
+            let (eni, instance, taker) = new_owner.fields();
+            match new_owner.taker {
                 Taker::Peer => log!(CONTESTED_WITH_PEER, address = %who, eni, instance, taker, times),
                 Taker::Stranger => log!(CONTESTED_WITH_STRANGER, address = %who, eni, instance, taker, times),
             }
         }
-        Change::ContestOver { taker } => log!(CONTEST_OVER, address = %who, taker = word(*taker), times),
+        Change::ContestOver { taker } => log!(CONTEST_OVER, address = %who, taker = taker_name(*taker), times),
     }
 }
 
@@ -176,26 +176,26 @@ impl Agent<'_> {
             // The history has the results of the read.
             LogEvent::Read { error } => return self.log_read(error.as_ref()),
             LogEvent::OwnershipLost { group, address, by, taker } => {
-                self.log.change(Change::Taken(Thief::new(&by, taker)), of_group(address, &group));
+                self.log.change(Change::Taken(NewOwner::new(&by, taker)), named_address(address, &group));
                 Record::new(time, Kind::OwnershipLost { by, taker }).of_group(group).of_addresses([address])
             }
             LogEvent::Contested { group, address, by, taker } => {
-                self.log.change(Change::Contested(Thief::new(&by, taker)), of_group(address, &group));
+                self.log.change(Change::Contested(NewOwner::new(&by, taker)), named_address(address, &group));
                 Record::new(time, Kind::Contested { by, taker }).of_group(group).of_addresses([address])
             }
             LogEvent::ContestedEnded { group, address, taker } => {
-                self.log.change(Change::ContestOver { taker }, of_group(address, &group));
+                self.log.change(Change::ContestOver { taker }, named_address(address, &group));
                 Record::new(time, Kind::ContestedEnded { taker }).of_group(group).of_addresses([address])
             }
             LogEvent::NotLocal { group, address } => {
-                self.log.change(Change::NotLocal, of_group(address, &group));
+                self.log.change(Change::NotLocal, named_address(address, &group));
                 Record::new(time, Kind::NotLocal).of_group(group).of_addresses([address])
             }
             // Not in the history: the status shows it as long as it lasts.
             LogEvent::Placement { group, address, interface, wrong } => {
                 let change = match wrong {
                     Some(Misplaced::Missing) => Change::Missing,
-                    Some(Misplaced::Unexpected) => Change::Left,
+                    Some(Misplaced::Unexpected) => Change::LeftBehind,
                     None => Change::InPlace,
                 };
                 return self.log.change(change, format!("{address} on {interface} ({group})"));
@@ -211,7 +211,7 @@ impl Agent<'_> {
                 return;
             }
             LogEvent::ForeignHolder { addresses, by } => {
-                let (eni, instance) = ends(&by);
+                let (eni, instance) = owner_fields(&by);
                 log!(ADDRESS_HELD_BY_STRANGER, ?addresses, eni, instance);
                 return;
             }
@@ -245,7 +245,7 @@ impl Agent<'_> {
                 };
                 let CallError { code, message, .. } = error;
                 let request_id = error.request_id.as_ref().map(RequestId::as_str);
-                if passes(error) {
+                if is_transient(error) {
                     log!(CLAIM_FAILED, %eni, ?addresses, duration_ms, code, message, request_id, times);
                 } else {
                     log!(CLAIM_REFUSED, %eni, ?addresses, duration_ms, code, message, request_id, times);
@@ -268,7 +268,7 @@ impl Agent<'_> {
         self.log.unread = true;
         let CallError { code, message, .. } = error;
         let request_id = error.request_id.as_ref().map(RequestId::as_str);
-        if passes(error) {
+        if is_transient(error) {
             log!(OWNERS_NOT_READ, code, message, request_id, times);
         } else {
             log!(OWNERS_REFUSED, code, message, request_id, times);
@@ -277,14 +277,14 @@ impl Agent<'_> {
 }
 
 /// Whether the next attempt can succeed without a change by an operator.
-fn passes(error: &CallError) -> bool {
+fn is_transient(error: &CallError) -> bool {
     match error.class {
         ErrorClass::TimedOut | ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::Refused => true,
         ErrorClass::Clock | ErrorClass::Denied | ErrorClass::NoSuchInterface | ErrorClass::BadAddress => false,
     }
 }
 
-fn word(taker: Taker) -> &'static str {
+fn taker_name(taker: Taker) -> &'static str {
     match taker {
         Taker::Peer => "peer",
         Taker::Stranger => "stranger",
@@ -292,11 +292,11 @@ fn word(taker: Taker) -> &'static str {
 }
 
 /// An address as log lines name it.
-fn of_group(address: Ipv4Addr, group: &GroupName) -> String {
+fn named_address(address: Ipv4Addr, group: &GroupName) -> String {
     format!("{address} ({group})")
 }
 
-fn ends(owner: &Owner) -> (&str, Option<&str>) {
+fn owner_fields(owner: &Owner) -> (&str, Option<&str>) {
     (owner.eni.as_str(), owner.instance.as_ref().map(|i| i.as_str()))
 }
 

@@ -102,7 +102,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
         Err(error) => log!(LOCAL_ADDRESSES_NOT_READ, %error),
     }
     agent.restore_ownership_losses();
-    agent.name_instance();
+    agent.report_instance();
     agent.restore_pauses();
     agent.read_config();
     agent.read_groups();
@@ -127,15 +127,15 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
             event = fifo.next() => agent.fifo(event, fifo.times_full()),
             Some(answer) = answers.recv() => agent.answer(answer),
             (local, puts) = addresses.changed() => agent.addresses(local.clone(), puts.clone()),
-            Some(call) = called.recv() => agent.order(call),
+            Some(call) = called.recv() => agent.handle_request(call),
             changed = watch.changed() => match changed {
                 Changed::Config => agent.read_config(),
                 Changed::Groups => agent.read_groups(),
             },
-            () = at(deadline) => agent.tell(Event::Tick),
+            () = at(deadline) => agent.handle(Event::Tick),
             () = at(hook_lasts) => agent.log_missing_hook(),
             () = agent.liveness.due(look_again) => agent.check_liveness(),
-            () = agent.effects.credentials_changed() => agent.tell(Event::Credentials),
+            () = agent.effects.credentials_changed() => agent.handle(Event::Credentials),
             () = agent.waiters.due() => agent.reply(),
             step = agent.state_writer.due() => {
                 agent.state_writer.step(&mut agent.state, step);
@@ -265,14 +265,14 @@ impl<'a> Agent<'a> {
     }
 
     /// Passes an event to the state machine, and carries out its actions.
-    fn tell(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         let now = self.clock.now();
         for action in self.machine.handle(now, event) {
             match action {
                 Action::Claim { id, eni, addresses, timeout } => self.effects.claim(id, eni, addresses, timeout),
                 Action::Read { id, vpc, addresses, timeout } => self.effects.read(id, vpc, addresses, timeout),
                 Action::Resolve(interface) => self.effects.resolve(interface),
-                Action::ReadLocalAddresses => self.effects.look(),
+                Action::ReadLocalAddresses => self.effects.list_addresses(),
                 Action::Log(note) => self.note(note),
             }
         }
@@ -291,7 +291,7 @@ impl<'a> Agent<'a> {
             losses: ownership_losses.times.iter().filter_map(|(time, by)| Some((moment(time)?, *by))).collect(),
             contested: ownership_losses.contested,
         });
-        self.tell(Event::Restored(past.collect()));
+        self.handle(Event::Restored(past.collect()));
     }
 
     fn restore_pauses(&mut self) {
@@ -299,7 +299,7 @@ impl<'a> Agent<'a> {
         let lasting: Vec<_> =
             self.state.pauses.get().lasting(&now).map(|(group, left)| (group.clone(), left)).collect();
         for (group, left) in lasting {
-            self.tell(Event::Pause { group, until: self.clock.now() + left });
+            self.handle(Event::Pause { group, until: self.clock.now() + left });
         }
     }
 
@@ -307,12 +307,12 @@ impl<'a> Agent<'a> {
         self.local(local, false);
         if puts != self.puts {
             self.puts.clone_from(&puts);
-            self.tell(Event::PutBy(puts));
+            self.handle(Event::PutBy(puts));
         }
     }
 
     fn local(&mut self, addresses: Local, asked: bool) {
-        self.tell(Event::LocalAddresses { addresses, requested: asked });
+        self.handle(Event::LocalAddresses { addresses, requested: asked });
     }
 
     fn fifo(&mut self, event: fifo::FifoEvent, times_full: u64) {
@@ -321,7 +321,7 @@ impl<'a> Agent<'a> {
             fifo::FifoEvent::Backlog { bytes, was_full } => {
                 self.splitter = Splitter::default();
                 let lines = self.lines(&bytes);
-                self.tell(Event::Backlog { lines, was_full });
+                self.handle(Event::Backlog { lines, was_full });
             }
             fifo::FifoEvent::Full => {
                 self.log.change(Change::PipeFull, "");
@@ -331,14 +331,14 @@ impl<'a> Agent<'a> {
                 let lines = self.lines(&bytes);
                 if !self.hook.discarding {
                     self.hook.last_news = self.hook.last_line;
-                    self.tell(Event::Notify(lines));
+                    self.handle(Event::Notify(lines));
                 }
             }
             fifo::FifoEvent::Drained => {
                 self.hook.discarding = false;
-                self.tell(Event::PipeFull);
+                self.handle(Event::PipeFull);
             }
-            fifo::FifoEvent::Hup => self.tell(Event::Hup),
+            fifo::FifoEvent::Hup => self.handle(Event::Hup),
             fifo::FifoEvent::WriterGone { why } => {
                 self.hook.log.gone(self.clock.now(), why.to_string());
                 self.writer(false);
@@ -361,7 +361,7 @@ impl<'a> Agent<'a> {
 
     fn writer(&mut self, there: bool) {
         self.hook.attached = Some((there, self.clock.now()));
-        self.tell(Event::Writer(there));
+        self.handle(Event::Writer(there));
     }
 
     fn log_missing_hook(&mut self) {
@@ -378,24 +378,24 @@ impl<'a> Agent<'a> {
 
     fn check_liveness(&mut self) {
         if let Some(event) = self.liveness.look(self.clock.now()) {
-            self.tell(event);
+            self.handle(event);
         }
     }
 
     fn answer(&mut self, answer: EffectResult) {
         let event = self.effects.answered(answer, &mut self.state, self.clock);
-        self.name_instance();
+        self.report_instance();
         if let Some(event) = event {
-            self.tell(event);
+            self.handle(event);
         }
     }
 
     /// Tells the machine the instance id once it is known.
-    fn name_instance(&mut self) {
+    fn report_instance(&mut self) {
         if let Some(instance) = self.effects.instance_id()
             && self.machine.instance() != Some(&instance)
         {
-            self.tell(Event::Instance(instance));
+            self.handle(Event::Instance(instance));
         }
     }
 
@@ -410,7 +410,7 @@ impl<'a> Agent<'a> {
                 }
                 self.config = config.clone();
                 log!(CONFIGURATION_READ, groups = config.groups.len(), skipped = config.skipped.len());
-                self.tell(Event::Config(config));
+                self.handle(Event::Config(config));
             }
             Err(error) => self.config_file.is_unread(&error),
         }
@@ -421,7 +421,7 @@ impl<'a> Agent<'a> {
             Ok(groups) => {
                 self.groups_file.is_read();
                 log!(GROUPS_READ, groups = groups.groups.len());
-                self.tell(Event::Groups(groups));
+                self.handle(Event::Groups(groups));
             }
             Err(error) => self.groups_file.is_unread(&error),
         }

@@ -72,7 +72,7 @@ impl PendingReplies {
 
 impl Agent<'_> {
     /// Carries out a request. Requests that need EC2 are answered later, by [`Agent::reply`].
-    pub(super) fn order(&mut self, call: Call) {
+    pub(super) fn handle_request(&mut self, call: Call) {
         let now = self.clock.now();
         let Call { request, answer: reply } = call;
         let answer = match request {
@@ -83,7 +83,7 @@ impl Agent<'_> {
                 self.wait(What::Report { history }, asked.unwrap_or(now), reply);
                 if asked.is_none() {
                     self.fresh_asked = Some(now);
-                    self.tell(Event::ReadNow);
+                    self.handle(Event::ReadNow);
                 } else {
                     self.reply();
                 }
@@ -96,7 +96,7 @@ impl Agent<'_> {
                     let forced = Record::new(Timestamp::now(), Kind::Forced).of_group(group.clone());
                     self.state.record(forced);
                     self.wait(What::Claims(group.clone()), now, reply);
-                    self.tell(Event::Force(group));
+                    self.handle(Event::Force(group));
                     return;
                 }
             },
@@ -182,7 +182,7 @@ impl Agent<'_> {
         log!(GROUP_PAUSED, %group, minutes = minutes.get());
         self.state.pauses.change(|pauses| pauses.pause(group.clone(), minutes, &now));
         self.state.pauses.hurry();
-        self.tell(Event::Pause { group: group.clone(), until: self.clock.now() + minutes.duration() });
+        self.handle(Event::Pause { group: group.clone(), until: self.clock.now() + minutes.duration() });
         Ok(())
     }
 
@@ -197,7 +197,7 @@ impl Agent<'_> {
         log!(PAUSE_ENDED, %group);
         self.state.pauses.change(|pauses| pauses.resume(group));
         self.state.pauses.hurry();
-        self.tell(Event::Resume(group.clone()));
+        self.handle(Event::Resume(group.clone()));
         Ok(())
     }
 
@@ -227,10 +227,8 @@ impl Agent<'_> {
         let region = self.effects.region();
         let mut groups = self.machine.report(now, at);
         for address in groups.iter_mut().flat_map(|g| &mut g.addresses) {
-            if address.assign_permission_proven_at.is_none() {
-                address.assign_permission_proven_at =
-                    address.eni.as_ref().and_then(|eni| self.state.permissions.get().at(eni));
-            }
+            address.assign_permission_proven_at =
+                address.eni.as_ref().and_then(|eni| self.state.permissions.get().at(eni));
         }
         if let Saved::No(why) = self.state.pauses.saved() {
             for group in groups.iter_mut().filter(|g| g.paused_until.is_some()) {

@@ -107,12 +107,8 @@ impl Machine {
                 }
             }),
             last_failure: address.last_failure.as_ref().map(|(at, error)| failure(clock(*at), error)),
-            assign_permission_proven_at: address
-                .eni
-                .as_ref()
-                .and_then(|eni| self.enis.get(eni))
-                .and_then(|eni_state| eni_state.proven)
-                .map(clock),
+            // The agent has it, in a state file.
+            assign_permission_proven_at: None,
             command: None,
         }
     }

@@ -121,8 +121,6 @@ pub(super) struct EniState {
     timeouts: u32,
     /// The last error asked for one more attempt at once: the next of its kind is permanent.
     second_chance: bool,
-    /// When EC2 last acknowledged a claim.
-    pub proven: Option<BootInstant>,
 }
 
 #[derive(Debug)]

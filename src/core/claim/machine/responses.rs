@@ -90,7 +90,6 @@ impl Machine {
                 let eni_state = self.enis.entry(claim.eni.clone()).or_default();
                 eni_state.timeouts = 0;
                 eni_state.second_chance = false;
-                eni_state.proven = Some(now);
                 // The reason that is not known is gone: for the others that it kept apart, too.
                 let was_refused = |ip| self.addresses.get(ip).is_some_and(|a| a.isolated == Some(ErrorClass::Refused));
                 if concerned.iter().any(was_refused) {
