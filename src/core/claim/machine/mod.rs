@@ -40,29 +40,28 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// The state machine of one router. It has no clock, no socket and no task: every event comes with the time, and the
 /// answer is what to do.
 ///
-/// What is kept for each address goes through these phases. On BACKUP, FAULT, STOP, DELETED, a pause, or when the state
-/// of the group becomes UNKNOWN, every phase goes to Rest; a MASTER line and the first MASTER_RX_LOWER_PRI lead to Wanted
-/// from every phase.
+/// On BACKUP, FAULT, STOP, DELETED, a pause, or when the group becomes UNKNOWN, the phase of each of its addresses becomes
+/// Idle. A MASTER line and the first MASTER_RX_LOWER_PRI lead to Pending from every phase.
 ///
 /// ```text
 ///               MASTER, MASTER_RX_LOWER_PRI
-///   Rest ───────────────────────────────────────────┐
-///    │ on an interface, keepalived alive            │
-///    ▼                                              │
-///   Appearing ◄── look: not on an interface ──┐     │
-///    │ on an interface, keepalived alive      │     │
-///    ▼                                        │     ▼
-///   Adopting ──── read: not ours ─────────────┴──► Wanted ◄── back-off ──┐
-///    │                                              │ sent              │
-///    │ read: ours                                   ▼          failed    │
-///    │                                             InFlight ─────────────┤
-///    │                                              │ acknowledged       │
-///    ▼                        read: ours            ▼                    │
-///   Held, confirmed ◄───────────────────────────── Held, unconfirmed     │
-///    │          ▲                                   │ disagreeing read,  │
-///    │ a read   │ read: ours                        │ once in 10 s       │
-///    ▼ disagrees│                                   │                    │
-///   Held, suspect ── a second read disagrees ───────┴─ life, look ───────┘
+///   Idle ───────────────────────────────────────────────┐
+///    │ on an interface, keepalived active               │
+///    ▼                                                  │
+///   AwaitLocalAddress ◄── look: not on an interface ─┐  │
+///    │ on an interface, keepalived active            │  │
+///    ▼                                               │  ▼
+///   CheckOwner ──── read: not ours ──────────────────┴► Pending ◄── back-off ─┐
+///    │                                                  │ sent                │
+///    │ read: ours                                       ▼            failed   │
+///    │                                                 InFlight ──────────────┤
+///    │                                                  │ acknowledged        │
+///    ▼                         read: ours               ▼                     │
+///   Assigned, verified ◄──────────────────────────── Assigned, not verified   │
+///    │        ▲                                         │ mismatch,           │
+///    │ a read │ read: ours                              │ once in 10 s        │
+///    ▼ differs│                                         │                     │
+///   Assigned, mismatch ── recheck differs too ──────────┴─ activity, look ────┘
 /// ```
 #[derive(Debug)]
 pub struct Machine {
