@@ -1,6 +1,5 @@
 //! Every path that the product reads or writes.
 
-use std::env;
 use std::path::PathBuf;
 
 /// The paths of one router.
@@ -31,13 +30,8 @@ pub struct Paths {
     pub socket: PathBuf,
     /// The agent's state files (StateDirectory of its unit).
     pub state: PathBuf,
-    /// Units that exist until the next boot (systemd.unit(5)).
-    pub units: PathBuf,
-    /// Which state of the credentials file the agent was started with ([`crate::systemd::credentials::Handed`]).
-    pub handed: PathBuf,
-    /// Where systemd puts the agent's copies of files that root alone may read: `$CREDENTIALS_DIRECTORY`
-    /// (systemd.exec(5), "Credentials"), which only the agent has.
-    pub copies: Option<PathBuf>,
+    /// The agent's copy of the credentials file ([`crate::fs::credentials_file::CredentialsCopy`]): its group may read it.
+    pub credentials: PathBuf,
 }
 
 impl Paths {
@@ -50,15 +44,13 @@ impl Paths {
             include: run.join("keepalived.conf"),
             fifo: run.join("notify.fifo"),
             warned: run.join("warned.json"),
-            handed: run.join("handed.json"),
+            credentials: run.join("credentials.json"),
             run,
             keepalived_conf: "/run/keepalived/keepalived.conf".into(),
             keepalived_pid: "/run/keepalived/keepalived.pid".into(),
             keepalived_vrrp_pid: "/run/vrrp.pid".into(),
             socket: "/run/vyos-aws-vipa-agent/agent.sock".into(),
             state: "/var/lib/vyos-aws-vipa".into(),
-            units: "/run/systemd/system".into(),
-            copies: env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
         }
     }
 }

@@ -11,15 +11,15 @@ use serde_json::Value;
 use vipa_core::keepalived::groups::Groups;
 use vipa_core::model::config::Config;
 use vyos_aws_vipa::agent::state::PersistentState;
+use vyos_aws_vipa::fs::credentials_file::CredentialsCopy;
 use vyos_aws_vipa::fs::json_file::{self, FORMAT};
-use vyos_aws_vipa::systemd::credentials::Handed;
 
 /// What outlives a version, in /run/vyos-aws-vipa and /var/lib/vyos-aws-vipa. Nobody misses warned.json.
 const FILES: [&str; 8] = [
     "config.json",
+    "credentials.json",
     "eni-cache.json",
     "groups.json",
-    "handed.json",
     "history.json",
     "ownership-losses.json",
     "pauses.json",
@@ -42,9 +42,9 @@ fn read_all(format: u64) -> Vec<(&'static str, Value)> {
     let json = |value: Result<Value, serde_json::Error>| value.expect("JSON");
     vec![
         ("config.json", read::<Config>(&directory.join("config.json"))),
+        ("credentials.json", read::<CredentialsCopy>(&directory.join("credentials.json"))),
         ("eni-cache.json", json(serde_json::to_value(state.enis.get()))),
         ("groups.json", read::<Groups>(&directory.join("groups.json"))),
-        ("handed.json", read::<Handed>(&directory.join("handed.json"))),
         ("history.json", json(serde_json::to_value(state.history.get()))),
         ("ownership-losses.json", json(serde_json::to_value(state.loss_history.get()))),
         ("pauses.json", json(serde_json::to_value(state.pauses.get()))),

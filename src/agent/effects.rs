@@ -51,8 +51,8 @@ pub enum EffectResult {
 pub struct Effects {
     answers: UnboundedSender<EffectResult>,
     imds: Imds,
-    /// Where systemd puts the agent's copy of the credentials file.
-    copies: Option<PathBuf>,
+    /// The agent's copy of the credentials file.
+    credentials_copy: PathBuf,
     global: Global,
     instance: Option<Instance>,
     /// The instance id from the firmware, for the time while IMDS does not answer.
@@ -68,13 +68,13 @@ pub struct Effects {
 }
 
 impl Effects {
-    pub fn new(answers: UnboundedSender<EffectResult>, state: &PersistentState, copies: Option<PathBuf>) -> Self {
+    pub fn new(answers: UnboundedSender<EffectResult>, state: &PersistentState, credentials_copy: PathBuf) -> Self {
         let tag = std::fs::read_to_string(ASSET_TAG).unwrap_or_default();
         let asset_tag = InstanceId::try_from(tag.trim()).ok();
         Self {
             answers,
             imds: Imds::new(),
-            copies,
+            credentials_copy,
             global: Global::default(),
             instance: None,
             remembered: asset_tag.as_ref().and_then(|tag| state.enis.get().region(tag)).cloned(),
@@ -100,7 +100,7 @@ impl Effects {
         if self.ec2.borrow().is_none()
             && let Some(region) = self.region()
         {
-            let ec2 = Ec2::with_copies(&self.global, region, &self.imds, self.copies.as_deref());
+            let ec2 = Ec2::with_credentials_copy(&self.global, region, &self.imds, Some(&self.credentials_copy));
             self.credentials = Some(ec2.credentials_watch());
             self.ec2.send_replace(Some(ec2));
         }
@@ -323,7 +323,7 @@ mod tests {
         let mut state = PersistentState::load(std::path::Path::new("/nonexistent"));
         state.enis.change(|map| map.learn(&id(1), &region, mac, eni.clone()));
         let mut resolved = |instance: Option<u8>, class| {
-            let mut effects = Effects::new(tokio::sync::mpsc::unbounded_channel().0, &state, None);
+            let mut effects = Effects::new(tokio::sync::mpsc::unbounded_channel().0, &state, PathBuf::new());
             effects.asset_tag = None;
             effects.instance = instance.map(|n| Instance {
                 id: id(n),

@@ -334,7 +334,7 @@ mod tests {
         let _guard = tracing::subscriber::set_default(subscriber);
         let paths = Paths::system();
         let state = PersistentState::load(std::path::Path::new("/nonexistent"));
-        let effects = Effects::new(tokio::sync::mpsc::unbounded_channel().0, &state, None);
+        let effects = Effects::new(tokio::sync::mpsc::unbounded_channel().0, &state, paths.credentials.clone());
         let mut agent = Agent::new(&paths, state, effects);
         let by = Owner {
             eni: EniId::try_from("eni-0000000b").expect("an id"),

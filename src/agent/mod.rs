@@ -94,7 +94,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     let mut addresses = Addresses::new();
     let (answered, mut answers) = mpsc::unbounded_channel();
     let state = PersistentState::load(&paths.state);
-    let effects = Effects::new(answered, &state, paths.copies.clone());
+    let effects = Effects::new(answered, &state, paths.credentials.clone());
     let mut agent = Agent::new(paths, state, effects);
     // The addresses are read before the first line of keepalived: if the two disagree, the interface is right.
     match addresses::list().await {

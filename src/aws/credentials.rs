@@ -29,9 +29,9 @@ use super::clock::Clock;
 use super::ec2::Ec2;
 use super::errors::{failure, root_cause};
 use super::imds::Imds;
-use crate::fs::operator_file::{OperatorFile, Reason, Version};
+use crate::fs::credentials_file::{CredentialsFile, ReadError};
+use crate::fs::operator_file::{Reason, Version};
 use crate::log_messages::log;
-use crate::systemd::credentials::LONGEST_FILE;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// How often [`CredentialsWatch`] looks at the file.
@@ -62,8 +62,7 @@ enum Source {
     /// another profile of the file (`source_profile`): AssumeRole at STS's public end point for the region. No other kind of
     /// profile (`credential_source`, `credential_process`, web identity, SSO) and no other end point is supported.
     File {
-        /// With systemd's copy of it, which comes first where it is there: root alone may be able to read the file itself.
-        file: OperatorFile,
+        file: CredentialsFile,
         profile: String,
         region: Region,
         /// The way to STS.
@@ -116,7 +115,7 @@ impl Keys {
         http: SharedHttpClient,
         clock: Clock,
     ) -> Self {
-        let file = OperatorFile::new(path, copy, LONGEST_FILE);
+        let file = CredentialsFile::new(path, copy);
         Self::new(Source::File { file, profile, region, http: Mutex::new(http) }, clock)
     }
 
@@ -305,17 +304,13 @@ impl Source {
                 (loaded, Version::default())
             }
             Self::File { file, profile, region, http } => match file.read() {
-                Err((reason, version)) => {
-                    let error = match reason {
-                        // Root reads the file for us, and would have handed over a copy.
-                        Reason::NotPermitted => self.refuse(
-                            ErrorClass::Denied,
-                            "it is missing, not on a local file system, or no text of at most 64 KiB",
-                        ),
-                        Reason::NotLocal(why) => {
-                            failure(ErrorClass::Denied, "Credentials", format!("{}: {why}", self.describe(None)))
-                        }
-                        Reason::Other(reason) => self.refuse(ErrorClass::Denied, &reason),
+                Err((error, version)) => {
+                    let failed = |class| failure(class, "Credentials", format!("{}: {error}", self.describe(None)));
+                    let error = match &error {
+                        // These say what to do.
+                        ReadError::File(Reason::NotLocal(_)) | ReadError::Copy(_) => failed(ErrorClass::Denied),
+                        ReadError::NotCopied(_) => failed(ErrorClass::Transient),
+                        ReadError::File(reason) => self.refuse(ErrorClass::Denied, &reason.to_string()),
                     };
                     (Err(error), version)
                 }

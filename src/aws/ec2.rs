@@ -147,12 +147,12 @@ impl Ec2 {
     /// A client for `region`, as the configuration says; with the role of `imds`'s instance where no credentials file is
     /// configured. No network. Settings that cannot work are the answer of each call, until they can.
     pub fn new(global: &Global, region: Region, imds: &Imds) -> Self {
-        Self::with_copies(global, region, imds, None)
+        Self::with_credentials_copy(global, region, imds, None)
     }
 
-    /// Like [`Ec2::new`], for the agent: the credentials come from systemd's copy of the file below `copies`, where there is
-    /// one.
-    pub fn with_copies(global: &Global, region: Region, imds: &Imds, copies: Option<&Path>) -> Self {
+    /// Like [`Ec2::new`], for the agent: `copy` is read in place of the credentials file, which only root may be able to
+    /// read.
+    pub fn with_credentials_copy(global: &Global, region: Region, imds: &Imds, copy: Option<&Path>) -> Self {
         let clock = Clock::default();
         let budget = Budget::ec2();
         let ca_certificate_file = global.ca_certificate_file.clone().map(Roots::file);
@@ -161,7 +161,7 @@ impl Ec2 {
         let keys = match &global.credentials_file {
             Some(file) => Keys::file(
                 file.clone(),
-                copies.map(|folder| folder.join(vipa_core::model::credentials::id(file))),
+                copy.map(Path::to_owned),
                 global.profile.clone().unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
                 region.clone(),
                 http.clone(),

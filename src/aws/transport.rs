@@ -159,7 +159,7 @@ pub(super) struct Roots(String);
 impl Roots {
     /// The file of certificates.
     pub(super) fn file(path: PathBuf) -> OperatorFile {
-        OperatorFile::new(path, None, MAX_CA_FILE)
+        OperatorFile::new(path, MAX_CA_FILE)
     }
 
     pub(super) fn parse(pem: String) -> Result<Self, String> {

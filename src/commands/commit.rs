@@ -17,13 +17,13 @@ use vipa_core::vyos::input::{Input, InputError, LARGEST};
 use vipa_core::vyos::verify::{ConfigError, HostState, verify};
 
 use super::hook::{self, HookError};
+use crate::fs::credentials_file::{self, CopyError};
 use crate::fs::json_file::{self, FileError};
 use crate::fs::operator_file;
 use crate::keepalived::hook_files;
 use crate::keepalived::process::{KeepalivedProcess, wait_for, wait_for_reloadable};
 use crate::paths::Paths;
-use crate::systemd::credentials::{self, HandOverError};
-use crate::systemd::systemctl::{AGENT_UNIT, Systemctl, SystemctlError, TOTAL_TIMEOUT};
+use crate::systemd::systemctl::{AGENT_UNIT, CREDENTIALS_TIMER, Systemctl, SystemctlError, TOTAL_TIMEOUT};
 
 /// keepalived's unit, as VyOS runs it.
 const KEEPALIVED: &str = "keepalived.service";
@@ -61,9 +61,9 @@ pub enum CommitError {
     /// The hook.
     #[error("the transition hook: {0}")]
     Hook(#[from] HookError),
-    /// The credentials file.
+    /// The agent's copy of the credentials file.
     #[error(transparent)]
-    HandOver(#[from] HandOverError),
+    Credentials(#[from] CopyError),
     /// systemd.
     #[error(transparent)]
     Systemctl(#[from] SystemctlError),
@@ -123,8 +123,12 @@ fn warn(paths: &Paths, now: Vec<String>, later: Vec<String>, out: &mut impl Writ
 /// At any other time VyOS drops what it was called for, and then the configuration before is in force again.
 fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
     hook_files::make_directory(&paths.run).map_err(HookError::from)?;
-    let before = fs::read(&paths.config).ok();
-    let changed = json_file::read::<Config>(&paths.config).ok().as_ref() != Some(config);
+    let bytes_before = fs::read(&paths.config).ok();
+    let before: Option<Config> = json_file::read(&paths.config).ok();
+    let changed = before.as_ref() != Some(config);
+    let file = config.global.credentials_file.as_deref();
+    // Before config.json: the agent reads the copy when that changes.
+    let copied = file.map_or(Ok(()), |file| credentials_file::install(paths, file)).map_err(CommitError::from);
     if changed {
         json_file::write(&paths.config, 0o644, config)?;
     }
@@ -141,11 +145,9 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
         Err(error) => Err(CommitError::from(error)),
     };
     let systemctl = Systemctl::within(TOTAL_TIMEOUT);
-    let handed = credentials::hand_over(paths, config.global.credentials_file.as_deref(), "restart", systemctl);
-    // A restart starts the agent too.
-    let is_started = handed.as_ref().is_ok_and(|restarted| *restarted);
-    let started = if !is_started && (changed || !paths.socket.exists()) {
-        systemctl.run(&["start", "--no-block", AGENT_UNIT]).map_err(CommitError::from)
+    let started = if changed || !paths.socket.exists() {
+        let units = ["start", "--no-block", AGENT_UNIT].into_iter().chain(file.map(|_| CREDENTIALS_TIMER));
+        systemctl.run(&units.collect::<Vec<_>>()).map_err(CommitError::from)
     } else {
         Ok(())
     };
@@ -153,16 +155,39 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
     let starting = changed && json_file::read::<Groups>(&paths.groups).is_ok_and(|groups| !groups.groups.is_empty());
     let rewritten = hooked.as_ref().is_ok_and(|rewritten| *rewritten);
     let matched = match_running(paths, &Wanted { attached: true, rewritten, starting }, systemctl, warnings);
-    let handed = handed.map(drop).map_err(CommitError::from);
-    let done: Result<(), CommitError> = [hooked.map(drop), handed, started, matched].into_iter().collect();
+    let done: Result<(), CommitError> = [copied, hooked.map(drop), started, matched].into_iter().collect();
+    let done = match done {
+        Ok(()) if file.is_none() => remove_credentials(paths, systemctl),
+        done => done,
+    };
     if done.is_err() && changed && !boot {
+        let systemctl = Systemctl::within(BOUND_BACK);
         // What fails now too would only hide the failure that led here; the next commit meets it again.
-        let _ = match before {
-            Some(bytes) => json_file::write_bytes(&paths.config, 0o644, &bytes).map_err(CommitError::from),
-            None => remove(paths, Systemctl::within(BOUND_BACK), &mut Vec::new()),
+        let _ = match bytes_before {
+            Some(bytes) => restore(paths, &bytes, before.as_ref(), systemctl),
+            None => remove(paths, systemctl, &mut Vec::new()),
         };
     }
     done
+}
+
+/// Puts config.json back, and the copy of the credentials file that it names.
+fn restore(paths: &Paths, bytes: &[u8], config: Option<&Config>, systemctl: Systemctl) -> Result<(), CommitError> {
+    let written = json_file::write_bytes(&paths.config, 0o644, bytes).map_err(CommitError::from);
+    let copied = match config.and_then(|config| config.global.credentials_file.as_deref()) {
+        Some(file) => credentials_file::install(paths, file).map_err(CommitError::from),
+        None => remove_credentials(paths, systemctl),
+    };
+    written.and(copied)
+}
+
+/// Removes the copy of the credentials file, if there is one, and stops the timer. Where that fails, the timer's next run
+/// stops it.
+fn remove_credentials(paths: &Paths, systemctl: Systemctl) -> Result<(), CommitError> {
+    if credentials_file::remove(paths)? {
+        systemctl.run(&["stop", "--no-block", CREDENTIALS_TIMER])?;
+    }
+    Ok(())
 }
 
 /// Leaves VyOS as it was without us. It does as much of that as can be done, and tells what failed first; the next call
@@ -179,10 +204,10 @@ fn remove(paths: &Paths, systemctl: Systemctl, warnings: &mut Vec<String>) -> Re
     });
     let stopped =
         if may_run { systemctl.run(&["stop", "--no-block", AGENT_UNIT]).map_err(CommitError::from) } else { Ok(()) };
-    let withdrawn = credentials::withdraw(paths, systemctl).map(drop).map_err(CommitError::from);
+    let credentials = remove_credentials(paths, systemctl);
     let rewritten = detached.as_ref().is_ok_and(|rewritten| *rewritten);
     let matched = match_running(paths, &Wanted { attached: false, rewritten, starting: false }, systemctl, warnings);
-    [detached.map(drop)].into_iter().chain(removed).chain([stopped, withdrawn, matched]).collect()
+    [detached.map(drop)].into_iter().chain(removed).chain([stopped, credentials, matched]).collect()
 }
 
 /// What the running keepalived should be like.

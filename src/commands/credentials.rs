@@ -1,41 +1,60 @@
-//! `credentials`: hands a credentials file that has changed, come or gone to the agent.
+//! `credentials`: copies the configured credentials file for the agent.
 //!
-//! Run as root by vyos-aws-vipa-credentials.service, which the .path unit starts at once, and the timer every half minute:
-//! inotify misses what happens while the service runs, and what happens behind a symbolic link or on another machine.
+//! Run as root by vyos-aws-vipa-credentials.service, which its timer starts twice a minute.
 
 use vipa_core::model::config::Config;
 
+use crate::fs::credentials_file::{self, CopyError};
 use crate::fs::json_file::{self, FileError};
 use crate::paths::Paths;
-use crate::systemd::credentials::{self, HandOverError};
-use crate::systemd::systemctl::{Systemctl, TOTAL_TIMEOUT};
+use crate::systemd::systemctl::{CREDENTIALS_TIMER, Systemctl, SystemctlError, TOTAL_TIMEOUT};
 
-/// Why the file was not handed over.
+/// The copy is not up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// The configuration.
+    /// The configuration cannot be read.
     #[error(transparent)]
     Config(#[from] FileError),
-    /// The file.
+    /// The copy cannot be written or removed.
     #[error(transparent)]
-    HandOver(#[from] HandOverError),
+    Copy(#[from] CopyError),
+    /// The timer cannot be started or stopped.
+    #[error(transparent)]
+    Systemctl(#[from] SystemctlError),
 }
 
-/// Does nothing where nothing has changed. Where nothing is configured any more, it takes back what a run made that went
-/// on while the last node was deleted.
+/// Copies the file if it has changed. If none is configured, removes the copy and stops the timer: `commit` has done so,
+/// and a run that was on its way may have written the copy again.
 ///
 /// # Errors
 /// [`CredentialsError`].
 pub fn run(paths: &Paths) -> Result<(), CredentialsError> {
     let systemctl = Systemctl::within(TOTAL_TIMEOUT);
-    match json_file::read::<Config>(&paths.config) {
-        Ok(config) => {
-            let file = config.global.credentials_file.as_deref();
-            // An agent that does not run is left at rest.
-            credentials::hand_over(paths, file, "try-restart", systemctl)?
+    let mut config = read(paths)?;
+    let mut is_stopped = false;
+    loop {
+        if let Some(file) = config.as_ref().and_then(|config| config.global.credentials_file.as_deref()) {
+            credentials_file::install(paths, file)?;
+            if is_stopped {
+                systemctl.run(&["start", "--no-block", CREDENTIALS_TIMER])?;
+            }
+        } else {
+            credentials_file::remove(paths)?;
+            systemctl.run(&["stop", "--no-block", CREDENTIALS_TIMER])?;
+            is_stopped = true;
         }
-        Err(FileError::Missing(_)) => credentials::withdraw(paths, systemctl)?,
-        Err(error) => return Err(error.into()),
-    };
-    Ok(())
+        // A commit that came in between is not undone.
+        let now = read(paths)?;
+        if now == config {
+            return Ok(());
+        }
+        config = now;
+    }
+}
+
+fn read(paths: &Paths) -> Result<Option<Config>, FileError> {
+    match json_file::read(&paths.config) {
+        Err(FileError::Missing(_)) => Ok(None),
+        read => read.map(Some),
+    }
 }

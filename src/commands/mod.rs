@@ -31,7 +31,7 @@ pub enum Command {
     ///
     /// keepalived.service runs it before each start and reload. It uses no network and waits for nothing.
     Hook,
-    /// Hand a changed credentials file to the agent (run by vyos-aws-vipa-credentials.service)
+    /// Copy a changed credentials file for the agent (run by vyos-aws-vipa-credentials.service)
     Credentials,
     /// Claim addresses in EC2 when keepalived says MASTER (run by vyos-aws-vipa.service)
     Agent,

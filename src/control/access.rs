@@ -2,8 +2,9 @@
 
 use nix::unistd::{Gid, Group, Uid};
 
-/// The group that may open the agent's socket.
-const SOCKET_GROUP: &str = "vyos-aws-vipa";
+/// The agent's group, which may open its socket and read its copy of the credentials file. Its members are for the
+/// operator to choose. debian/vyos-aws-vipa.sysusers creates it with the agent's user.
+pub(crate) const AGENT_GROUP: &str = "vyos-aws-vipa";
 
 /// Whether a user may read this router's status, and call EC2 with the router's credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,7 @@ impl Access {
         if Uid::effective().is_root() {
             return Self::Granted;
         }
-        let Ok(Some(Group { gid, .. })) = Group::from_name(SOCKET_GROUP) else { return Self::Denied };
+        let Ok(Some(Group { gid, .. })) = Group::from_name(AGENT_GROUP) else { return Self::Denied };
         let others = nix::unistd::getgroups().unwrap_or_default();
         if Gid::effective() == gid || others.contains(&gid) { Self::Granted } else { Self::Denied }
     }

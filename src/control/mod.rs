@@ -15,5 +15,6 @@ pub mod client;
 mod protocol;
 pub(crate) mod server;
 
+pub(crate) use access::AGENT_GROUP;
 pub use access::Access;
 pub use protocol::{ErrorCode, ErrorResponse, Request, Response};

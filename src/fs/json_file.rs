@@ -2,7 +2,7 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -67,14 +67,22 @@ impl FileError {
 /// # Errors
 /// [`FileError`]: missing, unreadable, larger than 16 MiB, of a newer format, or not a `T`.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
-    let content = |reason: String| FileError::Content { path: path.to_owned(), reason };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(FileError::io("read", path))?;
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
+    parse(path, &bytes)
+}
+
+/// Like [`read()`], for the bytes that were read from `path`.
+///
+/// # Errors
+/// [`FileError`]: larger than 16 MiB, of a newer format, or not a `T`.
+pub fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, FileError> {
+    let content = |reason: String| FileError::Content { path: path.to_owned(), reason };
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(content(format!("it is larger than {MAX_FILE_BYTES} bytes")));
     }
-    let mut value: Value = serde_json::from_slice(&bytes).map_err(|e| content(e.to_string()))?;
+    let mut value: Value = serde_json::from_slice(bytes).map_err(|e| content(e.to_string()))?;
     let format = value.as_object_mut().and_then(|o| o.remove("format")).and_then(|f| f.as_u64());
     match format {
         None | Some(0) => Err(content("it has no format number".to_owned())),
@@ -89,13 +97,25 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
 /// # Errors
 /// [`FileError::Io`].
 pub fn write<T: Serialize>(path: &Path, mode: u32, value: &T) -> Result<(), FileError> {
+    replace(path, None, mode, &to_bytes(path, value)?)
+}
+
+/// Like [`write()`], and the file belongs to the group with this id before the group may read it.
+///
+/// # Errors
+/// [`FileError::Io`].
+pub fn write_for_group<T: Serialize>(path: &Path, group: u32, mode: u32, value: &T) -> Result<(), FileError> {
+    replace(path, Some(group), mode, &to_bytes(path, value)?)
+}
+
+fn to_bytes<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, FileError> {
     let content = |reason: String| FileError::Content { path: path.to_owned(), reason };
     let mut value = serde_json::to_value(value).map_err(|e| content(e.to_string()))?;
     let object = value.as_object_mut().ok_or_else(|| content("it is not an object".to_owned()))?;
     object.insert("format".to_owned(), FORMAT.into());
     let mut bytes = serde_json::to_vec(&value).map_err(|e| content(e.to_string()))?;
     bytes.push(b'\n');
-    write_bytes(path, mode, &bytes)
+    Ok(bytes)
 }
 
 /// Removes what interrupted writes have left in this directory, which no other process may write to.
@@ -115,10 +135,17 @@ pub fn remove_leftovers(directory: &Path) {
 /// # Errors
 /// [`FileError::Io`].
 pub fn write_bytes(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
+    replace(path, None, mode, bytes)
+}
+
+fn replace(path: &Path, group: Option<u32>, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
     let io = |e| FileError::io("write", path)(e);
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(directory).map_err(io)?;
     file.write_all(bytes).map_err(io)?;
+    if group.is_some() {
+        fchown(file.as_file(), None, group).map_err(io)?;
+    }
     file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|e| io(e.error))?;

@@ -1,4 +1,5 @@
 //! Files: our own, with a format number, and those that an operator names.
 
+pub mod credentials_file;
 pub mod json_file;
 pub(crate) mod operator_file;

@@ -18,11 +18,10 @@ const MAX_MOUNTINFO_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What tells one state of a file from the next without reading it: device, inode, size, and the times of the last change
 /// of content and of inode (so that mended permissions count too). `None`: it cannot be looked at, or is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Version(Option<Inode>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Inode {
     device: u64,
     number: u64,
@@ -45,7 +44,8 @@ impl Version {
 }
 
 /// Why a file is not read, so that an operator can act on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// This user may not read it.
     NotPermitted,
@@ -91,18 +91,16 @@ pub type Found = Result<(String, Version), (Reason, Version)>;
 #[derive(Debug)]
 pub struct OperatorFile {
     path: PathBuf,
-    /// Read in its place while it is there.
-    copy: Option<PathBuf>,
     limit: u64,
 }
 
 impl OperatorFile {
-    /// The file at `path`, of at most `limit` bytes; `copy` is read in its place while it is there.
-    pub fn new(path: PathBuf, copy: Option<PathBuf>, limit: u64) -> Self {
-        Self { path, copy, limit }
+    /// The file at `path`, of at most `limit` bytes.
+    pub fn new(path: PathBuf, limit: u64) -> Self {
+        Self { path, limit }
     }
 
-    /// Where it is, for display: never the copy.
+    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -112,8 +110,7 @@ impl OperatorFile {
     /// # Errors
     /// See [`read`].
     pub fn read(&self) -> Found {
-        let copy = self.copy.as_deref().filter(|copy| copy.exists());
-        read(copy.unwrap_or(&self.path), self.limit)
+        read(&self.path, self.limit)
     }
 }
 
@@ -191,7 +188,7 @@ mod tests {
     fn a_file_is_read_anew_each_time_with_the_version_that_it_has() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("f");
-        let file = OperatorFile::new(path.clone(), Some(dir.path().join("copy")), 4);
+        let file = OperatorFile::new(path.clone(), 4);
         let missing = Reason::Other("No such file or directory (os error 2)".to_owned());
         assert_eq!((file.read(), mode(&path)), (Err((missing, Version::default())), Ok(None)));
         std::fs::write(&path, "text").expect("written");
@@ -205,8 +202,6 @@ mod tests {
         std::os::unix::fs::symlink("./f", &link).expect("a link");
         assert_eq!(read(&link, 4), read(&path, 4));
         assert_eq!(mode(&link), Ok(Some(path.metadata().expect("a file").mode() & 0o7777)));
-        std::fs::write(dir.path().join("copy"), "copy").expect("written");
-        assert_eq!(file.read().expect("text").0, "copy");
     }
 
     #[test]

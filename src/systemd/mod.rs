@@ -1,6 +1,5 @@
-//! systemd: units, the journal, and the credentials file for the agent.
+//! systemd: units and the journal.
 
-pub mod credentials;
 pub(crate) mod journal;
 pub(crate) mod log_throttle;
 pub(crate) mod systemctl;

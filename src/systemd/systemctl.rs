@@ -14,6 +14,9 @@ const MIN_CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// The agent's unit.
 pub const AGENT_UNIT: &str = "vyos-aws-vipa.service";
 
+/// Runs `vyos-aws-vipa credentials` twice a minute, while a credentials file is configured.
+pub const CREDENTIALS_TIMER: &str = "vyos-aws-vipa-credentials.timer";
+
 /// A call of systemctl failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemctlError {

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use scripted::{Answer, Request, Scripted, assigned, dated, nobody, ok, refused, serve};
 use vipa_core::model::config::Global;
-use vipa_core::model::credentials;
 use vipa_core::model::ec2::{Acknowledgement, ErrorClass};
 use vipa_core::model::ids::EniId;
 use vyos_aws_vipa::aws::{Ec2, Imds};
@@ -554,32 +553,54 @@ async fn keys_that_change_under_a_request_make_its_refusal_a_passing_one() {
 }
 
 #[tokio::test]
-async fn systemds_copy_of_the_file_comes_first_where_there_is_one() {
+async fn the_agent_reads_the_copy_of_its_file_and_never_the_file() {
     let server = serve(assigned);
     let folder = tempfile::tempdir().expect("a directory");
-    let copies = tempfile::tempdir().expect("a directory");
-    let agent = |name: &str, key: &str| {
-        let file = folder.path().join(name);
-        std::fs::write(&file, keys(key)).expect("written");
-        let endpoint_url = Some(server.url.clone());
-        let global = Global { endpoint_url, credentials_file: Some(file), ..Global::default() };
-        let region = "eu-central-1".try_into().expect("a region");
-        Ec2::with_copies(&global, region, &Imds::at(&nowhere()), Some(copies.path()))
+    let (file, copy) = (folder.path().join("file"), folder.path().join("credentials.json"));
+    std::fs::write(&file, keys("AKIAFILE")).expect("written");
+    let put = |of: &Path, content: serde_json::Value| {
+        let text = serde_json::json!({ "format": 1, "file": of, "content": content }).to_string();
+        rotate(&copy, &text);
     };
-    let first = agent("first", "AKIAFILE");
-    first.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
-    let copy = copies.path().join(credentials::id(&folder.path().join("first")));
-    std::fs::write(copy, keys("AKIACOPY")).expect("written");
-    watch_files(&first);
-    until("the copy's keys", || first.credentials().access_key_id.as_deref() == Some("AKIACOPY")).await;
-    first.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
-    // A copy of another file is none of this one.
-    agent("other", "AKIAOTHER").claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    let endpoint_url = Some(server.url.clone());
+    let global = Global { endpoint_url, credentials_file: Some(file.clone()), ..Global::default() };
+    let region = "eu-central-1".try_into().expect("a region");
+    let ec2 = Ec2::with_credentials_copy(&global, region, &Imds::at(&nowhere()), Some(&copy));
+    let refused = async |expected: &str, class: ErrorClass| {
+        let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no credentials");
+        let source = format!("file {}, profile default: ", file.display());
+        assert_eq!((error.code.as_str(), error.class), ("Credentials", class), "{error}");
+        assert!(error.message.starts_with(&source) && error.message.contains(expected), "{error}");
+        assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
+    };
+    refused("has not been copied to", ErrorClass::Transient).await;
+    put(&file, serde_json::json!({ "text": keys("AKIACOPY") }));
+    ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    watch_files(&ec2);
+    let gone = async || until("the keys are dropped", || ec2.credentials().access_key_id.is_none()).await;
+    let back = async |key: &'static str| {
+        put(&file, serde_json::json!({ "text": keys(key) }));
+        until("the keys are back", || ec2.credentials().access_key_id.as_deref() == Some(key)).await;
+        ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    };
+    // Each ends what was read before.
+    put(&file, serde_json::json!({ "unreadable": { "other": "No such file or directory (os error 2)" } }));
+    gone().await;
+    refused("No such file or directory (os error 2); put the file there", ErrorClass::Denied).await;
+    back("AKIABACK").await;
+    put(&folder.path().join("other"), serde_json::json!({ "text": keys("AKIAOTHER") }));
+    gone().await;
+    refused("has not been copied to", ErrorClass::Transient).await;
+    back("AKIAAGAIN").await;
+    rotate(&copy, &format!(r#"{{"format":1,"file":"s3cret","content":"{}"}}"#, "s3cret"));
+    gone().await;
+    refused("cannot be read: remove it", ErrorClass::Denied).await;
+    back("AKIALAST").await;
     let log = server.log();
     let used: Vec<&str> = log.iter().map(|request| request.key()).collect();
-    assert_eq!(used, ["AKIAFILE", "AKIACOPY", "AKIAOTHER"]);
-    let source = first.credentials().source;
-    assert!(source.ends_with("/first, profile default"), "an operator knows the file, not the copy: {source}");
+    assert_eq!(used, ["AKIACOPY", "AKIABACK", "AKIAAGAIN", "AKIALAST"]);
+    let source = ec2.credentials().source;
+    assert!(source.ends_with("/file, profile default"), "an operator knows the file, not the copy: {source}");
 }
 
 #[tokio::test]

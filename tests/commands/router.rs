@@ -36,9 +36,7 @@ impl Router {
             keepalived_vrrp_pid: at("keepalived_vrrp.pid"),
             socket: at("agent.sock"),
             state: at("state"),
-            units: at("units"),
-            handed: at("handed.json"),
-            copies: None,
+            credentials: at("credentials.json"),
         };
         Self { paths, folder }
     }

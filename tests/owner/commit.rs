@@ -1,6 +1,7 @@
 //! `commit`, beside a keepalived and a systemd in and out of order.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,12 @@ use crate::router::{
     CONFIG, GROUPS, INCLUDE, KEEPALIVED_CONF, RELOAD, Router, START_AGENT, STOP_AGENT, VYOS_RELOADS, configuration,
     group, keepalived_conf, processor_time_of_children, vipa,
 };
+
+/// The agent's copy of the credentials file.
+const COPY: &str = "/run/vyos-aws-vipa/credentials.json";
+const START_BOTH: &str = "start --no-block vyos-aws-vipa.service vyos-aws-vipa-credentials.timer";
+const STOP_TIMER: &str = "stop --no-block vyos-aws-vipa-credentials.timer";
+const SECRET: &str = "vipa-example-secret";
 
 fn one() -> Value {
     configuration(json!({ "a": group(1, json!({})) }))
@@ -194,46 +201,182 @@ fn a_systemd_that_hangs_ends_in_what_was_before_and_in_time() {
     let began = Instant::now();
     let answer = vipa(&["commit"], &input(&tree, &off));
     let took = began.elapsed();
-    assert!(answer.code == Some(1) && answer.err.contains("systemctl daemon-reload did not end within"), "{answer:?}");
+    let expected = format!("systemctl {START_BOTH} did not end within");
+    assert!(answer.code == Some(1) && answer.err.contains(&expected), "{answer:?}");
     assert!(took + Duration::from_secs(3) < Duration::from_secs(timeout), "{took:?} of {timeout} s");
-    assert!([CONFIG, GROUPS, INCLUDE].iter().all(|path| !Path::new(path).exists()));
+    assert!([CONFIG, GROUPS, INCLUDE, COPY].iter().all(|path| !Path::new(path).exists()));
     assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), keepalived_conf(&off));
     // One call alone that hangs costs no other.
     router.mend("systemctl.hangs");
     router.asked();
-    fs::write("/run/lab/systemctl.hangs", "daemon-reload\n").expect("written");
+    fs::write("/run/lab/systemctl.hangs", format!("{START_BOTH}\n")).expect("written");
     let mut handed: Value = serde_json::from_slice(&input(&tree, &off)).expect("JSON");
     handed["boot"] = json!(true);
     let answer = vipa(&["commit"], handed.to_string().as_bytes());
     assert_eq!(answer.code, Some(1), "{answer:?}");
-    assert_eq!(router.asked(), ["daemon-reload", START_AGENT, RELOAD]);
+    assert_eq!(router.asked(), [START_BOTH, RELOAD]);
     router.wait_attached(true);
 }
 
-/// A run of `credentials` that went on while the last node was deleted leaves nothing behind for long.
+fn with_credentials(file: &str) -> Value {
+    let mut tree = one();
+    tree["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "credentials-file": file });
+    tree
+}
+
+/// A file that root alone may read, put in the place of another.
+fn replace(file: &str, text: &str) {
+    fs::write("/run/lab/new", text).expect("written");
+    fs::set_permissions("/run/lab/new", Permissions::from_mode(0o600)).expect("set");
+    fs::rename("/run/lab/new", file).expect("renamed");
+}
+
+fn copy() -> Value {
+    serde_json::from_slice(&fs::read(COPY).expect("a copy")).expect("JSON")
+}
+
+fn text_copy(file: &str, text: &str) -> Value {
+    json!({ "format": 1, "file": file, "content": { "text": text } })
+}
+
 #[test]
-fn what_tells_of_a_credentials_file_goes_with_the_configuration() {
-    let Some(router) = Router::enter("commit::what_tells_of_a_credentials_file_goes_with_the_configuration") else {
+fn credentials_are_copied_for_the_agents_group_alone_and_again_when_they_change() {
+    let test = "commit::credentials_are_copied_for_the_agents_group_alone_and_again_when_they_change";
+    let Some(router) = Router::enter(test) else {
         return;
     };
-    let mut tree = one();
-    fs::write("/run/lab/keys", "[default]\n").expect("written");
-    tree["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "credentials-file": "/run/lab/keys" });
+    let keys = "/run/lab/keys";
+    let tree = with_credentials(keys);
+    let credentials = || vipa(&["credentials"], &[]).assert_silent();
+    let unreadable = |reason: Value| json!({ "format": 1, "file": keys, "content": { "unreadable": reason } });
+    let missing = || unreadable(json!({ "other": "No such file or directory (os error 2)" }));
+
     let answer = vipa(&["commit"], &input(&tree, &configuration(json!({}))));
-    assert_eq!(answer.code, Some(0), "{answer:?}");
-    let rendered = [
-        "/run/systemd/system/vyos-aws-vipa-credentials.path",
-        "/run/systemd/system/vyos-aws-vipa.service.d/10-credentials.conf",
-    ];
-    assert!(rendered.iter().all(|path| Path::new(path).exists()));
+    assert_eq!(answer.code, Some(0), "a missing file is a warning: {answer:?}");
+    assert_eq!(router.asked(), [START_BOTH]);
+    assert_eq!(copy(), missing());
+    let first = format!("[default]\naws_secret_access_key = {SECRET}\n");
+    replace(keys, &first);
+    credentials();
+    assert_eq!(copy(), text_copy(keys, &first));
+    let state = || {
+        let found = fs::symlink_metadata(COPY).expect("a copy");
+        (found.uid(), found.gid(), found.mode() & 0o7777, found.ino(), found.ctime_nsec())
+    };
+    let before = state();
+    assert_eq!((before.0, before.1, before.2), (0, 0, 0o640), "the agent's group is root's in here");
+    credentials();
+    vipa(&["commit"], &input(&tree, &tree)).assert_silent();
+    assert_eq!(state(), before, "nothing has changed, and nothing is written");
+
+    // In place, and of the same length.
+    let second = first.replace("example", "another");
+    fs::write(keys, &second).expect("written");
+    credentials();
+    assert_eq!(copy(), text_copy(keys, &second));
+    for (make, reason) in [
+        ("rm /run/lab/keys", json!({ "other": "No such file or directory (os error 2)" })),
+        ("mkdir /run/lab/keys", json!({ "other": "it is not a regular file" })),
+        ("rmdir /run/lab/keys && mkfifo /run/lab/keys", json!({ "other": "it is not a regular file" })),
+        (
+            "rm /run/lab/keys && head -c 65537 /dev/zero >/run/lab/keys",
+            json!({ "other": "it is longer than 65536 bytes" }),
+        ),
+        ("printf '\\377' >/run/lab/keys", json!({ "other": "it is not UTF-8" })),
+    ] {
+        let status = std::process::Command::new("sh").args(["-c", make]).status().expect("a shell");
+        assert!(status.success(), "{make}");
+        credentials();
+        assert_eq!(copy(), unreadable(reason), "{make}");
+    }
+    // The longest one, each byte of which is six in JSON.
+    let longest = "\u{1}".repeat(64 * 1024);
+    for text in [longest, first] {
+        replace(keys, &text);
+        credentials();
+        assert_eq!(copy(), text_copy(keys, &text));
+    }
+    // What is not as it was written is written again.
+    for spoil in [
+        "chmod 644 /run/vyos-aws-vipa/credentials.json",
+        "echo rubbish >/run/vyos-aws-vipa/credentials.json",
+        "ln -sf /run/lab/keys /run/vyos-aws-vipa/credentials.json",
+        "rm /run/vyos-aws-vipa/credentials.json",
+    ] {
+        let status = std::process::Command::new("sh").args(["-c", spoil]).status().expect("a shell");
+        assert!(status.success(), "{spoil}");
+        credentials();
+        let found = fs::symlink_metadata(COPY).expect("a copy");
+        assert_eq!((found.is_file(), found.mode() & 0o7777), (true, 0o640), "{spoil}");
+        assert_eq!(copy()["file"], keys, "{spoil}");
+    }
+    assert_eq!(router.asked(), Vec::<String>::new(), "the agent is not restarted");
+    for file in ["config.json", "groups.json", "keepalived.conf", "warned.json"] {
+        let text = fs::read_to_string(format!("/run/vyos-aws-vipa/{file}")).unwrap_or_default();
+        assert!(!text.contains(SECRET), "{file}: {text}");
+    }
+}
+
+#[test]
+fn credentials_are_those_of_the_configuration_in_force() {
+    let test = "commit::credentials_are_those_of_the_configuration_in_force";
+    let off = configuration(json!({ "a": group(1, Value::Null) }));
+    let Some(router) = Router::booted(test, off.clone()) else {
+        return;
+    };
+    replace("/run/lab/keys", "keys");
+    replace("/run/lab/other", "other");
+    let (keys, other) = (with_credentials("/run/lab/keys"), with_credentials("/run/lab/other"));
+    let commit = |proposed: &Value, effective: &Value| {
+        let answer = vipa(&["commit"], &input(proposed, effective));
+        let refuses = Path::new("/run/lab/systemctl.refuses").exists();
+        assert_eq!(answer.code, Some(i32::from(refuses)), "{answer:?}");
+    };
+    router.asked();
+    // A refused commit leaves the copy as it was: none, and then that of the file before.
+    router.spoil("systemctl.refuses");
+    commit(&keys, &off);
+    assert!(!Path::new(COPY).exists());
+    router.mend("systemctl.refuses");
+    commit(&keys, &off);
+    assert_eq!(copy(), text_copy("/run/lab/keys", "keys"));
+    router.spoil("systemctl.refuses");
+    commit(&other, &keys);
+    assert_eq!(copy(), text_copy("/run/lab/keys", "keys"));
+    commit(&one(), &keys);
+    assert_eq!(copy(), text_copy("/run/lab/keys", "keys"));
+    router.mend("systemctl.refuses");
+    commit(&other, &keys);
+    assert_eq!(copy(), text_copy("/run/lab/other", "other"));
+    router.asked();
+
+    commit(&one(), &other);
+    assert!(!Path::new(COPY).exists(), "the role's turn");
+    assert_eq!(router.asked(), [START_AGENT, STOP_TIMER]);
+    commit(&keys, &one());
+    router.asked();
+    commit(&off, &keys);
+    assert!(!Path::new(COPY).exists(), "the last node is gone");
+    assert_eq!(router.asked(), [STOP_AGENT, STOP_TIMER, RELOAD]);
+}
+
+/// A run of `credentials` that was on its way while the last node was deleted leaves nothing behind for long.
+#[test]
+fn credentials_that_are_copied_too_late_are_removed() {
+    let Some(router) = Router::enter("commit::credentials_that_are_copied_too_late_are_removed") else {
+        return;
+    };
+    replace("/run/lab/keys", "keys");
+    let tree = with_credentials("/run/lab/keys");
+    assert_eq!(vipa(&["commit"], &input(&tree, &configuration(json!({})))).code, Some(0));
+    assert!(Path::new(COPY).exists());
     fs::remove_file(CONFIG).expect("removed");
     router.asked();
-    vipa(&["credentials"], &[]).assert_silent();
-    assert!(rendered.iter().all(|path| !Path::new(path).exists()));
-    let stop = "stop --no-block vyos-aws-vipa-credentials.path vyos-aws-vipa-credentials.timer";
-    assert_eq!(router.asked(), [stop, "daemon-reload"]);
-    vipa(&["credentials"], &[]).assert_silent();
-    assert_eq!(router.asked(), Vec::<String>::new());
+    for _ in 0..2 {
+        vipa(&["credentials"], &[]).assert_silent();
+        assert!(!Path::new(COPY).exists());
+        assert_eq!(router.asked(), [STOP_TIMER]);
+    }
 }
 
 /// At boot nobody calls again: one step that fails costs none of the others.
@@ -253,20 +396,16 @@ fn at_boot_a_step_that_fails_costs_no_other() {
         handed["boot"] = json!(true);
         vipa(&["commit"], handed.to_string().as_bytes())
     };
-    fs::write("/run/lab/systemctl.refuses", "daemon-reload\n").expect("written");
+    fs::write("/run/lab/systemctl.refuses", format!("{START_BOTH}\n")).expect("written");
     router.asked();
     let answer = boot(&tree);
-    assert!(answer.code == Some(1) && answer.err.contains("systemctl daemon-reload failed"), "{answer:?}");
-    assert_eq!(router.asked(), ["daemon-reload", START_AGENT, RELOAD]);
+    assert!(answer.code == Some(1) && answer.err.contains(&format!("systemctl {START_BOTH} failed")), "{answer:?}");
+    assert_eq!(router.asked(), [START_BOTH, RELOAD]);
     router.wait_attached(true);
-    assert!(Path::new(CONFIG).exists(), "it stays in force");
+    assert!(Path::new(CONFIG).exists() && Path::new(COPY).exists(), "it stays in force");
     router.mend("systemctl.refuses");
     assert_eq!(boot(&tree).code, Some(0));
-    let watch = "--no-block vyos-aws-vipa-credentials.path vyos-aws-vipa-credentials.timer";
-    assert_eq!(
-        router.asked(),
-        ["daemon-reload".to_owned(), format!("restart {watch}"), "restart --no-block vyos-aws-vipa.service".to_owned()]
-    );
+    assert_eq!(router.asked(), [START_BOTH]);
 }
 
 /// Its bound is 20 ms on a router, which the benchmark judges. Here it is the processor time of an unoptimised build.

@@ -12,6 +12,7 @@ use crate::{BINARY, ELECTION, SLACK};
 const KEYS: [&str; 2] = ["AKIAVIPAEXAMPLE00001", "AKIAVIPAEXAMPLE00002"];
 const SECRET: &str = "vipa-example-secret";
 const FILE: &str = "/run/lab/credentials";
+const COPY: &str = "/run/vyos-aws-vipa/credentials.json";
 
 /// The longest time until a changed file is noticed.
 const NOTICED: Duration = Duration::from_secs(60);
@@ -51,12 +52,11 @@ fn hanging_mount(router: &Router, directory: &str) -> Child {
     shell
 }
 
-/// Neither the agent nor a command nor systemd accesses it: each would hang in the kernel.
+/// Neither the agent nor a command accesses it: each would hang in the kernel.
 #[test]
 fn files_on_a_mount_that_hangs() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.bring_up();
-        let keys = lab.r2.path("/run/systemd/system/vyos-aws-vipa-credentials.path");
         let mut mount = hanging_mount(&lab.r2, "/run/lab/hangs");
         lab.r2.call(&["ln", "-s", "lab/hangs", "/run/away"]);
         lab.r2.set([
@@ -96,7 +96,8 @@ fn files_on_a_mount_that_hangs() {
             assert!(said.contains(why), "{words:?}: {said}");
         }
         assert!(run(&["credentials"]).0);
-        assert!(!keys.exists(), "systemd is told to watch it");
+        let copy: serde_json::Value = serde_json::from_str(&lab.r2.read(COPY)).expect("JSON");
+        assert_eq!(copy["content"]["unreadable"]["not-local"]["point"], "/run/lab/hangs", "{copy}");
         // The agent's event loop gave the answers above, and it is the process that was started.
         assert_eq!(lab.r2.main_pid("vyos-aws-vipa"), Some(agent), "{}", lab.r2.agent_log());
         assert!(mount.try_wait().expect("its state").is_none(), "nobody would have waited any more");
@@ -108,8 +109,19 @@ fn files_on_a_mount_that_hangs() {
         let text = format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {SECRET}\n", KEYS[0]);
         lab.r2.write("/run/lab/hangs/credentials", &text);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", NOTICED);
+
+        // It hangs again: the agent keeps what was copied before, also across its restart.
+        let mut mount = hanging_mount(&lab.r2, "/run/lab/hangs");
         assert!(run(&["credentials"]).0);
-        assert!(keys.exists(), "systemd watches it now");
+        let source = "file /run/lab/hangs/credentials, profile default";
+        let read = |lab: &Lab| lab.r2.logged(&["credentials for EC2 read", source]);
+        let before = read(lab);
+        lab.r2.systemctl(&["restart", "vyos-aws-vipa.service"]);
+        lab.wait("the copy is read again", SLACK, |lab| read(lab) == before + 1);
+        assert!(mount.try_wait().expect("its state").is_none(), "the mount has ended by itself");
+        mount.kill().expect("killed");
+        mount.wait().expect("its end");
+        assert!(!lab.r2.agent_log().contains(SECRET), "{}", lab.r2.agent_log());
     });
 }
 
@@ -127,6 +139,7 @@ fn file_that_is_missing_then_rubbish_then_wrong_then_right() {
                 shown.verdict() == verdict && why.contains(reason)
             });
         };
+        let agents = [&lab.r1, &lab.r2].map(|router| router.main_pid("vyos-aws-vipa").expect("an agent"));
         let missing = format!("file {FILE}, profile default: No such file");
         shows(lab, &lab.r1, "DRIFT", &missing);
         shows(lab, &lab.r2, "STANDBY-NOT-READY", &missing);
@@ -149,14 +162,21 @@ fn file_that_is_missing_then_rubbish_then_wrong_then_right() {
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", NOTICED);
 
+        // From here on, only the timer copies the file.
         for router in [&lab.r1, &lab.r2] {
-            replace_keys(router, KEYS[1], SECRET);
+            put_keys(router, KEYS[1], SECRET);
         }
         let uses = |lab: &Lab, router: &Router, key: &str| {
             lab.reads(router).last().is_some_and(|r| r.access_key.as_deref() == Some(key))
         };
         lab.wait("the second keys are used", NOTICED, |lab| uses(lab, &lab.r1, KEYS[1]) && uses(lab, &lab.r2, KEYS[1]));
         lab.simulator.delete_access_key(KEYS[0]);
+        let still = [&lab.r1, &lab.r2].map(|router| router.main_pid("vyos-aws-vipa").expect("an agent"));
+        assert_eq!(still, agents, "the agents were not restarted");
+        lab.r2.call(&["mv", FILE, "/run/lab/kept"]);
+        shows(lab, &lab.r2, "STANDBY-NOT-READY", &missing);
+        lab.r2.call(&["mv", "/run/lab/kept", FILE]);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", NOTICED);
         lab.r1.power_off();
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
         let claims = lab.claims(None);
@@ -169,12 +189,22 @@ fn file_that_is_missing_then_rubbish_then_wrong_then_right() {
 }
 
 fn replace_keys(router: &Router, key: &str, secret: &str) {
-    let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
-    replace(router, text.as_bytes());
+    put_keys(router, key, secret);
+    router.call(&["vyos-aws-vipa", "credentials"]);
 }
 
-/// Replaces the credentials file.
+fn put_keys(router: &Router, key: &str, secret: &str) {
+    let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
+    put(router, text.as_bytes());
+}
+
+/// Replaces the credentials file, and runs what the timer would run within half a minute.
 fn replace(router: &Router, text: &[u8]) {
+    put(router, text);
+    router.call(&["vyos-aws-vipa", "credentials"]);
+}
+
+fn put(router: &Router, text: &[u8]) {
     fs::write(router.path("/run/lab/new"), text).expect("written");
     fs::rename(router.path("/run/lab/new"), router.path(FILE)).expect("renamed");
 }

@@ -33,8 +33,7 @@ INCLUDE = f'{RUN}/keepalived.conf'
 FIFO = f'{RUN}/notify.fifo'
 KEEPALIVED_CONF = '/run/keepalived/keepalived.conf'
 CREDENTIALS = '/run/aws-vipa-smoketest'
-CREDENTIALS_PATH = '/run/systemd/system/vyos-aws-vipa-credentials.path'
-CREDENTIALS_DROP_IN = '/run/systemd/system/vyos-aws-vipa.service.d/10-credentials.conf'
+CREDENTIALS_COPY = '/run/vyos-aws-vipa/credentials.json'
 CREDENTIALS_TIMER = 'vyos-aws-vipa-credentials.timer'
 
 interface = 'eth1'
@@ -176,8 +175,7 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
 
     def assert_no_credentials(self):
         self.wait('the timer to end', lambda: not timer_runs())
-        for path in [CREDENTIALS_PATH, CREDENTIALS_DROP_IN]:
-            self.assertFalse(os.path.exists(path), path)
+        self.assertFalse(os.path.exists(CREDENTIALS_COPY))
 
     def assert_refused(self, path, *values):
         """A commit fails, names the node, and leaves what runs as it is."""
@@ -222,8 +220,9 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
             for node, (_, expected) in nodes.items():
                 key = {'address': 'addresses'}.get(node, node.replace('-', '_'))
                 self.assertEqual(found[key], expected, node)
-        self.assertIn(f'PathChanged={CREDENTIALS}', read_file(CREDENTIALS_PATH))
-        self.assertIn(f':{CREDENTIALS}', read_file(CREDENTIALS_DROP_IN))
+        copied = rc_cmd(f"sudo stat --format '%a %U:%G' {CREDENTIALS_COPY}")
+        self.assertEqual(copied, (0, '640 root:vyos-aws-vipa'))
+        self.assertIn(f'"file":"{CREDENTIALS}"', rc_cmd(f'sudo cat {CREDENTIALS_COPY}')[1])
         self.wait('the timer', timer_runs)
         # One after the other goes again, and the credentials last.
         for path, nodes in [(global_path, GLOBAL_NODES), (aws_path('web'), GROUP_NODES)]:

@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// As many symbolic links as the kernel follows in one path (path_resolution(7)).
 const LINKS: usize = 40;
 
@@ -53,7 +55,8 @@ struct Mount {
 }
 
 /// A file system that could hang is on the way.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[error(
     "the path leads over the mount {} of type {kind}, which may hang: copy the file to /config/auth, and name that one",
     point.display()

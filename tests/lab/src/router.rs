@@ -120,7 +120,9 @@ impl Router {
         let link = |from: PathBuf, name: PathBuf| std::os::unix::fs::symlink(from, name).expect("linked");
         let units = lab.join("system");
         link(fs::canonicalize(KEEPALIVED_UNIT).expect("keepalived is installed"), units.join("keepalived.service"));
-        link(Path::new(DEBIAN).join("vyos-aws-vipa.service"), units.join("vyos-aws-vipa.service"));
+        for unit in ["vyos-aws-vipa.service", "vyos-aws-vipa-credentials.service", "vyos-aws-vipa-credentials.timer"] {
+            link(Path::new(DEBIAN).join(unit), units.join(unit));
+        }
         let drop_in = "20-vyos-aws-vipa.conf";
         link(Path::new(DEBIAN).join("keepalived.service.d").join(drop_in), drop_ins.join(drop_in));
         self.make_volatile();

@@ -1,0 +1,159 @@
+//! The credentials file, and the copy of it that the agent reads.
+//!
+//! Only root may be able to read the file, so root copies it to /run, in memory, for the agent's group. The copy says of
+//! which file it is, and holds the reason where that file cannot be read: the agent itself never opens the file.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::AGENT_GROUP;
+use crate::fs::json_file::{self, FileError};
+use crate::fs::operator_file::{self, OperatorFile, Reason, Version};
+use crate::paths::Paths;
+
+/// The mode of the copy, which belongs to root and the agent's group.
+const COPY_MODE: u32 = 0o640;
+
+/// The size limit of a credentials file, in bytes.
+const MAX_FILE: u64 = 64 * 1024;
+/// The size limit of a copy, in bytes: JSON needs at most six for one of the file.
+const MAX_COPY: u64 = 8 * MAX_FILE;
+
+/// The content of a copy. Without `Debug`: it holds secrets.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialsCopy {
+    /// The file that it is a copy of.
+    file: PathBuf,
+    content: Content,
+}
+
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Content {
+    Text(String),
+    Unreadable(Reason),
+}
+
+/// The copy could not be installed or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The agent's group does not exist.
+    #[error("there is no group {AGENT_GROUP}: `systemd-sysusers` creates it from the package's sysusers.d file")]
+    NoGroup,
+    /// The copy cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The system refused.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+/// Copies `file` for the agent where the copy differs from it. A file that cannot be read has a copy too, with the reason.
+/// The copy of a file that is on a file system that may hang by now stays as it is.
+///
+/// # Errors
+/// [`CopyError`]; the next call tries again.
+pub fn install(paths: &Paths, file: &Path) -> Result<(), CopyError> {
+    let path = &paths.credentials;
+    let io = |doing| move |source| CopyError::Io { doing, path: path.clone(), source };
+    let group = nix::unistd::Group::from_name(AGENT_GROUP).map_err(|e| io("look up the group of")(e.into()))?;
+    let group = group.ok_or(CopyError::NoGroup)?.gid.as_raw();
+    let is_right = |m: fs::Metadata| m.is_file() && (m.uid(), m.gid(), m.mode() & 0o7777) == (0, group, COPY_MODE);
+    let old = fs::symlink_metadata(path).is_ok_and(is_right).then(|| json_file::read::<CredentialsCopy>(path).ok());
+    let old = old.flatten().filter(|old| old.file == file);
+    let content = match operator_file::read(file, MAX_FILE) {
+        Ok((text, _)) => Content::Text(text),
+        Err((Reason::NotLocal(_), _)) if matches!(&old, Some(CredentialsCopy { content: Content::Text(_), .. })) => {
+            return Ok(());
+        }
+        Err((reason, _)) => Content::Unreadable(reason),
+    };
+    let new = CredentialsCopy { file: file.to_owned(), content };
+    if old.as_ref() != Some(&new) {
+        json_file::write_for_group(path, group, COPY_MODE, &new)?;
+    }
+    Ok(())
+}
+
+/// Removes the copy; whether there was one.
+///
+/// # Errors
+/// [`CopyError::Io`].
+pub fn remove(paths: &Paths) -> Result<bool, CopyError> {
+    match fs::remove_file(&paths.credentials) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(CopyError::Io { doing: "remove", path: paths.credentials.clone(), source }),
+    }
+}
+
+/// Why there is no text.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The file cannot be read.
+    #[error("{0}")]
+    File(Reason),
+    /// There is no copy, or it is of another file.
+    #[error("it has not been copied to {0} yet: see `systemctl status vyos-aws-vipa-credentials.timer`")]
+    NotCopied(PathBuf),
+    /// The copy cannot be read. The reason could quote it, so it is not given.
+    #[error("its copy {0} cannot be read: remove it, and it is made again within a minute")]
+    Copy(PathBuf),
+}
+
+/// The credentials file as the agent or a command reads it, again and again.
+#[derive(Debug)]
+pub struct CredentialsFile {
+    file: OperatorFile,
+    /// Read in its place.
+    copy: Option<PathBuf>,
+}
+
+impl CredentialsFile {
+    /// The file at `path`; where `copy` is given, that is read and the file never touched.
+    pub fn new(path: PathBuf, copy: Option<PathBuf>) -> Self {
+        Self { file: OperatorFile::new(path, MAX_FILE), copy }
+    }
+
+    /// Where the file is, for display: never the copy.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Reads the text, with the version of the file or copy that it was in.
+    ///
+    /// # Errors
+    /// The reason, and the version that it is true of.
+    pub fn read(&self) -> Result<(String, Version), (ReadError, Version)> {
+        match &self.copy {
+            None => self.file.read().map_err(|(reason, version)| (ReadError::File(reason), version)),
+            Some(copy) => self.read_copy(copy),
+        }
+    }
+
+    fn read_copy(&self, copy: &Path) -> Result<(String, Version), (ReadError, Version)> {
+        let (text, version) = operator_file::read(copy, MAX_COPY).map_err(|(_, version)| {
+            let is_there = version != Version::default();
+            let error = if is_there { ReadError::Copy } else { ReadError::NotCopied };
+            (error(copy.to_owned()), version)
+        })?;
+        match json_file::parse::<CredentialsCopy>(copy, text.as_bytes()) {
+            Err(_) => Err((ReadError::Copy(copy.to_owned()), version)),
+            Ok(found) if found.file != self.path() => Err((ReadError::NotCopied(copy.to_owned()), version)),
+            Ok(CredentialsCopy { content: Content::Text(text), .. }) => Ok((text, version)),
+            Ok(CredentialsCopy { content: Content::Unreadable(reason), .. }) => Err((ReadError::File(reason), version)),
+        }
+    }
+}
