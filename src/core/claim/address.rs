@@ -1,4 +1,4 @@
-//! One virtual address: what is wanted for it, and what is known of it.
+//! The state of one virtual address.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,16 +12,17 @@ use crate::model::assignment::{PlannedAddress, is_there};
 use crate::model::ec2::{CallError, ErrorClass, Owner, Taker};
 use crate::model::ids::{EniId, GroupName, InterfaceName, RequestId};
 
-/// When ownership is read after an acknowledged claim.
+/// After an acknowledged claim, ownership is verified at these times.
 pub const VERIFY_DELAYS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
 
-/// How long EC2 and IMDS may show the past after an acknowledgement.
+/// For this long after an acknowledgement, EC2 and IMDS may return stale data.
 pub const GRACE_PERIOD: Duration = Duration::from_secs(60);
 
-/// The least time between claims that nothing but a disagreeing read, or a repeated MASTER_RX_LOWER_PRI, asks for.
+/// The shortest time between claims that only a mismatch, or a repeated MASTER_RX_LOWER_PRI, has caused.
 pub const MIN_RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A peer that was heard as MASTER, and has not been for so many advertisement intervals, is MASTER no more (RFC 9568, 6.1).
+/// A peer that has not advertised for this many intervals is no longer MASTER (Active_Down_Interval, RFC 9568 section 6.1;
+/// Master_Down_Interval in RFC 5798).
 const MASTER_DOWN_INTERVALS: u32 = 3;
 
 /// One virtual address.
@@ -29,66 +30,66 @@ const MASTER_DOWN_INTERVALS: u32 = 3;
 pub struct Address {
     pub group: GroupName,
     pub interface: InterfaceName,
-    /// Where keepalived puts it.
+    /// The interface that keepalived adds the address to.
     pub held_on: InterfaceName,
-    /// The ENI that the configuration names.
+    /// The ENI from `network-interface-id`.
     pub configured_eni: Option<EniId>,
-    /// The ENI that should have the address, once it is known.
+    /// The ENI that the address belongs on, once it is resolved.
     pub eni: Option<EniId>,
     pub outside_vrrp: bool,
     pub phase: Phase,
-    /// What a claim that is not due to a line has to wait for.
+    /// What a claim without a notify event has to wait for.
     pub precondition: Option<Precondition>,
-    /// Claims that failed in a row.
+    /// The number of consecutive failed claims.
     pub failed: u32,
-    /// Set while a batch that failed is bisected: only addresses of one cohort go in one request.
+    /// Set while a failed batch is bisected: only addresses of the same bisect group share a request.
     pub bisect_group: Option<u64>,
-    /// The error for which it goes alone: it was found to be what made a batch fail.
+    /// Set if this address made a batch fail: it is claimed in a request of its own.
     pub isolated: Option<ErrorClass>,
-    /// Why the last attempt failed, where only a change can help.
+    /// The last failure, if only a change of the configuration, the credentials or AWS can end it.
     pub permanent: Option<CallError>,
-    /// Since the first acknowledgement after a MASTER line or a confirmed read.
+    /// Begins with the first acknowledgement after a notify event for MASTER or after a verifying read.
     pub grace: Option<Grace>,
-    /// Since when reads confirm, without a break, that the address is ours.
+    /// Since when every read has verified the ownership.
     pub verified_since: Option<BootInstant>,
     pub reads: ReadSchedule,
-    /// A repeated MASTER_RX_LOWER_PRI asked for a read: one that shows another owner is enough for a claim.
+    /// A repeated MASTER_RX_LOWER_PRI has caused a read: if it shows another owner, no recheck is needed before a claim.
     pub outranked_other: bool,
-    /// When a line or a person last asked for a claim.
+    /// When a notify event or an operator last caused a claim.
     pub asked: Option<BootInstant>,
     pub flap_damping: FlapDamping,
     pub owner_read: Option<OwnerRead>,
-    /// The ENI of which it was last noted that it holds the address, and is none of the group's routers'.
+    /// The ENI of neither router that was last logged as the owner.
     pub holder_logged: Option<EniId>,
     pub last_claim: Option<LastClaim>,
-    /// When and why a claim failed last, until one is acknowledged, a read says that it is ours, or nothing is wanted.
+    /// The last failed claim. Cleared by an acknowledgement, by a verifying read, and when the address becomes idle.
     pub last_failure: Option<(BootInstant, CallError)>,
-    /// Since when the address is, or is not, on a local interface.
+    /// When the address was last added to, or removed from, its local interface.
     pub local_since: Option<BootInstant>,
-    /// What was last said of its place.
+    /// The contradiction that was last logged.
     pub misplaced: Option<Misplaced>,
 }
 
-/// What is wanted.
+/// The phase of an address; [`super::Machine`] has the state diagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// Nothing: the group is not MASTER, or nothing may be done for it.
+    /// The group is not MASTER, or it is paused or disabled.
     Idle,
-    /// The group is MASTER, but not by a line since the address is looked after: it must be seen on an interface, with
-    /// keepalived alive after that moment.
+    /// The group is MASTER without a notify event since the address was added: the address must be on its interface, and
+    /// keepalived must have been alive after `since`.
     AwaitLocalAddress { since: BootInstant },
-    /// Taken for MASTER by evidence: who owns the address is read first, from that moment on.
+    /// MASTER was inferred: a read that began at `since` or later decides whether a claim is needed.
     CheckOwner { since: BootInstant },
-    /// A claim, from that moment on.
+    /// A claim is sent at `due`, or later.
     Pending { due: BootInstant },
-    /// A claim is in flight. One that was sent before the last line, or before the group left MASTER, does not count.
+    /// This claim is in flight. Claims from before the last notify event, or before the group left MASTER, do not count.
     InFlight(ClaimId),
-    /// A claim was acknowledged, or a read says that it is ours.
+    /// A claim was acknowledged, or a read has shown this router's ENI as the owner.
     Assigned { verified: bool, mismatch: Option<Mismatch> },
 }
 
 impl Phase {
-    /// When a claim that is wanted is due.
+    /// When the pending claim is due.
     pub fn due(&self) -> Option<BootInstant> {
         match self {
             Self::Pending { due } => Some(*due),
@@ -97,68 +98,67 @@ impl Phase {
     }
 }
 
-/// The proof that a claim needs which no line asked for.
+/// What must be shown before a claim that no notify event has caused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Precondition {
-    /// A sign of life of keepalived that is newer than this, and recent.
+    /// keepalived must have been alive after this time, and recently.
     pub liveness_after: BootInstant,
-    /// When the address was last looked for, and found, on a local interface.
+    /// When a read of the local addresses last found the address on its interface.
     pub local_read: Option<BootInstant>,
 }
 
-/// A read that disagreed with a confirmed ownership.
+/// A read that contradicts the assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
-    /// When it was answered.
+    /// When the read ended.
     pub since: BootInstant,
-    /// Who has the address, if anyone.
+    /// The owner, if the address is assigned.
     pub owner: Option<Owner>,
-    /// Second looks that failed.
+    /// The number of failed rechecks.
     pub failed: u32,
 }
 
-/// The time in which reads may show the past. A read that confirms the claim ends it, unless another one has shown by
-/// then that reads lag: one that is up to date says nothing of the next.
+/// The time during which reads may be stale. A verifying read ends it, unless an earlier read was stale: then a current
+/// read does not mean that the next one is current, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grace {
     pub from: BootInstant,
-    /// A read has said that the address is ours.
+    /// A read has verified the ownership.
     pub verified: bool,
-    /// A read has shown the past.
+    /// A read was stale.
     pub lagging: bool,
 }
 
 impl Grace {
-    /// Whether it lasts for a read that began then.
+    /// Whether a read that began at `began` may be stale.
     fn lasts(&self, began: BootInstant) -> bool {
         began < self.from + GRACE_PERIOD && (self.lagging || !self.verified)
     }
 }
 
-/// What the last read showed.
+/// The result of the last read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerRead {
     /// When the read began.
     pub began: BootInstant,
-    /// When it was answered.
+    /// When the read ended.
     pub at: BootInstant,
-    /// Who has the address, if anyone.
+    /// The owner, if the address is assigned.
     pub owner: Option<Owner>,
 }
 
 /// The last claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastClaim {
-    /// The ENI that it was for, which may be another one by now.
+    /// The ENI of the claim; the address may belong on another one since.
     pub eni: EniId,
     pub began: BootInstant,
-    /// When and how it was answered.
+    /// When it ended, and how.
     pub answer: Option<(BootInstant, Result<Option<RequestId>, CallError>)>,
 }
 
 impl Address {
-    /// An address that was not looked after for this group before. `behind` is the ENI behind the interface, once it is
-    /// known.
+    /// An address that is new to this group. `behind` is the interface's ENI, once it is resolved.
     pub fn new(group: GroupName, planned: PlannedAddress, behind: Option<&EniId>) -> Self {
         Self {
             group,
@@ -188,7 +188,7 @@ impl Address {
         }
     }
 
-    /// With what is known of the address itself, whichever group it was looked after for.
+    /// Takes over what does not depend on the group.
     #[must_use]
     pub fn after(self, old: Option<Self>) -> Self {
         match old {
@@ -197,7 +197,7 @@ impl Address {
         }
     }
 
-    /// Wants nothing any more. What was learnt stays.
+    /// Becomes idle. Observations stay.
     pub fn rest(&mut self) {
         self.phase = Phase::Idle;
         self.join_if_refused();
@@ -211,7 +211,7 @@ impl Address {
         self.outranked_other = false;
     }
 
-    /// Wants a claim at once, because a line or a person says so.
+    /// Claims at once, because of a notify event or an operator.
     pub fn claim_now(&mut self, now: BootInstant) {
         self.phase = Phase::Pending { due: now };
         self.asked = Some(now);
@@ -226,8 +226,8 @@ impl Address {
         self.flap_damping.claim_now();
     }
 
-    /// Goes with others again, unless EC2 has found fault with the address itself: a refusal for a reason that is not known
-    /// may have been the batch's, or the ENI's, and over.
+    /// Ends the isolation unless EC2 rejected the address itself: an unknown error may have been about the batch or the ENI,
+    /// and may be over.
     pub fn join_if_refused(&mut self) {
         self.isolated.take_if(|class| *class == ErrorClass::Refused);
     }
@@ -324,19 +324,19 @@ impl Address {
         having.is_some_and(|having| is_there(&self.held_on, having))
     }
 
-    /// Reads before anything else.
+    /// Reads the owner before any claim.
     pub fn adopt(&mut self, now: BootInstant) {
         self.rest();
         self.phase = Phase::CheckOwner { since: now };
         self.reads = [now].into();
     }
 
-    /// Whether the claim that is wanted is the first one for a line or a person.
+    /// Whether the pending claim is the first one for a notify event or an operator.
     pub fn is_first_attempt(&self) -> bool {
         self.precondition.is_none() && !self.is_retry() && self.isolated.is_none()
     }
 
-    /// Whether the claim that is wanted comes after one that failed.
+    /// Whether the pending claim follows a failed one.
     pub fn is_retry(&self) -> bool {
         self.failed > 0 || self.bisect_group.is_some()
     }
@@ -347,7 +347,7 @@ impl Address {
         self.failed > 1 && self.bisect_group.is_none()
     }
 
-    /// Asks for a read at that moment.
+    /// Schedules a read.
     pub fn read_at(&mut self, due: BootInstant) {
         self.reads.add(due);
     }
@@ -368,11 +368,11 @@ impl Address {
         self.reads = VERIFY_DELAYS.map(|after| now + after).into();
     }
 
-    /// A read says that the address is ours.
+    /// A read has shown this router's ENI as the owner.
     pub fn verified(&mut self, now: BootInstant) {
         if let Some(grace) = &mut self.grace {
             grace.verified = true;
-            // The read before this one said something else, and nobody has claimed since.
+            // The previous read was a mismatch, and no claim was sent since.
             grace.lagging |= matches!(self.phase, Phase::Assigned { mismatch: Some(_), .. });
         }
         self.phase = Phase::Assigned { verified: true, mismatch: None };
@@ -407,7 +407,7 @@ impl Address {
         was_ours && self.asked.is_some_and(|asked| began < asked + GRACE_PERIOD)
     }
 
-    /// Whether reads may still show the past.
+    /// Whether a read that began at `began` may be stale.
     pub fn in_grace(&self, began: BootInstant) -> bool {
         self.grace.as_ref().is_some_and(|grace| grace.lasts(began))
     }

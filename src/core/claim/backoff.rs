@@ -1,4 +1,4 @@
-//! How often is too often: back-off between attempts, and the bound on the number of claims.
+//! Back-off between attempts, and the rate limit of claims.
 
 use std::time::Duration;
 
@@ -6,46 +6,45 @@ use fastrand::Rng;
 
 use super::BootInstant;
 
-/// How long a permanent error rests before the next attempt.
+/// The delay of a retry after a permanent error.
 pub const PERMANENT_ERROR_DELAY: Duration = Duration::from_secs(60);
 
-/// The second claim on an ENI may start when the first is that old.
+/// The shortest time between two claims on one ENI.
 pub const MIN_CLAIM_GAP: Duration = Duration::from_millis(20);
 
-/// However little is left of the allowance, a first attempt waits no longer for the claim before it.
+/// The longest time that a first attempt waits after the previous claim.
 pub const MAX_CLAIM_GAP: Duration = Duration::from_millis(400);
 
-/// The longest bound that successive time-outs give an attempt.
+/// The longest timeout of an attempt after successive timeouts.
 const MAX_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The wait before a retry: between half and all of 0.2 s, doubled with each attempt that failed before, at most 5 s.
+/// The delay of a retry: half to all of 0.2 s, doubled with each failed attempt, at most 5 s.
 pub fn retry_delay(failed_before: u32, rng: &mut Rng) -> Duration {
     let bound = Duration::from_millis((200 << failed_before.min(5)).min(5_000));
     jitter_between(bound / 2, bound, rng)
 }
 
-/// The bound of an attempt after so many time-outs in a row.
+/// The timeout of an attempt after successive timeouts.
 pub fn attempt_timeout(request_timeout: Duration, timeouts: u32) -> Duration {
     request_timeout.saturating_mul(1 << timeouts.min(5)).min(MAX_ATTEMPT_TIMEOUT.max(request_timeout))
 }
 
-/// A time from `low` to `high`, in milliseconds.
+/// A random time from `low` to `high`.
 pub fn jitter_between(low: Duration, high: Duration, rng: &mut Rng) -> Duration {
     Duration::from_millis(rng.u64(low.as_millis() as u64..=high.as_millis() as u64))
 }
 
-/// The time around `mean`, up to that share of it (in per cent) earlier or later.
+/// A random time of `mean` plus or minus `percent`.
 pub fn jitter_around(mean: Duration, percent: u32, rng: &mut Rng) -> Duration {
     mean * rng.u32(100 - percent..=100 + percent) / 100
 }
 
-/// The claims that one ENI may still send: 20 at once, refilled with 1,500 an hour.
+/// The rate limit of one ENI: a token bucket of 20 claims, refilled with 1,500 an hour.
 ///
-/// EC2 throttles mutating calls per account and region; a storm of transitions on one router must not use up what the
-/// other router needs.
+/// EC2 throttles mutating calls per account and region: repeated transitions on one router must leave calls for the other.
 #[derive(Debug, Clone, Default)]
 pub struct RateLimiter {
-    /// When the allowance will be whole again.
+    /// When the bucket is full again.
     whole: BootInstant,
 }
 
@@ -53,26 +52,25 @@ impl RateLimiter {
     const BURST: u32 = 20;
     const REFILL: Duration = Duration::from_millis(2_400);
 
-    /// What claims that have failed more than once leave to the others.
+    /// The tokens that repeatedly failed claims leave for other claims.
     const RESERVE: u32 = 10;
 
-    /// The earliest moment from `now` on at which a claim may be sent.
+    /// The earliest time from `now` on at which a claim may be sent.
     pub fn next(&self, now: BootInstant) -> BootInstant {
         (self.whole - Self::REFILL * (Self::BURST - 1)).max(now)
     }
 
-    /// The same for a claim of addresses that have all failed more than once: however many there are, they do not use up
-    /// what the first attempt of another group needs.
+    /// The same for addresses whose claims have all failed more than once: they leave tokens for first attempts.
     pub fn next_repeated(&self, now: BootInstant) -> BootInstant {
         (self.whole - Self::REFILL * (Self::BURST - 1 - Self::RESERVE)).max(now)
     }
 
-    /// Whether no claim of before counts any more.
+    /// Whether the bucket is full.
     pub fn is_whole(&self, now: BootInstant) -> bool {
         self.whole <= now
     }
 
-    /// How many claims are not free any more.
+    /// The number of used tokens.
     fn used(&self, now: BootInstant) -> u32 {
         now.until(self.whole).as_millis().div_ceil(Self::REFILL.as_millis()) as u32
     }
@@ -83,24 +81,24 @@ impl RateLimiter {
     }
 }
 
-/// The distance between the first attempts of one ENI, so that groups whose lines come one after the other share requests.
+/// The time between first attempts on one ENI, so that groups whose notify events follow each other share requests.
 ///
-/// The first one after a quiet time goes at once; then the distance doubles with each, up to [`MAX_CLAIM_GAP`], and sooner
-/// where earlier moves have left little of the allowance.
+/// The first attempt after a quiet time is sent at once. Then the gap doubles with each attempt up to [`MAX_CLAIM_GAP`], and
+/// sooner if few tokens are left.
 #[derive(Debug, Clone, Default)]
 pub struct Spacing {
     last: Option<BootInstant>,
-    /// How many there were without a quiet time between them.
+    /// The number of attempts without a quiet time between them.
     together: u32,
 }
 
 impl Spacing {
-    /// After that time without a first attempt, the next is that of another move.
+    /// After this time without a first attempt, the gap starts again.
     const QUIET_TIME: Duration = Duration::from_secs(1);
-    /// With so many claims used, the distance begins to grow whatever was before: what is left is for the last of a move.
+    /// After this many used tokens the gap grows in any case, to leave tokens for the last groups of a failover.
     const USED_BEFORE_GROWTH: u32 = 12;
 
-    /// The earliest moment from `now` on at which a first attempt may be sent.
+    /// The earliest time from `now` on at which a first attempt may be sent.
     pub fn next(&self, now: BootInstant, rate_limiter: &RateLimiter) -> BootInstant {
         let doublings =
             self.together.saturating_sub(1).max(rate_limiter.used(now).saturating_sub(Self::USED_BEFORE_GROWTH));

@@ -1,30 +1,30 @@
-//! Time as the state machine sees it: it never asks a clock.
+//! The time of the state machine, which reads no clock.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A moment on a clock that never goes back, counted from the start of this router: the agent may have been started many
-/// times since. The time that the router was suspended counts (`CLOCK_BOOTTIME`, clock_gettime(2)).
+/// The time since this router booted, including suspension (`CLOCK_BOOTTIME`, clock_gettime(2)). It stays valid across
+/// restarts of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct BootInstant(Duration);
 
 impl BootInstant {
-    /// That long after the router's start.
+    /// The instant `elapsed` after the boot.
     pub const fn after_boot(elapsed: Duration) -> Self {
         Self(elapsed)
     }
 
-    /// How long before `later` this was; zero if it was not before it.
+    /// The time from this instant to `later`; zero if `later` is earlier.
     pub fn until(self, later: BootInstant) -> Duration {
         later.0.saturating_sub(self.0)
     }
 
-    /// The time since the router's start.
+    /// The time since the boot.
     pub fn since_boot(self) -> Duration {
         self.0
     }
 
-    /// That long before; none if the router was not running yet.
+    /// The instant `by` earlier; `None` if that is before the boot.
     pub fn earlier(self, by: Duration) -> Option<Self> {
         self.0.checked_sub(by).map(Self)
     }
@@ -41,7 +41,7 @@ impl Add<Duration> for BootInstant {
 impl Sub<Duration> for BootInstant {
     type Output = BootInstant;
 
-    /// The router's start at the earliest.
+    /// Saturates at the boot.
     fn sub(self, earlier: Duration) -> BootInstant {
         BootInstant(self.0.saturating_sub(earlier))
     }

@@ -1,9 +1,8 @@
-//! When an address that is taken away again and again is contested, and what follows.
+//! Flap damping: when an address counts as contested, and how long claims are held down.
 //!
-//! A contest with the peer (another router of the group) means that both are MASTER. VRRP ends that as soon as the link
-//! between them is back, so such a contest delays no claim. A contest with a stranger has no such end: claims back off, so
-//! that they do not use up what the API allows. Both may be on at once; whether a claim backs off depends on who has the
-//! address when the claim is decided on.
+//! If the address is contested with the peer (another router of the group), both routers are MASTER. VRRP ends that as soon
+//! as the link between them is back, so claims are not delayed. If it is contested with a stranger, claims are delayed to
+//! save API calls. Both can be the case; the current owner decides whether a claim is delayed.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,28 +12,27 @@ use fastrand::Rng;
 use super::{BootInstant, backoff};
 use crate::model::ec2::Taker;
 
-/// More than this many thefts …
+/// An address is contested after more than this many ownership losses ...
 const LOSSES_ALLOWED: usize = 3;
-/// … within this time are a contest.
+/// ... within this time.
 const LOSS_WINDOW: Duration = Duration::from_secs(5 * 60);
-/// Ownership that reads have confirmed for that long ends a contest with a stranger.
+/// The address is no longer contested with a stranger after ownership was verified for this long.
 const STRANGER_HOLD_DOWN: Duration = Duration::from_secs(15 * 60);
-/// The same for the peer, but never less than two verify-intervals: a peer that is still MASTER takes the address back
-/// within one.
+/// The same for the peer, but at least two verify-intervals: a peer that is still MASTER claims the address within one.
 const PEER_HOLD_DOWN: Duration = Duration::from_secs(60);
-/// The first wait before taking an address back, and the longest for the router that outranks the other.
+/// The first and the longest delay of a claim on the router with the higher priority.
 const OUTRANKING_DELAY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
-/// The same for a router that has no sign of outranking the other, give or take a half.
+/// The same if this router has not heard a peer of lower priority, with 50 % jitter.
 const OUTRANKED_DELAY: (Duration, Duration) = (Duration::from_secs(75), Duration::from_secs(300));
 
-/// The thefts of one address since its group became MASTER, and when it was last claimed back.
+/// The ownership losses of one address since its group became MASTER, and the last reclaim.
 #[derive(Debug, Clone, Default)]
 pub struct FlapDamping {
     peer: Losses,
     stranger: Losses,
-    /// How often the address was claimed back from a stranger in this contest.
+    /// The number of reclaims from a stranger while contested.
     reclaims: u32,
-    /// When the address was last claimed because of a read.
+    /// The last claim that a read has caused.
     pub reclaimed: Option<BootInstant>,
 }
 
@@ -45,8 +43,8 @@ struct Losses {
 }
 
 impl FlapDamping {
-    /// As it stands after a restart of the agent, with the thefts before it and the contests that were on. A contest whose
-    /// last theft is older than the time that ends it is over.
+    /// Restores the state after a restart of the agent. If the last loss is older than the hold-down, the address is no longer
+    /// contested.
     pub fn resumed(
         now: BootInstant,
         losses: &[(BootInstant, Taker)],
@@ -72,7 +70,7 @@ impl FlapDamping {
         }
     }
 
-    /// With whom the address is contested; if with both, with the one who took it last.
+    /// The kind of owner with which the address is contested; with both, the one of the last loss.
     pub fn contested_by(&self) -> Option<Taker> {
         let last = |losses: &Losses| losses.times.back().copied();
         match (self.peer.contested, self.stranger.contested) {
@@ -83,12 +81,12 @@ impl FlapDamping {
         }
     }
 
-    /// Whether claims wait because of a stranger.
+    /// Whether claims are delayed because of a stranger.
     pub fn delays_claims(&self) -> bool {
         self.stranger.contested
     }
 
-    /// Counts a theft; true if it is the one that begins a contest with its taker.
+    /// Counts an ownership loss. Returns true if the address becomes contested.
     pub fn ownership_lost(&mut self, now: BootInstant, by: Taker) -> bool {
         let losses = self.losses_by(by);
         losses.times.retain(|t| t.until(now) <= LOSS_WINDOW);
@@ -100,8 +98,8 @@ impl FlapDamping {
         true
     }
 
-    /// How long the next claim waits, if the address is now with `from`; not at all without a contest with a stranger, or
-    /// where the peer has it.
+    /// The delay of the next claim, if `from` is the current owner. No delay unless contested with a stranger, or if the peer
+    /// is the owner.
     pub fn damping_delay(&mut self, from: Option<Taker>, outranks: bool, rng: &mut Rng) -> Option<Duration> {
         if !self.delays_claims() || from == Some(Taker::Peer) {
             return None;
@@ -112,7 +110,7 @@ impl FlapDamping {
         Some(if outranks { wait } else { backoff::jitter_around(wait, 50, rng) })
     }
 
-    /// Ends the back-off: the next claim is at once, and the one after it waits the shortest time again.
+    /// Resets the delay to the first one.
     pub fn claim_now(&mut self) {
         self.reclaims = 0;
     }
@@ -123,21 +121,21 @@ impl FlapDamping {
         on.iter().filter(|(_, on)| *on).map(|(taker, _)| verified + hold_down(*taker, verify_interval)).min()
     }
 
-    /// Ends the contests that are due by now, and says with whom they were.
+    /// Ends the hold-downs that are due, and returns their kinds of owner.
     pub fn end_due(&mut self, now: BootInstant, verified: BootInstant, verify_interval: Duration) -> Vec<Taker> {
         let due = |taker| verified + hold_down(taker, verify_interval) <= now;
         [Taker::Peer, Taker::Stranger].into_iter().filter(|taker| due(*taker) && self.over(*taker)).collect()
     }
 
-    /// Forgets all thefts, and says with whom there was a contest.
+    /// Forgets all losses, and returns the kinds of owner with which the address was contested.
     pub fn end(&mut self) -> Vec<Taker> {
         let over = [Taker::Peer, Taker::Stranger].into_iter().filter(|taker| self.over(*taker)).collect();
-        // Claims stay apart, however often the group leaves MASTER and comes back.
+        // The minimum interval between reclaims holds even if the group leaves MASTER and returns.
         *self = Self { reclaimed: self.reclaimed, ..Self::default() };
         over
     }
 
-    /// Ends the contest with this one; true if there was one.
+    /// Ends the contested state with this kind of owner. Returns true if there was one.
     fn over(&mut self, with: Taker) -> bool {
         let losses = self.losses_by(with);
         let was_on = losses.contested;

@@ -1,4 +1,4 @@
-//! One VRRP group: what is believed of its state, and why.
+//! The state of one VRRP group, and its cause.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -11,46 +11,47 @@ use crate::model::vrrp::VrrpState;
 /// One VRRP group.
 #[derive(Debug)]
 pub struct Group {
-    /// Its virtual router id; none if keepalived does not run it.
+    /// The virtual router id; absent if keepalived does not run the group.
     pub vrid: Option<u8>,
     pub disabled: bool,
-    /// How often keepalived does something for it.
+    /// keepalived is active for the group once in this interval.
     pub advertise_interval: Duration,
     pub peers: Vec<Ipv4Addr>,
-    /// The addresses that are moved for it.
+    /// The addresses that this package moves for the group.
     pub addresses: Vec<Ipv4Addr>,
     pub problems: Vec<Problem>,
     pub state: GroupState,
-    /// Since when that is believed.
+    /// Since when the group has this VRRP state.
     pub since: BootInstant,
     pub paused_until: Option<BootInstant>,
-    /// When keepalived last said what the group is, and what.
+    /// The time and the VRRP state of the last notify event.
     pub line: Option<(BootInstant, VrrpState)>,
     /// The last MASTER_RX_LOWER_PRI.
     pub rx_lower: Option<BootInstant>,
-    /// The last time that a repeated one asked for a read.
+    /// When a repeated MASTER_RX_LOWER_PRI last caused a read.
     pub rx_read: Option<BootInstant>,
-    /// What was last said of its readiness, if anything: what stands in the way, if anything.
+    /// The readiness that was last logged, if any: what prevents a takeover, if anything.
     pub obstacle: Option<Option<String>>,
 }
 
-/// What is believed of the state of a group.
+/// The VRRP state of a group, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupState {
-    /// A line or the interface says so.
+    /// A notify event gave the state, or it was inferred.
     Known {
         /// MASTER, BACKUP, FAULT or STOP.
         vrrp: VrrpState,
-        /// Which of the two.
+        /// Where the state comes from.
         cause: Cause,
     },
-    /// Nothing that could be relied on: the interface decides, once keepalived has been alive after that moment.
+    /// The state is not reliable: it is inferred from the local addresses once keepalived has been alive after
+    /// `liveness_after`.
     Unknown {
-        /// Why.
+        /// Why the state is not reliable.
         why: Cause,
-        /// The moment.
+        /// Liveness before this time does not count.
         liveness_after: BootInstant,
-        /// The state before, or that the last line of the past named.
+        /// The last known state: the previous one, or that of the last notify event in a backlog.
         last_known: Option<VrrpState>,
     },
 }
@@ -65,7 +66,7 @@ impl GroupState {
 }
 
 impl Group {
-    /// A group of which nothing is known: only a sign of life from after `liveness_after` counts.
+    /// A group in an unknown state. Liveness before `liveness_after` does not count.
     pub fn new(now: BootInstant, liveness_after: BootInstant, planned: &PlannedGroup) -> Self {
         Self {
             vrid: planned.vrid,
@@ -84,12 +85,12 @@ impl Group {
         }
     }
 
-    /// Whether its state is of interest.
+    /// Whether keepalived runs the group and it is enabled.
     pub fn is_active(&self) -> bool {
         !self.disabled && self.vrid.is_some()
     }
 
-    /// Whether anything may be done for it.
+    /// Whether the group is active and not paused.
     pub fn acts(&self) -> bool {
         self.is_active() && self.paused_until.is_none()
     }
@@ -102,7 +103,7 @@ impl Group {
         self.state = state;
     }
 
-    /// If the state is not known: only a sign of life from after that moment counts.
+    /// If the state is unknown: liveness before `moment` does not count.
     pub fn require_liveness_after(&mut self, moment: BootInstant) {
         if let GroupState::Unknown { liveness_after, .. } = &mut self.state {
             *liveness_after = moment;

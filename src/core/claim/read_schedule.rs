@@ -1,34 +1,34 @@
-//! When the owner of an address is to be read.
+//! When the owner of an address is read.
 
 use std::ops::Deref;
 
 use super::BootInstant;
 
-/// The moments at which the owner of an address is to be read, the earliest first.
+/// The times at which the owner of an address is read, earliest first.
 ///
-/// There are only a few, whatever asks for one: while no read can be sent (the VPC is not known, or too many are in
-/// flight), claims that fail go on asking. Where there is no room the latest is dropped: the earlier ones show as much,
-/// and the regular read comes anyway.
+/// The number is bounded: failed claims schedule reads even while none can be sent (the VPC is unknown, or too many reads
+/// are in flight). At the limit the latest read is dropped, because an earlier one shows the same and periodic verification
+/// follows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReadSchedule(Vec<BootInstant>);
 
 impl ReadSchedule {
-    /// The most that are kept: the three that confirm a claim, and some that something else has asked for.
+    /// Room for the three reads that verify a claim, and for others.
     pub const CAPACITY: usize = 8;
 
-    /// One more, at that moment.
+    /// Schedules a read.
     pub fn add(&mut self, due: BootInstant) {
         let place = self.0.partition_point(|r| *r <= due);
         self.0.insert(place, due);
         self.0.truncate(Self::CAPACITY);
     }
 
-    /// Forgets those that are due until that moment: a read goes out for them.
+    /// Removes the reads that are due at `moment` or earlier.
     pub fn forget_until(&mut self, moment: BootInstant) {
         self.0.retain(|due| *due > moment);
     }
 
-    /// Forgets them all.
+    /// Removes all reads.
     pub fn clear(&mut self) {
         self.0.clear();
     }

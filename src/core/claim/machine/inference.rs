@@ -1,24 +1,24 @@
-//! States of VRRP that are not known, and what the addresses on the interface show about them.
+//! Infers unknown VRRP states from local addresses and keepalived's liveness.
 //!
-//! A MASTER line can be lost: another process read the FIFO, or the pipe was full. The address on the interface then shows
-//! that the group is MASTER. But a person can add the address to a standby's interface by hand, and that does not make it
-//! MASTER. Both look the same: the address is where keepalived puts it, and the last line says BACKUP. The difference is
-//! who has put it there, and the kernel says so: its notification of a new address names the netlink socket that asked for
-//! it (`nlmsg_pid`, net/ipv4/devinet.c `rtmsg_ifa`). keepalived opens its socket when its VRRP process starts, and keeps
-//! it; that of ip(8) is closed when the command ends. Three rules follow.
+//! A notify event for MASTER can be lost: another process read the FIFO, or the FIFO was full. The local address then shows
+//! that the group is MASTER. But an operator can add the address to a standby's interface by hand, which does not make it
+//! MASTER. In both cases the address is on keepalived's interface and the last notify event is BACKUP. The difference is the
+//! process that added the address. The kernel's notification of a new address has the netlink port of that process's socket
+//! (`nlmsg_pid`, net/ipv4/devinet.c `rtmsg_ifa`). keepalived keeps its socket open while its VRRP process runs; ip(8) closes
+//! it when the command ends. Three rules follow.
 //!
-//! 1. A group that is not MASTER, by a line or otherwise, becomes UNKNOWN when one of its addresses has appeared on the
-//!    interface since the group's last line, put there by a process that still runs a second later ([`PutBy::Process`]).
-//!    Nothing is claimed on that alone: keepalived must give a sign of life after it, EC2 is read, and the address is looked
-//!    at again, as in every other UNKNOWN state. A line that comes within that second decides.
-//! 2. An address that a command put there ([`PutBy::Command`]) proves nothing, whatever made the state UNKNOWN, until a
-//!    later line says MASTER: keepalived takes over an address that is there already.
-//! 3. Who put an address there is not known where it was there when the agent started, or was listed because notifications
-//!    were lost. It counts as evidence where the state is UNKNOWN, and not against a line.
+//! 1. A group that is not MASTER becomes UNKNOWN when one of its addresses was added to the interface since the group's last
+//!    notify event, by a process that still runs a second later ([`PutBy::Process`]). This alone causes no claim: keepalived
+//!    must be alive after it, EC2 is read, and the local addresses are read again, as in every UNKNOWN state. A notify event
+//!    within that second takes precedence.
+//! 2. An address that a command added ([`PutBy::Command`]) proves nothing until a later notify event for MASTER: keepalived
+//!    uses an address that exists already.
+//! 3. For an address that existed when the agent started, or when notifications were lost, the process is unknown. The
+//!    address counts if the state is UNKNOWN, but does not contradict a notify event.
 //!
-//! Where an address and VRRP disagree and no rule applies, that is reported and not acted on: [`Misplaced`]. A BACKUP line
-//! comes some milliseconds before or after keepalived removes the address; it is newer than the appearance in either case,
-//! so no rule applies.
+//! Other contradictions between an address and VRRP are only reported ([`Misplaced`]). A notify event for BACKUP comes some
+//! milliseconds before or after keepalived removes the address; it is newer than the addition in both cases, so no rule
+//! applies.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -32,35 +32,34 @@ use crate::claim::group::{Group, GroupState};
 use crate::model::ids::{GroupName, InterfaceName};
 use crate::model::vrrp::VrrpState;
 
-/// The line comes within a millisecond of the address. Without it for that long, it may be lost.
+/// The notify event follows the address within a millisecond; after this time it counts as lost.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
-/// keepalived does something for a group once per advertisement interval. A sign of life is missing when that much more time
-/// has passed.
+/// keepalived is active once per advertisement interval; liveness is missing after this much more time.
 const LIVENESS_MARGIN: Duration = Duration::from_secs(2);
-/// How much longer than an advertisement interval a claim waits for a sign of life.
+/// How much longer than an advertisement interval a claim waits for liveness.
 const LIVENESS_TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
-/// Groups that advertise more often than that are not held to it.
+/// Shorter advertisement intervals count as this one.
 const MIN_ADVERTISE_INTERVAL: Duration = Duration::from_secs(1);
-/// An address that is on its interface against VRRP for that long, or is not, is not on its way.
+/// A contradiction between a local address and VRRP is reported after this time.
 pub(super) const MISPLACED_AFTER: Duration = Duration::from_secs(3);
-/// How soon keepalived is looked at again while something waits for its sign of life.
+/// How often keepalived's liveness is polled while a claim waits for it.
 const MIN_LIVENESS_POLL: Duration = Duration::from_millis(100);
-/// The same while something may wait for it later on. What was seen is never older than an advertisement interval and twice
-/// this, which is less than a claim needs.
+/// The same while a claim may need it later. Liveness is then never older than an advertisement interval and twice this time,
+/// which is less than a claim needs.
 const IDLE_LIVENESS_POLL: Duration = Duration::from_millis(500);
-/// The same at last, where nothing comes of it.
+/// The longest polling interval if no liveness is seen.
 const MAX_LIVENESS_POLL: Duration = Duration::from_secs(2);
 
-/// What keepalived may need beyond an advertisement interval to hear the other router, and to write a line about it.
+/// How much longer than an advertisement interval keepalived may take to receive an advertisement and to notify.
 const ADVERTISEMENT_MARGIN: Duration = Duration::from_millis(500);
 
-/// Until when a MASTER of keepalived may be its stale timer's, after a stall. It stood still as well, and found that timer
-/// run out before it could hear the other router; with the next advertisement at the latest it takes it back.
+/// Until when MASTER may be wrong after a stall: keepalived's timer expired during the stall, before it could receive an
+/// advertisement. The next advertisement corrects it.
 pub(super) fn settled(stalled: Option<BootInstant>, advertise_interval: Duration) -> BootInstant {
     stalled.map_or_else(BootInstant::default, |stalled| stalled + advertise_interval + ADVERTISEMENT_MARGIN)
 }
 
-/// A retry, and a claim that no line asks for, need a sign of life of keepalived that is younger.
+/// How old keepalived's liveness may be for a retry, and for a claim without a notify event.
 pub(super) fn liveness_max_age(advertise_interval: Duration) -> Duration {
     advertise_interval.max(MIN_ADVERTISE_INTERVAL) + LIVENESS_MARGIN
 }
@@ -97,7 +96,7 @@ impl Machine {
         groups.chain(addresses).min()
     }
 
-    /// How often keepalived does something for a group.
+    /// The advertisement interval of a group.
     pub(super) fn interval(&self, group: &GroupName) -> Duration {
         self.groups.get(group).map(|g| g.advertise_interval).unwrap_or_default()
     }
@@ -137,7 +136,7 @@ impl Machine {
         masters.iter().for_each(|name| self.invalidate(now, name, Cause::Stalled));
     }
 
-    /// Where the state is not known, only a sign of life from after `now` counts.
+    /// In unknown states, liveness before `now` does not count.
     pub(super) fn require_liveness_after(&mut self, now: BootInstant) {
         let stalled = self.stalled;
         for group in self.groups.values_mut() {
@@ -150,14 +149,14 @@ impl Machine {
         names.iter().for_each(|name| self.invalidate(now, name, why));
     }
 
-    /// The state of a group is not to be relied on any more; its return needs a sign of life from after `now`.
+    /// The state of a group becomes unknown. Inferring it needs liveness after `now`.
     pub(super) fn invalidate(&mut self, now: BootInstant, name: &GroupName, why: Cause) {
         let Some(group) = self.groups.get_mut(name) else {
             return;
         };
         let from = group.state.vrrp();
         let last_known = match &group.state {
-            // What was lost may have named another state.
+            // A lost notify event may have been for another state.
             _ if why == Cause::PipeFull => None,
             GroupState::Known { vrrp, .. } => Some(*vrrp),
             GroupState::Unknown { last_known, .. } => *last_known,
@@ -195,7 +194,7 @@ impl Machine {
         }
     }
 
-    /// Claims that are due, without the sign of life that they need.
+    /// Invalidates groups whose due claims have waited too long for liveness.
     pub(super) fn require_liveness(&mut self, now: BootInstant) {
         let mut silent = BTreeSet::new();
         for address in self.addresses.values() {
@@ -297,7 +296,7 @@ impl Machine {
         })
     }
 
-    /// Whether the address is on an interface, and that says that its group is MASTER.
+    /// Whether the local address shows that its group is MASTER.
     fn shows_master(&self, ip: &Ipv4Addr) -> bool {
         self.is_local(*ip)
             && self.is_for_vrrp_alone(ip)
@@ -305,7 +304,7 @@ impl Machine {
                 || self.addresses.get(ip).is_some_and(|a| self.adopted_by_keepalived(a)))
     }
 
-    /// Whether keepalived alone puts the address on its interface.
+    /// Whether only keepalived adds the address to its interface.
     fn is_for_vrrp_alone(&self, ip: &Ipv4Addr) -> bool {
         self.addresses.get(ip).is_some_and(|address| !address.outside_vrrp)
             && !self.interface_enis.values().filter_map(|b| b.eni.as_ref()).any(|eni| eni.primary == *ip)
@@ -314,11 +313,11 @@ impl Machine {
     /// Whether the last line says MASTER, and the address was there already: keepalived then has it for its own.
     fn adopted_by_keepalived(&self, address: &Address) -> bool {
         let line = self.groups.get(&address.group).and_then(|g| g.line);
-        // The line may be read first.
+        // The notify event may be read before the address.
         line.is_some_and(|(at, vrrp)| vrrp == VrrpState::Master && address.local_since <= Some(at + NOTIFY_TIMEOUT))
     }
 
-    /// Who has put the address where keepalived puts it.
+    /// Which kind of process added the address to keepalived's interface.
     fn put_by(&self, ip: Ipv4Addr) -> Option<PutBy> {
         let address = self.addresses.get(&ip)?;
         let on = |name: &InterfaceName| address.is_there(Some(&BTreeSet::from([name.clone()])));
@@ -358,7 +357,7 @@ impl Machine {
         })
     }
 
-    /// Says what is wrong with the places of addresses, once, and when that is over.
+    /// Logs contradictions between local addresses and VRRP, once, and their end.
     pub(super) fn check_placement(&mut self, now: BootInstant) {
         let news: Vec<_> = self
             .addresses
@@ -377,7 +376,7 @@ impl Machine {
         }
     }
 
-    /// A contest ends with BACKUP.
+    /// Forgets the ownership losses of a group that is no longer MASTER.
     pub(super) fn reset_flap_damping(&mut self, name: &GroupName) {
         for ip in self.groups.get(name).map(|g| g.addresses.clone()).unwrap_or_default() {
             for taker in self.addresses.get_mut(&ip).map(|address| address.flap_damping.end()).unwrap_or_default() {
@@ -400,7 +399,7 @@ impl Machine {
         over.into_iter().for_each(|log| self.log(log));
     }
 
-    /// Whether the address is where keepalived puts it.
+    /// Whether the address is on keepalived's interface.
     pub(in crate::claim) fn is_local(&self, ip: Ipv4Addr) -> bool {
         self.addresses.get(&ip).is_some_and(|address| address.is_there(self.local.get(&ip)))
     }

@@ -1,4 +1,4 @@
-//! What keepalived, the kernel and the operator say.
+//! Handles the inputs from keepalived, the kernel and the operator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -19,9 +19,9 @@ use crate::model::config::Config;
 use crate::model::ids::{GroupName, InterfaceName};
 use crate::model::vrrp::{NotifyEvent, NotifyState, VrrpState};
 
-/// Two MASTER_RX_LOWER_PRI of one group further apart than this are two events; closer together, one that lasts.
+/// MASTER_RX_LOWER_PRI events of a group that follow each other within this time are repetitions.
 const RX_LOWER_QUIET_TIME: Duration = Duration::from_secs(10);
-/// A lasting MASTER_RX_LOWER_PRI asks for one read in that time.
+/// A repeated MASTER_RX_LOWER_PRI causes at most one read in this time.
 const RX_LOWER_READ_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Machine {
@@ -55,7 +55,7 @@ impl Machine {
         }
     }
 
-    /// Goes by the configuration and by what keepalived runs, and keeps what is known of all that stays as it was.
+    /// Applies the configuration and keepalived's groups, and keeps the state of unchanged groups and addresses.
     pub(super) fn replan(&mut self, now: BootInstant) {
         let plan = plan(&self.config, &self.keepalived);
         let mut old_groups = mem::take(&mut self.groups);
@@ -159,7 +159,7 @@ impl Machine {
             let Some(address) = self.addresses.get_mut(&ip) else {
                 continue;
             };
-            // The time-outs of an outage before it are none of this mastership's.
+            // Timeouts from before the transition do not count.
             if (changed || claim)
                 && let Some(eni_state) = address.eni.as_ref().and_then(|eni| self.enis.get_mut(eni))
             {
@@ -168,14 +168,14 @@ impl Machine {
             if is != VrrpState::Master {
                 address.rest();
             } else if !acts {
-                // A pause or `disable`: the state is known, and nothing is done.
+                // Paused or disabled: only the state changes.
             } else if claim {
                 if line.state == NotifyState::Master {
                     address.grace = None;
                 }
                 address.claim_now(now);
             } else if changed {
-                // A repeated MASTER_RX_LOWER_PRI, in a state that was not MASTER: the line proves MASTER, not a theft.
+                // A repeated MASTER_RX_LOWER_PRI in a state other than MASTER: it proves MASTER, not an ownership loss.
                 address.adopt(now);
             } else if read {
                 address.outranked_other = true;
@@ -195,7 +195,7 @@ impl Machine {
         }
     }
 
-    /// Lines of the past: the last one of each group is a hint, and the interface decides.
+    /// Outdated notify events: the last one of each group gives the last known state; the state itself is inferred.
     pub(super) fn backlog(&mut self, now: BootInstant, lines: &[NotifyEvent], was_full: bool) {
         let cause = if was_full { Cause::PipeFull } else { Cause::New };
         let mut last: BTreeMap<&GroupName, NotifyState> = BTreeMap::new();
@@ -207,7 +207,7 @@ impl Machine {
             let last_known = last.get(&name).map(|s| s.vrrp());
             self.invalidate_with_last_known(now, &name, cause, last_known);
         }
-        // A BACKUP that nobody was there to hear of ends a contest all the same.
+        // A BACKUP in the backlog resets flap damping, too.
         lines.iter().filter(|l| l.state.vrrp() != VrrpState::Master).for_each(|l| self.reset_flap_damping(&l.group));
     }
 
@@ -236,7 +236,7 @@ impl Machine {
                 address.local_since = Some(now);
             }
         }
-        // Who has put an address there that went and came is not known yet: not the one who had put it there before.
+        // Forget the origin of addresses that were removed, even if they were added again.
         let stayed = |ip: &Ipv4Addr, on: &InterfaceName| {
             [&before, &self.local].iter().all(|local| local.get(ip).is_some_and(|having| having.contains(on)))
         };
@@ -259,7 +259,7 @@ impl Machine {
         }
     }
 
-    /// The local addresses were read anew: a guarded claim that was only waiting for this may go, or may not be.
+    /// The local addresses were read: pending claims with a precondition are sent, or given up.
     pub(super) fn local_read(&mut self, now: BootInstant) {
         let mut missing = Vec::new();
         for (ip, address) in &mut self.addresses {
@@ -316,7 +316,7 @@ impl Machine {
 
     pub(super) fn retry_permanent(&mut self, now: BootInstant) {
         for address in self.addresses.values_mut() {
-            // A standby's too: that it failed before says nothing any more of what it could do now.
+            // For a standby, too: the failure may be over.
             let was_permanent = address.permanent.take().is_some();
             if let Phase::Pending { due } = &mut address.phase
                 && was_permanent

@@ -1,4 +1,4 @@
-//! The claim state machine: what to do about what has happened.
+//! The claim state machine: from events to actions.
 
 mod inference;
 mod inputs;
@@ -28,17 +28,17 @@ use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
 use crate::model::vrrp::VrrpState;
 use crate::report::command::quoted;
 
-/// The FIFO without a writer for that long means that keepalived is gone.
+/// Without a writer of the FIFO for this long, keepalived is gone.
 const WRITER_GONE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A new set of groups counts after that time even if nothing else says so.
+/// New groups take effect after this time even if no reload of keepalived was seen.
 const NEW_GROUPS_TIMEOUT: Duration = Duration::from_secs(2);
-/// A timer that is that late tells that this router stood still.
+/// A timer that is this late means that this router was suspended or stalled.
 const STALL_THRESHOLD: Duration = Duration::from_secs(2);
-/// Some timer is never further away than that while a group is configured: a stall is seen whatever comes next.
+/// The longest time between timers while a group is configured, so that every stall is detected.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The state machine of one router. It has no clock, no socket and no task: every event comes with the time, and the
-/// answer is what to do.
+/// The claim state machine of one router. It has no clock, no socket and no task: each event comes with the current time, and
+/// the result is a list of actions.
 ///
 /// On BACKUP, FAULT, STOP, DELETED, a pause, or when the group becomes UNKNOWN, the phase of each of its addresses becomes
 /// Idle. A MASTER line and the first MASTER_RX_LOWER_PRI lead to Pending from every phase.
@@ -67,33 +67,33 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 pub struct Machine {
     pub(super) config: Config,
     keepalived: Groups,
-    /// Groups that count once keepalived has reloaded, and since when they wait.
+    /// Groups that take effect with keepalived's next reload, and when they were announced.
     coming: Option<(Groups, BootInstant)>,
     pub(super) groups: BTreeMap<GroupName, Group>,
-    /// Until when groups are paused, also those that are not there now.
+    /// When the pauses of groups end, including groups that do not exist now.
     pauses: BTreeMap<GroupName, BootInstant>,
     pub(super) addresses: BTreeMap<Ipv4Addr, Address>,
     pub(super) interface_enis: BTreeMap<InterfaceName, InterfaceEni>,
     pub(super) enis: BTreeMap<EniId, EniState>,
     claims: BTreeMap<ClaimId, ClaimInFlight>,
     reads: BTreeMap<ReadId, ReadInFlight>,
-    /// The owners of the peers' addresses, by which the other router is told from a stranger.
+    /// The owners of the peers' addresses: they distinguish the other router from a stranger.
     pub(super) peers: BTreeMap<Ipv4Addr, Owner>,
-    /// Where the ENIs that take addresses are attached, as far as reads have shown.
+    /// The instances that the ENIs are attached to, as far as reads have shown.
     pub(super) attachments: Attachments,
-    /// This instance, once it is known.
+    /// The id of this instance, once it is known.
     pub(super) instance: Option<InstanceId>,
-    /// What was before the agent started, for addresses that are not there yet.
+    /// The state from before the agent started, for addresses that are not configured yet.
     restored: Vec<RestoredState>,
     local: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
-    /// Who has put addresses on their interfaces, as far as that is known.
+    /// Which kind of process added each local address, as far as that is known.
     put_by: BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>>,
     local_read_requested: Option<BootInstant>,
-    /// Since when the FIFO has had no writer.
+    /// Since when the FIFO has no writer.
     pub(super) writer_gone: Option<BootInstant>,
-    /// keepalived was alive at this time or later.
+    /// keepalived was last seen alive at this time, or later.
     pub(super) liveness: Option<BootInstant>,
-    /// When this router was last seen to have stood still.
+    /// When a stall was last detected.
     stalled: Option<BootInstant>,
     pub(super) verification: PeriodicVerification,
     armed: Option<BootInstant>,
@@ -112,13 +112,13 @@ pub(super) struct InterfaceEni {
     next: Option<BootInstant>,
 }
 
-/// The way of claims to one ENI.
+/// The state of claims on one ENI.
 #[derive(Debug, Default)]
 pub(super) struct EniState {
     rate_limiter: backoff::RateLimiter,
     first_attempts: backoff::Spacing,
     timeouts: u32,
-    /// The last error asked for one more attempt at once: the next of its kind is permanent.
+    /// The last error allowed one more attempt: the next one of this kind counts as permanent.
     second_chance: bool,
 }
 
@@ -136,21 +136,21 @@ struct ReadInFlight {
     is_periodic: bool,
 }
 
-/// The regular read of all addresses.
+/// The periodic verification of all addresses.
 #[derive(Debug, Default)]
 pub(super) struct PeriodicVerification {
     due: BootInstant,
     throttled: u32,
-    /// When the last one that has ended began.
+    /// When the last completed read began.
     ended: Option<BootInstant>,
     /// When a read last succeeded.
     pub success: Option<BootInstant>,
-    /// Why the last read failed, if it did.
+    /// The failure of the last read, if any.
     pub error: Option<CallError>,
 }
 
 impl Machine {
-    /// A machine that knows nothing yet. The seed drives the jitter of its timers.
+    /// A machine without groups. `seed` determines the jitter.
     pub fn new(now: BootInstant, seed: u64) -> Self {
         Self {
             config: Config::default(),
@@ -181,7 +181,7 @@ impl Machine {
         }
     }
 
-    /// Takes in what has happened at `now` and says what to do. `now` never goes back.
+    /// Handles an event at `now`, which never goes back, and returns what to do.
     pub fn handle(&mut self, now: BootInstant, event: Event) -> Vec<Action> {
         let stall_detected = self.armed.is_some_and(|armed| armed + STALL_THRESHOLD < now);
         if stall_detected {
@@ -195,7 +195,7 @@ impl Machine {
             }
             Event::Config(config) => self.configure(now, config),
             Event::Groups(groups) => self.announce(now, groups),
-            // What waited in the pipe while this router stood still is of the past.
+            // Notify events that were written before or during a stall are outdated.
             Event::Notify(lines) if stall_detected => self.backlog(now, &lines, false),
             Event::Notify(lines) => self.lines(now, &lines),
             Event::Backlog { lines, was_full } => self.backlog(now, &lines, was_full),
@@ -222,17 +222,17 @@ impl Machine {
         mem::take(&mut self.actions)
     }
 
-    /// When [`Event::Tick`] is due, if nothing else comes before.
+    /// When [`Event::Tick`] is due, unless another event comes first.
     pub fn deadline(&self) -> Option<BootInstant> {
         self.armed
     }
 
-    /// Which instance this is, once [`Event::Instance`] has said so.
+    /// The id of this instance, once it is known.
     pub fn instance(&self) -> Option<&InstanceId> {
         self.instance.as_ref()
     }
 
-    /// Why [`Event::Force`] would do nothing for a group, and what to do instead.
+    /// Why [`Event::Force`] would have no effect for a group, and what to do instead.
     pub fn refuses_force(&self, group: &GroupName) -> Option<String> {
         let Some(state) = self.groups.get(group) else {
             return Some(format!("group {group} has no aws-vipa node, or keepalived does not run it"));
@@ -261,22 +261,22 @@ impl Machine {
         }
     }
 
-    /// Whether a person has paused the group.
+    /// Whether an operator has paused the group.
     pub fn is_paused(&self, group: &GroupName) -> bool {
         self.groups.get(group).is_some_and(|g| g.paused_until.is_some())
     }
 
-    /// Whether there is such a group to pause.
+    /// Whether the group exists.
     pub fn has_group(&self, group: &GroupName) -> bool {
         self.groups.contains_key(group)
     }
 
-    /// Whether a read of all addresses that began at `since` or later has ended, well or not.
+    /// Whether a periodic verification that began at `since` or later has ended.
     pub fn has_read_since(&self, since: BootInstant) -> bool {
         self.verification.ended.is_some_and(|began| began >= since)
     }
 
-    /// Whether every address of the group has an answer to a claim that began at `since` or later.
+    /// Whether a claim that began at `since` or later has ended for every address of the group.
     pub fn has_responses(&self, group: &GroupName, since: BootInstant) -> bool {
         self.addresses_of(group).all(|a| a.last_claim.as_ref().is_some_and(|c| c.began >= since && c.answer.is_some()))
     }
@@ -329,7 +329,7 @@ impl Machine {
         }
         for (name, obstacle) in news {
             if let Some(group) = self.groups.get_mut(&name) {
-                // That all is well is worth a line only after it was not.
+                // Log "ready" only after "not ready".
                 let was_bad = matches!(group.obstacle, Some(Some(_)));
                 group.obstacle = Some(obstacle.clone());
                 if was_bad || obstacle.is_some() {
@@ -348,7 +348,7 @@ impl Machine {
         self.last_id
     }
 
-    /// The earliest moment after `now` at which something may be due.
+    /// The next time at which something may be due.
     fn next_deadline(&self, now: BootInstant) -> Option<BootInstant> {
         let verify_interval = self.config.global.verify_interval.duration();
         let addresses = self.addresses.values().flat_map(|a| {

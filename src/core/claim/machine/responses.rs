@@ -1,4 +1,4 @@
-//! What EC2 and IMDS answer.
+//! Handles the responses of EC2 and IMDS.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -13,15 +13,14 @@ use crate::claim::{BootInstant, backoff};
 use crate::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Owner, Owners, Taker};
 use crate::model::ids::{GroupName, InterfaceName};
 
-/// MASTER_RX_LOWER_PRI heard within that time means that this router outranks the other.
+/// For this long after MASTER_RX_LOWER_PRI, this router outranks the other.
 const OUTRANKS_FOR: Duration = Duration::from_secs(60);
-/// An ownership that has to be read before anything else is read again where that fails, and claimed unread after that
-/// time.
+/// If the owner cannot be read for this long in CheckOwner, the address is claimed without a read.
 const OWNER_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
-/// A read that disagrees with an ownership has to be followed by another one, that long after it and not twice as long.
+/// A mismatch is rechecked after this time, and before twice this time.
 const RECHECK_DELAY: Duration = Duration::from_secs(1);
-/// A read that may lead to a claim goes out so long before the claim may, and an advertisement interval: a sign of life has
-/// come by then.
+/// A read that may lead to a claim is sent this long, and an advertisement interval, before the claim: time for a sign of
+/// liveness.
 const READ_LEAD_TIME: Duration = Duration::from_millis(500);
 
 impl Machine {
@@ -73,12 +72,12 @@ impl Machine {
             {
                 last.answer = Some((now, result.clone().map(|acknowledged| acknowledged.request_id)));
                 if result.is_ok() && address.eni.as_ref() == Some(&claim.eni) {
-                    // The right is there, whoever is MASTER by now.
+                    // The permission exists, whatever the VRRP state is by now.
                     address.permanent = None;
                 }
             }
         }
-        // Those that have let go meanwhile, or want another claim already, are not concerned by the answer.
+        // The response does not count for addresses that are idle or pending again.
         let concerned: Vec<Ipv4Addr> = claim
             .addresses
             .iter()
@@ -90,7 +89,7 @@ impl Machine {
                 let eni_state = self.enis.entry(claim.eni.clone()).or_default();
                 eni_state.timeouts = 0;
                 eni_state.second_chance = false;
-                // The reason that is not known is gone: for the others that it kept apart, too.
+                // The unknown error is over, for the other addresses that it isolated, too.
                 let was_refused = |ip| self.addresses.get(ip).is_some_and(|a| a.isolated == Some(ErrorClass::Refused));
                 if concerned.iter().any(was_refused) {
                     let others = self.addresses.values_mut().filter(|a| a.eni.as_ref() == Some(&claim.eni));
@@ -105,15 +104,15 @@ impl Machine {
                     }
                 }
             }
-            // What happened to a claim of before says nothing of those that came after it.
+            // An outdated claim does not affect later ones.
             Err(_) if concerned.is_empty() => {}
             Err(error) => self.claim_failed(now, &claim, &concerned, error),
         }
         for ip in claim.addresses.iter().filter(|ip| !concerned.contains(ip)) {
             match self.addresses.get_mut(ip) {
-                // What was read before a claim of before ended is not to be relied on.
+                // A read from before the outdated claim ended may be stale.
                 Some(address @ Address { phase: Phase::CheckOwner { .. }, .. }) => address.adopt(now),
-                // It may have been performed, whatever the answer was.
+                // EC2 may have performed the claim despite the failure.
                 Some(address @ Address { phase: Phase::Pending { .. }, .. }) => address.read_at(now),
                 _ => {}
             }
@@ -183,7 +182,7 @@ impl Machine {
                     now + backoff::PERMANENT_ERROR_DELAY
                 }
                 ErrorClass::TimedOut | ErrorClass::Transient => {
-                    // The request may have been performed all the same.
+                    // EC2 may have performed the claim despite the failure.
                     address.read_at(now);
                     now + together
                 }
@@ -209,12 +208,12 @@ impl Machine {
         self.heard(ip).is_some_and(|last| last.until(now) <= OUTRANKS_FOR)
     }
 
-    /// When the address's group last heard a router of lower priority that is MASTER.
+    /// When the address's group last reported MASTER_RX_LOWER_PRI.
     fn heard(&self, ip: &Ipv4Addr) -> Option<BootInstant> {
         self.groups.get(&self.addresses.get(ip)?.group)?.rx_lower
     }
 
-    /// What an owner of a group's address is to the group.
+    /// Whether an owner is the group's peer or a stranger.
     fn taker(&self, group: &GroupName, owner: &Owner) -> Taker {
         let mut peers = self.groups.get(group).into_iter().flat_map(|g| &g.peers).filter_map(|ip| self.peers.get(ip));
         let is_same =
@@ -222,7 +221,7 @@ impl Machine {
         if peers.any(is_same) { Taker::Peer } else { Taker::Stranger }
     }
 
-    /// The same of the one who has the address by the last read, if it is another.
+    /// The same for the owner in the last read, unless it is this router's ENI.
     fn taker_of(&self, ip: &Ipv4Addr) -> Option<Taker> {
         let address = self.addresses.get(ip)?;
         let owner = address.owner_read.as_ref()?.owner.as_ref().filter(|o| Some(&o.eni) != address.eni.as_ref())?;
@@ -242,9 +241,9 @@ impl Machine {
                 self.verification.throttled = 0;
                 self.learn_attachments(&read.addresses, read.is_periodic, &owners);
                 let peers: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.peers).copied().collect();
-                // Before the owners that are compared with them.
+                // The comparisons below need the peers.
                 for ip in read.addresses.iter().filter(|ip| peers.contains(ip)) {
-                    // One that is not shown for once is still the last one that was.
+                    // Keep the previous owner if this read shows none.
                     if let Some(owner) = owners.get(ip) {
                         self.peers.insert(*ip, owner.clone());
                     }
@@ -270,7 +269,7 @@ impl Machine {
                 for ip in &read.addresses {
                     self.owner_read_failed(now, read.began, *ip, error.class, jitter);
                 }
-                // EC2's time has been taken over: once more with it.
+                // The signing clock was corrected: retry at once.
                 if error.class == ErrorClass::Clock
                     && self.verification.error.as_ref().is_none_or(|last| last.class != ErrorClass::Clock)
                 {
@@ -282,15 +281,15 @@ impl Machine {
         }
         if read.is_periodic {
             self.verification.ended = Some(read.began);
-            // Somebody may have asked for another one meanwhile.
+            // A read may have been requested meanwhile.
             if self.verification.due > now {
                 self.verification.due = now + self.verification_interval();
             }
         }
     }
 
-    /// Whether a claim that is in flight decides who has the address: the one that is wanted, or, where the owner is to be
-    /// read first, one of before that may be answered soon.
+    /// Whether a claim in flight makes a read meaningless: the current claim, or in CheckOwner an outdated one that may be
+    /// answered soon.
     fn is_undecided(&mut self, now: BootInstant, ip: &Ipv4Addr) -> bool {
         let claims = self.claims.values().filter(|claim| claim.addresses.contains(ip));
         let last = claims.map(|claim| claim.began).max();
@@ -306,8 +305,7 @@ impl Machine {
         }
     }
 
-    /// A read was answered for an address whose claim is not in flight. Returns when it is to be claimed back from the
-    /// peer, if it is.
+    /// Handles the owner from a read. Returns when the address is reclaimed from the peer, if it is.
     fn owner_read(
         &mut self,
         now: BootInstant,
@@ -337,7 +335,7 @@ impl Machine {
         let rng = &mut self.rng;
         match mem::replace(&mut address.phase, Phase::Idle) {
             phase @ (Phase::Idle | Phase::AwaitLocalAddress { .. } | Phase::InFlight(_)) => address.phase = phase,
-            // A claim that a line asked for is not put off by what may be the state before that line.
+            // A read that may be older than the notify event does not cancel its claim.
             phase @ Phase::Pending { .. }
                 if !ours || (address.precondition.is_none() && (address.failed == 0 || of_before)) =>
             {
@@ -350,7 +348,7 @@ impl Machine {
                 address.phase = phase;
                 address.verified(now);
             }
-            // That keepalived lives was asked before the read; where it has not been long, nothing newer is needed.
+            // Liveness was checked before the read: nothing newer is needed.
             Phase::CheckOwner { .. } => {
                 let earliest = if from == Some(Taker::Peer) { earliest_reclaim } else { now };
                 address.claim_with_precondition(earliest, BootInstant::default(), from, outranks, rng);
@@ -376,7 +374,7 @@ impl Machine {
                 address.verified_since = None;
                 address.read_at(recheck);
             }
-            // Asked too early to be a second look.
+            // The read began too early for a recheck.
             phase @ Phase::Assigned { mismatch: Some(Mismatch { since, .. }), .. } if began < since + RECHECK_DELAY => {
                 address.phase = phase;
             }
@@ -395,14 +393,13 @@ impl Machine {
                 }
                 return is_peer.then_some(earliest);
             }
-            // Every Wanted is kept or confirmed above.
+            // Unreachable: every pending address is handled above.
             phase @ Phase::Pending { .. } => address.phase = phase,
         }
         None
     }
 
-    /// What one read shows to be the peer's is claimed back in one request: each when the last of them may be, which is
-    /// not later than its bound.
+    /// Reclaims in one request all addresses that one read has shown with the peer, at the latest of their times.
     fn claim_back_together(&mut self, addresses: &[(Ipv4Addr, BootInstant)]) {
         let Some(last) = addresses.iter().map(|(_, due)| *due).max() else {
             return;
@@ -414,7 +411,7 @@ impl Machine {
         }
     }
 
-    /// A read that began at that moment failed.
+    /// Handles a failed read that began at `began`.
     fn owner_read_failed(
         &mut self,
         now: BootInstant,
@@ -428,7 +425,7 @@ impl Machine {
             return;
         };
         match &mut address.phase {
-            // The right to read may be missing while the right to claim is there, and nobody else will claim it.
+            // The permission to read may be missing while the permission to claim exists.
             Phase::CheckOwner { since }
                 if *since <= began && (class == ErrorClass::Denied || *since + OWNER_CHECK_TIMEOUT <= now) =>
             {
@@ -438,7 +435,7 @@ impl Machine {
                 address.read_at(now + backoff::retry_delay(1, &mut self.rng));
             }
             Phase::Assigned { mismatch: Some(mismatch), .. } => {
-                // The first one that fails is made good as soon; after that, ever less often.
+                // Back off with each failed recheck.
                 let wait = jitter * (1 << mismatch.failed.min(8));
                 mismatch.failed = mismatch.failed.saturating_add(1);
                 let again = now + wait.min(interval);
@@ -450,7 +447,7 @@ impl Machine {
         }
     }
 
-    /// Claims what was to be read first, and cannot be.
+    /// Claims an address whose owner could not be read.
     pub(super) fn claim_unread(&mut self, now: BootInstant, ip: Ipv4Addr) {
         let outranks = self.outranks(now, &ip);
         let from = self.taker_of(&ip);
@@ -459,8 +456,8 @@ impl Machine {
         }
     }
 
-    /// The wait before a second look. Reads go out with others that are due a little earlier, and it is one all the same.
-    /// Drawn once for all addresses of a read: what is looked at together is claimed together.
+    /// The delay of a recheck, at least [`RECHECK_DELAY`] even if the read is sent early with others. One value for all addresses
+    /// of a read, so that they are claimed together.
     fn jitter(&mut self) -> Duration {
         backoff::jitter_between(RECHECK_DELAY + READ_BATCH_WINDOW, 2 * RECHECK_DELAY, &mut self.rng)
     }

@@ -1,4 +1,4 @@
-//! What is sent to EC2, IMDS and the kernel, and when.
+//! When requests to EC2, IMDS and the kernel are sent, and what is in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -12,19 +12,19 @@ use crate::claim::{BootInstant, backoff};
 use crate::model::ids::{EniId, VpcId};
 use crate::model::vrrp::VrrpState;
 
-/// At most that many claims in flight on one ENI …
+/// The most claims in flight on one ENI ...
 const MAX_CLAIMS_PER_ENI: usize = 2;
-/// … and one more where nothing else would let a line's claim go out at once.
+/// ... and one more if a first attempt would have to wait otherwise.
 const EXTRA_FRESH_CLAIMS: usize = 1;
-/// A look at the local addresses is good for a claim for that long.
+/// How old a read of the local addresses may be for a claim.
 const LOCAL_READ_MAX_AGE: Duration = Duration::from_millis(100);
-/// A look that is not answered is asked for again after that time.
+/// A read of the local addresses without a response is repeated after this time.
 pub(super) const LOCAL_READ_TIMEOUT: Duration = Duration::from_secs(1);
-/// Reads that are due within that time go together.
+/// Reads that are due within this time share a request.
 pub(super) const READ_BATCH_WINDOW: Duration = Duration::from_millis(100);
-/// At most that many reads in flight.
+/// The most reads in flight.
 const MAX_READS: usize = 4;
-/// The shortest time between readiness reads on a standby.
+/// The shortest time between periodic verifications on a standby.
 pub(super) const MIN_STANDBY_INTERVAL: Duration = Duration::from_secs(15);
 
 impl Machine {
@@ -79,8 +79,8 @@ impl Machine {
             && self.enis.get(eni).is_none_or(|s| s.rate_limiter.next(now) <= now)
     }
 
-    /// The earliest moment from `now` on at which the allowance of its ENI, and what other lines have had sent, let the
-    /// address be claimed by itself.
+    /// The earliest time from `now` on at which the ENI's rate limit and the spacing of first attempts allow a claim of the
+    /// address.
     pub(super) fn may_go(&self, now: BootInstant, address: &Address) -> Option<BootInstant> {
         let Some(eni_state) = address.eni.as_ref().and_then(|eni| self.enis.get(eni)) else {
             return Some(now);
@@ -89,13 +89,13 @@ impl Machine {
         self.allowed_at(now, address).max(spaced)
     }
 
-    /// When the allowance of its ENI lets the address be claimed by itself.
+    /// When the ENI's rate limit allows a claim of the address.
     pub(in crate::claim) fn allowed_at(&self, now: BootInstant, address: &Address) -> Option<BootInstant> {
         let rate_limiter = &self.enis.get(address.eni.as_ref()?)?.rate_limiter;
         Some(if address.is_repeated() { rate_limiter.next_repeated(now) } else { rate_limiter.next(now) })
     }
 
-    /// Whether nothing but the wire stands before the claim.
+    /// Whether the claim's precondition is met.
     pub(super) fn is_ready(&self, now: BootInstant, ip: &Ipv4Addr) -> bool {
         self.addresses.get(ip).is_some_and(|a| {
             a.precondition.as_ref().is_none_or(|precondition| {
@@ -105,8 +105,8 @@ impl Machine {
         })
     }
 
-    /// What goes in one request: all that never made one fail, else a cohort of a bisected batch, else the one that
-    /// waits longest of those that must go alone.
+    /// The addresses of one request: all that made no batch fail; else one bisect group; else the isolated address that has
+    /// waited longest.
     pub(super) fn batch(&self, ready: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
         let of = |ip: &Ipv4Addr| self.addresses.get(ip);
         let free: Vec<Ipv4Addr> = ready.iter().filter(|ip| of(ip).is_some_and(Address::is_free)).copied().collect();
@@ -124,8 +124,8 @@ impl Machine {
         longest.copied().into_iter().collect()
     }
 
-    /// Retries that are not due yet and go along with one that is: addresses that failed one by one would else be retried
-    /// one by one.
+    /// Retries that are not due yet and share a due one's request, so that addresses that failed one by one are not retried one
+    /// by one.
     pub(super) fn piggybacked(&self, now: BootInstant, eni: &EniId) -> Vec<Ipv4Addr> {
         let piggybacks = |a: &Address| {
             matches!(a.phase, Phase::Pending { due } if due > now)
@@ -161,7 +161,7 @@ impl Machine {
         self.actions.push(Action::Claim { id, eni, addresses, timeout });
     }
 
-    /// Whose owner cannot be read because the VPC is not known, although the ENI is: they are claimed without.
+    /// Claims addresses whose owner cannot be read because the VPC is unknown, although the ENI is known.
     pub(super) fn adopt_unread(&mut self, now: BootInstant) {
         let is_blind =
             |a: &Address| self.interface_enis.get(&a.interface).is_some_and(|b| b.eni.is_none() && b.error.is_some());
@@ -179,7 +179,7 @@ impl Machine {
             return;
         }
         if self.is_master() {
-            // The last one may have been a standby's, which are further apart.
+            // The interval of a standby may be longer.
             self.verification.due = self.verification.due.min(now + self.config.global.verify_interval.duration());
         }
         let is_verifying = self.reads.values().any(|r| r.is_periodic);
@@ -195,14 +195,14 @@ impl Machine {
             if !(due || is_periodic && enabled) {
                 continue;
             }
-            // An address is unique in its VPC alone: without that no answer would mean anything.
+            // A private address is unique only within its VPC.
             let Some(eni) = self.interface_enis.get(&address.interface).and_then(|b| b.eni.as_ref()) else {
                 continue;
             };
             address.reads.forget_until(together);
             let ips = by_vpc.entry(eni.vpc.clone()).or_default();
             ips.insert(*ip);
-            // With any read, as long as the peer could not be told from a stranger.
+            // Include the peers in every read until one of their owners is known.
             if let Some(group) = self.groups.get(&address.group)
                 && (is_periodic || !group.peers.iter().any(|peer| self.peers.contains_key(peer)))
             {
@@ -225,7 +225,7 @@ impl Machine {
         }
     }
 
-    /// Forgets the way to ENIs that take no address any more, once nothing depends on what was sent there.
+    /// Removes the state of ENIs without addresses, unless a claim is in flight or their rate limit is in use.
     fn forget_enis(&mut self, now: BootInstant) {
         let used: BTreeSet<&EniId> = self.addresses.values().filter_map(|a| a.eni.as_ref()).collect();
         let flying: BTreeSet<&EniId> = self.claims.values().map(|c| &c.eni).collect();
@@ -244,7 +244,7 @@ impl Machine {
             return interval;
         }
         let interval = interval.max(MIN_STANDBY_INTERVAL) * (1 << self.verification.throttled);
-        // Not below the shortest one: the jitter there goes upwards only.
+        // The jitter never goes below the minimum.
         backoff::jitter_around(interval, 20, &mut self.rng).max(MIN_STANDBY_INTERVAL)
     }
 
@@ -259,8 +259,8 @@ impl Machine {
     }
 }
 
-/// Whether what is in flight on the ENI would keep a line's claim of the address waiting: all of it is of before the line,
-/// and a claim of the address itself is among it, or the last of it has not been answered for a while.
+/// Whether claims in flight delay the first attempt of the address: all of them began before the notify event, and one of
+/// them is for the address itself, or none was answered for a while.
 fn is_held_up(now: BootInstant, ip: &Ipv4Addr, address: &Address, in_flight: &[&ClaimInFlight]) -> bool {
     let is_of_before = |claim: &&ClaimInFlight| address.asked.is_some_and(|asked| claim.began <= asked);
     address.is_first_attempt()
