@@ -38,23 +38,11 @@ pub struct Address {
     pub eni: Option<EniId>,
     pub outside_vrrp: bool,
     pub phase: Phase,
-    /// What a claim without a notify event has to wait for.
-    pub precondition: Option<Precondition>,
-    /// The number of consecutive failed claims.
-    pub failed: u32,
-    /// Set while a failed batch is bisected: only addresses of the same bisect group share a request.
-    pub bisect_group: Option<u64>,
-    /// Set if this address made a batch fail: it is claimed in a request of its own.
-    pub isolated: Option<ErrorClass>,
-    /// The last failure, if only a change of the configuration, the credentials or AWS can end it.
-    pub permanent: Option<CallError>,
+    pub attempt: Attempt,
+    pub rejection: Rejection,
+    pub checks: Checks,
     /// Begins with the first acknowledgement after a notify event for MASTER or after a verifying read.
     pub grace: Option<Grace>,
-    /// Since when every read has verified the ownership.
-    pub verified_since: Option<BootInstant>,
-    pub reads: ReadSchedule,
-    /// A repeated MASTER_RX_LOWER_PRI has caused a read: if it shows another owner, no recheck is needed before a claim.
-    pub outranked_other: bool,
     /// When a notify event or an operator last caused a claim.
     pub asked: Option<BootInstant>,
     pub flap_damping: FlapDamping,
@@ -68,6 +56,36 @@ pub struct Address {
     pub local_since: Option<BootInstant>,
     /// The contradiction that was last logged.
     pub misplaced: Option<Misplaced>,
+}
+
+/// What belongs to the current request for a claim. A new request, its success, and becoming idle reset all of it.
+#[derive(Debug, Default)]
+pub struct Attempt {
+    /// What a claim without a notify event has to wait for.
+    pub precondition: Option<Precondition>,
+    /// The number of consecutive failed claims.
+    pub failed: u32,
+    /// Set while a failed batch is bisected: only addresses of the same bisect group share a request.
+    pub bisect_group: Option<u64>,
+    /// A repeated MASTER_RX_LOWER_PRI has caused a read: if it shows another owner, no recheck is needed before a claim.
+    pub outranked_other: bool,
+}
+
+/// Errors of the address on its ENI. Proof of the ownership, and another ENI, reset all of it.
+#[derive(Debug, Default)]
+pub struct Rejection {
+    /// Set if this address made a batch fail: it is claimed in a request of its own.
+    pub isolated: Option<ErrorClass>,
+    /// The last failure, if only a change of the configuration, the credentials or AWS can end it.
+    pub permanent: Option<CallError>,
+}
+
+/// The verification of the ownership. A new request for a claim, and becoming idle, reset all of it.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// Since when every read has verified the ownership.
+    pub verified_since: Option<BootInstant>,
+    pub reads: ReadSchedule,
 }
 
 /// The phase of an address; [`super::Machine`] has the state diagram.
@@ -168,15 +186,10 @@ impl Address {
             configured_eni: planned.eni,
             outside_vrrp: planned.outside_vrrp,
             phase: Phase::Idle,
-            precondition: None,
-            failed: 0,
-            bisect_group: None,
-            isolated: None,
-            permanent: None,
+            attempt: Attempt::default(),
+            rejection: Rejection::default(),
+            checks: Checks::default(),
             grace: None,
-            verified_since: None,
-            reads: ReadSchedule::default(),
-            outranked_other: false,
             asked: None,
             flap_damping: FlapDamping::default(),
             owner_read: None,
@@ -198,17 +211,13 @@ impl Address {
     }
 
     /// Becomes idle. Observations stay.
-    pub fn rest(&mut self) {
+    pub fn become_idle(&mut self) {
         self.phase = Phase::Idle;
         self.join_if_refused();
-        self.precondition = None;
-        self.failed = 0;
+        self.attempt = Attempt::default();
+        self.checks = Checks::default();
         self.last_failure = None;
-        self.bisect_group = None;
         self.grace = None;
-        self.verified_since = None;
-        self.reads.clear();
-        self.outranked_other = false;
     }
 
     /// Claims at once, because of a notify event or an operator.
@@ -216,20 +225,16 @@ impl Address {
         self.phase = Phase::Pending { due: now };
         self.asked = Some(now);
         self.join_if_refused();
-        self.precondition = None;
-        self.failed = 0;
-        self.bisect_group = None;
-        self.permanent = None;
-        self.verified_since = None;
-        self.reads.clear();
-        self.outranked_other = false;
+        self.attempt = Attempt::default();
+        self.checks = Checks::default();
+        self.rejection.permanent = None;
         self.flap_damping.claim_now();
     }
 
     /// Ends the isolation unless EC2 rejected the address itself: an unknown error may have been about the batch or the ENI,
     /// and may be over.
     pub fn join_if_refused(&mut self) {
-        self.isolated.take_if(|class| *class == ErrorClass::Refused);
+        self.rejection.isolated.take_if(|class| *class == ErrorClass::Refused);
     }
 
     /// Wants a claim that no line asks for, while `from` has the address: keepalived must give a sign of life, the address
@@ -244,17 +249,20 @@ impl Address {
     ) {
         let due = earliest + self.flap_damping.damping_delay(from, outranks, rng).unwrap_or_default();
         self.phase = Phase::Pending { due };
-        self.precondition = Some(Precondition { liveness_after, local_read: None });
-        self.failed = 0;
-        self.verified_since = None;
+        self.attempt.precondition = Some(Precondition { liveness_after, local_read: None });
+        self.attempt.failed = 0;
+        self.checks.verified_since = None;
     }
 
     /// The peer has the address that a claim is wanted of: what waits because of a stranger waits no longer.
     pub fn expedite(&mut self, now: BootInstant, rng: &mut Rng) {
-        let earliest =
-            if self.failed > 0 { now + backoff::retry_delay(self.failed, rng) } else { self.earliest_reclaim(now) };
+        let earliest = if self.attempt.failed > 0 {
+            now + backoff::retry_delay(self.attempt.failed, rng)
+        } else {
+            self.earliest_reclaim(now)
+        };
         if self.flap_damping.delays_claims()
-            && self.permanent.is_none()
+            && self.rejection.permanent.is_none()
             && let Phase::Pending { due } = &mut self.phase
         {
             *due = earliest.min(*due);
@@ -301,10 +309,9 @@ impl Address {
     /// Another ENI than before should have the address: what was held there, or refused, says nothing. What a line asked
     /// for holds for the new one as well.
     pub fn other_eni(&mut self, now: BootInstant) {
-        self.permanent = None;
-        self.isolated = None;
+        self.rejection = Rejection::default();
         match self.phase {
-            Phase::Pending { .. } | Phase::InFlight(_) if self.precondition.is_none() => {
+            Phase::Pending { .. } | Phase::InFlight(_) if self.attempt.precondition.is_none() => {
                 self.phase = Phase::Pending { due: now };
             }
             _ => self.appear(now),
@@ -314,7 +321,7 @@ impl Address {
     /// Where anything is wanted: the address must be seen anew on its interface, and its owner read.
     fn appear(&mut self, now: BootInstant) {
         if self.phase != Phase::Idle {
-            self.rest();
+            self.become_idle();
             self.phase = Phase::AwaitLocalAddress { since: now };
         }
     }
@@ -326,46 +333,42 @@ impl Address {
 
     /// Reads the owner before any claim.
     pub fn adopt(&mut self, now: BootInstant) {
-        self.rest();
+        self.become_idle();
         self.phase = Phase::CheckOwner { since: now };
-        self.reads = [now].into();
+        self.checks.reads = [now].into();
     }
 
     /// Whether the pending claim is the first one for a notify event or an operator.
     pub fn is_first_attempt(&self) -> bool {
-        self.precondition.is_none() && !self.is_retry() && self.isolated.is_none()
+        self.attempt.precondition.is_none() && !self.is_retry() && self.rejection.isolated.is_none()
     }
 
     /// Whether the pending claim follows a failed one.
     pub fn is_retry(&self) -> bool {
-        self.failed > 0 || self.bisect_group.is_some()
+        self.attempt.failed > 0 || self.attempt.bisect_group.is_some()
     }
 
     /// Whether it has failed more than once, and not just in a batch that is being bisected: the first retry is as urgent
     /// as the first attempt.
     pub fn is_repeated(&self) -> bool {
-        self.failed > 1 && self.bisect_group.is_none()
+        self.attempt.failed > 1 && self.attempt.bisect_group.is_none()
     }
 
     /// Schedules a read.
     pub fn read_at(&mut self, due: BootInstant) {
-        self.reads.add(due);
+        self.checks.reads.add(due);
     }
 
     /// A claim was acknowledged.
     pub fn acknowledged(&mut self, now: BootInstant) {
         self.phase = Phase::Assigned { verified: false, mismatch: None };
-        self.precondition = None;
-        self.failed = 0;
+        self.attempt = Attempt::default();
+        self.rejection = Rejection::default();
         self.last_failure = None;
-        self.bisect_group = None;
-        self.isolated = None;
-        self.permanent = None;
-        self.outranked_other = false;
         if self.grace.as_ref().is_none_or(|grace| grace.verified && !grace.lasts(now)) {
             self.grace = Some(Grace { from: now, verified: false, lagging: false });
         }
-        self.reads = VERIFY_DELAYS.map(|after| now + after).into();
+        self.checks.reads = VERIFY_DELAYS.map(|after| now + after).into();
     }
 
     /// A read has shown this router's ENI as the owner.
@@ -376,26 +379,22 @@ impl Address {
             grace.lagging |= matches!(self.phase, Phase::Assigned { mismatch: Some(_), .. });
         }
         self.phase = Phase::Assigned { verified: true, mismatch: None };
-        self.precondition = None;
-        self.failed = 0;
+        self.attempt = Attempt::default();
+        self.rejection = Rejection::default();
         self.last_failure = None;
-        self.bisect_group = None;
-        self.isolated = None;
-        self.permanent = None;
-        self.outranked_other = false;
-        self.verified_since.get_or_insert(now);
+        self.checks.verified_since.get_or_insert(now);
     }
 
     /// Whether it may go in one request with any other that may.
     pub fn is_free(&self) -> bool {
-        self.isolated.is_none() && self.bisect_group.is_none()
+        self.rejection.isolated.is_none() && self.attempt.bisect_group.is_none()
     }
 
     /// Whether a retry that is not due yet may go along with another.
     pub fn may_piggyback(&self) -> bool {
-        self.failed > 0
-            && self.precondition.is_none()
-            && self.permanent.is_none()
+        self.attempt.failed > 0
+            && self.attempt.precondition.is_none()
+            && self.rejection.permanent.is_none()
             && self.is_free()
             && self.flap_damping.contested_by().is_none()
     }

@@ -197,7 +197,7 @@ impl Machine {
             let why = format!("taken away more than three times in five minutes, {next}");
             return (Verdict::Contested, Some(why));
         }
-        if let Some(error) = &address.permanent {
+        if let Some(error) = &address.rejection.permanent {
             let again = "tried again every minute, and when the credentials or the configuration change";
             return (Verdict::Drift, Some(format!("{}; {again}", refusal(ip, address, error))));
         }
@@ -252,7 +252,7 @@ impl Machine {
                     let again = spent().unwrap_or_else(|| "tried again soon".to_owned());
                     Some(format!("{}; {again}", refusal(ip, address, &address.last_failure.as_ref()?.1)))
                 };
-                let guarded = || address.precondition.as_ref().map(|_| WAITS_FOR_PRECONDITION.to_owned());
+                let guarded = || address.attempt.precondition.as_ref().map(|_| WAITS_FOR_PRECONDITION.to_owned());
                 (Verdict::Claiming, why.or_else(failed).or_else(spent).or_else(guarded))
             }
             Phase::Idle => (Verdict::Unknown, None),

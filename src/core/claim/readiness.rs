@@ -61,7 +61,7 @@ impl Machine {
         if let Some(why) = primary(ip, address).or_else(|| self.elsewhere(address)) {
             return Some(Some(why));
         }
-        if let Some(error) = &address.permanent {
+        if let Some(error) = &address.rejection.permanent {
             let at = address.last_claim.as_ref().and_then(|c| c.answer.as_ref()).map(|(when, _)| at(*when));
             return Some(Some(format!(
                 "the last claim from here failed{}: {}; a standby claims nothing, so this stands until the credentials \

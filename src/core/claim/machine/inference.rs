@@ -163,7 +163,7 @@ impl Machine {
         };
         let liveness_after = now.max(settled(self.stalled, group.advertise_interval));
         group.set_state(now, GroupState::Unknown { why, liveness_after, last_known });
-        self.rest(name);
+        self.make_idle(name);
         if from != VrrpState::Unknown {
             self.log(LogEvent::Transition { group: name.clone(), from, to: VrrpState::Unknown, cause: why });
         }
@@ -186,10 +186,10 @@ impl Machine {
         }
     }
 
-    pub(super) fn rest(&mut self, name: &GroupName) {
+    pub(super) fn make_idle(&mut self, name: &GroupName) {
         for ip in self.groups.get(name).iter().flat_map(|g| &g.addresses) {
             if let Some(address) = self.addresses.get_mut(ip) {
-                address.rest();
+                address.become_idle();
             }
         }
     }
@@ -214,7 +214,11 @@ impl Machine {
     pub(super) fn has_liveness(&self, now: BootInstant, address: &Address) -> bool {
         self.liveness.is_some_and(|liveness| {
             liveness.until(now) < liveness_max_age(self.interval(&address.group))
-                && address.precondition.as_ref().is_none_or(|precondition| precondition.liveness_after <= liveness)
+                && address
+                    .attempt
+                    .precondition
+                    .as_ref()
+                    .is_none_or(|precondition| precondition.liveness_after <= liveness)
         })
     }
 
@@ -389,7 +393,7 @@ impl Machine {
         let interval = self.config.global.verify_interval.duration();
         let mut over = Vec::new();
         for (ip, address) in &mut self.addresses {
-            let Some(since) = address.verified_since else {
+            let Some(since) = address.checks.verified_since else {
                 continue;
             };
             for taker in address.flap_damping.end_due(now, since, interval) {

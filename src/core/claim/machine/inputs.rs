@@ -31,7 +31,7 @@ impl Machine {
         self.restored.retain(|restored| groups.iter().any(|group| group.name == restored.group));
         self.replan(now);
         for address in self.addresses.values_mut() {
-            address.isolated = None;
+            address.rejection.isolated = None;
         }
         self.retry_permanent(now);
         self.verification.due = now;
@@ -100,7 +100,7 @@ impl Machine {
                         address.phase = Phase::AwaitLocalAddress { since: now };
                     }
                 } else if is_renewed {
-                    address.rest();
+                    address.become_idle();
                 }
                 self.addresses.insert(ip, address);
             }
@@ -166,7 +166,7 @@ impl Machine {
                 eni_state.timeouts = 0;
             }
             if is != VrrpState::Master {
-                address.rest();
+                address.become_idle();
             } else if !acts {
                 // Paused or disabled: only the state changes.
             } else if claim {
@@ -178,7 +178,7 @@ impl Machine {
                 // A repeated MASTER_RX_LOWER_PRI in a state other than MASTER: it proves MASTER, not an ownership loss.
                 address.adopt(now);
             } else if read {
-                address.outranked_other = true;
+                address.attempt.outranked_other = true;
                 address.read_at(now);
             }
         }
@@ -265,13 +265,13 @@ impl Machine {
         for (ip, address) in &mut self.addresses {
             let due = matches!(address.phase, Phase::Pending { due } if due <= now);
             let is_there = address.is_there(self.local.get(ip));
-            let Some(precondition) = address.precondition.as_mut().filter(|_| due) else {
+            let Some(precondition) = address.attempt.precondition.as_mut().filter(|_| due) else {
                 continue;
             };
             if is_there {
                 precondition.local_read = Some(now);
             } else {
-                address.rest();
+                address.become_idle();
                 address.phase = Phase::AwaitLocalAddress { since: now };
                 missing.push(LogEvent::NotLocal { group: address.group.clone(), address: *ip });
             }
@@ -286,7 +286,7 @@ impl Machine {
         };
         group.paused_until = Some(until);
         let vrrp = group.state.vrrp();
-        self.rest(name);
+        self.make_idle(name);
         self.log(LogEvent::Transition { group: name.clone(), from: vrrp, to: vrrp, cause: Cause::Paused });
         self.verification.due = self.verification.due.min(now + MIN_STANDBY_INTERVAL);
     }
@@ -317,7 +317,7 @@ impl Machine {
     pub(super) fn retry_permanent(&mut self, now: BootInstant) {
         for address in self.addresses.values_mut() {
             // For a standby, too: the failure may be over.
-            let was_permanent = address.permanent.take().is_some();
+            let was_permanent = address.rejection.permanent.take().is_some();
             if let Phase::Pending { due } = &mut address.phase
                 && was_permanent
             {

@@ -359,8 +359,8 @@ impl Machine {
                 Phase::Pending { due } => [Some(due + liveness_timeout(interval)), liveness_ends, self.may_go(now, a)],
                 _ => [None; 3],
             };
-            let flap_damping = a.verified_since.and_then(|since| a.flap_damping.ends(since, verify_interval));
-            wanted.into_iter().chain([a.reads.first().copied(), flap_damping]).flatten()
+            let flap_damping = a.checks.verified_since.and_then(|since| a.flap_damping.ends(since, verify_interval));
+            wanted.into_iter().chain([a.checks.reads.first().copied(), flap_damping]).flatten()
         });
         let waits = self.addresses.values().any(|a| matches!(a.phase, Phase::Pending { due } if due <= now));
         let in_flight = self.claims.values().filter(|_| waits).map(|c| c.began);

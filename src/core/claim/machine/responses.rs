@@ -73,7 +73,7 @@ impl Machine {
                 last.answer = Some((now, result.clone().map(|acknowledged| acknowledged.request_id)));
                 if result.is_ok() && address.eni.as_ref() == Some(&claim.eni) {
                     // The permission exists, whatever the VRRP state is by now.
-                    address.permanent = None;
+                    address.rejection.permanent = None;
                 }
             }
         }
@@ -90,7 +90,8 @@ impl Machine {
                 eni_state.timeouts = 0;
                 eni_state.second_chance = false;
                 // The unknown error is over, for the other addresses that it isolated, too.
-                let was_refused = |ip| self.addresses.get(ip).is_some_and(|a| a.isolated == Some(ErrorClass::Refused));
+                let was_refused =
+                    |ip| self.addresses.get(ip).is_some_and(|a| a.rejection.isolated == Some(ErrorClass::Refused));
                 if concerned.iter().any(was_refused) {
                     let others = self.addresses.values_mut().filter(|a| a.eni.as_ref() == Some(&claim.eni));
                     others.for_each(Address::join_if_refused);
@@ -156,29 +157,29 @@ impl Machine {
             let Some(address) = self.addresses.get_mut(ip) else {
                 continue;
             };
-            address.failed = address.failed.saturating_add(1);
+            address.attempt.failed = address.attempt.failed.saturating_add(1);
             address.last_failure = Some((now, error.clone()));
-            address.permanent = None;
+            address.rejection.permanent = None;
             let due = match error.class {
                 ErrorClass::BadAddress | ErrorClass::Refused if splits => {
-                    address.failed = 0;
-                    address.bisect_group = Some(halves[n * 2 / concerned.len()]);
+                    address.attempt.failed = 0;
+                    address.attempt.bisect_group = Some(halves[n * 2 / concerned.len()]);
                     now
                 }
                 ErrorClass::BadAddress => {
-                    address.isolated = Some(error.class);
-                    address.bisect_group = None;
-                    address.permanent = Some(error.clone());
+                    address.rejection.isolated = Some(error.class);
+                    address.attempt.bisect_group = None;
+                    address.rejection.permanent = Some(error.clone());
                     now + backoff::PERMANENT_ERROR_DELAY
                 }
                 ErrorClass::Refused => {
-                    address.isolated = Some(error.class);
-                    address.bisect_group = None;
+                    address.rejection.isolated = Some(error.class);
+                    address.attempt.bisect_group = None;
                     now + together
                 }
                 ErrorClass::Clock | ErrorClass::NoSuchInterface if second_chance => now + together,
                 ErrorClass::Denied | ErrorClass::Clock | ErrorClass::NoSuchInterface => {
-                    address.permanent = Some(error.clone());
+                    address.rejection.permanent = Some(error.clone());
                     now + backoff::PERMANENT_ERROR_DELAY
                 }
                 ErrorClass::TimedOut | ErrorClass::Transient => {
@@ -201,7 +202,7 @@ impl Machine {
     }
 
     pub(super) fn failed(&self, addresses: &[Ipv4Addr]) -> u32 {
-        addresses.iter().filter_map(|ip| self.addresses.get(ip)).map(|a| a.failed).max().unwrap_or(0)
+        addresses.iter().filter_map(|ip| self.addresses.get(ip)).map(|a| a.attempt.failed).max().unwrap_or(0)
     }
 
     pub(super) fn outranks(&self, now: BootInstant, ip: &Ipv4Addr) -> bool {
@@ -329,7 +330,7 @@ impl Machine {
         let of_before = address.may_be_of_before(began);
         let ours = address.eni.is_some() && owner.as_ref().map(|o| &o.eni) == address.eni.as_ref();
         address.owner_read = Some(OwnerRead { began, at: now, owner: owner.clone() });
-        let outranked_other = mem::take(&mut address.outranked_other) && owner.is_some();
+        let outranked_other = mem::take(&mut address.attempt.outranked_other) && owner.is_some();
         let apart = address.earliest_claim(now, heard, interval);
         let earliest_reclaim = address.earliest_reclaim(now);
         let rng = &mut self.rng;
@@ -337,7 +338,7 @@ impl Machine {
             phase @ (Phase::Idle | Phase::AwaitLocalAddress { .. } | Phase::InFlight(_)) => address.phase = phase,
             // A read that may be older than the notify event does not cancel its claim.
             phase @ Phase::Pending { .. }
-                if !ours || (address.precondition.is_none() && (address.failed == 0 || of_before)) =>
+                if !ours || (address.attempt.precondition.is_none() && (address.attempt.failed == 0 || of_before)) =>
             {
                 address.phase = phase;
                 if from == Some(Taker::Peer) {
@@ -358,20 +359,20 @@ impl Machine {
                 if let Some(grace) = &mut address.grace {
                     grace.lagging = true;
                 }
-                address.verified_since = None;
+                address.checks.verified_since = None;
                 let early = apart - interval - READ_LEAD_TIME;
                 if early <= now {
                     address.claim_with_precondition(apart, now, from, outranks, rng);
                 } else {
                     address.phase = Phase::Assigned { verified: false, mismatch: None };
-                    if !address.reads.iter().any(|due| (early..=apart).contains(due)) {
+                    if !address.checks.reads.iter().any(|due| (early..=apart).contains(due)) {
                         address.read_at(early);
                     }
                 }
             }
             Phase::Assigned { mismatch: None, verified } => {
                 address.phase = Phase::Assigned { verified, mismatch: Some(Mismatch { since: now, owner, failed: 0 }) };
-                address.verified_since = None;
+                address.checks.verified_since = None;
                 address.read_at(recheck);
             }
             // The read began too early for a recheck.
@@ -431,7 +432,7 @@ impl Machine {
             {
                 self.claim_unread(now, ip);
             }
-            Phase::CheckOwner { .. } if address.reads.is_empty() => {
+            Phase::CheckOwner { .. } if address.checks.reads.is_empty() => {
                 address.read_at(now + backoff::retry_delay(1, &mut self.rng));
             }
             Phase::Assigned { mismatch: Some(mismatch), .. } => {
@@ -439,7 +440,7 @@ impl Machine {
                 let wait = jitter * (1 << mismatch.failed.min(8));
                 mismatch.failed = mismatch.failed.saturating_add(1);
                 let again = now + wait.min(interval);
-                if address.reads.first().is_none_or(|due| *due > again) {
+                if address.checks.reads.first().is_none_or(|due| *due > again) {
                     address.read_at(again);
                 }
             }

@@ -59,7 +59,7 @@ impl Machine {
             if batch.iter().any(is_free) {
                 batch.extend(held_back.into_iter().filter(|ip| is_free(ip) && self.is_ready(now, ip)));
             }
-            if batch.iter().filter_map(|ip| self.addresses.get(ip)).any(|a| a.failed > 0 && a.is_free()) {
+            if batch.iter().filter_map(|ip| self.addresses.get(ip)).any(|a| a.attempt.failed > 0 && a.is_free()) {
                 batch.extend(self.piggybacked(now, &eni));
             }
             if !batch.is_empty() {
@@ -98,7 +98,7 @@ impl Machine {
     /// Whether the claim's precondition is met.
     pub(super) fn is_ready(&self, now: BootInstant, ip: &Ipv4Addr) -> bool {
         self.addresses.get(ip).is_some_and(|a| {
-            a.precondition.as_ref().is_none_or(|precondition| {
+            a.attempt.precondition.as_ref().is_none_or(|precondition| {
                 self.has_liveness(now, a)
                     && precondition.local_read.is_some_and(|local_read| local_read.until(now) <= LOCAL_READ_MAX_AGE)
             })
@@ -113,10 +113,15 @@ impl Machine {
         if !free.is_empty() {
             return free;
         }
-        if let Some(bisect_group) = ready.iter().find_map(|ip| of(ip).filter(|a| a.isolated.is_none())?.bisect_group) {
+        if let Some(bisect_group) =
+            ready.iter().find_map(|ip| of(ip).filter(|a| a.rejection.isolated.is_none())?.attempt.bisect_group)
+        {
             return ready
                 .iter()
-                .filter(|ip| of(ip).is_some_and(|a| a.isolated.is_none() && a.bisect_group == Some(bisect_group)))
+                .filter(|ip| {
+                    of(ip)
+                        .is_some_and(|a| a.rejection.isolated.is_none() && a.attempt.bisect_group == Some(bisect_group))
+                })
                 .copied()
                 .collect();
         }
@@ -142,11 +147,11 @@ impl Machine {
         for ip in &addresses {
             if let Some(address) = self.addresses.get_mut(ip) {
                 address.phase = Phase::InFlight(id);
-                if address.precondition.is_some() {
+                if address.attempt.precondition.is_some() {
                     address.flap_damping.reclaimed = Some(now);
                 }
                 address.last_claim = Some(LastClaim { eni: eni.clone(), began: now, answer: None });
-                if let Some(precondition) = &mut address.precondition {
+                if let Some(precondition) = &mut address.attempt.precondition {
                     precondition.local_read = None;
                 }
             }
@@ -185,12 +190,12 @@ impl Machine {
         let is_verifying = self.reads.values().any(|r| r.is_periodic);
         let is_periodic = self.verification.due <= now && !is_verifying;
         let together = now + READ_BATCH_WINDOW;
-        if !is_periodic && !self.addresses.values().any(|a| a.reads.first().is_some_and(|due| *due <= now)) {
+        if !is_periodic && !self.addresses.values().any(|a| a.checks.reads.first().is_some_and(|due| *due <= now)) {
             return;
         }
         let mut by_vpc: BTreeMap<VpcId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
         for (ip, address) in &mut self.addresses {
-            let due = address.reads.first().is_some_and(|due| *due <= together);
+            let due = address.checks.reads.first().is_some_and(|due| *due <= together);
             let enabled = self.groups.get(&address.group).is_some_and(|g| !g.disabled);
             if !(due || is_periodic && enabled) {
                 continue;
@@ -199,7 +204,7 @@ impl Machine {
             let Some(eni) = self.interface_enis.get(&address.interface).and_then(|b| b.eni.as_ref()) else {
                 continue;
             };
-            address.reads.forget_until(together);
+            address.checks.reads.forget_until(together);
             let ips = by_vpc.entry(eni.vpc.clone()).or_default();
             ips.insert(*ip);
             // Include the peers in every read until one of their owners is known.

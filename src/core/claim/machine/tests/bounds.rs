@@ -20,7 +20,11 @@ impl Machine {
         let held: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.addresses).copied().collect();
         assert!(self.addresses.keys().all(|ip| held.contains(ip)), "{:?}", self.addresses.keys());
         for (ip, address) in &self.addresses {
-            assert!(address.reads.len() <= ReadSchedule::CAPACITY, "{ip}: {} reads are due", address.reads.len());
+            assert!(
+                address.checks.reads.len() <= ReadSchedule::CAPACITY,
+                "{ip}: {} reads are due",
+                address.checks.reads.len()
+            );
         }
         let interfaces: BTreeSet<_> = self.addresses.values().map(|a| &a.interface).collect();
         assert!(self.interface_enis.keys().all(|name| interfaces.contains(name)), "{:?}", self.interface_enis.keys());

@@ -441,7 +441,7 @@ fn state(harness: &Harness, now: BootInstant) -> String {
         Phase::Assigned { verified: true, mismatch: None } => ", verified",
         Phase::Assigned { mismatch: Some(_), .. } => ", mismatch",
     };
-    if address.precondition.is_some() {
+    if address.attempt.precondition.is_some() {
         text += ", with precondition";
     }
     text += match address.flap_damping.contested_by() {
