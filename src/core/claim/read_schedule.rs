@@ -27,11 +27,6 @@ impl ReadSchedule {
     pub fn forget_until(&mut self, moment: BootInstant) {
         self.0.retain(|due| *due > moment);
     }
-
-    /// Removes all reads.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
 }
 
 impl<const N: usize> From<[BootInstant; N]> for ReadSchedule {
@@ -68,7 +63,7 @@ mod tests {
         assert_eq!(*reads, [1, 3, 7, 9, 100, 101, 102, 103].map(at));
         reads.forget_until(at(9));
         assert_eq!(*reads, [100, 101, 102, 103].map(at));
-        reads.clear();
+        reads.forget_until(at(103));
         assert!(reads.is_empty());
     }
 }
