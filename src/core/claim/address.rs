@@ -457,16 +457,16 @@ mod tests {
         let mut address = address();
         let kinds = |a: &Address| [a.is_first_attempt(), a.is_retry(), a.is_repeated(), a.may_piggyback()];
         assert_eq!(kinds(&address), [true, false, false, false]);
-        address.failed = 1;
+        address.attempt.failed = 1;
         assert_eq!(kinds(&address), [false, true, false, true]);
-        address.failed = 2;
+        address.attempt.failed = 2;
         assert_eq!(kinds(&address), [false, true, true, true]);
-        address.bisect_group = Some(1);
+        address.attempt.bisect_group = Some(1);
         assert_eq!(kinds(&address), [false, true, false, false]);
-        address.failed = 0;
+        address.attempt.failed = 0;
         assert_eq!(kinds(&address), [false, true, false, false]);
-        address.bisect_group = None;
-        address.isolated = Some(ErrorClass::BadAddress);
+        address.attempt.bisect_group = None;
+        address.rejection.isolated = Some(ErrorClass::BadAddress);
         assert_eq!(kinds(&address), [false; 4]);
     }
 }
