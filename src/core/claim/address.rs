@@ -469,4 +469,21 @@ mod tests {
         address.rejection.isolated = Some(ErrorClass::BadAddress);
         assert_eq!(kinds(&address), [false; 4]);
     }
+
+    #[test]
+    fn what_waits_because_of_a_stranger_goes_at_once_where_the_peer_has_it_and_nothing_failed() {
+        let mut rng = Rng::with_seed(1);
+        let mut expedited = |failed: u32, losses: u64| {
+            let mut address = address();
+            (0..losses).for_each(|t| _ = address.flap_damping.ownership_lost(at(t), Taker::Stranger));
+            address.attempt.failed = failed;
+            address.phase = Phase::Pending { due: at(1_000) };
+            address.expedite(at(100), &mut rng);
+            address.phase.due().expect("pending")
+        };
+        assert_eq!(expedited(0, 4), at(100));
+        let retry = expedited(1, 4);
+        assert!(retry > at(100) && retry <= at(101), "{retry:?}");
+        assert_eq!(expedited(0, 3), at(1_000), "not contested");
+    }
 }

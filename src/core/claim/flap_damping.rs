@@ -198,8 +198,9 @@ mod tests {
         flap_damping.ownership_lost(at(15), Taker::Stranger);
         assert_eq!(flap_damping.contested_by(), Some(Taker::Peer), "both at once");
         assert_eq!(flap_damping.end_due(at(15) + PEER_HOLD_DOWN, at(15), INTERVAL), [Taker::Peer]);
+        flap_damping.reclaimed = Some(at(15));
         assert_eq!(flap_damping.end(), [Taker::Stranger]);
-        assert_eq!(flap_damping.contested_by(), None);
+        assert_eq!((flap_damping.contested_by(), flap_damping.reclaimed), (None, Some(at(15))), "claims stay apart");
     }
 
     #[test]

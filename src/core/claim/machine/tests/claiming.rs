@@ -905,3 +905,25 @@ fn retries_of_addresses_that_failed_apart_go_out_together() {
     assert!(addresses.len() >= 5, "{addresses:?}");
     assert!(addresses[2..].iter().all(|both| *both == [vip(0), vip(1)]), "{addresses:?}");
 }
+
+#[test]
+fn a_line_that_finds_no_claim_left_is_claimed_for_when_there_is_one() {
+    let mut harness = Harness::one();
+    // No sign of life wakes the machine in between.
+    harness.beat = secs(60);
+    harness.master("a");
+    harness.run(secs(1));
+    harness.backup("a");
+    let limiter = &mut harness.machine.enis.get_mut(&eni(ETH0)).expect("claims were sent").rate_limiter;
+    while limiter.next(harness.now) <= harness.now {
+        limiter.take(harness.now);
+    }
+    let free = limiter.next(harness.now);
+    harness.run(ms(1_000));
+    let begin = harness.now;
+    let allowed = begin.until(free).as_millis() as u64;
+    assert!(allowed > 0 && allowed < 1_900, "{allowed}");
+    harness.master("a");
+    harness.run(ms(1_900));
+    assert_eq!(harness.claim_times(begin), [allowed]);
+}

@@ -4,6 +4,7 @@ use super::harness::{
     Act, ETH0, Fault, Harness, PEER, STRANGER, config, eni, group, interface, line, ms, network_interface, run, secs,
     vip, wanted,
 };
+use crate::claim::machine::inference::liveness_max_age;
 use crate::claim::{Action, BootInstant, Cause, Event, LogEvent, Misplaced};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
@@ -1114,4 +1115,39 @@ fn force_is_refused_where_it_would_do_nothing() {
     harness.config.groups = vec![GroupConfig { disable: true, ..wanted("a") }];
     harness.tell(Event::Config(harness.config.clone()));
     assert!(refusal(&harness, "a").contains("disable"), "{:?}", refusal(&harness, "a"));
+}
+
+#[test]
+fn a_sign_of_life_counts_until_it_has_its_maximum_age() {
+    let harness = Harness::one();
+    let address = &harness.machine.addresses[&vip(1)];
+    let end = harness.machine.liveness.expect("a line was read") + liveness_max_age(secs(1));
+    assert!(harness.machine.has_liveness(end - ms(1), address));
+    assert!(!harness.machine.has_liveness(end, address));
+}
+
+/// The line is as new as the address: it says what the group is.
+#[test]
+fn a_line_in_the_moment_in_which_the_address_appears_decides() {
+    let mut harness = Harness::one();
+    let begin = harness.now;
+    harness.becomes_unheard("a", NotifyState::Master);
+    harness.says("a", NotifyState::Backup);
+    harness.run(secs(2));
+    assert_eq!(transitions(&harness, begin), []);
+}
+
+#[test]
+fn a_master_line_is_believed_from_an_advertisement_interval_and_half_a_second_after_a_stall_on() {
+    for (after, claims) in [(1_499, vec![]), (1_500, vec![0])] {
+        let mut harness = Harness::one();
+        harness.freeze(secs(10));
+        harness.run(secs(10));
+        harness.run(ms(1_000));
+        let stalled = harness.machine.stalled.expect("it was seen");
+        harness.run(stalled.until(stalled + ms(after)) - stalled.until(harness.now));
+        let begin = harness.now;
+        harness.master("a");
+        assert_eq!(harness.claim_times(begin), claims, "{after} ms");
+    }
 }

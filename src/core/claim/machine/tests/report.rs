@@ -1,6 +1,6 @@
 //! What the status report says of an address, beside the verdicts and reasons that `table.txt` has for its states.
 
-use super::harness::{ETH0, ETH1, Fault, Harness, PEER, clock, config, eni, interface, run, secs, vip, wanted};
+use super::harness::{ETH0, ETH1, Fault, Harness, PEER, clock, config, eni, interface, ms, run, secs, vip, wanted};
 use crate::claim::Event;
 use crate::claim::address::Phase;
 use crate::keepalived::groups::Groups;
@@ -124,9 +124,9 @@ fn a_standby_that_was_not_asked_about_yet_is_not_ready() {
 fn a_standby_that_still_has_the_address_is_drift() {
     let mut harness = Harness::held();
     harness.becomes("a", NotifyState::Backup);
-    harness.run(secs(59));
+    harness.run(secs(60));
     harness.shows(Verdict::StandbyReady, &[]);
-    harness.run(secs(2));
+    harness.run(ms(1));
     harness.shows(Verdict::Drift, &["EC2 still sends the address's packets here"]);
     harness.give(vip(1), PEER);
     harness.run(secs(40));

@@ -361,3 +361,15 @@ fn one_bad_address_leaves_the_others_of_its_group_ready() {
     let verdicts: Vec<Verdict> = verdicts.iter().map(|a| a.verdict).collect();
     assert_eq!(verdicts, [Verdict::StandbyReady, Verdict::StandbyNotReady]);
 }
+
+#[test]
+fn a_read_that_is_asked_for_in_the_moment_in_which_another_ends_is_sent() {
+    let mut harness = Harness::one();
+    let begin = harness.now;
+    harness.tell(Event::ReadNow);
+    harness.run(ms(19));
+    harness.now = begin + harness.ec2.read_delay;
+    harness.tell(Event::ReadNow);
+    harness.run(ms(1));
+    assert_eq!(harness.read_times(begin), [0, 20]);
+}
