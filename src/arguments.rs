@@ -20,5 +20,5 @@ pub struct Arguments {
 pub fn bad_value(error: &clap::Error) -> Option<String> {
     let reason = error.source().filter(|_| error.kind() == ErrorKind::ValueValidation)?;
     let is_group = error.get(ContextKind::InvalidArg).is_some_and(|argument| argument.to_string() == "<GROUP>");
-    Some(format!("{reason}{}", if is_group { "; `show aws-vipa status` names the groups" } else { "" }))
+    Some(format!("{reason}{}", if is_group { "; `show aws-vipa status` lists the groups" } else { "" }))
 }

@@ -395,7 +395,7 @@ fn the_set_ups_commit() {
             assert_eq!(outcome.errors, []);
             assert_eq!(outcome.config.groups.len(), 1);
             assert_eq!(outcome.warnings.len(), warnings, "{outcome:?}");
-            let is_the_file = |warning: &String| warning.contains("/config/aws/credentials is not there");
+            let is_the_file = |warning: &String| warning.contains("/config/aws/credentials does not exist");
             assert!(outcome.warnings.iter().all(is_the_file), "{outcome:?}");
         }
     }

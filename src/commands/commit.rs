@@ -59,7 +59,7 @@ pub enum CommitError {
         source: io::Error,
     },
     /// The hook.
-    #[error("the transition hook: {0}")]
+    #[error("transition hook: {0}")]
     Hook(#[from] HookError),
     /// The agent's copy of the credentials file.
     #[error(transparent)]
@@ -135,7 +135,7 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
     let hooked = match hook::attach(paths) {
         // Nothing that the operator could mend here: the agent goes on, and keepalived's next reload tries again.
         Err(error @ HookError::Conf { .. }) => {
-            warnings.push(format!("the transition hook: {error}"));
+            warnings.push(format!("transition hook: {error}"));
             Ok(false)
         }
         Ok(attached) => {
@@ -242,8 +242,8 @@ fn match_running(
     let matches = || KeepalivedProcess::running(&paths.keepalived_pid).filter(|k| holds(*k));
     if wait_for(Instant::now() + PATIENCE, matches).is_none() {
         warnings.push(format!(
-            "keepalived does not {} the transition FIFO {} after its reload: see `show log vrrp`",
-            if wanted.attached { "hold" } else { "let go of" },
+            "keepalived did not {} the transition FIFO {} after its reload: check `show log vrrp`",
+            if wanted.attached { "open" } else { "close" },
             paths.fifo.display()
         ));
     }

@@ -11,7 +11,7 @@ use crate::paths::Paths;
 /// What to offer words for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Completion {
-    /// VRRP groups whose addresses are claimed in EC2
+    /// List the VRRP groups whose addresses are claimed
     Groups,
 }
 

@@ -35,7 +35,7 @@ pub enum ForceError {
     #[error("{0}")]
     NoAnswer(String),
     /// EC2 has not given us every address.
-    #[error("{missing} of {all} not claimed; `show aws-vipa group {group}` tells how it goes on")]
+    #[error("{missing} of {all} not claimed; `show aws-vipa group {group}` shows the progress")]
     NotClaimed {
         /// The group, as a shell takes it.
         group: String,
@@ -45,7 +45,7 @@ pub enum ForceError {
         all: usize,
     },
     /// It is in force, and is lost when the agent starts anew.
-    #[error("{what} is in force, and a restart of the agent or of the router loses it: {why}")]
+    #[error("{what} is in effect but not saved, and a restart of the agent or the router loses it: {why}")]
     NotSaved {
         /// A pause, or its end.
         what: &'static str,
@@ -53,23 +53,23 @@ pub enum ForceError {
         why: String,
     },
     /// Standard output does not take what happened.
-    #[error("it was done, but cannot be printed: {0}")]
+    #[error("done, but cannot print the result: {0}")]
     Print(#[source] io::Error),
 }
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Force {
-    /// Claim a group's addresses now; only where the group is MASTER
+    /// Claim a group's addresses now, if the group is MASTER
     Claim {
         /// The VRRP group.
         group: GroupName,
     },
-    /// Claim nothing for a group for a while
+    /// Stop claims for a group for a while
     Pause {
         /// The VRRP group.
         group: GroupName,
-        /// How long, in minutes from 1 to 1440.
+        /// Duration in minutes, 1 to 1440.
         #[arg(long, default_value_t)]
         minutes: Minutes,
     },

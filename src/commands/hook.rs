@@ -17,8 +17,8 @@ use crate::fs::json_file::{self, FileError};
 use crate::keepalived::hook_files::{self, HookFileError};
 use crate::paths::Paths;
 
-/// So many groups that are left out are told one by one.
-const TOLD: usize = 10;
+/// At most this many skipped groups are named one by one.
+const MAX_NAMED: usize = 10;
 
 /// No keepalived.conf comes near this size, in bytes.
 const LARGEST: u64 = 16 << 20;
@@ -34,11 +34,11 @@ pub enum HookError {
     Fifo(#[from] HookFileError),
     /// config.json, by no commit of ours.
     #[error(
-        "{0} was removed while the agent runs: keepalived stays attached; a commit that changes an aws-vipa node writes it again"
+        "{0} was removed while the agent is running; keepalived stays attached. Commit a change of an aws-vipa node, which writes it again"
     )]
     Lost(PathBuf),
     /// keepalived.conf does not say what it should.
-    #[error("{path}: {source}; the agent goes on with the groups that it knows")]
+    #[error("{path}: {source}; the agent keeps the previous groups")]
     Conf {
         /// The file.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub struct Attached {
     pub skipped: Vec<String>,
 }
 
-/// Keeps the hook in keepalived.conf as config.json wants it. Which groups of it are left out goes to `err`.
+/// Keeps the hook in keepalived.conf as config.json wants it. The skipped groups go to `err`.
 ///
 /// # Errors
 /// [`HookError`].
@@ -122,9 +122,9 @@ pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
         json_file::write(&paths.groups, 0o644, &reading.groups)?;
     }
     let told = |fault: &SkippedInstance| format!("{}: {fault}", path.display());
-    let mut skipped: Vec<String> = reading.skipped.iter().take(TOLD).map(told).collect();
-    if let Some(more @ 1..) = reading.skipped.len().checked_sub(TOLD) {
-        skipped.push(format!("{}: {more} more groups are left out", path.display()));
+    let mut skipped: Vec<String> = reading.skipped.iter().take(MAX_NAMED).map(told).collect();
+    if let Some(more @ 1..) = reading.skipped.len().checked_sub(MAX_NAMED) {
+        skipped.push(format!("{}: {more} more groups skipped", path.display()));
     }
     Ok(Attached { rewritten, skipped })
 }

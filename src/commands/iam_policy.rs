@@ -24,7 +24,7 @@ pub enum IamPolicyError {
     #[error(transparent)]
     Configuration(ShowStatusError),
     /// There is no runtime to ask with.
-    #[error("cannot ask IMDS: {0}")]
+    #[error("cannot start the async runtime: {0}")]
     Runtime(#[source] io::Error),
     /// Standard output or standard error does not take it.
     #[error("cannot print the policy: {0}")]
@@ -34,7 +34,7 @@ pub enum IamPolicyError {
 /// What the policy allows.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct IamPolicy {
-    /// Allow the network interfaces that have this tag, instead of naming them.
+    /// Select the network interfaces by this tag instead of naming them.
     #[arg(long, value_name = "KEY=VALUE")]
     pub tag: Option<Tag>,
 }
@@ -51,7 +51,7 @@ impl IamPolicy {
         out: &mut impl Write,
         notes: &mut impl Write,
     ) -> Result<(), IamPolicyError> {
-        let no_agent = "the agent was not asked".to_owned();
+        let no_agent = "agent not queried".to_owned();
         let config = match show_status::configuration(paths, &no_agent) {
             Ok(config) => config,
             // A tag stands for the interfaces, and IMDS tells the rest: the policy may be made before the router is set up.
@@ -76,7 +76,7 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Repo
     let plan = match json_file::read::<Groups>(&paths.groups) {
         Ok(groups) => plan(config, &groups),
         Err(error) => {
-            facts.missing.push(format!("Which interfaces take addresses is not known: {error}."));
+            facts.missing.push(format!("Cannot read which interfaces get addresses: {error}."));
             Default::default()
         }
     };
@@ -102,9 +102,7 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Repo
         }
         match eni.or_else(|why| known(report, &interface).ok_or(why)) {
             Ok(eni) => _ = facts.enis.insert(eni),
-            Err(why) => {
-                facts.missing.push(format!("The ENI of {interface} is not known and not in the policy: {why}."))
-            }
+            Err(why) => facts.missing.push(format!("ENI of {interface} unknown, not in the policy: {why}.")),
         }
     }
     let said = || instance.as_ref().ok().map(|i| i.region.clone()).or(report.and_then(|r| r.ec2.region.clone()));

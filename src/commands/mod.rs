@@ -25,35 +25,35 @@ use crate::paths::Paths;
 /// A command of `vyos-aws-vipa`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Take over a configuration from VyOS, given as JSON on standard input
+    /// Apply a configuration from VyOS, given as JSON on standard input
     Commit,
-    /// Keep the transition hook in keepalived.conf, and tell the agent which groups keepalived runs
+    /// Keep the transition hook in keepalived.conf, and write which groups keepalived runs
     ///
     /// keepalived.service runs it before each start and reload. It uses no network and waits for nothing.
     Hook,
     /// Copy a changed credentials file for the agent (run by vyos-aws-vipa-credentials.service)
     Credentials,
-    /// Claim addresses in EC2 when keepalived says MASTER (run by vyos-aws-vipa.service)
+    /// Run the agent, which claims addresses when keepalived reports MASTER (run by vyos-aws-vipa.service)
     Agent,
-    /// Print the words that VyOS offers for a value
+    /// Print completions for VyOS
     Completion {
         #[command(subcommand)]
         /// Of what.
         of: completion::Completion,
     },
-    /// Show what is known
+    /// Show the state, or check failover readiness
     Show {
         #[command(subcommand)]
         /// What.
         what: Show,
     },
-    /// Print something to use elsewhere
+    /// Generate an IAM policy
     Generate {
         #[command(subcommand)]
         /// What.
         what: Generate,
     },
-    /// Have the agent claim now, or claim nothing for a while (root alone)
+    /// Claim now, or pause and resume claiming (root only)
     Force {
         #[command(subcommand)]
         /// What.
@@ -64,18 +64,18 @@ pub enum Command {
 /// What to show.
 #[derive(Debug, Subcommand)]
 pub enum Show {
-    /// Who has the virtual addresses, in VRRP, in the kernel and in EC2
+    /// Show who has the virtual addresses in VRRP, in the kernel and in EC2
     Status(show_status::ShowStatus),
-    /// Everything that is known of one group
+    /// Show one group in detail
     Group(show_group::ShowGroup),
-    /// Walk the path of a failover without doing one
+    /// Check failover readiness
     Check,
 }
 
 /// What to print.
 #[derive(Debug, Subcommand)]
 pub enum Generate {
-    /// The least that this configuration has to be allowed in IAM, as a policy document
+    /// Print an IAM policy with the least permissions that this configuration needs
     IamPolicy(iam_policy::IamPolicy),
 }
 

@@ -34,10 +34,10 @@ pub enum ShowCheckError {
     #[error(transparent)]
     Configuration(ShowStatusError),
     /// There is no runtime to ask with.
-    #[error("cannot look: {0}")]
+    #[error("cannot start the async runtime: {0}")]
     Runtime(#[source] io::Error),
     /// Steps that a failover would fail at.
-    #[error("{0} failed: a failover to this router may not work")]
+    #[error("{0} failed: a failover to this router may fail")]
     Failed(String),
     /// Standard output does not take it.
     #[error("cannot print the checks: {0}")]
@@ -50,7 +50,7 @@ pub enum ShowCheckError {
 /// [`ShowCheckError`], also where a step failed.
 pub fn run(paths: &Paths, imds: &Imds, access: Access, out: &mut impl Write) -> Result<(), ShowCheckError> {
     let deadline = Deadline::new();
-    let config = show_status::configuration(paths, "the agent was not asked").map_err(ShowCheckError::Configuration)?;
+    let config = show_status::configuration(paths, "agent not queried").map_err(ShowCheckError::Configuration)?;
     if access == Access::Denied {
         return Err(ShowCheckError::Configuration(ShowStatusError::NotPermitted));
     }
@@ -117,7 +117,7 @@ async fn walk<W: Write>(
     };
     for (interface, asked) in enis {
         let (eni, place) = done(asked).await;
-        printer.step(check::eni(&interface, &eni))?;
+        printer.step(check::eni(&interface, &eni, in_use(report.as_ref().ok(), &interface)))?;
         if let Ok(eni) = eni {
             aws.local.insert(interface, (eni, place));
         }
@@ -163,6 +163,12 @@ async fn walk<W: Write>(
 fn known<'a>(report: Option<&'a Report>, eni: &EniId) -> Vec<&'a AddressReport> {
     let addresses = report.into_iter().flat_map(|r| &r.groups).flat_map(|g| &g.addresses);
     addresses.filter(|a| a.eni.as_ref() == Some(eni)).collect()
+}
+
+/// The ENI that the agent uses for an interface.
+fn in_use<'a>(report: Option<&'a Report>, interface: &InterfaceName) -> Option<&'a EniId> {
+    let mut addresses = report?.groups.iter().flat_map(|g| &g.addresses);
+    addresses.find(|a| a.interface == *interface)?.eni.as_ref()
 }
 
 /// What is asked of EC2 without knowing the ENIs.
@@ -214,7 +220,7 @@ impl Asked {
         let host = self.host.as_deref().unwrap_or(self.ec2.endpoint());
         printer.step(check::name(host, &done(self.name).await))?;
         let reached = done(self.reached).await;
-        printer.step(check::end_point(self.ec2.endpoint(), &reached))?;
+        printer.step(check::endpoint(self.ec2.endpoint(), &reached))?;
         let mut places = aws.local.values().filter_map(|(_, place)| place.as_ref());
         // The keys of a file may be of any account.
         let account = places.next().map(|place| &place.account).filter(|_| config.global.credentials_file.is_none());
@@ -252,7 +258,7 @@ async fn answered<T, E: From<CallError>>(bound: Duration, asked: impl Future<Out
 }
 
 async fn resolve(host: Option<(String, u16)>, bound: Duration) -> Result<Vec<IpAddr>, String> {
-    let Some(host) = host else { return Err("the end point is no URL".to_owned()) };
+    let Some(host) = host else { return Err("the endpoint is not a URL".to_owned()) };
     match timeout(bound, lookup_host(host)).await {
         Ok(Ok(addresses)) => Ok(addresses.map(|a| a.ip()).collect()),
         Ok(Err(error)) => Err(error.to_string()),

@@ -20,7 +20,7 @@ pub enum ShowGroupError {
     #[error(transparent)]
     Status(#[from] ShowStatusError),
     /// The report does not name it.
-    #[error("group {} has no aws-vipa node; those that have one: {others}", .name.escape_debug())]
+    #[error("group {} has no aws-vipa node; groups with one: {others}", .name.escape_debug())]
     NoSuchGroup {
         /// The group.
         name: String,
@@ -35,7 +35,7 @@ pub enum ShowGroupError {
 /// Which group.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct ShowGroup {
-    /// The VRRP group. One that is left out may have a name that keepalived cannot carry.
+    /// The VRRP group.
     pub group: String,
 }
 

@@ -43,7 +43,7 @@ pub enum ShowStatusError {
     #[error("aws-vipa is not configured: `set high-availability vrrp group <group> aws-vipa`")]
     NotConfigured,
     /// Neither the agent answers nor the configuration can be read.
-    #[error("there is nothing to tell the status from: {configuration}; {agent}")]
+    #[error("no status available: agent unreachable and configuration unreadable: {configuration}; {agent}")]
     NothingToTellFrom {
         /// Why the agent did not answer.
         agent: String,
@@ -51,10 +51,10 @@ pub enum ShowStatusError {
         configuration: FileError,
     },
     /// Whoever asks is not root.
-    #[error("only root may see what the agent knows and ask EC2 as this router: use sudo")]
+    #[error("only root may see the agent's status and call EC2 as this router: use sudo")]
     NotPermitted,
     /// There is no runtime to ask with.
-    #[error("cannot ask without the agent: {0}")]
+    #[error("cannot start the async runtime: {0}")]
     Runtime(#[source] io::Error),
     /// Standard output does not take it.
     #[error("cannot print the status: {0}")]
@@ -67,10 +67,10 @@ pub struct ShowStatus {
     /// Print JSON in a stable format.
     #[arg(long)]
     pub json: bool,
-    /// Have the agent ask EC2 first, instead of telling what it knows.
+    /// Read the owners from EC2 first.
     #[arg(long)]
     pub fresh: bool,
-    /// Tell the last 50 transitions, claims and thefts as well.
+    /// Also show the last 50 transitions, claims and ownership losses.
     #[arg(long)]
     pub detail: bool,
 }
@@ -147,9 +147,9 @@ pub(super) fn ask(paths: &Paths, deadline: Deadline, fresh: bool, history: usize
     }
     match call(paths, true, history, deadline.left()) {
         Err(ClientError::TimedOut(patience)) => {
-            known
-                .not_answered
-                .push(format!("EC2 did not answer the agent within {patience:?}: what follows is what it knew before"));
+            known.not_answered.push(format!(
+                "EC2 did not answer the agent within {patience:?}: the owners below are from an earlier read"
+            ));
             Ok(known)
         }
         answer => answer,
@@ -175,22 +175,22 @@ pub(super) fn no_answer(socket: &Path, error: ClientError) -> String {
     let socket = socket.display();
     match error {
         ClientError::NotRunning { source, .. } => format!(
-            "the agent does not run ({socket}: {source}), so nothing is claimed. {RESTART} starts it; `show log aws-vipa` says why it ended"
+            "the agent is not running ({socket}: {source}); nothing is claimed. {RESTART} starts it; `show log aws-vipa` shows why it stopped"
         ),
         ClientError::NotPermitted { .. } => {
-            format!("only root may ask the agent ({socket}): use sudo")
+            format!("only root may connect to the agent ({socket}): use sudo")
         }
         ClientError::TimedOut(Duration::ZERO) => {
-            format!("the agent hangs: it takes no connection on {socket}. {RESTART} starts it anew")
+            format!("the agent hangs: it accepts no connection on {socket}. {RESTART} restarts it")
         }
         ClientError::TimedOut(patience) => {
-            format!("the agent hangs: no answer on {socket} within {patience:?}. {RESTART} starts it anew")
+            format!("the agent hangs: no answer on {socket} within {patience:?}. {RESTART} restarts it")
         }
         ClientError::InvalidResponse(reason) => format!(
-            "the answer on {socket} cannot be read: {reason}. If the package was just upgraded, {RESTART} puts that right"
+            "cannot read the agent's answer on {socket}: {reason}. If the package was just upgraded, run {RESTART}"
         ),
-        ClientError::Refused(refusal) => format!("the agent refuses on {socket}: {refusal}"),
-        ClientError::Io { source, .. } => format!("{socket}: {source}. {RESTART} starts the agent anew"),
+        ClientError::Refused(refusal) => format!("the agent refuses the request on {socket}: {refusal}"),
+        ClientError::Io { source, .. } => format!("{socket}: {source}. {RESTART} restarts the agent"),
     }
 }
 
@@ -232,11 +232,11 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String,
     let instance = match instance {
         Ok(Ok(instance)) => Some(instance),
         Ok(Err(error)) => {
-            not_answered.push(format!("IMDS does not say which instance this is: {error}"));
+            not_answered.push(format!("cannot read the instance id from IMDS: {error}"));
             None
         }
         Err(_) => {
-            not_answered.push(format!("IMDS does not say which instance this is: no answer within {bound:?}"));
+            not_answered.push(format!("cannot read the instance id from IMDS: no answer within {bound:?}"));
             None
         }
     };
@@ -276,7 +276,7 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String,
             }
         }
         None => {
-            facts.not_answered.push("EC2 was not asked: no region is configured, and IMDS names none".to_owned());
+            facts.not_answered.push("EC2 not called: no region configured, and none from IMDS".to_owned());
         }
     }
     facts
@@ -297,8 +297,8 @@ async fn enis(
     let asked = plan.interfaces().into_iter().map(async |interface| match timeout(bound, enis.eni(interface)).await {
         Ok(Ok(eni)) => Ok((interface.clone(), eni)),
         Ok(Err(InterfaceError::Local(error))) => Err(error),
-        Ok(Err(InterfaceError::Imds(error))) => Err(format!("IMDS does not say which ENI {interface} is: {error}")),
-        Err(_) => Err(format!("IMDS does not say which ENI {interface} is: no answer within {bound:?}")),
+        Ok(Err(InterfaceError::Imds(error))) => Err(format!("cannot read the ENI of {interface} from IMDS: {error}")),
+        Err(_) => Err(format!("cannot read the ENI of {interface} from IMDS: no answer within {bound:?}")),
     });
     let mut known = BTreeMap::new();
     for answer in join_all(asked).await {
@@ -336,9 +336,7 @@ pub(super) async fn owners(
 /// Whether the running keepalived holds the FIFO open, or why that cannot be seen.
 pub(super) fn attached(paths: &Paths) -> Result<bool, String> {
     let Some(keepalived) = KeepalivedProcess::running(&paths.keepalived_pid) else { return Ok(false) };
-    keepalived
-        .has_open(&paths.fifo)
-        .map_err(|error| format!("cannot see what keepalived holds open: {error}; use sudo"))
+    keepalived.has_open(&paths.fifo).map_err(|error| format!("cannot list keepalived's open files: {error}; use sudo"))
 }
 
 /// The report as JSON.

@@ -93,9 +93,9 @@ fn errors_are_in_vyos_s_words_and_fit_on_its_terminal() {
         (&["show", "status"][..], 1, "is not configured: `set high-availability vrrp group <group> aws-vipa`"),
         (&["show", "group", "--", "a b"], 1, "is not configured"),
         (&["force", "pause", "--minutes=0", "--", "web"], 2, "a pause lasts from 1 to 1440 minutes, not 0"),
-        (&["force", "claim", "--", "a b"], 2, "or a control character; `show aws-vipa status` names the groups"),
+        (&["force", "claim", "--", "a b"], 2, "or a control character; `show aws-vipa status` lists the groups"),
         (&["force", "claim", "--", long.trim()], 2, "it holds white space"),
-        (&["generate", "iam-policy", "--tag=a"], 2, "a tag is KEY=VALUE, not \"a\""),
+        (&["generate", "iam-policy", "--tag=a"], 2, "a tag must be KEY=VALUE, not \"a\""),
     ] {
         let output = program().args(words).output().expect("it runs");
         let said = String::from_utf8(output.stderr).expect("UTF-8");

@@ -126,15 +126,15 @@ fn a_pause_that_is_not_on_disk_is_not_said_to_outlive_the_agent() {
     let (text, result) = force(&router, pause());
     let error = result.expect_err("not saved").to_string();
     assert!(text.starts_with("Group web is paused until "), "{text}");
-    assert!(error.starts_with("the pause is in force, and a restart") && error.contains("pauses.json"), "{error}");
+    assert!(
+        error.starts_with("the pause is in effect but not saved, and a restart") && error.contains("pauses.json"),
+        "{error}"
+    );
     let told = report(&router);
     assert!(web(&told)["pause_not_saved"].as_str().is_some_and(|why| why.contains("pauses.json")), "{told:#}");
     let (text, result) = force(&router, Force::Resume { group: group("web") });
     let error = result.expect_err("not saved").to_string();
-    assert!(
-        text.starts_with("The pause of group web has ended") && error.starts_with("the end of the pause"),
-        "{error}"
-    );
+    assert!(text.starts_with("Pause of group web ended: ") && error.starts_with("the end of the pause"), "{error}");
     fs::create_dir(&router.paths.state).expect("a folder");
     force(&router, pause()).1.expect("saved");
     assert!(web(&report(&router)).get("pause_not_saved").is_none());
@@ -270,7 +270,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
         "web: BACKUP -> MASTER, keepalived: MASTER",
         "10.99.0.100 claimed in",
         "10.99.0.100 NOT CLAIMED after",
-        "web: claim forced by a person",
+        "web: claim forced by an operator",
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
@@ -293,7 +293,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
         .run(&router.paths, &Imds::at(&nowhere()), Access::Granted, &mut out)
         .expect("printed");
     let text = String::from_utf8(out).expect("UTF-8");
-    assert!(text.contains("none, nothing is moved: see below") && !text.contains("BACKUP -> MASTER"), "{text}");
+    assert!(text.contains("none: no address is moved, see below") && !text.contains("BACKUP -> MASTER"), "{text}");
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
     agent.join().expect("it ended");
 }

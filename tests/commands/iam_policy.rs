@@ -47,7 +47,7 @@ fn the_policy_names_what_is_known_and_says_what_is_not() {
     };
     pinned("iam-policy.txt", &all, None);
     pinned("iam-policy-tag.txt", &all, Some("vrrp=router a"));
-    let missing = vec!["The ENI of eth1 is not known and not in the policy: Timeout: no answer.".to_owned()];
+    let missing = vec!["ENI of eth1 unknown, not in the policy: Timeout: no answer.".to_owned()];
     let no_imds = PolicyInputs { partition: None, region: None, account: None, missing, ..all.clone() };
     pinned("iam-policy-no-partition.txt", &no_imds, None);
     pinned("iam-policy-no-partition-tag.txt", &no_imds, Some("vrrp=yes"));
@@ -69,7 +69,7 @@ fn imds_tells_the_partition_the_account_and_the_enis() {
     assert_eq!(claim["Action"], "ec2:AssignPrivateIpAddresses");
     let arn = "arn:aws-us-gov:ec2:eu-west-1:123456789012:network-interface/eni-0a000000000000001";
     assert_eq!(claim["Resource"], json!([arn]), "{policy}");
-    assert!(notes.contains("this router's ENIs alone") && notes.ends_with("prints there."), "{notes}");
+    assert!(notes.contains("has only this router's ENIs") && notes.ends_with("prints there."), "{notes}");
     let read =
         json!({"Sid": "ReadOwners", "Effect": "Allow", "Action": "ec2:DescribeNetworkInterfaces", "Resource": ["*"]});
     assert_eq!(policy["Statement"][1], read);
@@ -93,7 +93,7 @@ fn without_imds_there_is_a_policy_all_the_same() {
     let router = Router::new().configured(Global { region, ..Global::default() }, [10, 99, 0, 100], "lo");
     let (policy, notes) = generate(&router, &nowhere(), None);
     assert_eq!(policy["Statement"][0]["Resource"], json!(["arn:aws-eusc:ec2:eusc-de-east-1:*:network-interface/*"]));
-    for expected in ["The ENI of lo is not known", "No ENI is known", "The account is not known"] {
+    for expected in ["ENI of lo unknown", "No ENI found", "Account unknown; using \"*\"."] {
         assert!(notes.contains(expected), "{expected}: {notes}");
     }
     let mut config: Config = json_file::read(&router.paths.config).expect("read");
@@ -104,7 +104,7 @@ fn without_imds_there_is_a_policy_all_the_same() {
     assert_eq!(policy["Statement"][0]["Resource"], json!(["*"]));
     let named = json!({"StringEquals": {"ec2:NetworkInterfaceID": ["eni-0123456789abcdef0"]}});
     assert_eq!(policy["Statement"][0]["Condition"], named, "{policy}");
-    assert!(notes.contains("The partition is not known") && !notes.contains("The ENI of"), "{notes}");
+    assert!(notes.contains("Partition unknown: ") && !notes.contains("ENI of"), "{notes}");
     fs::remove_file(&router.paths.groups).expect("removed");
     let (policy, notes) = generate(&router, &nowhere(), Some("a=b"));
     assert_eq!(policy["Statement"][0]["Condition"], json!({"StringEquals": {"aws:ResourceTag/a": ["b"]}}));
@@ -126,10 +126,10 @@ fn a_tag_needs_no_configuration() {
     let (policy, notes) = generate(&Router::new(), &imds, Some("vrrp=yes"));
     assert_eq!(policy["Statement"][0]["Resource"], json!(["arn:aws:ec2:eu-west-1:*:network-interface/*"]), "{policy}");
     assert_eq!(policy["Statement"][0]["Condition"], json!({"StringEquals": {"aws:ResourceTag/vrrp": ["yes"]}}));
-    assert!(notes.contains("the tag vrrp=yes") && notes.contains("The account is not known"), "{notes}");
+    assert!(notes.contains("the tag vrrp=yes") && notes.contains("Account unknown; using \"*\"."), "{notes}");
     let (policy, notes) = generate(&Router::new(), &nowhere(), Some("vrrp=yes"));
     assert_eq!(policy["Statement"][0]["Resource"], json!(["*"]), "{policy}");
-    assert!(notes.contains("The partition is not known"), "{notes}");
+    assert!(notes.contains("Partition unknown: "), "{notes}");
     // One that cannot be read may name another region.
     let router = Router::new();
     fs::write(&router.paths.config, "{\"format\":2}").expect("written");

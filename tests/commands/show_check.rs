@@ -143,7 +143,7 @@ fn all_is_well() {
     place.configure(|config| config.global.credentials_file = None);
     let mut report = proven();
     report["groups"] = json!([]);
-    place.finds(Some(report), &[("UNKNOWN", "Right to claim", "never proven, and EC2 has no dry run of it")]);
+    place.finds(Some(report), &[("UNKNOWN", "IAM: claim", "never proven; EC2 has no dry run for it")]);
     assert!(place.walk(Some(proven())).0.contains("instance role router of account 123456789012,"));
 }
 
@@ -155,7 +155,7 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
     let mut place = Place::new(World::two_routers());
     place.finds(
         None,
-        &[("FAIL", "Agent", "`restart aws-vipa`"), ("UNKNOWN", "Right to claim", "known to the agent alone")],
+        &[("FAIL", "Agent", "`restart aws-vipa`"), ("UNKNOWN", "IAM: claim", "only available from the agent")],
     );
     let mut old = proven();
     old["agent"]["file_error"] = json!("config.json does not hold what it should");
@@ -169,10 +169,10 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
     // That may be over with the next call.
     place.finds(Some(blind.clone()), &[("UNKNOWN", "Agent", "ago: Timeout: no answer from https://ec2.eu-central-1")]);
     blind["ec2"]["last_error"]["code"] = json!("TLS");
-    place.finds(Some(blind), &[("FAIL", "Agent", "read what `aws-vipa ca-certificate-file` names")]);
+    place.finds(Some(blind), &[("FAIL", "Agent", "read the file of `aws-vipa ca-certificate-file`")]);
     let mut keyless = proven();
     keyless["ec2"]["credentials_error"] = json!("the instance has no role");
-    place.finds(Some(keyless), &[("FAIL", "Agent", "could not load credentials: the instance has no role")]);
+    place.finds(Some(keyless), &[("FAIL", "Agent", "cannot load credentials: the instance has no role")]);
     place.attached = None;
     place.finds(Some(proven()), &[("FAIL", "Hook", "`sudo systemctl reload keepalived`")]);
     place.attached = Some(place.router.keepalived());
@@ -186,9 +186,15 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
         report["groups"][1]["addresses"][0]["last_claim"]["error"] = error;
         report
     };
-    let right = ("FAIL", "Right to claim", "was refused: UnauthorizedOperation: no. `generate aws-vipa iam-policy`");
+    let right = ("FAIL", "IAM: claim", "was denied: UnauthorizedOperation: no. `generate aws-vipa iam-policy`");
     place.finds(Some(refused("UnauthorizedOperation")), &[right]);
-    place.finds(Some(refused("PrivateIpAddressLimitExceeded")), &[("FAIL", "Room on ENI", "refused")]);
+    // A retry in flight does not hide it.
+    let mut retried = refused("UnauthorizedOperation");
+    let address = &mut retried["groups"][1]["addresses"][0];
+    address["last_failure"] = address["last_claim"]["error"].take();
+    address["last_claim"]["duration_ms"] = Value::Null;
+    place.finds(Some(retried), &[right]);
+    place.finds(Some(refused("PrivateIpAddressLimitExceeded")), &[("FAIL", "Address limit", "refused")]);
     fs::remove_file(&place.router.paths.groups).expect("removed");
     place.finds(Some(proven()), &[("FAIL", "Groups", "groups.json is missing")]);
 }
@@ -202,8 +208,8 @@ fn imds_is_down() {
     place.cloud.refuse_connections(Service::Imds);
     let amiss = [
         ("FAIL", "IMDS", "no connection to IMDS at http://127.0.0.1:"),
-        ("FAIL", "ENI", "eth0: Connection:"),
-        ("UNKNOWN", "Address", "10.99.0.100: the ENI that takes it is not known"),
+        ("UNKNOWN", "ENI", "eth0: Connection:"),
+        ("UNKNOWN", "Address", "10.99.0.100: its ENI is unknown"),
     ];
     place.finds(Some(proven()), &amiss);
     // Silence takes its time, and no more than that.
@@ -211,20 +217,20 @@ fn imds_is_down() {
     place.cloud.add_fault(Fault::on(On::any()).hang());
     let silent = [
         ("FAIL", "IMDS", "Timeout"),
-        ("FAIL", "ENI", "Timeout"),
+        ("UNKNOWN", "ENI", "The agent uses eni-0a000000000000001 from an earlier"),
         ("FAIL", "TLS", "Timeout: no answer from https://127.0.0.1:"),
         ("UNKNOWN", "Clock", "no answer"),
-        ("UNKNOWN", "Right to read", "EC2 was not asked: Timeout"),
-        ("UNKNOWN", "Address", "not known"),
+        ("UNKNOWN", "IAM: read", "not checked: Timeout"),
+        ("UNKNOWN", "Address", "unknown"),
     ];
     place.finds(Some(proven()), &silent);
     // The region is not known either.
     place.configure(|config| config.global = Global::default());
     let lost = [
         ("FAIL", "IMDS", "Timeout"),
-        ("FAIL", "ENI", "Timeout"),
+        ("UNKNOWN", "ENI", "The agent uses eni-0a000000000000001 from an earlier"),
         ("FAIL", "Region", "aws-vipa region`"),
-        ("UNKNOWN", "Address", "not known"),
+        ("UNKNOWN", "Address", "unknown"),
     ];
     place.finds(Some(proven()), &lost);
 }
@@ -238,33 +244,33 @@ fn the_way_to_ec2_is_amiss() {
     let unreached = |first: &[(&'static str, &'static str, &'static str)], code: &'static str| {
         let rest = [
             ("UNKNOWN", "Clock", "no answer"),
-            ("UNKNOWN", "Right to read", code),
-            ("UNKNOWN", "ENI in EC2", "EC2 did not tell"),
-            ("UNKNOWN", "Room on ENI", "EC2 did not tell"),
-            ("UNKNOWN", "Src/dest check", "EC2 did not tell"),
+            ("UNKNOWN", "IAM: read", code),
+            ("UNKNOWN", "ENI in EC2", "no answer from EC2"),
+            ("UNKNOWN", "Address limit", "no answer from EC2"),
+            ("UNKNOWN", "Src/dest check", "no answer from EC2"),
         ];
         [first, &rest].concat()
     };
     let trusted: Config = json_file::read(&place.router.paths.config).expect("read");
     place.configure(|config| config.global.ca_certificate_file = None);
     let tls = ("FAIL", "TLS", "UnknownIssuer; if its authority is to be trusted");
-    place.finds(Some(proven()), &unreached(&[tls], "EC2 was not asked: TLS"));
+    place.finds(Some(proven()), &unreached(&[tls], "not checked: TLS"));
     place.configure(|config| {
         *config = trusted.clone();
         config.global.endpoint_url = Some("https://ec2.does-not-resolve.invalid".to_owned());
     });
     let gone = [
-        ("FAIL", "DNS", "ec2.does-not-resolve.invalid is not resolved"),
+        ("FAIL", "DNS", "cannot resolve ec2.does-not-resolve.invalid"),
         ("FAIL", "TLS", "no connection to https://ec2.does-not-resolve.invalid"),
     ];
-    place.finds(Some(proven()), &unreached(&gone, "EC2 was not asked: Connection"));
+    place.finds(Some(proven()), &unreached(&gone, "not checked: Connection"));
     place.configure(|config| config.global.endpoint_url = Some(nowhere()));
-    let refused = [("FAIL", "End point", "no connection to http://127.0.0.1:")];
-    place.finds(Some(proven()), &unreached(&refused, "EC2 was not asked: Connection"));
+    let refused = [("FAIL", "Endpoint", "no connection to http://127.0.0.1:")];
+    place.finds(Some(proven()), &unreached(&refused, "not checked: Connection"));
     let imds = place.imds.clone();
     place.configure(|config| config.global.endpoint_url = Some(imds));
     let (text, _) = place.walk(Some(proven()));
-    assert!(text.contains("FAIL     End point       Answer:"), "{text}");
+    assert!(text.contains("FAIL     Endpoint        Answer:"), "{text}");
 }
 
 #[test]
@@ -274,21 +280,21 @@ fn the_credentials_the_clock_or_the_rights_are_amiss() {
     }
     let place = Place::new(World::two_routers());
     let untold = [
-        ("UNKNOWN", "ENI in EC2", "EC2 did not tell"),
-        ("UNKNOWN", "Room on ENI", "EC2 did not tell"),
-        ("UNKNOWN", "Src/dest check", "EC2 did not tell"),
+        ("UNKNOWN", "ENI in EC2", "no answer from EC2"),
+        ("UNKNOWN", "Address limit", "no answer from EC2"),
+        ("UNKNOWN", "Src/dest check", "no answer from EC2"),
     ];
-    let denied = ("FAIL", "Right to read", "allow ec2:DescribeNetworkInterfaces to file");
+    let denied = ("FAIL", "IAM: read", "allow ec2:DescribeNetworkInterfaces to file");
     let fault = place.cloud.add_fault(Fault::on(On::ec2().access_key("AKIAVIPAEXAMPLE00001")).deny());
     place.finds(Some(proven()), &[&[denied], &untold[..]].concat());
     place.cloud.remove_fault(fault);
     let keys = place.router.folder.path().join("credentials");
     fs::write(&keys, "[default]\naws_access_key_id = AKIAVIPAEXAMPLE00001\naws_secret_access_key = wrong\n")
         .expect("written");
-    let wrong = ("FAIL", "Right to read", "AuthFailure");
+    let wrong = ("FAIL", "IAM: read", "AuthFailure");
     place.finds(Some(proven()), &[&[wrong], &untold[..]].concat());
     fs::remove_file(&keys).expect("removed");
-    let none = [("FAIL", "Credentials", "`aws-vipa credentials-file`"), ("UNKNOWN", "Right to read", "Credentials")];
+    let none = [("FAIL", "Credentials", "`aws-vipa credentials-file`"), ("UNKNOWN", "IAM: read", "Credentials")];
     place.finds(Some(proven()), &[&none, &untold[..]].concat());
 
     for (ahead, words) in [(1_200, "behind EC2's"), (-1_200, "ahead of EC2's")] {
@@ -314,8 +320,8 @@ fn an_eni_or_an_address_is_amiss() {
 
     for (address, words) in [
         ([10, 98, 0, 1], "10.98.0.1 is not in 10.99.0.0/24, the subnet of eni-0a000000000000001"),
-        ([10, 99, 0, 3], "10.99.0.3 is one of those that AWS keeps for itself"),
-        ([10, 99, 0, 255], "10.99.0.255 is one of those that AWS keeps for itself"),
+        ([10, 99, 0, 3], "10.99.0.3 is reserved by AWS"),
+        ([10, 99, 0, 255], "10.99.0.255 is reserved by AWS"),
         ([10, 99, 0, 13], "10.99.0.13 is the primary address of eni-0a000000000000003"),
     ] {
         let mut place = Place::new(World::two_routers());
@@ -327,15 +333,15 @@ fn an_eni_or_an_address_is_amiss() {
     let named = |id: &str| Some(id.try_into().expect("an ENI"));
     place.configure(|config| config.groups[0].network_interface_id = named("eni-0a000000000000002"));
     let other = [
-        ("UNKNOWN", "Right to claim", "eni-0a000000000000002: ec2:AssignPrivateIpAddresses never proven"),
+        ("UNKNOWN", "IAM: claim", "eni-0a000000000000002: ec2:AssignPrivateIpAddresses never proven"),
         ("FAIL", "ENI in EC2", "attached to i-0a000000000000002, not to this instance"),
     ];
     place.finds(Some(proven()), &other);
     place.configure(|config| config.groups[0].network_interface_id = named("eni-0bad0bad0bad0bad0"));
     let none = [
-        ("UNKNOWN", "Right to claim", "never proven"),
-        ("UNKNOWN", "Address", "the subnet of eni-0bad0bad0bad0bad0 is not known"),
-        ("FAIL", "ENI in EC2", "EC2 knows no eni-0bad0bad0bad0bad0"),
+        ("UNKNOWN", "IAM: claim", "never proven"),
+        ("UNKNOWN", "Address", "the subnet of eni-0bad0bad0bad0bad0 is unknown"),
+        ("FAIL", "ENI in EC2", "EC2 has no eni-0bad0bad0bad0bad0"),
     ];
     place.finds(Some(proven()), &none);
 }
@@ -355,13 +361,13 @@ fn the_room_on_an_eni_is_told_where_ec2_tells_it() {
     };
     let place = with_room_for(3);
     let (text, _) = place.walk(Some(proven()));
-    let room = steps(&text).into_iter().find(|step| step.1 == "Room on ENI").expect("a step");
-    let words = "eni-0a000000000000001 has 2 addresses, and 1 may come; a m5.4xlarge takes 3";
+    let room = steps(&text).into_iter().find(|step| step.1 == "Address limit").expect("a step");
+    let words = "eni-0a000000000000001 has 2 addresses and may get 1 more; a m5.4xlarge allows 3";
     assert_eq!((room.0.as_str(), room.2.as_str()), ("OK", words), "{text}");
     place.cloud.add_fault(Fault::on(On::action("DescribeInstanceTypes")).deny());
-    place.finds(Some(proven()), &[("UNKNOWN", "Room on ENI", "allow ec2:DescribeInstanceTypes to")]);
-    let full = "a m5.4xlarge takes 2. Take another instance type";
-    with_room_for(2).finds(Some(proven()), &[("FAIL", "Room on ENI", full)]);
+    place.finds(Some(proven()), &[("UNKNOWN", "Address limit", "allow ec2:DescribeInstanceTypes to")]);
+    let full = "a m5.4xlarge allows 2. Use a larger instance type";
+    with_room_for(2).finds(Some(proven()), &[("FAIL", "Address limit", full)]);
 }
 
 /// Compares with the file of that name in tests/status; `BLESS=1` writes it anew.
@@ -436,12 +442,12 @@ fn each_step_says_what_was_found_and_what_to_do() {
     let steps: Vec<Step> = vec![
         check::hook(&Ok(true)),
         check::hook(&Ok(false)),
-        check::hook(&Err("cannot see what keepalived holds open: Permission denied; use sudo".to_owned())),
+        check::hook(&Err("cannot list keepalived's open files: Permission denied; use sudo".to_owned())),
         check::agent(&Ok(report())),
         check::agent(&Ok(stale)),
         check::agent(&Ok(blind)),
         check::agent(&Ok(keyless)),
-        check::agent(&Err("the agent does not run. `restart aws-vipa` starts it".to_owned())),
+        check::agent(&Err("the agent is not running. `restart aws-vipa` starts it".to_owned())),
     ]
     .into_iter()
     .chain(check::configuration(&config, &no_groups))
@@ -449,18 +455,19 @@ fn each_step_says_what_was_found_and_what_to_do() {
     .chain([
         check::imds(&Ok(instance())),
         check::imds(&Err(error(ErrorClass::TimedOut, "Timeout", "IMDS did not answer"))),
-        check::eni(&eth0, &Ok(eni.clone())),
-        check::eni(&eth0, &Err("there is no interface eth0 on this router".to_owned())),
+        check::eni(&eth0, &Ok(eni.clone()), None),
+        check::eni(&eth0, &Err("there is no interface eth0 on this router".to_owned()), None),
+        check::eni(&eth0, &Err("IMDS names no ENI with its MAC address".to_owned()), Some(&id(OURS))),
         check::no_region(),
         check::name("ec2.example", &Ok((1..=6).map(|n| IpAddr::from([10, 99, 1, n])).collect())),
         check::name("10.99.1.1", &Err("unused".to_owned())),
         check::name("ec2.example", &Ok(Vec::new())),
         check::name("ec2.example", &Err("Name or service not known".to_owned())),
-        check::end_point("https://ec2.example", &Ok(())),
-        check::end_point("http://ec2.example", &Ok(())),
-        check::end_point("http://[::1]:8080", &Ok(())),
-        check::end_point("https://ec2.example", &Err(tls())),
-        check::end_point("https://ec2.eu-west-1.amazonaws.com", &Err(timeout())),
+        check::endpoint("https://ec2.example", &Ok(())),
+        check::endpoint("http://ec2.example", &Ok(())),
+        check::endpoint("http://[::1]:8080", &Ok(())),
+        check::endpoint("https://ec2.example", &Err(tls())),
+        check::endpoint("https://ec2.eu-west-1.amazonaws.com", &Err(timeout())),
         check::credentials(&Ok(credentials(hour)), Some(&account), now),
         check::credentials(&Ok(credentials(None)), None, now),
         check::credentials(&Ok(credentials(Some(now))), Some(&account), now),

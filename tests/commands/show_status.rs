@@ -97,7 +97,7 @@ fn the_past_is_told_where_it_is_asked_for() {
     // Without the agent nobody knows it.
     let router = Router::calling(&nowhere(), [10, 99, 0, 100], "lo");
     let text = show(&router, detail, &nowhere()).expect("printed");
-    assert!(text.ends_with("\nHistory: known to the agent alone.\n"), "{text}");
+    assert!(text.ends_with("\nHistory: only available from the agent.\n"), "{text}");
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn whatever_is_down_a_person_waits_for_four_seconds_at_most() {
 #[test]
 fn an_agent_that_is_out_of_order_is_named_and_the_report_made_without_it() {
     for (answer, why) in [
-        (Some(b"\x00\xff\x1b[2J\n".to_vec()), "cannot be read"),
+        (Some(b"\x00\xff\x1b[2J\n".to_vec()), "cannot read the agent's answer"),
         (Some(b"{\"format\":1,\"ok\":{\"surprise\":1}}\n".to_vec()), "it is not what was asked for: missing field"),
         (Some(b"{\"format\":9,\"ok\":{}}\n".to_vec()), "it has format 9"),
         (Some(b"{\"format\":1,\"ok\"".to_vec()), "the connection ended before it"),
@@ -239,20 +239,20 @@ fn without_anything_that_answers_there_is_a_report_all_the_same() {
     let router = Router::calling(&nowhere(), [127, 0, 0, 1], "lo");
     let text = show(&router, TABLE, &nowhere()).expect("printed");
     for expected in [
-        "Agent        NO ANSWER: the agent does not run",
+        "Agent        NO ANSWER: the agent is not running",
         "agent.sock",
-        "`restart aws-vipa`",
+        "(`sudo systemctl restart vyos-aws-vipa`) starts it",
         "Hook         NOT ATTACHED",
         "LAST CALL FAILED 0s ago: Connection:",
-        "IMDS does not say which instance this is: Connection:",
+        "cannot read the instance id from IMDS: Connection:",
         "interface lo has no MAC address",
-        "127.0.0.1        lo / yes               not known              UNKNOWN",
+        "127.0.0.1        lo / yes               unknown                UNKNOWN",
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
     fs::remove_file(&router.paths.groups).expect("removed");
     let text = show(&router, TABLE, &nowhere()).expect("printed");
-    assert!(text.contains("groups.json is missing") && text.contains("Group web: nothing is moved"), "{text}");
+    assert!(text.contains("groups.json is missing") && text.contains("Group web: no address is moved"), "{text}");
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn what_hangs_is_given_up() {
     let text = show(&router, TABLE, &imds.url).expect("printed");
     assert!(start.elapsed() < WHOLE, "{:?}", start.elapsed());
     assert!(text.contains("LAST CALL FAILED 0s ago: Timeout:"), "{text}");
-    assert!(text.contains("IMDS does not say which instance this is"), "{text}");
+    assert!(text.contains("cannot read the instance id from IMDS"), "{text}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn bad_input_is_told_and_nothing_is_lost() {
     ] {
         let answer = vipa(&["commit"], bytes);
         assert_eq!((answer.code, answer.out.as_str()), (Some(1), ""), "{answer:?}");
-        assert!(answer.err.starts_with("vyos-aws-vipa: standard input "), "{}", answer.err);
+        assert!(answer.err.starts_with("vyos-aws-vipa: ") && answer.err.contains("standard input"), "{}", answer.err);
         assert!(answer.err.contains(expected) && !answer.err.contains("panicked"), "{}", answer.err);
     }
     assert_eq!((files(), router.asked()), (before, vec![]));
@@ -86,7 +86,7 @@ fn a_keepalived_conf_that_cannot_be_read_is_a_warning() {
     fs::write(KEEPALIVED_CONF, "vrrp_instance a {\n").expect("written");
     let answer = vipa(&["commit"], &input(&one(), &json!({ "high-availability": {} })));
     assert_eq!((answer.code, answer.err.as_str()), (Some(0), ""), "{answer:?}");
-    let expected = format!("WARNING: the transition hook: {KEEPALIVED_CONF}: it is incomplete");
+    let expected = format!("WARNING: transition hook: {KEEPALIVED_CONF}: incomplete: ");
     assert!(answer.out.starts_with(&expected), "{}", answer.out);
     assert!(Path::new(CONFIG).exists());
     assert_eq!(router.asked(), [START_AGENT]);
@@ -140,7 +140,7 @@ fn a_reload_that_brings_nothing_is_told_and_bounded() {
     let answer = vipa(&["commit"], &input(&one(), &off));
     let took = began.elapsed();
     assert_eq!((answer.code, answer.err.as_str()), (Some(0), ""), "{answer:?}");
-    assert!(answer.out.starts_with("WARNING: keepalived does not hold the transition FIFO "), "{}", answer.out);
+    assert!(answer.out.starts_with("WARNING: keepalived did not open the transition FIFO "), "{}", answer.out);
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(router.asked(), [START_AGENT, RELOAD]);
     // The next call tries again.

@@ -108,9 +108,9 @@ fn a_keepalived_conf_that_is_not_whole_leaves_the_groups_as_they_were() {
     let rubbish: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     let half = &conf.as_bytes()[..conf.find("unicast_peer").expect("there")];
     for (bytes, expected) in [
-        (&b""[..], "it is incomplete"),
-        (half, "it is incomplete"),
-        (&rubbish, "line 1: a zero byte: this is not VyOS's text"),
+        (&b""[..], "incomplete: it is empty, or ends inside a block"),
+        (half, "incomplete: it is empty, or ends inside a block"),
+        (&rubbish, "line 1: zero byte: not written by VyOS"),
     ] {
         fs::write(KEEPALIVED_CONF, bytes).expect("written");
         let answer = vipa(&["hook"], b"");
@@ -156,7 +156,7 @@ fn an_odd_group_costs_no_other_one() {
             groups["groups"].as_array().expect("groups").iter().filter_map(|g| g["name"].as_str()).collect();
         assert_eq!(names, expected, "{name:?}: {}", answer.err);
         let line = conf.lines().position(|line| line == format!("vrrp_instance {name} {{")).expect("there") + 1;
-        let told = format!("vyos-aws-vipa: {KEEPALIVED_CONF}: line {line}: vrrp_instance {name} is left out: ");
+        let told = format!("vyos-aws-vipa: {KEEPALIVED_CONF}: line {line}: vrrp_instance {name} skipped: ");
         assert_eq!(answer.err.starts_with(&told), name != "x", "{answer:?}");
         assert_eq!(answer.err.lines().count(), usize::from(name != "x"), "{answer:?}");
         passed_over = Some(conf);
@@ -231,7 +231,7 @@ fn a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached() {
             fs::write(KEEPALIVED_CONF, &conf).expect("written");
             let answer = vipa(&["hook"], b"");
             assert_eq!((answer.code, answer.out.as_str()), (Some(1), ""), "{answer:?}");
-            assert!(answer.err.contains("config.json was removed while the agent runs"), "{}", answer.err);
+            assert!(answer.err.contains("config.json was removed while the agent is running"), "{}", answer.err);
             is_right();
             assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), included(&conf));
             assert!(fs::symlink_metadata(FIFO).expect("there").file_type().is_fifo() && Path::new(GROUPS).exists());

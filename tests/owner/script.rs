@@ -149,7 +149,7 @@ fn a_fault_at_boot_leaves_that_group_out_and_fails_nothing() {
     calls[0].answer.assert_silent();
     assert_eq!(
         calls[1].answer.shown().trim(),
-        "WARNING: high-availability vrrp group b aws-vipa interface: there is no interface eth7: the group is left out"
+        "WARNING: high-availability vrrp group b aws-vipa interface: interface eth7 does not exist: group skipped"
     );
     assert_eq!(names_in(CONFIG), ["a"]);
     assert_eq!(router.asked(), vyos_then(&[START_AGENT, RELOAD]));
@@ -371,7 +371,7 @@ fn one_group_s_fault_fails_no_other_s_call() {
     };
     let off = || group(2, Value::Null);
     let faulty = || json!({ "interface": "eth7" });
-    let fault = "high-availability vrrp group a aws-vipa interface: there is no interface eth7";
+    let fault = "high-availability vrrp group a aws-vipa interface: interface eth7 does not exist";
     let (a, b, c) = (|| Owned::group("a"), || Owned::group("b"), || Owned::group("c"));
     let with_other_nodes = |mut group: Value| {
         group["priority"] = json!("150");

@@ -119,7 +119,7 @@ fn status_without_the_agent() {
         lab.r1.systemctl(&["stop", "vyos-aws-vipa.service"]);
         let before = lab.reads(&lab.r1).len();
         let text = status(lab, &[]);
-        assert!(text.contains("NO ANSWER: the agent does not run") && text.contains("this router"), "{text}");
+        assert!(text.contains("NO ANSWER: the agent is not running") && text.contains("this router"), "{text}");
         assert_eq!(lab.reads(&lab.r1).len(), before + 1, "it asks EC2 itself");
 
         lab.simulator.add_fault(Fault::on(On::action("DescribeNetworkInterfaces")).hang().times(1));
@@ -138,9 +138,9 @@ fn status_without_the_agent() {
         lab.imds[0].stop();
         lab.imds[0].mute(true);
         lab.imds[0].start().expect("listening");
-        status(lab, &["IMDS does not say which instance this is", "EC2 was not asked"]);
+        status(lab, &["cannot read the instance id from IMDS", "EC2 was not asked"]);
         lab.imds[0].stop();
-        status(lab, &["IMDS does not say which instance this is", "EC2 was not asked"]);
+        status(lab, &["cannot read the instance id from IMDS", "EC2 was not asked"]);
         assert_eq!(lab.claims(None).len(), 1);
     });
 }

@@ -64,8 +64,7 @@ fn files_on_a_mount_that_hangs() {
             "set high-availability vrrp global-parameters aws-vipa ca-certificate-file /run/away/ca.pem",
         ]);
         let agent = lab.r2.main_pid("vyos-aws-vipa").expect("an agent");
-        let why = "the path leads over the mount /run/lab/hangs of type fuse, which may hang: copy the file to \
-                   /config/auth, and name that one";
+        let why = "the path is on mount /run/lab/hangs of type fuse, which may hang: copy the file to /config/auth, and configure that path";
         let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
 
         let began = Instant::now();

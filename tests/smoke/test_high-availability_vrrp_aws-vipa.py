@@ -260,7 +260,7 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
         self.assert_refused(path + ['address', '100.64.77.200'], 'the group has no such address')
 
         self.cli_set(path + ['interface', 'eth977'])
-        self.assert_refused(path + ['interface'], 'there is no interface eth977')
+        self.assert_refused(path + ['interface'], 'interface eth977 does not exist')
 
         self.cli_set(global_path + ['profile', 'smoketest'])
         self.assert_refused(global_path + ['profile'], 'set credentials-file too')
@@ -302,7 +302,7 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
         self.cli_set(aws_path('web'))
         self.cli_set(global_path + ['credentials-file', '/root/.aws/credentials'])
         shown = ' '.join(self._session.commit().split())
-        for expected in ['no peer-address', 'no hello-source-address', f'in no subnet of {vif}', 'image upgrade']:
+        for expected in ['no peer-address', 'no hello-source-address', f'not in a subnet of {vif}', 'image upgrade']:
             self.assertIn(expected, shown)
         self.assertEqual([group['name'] for group in self.config()['groups']], ['web'])
 

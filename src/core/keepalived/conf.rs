@@ -24,10 +24,10 @@ const SHOWN: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ConfError {
     /// VyOS writes the file in place: this is a part of it.
-    #[error("it is incomplete: it ends inside a block, or before anything came")]
+    #[error("incomplete: it is empty, or ends inside a block")]
     Incomplete,
     /// No text of VyOS holds one.
-    #[error("line {0}: a zero byte: this is not VyOS's text")]
+    #[error("line {0}: zero byte: not written by VyOS")]
     Zero(usize),
 }
 
@@ -38,11 +38,11 @@ pub struct Reading {
     pub groups: Groups,
     /// The others.
     pub skipped: Vec<SkippedInstance>,
-    /// keepalived passes over what stands at the end of the file.
+    /// keepalived ignores what stands at the end of the file.
     pub is_cut_short: bool,
 }
 
-/// A `vrrp_instance` that is left out.
+/// A `vrrp_instance` that groups.json does not get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedInstance {
     /// The line that it begins at, from 1.
@@ -64,26 +64,24 @@ pub enum SkipReason {
     Missing(&'static str),
     /// keepalived takes the statements of another one, that begins at this line, for its.
     Mixed(usize),
-    /// keepalived passes over everything from here to the end of the file.
+    /// keepalived ignores everything from here to the end of the file.
     ToTheEnd,
 }
 
 impl fmt::Display for SkippedInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, name, why } = self;
-        write!(f, "line {line}: vrrp_instance {name} is left out: ")?;
+        write!(f, "line {line}: vrrp_instance {name} skipped: ")?;
         match why {
-            SkipReason::Name(reason) => write!(f, "{reason}: give the group another name"),
+            SkipReason::Name(reason) => write!(f, "{reason}: rename the group"),
             SkipReason::SameName(other) => {
-                write!(f, "keepalived sees the same name at line {other}: give one of the two groups another name")
+                write!(f, "keepalived reads the same name at line {other}: rename one of the two groups")
             }
-            SkipReason::Missing(what) => write!(f, "{what} is missing or wrong"),
+            SkipReason::Missing(what) => write!(f, "{what} is missing or invalid"),
             SkipReason::Mixed(other) => {
-                write!(f, "keepalived adds the group at line {other} to it: give that group another name")
+                write!(f, "keepalived adds the group at line {other} to it: rename that group")
             }
-            SkipReason::ToTheEnd => {
-                f.write_str("keepalived passes over it and over all that follows: give the group another name")
-            }
+            SkipReason::ToTheEnd => f.write_str("keepalived ignores it and everything after it: rename the group"),
         }
     }
 }
@@ -574,7 +572,7 @@ mod tests {
         let inside = text.find("unicast_src_ip").expect("there");
         assert_eq!(parse(&text.as_bytes()[..inside]), Err(ConfError::Incomplete));
         assert_eq!(parse(b"# \na {\n\0\n}\n"), Err(ConfError::Zero(3)));
-        // Also inside of a group that keepalived passes over.
+        // Also inside of a group that keepalived ignores.
         let text = instance("a b", 1);
         assert_eq!(parse(&text.as_bytes()[..text.len() - 3]), Err(ConfError::Incomplete));
         assert_eq!(read(&text).0, []);
@@ -613,7 +611,7 @@ mod tests {
             let (groups, skipped) = read(&text);
             assert_eq!(groups, carried(&[("a", 1), ("z", 3)]), "{name:?}");
             let name = name.replace('\t', "\\t").replace('\u{202e}', "\\u{202e}");
-            let expected = format!("line 9: vrrp_instance {name} is left out: {why}: give the group another name");
+            let expected = format!("line 9: vrrp_instance {name} skipped: {why}: rename the group");
             assert_eq!(skipped, [expected]);
         }
         let text = instance("a", 1) + &instance(&"n".repeat(300), 2) + &instance("z", 3);
@@ -626,8 +624,7 @@ mod tests {
     fn two_groups_of_one_name_are_never_merged() {
         let same = |line, other| {
             format!(
-                "line {line}: vrrp_instance web is left out: keepalived sees the same name at line {other}: give one of \
-                 the two groups another name"
+                "line {line}: vrrp_instance web skipped: keepalived reads the same name at line {other}: rename one of the two groups"
             )
         };
         let (groups, skipped) = read(&(instance("web", 1) + &instance("a", 2) + &instance("web", 3)));
@@ -653,9 +650,8 @@ mod tests {
         assert_eq!(
             skipped,
             [
-                "line 9: vrrp_instance b is left out: keepalived adds the group at line 17 to it: give that group another name",
-                "line 17: vrrp_instance x y\"z is left out: it holds white space or a control character: give the group \
-                 another name",
+                "line 9: vrrp_instance b skipped: keepalived adds the group at line 17 to it: rename that group",
+                "line 17: vrrp_instance x y\"z skipped: it holds white space or a control character: rename the group",
             ]
         );
     }
@@ -668,8 +664,7 @@ mod tests {
                 let (groups, skipped) = read(&text);
                 assert_eq!(groups, carried(&[("a", 1)]));
                 let expected = format!(
-                    "line 9: vrrp_instance {name} is left out: keepalived passes over it and over all that follows: give \
-                     the group another name"
+                    "line 9: vrrp_instance {name} skipped: keepalived ignores it and everything after it: rename the group"
                 );
                 assert_eq!(skipped, [expected]);
                 assert!(parse(text.as_bytes()).expect("read").is_cut_short);
@@ -702,7 +697,7 @@ mod tests {
         let wrong = instance("b", 2).replace("    virtual_router_id 2\n", "    virtual_router_id 256\n");
         let (groups, skipped) = read(&(instance("a", 1) + &wrong + "}\n{\n" + &instance("c", 3)));
         assert_eq!(groups, carried(&[("a", 1), ("c", 3)]));
-        assert_eq!(skipped, ["line 9: vrrp_instance b is left out: virtual_router_id is missing or wrong"]);
+        assert_eq!(skipped, ["line 9: vrrp_instance b skipped: virtual_router_id is missing or invalid"]);
     }
 
     /// keepalived does not add what is not of the group's version of IP (observed with 2.2.7).

@@ -72,19 +72,19 @@ pub fn is_there(held_on: &InterfaceName, having: &BTreeSet<InterfaceName>) -> bo
 pub enum Problem {
     /// There is no such `vrrp_instance`.
     #[error(
-        "keepalived does not run this group: it is disabled or renamed in VRRP, or keepalived did not take its configuration; see `show vrrp` and `show log vrrp`"
+        "keepalived does not run this group: it is disabled or renamed in VRRP, or keepalived rejected its configuration; check `show vrrp` and `show log vrrp`"
     )]
     NotRun,
     /// It runs, without any IPv4 virtual address.
-    #[error("keepalived runs this group without any IPv4 virtual address: there is nothing to move")]
+    #[error("keepalived runs this group without an IPv4 virtual address: no address to move")]
     NoAddress,
     /// `aws-vipa address` names an address that the group does not hold any more.
     #[error(
-        "{0} is not moved: keepalived does not hold it in this group; add it to the group's addresses, or delete it below `aws-vipa address`"
+        "{0} is not moved: keepalived does not run it in this group; add it to the group's addresses, or delete it below `aws-vipa address`"
     )]
     NotHeld(Ipv4Addr),
     /// Another group already moves it.
-    #[error("{address} is not moved for this group: group {group} moves it; delete it from one of the two")]
+    #[error("{address} is not moved by this group: group {group} moves it; delete it in one of the two")]
     MovedByOther {
         /// The address.
         address: Ipv4Addr,

@@ -28,23 +28,23 @@ impl<'a> Endpoint<'a> {
         } else if let Some(rest) = url.strip_prefix("http://") {
             (false, rest)
         } else {
-            return Err("does not begin with https:// or http://");
+            return Err("must begin with https:// or http://");
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = match authority.strip_prefix('[') {
             Some(rest) => {
                 let (address, port) = rest.split_once(']').ok_or("has a [ without a ]")?;
-                let address: Ipv6Addr = address.parse().map_err(|_| "has no IPv6 address in its brackets")?;
+                let address: Ipv6Addr = address.parse().map_err(|_| "has no valid IPv6 address in its brackets")?;
                 (Host::Address(address.into()), port)
             }
             None => {
                 let end = authority.find(':').unwrap_or(authority.len());
                 let (name, port) = authority.split_at(end);
                 if name.is_empty() {
-                    return Err("names no host");
+                    return Err("has no host");
                 }
                 if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)) {
-                    return Err("must be host[:port] only behind its scheme");
+                    return Err("must be only host[:port] after the scheme");
                 }
                 (name.parse::<Ipv4Addr>().map_or(Host::Name(name), |address| Host::Address(address.into())), port)
             }
@@ -58,7 +58,7 @@ impl<'a> Endpoint<'a> {
             None if port.is_empty() => Some(if is_encrypted { 443 } else { 80 }),
             None => None,
         };
-        let port = port.ok_or("must be host[:port] only behind its scheme")?;
+        let port = port.ok_or("must be only host[:port] after the scheme")?;
         Ok(Self { is_encrypted, host, port })
     }
 
@@ -131,23 +131,23 @@ mod tests {
     #[test]
     fn a_url_is_a_scheme_a_host_and_a_port_at_most() {
         for (url, expected) in [
-            ("", "does not begin"),
-            ("ec2.example", "does not begin"),
-            ("HTTP://ec2.example", "does not begin"),
-            ("ftp://ec2.example", "does not begin"),
-            ("https://", "names no host"),
-            ("https:///", "names no host"),
-            ("https://:443", "names no host"),
+            ("", "must begin"),
+            ("ec2.example", "must begin"),
+            ("HTTP://ec2.example", "must begin"),
+            ("ftp://ec2.example", "must begin"),
+            ("https://", "has no host"),
+            ("https:///", "has no host"),
+            ("https://:443", "has no host"),
             ("https://a:b:c", "host[:port]"),
             ("https://a:", "host[:port]"),
             ("https://a:0", "host[:port]"),
             ("https://a:65536", "host[:port]"),
             ("https://a:+80", "host[:port]"),
-            ("https://::1", "names no host"),
+            ("https://::1", "has no host"),
             ("https://a//", "host[:port]"),
             ("https://a:1/path", "host[:port]"),
             ("http:// a", "host[:port]"),
-            ("file:///etc", "does not begin"),
+            ("file:///etc", "must begin"),
             ("https://key:secret@ec2", "host[:port]"),
             ("https://user@ec2", "host[:port]"),
             ("https://ec2/?key=secret", "host[:port]"),
@@ -155,8 +155,8 @@ mod tests {
             ("https://ä", "host[:port]"),
             ("https://[::1", "without a ]"),
             ("https://[::1]8", "host[:port]"),
-            ("https://[fe80::1%eth0]", "no IPv6 address"),
-            ("https://[127.0.0.1]", "no IPv6 address"),
+            ("https://[fe80::1%eth0]", "no valid IPv6 address"),
+            ("https://[127.0.0.1]", "no valid IPv6 address"),
             ("https://a[::1]", "host[:port]"),
         ] {
             let error = Endpoint::parse(url).expect_err(url);

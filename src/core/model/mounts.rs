@@ -58,7 +58,7 @@ struct Mount {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[error(
-    "the path leads over the mount {} of type {kind}, which may hang: copy the file to /config/auth, and name that one",
+    "the path is on mount {} of type {kind}, which may hang: copy the file to /config/auth, and configure that path",
     point.display()
 )]
 pub struct NotLocal {
@@ -260,8 +260,7 @@ mod tests {
 
         let refused = |point: &str, kind: &str| {
             format!(
-                "the path leads over the mount {point} of type {kind}, which may hang: copy the file to /config/auth, and \
-                 name that one"
+                "the path is on mount {point} of type {kind}, which may hang: copy the file to /config/auth, and configure that path"
             )
         };
         for (path, expected) in [

@@ -17,7 +17,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::ids::{AccountId, EniId, InstanceId, InstanceType, InterfaceName, SubnetId};
 use crate::report::clock_skew::skew;
 use crate::report::command::quoted;
-use crate::report::model::{AddressReport, ClaimReport, FailedCall, FileErrorKind, Report, Who};
+use crate::report::model::{AddressReport, FailedCall, FileErrorKind, Report, Who};
 use crate::report::status::{GAP, WIDTH, lines, span, time};
 
 /// A clock that is further off than that is worth a word, although AWS takes its signatures.
@@ -96,11 +96,10 @@ fn unknown(what: &'static str, text: impl Into<String>) -> Step {
 pub fn hook(attached: &Result<bool, String>) -> Step {
     const WHAT: &str = "Hook";
     match attached {
-        Ok(true) => ok(WHAT, "keepalived holds the transition FIFO open"),
+        Ok(true) => ok(WHAT, "keepalived has the transition FIFO open"),
         Ok(false) => fail(
             WHAT,
-            "keepalived does not run, or does not tell us its transitions. See `show vrrp`; if it runs, `sudo systemctl \
-             reload keepalived` attaches the hook without a failover",
+            "keepalived is not running, or does not report its transitions. Check `show vrrp`; if it is running, `sudo systemctl reload keepalived` attaches the hook without a failover",
         ),
         Err(why) => unknown(WHAT, why.clone()),
     }
@@ -121,14 +120,11 @@ pub fn agent(report: &Result<Report, String>) -> Step {
         return fail(WHAT, format!("{fault}: {error}. {remedy}"));
     }
     if let Some(error) = &report.ec2.credentials_error {
-        return fail(
-            WHAT,
-            format!("it could not load credentials: {error}. Where all is well below, `restart aws-vipa`"),
-        );
+        return fail(WHAT, format!("cannot load credentials: {error}. If all checks below are OK, `restart aws-vipa`"));
     }
     if let Some(error) = &report.ec2.last_error {
         let said = format!(
-            "its last call failed {} ago: {}: {}",
+            "the agent's last call failed {} ago: {}: {}",
             span(report.generated_at, error.at),
             error.code,
             error.message
@@ -138,17 +134,16 @@ pub fn agent(report: &Result<Report, String>) -> Step {
             "TLS" => fail(
                 WHAT,
                 format!(
-                    "{said}. Where all is well below, the agent, which is not root, may not be able to read what \
-                     `aws-vipa ca-certificate-file` names"
+                    "{said}. If all checks below are OK, the agent, which is not root, may be unable to read the file of `aws-vipa ca-certificate-file`"
                 ),
             ),
             "Connection" | "Credentials" | "Settings" => {
-                fail(WHAT, format!("{said}. Where all is well below, `restart aws-vipa`"))
+                fail(WHAT, format!("{said}. If all checks below are OK, `restart aws-vipa`"))
             }
-            _ => unknown(WHAT, format!("{said}. See `show aws-vipa status`")),
+            _ => unknown(WHAT, format!("{said}. Check `show aws-vipa status`")),
         };
     }
-    ok(WHAT, "it runs, and goes by this configuration")
+    ok(WHAT, "running with this configuration")
 }
 
 /// The configuration, and what keepalived runs of it; `plan` is absent where that cannot be read.
@@ -159,7 +154,7 @@ pub fn configuration(config: &Config, plan: &Result<Plan, String>) -> Vec<Step> 
     let plan = match plan {
         Ok(plan) => plan,
         Err(why) => {
-            let why = format!("{why}. keepalived's next start or reload writes it: `sudo systemctl reload keepalived`");
+            let why = format!("{why}. `sudo systemctl reload keepalived` writes it");
             return skipped.chain([fail(WHAT, why)]).collect();
         }
     };
@@ -173,7 +168,7 @@ pub fn configuration(config: &Config, plan: &Result<Plan, String>) -> Vec<Step> 
     let acting: Vec<_> = plan.groups.iter().filter(|g| !g.disabled).collect();
     let addresses: usize = acting.iter().map(|g| g.addresses.len()).sum();
     let off = plan.groups.len() - acting.len();
-    let off = if off > 0 { format!(", {off} switched off by `aws-vipa disable`") } else { String::new() };
+    let off = if off > 0 { format!(", {off} disabled by `aws-vipa disable`") } else { String::new() };
     vec![ok(
         WHAT,
         format!("keepalived runs {} with {} to move{off}", many(acting.len(), "group"), many_addresses(addresses)),
@@ -188,68 +183,71 @@ pub fn imds(instance: &Result<Instance, CallError>) -> Step {
         Err(error) => fail(
             WHAT,
             format!(
-                "{error}. IMDS must be on for the instance (ModifyInstanceMetadataOptions), and no route or firewall rule \
-                 may lead 169.254.169.254 elsewhere"
+                "{error}. Enable IMDS on the instance (ModifyInstanceMetadataOptions), and check that no route or firewall rule captures 169.254.169.254"
             ),
         ),
     }
 }
 
-/// The ENI behind an interface, or why it is not known.
-pub fn eni(interface: &InterfaceName, eni: &Result<Eni, String>) -> Step {
+/// The ENI behind an interface, or why IMDS does not name it. `in_use` is the ENI that the agent uses for the interface: it
+/// keeps the last answer of IMDS, so that a failover still works.
+pub fn eni(interface: &InterfaceName, eni: &Result<Eni, String>, in_use: Option<&EniId>) -> Step {
     const WHAT: &str = "ENI";
-    match eni {
-        Ok(Eni { id, subnet, .. }) => ok(WHAT, format!("{interface} is {id} in {subnet}")),
-        Err(why) => fail(
+    match (eni, in_use) {
+        (Ok(Eni { id, subnet, .. }), _) => ok(WHAT, format!("{interface} is {id} in {subnet}")),
+        (Err(why), Some(id)) => unknown(
             WHAT,
             format!(
-                "{interface}: {why}. See which network interfaces are attached to the instance, or name the ENI with `aws-vipa network-interface-id`"
+                "{interface}: {why}. The agent uses {id} from an earlier answer. Check which ENIs are attached to the instance"
+            ),
+        ),
+        (Err(why), None) => fail(
+            WHAT,
+            format!(
+                "{interface}: {why}. Check which ENIs are attached to the instance, or set `aws-vipa network-interface-id`"
             ),
         ),
     }
 }
 
-/// The name of the end point: its addresses, or why there are none.
+/// The name of the endpoint: its addresses, or why there are none.
 pub fn name(host: &str, addresses: &Result<Vec<IpAddr>, String>) -> Step {
     const WHAT: &str = "DNS";
     match addresses {
-        _ if host.parse::<IpAddr>().is_ok() => ok(WHAT, format!("{host} is an address itself")),
+        _ if host.parse::<IpAddr>().is_ok() => ok(WHAT, format!("{host} is an IP address")),
         Ok(addresses) if !addresses.is_empty() => {
             let shown: Vec<String> = addresses.iter().take(4).map(ToString::to_string).collect();
             ok(WHAT, format!("{host} is {}", shown.join(", ")))
         }
-        Ok(_) => fail(WHAT, format!("{host} has no address: see `set system name-server`")),
+        Ok(_) => fail(WHAT, format!("{host} has no address: check `set system name-server`")),
         Err(why) => fail(
             WHAT,
             format!(
-                "{host} is not resolved: {why}. See `set system name-server`, and private DNS of the VPC end point"
+                "cannot resolve {host}: {why}. Check `set system name-server`, and private DNS of the VPC endpoint"
             ),
         ),
     }
 }
 
-/// The way to the end point, TLS included.
-pub fn end_point(url: &str, reached: &Result<(), CallError>) -> Step {
-    let what = if url.starts_with("http://") { "End point" } else { "TLS" };
+/// The connection to the endpoint, TLS included.
+pub fn endpoint(url: &str, reached: &Result<(), CallError>) -> Step {
+    let what = if url.starts_with("http://") { "Endpoint" } else { "TLS" };
     let is_in_clear = Endpoint::parse(url).is_ok_and(|endpoint| endpoint.is_in_clear());
     match reached {
         Ok(()) if what == "TLS" => ok(what, format!("{url} answers, and its certificate is trusted")),
         Ok(()) if is_in_clear => fail(
             what,
             format!(
-                "{url} answers over plain HTTP: the session token of the credentials can be read on the way, and the \
-                 server is not authenticated. Set `aws-vipa endpoint-url` to https://"
+                "{url} answers over plain HTTP: the session token can be read in transit, and the server is not authenticated. Set `aws-vipa endpoint-url` to https://"
             ),
         ),
-        Ok(()) => ok(what, format!("{url} answers over plain HTTP, and does not leave this router")),
+        Ok(()) => ok(what, format!("{url} answers over plain HTTP on this router itself")),
         Err(error) => {
             let remedy = match error.code.as_str() {
-                "TLS" => "See `aws-vipa ca-certificate-file`, and the name in `aws-vipa endpoint-url`",
-                "Answer" => {
-                    "Something else than EC2 answers there: see `aws-vipa endpoint-url`, and proxies on the way"
-                }
-                "Settings" => "See `aws-vipa endpoint-url` and `aws-vipa region`",
-                _ => "See the route, the firewall and the security group of the VPC end point",
+                "TLS" => "Check `aws-vipa ca-certificate-file`, and the name in `aws-vipa endpoint-url`",
+                "Answer" => "A server other than EC2 answers: check `aws-vipa endpoint-url`, and proxies in between",
+                "Settings" => "Check `aws-vipa endpoint-url` and `aws-vipa region`",
+                _ => "Check the route, the firewall and the security group of the VPC endpoint",
             };
             fail(what, format!("{error}. {remedy}"))
         }
@@ -266,7 +264,7 @@ pub fn credentials(loaded: &Result<CredentialFacts, CallError>, account: Option<
             who.extend(access_key_id.as_ref().map(|id| format!(", access key {id}")));
             match expires_at {
                 Some(at) if *at <= now => {
-                    fail(WHAT, format!("{who}: EXPIRED {} ago. See the instance's role, and IMDS", span(now, *at)))
+                    fail(WHAT, format!("{who}: EXPIRED {} ago. Check the instance role and IMDS", span(now, *at)))
                 }
                 Some(at) => ok(WHAT, format!("{who}, expire in {}", span(*at, now))),
                 None => ok(WHAT, who),
@@ -274,7 +272,7 @@ pub fn credentials(loaded: &Result<CredentialFacts, CallError>, account: Option<
         }
         Err(error) => fail(
             WHAT,
-            format!("{error}. Attach a role to the instance, or see `aws-vipa credentials-file` and `profile`"),
+            format!("{error}. Attach a role to the instance, or check `aws-vipa credentials-file` and `profile`"),
         ),
     }
 }
@@ -282,33 +280,34 @@ pub fn credentials(loaded: &Result<CredentialFacts, CallError>, account: Option<
 /// The clock: EC2's time minus ours, by an answer's Date. `now` is our time.
 pub fn clock(ec2_ahead: Option<SignedDuration>, now: Timestamp) -> Step {
     const WHAT: &str = "Clock";
-    let Some(ec2_ahead) = ec2_ahead else { return unknown(WHAT, "no answer of EC2 told its time") };
+    let Some(ec2_ahead) = ec2_ahead else { return unknown(WHAT, "no answer from EC2 to compare with") };
     let off = skew(ec2_ahead, now);
     if ec2_ahead.unsigned_abs() >= CLOCK_TOLERANCE {
-        return fail(WHAT, format!("it is {off}. EC2 refuses signatures that are 5 minutes off: see `show ntp`"));
+        return fail(
+            WHAT,
+            format!("this router's clock is {off}. EC2 rejects signatures that are 5 minutes off: check `show ntp`"),
+        );
     }
     if ec2_ahead.abs() >= CLOCK_WORTH_A_WORD {
-        return ok(WHAT, format!("it is {off}: see `show ntp` before it gets worse"));
+        return ok(WHAT, format!("this router's clock is {off}: check `show ntp` before it gets worse"));
     }
-    ok(WHAT, "in sync with EC2's")
+    ok(WHAT, "in sync with EC2")
 }
 
 /// The right to read, proven or not by a read just now.
 pub fn right_to_read<T>(read: &Result<T, CallError>, reached: bool) -> Step {
-    const WHAT: &str = "Right to read";
+    const WHAT: &str = "IAM: read";
     match read {
         Ok(_) => ok(WHAT, "ec2:DescribeNetworkInterfaces is allowed"),
-        Err(error) if !reached || error.code == "Credentials" => {
-            unknown(WHAT, format!("EC2 was not asked: {}", error.code))
-        }
+        Err(error) if !reached || error.code == "Credentials" => unknown(WHAT, format!("not checked: {}", error.code)),
         Err(error) => {
             let remedy = match error.class {
                 ErrorClass::Denied if error.code == "UnauthorizedOperation" => {
-                    ". `generate aws-vipa iam-policy` prints what has to be allowed"
+                    ". `generate aws-vipa iam-policy` prints the required permissions"
                 }
-                ErrorClass::Denied => ". See that the credentials are those that you mean, and that the key is active",
-                ErrorClass::Clock => ". See `show ntp`",
-                _ => ". Try again; if it lasts, see `show log aws-vipa`",
+                ErrorClass::Denied => ". Check that these are the intended credentials, and that the key is active",
+                ErrorClass::Clock => ". Check `show ntp`",
+                _ => ". Try again; if it persists, check `show log aws-vipa`",
             };
             fail(WHAT, format!("{error}{remedy}"))
         }
@@ -318,9 +317,9 @@ pub fn right_to_read<T>(read: &Result<T, CallError>, reached: bool) -> Step {
 /// The right to claim for an ENI, which only a claim proves: what the agent knows of one. `known` are the addresses that
 /// move there, as the agent reports them; absent if it does not answer.
 pub fn right_to_claim(eni: &EniId, known: Option<&[&AddressReport]>) -> Step {
-    const WHAT: &str = "Right to claim";
+    const WHAT: &str = "IAM: claim";
     let Some(known) = known else {
-        return unknown(WHAT, format!("{eni}: whether it was ever proven is known to the agent alone"));
+        return unknown(WHAT, format!("{eni}: only available from the agent"));
     };
     let refusal = refusals(eni, known).find(|e| e.code == "UnauthorizedOperation");
     let proven = known.iter().filter_map(|a| a.assign_permission_proven_at).max();
@@ -328,7 +327,7 @@ pub fn right_to_claim(eni: &EniId, known: Option<&[&AddressReport]>) -> Step {
         (Some(refusal), _) => fail(
             WHAT,
             format!(
-                "{eni}: the last claim, {}, was refused: {}: {}. `generate aws-vipa iam-policy` prints what has to be allowed",
+                "{eni}: the last claim, {}, was denied: {}: {}. `generate aws-vipa iam-policy` prints the required permissions",
                 time(refusal.at),
                 refusal.code,
                 refusal.message
@@ -338,17 +337,19 @@ pub fn right_to_claim(eni: &EniId, known: Option<&[&AddressReport]>) -> Step {
         (None, None) => unknown(
             WHAT,
             format!(
-                "{eni}: ec2:AssignPrivateIpAddresses never proven, and EC2 has no dry run of it. A failover to this router \
-                 proves it, and so does `force aws-vipa claim` while it is MASTER"
+                "{eni}: ec2:AssignPrivateIpAddresses never proven; EC2 has no dry run for it. A failover to this router proves it, or `force aws-vipa claim` while it is MASTER"
             ),
         ),
     }
 }
 
-/// Why the last claims for an ENI failed, where they did.
+/// Why the last claims for an ENI failed, where they did. While a claim is in flight, the failure before it counts.
 fn refusals<'a>(eni: &'a EniId, known: &'a [&AddressReport]) -> impl Iterator<Item = &'a FailedCall> {
-    let for_it = move |claim: &&ClaimReport| claim.eni.as_ref().is_none_or(|other| other == eni);
-    known.iter().filter_map(|a| a.last_claim.as_ref()).filter(for_it).filter_map(|claim| claim.error.as_ref())
+    known.iter().filter_map(move |address| {
+        let last = address.last_claim.as_ref().filter(|claim| claim.eni.as_ref().is_none_or(|other| other == eni))?;
+        let is_in_flight = last.duration_ms.is_none();
+        last.error.as_ref().or_else(|| address.last_failure.as_ref().filter(|_| is_in_flight))
+    })
 }
 
 /// What is known of the network interfaces and their addresses.
@@ -397,32 +398,31 @@ impl AwsState {
 /// An address of a group with these peers: whether EC2 can assign it to the ENI at all, and from whom it would come.
 pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: &AwsState) -> Step {
     const WHAT: &str = "Address";
-    let Some(eni) = eni else { return unknown(WHAT, format!("{address}: the ENI that takes it is not known")) };
+    let Some(eni) = eni else { return unknown(WHAT, format!("{address}: its ENI is unknown")) };
     let owner = aws.owners.as_ref().map(|owners| owners.get(&address));
     if let Some(Some(owner)) = owner
         && owner.primary
     {
         let text =
-            format!("{address} is the primary address of {}, which never moves. Choose another address", owner.eni);
+            format!("{address} is the primary address of {}, which EC2 never moves. Choose another address", owner.eni);
         return fail(WHAT, text);
     }
     let Some(subnet) = aws.subnet(eni) else {
-        return unknown(WHAT, format!("{address}: the subnet of {eni} is not known"));
+        return unknown(WHAT, format!("{address}: the subnet of {eni} is unknown"));
     };
     let Some(block) = aws.block(subnet) else {
-        return unknown(WHAT, format!("{address}: IMDS does not tell the block of {subnet}"));
+        return unknown(WHAT, format!("{address}: IMDS does not return the CIDR block of {subnet}"));
     };
     if !block.contains(&address) {
         return fail(
             WHAT,
             format!(
-                "{address} is not in {block}, the subnet of {eni}, and EC2 assigns it nowhere else. Choose another address, \
-                 or `aws-vipa interface`"
+                "{address} is not in {block}, the subnet of {eni}; EC2 assigns addresses only within the subnet. Choose another address, or set `aws-vipa interface`"
             ),
         );
     }
     if is_reserved(address, block) {
-        let text = format!("{address} is one of those that AWS keeps for itself in {block}. Choose another address");
+        let text = format!("{address} is reserved by AWS in {block}. Choose another address");
         return fail(WHAT, text);
     }
     if let Some(Some(owner)) = owner
@@ -432,17 +432,16 @@ pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: 
         return unknown(
             WHAT,
             format!(
-                "{address} is held by {} of {instance}, which is none of the group's routers: a failover takes it from \
-                 there. If it is in use there, choose another address for the group, else unassign it there",
+                "{address} is assigned to {} of {instance}, which is not a router of this group: a failover takes it from there. If it is in use there, choose another address for the group; otherwise unassign it there",
                 owner.eni
             ),
         );
     }
     let owner = match owner {
         None => String::new(),
-        Some(None) => ", with no ENI now".to_owned(),
-        Some(Some(owner)) if owner.eni == *eni && aws.is_here(owner) => ", ours now".to_owned(),
-        Some(Some(Owner { eni: owner, .. })) => format!(", with {owner} now"),
+        Some(None) => ", not assigned now".to_owned(),
+        Some(Some(owner)) if owner.eni == *eni && aws.is_here(owner) => ", assigned to this router".to_owned(),
+        Some(Some(Owner { eni: owner, .. })) => format!(", assigned to {owner}"),
     };
     ok(WHAT, format!("{address} is in {block}, the subnet of {eni}{owner}"))
 }
@@ -457,39 +456,40 @@ fn is_reserved(address: Ipv4Addr, block: Ipv4Net) -> bool {
 /// move there, `known` what the agent reports of them.
 pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressReport], aws: &AwsState) -> Vec<Step> {
     const IN_EC2: &str = "ENI in EC2";
-    const ROOM: &str = "Room on ENI";
+    const ROOM: &str = "Address limit";
     const CHECK: &str = "Src/dest check";
     let Some(interfaces) = &aws.interfaces else {
-        return [IN_EC2, ROOM, CHECK].map(|what| unknown(what, format!("{eni}: EC2 did not tell"))).to_vec();
+        return [IN_EC2, ROOM, CHECK].map(|what| unknown(what, format!("{eni}: no answer from EC2"))).to_vec();
     };
     let Some(interface) = interfaces.get(eni) else {
         let text =
-            format!("EC2 knows no {eni} in this region. See `aws-vipa network-interface-id` and `aws-vipa region`");
+            format!("EC2 has no {eni} in this region. Check `aws-vipa network-interface-id` and `aws-vipa region`");
         return vec![fail(IN_EC2, text)];
     };
     let attached = match (&interface.instance, &aws.instance) {
         (Some(theirs), Some(ours)) if theirs == ours => ok(IN_EC2, format!("{eni} is attached to this instance")),
         (Some(theirs), None) => {
-            unknown(IN_EC2, format!("{eni} is attached to {theirs}; which instance this is, is not known"))
+            unknown(IN_EC2, format!("{eni} is attached to {theirs}; the id of this instance is unknown"))
         }
         (Some(theirs), Some(_)) => fail(
             IN_EC2,
-            format!("{eni} is attached to {theirs}, not to this instance. See `aws-vipa network-interface-id`"),
+            format!("{eni} is attached to {theirs}, not to this instance. Check `aws-vipa network-interface-id`"),
         ),
-        (None, _) => {
-            fail(IN_EC2, format!("{eni} is attached to no instance. Attach it, or see `aws-vipa network-interface-id`"))
-        }
+        (None, _) => fail(
+            IN_EC2,
+            format!("{eni} is attached to no instance. Attach it, or check `aws-vipa network-interface-id`"),
+        ),
     };
     let check = match interface.source_dest_check {
         Some(false) => ok(CHECK, format!("off for {eni}")),
         Some(true) => fail(
             CHECK,
             format!(
-                "ON for {eni}: EC2 drops what this router forwards. `aws ec2 modify-network-interface-attribute \
+                "ON for {eni}: EC2 drops packets that this router forwards. Turn it off: `aws ec2 modify-network-interface-attribute \
                  --network-interface-id {eni} --no-source-dest-check`"
             ),
         ),
-        None => unknown(CHECK, format!("{eni}: EC2 did not tell")),
+        None => unknown(CHECK, format!("{eni}: no answer from EC2")),
     };
     let used = interface.addresses.len();
     let to_come = wanted.difference(&interface.addresses).count();
@@ -498,29 +498,28 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressRepo
         fail(
             ROOM,
             format!(
-                "{eni} has {}, and the last claim was refused: {NO_ROOM}. Take another instance type, or release some",
+                "{eni} has {}, and the last claim was refused: {NO_ROOM}. Use a larger instance type, or unassign addresses",
                 many_addresses(used)
             ),
         )
     } else if to_come == 0 {
-        ok(ROOM, format!("{eni} has {}, all that move there among them", many_addresses(used)))
+        ok(ROOM, format!("{eni} has {}, including all that move there", many_addresses(used)))
     } else {
         let kind = aws.instance_type.as_ref().map_or("the instance type".to_owned(), |kind| format!("a {kind}"));
-        let has = format!("{eni} has {}, and {to_come} may come", many_addresses(used));
+        let has = format!("{eni} has {} and may get {to_come} more", many_addresses(used));
         match &aws.room {
-            Some(Ok(most)) if used + to_come <= *most => ok(ROOM, format!("{has}; {kind} takes {most}")),
-            Some(Ok(most)) => fail(
-                ROOM,
-                format!("{has}; {kind} takes {most}. Take another instance type, or release some of the addresses"),
-            ),
+            Some(Ok(most)) if used + to_come <= *most => ok(ROOM, format!("{has}; {kind} allows {most}")),
+            Some(Ok(most)) => {
+                fail(ROOM, format!("{has}; {kind} allows {most}. Use a larger instance type, or unassign addresses"))
+            }
             Some(Err(error)) => unknown(
                 ROOM,
                 format!(
-                    "{has}. Whether {kind} takes {}, EC2 did not tell (it is no part of a failover): {error}",
+                    "{has}. Unknown whether {kind} allows {}: EC2 did not answer (not needed for a failover): {error}",
                     used + to_come
                 ),
             ),
-            None => unknown(ROOM, format!("{has}. Whether {kind} takes {}, is not known", used + to_come)),
+            None => unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}", used + to_come)),
         }
     };
     vec![attached, room, check]
@@ -539,7 +538,7 @@ pub fn summary(steps: &[CheckResult]) -> String {
 pub fn no_region() -> Step {
     fail(
         "Region",
-        "none is configured, and IMDS names none: `set high-availability vrrp global-parameters aws-vipa region`",
+        "not configured, and IMDS returns none: `set high-availability vrrp global-parameters aws-vipa region`",
     )
 }
 

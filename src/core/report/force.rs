@@ -15,7 +15,7 @@ pub fn claimed(group: &GroupReport, now: Timestamp) -> String {
     let mut text = String::new();
     indented(&mut text, 0, [format!("Group {}: {}", quoted(&group.name), group.vrrp)]);
     if group.addresses.is_empty() {
-        indented(&mut text, 0, ["It has no address to claim.".to_owned()]);
+        indented(&mut text, 0, ["The group has no address to claim.".to_owned()]);
     }
     let rows = group.addresses.iter().map(|a| [a.address.to_string(), outcome(a, now)]);
     lines(&mut text, [ADDRESS, WIDTH - ADDRESS - GAP], rows);
@@ -43,7 +43,7 @@ pub fn paused(group: &GroupReport, now: Timestamp) -> String {
         &mut text,
         0,
         [format!(
-            "Group {name} is paused {until}: this router claims none of its addresses until then, whatever VRRP says. \
+            "Group {name} is paused {until}: this router does not claim its addresses until then, even as MASTER. \
              `force aws-vipa resume {name}` ends the pause."
         )],
     );
@@ -55,13 +55,13 @@ pub fn resumed(group: &GroupReport) -> String {
     let mut text = String::new();
     let next = match group.vrrp {
         VrrpState::Master | VrrpState::Unknown => {
-            "the agent looks where its addresses are, and claims what is on an interface here and not ours in EC2"
+            "the agent reads the owners, and claims the addresses that are on a local interface and not assigned to this router in EC2"
         }
         VrrpState::Backup | VrrpState::Fault | VrrpState::Stop => {
             "the agent claims its addresses when it becomes MASTER"
         }
     };
-    indented(&mut text, 0, [format!("The pause of group {} has ended: {next}.", quoted(&group.name))]);
+    indented(&mut text, 0, [format!("Pause of group {} ended: {next}.", quoted(&group.name))]);
     text
 }
 

@@ -35,37 +35,37 @@ fn group_rows(group: &GroupReport, now: Timestamp) -> Vec<(&'static str, String)
     let since = group.vrrp_since.map_or(String::new(), |at| format!(" since {}", time_and_age(at, now)));
     let reason = group.vrrp_reason.as_ref().map_or(String::new(), |why| format!(", {why}"));
     let claims = match (group.disabled, group.paused_until) {
-        (true, _) => "switched off by `aws-vipa disable`".to_owned(),
-        (false, Some(until)) => format!("PAUSED until {} ({} more)", time(until), span(until, now)),
-        (false, None) if group.addresses.is_empty() => "none, nothing is moved: see below".to_owned(),
-        (false, None) => "whenever the group is MASTER".to_owned(),
+        (true, _) => "disabled by `aws-vipa disable`".to_owned(),
+        (false, Some(until)) => format!("PAUSED until {} ({} left)", time(until), span(until, now)),
+        (false, None) if group.addresses.is_empty() => "none: no address is moved, see below".to_owned(),
+        (false, None) => "while the group is MASTER".to_owned(),
     };
     vec![("Group", name(group).into_owned()), ("VRRP", format!("{}{since}{reason}", group.vrrp)), ("Claims", claims)]
 }
 
 fn address_rows(address: &AddressReport, asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
-    let eni = address.eni.as_ref().map_or("ENI not known".to_owned(), ToString::to_string);
+    let eni = address.eni.as_ref().map_or("ENI unknown".to_owned(), ToString::to_string);
     let since = address.local_since.map_or(String::new(), |at| format!(", since {}", time_and_age(at, now)));
     let local = match address.local {
-        Some(true) => format!("on an interface here{since}"),
-        Some(false) => format!("on no interface here{since}"),
-        None => "not known".to_owned(),
+        Some(true) => format!("on a local interface{since}"),
+        Some(false) => format!("on no local interface{since}"),
+        None => "unknown".to_owned(),
     };
     let claimed = match (&address.last_claim, last_claim(address, now)) {
         (Some(last), Some(text)) => format!("{}: {text}", time(last.at)),
-        _ if asked => "none since the agent has looked after it".to_owned(),
-        _ => "known to the agent alone".to_owned(),
+        _ if asked => "none by this agent".to_owned(),
+        _ => "only available from the agent".to_owned(),
     };
     let right = match address.assign_permission_proven_at {
-        Some(at) => format!("assign right proven {}", time_and_age(at, now)),
-        None if asked => "assign right never proven".to_owned(),
-        None => "known to the agent alone".to_owned(),
+        Some(at) => format!("assign permission proven {}", time_and_age(at, now)),
+        None if asked => "assign permission never proven".to_owned(),
+        None => "only available from the agent".to_owned(),
     };
     vec![
         ("Address", format!("{}: {}", address.address, address.verdict)),
         ("Moves to", format!("{eni}, {}", address.interface)),
         ("Kernel", local),
-        ("Owner", address.owner.as_ref().map_or("not known".to_owned(), |o| owner(o, now))),
+        ("Owner", address.owner.as_ref().map_or("unknown".to_owned(), |o| owner(o, now))),
         ("Last claim", claimed),
         ("IAM", right),
     ]

@@ -19,11 +19,11 @@ const ADDRESSES: usize = 6;
 pub fn history(report: &Report) -> String {
     let mut text = String::new();
     if report.agent.is_none() {
-        indented(&mut text, 0, ["History: known to the agent alone.".to_owned()]);
+        indented(&mut text, 0, ["History: only available from the agent.".to_owned()]);
         return text;
     }
     if report.history.is_empty() {
-        indented(&mut text, 0, ["History: nothing has happened yet.".to_owned()]);
+        indented(&mut text, 0, ["History: no events yet.".to_owned()]);
         return text;
     }
     let widths = [TIME, WIDTH - TIME - GAP];
@@ -44,31 +44,31 @@ fn event(record: &Record) -> String {
         Kind::Started { version } => format!("agent started, version {version}"),
         Kind::Transition { from, to, cause } if from == to => format!("{group}: {to}, {cause}"),
         Kind::Transition { from, to, cause } => format!("{group}: {from} -> {to}, {cause}"),
-        Kind::Forced => format!("{group}: claim forced by a person"),
+        Kind::Forced => format!("{group}: claim forced by an operator"),
         Kind::Claim { eni, previous, duration_ms, outcome } => {
             let (what, why, id) = match outcome {
                 Outcome::Acknowledged { request_id } => ("claimed in", String::new(), request_id),
                 Outcome::Failed { error } => ("NOT CLAIMED after", format!(": {}", plain(error)), &error.request_id),
             };
             let before = match previous {
-                Some(owner) if owner.eni == *eni => ", which had it before".to_owned(),
-                Some(owner) => format!(", before with {}", whose(owner)),
-                None => ", before with nobody known".to_owned(),
+                Some(owner) if owner.eni == *eni => ", which already had it".to_owned(),
+                Some(owner) => format!(", previous owner {}", whose(owner)),
+                None => ", previous owner unknown".to_owned(),
             };
             format!("{addresses} {what} {duration_ms} ms for {eni}{before}{why}{}", request(id.as_ref()))
         }
-        Kind::OwnershipLost { by, .. } => format!("{addresses} ({group}) TAKEN AWAY by {}", whose(by)),
+        Kind::OwnershipLost { by, .. } => format!("{addresses} ({group}) LOST to {}", whose(by)),
         Kind::Contested { by, taker: Taker::Peer } => {
-            format!("{addresses} ({group}) CONTESTED: both routers are MASTER; last taken by {}", whose(by))
+            format!("{addresses} ({group}) CONTESTED: both routers are MASTER; last lost to {}", whose(by))
         }
         Kind::Contested { by, taker: Taker::Stranger } => {
-            format!("{addresses} ({group}) CONTESTED: taken away again and again, last by {}", whose(by))
+            format!("{addresses} ({group}) CONTESTED: lost several times, last to {}", whose(by))
         }
-        Kind::ContestedEnded { .. } => format!("{addresses} ({group}) contested no more"),
+        Kind::ContestedEnded { .. } => format!("{addresses} ({group}) contest ended"),
         Kind::NotLocal => format!("{addresses} ({group}) not claimed: it is on no local interface"),
         Kind::Readiness { obstacle: Some(obstacle) } => format!("{group}: standby NOT READY: {obstacle}"),
         Kind::Readiness { obstacle: None } => format!("{group}: standby ready"),
-        Kind::Unresolved { interface, error } => format!("ENI of {interface} not known: {}", plain(error)),
+        Kind::Unresolved { interface, error } => format!("ENI of {interface} unknown: {}", plain(error)),
     };
     if let Some(since) = record.since {
         text.push_str(&format!(" ({} times since {})", record.times, time(since)));

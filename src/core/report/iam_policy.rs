@@ -38,13 +38,13 @@ impl FromStr for Tag {
     /// `key=value`, both of the characters that EC2 recommends for tags (EC2 User Guide, "Tag restrictions"): none of
     /// them has a meaning of its own in a policy.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (key, value) = text.split_once('=').ok_or_else(|| format!("a tag is KEY=VALUE, not {text:?}"))?;
+        let (key, value) = text.split_once('=').ok_or_else(|| format!("a tag must be KEY=VALUE, not {text:?}"))?;
         let plain = |part: &str| part.chars().all(|c| c.is_alphanumeric() || " +-=._:/@".contains(c));
         if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
-            return Err("the key of a tag has 1 to 128 characters, the value up to 256".to_owned());
+            return Err("a tag key must have 1 to 128 characters, and the value at most 256".to_owned());
         }
         if !plain(key) || !plain(value) {
-            return Err("besides letters, digits and spaces a tag may hold + - = . _ : / @".to_owned());
+            return Err("a tag may contain only letters, digits, spaces and + - = . _ : / @".to_owned());
         }
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
     }
@@ -83,15 +83,13 @@ pub fn policy(facts: &PolicyInputs, tag: Option<&Tag>) -> (Policy, Vec<String>) 
             notes.extend(facts.missing.iter().cloned());
             if facts.enis.is_empty() {
                 notes.push(
-                    "No ENI is known: this policy allows every network interface. Name those of the routers in it, or \
-                     limit it to a tag of theirs: `generate aws-vipa iam-policy tag <key=value>`."
+                    "No ENI found: this policy allows every network interface. Put the routers' ENIs in it, or limit it to a tag: `generate aws-vipa iam-policy tag <key=value>`."
                         .to_owned(),
                 );
             } else {
                 interfaces = facts.enis.iter().map(ToString::to_string).collect();
                 notes.push(
-                    "These are this router's ENIs alone. Where the other router calls EC2 as the same role or user, add \
-                     what this command prints there."
+                    "This policy has only this router's ENIs. If the other router uses the same role or user, add the ENIs that this command prints there."
                         .to_owned(),
                 );
             }
@@ -101,10 +99,10 @@ pub fn policy(facts: &PolicyInputs, tag: Option<&Tag>) -> (Policy, Vec<String>) 
     let resource = match &facts.partition {
         Some(partition) => {
             if facts.region.is_none() {
-                notes.push("The region is not known: * stands for it.".to_owned());
+                notes.push("Region unknown; using \"*\".".to_owned());
             }
             if facts.account.is_none() {
-                notes.push("The account is not known: * stands for it.".to_owned());
+                notes.push("Account unknown; using \"*\".".to_owned());
             }
             let region = or_any(facts.region.as_ref().map(Region::as_str));
             let account = or_any(facts.account.as_ref().map(AccountId::as_str));
@@ -114,7 +112,7 @@ pub fn policy(facts: &PolicyInputs, tag: Option<&Tag>) -> (Policy, Vec<String>) 
         // Without the partition there is no ARN to write; the condition says the same.
         None => {
             notes.push(
-                "The partition is not known, so that no ARN can be written: a condition says the same. Set \
+                "Partition unknown: the policy uses a condition instead of ARNs. To get ARNs, set \
                  `high-availability vrrp global-parameters aws-vipa region`."
                     .to_owned(),
             );

@@ -75,17 +75,15 @@ impl FileErrorKind {
         match self {
             Self::UsingPrevious => (
                 "running with an old configuration",
-                "Commit a change of an `aws-vipa` node, which writes the file anew",
+                "Commit a change of an `aws-vipa` node, which writes the file again",
             ),
             Self::NoConfiguration => (
-                "without a configuration, nothing is claimed",
-                "Commit a change of an `aws-vipa` node, which writes the file anew; groups.json comes with \
-                 `sudo systemctl reload keepalived`",
+                "no configuration loaded, nothing is claimed",
+                "Commit a change of an `aws-vipa` node, which writes the file again; `sudo systemctl reload keepalived` writes groups.json",
             ),
             Self::Newer => (
                 "the configuration is newer than this agent",
-                "If the newer package is installed, `restart aws-vipa` is all that it takes; else commit a change of an \
-                 `aws-vipa` node, which writes the file anew",
+                "If the newer package is installed, `restart aws-vipa`; otherwise commit a change of an `aws-vipa` node, which writes the file again",
             ),
         }
     }

@@ -55,7 +55,7 @@ pub fn report(config: &Config, facts: &Observations) -> Report {
         Some(running) => groups.extend(plan(config, running).groups.iter().map(|g| group(config, facts, g))),
         None => groups.extend(config.groups.iter().map(|g| GroupReport {
             disabled: g.disable,
-            errors: vec!["It is not known which addresses keepalived runs in this group.".to_owned()],
+            errors: vec!["The addresses that keepalived runs in this group are unknown.".to_owned()],
             ..without_addresses(g.name.as_str())
         })),
     }
@@ -118,7 +118,7 @@ fn group(config: &Config, facts: &Observations, group: &PlannedGroup) -> GroupRe
         .flat_map(|(_, owners)| group.peers.iter().filter_map(|peer| owners.get(peer)?.instance.clone()))
         .collect();
     GroupReport {
-        vrrp_reason: Some("known to the agent alone".to_owned()),
+        vrrp_reason: Some("only available from the agent".to_owned()),
         disabled: group.disabled,
         errors: group.problems.iter().map(ToString::to_string).collect(),
         addresses: group.addresses.iter().map(|a| address(config, facts, group.disabled, &others, a)).collect(),
@@ -209,19 +209,19 @@ impl Seen {
         Some(match self {
             Self::Disabled => return None,
             Self::NotEnough => {
-                "Not enough is known without the agent. Bring it back first; until then `show vrrp` says who is MASTER."
+                "Not enough information without the agent. Restart it first; until then `show vrrp` shows which router is MASTER."
             }
             Self::LikeMaster => {
-                "On an interface here and ours in EC2, as it should be on the MASTER (`show vrrp`). While the agent is away nothing would notice a change, and nothing would claim."
+                "On a local interface and assigned to this router in EC2, as expected on the MASTER (`show vrrp`). While the agent is down, nothing is checked or claimed."
             }
             Self::LikeBackup => {
-                "Not on an interface here and not ours in EC2, as it should be on a BACKUP (`show vrrp`). While the agent is away a failover to this router would not move the address."
+                "On no local interface and not assigned to this router in EC2, as expected on a BACKUP (`show vrrp`). While the agent is down, a failover to this router does not move the address."
             }
             Self::HereButNotOurs => {
-                "On an interface here, but EC2 sends its traffic elsewhere. If `show vrrp` says MASTER here and not on the other router, bring the agent back: it claims the address."
+                "On a local interface, but EC2 delivers its traffic elsewhere. If `show vrrp` shows MASTER here and not on the other router, restart the agent: it claims the address."
             }
             Self::OursButNotHere => {
-                "EC2 sends its traffic here, where it is on no interface. If `show vrrp` says MASTER on the other router, its agent should have claimed the address: see `show aws-vipa status` there."
+                "EC2 delivers its traffic to this router, where it is on no interface. If `show vrrp` shows MASTER on the other router, its agent should have claimed the address: check `show aws-vipa status` there."
             }
         })
     }

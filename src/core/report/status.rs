@@ -83,14 +83,14 @@ pub(super) fn head(report: &Report) -> String {
             }));
         }
         (None, why) => {
-            let why = why.as_deref().unwrap_or("it did not say why");
+            let why = why.as_deref().unwrap_or("reason unknown");
             rows.push(("Agent", format!("NO ANSWER: {why}")));
         }
     }
     rows.push(("Hook", hook(report)));
     // Nobody but the agent knows it.
     rows.extend(report.agent.iter().map(|_| ("", pipe(report.hook.fifo_full_count))));
-    let region = ec2.region.as_ref().map_or("region not known", |r| r.as_str());
+    let region = ec2.region.as_ref().map_or("region unknown", |r| r.as_str());
     let success = match ec2.last_success_at {
         Some(at) => format!("last successful call {}", ago(at, now)),
         None => "no successful call".to_owned(),
@@ -103,11 +103,11 @@ pub(super) fn head(report: &Report) -> String {
     }
     rows.extend(ec2.clock_skew.filter(|s| *s != 0).map(|skew| {
         let off = clock_skew::skew(SignedDuration::from_secs(skew), now);
-        ("", format!("OUR CLOCK IS {off}: see `show ntp`"))
+        ("", format!("CLOCK IS {off}: check `show ntp`"))
     }));
     rows.push(("Credentials", credentials(report)));
-    rows.extend(ec2.credentials_error.iter().map(|e| ("", format!("LAST ATTEMPT TO LOAD THEM FAILED: {e}"))));
-    rows.push(("Instance", ec2.instance.as_ref().map_or("not known".to_owned(), ToString::to_string)));
+    rows.extend(ec2.credentials_error.iter().map(|e| ("", format!("CANNOT LOAD CREDENTIALS: {e}"))));
+    rows.push(("Instance", ec2.instance.as_ref().map_or("unknown".to_owned(), ToString::to_string)));
     rows.extend(report.not_answered.iter().map(|what| ("No answer", what.clone())));
     rows.push(("Addresses", summary(report)));
     let mut text = String::new();
@@ -127,10 +127,10 @@ fn hook(report: &Report) -> String {
         Some(false) => {
             let state = since("NOT ATTACHED");
             return format!(
-                "{state}: keepalived does not run, or tells us nothing. See `show vrrp`; if it runs, `sudo systemctl reload keepalived` attaches the hook without a failover"
+                "{state}: keepalived is not running, or does not report its transitions. Check `show vrrp`; if it is running, `sudo systemctl reload keepalived` attaches the hook without a failover"
             );
         }
-        None => "not known whether it is attached to keepalived".to_owned(),
+        None => "unknown whether keepalived has the FIFO open".to_owned(),
     };
     match hook.last_line_at {
         Some(at) => text.push_str(&format!("; last transition read {}", ago(at, now))),
@@ -138,7 +138,7 @@ fn hook(report: &Report) -> String {
         None => {}
     }
     if let Some(at) = hook.last_activity_at {
-        text.push_str(&format!("; keepalived's last sign of life {}", ago(at, now)));
+        text.push_str(&format!("; last keepalived activity {}", ago(at, now)));
     }
     text
 }
@@ -146,11 +146,11 @@ fn hook(report: &Report) -> String {
 /// How often the pipe was found full since the agent started.
 fn pipe(times_full: u64) -> String {
     let times = match times_full {
-        0 => return "pipe never found full".to_owned(),
+        0 => return "FIFO never full".to_owned(),
         1 => "once".to_owned(),
         times => format!("{times} times"),
     };
-    format!("PIPE FOUND FULL {times}: transitions may have been lost")
+    format!("FIFO WAS FULL {times}: transitions may have been lost")
 }
 
 fn credentials(report: &Report) -> String {
@@ -207,7 +207,7 @@ fn group_lines(text: &mut String, group: &GroupReport, now: Timestamp) {
     let mut title = format!("Group {}: ", name(group));
     match (group.addresses.is_empty(), group.disabled) {
         (_, true) => title.push_str("disabled"),
-        (true, false) => title.push_str("nothing is moved, see below"),
+        (true, false) => title.push_str("no address is moved, see below"),
         (false, false) => {
             let _ = write!(title, "{}", group.vrrp);
             if let Some(since) = group.vrrp_since {
@@ -219,10 +219,10 @@ fn group_lines(text: &mut String, group: &GroupReport, now: Timestamp) {
         }
     }
     if let Some(until) = group.paused_until {
-        title.push_str(&format!(", PAUSED until {} ({} more)", time(until), span(until, now)));
+        title.push_str(&format!(", PAUSED until {} ({} left)", time(until), span(until, now)));
     }
     if let Some(why) = &group.pause_not_saved {
-        title.push_str(&format!(", NOT SAVED, lost when the agent starts anew: {why}"));
+        title.push_str(&format!(", NOT SAVED (lost when the agent restarts): {why}"));
     }
     indented(text, 0, [title]);
     for address in &group.addresses {
@@ -236,13 +236,13 @@ fn address_lines(text: &mut String, address: &AddressReport, now: Timestamp) {
             let word = if local { "yes" } else { "no" };
             since.map_or(word.to_owned(), |at| format!("{word}, {}", span(now, at)))
         }
-        (None, _) => "not known".to_owned(),
+        (None, _) => "unknown".to_owned(),
     };
     let here = [
         format!("{} / {local}", address.interface),
-        address.eni.as_ref().map_or("ENI not known".to_owned(), ToString::to_string),
+        address.eni.as_ref().map_or("ENI unknown".to_owned(), ToString::to_string),
     ];
-    let owner = address.owner.as_ref().map_or(vec!["not known".to_owned()], |o| owner(o, now));
+    let owner = address.owner.as_ref().map_or(vec!["unknown".to_owned()], |o| owner(o, now));
     let cell = |cells: &[String], i: usize| cells.get(i).cloned().unwrap_or_default();
     let rows = (0..here.len().max(owner.len())).map(|i| {
         let (first, last) = if i == 0 {
@@ -255,9 +255,9 @@ fn address_lines(text: &mut String, address: &AddressReport, now: Timestamp) {
     lines(text, COLUMNS, rows);
     let right = match (address.verdict, address.assign_permission_proven_at) {
         (Verdict::StandbyReady | Verdict::StandbyNotReady, Some(at)) => {
-            Some(format!("assign right proven {}", time(at)))
+            Some(format!("assign permission proven {}", time(at)))
         }
-        (Verdict::StandbyReady | Verdict::StandbyNotReady, None) => Some("assign right never proven".to_owned()),
+        (Verdict::StandbyReady | Verdict::StandbyNotReady, None) => Some("assign permission never proven".to_owned()),
         _ => None,
     };
     indented(text, 2, last_claim(address, now).into_iter().chain(right));
@@ -280,7 +280,7 @@ pub(super) fn who(who: Who) -> &'static str {
         Who::OtherRouter => "other router",
         Who::Stranger => "STRANGER",
         Who::Unassigned => "unassigned",
-        Who::Unknown => "not known who",
+        Who::Unknown => "unknown",
     }
 }
 
@@ -301,7 +301,7 @@ pub(super) fn claim(claim: &ClaimReport, now: Timestamp) -> String {
     let request = request.map_or(String::new(), |id| format!(", request {id}"));
     let when = ago(claim.at, now);
     match (&claim.error, claim.duration_ms) {
-        (None, None) => format!("claim sent {when}, not answered yet"),
+        (None, None) => format!("claim sent {when}, no answer yet"),
         (None, Some(ms)) => format!("claimed {when} in {ms} ms{request}"),
         (Some(error), Some(ms)) => format!("claim failed {when} after {ms} ms: {}{request}", error.code),
         (Some(error), None) => format!("claim failed {when}: {}{request}", error.code),
@@ -312,7 +312,7 @@ pub(super) fn claim(claim: &ClaimReport, now: Timestamp) -> String {
 pub(super) fn last_claim(address: &AddressReport, now: Timestamp) -> Option<String> {
     let last = address.last_claim.as_ref()?;
     let failed = address.last_failure.as_ref().filter(|_| last.duration_ms.is_none() && last.error.is_none());
-    let failed = failed.map(|f| format!("; one before it failed {}: {}", ago(f.at, now), f.code));
+    let failed = failed.map(|f| format!("; the previous one failed {}: {}", ago(f.at, now), f.code));
     let other = last.eni.as_ref().filter(|eni| address.eni.as_ref().is_some_and(|ours| ours != *eni));
     let other = other.map_or(String::new(), |eni| format!(", for {eni}"));
     Some(claim(last, now) + &other + &failed.unwrap_or_default())
@@ -366,7 +366,7 @@ fn notice_lines(text: &mut String, notice: &Notice) {
     indented(text, 0, [format!("{}: {}", notice.verdict, whose.collect::<Vec<_>>().join("; "))]);
     indented(text, 2, notice.text.iter().cloned());
     if !notice.commands.is_empty() {
-        indented(text, 2, ["The claim by hand, where the AWS CLI and its credentials are:".to_owned()]);
+        indented(text, 2, ["To claim by hand, where the AWS CLI has credentials:".to_owned()]);
     }
     for command in &notice.commands {
         // In one line, however long: it is there to be pasted.
@@ -385,16 +385,16 @@ fn what_to_know(group: &GroupReport, address: &AddressReport) -> Vec<String> {
 fn without_reason(verdict: Verdict, group: &GroupReport) -> String {
     let name = quoted(&group.name);
     match verdict {
-        Verdict::Claiming => "A claim is on its way, and is tried again until EC2 has confirmed it.".to_owned(),
+        Verdict::Claiming => "A claim is in flight, and is repeated until EC2 confirms it.".to_owned(),
         Verdict::Drift => format!(
-            "VRRP and EC2 disagree about who has the address. See `show vrrp` on both routers; on the one that is MASTER, `force aws-vipa claim {name}` claims at once."
+            "VRRP and EC2 disagree about the owner of the address. Check `show vrrp` on both routers; on the MASTER, `force aws-vipa claim {name}` claims at once."
         ),
         Verdict::Contested => format!(
-            "The address was taken away again and again. See `show vrrp` on both routers: only one may be MASTER. Then `force aws-vipa claim {name}` on that one."
+            "The address was lost several times. Check `show vrrp` on both routers: only one may be MASTER. Then run `force aws-vipa claim {name}` on that one."
         ),
-        Verdict::Paused => format!("A person has paused the group. `force aws-vipa resume {name}` ends that."),
-        Verdict::StandbyNotReady => "A failover to this router would not work. See `show log aws-vipa`.".to_owned(),
-        _ => "Nothing is known that could be relied on. See `show vrrp` and `show log aws-vipa`.".to_owned(),
+        Verdict::Paused => format!("An operator paused the group. `force aws-vipa resume {name}` ends the pause."),
+        Verdict::StandbyNotReady => "A failover to this router would fail. Check `show log aws-vipa`.".to_owned(),
+        _ => "No reliable information is available. Check `show vrrp` and `show log aws-vipa`.".to_owned(),
     }
 }
 

@@ -551,7 +551,7 @@ fn the_agent_is_down_and_nothing_else_answers() {
     let alone = Observations {
         not_answered: vec![
             "IMDS: Timeout: no answer from 169.254.169.254 within 1 s".to_owned(),
-            "EC2 was not asked: no region is configured, and IMDS names none".to_owned(),
+            "EC2 not called: no region configured, and none from IMDS".to_owned(),
             "the kernel does not tell its addresses: Permission denied".to_owned(),
         ],
         local: None,
@@ -646,9 +646,9 @@ fn what_has_happened() {
 #[test]
 fn what_has_happened_is_known_to_the_agent_alone() {
     let mut report = report(vec![group("web", VrrpState::Master, vec![held(100)])]);
-    assert_eq!(history(&report), "History: nothing has happened yet.\n");
+    assert_eq!(history(&report), "History: no events yet.\n");
     report.agent = None;
-    assert_eq!(history(&report), "History: known to the agent alone.\n");
+    assert_eq!(history(&report), "History: only available from the agent.\n");
 }
 
 #[test]

@@ -16,20 +16,18 @@ pub const LARGEST: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// It is too long.
-    #[error("standard input is longer than {LARGEST} bytes: it is no configuration")]
+    #[error("standard input is longer than {LARGEST} bytes")]
     TooLong,
     /// It is no JSON, or not of this shape.
     #[error(
-        "standard input is not what the owner script hands over: {0}; are the script and vyos-aws-vipa of one package?"
+        "invalid input on standard input: {0}; check that the owner script and vyos-aws-vipa are from the same package"
     )]
     Shape(#[source] serde_json::Error),
     /// A node is a leaf, or the other way round. To pass over it would take it for deleted.
-    #[error("standard input is not what the owner script hands over: {0} is not what VyOS makes of such a node")]
+    #[error("invalid input on standard input: node {0} has an unexpected type")]
     Node(String),
     /// Another version's.
-    #[error(
-        "standard input has format {0}, and this version of vyos-aws-vipa takes 1: install the script's package whole"
-    )]
+    #[error("standard input has format {0}, but this version of vyos-aws-vipa supports only 1: reinstall the package")]
     Format(u64),
 }
 
@@ -252,10 +250,10 @@ mod tests {
             (whole("{}").replace("\"boot\"", "\"called-for\":\"group\",\"boot\""), "invalid type: string"),
             (whole("{}").replace("\"format\":1", "\"format\":-1"), "invalid value"),
             (whole("{}") + "{}", "trailing characters"),
-            (whole(r#"{"vrrp":{"group":"a"}}"#), "proposed vrrp group is not"),
-            (whole(r#"{"vrrp":{"group":{"a\nb":[]}}}"#), "proposed vrrp group a\\nb is not"),
-            (whole(r#"{"vrrp":{"group":{"a":{"aws-vipa":"x"}}}}"#), "proposed vrrp group a aws-vipa is not"),
-            (whole(r#"{"vrrp":{"global-parameters":{"aws-vipa":1}}}"#), "vrrp global-parameters aws-vipa is not"),
+            (whole(r#"{"vrrp":{"group":"a"}}"#), "node proposed vrrp group has an"),
+            (whole(r#"{"vrrp":{"group":{"a\nb":[]}}}"#), "node proposed vrrp group a\\nb has an"),
+            (whole(r#"{"vrrp":{"group":{"a":{"aws-vipa":"x"}}}}"#), "node proposed vrrp group a aws-vipa has an"),
+            (whole(r#"{"vrrp":{"global-parameters":{"aws-vipa":1}}}"#), "vrrp global-parameters aws-vipa has an"),
             (whole(&format!(r#"{{"vrrp":{{"group":{}"#, "[".repeat(100_000))), "recursion limit"),
         ] {
             let error = read(&text).expect_err(&text[..text.len().min(200)]).to_string();

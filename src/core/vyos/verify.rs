@@ -197,7 +197,7 @@ impl<'a> Pass<'a> {
         if commit.is_held_to_the_rules(owned) {
             self.errors.extend(errors.into_iter().map(|fault| (owned, fault)));
         } else {
-            self.warnings.extend(errors.iter().map(|f| (owned, format!("{f}: the node is passed over"))));
+            self.warnings.extend(errors.iter().map(|f| (owned, format!("{f}: node ignored"))));
         }
     }
 
@@ -219,7 +219,7 @@ impl<'a> Pass<'a> {
                 }
                 Err(errors) => {
                     let errors: Vec<String> = errors.iter().map(ConfigError::to_string).collect();
-                    self.warnings.extend(errors.iter().map(|f| (owned, format!("{f}: the group is left out"))));
+                    self.warnings.extend(errors.iter().map(|f| (owned, format!("{f}: group skipped"))));
                     self.config.skipped.push(SkippedGroup { name: name.to_owned(), errors });
                 }
             }
@@ -287,7 +287,7 @@ fn unknown_nodes(node: Node<'_>, known: &[&str], path: &str, errors: &mut Vec<Co
         errors.push(ConfigError {
             path: format!("{path} {}", name.escape_debug()),
             message:
-                "this version of vyos-aws-vipa does not know the node: delete it, or install the version that does"
+                "node not supported by this version of vyos-aws-vipa: delete it, or install a version that supports it"
                     .to_owned(),
         });
     }
@@ -323,8 +323,7 @@ fn global_parameters(
             Ok(endpoint) => {
                 if endpoint.is_in_clear() {
                     warnings.push(format!(
-                        "{PATH} endpoint-url: {url} is not encrypted: the session token of the credentials can be read on \
-                         the way, and the server is not authenticated; use https://"
+                        "{PATH} endpoint-url: {url} is not encrypted: the session token can be read in transit, and the server is not authenticated; use https://"
                     ));
                 }
                 global.endpoint_url = Some(url.to_owned());
@@ -348,9 +347,9 @@ fn global_parameters(
     }
     if let Some(profile) = node.value("profile") {
         if profile.is_empty() || profile.chars().any(|c| c.is_control() || matches!(c, '[' | ']')) {
-            fault("profile", format!("{profile:?} is no name of a profile"));
+            fault("profile", format!("{profile:?} is not a valid profile name"));
         } else if global.credentials_file.is_none() {
-            fault("profile", "a profile is one of a file: set credentials-file too".to_owned());
+            fault("profile", "requires a credentials file: set credentials-file too".to_owned());
         } else {
             global.profile = Some(profile.to_owned());
         }
@@ -361,7 +360,9 @@ fn global_parameters(
             Ok(interval) => global.verify_interval = interval,
             Err(error) => fault("verify-interval", error.to_string()),
         },
-        Some((given, Err(_))) => fault("verify-interval", format!("{given:?} is no number of seconds from 5 to 300")),
+        Some((given, Err(_))) => {
+            fault("verify-interval", format!("{given:?} is not a number of seconds from 5 to 300"))
+        }
         None => {}
     }
     match seconds("request-timeout") {
@@ -369,7 +370,7 @@ fn global_parameters(
             Ok(timeout) => global.request_timeout = timeout,
             Err(error) => fault("request-timeout", error.to_string()),
         },
-        Some((given, Err(_))) => fault("request-timeout", format!("{given:?} is no number of seconds from 1 to 30")),
+        Some((given, Err(_))) => fault("request-timeout", format!("{given:?} is not a number of seconds from 1 to 30")),
         None => {}
     }
     global
@@ -380,14 +381,14 @@ fn absolute(file: &str) -> Result<PathBuf, &'static str> {
         return Err("is not an absolute path");
     }
     if file.chars().any(char::is_control) {
-        return Err("holds a control character");
+        return Err("contains a control character");
     }
     // The kernel takes such a path; a typing error is more likely.
     if file.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
-        return Err("holds an empty part, `.` or `..`");
+        return Err("contains an empty part, `.` or `..`");
     }
     if file.ends_with(char::is_whitespace) || file.contains('\\') {
-        return Err("holds a backslash, or white space at its end");
+        return Err("contains a backslash, or ends with white space");
     }
     if file.len() > MAX_PATH || file.split('/').any(|part| part.len() > MAX_NAME) {
         return Err("is too long");
@@ -404,9 +405,9 @@ fn file_warnings(name: &str, path: &Path, host: &HostState<'_>) -> Vec<String> {
     match (host.mode)(path) {
         // A warning, as for one that is not there: what is mounted is no matter of the configuration.
         Err(why) => warnings.push(format!("{shown} is not read: {why}")),
-        Ok(None) => warnings.push(format!("{shown} is not there: no claim succeeds until it is")),
+        Ok(None) => warnings.push(format!("{shown} does not exist: claims fail until it does")),
         Ok(Some(mode)) if name == "credentials-file" && mode & 0o077 != 0 => {
-            warnings.push(format!("{shown} can be read by others than its owner: chmod 600 {shown}"));
+            warnings.push(format!("{shown} is readable by other users: run chmod 600 {shown}"));
         }
         Ok(Some(_)) if name == "ca-certificate-file" => {
             // The agent, which is not root, reads it itself.
@@ -415,7 +416,7 @@ fn file_warnings(name: &str, path: &Path, host: &HostState<'_>) -> Vec<String> {
                 path.ancestors().find(|at| matches!((host.mode)(at), Ok(Some(mode)) if mode & needed(at) == 0));
             warnings.extend(closed.map(|at| {
                 let at = at.display();
-                format!("the mode of {at} keeps the agent, which is not root, from reading {shown}: let others read it")
+                format!("the mode of {at} keeps the agent, which is not root, from reading {shown}: make it accessible to other users")
             }));
         }
         Ok(Some(_)) => {}
@@ -451,7 +452,7 @@ impl<'a> Checks<'a> {
         if held.is_empty() {
             fault(
                 "",
-                "the group has no IPv4 address, and only those are moved in EC2: add one, or delete aws-vipa"
+                "the group has no IPv4 address, and only IPv4 addresses are moved: add one, or delete aws-vipa"
                     .to_owned(),
             );
         }
@@ -459,7 +460,7 @@ impl<'a> Checks<'a> {
         for given in node.values("address") {
             let below = format!("address {}", given.escape_debug());
             match given.parse::<Ipv4Addr>() {
-                Err(_) => fault(&below, format!("{given:?} is no IPv4 address (without a prefix length)")),
+                Err(_) => fault(&below, format!("{given:?} is not an IPv4 address without a prefix length")),
                 Ok(address) if !held.contains(&address) => {
                     fault(
                         &below,
@@ -482,7 +483,7 @@ impl<'a> Checks<'a> {
                 fault(
                     "",
                     format!(
-                        "{address} is moved for group {} already: delete it in one of the two",
+                        "{address} is already moved by group {}: delete it in one of the two",
                         other.escape_debug()
                     ),
                 );
@@ -491,7 +492,7 @@ impl<'a> Checks<'a> {
         let interface = node.value("interface").and_then(|given| match InterfaceName::try_from(given) {
             Ok(interface) if self.kernel.contains_key(given) || self.configured.contains_key(given) => Some(interface),
             Ok(_) => {
-                fault("interface", format!("there is no interface {given}"));
+                fault("interface", format!("interface {given} does not exist"));
                 None
             }
             Err(error) => {
@@ -535,10 +536,14 @@ impl<'a> Checks<'a> {
             warn("the group is disabled in VRRP: keepalived does not run it, and nothing is claimed");
         }
         if node.values("peer-address").is_empty() {
-            warn("no peer-address: a VPC carries no multicast, so the routers will not hear each other");
+            warn(
+                "no peer-address: a VPC does not carry multicast, so the routers do not receive each other's advertisements",
+            );
         }
         if node.value("hello-source-address").is_none() {
-            warn("no hello-source-address: the other router takes adverts from its configured peer alone");
+            warn(
+                "no hello-source-address: the other router accepts advertisements only from its configured peer-address",
+            );
         }
         if node.has("rfc3768-compatibility") {
             warn("rfc3768-compatibility: EC2 drops frames from a MAC address that is not the ENI's");
@@ -555,7 +560,9 @@ impl<'a> Checks<'a> {
                 warn(&own_address(address, interface));
             }
             if is_moved && self.is_in_subnet(address, interface) == Some(false) {
-                warn(&format!("{address} is in no subnet of {interface}: EC2 moves an address inside its subnet only"));
+                warn(&format!(
+                    "{address} is not in a subnet of {interface}: EC2 moves addresses only within their subnet"
+                ));
             }
         }
         warnings
@@ -730,13 +737,13 @@ mod tests {
             (
                 "a",
                 aws(json!({ "address": ["2001:db8::9"] })),
-                "a aws-vipa address 2001:db8::9: \"2001:db8::9\" is no IPv4",
+                "a aws-vipa address 2001:db8::9: \"2001:db8::9\" is not an IPv4",
             ),
-            ("a", aws(json!({ "address": ["10.99.0.100/24"] })), "(without a prefix length)"),
-            ("a", aws(json!({ "interface": "eth7" })), "a aws-vipa interface: there is no interface eth7"),
+            ("a", aws(json!({ "address": ["10.99.0.100/24"] })), "without a prefix length"),
+            ("a", aws(json!({ "interface": "eth7" })), "a aws-vipa interface: interface eth7 does not exist"),
             ("a", aws(json!({ "interface": "eth0/../x" })), "a aws-vipa interface: \"eth0/../x\" is not the name of"),
             ("a", aws(json!({ "network-interface-id": "eni-1" })), "a aws-vipa network-interface-id: \"eni-1\" is not"),
-            ("a", aws(json!({ "adress": {} })), "a aws-vipa adress: this version of vyos-aws-vipa does not know"),
+            ("a", aws(json!({ "adress": {} })), "a aws-vipa adress: node not supported by this version"),
             ("a", group("2001:db8::100/64", json!({})), "a aws-vipa: the group has no IPv4 address"),
             ("a", with(aws(json!({})), "address", Value::Null), "a aws-vipa: the group has no IPv4 address"),
             ("a", group("10.98.0.1/24", json!({})), "a aws-vipa: 10.98.0.1 is also configured on interface eth1"),
@@ -774,39 +781,39 @@ mod tests {
     fn each_fault_of_the_settings_is_told_with_its_node() {
         for (nodes, expected) in [
             (json!({ "region": "EU" }), "region: \"EU\" is not the name of an AWS region"),
-            (json!({ "endpoint-url": "ec2.example" }), "endpoint-url: \"ec2.example\" does not begin with https://"),
-            (json!({ "endpoint-url": "https://" }), "endpoint-url: \"https://\" names no host"),
-            (json!({ "endpoint-url": "https://key:secret@ec2" }), "must be host[:port] only behind its scheme"),
-            (json!({ "endpoint-url": "https://ec2/?key=secret" }), "must be host[:port] only behind its scheme"),
+            (json!({ "endpoint-url": "ec2.example" }), "endpoint-url: \"ec2.example\" must begin with https://"),
+            (json!({ "endpoint-url": "https://" }), "endpoint-url: \"https://\" has no host"),
+            (json!({ "endpoint-url": "https://key:secret@ec2" }), "must be only host[:port] after the scheme"),
+            (json!({ "endpoint-url": "https://ec2/?key=secret" }), "must be only host[:port] after the scheme"),
             (
                 json!({ "credentials-file": "aws/credentials" }),
                 "credentials-file: \"aws/credentials\" is not an absolute",
             ),
             (
                 json!({ "ca-certificate-file": "/config/a\nb" }),
-                "ca-certificate-file: \"/config/a\\nb\" holds a control",
+                "ca-certificate-file: \"/config/a\\nb\" contains a control",
             ),
             (
                 json!({ "credentials-file": "/config/../etc/shadow" }),
-                "credentials-file: \"/config/../etc/shadow\" holds an empty",
+                "credentials-file: \"/config/../etc/shadow\" contains an empty",
             ),
-            (json!({ "credentials-file": "/config/" }), "credentials-file: \"/config/\" holds an empty"),
-            (json!({ "credentials-file": "/config/a\\" }), "credentials-file: \"/config/a\\\\\" holds a backslash"),
+            (json!({ "credentials-file": "/config/" }), "credentials-file: \"/config/\" contains an empty"),
+            (json!({ "credentials-file": "/config/a\\" }), "credentials-file: \"/config/a\\\\\" contains a backslash"),
             (
                 json!({ "credentials-file": "/config/a " }),
-                "credentials-file: \"/config/a \" holds a backslash, or white",
+                "credentials-file: \"/config/a \" contains a backslash, or ends",
             ),
             (json!({ "credentials-file": format!("/{}", "é".repeat(128)) }), "\" is too long"),
-            (json!({ "profile": "router" }), "profile: a profile is one of a file: set credentials-file too"),
+            (json!({ "profile": "router" }), "profile: requires a credentials file: set credentials-file too"),
             (
                 json!({ "profile": "a]b", "credentials-file": "/config/aws/credentials" }),
-                "profile: \"a]b\" is no name of a profile",
+                "profile: \"a]b\" is not a valid profile name",
             ),
             (json!({ "verify-interval": "4" }), "verify-interval: 4 seconds is not in the range 5 to 300"),
-            (json!({ "verify-interval": "70000" }), "verify-interval: \"70000\" is no number of seconds"),
+            (json!({ "verify-interval": "70000" }), "verify-interval: \"70000\" is not a number of seconds"),
             (json!({ "request-timeout": "31" }), "request-timeout: 31 seconds is not in the range 1 to 30"),
-            (json!({ "request-timeout": "-1" }), "request-timeout: \"-1\" is no number of seconds"),
-            (json!({ "secret-key": "x" }), "secret-key: this version of vyos-aws-vipa does not know the node"),
+            (json!({ "request-timeout": "-1" }), "request-timeout: \"-1\" is not a number of seconds"),
+            (json!({ "secret-key": "x" }), "secret-key: node not supported by this version of vyos-aws-vipa"),
         ] {
             let outcome = verified(&global(nodes));
             let errors = errors(&outcome);
@@ -832,7 +839,7 @@ mod tests {
         let outcome = verified_at(false, &both(on(), on()), &both(off(), on()));
         assert_eq!(
             errors(&outcome),
-            [format!("{GROUP} a aws-vipa: 10.99.0.100 is moved for group b already: delete it in one of the two")]
+            [format!("{GROUP} a aws-vipa: 10.99.0.100 is already moved by group b: delete it in one of the two")]
         );
         let outcome = verified_at(false, &both(on(), on()), &both(on(), off()));
         assert!(errors(&outcome)[0].starts_with(&format!("{GROUP} b aws-vipa: ")), "{:?}", errors(&outcome));
@@ -857,13 +864,16 @@ mod tests {
             (with(plain(), "hello-source-address", Value::Null), "a: no hello-source-address"),
             (with(plain(), "rfc3768-compatibility", json!({})), "a: rfc3768-compatibility: EC2 drops frames"),
             (with(plain(), "disable", json!({})), "a: the group is disabled in VRRP"),
-            (with(plain(), "interface", json!("eth1")), "a: 10.99.0.100 is in no subnet of eth1"),
+            (with(plain(), "interface", json!("eth1")), "a: 10.99.0.100 is not in a subnet of eth1"),
             (
                 with(plain(), "address", json!({ "10.99.0.100/24": { "interface": "eth1" } })),
-                "a: 10.99.0.100 is in no subnet of eth1",
+                "a: 10.99.0.100 is not in a subnet of eth1",
             ),
-            (with(plain(), "excluded-address", json!({ "10.97.0.1/24": {} })), "a: 10.97.0.1 is in no subnet of eth0"),
-            (group("10.99.0.100/24", json!({ "interface": "eth1" })), "a: 10.99.0.100 is in no subnet of eth1"),
+            (
+                with(plain(), "excluded-address", json!({ "10.97.0.1/24": {} })),
+                "a: 10.97.0.1 is not in a subnet of eth0",
+            ),
+            (group("10.99.0.100/24", json!({ "interface": "eth1" })), "a: 10.99.0.100 is not in a subnet of eth1"),
         ] {
             let outcome = verified(&groups(json!({ "a": group })));
             assert_eq!((errors(&outcome), names(&outcome)), (vec![], vec!["a"]));
@@ -875,7 +885,9 @@ mod tests {
         let outcome = verified(&groups(json!({ "a": dhcp("10.99.0.100/24"), "b": dhcp("10.97.0.100/24") })));
         assert_eq!(
             outcome.warnings,
-            [format!("{GROUP} a: 10.99.0.100 is in no subnet of eth5: EC2 moves an address inside its subnet only")]
+            [format!(
+                "{GROUP} a: 10.99.0.100 is not in a subnet of eth5: EC2 moves addresses only within their subnet"
+            )]
         );
         // Not moved, or on an interface whose addresses are not known here.
         for group in [
@@ -921,8 +933,8 @@ mod tests {
         for (file, expected) in [
             ("/root/.aws/credentials", "does not survive an image upgrade: keep it below /config/"),
             ("/configuration/credentials", "does not survive an image upgrade"),
-            ("/config/aws/open", "can be read by others than its owner: chmod 600 /config/aws/open"),
-            ("/config/aws/missing", "/config/aws/missing is not there"),
+            ("/config/aws/open", "is readable by other users: run chmod 600 /config/aws/open"),
+            ("/config/aws/missing", "/config/aws/missing does not exist"),
         ] {
             let found = warnings(json!({ "credentials-file": file }));
             assert!(found[0].starts_with(&format!("{GLOBAL} credentials-file: {file}")), "{found:?}");
@@ -948,8 +960,7 @@ mod tests {
             let outcome = verified(&global(json!({ name: "/mnt/nas/keys" })));
             assert_eq!(errors(&outcome), Vec::<String>::new());
             let expected = format!(
-                "{GLOBAL} {name}: /mnt/nas/keys is not read: the path leads over the mount /mnt/nas of type nfs4, which may \
-                 hang: copy the file to /config/auth, and name that one"
+                "{GLOBAL} {name}: /mnt/nas/keys is not read: the path is on mount /mnt/nas of type nfs4, which may hang: copy the file to /config/auth, and configure that path"
             );
             assert!(outcome.warnings.contains(&expected), "{:?}", outcome.warnings);
         }
@@ -979,12 +990,8 @@ mod tests {
             assert_eq!(outcome.config.global.region, None);
             assert_eq!(outcome.config.global.verify_interval, VerifyInterval::try_from(60).expect("an interval"));
             assert_eq!(outcome.warnings.len(), 4, "{:?}", outcome.warnings);
-            assert!(outcome.warnings[0].ends_with(": the node is passed over"), "{:?}", outcome.warnings);
-            assert!(
-                outcome.warnings[1..].iter().all(|w| w.ends_with(": the group is left out")),
-                "{:?}",
-                outcome.warnings
-            );
+            assert!(outcome.warnings[0].ends_with(": node ignored"), "{:?}", outcome.warnings);
+            assert!(outcome.warnings[1..].iter().all(|w| w.ends_with(": group skipped")), "{:?}", outcome.warnings);
         }
         // What this commit changes is held to the rules, and so is what it changes of the settings.
         let mut changed = tree.clone();
