@@ -15,7 +15,6 @@ use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use aws_types::os_shim_internal::{Env, Fs};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -30,7 +29,7 @@ use super::ec2::Ec2;
 use super::errors::{failure, root_cause};
 use super::imds::Imds;
 use crate::fs::credentials_file::{CredentialsFile, ReadError};
-use crate::fs::operator_file::{Reason, Version};
+use crate::fs::operator_file::{FileFingerprint, Reason};
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
@@ -79,7 +78,7 @@ struct State {
     /// Limits the log lines about it, by the message.
     throttle: LogThrottle<String>,
     /// The state of the file at the last reading.
-    version: Version,
+    version: FileFingerprint,
     /// Readings so far, and when the last one ended.
     readings: u64,
     read_at: Option<Instant>,
@@ -289,7 +288,7 @@ impl Source {
     }
 
     /// Reads the credentials, and the state of the file that they were in.
-    async fn read(&self) -> (Result<Loaded, CallError>, Version) {
+    async fn read(&self) -> (Result<Loaded, CallError>, FileFingerprint) {
         let at = SystemTime::now();
         match self {
             Self::Role(imds) => {
@@ -301,7 +300,7 @@ impl Source {
                     request_id: None,
                 });
                 let loaded = loaded.map(|role| Loaded { credentials: role.credentials, at, role: Some(role.name) });
-                (loaded, Version::default())
+                (loaded, FileFingerprint::default())
             }
             Self::File { file, profile, region, http } => match file.read() {
                 Err((error, version)) => {
@@ -369,8 +368,10 @@ async fn from_profile(
 /// Why the SDK must not follow the profile: it would open a file that the profile names, and wait for it on this thread, or
 /// ask a service at an address of its own choice.
 async fn unsupported(files: &EnvConfigFiles, profile: &str) -> Option<String> {
-    // A file that cannot be parsed is the provider's to refuse.
-    let profiles = aws_config::profile::load(&Fs::from_slice(&[]), &Env::from_slice(&[]), files, None).await.ok()?;
+    // A file that cannot be parsed is refused by the provider. The file system and the environment have no effect: the
+    // content and the profile are given.
+    let selected = Some(profile.to_owned().into());
+    let profiles = aws_config::profile::load(&Default::default(), &Default::default(), files, selected).await.ok()?;
     let mut name = profile.to_owned();
     // Each profile is looked at once: a chain of them may lead back.
     let mut seen = HashSet::new();

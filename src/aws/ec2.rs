@@ -29,7 +29,7 @@ use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Interface, Owner, Owners};
 use vipa_core::model::endpoint::Endpoint;
-use vipa_core::model::ids::{EniId, InstanceType, NotAName, Region, RequestId, VpcId};
+use vipa_core::model::ids::{EniId, InstanceType, InvalidId, Region, RequestId, VpcId};
 use vipa_core::report::clock_skew::skew;
 
 use super::assumptions::MAX_FILTER_VALUES;
@@ -38,7 +38,7 @@ use super::credentials::{CredentialsWatch, Generation, Keys};
 use super::errors::{DeniedBy, failure, from_sdk, lacks_a_right, may_be_the_clock, may_be_the_credentials, one_line};
 use super::imds::Imds;
 use super::transport::{self, Budget, Roots};
-use crate::fs::operator_file::{Found, OperatorFile, Reason, Version};
+use crate::fs::operator_file::{FileFingerprint, Found, OperatorFile, Reason};
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
@@ -115,12 +115,12 @@ struct Trusted {
     /// What is wrong with it.
     fault: Option<String>,
     /// The state that it was in, and why it could not be read.
-    state: Result<Version, (Reason, Version)>,
+    state: Result<FileFingerprint, (Reason, FileFingerprint)>,
 }
 
 impl Trusted {
     fn nothing() -> Self {
-        Self { roots: None, fault: None, state: Ok(Version::default()) }
+        Self { roots: None, fault: None, state: Ok(FileFingerprint::default()) }
     }
 
     fn of(file: &OperatorFile, found: Found) -> Self {
@@ -287,7 +287,7 @@ impl Ec2 {
             .await?;
         let told = answer.instance_types().first().and_then(|kind| kind.network_info()?.ipv4_addresses_per_interface());
         told.and_then(|count| usize::try_from(count).ok())
-            .ok_or_else(|| unlike_ec2(format!("the answer does not tell how many addresses a {kind} takes")))
+            .ok_or_else(|| invalid_response(format!("the answer does not tell how many addresses a {kind} takes")))
     }
 
     /// Whether the end point is reached and answers as EC2 does, by a request without a signature, which EC2 refuses: no
@@ -295,7 +295,7 @@ impl Ec2 {
     ///
     /// # Errors
     /// `Connection`, `TLS`, `Timeout`, `Answer` or `Settings`: the way does not lead to EC2.
-    pub async fn reach(&self, timeout: Duration) -> Result<(), CallError> {
+    pub async fn probe_endpoint(&self, timeout: Duration) -> Result<(), CallError> {
         let inner = &*self.0;
         if let Some(fault) = &inner.fault {
             return Err(fault.clone());
@@ -356,11 +356,11 @@ impl Ec2 {
                 })
                 .await?;
             let Some(interfaces) = answer.network_interfaces else {
-                return Err(unlike_ec2("the answer does not list network interfaces".to_owned()));
+                return Err(invalid_response("the answer does not list network interfaces".to_owned()));
             };
             if interfaces.len() > PAGE {
                 let count = interfaces.len();
-                return Err(unlike_ec2(format!(
+                return Err(invalid_response(format!(
                     "{count} network interfaces in a page, where at most {PAGE} were asked for"
                 )));
             }
@@ -369,15 +369,17 @@ impl Ec2 {
             match next {
                 None => return Ok(()),
                 Some(next) if next.len() > MAX_TOKEN => {
-                    return Err(unlike_ec2(format!("the token for the next page is longer than {MAX_TOKEN} bytes")));
+                    return Err(invalid_response(format!(
+                        "the token for the next page is longer than {MAX_TOKEN} bytes"
+                    )));
                 }
                 Some(next) if token.as_ref() == Some(&next) => {
-                    return Err(unlike_ec2("a page of network interfaces leads to itself".to_owned()));
+                    return Err(invalid_response("a page of network interfaces leads to itself".to_owned()));
                 }
                 next => token = next,
             }
         }
-        Err(unlike_ec2(format!("more than {MAX_PAGES} pages of network interfaces")))
+        Err(invalid_response(format!("more than {MAX_PAGES} pages of network interfaces")))
     }
 
     /// Which credentials are in use.
@@ -655,14 +657,14 @@ fn no_answer(endpoint: &str, timeout: Duration) -> CallError {
 }
 
 fn address(text: &str) -> Result<Ipv4Addr, CallError> {
-    text.parse().map_err(|_| unlike_ec2(format!("{text:?} is not an IPv4 address")))
+    text.parse().map_err(|_| invalid_response(format!("{text:?} is not an IPv4 address")))
 }
 
-fn unreadable(error: NotAName) -> CallError {
-    unlike_ec2(error.to_string())
+fn unreadable(error: InvalidId) -> CallError {
+    invalid_response(error.to_string())
 }
 
-fn unlike_ec2(what: String) -> CallError {
+fn invalid_response(what: String) -> CallError {
     failure(ErrorClass::Transient, "Answer", format!("EC2: {what}"))
 }
 

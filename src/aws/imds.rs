@@ -16,8 +16,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use serde::Deserialize;
 use tokio::time::timeout;
-use vipa_core::model::ec2::{CallError, Eni, ErrorClass, Instance, Place};
-use vipa_core::model::ids::{InstanceId, InstanceType, MacAddress, NotAName, Partition, Region};
+use vipa_core::model::ec2::{CallError, Eni, EniNetwork, ErrorClass, Instance};
+use vipa_core::model::ids::{InstanceId, InstanceType, InvalidId, MacAddress, Partition, Region};
 
 use super::errors::{chain, failure, root_cause};
 use super::transport::{self, TooLong};
@@ -128,12 +128,12 @@ impl Imds {
     ///
     /// # Errors
     /// See [`Imds::eni`]; a 404 is `Answer`.
-    pub async fn place(&self, mac: MacAddress) -> Result<Place, CallError> {
+    pub async fn eni_network(&self, mac: MacAddress) -> Result<EniNetwork, CallError> {
         let below = |item: &str| format!("/latest/meta-data/network/interfaces/macs/{mac}/{item}");
         self.bounded(async {
             let block = self.get(below("subnet-ipv4-cidr-block")).await?;
             let account = self.get(below("owner-id")).await?;
-            Ok(Place {
+            Ok(EniNetwork {
                 block: block.parse().map_err(|_| answer(format!("{block:?} is not an IPv4 block")))?,
                 account: account.try_into().map_err(unreadable)?,
             })
@@ -331,7 +331,7 @@ fn answer(what: impl Into<String>) -> CallError {
     failure(ErrorClass::Transient, "Answer", format!("IMDS: {}", what.into()))
 }
 
-fn unreadable(error: NotAName) -> CallError {
+fn unreadable(error: InvalidId) -> CallError {
     answer(error.to_string())
 }
 

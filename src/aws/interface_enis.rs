@@ -1,7 +1,7 @@
 //! The ENIs behind the network interfaces of this router: the kernel has an interface's MAC address, and IMDS the ENI
 //! with that MAC address.
 
-use vipa_core::model::ec2::{CallError, Eni, Place};
+use vipa_core::model::ec2::{CallError, Eni, EniNetwork};
 use vipa_core::model::ids::{InterfaceName, MacAddress};
 
 use super::Imds;
@@ -57,7 +57,7 @@ impl InterfaceEnis {
     ///
     /// # Errors
     /// [`InterfaceError`]; see [`Imds::place`].
-    pub async fn place(&self, interface: &InterfaceName) -> Result<Place, InterfaceError> {
-        Ok(self.imds.place(self.mac(interface)?).await?)
+    pub async fn eni_network(&self, interface: &InterfaceName) -> Result<EniNetwork, InterfaceError> {
+        Ok(self.imds.eni_network(self.mac(interface)?).await?)
     }
 }

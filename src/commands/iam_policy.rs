@@ -88,7 +88,7 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Repo
     for interface in plan.interfaces() {
         let (enis, interface) = (enis.clone(), interface.clone());
         asked.spawn(async move {
-            let (eni, place) = tokio::join!(enis.eni(&interface), enis.place(&interface));
+            let (eni, place) = tokio::join!(enis.eni(&interface), enis.eni_network(&interface));
             let eni = eni.map(|eni| eni.id).map_err(|e| e.to_string());
             (interface, eni, place.ok())
         });

@@ -15,7 +15,7 @@ use vipa_core::keepalived::groups::Groups;
 use vipa_core::model::assignment::{Plan, PlannedAddress, PlannedGroup, plan};
 use vipa_core::model::config::Config;
 use vipa_core::model::credentials::CredentialFacts;
-use vipa_core::model::ec2::{CallError, Eni, ErrorClass, Place};
+use vipa_core::model::ec2::{CallError, Eni, EniNetwork, ErrorClass};
 use vipa_core::model::ids::{EniId, InterfaceName, Region};
 use vipa_core::report::check::{self, AwsState, CheckResult, Step};
 use vipa_core::report::model::{AddressReport, Report};
@@ -189,7 +189,7 @@ impl Asked {
         let host = ec2.host();
         let name = spawn(resolve(host.clone(), bound));
         let (there, whose) = (ec2.clone(), ec2.clone());
-        let reached = spawn(async move { there.reach(bound).await });
+        let reached = spawn(async move { there.probe_endpoint(bound).await });
         let credentials = spawn(async move { whose.load_credentials(bound).await });
         Self { ec2, deadline, host: host.map(|(host, _)| host), name, reached, credentials }
     }
@@ -266,7 +266,7 @@ async fn resolve(host: Option<(String, u16)>, bound: Duration) -> Result<Vec<IpA
     }
 }
 
-type AskedEni = JoinHandle<(Result<Eni, String>, Option<Place>)>;
+type AskedEni = JoinHandle<(Result<Eni, String>, Option<EniNetwork>)>;
 
 /// Starts asking IMDS for the ENI behind each interface that takes addresses.
 async fn ask_enis(plan: &Plan, imds: &Imds, bound: Duration) -> Vec<(InterfaceName, AskedEni)> {
@@ -274,7 +274,7 @@ async fn ask_enis(plan: &Plan, imds: &Imds, bound: Duration) -> Vec<(InterfaceNa
     let asked = plan.interfaces().into_iter().map(|interface| {
         let (enis, name) = (enis.clone(), interface.clone());
         let asked = spawn(async move {
-            let (eni, place) = tokio::join!(answered(bound, enis.eni(&name)), answered(bound, enis.place(&name)));
+            let (eni, place) = tokio::join!(answered(bound, enis.eni(&name)), answered(bound, enis.eni_network(&name)));
             (eni.map_err(|e| e.to_string()), place.ok())
         });
         (interface.clone(), asked)

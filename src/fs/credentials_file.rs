@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::AGENT_GROUP;
 use crate::fs::json_file::{self, FileError};
-use crate::fs::operator_file::{self, OperatorFile, Reason, Version};
+use crate::fs::operator_file::{self, FileFingerprint, OperatorFile, Reason};
 use crate::paths::Paths;
 
 /// The mode of the copy, which belongs to root and the agent's group.
@@ -136,16 +136,16 @@ impl CredentialsFile {
     ///
     /// # Errors
     /// The reason, and the version that it is true of.
-    pub fn read(&self) -> Result<(String, Version), (ReadError, Version)> {
+    pub fn read(&self) -> Result<(String, FileFingerprint), (ReadError, FileFingerprint)> {
         match &self.copy {
             None => self.file.read().map_err(|(reason, version)| (ReadError::File(reason), version)),
             Some(copy) => self.read_copy(copy),
         }
     }
 
-    fn read_copy(&self, copy: &Path) -> Result<(String, Version), (ReadError, Version)> {
+    fn read_copy(&self, copy: &Path) -> Result<(String, FileFingerprint), (ReadError, FileFingerprint)> {
         let (text, version) = operator_file::read(copy, MAX_COPY).map_err(|(_, version)| {
-            let is_there = version != Version::default();
+            let is_there = version != FileFingerprint::default();
             let error = if is_there { ReadError::Copy } else { ReadError::NotCopied };
             (error(copy.to_owned()), version)
         })?;

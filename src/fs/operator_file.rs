@@ -16,10 +16,10 @@ const MOUNTINFO: &str = "/proc/self/mountinfo";
 /// The longest list of them, in bytes: some twenty thousand.
 const MAX_MOUNTINFO_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What tells one state of a file from the next without reading it: device, inode, size, and the times of the last change
-/// of content and of inode (so that mended permissions count too). `None`: it cannot be looked at, or is not there.
+/// Identifies one state of a file without reading it: device, inode, size, and the times of the last change of content and
+/// of inode (a change of permissions counts). `None`: the file does not exist, or its metadata cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Version(Option<Inode>);
+pub struct FileFingerprint(Option<Inode>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Inode {
@@ -31,7 +31,7 @@ struct Inode {
     inode_changed: (i64, i64),
 }
 
-impl Version {
+impl FileFingerprint {
     fn of(m: &Metadata) -> Self {
         Self(Some(Inode {
             device: m.dev(),
@@ -85,7 +85,7 @@ impl fmt::Display for Reason {
 }
 
 /// The text of a file and the state that it was read in; or why there is none, and the state that this is true of.
-pub type Found = Result<(String, Version), (Reason, Version)>;
+pub type Found = Result<(String, FileFingerprint), (Reason, FileFingerprint)>;
 
 /// A file that is read again and again.
 #[derive(Debug)]
@@ -122,15 +122,15 @@ impl OperatorFile {
 /// The reason, and the state that the file is in: not there, not readable, not on a local file system, not a regular file,
 /// too long, not UTF-8.
 pub fn read(path: &Path, limit: u64) -> Found {
-    let mut version = Version::default();
-    read_into(path, limit, &mut version).map(|text| (text, version)).map_err(|reason| (reason, version))
+    let mut fingerprint = FileFingerprint::default();
+    read_into(path, limit, &mut fingerprint).map(|text| (text, fingerprint)).map_err(|reason| (reason, fingerprint))
 }
 
-fn read_into(path: &Path, limit: u64, version: &mut Version) -> Result<String, Reason> {
+fn read_into(path: &Path, limit: u64, fingerprint: &mut FileFingerprint) -> Result<String, Reason> {
     let path = resolve(path)?;
     let mut look = |metadata: io::Result<Metadata>| {
         let metadata = metadata?;
-        *version = Version::of(&metadata);
+        *fingerprint = FileFingerprint::of(&metadata);
         if metadata.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) }
     };
     look(path.symlink_metadata())?;
@@ -190,7 +190,7 @@ mod tests {
         let path = dir.path().join("f");
         let file = OperatorFile::new(path.clone(), 4);
         let missing = Reason::Other("No such file or directory (os error 2)".to_owned());
-        assert_eq!((file.read(), mode(&path)), (Err((missing, Version::default())), Ok(None)));
+        assert_eq!((file.read(), mode(&path)), (Err((missing, FileFingerprint::default())), Ok(None)));
         std::fs::write(&path, "text").expect("written");
         let first = file.read().expect("text");
         assert_eq!(first.0, "text");

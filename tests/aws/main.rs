@@ -988,7 +988,7 @@ async fn what_is_no_file_is_refused_at_once_wherever_it_is_named() {
         let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no TLS there");
         assert_eq!(error.code, "Connection", "{path:?}: {error}");
         assert!(error.message.contains("ca-certificate-file /") && error.message.contains("not a regular"), "{error}");
-        router.ec2.reach(AMPLE).await.expect_err("no TLS there");
+        router.ec2.probe_endpoint(AMPLE).await.expect_err("no TLS there");
         // What a profile names is not opened either.
         let router = Router::new(&server.url);
         for key in ["web_identity_token_file", "credential_source"] {

@@ -504,7 +504,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
             primary: false,
         };
         let peer = Ipv4Addr::new(10, 99, 0, 12);
-        let place = || ec2::Place { block: "10.99.0.0/24".parse().expect("a block"), account: account.clone() };
+        let place = || ec2::EniNetwork { block: "10.99.0.0/24".parse().expect("a block"), account: account.clone() };
         let cloud = |owners: &[(Ipv4Addr, Owner)]| AwsState {
             instance: Some(instance().id),
             local: [(eth0.clone(), (eni.clone(), Some(place())))].into(),

@@ -75,10 +75,10 @@ pub struct Interface {
     pub addresses: BTreeSet<Ipv4Addr>,
 }
 
-/// Where an ENI is, as IMDS tells beyond [`Eni`].
+/// The subnet block and the account of an ENI, which IMDS gives beside [`Eni`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The IPv4 block of its subnet.
+pub struct EniNetwork {
+    /// The IPv4 CIDR block of its subnet.
     pub block: Ipv4Net,
     /// The account that it belongs to.
     pub account: AccountId,

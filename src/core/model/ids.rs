@@ -1,20 +1,20 @@
-//! Names that come from outside, each a type of its own: what holds one has been checked where it came in.
+//! Identifiers from outside, each with its own type. They are validated once, where they enter the program.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A string from outside that is not a name of its kind.
+/// A string that is not a valid identifier of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is not {kind}: {reason}")]
-pub struct NotAName {
+pub struct InvalidId {
     kind: &'static str,
     value: String,
     reason: &'static str,
 }
 
-impl NotAName {
-    /// What is wrong with it.
+impl InvalidId {
+    /// Why it is invalid.
     pub fn reason(&self) -> &'static str {
         self.reason
     }
@@ -28,36 +28,36 @@ macro_rules! name {
         pub struct $name(String);
 
         impl $name {
-            /// The name as text.
+            /// The identifier as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
 
         impl TryFrom<String> for $name {
-            type Error = NotAName;
+            type Error = InvalidId;
 
-            fn try_from(value: String) -> Result<Self, NotAName> {
+            fn try_from(value: String) -> Result<Self, InvalidId> {
                 let check: fn(&str) -> Result<(), &'static str> = $check;
                 match check(&value) {
                     Ok(()) => Ok(Self(value)),
-                    Err(reason) => Err(NotAName { kind: $kind, value, reason }),
+                    Err(reason) => Err(InvalidId { kind: $kind, value, reason }),
                 }
             }
         }
 
         impl TryFrom<&str> for $name {
-            type Error = NotAName;
+            type Error = InvalidId;
 
-            fn try_from(value: &str) -> Result<Self, NotAName> {
+            fn try_from(value: &str) -> Result<Self, InvalidId> {
                 Self::try_from(value.to_owned())
             }
         }
 
         impl std::str::FromStr for $name {
-            type Err = NotAName;
+            type Err = InvalidId;
 
-            fn from_str(value: &str) -> Result<Self, NotAName> {
+            fn from_str(value: &str) -> Result<Self, InvalidId> {
                 Self::try_from(value)
             }
         }
@@ -273,9 +273,9 @@ impl fmt::Display for MacAddress {
 }
 
 impl TryFrom<String> for MacAddress {
-    type Error = NotAName;
+    type Error = InvalidId;
 
-    fn try_from(value: String) -> Result<Self, NotAName> {
+    fn try_from(value: String) -> Result<Self, InvalidId> {
         let mut bytes = [0; 6];
         let mut parts = value.split(':');
         let six = bytes.iter_mut().all(|byte| {
@@ -289,7 +289,7 @@ impl TryFrom<String> for MacAddress {
         if six && parts.next().is_none() {
             Ok(Self(bytes))
         } else {
-            Err(NotAName { kind: "a MAC address", value, reason: "it is not six bytes in hexadecimal with colons" })
+            Err(InvalidId { kind: "a MAC address", value, reason: "it is not six bytes in hexadecimal with colons" })
         }
     }
 }

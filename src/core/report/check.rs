@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::assignment::Plan;
 use crate::model::config::Config;
 use crate::model::credentials::CredentialFacts;
-use crate::model::ec2::{CLOCK_TOLERANCE, CallError, Eni, ErrorClass, Instance, Interface, Owner, Owners, Place};
+use crate::model::ec2::{CLOCK_TOLERANCE, CallError, Eni, EniNetwork, ErrorClass, Instance, Interface, Owner, Owners};
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::{AccountId, EniId, InstanceId, InstanceType, InterfaceName, SubnetId};
 use crate::report::clock_skew::skew;
@@ -362,7 +362,7 @@ pub struct AwsState {
     /// How many addresses an ENI of such an instance can have; absent where the type is not known.
     pub room: Option<Result<usize, CallError>>,
     /// The ENIs behind the local interfaces, and where they are.
-    pub local: BTreeMap<InterfaceName, (Eni, Option<Place>)>,
+    pub local: BTreeMap<InterfaceName, (Eni, Option<EniNetwork>)>,
     /// What EC2 says of the ENIs that take addresses; absent where it did not say.
     pub interfaces: Option<BTreeMap<EniId, Interface>>,
     /// Who has the addresses; absent where EC2 did not say.
