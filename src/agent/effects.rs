@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use vipa_core::claim::{ClaimId, Event, ReadId};
 use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
-use vipa_core::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Instance};
+use vipa_core::model::ec2::{Acknowledgement, CallError, Eni, Failure, Instance};
 use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region, VpcId};
 
 use super::{BootClock, BootInstant};
@@ -120,8 +120,8 @@ impl Effects {
                         return;
                     }
                     Err(error) => {
-                        if let Some(times) = throttle.say(error.code.clone()) {
-                            let CallError { code, message, .. } = error;
+                        if let Some(times) = throttle.say(error.code().to_owned()) {
+                            let (code, message) = (error.code(), &error.message);
                             log!(INSTANCE_NOT_KNOWN, code, message, times);
                         }
                     }
@@ -157,7 +157,7 @@ impl Effects {
             let enis = InterfaceEnis::read(&imds).await;
             let mac = enis.mac(&interface).ok();
             let result = enis.eni(&interface).await.map_err(|error| match error {
-                InterfaceError::Local(_) => local_error("Interface", &error),
+                InterfaceError::Local(_) => local_error(&error),
                 InterfaceError::Imds(error) => error,
             });
             let _ = answers.send(EffectResult::Eni { interface, mac, result });
@@ -292,16 +292,11 @@ async fn client(mut ec2: watch::Receiver<Option<Ec2>>, within: Duration) -> Opti
 }
 
 fn no_region() -> CallError {
-    CallError {
-        class: ErrorClass::Transient,
-        code: "Region".to_owned(),
-        message: "the region is not known: IMDS has not answered yet, and no region is configured".to_owned(),
-        request_id: None,
-    }
+    CallError::new(Failure::NoRegion, "the region is unknown: IMDS has not answered yet, and no region is configured")
 }
 
-fn local_error(code: &str, error: &dyn std::error::Error) -> CallError {
-    CallError { class: ErrorClass::Transient, code: code.to_owned(), message: error.to_string(), request_id: None }
+fn local_error(error: &dyn std::error::Error) -> CallError {
+    CallError::new(Failure::LocalInterface, error.to_string())
 }
 
 #[cfg(test)]
@@ -322,7 +317,7 @@ mod tests {
         };
         let mut state = PersistentState::load(std::path::Path::new("/nonexistent"));
         state.enis.change(|map| map.learn(&id(1), &region, mac, eni.clone()));
-        let mut resolved = |instance: Option<u8>, class| {
+        let mut resolved = |instance: Option<u8>, failure: Failure| {
             let mut effects = Effects::new(tokio::sync::mpsc::unbounded_channel().0, &state, PathBuf::new());
             effects.asset_tag = None;
             effects.instance = instance.map(|n| Instance {
@@ -331,17 +326,18 @@ mod tests {
                 availability_zone: "eu-west-1a".to_owned(),
             });
             let interface = InterfaceName::try_from("eth0").expect("a name");
-            let error = CallError { class, ..local_error("NotFound", &std::fmt::Error) };
+            let error = CallError::new(failure, "as the test wants it");
             let answer = EffectResult::Eni { interface, mac: Some(mac), result: Err(error) };
             match effects.answered(answer, &mut state, BootClock::start()) {
-                Some(Event::Resolved { eni, .. }) => eni.map_err(|error| error.class),
+                Some(Event::Resolved { eni, .. }) => eni.map_err(|error| error.class()),
                 other => panic!("{other:?}"),
             }
         };
-        for class in [ErrorClass::TimedOut, ErrorClass::NoSuchInterface] {
-            assert_eq!(resolved(Some(1), class), Ok(eni.clone()), "{class:?}");
-            assert_eq!(resolved(Some(2), class), Err(class), "the disk of another instance");
-            assert_eq!(resolved(None, class), Err(class), "whose disk it is, is not known");
+        for failure in [Failure::Timeout, Failure::UnknownMac] {
+            let class = failure.class();
+            assert_eq!(resolved(Some(1), failure.clone()), Ok(eni.clone()), "{class:?}");
+            assert_eq!(resolved(Some(2), failure.clone()), Err(class), "the disk of another instance");
+            assert_eq!(resolved(None, failure), Err(class), "whose disk it is, is not known");
         }
     }
 
@@ -378,7 +374,7 @@ mod tests {
         let began = Instant::now();
         let (result, ()) = tokio::join!(attempt, region);
         let (error, took) = (result.expect_err("no answer"), began.elapsed());
-        assert_eq!(error.class, ErrorClass::TimedOut, "{error}");
+        assert_eq!(error.failure, Failure::Timeout, "{error}");
         // If the wait were not part of the attempt, this would take three quarters of the time more.
         assert!(took < within * 3 / 2, "{took:?}");
     }

@@ -216,7 +216,7 @@ impl Agent<'_> {
                 return;
             }
             LogEvent::Unresolved { interface, error } => {
-                let CallError { code, message, .. } = error.clone();
+                let (code, message) = (error.code().to_owned(), error.message.clone());
                 self.log.change(Change::Unresolved { code, message }, &interface);
                 Record::new(time, Kind::Unresolved { interface, error })
             }
@@ -240,10 +240,10 @@ impl Agent<'_> {
                 log!(CLAIM_ACKNOWLEDGED, %eni, ?addresses, duration_ms, request_id, unlisted);
             }
             Err(error) => {
-                let Some(times) = self.log.failures.say((Some(eni.clone()), error.code.clone())) else {
+                let Some(times) = self.log.failures.say((Some(eni.clone()), error.code().to_owned())) else {
                     return;
                 };
-                let CallError { code, message, .. } = error;
+                let (code, message) = (error.code(), &error.message);
                 let request_id = error.request_id.as_ref().map(RequestId::as_str);
                 if is_transient(error) {
                     log!(CLAIM_FAILED, %eni, ?addresses, duration_ms, code, message, request_id, times);
@@ -262,11 +262,11 @@ impl Agent<'_> {
             }
             return;
         };
-        let Some(times) = self.log.failures.say((None, error.code.clone())) else {
+        let Some(times) = self.log.failures.say((None, error.code().to_owned())) else {
             return;
         };
         self.log.unread = true;
-        let CallError { code, message, .. } = error;
+        let (code, message) = (error.code(), &error.message);
         let request_id = error.request_id.as_ref().map(RequestId::as_str);
         if is_transient(error) {
             log!(OWNERS_NOT_READ, code, message, request_id, times);
@@ -278,7 +278,7 @@ impl Agent<'_> {
 
 /// Whether the next attempt can succeed without a change by an operator.
 fn is_transient(error: &CallError) -> bool {
-    match error.class {
+    match error.class() {
         ErrorClass::TimedOut | ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::Refused => true,
         ErrorClass::Clock | ErrorClass::Denied | ErrorClass::NoSuchInterface | ErrorClass::BadAddress => false,
     }

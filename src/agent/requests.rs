@@ -280,7 +280,7 @@ impl Agent<'_> {
 fn failure(at: Timestamp, error: &CallError) -> report::FailedCall {
     report::FailedCall {
         at,
-        code: error.code.clone(),
+        code: error.code().to_owned(),
         message: error.message.clone(),
         request_id: error.request_id.clone(),
     }

@@ -259,7 +259,7 @@ mod tests {
     use std::time::Duration;
 
     use jiff::Timestamp;
-    use vipa_core::model::ec2::{CallError, Eni, ErrorClass, Owner, Taker};
+    use vipa_core::model::ec2::{CallError, Eni, ErrorClass, Failure, Owner, Taker};
     use vipa_core::model::history::{Kind, MAX_RECORDS, Outcome};
     use vipa_core::model::ids::{EniId, GroupName, InstanceId, InterfaceName, MacAddress, Region, RequestId};
     use vipa_core::model::pause::{Minutes, Now};
@@ -289,7 +289,7 @@ mod tests {
 
     fn error(code: &str) -> CallError {
         let message = "no answer".to_owned();
-        CallError { class: ErrorClass::TimedOut, code: code.to_owned(), message, request_id: None }
+        CallError::new(Failure::of(code.try_into().expect("a code"), ErrorClass::TimedOut), message)
     }
 
     fn claim(second: i64, outcome: Outcome) -> Record {

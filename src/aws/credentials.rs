@@ -20,13 +20,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use vipa_core::model::credentials::CredentialFacts;
-use vipa_core::model::ec2::{CallError, ErrorClass};
+use vipa_core::model::ec2::{CallError, ErrorClass, Failure};
 use vipa_core::model::ids::Region;
 
 use super::assumptions::REFRESH_BEFORE_EXPIRY;
 use super::clock::Clock;
 use super::ec2::Ec2;
-use super::errors::{failure, root_cause};
+use super::errors::{failed, root_cause};
 use super::imds::Imds;
 use crate::fs::credentials_file::{CredentialsFile, ReadError};
 use crate::fs::operator_file::{FileFingerprint, Reason};
@@ -239,13 +239,13 @@ impl Keys {
             Err(error) => {
                 // What the file says counts, also when it says nothing. The credentials of a role outlive a failure of IMDS,
                 // and one of STS as long as the file is the same.
-                if matches!(self.0.source, Source::File { .. }) && (other_file || error.class == ErrorClass::Denied) {
+                if matches!(self.0.source, Source::File { .. }) && (other_file || error.class() == ErrorClass::Denied) {
                     state.current = None;
                 }
                 if state.error.as_ref() != Some(&error)
                     && let Some(times) = state.throttle.say(error.message.clone())
                 {
-                    log!(NO_CREDENTIALS, code = error.code, message = error.message, times);
+                    log!(NO_CREDENTIALS, code = error.code(), message = error.message, times);
                 }
                 state.error = Some(error);
             }
@@ -273,7 +273,9 @@ impl State {
         match (&self.current, &self.error) {
             (Some(_), _) => Ok(self.generation),
             (None, Some(error)) => Err(error.clone()),
-            (None, None) => Err(failure(ErrorClass::Transient, "Credentials", "the credentials have not been read")),
+            (None, None) => {
+                Err(failed(Failure::Credentials(ErrorClass::Transient), "the credentials have not been read"))
+            }
         }
     }
 }
@@ -292,23 +294,24 @@ impl Source {
         let at = SystemTime::now();
         match self {
             Self::Role(imds) => {
-                let loaded = imds.role().await.map_err(|error| CallError {
-                    // To ask for credentials changes nothing in EC2, whatever became of the question.
-                    class: if error.class == ErrorClass::TimedOut { ErrorClass::Transient } else { error.class },
-                    code: "Credentials".to_owned(),
-                    message: format!("instance role: {}", error.message),
-                    request_id: None,
+                let loaded = imds.role().await.map_err(|error| {
+                    // Asking for credentials changes nothing in EC2, even if the answer came too late.
+                    let class = match error.class() {
+                        ErrorClass::TimedOut => ErrorClass::Transient,
+                        class => class,
+                    };
+                    CallError::new(Failure::Credentials(class), format!("instance role: {}", error.message))
                 });
                 let loaded = loaded.map(|role| Loaded { credentials: role.credentials, at, role: Some(role.name) });
                 (loaded, FileFingerprint::default())
             }
             Self::File { file, profile, region, http } => match file.read() {
                 Err((error, version)) => {
-                    let failed = |class| failure(class, "Credentials", format!("{}: {error}", self.describe(None)));
+                    let fail = |class| failed(Failure::Credentials(class), format!("{}: {error}", self.describe(None)));
                     let error = match &error {
                         // These say what to do.
-                        ReadError::File(Reason::NotLocal(_)) | ReadError::Copy(_) => failed(ErrorClass::Denied),
-                        ReadError::NotCopied(_) => failed(ErrorClass::Transient),
+                        ReadError::File(Reason::NotLocal(_)) | ReadError::Copy(_) => fail(ErrorClass::Denied),
+                        ReadError::NotCopied(_) => fail(ErrorClass::Transient),
                         ReadError::File(reason) => self.refuse(ErrorClass::Denied, &reason.to_string()),
                     };
                     (Err(error), version)
@@ -331,7 +334,7 @@ impl Source {
             }
             _ => "the next call asks again; see whether STS is reached from here, and lets these keys have the role",
         };
-        failure(class, "Credentials", format!("{source}: {reason}; {remedy}"))
+        failed(Failure::Credentials(class), format!("{source}: {reason}; {remedy}"))
     }
 }
 
@@ -531,16 +534,19 @@ mod tests {
         let facts = keys.facts();
         assert_eq!(key().as_deref(), Some("ASIASTS"), "{facts:?}");
         let error = facts.error.expect("STS is away");
-        assert!(error.class == ErrorClass::Transient && error.message.contains("no way to STS"), "{error:?}");
+        assert!(error.class() == ErrorClass::Transient && error.message.contains("no way to STS"), "{error:?}");
 
         write("another-role");
         keys.read_if_file_changed().await;
         let error = keys.ready().await.expect_err("what the file said before counts no more");
-        assert_eq!((error.class, key()), (ErrorClass::Transient, None), "{error}");
+        assert_eq!((error.class(), key()), (ErrorClass::Transient, None), "{error}");
         sts.hangs.store(true, Ordering::SeqCst);
         let bounded = tokio::time::timeout(2 * PROFILE, keys.ready()).await;
         let error = bounded.expect("a bound").expect_err("no answer");
-        assert!(error.class == ErrorClass::Transient && error.message.contains("no answer from STS within"), "{error}");
+        assert!(
+            error.class() == ErrorClass::Transient && error.message.contains("no answer from STS within"),
+            "{error}"
+        );
         sts.hangs.store(false, Ordering::SeqCst);
         sts.down.store(false, Ordering::SeqCst);
         keys.ready().await.expect("STS answers again");

@@ -27,15 +27,16 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
-use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Interface, Owner, Owners};
+use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Failure, Interface, Owner, Owners};
 use vipa_core::model::endpoint::Endpoint;
 use vipa_core::model::ids::{EniId, InstanceType, InvalidId, Region, RequestId, VpcId};
 use vipa_core::report::clock_skew::skew;
+use vipa_core::report::remedies::DeniedBy;
 
 use super::assumptions::MAX_FILTER_VALUES;
 use super::clock::Clock;
 use super::credentials::{CredentialsWatch, Generation, Keys};
-use super::errors::{DeniedBy, failure, from_sdk, lacks_a_right, may_be_the_clock, may_be_the_credentials, one_line};
+use super::errors::{failed, from_sdk, one_line};
 use super::imds::Imds;
 use super::transport::{self, Budget, Roots};
 use crate::fs::operator_file::{FileFingerprint, Found, OperatorFile, Reason};
@@ -171,7 +172,7 @@ impl Ec2 {
         };
         let (endpoint_url, fault) = match global.endpoint_url.as_deref().map(EndpointUrl::parse).transpose() {
             Ok(url) => (url, None),
-            Err(reason) => (None, Some(failure(ErrorClass::Denied, "Settings", reason))),
+            Err(reason) => (None, Some(failed(Failure::Settings, reason))),
         };
         let endpoint = global.endpoint_url.clone().or_else(|| endpoint_of(&region));
         let client = client(&region, endpoint_url.as_ref(), http, Some(&keys), &clock);
@@ -309,12 +310,14 @@ impl Ec2 {
         };
         let Err(error) = answer else { return Ok(()) };
         let mut error = from_sdk(&error, &inner.endpoint);
-        match (error.code.as_str(), self.ca_fault()) {
-            ("Connection" | "TLS", Some(fault)) => {
-                error.message = format!("{}; {}", error.message, one_line(&fault));
+        match error.failure {
+            Failure::Connection | Failure::Tls => {
+                if let Some(fault) = self.ca_fault() {
+                    error.message = format!("{}; {}", error.message, one_line(&fault));
+                }
                 Err(error)
             }
-            ("Connection" | "TLS" | "Timeout" | "Answer" | "Settings", _) => Err(error),
+            Failure::Timeout | Failure::InvalidResponse | Failure::TooManyRequests | Failure::Settings => Err(error),
             _ => Ok(()),
         }
     }
@@ -448,9 +451,8 @@ impl Ec2 {
     async fn ready(&self, Bound { deadline, timeout }: Bound) -> Result<Generation, CallError> {
         timeout_at(deadline, self.0.keys.ready()).await.unwrap_or_else(|_| {
             // Nothing was sent to EC2.
-            Err(failure(
-                ErrorClass::Transient,
-                "Credentials",
+            Err(failed(
+                Failure::Credentials(ErrorClass::Transient),
                 format!("{}: no answer within {timeout:?}", self.0.keys.facts().source),
             ))
         })
@@ -460,7 +462,8 @@ impl Ec2 {
     async fn judge(&self, mut error: CallError, refused: Refused<'_>, deadline: Instant) -> CallError {
         let Refused { action, denied_by, correction, used } = refused;
         let mut add = |text: String| error.message = format!("{}; {}", error.message, one_line(&text));
-        if may_be_the_clock(&error.code)
+        if let Failure::Api { code, class } = &mut error.failure
+            && code.may_be_the_clock()
             && let Some(off) = self.0.clock.take_over(correction)
         {
             let signed_at = Timestamp::now().saturating_add(correction).unwrap_or(Timestamp::MAX);
@@ -472,20 +475,22 @@ impl Ec2 {
             }
             drop(throttle);
             add(format!("the clock was {off}. EC2's time is used now: set the clock right"));
-            error.class = ErrorClass::Clock;
-        } else if may_be_the_credentials(&error.code) {
+            *class = ErrorClass::Clock;
+        } else if let Failure::Api { code, class } = &mut error.failure
+            && code.may_be_the_credentials()
+        {
             let source = self.0.keys.facts().source;
             match timeout_at(deadline, self.0.keys.read_after_refusal(used)).await {
                 Ok(true) => {
                     add(format!("{source}: read again, and there are new ones"));
-                    error.class = ErrorClass::Transient;
+                    *class = ErrorClass::Transient;
                 }
                 Ok(false) => add(format!("{source}: read again, and there are no new ones")),
                 Err(_) => add(source),
             }
-        } else if lacks_a_right(&error.code) {
+        } else if matches!(&error.failure, Failure::Api { code, .. } if code.is_denial()) {
             add(denied_by.remedy(action, &self.0.keys.facts().source));
-        } else if matches!(error.code.as_str(), "Connection" | "TLS") {
+        } else if matches!(error.failure, Failure::Connection | Failure::Tls) {
             if self.look() {
                 add("ca-certificate-file: read again, and it has changed".to_owned());
             }
@@ -653,7 +658,7 @@ fn describe(interface: &NetworkInterface) -> Result<(EniId, Interface), CallErro
 }
 
 fn no_answer(endpoint: &str, timeout: Duration) -> CallError {
-    failure(ErrorClass::TimedOut, "Timeout", format!("no answer from {endpoint} within {timeout:?}"))
+    failed(Failure::Timeout, format!("no answer from {endpoint} within {timeout:?}"))
 }
 
 fn address(text: &str) -> Result<Ipv4Addr, CallError> {
@@ -665,7 +670,7 @@ fn unreadable(error: InvalidId) -> CallError {
 }
 
 fn invalid_response(what: String) -> CallError {
-    failure(ErrorClass::Transient, "Answer", format!("EC2: {what}"))
+    failed(Failure::InvalidResponse, format!("EC2: {what}"))
 }
 
 #[cfg(test)]

@@ -16,10 +16,10 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use serde::Deserialize;
 use tokio::time::timeout;
-use vipa_core::model::ec2::{CallError, Eni, EniNetwork, ErrorClass, Instance};
+use vipa_core::model::ec2::{CallError, Eni, EniNetwork, ErrorClass, Failure, Instance};
 use vipa_core::model::ids::{InstanceId, InstanceType, InvalidId, MacAddress, Partition, Region};
 
-use super::errors::{chain, failure, root_cause};
+use super::errors::{chain, failed, root_cause};
 use super::transport::{self, TooLong};
 
 /// Where IMDS is, on every instance and in every partition.
@@ -102,13 +102,12 @@ impl Imds {
     pub async fn eni(&self, mac: MacAddress) -> Result<Eni, CallError> {
         let below = |item: &str| format!("/latest/meta-data/network/interfaces/macs/{mac}/{item}");
         self.bounded(async {
-            let id = self.get(below("interface-id")).await.map_err(|failed| match failed {
-                Failed::NotFound(_) => failure(
-                    ErrorClass::NoSuchInterface,
-                    "NotFound",
+            let id = self.get(below("interface-id")).await.map_err(|error| match error {
+                Failed::NotFound(_) => failed(
+                    Failure::UnknownMac,
                     format!("IMDS knows of no network interface with MAC address {mac} on this instance"),
                 ),
-                failed => failed.into(),
+                error => error.into(),
             })?;
             let subnet = self.get(below("subnet-id")).await?;
             let vpc = self.get(below("vpc-id")).await?;
@@ -166,13 +165,12 @@ impl Imds {
     pub(super) async fn role(&self) -> Result<Role, CallError> {
         const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
         let role = self.bounded(async {
-            let names = self.get(ROLES).await.map_err(|failed| match failed {
-                Failed::NotFound(_) => failure(
-                    ErrorClass::Denied,
-                    "Credentials",
+            let names = self.get(ROLES).await.map_err(|error| match error {
+                Failed::NotFound(_) => failed(
+                    Failure::Credentials(ErrorClass::Denied),
                     "the instance has no role: attach an instance profile, or set credentials-file",
                 ),
-                failed => failed.into(),
+                error => error.into(),
             })?;
             let name = names.lines().next().unwrap_or_default().trim();
             if !is_role_name(name) {
@@ -180,11 +178,7 @@ impl Imds {
             }
             let document = self.get(format!("{ROLES}{name}")).await?;
             let credentials = read_role(&document).map_err(|reason| {
-                failure(
-                    ErrorClass::Transient,
-                    "Answer",
-                    format!("IMDS gave no credentials for the role {name}: {reason}"),
-                )
+                failed(Failure::InvalidResponse, format!("IMDS gave no credentials for the role {name}: {reason}"))
             })?;
             Ok(Role { name: name.to_owned(), credentials })
         });
@@ -193,12 +187,12 @@ impl Imds {
                 self.0.had_credentials.store(true, Ordering::Relaxed);
                 Ok(role)
             }
-            Err(error) if error.class == ErrorClass::Denied && self.may_be_late() => {
+            Err(error) if error.class() == ErrorClass::Denied && self.may_be_late() => {
                 let message = format!(
                     "{}; the role of an instance that has just started may appear minutes later",
                     error.message
                 );
-                Err(failure(ErrorClass::Transient, &error.code, message))
+                Err(failed(Failure::Credentials(ErrorClass::Transient), message))
             }
             Err(error) => Err(error),
         }
@@ -237,7 +231,7 @@ impl Imds {
         let new = Client::builder()
             .configure(&ProviderConfig::without_region().with_http_client(self.0.http.clone()))
             .endpoint(&self.0.address)
-            .map_err(|e| failure(ErrorClass::Denied, "Settings", format!("{} is no address: {e}", self.0.address)))?
+            .map_err(|e| failed(Failure::Settings, format!("{} is no address: {e}", self.0.address)))?
             .connect_timeout(STEP)
             .read_timeout(STEP)
             .max_attempts(1)
@@ -273,12 +267,11 @@ impl Failed {
         let token = matches!(error, ImdsError::FailedToLoadToken(_));
         match status {
             Some(404) if !token => Self::NotFound(answer(format!("there is no {path} (HTTP status 404)"))),
-            Some(403) => Self::Otherwise(failure(
-                ErrorClass::Denied,
-                "Forbidden",
+            Some(403) => Self::Otherwise(failed(
+                Failure::ImdsDisabled,
                 "the metadata service of this instance is switched off: allow it with ModifyInstanceMetadataOptions",
             )),
-            Some(429) => Self::Otherwise(failure(ErrorClass::Throttled, "Answer", "IMDS wants fewer questions")),
+            Some(429) => Self::Otherwise(failed(Failure::TooManyRequests, "IMDS wants fewer questions")),
             Some(status) => {
                 let asked = if token { "a session token" } else { path };
                 Self::Otherwise(answer(format!("no usable answer to the question for {asked} (HTTP status {status})")))
@@ -288,9 +281,8 @@ impl Failed {
                 let asked = if token { "a session token" } else { path };
                 Self::Otherwise(answer(format!("no usable answer to the question for {asked}: {too_long}")))
             }
-            None => Self::Otherwise(failure(
-                ErrorClass::Transient,
-                "Connection",
+            None => Self::Otherwise(failed(
+                Failure::Connection,
                 format!("no connection to IMDS at {address}: {}", root_cause(error)),
             )),
         }
@@ -320,15 +312,14 @@ fn may_be_late(had_credentials: bool, after: Duration) -> bool {
 }
 
 fn no_answer(address: &str) -> CallError {
-    failure(
-        ErrorClass::TimedOut,
-        "Timeout",
+    failed(
+        Failure::Timeout,
         format!("IMDS at {address} did not answer: look at the route to it and at the hop limit of its answers"),
     )
 }
 
 fn answer(what: impl Into<String>) -> CallError {
-    failure(ErrorClass::Transient, "Answer", format!("IMDS: {}", what.into()))
+    failed(Failure::InvalidResponse, format!("IMDS: {}", what.into()))
 }
 
 fn unreadable(error: InvalidId) -> CallError {

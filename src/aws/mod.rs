@@ -24,6 +24,5 @@ mod transport;
 
 pub use credentials::CredentialsWatch;
 pub use ec2::Ec2;
-pub use errors::classify;
 pub use imds::Imds;
 pub use interface_enis::{InterfaceEnis, InterfaceError};

@@ -15,7 +15,7 @@ use vipa_core::keepalived::groups::Groups;
 use vipa_core::model::assignment::{Plan, PlannedAddress, PlannedGroup, plan};
 use vipa_core::model::config::Config;
 use vipa_core::model::credentials::CredentialFacts;
-use vipa_core::model::ec2::{CallError, Eni, EniNetwork, ErrorClass};
+use vipa_core::model::ec2::{CallError, Eni, EniNetwork, Failure};
 use vipa_core::model::ids::{EniId, InterfaceName, Region};
 use vipa_core::report::check::{self, AwsState, CheckResult, Step};
 use vipa_core::report::model::{AddressReport, Report};
@@ -253,7 +253,7 @@ async fn bounded<T>(
 async fn answered<T, E: From<CallError>>(bound: Duration, asked: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     timeout(bound, asked).await.unwrap_or_else(|_| {
         let message = format!("no answer within {bound:?}");
-        Err(CallError { class: ErrorClass::TimedOut, code: "Timeout".to_owned(), message, request_id: None }.into())
+        Err(CallError::new(Failure::Timeout, message).into())
     })
 }
 

@@ -265,7 +265,9 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String,
             facts.now = Timestamp::now();
             match answer {
                 Ok(Ok(owners)) => facts.owners = Some((facts.now, owners)),
-                Ok(Err(CallError { code, message, request_id, .. })) => {
+                Ok(Err(error)) => {
+                    let code = error.code().to_owned();
+                    let CallError { message, request_id, .. } = error;
                     facts.ec2_error = Some(FailedCall { at: facts.now, code, message, request_id });
                 }
                 Err(_) => {

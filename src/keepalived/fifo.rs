@@ -651,7 +651,8 @@ mod tests {
             assert!(events <= 2, "{events} events with {state}");
             costs.push((state, processor::time() - before));
         }
-        assert!(costs.iter().all(|(_, cost)| *cost < Duration::from_millis(20)), "in 2 s each: {costs:?}");
+        // A loop that spins takes hundreds of milliseconds of 2 s, also beside others; cold caches of a busy machine take tens.
+        assert!(costs.iter().all(|(_, cost)| *cost < Duration::from_millis(100)), "in 2 s each: {costs:?}");
     }
 
     #[tokio::test]

@@ -168,7 +168,7 @@ async fn every_refusal_has_its_class_and_what_to_do_and_is_tried_once() {
     for (n, (code, _, class, hint)) in cases.into_iter().enumerate() {
         let address = Ipv4Addr::new(10, 0, 0, n as u8);
         let error = router.ec2.claim(&eni(), &[address], AMPLE).await.expect_err(code);
-        assert_eq!((error.class, error.code.as_str()), (class, code), "{error:?}");
+        assert_eq!((error.class(), error.code()), (class, code), "{error:?}");
         assert!(error.message.starts_with("slow down") && error.message.contains(hint), "{error:?}");
         assert!(error.message.len() < 600 && !error.message.contains(char::is_control), "{error:?}");
         assert_eq!(error.request_id.map(String::from).as_deref(), Some("0f0e-2d"), "{code}");
@@ -205,7 +205,7 @@ async fn a_denial_by_another_policy_than_the_roles_says_which() {
         );
         let server = serve(move |_| refused(403, "UnauthorizedOperation", &message));
         let error = Router::new(&server.url).ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err(reason);
-        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "UnauthorizedOperation"), "{error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "UnauthorizedOperation"), "{error}");
         assert!(error.message.contains(remedy), "{reason}: {error}");
     }
 }
@@ -234,7 +234,7 @@ async fn rubbish_for_an_answer_is_an_error_that_says_so() {
         let server = serve(move |_| Answer::Text(status, String::new(), body.to_owned()));
         let router = Router::new(&server.url);
         let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err(body);
-        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{status} {body:?}: {error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{status} {body:?}: {error}");
         assert!(!error.message.is_empty() && !error.message.contains(char::is_control), "{error:?}");
         assert_eq!(server.log().len(), 1);
     }
@@ -245,7 +245,7 @@ async fn an_answer_without_end_is_cut_off() {
     let server = serve(|_| Answer::Endless);
     let router = Router::new(&server.url);
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("too long");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
     assert!(error.message.ends_with("cannot be read: it is longer than 2048 KiB"), "{error}");
 }
 
@@ -258,7 +258,7 @@ async fn pages_without_end_are_cut_off() {
     });
     let router = Router::new(&server.url);
     let error = router.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("no end");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
     assert!(error.message.contains("a page of network interfaces leads to itself"), "{error}");
     assert_eq!(server.log().len(), 2);
 
@@ -302,7 +302,7 @@ async fn an_owner_that_cannot_be_read_is_not_nobody() {
     });
     let router = Router::new(&server.url);
     let error = router.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("no ENI");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
 }
 
 #[tokio::test]
@@ -310,7 +310,7 @@ async fn a_dropped_connection_is_not_tried_again_by_itself() {
     let server = serve(|_| Answer::Close);
     let router = Router::new(&server.url);
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("dropped");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Connection"), "{error}");
     assert_eq!(server.log().len(), 1);
 }
 
@@ -318,12 +318,12 @@ async fn a_dropped_connection_is_not_tried_again_by_itself() {
 async fn nobody_there_is_said_with_the_reason() {
     let router = Router::new(&nowhere());
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("refused");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Connection"), "{error}");
     assert!(error.message.contains("Connection refused"), "{error}");
 
     let router = Router::new("https://ec2.nowhere.invalid");
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no such name");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Connection"), "{error}");
     assert!(error.message.contains("failed to lookup address information"), "{error}");
 }
 
@@ -334,7 +334,7 @@ async fn settings_that_cannot_work_are_an_answer_and_no_panic() {
     {
         let router = Router::new(url);
         let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err(url);
-        assert!((error.class, error.code.as_str()) == (ErrorClass::Denied, "Settings"), "{url:?}: {error}");
+        assert!((error.class(), error.code()) == (ErrorClass::Denied, "Settings"), "{url:?}: {error}");
     }
 }
 
@@ -363,7 +363,7 @@ async fn a_hang_ends_at_the_bound_and_the_next_attempt_uses_none_of_the_old_conn
     let began = Instant::now();
     let error = router.ec2.claim(&eni(), &[ADDRESS], bound).await.expect_err("no answer");
     let took = began.elapsed();
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::TimedOut, "Timeout"), "{error}");
     assert!((bound..bound + SLACK).contains(&took), "{took:?}");
 
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed over a new connection");
@@ -416,7 +416,7 @@ async fn ec2s_time_is_used_after_a_refusal_that_the_clock_explains() {
     let router = Router::new(&server.url);
     assert_eq!(router.ec2.clock_skew(), None);
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("expired");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Clock, "RequestExpired"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Clock, "RequestExpired"), "{error}");
     assert!(error.message.contains("behind EC2's"), "{error}");
     let skew = router.ec2.clock_skew().expect("measured");
     assert!((SignedDuration::from_secs(597)..=SignedDuration::from_secs(601)).contains(&skew), "{skew:?}");
@@ -449,7 +449,7 @@ async fn a_refusal_that_the_clock_does_not_explain_is_one_of_the_credentials() {
     let server = serve(|_| dated(refused(401, "AuthFailure", "no"), Timestamp::now()));
     let router = Router::new(&server.url);
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("refused");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "AuthFailure"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "AuthFailure"), "{error}");
 }
 
 #[tokio::test]
@@ -459,7 +459,7 @@ async fn a_missing_file_is_a_reason_and_is_taken_up_when_it_appears() {
     let mut watch = router.ec2.credentials_watch();
     std::fs::remove_file(router.file()).expect("removed");
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no file");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials"), "{error}");
     let source = format!("file {}, profile default", router.file().display());
     assert!(error.message.starts_with(&format!("{source}: No such file")), "{error}");
     assert_eq!(server.log().len(), 0);
@@ -495,9 +495,9 @@ async fn files_without_usable_keys_are_refused_and_never_quoted() {
     ] {
         router.rotate(text);
         let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err(text);
-        assert_eq!(error.code, "Credentials", "{text:?}: {error}");
+        assert_eq!(error.code(), "Credentials", "{text:?}: {error}");
         assert!(error.message.contains(reason) && !error.message.contains("s3cret"), "{text:?}: {error}");
-        assert_eq!(error.class, ErrorClass::Denied, "{text:?}: {error}");
+        assert_eq!(error.class(), ErrorClass::Denied, "{text:?}: {error}");
     }
     assert_eq!(server.log().len(), 0);
 }
@@ -510,10 +510,10 @@ async fn rotated_keys_are_used_after_one_refusal() {
     });
     let router = Router::new(&server.url);
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("old keys");
-    assert_eq!(error.class, ErrorClass::Denied, "{error}");
+    assert_eq!(error.class(), ErrorClass::Denied, "{error}");
     router.rotate(&keys("AKIATWO"));
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("the old keys once more");
-    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    assert_eq!(error.class(), ErrorClass::Transient, "{error}");
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("new keys");
 }
 
@@ -547,7 +547,7 @@ async fn keys_that_change_under_a_request_make_its_refusal_a_passing_one() {
     let global = Global { endpoint_url: Some(server.url.clone()), credentials_file: Some(file), ..Global::default() };
     let ec2 = Ec2::new(&global, "eu-central-1".try_into().expect("a region"), &Imds::at(&nowhere()));
     let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("old keys");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "InvalidClientTokenId"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "InvalidClientTokenId"), "{error}");
     assert!(error.message.ends_with("read again, and there are new ones"), "{error}");
     ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("new keys");
 }
@@ -569,7 +569,7 @@ async fn the_agent_reads_the_copy_of_its_file_and_never_the_file() {
     let refused = async |expected: &str, class: ErrorClass| {
         let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no credentials");
         let source = format!("file {}, profile default: ", file.display());
-        assert_eq!((error.code.as_str(), error.class), ("Credentials", class), "{error}");
+        assert_eq!((error.code(), error.class()), ("Credentials", class), "{error}");
         assert!(error.message.starts_with(&source) && error.message.contains(expected), "{error}");
         assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
     };
@@ -679,7 +679,7 @@ async fn credentials_that_take_longer_than_a_call_are_there_for_a_later_one() {
     let ec2 = with_role(&server, &imds.url);
     let bound = Duration::from_secs(1);
     let error = ec2.claim(&eni(), &[ADDRESS], bound).await.expect_err("three answers take 1.2 s");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials"), "{error}");
     assert_eq!(server.log().len(), 0);
     let deadline = Instant::now() + AMPLE;
     while let Err(error) = ec2.claim(&eni(), &[ADDRESS], bound).await {
@@ -697,7 +697,7 @@ async fn credentials_and_the_call_have_one_bound_together() {
     let (bound, began) = (Duration::from_secs(3), Instant::now());
     let error = with_role(&server, &imds.url).claim(&eni(), &[ADDRESS], bound).await.expect_err("no answer");
     let took = began.elapsed();
-    assert_eq!((error.class, server.log().len()), (ErrorClass::TimedOut, 1), "{error}");
+    assert_eq!((error.class(), server.log().len()), (ErrorClass::TimedOut, 1), "{error}");
     // Three answers of IMDS come first. Were they no part of it, it would take another 1.5 s.
     assert!(took < bound + 2 * delay, "{took:?}");
 }
@@ -723,7 +723,7 @@ async fn keys_whose_file_is_taken_away_are_used_no_more() {
     until("it is noticed", || router.ec2.credentials().error.is_some()).await;
     for _ in 0..2 {
         let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no keys");
-        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials"), "{error}");
     }
     assert_eq!(server.log().len(), 1);
 }
@@ -741,7 +741,7 @@ async fn credentials_past_their_end_are_replaced_before_use_and_tried_still_with
     ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with the old ones");
     assert_eq!(server.log()[2].key(), "ASIA1");
     let error = ec2.credentials().error.expect("IMDS is away");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials"), "{error}");
     assert!(error.message.starts_with("instance role: "), "{error}");
 }
 
@@ -754,7 +754,7 @@ async fn an_expired_role_is_asked_for_anew_after_the_refusal() {
     });
     let ec2 = with_role(&server, &imds.url);
     let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("expired");
-    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    assert_eq!(error.class(), ErrorClass::Transient, "{error}");
     ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
 }
 
@@ -766,16 +766,16 @@ async fn without_a_role_the_error_says_what_to_do() {
     });
     let server = serve(assigned);
     let error = with_role(&server, &imds.url).claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no role");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "it may be late: {error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials"), "it may be late: {error}");
     assert!(error.message.contains("attach an instance profile, or set credentials-file"), "{error}");
 
     let error = with_role(&server, &nowhere()).claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no IMDS");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials"), "{error}");
 
     let hanging = serve(|_| Answer::Hang);
     let (bound, began) = (Duration::from_millis(300), Instant::now());
     let error = with_role(&server, &hanging.url).claim(&eni(), &[ADDRESS], bound).await.expect_err("IMDS hangs");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials"), "{error}");
     assert!(error.message.contains("no answer within 300ms"), "{error}");
     assert!(began.elapsed() < bound + SLACK, "{:?}", began.elapsed());
     assert_eq!(server.log().len(), 0, "nothing was sent to EC2");
@@ -796,7 +796,7 @@ async fn a_certificate_file_that_cannot_be_used_is_named_where_it_matters() {
         router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("no TLS, no matter");
         let router = Router::with(global(server.url.replace("http:", "https:")));
         let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no TLS there");
-        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Connection"), "{error}");
         assert!(error.message.contains(&format!("ca-certificate-file {}: ", ca.display())), "{error}");
     }
 }
@@ -833,9 +833,9 @@ async fn imds_is_asked_with_a_token_and_answers_in_ids() {
     assert_eq!((found.id, found.primary), (eni(), Ipv4Addr::new(10, 0, 0, 10)));
     assert_eq!((found.subnet.as_str(), found.vpc.as_str()), ("subnet-0123abcd", "vpc-0123abcd"));
     let error = client.eni(mac("02:00:00:00:00:02")).await.expect_err("rubbish");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
     let error = client.eni(mac("02:00:00:00:00:03")).await.expect_err("unknown");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::NoSuchInterface, "NotFound"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::NoSuchInterface, "NotFound"), "{error}");
     assert!(error.message.contains("02:00:00:00:00:03"), "{error}");
     let tokens = imds.log().iter().filter(|r| r.line.starts_with("PUT ")).count();
     assert_eq!(tokens, 1, "the token is kept");
@@ -869,7 +869,7 @@ async fn a_token_that_imds_has_forgotten_is_replaced_in_the_same_call() {
     forgotten.store(usize::MAX, Ordering::SeqCst);
     let before = imds.log().len();
     let error = client.instance().await.expect_err("every token is refused");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
     assert!(imds.log().len() - before <= 3, "two questions and one token: {:?}", &imds.log()[before..]);
 }
 
@@ -883,16 +883,16 @@ async fn imds_failures_have_their_class_and_their_bound() {
     ] {
         let imds = serve(move |_| Answer::Text(answer, String::new(), String::new()));
         let error = Imds::at(&imds.url).instance().await.expect_err("no token");
-        assert_eq!((error.class, error.code.as_str()), (class, code), "{answer}: {error}");
+        assert_eq!((error.class(), error.code()), (class, code), "{answer}: {error}");
         assert_eq!(imds.log().len(), 1, "one attempt");
     }
     let imds = serve(|_| Answer::Hang);
     let began = Instant::now();
     let error = Imds::at(&imds.url).instance().await.expect_err("no answer");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::TimedOut, "Timeout"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", began.elapsed());
     let error = Imds::at(&nowhere()).instance().await.expect_err("nobody there");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Connection"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Connection"), "{error}");
 }
 
 /// IMDS refuses the role's credentials at boot, with 404 or 403, and after the role is taken away.
@@ -919,7 +919,7 @@ async fn a_role_that_is_late_is_a_passing_failure_and_one_that_went_is_not() {
         let imds = role(&status);
         let ec2 = with_role(&server, &imds.url);
         let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no role yet");
-        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Credentials"), "{error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials"), "{error}");
         assert!(error.message.contains("may appear minutes later"), "{error}");
         status.store(200, Ordering::SeqCst);
         ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with what came late");
@@ -927,7 +927,7 @@ async fn a_role_that_is_late_is_a_passing_failure_and_one_that_went_is_not() {
         // Their time is over, so that they are asked for anew, and kept where IMDS gives none.
         ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with the old ones");
         let error = ec2.credentials().error.expect("the role is gone");
-        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials"), "{error}");
     }
 }
 
@@ -942,7 +942,7 @@ async fn an_answer_of_imds_is_bounded_and_a_slow_one_names_the_address() {
     };
     for length in [65 * 1024, 8 << 20, usize::MAX] {
         let error = Imds::at(&long(length).url).instance().await.expect_err("too long");
-        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{length}: {error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{length}: {error}");
         let expected = "no usable answer to the question for /latest/meta-data/instance-id: it is longer than 64 KiB";
         assert!(error.message.ends_with(expected), "{length}: {error}");
     }
@@ -976,7 +976,7 @@ async fn what_is_no_file_is_refused_at_once_wherever_it_is_named() {
         let ec2 = Ec2::new(&global, region(), &Imds::at(&nowhere()));
         for _ in 0..2 {
             let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no file");
-            assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{path:?}: {error}");
+            assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials"), "{path:?}: {error}");
             assert!(error.message.contains("it is not a regular file"), "{path:?}: {error}");
         }
         let global = Global {
@@ -986,7 +986,7 @@ async fn what_is_no_file_is_refused_at_once_wherever_it_is_named() {
         };
         let router = Router::with(global);
         let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no TLS there");
-        assert_eq!(error.code, "Connection", "{path:?}: {error}");
+        assert_eq!(error.code(), "Connection", "{path:?}: {error}");
         assert!(error.message.contains("ca-certificate-file /") && error.message.contains("not a regular"), "{error}");
         router.ec2.probe_endpoint(AMPLE).await.expect_err("no TLS there");
         // What a profile names is not opened either.
@@ -1000,7 +1000,7 @@ async fn what_is_no_file_is_refused_at_once_wherever_it_is_named() {
                     path.display()
                 ));
                 let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("not supported");
-                assert_eq!((error.class, error.code.as_str()), (ErrorClass::Denied, "Credentials"), "{error}");
+                assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials"), "{error}");
                 assert!(error.message.contains(&format!("has {key}, which is not supported")), "{error}");
             }
         }

@@ -116,11 +116,11 @@ async fn pages_that_are_too_large_or_too_many_are_refused_as_they_come() {
         let endless = Effect::EndlessPages { interfaces, addresses };
         place.cloud.add_fault(Fault::on(On::action("DescribeNetworkInterfaces")).effect(endless));
         let error = place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("no end");
-        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
         assert!(error.message.contains(reason), "{interfaces} of {addresses}: {error}");
         assert_eq!(place.cloud.requests().len() - before, requests, "{interfaces} of {addresses}: {error}");
         let error = place.ec2.described(&[eni(1)], AMPLE).await.expect_err("no end");
-        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
         place.cloud.clear_faults();
         place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect("a sound answer");
     }
@@ -135,7 +135,7 @@ async fn the_pages_of_a_read_have_one_bound_together() {
     place.cloud.add_fault(pages.effect(Effect::EndlessPages { interfaces: 1, addresses: 1 }));
     let began = Instant::now();
     let error = place.ec2.owners(None, &[ADDRESS], bound).await.expect_err("no end");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::TimedOut, "Timeout"), "{error}");
     assert!(began.elapsed() < bound + SLACK, "{:?}", began.elapsed());
     assert!(place.cloud.requests().len() <= 3, "{}", place.cloud);
 }
@@ -149,7 +149,7 @@ async fn what_cannot_be_assigned_is_told_apart() {
         (9, ADDRESS, ErrorClass::NoSuchInterface),
     ] {
         let error = place.ec2.claim(&eni(n), &[address], AMPLE).await.expect_err("refused");
-        assert_eq!(error.class, class, "{error}");
+        assert_eq!(error.class(), class, "{error}");
         assert!(error.request_id.is_some(), "{error:?}");
     }
 }
@@ -177,7 +177,7 @@ async fn faults_on_the_way_have_their_class_and_their_bound() {
         let limit = if class == ErrorClass::TimedOut { bound } else { AMPLE };
         let began = Instant::now();
         let error = place.ec2.claim(&eni(1), &[ADDRESS], limit).await.expect_err("a fault");
-        assert_eq!((error.class, error.code.as_str()), (class, code), "{fault:?}: {error}");
+        assert_eq!((error.class(), error.code()), (class, code), "{fault:?}: {error}");
         if class == ErrorClass::TimedOut {
             assert!(began.elapsed() < bound + SLACK, "{fault:?}: {:?}", began.elapsed());
         }
@@ -190,7 +190,7 @@ async fn faults_on_the_way_have_their_class_and_their_bound() {
     }
     place.cloud.add_fault(Fault::on(On::action("DescribeNetworkInterfaces")).effect(Effect::Truncated).performed());
     let error = place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("half an answer");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "Answer"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn throttling_by_the_bucket_is_told() {
         place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("within the burst");
     }
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("beyond the burst");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Throttled, "RequestLimitExceeded"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Throttled, "RequestLimitExceeded"), "{error}");
     place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect("reads have their own bucket");
 }
 
@@ -211,20 +211,20 @@ async fn wrong_keys_are_refused_and_right_ones_taken_up() {
     let place = Place::new(prompt().access_key("AKIAVIPAEXAMPLE00002", "the second secret"));
     place.key(KEY, "a wrong secret");
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("a wrong secret");
-    assert_eq!(error.class, ErrorClass::Denied, "{error}");
+    assert_eq!(error.class(), ErrorClass::Denied, "{error}");
     place.key(KEY, SECRET);
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("the wrong secret once more");
-    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    assert_eq!(error.class(), ErrorClass::Transient, "{error}");
     place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("the right secret");
 
     place.cloud.delete_access_key(KEY);
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("a deleted key");
-    assert_eq!(error.class, ErrorClass::Denied, "{error}");
+    assert_eq!(error.class(), ErrorClass::Denied, "{error}");
     assert!(error.message.contains("read again, and there are no new ones"), "{error}");
     assert!(!error.message.contains(SECRET), "{error}");
     place.key("AKIAVIPAEXAMPLE00002", "the second secret");
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("the deleted key once more");
-    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    assert_eq!(error.class(), ErrorClass::Transient, "{error}");
     place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("the new key");
 }
 
@@ -238,7 +238,7 @@ async fn tls_needs_an_authority_that_is_trusted_and_follows_its_file() {
     let global = Global { endpoint_url: Some(url), ..Global::default() };
     let place = Place::with(cloud, global.clone());
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("not trusted");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "TLS"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "TLS"), "{error}");
     assert!(error.message.contains("UnknownIssuer; if its authority is to be trusted"), "{error}");
     assert_eq!(place.cloud.requests().len(), 0);
 
@@ -272,7 +272,7 @@ async fn a_certificate_for_another_name_is_refused() {
     let global = Global { endpoint_url: Some(url), ca_certificate_file: Some(ca), ..Global::default() };
     let place = Place::with(cloud, global);
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("another name");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "TLS"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "TLS"), "{error}");
     assert!(error.message.contains("not valid for name"), "{error}");
 }
 
@@ -290,7 +290,7 @@ async fn a_role_signs_and_is_replaced_when_it_expires() {
     cloud.rotate_credentials("i-0a000000000000001", Duration::from_secs(6 * 3600)).expect("rotated");
     cloud.expire_access_key(&old);
     let error = ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("expired");
-    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    assert_eq!(error.class(), ErrorClass::Transient, "{error}");
     ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("claimed with the new key");
 
     cloud.remove_role("i-0a000000000000001").expect("removed");
@@ -311,12 +311,12 @@ async fn imds_tells_who_the_router_is() {
         assert_eq!(found.subnet.as_str(), "subnet-0a000000000000001");
         assert_eq!(found.vpc.as_str(), "vpc-0a000000000000001");
         let error = imds.eni(MacAddress::new([2, 0, 0, 0, 0, 1])).await.expect_err("another router's");
-        assert_eq!(error.class, ErrorClass::NoSuchInterface, "{error}");
+        assert_eq!(error.class(), ErrorClass::NoSuchInterface, "{error}");
         cloud.forget_imds_sessions();
     }
     cloud.add_fault(Fault::on(On::imds()).hang());
     let began = Instant::now();
     let error = imds.eni(MacAddress::new([2, 0, 0, 0, 0, 2])).await.expect_err("no answer");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::TimedOut, "Timeout"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::TimedOut, "Timeout"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", began.elapsed());
 }

@@ -276,7 +276,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     }
     let (text, result) = force(&router, Force::Resume { group: group("web") });
     result.expect("resumed");
-    assert!(text.starts_with("The pause of group web has ended: "), "{text}");
+    assert!(text.starts_with("Pause of group web ended: "), "{text}");
     assert!(web(&report(&router))["paused_until"].is_null());
     refused(&router, Force::Resume { group: group("web") }, "group web is not paused");
     let unknown = ShowGroup { group: "mail".to_owned() }.run(

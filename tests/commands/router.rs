@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::{env, fs, thread};
 
+use serde_json::json;
 use tempfile::TempDir;
 use vipa_core::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use vipa_core::model::config::{Config, Global, GroupConfig};
@@ -78,12 +79,14 @@ impl Router {
         self
     }
 
-    /// One that has EC2 at `endpoint`, and credentials in a file.
+    /// One that has EC2 at `endpoint`, and credentials in a file, with the agent's copy of it.
     pub fn calling(endpoint: &str, address: [u8; 4], interface: &str) -> Self {
         let router = Self::new();
         let credentials = router.folder.path().join("credentials");
         let keys = "[default]\naws_access_key_id = AKIAVIPAEXAMPLE00001\naws_secret_access_key = vipa-example-secret\n";
         fs::write(&credentials, keys).expect("written");
+        let copy = json!({ "file": credentials, "content": { "text": keys } });
+        json_file::write(&router.paths.credentials, 0o640, &copy).expect("written");
         let global = Global {
             region: Some(Region::try_from("eu-west-1").expect("a region")),
             endpoint_url: Some(endpoint.to_owned()),

@@ -294,7 +294,7 @@ fn the_credentials_the_clock_or_the_rights_are_amiss() {
     let wrong = ("FAIL", "IAM: read", "AuthFailure");
     place.finds(Some(proven()), &[&[wrong], &untold[..]].concat());
     fs::remove_file(&keys).expect("removed");
-    let none = [("FAIL", "Credentials", "`aws-vipa credentials-file`"), ("UNKNOWN", "IAM: read", "Credentials")];
+    let none = [("FAIL", "Credentials", "put the file there"), ("UNKNOWN", "IAM: read", "Credentials")];
     place.finds(Some(proven()), &[&none, &untold[..]].concat());
 
     for (ahead, words) in [(1_200, "behind EC2's"), (-1_200, "ahead of EC2's")] {
@@ -392,8 +392,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
     let mut stale = report();
     stale.agent.as_mut().expect("an agent").file_error = Some("groups.json: unexpected end".to_owned());
     let error = |class, code: &str, message: &str| CallError {
-        class,
-        code: code.to_owned(),
+        failure: ec2::Failure::of(code.try_into().expect("a code"), class),
         message: message.to_owned(),
         request_id: None,
     };

@@ -11,6 +11,7 @@ It replaces what is below `high-availability` while it runs, and loads the saved
 AWS: the endpoint is a closed port of the router itself. Like VyOS's own test of VRRP it uses eth1.
 """
 
+import grp
 import json
 import os
 import stat
@@ -220,8 +221,8 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
             for node, (_, expected) in nodes.items():
                 key = {'address': 'addresses'}.get(node, node.replace('-', '_'))
                 self.assertEqual(found[key], expected, node)
-        copied = rc_cmd(f"sudo stat --format '%a %U:%G' {CREDENTIALS_COPY}")
-        self.assertEqual(copied, (0, '640 root:vyos-aws-vipa'))
+        copied = rc_cmd(f"sudo stat --format '%a %u:%g' {CREDENTIALS_COPY}")
+        self.assertEqual(copied, (0, f'640 0:{grp.getgrnam("vyos-aws-vipa").gr_gid}'))
         self.assertIn(f'"file":"{CREDENTIALS}"', rc_cmd(f'sudo cat {CREDENTIALS_COPY}')[1])
         self.wait('the timer', timer_runs)
         # One after the other goes again, and the credentials last.

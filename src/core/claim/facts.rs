@@ -9,11 +9,12 @@ use super::event::Misplaced;
 use super::group::{Group, GroupState};
 use super::readiness::{refusal, taken_from};
 use super::{BootInstant, Cause, Machine};
-use crate::model::ec2::{CallError, ErrorClass, Owner, Taker};
+use crate::model::ec2::{CallError, Owner, Taker};
 use crate::model::ids::InterfaceName;
 use crate::model::vrrp::{NotifyState, VrrpState};
 use crate::report::command::quoted;
 use crate::report::model::{self as report, FailedCall, Verdict, Who};
+use crate::report::remedies;
 use crate::report::status::time;
 
 /// Why a claim that no line asked for waits.
@@ -285,25 +286,12 @@ pub(super) fn unresolved(interface: &InterfaceName, error: &CallError) -> String
     format!("the network interface (ENI) of {interface} is not known: {error}")
 }
 
-/// What has failed, and what a person can do about it; what comes next depends on what it was for.
+/// What failed, and what an operator can do about it.
 pub(super) fn remedy(error: &CallError) -> String {
-    let advice = match error.class {
-        // Its message says which policy has to be changed.
-        ErrorClass::Denied if error.code == "UnauthorizedOperation" => "",
-        ErrorClass::Denied => "; correct the credentials or the IAM policy",
-        ErrorClass::Clock => "; correct the clock: `show ntp`",
-        ErrorClass::NoSuchInterface => "; see which network interface is attached, and `aws-vipa network-interface-id`",
-        ErrorClass::BadAddress => {
-            "; the address must be in the ENI's subnet, be nobody's primary address, and the ENI must have room for it"
-        }
-        ErrorClass::TimedOut => "; see the route, the firewall and DNS to EC2's end point",
-        ErrorClass::Transient if error.code == "Connection" => {
-            "; see the route, the firewall and DNS to EC2's end point"
-        }
-        ErrorClass::Throttled => "; something in this account and region calls EC2 too often",
-        ErrorClass::Transient | ErrorClass::Refused => "",
-    };
-    format!("{error}{advice}")
+    match remedies::remedy(&error.failure) {
+        Some(remedy) => format!("{error}; {remedy}"),
+        None => error.to_string(),
+    }
 }
 
 fn unknown(why: Cause) -> String {
@@ -330,5 +318,10 @@ pub(super) fn text(owner: &Owner) -> String {
 }
 
 fn failure(at: Timestamp, error: &CallError) -> FailedCall {
-    FailedCall { at, code: error.code.clone(), message: error.message.clone(), request_id: error.request_id.clone() }
+    FailedCall {
+        at,
+        code: error.code().to_owned(),
+        message: error.message.clone(),
+        request_id: error.request_id.clone(),
+    }
 }

@@ -9,13 +9,10 @@ use super::event::LogEvent;
 use super::facts::{remedy, text, unresolved};
 use super::group::Group;
 use super::{BootInstant, Machine};
-use crate::model::ec2::{CallError, ErrorClass, Owner, Owners};
+use crate::model::ec2::{CallError, ErrorClass, Failure, Owner, Owners};
 use crate::model::ids::{EniId, InstanceId};
 use crate::model::vrrp::VrrpState;
 use crate::report::model::Who;
-
-/// The code of a claim that an ENI has no room for (EC2 API, "Error codes").
-const NO_ROOM: &str = "PrivateIpAddressLimitExceeded";
 
 /// Where EC2 says that an ENI is attached which takes addresses.
 #[derive(Debug)]
@@ -183,8 +180,8 @@ fn primary(ip: Ipv4Addr, address: &Address) -> Option<String> {
 
 /// Why EC2 refuses an address, and what a person can do about it, in view of who has it.
 pub(super) fn refusal(ip: Ipv4Addr, address: &Address, error: &CallError) -> String {
-    let is_about_the_address =
-        matches!(error.class, ErrorClass::BadAddress | ErrorClass::Refused) && error.code != NO_ROOM;
+    let is_about_the_address = matches!(error.class(), ErrorClass::BadAddress | ErrorClass::Refused)
+        && !matches!(&error.failure, Failure::Api { code, .. } if code.is_no_room());
     let is_free = address.owner_read.as_ref().is_some_and(|owner_read| owner_read.owner.is_none());
     match primary(ip, address).filter(|_| is_about_the_address) {
         Some(primary) => format!("{error}; {primary}"),

@@ -1,4 +1,4 @@
-//! Who has an address in EC2, and what can go wrong in asking or claiming, in the product's own words.
+//! Network interfaces and owners of addresses in EC2, and why a call to EC2 or IMDS failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::model::ids::{AccountId, EniId, InstanceId, Region, RequestId, SubnetId, VpcId};
+use crate::model::ids::{AccountId, EniId, ErrorCode, InstanceId, Region, RequestId, SubnetId, VpcId};
 
-/// How far the clock may be from EC2's before a refused signature is put down to it. AWS refuses what is 5 minutes off
+/// How far the clock may differ from EC2's before it explains a refused signature. AWS refuses requests that are 5 minutes off
 /// (Signature Version 4, "Elements of an AWS API request signature").
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(4 * 60);
 
-/// What EC2 says of the network interface that has an address.
+/// The network interface that has an address, as EC2 reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// The ENI that the address is assigned to.
@@ -24,13 +24,13 @@ pub struct Owner {
     pub primary: bool,
 }
 
-/// What another owner is to a group.
+/// Which kind of owner took an address from this router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Taker {
     /// The other router: its instance has one of the group's peer addresses.
     Peer,
-    /// Anyone else.
+    /// Any other instance.
     #[default]
     Stranger,
 }
@@ -49,7 +49,7 @@ pub struct Instance {
     pub availability_zone: String,
 }
 
-/// What IMDS says of the ENI behind a local interface.
+/// The ENI behind a local interface, as IMDS reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Eni {
     /// Its id.
@@ -62,14 +62,14 @@ pub struct Eni {
     pub primary: Ipv4Addr,
 }
 
-/// What EC2 says of a network interface.
+/// A network interface, as EC2 reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// The subnet it is in.
     pub subnet: SubnetId,
     /// The instance that it is attached to, if it is attached.
     pub instance: Option<InstanceId>,
-    /// Whether EC2 drops what is neither from nor to one of its own addresses; absent: not said.
+    /// Whether EC2 drops packets that are neither from nor to one of its addresses; absent: not reported.
     pub source_dest_check: Option<bool>,
     /// Its private IPv4 addresses, the primary one among them.
     pub addresses: BTreeSet<Ipv4Addr>,
@@ -87,46 +87,361 @@ pub struct EniNetwork {
 /// EC2's acknowledgement of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Acknowledgement {
-    /// What AWS calls the request.
+    /// AWS's id of the request.
     pub request_id: Option<RequestId>,
-    /// The addresses that were claimed and are not in the answer's list. The claim was accepted all the same: the list may
-    /// be missing, or hold only what was not assigned before. That they are ours is proven by a read alone.
+    /// The claimed addresses that the answer does not list. EC2 accepted the claim, but the list may be missing, or hold only
+    /// newly assigned addresses. Only a read proves that they are ours.
     pub unlisted: BTreeSet<Ipv4Addr>,
 }
 
-/// Why a call to EC2 or IMDS did not do what it was for.
+/// Why a call to EC2 or IMDS failed. Files and the control socket have it flat: `class`, `code`, `message`, `request_id`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{code}: {message}")]
+#[serde(from = "FlatCallError", into = "FlatCallError")]
+#[error("{}: {message}", failure.code())]
 pub struct CallError {
-    /// What the failure means for the next attempt.
-    pub class: ErrorClass,
-    /// EC2's error code, or one word of ours where no answer came: `Timeout`, `Connection`, `TLS`, `Credentials`,
-    /// `Answer`, `Settings`; of IMDS also `NotFound` and `Forbidden`.
-    pub code: String,
-    /// What EC2 or the transport said, one line.
+    /// What failed.
+    pub failure: Failure,
+    /// What EC2, IMDS or the transport reported, in one line.
     pub message: String,
-    /// EC2's request id, where an answer came.
+    /// EC2's request id, if EC2 answered.
     pub request_id: Option<RequestId>,
 }
 
-/// What a failure means for the next attempt. Decided by the error code alone, never by the text of the message.
+impl CallError {
+    /// A failure without an answer of EC2.
+    pub fn new(failure: Failure, message: impl Into<String>) -> Self {
+        Self { failure, message: message.into(), request_id: None }
+    }
+
+    /// See [`Failure::class`].
+    pub fn class(&self) -> ErrorClass {
+        self.failure.class()
+    }
+
+    /// See [`Failure::code`].
+    pub fn code(&self) -> &str {
+        self.failure.code()
+    }
+}
+
+/// What failed in a call. [`crate::report::remedies`] has the remedy for each.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Failure {
+    /// EC2 answered with an error code.
+    Api {
+        /// The code.
+        code: ErrorCode,
+        /// [`ErrorCode::class`], unless the clock or newer credentials explain the refusal.
+        class: ErrorClass,
+    },
+    /// No answer came within the bound.
+    Timeout,
+    /// There was no connection, or it broke.
+    Connection,
+    /// The TLS handshake failed.
+    Tls,
+    /// The answer could not be used.
+    InvalidResponse,
+    /// HTTP status 429 without an error code.
+    TooManyRequests,
+    /// There are no credentials to sign with; where they were loaded, it was seen which class that is.
+    Credentials(ErrorClass),
+    /// No request can be made from the configured endpoint and region.
+    Settings,
+    /// The region is unknown: none is configured, and IMDS has not answered.
+    NoRegion,
+    /// The local interface or its MAC address could not be read.
+    LocalInterface,
+    /// IMDS lists no ENI with that MAC address.
+    UnknownMac,
+    /// The instance's metadata service is disabled.
+    ImdsDisabled,
+}
+
+impl Failure {
+    /// The failure with this code and class, as files and the control socket have it.
+    pub fn of(code: ErrorCode, class: ErrorClass) -> Self {
+        match code.as_str() {
+            "Timeout" => Self::Timeout,
+            "Connection" => Self::Connection,
+            "TLS" => Self::Tls,
+            "Answer" if class == ErrorClass::Throttled => Self::TooManyRequests,
+            "Answer" => Self::InvalidResponse,
+            "Credentials" => Self::Credentials(class),
+            "Settings" => Self::Settings,
+            "Region" => Self::NoRegion,
+            "Interface" => Self::LocalInterface,
+            "NotFound" => Self::UnknownMac,
+            "Forbidden" => Self::ImdsDisabled,
+            _ => Self::Api { code, class },
+        }
+    }
+
+    /// EC2's error code; where EC2 did not answer, one word for what failed.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Api { code, .. } => code.as_str(),
+            Self::Timeout => "Timeout",
+            Self::Connection => "Connection",
+            Self::Tls => "TLS",
+            Self::InvalidResponse | Self::TooManyRequests => "Answer",
+            Self::Credentials(_) => "Credentials",
+            Self::Settings => "Settings",
+            Self::NoRegion => "Region",
+            Self::LocalInterface => "Interface",
+            Self::UnknownMac => "NotFound",
+            Self::ImdsDisabled => "Forbidden",
+        }
+    }
+
+    fn into_code(self) -> ErrorCode {
+        match self {
+            Self::Api { code, .. } => code,
+            other => ErrorCode::word(other.code()),
+        }
+    }
+
+    /// What the failure means for the next attempt.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Api { class, .. } | Self::Credentials(class) => *class,
+            Self::Timeout => ErrorClass::TimedOut,
+            Self::TooManyRequests => ErrorClass::Throttled,
+            Self::Connection | Self::Tls | Self::InvalidResponse | Self::NoRegion | Self::LocalInterface => {
+                ErrorClass::Transient
+            }
+            Self::Settings | Self::ImdsDisabled => ErrorClass::Denied,
+            Self::UnknownMac => ErrorClass::NoSuchInterface,
+        }
+    }
+}
+
+/// The form of a [`CallError`] in files and on the control socket.
+#[derive(Serialize, Deserialize)]
+struct FlatCallError {
+    class: ErrorClass,
+    code: ErrorCode,
+    message: String,
+    request_id: Option<RequestId>,
+}
+
+impl From<FlatCallError> for CallError {
+    fn from(flat: FlatCallError) -> Self {
+        let FlatCallError { class, code, message, request_id } = flat;
+        Self { failure: Failure::of(code, class), message, request_id }
+    }
+}
+
+impl From<CallError> for FlatCallError {
+    fn from(error: CallError) -> Self {
+        let CallError { failure, message, request_id } = error;
+        let class = failure.class();
+        Self { class, code: failure.into_code(), message, request_id }
+    }
+}
+
+/// What a failure means for the next attempt. It depends on the error code, never on the text of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorClass {
-    /// No answer within the bound: the request may have been performed, or may yet be.
+    /// No answer within the bound: the request may have been performed, or may still be.
     TimedOut,
-    /// `RequestLimitExceeded`, `Throttling*`: later, and less often.
+    /// `RequestLimitExceeded`, `Throttling*`: retry later and less often.
     Throttled,
-    /// 5xx, connection errors, unreadable answers, unknown codes: again soon.
+    /// 5xx, connection errors, unusable answers, unknown codes: retry soon.
     Transient,
-    /// `RequestExpired`, or `AuthFailure` with the clock minutes off: the adapter has taken over EC2's time, again at once.
+    /// `RequestExpired`, or `AuthFailure` while the clock is minutes off: requests now use EC2's time; retry at once.
     Clock,
-    /// `UnauthorizedOperation`, `AuthFailure`, `InvalidClientTokenId`, `ExpiredToken`, no credentials: a person must act.
+    /// `UnauthorizedOperation`, `AuthFailure`, `InvalidClientTokenId`, `ExpiredToken`, no credentials: an operator must act.
     Denied,
-    /// `InvalidNetworkInterfaceID.*`: the ENI is not there (any more).
+    /// `InvalidNetworkInterfaceID.*`: the ENI does not exist, or no longer.
     NoSuchInterface,
-    /// `InvalidParameterValue`, `PrivateIpAddressLimitExceeded`: one of the addresses, or their number, cannot be.
+    /// `InvalidParameterValue`, `PrivateIpAddressLimitExceeded`: one of the addresses, or their number, is invalid.
     BadAddress,
-    /// A refusal (HTTP 4xx) with a code that is none of the above: one address may be the reason, and it may pass.
+    /// HTTP 4xx with any other code: one address may be the cause, and it may be temporary.
     Refused,
+}
+
+/// The classes and uses of EC2's error codes ("Error codes for the Amazon EC2 API", and "Common errors" there).
+impl ErrorCode {
+    /// What the code means for the next attempt. `status` is the answer's HTTP status, which counts only for a code that is
+    /// not listed here.
+    ///
+    /// [`ErrorClass::Clock`] is never returned: whether the clock explains a refusal depends on the answer's Date.
+    pub fn class(&self, status: u16) -> ErrorClass {
+        let code = self.as_str();
+        match code {
+            "RequestLimitExceeded"
+            | "RequestThrottled"
+            | "RequestThrottledException"
+            | "TooManyRequestsException"
+            | "EC2ThrottledException"
+            | "BandwidthLimitExceeded"
+            | "SlowDown" => ErrorClass::Throttled,
+            _ if code.starts_with("Throttl") => ErrorClass::Throttled,
+
+            "UnauthorizedOperation"
+            | "AuthFailure"
+            | "InvalidClientTokenId"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "RequestExpired"
+            | "RequestTimeTooSkewed"
+            | "SignatureDoesNotMatch"
+            | "InvalidSignatureException"
+            | "IncompleteSignature"
+            | "UnrecognizedClientException"
+            | "InvalidAccessKeyId"
+            | "MissingAuthenticationToken"
+            | "AccessDenied"
+            | "AccessDeniedException"
+            | "OperationNotPermitted"
+            | "OptInRequired"
+            | "PendingVerification"
+            | "Blocked" => ErrorClass::Denied,
+
+            "InvalidParameterValue" | "PrivateIpAddressLimitExceeded" | "InvalidIPAddress.InUse" => {
+                ErrorClass::BadAddress
+            }
+            _ if code.starts_with("InvalidNetworkInterfaceID.") || code.starts_with("InvalidNetworkInterfaceId.") => {
+                ErrorClass::NoSuchInterface
+            }
+
+            _ if status == 429 => ErrorClass::Throttled,
+            _ if (400..500).contains(&status) => ErrorClass::Refused,
+            _ => ErrorClass::Transient,
+        }
+    }
+
+    /// Whether a wrong clock can cause a refusal with this code.
+    pub fn may_be_the_clock(&self) -> bool {
+        matches!(
+            self.as_str(),
+            "RequestExpired"
+                | "AuthFailure"
+                | "RequestTimeTooSkewed"
+                | "SignatureDoesNotMatch"
+                | "InvalidSignatureException"
+                | "AccessDeniedException"
+        )
+    }
+
+    /// Whether newer credentials, on disk or in IMDS, can end a refusal with this code.
+    pub fn may_be_the_credentials(&self) -> bool {
+        matches!(
+            self.as_str(),
+            "AuthFailure"
+                | "InvalidClientTokenId"
+                | "ExpiredToken"
+                | "ExpiredTokenException"
+                | "RequestExpired"
+                | "SignatureDoesNotMatch"
+                | "InvalidSignatureException"
+                | "UnrecognizedClientException"
+                | "InvalidAccessKeyId"
+        )
+    }
+
+    /// Whether IAM refused the call: the credentials are valid, and a policy denies the action or does not allow it.
+    pub fn is_denial(&self) -> bool {
+        matches!(self.as_str(), "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException")
+    }
+
+    /// Whether the ENI has no room for the addresses.
+    pub fn is_no_room(&self) -> bool {
+        self.as_str() == "PrivateIpAddressLimitExceeded"
+    }
+}
+
+/// One failure of each variant, and of each class of EC2's codes.
+#[cfg(test)]
+pub(crate) fn every_failure() -> Vec<Failure> {
+    use ErrorClass::*;
+    let api = |code: &str, class| Failure::Api { code: code.try_into().expect("a code"), class };
+    vec![
+        api("RequestLimitExceeded", Throttled),
+        api("InternalError", Transient),
+        api("RequestExpired", Clock),
+        api("AuthFailure", Denied),
+        api("UnauthorizedOperation", Denied),
+        api("AccessDenied", Denied),
+        api("InvalidNetworkInterfaceID.NotFound", NoSuchInterface),
+        api("InvalidParameterValue", BadAddress),
+        api("SomethingNew", Refused),
+        Failure::Timeout,
+        Failure::Connection,
+        Failure::Tls,
+        Failure::InvalidResponse,
+        Failure::TooManyRequests,
+        Failure::Credentials(Denied),
+        Failure::Credentials(Transient),
+        Failure::Settings,
+        Failure::NoRegion,
+        Failure::LocalInterface,
+        Failure::UnknownMac,
+        Failure::ImdsDisabled,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_code(code: &str) -> ErrorCode {
+        code.try_into().expect("a code")
+    }
+
+    #[test]
+    fn every_code_has_its_class() {
+        use ErrorClass::*;
+        for (code, status, class) in [
+            ("RequestLimitExceeded", 503, Throttled),
+            ("Throttling", 400, Throttled),
+            ("ThrottlingException", 400, Throttled),
+            ("SomethingNew", 429, Throttled),
+            ("InternalError", 500, Transient),
+            ("Unavailable", 503, Transient),
+            ("ServiceUnavailable", 503, Transient),
+            ("InternalFailure", 500, Transient),
+            ("SomethingNew", 400, Refused),
+            ("SomethingNew", 500, Transient),
+            ("UnauthorizedOperation", 403, Denied),
+            ("AuthFailure", 401, Denied),
+            ("InvalidClientTokenId", 403, Denied),
+            ("ExpiredToken", 400, Denied),
+            ("RequestExpired", 400, Denied),
+            ("SignatureDoesNotMatch", 403, Denied),
+            ("OptInRequired", 401, Denied),
+            ("InvalidNetworkInterfaceID.NotFound", 400, NoSuchInterface),
+            ("InvalidNetworkInterfaceID.Malformed", 400, NoSuchInterface),
+            ("InvalidNetworkInterfaceId.NotFound", 400, NoSuchInterface),
+            ("InvalidParameterValue", 400, BadAddress),
+            ("PrivateIpAddressLimitExceeded", 400, BadAddress),
+        ] {
+            assert_eq!(error_code(code).class(status), class, "{code} with {status}");
+        }
+    }
+
+    #[test]
+    fn only_refusals_may_come_from_the_clock_or_the_credentials() {
+        for code in ["RequestExpired", "AuthFailure", "SignatureDoesNotMatch"] {
+            assert!(error_code(code).may_be_the_clock() && error_code(code).may_be_the_credentials(), "{code}");
+        }
+        for code in ["ExpiredToken", "InvalidClientTokenId"] {
+            assert!(!error_code(code).may_be_the_clock() && error_code(code).may_be_the_credentials(), "{code}");
+        }
+        for code in ["UnauthorizedOperation", "InvalidParameterValue", "InternalError"] {
+            assert!(!error_code(code).may_be_the_clock() && !error_code(code).may_be_the_credentials(), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_failure_reads_back_as_it_was_written() {
+        for failure in every_failure() {
+            let error = CallError::new(failure, "a message");
+            let json = serde_json::to_value(&error).expect("JSON");
+            assert_eq!(json["code"], error.code());
+            assert_eq!(serde_json::from_value::<CallError>(json).expect("a failure"), error);
+        }
+    }
 }

@@ -209,9 +209,9 @@ impl Record {
             (
                 Kind::Claim { eni, outcome: Outcome::Failed { error }, .. },
                 Kind::Claim { eni: other_eni, outcome: Outcome::Failed { error: other }, .. },
-            ) => eni == other_eni && error.code == other.code,
+            ) => eni == other_eni && error.code() == other.code(),
             (Kind::Unresolved { interface, error }, Kind::Unresolved { interface: other_interface, error: other }) => {
-                interface == other_interface && error.code == other.code
+                interface == other_interface && error.code() == other.code()
             }
             (Kind::NotLocal, Kind::NotLocal) => true,
             (Kind::Started { version }, Kind::Started { version: other }) => version == other,
@@ -371,7 +371,7 @@ impl LossHistory {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ec2::ErrorClass;
+    use super::super::ec2::{ErrorClass, Failure};
     use super::super::ids::InstanceId;
     use super::*;
 
@@ -397,7 +397,7 @@ mod tests {
 
     fn error(code: &str) -> CallError {
         let message = "no answer".to_owned();
-        CallError { class: ErrorClass::TimedOut, code: code.to_owned(), message, request_id: None }
+        CallError::new(Failure::of(code.try_into().expect("a code"), ErrorClass::TimedOut), message)
     }
 
     fn claim(second: i64, outcome: Outcome) -> Record {

@@ -130,6 +130,12 @@ name!(
 );
 
 name!(
+    /// The error code of a failed call: at most 100 ASCII letters, digits, `.`, `_` and `-`.
+    ErrorCode,
+    "an error code",
+    check_error_code
+);
+name!(
     /// The id of an AWS account: 12 digits (AWS General Reference).
     AccountId,
     "the id of an AWS account",
@@ -148,6 +154,14 @@ name!(
     "the type of an EC2 instance",
     check_instance_type
 );
+
+impl ErrorCode {
+    /// One of the product's own words; they are valid codes.
+    pub(crate) fn word(word: &str) -> Self {
+        debug_assert!(check_error_code(word).is_ok(), "{word:?}");
+        Self(word.to_owned())
+    }
+}
 
 impl Partition {
     /// The partition of a region by the region's name (the AWS SDKs' own rules, `partitions.json`); none for a name that
@@ -244,6 +258,15 @@ fn check_region(v: &str) -> Result<(), &'static str> {
         return Err("it holds something else than a-z, 0-9 and -");
     }
     Ok(())
+}
+
+fn check_error_code(v: &str) -> Result<(), &'static str> {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if (1..=100).contains(&v.len()) && v.bytes().all(is_allowed) {
+        Ok(())
+    } else {
+        Err("it is not 1 to 100 of letters, digits, ., _ and -")
+    }
 }
 
 fn check_request_id(v: &str) -> Result<(), &'static str> {
@@ -353,6 +376,12 @@ mod tests {
         }
         for bad in ["", "eni-", "eni-0123ABCD", "eni-0123abc", "i-0123abcd", "eni-0123abcd ", "ENI-0123abcd"] {
             assert!(EniId::try_from(bad).is_err(), "{bad:?}");
+        }
+        for good in ["InvalidNetworkInterfaceID.NotFound", "Client.AuthFailure", "a_b-c"] {
+            assert!(ErrorCode::try_from(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "a b", "a\n", "ü", &"x".repeat(101)] {
+            assert!(ErrorCode::try_from(bad).is_err(), "{bad:?}");
         }
         for good in ["eu-central-1", "us-gov-west-1", "test"] {
             assert!(Region::try_from(good).is_ok(), "{good:?}");

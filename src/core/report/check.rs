@@ -12,19 +12,17 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::assignment::Plan;
 use crate::model::config::Config;
 use crate::model::credentials::CredentialFacts;
-use crate::model::ec2::{CLOCK_TOLERANCE, CallError, Eni, EniNetwork, ErrorClass, Instance, Interface, Owner, Owners};
+use crate::model::ec2::{CLOCK_TOLERANCE, CallError, Eni, EniNetwork, Failure, Instance, Interface, Owner, Owners};
 use crate::model::endpoint::Endpoint;
-use crate::model::ids::{AccountId, EniId, InstanceId, InstanceType, InterfaceName, SubnetId};
+use crate::model::ids::{AccountId, EniId, ErrorCode, InstanceId, InstanceType, InterfaceName, SubnetId};
 use crate::report::clock_skew::skew;
 use crate::report::command::quoted;
 use crate::report::model::{AddressReport, FailedCall, FileErrorKind, Report, Who};
+use crate::report::remedies;
 use crate::report::status::{GAP, WIDTH, lines, span, time};
 
 /// A clock that is further off than that is worth a word, although AWS takes its signatures.
 const CLOCK_WORTH_A_WORD: SignedDuration = SignedDuration::from_secs(30);
-
-/// The code of a claim that an ENI has no room for (EC2 API, "Error codes").
-const NO_ROOM: &str = "PrivateIpAddressLimitExceeded";
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,14 +128,14 @@ pub fn agent(report: &Result<Report, String>) -> Step {
             error.message
         );
         // The others may be over with the next call, or concern one address: the status tells.
-        return match error.code.as_str() {
-            "TLS" => fail(
+        return match error.failure() {
+            Some(Failure::Tls) => fail(
                 WHAT,
                 format!(
                     "{said}. If all checks below are OK, the agent, which is not root, may be unable to read the file of `aws-vipa ca-certificate-file`"
                 ),
             ),
-            "Connection" | "Credentials" | "Settings" => {
+            Some(Failure::Connection | Failure::Credentials(_) | Failure::Settings) => {
                 fail(WHAT, format!("{said}. If all checks below are OK, `restart aws-vipa`"))
             }
             _ => unknown(WHAT, format!("{said}. Check `show aws-vipa status`")),
@@ -242,15 +240,7 @@ pub fn endpoint(url: &str, reached: &Result<(), CallError>) -> Step {
             ),
         ),
         Ok(()) => ok(what, format!("{url} answers over plain HTTP on this router itself")),
-        Err(error) => {
-            let remedy = match error.code.as_str() {
-                "TLS" => "Check `aws-vipa ca-certificate-file`, and the name in `aws-vipa endpoint-url`",
-                "Answer" => "A server other than EC2 answers: check `aws-vipa endpoint-url`, and proxies in between",
-                "Settings" => "Check `aws-vipa endpoint-url` and `aws-vipa region`",
-                _ => "Check the route, the firewall and the security group of the VPC endpoint",
-            };
-            fail(what, format!("{error}. {remedy}"))
-        }
+        Err(error) => fail(what, with_remedy(error)),
     }
 }
 
@@ -270,10 +260,7 @@ pub fn credentials(loaded: &Result<CredentialFacts, CallError>, account: Option<
                 None => ok(WHAT, who),
             }
         }
-        Err(error) => fail(
-            WHAT,
-            format!("{error}. Attach a role to the instance, or check `aws-vipa credentials-file` and `profile`"),
-        ),
+        Err(error) => fail(WHAT, with_remedy(error)),
     }
 }
 
@@ -299,18 +286,10 @@ pub fn right_to_read<T>(read: &Result<T, CallError>, reached: bool) -> Step {
     const WHAT: &str = "IAM: read";
     match read {
         Ok(_) => ok(WHAT, "ec2:DescribeNetworkInterfaces is allowed"),
-        Err(error) if !reached || error.code == "Credentials" => unknown(WHAT, format!("not checked: {}", error.code)),
-        Err(error) => {
-            let remedy = match error.class {
-                ErrorClass::Denied if error.code == "UnauthorizedOperation" => {
-                    ". `generate aws-vipa iam-policy` prints the required permissions"
-                }
-                ErrorClass::Denied => ". Check that these are the intended credentials, and that the key is active",
-                ErrorClass::Clock => ". Check `show ntp`",
-                _ => ". Try again; if it persists, check `show log aws-vipa`",
-            };
-            fail(WHAT, format!("{error}{remedy}"))
+        Err(error) if !reached || matches!(error.failure, Failure::Credentials(_)) => {
+            unknown(WHAT, format!("not checked: {}", error.code()))
         }
+        Err(error) => fail(WHAT, with_remedy(error)),
     }
 }
 
@@ -321,16 +300,17 @@ pub fn right_to_claim(eni: &EniId, known: Option<&[&AddressReport]>) -> Step {
     let Some(known) = known else {
         return unknown(WHAT, format!("{eni}: only available from the agent"));
     };
-    let refusal = refusals(eni, known).find(|e| e.code == "UnauthorizedOperation");
+    let refusal = refusals(eni, known).find(|e| has_code(e, ErrorCode::is_denial));
     let proven = known.iter().filter_map(|a| a.assign_permission_proven_at).max();
     match (refusal, proven) {
         (Some(refusal), _) => fail(
             WHAT,
             format!(
-                "{eni}: the last claim, {}, was denied: {}: {}. `generate aws-vipa iam-policy` prints the required permissions",
+                "{eni}: the last claim, {}, was denied: {}: {}. {}",
                 time(refusal.at),
                 refusal.code,
-                refusal.message
+                refusal.message,
+                remedies::IAM_POLICY
             ),
         ),
         (None, Some(at)) => ok(WHAT, format!("{eni}: ec2:AssignPrivateIpAddresses proven {}", time(at))),
@@ -341,6 +321,22 @@ pub fn right_to_claim(eni: &EniId, known: Option<&[&AddressReport]>) -> Step {
             ),
         ),
     }
+}
+
+/// Whether a claim failed with an error code of that kind.
+fn has_code(failed: &FailedCall, is_of_kind: fn(&ErrorCode) -> bool) -> bool {
+    matches!(failed.failure(), Some(Failure::Api { code, .. }) if is_of_kind(&code))
+}
+
+/// An error, and what to do about it.
+fn with_remedy(error: &CallError) -> String {
+    let remedy = match &error.failure {
+        Failure::Api { code, .. } if code.is_denial() => remedies::IAM_POLICY,
+        // Its message has it.
+        Failure::Credentials(_) => return error.to_string(),
+        failure => remedies::remedy(failure).unwrap_or(remedies::OTHERWISE),
+    };
+    format!("{error}. {}", remedies::capitalized(remedy))
 }
 
 /// Why the last claims for an ENI failed, where they did. While a claim is in flight, the failure before it counts.
@@ -493,13 +489,14 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressRepo
     };
     let used = interface.addresses.len();
     let to_come = wanted.difference(&interface.addresses).count();
-    let refused = refusals(eni, known).any(|e| e.code == NO_ROOM);
-    let room = if refused {
+    let refused = refusals(eni, known).find(|e| has_code(e, ErrorCode::is_no_room));
+    let room = if let Some(refused) = refused {
         fail(
             ROOM,
             format!(
-                "{eni} has {}, and the last claim was refused: {NO_ROOM}. Use a larger instance type, or unassign addresses",
-                many_addresses(used)
+                "{eni} has {}, and the last claim was refused: {}. Use a larger instance type, or unassign addresses",
+                many_addresses(used),
+                refused.code
             ),
         )
     } else if to_come == 0 {

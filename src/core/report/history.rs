@@ -92,7 +92,7 @@ fn whose(owner: &Owner) -> String {
 }
 
 fn plain(error: &CallError) -> String {
-    format!("{}: {}", error.code, error.message)
+    format!("{}: {}", error.code(), error.message)
 }
 
 fn request(id: Option<&RequestId>) -> String {

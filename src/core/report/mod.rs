@@ -10,4 +10,5 @@ pub mod history;
 pub mod iam_policy;
 pub mod model;
 pub mod offline;
+pub mod remedies;
 pub mod status;

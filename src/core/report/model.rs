@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::command::ClaimCommand;
 use crate::model::ec2;
 use crate::model::history::{Kind, Record};
-use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
+use crate::model::ids::{EniId, ErrorCode, GroupName, InstanceId, InterfaceName, Region, RequestId};
 use crate::model::vrrp::VrrpState;
 
 /// The whole report.
@@ -141,6 +141,16 @@ pub struct FailedCall {
     pub message: String,
     /// EC2's request id.
     pub request_id: Option<RequestId>,
+}
+
+impl FailedCall {
+    /// What failed, as far as the code says it.
+    pub(crate) fn failure(&self) -> Option<ec2::Failure> {
+        let code = ErrorCode::try_from(self.code.as_str()).ok()?;
+        // The status counts only for codes that are not listed; they have no remedy.
+        let class = code.class(500);
+        Some(ec2::Failure::of(code, class))
+    }
 }
 
 /// One group.

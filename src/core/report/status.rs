@@ -15,6 +15,7 @@ use super::command::{ClaimCommand, quoted};
 use super::model::{
     AddressReport, ClaimReport, FailedCall, FileErrorKind, GroupReport, OwnerReport, Report, Verdict, Who,
 };
+use super::remedies;
 use crate::printable;
 
 /// The columns of an address, which with the gaps make 80: `255.255.255.255`, twice `eni-0123456789abcdef0`, and
@@ -99,7 +100,7 @@ pub(super) fn head(report: &Report) -> String {
     rows.push(("EC2", format!("{region}{endpoint}, {success}")));
     if let Some(error) = &ec2.last_error {
         rows.push(("", format!("LAST CALL FAILED {}: {}", ago(error.at, now), failure(error))));
-        rows.extend(remedy(&error.code).map(|remedy| ("", remedy.to_owned())));
+        rows.extend(remedy(error).map(|remedy| ("", remedy)));
     }
     rows.extend(ec2.clock_skew.filter(|s| *s != 0).map(|skew| {
         let off = clock_skew::skew(SignedDuration::from_secs(skew), now);
@@ -169,20 +170,9 @@ fn credentials(report: &Report) -> String {
     format!("{}{loaded}{end}", ec2.credentials)
 }
 
-/// What to do about a failed call, by EC2's error code or our own word ([`crate::model::ec2::CallError`]). The message of a
-/// denial says it itself: which policy it is about depends on more than the code.
-fn remedy(code: &str) -> Option<&'static str> {
-    match code {
-        "Timeout" | "Connection" => Some("See that DNS, the route and the security groups let us reach the end point."),
-        "TLS" => Some(
-            "See that the end point's certificate is one that we trust: `ca-certificate-file` names another authority.",
-        ),
-        "Credentials" | "AuthFailure" | "ExpiredToken" | "InvalidClientTokenId" => {
-            Some("See that the instance has its role, or the credentials file is right.")
-        }
-        "RequestLimitExceeded" => Some("This account and region call EC2 too often; the calls go on, less often."),
-        _ => None,
-    }
+/// What to do about a failed call.
+fn remedy(error: &FailedCall) -> Option<String> {
+    remedies::remedy(&error.failure()?).map(|remedy| remedies::capitalized(remedy) + ".")
 }
 
 /// `50 in 50 groups: 1 DRIFT, 49 OK`.
@@ -452,12 +442,6 @@ pub(crate) fn span(later: Timestamp, earlier: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// It may be for a VPC endpoint's policy to allow it, or for the organization's.
-    #[test]
-    fn a_denial_leaves_the_advice_to_its_message() {
-        assert_eq!(remedy("UnauthorizedOperation"), None);
-    }
 
     #[test]
     fn spans_have_two_units() {

@@ -161,8 +161,8 @@ fn because(reason: &str) -> Option<String> {
 /// That the agent's reasons are in the words of the program: what stands between names, times and EC2's own words.
 #[track_caller]
 fn reasons_are_the_programs(report: &Report) {
-    let source = ["facts.rs", "event.rs", "readiness.rs"].map(|file| {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("claim").join(file);
+    let source = ["claim/facts.rs", "claim/event.rs", "claim/readiness.rs", "report/remedies.rs"].map(|file| {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file);
         fs::read_to_string(path).expect("the source")
     });
     // A backslash at the end of a line takes the next line's indentation away.
@@ -234,7 +234,7 @@ const DENIED: &str =
 const TIMEOUT: &str = "no answer from https://ec2.eu-central-1.amazonaws.com within 3s";
 /// What stands in the way where the credentials file is not there.
 const MISSING: &str = "file /config/aws/credentials, profile default: it is missing, not on a local file system, or no text of at most 64 KiB; put the file there, with aws_access_key_id and aws_secret_access_key in the profile: the agent gets it within a minute";
-const TIMEOUT_REMEDY: &str = "see the route, the firewall and DNS to EC2's end point";
+const TIMEOUT_REMEDY: &str = "check the route, the firewall and DNS on the way to EC2's endpoint";
 
 fn timeout() -> FailedCall {
     FailedCall { code: "Timeout".to_owned(), message: TIMEOUT.to_owned(), request_id: None, ..failed("", "") }
@@ -355,7 +355,7 @@ fn a_person_has_paused_the_group() {
 fn a_standby_that_could_not_take_over() {
     let not_ready = |last| AddressReport {
         verdict: Verdict::StandbyNotReady,
-        reason: because(&format!("Credentials: {MISSING}; correct the credentials or the IAM policy")),
+        reason: because(&format!("Credentials: {MISSING}")),
         assign_permission_proven_at: None,
         ..stood_by(last)
     };
@@ -584,8 +584,7 @@ fn records() -> Vec<Record> {
         ec2::Owner { eni: eni(THEIRS), instance: owner.instance, primary: false }
     };
     let error = |code: &str, message: &str| CallError {
-        class: ErrorClass::Denied,
-        code: code.to_owned(),
+        failure: ec2::Failure::of(code.try_into().expect("a code"), ErrorClass::Denied),
         message: message.to_owned(),
         request_id: request(),
     };

@@ -52,7 +52,7 @@ impl Machine {
             Err(error) => {
                 interface_eni.next = Some(now + backoff::retry_delay(interface_eni.failed, &mut self.rng));
                 interface_eni.failed = interface_eni.failed.saturating_add(1);
-                let is_news = interface_eni.error.as_ref().is_none_or(|e| e.code != error.code);
+                let is_news = interface_eni.error.as_ref().is_none_or(|e| e.code() != error.code());
                 interface_eni.error = Some(error.clone());
                 if is_news {
                     self.log(LogEvent::Unresolved { interface: interface.clone(), error });
@@ -135,20 +135,20 @@ impl Machine {
         error: &CallError,
     ) {
         let eni_state = self.enis.entry(claim.eni.clone()).or_default();
-        let timed_out = error.class == ErrorClass::TimedOut;
+        let timed_out = error.class() == ErrorClass::TimedOut;
         eni_state.timeouts = if timed_out { eni_state.timeouts.saturating_add(1) } else { 0 };
         let second_chance = !mem::replace(
             &mut eni_state.second_chance,
-            matches!(error.class, ErrorClass::Clock | ErrorClass::NoSuchInterface),
+            matches!(error.class(), ErrorClass::Clock | ErrorClass::NoSuchInterface),
         );
-        if error.class == ErrorClass::NoSuchInterface {
+        if error.class() == ErrorClass::NoSuchInterface {
             for address in concerned.iter().filter_map(|ip| self.addresses.get(ip)) {
                 if let Some(interface_eni) = self.interface_enis.get_mut(&address.interface) {
                     interface_eni.next = Some(now);
                 }
             }
         }
-        let splits = matches!(error.class, ErrorClass::BadAddress | ErrorClass::Refused) && claim.addresses.len() > 1;
+        let splits = matches!(error.class(), ErrorClass::BadAddress | ErrorClass::Refused) && claim.addresses.len() > 1;
         let halves = [self.next_id(), self.next_id()];
         let together = backoff::retry_delay(self.failed(concerned), &mut self.rng);
         for (n, ip) in concerned.iter().enumerate() {
@@ -160,20 +160,20 @@ impl Machine {
             address.attempt.failed = address.attempt.failed.saturating_add(1);
             address.last_failure = Some((now, error.clone()));
             address.rejection.permanent = None;
-            let due = match error.class {
+            let due = match error.class() {
                 ErrorClass::BadAddress | ErrorClass::Refused if splits => {
                     address.attempt.failed = 0;
                     address.attempt.bisect_group = Some(halves[n * 2 / concerned.len()]);
                     now
                 }
                 ErrorClass::BadAddress => {
-                    address.rejection.isolated = Some(error.class);
+                    address.rejection.isolated = Some(error.class());
                     address.attempt.bisect_group = None;
                     address.rejection.permanent = Some(error.clone());
                     now + backoff::PERMANENT_ERROR_DELAY
                 }
                 ErrorClass::Refused => {
-                    address.rejection.isolated = Some(error.class);
+                    address.rejection.isolated = Some(error.class());
                     address.attempt.bisect_group = None;
                     now + together
                 }
@@ -263,16 +263,16 @@ impl Machine {
                 self.log_holders();
             }
             Err(error) => {
-                if error.class == ErrorClass::Throttled {
+                if error.class() == ErrorClass::Throttled {
                     self.verification.throttled = (self.verification.throttled + 1).min(4);
                 }
                 let jitter = self.jitter();
                 for ip in &read.addresses {
-                    self.owner_read_failed(now, read.began, *ip, error.class, jitter);
+                    self.owner_read_failed(now, read.began, *ip, error.class(), jitter);
                 }
                 // The signing clock was corrected: retry at once.
-                if error.class == ErrorClass::Clock
-                    && self.verification.error.as_ref().is_none_or(|last| last.class != ErrorClass::Clock)
+                if error.class() == ErrorClass::Clock
+                    && self.verification.error.as_ref().is_none_or(|last| last.class() != ErrorClass::Clock)
                 {
                     self.verification.due = now;
                 }

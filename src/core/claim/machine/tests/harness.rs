@@ -15,7 +15,7 @@ use crate::claim::machine::Machine;
 use crate::claim::{Action, BootInstant, ClaimId, Event, LogEvent, PutBy, ReadId, RestoredState};
 use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
-use crate::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Owner, Owners};
+use crate::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Failure, Owner, Owners};
 use crate::model::history::{History, Kind, Record};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, RequestId};
 use crate::model::vrrp::{NotifyEvent, NotifyState};
@@ -64,7 +64,10 @@ pub fn owner(id: &str) -> Owner {
 }
 
 pub fn error(class: ErrorClass) -> CallError {
-    CallError { class, code: format!("{class:?}"), message: "as the test wants it".to_owned(), request_id: None }
+    CallError::new(
+        Failure::Api { code: format!("{class:?}").try_into().expect("a code"), class },
+        "as the test wants it",
+    )
 }
 
 pub fn line(name: &str, state: NotifyState) -> NotifyEvent {

@@ -521,7 +521,7 @@ fn reads_that_fail_are_noted_each_time_and_so_is_their_end() {
     harness.ec2.read_refuses = None;
     harness.run(secs(100));
     let failed = harness.log_events(begin).into_iter().filter_map(|(_, log)| match log {
-        LogEvent::Read { error } => Some(error.map(|e| e.class)),
+        LogEvent::Read { error } => Some(error.map(|e| e.class())),
         _ => None,
     });
     let failed: Vec<_> = failed.collect();

@@ -1,0 +1,157 @@
+//! The remedy for each failure of a call: what an operator can do about it. The texts of status, `check` and the reasons of
+//! verdicts take it from here.
+//!
+//! What only the failed call itself shows (which policy denied it, why a certificate was refused) is part of its message;
+//! those texts are here too.
+
+use crate::model::ec2::{ErrorClass, Failure};
+
+/// What helps where a policy does not allow an action.
+pub(crate) const IAM_POLICY: &str = "`generate aws-vipa iam-policy` prints the required permissions";
+/// What helps where [`remedy`] has nothing.
+pub(crate) const OTHERWISE: &str = "try again; if it persists, check `show log aws-vipa`";
+/// For a certificate from an authority that is not trusted.
+pub const UNKNOWN_ISSUER: &str = "if its authority is to be trusted, name it with ca-certificate-file";
+/// For a certificate that is not valid yet, or no longer.
+pub const CERTIFICATE_TIME: &str = "check this router's clock";
+
+const WAY_TO_EC2: &str = "check the route, the firewall and DNS on the way to EC2's endpoint";
+const THROTTLED: &str = "reduce the calls of other programs to EC2 in this account and region";
+const ENI: &str = "check which network interfaces are attached to this instance, and `aws-vipa network-interface-id`";
+
+/// The remedy, as part of a sentence. None: the failure passes by itself, or its message has the remedy.
+pub fn remedy(failure: &Failure) -> Option<&'static str> {
+    Some(match failure {
+        Failure::Timeout | Failure::Connection => WAY_TO_EC2,
+        Failure::Tls => "check `aws-vipa ca-certificate-file`, and the host name in `aws-vipa endpoint-url`",
+        Failure::InvalidResponse => {
+            "another service than EC2 may have answered: check `aws-vipa endpoint-url` and proxies on the way"
+        }
+        Failure::TooManyRequests => THROTTLED,
+        Failure::Settings => "check `aws-vipa endpoint-url` and `aws-vipa region`",
+        Failure::NoRegion => "check that IMDS answers, or set `aws-vipa region`",
+        Failure::LocalInterface => "check the interface with `show interfaces`",
+        Failure::UnknownMac => ENI,
+        // Their messages have it.
+        Failure::Credentials(_) | Failure::ImdsDisabled => return None,
+        Failure::Api { code, class } => match class {
+            // Its message names the policy to change.
+            ErrorClass::Denied if code.is_denial() => return None,
+            ErrorClass::Denied => "correct the credentials or the IAM policy",
+            ErrorClass::Clock => "correct the clock: `show ntp`",
+            ErrorClass::NoSuchInterface => ENI,
+            ErrorClass::BadAddress => {
+                "the address must be in the ENI's subnet and not be a primary address, and the ENI must have room for it"
+            }
+            ErrorClass::TimedOut => WAY_TO_EC2,
+            ErrorClass::Throttled => THROTTLED,
+            ErrorClass::Transient | ErrorClass::Refused => return None,
+        },
+    })
+}
+
+/// The text as the beginning of a sentence.
+pub(crate) fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+}
+
+/// The kind of policy that refused a call, by the message of the refusal (IAM User Guide, "Troubleshoot access denied error
+/// messages"). It selects the remedy only; the class comes from the error code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeniedBy {
+    /// The policy of the VPC endpoint.
+    EndpointPolicy,
+    /// A service control policy of the organization.
+    ServiceControlPolicy,
+    /// A resource control policy of the organization.
+    ResourceControlPolicy,
+    /// The permissions boundary of the role or user.
+    PermissionsBoundary,
+    /// The policy of the session.
+    SessionPolicy,
+    /// A statement with `Deny` in a policy of the role or user itself: no further `Allow` helps.
+    ExplicitDeny,
+    /// No policy allows it, or the message does not say.
+    NoPolicyAllows,
+}
+
+impl DeniedBy {
+    /// Reads the whole message: its reason may stand behind long ARNs.
+    pub fn of(message: &str) -> Self {
+        let message = message.to_ascii_lowercase();
+        // None of these can be part of an ARN or a name in one, which have no blanks.
+        for (words, denied_by) in [
+            ("vpc endpoint polic", Self::EndpointPolicy),
+            ("service control polic", Self::ServiceControlPolicy),
+            ("resource control polic", Self::ResourceControlPolicy),
+            ("permissions boundar", Self::PermissionsBoundary),
+            ("session polic", Self::SessionPolicy),
+            ("explicit deny", Self::ExplicitDeny),
+        ] {
+            if message.contains(words) {
+                return denied_by;
+            }
+        }
+        Self::NoPolicyAllows
+    }
+
+    /// What has to be done for `action` to be allowed to the credentials from `source`.
+    pub fn remedy(self, action: &str, source: &str) -> String {
+        match self {
+            Self::EndpointPolicy => format!("allow {action} in the policy of the VPC endpoint for EC2"),
+            Self::ServiceControlPolicy => {
+                format!("change the service control policy of the AWS organization that denies {action}")
+            }
+            Self::ResourceControlPolicy => {
+                format!("change the resource control policy of the AWS organization that denies {action}")
+            }
+            Self::PermissionsBoundary => format!("allow {action} in the permissions boundary of {source}"),
+            Self::SessionPolicy => format!("allow {action} in the session policy of {source}"),
+            Self::ExplicitDeny => format!("remove the Deny of {action} from the policies of {source}"),
+            Self::NoPolicyAllows => format!("allow {action} to {source}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ec2::every_failure;
+
+    #[test]
+    fn every_failure_has_a_remedy_or_is_exempt() {
+        let without = every_failure().into_iter().filter(|failure| remedy(failure).is_none());
+        let without: Vec<String> = without.map(|failure| failure.code().to_owned()).collect();
+        let exempt = [
+            "InternalError",
+            "UnauthorizedOperation",
+            "AccessDenied",
+            "SomethingNew",
+            "Credentials",
+            "Credentials",
+            "Forbidden",
+        ];
+        assert_eq!(without, exempt);
+    }
+
+    #[test]
+    fn a_denial_names_the_policy_to_change() {
+        let user = "User: arn:aws:sts::123456789012:assumed-role/session-policy/i-0123 is not authorized to perform: x";
+        for (reason, denied_by) in [
+            ("because no VPC endpoint policy allows the x action", DeniedBy::EndpointPolicy),
+            ("with an explicit deny in a VPC endpoint policy", DeniedBy::EndpointPolicy),
+            ("because no service control policy allows the x action", DeniedBy::ServiceControlPolicy),
+            ("with an explicit deny in a service control policy", DeniedBy::ServiceControlPolicy),
+            ("with an explicit deny in a resource control policy", DeniedBy::ResourceControlPolicy),
+            ("because no permissions boundary allows the x action", DeniedBy::PermissionsBoundary),
+            ("with an explicit deny in a permissions boundary", DeniedBy::PermissionsBoundary),
+            ("because no session policy allows the x action", DeniedBy::SessionPolicy),
+            ("with an explicit deny in an identity-based policy", DeniedBy::ExplicitDeny),
+            ("because no identity-based policy allows the x action", DeniedBy::NoPolicyAllows),
+            ("", DeniedBy::NoPolicyAllows),
+        ] {
+            assert_eq!(DeniedBy::of(&format!("{user} {reason}")), denied_by, "{reason}");
+        }
+    }
+}
