@@ -286,7 +286,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
         &mut Vec::new(),
     );
     let unknown = unknown.expect_err("no such group").to_string();
-    assert_eq!(unknown, "group mail has no aws-vipa node; those that have one: a b, bad, web");
+    assert_eq!(unknown, "group mail has no aws-vipa node; groups with one: a b, bad, web");
     // One that is left out for its name.
     let mut out = Vec::new();
     ShowGroup { group: "a b".to_owned() }
