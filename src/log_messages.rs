@@ -1,7 +1,7 @@
 //! Every message of the log, with its level and its fields. docs/reference/log-messages.md says what each means and what to
 //! do; a test compares the two.
 //!
-//! [`log!`] logs them; clippy.toml forbids tracing's `error!`, `warn!`, `info!` and `debug!`.
+//! The macro `log!` writes them; clippy.toml forbids tracing's `error!`, `warn!`, `info!` and `debug!`.
 
 use tracing::Level;
 

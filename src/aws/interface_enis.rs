@@ -56,7 +56,7 @@ impl InterfaceEnis {
     /// The subnet's block and the account of the interface's ENI.
     ///
     /// # Errors
-    /// [`InterfaceError`]; see [`Imds::place`].
+    /// [`InterfaceError`]; see [`Imds::eni_network`].
     pub async fn eni_network(&self, interface: &InterfaceName) -> Result<EniNetwork, InterfaceError> {
         Ok(self.imds.eni_network(self.mac(interface)?).await?)
     }

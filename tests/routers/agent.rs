@@ -238,7 +238,7 @@ fn stopped() {
         });
         assert_eq!(lab.claims(None).len(), 1);
         let said = lab.r1.call(&["vyos-aws-vipa", "show", "status"]);
-        assert!(said.contains("the agent does not run"), "{said}");
+        assert!(said.contains("the agent is not running"), "{said}");
         lab.r1.start_agent();
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
         assert_eq!(lab.claims(None).len(), 1);

@@ -138,9 +138,9 @@ fn status_without_the_agent() {
         lab.imds[0].stop();
         lab.imds[0].mute(true);
         lab.imds[0].start().expect("listening");
-        status(lab, &["cannot read the instance id from IMDS", "EC2 was not asked"]);
+        status(lab, &["cannot read the instance id from IMDS", "EC2 not called"]);
         lab.imds[0].stop();
-        status(lab, &["cannot read the instance id from IMDS", "EC2 was not asked"]);
+        status(lab, &["cannot read the instance id from IMDS", "EC2 not called"]);
         assert_eq!(lab.claims(None).len(), 1);
     });
 }

@@ -269,7 +269,7 @@ fn clock_far_from_ec2s() {
         let ahead = lab.r1.status()["ec2"]["clock_skew"].as_i64().unwrap_or_default();
         assert!((3_590..3_610).contains(&ahead), "{ahead}");
         let shown = lab.r1.call(&["vyos-aws-vipa", "show", "status"]);
-        assert!(shown.contains(&format!("OUR CLOCK IS {ahead} s behind EC2's")), "{shown}");
+        assert!(shown.contains(&format!("CLOCK IS {ahead} s behind EC2's")), "{shown}");
         lab.simulator.set_clock_ahead(-3_600);
         lab.r1.power_off();
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);

@@ -1,6 +1,6 @@
 //! The path of a failover, step by step, without doing one: what each step's facts say, and what to do where they are bad.
 //!
-//! Nothing is asked here; [`crate::commands::show_check`] asks, and prints a line a step.
+//! Nothing is queried here; the command `show check` asks, and prints one line for each step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
