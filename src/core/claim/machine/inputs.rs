@@ -314,6 +314,12 @@ impl Machine {
         }
     }
 
+    pub(super) fn credentials_changed(&mut self, now: BootInstant) {
+        self.retry_permanent(now);
+        // Shows whether they work before a failover needs them.
+        self.verification.due = self.verification.due.min(now + MIN_STANDBY_INTERVAL);
+    }
+
     pub(super) fn retry_permanent(&mut self, now: BootInstant) {
         for address in self.addresses.values_mut() {
             // For a standby, too: the failure may be over.

@@ -209,7 +209,7 @@ impl Machine {
             Event::Resolved { interface, eni } => self.resolved(now, &interface, eni),
             Event::Claimed { id, result } => self.claimed(now, id, result),
             Event::Read { id, result } => self.read(now, id, result),
-            Event::Credentials => self.retry_permanent(now),
+            Event::Credentials => self.credentials_changed(now),
             Event::Pause { group, until } => self.pause(now, &group, until),
             Event::Resume(group) => self.resume(now, &group),
             Event::Force(group) => self.force(now, &group),

@@ -60,6 +60,23 @@ fn a_standby_never_reads_more_than_once_in_fifteen_seconds() {
 }
 
 #[test]
+fn changed_credentials_are_tried_within_fifteen_seconds() {
+    for is_master in [false, true] {
+        let mut harness = with_interval(300);
+        if is_master {
+            harness.master("a");
+        }
+        harness.run(secs(60));
+        let begin = harness.now;
+        harness.tell(Event::Credentials);
+        harness.run(secs(15));
+        assert_eq!(harness.read_times(begin).len(), 1, "MASTER: {is_master}");
+        harness.run(secs(200));
+        assert_eq!(harness.read_times(begin).len(), 1, "MASTER: {is_master}");
+    }
+}
+
+#[test]
 fn the_interval_doubles_while_ec2_says_too_many_requests() {
     let mut harness = with_interval(30);
     harness.ec2.read_refuses = Some(ErrorClass::Throttled);
