@@ -510,7 +510,8 @@ impl Pair {
                     assert!(before < allowed, "router {router}, {ip}: {first:?}; asked for at {asked:?}");
                 }
                 let restarted = |pair: &[Claim]| this.started.iter().any(|at| (pair[0].at..pair[1].at).contains(at));
-                let close = repeated.windows(2).find(|pair| pair[0].at.until(pair[1].at) < secs(10) && !restarted(pair));
+                let close =
+                    repeated.windows(2).find(|pair| pair[0].at.until(pair[1].at) < secs(10) && !restarted(pair));
                 assert!(close.is_none(), "router {router}, {ip}: {close:?} of {repeated:?}; asked for at {asked:?}");
             }
         }
