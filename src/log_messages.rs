@@ -99,7 +99,7 @@ messages! {
     OWNERS_REFUSED = ERROR "ownership check denied" [code, message, request_id, times];
     PAUSE_ENDED = INFO "group resumed" [group];
     PIPE_ENLARGED = DEBUG "FIFO buffer enlarged" [bytes];
-    PIPE_FULL = WARN "FIFO was full; notifications may be lost" [times];
+    PIPE_FULL = WARN "FIFO was full; notify events may be lost" [times];
     PIPE_LIMIT_REACHED = WARN "cannot enlarge FIFO buffer: the user's pipe limit is reached" [bytes];
     PIPE_NOT_ENLARGED = WARN "cannot enlarge FIFO buffer" [error, bytes];
     HISTORY_RECORDS_SKIPPED = WARN "history records from another version skipped" [skipped];

@@ -10,6 +10,7 @@ use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Owner, Taker
 use vipa_core::model::history::{Kind, Outcome, Record};
 use vipa_core::model::ids::{EniId, GroupName, InstanceId, RequestId};
 use vipa_core::model::vrrp::VrrpState;
+use vipa_core::report::reasons;
 
 use super::Agent;
 use crate::log_messages::log;
@@ -157,9 +158,10 @@ impl Agent<'_> {
             LogEvent::Transition { group, from, to, cause } => {
                 let is_unknown = to == VrrpState::Unknown;
                 let (before, after) = (from.to_string(), to.to_string());
-                let change = Change::Transition { is_unknown, from: before, to: after, cause: cause.text() };
+                let change = Change::Transition { is_unknown, from: before, to: after, cause: reasons::cause(cause) };
                 self.log.change(change, &group);
-                Record::new(time, Kind::Transition { from, to, cause: cause.text().to_owned() }).of_group(group)
+                Record::new(time, Kind::Transition { from, to, cause: reasons::cause(cause).to_owned() })
+                    .of_group(group)
             }
             LogEvent::Claim { eni, addresses, previous, duration, result } => {
                 let duration_ms = duration.as_millis().try_into().unwrap_or(u64::MAX);
@@ -201,6 +203,8 @@ impl Agent<'_> {
                 return self.log.change(change, format!("{address} on {interface} ({group})"));
             }
             LogEvent::Readiness { group, obstacle } => {
+                let clock = self.clock;
+                let obstacle = obstacle.map(|obstacle| reasons::obstacle(&obstacle, |at| clock.timestamp(at)));
                 self.log.change(Change::Readiness { obstacle: obstacle.clone() }, &group);
                 Record::new(time, Kind::Readiness { obstacle }).of_group(group)
             }

@@ -6,14 +6,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::oneshot;
-use vipa_core::claim::{BootInstant, Event};
-use vipa_core::model::ec2::CallError;
+use vipa_core::claim::{BootInstant, Event, RequestRefusal};
 use vipa_core::model::history::{Kind, Record};
 use vipa_core::model::ids::GroupName;
 use vipa_core::model::pause::Minutes;
-use vipa_core::report::command::quoted;
 use vipa_core::report::model::{self as report, Report};
-use vipa_core::report::offline;
+use vipa_core::report::{live, offline, reasons};
 
 use super::Agent;
 use crate::agent::state::Saved;
@@ -90,7 +88,7 @@ impl Agent<'_> {
                 return;
             }
             Request::Claim { group } => match self.refuses(&group).or_else(|| self.machine.refuses_force(&group)) {
-                Some(why) => Err(ErrorResponse::new(ErrorCode::Refused, why)),
+                Some(why) => Err(refused(&group, &why)),
                 None => {
                     log!(CLAIM_FORCED, %group);
                     let forced = Record::new(Timestamp::now(), Kind::Forced).of_group(group.clone());
@@ -148,8 +146,7 @@ impl Agent<'_> {
     /// The report, with the reason why its owners are older than `since`, if they are.
     fn fresh_report(&self, history: usize, since: BootInstant) -> Report {
         let mut report = self.report(history);
-        let why = self.machine.unread_since(since);
-        report.not_answered.extend(why.map(|why| format!("{why}. What follows is what was known before")));
+        report.not_answered.extend(self.machine.not_read_since(since).map(|why| reasons::not_read(&why)));
         report
     }
 
@@ -163,20 +160,19 @@ impl Agent<'_> {
     }
 
     /// Why nothing can be done for a group, if the agent does not manage it.
-    fn refuses(&self, group: &GroupName) -> Option<String> {
-        let name = quoted(group.as_str());
+    fn refuses(&self, group: &GroupName) -> Option<RequestRefusal> {
         if self.machine.has_group(group) {
             None
         } else if self.config.skipped.iter().any(|g| g.name == group.as_str()) {
-            Some(format!("group {name} is skipped because of an error: see `show aws-vipa group {name}`"))
+            Some(RequestRefusal::Skipped)
         } else {
-            Some(format!("group {name} has no aws-vipa node: `show aws-vipa status` lists those that have one"))
+            Some(RequestRefusal::NoNode)
         }
     }
 
     fn pause(&mut self, group: &GroupName, minutes: Minutes) -> Result<(), ErrorResponse> {
         if let Some(why) = self.refuses(group) {
-            return Err(ErrorResponse::new(ErrorCode::Refused, why));
+            return Err(refused(group, &why));
         }
         let now = self.clock.of_both_kinds();
         log!(GROUP_PAUSED, %group, minutes = minutes.get());
@@ -188,11 +184,10 @@ impl Agent<'_> {
 
     fn resume(&mut self, group: &GroupName) -> Result<(), ErrorResponse> {
         if let Some(why) = self.refuses(group) {
-            return Err(ErrorResponse::new(ErrorCode::Refused, why));
+            return Err(refused(group, &why));
         }
         if !self.machine.is_paused(group) {
-            let name = quoted(group.as_str());
-            return Err(ErrorResponse::new(ErrorCode::Refused, format!("group {name} is not paused")));
+            return Err(refused(group, &RequestRefusal::NotPaused));
         }
         log!(PAUSE_ENDED, %group);
         self.state.pauses.change(|pauses| pauses.resume(group));
@@ -225,7 +220,7 @@ impl Agent<'_> {
         let at = |moment: BootInstant| clock.timestamp(moment);
         let instance = self.effects.instance_id();
         let region = self.effects.region();
-        let mut groups = self.machine.report(now, at);
+        let mut groups = live::groups(self.machine.facts(now), at);
         for address in groups.iter_mut().flat_map(|g| &mut g.addresses) {
             address.assign_permission_proven_at =
                 address.eni.as_ref().and_then(|eni| self.state.permissions.get().at(eni));
@@ -268,7 +263,11 @@ impl Agent<'_> {
                 credentials_error: credentials.as_ref().and_then(|c| c.error.as_ref()).map(|e| e.message.clone()),
                 credentials_expire_at: credentials.as_ref().and_then(|c| c.expires_at),
                 last_success_at: self.effects.last_success.map(at),
-                last_error: self.effects.last_error.as_ref().map(|(when, error)| failure(at(*when), error)),
+                last_error: self
+                    .effects
+                    .last_error
+                    .as_ref()
+                    .map(|(when, error)| report::FailedCall::new(at(*when), error)),
                 clock_skew: self.effects.clock_skew(),
             },
             groups,
@@ -277,13 +276,8 @@ impl Agent<'_> {
     }
 }
 
-fn failure(at: Timestamp, error: &CallError) -> report::FailedCall {
-    report::FailedCall {
-        at,
-        code: error.code().to_owned(),
-        message: error.message.clone(),
-        request_id: error.request_id.clone(),
-    }
+fn refused(group: &GroupName, why: &RequestRefusal) -> ErrorResponse {
+    ErrorResponse::new(ErrorCode::Refused, reasons::refused(group, why))
 }
 
 fn value(of: &impl serde::Serialize) -> Value {

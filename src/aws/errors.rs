@@ -31,7 +31,7 @@ where
             let mut described = match answer.err().code().and_then(|code| ErrorCode::try_from(code).ok()) {
                 Some(code) => {
                     let class = code.class(status);
-                    failed(Failure::Api { code, class }, answer.err().message().unwrap_or("no message"))
+                    failed(Failure::api(code, class), answer.err().message().unwrap_or("no message"))
                 }
                 None if status == 429 => failed(Failure::TooManyRequests, "HTTP status 429"),
                 None => failed(

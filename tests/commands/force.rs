@@ -214,7 +214,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     wait_for("BACKUP", &router, |r| web(r)["vrrp"] == "BACKUP");
     refused(&router, claim("web"), "group web is BACKUP, not MASTER, on this router: claim on the router that is");
     refused(&router, claim("mail"), "group mail has no aws-vipa node: `show aws-vipa status` lists");
-    refused(&router, claim("bad"), "group bad is skipped because of an error: see `show aws-vipa group bad`");
+    refused(&router, claim("bad"), "group bad is skipped because of an error: check `show aws-vipa group bad`");
 
     ip("address add 10.99.0.100/32 dev eth0");
     fifo.write_all(b"INSTANCE \"web\" MASTER 200\n").expect("written");
@@ -241,7 +241,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
         text.starts_with("Group web is paused until ") && text.contains("(4m 59s)") || text.contains("(5m 0s)"),
         "{text}"
     );
-    refused(&router, claim("web"), "group web is paused: end that with `force aws-vipa resume web` first");
+    refused(&router, claim("web"), "group web is paused: `force aws-vipa resume web` first");
     assert_eq!(web(&report(&router))["addresses"][0]["verdict"], "PAUSED");
 
     // The pause and the history outlive the agent.

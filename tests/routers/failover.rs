@@ -174,7 +174,7 @@ fn the_address_is_added_by_hand() {
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "DRIFT", Duration::from_secs(3) + SLACK);
         let shown = lab.r2.shown(GROUP, VIP);
         let reason = shown.address["reason"].as_str().unwrap_or_default();
-        assert!(reason.contains("VRRP is BACKUP here, and the address is on eth0"), "{shown:#?}");
+        assert!(reason.contains("VRRP is BACKUP here, but the address is on eth0"), "{shown:#?}");
         lab.watch("r1 keeps it", Duration::from_secs(3), |lab| {
             lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r1.enis[0])
         });

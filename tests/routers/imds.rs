@@ -16,7 +16,7 @@ fn gone_at_the_start_and_back() {
         lab.imds[1].start().expect("listening");
         lab.commit_pair();
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "CLAIMING", ELECTION + SLACK);
-        let unknown = "the network interface (ENI) of eth0 is not known";
+        let unknown = "the network interface (ENI) of eth0 is unknown";
         let shown = lab.r1.shown(GROUP, VIP);
         let reason = shown.address["reason"].as_str().unwrap_or_default();
         assert!(shown.vrrp() == "MASTER" && reason.contains(unknown) && reason.contains("IMDS"), "{shown:#?}");

@@ -62,7 +62,7 @@ fn master_that_may_not_read() {
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "UNKNOWN", Duration::from_secs(15) + SLACK);
         let reason = lab.r1.shown(GROUP, VIP).address["reason"].as_str().unwrap_or_default().to_owned();
         let missing = "allow ec2:DescribeNetworkInterfaces to instance role router";
-        assert!(reason.contains("EC2 last said at") && reason.contains(missing), "{reason}");
+        assert!(reason.contains("last confirmed by EC2 at") && reason.contains(missing), "{reason}");
         assert_eq!(lab.r1.logged(&["ownership check denied", "UnauthorizedOperation", missing]), 1, "said once");
         lab.simulator.remove_fault(denial);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", Duration::from_secs(5) + SLACK);
@@ -88,7 +88,7 @@ fn fresh_status_while_ec2_hangs() {
         lab.wait("EC2 is asked anew", SLACK, |lab| ask(lab)["not_answered"] != json!([]));
         let report = ask(lab);
         let why = report["not_answered"][0].as_str().unwrap_or_default();
-        assert!(why.contains("Timeout") && why.contains("What follows is what was known before"), "{report:#}");
+        assert!(why.contains("Timeout") && why.contains("The owners below are from an earlier check"), "{report:#}");
         assert!(report["agent"].is_object());
         lab.simulator.remove_fault(hang);
         lab.wait("EC2 answers anew", SLACK, |lab| ask(lab)["not_answered"] == json!([]));

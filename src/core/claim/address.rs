@@ -170,6 +170,7 @@ pub struct OwnerRead {
 pub struct LastClaim {
     /// The ENI of the claim; the address may belong on another one since.
     pub eni: EniId,
+    /// When it began.
     pub began: BootInstant,
     /// When it ended, and how.
     pub answer: Option<(BootInstant, Result<Option<RequestId>, CallError>)>,

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::BootInstant;
+use super::reason::Obstacle;
 use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
 use crate::model::ec2::{Acknowledgement, CallError, Eni, Owner, Owners, Taker};
@@ -255,7 +256,7 @@ pub enum LogEvent {
         /// The group.
         group: GroupName,
         /// What prevents a takeover; absent if the standby is ready.
-        obstacle: Option<String>,
+        obstacle: Option<Obstacle>,
     },
     /// The ENI that should have addresses is not attached to this instance.
     EniElsewhere {
@@ -305,28 +306,4 @@ pub enum Cause {
     Paused,
     /// The pause has ended.
     PauseEnded,
-}
-
-impl Cause {
-    /// The cause as text.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Notify(NotifyState::Master) => "keepalived: MASTER",
-            Self::Notify(NotifyState::MasterRxLowerPri) => "keepalived: MASTER_RX_LOWER_PRI",
-            Self::Notify(NotifyState::Backup) => "keepalived: BACKUP",
-            Self::Notify(NotifyState::Fault) => "keepalived: FAULT",
-            Self::Notify(NotifyState::Stop) => "keepalived: STOP",
-            Self::Notify(NotifyState::Deleted) => "keepalived: DELETED",
-            Self::Inferred => "what is on the interface",
-            Self::NoTimer => "keepalived sleeps without a timer, and the address is not here",
-            Self::NoWriter => "keepalived does not hold the FIFO open",
-            Self::NoLiveness => "keepalived gives no sign of life",
-            Self::Stalled => "this router stood still for a while",
-            Self::PipeFull => "the pipe was full, lines may be lost",
-            Self::NoNotifyEvent => "a process has put its address here, and no line of keepalived says MASTER",
-            Self::New => "new, waiting for a sign of life of keepalived",
-            Self::Paused => "paused by a person",
-            Self::PauseEnded => "the pause is over",
-        }
-    }
 }

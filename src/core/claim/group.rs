@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::BootInstant;
 use super::event::Cause;
+use super::reason::Obstacle;
 use crate::model::assignment::{PlannedGroup, Problem};
 use crate::model::vrrp::VrrpState;
 
@@ -31,7 +32,7 @@ pub struct Group {
     /// When a repeated MASTER_RX_LOWER_PRI last caused a read.
     pub rx_read: Option<BootInstant>,
     /// The readiness that was last logged, if any: what prevents a takeover, if anything.
-    pub obstacle: Option<Option<String>>,
+    pub obstacle: Option<Option<Obstacle>>,
 }
 
 /// The VRRP state of a group, as far as it is known.

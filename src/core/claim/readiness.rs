@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use super::Machine;
 use super::address::Address;
 use super::event::LogEvent;
-use super::facts::{remedy, text, unresolved};
 use super::group::Group;
-use super::{BootInstant, Machine};
+use super::reason::{EniElsewhere, Explanation, Obstacle, PrimaryAddress, Refusal};
 use crate::model::ec2::{CallError, ErrorClass, Failure, Owner, Owners};
 use crate::model::ids::{EniId, InstanceId};
+use crate::model::verdict::Who;
 use crate::model::vrrp::VrrpState;
-use crate::report::model::Who;
 
 /// Where EC2 says that an ENI is attached which takes addresses.
 #[derive(Debug)]
@@ -29,62 +29,43 @@ pub(super) struct Attachment {
 pub(super) type Attachments = BTreeMap<EniId, Attachment>;
 
 impl Machine {
-    /// What would keep a standby from taking over a group: none of it is known yet; nothing; or this.
-    pub(super) fn obstacle(&self, group: &Group) -> Option<Option<String>> {
+    /// What prevents a standby from taking over a group: not known yet; nothing; or this.
+    pub(super) fn obstacle(&self, group: &Group) -> Option<Option<Obstacle>> {
         let addresses = group.addresses.iter().filter_map(|ip| Some((*ip, self.addresses.get(ip)?)));
-        let obstacles: Vec<Option<Option<String>>> =
-            addresses.map(|(ip, address)| self.obstacle_of(ip, address, |_| String::new())).collect();
+        let obstacles: Vec<Option<Option<Obstacle>>> =
+            addresses.map(|(ip, address)| self.obstacle_of(ip, address)).collect();
         match obstacles.iter().flatten().flatten().next() {
-            Some(obstacle) => Some(Some(obstacle.clone())),
+            Some(obstacle) => Some(Some(obstacle.clone().lasting())),
             None if obstacles.is_empty() || obstacles.contains(&None) => None,
             None => Some(None),
         }
     }
 
-    /// The same for one address, with `at` to say when.
-    pub(super) fn obstacle_of(
-        &self,
-        ip: Ipv4Addr,
-        address: &Address,
-        at: impl Fn(BootInstant) -> String,
-    ) -> Option<Option<String>> {
-        let interface_eni = self.interface_enis.get(&address.interface)?;
-        if let Some(error) = interface_eni.error.as_ref().filter(|_| interface_eni.eni.is_none()) {
-            return Some(Some(unresolved(&address.interface, error)));
+    /// The same for one address.
+    pub(super) fn obstacle_of(&self, ip: Ipv4Addr, address: &Address) -> Option<Option<Obstacle>> {
+        let is_resolved = self.interface_enis.get(&address.interface)?.eni.is_some();
+        let unknown = self.eni_unknown(&address.interface).filter(|_| !is_resolved).map(Obstacle::EniUnknown);
+        let obstacle = unknown
+            .or_else(|| self.verification.error.clone().map(Obstacle::ReadFailed))
+            .or_else(|| primary(ip, address).map(Obstacle::Primary))
+            .or_else(|| self.eni_elsewhere(address).map(Obstacle::EniElsewhere))
+            .or_else(|| {
+                let refusal = refusal(ip, address, address.rejection.permanent.as_ref()?);
+                let at = address.last_claim.as_ref().and_then(|c| c.answer.as_ref()).map(|(when, _)| *when);
+                Some(Obstacle::LastClaimRefused { at, refusal })
+            });
+        if obstacle.is_none() {
+            address.owner_read.as_ref()?;
         }
-        if let Some(error) = &self.verification.error {
-            return Some(Some(remedy(error)));
-        }
-        if let Some(why) = primary(ip, address).or_else(|| self.elsewhere(address)) {
-            return Some(Some(why));
-        }
-        if let Some(error) = &address.rejection.permanent {
-            let at = address.last_claim.as_ref().and_then(|c| c.answer.as_ref()).map(|(when, _)| at(*when));
-            return Some(Some(format!(
-                "the last claim from here failed{}: {}; a standby claims nothing, so this stands until the credentials \
-                 or the configuration change",
-                at.unwrap_or_default(),
-                refusal(ip, address, error)
-            )));
-        }
-        address.owner_read.as_ref()?;
-        Some(None)
+        Some(obstacle)
     }
 
-    /// That the ENI which takes the address is not attached to this instance, where EC2 says so.
-    pub(super) fn elsewhere(&self, address: &Address) -> Option<String> {
+    /// That the ENI which the address belongs on is not attached to this instance, if EC2 reported that.
+    pub(super) fn eni_elsewhere(&self, address: &Address) -> Option<EniElsewhere> {
         let eni = address.eni.as_ref()?;
-        let (ours, attachment) = (self.instance.as_ref()?, self.not_here(eni)?);
-        let remedy = match address.configured_eni {
-            Some(_) => "correct `aws-vipa network-interface-id`",
-            None => "see which network interfaces are attached to this instance",
-        };
-        Some(match &attachment.to {
-            Some(other) => {
-                format!("{eni} is attached to {other}, not to this instance {ours}: packets go there; {remedy}")
-            }
-            None => format!("{eni} is attached to no instance: packets go nowhere; attach it to this one, or {remedy}"),
-        })
+        let (this, attachment) = (self.instance.clone()?, self.not_here(eni)?);
+        let attached_to = attachment.to.clone();
+        Some(EniElsewhere { eni: eni.clone(), this, attached_to, is_configured: address.configured_eni.is_some() })
     }
 
     fn not_here(&self, eni: &EniId) -> Option<&Attachment> {
@@ -160,36 +141,21 @@ impl Machine {
     }
 }
 
-/// What to know before a failover takes an address from its holder, which is none of the group's routers.
-pub(super) fn taken_from(holder: &Owner) -> String {
-    format!(
-        "held by {}, which is none of the group's routers: a failover takes it from there; if it is in use there, choose \
-         another address for the group, else unassign it there",
-        text(holder)
-    )
+/// That the address is the primary address of an ENI, by the last read.
+fn primary(ip: Ipv4Addr, address: &Address) -> Option<PrimaryAddress> {
+    let owner = address.owner_read.as_ref()?.owner.clone().filter(|owner| owner.primary)?;
+    Some(PrimaryAddress { address: ip, owner })
 }
 
-/// That the address is the primary one of a network interface, as far as a read shows.
-fn primary(ip: Ipv4Addr, address: &Address) -> Option<String> {
-    let owner = address.owner_read.as_ref()?.owner.as_ref().filter(|owner| owner.primary)?;
-    Some(format!(
-        "{ip} is the primary address of {}, which EC2 never moves: choose another address for the group",
-        text(owner)
-    ))
-}
-
-/// Why EC2 refuses an address, and what a person can do about it, in view of who has it.
-pub(super) fn refusal(ip: Ipv4Addr, address: &Address, error: &CallError) -> String {
+/// A failed claim, and what the owner explains of it.
+pub(super) fn refusal(ip: Ipv4Addr, address: &Address, error: &CallError) -> Refusal {
     let is_about_the_address = matches!(error.class(), ErrorClass::BadAddress | ErrorClass::Refused)
         && !matches!(&error.failure, Failure::Api { code, .. } if code.is_no_room());
     let is_free = address.owner_read.as_ref().is_some_and(|owner_read| owner_read.owner.is_none());
-    match primary(ip, address).filter(|_| is_about_the_address) {
-        Some(primary) => format!("{error}; {primary}"),
-        None if is_about_the_address && is_free => format!(
-            "{}; no network interface (ENI) that this account sees has it: in a VPC that is shared, one of another account \
-             may have it: ask the VPC's owner",
-            remedy(error)
-        ),
-        None => remedy(error),
-    }
+    let explanation = match primary(ip, address) {
+        _ if !is_about_the_address => None,
+        Some(primary) => Some(Explanation::Primary(primary)),
+        None => is_free.then_some(Explanation::Unassigned),
+    };
+    Refusal { error: error.clone(), explanation }
 }

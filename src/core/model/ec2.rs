@@ -159,9 +159,35 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The failure with this code and class, as files and the control socket have it.
+    /// The failure of a call that was answered with this error code. EC2 has no code that equals one of our own words: such
+    /// an answer is from another service.
+    pub fn api(code: ErrorCode, class: ErrorClass) -> Self {
+        match Self::own(code.as_str(), class) {
+            Some(_) => Self::InvalidResponse,
+            None => Self::Api { code, class },
+        }
+    }
+
+    /// The failure with this code and class, as files and the control socket have it. One of our own words with a class that
+    /// we do not give it was not written by us.
     pub fn of(code: ErrorCode, class: ErrorClass) -> Self {
-        match code.as_str() {
+        match Self::own(code.as_str(), class) {
+            Some(own) if own.class() == class => own,
+            Some(_) => Self::InvalidResponse,
+            None => Self::Api { code, class },
+        }
+    }
+
+    /// The failure with this code, if it is one. The class of a code of EC2's is that of an answer with a 5xx status.
+    pub(crate) fn of_code(code: &str) -> Option<Self> {
+        let code = ErrorCode::try_from(code).ok()?;
+        let class = code.class(500);
+        Some(Self::own(code.as_str(), class).unwrap_or(Self::Api { code, class }))
+    }
+
+    /// The failure that is our own word, where EC2 did not answer.
+    fn own(word: &str, class: ErrorClass) -> Option<Self> {
+        Some(match word {
             "Timeout" => Self::Timeout,
             "Connection" => Self::Connection,
             "TLS" => Self::Tls,
@@ -173,8 +199,8 @@ impl Failure {
             "Interface" => Self::LocalInterface,
             "NotFound" => Self::UnknownMac,
             "Forbidden" => Self::ImdsDisabled,
-            _ => Self::Api { code, class },
-        }
+            _ => return None,
+        })
     }
 
     /// EC2's error code; where EC2 did not answer, one word for what failed.
@@ -443,5 +469,26 @@ mod tests {
             assert_eq!(json["code"], error.code());
             assert_eq!(serde_json::from_value::<CallError>(json).expect("a failure"), error);
         }
+    }
+
+    #[test]
+    fn an_answer_with_one_of_our_own_words_is_not_from_ec2() {
+        let own = every_failure().into_iter().filter(|failure| !matches!(failure, Failure::Api { .. }));
+        for failure in own {
+            let word = error_code(failure.code());
+            for status in [400, 404, 429, 500] {
+                assert_eq!(Failure::api(word.clone(), word.class(status)), Failure::InvalidResponse, "{word} {status}");
+            }
+            assert_eq!(Failure::of(word.clone(), failure.class()), failure);
+            let other = if failure.class() == ErrorClass::Clock { ErrorClass::Refused } else { ErrorClass::Clock };
+            if !matches!(failure, Failure::Credentials(_)) {
+                assert_eq!(Failure::of(word.clone(), other), Failure::InvalidResponse, "{word}");
+            }
+            assert_eq!(Failure::of_code(word.as_str()).expect("a failure").code(), word.as_str());
+        }
+        let code = error_code("AuthFailure");
+        let refused = Failure::Api { code: code.clone(), class: ErrorClass::Denied };
+        assert_eq!(Failure::api(code.clone(), ErrorClass::Denied), refused);
+        assert_eq!(Failure::of_code(code.as_str()), Some(refused));
     }
 }

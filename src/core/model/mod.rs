@@ -11,4 +11,5 @@ pub mod ids;
 pub mod mounts;
 pub mod pause;
 pub mod permissions;
+pub mod verdict;
 pub mod vrrp;

@@ -15,9 +15,10 @@ use crate::model::credentials::CredentialFacts;
 use crate::model::ec2::{CLOCK_TOLERANCE, CallError, Eni, EniNetwork, Failure, Instance, Interface, Owner, Owners};
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::{AccountId, EniId, ErrorCode, InstanceId, InstanceType, InterfaceName, SubnetId};
+use crate::model::verdict::Who;
 use crate::report::clock_skew::skew;
 use crate::report::command::quoted;
-use crate::report::model::{AddressReport, FailedCall, FileErrorKind, Report, Who};
+use crate::report::model::{AddressReport, FailedCall, FileErrorKind, Report};
 use crate::report::remedies;
 use crate::report::status::{GAP, WIDTH, lines, span, time};
 

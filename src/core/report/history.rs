@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 
 use super::model::Report;
+use super::reasons::holder;
 use super::status::{GAP, WIDTH, indented, lines, time};
-use crate::model::ec2::{CallError, Owner, Taker};
+use crate::model::ec2::{CallError, Taker};
 use crate::model::history::{Kind, Outcome, Record};
 use crate::model::ids::RequestId;
 
@@ -52,17 +53,17 @@ fn event(record: &Record) -> String {
             };
             let before = match previous {
                 Some(owner) if owner.eni == *eni => ", which already had it".to_owned(),
-                Some(owner) => format!(", previous owner {}", whose(owner)),
+                Some(owner) => format!(", previous owner {}", holder(owner)),
                 None => ", previous owner unknown".to_owned(),
             };
             format!("{addresses} {what} {duration_ms} ms for {eni}{before}{why}{}", request(id.as_ref()))
         }
-        Kind::OwnershipLost { by, .. } => format!("{addresses} ({group}) LOST to {}", whose(by)),
+        Kind::OwnershipLost { by, .. } => format!("{addresses} ({group}) LOST to {}", holder(by)),
         Kind::Contested { by, taker: Taker::Peer } => {
-            format!("{addresses} ({group}) CONTESTED: both routers are MASTER; last lost to {}", whose(by))
+            format!("{addresses} ({group}) CONTESTED: both routers are MASTER; last lost to {}", holder(by))
         }
         Kind::Contested { by, taker: Taker::Stranger } => {
-            format!("{addresses} ({group}) CONTESTED: lost several times, last to {}", whose(by))
+            format!("{addresses} ({group}) CONTESTED: lost several times, last to {}", holder(by))
         }
         Kind::ContestedEnded { .. } => format!("{addresses} ({group}) contest ended"),
         Kind::NotLocal => format!("{addresses} ({group}) not claimed: it is on no local interface"),
@@ -82,13 +83,6 @@ fn addresses(all: &[Ipv4Addr]) -> String {
         named.push(format!("{} more", all.len() - ADDRESSES));
     }
     named.join(", ")
-}
-
-fn whose(owner: &Owner) -> String {
-    match &owner.instance {
-        Some(instance) => format!("{} of {instance}", owner.eni),
-        None => format!("{} of no instance", owner.eni),
-    }
 }
 
 fn plain(error: &CallError) -> String {

@@ -3,17 +3,16 @@
 //! Its shape is stable: fields are added, never renamed or removed, while `format` stays 1. Times are RFC 3339 in UTC.
 //! A fact is a value and the time at which it was true; its age is `generated_at` minus that time.
 
-use std::collections::BTreeSet;
-use std::fmt;
 use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::command::ClaimCommand;
-use crate::model::ec2;
+use crate::model::ec2::{CallError, Failure};
 use crate::model::history::{Kind, Record};
-use crate::model::ids::{EniId, ErrorCode, GroupName, InstanceId, InterfaceName, Region, RequestId};
+use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
+use crate::model::verdict::{Verdict, Who};
 use crate::model::vrrp::VrrpState;
 
 /// The whole report.
@@ -96,11 +95,11 @@ pub struct HookReport {
     pub attached: Option<bool>,
     /// Since when that is so.
     pub since: Option<Timestamp>,
-    /// When the last line was read.
+    /// When the last notify event was read.
     pub last_line_at: Option<Timestamp>,
-    /// When keepalived last gave a sign of life: a line, or its VRRP process running.
+    /// The last keepalived activity: a notify event, or its VRRP process running.
     pub last_activity_at: Option<Timestamp>,
-    /// How often the pipe was found full, so that lines may have been lost.
+    /// How often the FIFO was full: notify events may be lost.
     pub fifo_full_count: u64,
 }
 
@@ -144,12 +143,14 @@ pub struct FailedCall {
 }
 
 impl FailedCall {
+    /// The failure of a call at this time.
+    pub fn new(at: Timestamp, error: &CallError) -> Self {
+        Self { at, code: error.code().to_owned(), message: error.message.clone(), request_id: error.request_id.clone() }
+    }
+
     /// What failed, as far as the code says it.
-    pub(crate) fn failure(&self) -> Option<ec2::Failure> {
-        let code = ErrorCode::try_from(self.code.as_str()).ok()?;
-        // The status counts only for codes that are not listed; they have no remedy.
-        let class = code.class(500);
-        Some(ec2::Failure::of(code, class))
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        Failure::of_code(&self.code)
     }
 }
 
@@ -221,87 +222,6 @@ pub struct OwnerReport {
     pub instance: Option<InstanceId>,
 }
 
-/// An owner, seen from this router.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Who {
-    /// The ENI that should have it, attached to this instance.
-    ThisRouter,
-    /// This instance, by another ENI than the one that should have it.
-    ThisRouterOtherEni,
-    /// The instance that has one of the group's peer addresses.
-    OtherRouter,
-    /// Anyone else.
-    Stranger,
-    /// No ENI has it.
-    Unassigned,
-    /// An ENI of which cannot be told whose it is, because IMDS did not say who this router is.
-    Unknown,
-}
-
-impl Who {
-    /// Who an owner is, seen from `instance`, whose `eni` should have the address. `others` are the instances that have
-    /// the group's peer addresses. What is absent is not known.
-    pub fn of(
-        owner: Option<&ec2::Owner>,
-        eni: Option<&EniId>,
-        instance: Option<&InstanceId>,
-        others: &BTreeSet<InstanceId>,
-    ) -> Self {
-        let Some(owner) = owner else { return Self::Unassigned };
-        if eni == Some(&owner.eni) && instance.is_none_or(|ours| owner.instance.as_ref() == Some(ours)) {
-            return Self::ThisRouter;
-        }
-        match (&owner.instance, instance) {
-            (Some(theirs), Some(ours)) if theirs == ours && eni.is_some() => Self::ThisRouterOtherEni,
-            (Some(theirs), ours) if others.contains(theirs) && ours != Some(theirs) => Self::OtherRouter,
-            (Some(theirs), Some(ours)) if theirs != ours => Self::Stranger,
-            (None, _) if eni.is_some() => Self::Stranger,
-            _ => Self::Unknown,
-        }
-    }
-}
-
-/// What to think of an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING-KEBAB-CASE")]
-pub enum Verdict {
-    /// MASTER, and EC2 has confirmed within two intervals that it is ours.
-    Ok,
-    /// MASTER, and a claim is under way, waiting or not yet confirmed.
-    Claiming,
-    /// VRRP, EC2 and the local interface disagree.
-    Drift,
-    /// It was taken away too often.
-    Contested,
-    /// A person has paused the group.
-    Paused,
-    /// Standing by, and able to take over as far as can be proven.
-    StandbyReady,
-    /// Standing by, and a failover to here would not work.
-    StandbyNotReady,
-    /// Nothing can be said that could be relied on.
-    Unknown,
-    /// Switched off by the configuration.
-    Disabled,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "OK",
-            Self::Claiming => "CLAIMING",
-            Self::Drift => "DRIFT",
-            Self::Contested => "CONTESTED",
-            Self::Paused => "PAUSED",
-            Self::StandbyReady => "STANDBY-READY",
-            Self::StandbyNotReady => "STANDBY-NOT-READY",
-            Self::Unknown => "UNKNOWN",
-            Self::Disabled => "DISABLED",
-        })
-    }
-}
-
 /// The last claim of an address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClaimReport {
@@ -335,56 +255,5 @@ impl Report {
         };
         let history = self.history.iter().filter(is_about).cloned().collect();
         Some(Self { groups: vec![group.clone()], history, ..self.clone() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_is_displayed_as_it_stands_in_json() {
-        use Verdict::*;
-        for verdict in [Ok, Claiming, Drift, Contested, Paused, StandbyReady, StandbyNotReady, Unknown, Disabled] {
-            assert_eq!(serde_json::to_value(verdict).expect("JSON"), verdict.to_string());
-        }
-        for vrrp in [VrrpState::Master, VrrpState::Backup, VrrpState::Fault, VrrpState::Stop, VrrpState::Unknown] {
-            assert_eq!(serde_json::to_value(vrrp).expect("JSON"), vrrp.to_string());
-        }
-    }
-
-    #[test]
-    fn an_owner_is_told_from_this_router() {
-        let eni = |n: u8| EniId::try_from(format!("eni-0000000{n}")).expect("an id");
-        let instance = |n: u8| InstanceId::try_from(format!("i-0000000{n}")).expect("an id");
-        let others = BTreeSet::from([instance(2)]);
-        for (owner, our_eni, our_instance, who) in [
-            (None, Some(1), Some(1), Who::Unassigned),
-            (Some((1, Some(1))), Some(1), Some(1), Who::ThisRouter),
-            (Some((1, None)), Some(1), None, Who::ThisRouter),
-            (Some((1, None)), Some(1), Some(1), Who::Stranger),
-            (Some((1, Some(2))), Some(1), Some(1), Who::OtherRouter),
-            (Some((1, Some(3))), Some(1), Some(1), Who::Stranger),
-            (Some((2, Some(1))), Some(1), Some(1), Who::ThisRouterOtherEni),
-            (Some((3, Some(2))), Some(1), Some(1), Who::OtherRouter),
-            (Some((3, Some(2))), None, None, Who::OtherRouter),
-            (Some((4, Some(3))), Some(1), Some(1), Who::Stranger),
-            (Some((4, Some(3))), None, Some(1), Who::Stranger),
-            (Some((4, None)), Some(1), Some(1), Who::Stranger),
-            (Some((4, Some(3))), Some(1), None, Who::Unknown),
-            (Some((4, None)), None, Some(1), Who::Unknown),
-            (Some((2, Some(1))), None, Some(1), Who::Unknown),
-        ] {
-            let owner = owner.map(|(e, i): (u8, Option<u8>)| ec2::Owner {
-                eni: eni(e),
-                instance: i.map(instance),
-                primary: false,
-            });
-            let seen = Who::of(owner.as_ref(), our_eni.map(eni).as_ref(), our_instance.map(instance).as_ref(), &others);
-            assert_eq!(seen, who, "{owner:?} seen from {our_eni:?} of {our_instance:?}");
-        }
-        let confused = BTreeSet::from([instance(1)]);
-        let ours = ec2::Owner { eni: eni(2), instance: Some(instance(1)), primary: false };
-        assert_eq!(Who::of(Some(&ours), Some(&eni(1)), Some(&instance(1)), &confused), Who::ThisRouterOtherEni);
     }
 }

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 
 use super::command::{Target, claim_command};
-use super::model::{AddressReport, Ec2Report, FailedCall, GroupReport, HookReport, OwnerReport, Report, Verdict, Who};
+use super::model::{AddressReport, Ec2Report, FailedCall, GroupReport, HookReport, OwnerReport, Report};
 use crate::FORMAT;
 use crate::keepalived::groups::Groups;
 use crate::model::assignment::{PlannedAddress, PlannedGroup, is_there, plan};
@@ -17,6 +17,7 @@ use crate::model::config::{Config, SkippedGroup};
 use crate::model::credentials::CredentialFacts;
 use crate::model::ec2::Owners;
 use crate::model::ids::{EniId, InstanceId, InterfaceName, Region};
+use crate::model::verdict::{Verdict, Who};
 use crate::model::vrrp::VrrpState;
 
 /// What was seen without the agent. What is absent did not answer, and `not_answered` says why.

@@ -15,7 +15,8 @@ pub const UNKNOWN_ISSUER: &str = "if its authority is to be trusted, name it wit
 /// For a certificate that is not valid yet, or no longer.
 pub const CERTIFICATE_TIME: &str = "check this router's clock";
 
-const WAY_TO_EC2: &str = "check the route, the firewall and DNS on the way to EC2's endpoint";
+/// Where EC2 does not answer.
+pub(crate) const WAY_TO_EC2: &str = "check the route, the firewall and DNS on the way to EC2's endpoint";
 const THROTTLED: &str = "reduce the calls of other programs to EC2 in this account and region";
 const ENI: &str = "check which network interfaces are attached to this instance, and `aws-vipa network-interface-id`";
 

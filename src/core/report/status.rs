@@ -12,10 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::clock_skew;
 use super::command::{ClaimCommand, quoted};
-use super::model::{
-    AddressReport, ClaimReport, FailedCall, FileErrorKind, GroupReport, OwnerReport, Report, Verdict, Who,
-};
+use super::model::{AddressReport, ClaimReport, FailedCall, FileErrorKind, GroupReport, OwnerReport, Report};
 use super::remedies;
+use crate::model::verdict::{Verdict, Who};
 use crate::printable;
 
 /// The columns of an address, which with the gaps make 80: `255.255.255.255`, twice `eni-0123456789abcdef0`, and
@@ -134,8 +133,8 @@ fn hook(report: &Report) -> String {
         None => "unknown whether keepalived has the FIFO open".to_owned(),
     };
     match hook.last_line_at {
-        Some(at) => text.push_str(&format!("; last transition read {}", ago(at, now))),
-        None if report.agent.is_some() => text.push_str("; no transition read yet"),
+        Some(at) => text.push_str(&format!("; last notify event read {}", ago(at, now))),
+        None if report.agent.is_some() => text.push_str("; no notify event read yet"),
         None => {}
     }
     if let Some(at) = hook.last_activity_at {
@@ -144,14 +143,14 @@ fn hook(report: &Report) -> String {
     text
 }
 
-/// How often the pipe was found full since the agent started.
+/// How often the FIFO was full since the agent started.
 fn pipe(times_full: u64) -> String {
     let times = match times_full {
         0 => return "FIFO never full".to_owned(),
         1 => "once".to_owned(),
         times => format!("{times} times"),
     };
-    format!("FIFO WAS FULL {times}: transitions may have been lost")
+    format!("FIFO WAS FULL {times}: notify events may be lost")
 }
 
 fn credentials(report: &Report) -> String {

@@ -2,30 +2,37 @@
 //!
 //! `BLESS=1` writes the pinned files anew.
 
+mod examples;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::{env, fs};
 
+use examples::clock;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use regex_lite::Regex;
+use vipa_core::claim::{
+    BootInstant, Cause, EniElsewhere, EniUnknown, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason, Refusal,
+};
 use vipa_core::keepalived::groups::{self, AdvertiseInterval, Groups, VirtualAddress};
 use vipa_core::model::config::{Config, Global, GroupConfig, SkippedGroup};
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, ErrorClass, Owners, Taker};
 use vipa_core::model::history::{Kind, Outcome, Record};
 use vipa_core::model::ids::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
-use vipa_core::model::vrrp::VrrpState;
+use vipa_core::model::verdict::{Verdict, Who};
+use vipa_core::model::vrrp::{NotifyState, VrrpState};
 use vipa_core::report::command::{Target, claim_command};
 use vipa_core::report::force;
 use vipa_core::report::group::group as group_text;
 use vipa_core::report::history::history;
 use vipa_core::report::model::{
     AddressReport, AgentReport, ClaimReport, Ec2Report, FailedCall, FileErrorKind, GroupReport, HookReport,
-    OwnerReport, Report, Verdict, Who,
+    OwnerReport, Report,
 };
 use vipa_core::report::offline::{self, Observations};
+use vipa_core::report::reasons;
 use vipa_core::report::status::table;
 
 const OURS: &str = "eni-0123456789abcdef0";
@@ -158,34 +165,32 @@ fn because(reason: &str) -> Option<String> {
     Some(reason.to_owned())
 }
 
-/// That the agent's reasons are in the words of the program: what stands between names, times and EC2's own words.
-#[track_caller]
-fn reasons_are_the_programs(report: &Report) {
-    let source = ["claim/facts.rs", "claim/event.rs", "claim/readiness.rs", "report/remedies.rs"].map(|file| {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(file);
-        fs::read_to_string(path).expect("the source")
-    });
-    // A backslash at the end of a line takes the next line's indentation away.
-    let source = Regex::new(r"\\\n\s*").expect("a pattern").replace_all(&source.concat(), "").into_owned();
-    let names =
-        Regex::new(r"(eni|i)-[0-9a-f]{17}|[0-9]+(\.[0-9]+){3}|[0-9-]{10} [0-9:]{8} UTC|FAULT|nobody|'w\$\(eb\)'|web")
-            .expect("a pattern");
-    for reason in report.groups.iter().flat_map(|g| &g.addresses).filter_map(|a| a.reason.as_deref()) {
-        let words = [DENIED, TIMEOUT, MISSING].into_iter().fold(reason.to_owned(), |text, said| text.replace(said, ""));
-        let words = names.replace_all(&words, ";").into_owned();
-        for part in words.split([';', ',', ':']).map(|part| part.trim_matches([' ', '`'])) {
-            let is_code = !part.contains(' ');
-            assert!(is_code || source.contains(part), "{part:?} of {reason:?}");
-        }
-    }
+/// A reason as the program prints it.
+fn why(reason: Reason) -> Option<String> {
+    Some(reasons::reason(&reason, clock))
+}
+
+/// What `clock` shows as that long before [`now`].
+fn instant(seconds: i64) -> BootInstant {
+    let booted = clock(BootInstant::default());
+    BootInstant::after_boot(ago(seconds).duration_since(booted).try_into().expect("after the boot"))
+}
+
+/// The failure of a call, as the claim machine has it.
+fn call_error(failed: &FailedCall, class: ErrorClass) -> CallError {
+    let failure = ec2::Failure::of(failed.code.as_str().try_into().expect("a code"), class);
+    CallError { failure, message: failed.message.clone(), request_id: failed.request_id.clone() }
+}
+
+/// An owner, as the claim machine has it.
+fn owned_by(who: Who) -> Option<ec2::Owner> {
+    let OwnerReport { eni, instance, .. } = owner(who)?;
+    Some(ec2::Owner { eni: eni?, instance, primary: false })
 }
 
 /// Compares what is printed for a report, and the report itself as JSON, with the files of that name.
 #[track_caller]
 fn pinned(name: &str, report: &Report) {
-    if report.agent.is_some() {
-        reasons_are_the_programs(report);
-    }
     let json = serde_json::to_string_pretty(report).expect("JSON") + "\n";
     same(&format!("{name}.json"), &json);
     // No report that is read brings a command line for root to paste.
@@ -234,7 +239,11 @@ const DENIED: &str =
 const TIMEOUT: &str = "no answer from https://ec2.eu-central-1.amazonaws.com within 3s";
 /// What stands in the way where the credentials file is not there.
 const MISSING: &str = "file /config/aws/credentials, profile default: it is missing, not on a local file system, or no text of at most 64 KiB; put the file there, with aws_access_key_id and aws_secret_access_key in the profile: the agent gets it within a minute";
-const TIMEOUT_REMEDY: &str = "check the route, the firewall and DNS on the way to EC2's endpoint";
+
+/// A failed claim that the owner does not explain.
+fn refusal(error: CallError) -> Refusal {
+    Refusal { error, explanation: None }
+}
 
 fn timeout() -> FailedCall {
     FailedCall { code: "Timeout".to_owned(), message: TIMEOUT.to_owned(), request_id: None, ..failed("", "") }
@@ -249,9 +258,7 @@ fn a_claim_is_refused() {
     let refused = AddressReport {
         owner: owner(Who::OtherRouter),
         verdict: Verdict::Drift,
-        reason: because(&format!(
-            "UnauthorizedOperation: {DENIED}; tried again every minute, and when the credentials or the configuration change"
-        )),
+        reason: why(Reason::Refused(refusal(call_error(&denied, ErrorClass::Denied)))),
         last_claim: Some(ClaimReport {
             eni: None,
             at: ago(2),
@@ -267,7 +274,10 @@ fn a_claim_is_refused() {
     let again = AddressReport {
         owner: None,
         verdict: Verdict::Claiming,
-        reason: because(&format!("Timeout: {TIMEOUT}; {TIMEOUT_REMEDY}; tried again soon")),
+        reason: why(Reason::Retrying {
+            refusal: refusal(call_error(&timeout(), ErrorClass::TimedOut)),
+            allowed_at: None,
+        }),
         last_claim: Some(ClaimReport { eni: None, at: ago(1), duration_ms: None, request_id: None, error: None }),
         last_failure: Some(timeout()),
         command: command(101),
@@ -285,38 +295,41 @@ fn a_claim_is_refused() {
 /// A failover would work, and takes the address from somebody.
 #[test]
 fn a_standby_whose_address_is_held_by_another() {
-    let held = "held by eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0, which is none of the group's routers: a failover takes it from there; if it is in use there, choose another address for the group, else unassign it there";
-    let primary = "10.99.0.111 is the primary address of eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0, which EC2 never moves: choose another address for the group";
-    let misplaced = format!(
-        "{THEIRS} is attached to i-0fedcba9876543210, not to this instance i-0123456789abcdef0: packets go there; correct `aws-vipa network-interface-id`"
-    );
-    let not_ready = |last, who, reason: &str| AddressReport {
+    let stranger = owned_by(Who::Stranger).expect("an owner");
+    let primary = PrimaryAddress { address: address(111), owner: ec2::Owner { primary: true, ..stranger.clone() } };
+    let misplaced = EniElsewhere {
+        eni: eni(THEIRS),
+        this: InstanceId::try_from("i-0123456789abcdef0").expect("an instance"),
+        attached_to: InstanceId::try_from("i-0fedcba9876543210").ok(),
+        is_configured: true,
+    };
+    let not_ready = |last, who, obstacle| AddressReport {
         owner: owner(who),
         verdict: Verdict::StandbyNotReady,
-        reason: because(reason),
+        reason: why(Reason::NotReady(obstacle)),
         ..stood_by(last)
     };
     let addresses = vec![
-        AddressReport { owner: owner(Who::Stranger), reason: because(held), ..stood_by(110) },
-        not_ready(111, Who::Stranger, primary),
-        AddressReport { eni: Some(eni(THEIRS)), ..not_ready(112, Who::OtherRouter, &misplaced) },
+        AddressReport { owner: owner(Who::Stranger), reason: why(Reason::HeldByStranger(stranger)), ..stood_by(110) },
+        not_ready(111, Who::Stranger, Obstacle::Primary(primary)),
+        AddressReport { eni: Some(eni(THEIRS)), ..not_ready(112, Who::OtherRouter, Obstacle::EniElsewhere(misplaced)) },
     ];
     pinned("held-by-another", &report(vec![group("web", VrrpState::Backup, addresses)]));
 }
 
 #[test]
 fn the_address_is_with_someone_else() {
-    let drift = |last, who, by: &str| AddressReport {
+    let drift = |last, who| AddressReport {
         owner: owner(who),
         verdict: Verdict::Drift,
-        reason: because(&format!("EC2 says that {by} has it; looking again before claiming it back")),
+        reason: why(Reason::Mismatch { owner: owned_by(who), error: None }),
         ..held(last)
     };
     let addresses = vec![
-        drift(100, Who::OtherRouter, "eni-0fedcba9876543210 of i-0fedcba9876543210"),
-        drift(101, Who::ThisRouterOtherEni, "eni-0aaaaaaaaaaaaaaaa of i-0123456789abcdef0"),
-        drift(102, Who::Stranger, "eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0"),
-        drift(103, Who::Unassigned, "nobody"),
+        drift(100, Who::OtherRouter),
+        drift(101, Who::ThisRouterOtherEni),
+        drift(102, Who::Stranger),
+        drift(103, Who::Unassigned),
     ];
     pinned("drift", &report(vec![group("web", VrrpState::Master, addresses)]));
 }
@@ -326,9 +339,10 @@ fn another_takes_it_again_and_again() {
     let contested = AddressReport {
         owner: owner(Who::Stranger),
         verdict: Verdict::Contested,
-        reason: because(
-            "taken away more than three times in five minutes, last seen with eni-0bad0bad0bad0bad0 of i-0bad0bad0bad0bad0; find out what claims it there; `force aws-vipa claim web` claims it now",
-        ),
+        reason: why(Reason::ContestedWithStranger {
+            group: group_name("web"),
+            owner: LastOwner::Other(owned_by(Who::Stranger).expect("an owner")),
+        }),
         ..held(100)
     };
     pinned("contested", &report(vec![group("web", VrrpState::Master, vec![contested, held(101)])]));
@@ -338,7 +352,7 @@ fn another_takes_it_again_and_again() {
 fn a_person_has_paused_the_group() {
     let paused = |last| AddressReport {
         verdict: Verdict::Paused,
-        reason: because("claims are paused; `force aws-vipa resume 'w$(eb)'` ends that"),
+        reason: why(Reason::Paused(group_name("w$(eb)"))),
         ..held(last)
     };
     let web = GroupReport {
@@ -355,13 +369,16 @@ fn a_person_has_paused_the_group() {
 fn a_standby_that_could_not_take_over() {
     let not_ready = |last| AddressReport {
         verdict: Verdict::StandbyNotReady,
-        reason: because(&format!("Credentials: {MISSING}")),
+        reason: why(Reason::NotReady(Obstacle::ReadFailed(CallError::new(
+            ec2::Failure::Credentials(ErrorClass::Denied),
+            MISSING,
+        )))),
         assign_permission_proven_at: None,
         ..stood_by(last)
     };
     let fault = AddressReport {
         address: Ipv4Addr::new(192, 168, 100, 192),
-        reason: because("VRRP is in FAULT: see `show vrrp` for what it tracks"),
+        reason: why(Reason::VrrpDown(VrrpState::Fault)),
         ..not_ready(192)
     };
     let mut report = report(vec![
@@ -377,10 +394,13 @@ fn a_standby_that_could_not_take_over() {
 
 #[test]
 fn keepalived_is_gone() {
-    let reason = "keepalived does not hold the FIFO open: no claims; if `show vrrp` says that it runs, `sudo systemctl reload keepalived` attaches it without a failover; if not, see `show log vrrp`";
-    let unknown = |last| AddressReport { verdict: Verdict::Unknown, reason: because(reason), ..held(last) };
+    let unknown = |last| AddressReport {
+        verdict: Verdict::Unknown,
+        reason: why(Reason::VrrpUnknown(Cause::NoWriter)),
+        ..held(last)
+    };
     let mut web = group("web", VrrpState::Unknown, vec![unknown(100), unknown(101)]);
-    web.vrrp_reason = because("keepalived does not hold the FIFO open");
+    web.vrrp_reason = because(reasons::cause(Cause::NoWriter));
     let mut report = report(vec![web]);
     report.hook.attached = Some(false);
     report.hook.since = Some(ago(7));
@@ -391,18 +411,19 @@ fn keepalived_is_gone() {
 #[test]
 fn ec2_does_not_answer() {
     let old = Some(OwnerReport { at: ago(754), ..owner(Who::ThisRouter).expect("an owner") });
-    let reason = format!(
-        "EC2 last said at 2026-11-22 10:50:31 UTC that it is ours; the last read failed: Timeout: {TIMEOUT}; {TIMEOUT_REMEDY}"
-    );
-    let unread = AddressReport { owner: old, verdict: Verdict::Unknown, reason: because(&reason), ..held(100) };
+    let error = call_error(&timeout(), ErrorClass::TimedOut);
+    let unread = AddressReport {
+        owner: old,
+        verdict: Verdict::Unknown,
+        reason: why(Reason::NotVerifiedLately { at: instant(754), error: Some(error.clone()) }),
+        ..held(100)
+    };
     let mut report = report(vec![group("web", VrrpState::Master, vec![unread])]);
     let agent = report.agent.as_mut().expect("an agent");
     agent.file_error_kind = Some(FileErrorKind::UsingPrevious);
     agent.file_error =
         because("/run/vyos-aws-vipa/groups.json does not hold what it should: expected value at line 1 column 1");
-    report.not_answered = vec![format!(
-        "EC2 was asked, and the read failed: Timeout: {TIMEOUT}; {TIMEOUT_REMEDY}. What follows is what was known before"
-    )];
+    report.not_answered = vec![reasons::not_read(&NotRead::Failed(error))];
     report.ec2.endpoint_url = because("https://vpce-0123456789abcdef0-abcdefgh.ec2.eu-central-1.vpce.amazonaws.com");
     report.ec2.last_success_at = Some(ago(754));
     report.ec2.last_error = Some(timeout());
@@ -448,7 +469,7 @@ fn names_that_are_long_and_wide() {
         address: Ipv4Addr::new(255, 255, 255, 255),
         interface: InterfaceName::try_from("a-15-bytes-name").expect("an interface"),
         verdict: Verdict::StandbyNotReady,
-        reason: because("readiness has not been read yet"),
+        reason: why(Reason::ReadinessUnknown),
         owner: Some(OwnerReport { at: ago(754_321), ..owner(Who::ThisRouterOtherEni).expect("an owner") }),
         ..stood_by(0)
     };
@@ -588,21 +609,23 @@ fn records() -> Vec<Record> {
         message: message.to_owned(),
         request_id: request(),
     };
-    let transition = |from, to, cause: &str| Kind::Transition { from, to, cause: cause.to_owned() };
+    let transition = |from, to, cause| Kind::Transition { from, to, cause: reasons::cause(cause).to_owned() };
     let claim = |previous, outcome| Kind::Claim { eni: eni(OURS), previous, duration_ms: 142, outcome };
     let done = || Outcome::Acknowledged { request_id: request() };
     let at = |seconds| ago(seconds) + SignedDuration::from_millis(142);
     let web = || group_name("web");
     let eth1 = InterfaceName::try_from("eth1").expect("an interface");
+    let timed_out = failed("Timeout", "IMDS did not answer");
     let refused = error("UnauthorizedOperation", "You are not authorized to perform this operation.");
     let refused = Record::new(at(5_000), claim(None, Outcome::Failed { error: refused }));
     let ours = ec2::Owner { eni: eni(OURS), instance: None, primary: false };
     let nobodys = ec2::Owner { instance: None, ..theirs() };
     vec![
         Record::new(at(7_400), Kind::Started { version: "0.1.0".to_owned() }),
-        Record::new(at(7_385), transition(VrrpState::Backup, VrrpState::Master, "keepalived: MASTER")).of_group(web()),
+        Record::new(at(7_385), transition(VrrpState::Backup, VrrpState::Master, Cause::Notify(NotifyState::Master)))
+            .of_group(web()),
         Record::new(at(7_384), claim(Some(theirs()), done())).of_addresses([address(100), address(101)]),
-        Record::new(at(7_000), transition(VrrpState::Unknown, VrrpState::Backup, "keepalived: BACKUP"))
+        Record::new(at(7_000), transition(VrrpState::Unknown, VrrpState::Backup, Cause::Notify(NotifyState::Backup)))
             .of_group(group_name("db")),
         Record::new(at(6_000), Kind::Readiness { obstacle: Some("no credentials".to_owned()) })
             .of_group(group_name("db")),
@@ -619,8 +642,11 @@ fn records() -> Vec<Record> {
             .of_group(web())
             .of_addresses([address(100)]),
         Record::new(at(2_000), Kind::NotLocal).of_group(web()).of_addresses([address(101)]),
-        Record::new(at(1_900), Kind::Unresolved { interface: eth1, error: error("Timeout", "IMDS did not answer") }),
-        Record::new(at(1_500), transition(VrrpState::Master, VrrpState::Master, "paused by a person")).of_group(web()),
+        Record::new(
+            at(1_900),
+            Kind::Unresolved { interface: eth1, error: call_error(&timed_out, ErrorClass::TimedOut) },
+        ),
+        Record::new(at(1_500), transition(VrrpState::Master, VrrpState::Master, Cause::Paused)).of_group(web()),
         Record::new(at(1_000), Kind::Forced).of_group(web()),
     ]
 }
@@ -655,7 +681,7 @@ fn a_group_that_is_not_well() {
     let denied = failed("UnauthorizedOperation", DENIED);
     let paused = |last| AddressReport {
         verdict: Verdict::Paused,
-        reason: because("claims are paused; `force aws-vipa resume 'w$(eb)'` ends that"),
+        reason: why(Reason::Paused(group_name("w$(eb)"))),
         ..held(last)
     };
     let refused = AddressReport {
@@ -682,11 +708,10 @@ fn a_group_that_is_not_well() {
     let unattached = AddressReport { owner: Some(unattached), local: Some(false), ..paused(102) };
     let nobodys = AddressReport { owner: owner(Who::Unassigned), ..paused(103) };
     let mut web = group("w$(eb)", VrrpState::Unknown, vec![refused, unknown, unattached, nobodys]);
-    web.vrrp_reason = because("keepalived gives no sign of life");
+    web.vrrp_reason = because(reasons::cause(Cause::NoLiveness));
     web.paused_until = Some(ago(-1_615));
     web.errors = vec!["10.99.0.7 is not moved: keepalived does not hold it in this group".to_owned()];
     let web = report(vec![web]);
-    reasons_are_the_programs(&web);
     fits("group-ill", &group_text(&web));
     let none = GroupReport {
         vrrp_since: None,
@@ -723,11 +748,15 @@ fn what_a_person_forced() {
     let region = region();
     let command = Some(claim_command(&eni(OURS), [address(101)], Target { region: &region, endpoint_url: None }));
     let advice = format!("UnauthorizedOperation: {DENIED}");
+    let unknown_eni = Reason::EniUnknown(EniUnknown {
+        interface: InterfaceName::try_from("eth0").expect("an interface"),
+        error: CallError::new(ec2::Failure::Timeout, "IMDS did not answer"),
+    });
     let some = vec![
         claimed(100),
         AddressReport { command, ..with(101, Some(refused.clone()), Some(&advice)) },
         with(102, Some(refused), None),
-        with(103, None, Some("the network interface (ENI) of eth0 is not known: Timeout: IMDS did not answer")),
+        with(103, None, why(unknown_eni).as_deref()),
         with(104, Some(ClaimReport { eni: None, at: ago(5), duration_ms: None, request_id: None, error: None }), None),
     ];
     let some = group("a;b", VrrpState::Master, some);
@@ -762,4 +791,18 @@ proptest! {
         prop_assert!(!text.contains(unsafe_character), "{:?}", text);
         prop_assert!(text.contains("DRIFT"), "{}", text);
     }
+}
+
+/// Each reason says something, in one line, and no two of them say the same.
+#[test]
+fn every_reason_has_a_text_of_its_own() {
+    let texts = examples::texts();
+    assert!(texts.iter().all(|text| !text.is_empty() && !text.contains('\n') && !text.contains("  ")), "{texts:#?}");
+    let causes: BTreeSet<&str> = examples::causes().into_iter().map(reasons::cause).collect();
+    assert_eq!(causes.len(), examples::causes().len());
+    let requests = examples::request_refusals();
+    let refusals: BTreeSet<String> =
+        requests.iter().map(|refusal| reasons::refused(&group_name("web"), refusal)).collect();
+    assert_eq!(refusals.len(), requests.len());
+    assert!(refusals.iter().all(|text| text.contains("group web")), "{refusals:#?}");
 }

@@ -20,13 +20,13 @@ use super::address::{Address, Phase};
 use super::event::{Action, Cause, ClaimId, Event, LogEvent, PutBy, ReadId, RestoredState};
 use super::group::{Group, GroupState};
 use super::readiness::Attachments;
+use super::reason::RequestRefusal;
 use super::{BootInstant, backoff};
 use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
 use crate::model::ec2::{CallError, Eni, Owner};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
 use crate::model::vrrp::VrrpState;
-use crate::report::command::quoted;
 
 /// Without a writer of the FIFO for this long, keepalived is gone.
 const WRITER_GONE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -232,32 +232,24 @@ impl Machine {
         self.instance.as_ref()
     }
 
-    /// Why [`Event::Force`] would have no effect for a group, and what to do instead.
-    pub fn refuses_force(&self, group: &GroupName) -> Option<String> {
+    /// Why [`Event::Force`] would have no effect for a group.
+    pub fn refuses_force(&self, group: &GroupName) -> Option<RequestRefusal> {
         let Some(state) = self.groups.get(group) else {
-            return Some(format!("group {group} has no aws-vipa node, or keepalived does not run it"));
+            return Some(RequestRefusal::NoNode);
         };
-        let name = quoted(group.as_str());
         if state.paused_until.is_some() {
-            return Some(format!("group {name} is paused: end that with `force aws-vipa resume {name}` first"));
+            return Some(RequestRefusal::Paused);
         }
         if state.disabled {
-            return Some(format!(
-                "group {name} is switched off: `delete high-availability vrrp group {name} aws-vipa disable`"
-            ));
+            return Some(RequestRefusal::Disabled);
         }
         if let Some(problem) = state.problems.first().filter(|_| self.addresses_of(group).next().is_none()) {
-            return Some(format!("group {name} has no address to claim: {problem}"));
+            return Some(RequestRefusal::NoAddress(problem.clone()));
         }
         match &state.state {
             GroupState::Known { vrrp: VrrpState::Master, .. } => None,
-            GroupState::Known { vrrp, .. } => {
-                Some(format!("group {name} is {vrrp}, not MASTER, on this router: claim on the router that is"))
-            }
-            GroupState::Unknown { why, .. } => Some(format!(
-                "whether group {name} is MASTER on this router is not known ({}): see `show vrrp` and `show log vrrp`",
-                why.text()
-            )),
+            GroupState::Known { vrrp, .. } => Some(RequestRefusal::NotMaster(*vrrp)),
+            GroupState::Unknown { why, .. } => Some(RequestRefusal::VrrpUnknown(*why)),
         }
     }
 

@@ -14,8 +14,8 @@ use crate::claim::{Action, BootInstant, Cause, Event, LogEvent};
 use crate::keepalived::groups::{Groups, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::ErrorClass;
+use crate::model::verdict::Verdict;
 use crate::model::vrrp::{NotifyState, VrrpState};
-use crate::report::model::Verdict;
 
 /// Groups `g000` and so on, one address each, on eth0.
 fn many(count: u8) -> (Vec<String>, Groups) {

@@ -361,7 +361,7 @@ impl Harness {
                 (group, Some(*address), Kind::ContestedEnded { taker: *taker })
             }
             LogEvent::Transition { group, from, to, cause } => {
-                (group, None, Kind::Transition { from: *from, to: *to, cause: cause.text().to_owned() })
+                (group, None, Kind::Transition { from: *from, to: *to, cause: format!("{cause:?}") })
             }
             _ => return,
         };

@@ -565,7 +565,7 @@ fn a_contest_with_the_peer_is_shown_and_delays_nothing() {
     });
     assert_eq!(by, Some(Taker::Peer));
     let why = harness.reported().and_then(|a| a.reason).unwrap_or_default();
-    assert!(why.contains("If `show vrrp` still says MASTER on both, restore the VRRP link between them"), "{why}");
+    assert!(why.contains("if `show vrrp` still shows MASTER on both, restore the VRRP link between them"), "{why}");
     let claims = harness.claim_times(begin);
     let waits: Vec<u64> = claims.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(waits.iter().all(|wait| (10_000..=13_000).contains(wait)), "{waits:?}");

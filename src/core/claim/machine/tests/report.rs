@@ -6,13 +6,15 @@ use crate::claim::address::Phase;
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::ErrorClass;
+use crate::model::verdict::Verdict;
 use crate::model::vrrp::NotifyState;
-use crate::report::model::{AddressReport, Verdict};
+use crate::report::model::AddressReport;
+use crate::report::{live, reasons};
 
 impl Harness {
     /// What the report says of the address.
     pub fn reported(&self) -> Option<AddressReport> {
-        let groups = self.machine.report(self.now, clock);
+        let groups = live::groups(self.machine.facts(self.now), clock);
         groups.into_iter().flat_map(|g| g.addresses).find(|a| a.address == vip(1))
     }
 
@@ -64,7 +66,10 @@ fn a_master_that_cannot_read_says_so() {
     harness.ec2.read_refuses = Some(ErrorClass::Denied);
     harness.master("a");
     harness.run(secs(20));
-    harness.shows(Verdict::Claiming, &["no read has confirmed it yet; the last read failed: Denied", "the IAM policy"]);
+    harness.shows(
+        Verdict::Claiming,
+        &["not confirmed by an ownership check yet; the last ownership check failed: Denied", "the IAM policy"],
+    );
     harness.ec2.read_refuses = None;
     harness.run(secs(30));
     harness.shows(Verdict::Ok, &[]);
@@ -73,8 +78,10 @@ fn a_master_that_cannot_read_says_so() {
     harness.shows(Verdict::Ok, &[]);
     let owner_read = harness.reported().and_then(|a| a.owner).expect("an owner").at.strftime("%F %T UTC").to_string();
     harness.run(secs(60));
-    harness
-        .shows(Verdict::Unknown, &["EC2 last said at", &owner_read, " that it is ours; the last read failed: Denied"]);
+    harness.shows(
+        Verdict::Unknown,
+        &["last confirmed by EC2 at ", &owner_read, "; the last ownership check failed: Denied"],
+    );
     harness.ec2.read_refuses = None;
     harness.run(secs(31));
     harness.shows(Verdict::Ok, &[]);
@@ -86,14 +93,14 @@ fn a_standby_that_was_refused_says_when_and_that_it_does_not_try() {
     harness.ec2.refuses = Some(ErrorClass::Denied);
     harness.master("a");
     harness.run(secs(5));
-    harness.shows(Verdict::Drift, &["Denied", "tried again every minute"]);
+    harness.shows(Verdict::Drift, &["Denied", "retried every minute"]);
     harness.becomes("a", NotifyState::Backup);
     harness.run(secs(60));
     let shown = harness.shows(
         Verdict::StandbyNotReady,
-        &["the last claim from here failed at 1970-01-01 00:00:10 UTC: Denied", "a standby claims nothing"],
+        &["the last claim from this router failed at 1970-01-01 00:00:10 UTC: Denied", "a standby does not retry"],
     );
-    assert_eq!((shown.last_failure, shown.reason.filter(|r| r.contains("tried again"))), (None, None));
+    assert_eq!((shown.last_failure, shown.reason.filter(|r| r.contains("retried"))), (None, None));
 }
 
 #[test]
@@ -114,7 +121,7 @@ fn a_standby_that_was_not_asked_about_yet_is_not_ready() {
     let mut harness = Harness::new(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
     harness.start_agent();
     harness.becomes("a", NotifyState::Backup);
-    harness.shows(Verdict::StandbyNotReady, &["readiness has not been read yet"]);
+    harness.shows(Verdict::StandbyNotReady, &["readiness not checked yet"]);
     harness.run(secs(5));
     harness.shows(Verdict::StandbyReady, &[]);
 }
@@ -127,7 +134,7 @@ fn a_standby_that_still_has_the_address_is_drift() {
     harness.run(secs(60));
     harness.shows(Verdict::StandbyReady, &[]);
     harness.run(ms(1));
-    harness.shows(Verdict::Drift, &["EC2 still sends the address's packets here"]);
+    harness.shows(Verdict::Drift, &["EC2 still delivers the address's traffic to this router"]);
     harness.give(vip(1), PEER);
     harness.run(secs(40));
     harness.shows(Verdict::StandbyReady, &[]);
@@ -136,43 +143,42 @@ fn a_standby_that_still_has_the_address_is_drift() {
 #[test]
 fn what_a_question_was_not_answered_for_is_told() {
     let mut harness = Harness::held();
+    let not_read = |harness: &Harness, since| harness.machine.not_read_since(since).map(|why| reasons::not_read(&why));
     let ask = |harness: &mut Harness| {
         let asked = harness.now;
         harness.tell(Event::ReadNow);
-        assert!(harness.machine.unread_since(asked).is_some_and(|why| why.contains("EC2 has not answered yet")));
+        assert!(not_read(harness, asked).is_some_and(|why| why.contains("EC2 has not answered yet")));
         harness.run(secs(5));
-        harness.machine.unread_since(asked)
+        not_read(harness, asked)
     };
     assert_eq!(ask(&mut harness), None);
     harness.ec2.read_refuses = Some(ErrorClass::Denied);
-    assert!(ask(&mut harness).is_some_and(|why| why.contains("the read failed: Denied") && why.contains("IAM policy")));
+    assert!(ask(&mut harness).is_some_and(|why| why.contains("check failed: Denied") && why.contains("IAM policy")));
 
     let mut harness = Harness::new(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
     harness.imds = Err(ErrorClass::Transient);
     harness.start_agent();
     let asked = harness.now;
     harness.tell(Event::ReadNow);
-    assert!(harness.machine.unread_since(asked).is_some_and(|why| why.contains("IMDS has not said yet")));
+    assert!(not_read(&harness, asked).is_some_and(|why| why.contains("IMDS has not reported")));
     harness.run(secs(5));
-    assert!(
-        harness.machine.unread_since(asked).is_some_and(|why| why.contains("(ENI) of eth0 is not known: Transient"))
-    );
+    assert!(not_read(&harness, asked).is_some_and(|why| why.contains("(ENI) of eth0 is unknown: Transient")));
 
     let disabled = GroupConfig { disable: true, ..wanted("a") };
     for groups in [vec![], vec![disabled]] {
         let mut harness = Harness::held();
         assert!(!harness.machine.has_nothing_to_read());
         harness.tell(Event::Config(Config { groups, ..Config::default() }));
-        assert!(harness.machine.has_nothing_to_read() && harness.machine.unread_since(harness.now).is_none());
+        assert!(harness.machine.has_nothing_to_read() && harness.machine.not_read_since(harness.now).is_none());
     }
 }
 
 #[test]
 fn who_takes_it_in_a_contest_is_not_looked_for_here() {
     let mut harness = Harness::contested();
-    harness.shows(Verdict::Contested, &["ours now; `show aws-vipa group a` tells who took it"]);
+    harness.shows(Verdict::Contested, &["this router has it now. `show aws-vipa group a` shows who took it"]);
     harness.lose_ownership();
-    harness.shows(Verdict::Contested, &["last seen with eni-0000000d of no instance; find out what claims it there"]);
+    harness.shows(Verdict::Contested, &["last seen on eni-0000000d of no instance. Stop what claims it there"]);
 }
 
 /// What has happened to an address is not forgotten because another ENI takes it.
@@ -226,7 +232,7 @@ fn a_standby_that_was_refused_for_another_network_interface_is_not_held_back() {
     harness.run(secs(5));
     harness.backup("a");
     harness.run(secs(60));
-    harness.shows(Verdict::StandbyNotReady, &["the last claim from here failed"]);
+    harness.shows(Verdict::StandbyNotReady, &["the last claim from this router failed"]);
     harness.enis.insert(interface("eth0"), eni("eni-0000000e"));
     harness.run(secs(60));
     harness.shows(Verdict::StandbyReady, &[]);

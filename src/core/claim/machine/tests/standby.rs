@@ -7,8 +7,9 @@ use crate::claim::{BootInstant, Event, LogEvent};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{ErrorClass, Owner};
+use crate::model::verdict::{Verdict, Who};
 use crate::model::vrrp::NotifyState;
-use crate::report::model::{Verdict, Who};
+use crate::report::reasons;
 
 fn gaps(harness: &Harness, since: BootInstant) -> Vec<u64> {
     harness.read_times(since).windows(2).map(|pair| pair[1] - pair[0]).collect()
@@ -18,6 +19,7 @@ fn readiness(harness: &Harness, since: BootInstant) -> Vec<Option<String>> {
     let log_events = harness.log_events(since).into_iter();
     log_events
         .filter_map(|(_, n)| if let LogEvent::Readiness { obstacle, .. } = n { Some(obstacle) } else { None })
+        .map(|obstacle| obstacle.map(|obstacle| reasons::obstacle(&obstacle, clock)))
         .collect()
 }
 
@@ -150,7 +152,9 @@ fn a_refusal_before_it_stood_by_counts_until_something_has_changed() {
     harness.backup("a");
     harness.run(secs(60));
     let said = readiness(&harness, begin);
-    assert!(said.len() == 1 && said[0].as_ref().is_some_and(|why| why.contains("the last claim from here failed")));
+    assert!(
+        said.len() == 1 && said[0].as_ref().is_some_and(|why| why.contains("the last claim from this router failed"))
+    );
     harness.ec2.refuses = None;
     harness.tell(Event::Credentials);
     harness.run(secs(60));
@@ -245,7 +249,7 @@ fn the_primary_address_of_another_interface_keeps_a_standby_from_being_ready() {
 fn an_interface_of_another_instance_is_not_ours() {
     let mut harness = with_instances(Some(PEER));
     let why = format!(
-        "{PEER} is attached to {OTHER}, not to this instance {US}: packets go there; correct `aws-vipa network-interface-id`"
+        "{PEER} is attached to {OTHER}, not to this instance {US}, and traffic goes there: correct `aws-vipa network-interface-id`"
     );
     assert_eq!(shown(&harness), (Verdict::StandbyNotReady, Some(why.clone())));
     assert_eq!(readiness(&harness, BootInstant::default()), [Some(why.clone())]);
@@ -279,7 +283,7 @@ fn an_interface_of_no_instance_is_not_ours() {
     let (verdict, reason) = shown(&harness);
     assert_eq!(verdict, Verdict::Drift);
     assert!(
-        reason.is_some_and(|reason| reason.contains("eni-0000000a is attached to no instance: packets go nowhere"))
+        reason.is_some_and(|reason| reason.contains("eni-0000000a is attached to no instance, and traffic is lost"))
     );
 }
 
@@ -302,7 +306,7 @@ fn a_standby_names_the_holder_of_an_address_that_no_router_of_the_group_has() {
     let (verdict, reason) = shown(&harness);
     assert_eq!(verdict, Verdict::StandbyReady, "a failover would take it");
     let held =
-        format!("held by {STRANGER} of {SOMEBODY}, which is none of the group's routers: a failover takes it from");
+        format!("assigned to {STRANGER} of {SOMEBODY}, which is not one of the group's routers: a failover takes");
     assert!(reason.as_ref().is_some_and(|reason| reason.starts_with(&held)), "{reason:?}");
     let log_events = harness.log_events(begin).into_iter();
     let said: Vec<_> =
@@ -354,7 +358,7 @@ fn an_address_that_is_refused_while_nobody_has_it_may_be_of_another_account() {
     harness.run(secs(60));
     harness.ec2.bad = [vip(1)].into();
     harness.master("a");
-    let inputs = "in a VPC that is shared, one of another account may have it: ask the VPC's owner";
+    let inputs = "in a shared VPC, one of another account may have it; ask the VPC's owner";
     for class in [ErrorClass::BadAddress, ErrorClass::Refused] {
         harness.ec2.bad_class = class;
         harness.says("a", NotifyState::Master);
@@ -374,7 +378,7 @@ fn one_bad_address_leaves_the_others_of_its_group_ready() {
     let mut harness = Harness::settled(config, Groups { groups: vec![run("a", "eth0", 10, &[vip(1), vip(2)])] });
     harness.give_to(vip(2), Owner { primary: true, ..owner(STRANGER) });
     harness.run(secs(60));
-    let verdicts = harness.machine.report(harness.now, clock).remove(0).addresses;
+    let verdicts = harness.machine.facts(harness.now).remove(0).addresses;
     let verdicts: Vec<Verdict> = verdicts.iter().map(|a| a.verdict).collect();
     assert_eq!(verdicts, [Verdict::StandbyReady, Verdict::StandbyNotReady]);
 }

@@ -1,0 +1,288 @@
+//! The reasons that the claim machine and the agent give, as text: what, why, and what to do. The remedies for failed calls
+//! are in [`super::remedies`].
+
+use std::fmt::Display;
+
+use jiff::Timestamp;
+
+use super::command::quoted;
+use super::remedies::{self, WAY_TO_EC2};
+use super::status::time;
+use crate::claim::{
+    BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason,
+    Refusal, RequestRefusal,
+};
+use crate::model::ec2::{CallError, Owner};
+use crate::model::ids::GroupName;
+use crate::model::vrrp::{NotifyState, VrrpState};
+
+/// Why the state of a group has changed.
+pub fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Notify(NotifyState::Master) => "keepalived: MASTER",
+        Cause::Notify(NotifyState::MasterRxLowerPri) => "keepalived: MASTER_RX_LOWER_PRI",
+        Cause::Notify(NotifyState::Backup) => "keepalived: BACKUP",
+        Cause::Notify(NotifyState::Fault) => "keepalived: FAULT",
+        Cause::Notify(NotifyState::Stop) => "keepalived: STOP",
+        Cause::Notify(NotifyState::Deleted) => "keepalived: DELETED",
+        Cause::Inferred => "inferred from the local addresses",
+        Cause::NoTimer => "keepalived has no timer set, and the address is on no local interface",
+        Cause::NoWriter => "keepalived does not have the FIFO open",
+        Cause::NoLiveness => "no keepalived activity",
+        Cause::Stalled => "this router was suspended or stalled",
+        Cause::PipeFull => "the FIFO was full: notify events may be lost",
+        Cause::NoNotifyEvent => "a process added the address without a notify event for MASTER",
+        Cause::New => "new: waiting for keepalived activity",
+        Cause::Paused => "paused by an operator",
+        Cause::PauseEnded => "pause ended",
+    }
+}
+
+/// Why an address has its verdict, and what to do. `clock` gives the time of day of an instant.
+pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> String {
+    let at = |instant: BootInstant| time(clock(instant));
+    match reason {
+        Reason::Paused(group) => {
+            format!("claims are paused; `force aws-vipa resume {}` resumes them", quoted(group.as_str()))
+        }
+        Reason::VrrpUnknown(why) => vrrp_unknown(*why),
+        Reason::VrrpDown(vrrp @ VrrpState::Fault) => {
+            format!("VRRP is in {vrrp}: `show vrrp` shows which tracked interface or script is down")
+        }
+        Reason::VrrpDown(vrrp) => format!("VRRP is in {vrrp}: check `show vrrp`"),
+        Reason::NoTimer(vrrp) => {
+            format!("{}: VRRP is in {vrrp}, or keepalived hangs; check `show vrrp`", cause(Cause::NoTimer))
+        }
+        Reason::ReadinessUnknown => "readiness not checked yet; the next ownership check shows it".to_owned(),
+        Reason::NotReady(obstacle) => not_ready(obstacle, at),
+        Reason::Unexpected { vrrp, interface } => format!(
+            "VRRP is {vrrp} here, but the address is on {interface}: if `show vrrp` shows MASTER, `restart aws-vipa`; \
+             otherwise delete the address from {interface}, where only keepalived may add it"
+        ),
+        Reason::NotTakenOver => {
+            "VRRP is BACKUP here, but EC2 still delivers the address's traffic to this router: the MASTER \
+                                 has not claimed it; check `show aws-vipa status` there"
+                .to_owned()
+        }
+        Reason::HeldByStranger(owner) => format!(
+            "assigned to {}, which is not one of the group's routers: a failover takes the address from it. If it is in use \
+             there, choose another address for the group; otherwise unassign it there",
+            holder(owner)
+        ),
+        Reason::ContestedWithPeer(owner) => {
+            let now = match owner {
+                LastOwner::ThisRouter => "this router has it now".to_owned(),
+                owner => last_seen(owner),
+            };
+            format!(
+                "the other router of the group took it more than three times in five minutes; {now}. Both routers were \
+                 MASTER: if `show vrrp` still shows MASTER on both, restore the VRRP link between them; otherwise this ends \
+                 by itself"
+            )
+        }
+        Reason::ContestedWithStranger { group, owner } => {
+            let name = quoted(group.as_str());
+            let next = match owner {
+                LastOwner::ThisRouter => {
+                    format!(
+                        "this router has it now. `show aws-vipa group {name}` shows who took it: stop what claims it there"
+                    )
+                }
+                owner => format!(
+                    "{}. Stop what claims it there; `force aws-vipa claim {name}` claims it at once",
+                    last_seen(owner)
+                ),
+            };
+            format!("taken away more than three times in five minutes; {next}")
+        }
+        Reason::Refused(why) => {
+            format!("{}; retried every minute, and when the credentials or the configuration change", refusal(why))
+        }
+        Reason::Missing { interface, since } => format!(
+            "EC2 delivers its traffic to this router, but it is not on {interface} since {}: the traffic is lost. \
+             `show log vrrp` shows why keepalived does not add it; `restart vrrp` adds it, or makes the other router take over",
+            at(*since)
+        ),
+        Reason::EniElsewhere(elsewhere) => eni_elsewhere(elsewhere),
+        Reason::EniUnknown(unknown) => eni_unknown(unknown),
+        Reason::NotVerifiedLately { at: last, error } => {
+            format!("last confirmed by EC2 at {}{}", at(*last), last_check(error.as_ref()))
+        }
+        Reason::NotVerified { error } => {
+            format!("claimed; not confirmed by an ownership check yet{}", last_check(error.as_ref()))
+        }
+        Reason::Mismatch { owner, error } => {
+            let owner = owner.as_ref().map_or_else(|| "no network interface".to_owned(), holder);
+            format!("EC2 shows it on {owner}; checking again before claiming it back{}", last_check(error.as_ref()))
+        }
+        Reason::NotLocal => {
+            "the group is MASTER, but the address is on no local interface: check `show vrrp`".to_owned()
+        }
+        Reason::AwaitingLiveness => "waiting for keepalived activity".to_owned(),
+        Reason::CheckingOwner { error } => format!("checking the owner before a claim{}", last_check(error.as_ref())),
+        Reason::Retrying { refusal: why, allowed_at } => {
+            let again = allowed_at.map_or_else(|| "retried soon".to_owned(), |allowed| rate_limited(at(allowed)));
+            format!("{}; {again}", refusal(why))
+        }
+        Reason::RateLimited { allowed_at } => rate_limited(at(*allowed_at)),
+        Reason::AwaitingPrecondition => "waiting for keepalived activity and the local address".to_owned(),
+    }
+}
+
+fn vrrp_unknown(why: Cause) -> String {
+    let next = match why {
+        Cause::NoWriter => {
+            ": no claims. If `show vrrp` shows that keepalived runs, `sudo systemctl reload keepalived` attaches the hook \
+             without a failover; otherwise check `show log vrrp`"
+        }
+        Cause::NoLiveness => {
+            ": no claims until there is. If `show log vrrp` shows that keepalived hangs, check that the other router is MASTER \
+             before `restart vrrp` here"
+        }
+        Cause::Notify(NotifyState::Stop) => ": check `show vrrp`",
+        Cause::Notify(_)
+        | Cause::Inferred
+        | Cause::NoTimer
+        | Cause::Stalled
+        | Cause::PipeFull
+        | Cause::NoNotifyEvent
+        | Cause::New
+        | Cause::Paused
+        | Cause::PauseEnded => "",
+    };
+    format!("{}{next}", cause(why))
+}
+
+/// What prevents a standby from taking over.
+pub fn obstacle(obstacle: &Obstacle, clock: impl Fn(BootInstant) -> Timestamp) -> String {
+    not_ready(obstacle, |instant| time(clock(instant)))
+}
+
+fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String {
+    match obstacle {
+        Obstacle::EniUnknown(unknown) => eni_unknown(unknown),
+        Obstacle::ReadFailed(error) => read_failed(error),
+        Obstacle::Primary(address) => primary(address),
+        Obstacle::EniElsewhere(elsewhere) => eni_elsewhere(elsewhere),
+        Obstacle::LastClaimRefused { at: when, refusal: why } => {
+            let when = when.map_or_else(String::new, |when| format!(" at {}", at(when)));
+            format!(
+                "the last claim from this router failed{when}: {}; a standby does not retry: this remains until the \
+                 credentials or the configuration change",
+                refusal(why)
+            )
+        }
+    }
+}
+
+/// Why the agent refuses a request about the group, and what to do instead.
+pub fn refused(group: &GroupName, why: &RequestRefusal) -> String {
+    let name = quoted(group.as_str());
+    match why {
+        RequestRefusal::NoNode => {
+            format!("group {name} has no aws-vipa node: `show aws-vipa status` lists the groups that have one")
+        }
+        RequestRefusal::Skipped => {
+            format!("group {name} is skipped because of an error: check `show aws-vipa group {name}`")
+        }
+        RequestRefusal::Paused => format!("group {name} is paused: `force aws-vipa resume {name}` first"),
+        RequestRefusal::NotPaused => format!("group {name} is not paused"),
+        RequestRefusal::Disabled => {
+            format!("group {name} is disabled: `delete high-availability vrrp group {name} aws-vipa disable`")
+        }
+        RequestRefusal::NoAddress(problem) => format!("group {name} has no address to claim: {problem}"),
+        RequestRefusal::NotMaster(vrrp) => {
+            format!("group {name} is {vrrp}, not MASTER, on this router: claim on the router that is MASTER")
+        }
+        RequestRefusal::VrrpUnknown(why) => format!(
+            "the VRRP state of group {name} is unknown ({}): check `show vrrp` and `show log vrrp`",
+            cause(*why)
+        ),
+    }
+}
+
+/// Why the owners in a report are older than the request for it.
+pub fn not_read(why: &NotRead) -> String {
+    let why = match why {
+        NotRead::Failed(error) => read_failed(error),
+        NotRead::EniUnknown(unknown) => eni_unknown(unknown),
+        NotRead::AwaitingImds => "IMDS has not reported the network interfaces (ENIs) yet".to_owned(),
+        NotRead::AwaitingEc2 => format!("EC2 has not answered yet; {WAY_TO_EC2}"),
+    };
+    format!("{why}. The owners below are from an earlier check")
+}
+
+/// An ENI and its instance.
+pub(super) fn holder(owner: &Owner) -> String {
+    match &owner.instance {
+        Some(instance) => format!("{} of {instance}", owner.eni),
+        None => format!("{} of no instance", owner.eni),
+    }
+}
+
+fn last_seen(owner: &LastOwner) -> String {
+    match owner {
+        LastOwner::ThisRouter => "last seen on this router".to_owned(),
+        LastOwner::Other(owner) => format!("last seen on {}", holder(owner)),
+        LastOwner::Unassigned => "last seen on no network interface".to_owned(),
+        LastOwner::NotRead => "owner not checked yet".to_owned(),
+    }
+}
+
+fn rate_limited(next: impl Display) -> String {
+    format!("rate limit for claims of this network interface (ENI) reached: next claim at {next}")
+}
+
+fn eni_unknown(EniUnknown { interface, error }: &EniUnknown) -> String {
+    format!("the network interface (ENI) of {interface} is unknown: {error}")
+}
+
+fn eni_elsewhere(EniElsewhere { eni, this, attached_to, is_configured }: &EniElsewhere) -> String {
+    let remedy = if *is_configured {
+        "correct `aws-vipa network-interface-id`"
+    } else {
+        "check which network interfaces are attached to this instance"
+    };
+    match attached_to {
+        Some(other) => {
+            format!("{eni} is attached to {other}, not to this instance {this}, and traffic goes there: {remedy}")
+        }
+        None => format!("{eni} is attached to no instance, and traffic is lost: attach it to this one, or {remedy}"),
+    }
+}
+
+fn primary(PrimaryAddress { address, owner }: &PrimaryAddress) -> String {
+    format!(
+        "{address} is the primary address of {}, which EC2 never moves: choose another address for the group",
+        holder(owner)
+    )
+}
+
+fn refusal(Refusal { error, explanation }: &Refusal) -> String {
+    match explanation {
+        Some(Explanation::Primary(address)) => format!("{error}; {}", primary(address)),
+        Some(Explanation::Unassigned) => format!(
+            "{}; no network interface (ENI) that this account can see has the address: in a shared VPC, one of another \
+             account may have it; ask the VPC's owner",
+            with_remedy(error)
+        ),
+        None => with_remedy(error),
+    }
+}
+
+/// What failed, and what an operator can do about it.
+fn with_remedy(error: &CallError) -> String {
+    match remedies::remedy(&error.failure) {
+        Some(remedy) => format!("{error}; {remedy}"),
+        None => error.to_string(),
+    }
+}
+
+fn read_failed(error: &CallError) -> String {
+    format!("the last ownership check failed: {}", with_remedy(error))
+}
+
+/// The failure of the last read, to follow what is known from before.
+fn last_check(error: Option<&CallError>) -> String {
+    error.map_or_else(String::new, |error| format!("; {}", read_failed(error)))
+}
