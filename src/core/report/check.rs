@@ -96,10 +96,7 @@ pub fn hook(attached: &Result<bool, String>) -> Step {
     const WHAT: &str = "Hook";
     match attached {
         Ok(true) => ok(WHAT, "keepalived has the transition FIFO open"),
-        Ok(false) => fail(
-            WHAT,
-            "keepalived is not running, or does not report its transitions. Check `show vrrp`; if it is running, `sudo systemctl reload keepalived` attaches the hook without a failover",
-        ),
+        Ok(false) => fail(WHAT, format!("keepalived does not have the FIFO open; {}", remedies::ATTACH_HOOK)),
         Err(why) => unknown(WHAT, why.clone()),
     }
 }

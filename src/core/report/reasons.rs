@@ -6,7 +6,7 @@ use std::fmt::Display;
 use jiff::Timestamp;
 
 use super::command::quoted;
-use super::remedies::{self, WAY_TO_EC2};
+use super::remedies::{self, ATTACH_HOOK, WAY_TO_EC2};
 use super::status::time;
 use crate::claim::{
     BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason,
@@ -131,10 +131,7 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
 
 fn vrrp_unknown(why: Cause) -> String {
     let next = match why {
-        Cause::NoWriter => {
-            ": no claims. If `show vrrp` shows that keepalived runs, `sudo systemctl reload keepalived` attaches the hook \
-             without a failover; otherwise check `show log vrrp`"
-        }
+        Cause::NoWriter => return format!("{}: no claims; {ATTACH_HOOK}", cause(why)),
         Cause::NoLiveness => {
             ": no claims until there is. If `show log vrrp` shows that keepalived hangs, check that the other router is MASTER \
              before `restart vrrp` here"

@@ -15,6 +15,8 @@ pub const UNKNOWN_ISSUER: &str = "if its authority is to be trusted, name it wit
 /// For a certificate that is not valid yet, or no longer.
 pub const CERTIFICATE_TIME: &str = "check this router's clock";
 
+/// Where keepalived does not have the FIFO open.
+pub(crate) const ATTACH_HOOK: &str = "check `show vrrp`: if keepalived is running, `sudo systemctl reload keepalived` attaches the hook without a failover; if not, check `show log vrrp`";
 /// Where EC2 does not answer.
 pub(crate) const WAY_TO_EC2: &str = "check the route, the firewall and DNS on the way to EC2's endpoint";
 const THROTTLED: &str = "reduce the calls of other programs to EC2 in this account and region";

@@ -126,9 +126,7 @@ fn hook(report: &Report) -> String {
         Some(true) => since("attached to keepalived"),
         Some(false) => {
             let state = since("NOT ATTACHED");
-            return format!(
-                "{state}: keepalived is not running, or does not report its transitions. Check `show vrrp`; if it is running, `sudo systemctl reload keepalived` attaches the hook without a failover"
-            );
+            return format!("{state}: keepalived does not have the FIFO open; {}", remedies::ATTACH_HOOK);
         }
         None => "unknown whether keepalived has the FIFO open".to_owned(),
     };
