@@ -9,6 +9,8 @@ use std::process::Command;
 
 use definitions::{Refused, check_set, run_of, templates};
 use regex_lite::Regex;
+use vipa_core::vyos::input::Input;
+use vipa_core::vyos::verify::{HostState, verify};
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -60,6 +62,35 @@ fn every_node_helps_and_every_value_is_explained_and_checked() {
         if has("type:") {
             assert!(has("val_help: ") && has("syntax:expression: "), "{}: {text}", name.display());
         }
+    }
+}
+
+/// A node that verification does not know fails every commit that has it.
+#[test]
+fn verification_knows_every_node_of_the_definitions() {
+    let verification_of = |path: &str, node: &str| {
+        let ours = serde_json::json!({ "aws-vipa": { node: "x" } });
+        let vrrp = match path {
+            "global-parameters" => serde_json::json!({ "global-parameters": ours }),
+            _ => serde_json::json!({ "group": { "web": ours } }),
+        };
+        let tree = serde_json::json!({ "vrrp": vrrp });
+        let input = serde_json::json!({ "format": 1, "boot": false, "proposed": tree, "effective": {}, "interface-addresses": {} });
+        let input = Input::parse(&serde_json::to_vec(&input).expect("JSON")).expect("an input");
+        let host = HostState { interfaces: BTreeMap::new(), mode: &|_| Ok(None) };
+        let errors = verify(&input, &host).errors;
+        errors.iter().map(ToString::to_string).filter(|error| error.contains("not supported by this version")).count()
+    };
+    let cfg = templates().join("cfg");
+    for path in ["global-parameters", "group/node.tag"] {
+        let nodes = fs::read_dir(cfg.join("high-availability/vrrp").join(path).join("aws-vipa")).expect("the nodes");
+        let nodes: Vec<String> =
+            nodes.map(|node| node.expect("a node").file_name().into_string().expect("a name")).collect();
+        assert!(nodes.len() > 3, "{nodes:?}");
+        for node in nodes.iter().filter(|name| *name != "node.def") {
+            assert_eq!(verification_of(path, node), 0, "{path} aws-vipa {node}");
+        }
+        assert_eq!(verification_of(path, "another"), 1, "{path} aws-vipa another");
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -61,11 +62,11 @@ pub struct VerifyInterval(u16);
 #[serde(try_from = "u16", into = "u16")]
 pub struct RequestTimeout(u16);
 
-/// A number of seconds outside its range.
+/// A text that is no number of seconds in the range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given} seconds is not in the range {low} to {high}")]
+#[error("{given:?} is not a number of seconds from {low} to {high}")]
 pub struct OutOfRange {
-    given: u16,
+    given: String,
     low: u16,
     high: u16,
 }
@@ -83,10 +84,17 @@ macro_rules! seconds {
             type Error = OutOfRange;
 
             fn try_from(given: u16) -> Result<Self, OutOfRange> {
-                if ($low..=$high).contains(&given) {
-                    Ok(Self(given))
-                } else {
-                    Err(OutOfRange { given, low: $low, high: $high })
+                given.to_string().parse()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = OutOfRange;
+
+            fn from_str(given: &str) -> Result<Self, OutOfRange> {
+                match given.parse::<u16>() {
+                    Ok(seconds) if ($low..=$high).contains(&seconds) => Ok(Self(seconds)),
+                    _ => Err(OutOfRange { given: given.to_owned(), low: $low, high: $high }),
                 }
             }
         }

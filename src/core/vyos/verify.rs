@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use super::input::{CalledFor, Input, Node};
-use crate::model::config::{Config, Global, GroupConfig, RequestTimeout, SkippedGroup, VerifyInterval};
+use crate::model::config::{Config, Global, GroupConfig, SkippedGroup};
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::{EniId, GroupName, InterfaceName, Region};
 use crate::model::mounts::NotLocal;
@@ -354,23 +354,14 @@ fn global_parameters(
             global.profile = Some(profile.to_owned());
         }
     }
-    let seconds = |name: &str| node.value(name).map(|v| (v, v.parse::<u16>()));
-    match seconds("verify-interval") {
-        Some((_, Ok(given))) => match VerifyInterval::try_from(given) {
-            Ok(interval) => global.verify_interval = interval,
-            Err(error) => fault("verify-interval", error.to_string()),
-        },
-        Some((given, Err(_))) => {
-            fault("verify-interval", format!("{given:?} is not a number of seconds from 5 to 300"))
-        }
+    match node.value("verify-interval").map(str::parse) {
+        Some(Ok(interval)) => global.verify_interval = interval,
+        Some(Err(error)) => fault("verify-interval", error.to_string()),
         None => {}
     }
-    match seconds("request-timeout") {
-        Some((_, Ok(given))) => match RequestTimeout::try_from(given) {
-            Ok(timeout) => global.request_timeout = timeout,
-            Err(error) => fault("request-timeout", error.to_string()),
-        },
-        Some((given, Err(_))) => fault("request-timeout", format!("{given:?} is not a number of seconds from 1 to 30")),
+    match node.value("request-timeout").map(str::parse) {
+        Some(Ok(timeout)) => global.request_timeout = timeout,
+        Some(Err(error)) => fault("request-timeout", error.to_string()),
         None => {}
     }
     global
@@ -574,6 +565,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::model::config::{RequestTimeout, VerifyInterval};
     use crate::model::mounts::{Mounts, Unresolved};
 
     const GROUP: &str = "high-availability vrrp group";
@@ -809,10 +801,13 @@ mod tests {
                 json!({ "profile": "a]b", "credentials-file": "/config/aws/credentials" }),
                 "profile: \"a]b\" is not a valid profile name",
             ),
-            (json!({ "verify-interval": "4" }), "verify-interval: 4 seconds is not in the range 5 to 300"),
-            (json!({ "verify-interval": "70000" }), "verify-interval: \"70000\" is not a number of seconds"),
-            (json!({ "request-timeout": "31" }), "request-timeout: 31 seconds is not in the range 1 to 30"),
-            (json!({ "request-timeout": "-1" }), "request-timeout: \"-1\" is not a number of seconds"),
+            (json!({ "verify-interval": "4" }), "verify-interval: \"4\" is not a number of seconds from 5 to 300"),
+            (
+                json!({ "verify-interval": "70000" }),
+                "verify-interval: \"70000\" is not a number of seconds from 5 to 300",
+            ),
+            (json!({ "request-timeout": "31" }), "request-timeout: \"31\" is not a number of seconds from 1 to 30"),
+            (json!({ "request-timeout": "-1" }), "request-timeout: \"-1\" is not a number of seconds from 1 to 30"),
             (json!({ "secret-key": "x" }), "secret-key: node not supported by this version of vyos-aws-vipa"),
         ] {
             let outcome = verified(&global(nodes));
