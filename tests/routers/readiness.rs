@@ -62,7 +62,7 @@ fn master_that_may_not_read() {
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "UNKNOWN", Duration::from_secs(15) + SLACK);
         let reason = lab.r1.shown(GROUP, VIP).address["reason"].as_str().unwrap_or_default().to_owned();
         let missing = "allow ec2:DescribeNetworkInterfaces to instance role router";
-        assert!(reason.contains("last confirmed by EC2 at") && reason.contains(missing), "{reason}");
+        assert!(reason.contains("EC2 last confirmed at") && reason.contains(missing), "{reason}");
         assert_eq!(lab.r1.logged(&["ownership check denied", "UnauthorizedOperation", missing]), 1, "said once");
         lab.simulator.remove_fault(denial);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", Duration::from_secs(5) + SLACK);

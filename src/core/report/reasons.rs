@@ -60,8 +60,8 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
              otherwise delete the address from {interface}, where only keepalived may add it"
         ),
         Reason::NotTakenOver => {
-            "VRRP is BACKUP here, but EC2 still delivers the address's traffic to this router: the MASTER \
-                                 has not claimed it; check `show aws-vipa status` there"
+            "VRRP is BACKUP here, but EC2 still delivers the address's traffic to this router: the MASTER has not claimed \
+             it; check `show aws-vipa status` there"
                 .to_owned()
         }
         Reason::HeldByStranger(owner) => format!(
@@ -82,16 +82,12 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
         }
         Reason::ContestedWithStranger { group, owner } => {
             let name = quoted(group.as_str());
+            let at_once = format!("`force aws-vipa claim {name}` claims it at once");
+            let find = format!("`show aws-vipa group {name}` shows who took it: stop what claims it there");
             let next = match owner {
-                LastOwner::ThisRouter => {
-                    format!(
-                        "this router has it now. `show aws-vipa group {name}` shows who took it: stop what claims it there"
-                    )
-                }
-                owner => format!(
-                    "{}. Stop what claims it there; `force aws-vipa claim {name}` claims it at once",
-                    last_seen(owner)
-                ),
+                LastOwner::ThisRouter => format!("this router has it now. {find}"),
+                LastOwner::Other(_) => format!("{}. Stop what claims it there; {at_once}", last_seen(owner)),
+                LastOwner::Unassigned | LastOwner::NotRead => format!("{}. {find}; {at_once}", last_seen(owner)),
             };
             format!("taken away more than three times in five minutes; {next}")
         }
@@ -106,7 +102,7 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
         Reason::EniElsewhere(elsewhere) => eni_elsewhere(elsewhere),
         Reason::EniUnknown(unknown) => eni_unknown(unknown),
         Reason::NotVerifiedLately { at: last, error } => {
-            format!("last confirmed by EC2 at {}{}", at(*last), last_check(error.as_ref()))
+            format!("EC2 last confirmed at {} that this router has it{}", at(*last), last_check(error.as_ref()))
         }
         Reason::NotVerified { error } => {
             format!("claimed; not confirmed by an ownership check yet{}", last_check(error.as_ref()))
@@ -131,9 +127,9 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
 
 fn vrrp_unknown(why: Cause) -> String {
     let next = match why {
-        Cause::NoWriter => return format!("{}: no claims; {ATTACH_HOOK}", cause(why)),
+        Cause::NoWriter => return format!("{}: nothing is claimed; {ATTACH_HOOK}", cause(why)),
         Cause::NoLiveness => {
-            ": no claims until there is. If `show log vrrp` shows that keepalived hangs, check that the other router is MASTER \
+            ": nothing is claimed meanwhile. If `show log vrrp` shows that keepalived hangs, check that the other router is MASTER \
              before `restart vrrp` here"
         }
         Cause::Notify(NotifyState::Stop) => ": check `show vrrp`",

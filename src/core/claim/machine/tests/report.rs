@@ -80,7 +80,7 @@ fn a_master_that_cannot_read_says_so() {
     harness.run(secs(60));
     harness.shows(
         Verdict::Unknown,
-        &["last confirmed by EC2 at ", &owner_read, "; the last ownership check failed: Denied"],
+        &["EC2 last confirmed at ", &owner_read, " that this router has it; the last ownership check failed: Denied"],
     );
     harness.ec2.read_refuses = None;
     harness.run(secs(31));
