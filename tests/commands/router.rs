@@ -23,7 +23,8 @@ pub struct Router {
 
 impl Router {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        // Not below $TMPDIR: where the lines of a report are wrapped depends on the length of the paths in it.
+        let folder = tempfile::tempdir_in("/tmp").expect("a directory");
         let at = |name: &str| folder.path().join(name);
         let paths = Paths {
             config: at("config.json"),
