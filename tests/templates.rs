@@ -4,6 +4,7 @@ mod definitions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -156,14 +157,24 @@ fn bash(script: &str, folder: &Path) -> String {
     text(&output.stdout)
 }
 
-/// As VyOS runs an operational command: `$4` becomes `${args[4]}`, and a shell evaluates the line (vyatta-op
-/// functions/interpreter/vyatta-op-run).
+/// How VyOS evaluates the text of an operational command, on a terminal and elsewhere: as it is (vyatta-op
+/// functions/interpreter/vyatta-op-run), and behind `sudo` for administrators of rolling (the same file of vyos-1x).
+const WAYS: [&str; 4] = ["TEXT", "(TEXT) | ${VYATTA_PAGER:-cat}", "sudo TEXT", "(sudo TEXT) | ${VYATTA_PAGER:-cat}"];
+
+/// As VyOS runs an operational command, in all of its ways: `$4` becomes `${args[4]}`, and a shell evaluates the line.
 fn run(words: &[&str], folder: &Path) -> String {
     let quoted: Vec<_> = words.iter().map(|w| format!("'{w}'")).collect();
     let command = run_of(&quoted.join(" ")).unwrap_or_else(|e| panic!("{words:?}: {e:?}"));
     let command = Regex::new(r"\$([0-9])").expect("a regular expression").replace_all(&command, r"$${args[$1]}");
-    let tell = "sudo() { printf '[%s]' \"$@\"; }; journalctl() { printf '[%s]' journalctl \"$@\"; }";
-    bash(&format!("{tell}; args=(vyos {}); eval '{command}'", quoted.join(" ")), folder)
+    // It runs what it gets, and prints it where that is a program.
+    let sudo = "sudo() { case $1 in /*) printf '[%s]' \"$@\" ;; *) \"$@\" ;; esac; }";
+    let journalctl = "journalctl() { printf '[%s]' journalctl \"$@\"; }";
+    let ways: Vec<_> = WAYS.iter().map(|way| format!("eval '{}'; echo", way.replace("TEXT", &command))).collect();
+    let script = format!("{sudo}; {journalctl}; args=(vyos {}); {}", quoted.join(" "), ways.join("; "));
+    let called = bash(&script, folder);
+    let called: BTreeSet<_> = called.lines().collect();
+    assert_eq!(called.len(), 1, "{words:?} depends on the way in which VyOS runs it: {called:#?}");
+    called.first().expect("one").to_string()
 }
 
 #[test]
@@ -177,11 +188,11 @@ fn operational_commands_run_what_they_should() {
         ("show aws-vipa check", "[/usr/bin/vyos-aws-vipa][show][check]"),
         (
             "show log aws-vipa",
-            "[journalctl][--no-hostname][--output][short-iso-precise][--boot][--unit][vyos-aws-vipa.service]",
+            "[journalctl][--no-pager][--no-hostname][--output][short-iso-precise][--boot][--unit][vyos-aws-vipa.service]",
         ),
         (
             "monitor log aws-vipa",
-            "[journalctl][--no-hostname][--output][short-iso-precise][--boot][--follow][--unit][vyos-aws-vipa.service]",
+            "[journalctl][--no-pager][--no-hostname][--output][short-iso-precise][--boot][--follow][--unit][vyos-aws-vipa.service]",
         ),
         ("force aws-vipa claim LAN", "[/usr/bin/vyos-aws-vipa][force][claim][--][LAN]"),
         ("force aws-vipa pause LAN", "[/usr/bin/vyos-aws-vipa][force][pause][--][LAN]"),
@@ -189,21 +200,20 @@ fn operational_commands_run_what_they_should() {
         ("force aws-vipa resume LAN", "[/usr/bin/vyos-aws-vipa][force][resume][--][LAN]"),
         ("generate aws-vipa iam-policy", "[/usr/bin/vyos-aws-vipa][generate][iam-policy]"),
         ("generate aws-vipa iam-policy tag a=b", "[/usr/bin/vyos-aws-vipa][generate][iam-policy][--tag=a=b]"),
+        ("reset aws-vipa claim LAN", "[/usr/bin/vyos-aws-vipa][force][claim][--][LAN]"),
+        ("reset aws-vipa pause LAN", "[/usr/bin/vyos-aws-vipa][force][pause][--][LAN]"),
+        ("reset aws-vipa pause LAN minutes 5", "[/usr/bin/vyos-aws-vipa][force][pause][--minutes=5][--][LAN]"),
+        ("reset aws-vipa resume LAN", "[/usr/bin/vyos-aws-vipa][force][resume][--][LAN]"),
+        ("restart aws-vipa", "[/usr/bin/vyos-aws-vipa][restart]"),
     ] {
         assert_eq!(run(&words.split(' ').collect::<Vec<_>>(), folder.path()), expected, "{words}");
     }
-    let restart = run_of("restart aws-vipa").expect("a command");
-    let run_folder = folder.path().to_str().expect("text");
-    let restart = restart.replace("/run/vyos-aws-vipa", run_folder);
-    let restart = format!("sudo() {{ printf '[%s]' \"$@\"; }}; {restart}");
-    assert!(bash(&restart, folder.path()).contains("not configured"), "{restart}");
-    fs::write(folder.path().join("config.json"), "{}").expect("written");
-    assert_eq!(bash(&restart, folder.path()), "[systemctl][restart][vyos-aws-vipa.service]");
-
     for line in [
         "show aws-vipa",
         "show aws-vipa group",
         "force aws-vipa",
+        "reset aws-vipa",
+        "reset aws-vipa claim",
         "force aws-vipa pause LAN minutes",
         "generate aws-vipa iam-policy tag",
     ] {
@@ -212,8 +222,57 @@ fn operational_commands_run_what_they_should() {
     for line in ["show aws-vipa states", "force aws-vipa pause LAN hours 1", "show aws-vipa check now"] {
         assert!(matches!(run_of(line), Err(Refused::Because(_))), "{line}: {:?}", run_of(line));
     }
-    for line in ["show", "show vrrp", "show log", "restart", "reboot"] {
+    for line in ["show", "show vrrp", "show log", "restart", "reset", "reset vpn", "reboot"] {
         assert_eq!(run_of(line), Err(Refused::NotOurs), "{line}");
+    }
+}
+
+/// Whether a text is the call of one program: plain words, and `"$4"` alone or behind `--option=`.
+fn is_plain_call(text: &str) -> bool {
+    const KEYWORDS: [&str; 23] = [
+        "if", "then", "elif", "else", "fi", "time", "for", "in", "until", "while", "do", "done", "case", "esac",
+        "coproc", "select", "function", "!", "[[", "{", "}", "eval", "exec",
+    ];
+    let program = Regex::new("^[-A-Za-z0-9_./]+$").expect("a pattern");
+    let argument = Regex::new("^([-A-Za-z0-9_./=]+|(--[a-z-]+=)?\"\\$[1-9]\")$").expect("a pattern");
+    let mut words = text.split(' ');
+    words.next().is_some_and(|word| program.is_match(word))
+        && words.all(|word| argument.is_match(word))
+        && text.split(' ').all(|word| !KEYWORDS.contains(&word))
+}
+
+/// VyOS rolling puts `sudo` before the text, and vyos-op-run hands it to another shell than 1.4 does.
+#[test]
+fn every_operational_command_is_the_call_of_one_program() {
+    for text in [
+        "if true",
+        "sudo a; b",
+        "sudo a;b",
+        "a | b",
+        "a|b",
+        "a & b",
+        "a && b",
+        "A=b c",
+        "a $HOME",
+        "a $4",
+        "a \"$@\"",
+        "a >b",
+        "a <b",
+        "(a)",
+        "a `b`",
+        "! a",
+        "{ a",
+        "while a",
+        "a\nb",
+        "a  b",
+        "",
+    ] {
+        assert!(!is_plain_call(text), "{text:?}");
+    }
+    let runs = op_runs();
+    assert!(runs.len() >= 18, "{runs:#?}");
+    for text in runs {
+        assert!(is_plain_call(&text), "{text}");
     }
 }
 
@@ -339,6 +398,11 @@ fn the_program_takes_what_the_operational_commands_run() {
         "force aws-vipa pause GROUP",
         "force aws-vipa pause GROUP minutes 5",
         "force aws-vipa resume GROUP",
+        "reset aws-vipa claim GROUP",
+        "reset aws-vipa pause GROUP",
+        "reset aws-vipa pause GROUP minutes 5",
+        "reset aws-vipa resume GROUP",
+        "restart aws-vipa",
         "generate aws-vipa iam-policy",
         "generate aws-vipa iam-policy tag vrrp=yes",
     ] {
@@ -365,6 +429,34 @@ fn the_program_takes_what_the_operational_commands_run() {
         ran += 1;
     }
     assert_eq!(ran, op_runs().iter().filter(|run| run.contains("/usr/bin/vyos-aws-vipa")).count());
+}
+
+/// The program itself looks whether there is an agent to restart.
+#[test]
+fn restart_restarts_a_configured_agent_only() {
+    let folder = folder();
+    let systemctl = folder.path().join("systemctl");
+    fs::write(&systemctl, "#!/bin/sh\necho \"$*\" >>\"$ASKED\"\n").expect("written");
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).expect("set");
+    let asked = folder.path().join("asked");
+    for (make, code, stderr) in [
+        ("true", 1, "aws-vipa is not configured"),
+        ("mkdir /run/vyos-aws-vipa && echo {} >/run/vyos-aws-vipa/config.json", 0, ""),
+    ] {
+        let run = run_of("restart aws-vipa").expect("a command").replace("/usr/bin/vyos-aws-vipa", "\"$PROGRAM\"");
+        let script = format!("mount -t tmpfs tmpfs /run && {make} && sudo() {{ \"$@\"; }} && {run}");
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--net", "--mount", "bash", "-c", &script])
+            .env("PROGRAM", env!("CARGO_BIN_EXE_vyos-aws-vipa"))
+            .env("ASKED", &asked)
+            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.path().display()))
+            .output()
+            .expect("unshare(1)");
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(stderr), "{}", text(&output.stderr));
+        let asked = fs::read_to_string(&asked).unwrap_or_default();
+        assert_eq!(asked, if code == 0 { "restart vyos-aws-vipa.service\n" } else { "" });
+    }
 }
 
 /// What all operational templates run.

@@ -87,8 +87,7 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Node>, DefinitionError> {
 }
 
 fn read_file(file: &Path, tree: &mut Vec<Node>) -> Result<(), DefinitionError> {
-    let context = Context::of_file(file);
-    let root = xml::read(&context, file)?;
+    let (context, root) = xml::read(file)?;
     if root.name != "interfaceDefinition" {
         return Err(
             context.error(root.line, format!("the root element must be <interfaceDefinition>, not <{}>", root.name))
@@ -265,7 +264,7 @@ fn value_help(context: &Context, element: &Element) -> Result<ValueHelp, Definit
     Ok(ValueHelp { format: part("format")?, description: part("description")? })
 }
 
-fn constraint(context: &Context, properties: &[Element]) -> Result<Option<Constraint>, DefinitionError> {
+pub(crate) fn constraint(context: &Context, properties: &[Element]) -> Result<Option<Constraint>, DefinitionError> {
     let one = xml::optional(context, properties, "constraint")?;
     let groups: Vec<Checks> =
         xml::named(properties, "constraintGroup").map(|e| checks(context, e)).collect::<Result<_, _>>()?;

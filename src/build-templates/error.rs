@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Location {
-    file: Rc<Path>,
+    pub(crate) file: Rc<Path>,
     /// From 1.
-    line: usize,
+    pub(crate) line: usize,
 }
 
 impl fmt::Display for Location {
@@ -23,6 +23,8 @@ impl fmt::Display for Location {
 pub(crate) enum DefinitionError {
     #[error("cannot read {file}: {source}", file = file.display())]
     Read { file: Rc<Path>, source: io::Error },
+    #[error("{location}: cannot include {file}: {problem}", file = file.display())]
+    Include { location: Location, file: PathBuf, problem: String },
     #[error("{location}: {}{problem}", node_prefix(path))]
     Invalid {
         location: Location,
@@ -40,13 +42,20 @@ fn node_prefix(path: &[String]) -> String {
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     file: Rc<Path>,
+    /// Where each line of the text comes from, after files were included.
+    lines: Rc<[Location]>,
     path: Vec<String>,
 }
 
 impl Context {
     /// The context of a file, outside of all nodes.
-    pub(crate) fn of_file(file: &Path) -> Self {
-        Self { file: file.into(), path: Vec::new() }
+    pub(crate) fn of_file(file: Rc<Path>, lines: Rc<[Location]>) -> Self {
+        Self { file, lines, path: Vec::new() }
+    }
+
+    /// The file that was given to the generator.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// The context of the child node `name`.
@@ -56,15 +65,13 @@ impl Context {
         child
     }
 
+    /// The place of a line of the text, from 1.
     pub(crate) fn location(&self, line: usize) -> Location {
-        Location { file: Rc::clone(&self.file), line }
+        let place = self.lines.get(line.saturating_sub(1)).or(self.lines.last());
+        place.cloned().unwrap_or_else(|| Location { file: Rc::clone(&self.file), line })
     }
 
     pub(crate) fn error(&self, line: usize, problem: impl Into<String>) -> DefinitionError {
         DefinitionError::Invalid { location: self.location(line), path: self.path.clone(), problem: problem.into() }
-    }
-
-    pub(crate) fn read_error(&self, source: io::Error) -> DefinitionError {
-        DefinitionError::Read { file: Rc::clone(&self.file), source }
     }
 }

@@ -1,8 +1,9 @@
-//! `build-templates`: generates VyOS command templates from XML definitions: trees of `node.def` files, and the cache
-//! of `vyos.xml_ref`.
+//! `build-templates`: generates VyOS command templates from XML definitions: trees of `node.def` files, the cache of
+//! `vyos.xml_ref`, and the commands that vyos-op-run runs.
 //!
 //! The output equals that of VyOS 1.4 (vyos-1x scripts/build-command-templates, scripts/build-command-op-templates and
-//! python/vyos/xml_ref/generate_cache.py). Input that VyOS's own generators would silently drop or mangle is an error,
+//! python/vyos/xml_ref/generate_cache.py) and, but for the quotes in commands, that of VyOS rolling
+//! (python/vyos/xml_ref/generate_op_cache.py). Input that VyOS's own generators would silently drop or mangle is an error,
 //! and so is input for which the same output cannot be guaranteed. On an error nothing is written.
 
 mod cache;
@@ -12,7 +13,9 @@ mod config_node_def;
 mod error;
 mod node_name;
 mod op;
+mod op_cache;
 mod output;
+mod source;
 mod wrap;
 mod xml;
 
@@ -32,6 +35,8 @@ enum Command {
     Op(Templates),
     /// Generate the vyos.xml_ref cache of configuration nodes
     Cache(Cache),
+    /// Generate the operational commands' part of VyOS's op_cache.json
+    OpCache(Cache),
 }
 
 #[derive(Debug, Args)]
@@ -52,10 +57,10 @@ struct Templates {
 
 #[derive(Debug, Args)]
 struct Cache {
-    /// XML definitions of configuration nodes
+    /// XML definitions; several files may define the same node if the definitions agree
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Python file to write
+    /// File to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -70,6 +75,9 @@ impl Command {
                 Ok(op::render(&op::read(&files)?, owned_only)?.write(&out)?)
             }
             Self::Cache(Cache { files, out }) => Ok(output::write_file(&out, &cache::render(&config::read(&files)?))?),
+            Self::OpCache(Cache { files, out }) => {
+                Ok(output::write_file(&out, &op_cache::render(&op::read(&files)?)?)?)
+            }
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Definitions of operational commands (vyos-1x schema/op-mode-definition.rng), and their `node.def` files in the
+//! Definitions of operational commands (vyos-1x schema/op-mode-definition.rng, with the constraints of vyos-1x PR 4758), and their `node.def` files in the
 //! format of vyos-1x scripts/build-command-op-templates (branch sagitta).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::completion::Completion;
+use crate::config::{self, Constraint};
 use crate::error::{Context, DefinitionError};
 use crate::node_name::NodeName;
 use crate::output::Tree;
@@ -15,14 +16,14 @@ use crate::xml::{self, Element};
 /// have the same name: `show interfaces ethernet` and `show interfaces ethernet eth0` are two commands.
 #[derive(Debug)]
 pub(crate) struct Node {
-    name: NodeName,
-    kind: Kind,
-    context: Context,
-    line: usize,
+    pub(crate) name: NodeName,
+    pub(crate) kind: Kind,
+    pub(crate) context: Context,
+    pub(crate) line: usize,
 }
 
 #[derive(Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Inner {
         properties: Option<Properties>,
         command: Option<String>,
@@ -41,16 +42,17 @@ enum Kind {
 }
 
 #[derive(Debug)]
-struct Properties {
-    help: String,
-    completion: Option<Completion>,
+pub(crate) struct Properties {
+    pub(crate) help: String,
+    pub(crate) completion: Option<Completion>,
+    /// Only vyos-op-run checks it, not the shell that reads `node.def` files.
+    pub(crate) constraint: Option<Constraint>,
 }
 
 pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Node>, DefinitionError> {
     let mut nodes = Vec::new();
     for file in files {
-        let context = Context::of_file(file);
-        let root = xml::read(&context, file)?;
+        let (context, root) = xml::read(file)?;
         if root.name != "interfaceDefinition" {
             return Err(context
                 .error(root.line, format!("the root element must be <interfaceDefinition>, not <{}>", root.name)));
@@ -103,11 +105,12 @@ fn read_children(context: &Context, element: &Element) -> Result<Vec<Node>, Defi
 
 fn properties(context: &Context, element: &Element) -> Result<Properties, DefinitionError> {
     element.allow_attributes(context, &[])?;
-    let properties = element.children(context, &["help", "completionHelp"])?;
+    let properties = element.children(context, &["help", "completionHelp", "constraint", "constraintErrorMessage"])?;
     let help = xml::optional(context, properties, "help")?.map(|e| e.text(context)).transpose()?;
     Ok(Properties {
         help: help.unwrap_or("No help available").to_owned(),
         completion: Completion::read(context, properties)?,
+        constraint: config::constraint(context, properties)?,
     })
 }
 

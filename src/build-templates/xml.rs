@@ -3,7 +3,8 @@
 //! Definitions consist of elements, attributes, text and comments. Document types, custom entities, processing
 //! instructions and encodings other than UTF-8 are errors.
 
-use std::fs;
+use std::path::Path;
+use std::rc::Rc;
 
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
@@ -11,6 +12,7 @@ use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::reader::Reader;
 
 use crate::error::{Context, DefinitionError};
+use crate::source::Source;
 
 const MAX_DEPTH: usize = 100;
 
@@ -25,14 +27,16 @@ pub(crate) struct Element {
     has_comment: bool,
 }
 
-/// Reads a file and returns its root element.
-pub(crate) fn read(context: &Context, file: &std::path::Path) -> Result<Element, DefinitionError> {
-    parse(context, &fs::read_to_string(file).map_err(|e| context.read_error(e))?)
+/// Reads a file and returns its root element, with the context to read it in.
+pub(crate) fn read(file: &Path) -> Result<(Context, Element), DefinitionError> {
+    let file: Rc<Path> = file.into();
+    let Source { text, lines } = Source::read(&file)?;
+    let context = Context::of_file(file, lines.into());
+    let root = parse(&context, &text)?;
+    Ok((context, root))
 }
 
 fn parse(context: &Context, text: &str) -> Result<Element, DefinitionError> {
-    // A byte order mark is not part of the text.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader::from_str(text);
     reader.config_mut().enable_all_checks(true);
     let line_of = |offset: u64| {

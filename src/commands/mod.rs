@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod force;
 pub mod hook;
 pub mod iam_policy;
+pub mod restart;
 pub mod show_check;
 pub mod show_group;
 pub mod show_status;
@@ -59,6 +60,8 @@ pub enum Command {
         /// What.
         what: force::Force,
     },
+    /// Restart the agent if it is configured (root only)
+    Restart,
 }
 
 /// What to show.
@@ -82,7 +85,7 @@ pub enum Generate {
 impl Command {
     /// Whether a person waits for what it says.
     pub fn is_for_a_person(&self) -> bool {
-        matches!(self, Self::Show { .. } | Self::Generate { .. } | Self::Force { .. })
+        matches!(self, Self::Show { .. } | Self::Generate { .. } | Self::Force { .. } | Self::Restart)
     }
 
     /// Runs it.
@@ -108,6 +111,7 @@ impl Command {
                 Ok(policy.run(paths, &Imds::new(), &mut io::stdout().lock(), &mut io::stderr().lock())?)
             }
             Self::Force { what } => Ok(what.run(paths, &mut io::stdout().lock())?),
+            Self::Restart => Ok(restart::run(paths)?),
         }
     }
 }

@@ -67,7 +67,7 @@ def definitions():
 
 def operational_command(path):
     """The command that the definitions run for these words."""
-    node = ElementTree.parse(DEFINITIONS / 'op-mode/aws-vipa.xml').getroot()
+    node = ElementTree.parse(DEFINITIONS / 'op-mode/aws-vipa.xml.in').getroot()
     for word in path:
         node = next(child for child in node.findall('children/*') + node.findall('*') if child.get('name') == word)
     return node.find('command').text

@@ -78,6 +78,52 @@ fn the_output_equals_that_of_vyos() {
     assert_eq!(found.trim_end(), expected.trim_end());
 }
 
+/// But for the quotes around placeholders, which VyOS leaves out.
+#[test]
+fn the_part_of_op_cache_equals_that_of_vyos() {
+    let directory = directory();
+    let out = directory.path().join("op_cache.json");
+    built("op-cache", &[&sample().join("op.xml")], &out, &[]);
+    let read = |file: &Path| fs::read_to_string(file).expect("there");
+    assert_eq!(read(&out), read(&sample().join("op_cache.json")));
+}
+
+#[test]
+fn files_include_others_and_errors_name_the_included_line() {
+    let directory = directory();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).expect("written");
+    fs::create_dir(directory.path().join("include")).expect("made");
+    let whole = directory.path().join("whole.xml.in");
+    let leaf = "<leafNode name='b'>\n#include <include/properties.xml.i>\n<command>c</command>\n</leafNode>\n";
+    write(
+        "whole.xml.in",
+        "<interfaceDefinition><node name='a'><children>\n  #include <include/leaf.xml.i>\n</children></node></interfaceDefinition>\n",
+    );
+    write("include/leaf.xml.i", leaf);
+    write("include/properties.xml.i", "<properties><help>B</help></properties>\n");
+    built("op", &[&whole], &directory.path().join("op"), &["--owned-only"]);
+    let generated = files(&directory.path().join("op"));
+    assert_eq!(generated[Path::new("a/b/node.def")], "help: B\nrun: c\n");
+    built("op-cache", &[&whole], &directory.path().join("op_cache.json"), &[]);
+    let cache = fs::read_to_string(directory.path().join("op_cache.json")).expect("written");
+    assert!(cache.contains("\"whole.xml\"") && !cache.contains("xml.i"), "{cache}");
+
+    let fails = |expected: &str| {
+        let output = build_templates("op", &[&whole], &directory.path().join("out"), &[]);
+        let stderr = text(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(expected), "{stderr}");
+    };
+    write("include/properties.xml.i", "\n<properties><help/></properties>\n");
+    fails("include/properties.xml.i:2: node `a b`: <help> is empty");
+    write("include/leaf.xml.i", &leaf.replace("command", "order"));
+    write("include/properties.xml.i", "<properties><help>B</help></properties>\n");
+    fails("include/leaf.xml.i:3: node `a b`: unexpected <order> in <leafNode>");
+    fs::remove_file(directory.path().join("include/properties.xml.i")).expect("there");
+    fails("include/leaf.xml.i:2: cannot include ");
+    write("include/properties.xml.i", "#include <include/leaf.xml.i>\n");
+    fails("files include each other more than 10 levels deep");
+}
+
 #[test]
 fn nodes_without_properties_can_be_skipped() {
     let sample = sample();
@@ -96,18 +142,40 @@ fn the_templates_are_current() {
     let definitions = repository().join("interface-definitions");
     let directory = directory();
     let (config, op) =
-        (definitions.join("high-availability_vrrp_aws-vipa.xml"), definitions.join("op-mode/aws-vipa.xml"));
+        (definitions.join("high-availability_vrrp_aws-vipa.xml"), definitions.join("op-mode/aws-vipa.xml.in"));
     let listed = |directory: &Path| {
         let entries = fs::read_dir(directory).expect("listed").map(|e| e.expect("an entry").path());
-        entries.filter(|path| path.extension().is_some_and(|e| e == "xml")).collect::<Vec<_>>()
+        entries.filter(|path| path.is_file()).collect::<Vec<_>>()
     };
     // scripts/regenerate-templates reads every file there.
     assert_eq!(listed(&definitions), [config.as_path()]);
     assert_eq!(listed(&definitions.join("op-mode")), [op.as_path()]);
     built("config", &[&config], &directory.path().join("cfg"), &["--owned-only"]);
     built("op", &[&op], &directory.path().join("op"), &["--owned-only"]);
+    built("op-cache", &[&op], &directory.path().join("op_cache.json"), &[]);
     built("cache", &[&config], &directory.path().join("vyos_aws_vipa_cache.py"), &[]);
     assert_same(&repository().join("vyos-templates"), directory.path(), "run scripts/regenerate-templates");
+}
+
+/// A definition with the files that it includes, and without what the schema of VyOS 1.4 does not have: operational
+/// commands have constraints since vyos-1x PR 4758.
+fn as_for_1_4(file: &Path, directory: &Path) -> PathBuf {
+    fn expanded(file: &Path, beside: &Path) -> String {
+        let text = fs::read_to_string(file).expect("read");
+        let included = |line: &str| Some(beside.join(line.trim_start().strip_prefix("#include <")?.strip_suffix('>')?));
+        text.lines().map(|line| included(line).map_or(format!("{line}\n"), |file| expanded(&file, beside))).collect()
+    }
+    let mut text = expanded(file, file.parent().expect("a directory"));
+    if file.ends_with("op-mode/aws-vipa.xml.in") {
+        for element in ["constraint", "constraintErrorMessage"] {
+            let element = Regex::new(&format!("(?s)<{element}>.*?</{element}>")).expect("a regular expression");
+            assert!(element.is_match(&text));
+            text = element.replace_all(&text, "").into_owned();
+        }
+    }
+    let whole = directory.join("definition.xml");
+    fs::write(&whole, text).expect("written");
+    whole
 }
 
 #[test]
@@ -119,16 +187,18 @@ fn the_definitions_match_vyos_s_schemas() {
     }
     let samples = sample();
     let definitions = repository().join("interface-definitions");
+    let directory = directory();
     for (schema, files) in [
         (
             "interface_definition.rng",
             [definitions.join("high-availability_vrrp_aws-vipa.xml"), samples.join("config.xml")],
         ),
-        ("op-mode-definition.rng", [definitions.join("op-mode/aws-vipa.xml"), samples.join("op.xml")]),
+        ("op-mode-definition.rng", [definitions.join("op-mode/aws-vipa.xml.in"), samples.join("op.xml")]),
     ] {
         for file in files {
             let mut xmllint = Command::new("xmllint");
-            let output = xmllint.arg("--noout").arg("--relaxng").arg(schemas.join(schema)).arg(&file).output();
+            let whole = as_for_1_4(&file, directory.path());
+            let output = xmllint.arg("--noout").arg("--relaxng").arg(schemas.join(schema)).arg(whole).output();
             let output = output.expect("xmllint runs (Debian package libxml2-utils)");
             assert!(output.status.success(), "{}: {}", file.display(), text(&output.stderr));
         }
@@ -261,6 +331,19 @@ const INVALID: &[Invalid] = &[
         "PROPERTIES(<multi/>)</leafNode><leafNode name='b'><properties><valueless/></properties>",
         "its node type differs",
     ),
+    (
+        "op-cache",
+        "<node name='a'><command>b \"$1\"</command></node>",
+        "node `a`: \"$1\" in <command> is not an argument of this node",
+    ),
+    ("op-cache", "<node name='a'><command>b; $HOME</command></node>", "<command> may have $ only as"),
+    ("op-cache", "<node name='a'><command>b {{c}}</command></node>", "<command> must not contain {{"),
+    (
+        "op-cache",
+        "<node name='a'><children><node name='b'/><tagNode name='b'><properties/></tagNode></children></node>",
+        "node `a b`: node and tagNode of the same name exclude each other",
+    ),
+    ("op", "<node name='a'><properties><constraint/></properties></node>", "<constraint> needs a <regex>"),
     ("op", "<leafNode name='a'/>", "unexpected <leafNode> in <interfaceDefinition>"),
     ("op", "<node name='a' owner='a.py'/>", "<node> does not take the attribute owner"),
     ("op", "<node name='a'><standalone/></node>", "unexpected <standalone> in <node>"),
@@ -302,7 +385,11 @@ fn invalid_definitions_are_errors_with_a_location_and_nothing_is_written() {
         let file = directory.path().join("bad.xml");
         let whole = format!("<interfaceDefinition>\n{}\n</interfaceDefinition>", inside.replace("LEAF", LEAF));
         fs::write(&file, &whole).expect("written");
-        let kinds: &[&str] = if *kind == "config" { &["config", "cache"] } else { &["op"] };
+        let kinds: &[&str] = match *kind {
+            "config" => &["config", "cache"],
+            "op" => &["op", "op-cache"],
+            kind => &[kind],
+        };
         for kind in kinds {
             let output = build_templates(kind, &[&file], &directory.path().join("out"), &[]);
             let stderr = text(&output.stderr);

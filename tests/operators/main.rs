@@ -1,0 +1,222 @@
+//! Operational commands as VyOS rolling runs them for operators: by the part of op_cache.json that the package installs,
+//! and a stand-in for vyos-op-run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+const OPERATOR: &str = "ann";
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn cache() -> PathBuf {
+    repository().join("vyos-templates/op_cache.json")
+}
+
+/// A directory with what commands call: each program prints its words.
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::create_dir(directory.path().join("bin")).expect("made");
+    for name in ["sudo", "journalctl"] {
+        let program = directory.path().join("bin").join(name);
+        let words = if name == "sudo" { "\"$@\"" } else { "\"${0##*/}\" \"$@\"" };
+        fs::write(&program, format!("#!/bin/sh\nprintf '[%s]' {words}\n")).expect("written");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("set");
+    }
+    directory
+}
+
+/// What the operator's command calls, or why it was refused. Nothing else may come of it.
+fn run(policies: &[&str], words: &[&str]) -> Result<String, String> {
+    let directory = directory();
+    let allow: Vec<Vec<&str>> = policies.iter().map(|policy| policy.split(' ').collect()).collect();
+    let operators =
+        json!({ "users": { OPERATOR: ["group"] }, "groups": { "group": { "command_policy": { "allow": allow } } } });
+    let file = directory.path().join("bin/operators.json");
+    fs::write(&file, operators.to_string()).expect("written");
+    let path = format!("{}:/usr/bin:/bin", directory.path().join("bin").display());
+    let output = Command::new(repository().join("tests/operators/vyos-op-run"))
+        .args([cache().as_path(), &file, Path::new(OPERATOR)])
+        .args(words)
+        .env("PATH", path)
+        .current_dir(directory.path())
+        .output()
+        .expect("python3 runs");
+    assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1, "{words:?}: an argument was executed");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+#[track_caller]
+fn refused(words: &[&str], why: &str) {
+    match run(&["*"], words) {
+        Err(said) => assert!(said.contains(why) && !said.contains("Traceback"), "{words:?}: {said}"),
+        Ok(called) => panic!("{words:?}: {called}"),
+    }
+}
+
+/// The commands of the cache, by their words.
+fn commands(node: &Value, words: &str, found: &mut BTreeMap<String, String>) {
+    let data = &node["__node_data"];
+    let words = match data["node_type"].as_str() {
+        Some("tagNode") => format!("{words} <>"),
+        _ => words.to_owned(),
+    };
+    if let Some(command) = data["command"].as_str() {
+        found.insert(words.trim_start().to_owned(), command.to_owned());
+    }
+    for (word, child) in node.as_object().expect("a node").iter().filter(|(word, _)| *word != "__node_data") {
+        commands(child, &format!("{words} {word}"), found);
+    }
+}
+
+/// The commands of the node.def files, by their words.
+fn runs(directory: &Path, words: &str, found: &mut BTreeMap<String, String>) {
+    for path in fs::read_dir(directory).expect("a directory").flatten().map(|entry| entry.path()) {
+        match path.file_name().and_then(|name| name.to_str()).expect("a name") {
+            "node.def" => {
+                let text = fs::read_to_string(&path).expect("a template");
+                if let Some(run) = text.lines().find_map(|line| line.strip_prefix("run: ")) {
+                    found.insert(words.trim_start().to_owned(), run.to_owned());
+                }
+            }
+            "node.tag" => runs(&path, &format!("{words} <>"), found),
+            word => runs(&path, &format!("{words} {word}"), found),
+        }
+    }
+}
+
+#[test]
+fn operators_have_the_commands_that_administrators_have() {
+    let (mut operators, mut administrators) = (BTreeMap::new(), BTreeMap::new());
+    let text = fs::read_to_string(cache()).expect("the part of op_cache.json");
+    commands(&serde_json::from_str(&text).expect("JSON"), "", &mut operators);
+    runs(&repository().join("vyos-templates/op"), "", &mut administrators);
+    assert!(operators.len() >= 18, "{operators:#?}");
+    assert_eq!(operators.keys().collect::<Vec<_>>(), administrators.keys().collect::<Vec<_>>());
+    for (words, run) in administrators {
+        // `"$4"` stands for the fourth word.
+        let word = |text: &str| (1..9).fold(text.to_owned(), |text, n| text.replace(&format!("\"${n}\""), "''"));
+        let placeholder = regex_lite::Regex::new(r"'\{\{[a-z-]+-tag_value\}\}'").expect("a pattern");
+        assert_eq!(placeholder.replace_all(&operators[&words], "''"), word(&run), "{words}");
+    }
+}
+
+#[test]
+fn commands_call_the_program_with_their_arguments() {
+    const LOG: &str = "[journalctl][--no-pager][--no-hostname][--output][short-iso-precise][--boot]";
+    for (words, expected) in [
+        ("show aws-vipa status", "[/usr/bin/vyos-aws-vipa][show][status]".to_owned()),
+        ("show aws-vipa status json", "[/usr/bin/vyos-aws-vipa][show][status][--json]".to_owned()),
+        ("show aws-vipa group LAN", "[/usr/bin/vyos-aws-vipa][show][group][--][LAN]".to_owned()),
+        ("show log aws-vipa", format!("{LOG}[--unit][vyos-aws-vipa.service]")),
+        ("monitor log aws-vipa", format!("{LOG}[--follow][--unit][vyos-aws-vipa.service]")),
+        ("restart aws-vipa", "[/usr/bin/vyos-aws-vipa][restart]".to_owned()),
+        ("generate aws-vipa iam-policy", "[/usr/bin/vyos-aws-vipa][generate][iam-policy]".to_owned()),
+        (
+            "generate aws-vipa iam-policy tag Role=router",
+            "[/usr/bin/vyos-aws-vipa][generate][iam-policy][--tag=Role=router]".to_owned(),
+        ),
+        (
+            "reset aws-vipa pause LAN minutes 90",
+            "[/usr/bin/vyos-aws-vipa][force][pause][--minutes=90][--][LAN]".to_owned(),
+        ),
+    ] {
+        let words: Vec<_> = words.split(' ').collect();
+        assert_eq!(run(&["*"], &words), Ok(expected), "{words:?}");
+    }
+    refused(&["show", "aws-vipa"], "Incomplete");
+    refused(&["show", "aws-vipa", "group"], "Incomplete");
+    refused(&["show", "aws-vipa", "states"], "not a valid argument");
+}
+
+#[test]
+fn a_group_of_any_name_reaches_the_program_as_it_was_typed() {
+    const NAMES: [&str; 13] = [
+        "LAN",
+        "-h",
+        "a b",
+        "$HOME",
+        "$(touch hurt)",
+        "`touch hurt`",
+        "a;touch hurt",
+        "a\\b",
+        "(",
+        "$",
+        "a|b",
+        "*",
+        "ü",
+    ];
+    for (verb, name) in NAMES.map(|name| ("force", name)).into_iter().chain([("reset", "LAN"), ("reset", "a b")]) {
+        for (words, before) in [
+            (vec![verb, "aws-vipa", "claim", name], "[force][claim][--]["),
+            (vec![verb, "aws-vipa", "pause", name], "[force][pause][--]["),
+            (vec![verb, "aws-vipa", "pause", name, "minutes", "7"], "[force][pause][--minutes=7][--]["),
+            (vec![verb, "aws-vipa", "resume", name], "[force][resume][--]["),
+            (vec!["show", "aws-vipa", "group", name], "[show][group][--]["),
+        ] {
+            let expected = format!("[/usr/bin/vyos-aws-vipa]{before}{name}]");
+            assert_eq!(run(&["*"], &words), Ok(expected), "{words:?}");
+        }
+    }
+    for tag in ["Role=router", "a=", "Name=router a", "a:b/c=@+-._", "ä=ü", "a=b=c"] {
+        let expected = format!("[/usr/bin/vyos-aws-vipa][generate][iam-policy][--tag={tag}]");
+        assert_eq!(run(&["*"], &["generate", "aws-vipa", "iam-policy", "tag", tag]), Ok(expected), "{tag}");
+    }
+}
+
+/// vyos-op-run would hand them on changed.
+#[test]
+fn other_arguments_are_refused_with_the_reason() {
+    for name in ["a&b", "<a>", "a$@", "a$*b", "a\nb"] {
+        refused(&["show", "aws-vipa", "group", name], "needs an administrator");
+    }
+    for name in ["a'b", "a\"b"] {
+        refused(&["show", "aws-vipa", "group", name], "Quote characters");
+    }
+    for minutes in ["0", "1441", "01", "5;id", "-5", "x"] {
+        refused(&["force", "aws-vipa", "pause", "LAN", "minutes", minutes], "a pause lasts from 1 to 1440 minutes");
+    }
+    for minutes in ["1", "9", "60", "999", "1000", "1399", "1400", "1439", "1440"] {
+        let expected = format!("[/usr/bin/vyos-aws-vipa][force][pause][--minutes={minutes}][--][LAN]");
+        assert_eq!(run(&["*"], &["force", "aws-vipa", "pause", "LAN", "minutes", minutes]), Ok(expected));
+    }
+    for tag in ["a", "=a", "a=$b", "a=<b>"] {
+        refused(&["generate", "aws-vipa", "iam-policy", "tag", tag], "a tag is KEY=VALUE");
+    }
+}
+
+/// vyos-op-run does not check the name before `minutes`.
+#[test]
+fn quotes_in_an_argument_that_is_not_checked_stay_inside_the_quotes_of_the_command() {
+    for name in ["a';touch hurt;'", "a\";touch hurt;\"", "';touch hurt #"] {
+        let called = run(&["*"], &["force", "aws-vipa", "pause", name, "minutes", "5"]).expect("run");
+        assert!(called.starts_with("[/usr/bin/vyos-aws-vipa][force][pause][--minutes=5][--]["), "{called}");
+    }
+}
+
+/// The groups of operators that a document sets up: what each may do, and what not.
+#[test]
+fn the_documented_operator_groups_allow_what_they_say() {
+    let commands = fs::read_to_string(repository().join("docs/operations/commands.md")).expect("the document");
+    let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for line in commands.lines().filter_map(|line| line.strip_prefix("set system login operator-group ")) {
+        let (group, policy) = line.split_once(" command-policy allow ").expect("a policy");
+        groups.entry(group).or_default().push(policy.trim_matches('\''));
+    }
+    assert_eq!(groups.keys().copied().collect::<Vec<_>>(), ["vipa-operate", "vipa-view"]);
+    let looks = ["show aws-vipa status", "show aws-vipa check", "show aws-vipa group LAN", "show log aws-vipa"];
+    let acts = ["force aws-vipa claim LAN", "reset aws-vipa resume LAN", "restart aws-vipa"];
+    for (group, policies) in groups {
+        let is_allowed = |command: &str| run(&policies, &command.split(' ').collect::<Vec<_>>()).is_ok();
+        assert!(looks.iter().all(|command| is_allowed(command)), "{group}");
+        assert!(acts.iter().all(|command| is_allowed(command) == (group == "vipa-operate")), "{group}");
+        assert!(run(&policies, &["reset", "vpn"]).expect_err("refused").contains("permission"), "{group}");
+    }
+}
