@@ -13,6 +13,7 @@ from vyos.configsession import ConfigSessionError
 from vyos.utils.process import rc_cmd
 
 DEFINITIONS = pathlib.Path(__file__).parents[2] / 'interface-definitions'
+TEMPLATES = DEFINITIONS.with_name('vyos-templates')
 
 
 class Node:
@@ -66,11 +67,9 @@ def definitions():
 
 
 def operational_command(path):
-    """The command that the definitions run for these words."""
-    node = ElementTree.parse(DEFINITIONS / 'op-mode/aws-vipa.xml.in').getroot()
-    for word in path:
-        node = next(child for child in node.findall('children/*') + node.findall('*') if child.get('name') == word)
-    return node.find('command').text
+    """The command that the templates run for these words."""
+    node_def = TEMPLATES.joinpath('op', *path, 'node.def').read_text()
+    return next(line.removeprefix('run: ') for line in node_def.splitlines() if line.startswith('run: '))
 
 
 class Session:
