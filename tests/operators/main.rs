@@ -34,6 +34,20 @@ fn directory() -> tempfile::TempDir {
 
 /// What the operator's command calls, or why it was refused. Nothing else may come of it.
 fn run(policies: &[&str], words: &[&str]) -> Result<String, String> {
+    run_by("\"$@\"", policies, words)
+}
+
+/// The same, typed on VyOS's command line, which evaluates an operator's words once more (vyos-1x vyatta-op-run).
+fn typed(words: &[&str]) -> Result<String, String> {
+    run_by(
+        "runner=$1 cache=$2 operators=$3 user=$4; shift 4; words=\"$@\"; eval \"$runner $cache $operators $user $words\"",
+        &["*"],
+        words,
+    )
+}
+
+/// Has bash run vyos-op-run and its arguments, which are the script's own.
+fn run_by(script: &str, policies: &[&str], words: &[&str]) -> Result<String, String> {
     let directory = directory();
     let allow: Vec<Vec<&str>> = policies.iter().map(|policy| policy.split(' ').collect()).collect();
     let operators =
@@ -41,8 +55,10 @@ fn run(policies: &[&str], words: &[&str]) -> Result<String, String> {
     let file = directory.path().join("bin/operators.json");
     fs::write(&file, operators.to_string()).expect("written");
     let path = format!("{}:/usr/bin:/bin", directory.path().join("bin").display());
-    let output = Command::new(repository().join("tests/operators/vyos-op-run"))
-        .args([cache().as_path(), &file, Path::new(OPERATOR)])
+    let runner = repository().join("tests/operators/vyos-op-run");
+    let output = Command::new("bash")
+        .args(["-c", script, "bash"])
+        .args([runner.as_path(), &cache(), &file, Path::new(OPERATOR)])
         .args(words)
         .env("PATH", path)
         .current_dir(directory.path())
@@ -129,8 +145,12 @@ fn commands_call_the_program_with_their_arguments() {
         ),
     ] {
         let words: Vec<_> = words.split(' ').collect();
-        assert_eq!(run(&["*"], &words), Ok(expected), "{words:?}");
+        assert_eq!(run(&["*"], &words), Ok(expected.clone()), "{words:?}");
+        assert_eq!(typed(&words), Ok(expected), "{words:?}");
     }
+    // Quoted for both evaluations.
+    let expected = "[/usr/bin/vyos-aws-vipa][show][group][--][a;b c]".to_owned();
+    assert_eq!(typed(&["show", "aws-vipa", "group", "'a;b c'"]), Ok(expected));
     refused(&["show", "aws-vipa"], "Incomplete");
     refused(&["show", "aws-vipa", "group"], "Incomplete");
     refused(&["show", "aws-vipa", "states"], "not a valid argument");
