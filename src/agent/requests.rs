@@ -16,7 +16,7 @@ use vipa_core::report::{live, offline, reasons};
 use super::Agent;
 use crate::agent::state::Saved;
 use crate::control::server::Call;
-use crate::control::{ErrorCode, ErrorResponse, Request, Response};
+use crate::control::{ErrorResponse, Request, Response, ResponseCode};
 use crate::fs::json_file::FORMAT;
 use crate::log_messages::log;
 
@@ -277,7 +277,7 @@ impl Agent<'_> {
 }
 
 fn refused(group: &GroupName, why: &RequestRefusal) -> ErrorResponse {
-    ErrorResponse::new(ErrorCode::Refused, reasons::refused(group, why))
+    ErrorResponse::new(ResponseCode::Refused, reasons::refused(group, why))
 }
 
 fn value(of: &impl serde::Serialize) -> Value {

@@ -128,7 +128,7 @@ pub(super) fn report(
 ) -> Result<Report, ShowStatusError> {
     let deadline = Deadline::new();
     ask(paths, deadline, fresh, history).or_else(|error| {
-        let denied = access == Access::Denied || matches!(error, ClientError::NotPermitted { .. });
+        let denied = access == Access::Denied || matches!(error, ClientError::NotPermitted);
         let why = no_answer(&paths.socket, error);
         let config = configuration(paths, &why)?;
         if denied { Err(ShowStatusError::NotPermitted) } else { look(&config, paths, imds, why, deadline) }
@@ -174,10 +174,10 @@ pub(super) fn no_answer(socket: &Path, error: ClientError) -> String {
     const RESTART: &str = "`restart aws-vipa` (`sudo systemctl restart vyos-aws-vipa`)";
     let socket = socket.display();
     match error {
-        ClientError::NotRunning { source, .. } => format!(
+        ClientError::NotRunning(source) => format!(
             "the agent is not running ({socket}: {source}); nothing is claimed. {RESTART} starts it; `show log aws-vipa` shows why it stopped"
         ),
-        ClientError::NotPermitted { .. } => {
+        ClientError::NotPermitted => {
             format!("only root may connect to the agent ({socket}): use sudo")
         }
         ClientError::TimedOut(Duration::ZERO) => {
@@ -190,7 +190,7 @@ pub(super) fn no_answer(socket: &Path, error: ClientError) -> String {
             "cannot read the agent's answer on {socket}: {reason}. If the package was just upgraded, run {RESTART}"
         ),
         ClientError::Refused(refusal) => format!("the agent refuses the request on {socket}: {refusal}"),
-        ClientError::Io { source, .. } => format!("{socket}: {source}. {RESTART} restarts the agent"),
+        ClientError::Io(source) => format!("{socket}: {source}. {RESTART} restarts the agent"),
     }
 }
 

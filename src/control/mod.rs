@@ -17,4 +17,4 @@ pub(crate) mod server;
 
 pub(crate) use access::AGENT_GROUP;
 pub use access::Access;
-pub use protocol::{ErrorCode, ErrorResponse, Request, Response};
+pub use protocol::{ErrorResponse, Request, Response, ResponseCode};

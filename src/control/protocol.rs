@@ -57,7 +57,7 @@ pub type Response = Result<Value, ErrorResponse>;
 #[error("{message}")]
 pub struct ErrorResponse {
     /// The kind of error.
-    pub code: ErrorCode,
+    pub code: ResponseCode,
     /// The reason, and what to do.
     pub message: String,
 }
@@ -65,7 +65,7 @@ pub struct ErrorResponse {
 /// The kinds of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ErrorCode {
+pub enum ResponseCode {
     /// The line is no request of this format.
     BadRequest,
     /// The line has a newer format than the agent.
@@ -83,7 +83,7 @@ pub enum ErrorCode {
 
 impl ErrorResponse {
     /// An error of this kind.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub fn new(code: ResponseCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 }
@@ -93,14 +93,15 @@ impl Request {
     /// something.
     ///
     /// # Errors
-    /// [`ErrorCode::NotPermitted`].
+    /// [`ResponseCode::NotPermitted`].
     pub fn permitted(&self, uid: u32) -> Result<(), ErrorResponse> {
         match self {
             Self::Status { .. } => Ok(()),
             Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } if uid == 0 => Ok(()),
-            Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } => {
-                Err(ErrorResponse::new(ErrorCode::NotPermitted, "only root may change anything: use sudo".to_owned()))
-            }
+            Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } => Err(ErrorResponse::new(
+                ResponseCode::NotPermitted,
+                "only root may change anything: use sudo".to_owned(),
+            )),
         }
     }
 }
@@ -114,7 +115,7 @@ pub(super) fn request_line(request: &Request) -> Result<String, serde_json::Erro
 
 /// Decodes the request in a line.
 pub(super) fn parse_request(line: &str) -> Result<Request, ErrorResponse> {
-    let bad = |e: serde_json::Error| ErrorResponse::new(ErrorCode::BadRequest, format!("invalid request: {e}"));
+    let bad = |e: serde_json::Error| ErrorResponse::new(ResponseCode::BadRequest, format!("invalid request: {e}"));
     let mut object: Map<String, Value> = serde_json::from_str(line).map_err(bad)?;
     check_format(object.remove("format").and_then(|f| f.as_u64()))
         .map_err(|(code, reason)| ErrorResponse::new(code, format!("invalid request: {reason}")))?;
@@ -151,12 +152,12 @@ pub(super) fn parse_answer<T: DeserializeOwned>(line: &[u8]) -> Result<Result<T,
     }
 }
 
-fn check_format(format: Option<u64>) -> Result<(), (ErrorCode, String)> {
+fn check_format(format: Option<u64>) -> Result<(), (ResponseCode, String)> {
     match format {
-        None | Some(0) => Err((ErrorCode::BadRequest, "it has no format number".to_owned())),
+        None | Some(0) => Err((ResponseCode::BadRequest, "it has no format number".to_owned())),
         Some(found) if found > FORMAT => {
             let reason = format!("it has format {found}, and this version of vyos-aws-vipa reads up to {FORMAT}");
-            Err((ErrorCode::NewerFormat, reason))
+            Err((ResponseCode::NewerFormat, reason))
         }
         Some(_) => Ok(()),
     }
@@ -187,7 +188,7 @@ mod tests {
             assert!(line.ends_with("}\n") && !line.trim_end().contains('\n'), "{line:?}");
             assert_eq!(parse_request(&line), Ok(request), "{line}");
         }
-        for answer in [Ok(json!({"a": [1, "two\n"]})), Err(ErrorResponse::new(ErrorCode::Refused, "paused"))] {
+        for answer in [Ok(json!({"a": [1, "two\n"]})), Err(ErrorResponse::new(ResponseCode::Refused, "paused"))] {
             let line = answer_line(&answer);
             assert!(!line.trim_end().contains('\n'), "{line:?}");
             assert_eq!(parse_answer(line.as_bytes()), Ok(answer), "{line}");
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_refused_with_the_reason() {
-        use ErrorCode::*;
+        use ResponseCode::*;
         for (line, code, reason) in [
             ("", BadRequest, "EOF"),
             ("{", BadRequest, "EOF"),
@@ -233,7 +234,7 @@ mod tests {
             let may = request.permitted(1000);
             match request {
                 Request::Status { .. } => assert_eq!(may, Ok(())),
-                _ => assert_eq!(may.expect_err("refused").code, ErrorCode::NotPermitted, "{request:?}"),
+                _ => assert_eq!(may.expect_err("refused").code, ResponseCode::NotPermitted, "{request:?}"),
             }
         }
     }

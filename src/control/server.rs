@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
 use super::protocol::{self, MAX_REQUEST_BYTES};
-use super::{ErrorCode, ErrorResponse, Request, Response};
+use super::{ErrorResponse, Request, Response, ResponseCode};
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
@@ -166,7 +166,7 @@ fn lock(socket: &Path) -> Result<File, BindError> {
 /// Tries once to tell a client that there are too many connections, without waiting.
 fn turn_away(stream: &UnixStream) {
     let refusal = ErrorResponse::new(
-        ErrorCode::Busy,
+        ResponseCode::Busy,
         format!("the agent serves {MAX_CONNECTIONS} connections already: try again"),
     );
     let _ = stream.try_write(protocol::answer_line(&Err(refusal)).as_bytes());
@@ -182,13 +182,13 @@ async fn serve(stream: UnixStream, uid: u32, _seat: OwnedSemaphorePermit, agent:
             Ok(Some(Ok(line))) => (answer(&line, uid, &agent).await, false),
             Ok(Some(Err(LinesCodecError::MaxLineLengthExceeded))) => (
                 Err(ErrorResponse::new(
-                    ErrorCode::BadRequest,
+                    ResponseCode::BadRequest,
                     format!("the line is longer than {MAX_REQUEST_BYTES} bytes"),
                 )),
                 true,
             ),
             Ok(Some(Err(LinesCodecError::Io(error)))) if error.kind() == io::ErrorKind::InvalidData => {
-                (Err(ErrorResponse::new(ErrorCode::BadRequest, "the line is not UTF-8")), true)
+                (Err(ErrorResponse::new(ResponseCode::BadRequest, "the line is not UTF-8")), true)
             }
             Ok(Some(Err(LinesCodecError::Io(_)))) => return,
         };
@@ -209,10 +209,10 @@ async fn answer(line: &str, uid: u32, agent: &mpsc::Sender<Call>) -> Response {
     };
     match timeout(AGENT_TIMEOUT, answered).await {
         Ok(Some(answer)) => answer,
-        Ok(None) => Err(ErrorResponse::new(ErrorCode::Busy, "the agent is ending: try again")),
+        Ok(None) => Err(ErrorResponse::new(ResponseCode::Busy, "the agent is ending: try again")),
         Err(_) => {
             let message = format!("the agent did not answer within {} s", AGENT_TIMEOUT.as_secs());
-            Err(ErrorResponse::new(ErrorCode::Busy, message))
+            Err(ErrorResponse::new(ResponseCode::Busy, message))
         }
     }
 }
@@ -245,7 +245,9 @@ mod tests {
             let said = match request {
                 Request::Status { fresh: false, .. } => Ok(json!({"paused": paused})),
                 Request::Status { fresh: true, .. } => Ok(Value::String("x".repeat(1 << 20))),
-                Request::Claim { group } => Err(ErrorResponse::new(ErrorCode::Refused, format!("{group} is paused"))),
+                Request::Claim { group } => {
+                    Err(ErrorResponse::new(ResponseCode::Refused, format!("{group} is paused")))
+                }
                 Request::Pause { group, minutes } => {
                     paused.push(group.to_string());
                     Ok(json!(minutes.get()))
@@ -316,12 +318,12 @@ mod tests {
         assert_eq!(large.as_str().map(str::len), Some(1 << 20));
         match client.call::<Value>(&Request::Claim { group: group() }) {
             Err(ClientError::Refused(refusal)) => {
-                assert_eq!(refusal, ErrorResponse::new(ErrorCode::Refused, "a is paused"))
+                assert_eq!(refusal, ErrorResponse::new(ResponseCode::Refused, "a is paused"))
             }
             other => panic!("{other:?}"),
         }
         match client.call::<Value>(&Request::Resume { group: group() }) {
-            Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, ErrorCode::Busy),
+            Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, ResponseCode::Busy),
             other => panic!("{other:?}"),
         }
         let two = "{\"format\":1,\"request\":\"status\"}\n".repeat(2);
@@ -379,13 +381,13 @@ mod tests {
         let status = Request::Status { fresh: false, history: 0 };
         let ask = || Client::connect(&running.path, TEST_TIMEOUT).and_then(|mut client| client.call::<Value>(&status));
         match ask() {
-            Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, ErrorCode::Busy),
+            Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, ResponseCode::Busy),
             other => panic!("{other:?}"),
         }
         drop(held);
         let deadline = Instant::now() + TEST_TIMEOUT;
         while let Err(error) = ask() {
-            assert!(Instant::now() < deadline, "{error}");
+            assert!(Instant::now() < deadline, "{error:?}");
         }
     }
 
@@ -395,7 +397,7 @@ mod tests {
         let path = directory.path().join("agent.sock");
         drop(Server::bind(&path).expect("bound"));
         assert!(path.exists(), "it stays");
-        assert!(matches!(Client::connect(&path, TEST_TIMEOUT), Err(ClientError::NotRunning { .. })));
+        assert!(matches!(Client::connect(&path, TEST_TIMEOUT), Err(ClientError::NotRunning(_))));
         fs::write(directory.path().join("agent.sock.new"), "left by a crash").expect("written");
         let server = Server::bind(&path).expect("bound again");
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o660);
@@ -448,7 +450,7 @@ mod tests {
     async fn a_request_of_another_user_never_reaches_the_agent() {
         let (sender, mut receiver) = mpsc::channel(1);
         let refusal = answer(r#"{"format":1,"request":"claim","group":"a"}"#, 1000, &sender).await;
-        assert_eq!(refusal.expect_err("refused").code, ErrorCode::NotPermitted);
+        assert_eq!(refusal.expect_err("refused").code, ResponseCode::NotPermitted);
         assert!(receiver.try_recv().is_err(), "the agent heard of it");
     }
 

@@ -183,7 +183,7 @@ impl Family {
 
 /// An instance, as keepalived has it.
 #[derive(Debug)]
-struct Instance {
+struct ParsedInstance {
     line: usize,
     name: String,
     /// What makes it unreliable.
@@ -201,7 +201,7 @@ struct Instance {
 #[derive(Default)]
 struct Parser<'a> {
     lines: Vec<&'a [u8]>,
-    instances: Vec<Instance>,
+    instances: Vec<ParsedInstance>,
     /// Those that are open, the innermost last.
     blocks: Vec<Block>,
     skipped: Vec<SkippedInstance>,
@@ -296,7 +296,7 @@ impl Parser<'_> {
             self.skip(line, fault.unwrap_or(SkipReason::SameName(other)));
             return self.blocks.push(Block::Skipped { line, depth: 0, is_instance: true });
         }
-        self.instances.push(Instance {
+        self.instances.push(ParsedInstance {
             line,
             name: name.clone(),
             fault,
@@ -384,7 +384,7 @@ impl Parser<'_> {
     }
 }
 
-impl Instance {
+impl ParsedInstance {
     /// A statement of its block.
     fn set(&mut self, words: &[String]) {
         let [keyword, value, ..] = words else {
