@@ -16,6 +16,8 @@ use crate::model::mounts::NotLocal;
 
 /// The folder that an image upgrade keeps.
 const PERSISTENT: &str = "/config/";
+/// Directories that the package's units do not see: systemd gives them their own (PrivateTmp).
+const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 /// The longest path and name in it that the kernel takes, in bytes (path_resolution(7), limits.h).
 const MAX_PATH: usize = 4095;
 const MAX_NAME: usize = 255;
@@ -337,7 +339,7 @@ fn global_parameters(
         let Some(file) = node.value(name) else {
             continue;
         };
-        match absolute(file) {
+        match usable_path(file) {
             Ok(path) => {
                 warnings.extend(file_warnings(name, &path, host).into_iter().map(|w| format!("{PATH} {name}: {w}")));
                 *into = Some(path);
@@ -367,7 +369,7 @@ fn global_parameters(
     global
 }
 
-fn absolute(file: &str) -> Result<PathBuf, &'static str> {
+fn usable_path(file: &str) -> Result<PathBuf, &'static str> {
     if !file.starts_with('/') {
         return Err("is not an absolute path");
     }
@@ -383,6 +385,12 @@ fn absolute(file: &str) -> Result<PathBuf, &'static str> {
     }
     if file.len() > MAX_PATH || file.split('/').any(|part| part.len() > MAX_NAME) {
         return Err("is too long");
+    }
+    if TEMPORARY.iter().any(|directory| Path::new(file).starts_with(directory)) {
+        return Err(
+            "is below /tmp or /var/tmp: the agent has directories of its own there (PrivateTmp) and cannot read \
+                    it, and such files may not survive a reboot; copy the file to /config/auth, and configure that path",
+        );
     }
     Ok(PathBuf::from(file))
 }
@@ -796,6 +804,9 @@ mod tests {
                 "credentials-file: \"/config/a \" contains a backslash, or ends",
             ),
             (json!({ "credentials-file": format!("/{}", "é".repeat(128)) }), "\" is too long"),
+            (json!({ "credentials-file": "/tmp/keys" }), "credentials-file: \"/tmp/keys\" is below /tmp or /var/tmp"),
+            (json!({ "credentials-file": "/var/tmp/a/keys" }), "credentials-file: \"/var/tmp/a/keys\" is below /tmp"),
+            (json!({ "ca-certificate-file": "/tmp/ca.pem" }), "ca-certificate-file: \"/tmp/ca.pem\" is below /tmp"),
             (json!({ "profile": "router" }), "profile: requires a credentials file: set credentials-file too"),
             (
                 json!({ "profile": "a]b", "credentials-file": "/config/aws/credentials" }),
@@ -928,6 +939,7 @@ mod tests {
         for (file, expected) in [
             ("/root/.aws/credentials", "does not survive an image upgrade: keep it below /config/"),
             ("/configuration/credentials", "does not survive an image upgrade"),
+            ("/tmpfiles/credentials", "does not survive an image upgrade"),
             ("/config/aws/open", "is readable by other users: run chmod 600 /config/aws/open"),
             ("/config/aws/missing", "/config/aws/missing does not exist"),
         ] {
