@@ -56,7 +56,7 @@ macro_rules! messages {
 }
 
 messages! {
-    ADDRESS_HELD_BY_STRANGER = WARN "address assigned to neither router; a failover will take it" [addresses, eni, instance];
+    ADDRESS_HELD_BY_STRANGER = WARN "address assigned to a third party; a failover will take it" [addresses, eni, instance];
     ADDRESS_IN_PLACE = INFO "interface and VRRP state agree again" [address, times];
     ADDRESS_LEFT_BEHIND = WARN "not MASTER, but the address is on its interface" [address, times];
     ADDRESS_MISSING = ERROR "MASTER, but the address is missing from its interface" [address, times];
@@ -68,7 +68,7 @@ messages! {
     CLAIM_ACKNOWLEDGED = INFO "claim acknowledged" [eni, addresses, duration_ms, request_id, unlisted];
     CLAIM_FAILED = WARN "claim failed, will retry" [eni, addresses, duration_ms, code, message, request_id, times];
     CLAIM_FORCED = INFO "claim forced" [group];
-    CLAIM_REFUSED = ERROR "claim refused" [eni, addresses, duration_ms, code, message, request_id, times];
+    CLAIM_REFUSED = ERROR "claim refused" [eni, addresses, duration_ms, code, message, remedy, request_id, times];
     CLOCK_OFF = WARN "clock differs from EC2's; requests are signed with EC2's time" [off, times];
     CONFIGURATION_READ = INFO "configuration loaded" [groups, skipped];
     CONNECTION_NOT_ACCEPTED = WARN "cannot accept control connections; retrying" [error, socket, times];
@@ -88,7 +88,7 @@ messages! {
     HOOK_NOT_ATTACHED = WARN "hook not attached" [reason, times];
     INSTANCE_KNOWN = INFO "instance identified" [instance, region];
     INSTANCE_NOT_KNOWN = WARN "cannot read instance identity from IMDS; retrying" [code, message, times];
-    KEEPALIVED_NOT_READ = WARN "cannot read the activity of keepalived's processes" [error, times];
+    KEEPALIVED_NOT_READ = WARN "keepalived is not running, or its activity cannot be read" [error, times];
     LOCAL_ADDRESSES_NOT_READ = WARN "cannot read local addresses" [error, times];
     NETLINK_FAILED = WARN "cannot subscribe to address changes; retrying" [error, times];
     NETLINK_SOCKETS_NOT_READ = WARN "cannot read netlink sockets; the origin of addresses is unknown" [error, path, times];
@@ -96,13 +96,13 @@ messages! {
     NO_CREDENTIALS = WARN "no credentials for EC2" [code, message, times];
     OWNERS_NOT_READ = WARN "ownership check failed, will retry" [code, message, request_id, times];
     OWNERS_READ_AGAIN = INFO "ownership checks succeed again" [];
-    OWNERS_REFUSED = ERROR "ownership check denied" [code, message, request_id, times];
+    OWNERS_REFUSED = ERROR "ownership check denied" [code, message, remedy, request_id, times];
     PAUSE_ENDED = INFO "group resumed" [group];
     PIPE_ENLARGED = DEBUG "FIFO buffer enlarged" [bytes];
     PIPE_FULL = WARN "FIFO was full; notify events may be lost" [times];
     PIPE_LIMIT_REACHED = WARN "cannot enlarge FIFO buffer: the user's pipe limit is reached" [bytes];
     PIPE_NOT_ENLARGED = WARN "cannot enlarge FIFO buffer" [error, bytes];
-    HISTORY_RECORDS_SKIPPED = WARN "history records from another version skipped" [skipped];
+    HISTORY_RECORDS_SKIPPED = WARN "history records from another version skipped" [path, skipped];
     SD_NOTIFY_FAILED = WARN "sd_notify failed" [error, times];
     STANDBY_NOT_READY = ERROR "standby not ready" [group, obstacle, times];
     STANDBY_READY = INFO "standby ready" [group, times];

@@ -10,7 +10,7 @@ use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Owner, Taker
 use vipa_core::model::history::{Kind, Outcome, Record};
 use vipa_core::model::ids::{EniId, GroupName, InstanceId, RequestId};
 use vipa_core::model::vrrp::VrrpState;
-use vipa_core::report::reasons;
+use vipa_core::report::{reasons, remedies};
 
 use super::Agent;
 use crate::log_messages::log;
@@ -252,7 +252,8 @@ impl Agent<'_> {
                 if is_transient(error) {
                     log!(CLAIM_FAILED, %eni, ?addresses, duration_ms, code, message, request_id, times);
                 } else {
-                    log!(CLAIM_REFUSED, %eni, ?addresses, duration_ms, code, message, request_id, times);
+                    let remedy = remedies::remedy(&error.failure);
+                    log!(CLAIM_REFUSED, %eni, ?addresses, duration_ms, code, message, remedy, request_id, times);
                 }
             }
         }
@@ -275,7 +276,8 @@ impl Agent<'_> {
         if is_transient(error) {
             log!(OWNERS_NOT_READ, code, message, request_id, times);
         } else {
-            log!(OWNERS_REFUSED, code, message, request_id, times);
+            let remedy = remedies::remedy(&error.failure);
+            log!(OWNERS_REFUSED, code, message, remedy, request_id, times);
         }
     }
 }
@@ -309,6 +311,10 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
+    use tracing::subscriber::DefaultGuard;
+    use vipa_core::model::ec2::Failure;
+    use vipa_core::model::ids::ErrorCode;
+
     use super::*;
     use crate::agent::effects::Effects;
     use crate::agent::state::PersistentState;
@@ -317,6 +323,12 @@ mod tests {
     /// The log as text.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("no panic").clone()).expect("text")
+        }
+    }
 
     impl io::Write for Log {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -328,18 +340,59 @@ mod tests {
         }
     }
 
-    /// Both routers are MASTER, and each read shows that the other one has claimed all addresses.
-    #[tokio::test]
-    async fn two_hundred_addresses_that_are_taken_again_and_again_fill_no_log() {
+    /// An agent, and what it logs as long as the guard lives.
+    fn logged_agent(paths: &Paths) -> (Agent<'_>, Log, DefaultGuard) {
         let log = Log::default();
         let to = log.clone();
         let subscriber =
             tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(move || to.clone()).finish();
-        let _guard = tracing::subscriber::set_default(subscriber);
-        let paths = Paths::system();
+        let guard = tracing::subscriber::set_default(subscriber);
         let state = PersistentState::load(std::path::Path::new("/nonexistent"));
         let effects = Effects::new(tokio::sync::mpsc::unbounded_channel().0, &state, paths.credentials.clone());
-        let mut agent = Agent::new(&paths, state, effects);
+        (Agent::new(paths, state, effects), log, guard)
+    }
+
+    fn code(code: &str) -> ErrorCode {
+        ErrorCode::try_from(code).expect("a code")
+    }
+
+    #[tokio::test]
+    async fn a_failure_that_an_operator_must_end_has_its_remedy() {
+        let paths = Paths::system();
+        let (mut agent, log, _guard) = logged_agent(&paths);
+        let eni = EniId::try_from("eni-0000000a").expect("an id");
+        for (failure, expected) in [
+            (Failure::Settings, Some("check `aws-vipa endpoint-url` and `aws-vipa region`")),
+            (Failure::api(code("InvalidParameterValue"), ErrorClass::BadAddress), Some("be in the ENI's subnet")),
+            // Its message has it.
+            (Failure::api(code("UnauthorizedOperation"), ErrorClass::Denied), None),
+        ] {
+            let error = CallError::new(failure, "why");
+            let claim = LogEvent::Claim {
+                eni: eni.clone(),
+                addresses: vec![Ipv4Addr::new(10, 0, 0, 1)],
+                previous: None,
+                duration: std::time::Duration::ZERO,
+                result: Err(error.clone()),
+            };
+            for (event, message) in
+                [(claim, "claim refused"), (LogEvent::Read { error: Some(error) }, "ownership check denied")]
+            {
+                log.0.lock().expect("no panic").clear();
+                agent.note(event);
+                let line = log.text();
+                assert!(line.contains(message), "{line}");
+                assert_eq!(line.split_once("remedy=").is_some(), expected.is_some(), "{line}");
+                assert!(expected.is_none_or(|words| line.contains(words)), "{line}");
+            }
+        }
+    }
+
+    /// Both routers are MASTER, and each read shows that the other one has claimed all addresses.
+    #[tokio::test]
+    async fn two_hundred_addresses_that_are_taken_again_and_again_fill_no_log() {
+        let paths = Paths::system();
+        let (mut agent, log, _guard) = logged_agent(&paths);
         let by = Owner {
             eni: EniId::try_from("eni-0000000b").expect("an id"),
             instance: InstanceId::try_from("i-0000000b").ok(),
@@ -356,8 +409,7 @@ mod tests {
             }
         }
         agent.log.write_rest();
-        let log = log.0.lock().expect("no panic").clone();
-        let log = String::from_utf8(log).expect("text");
+        let log = log.text();
         let lines: Vec<&str> = log.lines().collect();
         let first = "address ownership lost address=10.0.0.1 (g1) eni=\"eni-0000000b\" instance=\"i-0000000b\"";
         assert!(lines[0].contains(first) && lines[0].contains("taker=\"peer\""), "{log}");

@@ -43,10 +43,9 @@ impl PersistentState {
             // Before version 0.2 only the history had them.
             history.get().last(usize::MAX).iter().for_each(|record| loss_history.value.note(record));
         }
-        for skipped in
-            [history.get().skipped(), loss_history.get().skipped()].into_iter().filter(|skipped| *skipped > 0)
-        {
-            log!(HISTORY_RECORDS_SKIPPED, skipped);
+        let skipped = [(&history.path, history.get().skipped()), (&loss_history.path, loss_history.get().skipped())];
+        for (path, skipped) in skipped.into_iter().filter(|(_, skipped)| *skipped > 0) {
+            log!(HISTORY_RECORDS_SKIPPED, path = %path.display(), skipped);
         }
         Self {
             history,
