@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
@@ -127,10 +127,25 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
     let before: Option<Config> = json_file::read(&paths.config).ok();
     let changed = before.as_ref() != Some(config);
     let file = config.global.credentials_file.as_deref();
+    let take_back = || {
+        let systemctl = Systemctl::within(BOUND_BACK);
+        // What fails now too would only hide the failure that led here; the next commit meets it again.
+        let _ = match &bytes_before {
+            Some(bytes) => restore(paths, bytes, before.as_ref(), systemctl),
+            None => remove(paths, systemctl, &mut Vec::new()),
+        };
+    };
     // Before config.json: the agent reads the copy when that changes.
-    let copied = file.map_or(Ok(()), |file| credentials_file::install(paths, file)).map_err(CommitError::from);
+    let mut copied = install_credentials(paths, file);
     if changed {
-        json_file::write(&paths.config, 0o644, config)?;
+        if let Err(error) = json_file::write(&paths.config, 0o644, config) {
+            if !boot {
+                take_back();
+            }
+            return Err(error.into());
+        }
+        // A run of `credentials` that read the old config.json may have replaced the copy meanwhile.
+        copied = copied.and_then(|()| install_credentials(paths, file));
     }
     let hooked = match hook::attach(paths) {
         // Nothing that the operator could mend here: the agent goes on, and keepalived's next reload tries again.
@@ -161,24 +176,29 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
         done => done,
     };
     if done.is_err() && changed && !boot {
-        let systemctl = Systemctl::within(BOUND_BACK);
-        // What fails now too would only hide the failure that led here; the next commit meets it again.
-        let _ = match bytes_before {
-            Some(bytes) => restore(paths, &bytes, before.as_ref(), systemctl),
-            None => remove(paths, systemctl, &mut Vec::new()),
-        };
+        take_back();
     }
     done
 }
 
-/// Puts config.json back, and the copy of the credentials file that it names.
+/// Puts config.json back, and the copy of the credentials file that it names, with the timer.
 fn restore(paths: &Paths, bytes: &[u8], config: Option<&Config>, systemctl: Systemctl) -> Result<(), CommitError> {
+    let file = config.and_then(|config| config.global.credentials_file.as_deref());
+    // In this order, and the copy twice, as in `apply`.
+    let copied = install_credentials(paths, file);
     let written = json_file::write_bytes(&paths.config, 0o644, bytes).map_err(CommitError::from);
-    let copied = match config.and_then(|config| config.global.credentials_file.as_deref()) {
-        Some(file) => credentials_file::install(paths, file).map_err(CommitError::from),
+    let done = copied.and(written);
+    let timer = match file {
+        Some(_) => install_credentials(paths, file)
+            .and(systemctl.run(&["start", "--no-block", CREDENTIALS_TIMER]).map_err(CommitError::from)),
         None => remove_credentials(paths, systemctl),
     };
-    written.and(copied)
+    done.and(timer)
+}
+
+/// Makes the copy of the credentials file, where one is configured.
+fn install_credentials(paths: &Paths, file: Option<&Path>) -> Result<(), CommitError> {
+    Ok(file.map_or(Ok(()), |file| credentials_file::install(paths, file))?)
 }
 
 /// Removes the copy of the credentials file, if there is one, and stops the timer. Where that fails, the timer's next run

@@ -15,6 +15,7 @@ use crate::router::{
 /// The agent's copy of the credentials file.
 const COPY: &str = "/run/vyos-aws-vipa/credentials.json";
 const START_BOTH: &str = "start --no-block vyos-aws-vipa.service vyos-aws-vipa-credentials.timer";
+const START_TIMER: &str = "start --no-block vyos-aws-vipa-credentials.timer";
 const STOP_TIMER: &str = "stop --no-block vyos-aws-vipa-credentials.timer";
 const SECRET: &str = "vipa-example-secret";
 
@@ -346,6 +347,27 @@ fn credentials_are_those_of_the_configuration_in_force() {
     commit(&one(), &keys);
     assert_eq!(copy(), text_copy("/run/lab/keys", "keys"));
     router.mend("systemctl.refuses");
+    // The timer too, where systemd has stopped it and has not said so in time.
+    router.asked();
+    fs::write("/run/lab/systemctl.refuses", format!("{STOP_TIMER}\n")).expect("written");
+    fs::remove_file("/run/lab/timer").expect("it ran");
+    commit(&one(), &keys);
+    assert_eq!(copy(), text_copy("/run/lab/keys", "keys"));
+    assert_eq!(router.asked(), [START_AGENT, STOP_TIMER, START_TIMER]);
+    assert!(Path::new("/run/lab/timer").exists(), "the copy is kept up to date");
+    router.mend("systemctl.refuses");
+    // So does one that cannot write config.json: nothing can replace a mount.
+    let config = fs::read(CONFIG).expect("read");
+    let run = |words: &[&str]| {
+        let status = std::process::Command::new(words[0]).args(&words[1..]).status().expect("util-linux");
+        assert!(status.success(), "{words:?}: {status}");
+    };
+    run(&["mount", "--bind", CONFIG, CONFIG]);
+    let answer = vipa(&["commit"], &input(&other, &keys));
+    let expected = format!("vyos-aws-vipa: cannot write {CONFIG}: ");
+    assert!(answer.code == Some(1) && answer.err.starts_with(&expected), "{answer:?}");
+    assert_eq!((fs::read(CONFIG).expect("read"), copy()), (config, text_copy("/run/lab/keys", "keys")));
+    run(&["umount", CONFIG]);
     commit(&other, &keys);
     assert_eq!(copy(), text_copy("/run/lab/other", "other"));
     router.asked();
