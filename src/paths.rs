@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 /// The paths of one router.
 ///
-/// The files below `run` are made by root, readable by the agent and writable by root alone: keepalived includes one of
-/// them, so that whoever could write it could run programs as root.
+/// The files below `run` are writable by root alone: keepalived includes one of them, so whoever could write it could run
+/// programs as root. Everyone may read them, except the FIFO and the copy of the credentials file, which only the agent may.
 #[derive(Debug, Clone)]
 pub struct Paths {
     /// The configuration of the `aws-vipa` nodes ([`vipa_core::model::config::Config`]).
@@ -16,7 +16,8 @@ pub struct Paths {
     pub include: PathBuf,
     /// The FIFO that keepalived writes its transitions to.
     pub fifo: PathBuf,
-    /// The directory of the four above.
+    /// The directory of the configuration, the groups, the include file, the FIFO, the warnings and the copy of the
+    /// credentials file.
     pub run: PathBuf,
     /// The warnings that the current commit has printed, so that it does not repeat them for each group.
     pub warned: PathBuf,
@@ -30,7 +31,7 @@ pub struct Paths {
     pub socket: PathBuf,
     /// The agent's state files (StateDirectory of its unit).
     pub state: PathBuf,
-    /// The agent's copy of the credentials file ([`crate::fs::credentials_file::CredentialsCopy`]): its group may read it.
+    /// The agent's copy of the credentials file ([`crate::fs::credentials_file::CredentialsCopy`]).
     pub credentials: PathBuf,
 }
 

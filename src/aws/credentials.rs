@@ -29,7 +29,7 @@ use super::ec2::Ec2;
 use super::errors::{failed, root_cause};
 use super::imds::Imds;
 use crate::fs::credentials_file::{CredentialsFile, ReadError};
-use crate::fs::operator_file::{FileFingerprint, Reason};
+use crate::fs::operator_file::{FileFingerprint, UnreadableReason};
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
@@ -77,8 +77,8 @@ struct State {
     error: Option<CallError>,
     /// Limits the log lines about it, by the message.
     throttle: LogThrottle<String>,
-    /// The state of the file at the last reading.
-    version: FileFingerprint,
+    /// The fingerprint of the file at the last reading.
+    fingerprint: FileFingerprint,
     /// Readings so far, and when the last one ended.
     readings: u64,
     read_at: Option<Instant>,
@@ -219,9 +219,9 @@ impl Keys {
         if self.state().readings != readings {
             return;
         }
-        let (read, version) = self.0.source.read().await;
+        let (read, fingerprint) = self.0.source.read().await;
         let mut state = self.state();
-        let other_file = std::mem::replace(&mut state.version, version) != version;
+        let other_file = std::mem::replace(&mut state.fingerprint, fingerprint) != fingerprint;
         state.readings += 1;
         state.read_at = Some(Instant::now());
         match read {
@@ -306,21 +306,23 @@ impl Source {
                 (loaded, FileFingerprint::default())
             }
             Self::File { file, profile, region, http } => match file.read() {
-                Err((error, version)) => {
+                Err((error, fingerprint)) => {
                     let fail = |class| failed(Failure::Credentials(class), format!("{}: {error}", self.describe(None)));
                     let error = match &error {
                         // These say what to do.
-                        ReadError::File(Reason::NotLocal(_)) | ReadError::Copy(_) => fail(ErrorClass::Denied),
+                        ReadError::File(UnreadableReason::NotLocal(_))
+                        | ReadError::Copy(_)
+                        | ReadError::CopyNotPermitted(_) => fail(ErrorClass::Denied),
                         ReadError::NotCopied(_) => fail(ErrorClass::Transient),
                         ReadError::File(reason) => self.refuse(ErrorClass::Denied, &reason.to_string()),
                     };
-                    (Err(error), version)
+                    (Err(error), fingerprint)
                 }
-                Ok((text, version)) => {
+                Ok((text, fingerprint)) => {
                     let http = http.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     let loaded = from_profile(text, profile, region, &http).await;
                     let loaded = loaded.map(|credentials| Loaded { credentials, at, role: None });
-                    (loaded.map_err(|(class, reason)| self.refuse(class, &reason)), version)
+                    (loaded.map_err(|(class, reason)| self.refuse(class, &reason)), fingerprint)
                 }
             },
         }
@@ -443,12 +445,12 @@ impl CredentialsWatch {
 impl Keys {
     async fn read_if_file_changed(&self) {
         let Source::File { file, .. } = &self.0.source else { return };
-        let (readings, version) = {
+        let (readings, fingerprint) = {
             let state = self.state();
-            (state.readings, state.version)
+            (state.readings, state.fingerprint)
         };
         let (Ok((_, found)) | Err((_, found))) = file.read();
-        if found != version {
+        if found != fingerprint {
             self.read(readings).await;
         }
     }

@@ -39,7 +39,7 @@ use super::credentials::{CredentialsWatch, Generation, Keys};
 use super::errors::{failed, from_sdk, one_line};
 use super::imds::Imds;
 use super::transport::{self, Budget, Roots};
-use crate::fs::operator_file::{FileFingerprint, Found, OperatorFile, Reason};
+use crate::fs::operator_file::{FileFingerprint, Found, OperatorFile, UnreadableReason};
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
@@ -116,7 +116,7 @@ struct Trusted {
     /// What is wrong with it.
     fault: Option<String>,
     /// The state that it was in, and why it could not be read.
-    state: Result<FileFingerprint, (Reason, FileFingerprint)>,
+    state: Result<FileFingerprint, (UnreadableReason, FileFingerprint)>,
 }
 
 impl Trusted {
@@ -151,8 +151,8 @@ impl Ec2 {
         Self::with_credentials_copy(global, region, imds, None)
     }
 
-    /// Like [`Ec2::new`], for the agent: `copy` is read in place of the credentials file, which only root may be able to
-    /// read.
+    /// Like [`Ec2::new`], for the agent and for commands that check what it has: `copy` is read in place of the credentials
+    /// file, which only root may be able to read.
     pub fn with_credentials_copy(global: &Global, region: Region, imds: &Imds, copy: Option<&Path>) -> Self {
         let clock = Clock::default();
         let budget = Budget::ec2();

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -100,7 +101,8 @@ async fn walk<W: Write>(
     let plan = json_file::read::<Groups>(&paths.groups).map(|groups| plan(config, &groups)).map_err(|e| e.to_string());
     let planned = plan.clone().unwrap_or_default();
     let enis = ask_enis(&planned, imds, bound).await;
-    let early = config.global.region.clone().map(|region| Asked::new(config, region, imds, deadline));
+    let copy = &paths.credentials;
+    let early = config.global.region.clone().map(|region| Asked::new(config, region, imds, copy, deadline));
 
     printer.step(check::hook(&attached(paths)))?;
     for step in check::configuration(config, &plan) {
@@ -139,7 +141,7 @@ async fn walk<W: Write>(
         }
     }
     let known = |eni: &EniId| known(report.as_ref().ok(), eni);
-    match early.or_else(|| Some(Asked::new(config, instance.ok()?.region, imds, deadline))) {
+    match early.or_else(|| Some(Asked::new(config, instance.ok()?.region, imds, copy, deadline))) {
         Some(asked) => asked.print(config, &planned, &moving, &mut aws, printer).await?,
         None => printer.step(check::no_region())?,
     }
@@ -182,10 +184,10 @@ struct Asked {
 }
 
 impl Asked {
-    /// Starts asking.
-    fn new(config: &Config, region: Region, imds: &Imds, deadline: Deadline) -> Self {
+    /// Starts asking, with the agent's copy of the credentials file: a failover needs that.
+    fn new(config: &Config, region: Region, imds: &Imds, copy: &Path, deadline: Deadline) -> Self {
         let bound = deadline.left();
-        let ec2 = Ec2::new(&config.global, region, imds);
+        let ec2 = Ec2::with_credentials_copy(&config.global, region, imds, Some(copy));
         let host = ec2.host();
         let name = spawn(resolve(host.clone(), bound));
         let (there, whose) = (ec2.clone(), ec2.clone());

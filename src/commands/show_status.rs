@@ -258,7 +258,7 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String,
     };
     match region {
         Some(region) => {
-            let ec2 = Ec2::new(&config.global, region, imds);
+            let ec2 = Ec2::with_credentials_copy(&config.global, region, imds, Some(&paths.credentials));
             let bound = deadline.left();
             let answer = timeout(bound, owners(&ec2, &plan, &enis, bound)).await;
             facts.credentials = Some(ec2.credentials());

@@ -1,12 +1,10 @@
 //! Who may read the agent's status.
 
-use nix::unistd::{Gid, Group, Uid};
+use nix::unistd::{Gid, Uid};
 
-/// The agent's group, which may open its socket and read its copy of the credentials file. Its members are for the
-/// operator to choose. debian/vyos-aws-vipa.sysusers creates it with the agent's user.
-pub(crate) const AGENT_GROUP: &str = "vyos-aws-vipa";
+use crate::fs::group::{self, STATUS_GROUP};
 
-/// Whether a user may read this router's status, and call EC2 with the router's credentials.
+/// Whether a user may read this router's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Root, and users who may open the agent's socket.
@@ -21,7 +19,7 @@ impl Access {
         if Uid::effective().is_root() {
             return Self::Granted;
         }
-        let Ok(Some(Group { gid, .. })) = Group::from_name(AGENT_GROUP) else { return Self::Denied };
+        let Ok(gid) = group::gid(STATUS_GROUP) else { return Self::Denied };
         let others = nix::unistd::getgroups().unwrap_or_default();
         if Gid::effective() == gid || others.contains(&gid) { Self::Granted } else { Self::Denied }
     }

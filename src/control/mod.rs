@@ -15,6 +15,5 @@ pub mod client;
 mod protocol;
 pub(crate) mod server;
 
-pub(crate) use access::AGENT_GROUP;
 pub use access::Access;
 pub use protocol::{ErrorResponse, Request, Response, ResponseCode};

@@ -1,22 +1,26 @@
 //! The credentials file, and the copy of it that the agent reads.
 //!
-//! Only root may be able to read the file, so root copies it to /run, in memory, for the agent's group. The copy says of
+//! Only root may be able to read the file, so root copies it to /run, in memory, for the agent alone. The copy says of
 //! which file it is, and holds the reason where that file cannot be read: the agent itself never opens the file.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::AGENT_GROUP;
+use crate::fs::group::{self, AGENT_GROUP, GroupError};
 use crate::fs::json_file::{self, FileError};
-use crate::fs::operator_file::{self, FileFingerprint, OperatorFile, Reason};
+use crate::fs::operator_file::{self, FileFingerprint, OperatorFile, UnreadableReason};
 use crate::paths::Paths;
 
-/// The mode of the copy, which belongs to root and the agent's group.
+/// The mode of the copy, which belongs to root and [`AGENT_GROUP`].
 const COPY_MODE: u32 = 0o640;
+
+/// No write of a copy takes longer. An older temporary file is what an interrupted one has left.
+const MAX_WRITE_TIME: Duration = Duration::from_secs(60);
 
 /// The size limit of a credentials file, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
@@ -36,28 +40,18 @@ pub struct CredentialsCopy {
 #[serde(rename_all = "kebab-case")]
 enum Content {
     Text(String),
-    Unreadable(Reason),
+    Unreadable(UnreadableReason),
 }
 
 /// The copy could not be installed or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The agent's group does not exist.
-    #[error("there is no group {AGENT_GROUP}: `systemd-sysusers` creates it from the package's sysusers.d file")]
-    NoGroup,
-    /// The copy cannot be written.
+    /// The id of the agent's group is not known.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The copy cannot be written or removed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The system refused.
-    #[error("cannot {doing} {path}: {source}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
 }
 
 /// Copies `file` for the agent where the copy differs from it. A file that cannot be read has a copy too, with the reason.
@@ -67,15 +61,16 @@ pub enum CopyError {
 /// [`CopyError`]; the next call tries again.
 pub fn install(paths: &Paths, file: &Path) -> Result<(), CopyError> {
     let path = &paths.credentials;
-    let io = |doing| move |source| CopyError::Io { doing, path: path.clone(), source };
-    let group = nix::unistd::Group::from_name(AGENT_GROUP).map_err(|e| io("look up the group of")(e.into()))?;
-    let group = group.ok_or(CopyError::NoGroup)?.gid.as_raw();
+    json_file::remove_leftovers_of(path, MAX_WRITE_TIME);
+    let group = group::gid(AGENT_GROUP)?.as_raw();
     let is_right = |m: fs::Metadata| m.is_file() && (m.uid(), m.gid(), m.mode() & 0o7777) == (0, group, COPY_MODE);
     let old = fs::symlink_metadata(path).is_ok_and(is_right).then(|| json_file::read::<CredentialsCopy>(path).ok());
     let old = old.flatten().filter(|old| old.file == file);
     let content = match operator_file::read(file, MAX_FILE) {
         Ok((text, _)) => Content::Text(text),
-        Err((Reason::NotLocal(_), _)) if matches!(&old, Some(CredentialsCopy { content: Content::Text(_), .. })) => {
+        Err((UnreadableReason::NotLocal(_), _))
+            if matches!(&old, Some(CredentialsCopy { content: Content::Text(_), .. })) =>
+        {
             return Ok(());
         }
         Err((reason, _)) => Content::Unreadable(reason),
@@ -90,12 +85,13 @@ pub fn install(paths: &Paths, file: &Path) -> Result<(), CopyError> {
 /// Removes the copy; whether there was one.
 ///
 /// # Errors
-/// [`CopyError::Io`].
+/// [`CopyError::File`].
 pub fn remove(paths: &Paths) -> Result<bool, CopyError> {
+    json_file::remove_leftovers_of(&paths.credentials, Duration::ZERO);
     match fs::remove_file(&paths.credentials) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(CopyError::Io { doing: "remove", path: paths.credentials.clone(), source }),
+        Err(error) => Err(FileError::io("remove", &paths.credentials)(error).into()),
     }
 }
 
@@ -104,10 +100,15 @@ pub fn remove(paths: &Paths) -> Result<bool, CopyError> {
 pub enum ReadError {
     /// The file cannot be read.
     #[error("{0}")]
-    File(Reason),
+    File(UnreadableReason),
     /// There is no copy, or it is of another file.
-    #[error("it has not been copied to {0} yet: see `systemctl status vyos-aws-vipa-credentials.timer`")]
+    #[error(
+        "it has not been copied to {0}: `systemctl status vyos-aws-vipa-credentials.service` shows why; vyos-aws-vipa-credentials.timer, which starts it, must be active"
+    )]
     NotCopied(PathBuf),
+    /// This user may not read the copy.
+    #[error("only root and the agent may read its copy {0}: use sudo")]
+    CopyNotPermitted(PathBuf),
     /// The copy cannot be read. The reason could quote it, so it is not given.
     #[error("its copy {0} cannot be read: remove it, and it is made again within a minute")]
     Copy(PathBuf),
@@ -132,28 +133,34 @@ impl CredentialsFile {
         self.file.path()
     }
 
-    /// Reads the text, with the version of the file or copy that it was in.
+    /// Reads the text, with the fingerprint of the file or copy that it was in.
     ///
     /// # Errors
-    /// The reason, and the version that it is true of.
+    /// The reason, and the fingerprint that it is true of.
     pub fn read(&self) -> Result<(String, FileFingerprint), (ReadError, FileFingerprint)> {
         match &self.copy {
-            None => self.file.read().map_err(|(reason, version)| (ReadError::File(reason), version)),
+            None => self.file.read().map_err(|(reason, fingerprint)| (ReadError::File(reason), fingerprint)),
             Some(copy) => self.read_copy(copy),
         }
     }
 
     fn read_copy(&self, copy: &Path) -> Result<(String, FileFingerprint), (ReadError, FileFingerprint)> {
-        let (text, version) = operator_file::read(copy, MAX_COPY).map_err(|(_, version)| {
-            let is_there = version != FileFingerprint::default();
-            let error = if is_there { ReadError::Copy } else { ReadError::NotCopied };
-            (error(copy.to_owned()), version)
+        let (text, fingerprint) = operator_file::read(copy, MAX_COPY).map_err(|(reason, fingerprint)| {
+            let is_there = fingerprint != FileFingerprint::default();
+            let error = match reason {
+                UnreadableReason::NotPermitted => ReadError::CopyNotPermitted,
+                _ if is_there => ReadError::Copy,
+                _ => ReadError::NotCopied,
+            };
+            (error(copy.to_owned()), fingerprint)
         })?;
         match json_file::parse::<CredentialsCopy>(copy, text.as_bytes()) {
-            Err(_) => Err((ReadError::Copy(copy.to_owned()), version)),
-            Ok(found) if found.file != self.path() => Err((ReadError::NotCopied(copy.to_owned()), version)),
-            Ok(CredentialsCopy { content: Content::Text(text), .. }) => Ok((text, version)),
-            Ok(CredentialsCopy { content: Content::Unreadable(reason), .. }) => Err((ReadError::File(reason), version)),
+            Err(_) => Err((ReadError::Copy(copy.to_owned()), fingerprint)),
+            Ok(found) if found.file != self.path() => Err((ReadError::NotCopied(copy.to_owned()), fingerprint)),
+            Ok(CredentialsCopy { content: Content::Text(text), .. }) => Ok((text, fingerprint)),
+            Ok(CredentialsCopy { content: Content::Unreadable(reason), .. }) => {
+                Err((ReadError::File(reason), fingerprint))
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! JSON files with a `format` number: read whole and checked, written atomically.
 
-use std::fs::{File, Permissions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +16,7 @@ pub use vipa_core::FORMAT;
 /// More than any file of ours has: 1,000 groups with 200 addresses each stay below it.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// The beginning of the name of a file that is being written.
+/// The beginning of the name of a file that is being written. The name of the file that it replaces follows.
 const TEMPORARY_PREFIX: &str = ".tmp";
 
 /// A file that could not be read or written.
@@ -54,7 +56,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
             io::ErrorKind::NotFound if doing == "read" => Self::Missing(path.to_owned()),
             _ => Self::Io { doing, path: path.to_owned(), source },
@@ -120,14 +122,37 @@ fn to_bytes<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, FileError> 
 
 /// Removes what interrupted writes have left in this directory, which no other process may write to.
 pub fn remove_leftovers(directory: &Path) {
-    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    remove_with_prefix(directory, TEMPORARY_PREFIX.as_ref(), Duration::ZERO);
+}
+
+/// Removes what interrupted writes of this file have left beside it, if it is older than `age`: a write may be under way in
+/// another process.
+pub fn remove_leftovers_of(path: &Path, age: Duration) {
+    remove_with_prefix(directory_of(path), &temporary_prefix(path), age);
+}
+
+fn remove_with_prefix(directory: &Path, prefix: &OsStr, age: Duration) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
-        let is_ours = entry.file_name().as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes());
-        if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            // A file that cannot be removed does no harm.
-            let _ = std::fs::remove_file(entry.path());
+        let is_ours = entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
+        let is_old = |m: &Metadata| age.is_zero() || m.modified().is_ok_and(|at| at.elapsed().is_ok_and(|t| t >= age));
+        if is_ours && entry.metadata().is_ok_and(|m| m.is_file() && is_old(&m)) {
+            // What cannot be removed now, the next call tries again.
+            let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+fn temporary_prefix(path: &Path) -> OsString {
+    let mut prefix = OsString::from(TEMPORARY_PREFIX);
+    prefix.push("-");
+    prefix.push(path.file_name().unwrap_or_default());
+    prefix.push("-");
+    prefix
 }
 
 /// Like [`write()`], for a file that is not JSON.
@@ -140,8 +165,8 @@ pub fn write_bytes(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), FileError
 
 fn replace(path: &Path, group: Option<u32>, mode: u32, bytes: &[u8]) -> Result<(), FileError> {
     let io = |e| FileError::io("write", path)(e);
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(directory).map_err(io)?;
+    let mut file =
+        tempfile::Builder::new().prefix(&temporary_prefix(path)).tempfile_in(directory_of(path)).map_err(io)?;
     file.write_all(bytes).map_err(io)?;
     if group.is_some() {
         fchown(file.as_file(), None, group).map_err(io)?;
@@ -154,8 +179,6 @@ fn replace(path: &Path, group: Option<u32>, mode: u32, bytes: &[u8]) -> Result<(
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use vipa_core::model::config::Config;
 
     use super::*;
@@ -172,6 +195,28 @@ mod tests {
         assert_eq!(read::<Config>(&path).expect("read"), Config::default());
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn leftovers_of_one_file_are_removed_when_they_are_old() {
+        let directory = directory();
+        let at = |name: &str| directory.path().join(name);
+        let path = at("credentials.json");
+        let mut names = [".tmp-credentials.json-aBcD12", ".tmp-config.json-aBcD12", "credentials.json"];
+        names.iter().for_each(|name| fs::write(at(name), "x").expect("written"));
+        let left = || {
+            let entries = fs::read_dir(directory.path()).expect("listed");
+            let mut names: Vec<_> = entries.map(|e| e.expect("read").file_name()).collect();
+            names.sort();
+            names
+        };
+        names.sort_unstable();
+        remove_leftovers_of(&path, Duration::from_secs(60));
+        assert_eq!(left(), names, "a write may be under way");
+        remove_leftovers_of(&path, Duration::ZERO);
+        assert_eq!(left(), [".tmp-config.json-aBcD12", "credentials.json"]);
+        remove_leftovers(directory.path());
+        assert_eq!(left(), ["credentials.json"]);
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl FileFingerprint {
 /// Why a file is not read, so that an operator can act on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Reason {
+pub enum UnreadableReason {
     /// This user may not read it.
     NotPermitted,
     /// It is on a file system that could hang, which was not touched.
@@ -55,7 +55,7 @@ pub enum Reason {
     Other(String),
 }
 
-impl From<io::Error> for Reason {
+impl From<io::Error> for UnreadableReason {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::NotPermitted,
@@ -64,7 +64,7 @@ impl From<io::Error> for Reason {
     }
 }
 
-impl From<Unresolved> for Reason {
+impl From<Unresolved> for UnreadableReason {
     fn from(error: Unresolved) -> Self {
         match error {
             Unresolved::NotLocal(why) => Self::NotLocal(why),
@@ -74,7 +74,7 @@ impl From<Unresolved> for Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for UnreadableReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotPermitted => f.write_str("Permission denied"),
@@ -85,7 +85,7 @@ impl fmt::Display for Reason {
 }
 
 /// The text of a file and the state that it was read in; or why there is none, and the state that this is true of.
-pub type Found = Result<(String, FileFingerprint), (Reason, FileFingerprint)>;
+pub type Found = Result<(String, FileFingerprint), (UnreadableReason, FileFingerprint)>;
 
 /// A file that is read again and again.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ pub fn read(path: &Path, limit: u64) -> Found {
     read_into(path, limit, &mut fingerprint).map(|text| (text, fingerprint)).map_err(|reason| (reason, fingerprint))
 }
 
-fn read_into(path: &Path, limit: u64, fingerprint: &mut FileFingerprint) -> Result<String, Reason> {
+fn read_into(path: &Path, limit: u64, fingerprint: &mut FileFingerprint) -> Result<String, UnreadableReason> {
     let path = resolve(path)?;
     let mut look = |metadata: io::Result<Metadata>| {
         let metadata = metadata?;
@@ -139,9 +139,9 @@ fn read_into(path: &Path, limit: u64, fingerprint: &mut FileFingerprint) -> Resu
     let mut text = Vec::new();
     file.take(limit + 1).read_to_end(&mut text)?;
     if text.len() as u64 > limit {
-        return Err(Reason::Other(format!("it is longer than {limit} bytes")));
+        return Err(UnreadableReason::Other(format!("it is longer than {limit} bytes")));
     }
-    String::from_utf8(text).map_err(|_| Reason::Other("it is not UTF-8".to_owned()))
+    String::from_utf8(text).map_err(|_| UnreadableReason::Other("it is not UTF-8".to_owned()))
 }
 
 /// The mode of a file, as chmod(2) counts it; nothing if it is not there, or cannot be looked at.
@@ -151,14 +151,15 @@ fn read_into(path: &Path, limit: u64, fingerprint: &mut FileFingerprint) -> Resu
 pub fn mode(path: &Path) -> Result<Option<u32>, NotLocal> {
     match resolve(path) {
         Ok(path) => Ok(path.symlink_metadata().ok().map(|m| m.mode() & 0o7777)),
-        Err(Reason::NotLocal(why)) => Err(why),
+        Err(UnreadableReason::NotLocal(why)) => Err(why),
         Err(_) => Ok(None),
     }
 }
 
 /// The path without symbolic links, all of it on local file systems.
-fn resolve(path: &Path) -> Result<PathBuf, Reason> {
-    let unknown = |why: &dyn fmt::Display| Reason::Other(format!("the mounts are not known: {MOUNTINFO}: {why}"));
+fn resolve(path: &Path) -> Result<PathBuf, UnreadableReason> {
+    let unknown =
+        |why: &dyn fmt::Display| UnreadableReason::Other(format!("the mounts are not known: {MOUNTINFO}: {why}"));
     let mut text = Vec::new();
     let read = File::open(MOUNTINFO).and_then(|file| file.take(MAX_MOUNTINFO_BYTES + 1).read_to_end(&mut text));
     read.map_err(|error| unknown(&error))?;
@@ -185,11 +186,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_read_anew_each_time_with_the_version_that_it_has() {
+    fn a_file_is_read_anew_each_time_with_its_fingerprint() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("f");
         let file = OperatorFile::new(path.clone(), 4);
-        let missing = Reason::Other("No such file or directory (os error 2)".to_owned());
+        let missing = UnreadableReason::Other("No such file or directory (os error 2)".to_owned());
         assert_eq!((file.read(), mode(&path)), (Err((missing, FileFingerprint::default())), Ok(None)));
         std::fs::write(&path, "text").expect("written");
         let first = file.read().expect("text");
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(file.read(), Ok(first.clone()));
         std::fs::remove_file(&path).expect("removed");
         std::fs::write(&path, "text").expect("written again");
-        assert_ne!(file.read(), Ok(first), "another version");
+        assert_ne!(file.read(), Ok(first), "another fingerprint");
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("./f", &link).expect("a link");
         assert_eq!(read(&link, 4), read(&path, 4));

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
-/// The group that may read the FIFO. It has no members, because another reader would take lines away from the agent;
-/// the agent's unit adds the agent (debian/vyos-aws-vipa.sysusers, SupplementaryGroups).
-const FIFO_GROUP: &str = "vyos-aws-vipa-fifo";
+use crate::fs::group::{self, AGENT_GROUP, GroupError};
 
 /// The modes of the directory and of the FIFO, as in debian/vyos-aws-vipa.tmpfiles.
 const DIRECTORY_MODE: u32 = 0o755;
@@ -18,8 +16,8 @@ const FIFO_MODE: u32 = 0o640;
 /// The directory or the FIFO cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum HookFileError {
-    #[error("there is no group {FIFO_GROUP}: `systemd-sysusers` creates it from the package's sysusers.d file")]
-    NoGroup,
+    #[error(transparent)]
+    Group(#[from] GroupError),
     #[error("cannot {doing} {path}: {source}")]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
 }
@@ -71,8 +69,7 @@ pub fn is_writable_by_root_alone(path: &Path) -> bool {
 /// [`HookFileError`].
 pub fn make_fifo(path: &Path) -> Result<(), HookFileError> {
     let io = |doing| move |source| HookFileError::Io { doing, path: path.to_owned(), source };
-    let group = nix::unistd::Group::from_name(FIFO_GROUP).map_err(|e| io("look up the group of")(e.into()))?;
-    let group = group.ok_or(HookFileError::NoGroup)?.gid.as_raw();
+    let group = group::gid(AGENT_GROUP)?.as_raw();
     let is_fifo = match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_fifo() => {
             if found.gid() == group && found.mode() & 0o7777 == FIFO_MODE {
@@ -104,14 +101,14 @@ mod tests {
         let paths = crate::paths::Paths::system();
         for line in [
             format!("d {} {DIRECTORY_MODE:04o} root root -", paths.run.display()),
-            format!("z {} {FIFO_MODE:04o} root {FIFO_GROUP} -", paths.fifo.display()),
+            format!("z {} {FIFO_MODE:04o} root {AGENT_GROUP} -", paths.fifo.display()),
         ] {
             assert!(tmpfiles.lines().any(|l| l == line), "{line}: {tmpfiles}");
         }
         let sysusers = include_str!("../../debian/vyos-aws-vipa.sysusers");
-        let groups: Vec<&str> = sysusers.lines().filter(|line| line.contains(FIFO_GROUP)).collect();
-        assert_eq!(groups, [format!("g {FIFO_GROUP} -")], "without a member");
+        let groups: Vec<&str> = sysusers.lines().filter(|line| line.contains(AGENT_GROUP)).collect();
+        assert_eq!(groups, [format!("g {AGENT_GROUP} -")], "without a member");
         let unit = include_str!("../../debian/vyos-aws-vipa.service");
-        assert!(unit.lines().any(|line| line == format!("SupplementaryGroups={FIFO_GROUP}")), "{unit}");
+        assert!(unit.lines().any(|line| line == format!("SupplementaryGroups={AGENT_GROUP}")), "{unit}");
     }
 }

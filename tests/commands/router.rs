@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::{env, fs, thread};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use vipa_core::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use vipa_core::model::config::{Config, Global, GroupConfig};
@@ -86,8 +86,7 @@ impl Router {
         let credentials = router.folder.path().join("credentials");
         let keys = "[default]\naws_access_key_id = AKIAVIPAEXAMPLE00001\naws_secret_access_key = vipa-example-secret\n";
         fs::write(&credentials, keys).expect("written");
-        let copy = json!({ "file": credentials, "content": { "text": keys } });
-        json_file::write(&router.paths.credentials, 0o640, &copy).expect("written");
+        router.copy_credentials(&json!({ "text": keys }));
         let global = Global {
             region: Some(Region::try_from("eu-west-1").expect("a region")),
             endpoint_url: Some(endpoint.to_owned()),
@@ -95,6 +94,12 @@ impl Router {
             ..Global::default()
         };
         router.configured(global, address, interface)
+    }
+
+    /// Makes the agent's copy of the credentials file.
+    pub fn copy_credentials(&self, content: &Value) {
+        let copy = json!({ "file": self.folder.path().join("credentials"), "content": content });
+        json_file::write(&self.paths.credentials, 0o640, &copy).expect("written");
     }
 
     /// An agent that gives these bytes to one connection after the other, each after its request was read; none: it

@@ -288,14 +288,17 @@ fn the_credentials_the_clock_or_the_rights_are_amiss() {
     let fault = place.cloud.add_fault(Fault::on(On::ec2().access_key("AKIAVIPAEXAMPLE00001")).deny());
     place.finds(Some(proven()), &[&[denied], &untold[..]].concat());
     place.cloud.remove_fault(fault);
-    let keys = place.router.folder.path().join("credentials");
-    fs::write(&keys, "[default]\naws_access_key_id = AKIAVIPAEXAMPLE00001\naws_secret_access_key = wrong\n")
-        .expect("written");
+    // The agent's copy counts, whatever is in the file itself.
+    let keys = "[default]\naws_access_key_id = AKIAVIPAEXAMPLE00001\naws_secret_access_key = wrong\n";
+    place.router.copy_credentials(&json!({ "text": keys }));
     let wrong = ("FAIL", "IAM: read", "AuthFailure");
     place.finds(Some(proven()), &[&[wrong], &untold[..]].concat());
-    fs::remove_file(&keys).expect("removed");
-    let none = [("FAIL", "Credentials", "put the file there"), ("UNKNOWN", "IAM: read", "Credentials")];
-    place.finds(Some(proven()), &[&none, &untold[..]].concat());
+    let none = |words| [("FAIL", "Credentials", words), ("UNKNOWN", "IAM: read", "Credentials")];
+    place.router.copy_credentials(&json!({ "unreadable": { "other": "No such file or directory (os error 2)" } }));
+    place.finds(Some(proven()), &[&none("put the file there"), &untold[..]].concat());
+    fs::remove_file(&place.router.paths.credentials).expect("removed");
+    let remedy = "`systemctl status vyos-aws-vipa-credentials.service` shows why";
+    place.finds(Some(proven()), &[&none(remedy), &untold[..]].concat());
 
     for (ahead, words) in [(1_200, "behind EC2's"), (-1_200, "ahead of EC2's")] {
         let place = Place::new(World::two_routers().clock_ahead(ahead));

@@ -273,7 +273,7 @@ fn what_stands_in_the_place_of_the_fifo_is_put_right() {
     fs::write("/etc/group", "root:x:0:\n").expect("written");
     let answer = vipa(&["hook"], b"");
     assert_eq!(answer.code, Some(1), "{answer:?}");
-    assert!(answer.err.contains("there is no group vyos-aws-vipa-fifo: `systemd-sysusers`"), "{}", answer.err);
+    assert!(answer.err.contains("there is no group vyos-aws-vipa-agent: `systemd-sysusers`"), "{}", answer.err);
 }
 
 /// Its bound is 10 ms on a router, which the benchmark judges. Here it is the processor time of an unoptimised build.

@@ -129,7 +129,7 @@ impl Router {
         }
         // One id alone is mapped in here: the agent's groups are root's.
         let groups =
-            fs::read_to_string("/etc/group").expect("groups") + "vyos-aws-vipa:x:0:\nvyos-aws-vipa-fifo:x:0:\n";
+            fs::read_to_string("/etc/group").expect("groups") + "vyos-aws-vipa:x:0:\nvyos-aws-vipa-agent:x:0:\n";
         fs::write("/run/lab/group", groups).expect("written");
         mount(&["--bind", "/run/lab/group", "/etc/group"]);
         let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/owner/systemctl");

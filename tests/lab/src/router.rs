@@ -106,7 +106,7 @@ impl Router {
             "root:x:0:0::/root:/bin/sh\nvyos-aws-vipa:x:0:0::/var/lib/vyos-aws-vipa:/bin/false\n",
         );
         // Only one id is mapped into the namespace, so the agent's groups are the same as root's.
-        write(etc.join("group"), "root:x:0:\nvyos-aws-vipa:x:0:\nvyos-aws-vipa-fifo:x:0:\n");
+        write(etc.join("group"), "root:x:0:\nvyos-aws-vipa:x:0:\nvyos-aws-vipa-agent:x:0:\n");
         write(etc.join("hosts"), &format!("127.0.0.1 localhost\n{} {ec2}\n", network::BRIDGES[0]));
         write(etc.join("resolv.conf"), "nameserver 10.99.0.1\noptions timeout:1 attempts:1\n");
         write(etc.join("nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\n");
