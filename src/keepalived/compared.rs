@@ -269,8 +269,15 @@ fn instances(dump: &[String]) -> BTreeMap<String, Run> {
     for (_, _, _, peers, addresses) in all.values_mut() {
         peers.retain(|peer| !peer.contains(':'));
         addresses.retain(|(address, _)| !address.contains(':'));
+        *addresses = each_once(std::mem::take(addresses));
     }
     all
+}
+
+/// keepalived 2.3 leaves out an address that is listed twice, and 2.2 does not.
+fn each_once(addresses: Vec<(String, Option<String>)>) -> Vec<(String, Option<String>)> {
+    let mut seen = BTreeSet::new();
+    addresses.into_iter().filter(|address| seen.insert(address.clone())).collect()
 }
 
 fn as_run(group: &RunningGroup) -> Run {
@@ -281,7 +288,7 @@ fn as_run(group: &RunningGroup) -> Run {
         group.vrid,
         group.priority,
         group.peers.iter().map(ToString::to_string).collect(),
-        group.addresses.iter().map(address).collect(),
+        each_once(group.addresses.iter().map(address).collect()),
     )
 }
 

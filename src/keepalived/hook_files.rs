@@ -63,7 +63,7 @@ pub fn is_writable_by_root_alone(path: &Path) -> bool {
 }
 
 /// Makes the FIFO at `path`, readable by the agent and writable by root alone. An existing FIFO keeps its inode,
-/// because keepalived may have it open.
+/// because keepalived may have it open. keepalived 2.4 uses no FIFO of another user than its own, which is root.
 ///
 /// # Errors
 /// [`HookFileError`].
@@ -72,7 +72,7 @@ pub fn make_fifo(path: &Path) -> Result<(), HookFileError> {
     let group = group::gid(AGENT_GROUP)?.as_raw();
     let is_fifo = match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_fifo() => {
-            if found.gid() == group && found.mode() & 0o7777 == FIFO_MODE {
+            if (found.uid(), found.gid(), found.mode() & 0o7777) == (0, group, FIFO_MODE) {
                 return Ok(());
             }
             true
@@ -87,7 +87,7 @@ pub fn make_fifo(path: &Path) -> Result<(), HookFileError> {
     if !is_fifo {
         rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).map_err(|e| io("make")(e.into()))?;
     }
-    std::os::unix::fs::chown(path, None, Some(group)).map_err(io("change the group of"))?;
+    std::os::unix::fs::chown(path, Some(0), Some(group)).map_err(io("change the owner of"))?;
     fs::set_permissions(path, Permissions::from_mode(FIFO_MODE)).map_err(io("change the mode of"))
 }
 

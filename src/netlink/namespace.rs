@@ -6,6 +6,15 @@ use std::process::Command;
 /// Set for the process inside.
 const INSIDE: &str = "TEST_INSIDE_NAMESPACE";
 
+/// Puts the keepalived of `$VIPA_KEEPALIVED_ROOT` in the place of the one that is installed.
+const REPLACE_KEEPALIVED: &str = "for path in /usr/sbin/keepalived /etc/keepalived; do \
+    mount --bind \"$VIPA_KEEPALIVED_ROOT$path\" $path || exit; done; exec \"$@\"";
+
+/// Whether these options of unshare(1) ask for a mount namespace.
+fn is_of_mounts(flag: &str) -> bool {
+    !flag.starts_with("--") && flag.contains('m')
+}
+
 /// Whether the caller is inside already. If not, the test of this name has been run inside, and the caller returns.
 /// `flags` are those of unshare(1); an ordinary user may use them where user namespaces are allowed.
 ///
@@ -15,8 +24,13 @@ pub(crate) fn inside(test: &str, flags: &[&str]) -> bool {
     if env::var_os(INSIDE).is_some() {
         return true;
     }
-    let status = Command::new("unshare")
-        .args(flags)
+    let mut unshare = Command::new("unshare");
+    unshare.args(flags);
+    // As tests/lab does.
+    if env::var_os("VIPA_KEEPALIVED_ROOT").is_some() && flags.iter().any(|flag| is_of_mounts(flag)) {
+        unshare.args(["sh", "-c", REPLACE_KEEPALIVED, "sh"]);
+    }
+    let status = unshare
         .arg(env::current_exe().expect("our own file"))
         .args([test, "--exact", "--nocapture"])
         .env(INSIDE, "1")

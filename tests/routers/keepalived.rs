@@ -1,6 +1,9 @@
 //! Reloads, restarts and failures of keepalived.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use jiff::Timestamp;
 use lab::{Cut, GROUP, Lab, STRANGER, Signal, VIP};
@@ -13,6 +16,19 @@ fn stays_with_r2(lab: &Lab, during: Duration) {
     lab.watch("r2 has the address", during, |lab| lab.simulator.owner(VIP).is_some_and(|o| o == *lab.r2.enis[0]));
     let claims = lab.claims(Some(&lab.r1));
     assert_eq!(claims.len(), before, "{claims:#?}");
+}
+
+/// The routers run the keepalived that scripts/test names, or else the one that is installed.
+#[test]
+fn version_that_is_tested() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let root = env::var_os(lab::KEEPALIVED_ROOT).unwrap_or_else(|| "/".into());
+        let expected = fs::metadata(Path::new(&root).join("usr/sbin/keepalived")).expect("the program");
+        let pid = lab.r1.main_pid("keepalived").expect("keepalived runs");
+        let found = fs::metadata(format!("/proc/{}/exe", pid.as_raw_nonzero())).expect("its program");
+        assert_eq!((found.dev(), found.ino()), (expected.dev(), expected.ino()));
+    });
 }
 
 /// A reload in which the group stays MASTER writes no line, and needs no action.

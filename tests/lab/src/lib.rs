@@ -29,7 +29,7 @@ use simulator::{Instance, Listener, NetworkInterface, Request, Simulator, World}
 pub use self::configuration::Configuration;
 pub use self::namespaces::{enter, is_inside, said};
 pub use self::network::Cut;
-pub use self::router::{Router, Shown};
+pub use self::router::{KEEPALIVED_ROOT, Router, Shown};
 pub use rustix::process::Signal;
 pub use simulator;
 

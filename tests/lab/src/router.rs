@@ -1,5 +1,6 @@
 //! A router: the shipped binary and unit files, the real keepalived, and what VyOS does around them.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -21,6 +22,10 @@ const DEBIAN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../debian");
 const SYSTEMCTL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemctl");
 /// Debian's unit of keepalived.
 const KEEPALIVED_UNIT: &str = "/usr/lib/systemd/system/keepalived.service";
+
+/// The directory whose keepalived the routers run instead of the one that is installed, if this variable is set.
+pub const KEEPALIVED_ROOT: &str = "VIPA_KEEPALIVED_ROOT";
+const KEEPALIVED: &str = "/usr/sbin/keepalived";
 
 /// VyOS's override of it (vyos-1x data/templates/high-availability/10-override.conf.j2), and a log file.
 const OVERRIDE: &str = "[Unit]\nAfter=vyos-router.service\n[Service]\nType=simple\nExecStart=\nExecStart=/usr/sbin/keepalived \
@@ -117,6 +122,7 @@ impl Router {
             let layers = format!("lowerdir=/run/lab/{over}:{below}");
             self.call(&["mount", "-t", "overlay", "overlay", "-o", &layers, below]);
         }
+        self.replace_keepalived();
         let link = |from: PathBuf, name: PathBuf| std::os::unix::fs::symlink(from, name).expect("linked");
         let units = lab.join("system");
         link(fs::canonicalize(KEEPALIVED_UNIT).expect("keepalived is installed"), units.join("keepalived.service"));
@@ -126,6 +132,17 @@ impl Router {
         let drop_in = "20-vyos-aws-vipa.conf";
         link(Path::new(DEBIAN).join("keepalived.service.d").join(drop_in), drop_ins.join(drop_in));
         self.make_volatile();
+    }
+
+    /// Puts the keepalived of `$VIPA_KEEPALIVED_ROOT` (tests/keepalived/fetch) in the place of the one that is installed.
+    fn replace_keepalived(&self) {
+        let Some(root) = env::var_os(KEEPALIVED_ROOT) else {
+            return;
+        };
+        let root = root.to_str().expect("a path in UTF-8");
+        for path in [KEEPALIVED, "/etc/keepalived"] {
+            self.call(&["mount", "--bind", &format!("{root}{path}"), path]);
+        }
     }
 
     /// What systemd-tmpfiles creates at boot.
