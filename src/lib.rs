@@ -12,4 +12,4 @@ pub(crate) mod keepalived;
 pub mod log_messages;
 pub(crate) mod netlink;
 pub mod paths;
-pub mod systemd;
+pub(crate) mod systemd;

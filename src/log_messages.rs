@@ -61,7 +61,7 @@ messages! {
     ADDRESS_LEFT_BEHIND = WARN "not MASTER, but the address is on its interface" [address, times];
     ADDRESS_MISSING = ERROR "MASTER, but the address is missing from its interface" [address, times];
     ADDRESS_NOT_LOCAL = ERROR "claim abandoned: address not on a local interface" [address, times];
-    ADDRESS_TAKEN = WARN "address ownership lost" [address, eni, instance, taker, times];
+    OWNERSHIP_LOST = WARN "address ownership lost" [address, eni, instance, taker, times];
     AGENT_STARTED = INFO "agent started" [version];
     AGENT_STOPS = INFO "agent stopping; addresses stay assigned" [];
     CERTIFICATE_FILE_NOT_USED = WARN "cannot load CA certificate file" [path, reason];
@@ -98,10 +98,10 @@ messages! {
     OWNERS_READ_AGAIN = INFO "ownership checks succeed again" [];
     OWNERS_REFUSED = ERROR "ownership check denied" [code, message, remedy, request_id, times];
     PAUSE_ENDED = INFO "group resumed" [group];
-    PIPE_ENLARGED = DEBUG "FIFO buffer enlarged" [bytes];
-    PIPE_FULL = WARN "FIFO was full; notify events may be lost" [times];
-    PIPE_LIMIT_REACHED = WARN "cannot enlarge FIFO buffer: the user's pipe limit is reached" [bytes];
-    PIPE_NOT_ENLARGED = WARN "cannot enlarge FIFO buffer" [error, bytes];
+    FIFO_ENLARGED = DEBUG "FIFO buffer enlarged" [bytes];
+    FIFO_FULL = WARN "FIFO was full; notify events may be lost" [times];
+    FIFO_LIMIT_REACHED = WARN "cannot enlarge FIFO buffer: the user's pipe limit is reached" [bytes];
+    FIFO_NOT_ENLARGED = WARN "cannot enlarge FIFO buffer" [error, bytes];
     HISTORY_RECORDS_SKIPPED = WARN "history records from another version skipped" [path, skipped];
     SD_NOTIFY_FAILED = WARN "sd_notify failed" [error, times];
     STANDBY_NOT_READY = ERROR "standby not ready" [group, obstacle, times];

@@ -134,10 +134,10 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
         }
         Change::Hook { gone: Some(reason) } => log!(HOOK_NOT_ATTACHED, %reason, times),
         Change::Hook { gone: None } => log!(HOOK_ATTACHED, times),
-        Change::PipeFull => log!(PIPE_FULL, times),
+        Change::PipeFull => log!(FIFO_FULL, times),
         Change::Taken(new_owner) => {
             let (eni, instance, taker) = new_owner.fields();
-            log!(ADDRESS_TAKEN, address = %who, eni, instance, taker, times);
+            log!(OWNERSHIP_LOST, address = %who, eni, instance, taker, times);
         }
         Change::Contested(new_owner) => {
             let (eni, instance, taker) = new_owner.fields();

@@ -7,7 +7,6 @@
 
 mod config_watch;
 mod effects;
-
 mod hook_log;
 mod liveness;
 mod log;

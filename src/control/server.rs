@@ -72,12 +72,12 @@ pub enum BindError {
 }
 
 /// The permits for connections. Other users cannot use up root's.
-struct Seats {
+struct Permits {
     root: Arc<Semaphore>,
     others: Arc<Semaphore>,
 }
 
-impl Seats {
+impl Permits {
     fn new() -> Self {
         let [root, others] = [(); 2].map(|()| Arc::new(Semaphore::new(MAX_CONNECTIONS)));
         Self { root, others }
@@ -85,8 +85,8 @@ impl Seats {
 
     /// A permit for a connection of this user.
     fn take(&self, uid: u32) -> Option<OwnedSemaphorePermit> {
-        let seats = if uid == 0 { &self.root } else { &self.others };
-        Arc::clone(seats).try_acquire_owned().ok()
+        let permits = if uid == 0 { &self.root } else { &self.others };
+        Arc::clone(permits).try_acquire_owned().ok()
     }
 }
 
@@ -114,7 +114,7 @@ impl Server {
     /// Passes each request to the agent, until the agent accepts no more.
     pub async fn run(self, agent: mpsc::Sender<Call>) {
         let mut connections = JoinSet::new();
-        let seats = Seats::new();
+        let permits = Permits::new();
         let mut throttle = LogThrottle::default();
         while !agent.is_closed() {
             tokio::select! {
@@ -122,8 +122,8 @@ impl Server {
                     Ok((stream, _)) => {
                         // A client that is gone needs no permit.
                         let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else { continue };
-                        match seats.take(uid) {
-                            Some(seat) => _ = connections.spawn(serve(stream, uid, seat, agent.clone())),
+                        match permits.take(uid) {
+                            Some(permit) => _ = connections.spawn(serve(stream, uid, permit, agent.clone())),
                             None => turn_away(&stream),
                         }
                     }
@@ -173,7 +173,7 @@ fn turn_away(stream: &UnixStream) {
 }
 
 /// Serves one connection, line by line.
-async fn serve(stream: UnixStream, uid: u32, _seat: OwnedSemaphorePermit, agent: mpsc::Sender<Call>) {
+async fn serve(stream: UnixStream, uid: u32, _permit: OwnedSemaphorePermit, agent: mpsc::Sender<Call>) {
     let (from, mut to) = stream.into_split();
     let mut lines = FramedRead::new(from, LinesCodec::new_with_max_length(MAX_REQUEST_BYTES));
     loop {
@@ -434,16 +434,16 @@ mod tests {
     }
 
     #[test]
-    fn others_leave_roots_places_free() {
-        let seats = Seats::new();
-        let held: Vec<_> = (0..MAX_CONNECTIONS as u32).map(|n| seats.take(1_000 + n).expect("a place")).collect();
-        assert!(seats.take(1_000).is_none() && seats.take(65_534).is_none());
-        let roots: Vec<_> = (0..MAX_CONNECTIONS).map(|_| seats.take(0).expect("a place")).collect();
-        assert!(seats.take(0).is_none());
+    fn others_leave_roots_permits_free() {
+        let permits = Permits::new();
+        let held: Vec<_> = (0..MAX_CONNECTIONS as u32).map(|n| permits.take(1_000 + n).expect("a permit")).collect();
+        assert!(permits.take(1_000).is_none() && permits.take(65_534).is_none());
+        let roots: Vec<_> = (0..MAX_CONNECTIONS).map(|_| permits.take(0).expect("a permit")).collect();
+        assert!(permits.take(0).is_none());
         drop(held);
-        assert!(seats.take(1_000).is_some() && seats.take(0).is_none());
+        assert!(permits.take(1_000).is_some() && permits.take(0).is_none());
         drop(roots);
-        assert!(seats.take(0).is_some());
+        assert!(permits.take(0).is_some());
     }
 
     #[tokio::test]

@@ -309,7 +309,7 @@ fn what_is_read_is_what_keepalived_runs() {
         ip(&format!("link set wire{n} up"));
     }
     let mut runner = TestRunner::deterministic();
-    let (mut ran, mut compared, mut left_out) = (0, 0, 0);
+    let (mut ran, mut compared, mut skipped) = (0, 0, 0);
     for case in 0..CASES {
         // Quotes pass VyOS only through its API, and can make keepalived mix up groups.
         let quotes = case % 4 == 3;
@@ -328,7 +328,7 @@ fn what_is_read_is_what_keepalived_runs() {
             assert_eq!(own, Some(&as_run(group)), "case {case}: {}: {told:#?}\n{text}", group.name);
         }
         compared += reading.groups.groups.len();
-        left_out += told.len();
+        skipped += told.len();
         // No group is skipped because of another one, unless keepalived itself mixes them up.
         let names = groups.iter().map(|group| group.name.as_str());
         let mut once = BTreeSet::new();
@@ -346,7 +346,7 @@ fn what_is_read_is_what_keepalived_runs() {
             assert!(is_read || !is_carried, "case {case}: {name} skipped: {told:#?}\n{text}");
         }
     }
-    let figures = format!("{ran} of {CASES} ran, {compared} groups compared, {left_out} left out");
+    let figures = format!("{ran} of {CASES} ran, {compared} groups compared, {skipped} skipped");
     println!("{figures}");
-    assert!(ran > CASES / 2 && compared > CASES && left_out > CASES / 4, "{figures}");
+    assert!(ran > CASES / 2 && compared > CASES && skipped > CASES / 4, "{figures}");
 }

@@ -366,14 +366,14 @@ fn enlarge(file: &File) {
     let mut wanted = WANTED_CAPACITY_BYTES;
     while wanted > before {
         match rustix::pipe::fcntl_setpipe_size(file, wanted) {
-            Ok(bytes) => return log!(PIPE_ENLARGED, bytes),
+            Ok(bytes) => return log!(FIFO_ENLARGED, bytes),
             // EPERM: over /proc/sys/fs/pipe-max-size or pipe-user-pages-soft (pipe(7)).
             Err(Errno::PERM | Errno::NOMEM | Errno::BUSY) => wanted /= 2,
-            Err(error) => return log!(PIPE_NOT_ENLARGED, %error, bytes = before),
+            Err(error) => return log!(FIFO_NOT_ENLARGED, %error, bytes = before),
         }
     }
     if before < WANTED_CAPACITY_BYTES {
-        log!(PIPE_LIMIT_REACHED, bytes = before);
+        log!(FIFO_LIMIT_REACHED, bytes = before);
     }
 }
 

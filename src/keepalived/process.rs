@@ -2,12 +2,12 @@
 //!
 //! None of the files read here needs a lock that a stuck process may hold, as its command line would.
 
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use std::{fs, fs::File};
 
 /// The name that the kernel has for keepalived's processes.
 pub const KEEPALIVED_COMM: &str = "keepalived";
