@@ -7,24 +7,49 @@ use crate::config::{Kind, Node, Values};
 
 /// The Python module: nested dictionaries with an entry for each node, intermediate nodes included.
 pub(crate) fn render(nodes: &[Node]) -> String {
+    let mut entries = Vec::new();
+    insert(&mut entries, nodes);
     let mut out = String::from("reference = ");
-    dictionary(&mut out, None, nodes, ", 'component_version': {}");
+    dictionary(&mut out, None, &entries, ", 'component_version': {}");
     out.push('\n');
     out
 }
 
-/// The dictionary of `node`, or of the root if there is none. VyOS lists the last child first.
-fn dictionary(out: &mut String, node: Option<&Node>, children: &[Node], more: &str) {
-    out.push_str("{'node_data': ");
-    out.push_str(&node_data(node));
-    for child in children.iter().rev() {
-        // The characters of a NodeName need no escape.
-        let _ = write!(out, ", '{}': ", child.name);
-        let grandchildren: &[Node] = match &child.kind {
+/// All nodes of one path.
+struct Entry<'a> {
+    node: &'a Node,
+    children: Vec<Entry<'a>>,
+}
+
+/// Adds nodes to their siblings as VyOS's reference tree does: of several nodes with the same name the last one counts that
+/// is more than an intermediate node without properties, and all have their children in it.
+fn insert<'a>(siblings: &mut Vec<Entry<'a>>, nodes: &'a [Node]) {
+    for node in nodes {
+        let children: &[Node] = match &node.kind {
             Kind::Inner(children) | Kind::Tag(children) => children,
             Kind::Leaf(_) => &[],
         };
-        dictionary(out, Some(child), grandchildren, "");
+        let at = siblings.iter().position(|entry| entry.node.name == node.name).unwrap_or_else(|| {
+            siblings.push(Entry { node, children: Vec::new() });
+            siblings.len() - 1
+        });
+        let is_trivial = matches!(node.kind, Kind::Inner(_)) && node.properties.is_none();
+        if let Some(entry) = siblings.get_mut(at) {
+            if !is_trivial {
+                entry.node = node;
+            }
+            insert(&mut entry.children, children);
+        }
+    }
+}
+
+/// The dictionary of `node`, or of the root if there is none. VyOS lists the last child first.
+fn dictionary(out: &mut String, node: Option<&Node>, children: &[Entry<'_>], more: &str) {
+    out.push_str("{'node_data': ");
+    out.push_str(&node_data(node));
+    for child in children.iter().rev() {
+        let _ = write!(out, ", {}: ", string(Some(child.node.name.as_str())));
+        dictionary(out, Some(child.node), &child.children, "");
     }
     out.push_str(more);
     out.push('}');
@@ -37,13 +62,14 @@ fn node_data(node: Option<&Node>) -> String {
         Some(Kind::Leaf(values)) => ("leaf", *values),
     };
     let properties = node.and_then(|n| n.properties.as_ref());
+    let text = |text: Option<&String>| string(text.map(String::as_str).filter(|text| !text.is_empty()));
     format!(
         "{{'node_type': '{kind}', 'multi': {}, 'valueless': {}, 'owner': {}, 'priority': {}, 'default_value': {}}}",
-        boolean(values == Values::Many),
-        boolean(values == Values::None),
-        string(properties.and_then(|p| p.owner.as_deref())),
-        string(properties.and_then(|p| p.priority).map(|p| p.to_string()).as_deref()),
-        string(properties.and_then(|p| p.default.as_deref())),
+        boolean(matches!(values, Values::Many | Values::NoneAndMany)),
+        boolean(matches!(values, Values::None | Values::NoneAndMany)),
+        text(properties.and_then(|p| p.owner.as_ref())),
+        text(properties.and_then(|p| p.priority.as_ref())),
+        text(properties.and_then(|p| p.default.as_ref())),
     )
 }
 
@@ -60,10 +86,17 @@ fn string(text: Option<&str>) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::from(quote);
     for c in text.chars() {
-        if c == quote || c == '\\' {
-            out.push('\\');
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            _ => {
+                if c == quote || c == '\\' {
+                    out.push('\\');
+                }
+                out.push(c);
+            }
         }
-        out.push(c);
     }
     out.push(quote);
     out

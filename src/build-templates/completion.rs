@@ -17,24 +17,24 @@ pub(crate) struct Completion {
 impl Completion {
     /// Reads the completion from a node's properties.
     pub(crate) fn read(context: &Context, properties: &[Element]) -> Result<Option<Self>, DefinitionError> {
-        let mut helps = xml::named(properties, "completionHelp");
-        let Some(help) = helps.next() else {
-            return Ok(None);
-        };
-        if let Some(second) = helps.next() {
-            // VyOS's generators overwrite each with the next.
-            return Err(context.error(
-                second.line,
-                "duplicate <completionHelp>: VyOS would use only the last one; merge them into one",
-            ));
+        // VyOS's generators overwrite each with the next.
+        let mut last = None;
+        for help in xml::named(properties, "completionHelp") {
+            let completion = Self::read_one(context, help)?;
+            if last.replace(completion).is_some() {
+                context.warn(help.line, "duplicate <completionHelp>: VyOS uses only the last one");
+            }
         }
+        Ok(last)
+    }
+
+    fn read_one(context: &Context, help: &Element) -> Result<Self, DefinitionError> {
         help.allow_attributes(context, &[])?;
         let children = help.children(context, &["list", "path", "script"])?;
         if children.is_empty() {
-            return Err(context.error(help.line, "<completionHelp> is empty"));
+            context.warn(help.line, "<completionHelp> is empty");
         }
-        let texts =
-            |name| xml::named(children, name).map(|e| Ok(e.text(context)?.to_owned())).collect::<Result<_, _>>();
-        Ok(Some(Self { lists: texts("list")?, paths: texts("path")?, scripts: texts("script")? }))
+        let texts = |name| xml::named(children, name).map(|e| e.text_or_none(context)).collect::<Result<_, _>>();
+        Ok(Self { lists: texts("list")?, paths: texts("path")?, scripts: texts("script")? })
     }
 }

@@ -13,8 +13,8 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     /// `None` for an intermediate node that another package owns.
     pub(crate) properties: Option<Properties>,
-    context: Context,
-    line: usize,
+    pub(crate) context: Context,
+    pub(crate) line: usize,
 }
 
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) enum Values {
     None,
     One,
     Many,
+    /// Contradictory: both `valueless` and `multi`.
+    NoneAndMany,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,17 +39,18 @@ pub(crate) struct Properties {
     /// The program that applies changes, with its arguments.
     pub(crate) owner: Option<String>,
     /// The order of owners in a commit, lowest first; set for every node with an owner.
-    pub(crate) priority: Option<u16>,
+    pub(crate) priority: Option<String>,
     pub(crate) help: Option<String>,
     pub(crate) value_help: Vec<ValueHelp>,
     pub(crate) completion: Option<Completion>,
     pub(crate) constraint: Option<Constraint>,
+    /// Of a leaf without a value in the configuration. It may be empty.
     pub(crate) default: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ValueHelp {
-    /// The value format, for example `ipv4` or `u32:1-30`.
+    /// The value format, for example `ipv4` or `u32:1-30`; empty if the element is.
     pub(crate) format: String,
     pub(crate) description: String,
 }
@@ -77,7 +80,8 @@ pub(crate) struct Validator {
     pub(crate) argument: String,
 }
 
-/// Reads files into one tree, with nodes in the order of the files.
+/// Reads files into one tree, with nodes in the order of the files. Nodes of the same name stay apart: VyOS's generators
+/// differ in which one they use.
 pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Node>, DefinitionError> {
     let mut tree = Vec::new();
     for file in files {
@@ -96,34 +100,18 @@ fn read_file(file: &Path, tree: &mut Vec<Node>) -> Result<(), DefinitionError> {
     root.allow_attributes(&context, &[])?;
     for element in root.children(&context, &["node", "syntaxVersion"])? {
         if element.name == "syntaxVersion" {
-            return Err(context.error(
-                element.line,
-                "<syntaxVersion> needs a component of vyos-1x, which provides the migration; an add-on has none",
-            ));
+            element.allow_attributes(&context, &["component", "version"])?;
+            element.children(&context, &[])?;
+            if element.attribute("component").is_none() || element.attribute("version").is_none() {
+                let problem = "<syntaxVersion> needs the attributes component and version";
+                return Err(context.error(element.line, problem));
+            }
+            context.warn(element.line, "<syntaxVersion> has no effect: an add-on has no migration scripts");
+            continue;
         }
-        add(tree, node(&context, element)?)?;
+        tree.push(node(&context, element)?);
     }
     Ok(())
-}
-
-/// Adds a node to its siblings, or merges it into the sibling with its name. Only one of the two may have properties,
-/// unless they are equal.
-fn add(siblings: &mut Vec<Node>, new: Node) -> Result<(), DefinitionError> {
-    let Some(old) = siblings.iter_mut().find(|old| old.name == new.name) else {
-        siblings.push(new);
-        return Ok(());
-    };
-    let differs = |what| Err(new.context.error(new.line, format!("{what} in {}", old.context.location(old.line))));
-    if new.properties.is_some() && old.properties.is_some() && new.properties != old.properties {
-        return differs("its properties differ from those");
-    }
-    let (into, children) = match (&mut old.kind, new.kind) {
-        (Kind::Inner(old), Kind::Inner(new)) | (Kind::Tag(old), Kind::Tag(new)) => (old, new),
-        (Kind::Leaf(old), Kind::Leaf(new)) if *old == new => return Ok(()),
-        _ => return differs("its node type differs from that"),
-    };
-    old.properties = old.properties.take().or(new.properties);
-    children.into_iter().try_for_each(|child| add(into, child))
 }
 
 fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
@@ -134,6 +122,9 @@ fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
     let context = parent.child(name);
     let error = |problem: &str| context.error(element.line, problem);
     let name = NodeName::new(name).map_err(error)?;
+    if !name.is_plain() {
+        context.warn(element.line, "a node name should have only letters, digits, - _ and ., and begin with no sign");
+    }
     let is_leaf = element.name == "leafNode";
     let elements = element.children(
         &context,
@@ -145,18 +136,18 @@ fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
     )?;
     let declared = xml::optional(&context, elements, "properties")?;
     let default = xml::optional(&context, elements, "defaultValue")?;
-    let default = default.map(|e| e.line_of_text(&context)).transpose()?.map(str::to_owned);
+    let default = default.map(|e| e.text(&context)).transpose()?.map(str::to_owned);
     let (values, mut properties) = match declared {
         Some(declared) => read_properties(&context, declared)?,
         None => (Values::One, Properties::default()),
     };
     let has_properties = declared.is_some() || default.is_some();
-    properties.owner = owner(&context, element)?;
+    properties.owner = owner(&context, element);
     if properties.owner.is_some() && properties.priority.is_none() {
         return Err(error("a node with an owner needs a <priority>"));
     }
-    if values == Values::None && default.is_some() {
-        return Err(error("<valueless/> and <defaultValue> exclude each other"));
+    if matches!(values, Values::None | Values::NoneAndMany) && default.is_some() {
+        context.warn(element.line, "<valueless/> and <defaultValue> exclude each other");
     }
     properties.default = default;
     let kind = if is_leaf {
@@ -166,29 +157,35 @@ fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
         Kind::Leaf(values)
     } else {
         match values {
-            Values::None => return Err(error("<valueless/> is only allowed in <leafNode>")),
+            Values::None | Values::NoneAndMany => return Err(error("<valueless/> is only allowed in <leafNode>")),
             Values::Many => return Err(error("<multi/> is only allowed in <leafNode>")),
             Values::One => {}
         }
         let children = xml::optional(&context, elements, "children")?;
-        let children = children.ok_or_else(|| error(&format!("<{}> needs <children>", element.name)))?;
-        let children = read_children(&context, children)?;
+        let children = match children {
+            Some(children) => read_children(&context, children)?,
+            None if element.name == "tagNode" => return Err(error("<tagNode> needs <children>")),
+            None => {
+                context.warn(element.line, "<node> without <children>: VyOS's own generators end here");
+                Vec::new()
+            }
+        };
         if element.name == "tagNode" { Kind::Tag(children) } else { Kind::Inner(children) }
     };
     Ok(Node { name, kind, properties: has_properties.then_some(properties), line: element.line, context })
 }
 
-fn owner(context: &Context, element: &Element) -> Result<Option<String>, DefinitionError> {
-    let Some(owner) = element.attribute("owner") else {
-        return Ok(None);
-    };
+fn owner(context: &Context, element: &Element) -> Option<String> {
+    // VyOS's generators take an empty owner as none.
+    let owner = element.attribute("owner").filter(|owner| !owner.is_empty())?;
     let program = owner.split_whitespace().next().unwrap_or_default();
     // vyshim passes every owner to vyos-configd first, which supports only Python programs: any other name terminates
     // it, and the commit hangs.
     if !program.ends_with(".py") {
-        return Err(context.error(element.line, format!("the owner {owner:?} must be a Python program (NAME.py)")));
+        let hangs = "VyOS 1.4 hangs at a commit, because it is no Python program (NAME.py)";
+        context.warn(element.line, format!("the owner {owner:?}: {hangs}"));
     }
-    Ok(Some(owner.to_owned()))
+    Some(owner.to_owned())
 }
 
 fn read_children(context: &Context, element: &Element) -> Result<Vec<Node>, DefinitionError> {
@@ -197,9 +194,7 @@ fn read_children(context: &Context, element: &Element) -> Result<Vec<Node>, Defi
     if elements.is_empty() {
         return Err(context.error(element.line, "<children> is empty"));
     }
-    let mut children = Vec::new();
-    elements.iter().try_for_each(|child| add(&mut children, node(context, child)?))?;
-    Ok(children)
+    elements.iter().map(|child| node(context, child)).collect()
 }
 
 fn read_properties(context: &Context, element: &Element) -> Result<(Values, Properties), DefinitionError> {
@@ -218,28 +213,33 @@ fn read_properties(context: &Context, element: &Element) -> Result<(Values, Prop
             "hidden",
             "secret",
             "priority",
+            "keepChildOrder",
         ],
     )?;
     let flag = |name| match xml::optional(context, properties, name)? {
         Some(flag) => flag.require_empty(context).map(|()| true),
         None => Ok(false),
     };
-    // VyOS's generators accept these two and ignore them.
-    flag("hidden")?;
-    flag("secret")?;
+    // VyOS's generators accept these and ignore them.
+    for name in ["hidden", "secret", "keepChildOrder"] {
+        if flag(name)? {
+            context.warn(element.line, format!("<{name}/> has no effect"));
+        }
+    }
     let values = match (flag("valueless")?, flag("multi")?) {
         (false, false) => Values::One,
         (false, true) => Values::Many,
         (true, false) => Values::None,
-        (true, true) => return Err(context.error(element.line, "<valueless/> and <multi/> exclude each other")),
+        (true, true) => {
+            context.warn(element.line, "<valueless/> and <multi/> exclude each other");
+            Values::NoneAndMany
+        }
     };
-    let text = |name| -> Result<Option<String>, DefinitionError> {
-        Ok(xml::optional(context, properties, name)?.map(|e| e.text(context)).transpose()?.map(str::to_owned))
-    };
+    let help = xml::optional(context, properties, "help")?.map(|e| e.text(context)).transpose()?;
     let properties = Properties {
         owner: None,
         priority: xml::optional(context, properties, "priority")?.map(|e| priority(context, e)).transpose()?,
-        help: text("help")?,
+        help: help.filter(|text| !text.is_empty()).map(str::to_owned),
         value_help: xml::named(properties, "valueHelp").map(|e| value_help(context, e)).collect::<Result<_, _>>()?,
         completion: Completion::read(context, properties)?,
         constraint: constraint(context, properties)?,
@@ -248,10 +248,12 @@ fn read_properties(context: &Context, element: &Element) -> Result<(Values, Prop
     Ok((values, properties))
 }
 
-fn priority(context: &Context, element: &Element) -> Result<u16, DefinitionError> {
-    let text = element.line_of_text(context)?;
-    let number = text.parse().ok().filter(|n: &u16| n.to_string() == text);
-    number.ok_or_else(|| context.error(element.line, format!("the priority {text:?} must be a number from 0 to 65535")))
+fn priority(context: &Context, element: &Element) -> Result<String, DefinitionError> {
+    let text = element.text(context)?;
+    if text.parse::<u16>().map(|number| number.to_string()).ok().as_deref() != Some(text) {
+        context.warn(element.line, format!("the priority {text:?} is no number from 0 to 65535"));
+    }
+    Ok(text.to_owned())
 }
 
 fn value_help(context: &Context, element: &Element) -> Result<ValueHelp, DefinitionError> {
@@ -271,12 +273,16 @@ pub(crate) fn constraint(context: &Context, properties: &[Element]) -> Result<Op
     let message = xml::optional(context, properties, "constraintErrorMessage")?;
     if one.is_none() && groups.is_empty() {
         return match message {
-            Some(message) => Err(context.error(message.line, "<constraintErrorMessage> needs a constraint")),
+            Some(message) => {
+                message.text(context)?;
+                context.warn(message.line, "<constraintErrorMessage> has no effect without a constraint");
+                Ok(None)
+            }
             None => Ok(None),
         };
     }
     let checks = one.map(|e| checks(context, e)).transpose()?.unwrap_or_default();
-    let message = message.map(|e| without_quotes(context, e, e.text(context)?, &['"'])).transpose()?;
+    let message = message.map(|e| Ok(with_quotes(context, e, &e.text_or_none(context)?, &['"']))).transpose()?;
     Ok(Some(Constraint { checks, groups, message }))
 }
 
@@ -286,7 +292,7 @@ fn checks(context: &Context, element: &Element) -> Result<Checks, DefinitionErro
     if elements.is_empty() {
         return Err(context.error(element.line, format!("<{}> needs a <regex> or a <validator>", element.name)));
     }
-    let regex = |e: &Element| without_quotes(context, e, e.text(context)?.trim(), &['\'', '"']);
+    let regex = |e: &Element| Ok(with_quotes(context, e, e.text(context)?.trim(), &['\'', '"']));
     Ok(Checks {
         regexes: xml::named(elements, "regex").map(regex).collect::<Result<_, _>>()?,
         validators: xml::named(elements, "validator").map(|e| validator(context, e)).collect::<Result<_, _>>()?,
@@ -296,24 +302,19 @@ fn checks(context: &Context, element: &Element) -> Result<Checks, DefinitionErro
 fn validator(context: &Context, element: &Element) -> Result<Validator, DefinitionError> {
     element.allow_attributes(context, &["name", "argument"])?;
     element.children(context, &[])?;
-    let name = element.attribute("name").filter(|name| !name.trim().is_empty());
+    let name = element.attribute("name");
     let name = name.ok_or_else(|| context.error(element.line, "<validator> needs the attribute name"))?;
     let argument = element.attribute("argument").unwrap_or_default();
     Ok(Validator {
-        name: without_quotes(context, element, name, &['\'', '"'])?,
-        argument: without_quotes(context, element, argument, &['\'', '"'])?,
+        name: with_quotes(context, element, name, &['\'', '"']),
+        argument: with_quotes(context, element, argument, &['\'', '"']),
     })
 }
 
-/// Rejects the quotes that VyOS's generator puts around the text without escaping them.
-fn without_quotes(
-    context: &Context,
-    element: &Element,
-    text: &str,
-    quotes: &[char],
-) -> Result<String, DefinitionError> {
+/// Warns of the quotes that VyOS's generator puts around the text without escaping them.
+fn with_quotes(context: &Context, element: &Element, text: &str, quotes: &[char]) -> String {
     if text.contains(quotes) {
-        return Err(context.error(element.line, format!("<{}> must not contain quotes: {text}", element.name)));
+        context.warn(element.line, format!("VyOS does not escape the quotes in <{}>: {text}", element.name));
     }
-    Ok(text.to_owned())
+    text.to_owned()
 }

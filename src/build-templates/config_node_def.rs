@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::completion::Completion;
-use crate::config::{Checks, Constraint, Kind, Node, Properties, Values};
+use crate::config::{Checks, Constraint, Kind, Node, Properties, ValueHelp, Values};
 use crate::output::Tree;
 use crate::wrap::wrap;
 
@@ -21,7 +21,10 @@ fn add(tree: &mut Tree, nodes: &[Node], directory: &Path, owned_only: bool) {
     for node in nodes {
         let directory = directory.join(node.name.as_str());
         if node.properties.is_some() || !owned_only {
-            tree.insert(directory.join("node.def"), node_def(node));
+            let different = tree.insert_first(directory.join("node.def"), node_def(node));
+            if different {
+                node.context.warn(node.line, "its definition differs from an earlier one: VyOS uses the first");
+            }
         }
         match &node.kind {
             Kind::Inner(children) => add(tree, children, &directory, owned_only),
@@ -38,6 +41,7 @@ fn node_def(node: &Node) -> String {
         Kind::Tag(_) => "tag:\ntype: txt\n",
         Kind::Leaf(Values::One) => "type: txt\n",
         Kind::Leaf(Values::Many) => "multi:\ntype: txt\n",
+        Kind::Leaf(Values::NoneAndMany) => "multi:\n",
     }
     .to_owned();
     if let Some(properties) = &node.properties {
@@ -48,17 +52,23 @@ fn node_def(node: &Node) -> String {
 }
 
 fn write_properties(fields: &mut String, properties: &Properties, is_tag: bool) -> std::fmt::Result {
-    if let Some(priority) = properties.priority {
-        writeln!(fields, "priority: {priority}")?;
+    if let Some(priority) = &properties.priority {
+        writeln!(fields, "priority: {}", or_none(priority))?;
     }
-    if let Some(help) = &properties.help {
-        let default = properties.default.as_ref().map(|d| d.split_whitespace().collect::<Vec<_>>().join(", "));
+    let default = properties.default.as_deref();
+    // VyOS's generator drops the help together with an empty default.
+    if let Some(help) = properties.help.as_ref().filter(|_| default != Some("")) {
+        let default = default.map(|d| d.split_whitespace().collect::<Vec<_>>().join(", "));
         let default = default.map(|d| format!(" (default: {d})")).unwrap_or_default();
         writeln!(fields, "help: {}", wrap(&format!("{help}{default}")))?;
     }
-    for value in &properties.value_help {
-        let default = if properties.default.as_ref() == Some(&value.format) { " (default)" } else { "" };
-        writeln!(fields, "val_help: {}; {}{default}", value.format, value.description)?;
+    let is_default = |value: &ValueHelp| default == Some(value.format.as_str());
+    // And all of these, where it cannot append to an empty description.
+    if !properties.value_help.iter().any(|value| is_default(value) && value.description.is_empty()) {
+        for value in &properties.value_help {
+            let default = if is_default(value) { " (default)" } else { "" };
+            writeln!(fields, "val_help: {}; {}{default}", or_none(&value.format), value.description)?;
+        }
     }
     if let Some(completion) = &properties.completion {
         writeln!(fields, "allowed: {}", allowed(completion))?;
@@ -71,6 +81,11 @@ fn write_properties(fields: &mut String, properties: &Properties, is_tag: bool) 
         writeln!(fields, "end: sudo sh -c \"${{vyshim}}{name} {owner}\"")?;
     }
     Ok(())
+}
+
+/// An empty text as Python prints it.
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "None" } else { text }
 }
 
 fn allowed(completion: &Completion) -> String {

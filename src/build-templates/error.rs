@@ -71,6 +71,11 @@ impl Context {
         place.cloned().unwrap_or_else(|| Location { file: Rc::clone(&self.file), line })
     }
 
+    /// Prints a warning: the definition is valid, and something in it has no effect or an unexpected one.
+    pub(crate) fn warn(&self, line: usize, problem: impl Into<String>) {
+        eprintln!("build-templates: warning: {}", self.error(line, problem));
+    }
+
     pub(crate) fn error(&self, line: usize, problem: impl Into<String>) -> DefinitionError {
         DefinitionError::Invalid { location: self.location(line), path: self.path.clone(), problem: problem.into() }
     }

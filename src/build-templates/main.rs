@@ -3,8 +3,8 @@
 //!
 //! The output equals that of VyOS 1.4 (vyos-1x scripts/build-command-templates, scripts/build-command-op-templates and
 //! python/vyos/xml_ref/generate_cache.py) and, but for the quotes in commands, that of VyOS rolling
-//! (python/vyos/xml_ref/generate_op_cache.py). Input that VyOS's own generators would silently drop or mangle is an error,
-//! and so is input for which the same output cannot be guaranteed. On an error nothing is written.
+//! (python/vyos/xml_ref/generate_op_cache.py). What the schemas allow is accepted; where
+//! something in it has no effect, or VyOS's own generators drop or mangle it, there is a warning. On an error nothing is written.
 
 mod cache;
 mod completion;
@@ -72,7 +72,7 @@ impl Command {
                 Ok(config_node_def::render(&config::read(&files)?, owned_only).write(&out)?)
             }
             Self::Op(Templates { files, out, owned_only }) => {
-                Ok(op::render(&op::read(&files)?, owned_only)?.write(&out)?)
+                Ok(op::render(&op::read(&files)?, owned_only).write(&out)?)
             }
             Self::Cache(Cache { files, out }) => Ok(output::write_file(&out, &cache::render(&config::read(&files)?))?),
             Self::OpCache(Cache { files, out }) => {

@@ -7,19 +7,21 @@ use std::fmt;
 pub(crate) struct NodeName(String);
 
 impl NodeName {
-    /// Validates a name: ASCII letters, digits, `-`, `_` and `.`, with a letter or a digit first, and not one of the
-    /// names that templates or cache reserve.
+    /// Validates a name: it is a directory name, and not one of the names that templates or cache reserve.
     pub(crate) fn new(name: &str) -> Result<Self, &'static str> {
-        if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-            return Err("a node name must start with a letter or a digit");
-        }
-        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
-            return Err("a node name may contain only letters, digits, - _ and .");
+        if name.is_empty() || name.contains('/') || matches!(name, "." | "..") {
+            return Err("a node name must be the name of a directory");
         }
         if matches!(name, "node.def" | "node.tag" | "node_data" | "component_version") {
             return Err("VyOS reserves this node name");
         }
         Ok(Self(name.to_owned()))
+    }
+
+    /// Whether the command line takes it as a word without quotes.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.0.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && self.0.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     }
 
     pub(crate) fn as_str(&self) -> &str {

@@ -49,6 +49,14 @@ pub(crate) struct Properties {
     pub(crate) constraint: Option<Constraint>,
 }
 
+const NO_HELP: &str = "No help available";
+
+impl Default for Properties {
+    fn default() -> Self {
+        Self { help: NO_HELP.to_owned(), completion: None, constraint: None }
+    }
+}
+
 pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Node>, DefinitionError> {
     let mut nodes = Vec::new();
     for file in files {
@@ -74,18 +82,26 @@ fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
     let line = element.line;
     let error = |problem: &str| context.error(line, problem);
     let name = NodeName::new(name).map_err(error)?;
+    if !name.is_plain() {
+        context.warn(element.line, "a node name should have only letters, digits, - _ and ., and begin with no sign");
+    }
     let is_leaf = element.name == "leafNode";
     let allowed: &[&str] = if is_leaf { &["properties", "command"] } else { &["properties", "command", "children"] };
     let elements = element.children(&context, allowed)?;
     let properties = xml::optional(&context, elements, "properties")?.map(|e| properties(&context, e)).transpose()?;
     let command = xml::optional(&context, elements, "command")?;
-    let command = command.map(|e| e.text(&context)).transpose()?.map(str::to_owned);
+    let command = command.map(|e| e.text_or_none(&context)).transpose()?;
     let children = xml::optional(&context, elements, "children")?;
     let children = children.map(|e| read_children(&context, e)).transpose()?.unwrap_or_default();
     let missing = |what| error(&format!("<{}> needs <{what}>", element.name));
     let kind = match element.name.as_str() {
         "node" => Kind::Inner { properties, command, children },
-        "tagNode" => Kind::Tag { properties: properties.ok_or_else(|| missing("properties"))?, command, children },
+        "tagNode" => {
+            if properties.is_none() {
+                context.warn(line, "<tagNode> without <properties>: VyOS's own generators end here");
+            }
+            Kind::Tag { properties: properties.unwrap_or_default(), command, children }
+        }
         _ => Kind::Leaf {
             properties: properties.ok_or_else(|| missing("properties"))?,
             command: command.ok_or_else(|| missing("command"))?,
@@ -108,20 +124,19 @@ fn properties(context: &Context, element: &Element) -> Result<Properties, Defini
     let properties = element.children(context, &["help", "completionHelp", "constraint", "constraintErrorMessage"])?;
     let help = xml::optional(context, properties, "help")?.map(|e| e.text(context)).transpose()?;
     Ok(Properties {
-        help: help.unwrap_or("No help available").to_owned(),
+        // VyOS's own generators end at an empty one.
+        help: help.filter(|text| !text.is_empty()).unwrap_or(NO_HELP).to_owned(),
         completion: Completion::read(context, properties)?,
         constraint: config::constraint(context, properties)?,
     })
 }
 
-/// The files of these nodes; with `owned_only`, only those of nodes with properties or a command.
-///
-/// # Errors
-/// Two nodes have the same path and different definitions. VyOS's generator would use the first.
-pub(crate) fn render(nodes: &[Node], owned_only: bool) -> Result<Tree, DefinitionError> {
+/// The files of these nodes; with `owned_only`, only those of nodes with properties or a command. Of two nodes with the same
+/// path the first counts, as in VyOS's generator, which takes leaf nodes first and tag nodes last.
+pub(crate) fn render(nodes: &[Node], owned_only: bool) -> Tree {
     let mut files = Files { owned_only, ..Files::default() };
-    files.add(nodes, Path::new(""))?;
-    Ok(files.tree())
+    files.add(nodes, Path::new(""));
+    files.tree()
 }
 
 #[derive(Default)]
@@ -133,7 +148,13 @@ struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    fn add(&mut self, nodes: &'a [Node], directory: &Path) -> Result<(), DefinitionError> {
+    fn add(&mut self, nodes: &'a [Node], directory: &Path) {
+        let mut nodes: Vec<&Node> = nodes.iter().collect();
+        nodes.sort_by_key(|node| match node.kind {
+            Kind::Leaf { .. } => 0,
+            Kind::Inner { .. } => 1,
+            Kind::Tag { .. } => 2,
+        });
         for node in nodes {
             let directory = directory.join(node.name.as_str());
             match &node.kind {
@@ -144,23 +165,22 @@ impl<'a> Files<'a> {
                             &directory,
                             node_def(properties.as_ref(), command.as_deref()),
                             node,
-                        )?;
+                        );
                     }
-                    self.add(children, &directory)?;
+                    self.add(children, &directory);
                 }
                 Kind::Tag { properties, command, children } => {
                     // VyOS's generator does not wrap this text.
-                    insert(&mut self.tag_words, &directory, format!("help: {}\n", properties.help), node)?;
+                    insert(&mut self.tag_words, &directory, format!("help: {}\n", properties.help), node);
                     let directory = directory.join("node.tag");
-                    insert(&mut self.node_defs, &directory, node_def(Some(properties), command.as_deref()), node)?;
-                    self.add(children, &directory)?;
+                    insert(&mut self.node_defs, &directory, node_def(Some(properties), command.as_deref()), node);
+                    self.add(children, &directory);
                 }
                 Kind::Leaf { properties, command } => {
-                    insert(&mut self.node_defs, &directory, node_def(Some(properties), Some(command)), node)?;
+                    insert(&mut self.node_defs, &directory, node_def(Some(properties), Some(command)), node);
                 }
             }
         }
-        Ok(())
     }
 
     fn tree(self) -> Tree {
@@ -179,21 +199,15 @@ impl<'a> Files<'a> {
 }
 
 /// Adds a file; an empty text yields to any other text.
-fn insert<'a>(
-    files: &mut BTreeMap<PathBuf, (String, &'a Node)>,
-    directory: &Path,
-    text: String,
-    node: &'a Node,
-) -> Result<(), DefinitionError> {
+fn insert<'a>(files: &mut BTreeMap<PathBuf, (String, &'a Node)>, directory: &Path, text: String, node: &'a Node) {
     match files.get(directory) {
         Some((old, other)) if !old.is_empty() && !text.is_empty() && *old != text => {
             let there = other.context.location(other.line);
-            Err(node.context.error(node.line, format!("its definition differs from that in {there}")))
+            node.context.warn(node.line, format!("its definition differs from that in {there}, which VyOS uses"));
         }
-        Some((old, _)) if !old.is_empty() => Ok(()),
+        Some((old, _)) if !old.is_empty() => {}
         _ => {
             files.insert(directory.to_owned(), (text, node));
-            Ok(())
         }
     }
 }

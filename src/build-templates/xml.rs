@@ -1,7 +1,7 @@
 //! XML files as trees of elements with line numbers.
 //!
-//! Definitions consist of elements, attributes, text and comments. Document types, custom entities, processing
-//! instructions and encodings other than UTF-8 are errors.
+//! Definitions consist of elements, attributes, text, comments and processing instructions. Document types, custom entities
+//! and encodings other than UTF-8 are errors.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -14,7 +14,8 @@ use quick_xml::reader::Reader;
 use crate::error::{Context, DefinitionError};
 use crate::source::Source;
 
-const MAX_DEPTH: usize = 100;
+/// The limit of libxml2, which VyOS's generators read files with.
+const MAX_DEPTH: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Element {
@@ -23,8 +24,11 @@ pub(crate) struct Element {
     pub(crate) line: usize,
     attributes: Vec<(String, String)>,
     children: Vec<Element>,
+    /// Up to the first comment or processing instruction, as VyOS's generators read it.
     text: String,
     has_comment: bool,
+    /// White space, unless text is left out.
+    rest: String,
 }
 
 /// Reads a file and returns its root element, with the context to read it in.
@@ -69,7 +73,7 @@ fn parse(context: &Context, text: &str) -> Result<Element, DefinitionError> {
             Event::Text(text) => add_text(context, line, &text.xml10_content(), &mut open)?,
             Event::CData(text) => add_text(context, line, &text.xml10_content(), &mut open)?,
             Event::GeneralRef(reference) => add_text(context, line, &resolve(context, line, &reference)?, &mut open)?,
-            Event::Comment(_) => {
+            Event::Comment(_) | Event::PI(_) => {
                 if let Some(element) = open.last_mut() {
                     element.has_comment = true;
                 }
@@ -80,7 +84,6 @@ fn parse(context: &Context, text: &str) -> Result<Element, DefinitionError> {
                     return Err(context.error(line, "the encoding must be UTF-8"));
                 }
             }
-            Event::PI(_) => return Err(context.error(line, "processing instructions are not supported")),
             Event::DocType(_) => return Err(context.error(line, "document types are not supported")),
             Event::Eof => break,
         }
@@ -111,6 +114,7 @@ fn element(context: &Context, line: usize, start: &BytesStart<'_>) -> Result<Ele
         children: Vec::new(),
         text: String::new(),
         has_comment: false,
+        rest: String::new(),
     })
 }
 
@@ -127,6 +131,7 @@ fn close(element: Element, open: &mut [Element], root: &mut Option<Element>) -> 
 fn add_text(context: &Context, line: usize, text: &str, open: &mut [Element]) -> Result<(), DefinitionError> {
     check_characters(context, line, text)?;
     match open.last_mut() {
+        Some(element) if element.has_comment => element.rest.push_str(text),
         Some(element) => element.text.push_str(text),
         None if text.trim().is_empty() => {}
         None => return Err(context.error(line, "invalid XML: text outside the root element")),
@@ -135,7 +140,8 @@ fn add_text(context: &Context, line: usize, text: &str, open: &mut [Element]) ->
 }
 
 fn check_characters(context: &Context, line: usize, text: &str) -> Result<(), DefinitionError> {
-    match text.chars().find(|c| c.is_control() && !matches!(c, '\t' | '\n')) {
+    let is_invalid = |c: &char| (*c < ' ' && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{fffe}' | '\u{ffff}');
+    match text.chars().find(is_invalid) {
         Some(bad) => Err(context.error(line, format!("control character {} is not allowed", bad.escape_unicode()))),
         None => Ok(()),
     }
@@ -165,7 +171,8 @@ impl Element {
         }
     }
 
-    /// The unmodified text of an element that contains nothing else.
+    /// The unmodified text of an element that contains nothing else. It may be empty: VyOS's generators do something else
+    /// with no text than with white space.
     pub(crate) fn text(&self, context: &Context) -> Result<&str, DefinitionError> {
         self.allow_attributes(context, &[])?;
         if let Some(child) = self.children.first() {
@@ -173,31 +180,27 @@ impl Element {
                 context.error(child.line, format!("<{}> in <{}>, which takes only text", child.name, self.name))
             );
         }
-        // VyOS's generators differ in which part of the text they would use.
-        if self.has_comment {
-            return Err(context.error(self.line, format!("comment in <{}>: move it outside", self.name)));
+        if !self.rest.trim().is_empty() {
+            context.warn(self.line, format!("<{}> is used up to the comment in it only", self.name));
         }
         if self.text.trim().is_empty() {
-            return Err(context.error(self.line, format!("<{}> is empty", self.name)));
+            context.warn(self.line, format!("<{}> is empty", self.name));
+        } else if self.text.trim().contains('\n') && !matches!(self.name.as_str(), "help" | "regex") {
+            context.warn(self.line, format!("<{}> has line breaks, which break node.def", self.name));
         }
         Ok(&self.text)
     }
 
-    /// Like [`Self::text()`], restricted to one line without surrounding white space.
-    pub(crate) fn line_of_text(&self, context: &Context) -> Result<&str, DefinitionError> {
+    /// Like [`Self::text()`], as Python prints it where VyOS's generators do not expect an empty element.
+    pub(crate) fn text_or_none(&self, context: &Context) -> Result<String, DefinitionError> {
         let text = self.text(context)?;
-        if text.trim() != text || text.contains(['\n', '\t']) {
-            return Err(
-                context.error(self.line, format!("<{}> must be one line without surrounding white space", self.name))
-            );
-        }
-        Ok(text)
+        Ok(if text.is_empty() { "None" } else { text }.to_owned())
     }
 
     /// Rejects attributes and content.
     pub(crate) fn require_empty(&self, context: &Context) -> Result<(), DefinitionError> {
         self.allow_attributes(context, &[])?;
-        if self.children.is_empty() && self.text.is_empty() {
+        if self.children.is_empty() && self.text.trim().is_empty() && self.rest.trim().is_empty() {
             return Ok(());
         }
         Err(context.error(self.line, format!("<{}> must be empty", self.name)))
@@ -205,7 +208,7 @@ impl Element {
 
     /// The child elements; rejects text, and elements other than those allowed.
     pub(crate) fn children(&self, context: &Context, allowed: &[&str]) -> Result<&[Element], DefinitionError> {
-        if !self.text.trim().is_empty() {
+        if !self.text.trim().is_empty() || !self.rest.trim().is_empty() {
             return Err(context.error(self.line, format!("unexpected text in <{}>", self.name)));
         }
         match self.children.iter().find(|c| !allowed.contains(&c.name.as_str())) {
