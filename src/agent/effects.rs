@@ -197,7 +197,7 @@ impl Effects {
             EffectResult::Eni { interface, mac, result } => {
                 let eni = match (mac, result) {
                     (Some(mac), Ok(eni)) => {
-                        self.learn(state, mac, &eni);
+                        self.learn(state, &interface, mac, &eni);
                         Ok(eni)
                     }
                     // The cached ENI stays valid for this instance and MAC address when IMDS does not answer, or omits
@@ -232,10 +232,10 @@ impl Effects {
         }
     }
 
-    fn learn(&self, state: &mut PersistentState, mac: MacAddress, eni: &Eni) {
+    fn learn(&self, state: &mut PersistentState, interface: &InterfaceName, mac: MacAddress, eni: &Eni) {
         if let Some(instance) = &self.instance {
             let mut map = state.enis.get().clone();
-            map.learn(&instance.id, &instance.region, mac, eni.clone());
+            map.learn(&instance.id, &instance.region, interface, mac, eni.clone());
             state.enis.set(map);
         }
     }
@@ -316,7 +316,8 @@ mod tests {
             primary: Ipv4Addr::new(10, 0, 0, 1),
         };
         let mut state = PersistentState::load(std::path::Path::new("/nonexistent"));
-        state.enis.change(|map| map.learn(&id(1), &region, mac, eni.clone()));
+        let eth0 = InterfaceName::try_from("eth0").expect("a name");
+        state.enis.change(|map| map.learn(&id(1), &region, &eth0, mac, eni.clone()));
         let mut resolved = |instance: Option<u8>, failure: Failure| {
             let mut effects = Effects::new(tokio::sync::mpsc::unbounded_channel().0, &state, PathBuf::new());
             effects.asset_tag = None;
@@ -325,9 +326,8 @@ mod tests {
                 region: region.clone(),
                 availability_zone: "eu-west-1a".to_owned(),
             });
-            let interface = InterfaceName::try_from("eth0").expect("a name");
             let error = CallError::new(failure, "as the test wants it");
-            let answer = EffectResult::Eni { interface, mac: Some(mac), result: Err(error) };
+            let answer = EffectResult::Eni { interface: eth0.clone(), mac: Some(mac), result: Err(error) };
             match effects.answered(answer, &mut state, BootClock::start()) {
                 Some(Event::Resolved { eni, .. }) => eni.map_err(|error| error.class()),
                 other => panic!("{other:?}"),

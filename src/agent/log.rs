@@ -41,7 +41,7 @@ pub(super) enum Change {
     /// The group is MASTER, and the address is missing from its interface.
     Missing,
     /// The group is not MASTER, and the address is on its interface.
-    LeftBehind,
+    Unexpected,
     /// Interface and VRRP state agree again.
     InPlace,
     /// The ENIs of interfaces cannot be determined.
@@ -51,11 +51,11 @@ pub(super) enum Change {
     /// The FIFO was full.
     PipeFull,
     /// Another owner took addresses.
-    Taken(NewOwner),
-    /// That happened too often.
+    OwnershipLost(NewOwner),
+    /// Addresses are contested: another owner took them too often.
     Contested(NewOwner),
-    /// Contests ended.
-    ContestOver { taker: Taker },
+    /// Addresses are no longer contested.
+    ContestedEnded { taker: Taker },
 }
 
 /// The owner that took addresses.
@@ -127,15 +127,15 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
         Change::Readiness { obstacle: None } => log!(STANDBY_READY, group = %who, times),
         Change::NotLocal => log!(ADDRESS_NOT_LOCAL, address = %who, times),
         Change::Missing => log!(ADDRESS_MISSING, address = %who, times),
-        Change::LeftBehind => log!(ADDRESS_LEFT_BEHIND, address = %who, times),
+        Change::Unexpected => log!(ADDRESS_LEFT_BEHIND, address = %who, times),
         Change::InPlace => log!(ADDRESS_IN_PLACE, address = %who, times),
         Change::Unresolved { code, message } => {
             log!(ENI_NOT_KNOWN, interface = %who, code, message, times);
         }
         Change::Hook { gone: Some(reason) } => log!(HOOK_NOT_ATTACHED, %reason, times),
         Change::Hook { gone: None } => log!(HOOK_ATTACHED, times),
-        Change::PipeFull => log!(FIFO_FULL, times),
-        Change::Taken(new_owner) => {
+Change::PipeFull => log!(FIFO_FULL, times),
+        Change::OwnershipLost(new_owner) => {
             let (eni, instance, taker) = new_owner.fields();
             log!(OWNERSHIP_LOST, address = %who, eni, instance, taker, times);
         }
@@ -146,7 +146,7 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
                 Taker::Stranger => log!(CONTESTED_WITH_STRANGER, address = %who, eni, instance, taker, times),
             }
         }
-        Change::ContestOver { taker } => log!(CONTEST_OVER, address = %who, taker = taker_name(*taker), times),
+        Change::ContestedEnded { taker } => log!(CONTEST_OVER, address = %who, taker = taker_name(*taker), times),
     }
 }
 
@@ -178,7 +178,7 @@ impl Agent<'_> {
             // The history has the results of the read.
             LogEvent::Read { error } => return self.log_read(error.as_ref()),
             LogEvent::OwnershipLost { group, address, by, taker } => {
-                self.log.change(Change::Taken(NewOwner::new(&by, taker)), named_address(address, &group));
+                self.log.change(Change::OwnershipLost(NewOwner::new(&by, taker)), named_address(address, &group));
                 Record::new(time, Kind::OwnershipLost { by, taker }).of_group(group).of_addresses([address])
             }
             LogEvent::Contested { group, address, by, taker } => {
@@ -186,7 +186,7 @@ impl Agent<'_> {
                 Record::new(time, Kind::Contested { by, taker }).of_group(group).of_addresses([address])
             }
             LogEvent::ContestedEnded { group, address, taker } => {
-                self.log.change(Change::ContestOver { taker }, named_address(address, &group));
+                self.log.change(Change::ContestedEnded { taker }, named_address(address, &group));
                 Record::new(time, Kind::ContestedEnded { taker }).of_group(group).of_addresses([address])
             }
             LogEvent::NotLocal { group, address } => {
@@ -197,7 +197,7 @@ impl Agent<'_> {
             LogEvent::Placement { group, address, interface, wrong } => {
                 let change = match wrong {
                     Some(Misplaced::Missing) => Change::Missing,
-                    Some(Misplaced::Unexpected) => Change::LeftBehind,
+                    Some(Misplaced::Unexpected) => Change::Unexpected,
                     None => Change::InPlace,
                 };
                 return self.log.change(change, format!("{address} on {interface} ({group})"));

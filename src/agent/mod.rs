@@ -29,7 +29,6 @@ use vipa_core::keepalived::groups::Groups;
 use vipa_core::keepalived::notify_line::Splitter;
 use vipa_core::model::config::Config;
 use vipa_core::model::history::{Kind, Record};
-use vipa_core::model::ids::GroupName;
 use vipa_core::model::pause::Now;
 use vipa_core::model::vrrp::NotifyEvent;
 use vipa_core::report::model::FileErrorKind;
@@ -222,6 +221,7 @@ struct Agent<'a> {
     /// The origin of local addresses, as last reported to the machine.
     puts: Puts,
     config: Config,
+    groups: Groups,
     config_file: ReadFile,
     groups_file: ReadFile,
     hook: HookState,
@@ -257,6 +257,7 @@ impl<'a> Agent<'a> {
             splitter: Splitter::default(),
             puts: Puts::default(),
             config: Config::default(),
+            groups: Groups::default(),
             config_file: ReadFile::default(),
             groups_file: ReadFile::default(),
             hook: HookState::default(),
@@ -403,10 +404,7 @@ impl<'a> Agent<'a> {
             Ok(config) => {
                 self.config_file.is_read();
                 self.effects.configure(&config.global);
-                let is_configured = |group: &GroupName| config.groups.iter().any(|g| g.name == *group);
-                if self.state.loss_history.get().has_other_than(is_configured) {
-                    self.state.loss_history.change(|loss_history| loss_history.retain(is_configured));
-                }
+                self.state.forget_unconfigured(&config, &self.groups);
                 self.config = config.clone();
                 log!(CONFIGURATION_READ, groups = config.groups.len(), skipped = config.skipped.len());
                 self.handle(Event::Config(config));
@@ -419,6 +417,10 @@ impl<'a> Agent<'a> {
         match json_file::read::<Groups>(&self.paths.groups) {
             Ok(groups) => {
                 self.groups_file.is_read();
+                if self.config_file.was_read {
+                    self.state.forget_unconfigured(&self.config, &groups);
+                }
+                self.groups = groups.clone();
                 log!(GROUPS_READ, groups = groups.groups.len());
                 self.handle(Event::Groups(groups));
             }

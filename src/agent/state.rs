@@ -5,12 +5,17 @@
 //! their content over the socket. The agent works without any of them: a file that is missing, damaged or of a newer
 //! format counts as empty, and one of a newer format is never overwritten.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use vipa_core::keepalived::groups::Groups;
+use vipa_core::model::assignment::plan;
+use vipa_core::model::config::Config;
 use vipa_core::model::eni_cache::EniCache;
 use vipa_core::model::history::{History, LossHistory, Record};
+use vipa_core::model::ids::{EniId, GroupName};
 use vipa_core::model::pause::Pauses;
 use vipa_core::model::permissions::Permissions;
 
@@ -38,11 +43,7 @@ impl PersistentState {
     pub fn load(directory: &Path) -> Self {
         json_file::remove_leftovers(directory);
         let history: StateFile<History> = StateFile::load(directory.join("history.json"));
-        let mut loss_history: StateFile<LossHistory> = StateFile::load(directory.join("ownership-losses.json"));
-        if loss_history.was_missing {
-            // Before version 0.2 only the history had them.
-            history.get().last(usize::MAX).iter().for_each(|record| loss_history.value.note(record));
-        }
+        let loss_history: StateFile<LossHistory> = StateFile::load(directory.join("ownership-losses.json"));
         let skipped = [(&history.path, history.get().skipped()), (&loss_history.path, loss_history.get().skipped())];
         for (path, skipped) in skipped.into_iter().filter(|(_, skipped)| *skipped > 0) {
             log!(HISTORY_RECORDS_SKIPPED, path = %path.display(), skipped);
@@ -64,6 +65,33 @@ impl PersistentState {
         // The count of a lasting failure can wait: an outage must not keep the disk busy.
         let goes_on = self.history.value.add(record);
         self.history.touch(if goes_on { Urgency::Later } else { Urgency::Soon });
+    }
+
+    /// Removes the state of groups, interfaces and ENIs that are no longer configured.
+    pub(crate) fn forget_unconfigured(&mut self, config: &Config, groups: &Groups) {
+        let is_configured = |group: &GroupName| config.groups.iter().any(|g| g.name == *group);
+        if self.loss_history.get().has_other_than(is_configured) {
+            self.loss_history.change(|loss_history| loss_history.retain(is_configured));
+        }
+        let plan = plan(config, groups);
+        // The interfaces of a group that is skipped, or that keepalived does not run, are not known.
+        if !config.skipped.is_empty() || plan.groups.iter().any(|group| group.vrid.is_none()) {
+            return;
+        }
+        let interfaces = plan.interfaces();
+        let mut enis = self.enis.get().clone();
+        enis.retain(|interface| interfaces.contains(interface));
+        self.enis.set(enis);
+        let addresses = plan.groups.iter().flat_map(|group| &group.addresses);
+        let used: Option<BTreeSet<EniId>> = addresses
+            .map(|address| address.eni.as_ref().or_else(|| self.enis.get().eni_of(&address.interface)).cloned())
+            .collect();
+        // Of an interface whose ENI is not known the permission may be among these.
+        if let Some(used) = used {
+            let mut permissions = self.permissions.get().clone();
+            permissions.retain(|eni| used.contains(eni));
+            self.permissions.set(permissions);
+        }
     }
 
     /// How soon something must be written; `None` if everything is on disk or being written.
@@ -133,7 +161,6 @@ pub(crate) struct WriteResult {
 pub struct StateFile<T> {
     path: PathBuf,
     value: T,
-    was_missing: bool,
     dirty: Option<Urgency>,
     under_way: bool,
     /// Why it is not on disk, if the last write failed or none is possible.
@@ -158,18 +185,11 @@ where
     T: Clone + Default + PartialEq + Serialize + DeserializeOwned + Send + 'static,
 {
     fn load(path: PathBuf) -> Self {
-        let kept = |value, writable| Self {
-            path: path.clone(),
-            value,
-            was_missing: false,
-            dirty: None,
-            under_way: false,
-            fault: None,
-            writable,
-        };
+        let kept =
+            |value, writable| Self { path: path.clone(), value, dirty: None, under_way: false, fault: None, writable };
         match json_file::read(&path) {
             Ok(value) => kept(value, true),
-            Err(FileError::Missing(_)) => Self { was_missing: true, ..kept(T::default(), true) },
+            Err(FileError::Missing(_)) => kept(T::default(), true),
             Err(error @ FileError::Newer { .. }) => {
                 log!(STATE_FILE_NEWER, %error);
                 kept(T::default(), false)
@@ -258,9 +278,11 @@ mod tests {
     use std::time::Duration;
 
     use jiff::Timestamp;
+    use vipa_core::keepalived::groups::{AdvertiseInterval, RunningGroup, VirtualAddress};
+    use vipa_core::model::config::{GroupConfig, SkippedGroup};
     use vipa_core::model::ec2::{CallError, Eni, ErrorClass, Failure, Owner, Taker};
     use vipa_core::model::history::{Kind, MAX_RECORDS, Outcome};
-    use vipa_core::model::ids::{EniId, GroupName, InstanceId, InterfaceName, MacAddress, Region, RequestId};
+    use vipa_core::model::ids::{InstanceId, InterfaceName, MacAddress, Region};
     use vipa_core::model::pause::{Minutes, Now};
     use vipa_core::model::vrrp::VrrpState;
 
@@ -321,22 +343,18 @@ mod tests {
         Minutes::try_from(n).expect("in range")
     }
 
-    fn every_kind() -> Vec<Record> {
-        let request_id = RequestId::try_from("b1c5").ok();
-        let transition =
-            Kind::Transition { from: VrrpState::Backup, to: VrrpState::Master, cause: "keepalived: MASTER".to_owned() };
-        let eth0 = InterfaceName::try_from("eth0").expect("a name");
+    fn interface(name: &str) -> InterfaceName {
+        InterfaceName::try_from(name).expect("a name")
+    }
+
+    /// vipa-core tests that each kind of record survives; a few are enough here.
+    fn some_records() -> Vec<Record> {
         vec![
             Record::new(at(0), Kind::Started { version: "0.1.0".to_owned() }),
-            Record::new(at(1), transition).of_group(group("a")),
-            claim(2, Outcome::Acknowledged { request_id }),
-            failed(3, "Timeout"),
-            Record::new(at(4), Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }),
-            Record::new(at(5), Kind::Contested { by: owner(2), taker: Taker::Peer }),
-            Record::new(at(6), Kind::ContestedEnded { taker: Taker::Peer }),
-            Record::new(at(7), Kind::NotLocal),
-            Record::new(at(8), Kind::Readiness { obstacle: Some("no credentials".to_owned()) }),
-            Record::new(at(9), Kind::Unresolved { interface: eth0, error: error("Timeout") }),
+            failed(1, "Timeout"),
+            Record::new(at(2), Kind::NotLocal),
+            Record::new(at(3), Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(4), Kind::Contested { by: owner(2), taker: Taker::Peer }),
         ]
     }
 
@@ -354,10 +372,11 @@ mod tests {
         };
         let mut state = PersistentState::load(directory.path());
         assert_eq!(state.urgency(), None, "nothing was there, and nothing is to be written");
-        for record in every_kind() {
+        let records = some_records();
+        for record in records.clone() {
             state.record(record);
         }
-        state.enis.change(|m| m.learn(&instance(1), &region, mac, known.clone()));
+        state.enis.change(|m| m.learn(&instance(1), &region, &interface("eth0"), mac, known.clone()));
         state.pauses.change(|p| p.pause(group("a"), minutes(30), &day(0, "x", 100)));
         state.pauses.change(|p| p.pause(group("b"), minutes(1), &day(0, "x", 100)));
         state.permissions.change(|p| p.prove(eni(1), at(2)));
@@ -370,11 +389,11 @@ mod tests {
         }
 
         let mut state = PersistentState::load(directory.path());
-        assert_eq!(state.history.get().last(MAX_RECORDS), every_kind());
+        assert_eq!(state.history.get().last(MAX_RECORDS), records);
         assert_eq!(
             state.history.get().last(2),
-            &every_kind()[3..],
-            "what is no transition, claim or theft does not count"
+            &records[1..],
+            "what is no transition, claim or ownership loss does not count"
         );
         assert_eq!(state.history.get().last(0), []);
         let map = state.enis.get();
@@ -391,14 +410,16 @@ mod tests {
         assert!(state.pauses.change(|p| p.resume(&group("a"))));
         assert!(!state.pauses.change(|p| p.resume(&group("a"))));
 
-        state.enis.change(|m| m.learn(&instance(2), &region, MacAddress::new([2, 0, 0, 0, 0, 2]), known));
+        state
+            .enis
+            .change(|m| m.learn(&instance(2), &region, &interface("eth0"), MacAddress::new([2, 0, 0, 0, 0, 2]), known));
         assert_eq!(state.enis.get().eni(&instance(2), mac), None, "what another instance had is forgotten");
     }
 
-    /// An address, the seconds of its losses with the takers, and the takers that it is contested with.
-    type Taken = (String, Ipv4Addr, Vec<(i64, Taker)>, Vec<Taker>);
+    /// A group, an address, the seconds of its losses with the takers, and the takers that it is contested with.
+    type Losses = (String, Ipv4Addr, Vec<(i64, Taker)>, Vec<Taker>);
 
-    fn loss_history(state: &PersistentState) -> Vec<Taken> {
+    fn loss_history(state: &PersistentState) -> Vec<Losses> {
         let second = |time: Timestamp| time.as_second() - at(0).as_second();
         let all = state.loss_history.get().ownership_losses().into_iter();
         all.map(|((group, address), ownership_losses)| {
@@ -409,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn thefts_count_until_the_group_is_not_master_or_the_contest_is_over() {
+    fn ownership_losses_count_until_the_group_is_not_master_or_contested_has_ended() {
         let directory = tempfile::tempdir().expect("a directory");
         let ip = |n| Ipv4Addr::new(10, 99, 0, n);
         let mut state = PersistentState::load(directory.path());
@@ -446,18 +467,71 @@ mod tests {
         assert_eq!(loss_history(&state), expected[1..]);
     }
 
-    /// Before version 0.2 only the history had them.
+    fn running(name: &str, on: &str) -> RunningGroup {
+        RunningGroup {
+            name: group(name),
+            interface: interface(on),
+            vrid: 10,
+            priority: 100,
+            advertise_interval: AdvertiseInterval::default(),
+            peers: Vec::new(),
+            addresses: vec![VirtualAddress { address: Ipv4Addr::new(10, 99, 0, 100), interface: None }],
+        }
+    }
+
+    fn wanted(name: &str, network_interface_id: Option<EniId>) -> GroupConfig {
+        GroupConfig { name: group(name), addresses: [].into(), interface: None, network_interface_id, disable: false }
+    }
+
     #[test]
-    fn thefts_of_a_history_without_a_file_of_their_own_are_taken_over() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut state = PersistentState::load(directory.path());
-        let ownership_lost =
-            Record::new(at(4), Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }).of_group(group("a"));
-        state.record(ownership_lost.of_addresses([Ipv4Addr::new(10, 99, 0, 1)]));
-        flushed(&mut state);
-        fs::remove_file(directory.path().join("ownership-losses.json")).expect("removed");
-        let expected = [("a".to_owned(), Ipv4Addr::new(10, 99, 0, 1), vec![(4, Taker::Peer)], vec![])];
-        assert_eq!(loss_history(&PersistentState::load(directory.path())), expected);
+    fn what_is_no_longer_configured_is_forgotten() {
+        let region = Region::try_from("eu-central-1").expect("a region");
+        let mut state = PersistentState::load(Path::new("/nonexistent"));
+        let mac = |n| MacAddress::new([2, 0, 0, 0, 0, n]);
+        let learn = |state: &mut PersistentState| {
+            for n in 0..3 {
+                let known = Eni {
+                    id: eni(n),
+                    subnet: "subnet-00000001".to_owned().try_into().expect("an id"),
+                    vpc: "vpc-00000001".try_into().expect("an id"),
+                    primary: Ipv4Addr::new(10, 99, 0, 10),
+                };
+                let on = interface(&format!("eth{n}"));
+                state.enis.change(|cache| cache.learn(&instance(1), &region, &on, mac(n), known));
+            }
+        };
+        learn(&mut state);
+        for n in 0..5 {
+            state.permissions.change(|permissions| permissions.prove(eni(n), at(0)));
+        }
+        let left = |state: &PersistentState| {
+            let cached: Vec<u8> = (0..3).filter(|n| state.enis.get().eni(&instance(1), mac(*n)).is_some()).collect();
+            let proven: Vec<u8> = (0..5).filter(|n| state.permissions.get().at(&eni(*n)).is_some()).collect();
+            (cached, proven)
+        };
+        let groups = Groups { groups: vec![running("a", "eth0"), running("b", "eth7")] };
+        let config = |groups: Vec<GroupConfig>| Config { groups, ..Config::default() };
+
+        let all = (vec![0, 1, 2], vec![0, 1, 2, 3, 4]);
+        let mut faulty = config(vec![wanted("a", None)]);
+        faulty.skipped.push(SkippedGroup { name: "b".to_owned(), errors: Vec::new() });
+        state.forget_unconfigured(&faulty, &groups);
+        assert_eq!(left(&state), all, "the interfaces of b are unknown");
+        state.forget_unconfigured(&config(vec![wanted("a", None), wanted("c", None)]), &groups);
+        assert_eq!(left(&state), all, "the interfaces of c are unknown");
+
+        state.forget_unconfigured(&config(vec![wanted("b", None)]), &groups);
+        assert_eq!(left(&state), (vec![], all.1), "the ENI of eth7 is unknown, and may be any of these");
+
+        learn(&mut state);
+        let mut second = running("b", "eth1");
+        second.addresses[0].address = Ipv4Addr::new(10, 99, 0, 101);
+        let groups = Groups { groups: vec![running("a", "eth0"), second] };
+        let configured = config(vec![wanted("a", None), wanted("b", Some(eni(4)))]);
+        state.forget_unconfigured(&configured, &groups);
+        assert_eq!(left(&state), (vec![0, 1], vec![0, 4]), "the configured ENI of b is not that of eth1");
+        state.forget_unconfigured(&Config::default(), &groups);
+        assert_eq!(left(&state), (vec![], vec![]));
     }
 
     /// The history holds fewer events than a failover of many groups there and back causes.
@@ -476,9 +550,9 @@ mod tests {
                 state.record(Record::new(at(second), transition).of_group(group(&format!("g{n}"))));
             }
         }
-        let is_theft = |r: &&Record| matches!(r.kind, Kind::OwnershipLost { .. });
+        let is_loss = |r: &&Record| matches!(r.kind, Kind::OwnershipLost { .. });
         assert_eq!(
-            state.history.get().last(MAX_RECORDS).iter().filter(is_theft).count(),
+            state.history.get().last(MAX_RECORDS).iter().filter(is_loss).count(),
             0,
             "the history has lost them"
         );
@@ -545,7 +619,7 @@ mod tests {
     fn a_record_that_is_not_understood_is_left_out_alone() {
         let directory = tempfile::tempdir().expect("a directory");
         let text = r#"{"format":1,"records":[{"time":"2027-01-15T08:00:00Z","kind":"of-tomorrow"},7,
-            {"time":"2027-01-15T08:00:01Z","kind":"contested-ended","more":1}]}"#;
+            {"time":"2027-01-15T08:00:01Z","kind":"contested-ended","taker":"stranger","more":1}]}"#;
         fs::write(directory.path().join("history.json"), text).expect("written");
         assert_eq!(
             PersistentState::load(directory.path()).history.get().last(9),

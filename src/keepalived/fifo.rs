@@ -630,7 +630,9 @@ mod tests {
     async fn neither_hup_nor_a_missing_writer_nor_a_missing_fifo_costs_processor_time() {
         let (_directory, path) = directory();
         let mut fifo = Fifo::new(&path);
-        let mut costs = Vec::new();
+        // A loop that spins takes hundreds of milliseconds in every window of 2 s; the cold caches of a busy machine take
+        // tens in some.
+        let (window, most) = (Duration::from_secs(2), Duration::from_millis(20));
         for state in ["no FIFO", "no writer yet", "the writer gone"] {
             match state {
                 "no FIFO" => {}
@@ -642,17 +644,19 @@ mod tests {
                     assert_next!(&mut fifo, FifoEvent::Hup);
                 }
             }
-            let before = processor::time();
-            let end = tokio::time::Instant::now() + Duration::from_secs(2);
             let mut events = 0;
-            while tokio::time::timeout_at(end, fifo.next()).await.is_ok() {
-                events += 1;
+            let mut costs = Vec::new();
+            while costs.len() < 3 && costs.last().is_none_or(|cost| *cost >= most) {
+                let before = processor::time();
+                let end = tokio::time::Instant::now() + window;
+                while tokio::time::timeout_at(end, fifo.next()).await.is_ok() {
+                    events += 1;
+                }
+                costs.push(processor::time() - before);
             }
             assert!(events <= 2, "{events} events with {state}");
-            costs.push((state, processor::time() - before));
+            assert!(costs.last().is_some_and(|cost| *cost < most), "with {state}, in 2 s each: {costs:?}");
         }
-        // A loop that spins takes hundreds of milliseconds of 2 s, also beside others; cold caches of a busy machine take tens.
-        assert!(costs.iter().all(|(_, cost)| *cost < Duration::from_millis(100)), "in 2 s each: {costs:?}");
     }
 
     #[tokio::test]

@@ -115,7 +115,8 @@ fn killed_while_paused_for_too_long() {
         lab.bring_up();
         lab.r1.kill(Signal::KILL, "vyos-aws-vipa");
         let pauses = lab.r1.path("/var/lib/vyos-aws-vipa/pauses.json");
-        let text = format!("{{\"format\":1,\"groups\":{{\"{GROUP}\":\"2100-01-01T00:00:00Z\"}}}}");
+        let pause = r#"{"until":"2100-01-01T00:00:00Z","boot":"another","at":0,"minutes":1440}"#;
+        let text = format!("{{\"format\":1,\"groups\":{{\"{GROUP}\":{pause}}}}}");
         std::fs::write(pauses, text).expect("written");
         lab.r1.start_agent();
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "PAUSED", SLACK);

@@ -122,7 +122,7 @@ mod tests {
             assert_eq!(serde_json::to_string(&group).expect("JSON"), text);
             group.advertise_interval.duration()
         };
-        assert_eq!(group(""), Duration::from_secs(1), "as every version before wrote it");
+        assert_eq!(group(""), Duration::from_secs(1), "the default is not written");
         assert_eq!(group(r#","advertise_interval_ms":40950"#), Duration::from_millis(40_950));
         for wrong in ["0", "255001", "-1", "null", "1.5"] {
             let read = serde_json::from_str::<AdvertiseInterval>(wrong);

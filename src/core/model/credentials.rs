@@ -11,7 +11,6 @@ pub struct CredentialFacts {
     /// Where they come from: `file /config/aws/credentials, profile default`, `instance role vipa`.
     pub source: String,
     /// The id of the access key, by which AWS names them in its logs; absent: there are none.
-    #[serde(default)]
     pub access_key_id: Option<String>,
     /// When they were last read; absent: there are none.
     pub loaded_at: Option<Timestamp>,

@@ -25,13 +25,12 @@ pub struct Owner {
 }
 
 /// Which kind of owner took an address from this router.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Taker {
     /// The other router: its instance has one of the group's peer addresses.
     Peer,
     /// Any other instance.
-    #[default]
     Stranger,
 }
 

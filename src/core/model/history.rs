@@ -97,22 +97,19 @@ pub enum Kind {
     OwnershipLost {
         /// Who has it.
         by: Owner,
-        /// What that is to the group; records of 0.1.0 do not say it.
-        #[serde(default)]
+        /// Whether that is the group's peer or a stranger.
         taker: Taker,
     },
     /// An address was taken away too often.
     Contested {
         /// Who takes it.
         by: Owner,
-        /// What that is to the group; records of 0.1.0 do not say it.
-        #[serde(default)]
+        /// Whether that is the group's peer or a stranger.
         taker: Taker,
     },
     /// The contest is over.
     ContestedEnded {
-        /// With whom it was; records of 0.1.0 do not say it.
-        #[serde(default)]
+        /// Whether the addresses were contested with the group's peer or a stranger.
         taker: Taker,
     },
     /// A claim was due, and the address was not on a local interface.
@@ -425,7 +422,28 @@ mod tests {
             Record::new(at(7), Kind::NotLocal),
             Record::new(at(8), Kind::Readiness { obstacle: Some("no credentials".to_owned()) }),
             Record::new(at(9), Kind::Unresolved { interface: eth0, error: error("Timeout") }),
+            Record::new(at(10), Kind::Forced).of_group(group("a")),
         ]
+    }
+
+    #[test]
+    fn every_kind_of_record_survives_a_restart() {
+        let mut history = History::default();
+        let mut losses = LossHistory::default();
+        for record in every_kind() {
+            losses.note(&record.clone().of_group(group("a")).of_addresses([Ipv4Addr::new(10, 99, 0, 100)]));
+            history.add(record);
+        }
+        let text = serde_json::to_string(&history).expect("JSON");
+        let restored: History = serde_json::from_str(&text).expect("read");
+        assert_eq!((restored.last(MAX_RECORDS), restored.skipped()), (&every_kind()[..], 0));
+        assert_eq!(
+            restored.last(3),
+            &every_kind()[3..],
+            "what is no transition, claim or ownership loss does not count"
+        );
+        let text = serde_json::to_string(&losses).expect("JSON");
+        assert_eq!(serde_json::from_str::<LossHistory>(&text).expect("read"), losses);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Pauses: a person has the agent claim nothing for a group for a while.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -73,16 +73,14 @@ impl From<Minutes> for u16 {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pauses {
-    groups: BTreeMap<GroupName, Timestamp>,
-    /// By a clock that nobody sets; absent where a version before 0.2 wrote the file.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    began: BTreeMap<GroupName, Began>,
+    groups: BTreeMap<GroupName, Pause>,
 }
 
-/// When a pause began and how long it is.
+/// One pause: its end by the time of day, and its begin by the boot clock, which cannot be set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Began {
+struct Pause {
+    until: Timestamp,
     /// The start of the router that `at` counts from; empty: not known.
     boot: String,
     /// Seconds since then, the time that the router was suspended among them.
@@ -104,35 +102,33 @@ pub struct Now {
 impl Pauses {
     /// Pauses a group; the later call counts. Pauses that are over are forgotten.
     pub fn pause(&mut self, group: GroupName, minutes: Minutes, now: &Now) {
-        let lasting: BTreeSet<GroupName> = self.lasting(now).map(|(group, _)| group.clone()).collect();
-        self.groups.retain(|group, _| lasting.contains(group));
-        self.began.retain(|group, _| lasting.contains(group));
+        self.groups.retain(|_, pause| !pause.left(now).is_zero());
         let until = now.wall.saturating_add(minutes.duration()).unwrap_or(Timestamp::MAX);
-        self.groups.insert(group.clone(), until);
-        self.began.insert(group, Began { boot: now.boot.clone(), at: now.since_boot.as_secs(), minutes });
+        let boot = now.boot.clone();
+        self.groups.insert(group, Pause { until, boot, at: now.since_boot.as_secs(), minutes });
     }
 
     /// Ends a pause. Says whether there was one.
     pub fn resume(&mut self, group: &GroupName) -> bool {
-        self.began.remove(group);
         self.groups.remove(group).is_some()
     }
 
-    /// The pauses that are not over, each with what is left of it. The time of day counts only where the router has started
-    /// anew since, and never makes a pause longer than a person asked for.
+    /// The pauses that are not over, each with what is left of it.
     pub fn lasting(&self, now: &Now) -> impl Iterator<Item = (&GroupName, Duration)> {
-        let left = |group: &GroupName, until: Timestamp| {
-            let by_day = || Duration::try_from(until.duration_since(now.wall)).unwrap_or_default();
-            match self.began.get(group) {
-                Some(Began { boot, at, minutes }) if *boot == now.boot && !boot.is_empty() => {
-                    let gone = now.since_boot.saturating_sub(Duration::from_secs(*at));
-                    minutes.duration().saturating_sub(gone)
-                }
-                Some(Began { minutes, .. }) => by_day().min(minutes.duration()),
-                None => by_day().min(Minutes::LONGEST.duration()),
-            }
-        };
-        self.groups.iter().map(move |(group, until)| (group, left(group, *until))).filter(|(_, left)| !left.is_zero())
+        self.groups.iter().map(|(group, pause)| (group, pause.left(now))).filter(|(_, left)| !left.is_zero())
+    }
+}
+
+impl Pause {
+    /// What is left of it. The time of day counts only if the router has been restarted since, and never makes a pause
+    /// longer than requested.
+    fn left(&self, now: &Now) -> Duration {
+        if self.boot == now.boot && !self.boot.is_empty() {
+            let gone = now.since_boot.saturating_sub(Duration::from_secs(self.at));
+            return self.minutes.duration().saturating_sub(gone);
+        }
+        let by_day = Duration::try_from(self.until.duration_since(now.wall)).unwrap_or_default();
+        by_day.min(self.minutes.duration())
     }
 }
 
@@ -179,11 +175,9 @@ mod tests {
         unknown.pause(a.clone(), five, &day(1_000, "", 90_000));
         assert_eq!(left(&unknown, day(1_060, "", 5)), Some(240), "the time of day counts");
         // A file whose content makes no sense.
-        let text = r#"{"groups":{"a":"2100-01-01T00:00:00Z"},"began":{"a":{"boot":"x","at":18446744073709551615,"minutes":5}}}"#;
+        let text =
+            r#"{"groups":{"a":{"until":"2100-01-01T00:00:00Z","boot":"x","at":18446744073709551615,"minutes":5}}}"#;
         assert_eq!(left(&serde_json::from_str(text).expect("read"), day(0, "x", 50)), Some(300));
-        // As a version before 0.2 wrote it.
-        let old: Pauses = serde_json::from_str(r#"{"groups":{"a":"2100-01-01T00:00:00Z"}}"#).expect("read");
-        assert_eq!(left(&old, day(0, "x", 0)), Some(1_440 * 60));
         pauses.pause(group("b"), five, &day(2_000, "x", 1_050));
         assert!(!pauses.resume(&a), "it was over, and is forgotten");
         assert!(pauses.resume(&group("b")) && pauses == Pauses::default());

@@ -20,6 +20,11 @@ impl Permissions {
         self.enis.insert(eni, at);
     }
 
+    /// Forgets other ENIs.
+    pub fn retain(&mut self, is_used: impl Fn(&EniId) -> bool) {
+        self.enis.retain(|eni, _| is_used(eni));
+    }
+
     /// When that was, if it ever was.
     pub fn at(&self, eni: &EniId) -> Option<Timestamp> {
         self.enis.get(eni).copied()

@@ -51,7 +51,7 @@ pub struct AgentReport {
     pub since: Timestamp,
     /// Why it does not go by config.json or groups.json as they are now, if so.
     pub file_error: Option<String>,
-    /// What that means; absent without such a reason, and of an agent before 0.2.
+    /// What that means; absent without such a reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_error_kind: Option<FileErrorKind>,
 }
