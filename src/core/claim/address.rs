@@ -58,7 +58,8 @@ pub struct Address {
     pub misplaced: Option<Misplaced>,
 }
 
-/// What belongs to the current request for a claim. A new request, its success, and becoming idle reset all of it.
+/// The current attempt to claim the address. A new notify event or operator's request, a success, and becoming idle reset
+/// all fields.
 #[derive(Debug, Default)]
 pub struct Attempt {
     /// What a claim without a notify event has to wait for.
@@ -71,7 +72,7 @@ pub struct Attempt {
     pub outranked_other: bool,
 }
 
-/// Errors of the address on its ENI. Proof of the ownership, and another ENI, reset all of it.
+/// Rejections of the address on its ENI. An acknowledged claim, a verifying read, and another ENI reset all fields.
 #[derive(Debug, Default)]
 pub struct Rejection {
     /// Set if this address made a batch fail: it is claimed in a request of its own.
@@ -80,7 +81,7 @@ pub struct Rejection {
     pub permanent: Option<CallError>,
 }
 
-/// The verification of the ownership. A new request for a claim, and becoming idle, reset all of it.
+/// The verification of the ownership. A new notify event or operator's request, and becoming idle, reset all fields.
 #[derive(Debug, Default)]
 pub struct Checks {
     /// Since when every read has verified the ownership.
@@ -88,13 +89,13 @@ pub struct Checks {
     pub reads: ReadSchedule,
 }
 
-/// The phase of an address; [`super::Machine`] has the state diagram.
+/// The phase of an address; docs/internals/claim-machine.md has the state diagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// The group is not MASTER, or it is paused or disabled.
     Idle,
     /// The group is MASTER without a notify event since the address was added: the address must be on its interface, and
-    /// keepalived must have been alive after `since`.
+    /// keepalived must have been active after `since`.
     AwaitLocalAddress { since: BootInstant },
     /// MASTER was inferred: a read that began at `since` or later decides whether a claim is needed.
     CheckOwner { since: BootInstant },
@@ -119,7 +120,7 @@ impl Phase {
 /// What must be shown before a claim that no notify event has caused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Precondition {
-    /// keepalived must have been alive after this time, and recently.
+    /// keepalived must have been active after this time, and recently.
     pub liveness_after: BootInstant,
     /// When a read of the local addresses last found the address on its interface.
     pub local_read: Option<BootInstant>,
@@ -238,8 +239,8 @@ impl Address {
         self.rejection.isolated.take_if(|class| *class == ErrorClass::Refused);
     }
 
-    /// Wants a claim that no line asks for, while `from` has the address: keepalived must give a sign of life, the address
-    /// must be on an interface, and in a contest with a stranger the back-off must be over.
+    /// Schedules a claim that no notify event has caused, while `from` owns the address: keepalived must be active, the
+    /// address must be on its interface, and with a stranger the hold-down must be over.
     pub fn claim_with_precondition(
         &mut self,
         earliest: BootInstant,
@@ -255,7 +256,7 @@ impl Address {
         self.checks.verified_since = None;
     }
 
-    /// The peer has the address that a claim is wanted of: what waits because of a stranger waits no longer.
+    /// The peer owns the address of a pending claim: ends the hold-down that a stranger caused.
     pub fn expedite(&mut self, now: BootInstant, rng: &mut Rng) {
         let earliest = if self.attempt.failed > 0 {
             now + backoff::retry_delay(self.attempt.failed, rng)
@@ -270,14 +271,14 @@ impl Address {
         }
     }
 
-    /// The earliest moment from `now` on for a claim that is at least [`MIN_RECLAIM_INTERVAL`] from the last one that a read asked for.
+    /// The earliest time from `now` on that is at least [`MIN_RECLAIM_INTERVAL`] after the last claim that a read caused.
     pub fn earliest_reclaim(&self, now: BootInstant) -> BootInstant {
         self.flap_damping.reclaimed.map_or(now, |last| now.max(last + MIN_RECLAIM_INTERVAL))
     }
 
-    /// The same, apart from every claim before it. Exempt is what a line asked for where the peer was heard as MASTER at
-    /// `heard`, then or later, and has fallen silent since: a claim that the peer had in flight when the link came back may
-    /// have landed after ours. `interval` is the one in which the peer advertises.
+    /// The same after every earlier claim, unless the peer's advertisement was received at `heard`, after the last notify
+    /// event for MASTER, and the peer has not advertised since: a claim that the peer had in flight when the link came back
+    /// may have been performed after this router's. `interval` is the peer's advertisement interval.
     pub fn earliest_claim(&self, now: BootInstant, heard: Option<BootInstant>, interval: Duration) -> BootInstant {
         let gave_way = |heard: BootInstant| {
             self.asked.is_some_and(|asked| asked <= heard) && heard.until(now) >= MASTER_DOWN_INTERVALS * interval
@@ -288,8 +289,8 @@ impl Address {
         self.last_claim.as_ref().map_or(now, |last| now.max(last.began + MIN_RECLAIM_INTERVAL))
     }
 
-    /// Goes by another plan for the address of the same group. What has happened to the address stays. `behind` is the ENI
-    /// behind the interface, once it is known.
+    /// Applies another plan for the address of the same group, and keeps the observations. `behind` is the interface's ENI,
+    /// once it is resolved.
     pub fn replan(&mut self, now: BootInstant, planned: PlannedAddress, behind: Option<&EniId>) {
         let PlannedAddress { address: _, interface, held_on, eni, outside_vrrp } = planned;
         let should = eni.as_ref().or(behind).cloned();
@@ -307,8 +308,8 @@ impl Address {
         }
     }
 
-    /// Another ENI than before should have the address: what was held there, or refused, says nothing. What a line asked
-    /// for holds for the new one as well.
+    /// The address belongs on another ENI than before: earlier claims and rejections do not count. A claim that a notify
+    /// event caused is sent for the new ENI.
     pub fn other_eni(&mut self, now: BootInstant) {
         self.rejection = Rejection::default();
         match self.phase {
@@ -319,7 +320,7 @@ impl Address {
         }
     }
 
-    /// Where anything is wanted: the address must be seen anew on its interface, and its owner read.
+    /// Unless it is idle, the address must be seen on its interface again, and its owner read.
     fn appear(&mut self, now: BootInstant) {
         if self.phase != Phase::Idle {
             self.become_idle();
@@ -327,7 +328,7 @@ impl Address {
         }
     }
 
-    /// Whether it is where keepalived puts it, by the interfaces that have it.
+    /// Whether one of the interfaces that have the address is the one that keepalived adds it to.
     pub fn is_there(&self, having: Option<&BTreeSet<InterfaceName>>) -> bool {
         having.is_some_and(|having| is_there(&self.held_on, having))
     }
@@ -386,12 +387,12 @@ impl Address {
         self.checks.verified_since.get_or_insert(now);
     }
 
-    /// Whether it may go in one request with any other that may.
+    /// Whether it may share a request with every other free address.
     pub fn is_free(&self) -> bool {
         self.rejection.isolated.is_none() && self.attempt.bisect_group.is_none()
     }
 
-    /// Whether a retry that is not due yet may go along with another.
+    /// Whether a retry that is not due yet may share another one's request.
     pub fn may_piggyback(&self) -> bool {
         self.attempt.failed > 0
             && self.attempt.precondition.is_none()
@@ -400,8 +401,8 @@ impl Address {
             && self.flap_damping.contested_by().is_none()
     }
 
-    /// Whether a read that says that the address is ours may show what was before a line or a person asked for a claim of
-    /// it: the one before it said the same.
+    /// Whether a read that shows this router's ENI as the owner may be older than the notify event or the operator's request
+    /// for a claim: the read before it showed the same.
     pub fn may_be_of_before(&self, began: BootInstant) -> bool {
         let was_ours = self.owner_read.as_ref().and_then(|s| s.owner.as_ref()).map(|o| &o.eni) == self.eni.as_ref();
         was_ours && self.asked.is_some_and(|asked| began < asked + GRACE_PERIOD)

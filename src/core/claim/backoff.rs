@@ -45,7 +45,7 @@ pub fn jitter_around(mean: Duration, percent: u32, rng: &mut Rng) -> Duration {
 #[derive(Debug, Clone, Default)]
 pub struct RateLimiter {
     /// When the bucket is full again.
-    whole: BootInstant,
+    full_at: BootInstant,
 }
 
 impl RateLimiter {
@@ -57,27 +57,27 @@ impl RateLimiter {
 
     /// The earliest time from `now` on at which a claim may be sent.
     pub fn next(&self, now: BootInstant) -> BootInstant {
-        (self.whole - Self::REFILL * (Self::BURST - 1)).max(now)
+        (self.full_at - Self::REFILL * (Self::BURST - 1)).max(now)
     }
 
     /// The same for addresses whose claims have all failed more than once: they leave tokens for first attempts.
     pub fn next_repeated(&self, now: BootInstant) -> BootInstant {
-        (self.whole - Self::REFILL * (Self::BURST - 1 - Self::RESERVE)).max(now)
+        (self.full_at - Self::REFILL * (Self::BURST - 1 - Self::RESERVE)).max(now)
     }
 
     /// Whether the bucket is full.
-    pub fn is_whole(&self, now: BootInstant) -> bool {
-        self.whole <= now
+    pub fn is_full(&self, now: BootInstant) -> bool {
+        self.full_at <= now
     }
 
     /// The number of used tokens.
     fn used(&self, now: BootInstant) -> u32 {
-        now.until(self.whole).as_millis().div_ceil(Self::REFILL.as_millis()) as u32
+        now.until(self.full_at).as_millis().div_ceil(Self::REFILL.as_millis()) as u32
     }
 
     /// Counts a claim that is sent now.
     pub fn take(&mut self, now: BootInstant) {
-        self.whole = self.whole.max(now) + Self::REFILL;
+        self.full_at = self.full_at.max(now) + Self::REFILL;
     }
 }
 

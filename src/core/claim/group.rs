@@ -26,7 +26,7 @@ pub struct Group {
     pub since: BootInstant,
     pub paused_until: Option<BootInstant>,
     /// The time and the VRRP state of the last notify event.
-    pub line: Option<(BootInstant, VrrpState)>,
+    pub last_notify: Option<(BootInstant, VrrpState)>,
     /// The last MASTER_RX_LOWER_PRI.
     pub rx_lower: Option<BootInstant>,
     /// When a repeated MASTER_RX_LOWER_PRI last caused a read.
@@ -45,7 +45,7 @@ pub enum GroupState {
         /// Where the state comes from.
         cause: Cause,
     },
-    /// The state is not reliable: it is inferred from the local addresses once keepalived has been alive after
+    /// The state is not reliable: it is inferred from the local addresses once keepalived has been active after
     /// `liveness_after`.
     Unknown {
         /// Why the state is not reliable.
@@ -79,7 +79,7 @@ impl Group {
             state: GroupState::Unknown { why: Cause::New, liveness_after, last_known: None },
             since: now,
             paused_until: None,
-            line: None,
+            last_notify: None,
             rx_lower: None,
             rx_read: None,
             obstacle: None,

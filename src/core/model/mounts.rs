@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 /// As many symbolic links as the kernel follows in one path (path_resolution(7)).
-const LINKS: usize = 40;
+const MAX_SYMBOLIC_LINKS: usize = 40;
 
 /// Types of file systems that other machines serve, or a program does. Those of FUSE are known by their beginning.
 const NOT_LOCAL: [&str; 24] = [
@@ -122,7 +122,7 @@ impl Mounts {
                     on.push(self.enter(on.last().copied().flatten(), &place)?);
                     if let Some(target) = link(&place)? {
                         links += 1;
-                        if links > LINKS {
+                        if links > MAX_SYMBOLIC_LINKS {
                             return Err(Unresolved::TooManyLinks);
                         }
                         place.pop();
@@ -255,7 +255,7 @@ mod tests {
             ("/opt/vyatta/etc/config", "/config"),
         ]);
         let mut chain = links.clone();
-        let names: Vec<String> = (0..=LINKS).map(|n| format!("/l{n}")).collect();
+        let names: Vec<String> = (0..=MAX_SYMBOLIC_LINKS).map(|n| format!("/l{n}")).collect();
         chain.extend(names.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str())));
 
         let refused = |point: &str, kind: &str| {
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn one_link_more_than_the_kernel_follows_is_refused() {
         let mounts = Mounts::parse(ROUTER.as_bytes()).expect("mounts");
-        let names: Vec<String> = (0..=LINKS + 1).map(|n| format!("/l{n}")).collect();
+        let names: Vec<String> = (0..=MAX_SYMBOLIC_LINKS + 1).map(|n| format!("/l{n}")).collect();
         let links = names.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
         assert_eq!(resolved(&mounts, &links, "/l1").0, "/l41");
         assert_eq!(resolved(&mounts, &links, "/l0").0, "too many levels of symbolic links");

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::GroupName;
 
-/// The state of a VRRP instance (RFC 5798 section 6.4, and keepalived's own FAULT and STOP).
+/// The state of a VRRP instance (RFC 9568 and 5798, section 6.4, and keepalived's own FAULT and STOP).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum VrrpState {

@@ -9,7 +9,7 @@
 //!
 //! 1. A group that is not MASTER becomes UNKNOWN when one of its addresses was added to the interface since the group's last
 //!    notify event, by a process that still runs a second later ([`PutBy::Process`]). This alone causes no claim: keepalived
-//!    must be alive after it, EC2 is read, and the local addresses are read again, as in every UNKNOWN state. A notify event
+//!    must be active after it, EC2 is read, and the local addresses are read again, as in every UNKNOWN state. A notify event
 //!    within that second takes precedence.
 //! 2. An address that a command added ([`PutBy::Command`]) proves nothing until a later notify event for MASTER: keepalived
 //!    uses an address that exists already.
@@ -64,15 +64,14 @@ pub(super) fn liveness_max_age(advertise_interval: Duration) -> Duration {
     advertise_interval.max(MIN_ADVERTISE_INTERVAL) + LIVENESS_MARGIN
 }
 
-/// A first attempt that is due for that long needs a sign of life too, and no claim waits longer for it before the state
-/// counts as unknown.
+/// A first attempt that is due for that long needs liveness, too. A claim that has waited that long for it makes the state
+/// unknown.
 pub(super) fn liveness_timeout(advertise_interval: Duration) -> Duration {
     advertise_interval.max(MIN_ADVERTISE_INTERVAL) + LIVENESS_TIMEOUT_MARGIN
 }
 
 impl Machine {
-    /// How soon to look for a sign of life of keepalived again, where one is of interest. The longer nothing has come of it,
-    /// the less often.
+    /// How soon to poll keepalived's liveness again, if anything depends on it. The longer none is seen, the less often.
     pub fn liveness_poll_interval(&self, now: BootInstant) -> Option<Duration> {
         if self.writer_gone.is_some() {
             return None;
@@ -86,7 +85,7 @@ impl Machine {
             Phase::Idle | Phase::Assigned { mismatch: None, .. } => None,
             Phase::Assigned { mismatch: Some(mismatch), .. } => Some(since(mismatch.since)),
             Phase::AwaitLocalAddress { since: begun } | Phase::CheckOwner { since: begun } => Some(since(*begun)),
-            // Its retry needs one that is recent, whenever that comes.
+            // Its retry needs recent liveness, whenever it comes.
             Phase::InFlight(_) => Some(IDLE_LIVENESS_POLL),
             Phase::Pending { due } => {
                 let is_near = now.until(*due) <= liveness_max_age(self.interval(&a.group));
@@ -101,9 +100,9 @@ impl Machine {
         self.groups.get(group).map(|g| g.advertise_interval).unwrap_or_default()
     }
 
-    /// keepalived's VRRP process is there, and sleeps since that moment. A group that waits to hear the other router, or
-    /// advertises, has a timer; without one, and without its addresses here, it is in FAULT.
-    pub(super) fn quiet(&mut self, now: BootInstant, since: BootInstant) {
+    /// keepalived's VRRP process exists and has slept since that time. A group that is BACKUP or MASTER has a timer; without
+    /// one, and without its local addresses, it is in FAULT.
+    pub(super) fn inactive(&mut self, now: BootInstant, since: BootInstant) {
         let over = |g: &Group| match g.state {
             GroupState::Unknown { liveness_after, .. } => {
                 since.max(liveness_after) + liveness_max_age(g.advertise_interval) <= now
@@ -169,7 +168,7 @@ impl Machine {
         }
     }
 
-    /// As [`Self::invalidate`], with what the last line names, if one does.
+    /// As [`Self::invalidate`], with the state of the last notify event, if there is one.
     pub(super) fn invalidate_with_last_known(
         &mut self,
         now: BootInstant,
@@ -179,7 +178,7 @@ impl Machine {
     ) {
         self.invalidate(now, name, why);
         if let Some(group) = self.groups.get_mut(name) {
-            group.line = last_known.map(|vrrp| (now, vrrp)).or(group.line);
+            group.last_notify = last_known.map(|vrrp| (now, vrrp)).or(group.last_notify);
             if let GroupState::Unknown { last_known: kept, .. } = &mut group.state {
                 *kept = last_known;
             }
@@ -209,8 +208,7 @@ impl Machine {
         silent.iter().for_each(|name| self.invalidate(now, name, Cause::NoLiveness));
     }
 
-    /// Whether keepalived has given the sign of life that a claim of the address needs, unless a line has just asked
-    /// for it.
+    /// Whether keepalived's liveness is as recent as a claim of the address needs.
     pub(super) fn has_liveness(&self, now: BootInstant, address: &Address) -> bool {
         self.liveness.is_some_and(|liveness| {
             liveness.until(now) < liveness_max_age(self.interval(&address.group))
@@ -222,15 +220,15 @@ impl Machine {
         })
     }
 
-    /// Groups whose state is not known, and addresses that were not looked after before: what the interface says.
+    /// Infers unknown states, and adopts addresses that have appeared on their interface.
     pub(super) fn infer_states(&mut self, now: BootInstant) {
         if self.writer_gone.is_some() {
             return;
         }
         let liveness = self.liveness;
-        let alive = |g: &Group| matches!(g.state, GroupState::Unknown { liveness_after, .. } if liveness >= Some(liveness_after));
+        let is_live = |g: &Group| matches!(g.state, GroupState::Unknown { liveness_after, .. } if liveness >= Some(liveness_after));
         let names: Vec<GroupName> =
-            self.groups.iter().filter(|(_, g)| g.is_active() && alive(g)).map(|(n, _)| n.clone()).collect();
+            self.groups.iter().filter(|(_, g)| g.is_active() && is_live(g)).map(|(n, _)| n.clone()).collect();
         for name in names {
             let Some(group) = self.groups.get(&name) else {
                 continue;
@@ -280,22 +278,22 @@ impl Machine {
         }
     }
 
-    /// A standby whose address keepalived has put on the interface without a line: it is looked at anew.
+    /// Invalidates standbys whose address was added to the interface without a notify event.
     pub(super) fn invalidate_standbys(&mut self, now: BootInstant) {
         let over = self.addresses_without_notify().filter(|(_, until)| *until <= now).map(|(group, _)| group.clone());
         let over: Vec<GroupName> = over.collect();
         over.iter().for_each(|name| self.invalidate(now, name, Cause::NoNotifyEvent));
     }
 
-    /// Standbys with an address that a process has put on the interface since their last line, and until when the line may
-    /// take to come.
+    /// Standbys with an address that a process has added to the interface since their last notify event, and until when the
+    /// missing event may still come.
     pub(super) fn addresses_without_notify(&self) -> impl Iterator<Item = (&GroupName, BootInstant)> {
         let is_standby = |g: &Group| matches!(g.state, GroupState::Known { vrrp, .. } if vrrp != VrrpState::Master);
         self.groups.iter().filter(move |(_, g)| is_standby(g)).flat_map(move |(name, group)| {
             let put = |ip: &&Ipv4Addr| self.shows_master(ip) && self.put_by(**ip) == Some(PutBy::Process);
             group.addresses.iter().filter(put).filter_map(move |ip| {
                 let since = self.addresses.get(ip)?.local_since?;
-                group.line.is_none_or(|(line, _)| line < since).then_some((name, since + NOTIFY_TIMEOUT))
+                group.last_notify.is_none_or(|(at, _)| at < since).then_some((name, since + NOTIFY_TIMEOUT))
             })
         })
     }
@@ -314,11 +312,12 @@ impl Machine {
             && !self.interface_enis.values().filter_map(|b| b.eni.as_ref()).any(|eni| eni.primary == *ip)
     }
 
-    /// Whether the last line says MASTER, and the address was there already: keepalived then has it for its own.
+    /// Whether the last notify event is MASTER and found the address present: keepalived then uses it as its own.
     fn adopted_by_keepalived(&self, address: &Address) -> bool {
-        let line = self.groups.get(&address.group).and_then(|g| g.line);
+        let last_notify = self.groups.get(&address.group).and_then(|g| g.last_notify);
         // The notify event may be read before the address.
-        line.is_some_and(|(at, vrrp)| vrrp == VrrpState::Master && address.local_since <= Some(at + NOTIFY_TIMEOUT))
+        last_notify
+            .is_some_and(|(at, vrrp)| vrrp == VrrpState::Master && address.local_since <= Some(at + NOTIFY_TIMEOUT))
     }
 
     /// Which kind of process added the address to keepalived's interface.

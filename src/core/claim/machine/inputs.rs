@@ -108,25 +108,25 @@ impl Machine {
         }
         let groups = &self.groups;
         self.peers.retain(|peer, _| groups.values().any(|g| g.peers.contains(peer)));
-        for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_none() && !b.asked) {
+        for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_none() && !b.in_flight) {
             interface_eni.next = Some(now);
         }
         self.verification.due = now;
     }
 
-    pub(super) fn lines(&mut self, now: BootInstant, lines: &[NotifyEvent]) {
+    pub(super) fn notify_events(&mut self, now: BootInstant, events: &[NotifyEvent]) {
         self.liveness = Some(now);
-        for line in lines {
-            let is_run = self.groups.get(&line.group).is_some_and(|g| g.vrid.is_some());
-            if !is_run && self.is_coming(&line.group) {
+        for event in events {
+            let is_run = self.groups.get(&event.group).is_some_and(|g| g.vrid.is_some());
+            if !is_run && self.is_coming(&event.group) {
                 self.count_coming(now);
             }
-            let is = line.state.vrrp();
-            let interval = self.groups.get(&line.group).map(|g| g.advertise_interval);
+            let is = event.state.vrrp();
+            let interval = self.groups.get(&event.group).map(|g| g.advertise_interval);
             if is == VrrpState::Master && interval.is_some_and(|interval| now < settled(self.stalled, interval)) {
-                self.invalidate_with_last_known(now, &line.group, Cause::Stalled, Some(is));
+                self.invalidate_with_last_known(now, &event.group, Cause::Stalled, Some(is));
             } else {
-                self.line(now, line);
+                self.notify_event(now, event);
             }
         }
     }
@@ -135,23 +135,23 @@ impl Machine {
         self.coming.as_ref().is_some_and(|(groups, _)| groups.groups.iter().any(|g| g.name == *group))
     }
 
-    pub(super) fn line(&mut self, now: BootInstant, line: &NotifyEvent) {
-        let Some(group) = self.groups.get_mut(&line.group) else {
+    pub(super) fn notify_event(&mut self, now: BootInstant, event: &NotifyEvent) {
+        let Some(group) = self.groups.get_mut(&event.group) else {
             return;
         };
         let was = group.state.vrrp();
-        let is = line.state.vrrp();
-        group.line = Some((now, is));
+        let is = event.state.vrrp();
+        group.last_notify = Some((now, is));
         let quiet = group.rx_lower.is_none_or(|last| last.until(now) > RX_LOWER_QUIET_TIME);
-        if line.state == NotifyState::MasterRxLowerPri {
+        if event.state == NotifyState::MasterRxLowerPri {
             group.rx_lower = Some(now);
         }
-        group.set_state(now, GroupState::Known { vrrp: is, cause: Cause::Notify(line.state) });
+        group.set_state(now, GroupState::Known { vrrp: is, cause: Cause::Notify(event.state) });
         let read = group.rx_read.is_none_or(|last| last.until(now) >= RX_LOWER_READ_INTERVAL);
         let acts = group.acts();
         let changed = was != is;
-        let claim = is == VrrpState::Master && (line.state == NotifyState::Master || quiet);
-        let read = line.state == NotifyState::MasterRxLowerPri && !claim && read;
+        let claim = is == VrrpState::Master && (event.state == NotifyState::Master || quiet);
+        let read = event.state == NotifyState::MasterRxLowerPri && !claim && read;
         if read {
             group.rx_read = Some(now);
         }
@@ -170,7 +170,7 @@ impl Machine {
             } else if !acts {
                 // Paused or disabled: only the state changes.
             } else if claim {
-                if line.state == NotifyState::Master {
+                if event.state == NotifyState::Master {
                     address.grace = None;
                 }
                 address.claim_now(now);
@@ -183,24 +183,24 @@ impl Machine {
             }
         }
         if is != VrrpState::Master {
-            self.reset_flap_damping(&line.group);
+            self.reset_flap_damping(&event.group);
         }
         if changed {
             self.log(LogEvent::Transition {
-                group: line.group.clone(),
+                group: event.group.clone(),
                 from: was,
                 to: is,
-                cause: Cause::Notify(line.state),
+                cause: Cause::Notify(event.state),
             });
         }
     }
 
     /// Outdated notify events: the last one of each group gives the last known state; the state itself is inferred.
-    pub(super) fn backlog(&mut self, now: BootInstant, lines: &[NotifyEvent], was_full: bool) {
+    pub(super) fn backlog(&mut self, now: BootInstant, events: &[NotifyEvent], was_full: bool) {
         let cause = if was_full { Cause::PipeFull } else { Cause::New };
         let mut last: BTreeMap<&GroupName, NotifyState> = BTreeMap::new();
         if !was_full {
-            last.extend(lines.iter().map(|l| (&l.group, l.state)));
+            last.extend(events.iter().map(|event| (&event.group, event.state)));
         }
         let named: Vec<GroupName> = self.groups.keys().filter(|g| was_full || last.contains_key(g)).cloned().collect();
         for name in named {
@@ -208,7 +208,8 @@ impl Machine {
             self.invalidate_with_last_known(now, &name, cause, last_known);
         }
         // A BACKUP in the backlog resets flap damping, too.
-        lines.iter().filter(|l| l.state.vrrp() != VrrpState::Master).for_each(|l| self.reset_flap_damping(&l.group));
+        let others = events.iter().filter(|event| event.state.vrrp() != VrrpState::Master);
+        others.for_each(|event| self.reset_flap_damping(&event.group));
     }
 
     pub(super) fn writer(&mut self, now: BootInstant, there: bool) {

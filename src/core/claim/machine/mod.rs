@@ -40,29 +40,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// The claim state machine of one router. It has no clock, no socket and no task: each event comes with the current time, and
 /// the result is a list of actions.
 ///
-/// On BACKUP, FAULT, STOP, DELETED, a pause, or when the group becomes UNKNOWN, the phase of each of its addresses becomes
-/// Idle. A MASTER line and the first MASTER_RX_LOWER_PRI lead to Pending from every phase.
-///
-/// ```text
-///               MASTER, MASTER_RX_LOWER_PRI
-///   Idle ───────────────────────────────────────────────┐
-///    │ on an interface, keepalived active               │
-///    ▼                                                  │
-///   AwaitLocalAddress ◄── look: not on an interface ─┐  │
-///    │ on an interface, keepalived active            │  │
-///    ▼                                               │  ▼
-///   CheckOwner ──── read: not ours ──────────────────┴► Pending ◄── back-off ─┐
-///    │                                                  │ sent                │
-///    │ read: ours                                       ▼            failed   │
-///    │                                                 InFlight ──────────────┤
-///    │                                                  │ acknowledged        │
-///    ▼                         read: ours               ▼                     │
-///   Assigned, verified ◄──────────────────────────── Assigned, not verified   │
-///    │        ▲                                         │ mismatch,           │
-///    │ a read │ read: ours                              │ once in 10 s        │
-///    ▼ differs│                                         │                     │
-///   Assigned, mismatch ── recheck differs too ──────────┴─ activity, look ────┘
-/// ```
+/// docs/internals/claim-machine.md has the state diagram of an address's phases.
 #[derive(Debug)]
 pub struct Machine {
     pub(super) config: Config,
@@ -91,7 +69,7 @@ pub struct Machine {
     local_read_requested: Option<BootInstant>,
     /// Since when the FIFO has no writer.
     pub(super) writer_gone: Option<BootInstant>,
-    /// keepalived was last seen alive at this time, or later.
+    /// keepalived was last seen active at this time, or later.
     pub(super) liveness: Option<BootInstant>,
     /// When a stall was last detected.
     stalled: Option<BootInstant>,
@@ -107,7 +85,7 @@ pub struct Machine {
 pub(super) struct InterfaceEni {
     pub eni: Option<Eni>,
     pub error: Option<CallError>,
-    asked: bool,
+    in_flight: bool,
     failed: u32,
     next: Option<BootInstant>,
 }
@@ -196,8 +174,8 @@ impl Machine {
             Event::Config(config) => self.configure(now, config),
             Event::Groups(groups) => self.announce(now, groups),
             // Notify events that were written before or during a stall are outdated.
-            Event::Notify(lines) if stall_detected => self.backlog(now, &lines, false),
-            Event::Notify(lines) => self.lines(now, &lines),
+            Event::Notify(events) if stall_detected => self.backlog(now, &events, false),
+            Event::Notify(events) => self.notify_events(now, &events),
             Event::Backlog { lines, was_full } => self.backlog(now, &lines, was_full),
             Event::PipeFull => self.invalidate_all(now, Cause::PipeFull),
             Event::Hup => self.count_coming(now),
@@ -205,7 +183,7 @@ impl Machine {
             Event::LocalAddresses { addresses, requested } => self.local(now, addresses, requested),
             Event::PutBy(put_by) => self.put_by = put_by,
             Event::Liveness { after } => self.liveness = self.liveness.max(Some(after)),
-            Event::Inactive { since } => self.quiet(now, since),
+            Event::Inactive { since } => self.inactive(now, since),
             Event::Resolved { interface, eni } => self.resolved(now, &interface, eni),
             Event::Claimed { id, result } => self.claimed(now, id, result),
             Event::Read { id, result } => self.read(now, id, result),
@@ -307,7 +285,7 @@ impl Machine {
     }
 
     fn check_readiness(&mut self) {
-        let mut news = Vec::new();
+        let mut changes = Vec::new();
         for (name, group) in &self.groups {
             if group.state.vrrp() != VrrpState::Backup || !group.acts() {
                 continue;
@@ -316,10 +294,10 @@ impl Machine {
                 continue;
             };
             if group.obstacle.as_ref() != Some(&obstacle) {
-                news.push((name.clone(), obstacle));
+                changes.push((name.clone(), obstacle));
             }
         }
-        for (name, obstacle) in news {
+        for (name, obstacle) in changes {
             if let Some(group) = self.groups.get_mut(&name) {
                 // Log "ready" only after "not ready".
                 let was_bad = matches!(group.obstacle, Some(Some(_)));
@@ -354,24 +332,24 @@ impl Machine {
             let flap_damping = a.checks.verified_since.and_then(|since| a.flap_damping.ends(since, verify_interval));
             wanted.into_iter().chain([a.checks.reads.first().copied(), flap_damping]).flatten()
         });
-        let waits = self.addresses.values().any(|a| matches!(a.phase, Phase::Pending { due } if due <= now));
-        let in_flight = self.claims.values().filter(|_| waits).map(|c| c.began);
+        let has_due_claim = self.addresses.values().any(|a| matches!(a.phase, Phase::Pending { due } if due <= now));
+        let in_flight = self.claims.values().filter(|_| has_due_claim).map(|c| c.began);
         let next_claim = in_flight.flat_map(|began| [began + backoff::MIN_CLAIM_GAP, began + backoff::MAX_CLAIM_GAP]);
         let pauses = self.pauses.values().copied();
-        let resolves = self.interface_enis.values().filter(|b| !b.asked).filter_map(|b| b.next);
-        let lines = self.addresses_without_notify().map(|(_, until)| until);
-        let places = self.addresses.iter().filter_map(|(ip, a)| Some(self.misplaced(*ip, a)?.1 + MISPLACED_AFTER));
+        let resolves = self.interface_enis.values().filter(|b| !b.in_flight).filter_map(|b| b.next);
+        let notify_timeouts = self.addresses_without_notify().map(|(_, until)| until);
+        let misplaced = self.addresses.iter().filter_map(|(ip, a)| Some(self.misplaced(*ip, a)?.1 + MISPLACED_AFTER));
         let others = [
             self.writer_gone.map(|since| since + WRITER_GONE_TIMEOUT),
             self.coming.as_ref().map(|(_, since)| *since + NEW_GROUPS_TIMEOUT),
-            self.local_read_requested.map(|asked| asked + LOCAL_READ_TIMEOUT),
+            self.local_read_requested.map(|requested| requested + LOCAL_READ_TIMEOUT),
             (!self.addresses.is_empty()).then_some(self.verification.due),
         ];
         addresses
             .chain(next_claim)
             .chain(pauses)
-            .chain(lines)
-            .chain(places)
+            .chain(notify_timeouts)
+            .chain(misplaced)
             .chain(resolves)
             .chain(others.into_iter().flatten())
             .filter(|t| *t > now)

@@ -19,8 +19,8 @@ const OUTRANKS_FOR: Duration = Duration::from_secs(60);
 const OWNER_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// A mismatch is rechecked after this time, and before twice this time.
 const RECHECK_DELAY: Duration = Duration::from_secs(1);
-/// A read that may lead to a claim is sent this long, and an advertisement interval, before the claim: time for a sign of
-/// liveness.
+/// A read that may lead to a claim is sent this long, and an advertisement interval, before the claim: time to see
+/// keepalived activity.
 const READ_LEAD_TIME: Duration = Duration::from_millis(500);
 
 impl Machine {
@@ -28,7 +28,7 @@ impl Machine {
         let Some(interface_eni) = self.interface_enis.get_mut(interface) else {
             return;
         };
-        interface_eni.asked = false;
+        interface_eni.in_flight = false;
         match result {
             Ok(eni) => {
                 let is_first = interface_eni.eni.is_none();

@@ -217,7 +217,7 @@ impl Machine {
         if is_periodic {
             self.forget_enis(now);
             self.verification.due = now + self.verification_interval();
-            for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_some() && !b.asked) {
+            for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_some() && !b.in_flight) {
                 interface_eni.next = Some(now);
             }
         }
@@ -233,9 +233,9 @@ impl Machine {
     /// Removes the state of ENIs without addresses, unless a claim is in flight or their rate limit is in use.
     fn forget_enis(&mut self, now: BootInstant) {
         let used: BTreeSet<&EniId> = self.addresses.values().filter_map(|a| a.eni.as_ref()).collect();
-        let flying: BTreeSet<&EniId> = self.claims.values().map(|c| &c.eni).collect();
+        let in_flight: BTreeSet<&EniId> = self.claims.values().map(|c| &c.eni).collect();
         self.enis.retain(|eni, eni_state| {
-            used.contains(eni) || flying.contains(eni) || !eni_state.rate_limiter.is_whole(now)
+            used.contains(eni) || in_flight.contains(eni) || !eni_state.rate_limiter.is_full(now)
         });
     }
 
@@ -255,8 +255,8 @@ impl Machine {
 
     pub(super) fn send_resolves(&mut self, now: BootInstant) {
         for (interface, interface_eni) in &mut self.interface_enis {
-            if !interface_eni.asked && interface_eni.next.is_some_and(|next| next <= now) {
-                interface_eni.asked = true;
+            if !interface_eni.in_flight && interface_eni.next.is_some_and(|next| next <= now) {
+                interface_eni.in_flight = true;
                 interface_eni.next = None;
                 self.actions.push(Action::Resolve(interface.clone()));
             }

@@ -308,7 +308,7 @@ fn no_retry_more_than_three_seconds_after_the_last_sign_of_life() {
     harness.run(ms(1_100));
     harness.child_frozen = true;
     harness.run(secs(60));
-    // The last sign of life was dated to the second second.
+    // keepalived was last seen active in the first 1.1 s, and liveness counts for three seconds.
     assert!(harness.claim_times(begin).iter().all(|when| *when <= 4_100), "{:?}", harness.claim_times(begin));
     assert_eq!(unknown_because(&harness, begin), [Cause::NoLiveness]);
     let thawed = harness.now;
@@ -909,7 +909,7 @@ fn retries_of_addresses_that_failed_apart_go_out_together() {
 #[test]
 fn a_line_that_finds_no_claim_left_is_claimed_for_when_there_is_one() {
     let mut harness = Harness::one();
-    // No sign of life wakes the machine in between.
+    // No liveness event wakes the machine in between.
     harness.beat = secs(60);
     harness.master("a");
     harness.run(secs(1));

@@ -26,7 +26,7 @@ pub const ETH1: &str = "eni-0000000b";
 pub const PEER: &str = "eni-0000000c";
 pub const STRANGER: &str = "eni-0000000d";
 
-/// How long a standby waits for the other router's advertisements (RFC 5798, 6.1: three intervals and a skew).
+/// How long a standby waits for the other router's advertisements (RFC 9568 and 5798, 6.1: three intervals and a skew).
 const ELECTION: Duration = Duration::from_millis(3_600);
 
 pub const fn ms(millis: u64) -> Duration {
@@ -208,7 +208,7 @@ pub struct Harness {
     /// After a stall keepalived finds its timer run out before it hears the other router, that much later.
     pub stale: Option<Duration>,
     liveness_before: Option<BootInstant>,
-    local_read: BootInstant,
+    sampled: BootInstant,
     quiet: Option<BootInstant>,
     /// How often keepalived was looked at.
     pub samples: usize,
@@ -261,7 +261,7 @@ impl Harness {
             thawed: None,
             stale: None,
             liveness_before: None,
-            local_read: BootInstant::default(),
+            sampled: BootInstant::default(),
             quiet: None,
             samples: 0,
             last_beat: BootInstant::default(),
@@ -452,7 +452,7 @@ impl Harness {
             let queued = self.queue.keys().next().map(|(moment, _)| *moment);
             let deadline = self.machine.deadline().filter(|_| awake).map(|d| d.max(self.now));
             let again = self.machine.liveness_poll_interval(self.now).filter(|_| awake);
-            let look = again.map(|again| (self.local_read + again).max(self.now));
+            let look = again.map(|again| (self.sampled + again).max(self.now));
             let Some(next) = [queued, deadline, look].into_iter().flatten().min().filter(|next| *next <= end) else {
                 break;
             };
@@ -499,14 +499,14 @@ impl Harness {
             BootInstant::after_boot(time.duration_since(clock(BootInstant::default())).unsigned_abs())
         };
         let losses = self.history.ownership_losses().into_iter();
-        let owner_history = losses.map(|((group, address), losses)| RestoredState {
+        let restored = losses.map(|((group, address), losses)| RestoredState {
             group: group.clone(),
             address,
             losses: losses.times.iter().map(|(time, by)| (moment(time), *by)).collect(),
             contested: losses.contested,
         });
-        self.tell(Event::Restored(owner_history.collect()));
-        // It lists them, and nobody tells who has put them there.
+        self.tell(Event::Restored(restored.collect()));
+        // Its list of the addresses does not have the processes that added them.
         self.known_local.clone_from(&self.local);
         self.put.clear();
         self.look_around();
@@ -590,7 +590,7 @@ impl Harness {
     fn watch_liveness(&mut self) {
         match self.machine.liveness_poll_interval(self.now) {
             None => (self.liveness_before, self.quiet) = (None, None),
-            Some(again) if self.liveness_before.is_none() && self.local_read + again <= self.now => {
+            Some(again) if self.liveness_before.is_none() && self.sampled + again <= self.now => {
                 self.sample_liveness();
             }
             Some(_) => {}
@@ -599,7 +599,7 @@ impl Harness {
 
     fn sample_liveness(&mut self) -> Option<Event> {
         self.samples += 1;
-        self.local_read = self.now;
+        self.sampled = self.now;
         if !self.runs {
             (self.liveness_before, self.quiet) = (None, None);
             return None;

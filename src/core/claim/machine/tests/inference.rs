@@ -158,7 +158,7 @@ fn a_group_that_advertises_seldom_is_not_taken_for_dead() {
         harness.start_agent();
         harness.backup("a");
         harness.run(secs(10));
-        // What fails is tried again, with hardly a sign of life.
+        // A failed claim is retried with hardly any keepalived activity.
         harness.ec2.claims = vec![Fault::Fails(ErrorClass::Transient), Fault::Fails(ErrorClass::Denied)];
         let begin = harness.now;
         harness.master("a");
@@ -329,7 +329,7 @@ fn a_claim_goes_ahead_where_reading_is_not_allowed() {
         harness.ec2.read_refuses = Some(ErrorClass::Denied);
         harness.start_agent();
         harness.run(secs(25));
-        assert_eq!(harness.ours(), [vip(1)].into(), "a sign of life every {beat} s");
+        assert_eq!(harness.ours(), [vip(1)].into(), "keepalived is active every {beat} s");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What must hold at every step, decided from what the machine was told and what it wants done, and from nothing inside
+//! What must hold at every step, decided from the machine's inputs and what it wants done, and from nothing inside
 //! of it. Where the rules leave room (when exactly a new set of groups counts), the judge is lenient.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use crate::model::vrrp::{NotifyEvent, NotifyState, VrrpState};
 const WRITER_GONE_TIMEOUT: Duration = secs(2);
 /// B26 and B2: a timer is never further away than 2 s, and one that is over 2 s late tells of a stall.
 pub const STALL: Duration = secs(4);
-/// B2: how old a sign of life may be for a retry, and for a claim that no line asks for, beyond the time in which
+/// B2: how old liveness may be for a retry, and for a claim that no notify event has caused, beyond the time in which
 /// keepalived does nothing for the group.
 const LIVENESS_MAX_AGE: Duration = secs(2);
 /// How often keepalived's groups advertise here.
@@ -27,12 +27,12 @@ const LOOKED: Duration = ms(100);
 /// B4: the age of the first claim at which the second may start.
 const SECOND: Duration = ms(20);
 
-/// What the machine may know of a group.
+/// What the inputs so far say of a group.
 #[derive(Debug, Clone, Copy, Default)]
-struct Told {
-    /// What the last line named, if nothing has made that doubtful.
-    line: Option<VrrpState>,
-    /// Since when the interface may decide.
+struct GroupInputs {
+    /// The state of the last notify event, unless it was invalidated.
+    notified: Option<VrrpState>,
+    /// Since when the local addresses decide.
     invalidated: Option<BootInstant>,
 }
 
@@ -69,7 +69,7 @@ struct InFlight {
 
 #[derive(Debug, Default)]
 pub struct Invariants {
-    groups: BTreeMap<GroupName, Told>,
+    groups: BTreeMap<GroupName, GroupInputs>,
     addresses: BTreeMap<Ipv4Addr, Address>,
     superseded: BTreeMap<Ipv4Addr, Superseded>,
     /// The last set of groups and the one before it.
@@ -222,7 +222,7 @@ impl Invariants {
 
     fn invalidate(&mut self, now: BootInstant, group: &GroupName) {
         let since = now.max(self.stale_until);
-        self.groups.insert(group.clone(), Told { line: None, invalidated: Some(since) });
+        self.groups.insert(group.clone(), GroupInputs { notified: None, invalidated: Some(since) });
         self.of(group).into_iter().for_each(|ip| self.superseded.entry(ip).or_default().at = now);
     }
 
@@ -243,7 +243,7 @@ impl Invariants {
             return self.invalidate(now, &line.group);
         }
         self.spoken.insert(line.group.clone(), now);
-        let inputs = Told { line: Some(line.state.vrrp()), invalidated: None };
+        let inputs = GroupInputs { notified: Some(line.state.vrrp()), invalidated: None };
         let was = self.groups.insert(line.group.clone(), inputs).unwrap_or_default();
         let quiet = self.heard.get(&line.group).is_none_or(|last| last.until(now) > secs(10));
         match line.state {
@@ -252,7 +252,7 @@ impl Invariants {
                 self.heard.insert(line.group.clone(), now);
                 if quiet {
                     self.ask(now, &line.group);
-                } else if was.line != Some(VrrpState::Master) {
+                } else if was.notified != Some(VrrpState::Master) {
                     self.of(&line.group).into_iter().for_each(|ip| self.address(ip).adopted = true);
                 }
             }
@@ -416,18 +416,25 @@ impl Invariants {
         assert!(!self.is_writerless(now), "{ip} is claimed at {now:?} without a writer since {:?}", self.writer_gone);
         let default = Address::default();
         let address = self.addresses.get(&ip).unwrap_or(&default);
-        let inputs: Vec<Told> = owners.iter().filter_map(|name| self.groups.get(*name)).copied().collect();
-        let by_line = inputs.iter().any(|inputs| inputs.line == Some(VrrpState::Master));
+        let inputs: Vec<GroupInputs> = owners.iter().filter_map(|name| self.groups.get(*name)).copied().collect();
+        let by_notify_event = inputs.iter().any(|inputs| inputs.notified == Some(VrrpState::Master));
         let invalidated = inputs.iter().find_map(|inputs| inputs.invalidated);
-        assert!(by_line || invalidated.is_some(), "{ip} is claimed at {now:?} although its group is {inputs:?}");
+        assert!(
+            by_notify_event || invalidated.is_some(),
+            "{ip} is claimed at {now:?} although its group is {inputs:?}"
+        );
         let of_it = self.sets.iter().flat_map(|s| &s.groups).filter(|g| owners.contains(&&g.name));
         let interval = of_it.map(|g| g.advertise_interval.duration()).max().unwrap_or_default().max(secs(1));
         let is_alive = self.liveness.is_some_and(|liveness| liveness.until(now) <= interval + LIVENESS_MAX_AGE);
         if address.failed.is_some() {
-            assert!(is_alive, "{ip} is claimed again at {now:?}, and the last sign of life is of {:?}", self.liveness);
+            assert!(
+                is_alive,
+                "{ip} is claimed again at {now:?}, and keepalived was last active at {:?}",
+                self.liveness
+            );
         }
         // What a person asks for counts where the interface has said MASTER.
-        if address.asked.is_some_and(|(_, asked)| by_line || invalidated <= Some(asked)) {
+        if address.asked.is_some_and(|(_, asked)| by_notify_event || invalidated <= Some(asked)) {
             return;
         }
         let local_read = self.local_read.is_some_and(|local_read| local_read.until(now) <= LOOKED);
@@ -436,7 +443,7 @@ impl Invariants {
             local_read && is_local,
             "{ip} is claimed at {now:?}: looked for {local_read}, on an interface {is_local}"
         );
-        assert!(is_alive, "{ip} is claimed at {now:?} without a sign of life but {:?}", self.liveness);
+        assert!(is_alive, "{ip} is claimed at {now:?} without recent keepalived activity: {:?}", self.liveness);
         let disagreed = address.disagreed;
         assert!(
             disagreed.is_some() || address.unread || address.failed.is_some() || !self.blind.is_empty(),
@@ -445,7 +452,7 @@ impl Invariants {
         match invalidated {
             Some(since) => {
                 assert!(
-                    by_line || self.liveness >= Some(since),
+                    by_notify_event || self.liveness >= Some(since),
                     "{ip} is claimed at {now:?} without life since the doubt of {since:?}"
                 );
             }

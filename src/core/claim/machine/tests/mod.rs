@@ -2,6 +2,7 @@ mod bounds;
 mod claiming;
 mod harness;
 mod inference;
+mod instants;
 mod invariants;
 mod ownership;
 mod properties;

@@ -23,8 +23,8 @@ fn run_with_a_thief(harness: &mut Harness, seconds: u64) {
     }
 }
 
-/// Takes the address away once it is confirmed as ours, again and again, until that was a theft so many times; the
-/// machine is driven to look at once.
+/// Gives the address to a stranger each time that its ownership is verified, until so many ownership losses are logged; a
+/// read follows at once.
 fn losses(harness: &mut Harness, count: usize) {
     let begin = harness.now;
     let deadline = harness.now + secs(1_800);
@@ -108,7 +108,7 @@ fn a_minute_of_stale_reads_is_no_theft_and_leads_to_a_claim_every_ten_seconds() 
     harness.run(secs(300));
     let claims = harness.claim_times(begin);
     assert!((5..=7).contains(&claims.len()), "{claims:?}");
-    // A sign of life comes once a second.
+    // keepalived is active once a second.
     assert!(claims.windows(2).all(|pair| (10_000..=11_200).contains(&(pair[1] - pair[0]))), "{claims:?}");
     assert!(claims.iter().all(|when| *when <= 60_100), "{claims:?}");
     assert_eq!(harness.ownership_loss_times(begin), [0_u64; 0]);

@@ -96,7 +96,7 @@ enum Happening {
 
 /// A group as keepalived runs it.
 #[derive(Debug)]
-struct VrrpState {
+struct VrrpInstance {
     is_master: bool,
     timer: u64,
     /// The last MASTER_RX_LOWER_PRI.
@@ -115,16 +115,16 @@ struct Router {
     machine: Machine,
     /// How often the agent was started.
     epoch: u32,
-    vrrp: BTreeMap<GroupName, VrrpState>,
+    vrrp: BTreeMap<GroupName, VrrpInstance>,
     /// When the agent was started.
     started: Vec<BootInstant>,
-    /// When a group's line asked for a claim at once.
+    /// When a notify event of a group asked for a claim at once.
     asked: Vec<(BootInstant, GroupName)>,
     claims: Vec<Claim>,
     in_flight: BTreeSet<ClaimId>,
     losses: Vec<(GroupName, Ipv4Addr, BootInstant, Taker)>,
     beat: BootInstant,
-    local_read: BootInstant,
+    sampled: BootInstant,
     /// The last look, if the machine has wanted to know ever since.
     looking: Option<BootInstant>,
 }
@@ -156,7 +156,7 @@ impl Pair {
             in_flight: BTreeSet::new(),
             losses: Vec::new(),
             beat: BootInstant::default(),
-            local_read: BootInstant::default(),
+            sampled: BootInstant::default(),
             looking: None,
         };
         let mut pair = Self {
@@ -172,7 +172,7 @@ impl Pair {
         };
         for router in ROUTERS {
             for name in pair.names() {
-                pair.routers[router].vrrp.insert(name, VrrpState { is_master: false, timer: 0, heard: None });
+                pair.routers[router].vrrp.insert(name, VrrpInstance { is_master: false, timer: 0, heard: None });
             }
             pair.start_agent(router);
         }
@@ -227,7 +227,7 @@ impl Pair {
             let due = |router: usize| self.routers[router].machine.deadline();
             let look = |router: usize| {
                 let router = &self.routers[router];
-                router.machine.liveness_poll_interval(self.now).map(|again| router.local_read + again)
+                router.machine.liveness_poll_interval(self.now).map(|again| router.sampled + again)
             };
             let moments = [queued, due(0), due(1), look(0), look(1)];
             let Some(next) = moments.into_iter().flatten().min().map(|next| next.max(self.now)).filter(|n| *n <= end)
@@ -365,7 +365,7 @@ impl Pair {
 
     fn sample_liveness(&mut self, router: usize) {
         let this = &mut self.routers[router];
-        let before = mem::replace(&mut this.local_read, self.now);
+        let before = mem::replace(&mut this.sampled, self.now);
         // The first look for something that has just become of interest is of no use by itself.
         if this.looking.replace(self.now) == Some(before) && before < this.beat {
             self.tell(router, Event::Liveness { after: before });

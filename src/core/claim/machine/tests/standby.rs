@@ -358,18 +358,18 @@ fn an_address_that_is_refused_while_nobody_has_it_may_be_of_another_account() {
     harness.run(secs(60));
     harness.ec2.bad = [vip(1)].into();
     harness.master("a");
-    let inputs = "in a shared VPC, one of another account may have it; ask the VPC's owner";
+    let hint = "in a shared VPC, one of another account may have it; ask the VPC's owner";
     for class in [ErrorClass::BadAddress, ErrorClass::Refused] {
         harness.ec2.bad_class = class;
         harness.says("a", NotifyState::Master);
         harness.run(secs(2));
         let (verdict, reason) = shown(&harness);
-        assert!(reason.as_ref().is_some_and(|reason| reason.contains(inputs)), "{class:?}: {verdict} {reason:?}");
+        assert!(reason.as_ref().is_some_and(|reason| reason.contains(hint)), "{class:?}: {verdict} {reason:?}");
     }
     harness.ec2.bad_class = ErrorClass::Denied;
     harness.says("a", NotifyState::Master);
     harness.run(secs(2));
-    assert!(shown(&harness).1.is_some_and(|reason| !reason.contains(inputs)), "the reason is known");
+    assert!(shown(&harness).1.is_some_and(|reason| !reason.contains(hint)), "the reason is known");
 }
 
 #[test]

@@ -145,7 +145,7 @@ impl Demo {
         };
         println!(
             "VRRP           {} ms: a standby waits for three advertisements, 1 s\n\
-             \x20              each, and (256 - 100)/256 s more (RFC 5798, 6.1)\n\
+             \x20              each, and (256 - 100)/256 s more (RFC 9568 and 5798, 6.1)\n\
              vyos-aws-vipa  {} ms\n\
              EC2            {} ms: the simulator's; the real one takes its own time\n",
             failover.vrrp,

@@ -1,0 +1,109 @@
+//! What happens at the exact instant of a bound.
+
+use std::time::Duration;
+
+use super::harness::{ETH0, Harness, STRANGER, eni, error, ms, owner, secs, vip};
+use crate::claim::address::{Address, Mismatch, Phase};
+use crate::claim::machine::{ClaimInFlight, ReadInFlight};
+use crate::claim::{BootInstant, ClaimId, Event, ReadId};
+use crate::model::ec2::{ErrorClass, Owners};
+
+const VERIFIED: Phase = Phase::Assigned { verified: true, mismatch: None };
+
+fn address(harness: &mut Harness) -> &mut Address {
+    harness.machine.addresses.get_mut(&vip(1)).expect("the address")
+}
+
+/// Ends a read that began at `began`, and returns the phase of the address.
+fn phase_after_read(harness: &mut Harness, began: BootInstant, result: Result<&str, ErrorClass>) -> Phase {
+    let id = ReadId(u64::MAX);
+    let read = ReadInFlight { began, addresses: vec![vip(1)], is_periodic: false };
+    harness.machine.reads.insert(id, read);
+    let owners = |id: &str| -> Owners { [(vip(1), owner(id))].into() };
+    harness.machine.read(harness.now, id, result.map(owners).map_err(error));
+    address(harness).phase.clone()
+}
+
+/// In CheckOwner, a claim in flight from before makes reads meaningless for three seconds.
+#[test]
+fn an_outdated_claim_in_flight_no_longer_delays_the_owner_check_after_exactly_three_seconds() {
+    let phase_with_claim = |age: Duration| {
+        let mut harness = Harness::held();
+        let now = harness.now;
+        address(&mut harness).phase = Phase::CheckOwner { since: now - ms(20) };
+        let claim = ClaimInFlight { eni: eni(ETH0), began: now - age, addresses: vec![vip(1)] };
+        harness.machine.claims.insert(ClaimId(u64::MAX), claim);
+        phase_after_read(&mut harness, now - ms(10), Ok(ETH0))
+    };
+    assert!(matches!(phase_with_claim(secs(3) - ms(1)), Phase::CheckOwner { .. }));
+    assert_eq!(phase_with_claim(secs(3)), VERIFIED);
+}
+
+#[test]
+fn of_two_reads_that_began_at_the_same_instant_the_later_response_counts() {
+    let mut harness = Harness::held();
+    let began = harness.now - ms(10);
+    assert_eq!(phase_after_read(&mut harness, began, Ok(ETH0)), VERIFIED);
+    let phase = phase_after_read(&mut harness, began, Ok(STRANGER));
+    assert!(matches!(phase, Phase::Assigned { mismatch: Some(_), .. }), "{phase:?}");
+    let phase = phase_after_read(&mut harness, began - ms(1), Ok(ETH0));
+    assert!(matches!(phase, Phase::Assigned { mismatch: Some(_), .. }), "an earlier read: {phase:?}");
+}
+
+#[test]
+fn a_read_that_began_exactly_a_second_after_the_mismatch_is_a_recheck() {
+    let phase_after_recheck = |delay: Duration| {
+        let mut harness = Harness::held();
+        let began = harness.now - ms(10);
+        let mismatch = Mismatch { since: began - delay, owner: Some(owner(STRANGER)), failed: 0 };
+        address(&mut harness).phase = Phase::Assigned { verified: true, mismatch: Some(mismatch) };
+        phase_after_read(&mut harness, began, Ok(STRANGER))
+    };
+    assert!(matches!(phase_after_recheck(secs(1) - ms(1)), Phase::Assigned { mismatch: Some(_), .. }));
+    assert!(matches!(phase_after_recheck(secs(1)), Phase::Pending { .. }));
+}
+
+#[test]
+fn a_failed_recheck_adds_no_read_where_one_is_due_at_the_same_instant() {
+    let reads_after_failure = |later: Duration| {
+        let mut harness = Harness::held();
+        let now = harness.now;
+        let interval = harness.machine.config.global.verify_interval.duration();
+        // After so many failures the delay is the whole interval.
+        let mismatch = Mismatch { since: now - secs(600), owner: Some(owner(STRANGER)), failed: 8 };
+        address(&mut harness).phase = Phase::Assigned { verified: true, mismatch: Some(mismatch) };
+        address(&mut harness).checks.reads = [now + interval + later].into();
+        phase_after_read(&mut harness, now - ms(10), Err(ErrorClass::Transient));
+        address(&mut harness).checks.reads.len()
+    };
+    assert_eq!(reads_after_failure(Duration::ZERO), 1);
+    assert_eq!(reads_after_failure(ms(1)), 2);
+}
+
+/// At an advertisement interval of one second, liveness may be three seconds old for a retry.
+#[test]
+fn a_retry_shares_no_request_once_liveness_is_exactly_too_old() {
+    let piggybacked = |age: Duration| {
+        let mut harness = Harness::held();
+        let now = harness.now;
+        address(&mut harness).phase = Phase::Pending { due: now + secs(1) };
+        address(&mut harness).attempt.failed = 1;
+        harness.machine.liveness = Some(now - age);
+        harness.machine.piggybacked(now, &eni(ETH0))
+    };
+    assert_eq!(piggybacked(secs(3) - ms(1)), [vip(1)]);
+    assert!(piggybacked(secs(3)).is_empty());
+}
+
+#[test]
+fn the_rate_limit_of_an_eni_without_addresses_is_kept_while_it_is_in_use() {
+    let mut harness = Harness::held();
+    let (now, other) = (harness.now, eni("eni-0000000e"));
+    harness.machine.enis.entry(other.clone()).or_default().rate_limiter.take(now);
+    harness.tell(Event::ReadNow);
+    assert!(harness.machine.enis.contains_key(&other));
+    harness.run(secs(3));
+    harness.tell(Event::ReadNow);
+    assert!(!harness.machine.enis.contains_key(&other));
+    assert!(harness.machine.enis.contains_key(&eni(ETH0)), "it has an address");
+}
