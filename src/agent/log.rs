@@ -49,7 +49,7 @@ pub(super) enum Change {
     /// keepalived opened the FIFO, or has not had it open for a while, and why.
     Hook { gone: Option<String> },
     /// The FIFO was full.
-    PipeFull,
+    FifoFull,
     /// Another owner took addresses.
     OwnershipLost(NewOwner),
     /// Addresses are contested: another owner took them too often.
@@ -134,7 +134,7 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
         }
         Change::Hook { gone: Some(reason) } => log!(HOOK_NOT_ATTACHED, %reason, times),
         Change::Hook { gone: None } => log!(HOOK_ATTACHED, times),
-Change::PipeFull => log!(FIFO_FULL, times),
+        Change::FifoFull => log!(FIFO_FULL, times),
         Change::OwnershipLost(new_owner) => {
             let (eni, instance, taker) = new_owner.fields();
             log!(OWNERSHIP_LOST, address = %who, eni, instance, taker, times);

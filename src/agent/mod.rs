@@ -324,7 +324,7 @@ impl<'a> Agent<'a> {
                 self.handle(Event::Backlog { lines, was_full });
             }
             fifo::FifoEvent::Full => {
-                self.log.change(Change::PipeFull, "");
+                self.log.change(Change::FifoFull, "");
                 self.hook.discarding = true;
             }
             fifo::FifoEvent::Bytes(bytes) => {
@@ -336,7 +336,7 @@ impl<'a> Agent<'a> {
             }
             fifo::FifoEvent::Drained => {
                 self.hook.discarding = false;
-                self.handle(Event::PipeFull);
+                self.handle(Event::FifoFull);
             }
             fifo::FifoEvent::Hup => self.handle(Event::Hup),
             fifo::FifoEvent::WriterGone { why } => {

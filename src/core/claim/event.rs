@@ -73,7 +73,7 @@ pub enum Event {
         was_full: bool,
     },
     /// The FIFO was full while it was read: notify events may be lost.
-    PipeFull,
+    FifoFull,
     /// A writer closed the FIFO: keepalived has reloaded.
     Hup,
     /// Whether keepalived holds the FIFO open.
@@ -297,7 +297,7 @@ pub enum Cause {
     /// This router was suspended or stalled.
     Stalled,
     /// The FIFO was full: notify events may be lost.
-    PipeFull,
+    FifoFull,
     /// A process added the address to an interface, without a notify event for MASTER.
     NoNotifyEvent,
     /// The group or its configuration is new.

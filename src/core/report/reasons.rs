@@ -30,7 +30,7 @@ pub fn cause(cause: Cause) -> &'static str {
         Cause::NoWriter => "keepalived does not have the FIFO open",
         Cause::NoLiveness => "no keepalived activity",
         Cause::Stalled => "this router was suspended or stalled",
-        Cause::PipeFull => "the FIFO was full: notify events may be lost",
+        Cause::FifoFull => "the FIFO was full: notify events may be lost",
         Cause::NoNotifyEvent => "a process added the address without a notify event for MASTER",
         Cause::New => "new: waiting for keepalived activity",
         Cause::Paused => "paused by an operator",
@@ -137,7 +137,7 @@ fn vrrp_unknown(why: Cause) -> String {
         | Cause::Inferred
         | Cause::NoTimer
         | Cause::Stalled
-        | Cause::PipeFull
+        | Cause::FifoFull
         | Cause::NoNotifyEvent
         | Cause::New
         | Cause::Paused

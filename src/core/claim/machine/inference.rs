@@ -156,7 +156,7 @@ impl Machine {
         let from = group.state.vrrp();
         let last_known = match &group.state {
             // A lost notify event may have been for another state.
-            _ if why == Cause::PipeFull => None,
+            _ if why == Cause::FifoFull => None,
             GroupState::Known { vrrp, .. } => Some(*vrrp),
             GroupState::Unknown { last_known, .. } => *last_known,
         };

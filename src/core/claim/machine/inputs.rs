@@ -197,7 +197,7 @@ impl Machine {
 
     /// Outdated notify events: the last one of each group gives the last known state; the state itself is inferred.
     pub(super) fn backlog(&mut self, now: BootInstant, events: &[NotifyEvent], was_full: bool) {
-        let cause = if was_full { Cause::PipeFull } else { Cause::New };
+        let cause = if was_full { Cause::FifoFull } else { Cause::New };
         let mut last: BTreeMap<&GroupName, NotifyState> = BTreeMap::new();
         if !was_full {
             last.extend(events.iter().map(|event| (&event.group, event.state)));

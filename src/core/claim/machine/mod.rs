@@ -177,7 +177,7 @@ impl Machine {
             Event::Notify(events) if stall_detected => self.backlog(now, &events, false),
             Event::Notify(events) => self.notify_events(now, &events),
             Event::Backlog { lines, was_full } => self.backlog(now, &lines, was_full),
-            Event::PipeFull => self.invalidate_all(now, Cause::PipeFull),
+            Event::FifoFull => self.invalidate_all(now, Cause::FifoFull),
             Event::Hup => self.count_coming(now),
             Event::Writer(there) => self.writer(now, there),
             Event::LocalAddresses { addresses, requested } => self.local(now, addresses, requested),

@@ -123,7 +123,7 @@ pub fn causes() -> Vec<Cause> {
         Cause::NoWriter => [Cause::NoWriter],
         Cause::NoLiveness => [Cause::NoLiveness],
         Cause::Stalled => [Cause::Stalled],
-        Cause::PipeFull => [Cause::PipeFull],
+        Cause::FifoFull => [Cause::FifoFull],
         Cause::NoNotifyEvent => [Cause::NoNotifyEvent],
         Cause::New => [Cause::New],
         Cause::Paused => [Cause::Paused],

@@ -208,11 +208,11 @@ fn a_group_in_fault_has_no_timer_and_does_not_hang() {
     let samples = harness.samples;
     // So it is after whatever else makes it doubtful.
     let begin = harness.now;
-    harness.tell(Event::PipeFull);
+    harness.tell(Event::FifoFull);
     harness.run(secs(10));
     assert_eq!(
         transitions(&harness, begin),
-        [(VrrpState::Unknown, Cause::PipeFull), (VrrpState::Fault, Cause::NoTimer)]
+        [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Fault, Cause::NoTimer)]
     );
     assert!(harness.samples <= samples + 40, "{} looks", harness.samples - samples);
     let begin = harness.now;
@@ -230,17 +230,17 @@ fn keepalived_that_is_stopped_is_not_in_fault() {
         }
         let begin = harness.now;
         harness.child_frozen = true;
-        harness.tell(Event::PipeFull);
+        harness.tell(Event::FifoFull);
         harness.run(secs(600));
-        assert_eq!(transitions(&harness, begin), [(VrrpState::Unknown, Cause::PipeFull)], "local: {is_local}");
+        assert_eq!(transitions(&harness, begin), [(VrrpState::Unknown, Cause::FifoFull)], "local: {is_local}");
     }
     // Nor is one that sleeps while its address is here.
     let mut harness = Harness::held();
     let begin = harness.now;
     harness.beat = secs(10_000);
-    harness.tell(Event::PipeFull);
+    harness.tell(Event::FifoFull);
     harness.run(secs(600));
-    assert_eq!(transitions(&harness, begin), [(VrrpState::Unknown, Cause::PipeFull)]);
+    assert_eq!(transitions(&harness, begin), [(VrrpState::Unknown, Cause::FifoFull)]);
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn keepalived_is_looked_at_seldom_where_nothing_comes_of_it() {
             || {
                 let mut harness = Harness::held();
                 harness.child_frozen = true;
-                harness.tell(Event::PipeFull);
+                harness.tell(Event::FifoFull);
                 harness
             },
             420,
@@ -302,7 +302,7 @@ fn keepalived_is_looked_at_seldom_where_nothing_comes_of_it() {
             "not on any interface",
             || {
                 let mut harness = Harness::held();
-                harness.tell(Event::PipeFull);
+                harness.tell(Event::FifoFull);
                 harness.run(secs(2));
                 harness.give(vip(1), STRANGER);
                 harness.local.clear();
@@ -413,7 +413,7 @@ fn what_a_full_pipe_held_is_discarded() {
     harness.run(secs(60));
     assert_eq!(
         transitions(&harness, begin),
-        [(VrrpState::Unknown, Cause::PipeFull), (VrrpState::Backup, Cause::Inferred)]
+        [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Backup, Cause::Inferred)]
     );
     assert_eq!(harness.claim_times(begin), [0_u64; 0]);
 }
@@ -422,11 +422,11 @@ fn what_a_full_pipe_held_is_discarded() {
 fn a_pipe_found_full_makes_everything_doubtful() {
     let mut harness = Harness::held();
     let begin = harness.now;
-    harness.tell(Event::PipeFull);
+    harness.tell(Event::FifoFull);
     harness.run(secs(3));
     assert_eq!(
         transitions(&harness, begin),
-        [(VrrpState::Unknown, Cause::PipeFull), (VrrpState::Master, Cause::Inferred)]
+        [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Master, Cause::Inferred)]
     );
     assert_eq!(harness.claim_times(begin), [0_u64; 0], "it is ours");
 }
@@ -530,23 +530,23 @@ fn what_a_person_puts_on_a_standby_s_interface_is_no_mastership() {
         assert_eq!(shown.verdict.to_string(), "DRIFT");
         assert!(shown.reason.is_some_and(|why| why.contains("VRRP is BACKUP here, but the address is on eth0")));
         // Whatever makes the state doubtful.
-        harness.tell(Event::PipeFull);
+        harness.tell(Event::FifoFull);
         harness.run(secs(60));
         assert_eq!(
             transitions(&harness, begin),
-            [(VrrpState::Unknown, Cause::PipeFull), (VrrpState::Backup, Cause::Inferred)]
+            [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Backup, Cause::Inferred)]
         );
         assert_eq!(harness.claim_times(begin), [0_u64; 0], "restarted: {restarts}");
         // keepalived takes it for its own when it becomes MASTER, and so it is evidence from then on.
         harness.master("a");
         harness.run(secs(60));
         let begin = harness.now;
-        harness.tell(Event::PipeFull);
+        harness.tell(Event::FifoFull);
         harness.give(vip(1), PEER);
         harness.run(secs(10));
         assert_eq!(
             transitions(&harness, begin),
-            [(VrrpState::Unknown, Cause::PipeFull), (VrrpState::Master, Cause::Inferred)]
+            [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Master, Cause::Inferred)]
         );
         assert_eq!(harness.ours(), [vip(1)].into());
     }
@@ -575,11 +575,11 @@ fn what_a_person_puts_there_after_a_lost_backup_line_is_no_mastership() {
     let begin = harness.now;
     harness.by_hand(vip(1), true);
     harness.run(secs(2));
-    harness.tell(Event::PipeFull);
+    harness.tell(Event::FifoFull);
     harness.run(secs(60));
     assert_eq!(
         transitions(&harness, begin),
-        [(VrrpState::Unknown, Cause::PipeFull), (VrrpState::Backup, Cause::Inferred)]
+        [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Backup, Cause::Inferred)]
     );
     assert_eq!(harness.claim_times(begin), [0_u64; 0]);
 }
@@ -668,7 +668,7 @@ fn a_master_without_its_address_is_not_ok() {
 #[test]
 fn the_interface_is_not_said_to_agree_where_nobody_can_tell() {
     let whys: [(&str, Act); 4] = [
-        ("not known", |w| w.tell(Event::PipeFull)),
+        ("not known", |w| w.tell(Event::FifoFull)),
         ("paused", |w| {
             let until = w.now + secs(600);
             w.tell(Event::Pause { group: group("a"), until });
@@ -713,13 +713,13 @@ fn repeated_rx_lower_pri_names_master_in_whatever_state() {
     harness.run(secs(2));
     // A line that is of the past by now makes it doubtful; the next one says it again.
     let begin = harness.now;
-    harness.tell(Event::PipeFull);
+    harness.tell(Event::FifoFull);
     harness.give(vip(1), PEER);
     harness.says("a", NotifyState::MasterRxLowerPri);
     assert_eq!(harness.claim_times(begin), [0_u64; 0], "one of a series: who owns it is read first");
     harness.run(secs(1));
     let said = Cause::Notify(NotifyState::MasterRxLowerPri);
-    assert_eq!(transitions(&harness, begin), [(VrrpState::Unknown, Cause::PipeFull), (VrrpState::Master, said)]);
+    assert_eq!(transitions(&harness, begin), [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Master, said)]);
     assert_eq!(harness.claim_times(begin), [20]);
 }
 
@@ -732,7 +732,7 @@ fn a_read_from_before_the_doubt_does_not_decide() {
     harness.run(ms(1_100));
     // The address was still ours when EC2 looked; the answer is on its way when the peer takes over.
     harness.give(vip(1), PEER);
-    harness.tell(Event::PipeFull);
+    harness.tell(Event::FifoFull);
     harness.run(ms(950));
     assert_eq!(transitions(&harness, begin).last(), Some(&(VrrpState::Master, Cause::Inferred)));
     harness.run(secs(3));
@@ -746,7 +746,7 @@ fn adopting_while_a_claim_is_in_flight_waits_for_its_answer() {
     let begin = harness.now;
     harness.master("a");
     harness.run(ms(100));
-    harness.tell(Event::PipeFull);
+    harness.tell(Event::FifoFull);
     harness.run(secs(10));
     let before = harness.read_times(begin).into_iter().filter(|when| *when < 2_500).count();
     assert!(before <= 2, "no read after another: {:?}", harness.read_times(begin));
@@ -765,7 +765,7 @@ fn adopting_does_not_wait_for_a_claim_that_hangs() {
     harness.ec2.refuses = None;
     let begin = harness.now;
     assert!(begin.since_boot() < ms(sent) + secs(4), "the third one is under way");
-    harness.tell(Event::PipeFull);
+    harness.tell(Event::FifoFull);
     harness.run(secs(5));
     assert_eq!(harness.ours(), [vip(1)].into(), "claims at {:?}", harness.claim_times(begin));
 }
@@ -1003,7 +1003,7 @@ fn a_configured_eni_is_claimed_for_without_the_metadata_service() {
     harness.run(secs(5));
     harness.done.clear();
     let begin = harness.now;
-    harness.tell(Event::PipeFull);
+    harness.tell(Event::FifoFull);
     harness.run(secs(4));
     assert_eq!(harness.claim_times(begin).len(), 1);
 }
@@ -1070,7 +1070,7 @@ fn a_person_ends_a_pause() {
 fn after_a_full_pipe_a_fault_may_be_over() {
     let mut harness = Harness::one();
     harness.becomes("a", NotifyState::Fault);
-    harness.tell(Event::PipeFull);
+    harness.tell(Event::FifoFull);
     harness.run(secs(5));
     assert_eq!(
         harness.machine.groups[&group("a")].state.vrrp(),

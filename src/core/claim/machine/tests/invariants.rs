@@ -149,7 +149,7 @@ impl Invariants {
                 lines.iter().for_each(|line| self.line(now, line));
             }
             Event::Backlog { lines, was_full } => self.backlog(now, lines, *was_full),
-            Event::PipeFull => self.invalidate_all(now),
+            Event::FifoFull => self.invalidate_all(now),
             Event::Writer(true) => {
                 if self.writer_gone.take().is_some() {
                     self.groups.values_mut().for_each(|inputs| inputs.invalidated = inputs.invalidated.and(Some(now)));

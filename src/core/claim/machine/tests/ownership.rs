@@ -489,7 +489,7 @@ fn in_a_contest_retries_wait_as_long() {
 fn a_doubt_in_a_contest_does_not_shorten_the_wait() {
     let mut harness = in_a_contest();
     let begin = harness.now;
-    harness.tell(Event::PipeFull);
+    harness.tell(Event::FifoFull);
     harness.run(secs(36));
     assert_eq!(harness.claim_times(begin), [0_u64; 0]);
     harness.run(secs(300));

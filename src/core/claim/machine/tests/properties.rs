@@ -45,7 +45,7 @@ enum Step {
     Freeze(u64, Option<u64>),
     KillAgent,
     StartAgent,
-    PipeFull,
+    FifoFull,
     Pause(usize, u64),
     Resume(usize),
     Force(usize),
@@ -141,7 +141,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (0..60_000_u64, proptest::option::of(0..1_000_u64)).prop_map(|(f, s)| Step::Freeze(f, s)),
         2 => Just(Step::KillAgent),
         3 => Just(Step::StartAgent),
-        1 => Just(Step::PipeFull),
+        1 => Just(Step::FifoFull),
         1 => (a_group.clone(), 1..200_000_u64).prop_map(|(g, d)| Step::Pause(g, d)),
         1 => a_group.clone().prop_map(Step::Resume),
         1 => a_group.prop_map(Step::Force),
@@ -208,7 +208,7 @@ impl Harness {
             }
             Step::KillAgent => self.kill_agent(),
             Step::StartAgent => self.start_agent(),
-            Step::PipeFull => self.tell(Event::PipeFull),
+            Step::FifoFull => self.tell(Event::FifoFull),
             Step::Pause(g, millis) => {
                 let until = self.now + ms(millis);
                 self.tell(Event::Pause { group: group(NAMES[g]), until });

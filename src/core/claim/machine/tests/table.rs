@@ -51,15 +51,15 @@ const STATES: [(&str, Setup); 31] = [
     ("STOP", || Harness::one().with(|w| w.becomes("a", NotifyState::Stop))),
     ("MASTER, the writer gone for a second", || Harness::held().with(Harness::kill_keepalived).after(secs(1))),
     ("MASTER, the writer gone for long", || Harness::held().with(Harness::kill_keepalived).after(secs(10))),
-    ("MASTER, the FIFO was full", || Harness::held().with(|w| w.tell(Event::PipeFull))),
+    ("MASTER, the FIFO was full", || Harness::held().with(|w| w.tell(Event::FifoFull))),
     ("MASTER, paused", || Harness::held().with(pause)),
-    ("MASTER by inference, paused", || Harness::held().with(pause).with(|w| w.tell(Event::PipeFull)).after(secs(5))),
+    ("MASTER by inference, paused", || Harness::held().with(pause).with(|w| w.tell(Event::FifoFull)).after(secs(5))),
     ("disabled", || Harness::held().with(|w| w.tell(Event::Config(switched_off()))).with(Harness::local_master_line)),
     ("await local address", || {
         Harness::held().with(|w| w.forget_locally()).with(Harness::assign_to_stranger).after(secs(5))
     }),
     ("check owner", || {
-        Harness::held().with(|w| w.tell(Event::PipeFull)).until(|p| matches!(p, Phase::CheckOwner { .. }))
+        Harness::held().with(|w| w.tell(Event::FifoFull)).until(|p| matches!(p, Phase::CheckOwner { .. }))
     }),
     ("pending, ENI unknown", || Harness::started(false).with(|w| w.master("a")).after(ms(60))),
     ("pending, a retry", || Harness::one().with(|w| w.fail(ErrorClass::Transient))),
@@ -122,7 +122,7 @@ fn events() -> Vec<(String, Make)> {
         add(&format!("backlog {}", state.map_or("nothing".to_owned(), |s| format!("{s:?}"))), Box::new(make));
     }
     add("backlog, full", Box::new(|_| Event::Backlog { lines: vec![line("a", NotifyState::Master)], was_full: true }));
-    add("fifo full", Box::new(|_| Event::PipeFull));
+    add("fifo full", Box::new(|_| Event::FifoFull));
     add("hup", Box::new(|_| Event::Hup));
     add(
         "hup, the group gone",
@@ -712,7 +712,7 @@ fn event_number(event: &Event) -> usize {
         Event::Groups(_) => 1,
         Event::Notify(_) => 2,
         Event::Backlog { .. } => 3,
-        Event::PipeFull => 4,
+        Event::FifoFull => 4,
         Event::Hup => 5,
         Event::Writer(_) => 6,
         Event::LocalAddresses { .. } => 7,
