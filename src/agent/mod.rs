@@ -32,6 +32,7 @@ use vipa_core::model::history::{Kind, Record};
 use vipa_core::model::pause::Now;
 use vipa_core::model::vrrp::NotifyEvent;
 use vipa_core::report::model::FileErrorKind;
+use vipa_core::report::reasons;
 
 use self::effects::{EffectResult, Effects};
 use self::hook_log::HookLog;
@@ -444,16 +445,16 @@ impl ReadFile {
     }
 
     fn is_unread(&mut self, error: &FileError) {
-        let fault = match error {
+        let kind = match error {
             FileError::Newer { .. } => FileErrorKind::Newer,
             _ if self.was_read => FileErrorKind::UsingPrevious,
             _ => FileErrorKind::NoConfiguration,
         };
         match error {
             FileError::Missing(_) if !self.was_read => log!(FILE_MISSING, %error),
-            _ => log!(FILE_NOT_LOADED, %error, effect = fault.text().0),
+            _ => log!(FILE_NOT_LOADED, %error, effect = reasons::file_error(kind).0),
         }
-        self.unread = Some((error.to_string(), fault));
+        self.unread = Some((error.to_string(), kind));
     }
 }
 
@@ -466,20 +467,20 @@ mod tests {
         let newer = || FileError::Newer { path: "config.json".into(), found: 2 };
         let rubbish = || FileError::Content { path: "config.json".into(), reason: "rubbish".to_owned() };
         let mut file = ReadFile::default();
-        let mut fault_after = |error: FileError| {
+        let mut kind_after = |error: FileError| {
             file.is_unread(&error);
-            file.unread.as_ref().map(|(_, fault)| *fault)
+            file.unread.as_ref().map(|(_, kind)| *kind)
         };
-        assert_eq!(fault_after(FileError::Missing("config.json".into())), Some(FileErrorKind::NoConfiguration));
-        assert_eq!(fault_after(newer()), Some(FileErrorKind::Newer));
-        assert_eq!(fault_after(rubbish()), Some(FileErrorKind::NoConfiguration));
+        assert_eq!(kind_after(FileError::Missing("config.json".into())), Some(FileErrorKind::NoConfiguration));
+        assert_eq!(kind_after(newer()), Some(FileErrorKind::Newer));
+        assert_eq!(kind_after(rubbish()), Some(FileErrorKind::NoConfiguration));
         file.is_read();
         assert!(file.unread.is_none());
-        let mut fault_after = |error: FileError| {
+        let mut kind_after = |error: FileError| {
             file.is_unread(&error);
-            file.unread.as_ref().map(|(_, fault)| *fault)
+            file.unread.as_ref().map(|(_, kind)| *kind)
         };
-        assert_eq!(fault_after(newer()), Some(FileErrorKind::Newer));
-        assert_eq!(fault_after(rubbish()), Some(FileErrorKind::UsingPrevious));
+        assert_eq!(kind_after(newer()), Some(FileErrorKind::Newer));
+        assert_eq!(kind_after(rubbish()), Some(FileErrorKind::UsingPrevious));
     }
 }

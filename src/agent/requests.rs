@@ -11,7 +11,7 @@ use vipa_core::model::history::{Kind, Record};
 use vipa_core::model::ids::GroupName;
 use vipa_core::model::pause::Minutes;
 use vipa_core::report::model::{self as report, Report};
-use vipa_core::report::{live, offline, reasons};
+use vipa_core::report::{live, offline, reasons, remedies};
 
 use super::Agent;
 use crate::agent::state::Saved;
@@ -243,7 +243,7 @@ impl Agent<'_> {
                 pid: std::process::id(),
                 since: at(clock.started),
                 file_error: file.map(|(error, _)| error.clone()),
-                file_error_kind: file.map(|(_, fault)| *fault),
+                file_error_kind: file.map(|(_, kind)| *kind),
             }),
             agent_error: None,
             not_answered: Vec::new(),
@@ -260,7 +260,7 @@ impl Agent<'_> {
                 endpoint_url: global.endpoint_url.clone(),
                 credentials: credentials.as_ref().map_or_else(|| "not known yet".to_owned(), |c| c.source.clone()),
                 credentials_loaded_at: credentials.as_ref().and_then(|c| c.loaded_at),
-                credentials_error: credentials.as_ref().and_then(|c| c.error.as_ref()).map(|e| e.message.clone()),
+                credentials_error: credentials.as_ref().and_then(|c| c.error.as_ref()).map(remedies::credentials_error),
                 credentials_expire_at: credentials.as_ref().and_then(|c| c.expires_at),
                 last_success_at: self.effects.last_success.map(at),
                 last_error: self

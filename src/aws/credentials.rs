@@ -329,14 +329,7 @@ impl Source {
     }
 
     fn refuse(&self, class: ErrorClass, reason: &str) -> CallError {
-        let source = self.describe(None);
-        let remedy = match class {
-            ErrorClass::Denied => {
-                "put the file there, with aws_access_key_id and aws_secret_access_key in the profile: the agent gets it within a minute"
-            }
-            _ => "the next call asks again; see whether STS is reached from here, and lets these keys have the role",
-        };
-        failed(Failure::Credentials(class), format!("{source}: {reason}; {remedy}"))
+        failed(Failure::Credentials(class), format!("{}: {reason}", self.describe(None)))
     }
 }
 

@@ -166,10 +166,7 @@ impl Imds {
         const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
         let role = self.bounded(async {
             let names = self.get(ROLES).await.map_err(|error| match error {
-                Failed::NotFound(_) => failed(
-                    Failure::Credentials(ErrorClass::Denied),
-                    "the instance has no role: attach an instance profile, or set credentials-file",
-                ),
+                Failed::NotFound(_) => failed(Failure::Credentials(ErrorClass::Denied), "the instance has no role"),
                 error => error.into(),
             })?;
             let name = names.lines().next().unwrap_or_default().trim();

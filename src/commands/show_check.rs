@@ -146,7 +146,7 @@ async fn walk<W: Write>(
         None => printer.step(check::no_region())?,
     }
     for eni in moving.keys() {
-        printer.step(check::right_to_claim(eni, report.is_ok().then(|| known(eni)).as_deref()))?;
+        printer.step(check::assign_permission(eni, report.is_ok().then(|| known(eni)).as_deref()))?;
     }
     for (group, address) in &acting {
         let eni = target(address, &aws);
@@ -231,7 +231,7 @@ impl Asked {
         let (described, owned) = (done(described).await, done(owned).await);
         // Either may have failed where the other has not: the right is for both.
         let read = described.as_ref().and(owned.as_ref()).map_err(Clone::clone);
-        printer.step(check::right_to_read(&read, reached.is_ok()))?;
+        printer.step(check::read_permission(&read, reached.is_ok()))?;
         aws.room = match room {
             Some(room) => Some(done(room).await),
             None => None,

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 use vipa_core::model::assignment::{Plan, plan};
 use vipa_core::model::config::Config;
-use vipa_core::model::ec2::{CallError, Eni, Owners};
+use vipa_core::model::ec2::{CallError, Eni, Failure, Owners};
 use vipa_core::model::ids::{InterfaceName, VpcId};
 use vipa_core::printable;
 use vipa_core::report::command::{Target, offer_commands};
@@ -266,14 +266,11 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String,
             match answer {
                 Ok(Ok(owners)) => facts.owners = Some((facts.now, owners)),
                 Ok(Err(error)) => {
-                    let code = error.code().to_owned();
-                    let CallError { message, request_id, .. } = error;
-                    facts.ec2_error = Some(FailedCall { at: facts.now, code, message, request_id });
+                    facts.ec2_error = Some(FailedCall::new(facts.now, &error));
                 }
                 Err(_) => {
                     let message = format!("no answer from {} within {bound:?}", ec2.endpoint());
-                    facts.ec2_error =
-                        Some(FailedCall { at: facts.now, code: "Timeout".to_owned(), message, request_id: None });
+                    facts.ec2_error = Some(FailedCall::new(facts.now, &CallError::new(Failure::Timeout, message)));
                 }
             }
         }

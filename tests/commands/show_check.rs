@@ -158,7 +158,7 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
         &[("FAIL", "Agent", "`restart aws-vipa`"), ("UNKNOWN", "IAM: claim", "only available from the agent")],
     );
     let mut old = proven();
-    old["agent"]["file_error"] = json!("config.json does not hold what it should");
+    old["agent"]["file_error"] = json!("config.json does not have the expected content");
     place.finds(Some(old), &[("FAIL", "Agent", "running with an old configuration: config.json does not")]);
     // What root finds good, the agent may not.
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status/ec2-unreachable.json");
@@ -169,6 +169,7 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
     // That may be over with the next call.
     place.finds(Some(blind.clone()), &[("UNKNOWN", "Agent", "ago: Timeout: no answer from https://ec2.eu-central-1")]);
     blind["ec2"]["last_error"]["code"] = json!("TLS");
+    blind["ec2"]["last_error"]["class"] = json!("transient");
     place.finds(Some(blind), &[("FAIL", "Agent", "read the file of `aws-vipa ca-certificate-file`")]);
     let mut keyless = proven();
     keyless["ec2"]["credentials_error"] = json!("the instance has no role");
@@ -182,18 +183,19 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
     place.configure(|config| config.skipped.clear());
     let refused = |code: &str| {
         let mut report = proven();
-        let error = json!({"at": "2026-11-22T11:03:03Z", "code": code, "message": "no", "request_id": null});
+        let error =
+            json!({"at": "2026-11-22T11:03:03Z", "class": "denied", "code": code, "message": "no", "request_id": null});
         report["groups"][1]["addresses"][0]["last_claim"]["error"] = error;
         report
     };
-    let right = ("FAIL", "IAM: claim", "was denied: UnauthorizedOperation: no. `generate aws-vipa iam-policy`");
-    place.finds(Some(refused("UnauthorizedOperation")), &[right]);
+    let denied = ("FAIL", "IAM: claim", "was denied: UnauthorizedOperation: no. `generate aws-vipa iam-policy`");
+    place.finds(Some(refused("UnauthorizedOperation")), &[denied]);
     // A retry in flight does not hide it.
     let mut retried = refused("UnauthorizedOperation");
     let address = &mut retried["groups"][1]["addresses"][0];
     address["last_failure"] = address["last_claim"]["error"].take();
     address["last_claim"]["duration_ms"] = Value::Null;
-    place.finds(Some(retried), &[right]);
+    place.finds(Some(retried), &[denied]);
     place.finds(Some(refused("PrivateIpAddressLimitExceeded")), &[("FAIL", "Address limit", "refused")]);
     fs::remove_file(&place.router.paths.groups).expect("removed");
     place.finds(Some(proven()), &[("FAIL", "Groups", "groups.json is missing")]);
@@ -295,7 +297,10 @@ fn the_credentials_the_clock_or_the_rights_are_amiss() {
     place.finds(Some(proven()), &[&[wrong], &untold[..]].concat());
     let none = |words| [("FAIL", "Credentials", words), ("UNKNOWN", "IAM: read", "Credentials")];
     place.router.copy_credentials(&json!({ "unreadable": { "other": "No such file or directory (os error 2)" } }));
-    place.finds(Some(proven()), &[&none("put the file there"), &untold[..]].concat());
+    place.finds(
+        Some(proven()),
+        &[&none("with it, put aws_access_key_id and aws_secret_access_key into that file"), &untold[..]].concat(),
+    );
     fs::remove_file(&place.router.paths.credentials).expect("removed");
     let remedy = "`systemctl status vyos-aws-vipa-credentials.service` shows why";
     place.finds(Some(proven()), &[&none(remedy), &untold[..]].concat());
@@ -400,12 +405,11 @@ fn each_step_says_what_was_found_and_what_to_do() {
         request_id: None,
     };
     let mut blind = report();
-    blind.ec2.last_error = Some(FailedCall {
-        at: blind.generated_at - SignedDuration::from_secs(3),
-        code: "TLS".to_owned(),
-        message: "no connection to https://ec2.example: /config/aws/ca.pem: Permission denied".to_owned(),
-        request_id: None,
-    });
+    let refused = CallError::new(
+        ec2::Failure::Tls,
+        "no connection to https://ec2.example: /config/aws/ca.pem: Permission denied",
+    );
+    blind.ec2.last_error = Some(FailedCall::new(blind.generated_at - SignedDuration::from_secs(3), &refused));
     let mut keyless = report();
     keyless.ec2.credentials_error = Some("the instance has no role".to_owned());
     let timeout =
@@ -479,12 +483,12 @@ fn each_step_says_what_was_found_and_what_to_do() {
         check::clock(Some(seconds(-31)), now),
         check::clock(Some(seconds(240)), now),
         check::clock(Some(seconds(251_606_421_471)), now),
-        check::right_to_read::<()>(&Ok(()), true),
-        check::right_to_read::<()>(&Err(denied()), true),
-        check::right_to_read::<()>(&Err(unknown_key()), true),
-        check::right_to_read::<()>(&Err(timeout()), false),
-        check::right_to_claim(&id(OURS), Some(&[])),
-        check::right_to_claim(&id(OURS), None),
+        check::read_permission::<()>(&Ok(()), true),
+        check::read_permission::<()>(&Err(denied()), true),
+        check::read_permission::<()>(&Err(unknown_key()), true),
+        check::read_permission::<()>(&Err(timeout()), false),
+        check::assign_permission(&id(OURS), Some(&[])),
+        check::assign_permission(&id(OURS), None),
     ])
     .chain(check::interface(&id(OURS), &[VIP].into(), &[], &AwsState::default()))
     .chain({

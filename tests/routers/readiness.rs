@@ -18,7 +18,12 @@ fn standby_that_cannot_reach_ec2() {
         lab.set_global("verify-interval 5");
         lab.bring_up();
         lab.r2.call(&["ip", "route", "add", "unreachable", "10.99.0.1/32"]);
-        not_ready(lab, &["route, the firewall and DNS on the way to EC2's endpoint"]);
+        not_ready(
+            lab,
+            &[
+                "check the route, security groups (also the VPC endpoint's), the firewall and DNS on the way to EC2's endpoint",
+            ],
+        );
         lab.r2.call(&["ip", "route", "delete", "unreachable", "10.99.0.1/32"]);
         ready_again_and_takes_over(lab);
     });

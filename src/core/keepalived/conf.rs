@@ -108,7 +108,7 @@ pub fn parse(text: &[u8]) -> Result<Reading, ConfError> {
         // The file is whole, and keepalived has counted a brace that is none of VyOS's.
         Some(Block::Skipped { line, is_instance: true, .. }) if ends_outside(text) => {
             let line = *line;
-            parser.skipped.retain(|fault| fault.line != line);
+            parser.skipped.retain(|skipped| skipped.line != line);
             parser.skip(line, SkipReason::ToTheEnd);
             is_cut_short = true;
         }
@@ -187,7 +187,7 @@ struct ParsedInstance {
     line: usize,
     name: String,
     /// What makes it unreliable.
-    fault: Option<SkipReason>,
+    skip_reason: Option<SkipReason>,
     interface: Option<InterfaceName>,
     vrid: Option<u8>,
     priority: u8,
@@ -281,25 +281,25 @@ impl Parser<'_> {
     /// The header of an instance.
     fn instance(&mut self, statement: &Statement, following: &[Statement]) {
         let line = statement.line;
-        let fault = self.is_as_written(statement, following).err();
+        let skip_reason = self.is_as_written(statement, following).err();
         let [_, name] = statement.words.as_slice() else {
             // keepalived wants one name.
-            self.skip(line, fault.unwrap_or(SkipReason::Name("it has no name")));
+            self.skip(line, skip_reason.unwrap_or(SkipReason::Name("it has no name")));
             return self.blocks.push(Block::Skipped { line, depth: 0, is_instance: true });
         };
         if let Some(first) = self.instances.iter_mut().find(|instance| instance.name == *name) {
             let other = first.line;
-            if fault.is_none() && first.fault.is_none() {
-                first.fault = Some(SkipReason::SameName(line));
+            if skip_reason.is_none() && first.skip_reason.is_none() {
+                first.skip_reason = Some(SkipReason::SameName(line));
             }
             // keepalived keeps the first one alone.
-            self.skip(line, fault.unwrap_or(SkipReason::SameName(other)));
+            self.skip(line, skip_reason.unwrap_or(SkipReason::SameName(other)));
             return self.blocks.push(Block::Skipped { line, depth: 0, is_instance: true });
         }
         self.instances.push(ParsedInstance {
             line,
             name: name.clone(),
-            fault,
+            skip_reason,
             interface: None,
             vrid: None,
             priority: DEFAULT_PRIORITY,
@@ -356,8 +356,8 @@ impl Parser<'_> {
             _ => {}
         }
         if let Some(instance) = self.instances.last_mut() {
-            if let (Some(line), None) = (refused, &instance.fault) {
-                instance.fault = Some(SkipReason::Mixed(line));
+            if let (Some(line), None) = (refused, &instance.skip_reason) {
+                instance.skip_reason = Some(SkipReason::Mixed(line));
             }
             instance.set(words);
         }
@@ -379,7 +379,7 @@ impl Parser<'_> {
             }
         }
         groups.sort_by(|a, b| a.name.cmp(&b.name));
-        self.skipped.sort_by_key(|fault| fault.line);
+        self.skipped.sort_by_key(|skipped| skipped.line);
         Reading { groups: Groups { groups }, skipped: self.skipped, is_cut_short: false }
     }
 }
@@ -438,7 +438,7 @@ impl ParsedInstance {
     }
 
     fn close(self) -> Result<RunningGroup, SkipReason> {
-        if let Some(why) = self.fault {
+        if let Some(why) = self.skip_reason {
             return Err(why);
         }
         Ok(RunningGroup {

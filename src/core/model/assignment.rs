@@ -8,7 +8,7 @@ use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, Virtual
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ids::{EniId, GroupName, InterfaceName};
 
-/// What there is to do for the groups that have an `aws-vipa` node without a fault.
+/// What there is to do for the groups that have an `aws-vipa` node without an error.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
     /// The groups, in the order of their names. An address appears once in all of them together.
@@ -67,28 +67,20 @@ pub fn is_there(held_on: &InterfaceName, having: &BTreeSet<InterfaceName>) -> bo
     })
 }
 
-/// Where the configuration and what keepalived runs do not fit together. The text is for the operator.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Where the configuration and what keepalived runs do not fit together; [`crate::report::reasons::problem`] has the texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// There is no such `vrrp_instance`.
-    #[error(
-        "keepalived does not run this group: it is disabled or renamed in VRRP, or keepalived rejected its configuration; check `show vrrp` and `show log vrrp`"
-    )]
     NotRun,
     /// It runs, without any IPv4 virtual address.
-    #[error("keepalived runs this group without an IPv4 virtual address: no address to move")]
     NoAddress,
     /// `aws-vipa address` names an address that the group does not hold any more.
-    #[error(
-        "{0} is not moved: keepalived does not run it in this group; add it to the group's addresses, or delete it below `aws-vipa address`"
-    )]
     NotHeld(Ipv4Addr),
     /// Another group already moves it.
-    #[error("{address} is not moved by this group: group {group} moves it; delete it in one of the two")]
     MovedByOther {
-        /// The address.
+        /// The address that both groups have.
         address: Ipv4Addr,
-        /// The group that moves it.
+        /// The group that moves it: the first in the order of names.
         group: GroupName,
     },
 }

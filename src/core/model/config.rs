@@ -17,9 +17,9 @@ use crate::model::ids::{EniId, GroupName, InterfaceName, Region};
 pub struct Config {
     /// `high-availability vrrp global-parameters aws-vipa`.
     pub global: Global,
-    /// The groups that have an `aws-vipa` node and no fault, in the order of their names.
+    /// The groups that have an `aws-vipa` node and no error, in the order of their names.
     pub groups: Vec<GroupConfig>,
-    /// Groups with an `aws-vipa` node that a fault keeps out.
+    /// Groups with an `aws-vipa` node that are skipped because of an error.
     pub skipped: Vec<SkippedGroup>,
     /// IPv4 addresses that VyOS configures on interfaces outside VRRP: to see one on an interface says nothing of VRRP.
     pub interface_addresses: BTreeSet<Ipv4Addr>,
@@ -84,7 +84,11 @@ macro_rules! seconds {
             type Error = OutOfRange;
 
             fn try_from(given: u16) -> Result<Self, OutOfRange> {
-                given.to_string().parse()
+                if ($low..=$high).contains(&given) {
+                    Ok(Self(given))
+                } else {
+                    Err(OutOfRange { given: given.to_string(), low: $low, high: $high })
+                }
             }
         }
 
@@ -92,10 +96,8 @@ macro_rules! seconds {
             type Err = OutOfRange;
 
             fn from_str(given: &str) -> Result<Self, OutOfRange> {
-                match given.parse::<u16>() {
-                    Ok(seconds) if ($low..=$high).contains(&seconds) => Ok(Self(seconds)),
-                    _ => Err(OutOfRange { given: given.to_owned(), low: $low, high: $high }),
-                }
+                let out_of_range = || OutOfRange { given: given.to_owned(), low: $low, high: $high };
+                given.parse::<u16>().ok().and_then(|seconds| seconds.try_into().ok()).ok_or_else(out_of_range)
             }
         }
 
@@ -131,11 +133,11 @@ pub struct GroupConfig {
     pub disable: bool,
 }
 
-/// A group that a fault keeps out, although a configuration once committed always loads.
+/// A group that is skipped because of an error: a configuration once committed always loads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SkippedGroup {
-    /// The group's name as it stands in the configuration: the fault may be that it is no name for keepalived.
+    /// The group's name as it stands in the configuration: the error may be that keepalived cannot have such a name.
     pub name: String,
     /// What is wrong, a sentence each with its configuration path.
     pub errors: Vec<String>,

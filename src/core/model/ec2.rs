@@ -177,21 +177,14 @@ impl Failure {
         }
     }
 
-    /// The failure with this code, if it is one. The class of a code of EC2's is that of an answer with a 5xx status.
-    pub(crate) fn of_code(code: &str) -> Option<Self> {
-        let code = ErrorCode::try_from(code).ok()?;
-        let class = code.class(500);
-        Some(Self::own(code.as_str(), class).unwrap_or(Self::Api { code, class }))
-    }
-
     /// The failure that is our own word, where EC2 did not answer.
     fn own(word: &str, class: ErrorClass) -> Option<Self> {
         Some(match word {
             "Timeout" => Self::Timeout,
             "Connection" => Self::Connection,
             "TLS" => Self::Tls,
-            "Answer" if class == ErrorClass::Throttled => Self::TooManyRequests,
             "Answer" => Self::InvalidResponse,
+            "TooManyRequests" => Self::TooManyRequests,
             "Credentials" => Self::Credentials(class),
             "Settings" => Self::Settings,
             "Region" => Self::NoRegion,
@@ -209,7 +202,8 @@ impl Failure {
             Self::Timeout => "Timeout",
             Self::Connection => "Connection",
             Self::Tls => "TLS",
-            Self::InvalidResponse | Self::TooManyRequests => "Answer",
+            Self::InvalidResponse => "Answer",
+            Self::TooManyRequests => "TooManyRequests",
             Self::Credentials(_) => "Credentials",
             Self::Settings => "Settings",
             Self::NoRegion => "Region",
@@ -483,11 +477,9 @@ mod tests {
             if !matches!(failure, Failure::Credentials(_)) {
                 assert_eq!(Failure::of(word.clone(), other), Failure::InvalidResponse, "{word}");
             }
-            assert_eq!(Failure::of_code(word.as_str()).expect("a failure").code(), word.as_str());
         }
         let code = error_code("AuthFailure");
         let refused = Failure::Api { code: code.clone(), class: ErrorClass::Denied };
-        assert_eq!(Failure::api(code.clone(), ErrorClass::Denied), refused);
-        assert_eq!(Failure::of_code(code.as_str()), Some(refused));
+        assert_eq!(Failure::api(code, ErrorClass::Denied), refused);
     }
 }

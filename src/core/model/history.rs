@@ -14,10 +14,10 @@ use super::vrrp::VrrpState;
 /// How many records of the history are kept. A claim that goes on failing in one way is one record.
 pub const MAX_RECORDS: usize = 200;
 
-/// How many thefts of an address are kept: twice as many as make a contest.
+/// How many ownership losses of an address are kept: twice as many as make it CONTESTED.
 const LOSSES_PER_ADDRESS: usize = 8;
 
-/// How many begins and ends of contests of an address are kept, with the other router and with strangers.
+/// How often the begin or the end of CONTESTED is kept of an address, with the other router and with strangers together.
 const CONTESTED_PER_ADDRESS: usize = 4;
 
 /// How many of the last records are searched for the failure that a new one goes on with.
@@ -42,12 +42,12 @@ impl From<Stored> for History {
 /// One thing that has happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// When; the last time, if it happened several times.
+    /// When it happened; the last time, if it happened several times.
     pub time: Timestamp,
     /// When it happened for the first time, if several times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// How often.
+    /// How often it has happened, in a row or between other records.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub times: u32,
     /// The group, where it is about one.
@@ -56,7 +56,7 @@ pub struct Record {
     /// The addresses, where it is about some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Ipv4Addr>,
-    /// What.
+    /// What has happened.
     #[serde(flatten)]
     pub kind: Kind,
 }
@@ -83,7 +83,7 @@ pub enum Kind {
     Forced,
     /// EC2 was asked to assign the addresses to us.
     Claim {
-        /// The ENI.
+        /// The ENI to which the addresses were to move.
         eni: EniId,
         /// Who had the first of them before, as far as known.
         previous: Option<Owner>,
@@ -107,7 +107,7 @@ pub enum Kind {
         /// Whether that is the group's peer or a stranger.
         taker: Taker,
     },
-    /// The contest is over.
+    /// The address is no longer CONTESTED.
     ContestedEnded {
         /// Whether the addresses were contested with the group's peer or a stranger.
         taker: Taker,
@@ -121,19 +121,19 @@ pub enum Kind {
     },
     /// The ENI of an interface could not be found out.
     Unresolved {
-        /// The interface.
+        /// The interface whose addresses cannot be claimed meanwhile.
         interface: InterfaceName,
-        /// Why.
+        /// The failed call to IMDS or EC2.
         error: CallError,
     },
 }
 
-/// The thefts of one address that still count.
+/// The ownership losses of one address that still count.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OwnershipLosses {
     /// When each was, and who took the address.
     pub times: Vec<(Timestamp, Taker)>,
-    /// With whom they have become a contest.
+    /// The takers that have made it CONTESTED.
     pub contested: Vec<Taker>,
 }
 
@@ -148,7 +148,7 @@ pub enum Outcome {
     },
     /// It failed, or was not answered in time.
     Failed {
-        /// Why.
+        /// EC2's refusal, or why it did not answer.
         error: CallError,
     },
 }
@@ -235,7 +235,7 @@ impl History {
         before.is_some()
     }
 
-    /// The thefts of each address of a group since that was last not MASTER, or a contest over.
+    /// The ownership losses of each address of a group since the group was last not MASTER, or CONTESTED ended.
     pub fn ownership_losses(&self) -> BTreeMap<(&GroupName, Ipv4Addr), OwnershipLosses> {
         ownership_losses(&self.records)
     }
@@ -245,8 +245,8 @@ impl History {
         self.skipped
     }
 
-    /// The records from the `count`-th last transition, claim or theft on, oldest first: whatever else has happened does
-    /// not crowd these out.
+    /// The records from the `count`-th last transition, claim or ownership loss on, oldest first: other records do not
+    /// displace these.
     pub fn last(&self, count: usize) -> &[Record] {
         let chief = |r: &Record| {
             matches!(r.kind, Kind::Transition { .. } | Kind::Claim { .. } | Kind::OwnershipLost { .. } | Kind::Forced)
@@ -267,13 +267,13 @@ fn ownership_losses(records: &[Record]) -> BTreeMap<(&GroupName, Ipv4Addr), Owne
             continue;
         };
         for address in &record.addresses {
-            let ownership_losses: &mut OwnershipLosses = all.entry((group, *address)).or_default();
+            let losses: &mut OwnershipLosses = all.entry((group, *address)).or_default();
             match record.kind {
-                Kind::OwnershipLost { taker, .. } => ownership_losses.times.push((record.time, taker)),
-                Kind::Contested { taker, .. } => ownership_losses.contested.push(taker),
+                Kind::OwnershipLost { taker, .. } => losses.times.push((record.time, taker)),
+                Kind::Contested { taker, .. } => losses.contested.push(taker),
                 Kind::ContestedEnded { taker } => {
-                    ownership_losses.times.retain(|(_, by)| *by != taker);
-                    ownership_losses.contested.retain(|with| *with != taker);
+                    losses.times.retain(|(_, by)| *by != taker);
+                    losses.contested.retain(|with| *with != taker);
                 }
                 _ => {}
             }
@@ -282,12 +282,12 @@ fn ownership_losses(records: &[Record]) -> BTreeMap<(&GroupName, Ipv4Addr), Owne
             all.retain(|(of, _), _| *of != group);
         }
     }
-    all.retain(|_, ownership_losses| !ownership_losses.times.is_empty());
+    all.retain(|_, losses| !losses.times.is_empty());
     all
 }
 
-/// The records of addresses that were taken away since their group was last not MASTER, or a contest over: what a restart
-/// of the agent must not forget, whatever else happens. The history has room for all groups together, and one failover of
+/// The records of addresses that were lost since their group was last not MASTER, or CONTESTED ended: a restart of the
+/// agent must keep them, whatever else happens. The history has room for all groups together, and one failover of
 /// many fills it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(from = "Stored")]
@@ -333,10 +333,10 @@ impl LossHistory {
         records.reverse();
         records.retain(|record| {
             record.addresses.iter().any(|address| {
-                let [ownership_losses, loss_history] = kept.entry(*address).or_default();
+                let [losses, contested] = kept.entry(*address).or_default();
                 let (count, most) = match record.kind {
-                    Kind::OwnershipLost { .. } => (ownership_losses, LOSSES_PER_ADDRESS),
-                    _ => (loss_history, CONTESTED_PER_ADDRESS),
+                    Kind::OwnershipLost { .. } => (losses, LOSSES_PER_ADDRESS),
+                    _ => (contested, CONTESTED_PER_ADDRESS),
                 };
                 *count += 1;
                 *count <= most && counting.contains(address)

@@ -12,7 +12,7 @@ use super::ids::{EniId, InstanceId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING-KEBAB-CASE")]
 pub enum Verdict {
-    /// MASTER, and EC2 has confirmed within two intervals that it is ours.
+    /// MASTER, and EC2 has confirmed that it is ours, within twice the sum of verify-interval and request-timeout.
     Ok,
     /// MASTER, and a claim is under way, waiting or not yet confirmed.
     Claiming,

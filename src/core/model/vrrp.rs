@@ -66,8 +66,8 @@ impl NotifyState {
 /// A line of the FIFO that names a state of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotifyEvent {
-    /// The group.
+    /// The name of the `vrrp_instance`, which VyOS makes that of the group.
     pub group: GroupName,
-    /// The state.
+    /// The state that the instance has entered, or a master's news of another one.
     pub state: NotifyState,
 }

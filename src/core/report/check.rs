@@ -19,8 +19,8 @@ use crate::model::verdict::Who;
 use crate::report::clock_skew::skew;
 use crate::report::command::quoted;
 use crate::report::model::{AddressReport, FailedCall, FileErrorKind, Report};
-use crate::report::remedies;
 use crate::report::status::{GAP, WIDTH, lines, span, time};
+use crate::report::{reasons, remedies};
 
 /// A clock that is further off than that is worth a word, although AWS takes its signatures.
 const CLOCK_WORTH_A_WORD: SignedDuration = SignedDuration::from_secs(30);
@@ -112,8 +112,9 @@ pub fn agent(report: &Result<Report, String>) -> Step {
     if let Some(agent) = &report.agent
         && let Some(error) = &agent.file_error
     {
-        let (fault, remedy) = agent.file_error_kind.unwrap_or(FileErrorKind::UsingPrevious).text();
-        return fail(WHAT, format!("{fault}: {error}. {remedy}"));
+        let kind = agent.file_error_kind.unwrap_or(FileErrorKind::UsingPrevious);
+        let (effect, remedy) = reasons::file_error(kind);
+        return fail(WHAT, format!("{effect}: {error}. {remedy}"));
     }
     if let Some(error) = &report.ec2.credentials_error {
         return fail(WHAT, format!("cannot load credentials: {error}. If all checks below are OK, `restart aws-vipa`"));
@@ -155,7 +156,10 @@ pub fn configuration(config: &Config, plan: &Result<Plan, String>) -> Vec<Step> 
         }
     };
     let problems = plan.groups.iter().filter(|g| !g.disabled).flat_map(|group| {
-        group.problems.iter().map(|problem| fail(WHAT, format!("{}: {problem}", quoted(group.name.as_str()))))
+        group
+            .problems
+            .iter()
+            .map(|problem| fail(WHAT, format!("{}: {}", quoted(group.name.as_str()), reasons::problem(problem))))
     });
     let steps: Vec<Step> = skipped.chain(problems).collect();
     if !steps.is_empty() {
@@ -279,8 +283,8 @@ pub fn clock(ec2_ahead: Option<SignedDuration>, now: Timestamp) -> Step {
     ok(WHAT, "in sync with EC2")
 }
 
-/// The right to read, proven or not by a read just now.
-pub fn right_to_read<T>(read: &Result<T, CallError>, reached: bool) -> Step {
+/// The permission to read, proven or not by a read just now.
+pub fn read_permission<T>(read: &Result<T, CallError>, reached: bool) -> Step {
     const WHAT: &str = "IAM: read";
     match read {
         Ok(_) => ok(WHAT, "ec2:DescribeNetworkInterfaces is allowed"),
@@ -291,9 +295,9 @@ pub fn right_to_read<T>(read: &Result<T, CallError>, reached: bool) -> Step {
     }
 }
 
-/// The right to claim for an ENI, which only a claim proves: what the agent knows of one. `known` are the addresses that
+/// The permission to claim for an ENI, which only a claim proves: what the agent knows of one. `known` are the addresses that
 /// move there, as the agent reports them; absent if it does not answer.
-pub fn right_to_claim(eni: &EniId, known: Option<&[&AddressReport]>) -> Step {
+pub fn assign_permission(eni: &EniId, known: Option<&[&AddressReport]>) -> Step {
     const WHAT: &str = "IAM: claim";
     let Some(known) = known else {
         return unknown(WHAT, format!("{eni}: only available from the agent"));
@@ -323,15 +327,13 @@ pub fn right_to_claim(eni: &EniId, known: Option<&[&AddressReport]>) -> Step {
 
 /// Whether a claim failed with an error code of that kind.
 fn has_code(failed: &FailedCall, is_of_kind: fn(&ErrorCode) -> bool) -> bool {
-    matches!(failed.failure(), Some(Failure::Api { code, .. }) if is_of_kind(&code))
+    ErrorCode::try_from(failed.code.as_str()).is_ok_and(|code| is_of_kind(&code))
 }
 
 /// An error, and what to do about it.
 fn with_remedy(error: &CallError) -> String {
     let remedy = match &error.failure {
         Failure::Api { code, .. } if code.is_denial() => remedies::IAM_POLICY,
-        // Its message has it.
-        Failure::Credentials(_) => return error.to_string(),
         failure => remedies::remedy(failure).unwrap_or(remedies::OTHERWISE),
     };
     format!("{error}. {}", remedies::capitalized(remedy))

@@ -56,7 +56,7 @@ fn address_rows(address: &AddressReport, asked: bool, now: Timestamp) -> Vec<(&'
         _ if asked => "none by this agent".to_owned(),
         _ => "only available from the agent".to_owned(),
     };
-    let right = match address.assign_permission_proven_at {
+    let permission = match address.assign_permission_proven_at {
         Some(at) => format!("assign permission proven {}", time_and_age(at, now)),
         None if asked => "assign permission never proven".to_owned(),
         None => "only available from the agent".to_owned(),
@@ -67,7 +67,7 @@ fn address_rows(address: &AddressReport, asked: bool, now: Timestamp) -> Vec<(&'
         ("Kernel", local),
         ("Owner", address.owner.as_ref().map_or("unknown".to_owned(), |o| owner(o, now))),
         ("Last claim", claimed),
-        ("IAM", right),
+        ("IAM", permission),
     ]
 }
 

@@ -20,7 +20,7 @@ fn group(facts: GroupFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> GroupR
         disabled: facts.disabled,
         paused_until: facts.paused_until.map(clock),
         pause_not_saved: None,
-        errors: facts.problems.iter().map(ToString::to_string).collect(),
+        errors: facts.problems.iter().map(reasons::problem).collect(),
         addresses: facts.addresses.into_iter().map(|facts| address(facts, clock)).collect(),
     }
 }

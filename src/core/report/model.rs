@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::command::ClaimCommand;
-use crate::model::ec2::{CallError, Failure};
+use crate::model::ec2::{CallError, ErrorClass, Failure};
 use crate::model::history::{Kind, Record};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
 use crate::model::verdict::{Verdict, Who};
@@ -18,7 +18,7 @@ use crate::model::vrrp::VrrpState;
 /// The whole report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// 1.
+    /// [`FORMAT`](crate::FORMAT).
     pub format: u64,
     /// When this was put together.
     pub generated_at: Timestamp,
@@ -43,49 +43,29 @@ pub struct Report {
 /// The running agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentReport {
-    /// Its version.
+    /// The version of the package that it is from.
     pub version: String,
     /// Its process id.
     pub pid: u32,
-    /// Since when it runs.
+    /// When it started.
     pub since: Timestamp,
-    /// Why it does not go by config.json or groups.json as they are now, if so.
+    /// Why it does not use the current config.json or groups.json, if so.
     pub file_error: Option<String>,
-    /// What that means; absent without such a reason.
+    /// The effect of that; absent if it uses both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_error_kind: Option<FileErrorKind>,
 }
 
-/// What it means that the agent cannot go by a file.
+/// The effect of a file that the agent cannot use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileErrorKind {
-    /// The agent goes by what the file held before.
+    /// The agent uses what it read before.
     UsingPrevious,
     /// The agent has never read it, and claims nothing.
     NoConfiguration,
-    /// A newer version of the package wrote it. The agent goes by what the file held before, or claims nothing.
+    /// A newer version of the package wrote it. The agent uses what it read before, or claims nothing.
     Newer,
-}
-
-impl FileErrorKind {
-    /// What it means, and what to do.
-    pub fn text(self) -> (&'static str, &'static str) {
-        match self {
-            Self::UsingPrevious => (
-                "running with an old configuration",
-                "Commit a change of an `aws-vipa` node, which writes the file again",
-            ),
-            Self::NoConfiguration => (
-                "no configuration loaded, nothing is claimed",
-                "Commit a change of an `aws-vipa` node, which writes the file again; `sudo systemctl reload keepalived` writes groups.json",
-            ),
-            Self::Newer => (
-                "the configuration is newer than this agent",
-                "If the newer package is installed, `restart aws-vipa`; otherwise commit a change of an `aws-vipa` node, which writes the file again",
-            ),
-        }
-    }
 }
 
 /// The transition hook.
@@ -110,7 +90,7 @@ pub struct Ec2Report {
     pub instance: Option<InstanceId>,
     /// The region that is called.
     pub region: Option<Region>,
-    /// The end point, where the configuration names one.
+    /// The endpoint, where the configuration names one.
     pub endpoint_url: Option<String>,
     /// Where the credentials come from, e.g. `instance role router` or `file /config/aws/credentials, profile default`.
     pub credentials: String,
@@ -118,7 +98,7 @@ pub struct Ec2Report {
     pub credentials_loaded_at: Option<Timestamp>,
     /// When they end.
     pub credentials_expire_at: Option<Timestamp>,
-    /// Why the last attempt to load them failed, if it did; those of before may serve still.
+    /// Why the last attempt to load them failed, if it did, and what to do; the previous ones may still be valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_error: Option<String>,
     /// The last call that EC2 answered with success.
@@ -132,11 +112,13 @@ pub struct Ec2Report {
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FailedCall {
-    /// When.
+    /// When it failed.
     pub at: Timestamp,
-    /// EC2's error code or one word of ours.
+    /// What the failure means for the next attempt.
+    pub class: ErrorClass,
+    /// EC2's error code; where EC2 did not answer, one word for what failed.
     pub code: String,
-    /// What was said.
+    /// The message of EC2, IMDS or the transport.
     pub message: String,
     /// EC2's request id.
     pub request_id: Option<RequestId>,
@@ -145,12 +127,18 @@ pub struct FailedCall {
 impl FailedCall {
     /// The failure of a call at this time.
     pub fn new(at: Timestamp, error: &CallError) -> Self {
-        Self { at, code: error.code().to_owned(), message: error.message.clone(), request_id: error.request_id.clone() }
+        Self {
+            at,
+            class: error.class(),
+            code: error.code().to_owned(),
+            message: error.message.clone(),
+            request_id: error.request_id.clone(),
+        }
     }
 
-    /// What failed, as far as the code says it.
+    /// What failed; none where the code is no valid one.
     pub(crate) fn failure(&self) -> Option<Failure> {
-        Failure::of_code(&self.code)
+        Some(Failure::of(self.code.as_str().try_into().ok()?, self.class))
     }
 }
 
@@ -189,11 +177,11 @@ pub struct AddressReport {
     pub eni: Option<EniId>,
     /// Whether it is on a local interface; absent where it is not known.
     pub local: Option<bool>,
-    /// Since when.
+    /// Since when it is, or is not, as far as the agent has seen it.
     pub local_since: Option<Timestamp>,
     /// Who has it in EC2; absent where it was never read.
     pub owner: Option<OwnerReport>,
-    /// The verdict.
+    /// Whether VRRP, EC2 and the kernel agree about it.
     pub verdict: Verdict,
     /// Why, and what to do, where the verdict is not OK; a warning beside STANDBY-READY.
     pub reason: Option<String>,

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::command::{Target, claim_command};
 use super::model::{AddressReport, Ec2Report, FailedCall, GroupReport, HookReport, OwnerReport, Report};
+use super::{reasons, remedies};
 use crate::FORMAT;
 use crate::keepalived::groups::Groups;
 use crate::model::assignment::{PlannedAddress, PlannedGroup, is_there, plan};
@@ -83,7 +84,7 @@ pub fn report(config: &Config, facts: &Observations) -> Report {
             credentials: credentials.map_or("not used".to_owned(), |c| c.source.clone()),
             credentials_loaded_at: credentials.and_then(|c| c.loaded_at),
             credentials_expire_at: credentials.and_then(|c| c.expires_at),
-            credentials_error: credentials.and_then(|c| c.error.as_ref()).map(|e| e.message.clone()),
+            credentials_error: credentials.and_then(|c| c.error.as_ref()).map(remedies::credentials_error),
             last_success_at: facts.owners.as_ref().map(|(at, _)| *at),
             last_error: facts.ec2_error.clone(),
             clock_skew: None,
@@ -93,7 +94,7 @@ pub fn report(config: &Config, facts: &Observations) -> Report {
     }
 }
 
-/// A group that a fault keeps out.
+/// A group that is skipped because of an error.
 pub fn skipped_group(group: &SkippedGroup) -> GroupReport {
     GroupReport { errors: group.errors.clone(), ..without_addresses(&group.name) }
 }
@@ -119,9 +120,9 @@ fn group(config: &Config, facts: &Observations, group: &PlannedGroup) -> GroupRe
         .flat_map(|(_, owners)| group.peers.iter().filter_map(|peer| owners.get(peer)?.instance.clone()))
         .collect();
     GroupReport {
-        vrrp_reason: Some("only available from the agent".to_owned()),
+        vrrp_reason: Some("the VRRP state is only available from the agent".to_owned()),
         disabled: group.disabled,
-        errors: group.problems.iter().map(ToString::to_string).collect(),
+        errors: group.problems.iter().map(reasons::problem).collect(),
         addresses: group.addresses.iter().map(|a| address(config, facts, group.disabled, &others, a)).collect(),
         ..without_addresses(group.name.as_str())
     }

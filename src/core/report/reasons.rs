@@ -6,12 +6,14 @@ use std::fmt::Display;
 use jiff::Timestamp;
 
 use super::command::quoted;
+use super::model::FileErrorKind;
 use super::remedies::{self, ATTACH_HOOK, WAY_TO_EC2};
 use super::status::time;
 use crate::claim::{
     BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason,
     Refusal, RequestRefusal,
 };
+use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, Owner};
 use crate::model::ids::GroupName;
 use crate::model::vrrp::{NotifyState, VrrpState};
@@ -35,6 +37,44 @@ pub fn cause(cause: Cause) -> &'static str {
         Cause::New => "new: waiting for keepalived activity",
         Cause::Paused => "paused by an operator",
         Cause::PauseEnded => "pause ended",
+    }
+}
+
+/// The effect of a file that the agent cannot use, and what to do.
+pub fn file_error(kind: FileErrorKind) -> (&'static str, &'static str) {
+    match kind {
+        FileErrorKind::UsingPrevious => {
+            ("running with an old configuration", "Commit a change of an `aws-vipa` node, which writes the file again")
+        }
+        FileErrorKind::NoConfiguration => (
+            "no configuration loaded, nothing is claimed",
+            "Commit a change of an `aws-vipa` node, which writes the file again; `sudo systemctl reload keepalived` writes groups.json",
+        ),
+        FileErrorKind::Newer => (
+            "the configuration is newer than this agent",
+            "If the newer package is installed, `restart aws-vipa`; otherwise commit a change of an `aws-vipa` node, which writes the file again",
+        ),
+    }
+}
+
+/// Why a group or an address is not moved although it has an `aws-vipa` node, and what to do.
+pub fn problem(problem: &Problem) -> String {
+    match problem {
+        Problem::NotRun => {
+            "keepalived does not run this group: it is disabled or renamed in VRRP, or keepalived rejected \
+                            its configuration; check `show vrrp` and `show log vrrp`"
+                .to_owned()
+        }
+        Problem::NoAddress => {
+            "keepalived runs this group without an IPv4 virtual address: no address to move".to_owned()
+        }
+        Problem::NotHeld(address) => format!(
+            "{address} is not moved: keepalived does not run it in this group; add it to the group's addresses, or delete \
+             it below `aws-vipa address`"
+        ),
+        Problem::MovedByOther { address, group } => {
+            format!("{address} is not moved by this group: group {group} moves it; delete it in one of the two")
+        }
     }
 }
 
@@ -183,7 +223,7 @@ pub fn refused(group: &GroupName, why: &RequestRefusal) -> String {
         RequestRefusal::Disabled => {
             format!("group {name} is disabled: `delete high-availability vrrp group {name} aws-vipa disable`")
         }
-        RequestRefusal::NoAddress(problem) => format!("group {name} has no address to claim: {problem}"),
+        RequestRefusal::NoAddress(why) => format!("group {name} has no address to claim: {}", problem(why)),
         RequestRefusal::NotMaster(vrrp) => {
             format!("group {name} is {vrrp}, not MASTER, on this router: claim on the router that is MASTER")
         }

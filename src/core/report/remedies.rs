@@ -4,7 +4,7 @@
 //! What only the failed call itself shows (which policy denied it, why a certificate was refused) is part of its message;
 //! those texts are here too.
 
-use crate::model::ec2::{ErrorClass, Failure};
+use crate::model::ec2::{CallError, ErrorClass, Failure};
 
 /// What helps where a policy does not allow an action.
 pub(crate) const IAM_POLICY: &str = "`generate aws-vipa iam-policy` prints the required permissions";
@@ -18,9 +18,21 @@ pub const CERTIFICATE_TIME: &str = "check this router's clock";
 /// Where keepalived does not have the FIFO open.
 pub(crate) const ATTACH_HOOK: &str = "check `show vrrp`: if keepalived is running, `sudo systemctl reload keepalived` attaches the hook without a failover; if not, check `show log vrrp`";
 /// Where EC2 does not answer.
-pub(crate) const WAY_TO_EC2: &str = "check the route, the firewall and DNS on the way to EC2's endpoint";
+pub(crate) const WAY_TO_EC2: &str =
+    "check the route, security groups (also the VPC endpoint's), the firewall and DNS on the way to EC2's endpoint";
 const THROTTLED: &str = "reduce the calls of other programs to EC2 in this account and region";
 const ENI: &str = "check which network interfaces are attached to this instance, and `aws-vipa network-interface-id`";
+
+const NO_CREDENTIALS: &str = "without `aws-vipa credentials-file`, attach a role to the instance; with it, put aws_access_key_id and aws_secret_access_key into that file, in the profile of `aws-vipa profile`";
+const CREDENTIALS_NOT_LOADED: &str = "without `aws-vipa credentials-file`, check that IMDS answers and the instance has a role; with it, check that STS is reachable and the keys may assume the role";
+
+/// Why credentials could not be loaded, and what to do.
+pub fn credentials_error(error: &CallError) -> String {
+    match remedy(&error.failure) {
+        Some(remedy) => format!("{}; {remedy}", error.message),
+        None => error.message.clone(),
+    }
+}
 
 /// The remedy, as part of a sentence. None: the failure passes by itself, or its message has the remedy.
 pub fn remedy(failure: &Failure) -> Option<&'static str> {
@@ -35,8 +47,10 @@ pub fn remedy(failure: &Failure) -> Option<&'static str> {
         Failure::NoRegion => "check that IMDS answers, or set `aws-vipa region`",
         Failure::LocalInterface => "check the interface with `show interfaces`",
         Failure::UnknownMac => ENI,
-        // Their messages have it.
-        Failure::Credentials(_) | Failure::ImdsDisabled => return None,
+        Failure::Credentials(ErrorClass::Denied) => NO_CREDENTIALS,
+        Failure::Credentials(_) => CREDENTIALS_NOT_LOADED,
+        // Its message has it.
+        Failure::ImdsDisabled => return None,
         Failure::Api { code, class } => match class {
             // Its message names the policy to change.
             ErrorClass::Denied if code.is_denial() => return None,
@@ -126,15 +140,7 @@ mod tests {
     fn every_failure_has_a_remedy_or_is_exempt() {
         let without = every_failure().into_iter().filter(|failure| remedy(failure).is_none());
         let without: Vec<String> = without.map(|failure| failure.code().to_owned()).collect();
-        let exempt = [
-            "InternalError",
-            "UnauthorizedOperation",
-            "AccessDenied",
-            "SomethingNew",
-            "Credentials",
-            "Credentials",
-            "Forbidden",
-        ];
+        let exempt = ["InternalError", "UnauthorizedOperation", "AccessDenied", "SomethingNew", "Forbidden"];
         assert_eq!(without, exempt);
     }
 

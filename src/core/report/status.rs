@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::clock_skew;
 use super::command::{ClaimCommand, quoted};
 use super::model::{AddressReport, ClaimReport, FailedCall, FileErrorKind, GroupReport, OwnerReport, Report};
-use super::remedies;
+use super::{reasons, remedies};
 use crate::model::verdict::{Verdict, Who};
 use crate::printable;
 
@@ -78,8 +78,9 @@ pub(super) fn head(report: &Report) -> String {
             let version = &agent.version;
             rows.push(("Agent", format!("running since {}, version {version}", time_and_age(since, now))));
             rows.extend(agent.file_error.iter().map(|e| {
-                let (fault, remedy) = agent.file_error_kind.unwrap_or(FileErrorKind::UsingPrevious).text();
-                ("", format!("{}: {e}. {remedy}", fault.to_uppercase()))
+                let kind = agent.file_error_kind.unwrap_or(FileErrorKind::UsingPrevious);
+                let (effect, remedy) = reasons::file_error(kind);
+                ("", format!("{}: {e}. {remedy}", effect.to_uppercase()))
             }));
         }
         (None, why) => {
@@ -240,17 +241,17 @@ fn address_lines(text: &mut String, address: &AddressReport, now: Timestamp) {
         [first, cell(&here, i), cell(&owner, i), last]
     });
     lines(text, COLUMNS, rows);
-    let right = match (address.verdict, address.assign_permission_proven_at) {
+    let permission = match (address.verdict, address.assign_permission_proven_at) {
         (Verdict::StandbyReady | Verdict::StandbyNotReady, Some(at)) => {
             Some(format!("assign permission proven {}", time(at)))
         }
         (Verdict::StandbyReady | Verdict::StandbyNotReady, None) => Some("assign permission never proven".to_owned()),
         _ => None,
     };
-    indented(text, 2, last_claim(address, now).into_iter().chain(right));
+    indented(text, 2, last_claim(address, now).into_iter().chain(permission));
 }
 
-/// A group's name, in quotes where it could not be told from the text around it: one that is left out may be anything.
+/// A group's name, in quotes where it could not be told from the text around it: that of a skipped group may be anything.
 pub(super) fn name(group: &GroupReport) -> Cow<'_, str> {
     let name = &group.name;
     if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {

@@ -12,10 +12,12 @@ use std::{env, fs};
 use examples::clock;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use serde_json::{Value, json};
 use vipa_core::claim::{
     BootInstant, Cause, EniElsewhere, EniUnknown, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason, Refusal,
 };
 use vipa_core::keepalived::groups::{self, AdvertiseInterval, Groups, VirtualAddress};
+use vipa_core::model::assignment::Problem;
 use vipa_core::model::config::{Config, Global, GroupConfig, SkippedGroup};
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, ErrorClass, Owners, Taker};
@@ -32,8 +34,10 @@ use vipa_core::report::model::{
     OwnerReport, Report,
 };
 use vipa_core::report::offline::{self, Observations};
-use vipa_core::report::reasons;
 use vipa_core::report::status::table;
+use vipa_core::report::{reasons, remedies};
+use vipa_core::vyos::input::Input;
+use vipa_core::vyos::verify::{HostState, verify};
 
 const OURS: &str = "eni-0123456789abcdef0";
 const THEIRS: &str = "eni-0fedcba9876543210";
@@ -157,8 +161,9 @@ fn owner(who: Who) -> Option<OwnerReport> {
     Some(OwnerReport { at: ago(4), who, eni: eni.map(self::eni), instance })
 }
 
-fn failed(code: &str, message: &str) -> FailedCall {
-    FailedCall { at: ago(2), code: code.to_owned(), message: message.to_owned(), request_id: request() }
+/// The failure of a call two seconds ago.
+fn failed(error: &CallError) -> FailedCall {
+    FailedCall::new(ago(2), error)
 }
 
 fn because(reason: &str) -> Option<String> {
@@ -174,12 +179,6 @@ fn why(reason: Reason) -> Option<String> {
 fn instant(seconds: i64) -> BootInstant {
     let booted = clock(BootInstant::default());
     BootInstant::after_boot(ago(seconds).duration_since(booted).try_into().expect("after the boot"))
-}
-
-/// The failure of a call, as the claim machine has it.
-fn call_error(failed: &FailedCall, class: ErrorClass) -> CallError {
-    let failure = ec2::Failure::of(failed.code.as_str().try_into().expect("a code"), class);
-    CallError { failure, message: failed.message.clone(), request_id: failed.request_id.clone() }
 }
 
 /// An owner, as the claim machine has it.
@@ -237,16 +236,30 @@ const DENIED: &str =
     "You are not authorized to perform this operation.; allow ec2:AssignPrivateIpAddresses to instance role router";
 /// What the agent says of a call that EC2 has not answered.
 const TIMEOUT: &str = "no answer from https://ec2.eu-central-1.amazonaws.com within 3s";
+/// What the agent says of IMDS that has not answered.
+const NO_IMDS: &str =
+    "IMDS at http://169.254.169.254 did not answer: look at the route to it and at the hop limit of its answers";
 /// What stands in the way where the credentials file is not there.
-const MISSING: &str = "file /config/aws/credentials, profile default: it is missing, not on a local file system, or no text of at most 64 KiB; put the file there, with aws_access_key_id and aws_secret_access_key in the profile: the agent gets it within a minute";
+const MISSING: &str = "file /config/aws/credentials, profile default: No such file or directory (os error 2)";
+
+fn missing() -> CallError {
+    CallError::new(ec2::Failure::Credentials(ErrorClass::Denied), MISSING)
+}
 
 /// A failed claim that the owner does not explain.
 fn refusal(error: CallError) -> Refusal {
     Refusal { error, explanation: None }
 }
 
-fn timeout() -> FailedCall {
-    FailedCall { code: "Timeout".to_owned(), message: TIMEOUT.to_owned(), request_id: None, ..failed("", "") }
+fn timeout() -> CallError {
+    CallError::new(ec2::Failure::Timeout, TIMEOUT)
+}
+
+/// A claim without the permission for it.
+fn denied(message: &str) -> CallError {
+    let code = "UnauthorizedOperation".try_into().expect("a code");
+    let failure = ec2::Failure::Api { code, class: ErrorClass::Denied };
+    CallError { failure, message: message.to_owned(), request_id: request() }
 }
 
 #[test]
@@ -254,19 +267,19 @@ fn a_claim_is_refused() {
     let region = region();
     let target = Target { region: &region, endpoint_url: None };
     let command = |last| Some(claim_command(&eni(OURS), [address(last)], target));
-    let denied = failed("UnauthorizedOperation", DENIED);
+    let denied = denied(DENIED);
     let refused = AddressReport {
         owner: owner(Who::OtherRouter),
         verdict: Verdict::Drift,
-        reason: why(Reason::Refused(refusal(call_error(&denied, ErrorClass::Denied)))),
+        reason: why(Reason::Refused(refusal(denied.clone()))),
         last_claim: Some(ClaimReport {
             eni: None,
             at: ago(2),
             duration_ms: Some(131),
             request_id: request(),
-            error: Some(denied.clone()),
+            error: Some(failed(&denied)),
         }),
-        last_failure: Some(denied),
+        last_failure: Some(failed(&denied)),
         assign_permission_proven_at: None,
         command: command(100),
         ..held(100)
@@ -274,12 +287,9 @@ fn a_claim_is_refused() {
     let again = AddressReport {
         owner: None,
         verdict: Verdict::Claiming,
-        reason: why(Reason::Retrying {
-            refusal: refusal(call_error(&timeout(), ErrorClass::TimedOut)),
-            allowed_at: None,
-        }),
+        reason: why(Reason::Retrying { refusal: refusal(timeout()), allowed_at: None }),
         last_claim: Some(ClaimReport { eni: None, at: ago(1), duration_ms: None, request_id: None, error: None }),
-        last_failure: Some(timeout()),
+        last_failure: Some(failed(&timeout())),
         command: command(101),
         ..held(101)
     };
@@ -369,10 +379,7 @@ fn a_person_has_paused_the_group() {
 fn a_standby_that_could_not_take_over() {
     let not_ready = |last| AddressReport {
         verdict: Verdict::StandbyNotReady,
-        reason: why(Reason::NotReady(Obstacle::ReadFailed(CallError::new(
-            ec2::Failure::Credentials(ErrorClass::Denied),
-            MISSING,
-        )))),
+        reason: why(Reason::NotReady(Obstacle::ReadFailed(missing()))),
         assign_permission_proven_at: None,
         ..stood_by(last)
     };
@@ -386,7 +393,7 @@ fn a_standby_that_could_not_take_over() {
         group("web", VrrpState::Fault, vec![fault]),
     ]);
     report.ec2.credentials = "file /config/aws/credentials, profile default".to_owned();
-    report.ec2.credentials_error = because(MISSING);
+    report.ec2.credentials_error = Some(remedies::credentials_error(&missing()));
     report.ec2.credentials_loaded_at = None;
     report.ec2.credentials_expire_at = None;
     pinned("standby", &report);
@@ -411,7 +418,7 @@ fn keepalived_is_gone() {
 #[test]
 fn ec2_does_not_answer() {
     let old = Some(OwnerReport { at: ago(754), ..owner(Who::ThisRouter).expect("an owner") });
-    let error = call_error(&timeout(), ErrorClass::TimedOut);
+    let error = timeout();
     let unread = AddressReport {
         owner: old,
         verdict: Verdict::Unknown,
@@ -422,11 +429,11 @@ fn ec2_does_not_answer() {
     let agent = report.agent.as_mut().expect("an agent");
     agent.file_error_kind = Some(FileErrorKind::UsingPrevious);
     agent.file_error =
-        because("/run/vyos-aws-vipa/groups.json does not hold what it should: expected value at line 1 column 1");
+        because("/run/vyos-aws-vipa/groups.json does not have the expected content: expected value at line 1 column 1");
     report.not_answered = vec![reasons::not_read(&NotRead::Failed(error))];
     report.ec2.endpoint_url = because("https://vpce-0123456789abcdef0-abcdefgh.ec2.eu-central-1.vpce.amazonaws.com");
     report.ec2.last_success_at = Some(ago(754));
-    report.ec2.last_error = Some(timeout());
+    report.ec2.last_error = Some(failed(&timeout()));
     report.ec2.credentials_expire_at = Some(ago(61));
     report.ec2.clock_skew = Some(-312);
     pinned("ec2-unreachable", &report);
@@ -434,24 +441,14 @@ fn ec2_does_not_answer() {
 
 #[test]
 fn groups_that_nothing_is_moved_for() {
-    let none = |name: &str, errors: &[&str]| GroupReport {
-        vrrp_since: None,
-        errors: errors.iter().map(|f| (*f).to_owned()).collect(),
-        ..group(name, VrrpState::Unknown, Vec::new())
-    };
+    let none = |name: &str, aws_vipa: Value| offline::skipped_group(&skipped(name, &aws_vipa));
     let disabled = AddressReport { verdict: Verdict::Disabled, last_claim: None, ..held(100) };
     let disabled = GroupReport { disabled: true, ..group("off", VrrpState::Master, vec![disabled]) };
     pinned(
         "skipped",
         &report(vec![
-            none("", &["[high-availability vrrp group] a group without a name"]),
-            none(
-                "bad name\u{1b}[2J\u{202e}\n#{",
-                &[
-                    "[high-availability vrrp group bad name aws-vipa]: keepalived cannot carry this group name: it holds white space or a control character. Rename the group.",
-                    "[high-availability vrrp group bad name aws-vipa address]: 10.99.0.7 is not an address of the group",
-                ],
-            ),
+            none("", json!({})),
+            none("bad name\u{1b}[2J\u{202e}\n#{", json!({ "address": ["10.99.0.7"] })),
             disabled,
         ]),
     );
@@ -495,6 +492,20 @@ fn fifty_groups() {
     pinned_text("fifty-groups", &report(groups.collect()));
 }
 
+/// A group that verification skips when VyOS loads the configuration, with these children of its node `aws-vipa`.
+fn skipped(name: &str, aws_vipa: &Value) -> SkippedGroup {
+    let group = json!({ "interface": "eth0", "vrid": "1", "address": { "10.99.0.100/24": {} }, "aws-vipa": aws_vipa });
+    let input = json!({
+        "format": 1,
+        "boot": true,
+        "proposed": { "vrrp": { "group": { name: group } } },
+        "effective": {},
+        "interface-addresses": {},
+    });
+    let input = Input::parse(input.to_string().as_bytes()).expect("the owner's input");
+    verify(&input, &HostState { interfaces: BTreeMap::new(), mode: &|_| Ok(None) }).config.skipped.remove(0)
+}
+
 /// A router whose agent is down: what EC2 and the kernel say of `web`, `db`, `mail` and `gone`.
 fn config() -> Config {
     let group = |name: &str| GroupConfig {
@@ -507,10 +518,7 @@ fn config() -> Config {
     Config {
         global: Global { credentials_file: Some("/config/aws/credentials".into()), ..Global::default() },
         groups: vec![group("web"), group("db"), group("mail"), group("gone")],
-        skipped: vec![SkippedGroup {
-            name: "a b".to_owned(),
-            errors: vec!["keepalived cannot carry its name".to_owned()],
-        }],
+        skipped: vec![skipped("a b", &json!({}))],
         interface_addresses: BTreeSet::new(),
     }
 }
@@ -538,7 +546,7 @@ fn facts() -> Observations {
     ]);
     Observations {
         now: now(),
-        agent_error: "/run/vyos-aws-vipa-agent/agent.sock: nothing listens there. `restart aws-vipa`".to_owned(),
+        agent_error: "the agent is not running (/run/vyos-aws-vipa-agent/agent.sock: Connection refused (os error 111)); nothing is claimed. `restart aws-vipa` (`sudo systemctl restart vyos-aws-vipa`) starts it; `show log aws-vipa` shows why it stopped".to_owned(),
         not_answered: Vec::new(),
         groups: Some(Groups { groups: vec![group("web", 100), group("db", 101), group("mail", 102)] }),
         local: Some(
@@ -571,9 +579,9 @@ fn the_agent_is_down() {
 fn the_agent_is_down_and_nothing_else_answers() {
     let alone = Observations {
         not_answered: vec![
-            "IMDS: Timeout: no answer from 169.254.169.254 within 1 s".to_owned(),
+            format!("cannot read the instance id from IMDS: {}", CallError::new(ec2::Failure::Timeout, NO_IMDS)),
             "EC2 not called: no region configured, and none from IMDS".to_owned(),
-            "the kernel does not tell its addresses: Permission denied".to_owned(),
+            "the kernel refuses the list of addresses: Operation not permitted (os error 1)".to_owned(),
         ],
         local: None,
         attached: None,
@@ -604,19 +612,14 @@ fn records() -> Vec<Record> {
         let owner = owner(Who::OtherRouter).expect("an owner");
         ec2::Owner { eni: eni(THEIRS), instance: owner.instance, primary: false }
     };
-    let error = |code: &str, message: &str| CallError {
-        failure: ec2::Failure::of(code.try_into().expect("a code"), ErrorClass::Denied),
-        message: message.to_owned(),
-        request_id: request(),
-    };
     let transition = |from, to, cause| Kind::Transition { from, to, cause: reasons::cause(cause).to_owned() };
     let claim = |previous, outcome| Kind::Claim { eni: eni(OURS), previous, duration_ms: 142, outcome };
     let done = || Outcome::Acknowledged { request_id: request() };
     let at = |seconds| ago(seconds) + SignedDuration::from_millis(142);
     let web = || group_name("web");
     let eth1 = InterfaceName::try_from("eth1").expect("an interface");
-    let timed_out = failed("Timeout", "IMDS did not answer");
-    let refused = error("UnauthorizedOperation", "You are not authorized to perform this operation.");
+    let timed_out = CallError::new(ec2::Failure::Timeout, NO_IMDS);
+    let refused = denied("You are not authorized to perform this operation.");
     let refused = Record::new(at(5_000), claim(None, Outcome::Failed { error: refused }));
     let ours = ec2::Owner { eni: eni(OURS), instance: None, primary: false };
     let nobodys = ec2::Owner { instance: None, ..theirs() };
@@ -642,10 +645,7 @@ fn records() -> Vec<Record> {
             .of_group(web())
             .of_addresses([address(100)]),
         Record::new(at(2_000), Kind::NotLocal).of_group(web()).of_addresses([address(101)]),
-        Record::new(
-            at(1_900),
-            Kind::Unresolved { interface: eth1, error: call_error(&timed_out, ErrorClass::TimedOut) },
-        ),
+        Record::new(at(1_900), Kind::Unresolved { interface: eth1, error: timed_out }),
         Record::new(at(1_500), transition(VrrpState::Master, VrrpState::Master, Cause::Paused)).of_group(web()),
         Record::new(at(1_000), Kind::Forced).of_group(web()),
     ]
@@ -678,7 +678,7 @@ fn what_has_happened_is_known_to_the_agent_alone() {
 
 #[test]
 fn a_group_that_is_not_well() {
-    let denied = failed("UnauthorizedOperation", DENIED);
+    let denied = failed(&denied(DENIED));
     let paused = |last| AddressReport {
         verdict: Verdict::Paused,
         reason: why(Reason::Paused(group_name("w$(eb)"))),
@@ -710,12 +710,12 @@ fn a_group_that_is_not_well() {
     let mut web = group("w$(eb)", VrrpState::Unknown, vec![refused, unknown, unattached, nobodys]);
     web.vrrp_reason = because(reasons::cause(Cause::NoLiveness));
     web.paused_until = Some(ago(-1_615));
-    web.errors = vec!["10.99.0.7 is not moved: keepalived does not hold it in this group".to_owned()];
+    web.errors = vec![reasons::problem(&Problem::NotHeld(Ipv4Addr::new(10, 99, 0, 7)))];
     let web = report(vec![web]);
     fits("group-ill", &group_text(&web));
     let none = GroupReport {
         vrrp_since: None,
-        errors: vec!["a fault".to_owned()],
+        errors: vec![reasons::problem(&Problem::NotRun)],
         ..group("none", VrrpState::Unknown, Vec::new())
     };
     fits("group-none", &group_text(&report(vec![none])));
@@ -738,7 +738,7 @@ fn what_a_person_forced() {
     fits("force-claimed", &force::claimed(&all, now));
     assert_eq!(force::missing(&all), 0);
 
-    let error = Some(failed("UnauthorizedOperation", DENIED));
+    let error = Some(failed(&denied(DENIED)));
     let with = |last, claim, reason: Option<&str>| AddressReport {
         last_claim: claim,
         reason: reason.map(str::to_owned),

@@ -1,7 +1,7 @@
-//! From what the operator has set to what the agent goes by, with every fault and its configuration path.
+//! From what the operator has set to what the agent goes by, with every error and its configuration path.
 //!
-//! A fault of what this commit changes fails the commit. A configuration that once committed always loads: at boot, and
-//! for what this commit does not change, a fault is a warning, and that group alone is left out.
+//! An error in what this commit changes fails the commit. A configuration that once committed always loads: at boot, and
+//! for what this commit does not change, an error is a warning, and only that group is skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -88,7 +88,7 @@ pub fn verify(input: &Input, host: &HostState<'_>) -> Verification {
     let (now, later): (Vec<_>, Vec<_>) =
         pass.warnings.into_iter().partition(|(owned, _)| of_this_call.contains(owned) || !commit.differs(*owned));
     let [warnings, later] = [now, later].map(|warnings| warnings.into_iter().map(|(_, warning)| warning).collect());
-    let errors = errors.into_iter().filter(|(owned, _)| of_this_call.contains(owned)).map(|(_, fault)| fault).collect();
+    let errors = errors.into_iter().filter(|(owned, _)| of_this_call.contains(owned)).map(|(_, error)| error).collect();
     Verification { config: pass.config, errors, warnings, later }
 }
 
@@ -136,7 +136,7 @@ impl<'a> Commit<'a> {
         }
     }
 
-    /// Whether a fault of the node fails the commit.
+    /// Whether an error in the node fails the commit.
     fn is_held_to_the_rules(&self, owned: Owned<'a>) -> bool {
         !self.boot && self.differs(owned) && !self.refused.contains(&owned)
     }
@@ -197,7 +197,7 @@ impl<'a> Pass<'a> {
         self.config.global = global_parameters(commit.node(owned), &mut errors, &mut warnings, host);
         self.warnings.extend(warnings.into_iter().map(|warning| (owned, warning)));
         if commit.is_held_to_the_rules(owned) {
-            self.errors.extend(errors.into_iter().map(|fault| (owned, fault)));
+            self.errors.extend(errors.into_iter().map(|error| (owned, error)));
         } else {
             self.warnings.extend(errors.iter().map(|f| (owned, format!("{f}: node ignored"))));
         }
@@ -206,7 +206,7 @@ impl<'a> Pass<'a> {
     fn groups(&mut self, commit: &Commit<'a>, checks: &Checks<'_>) {
         let names = commit.proposed.node("group").names();
         let mut names: Vec<&str> = names.filter(|name| commit.node(Owned::Group(name)).exists()).collect();
-        // What was there before comes first: of two groups with one address the newer one is at fault.
+        // What was there before comes first: of two groups with one address the error is in the newer one.
         names.sort_by_key(|name| (commit.is_held_to_the_rules(Owned::Group(name)), *name));
         let mut taken = BTreeMap::new();
         for name in names {
@@ -217,7 +217,7 @@ impl<'a> Pass<'a> {
                     self.config.groups.push(group);
                 }
                 Err(errors) if commit.is_held_to_the_rules(owned) => {
-                    self.errors.extend(errors.into_iter().map(|fault| (owned, fault)));
+                    self.errors.extend(errors.into_iter().map(|error| (owned, error)));
                 }
                 Err(errors) => {
                     let errors: Vec<String> = errors.iter().map(ConfigError::to_string).collect();
@@ -312,12 +312,12 @@ fn global_parameters(
         "request-timeout",
     ];
     unknown_nodes(node, &KNOWN, PATH, errors);
-    let mut fault = |name: &str, message: String| errors.push(ConfigError { path: format!("{PATH} {name}"), message });
+    let mut refuse = |name: &str, message: String| errors.push(ConfigError { path: format!("{PATH} {name}"), message });
     let mut global = Global::default();
     if let Some(region) = node.value("region") {
         match Region::try_from(region) {
             Ok(region) => global.region = Some(region),
-            Err(error) => fault("region", error.to_string()),
+            Err(error) => refuse("region", error.to_string()),
         }
     }
     if let Some(url) = node.value("endpoint-url") {
@@ -330,7 +330,7 @@ fn global_parameters(
                 }
                 global.endpoint_url = Some(url.to_owned());
             }
-            Err(reason) => fault("endpoint-url", format!("{url:?} {reason}")),
+            Err(reason) => refuse("endpoint-url", format!("{url:?} {reason}")),
         }
     }
     for (name, into) in
@@ -344,26 +344,26 @@ fn global_parameters(
                 warnings.extend(file_warnings(name, &path, host).into_iter().map(|w| format!("{PATH} {name}: {w}")));
                 *into = Some(path);
             }
-            Err(reason) => fault(name, format!("{file:?} {reason}")),
+            Err(reason) => refuse(name, format!("{file:?} {reason}")),
         }
     }
     if let Some(profile) = node.value("profile") {
         if profile.is_empty() || profile.chars().any(|c| c.is_control() || matches!(c, '[' | ']')) {
-            fault("profile", format!("{profile:?} is not a valid profile name"));
+            refuse("profile", format!("{profile:?} is not a valid profile name"));
         } else if global.credentials_file.is_none() {
-            fault("profile", "requires a credentials file: set credentials-file too".to_owned());
+            refuse("profile", "requires a credentials file: set credentials-file too".to_owned());
         } else {
             global.profile = Some(profile.to_owned());
         }
     }
     match node.value("verify-interval").map(str::parse) {
         Some(Ok(interval)) => global.verify_interval = interval,
-        Some(Err(error)) => fault("verify-interval", error.to_string()),
+        Some(Err(error)) => refuse("verify-interval", error.to_string()),
         None => {}
     }
     match node.value("request-timeout").map(str::parse) {
         Some(Ok(timeout)) => global.request_timeout = timeout,
-        Some(Err(error)) => fault("request-timeout", error.to_string()),
+        Some(Err(error)) => refuse("request-timeout", error.to_string()),
         None => {}
     }
     global
@@ -441,15 +441,15 @@ impl<'a> Checks<'a> {
         let node = self.commit.node(Owned::Group(name));
         let mut errors = Vec::new();
         unknown_nodes(node, &["address", "interface", "network-interface-id", "disable"], &path, &mut errors);
-        let mut fault = |below: &str, message: String| {
+        let mut refuse = |below: &str, message: String| {
             let path = if below.is_empty() { path.clone() } else { format!("{path} {below}") };
             errors.push(ConfigError { path, message });
         };
-        let group = GroupName::try_from(name).map_err(|e| fault("", format!("{e}: rename the group"))).ok();
+        let group = GroupName::try_from(name).map_err(|e| refuse("", format!("{e}: rename the group"))).ok();
         let disable = node.has("disable");
         let held = held(self.commit.proposed, name);
         if held.is_empty() {
-            fault(
+            refuse(
                 "",
                 "the group has no IPv4 address, and only IPv4 addresses are moved: add one, or delete aws-vipa"
                     .to_owned(),
@@ -459,9 +459,9 @@ impl<'a> Checks<'a> {
         for given in node.values("address") {
             let below = format!("address {}", given.escape_debug());
             match given.parse::<Ipv4Addr>() {
-                Err(_) => fault(&below, format!("{given:?} is not an IPv4 address without a prefix length")),
+                Err(_) => refuse(&below, format!("{given:?} is not an IPv4 address without a prefix length")),
                 Ok(address) if !held.contains(&address) => {
-                    fault(
+                    refuse(
                         &below,
                         "the group has no such address or excluded-address: add it there, or delete it here".to_owned(),
                     );
@@ -475,11 +475,11 @@ impl<'a> Checks<'a> {
             held.iter().filter(|a| addresses.is_empty() || addresses.contains(a)).copied().collect();
         for address in &moved {
             if let Some(interface) = self.outside.get(address) {
-                fault("", own_address(*address, interface));
+                refuse("", own_address(*address, interface));
             }
             // A group that is switched off claims nothing, and may wait beside the one that does.
             if !disable && let Some(other) = taken.get(address) {
-                fault(
+                refuse(
                     "",
                     format!(
                         "{address} is already moved by group {}: delete it in one of the two",
@@ -491,16 +491,16 @@ impl<'a> Checks<'a> {
         let interface = node.value("interface").and_then(|given| match InterfaceName::try_from(given) {
             Ok(interface) if self.kernel.contains_key(given) || self.configured.contains_key(given) => Some(interface),
             Ok(_) => {
-                fault("interface", format!("interface {given} does not exist"));
+                refuse("interface", format!("interface {given} does not exist"));
                 None
             }
             Err(error) => {
-                fault("interface", error.to_string());
+                refuse("interface", error.to_string());
                 None
             }
         });
         let network_interface_id = node.value("network-interface-id").and_then(|given| {
-            EniId::try_from(given).map_err(|error| fault("network-interface-id", error.to_string())).ok()
+            EniId::try_from(given).map_err(|error| refuse("network-interface-id", error.to_string())).ok()
         });
         match group {
             Some(group) if errors.is_empty() => {
@@ -554,7 +554,7 @@ impl<'a> Checks<'a> {
                 continue;
             };
             let is_moved = group.addresses.is_empty() || group.addresses.contains(&address);
-            // keepalived does not run a group that is disabled, and one that is to be moved is a fault.
+            // keepalived does not run a group that is disabled, and one that is to be moved is an error.
             if let Some(interface) = self.outside.get(&address).filter(|_| !is_disabled && !is_moved) {
                 warn(&own_address(address, interface));
             }
@@ -838,7 +838,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_groups_with_one_address_the_newer_is_at_fault() {
+    fn of_two_groups_with_one_address_the_newer_has_the_error() {
         let both = |first: Value, second: Value| groups(json!({ "a": first, "b": second }));
         let on = || group("10.99.0.100/24", json!({}));
         let off = || with(on(), "aws-vipa", Value::Null);
@@ -1082,7 +1082,7 @@ mod tests {
                 for (path, outcome) in &outcomes {
                     let node = format!("high-availability{}", path.replace('/', " "));
                     if vrids[0] != vrids[1] {
-                        let is_own = |fault: &ConfigError| fault.path.starts_with(&node);
+                        let is_own = |error: &ConfigError| error.path.starts_with(&node);
                         assert!(outcome.errors.iter().all(is_own), "{node}: {:?}", outcome.errors);
                         assert!(outcome.errors.is_empty() || proposed.pointer(path).is_some(), "{node} is deleted");
                     }

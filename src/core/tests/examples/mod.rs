@@ -190,6 +190,18 @@ pub fn reasons_of_verdicts() -> Vec<Reason> {
     all
 }
 
+/// Every problem of a group.
+pub fn problems() -> Vec<Problem> {
+    examples!(Problem:
+        Problem::NotRun => [Problem::NotRun],
+        Problem::NoAddress => [Problem::NoAddress],
+        Problem::NotHeld(_) => [Problem::NotHeld(Ipv4Addr::new(10, 99, 0, 100))],
+        Problem::MovedByOther { .. } => [
+            Problem::MovedByOther { address: Ipv4Addr::new(10, 99, 0, 100), group: group() },
+        ],
+    )
+}
+
 /// Every refusal of a request.
 pub fn request_refusals() -> Vec<RequestRefusal> {
     examples!(RequestRefusal:
@@ -227,6 +239,7 @@ pub fn texts() -> Vec<String> {
     texts.extend(request_refusals().iter().map(|refusal| reasons::refused(&group(), refusal)));
     texts.extend(not_read().iter().map(reasons::not_read));
     texts.extend(causes().into_iter().map(|cause| reasons::cause(cause).to_owned()));
-    texts.extend(files.into_iter().map(|kind| kind.text().0.to_uppercase()));
+    texts.extend(files.into_iter().map(|kind| reasons::file_error(kind).0.to_uppercase()));
+    texts.extend(problems().iter().map(reasons::problem));
     texts
 }

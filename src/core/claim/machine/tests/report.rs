@@ -40,7 +40,10 @@ fn a_claim_that_failed_is_told_while_the_next_one_is_in_flight() {
     assert_eq!(shown.last_failure, None);
     harness.run(secs(4));
     assert!(matches!(harness.machine.addresses[&vip(1)].phase, Phase::InFlight(_)));
-    let shown = harness.shows(Verdict::Claiming, &["TimedOut", "the route, the firewall and DNS"]);
+    let shown = harness.shows(
+        Verdict::Claiming,
+        &["TimedOut", "check the route, security groups (also the VPC endpoint's), the firewall and DNS"],
+    );
     assert_eq!(shown.last_claim.and_then(|c| c.error), None, "it is not answered yet");
     assert_eq!(shown.last_failure.map(|f| f.code), Some("TimedOut".to_owned()));
     harness.run(secs(30));
