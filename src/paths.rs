@@ -21,6 +21,12 @@ pub struct Paths {
     pub run: PathBuf,
     /// The warnings that the current commit has printed, so that it does not repeat them for each group.
     pub warned: PathBuf,
+    /// Which calls of the current commit have nothing left to do ([`crate::commands::repeated_call`]).
+    pub calls: PathBuf,
+    /// The file that a commit of VyOS holds locked (vyatta-cfg src/cstore/unionfs/cstore-unionfs.cpp).
+    pub commit_lock: PathBuf,
+    /// The file that a commit of VyOS makes at its start and removes at its end (vyatta-cfg src/cli_objects.c).
+    pub commit_marker: PathBuf,
     /// keepalived's configuration, as VyOS renders it (vyos-1x src/conf_mode/high-availability.py).
     pub keepalived_conf: PathBuf,
     /// The pid file of keepalived's main process.
@@ -45,6 +51,9 @@ impl Paths {
             include: run.join("keepalived.conf"),
             fifo: run.join("notify.fifo"),
             warned: run.join("warned.json"),
+            calls: run.join("calls.json"),
+            commit_lock: "/opt/vyatta/config/.lock".into(),
+            commit_marker: "/var/tmp/in_commit".into(),
             credentials: run.join("credentials.json"),
             run,
             keepalived_conf: "/run/keepalived/keepalived.conf".into(),

@@ -17,6 +17,7 @@ use vipa_core::vyos::input::{Input, InputError, LARGEST};
 use vipa_core::vyos::verify::{ConfigError, HostState, verify};
 
 use super::hook::{self, HookError};
+use super::repeated_call;
 use crate::fs::credentials_file::{self, CopyError};
 use crate::fs::json_file::{self, FileError};
 use crate::fs::operator_file;
@@ -67,6 +68,9 @@ pub enum CommitError {
     /// systemd.
     #[error(transparent)]
     Systemctl(#[from] SystemctlError),
+    /// Only said to the owner script, which then calls again with the configuration.
+    #[error("this call has something left to do")]
+    Left,
     /// Standard output does not take the warnings.
     #[error("cannot print the warnings: {0}")]
     Print(#[source] io::Error),
@@ -74,6 +78,31 @@ pub enum CommitError {
 
 fn lines(errors: &[ConfigError]) -> String {
     errors.iter().map(ConfigError::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// `commit`.
+#[derive(Debug, clap::Args)]
+pub struct Commit {
+    /// Do nothing, and succeed, if this call of the commit with this id has nothing left to do
+    #[arg(long, value_name = "COMMIT", hide = true)]
+    nothing_left: Option<String>,
+    /// What VyOS calls for, with --nothing-left
+    #[arg(hide = true, requires = "nothing_left")]
+    called_for: Vec<String>,
+}
+
+impl Commit {
+    /// Takes over what comes from `input`, or looks whether that is necessary.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub fn run(self, paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result<(), CommitError> {
+        match self.nothing_left {
+            None => run(paths, input, out),
+            Some(commit) if repeated_call::has_nothing_left(paths, &commit, &self.called_for.into()) => Ok(()),
+            Some(_) => Err(CommitError::Left),
+        }
+    }
 }
 
 /// Warnings that are in force, and were printed.
@@ -95,28 +124,37 @@ pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result
     if !outcome.errors.is_empty() {
         return Err(CommitError::Config(outcome.errors));
     }
+    repeated_call::forget(paths)?;
     let mut warnings = outcome.warnings;
     if outcome.config.is_empty() {
         remove(paths, Systemctl::within(TOTAL_TIMEOUT), &mut warnings)?;
     } else {
         apply(paths, &outcome.config, input.boot, &mut warnings)?;
     }
-    warn(paths, warnings, outcome.later, out)
+    let shown = warn(paths, warnings, outcome.later, out)?;
+    repeated_call::remember(paths, &input, outcome.calls, &shown, !outcome.config.is_empty());
+    Ok(())
 }
 
 /// Prints what was not printed by an earlier call: VyOS calls once for each node of one commit. What is for a `later` call
-/// to print stays known if it was printed in an earlier commit.
-fn warn(paths: &Paths, now: Vec<String>, later: Vec<String>, out: &mut impl Write) -> Result<(), CommitError> {
+/// to print stays known if it was printed in an earlier commit. Returns the warnings that are in force and were printed.
+fn warn(
+    paths: &Paths,
+    now: Vec<String>,
+    later: Vec<String>,
+    out: &mut impl Write,
+) -> Result<BTreeSet<String>, CommitError> {
     let known: Warned = json_file::read(&paths.warned).unwrap_or_default();
     for warning in now.iter().filter(|w| !known.warnings.contains(*w)) {
         writeln!(out, "WARNING: {}", printable::line(warning)).map_err(CommitError::Print)?;
     }
     let later = later.into_iter().filter(|w| known.warnings.contains(w));
     let warnings: BTreeSet<String> = now.into_iter().chain(later).collect();
-    if warnings != known.warnings && paths.run.is_dir() {
-        json_file::write(&paths.warned, 0o644, &Warned { warnings })?;
+    let warned = Warned { warnings };
+    if warned.warnings != known.warnings && paths.run.is_dir() {
+        json_file::write(&paths.warned, 0o644, &warned)?;
     }
-    Ok(())
+    Ok(warned.warnings)
 }
 
 /// Takes a configuration over. Whatever fails, the rest is done, for at boot nobody calls again; the first failure is told.
@@ -272,7 +310,7 @@ fn match_running(
 
 /// The interfaces that the kernel has, with their IPv4 addresses. Where it does not tell, those of the configuration count
 /// alone.
-fn interfaces() -> BTreeMap<String, Vec<String>> {
+pub(super) fn interfaces() -> BTreeMap<String, Vec<String>> {
     let mut interfaces: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for entry in getifaddrs().into_iter().flatten() {
         let addresses = interfaces.entry(entry.interface_name).or_default();

@@ -7,6 +7,8 @@ pub mod credentials;
 pub mod force;
 pub mod hook;
 pub mod iam_policy;
+pub mod owner;
+pub mod repeated_call;
 pub mod restart;
 pub mod show_check;
 pub mod show_group;
@@ -27,7 +29,10 @@ use crate::paths::Paths;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Apply a configuration from VyOS, given as JSON on standard input
-    Commit,
+    Commit(commit::Commit),
+    /// Run VyOS's owner script, where it has something left to do (the interpreter that the script names)
+    #[command(hide = true)]
+    Owner(owner::Owner),
     /// Keep the transition hook in keepalived.conf, and write which groups keepalived runs
     ///
     /// keepalived.service runs it before each start and reload. It uses no network and waits for nothing.
@@ -94,7 +99,8 @@ impl Command {
     /// Each command's own error.
     pub fn run(self, paths: &Paths) -> Result<(), Box<dyn Error>> {
         match self {
-            Self::Commit => Ok(commit::run(paths, &mut io::stdin().lock(), &mut io::stdout().lock())?),
+            Self::Commit(commit) => Ok(commit.run(paths, &mut io::stdin().lock(), &mut io::stdout().lock())?),
+            Self::Owner(owner) => Ok(owner.run(paths)?),
             Self::Hook => Ok(hook::run(paths, &mut io::stderr().lock())?),
             Self::Credentials => Ok(credentials::run(paths)?),
             Self::Agent => Ok(agent::run(paths)?),

@@ -18,10 +18,10 @@ const MAX_MOUNTINFO_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Identifies one state of a file without reading it: device, inode, size, and the times of the last change of content and
 /// of inode (a change of permissions counts). `None`: the file does not exist, or its metadata cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FileFingerprint(Option<Inode>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Inode {
     device: u64,
     number: u64,
@@ -32,6 +32,11 @@ struct Inode {
 }
 
 impl FileFingerprint {
+    /// That of the file at `path`, which has to be on a local file system.
+    pub(crate) fn at(path: &Path) -> Self {
+        std::fs::metadata(path).map_or(Self(None), |metadata| Self::of(&metadata))
+    }
+
     fn of(m: &Metadata) -> Self {
         Self(Some(Inode {
             device: m.dev(),

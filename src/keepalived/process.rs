@@ -9,6 +9,8 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// The name that the kernel has for keepalived's processes.
 pub const KEEPALIVED_COMM: &str = "keepalived";
 
@@ -22,7 +24,7 @@ const MIN_RELOAD_AGE: Duration = Duration::from_millis(100);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// keepalived's main process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeepalivedProcess {
     pid: u32,
     start_time: u64,

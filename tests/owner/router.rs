@@ -2,9 +2,9 @@
 //! their real paths, stand-ins for systemd and for VyOS's commit.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
@@ -107,6 +107,8 @@ pub struct Call {
     pub answer: Answer,
     /// What the script handed over.
     pub input: Value,
+    /// The call has taken the configuration over: it was not left out as one with nothing left to do.
+    pub is_full: bool,
 }
 
 /// The router, from inside.
@@ -115,6 +117,8 @@ pub struct Router {
     pub effective: Value,
     /// Whether owners of one priority, whose order VyOS leaves open, run in the other order.
     pub is_reversed: bool,
+    /// Whether the script runs as VyOS runs it, by its own interpreter. Then what it hands over is not known.
+    pub is_run_by_its_interpreter: bool,
 }
 
 impl Router {
@@ -149,7 +153,7 @@ impl Router {
         ] {
             ip(words);
         }
-        Some(Self { effective: json!({}), is_reversed: false })
+        Some(Self { effective: json!({}), is_reversed: false, is_run_by_its_interpreter: false })
     }
 
     /// One that has booted with this configuration.
@@ -206,10 +210,23 @@ impl Router {
 
     fn call(&self, node: Owned, words: Vec<String>) -> Call {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let script = folder.join("src/conf_mode/high-availability_vrrp_aws-vipa.py");
+        let before = calls_file();
+        if self.is_run_by_its_interpreter {
+            let output = Command::new(script)
+                .args(words)
+                .env("PYTHONPATH", folder.join("tests/owner"))
+                .env("VYOS_STAND_IN", "/run/lab/session.json")
+                .env("PYTHONDONTWRITEBYTECODE", "1")
+                .stdin(Stdio::null())
+                .output()
+                .expect("the script");
+            return Call { node, answer: Answer::of(output), input: Value::Null, is_full: calls_file() != before };
+        }
         // What the script hands over passes through a file on its way.
         let output = Command::new("python3")
             .arg(folder.join("tests/owner/run.py"))
-            .arg(folder.join("src/conf_mode/high-availability_vrrp_aws-vipa.py"))
+            .arg(script)
             .args(words)
             .env("VYOS_STAND_IN", "/run/lab/session.json")
             .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -217,7 +234,22 @@ impl Router {
             .output()
             .expect("python3");
         let input = fs::read_to_string("/run/lab/input.json").expect("what was handed over");
-        Call { node, answer: Answer::of(output), input: serde_json::from_str(&input).expect("JSON") }
+        Call { node, answer: Answer::of(output), input: serde_json::from_str(&input).expect("JSON"), is_full: true }
+    }
+
+    /// Begins a commit as VyOS's process does: with a lock on its file, and a new marker. This process is the commit's.
+    pub fn begin_commit(&self) -> File {
+        let (folder, marker) = (Path::new("/opt/vyatta/config"), Path::new("/var/tmp/in_commit"));
+        if !folder.exists() {
+            mount(&["-t", "tmpfs", "tmpfs", "/opt"]);
+            mount(&["-t", "tmpfs", "tmpfs", "/var/tmp"]);
+            fs::create_dir_all(folder).expect("a folder");
+        }
+        let _ = fs::remove_file(marker);
+        File::create(marker).expect("the marker");
+        let lock = File::create(folder.join(".lock")).expect("the lock");
+        rustix::fs::fcntl_lock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("locked");
+        lock
     }
 
     /// What VyOS's owner of high-availability does: renders keepalived.conf in place, and reloads.
@@ -291,6 +323,12 @@ impl Router {
     pub fn mend(&self, how: &str) {
         fs::remove_file(Path::new(LAB).join(how)).expect("removed");
     }
+}
+
+/// The file that a full call replaces.
+fn calls_file() -> Option<(u64, i64)> {
+    let file = fs::metadata("/run/vyos-aws-vipa/calls.json").ok()?;
+    Some((file.ino(), file.ctime_nsec()))
 }
 
 /// The processor time of the processes that this one has run and waited for. A busy machine does not lengthen it.

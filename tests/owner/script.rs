@@ -704,15 +704,138 @@ fn the_fifo_keeps_its_inode() {
     router.wait_attached(true);
 }
 
-/// A binary that is missing, hangs, crashes or says rubbish (failures.py).
-#[test]
-fn a_program_out_of_order_is_told_clearly() {
+/// Runs the tests of a module of Python beside this file.
+fn python_tests(module: &str) {
     let done = Command::new("python3")
-        .args(["-m", "unittest", "-v", "failures"])
+        .args(["-m", "unittest", "-v", module])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/owner"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
         .expect("python3");
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success() && !said.contains("Ran 0 tests"), "{}:\n{said}", done.status);
+}
+
+/// A binary that is missing, hangs, crashes or says rubbish (failures.py).
+#[test]
+fn a_program_out_of_order_is_told_clearly() {
+    python_tests("failures");
+}
+
+/// Inside vyos-configd and vyos-commitd, with a static route in the same commit (daemon.py).
+#[test]
+fn the_script_works_inside_the_daemons_of_vyos() {
+    python_tests("daemon");
+}
+
+/// Which calls of a commit were made in full, and failed.
+fn full_and_failed(calls: &[Call]) -> Vec<(bool, bool)> {
+    calls.iter().map(|call| (call.is_full, call.answer.code != Some(0))).collect()
+}
+
+/// VyOS calls once for each group: what the first call has done, the others leave out.
+#[test]
+fn later_calls_of_a_commit_end_at_once() {
+    let Some(mut router) = Router::enter("script::later_calls_of_a_commit_end_at_once") else {
+        return;
+    };
+    router.is_run_by_its_interpreter = true;
+    let tree =
+        |a: Value, b: Value, c: Value| configuration(json!({ "a": group(1, a), "b": group(2, b), "c": group(3, c) }));
+    let (plain, disabled, faulty) = (|| json!({}), || json!({ "disable": {} }), || json!({ "interface": "eth7" }));
+    let (done, skipped, failed) = ((true, false), (false, false), (false, true));
+    // Without a commit that holds the lock, each call is a full one, but nothing is remembered.
+    let calls = router.boot(tree(plain(), plain(), plain()));
+    assert_eq!(full_and_failed(&calls), [skipped, skipped, skipped]);
+    assert!(!Path::new("/run/vyos-aws-vipa/calls.json").exists());
+    assert_eq!(router.asked(), vyos_then(&[START_AGENT, RELOAD]));
+
+    let lock = router.begin_commit();
+    let calls = router.commit(tree(disabled(), disabled(), disabled()));
+    assert_eq!(full_and_failed(&calls), [done, skipped, skipped]);
+    calls.iter().for_each(|call| call.answer.assert_silent());
+    assert_in_force(&router);
+    drop(lock);
+
+    // The next commit, with a fault in one group: its call fails, in whatever order they come.
+    for (is_reversed, changes, expected) in [
+        (false, tree(plain(), faulty(), plain()), [done, failed, skipped]),
+        (false, tree(faulty(), disabled(), plain()), [failed, done, skipped]),
+    ] {
+        router.effective = tree(disabled(), disabled(), disabled());
+        router.is_reversed = is_reversed;
+        let lock = router.begin_commit();
+        let mut calls = router.commit(changes);
+        if calls.len() == 2 {
+            assert_eq!(full_and_failed(&calls), expected[..2]);
+        } else {
+            assert_eq!(full_and_failed(&calls), expected);
+        }
+        calls.retain(|call| call.answer.code != Some(0));
+        assert!(calls.len() == 1 && calls[0].answer.shown().contains("interface eth7 does not exist"), "{calls:?}");
+        assert_in_force(&router);
+        drop(lock);
+    }
+    router.is_reversed = false;
+
+    // A commit that is aborted after its first call: the next one takes its own configuration over.
+    router.effective = tree(disabled(), disabled(), disabled());
+    let lock = router.begin_commit();
+    let calls = router.commit(tree(plain(), disabled(), disabled()));
+    assert_eq!(full_and_failed(&calls), [done]);
+    drop(lock);
+    let lock = router.begin_commit();
+    let calls = router.commit(tree(disabled(), disabled(), disabled()));
+    assert_eq!(full_and_failed(&calls), [done]);
+    assert_in_force(&router);
+    // In the same commit, but keepalived has been started again since.
+    router.restart_keepalived();
+    router.wait_attached(true);
+    router.effective = tree(plain(), disabled(), disabled());
+    let calls = router.commit(tree(disabled(), disabled(), disabled()));
+    assert_eq!(full_and_failed(&calls), [done]);
+    // And nothing since.
+    router.effective = tree(plain(), disabled(), disabled());
+    let calls = router.commit(tree(disabled(), disabled(), disabled()));
+    assert_eq!(full_and_failed(&calls), [skipped]);
+    // A file that is gone.
+    fs::remove_file(CONFIG).expect("removed");
+    router.effective = tree(plain(), disabled(), disabled());
+    let calls = router.commit(tree(disabled(), disabled(), disabled()));
+    assert_eq!(full_and_failed(&calls), [done]);
+    assert_in_force(&router);
+    drop(lock);
+
+    // Ours go first, then VyOS renders keepalived.conf, then the new ones come.
+    let lock = router.begin_commit();
+    let calls = router.commit(configuration(json!({ "d": group(4, plain()), "e": group(5, plain()) })));
+    assert_eq!(full_and_failed(&calls), [done, skipped, skipped, done, skipped]);
+    assert_in_force(&router);
+    router.wait_attached(true);
+    assert_eq!(names_in(GROUPS), ["d", "e"]);
+    let calls = router.commit(configuration(json!({})));
+    assert_eq!(calls.len(), 2);
+    assert!(calls[0].is_full && !calls[1].is_full, "{calls:?}");
+    assert_as_without_us(&router);
+    drop(lock);
+}
+
+/// A warning is something to show: the call for that group shows it, once.
+#[test]
+fn a_call_with_a_warning_of_its_own_is_made() {
+    let Some(mut router) = Router::enter("script::a_call_with_a_warning_of_its_own_is_made") else {
+        return;
+    };
+    router.is_run_by_its_interpreter = true;
+    let mut loud = group(3, json!({}));
+    loud.as_object_mut().expect("a node").remove("hello-source-address");
+    let _lock = router.begin_commit();
+    let calls = router.boot(configuration(
+        json!({ "a": group(1, json!({})), "b": group(2, json!({})), "c": loud, "d": group(4, json!({})) }),
+    ));
+    assert_eq!(calls.iter().map(|call| call.is_full).collect::<Vec<_>>(), [true, false, true, false]);
+    assert!(calls[2].answer.shown().starts_with("WARNING: high-availability vrrp group c: "), "{calls:?}");
+    for call in [&calls[0], &calls[1], &calls[3]] {
+        call.answer.assert_silent();
+    }
 }

@@ -1,12 +1,12 @@
 //! What the owner script hands to `commit` on standard input.
 //!
-//! `{"format":1,"boot":bool,"called-for":["group","10"],"proposed":{"vrrp":…},"effective":{"vrrp":…},"interface-addresses":{"eth0":["10.99.0.1/24"]}}`.
+//! `{"format":1,"boot":bool,"called-for":["group","10"],"commit":"1a2b…","proposed":{"vrrp":…},"effective":{"vrrp":…},"interface-addresses":{"eth0":["10.99.0.1/24"]}}`.
 //! Both trees are what VyOS's `get_config_dict` gives for `high-availability` (vyos-1x python/vyos/config.py): a node is an
 //! object, a node without a value an empty one, a leaf a string, a leaf with several values a list of strings.
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The longest input, in bytes: no configuration comes near this size.
@@ -42,6 +42,9 @@ pub struct Input {
     /// The node that VyOS runs the owner for.
     #[serde(default)]
     pub called_for: CalledFor,
+    /// What identifies the commit, where it is not the process that calls: VyOS's daemon runs the owner of every commit.
+    #[serde(default)]
+    pub commit: Option<String>,
     /// The configuration that is to be.
     pub proposed: Tree,
     /// The configuration that was.
@@ -54,8 +57,8 @@ pub struct Input {
 ///
 /// VyOS can hand on the name of a group too, but it would paste the name into the command line of a shell. The VRID is a
 /// number, and nearly as good: groups on different interfaces may share one.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "Vec<String>")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "Vec<String>", into = "Vec<String>")]
 pub enum CalledFor {
     /// The words do not tell: it may be any node that this commit changes.
     #[default]
@@ -76,6 +79,16 @@ impl From<Vec<String>> for CalledFor {
             ["group"] => Self::Group { vrid: None },
             ["group", vrid] => Self::Group { vrid: Some(vrid.to_owned()) },
             _ => Self::Unknown,
+        }
+    }
+}
+
+impl From<CalledFor> for Vec<String> {
+    fn from(called_for: CalledFor) -> Self {
+        match called_for {
+            CalledFor::Unknown => Vec::new(),
+            CalledFor::Settings => vec!["global-parameters".to_owned()],
+            CalledFor::Group { vrid } => ["group".to_owned()].into_iter().chain(vrid).collect(),
         }
     }
 }

@@ -58,6 +58,19 @@ pub struct Verification {
     pub warnings: Vec<String>,
     /// Warnings about nodes that VyOS calls for another time in this commit.
     pub later: Vec<String>,
+    /// Every call that this commit may have, by what it is called for.
+    pub calls: Vec<Call>,
+}
+
+/// What a call of the commit has to show.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What VyOS calls for.
+    pub called_for: CalledFor,
+    /// Whether the call fails.
+    pub has_faults: bool,
+    /// Warnings about nodes that this commit changes.
+    pub warnings: Vec<String>,
 }
 
 /// Verifies what is proposed.
@@ -84,12 +97,21 @@ pub fn verify(input: &Input, host: &HostState<'_>) -> Verification {
         }
         errors.append(&mut pass.errors);
     };
+    let calls = commit.calls(&errors, &pass.warnings);
     let of_this_call = commit.may_be_called_for(&input.called_for);
     let (now, later): (Vec<_>, Vec<_>) =
         pass.warnings.into_iter().partition(|(owned, _)| of_this_call.contains(owned) || !commit.differs(*owned));
     let [warnings, later] = [now, later].map(|warnings| warnings.into_iter().map(|(_, warning)| warning).collect());
     let errors = errors.into_iter().filter(|(owned, _)| of_this_call.contains(owned)).map(|(_, error)| error).collect();
-    Verification { config: pass.config, errors, warnings, later }
+    Verification { config: pass.config, errors, warnings, later, calls }
+}
+
+/// The IPv4 addresses of the groups that are proposed or in effect: VRRP adds them to interfaces and removes them at any time.
+pub fn virtual_addresses(input: &Input) -> BTreeSet<Ipv4Addr> {
+    let of = |vrrp: Node<'_>| -> BTreeSet<Ipv4Addr> {
+        vrrp.node("group").names().flat_map(|group| held(vrrp, group)).collect()
+    };
+    [input.proposed.vrrp(), input.effective.vrrp()].into_iter().flat_map(of).collect()
 }
 
 /// A node of ours that VyOS runs the owner for.
@@ -141,11 +163,41 @@ impl<'a> Commit<'a> {
         !self.boot && self.differs(owned) && !self.refused.contains(&owned)
     }
 
-    /// The nodes that a call may be for. Nothing else than one that this commit changes is called for.
-    fn may_be_called_for(&self, called_for: &CalledFor) -> BTreeSet<Owned<'a>> {
+    /// Our nodes that this commit changes.
+    fn changed(&self) -> BTreeSet<Owned<'a>> {
         let groups = [self.proposed, self.effective].into_iter().flat_map(|vrrp| vrrp.node("group").names());
         let mut changed: BTreeSet<Owned<'a>> = groups.map(Owned::Group).chain([Owned::Settings]).collect();
         changed.retain(|owned| self.differs(*owned));
+        changed
+    }
+
+    /// What each call of this commit has to show, as [`Self::may_be_called_for`] assigns it.
+    fn calls(&self, errors: &[(Owned<'a>, ConfigError)], warnings: &[(Owned<'a>, String)]) -> Vec<Call> {
+        let changed = self.changed();
+        let mut nodes: BTreeMap<CalledFor, BTreeSet<Owned<'a>>> = BTreeMap::new();
+        for owned in &changed {
+            let called_for = match owned {
+                Owned::Settings => CalledFor::Settings,
+                Owned::Group(name) => CalledFor::Group { vrid: self.vrid(name).map(str::to_owned) },
+            };
+            nodes.entry(called_for).or_default().insert(*owned);
+        }
+        nodes.insert(CalledFor::Unknown, changed);
+        let call = |(called_for, nodes): (CalledFor, BTreeSet<Owned<'a>>)| Call {
+            called_for,
+            has_faults: errors.iter().any(|(owned, _)| nodes.contains(owned)),
+            warnings: warnings
+                .iter()
+                .filter(|(owned, _)| nodes.contains(owned))
+                .map(|(_, text)| text.clone())
+                .collect(),
+        };
+        nodes.into_iter().map(call).collect()
+    }
+
+    /// The nodes that a call may be for. Nothing else than one that this commit changes is called for.
+    fn may_be_called_for(&self, called_for: &CalledFor) -> BTreeSet<Owned<'a>> {
+        let changed = self.changed();
         let is_meant = |owned: &Owned<'a>| match (called_for, owned) {
             (CalledFor::Settings, Owned::Settings) => true,
             (CalledFor::Group { vrid }, Owned::Group(name)) => self.vrid(name) == vrid.as_deref(),

@@ -1,0 +1,188 @@
+//! Which calls of a commit have nothing left to do.
+//!
+//! VyOS calls the owner script once for each of our nodes that a commit changes, and every call sees the same proposed and
+//! effective configuration. The first call that succeeds applies all of it, and remembers here which calls would then change
+//! nothing and show nothing. Such a call ends before it starts Python or reads the configuration.
+//!
+//! **Invariant:** a call is skipped only if all of this holds; where one part is in doubt, the call is made in full.
+//!
+//! - It belongs to the commit of the call that remembered it. A commit is a process that holds VyOS's commit lock and is an
+//!   ancestor of the call, with the time when the process started and the file that marks the commit: the lock is held by one
+//!   process at a time, VyOS starts a process for each commit, and a commit that is aborted ends with its process. A call beside the commit, by another
+//!   session or by hand, has no such ancestor. In VyOS's daemons, which call for every commit, the id comes from the
+//!   script: it is kept on the configuration object that the daemon makes anew for each commit.
+//! - The last call that got past verification succeeded, and it left keepalived as it is wanted.
+//! - The nodes that it is called for have no fault and no warning that was not printed yet.
+//! - Everything else that a call reads or changes is as that call left it: our files, keepalived's files and process,
+//!   whether it has the FIFO open, the kernel's interfaces and their addresses. Not the addresses of the groups and VRRP's
+//!   own interfaces, which keepalived adds and removes at any time. VyOS's owner of high-availability runs between our calls
+//!   and rewrites keepalived.conf: then the next call is made in full.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
+
+use rustix::fs::{major, minor};
+use serde::{Deserialize, Serialize};
+use vipa_core::vyos::input::{CalledFor, Input};
+use vipa_core::vyos::verify::{Call, virtual_addresses};
+
+use super::commit::{CommitError, interfaces};
+use crate::fs::json_file;
+use crate::fs::operator_file::FileFingerprint;
+use crate::keepalived::process::{KeepalivedProcess, ProcessStat};
+use crate::paths::Paths;
+
+/// More ancestors than a call of VyOS has.
+const MAX_ANCESTORS: usize = 64;
+
+/// What the last call that succeeded left.
+#[derive(Debug, Serialize, Deserialize)]
+struct Calls {
+    commit: String,
+    /// The calls with nothing left to do.
+    done: BTreeSet<CalledFor>,
+    state: State,
+    /// The addresses that the state leaves out.
+    virtual_addresses: BTreeSet<Ipv4Addr>,
+}
+
+/// What a call reads besides VyOS's configuration, and what it changes.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    files: Vec<FileFingerprint>,
+    /// The FIFO without its times, which change when it is written to.
+    fifo: Option<(u64, u32, u32, u32)>,
+    keepalived: Option<KeepalivedProcess>,
+    is_attached: bool,
+    interfaces: BTreeMap<String, Vec<String>>,
+}
+
+impl State {
+    fn now(paths: &Paths, virtual_addresses: &BTreeSet<Ipv4Addr>) -> io::Result<Self> {
+        let files = [
+            &paths.config,
+            &paths.groups,
+            &paths.include,
+            &paths.warned,
+            &paths.credentials,
+            &paths.keepalived_conf,
+            &paths.keepalived_pid,
+        ];
+        let keepalived = KeepalivedProcess::running(&paths.keepalived_pid);
+        let mut interfaces = interfaces();
+        interfaces.retain(|name, _| !is_of_vrrp(name));
+        let is_virtual = |with_prefix: &str| {
+            with_prefix.split('/').next().and_then(|a| a.parse().ok()).is_some_and(|a| virtual_addresses.contains(&a))
+        };
+        for addresses in interfaces.values_mut() {
+            addresses.retain(|address| !is_virtual(address));
+            addresses.sort_unstable();
+        }
+        Ok(Self {
+            files: files.map(|path| FileFingerprint::at(path)).to_vec(),
+            fifo: fs::metadata(&paths.fifo).ok().map(|m| (m.ino(), m.mode(), m.uid(), m.gid())),
+            is_attached: keepalived.map_or(Ok(false), |keepalived| keepalived.has_open(&paths.fifo))?,
+            keepalived,
+            interfaces,
+        })
+    }
+}
+
+/// The name that VyOS gives to an interface with the virtual MAC address of a group: `eth0v10v4` (vyos-1x
+/// data/templates/high-availability/keepalived.conf.j2).
+fn is_of_vrrp(interface: &str) -> bool {
+    let vrid = interface.strip_suffix("v4").or_else(|| interface.strip_suffix("v6"));
+    let vrid = vrid.and_then(|rest| rest.rsplit_once('v')).map(|(_, vrid)| vrid);
+    vrid.is_some_and(|vrid| !vrid.is_empty() && vrid.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Whether the call for this, in the commit with this id, has nothing left to do.
+pub fn has_nothing_left(paths: &Paths, commit: &str, called_for: &CalledFor) -> bool {
+    json_file::read::<Calls>(&paths.calls).is_ok_and(|calls| {
+        calls.commit == commit
+            && calls.done.contains(called_for)
+            && State::now(paths, &calls.virtual_addresses).is_ok_and(|state| state == calls.state)
+    })
+}
+
+/// Makes all later calls full ones, before anything is changed.
+///
+/// # Errors
+/// [`CommitError::Remove`].
+pub(super) fn forget(paths: &Paths) -> Result<(), CommitError> {
+    match fs::remove_file(&paths.calls) {
+        Err(source) if !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(CommitError::Remove { path: paths.calls.clone(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Remembers, after a call that succeeded, which calls of its commit have nothing left to do. `shown` are the warnings that
+/// were printed; `is_attached` says whether keepalived should have the FIFO open. Where anything fails, the later calls are
+/// full ones.
+pub(super) fn remember(paths: &Paths, input: &Input, calls: Vec<Call>, shown: &BTreeSet<String>, is_attached: bool) {
+    let Some(commit) = input.commit.clone().or_else(|| running_commit(paths)) else {
+        return;
+    };
+    let done: BTreeSet<CalledFor> = calls
+        .into_iter()
+        .filter(|call| !call.has_faults && call.warnings.iter().all(|warning| shown.contains(warning)))
+        .map(|call| call.called_for)
+        .collect();
+    let virtual_addresses = virtual_addresses(input);
+    let Ok(state) = State::now(paths, &virtual_addresses) else {
+        return;
+    };
+    if state.keepalived.is_some() && state.is_attached != is_attached || done.is_empty() || !paths.run.is_dir() {
+        return;
+    }
+    // A call that is made in full does no harm.
+    let _ = json_file::write(&paths.calls, 0o644, &Calls { commit, done, state, virtual_addresses });
+}
+
+/// The id of the commit that this process runs for: the process that holds VyOS's commit lock, if it is an ancestor.
+pub fn running_commit(paths: &Paths) -> Option<String> {
+    let holders = lock_holders(paths).ok()?;
+    let marker = fs::symlink_metadata(&paths.commit_marker).ok()?;
+    let mut pid = std::process::id();
+    for _ in 0..MAX_ANCESTORS {
+        let stat = ProcessStat::read(pid).ok()?;
+        if holders.contains(&pid) {
+            let (inode, made, nanoseconds) = (marker.ino(), marker.ctime(), marker.ctime_nsec());
+            return Some(format!("{pid} {} {inode} {made}.{nanoseconds}", stat.start_time));
+        }
+        pid = stat.parent;
+    }
+    None
+}
+
+/// The processes that hold the commit lock (proc_locks(5)); a line with `->` is of one that waits.
+fn lock_holders(paths: &Paths) -> io::Result<BTreeSet<u32>> {
+    let lock = fs::metadata(&paths.commit_lock)?;
+    let file = format!("{:02x}:{:02x}:{}", major(lock.dev()), minor(lock.dev()), lock.ino());
+    let locks = fs::read_to_string("/proc/locks")?;
+    let holder = |line: &str| match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+        [_, "POSIX", _, "WRITE", pid, place, ..] if place == file => pid.parse().ok(),
+        _ => None,
+    };
+    Ok(locks.lines().filter_map(holder).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_of_vrrp_is_known_by_its_name() {
+        for name in ["eth0v10v4", "bond0.20v255v6"] {
+            assert!(is_of_vrrp(name), "{name}");
+        }
+        for name in ["eth0", "veth4", "v4", "vv4", "eth0v4", "eth0v1xv4", "br0v10"] {
+            assert!(!is_of_vrrp(name), "{name}");
+        }
+    }
+}
