@@ -118,6 +118,8 @@ struct ReadInFlight {
 #[derive(Debug, Default)]
 pub(super) struct PeriodicVerification {
     due: BootInstant,
+    /// What `due` was set to when the last read was sent. Where `due` differs, a read was requested since.
+    planned: BootInstant,
     throttled: u32,
     /// When the last completed read began.
     ended: Option<BootInstant>,

@@ -282,9 +282,10 @@ impl Machine {
         }
         if read.is_periodic {
             self.verification.ended = Some(read.began);
-            // A read may have been requested meanwhile.
-            if self.verification.due > now {
+            // The interval counts from the end of a read. A read that was requested meanwhile is not put off.
+            if self.verification.due == self.verification.planned {
                 self.verification.due = now + self.verification_interval();
+                self.verification.planned = self.verification.due;
             }
         }
     }

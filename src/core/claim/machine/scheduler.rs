@@ -216,7 +216,8 @@ impl Machine {
         }
         if is_periodic {
             self.forget_enis(now);
-            self.verification.due = now + self.verification_interval();
+            self.verification.planned = now + self.verification_interval();
+            self.verification.due = self.verification.planned;
             for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_some() && !b.in_flight) {
                 interface_eni.next = Some(now);
             }
