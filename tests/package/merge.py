@@ -106,6 +106,15 @@ def write_samples(number):
     (here / 'frrender.py').touch()
 
 
+def nodes(entry, above=()):
+    """Our nodes at any depth, by their path."""
+    for word, below in entry.items():
+        if word == 'aws-vipa':
+            yield (*above, word), below
+        elif word != '__node_data':
+            yield from nodes(below, (*above, word))
+
+
 class Merge(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -185,6 +194,21 @@ class Merge(unittest.TestCase):
                         self.merge('remove')
                         self.assertEqual(self.contents(), before)
                         self.assertEqual((self.leftovers(), self.pristine.exists()), ([], False))
+
+    def test_the_commands_of_the_package(self):
+        """Some are below a word of VyOS that is below another one, which a VyOS may have or not."""
+        shutil.copy(PROJECT / 'vyos-templates/op_cache.json', self.own)
+        own = dict(nodes(json.loads((self.own / 'op_cache.json').read_text())))
+        self.assertIn(('show', 'log', 'aws-vipa'), own)
+        with_log = {'show': command('show', 'node', ['log'], log=command('log', 'node', ['vpn'], vpn=command('vpn', 'node', [])))}
+        for op_cache in (*OP_CACHES, with_log):
+            with self.subTest(op_cache=op_cache):
+                self.op_cache.write_text(json.dumps(op_cache))
+                self.merge('add')
+                self.assertEqual(dict(nodes(json.loads(self.op_cache.read_text()))), own)
+                self.merge('add')
+                self.merge('remove')
+                self.assertEqual(json.loads(self.op_cache.read_text()), op_cache)
 
     def test_twice_changes_nothing(self):
         self.merge('add')
