@@ -210,10 +210,11 @@ fn killed_while_contested() {
             }
         }
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "CONTESTED", SLACK);
-        // State is written half a second after it has changed.
-        let history = lab.r1.path("/var/lib/vyos-aws-vipa/history.json");
+        // State is written half a second after it has changed, each file by itself.
+        let files = ["history.json", "ownership-losses.json"]
+            .map(|file| lab.r1.path(&format!("/var/lib/vyos-aws-vipa/{file}")));
         lab.wait("the contest is on the disk", SLACK, |_| {
-            std::fs::read_to_string(&history).is_ok_and(|text| text.contains("contested"))
+            files.iter().all(|file| std::fs::read_to_string(file).is_ok_and(|text| text.contains("contested")))
         });
         kill_and_start(&lab.r1);
         lab.wait("the new agent has the group", SLACK, |lab| {
