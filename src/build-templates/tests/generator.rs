@@ -314,18 +314,24 @@ const INVALID: &[Invalid] = &[
     ),
 ];
 
-#[test]
-fn invalid_definitions_are_errors_with_a_location_and_nothing_is_written() {
+/// A definition with this content. LEAF stands for a leaf node `b`; `PROPERTIES(x)y` for such a leaf in a node `a`, with the
+/// properties x, and y behind them.
+fn definition(inside: &str) -> String {
     const LEAF: &str = "<children><leafNode name='b'><properties/></leafNode></children>";
     let properties = Regex::new(r"(?s)^PROPERTIES\((.*?)\)([^)]*)$").expect("a regular expression");
+    let inside = properties.replace(
+        inside,
+        "<node name='a'><children><leafNode name='b'><properties>$1</properties>$2</leafNode></children></node>",
+    );
+    format!("<interfaceDefinition>\n{}\n</interfaceDefinition>", inside.replace("LEAF", LEAF))
+}
+
+#[test]
+fn invalid_definitions_are_errors_with_a_location_and_nothing_is_written() {
     for (kind, inside, expected) in INVALID {
-        let inside = properties.replace(
-            inside,
-            "<node name='a'><children><leafNode name='b'><properties>$1</properties>$2</leafNode></children></node>",
-        );
         let directory = directory();
         let file = directory.path().join("bad.xml");
-        let whole = format!("<interfaceDefinition>\n{}\n</interfaceDefinition>", inside.replace("LEAF", LEAF));
+        let whole = definition(inside);
         fs::write(&file, &whole).expect("written");
         let kinds: &[&str] = match *kind {
             "config" => &["config", "cache"],
@@ -418,17 +424,10 @@ const ODD: &[(&str, &str, &str, &str)] = &[
 
 #[test]
 fn odd_definitions_are_generated_as_by_vyos_with_a_warning() {
-    const LEAF: &str = "<children><leafNode name='b'><properties/></leafNode></children>";
-    let properties = Regex::new(r"(?s)^PROPERTIES\((.*?)\)([^)]*)$").expect("a regular expression");
     for (kind, inside, warning, expected) in ODD {
-        let inside = properties.replace(
-            inside,
-            "<node name='a'><children><leafNode name='b'><properties>$1</properties>$2</leafNode></children></node>",
-        );
         let directory = directory();
         let file = directory.path().join("odd.xml");
-        fs::write(&file, format!("<interfaceDefinition>{}</interfaceDefinition>", inside.replace("LEAF", LEAF)))
-            .expect("written");
+        fs::write(&file, definition(inside)).expect("written");
         let out = directory.path().join("out");
         let output = build_templates(kind, &[&file], &out, &[]);
         let stderr = text(&output.stderr);
