@@ -16,8 +16,7 @@ pub struct Paths {
     pub include: PathBuf,
     /// The FIFO that keepalived writes its transitions to.
     pub fifo: PathBuf,
-    /// The directory of the configuration, the groups, the include file, the FIFO, the warnings and the copy of the
-    /// credentials file.
+    /// The directory of all of the product's files except the agent's socket and state.
     pub run: PathBuf,
     /// The warnings that the current commit has printed, so that it does not repeat them for each group.
     pub warned: PathBuf,

@@ -41,7 +41,9 @@ fn synopses(command: &Command, words: &[&str], into: &mut BTreeSet<String>) {
         synopsis += "]";
     }
     for value in command.get_positionals() {
-        synopsis += &format!(" {}", value_name(value));
+        let dots = if value.get_num_args().is_some_and(|range| range.max_values() > 1) { " ..." } else { "" };
+        let name = format!("{}{dots}", value_name(value));
+        synopsis += &if value.is_required_set() { format!(" {name}") } else { format!(" [{name}]") };
     }
     into.insert(synopsis);
 }

@@ -127,7 +127,7 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
         Change::Readiness { obstacle: None } => log!(STANDBY_READY, group = %who, times),
         Change::NotLocal => log!(ADDRESS_NOT_LOCAL, address = %who, times),
         Change::Missing => log!(ADDRESS_MISSING, address = %who, times),
-        Change::Unexpected => log!(ADDRESS_LEFT_BEHIND, address = %who, times),
+        Change::Unexpected => log!(ADDRESS_UNEXPECTED, address = %who, times),
         Change::InPlace => log!(ADDRESS_IN_PLACE, address = %who, times),
         Change::Unresolved { code, message } => {
             log!(ENI_NOT_KNOWN, interface = %who, code, message, times);
@@ -146,7 +146,7 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
                 Taker::Stranger => log!(CONTESTED_WITH_STRANGER, address = %who, eni, instance, taker, times),
             }
         }
-        Change::ContestedEnded { taker } => log!(CONTEST_OVER, address = %who, taker = taker_name(*taker), times),
+        Change::ContestedEnded { taker } => log!(CONTESTED_ENDED, address = %who, taker = taker_name(*taker), times),
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{CallError, ErrorClass, Failure};
 use vipa_core::model::ids::Region;
+use vipa_core::report::remedies;
 
 use super::assumptions::REFRESH_BEFORE_EXPIRY;
 use super::clock::Clock;
@@ -245,7 +246,8 @@ impl Keys {
                 if state.error.as_ref() != Some(&error)
                     && let Some(times) = state.throttle.say(error.message.clone())
                 {
-                    log!(NO_CREDENTIALS, code = error.code(), message = error.message, times);
+                    let remedy = remedies::remedy(&error.failure);
+                    log!(NO_CREDENTIALS, code = error.code(), message = error.message, remedy, times);
                 }
                 state.error = Some(error);
             }

@@ -132,7 +132,7 @@ pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result
         apply(paths, &outcome.config, input.boot, &mut warnings)?;
     }
     let shown = warn(paths, warnings, outcome.later, out)?;
-    repeated_call::remember(paths, &input, outcome.calls, &shown, !outcome.config.is_empty());
+    repeated_call::remember(paths, &input, outcome.calls, &shown, &outcome.config);
     Ok(())
 }
 
@@ -157,7 +157,8 @@ fn warn(
     Ok(warned.warnings)
 }
 
-/// Takes a configuration over. Whatever fails, the rest is done, for at boot nobody calls again; the first failure is told.
+/// Takes a configuration over. Whatever fails, the rest is done, for at boot VyOS does not call again, except
+/// where config.json cannot be written; the first failure is returned.
 /// At any other time VyOS drops what it was called for, and then the configuration before is in force again.
 fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
     hook_files::make_directory(&paths.run).map_err(HookError::from)?;

@@ -17,6 +17,8 @@
 //!   whether it has the FIFO open, the kernel's interfaces and their addresses. Not the addresses of the groups and VRRP's
 //!   own interfaces, which keepalived adds and removes at any time. VyOS's owner of high-availability runs between our calls
 //!   and rewrites keepalived.conf: then the next call is made in full.
+//!   Not compared: the files that the operator names (the timer copies the credentials file within 30 s), and the agent's
+//!   socket and unit (systemd starts it again).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,6 +28,7 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{major, minor};
 use serde::{Deserialize, Serialize};
+use vipa_core::model::config::Config;
 use vipa_core::vyos::input::{CalledFor, Input};
 use vipa_core::vyos::verify::{Call, virtual_addresses};
 
@@ -122,9 +125,9 @@ pub(super) fn forget(paths: &Paths) -> Result<(), CommitError> {
 }
 
 /// Remembers, after a call that succeeded, which calls of its commit have nothing left to do. `shown` are the warnings that
-/// were printed; `is_attached` says whether keepalived should have the FIFO open. Where anything fails, the later calls are
-/// full ones.
-pub(super) fn remember(paths: &Paths, input: &Input, calls: Vec<Call>, shown: &BTreeSet<String>, is_attached: bool) {
+/// were printed, and `config` what is in force. Where anything fails, or another call beside the commit has changed
+/// config.json since, the later calls are full ones.
+pub(super) fn remember(paths: &Paths, input: &Input, calls: Vec<Call>, shown: &BTreeSet<String>, config: &Config) {
     let Some(commit) = input.commit.clone().or_else(|| running_commit(paths)) else {
         return;
     };
@@ -137,7 +140,15 @@ pub(super) fn remember(paths: &Paths, input: &Input, calls: Vec<Call>, shown: &B
     let Ok(state) = State::now(paths, &virtual_addresses) else {
         return;
     };
-    if state.keepalived.is_some() && state.is_attached != is_attached || done.is_empty() || !paths.run.is_dir() {
+    let is_in_force = match json_file::read::<Config>(&paths.config) {
+        Ok(found) => found == *config,
+        Err(_) => config.is_empty() && !paths.config.exists(),
+    };
+    if !is_in_force
+        || state.keepalived.is_some() && state.is_attached == config.is_empty()
+        || done.is_empty()
+        || !paths.run.is_dir()
+    {
         return;
     }
     // A call that is made in full does no harm.

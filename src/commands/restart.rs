@@ -7,7 +7,7 @@ use crate::paths::Paths;
 use crate::systemd::systemctl::{AGENT_UNIT, Systemctl, SystemctlError};
 
 /// More than `TimeoutStopSec` and `TimeoutStartSec` of the agent's unit together.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
+const RESTART_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The agent was not restarted.
 #[derive(Debug, thiserror::Error)]
@@ -28,5 +28,5 @@ pub fn run(paths: &Paths) -> Result<(), RestartError> {
     if !paths.config.exists() {
         return Err(RestartError::Configuration(ShowStatusError::NotConfigured));
     }
-    Ok(Systemctl::within(TOTAL_TIMEOUT).run(&["restart", AGENT_UNIT])?)
+    Ok(Systemctl::within(RESTART_TIMEOUT).run(&["restart", AGENT_UNIT])?)
 }

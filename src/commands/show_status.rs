@@ -29,7 +29,7 @@ use crate::keepalived::process::KeepalivedProcess;
 use crate::netlink::addresses;
 use crate::paths::Paths;
 
-/// How many transitions, claims and thefts `--detail` tells.
+/// How many transitions, claims and ownership losses `--detail` tells.
 const DETAIL: usize = 50;
 /// The bound of the whole command, with a little left for what is no waiting: a person gets a report within 4 s.
 const PATIENCE: Duration = Duration::from_millis(3_700);

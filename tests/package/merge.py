@@ -210,6 +210,19 @@ class Merge(unittest.TestCase):
                 self.merge('remove')
                 self.assertEqual(json.loads(self.op_cache.read_text()), op_cache)
 
+    def test_a_deep_file_costs_no_other_one(self):
+        for depth in (100, 300, 900, 990, 5000):
+            with self.subTest(depth=depth):
+                text = '{"a": {"__node_data": {}, ' * depth + '"b": {"__node_data": {}}' + '}}' * depth
+                self.op_cache.write_text(text)
+                done = self.run_program('add')
+                self.assertEqual(done.returncode, 0, done.stderr[-500:])
+                self.assertNotIn('Traceback', done.stderr)
+                self.assertEqual(json.loads(self.include.read_text()).count(OWNER), 1)
+                self.assertEqual(self.own_nodes(), {'global-parameters': ['aws-vipa'], 'group': ['aws-vipa']})
+                self.assertEqual('op_cache.json is left as it is' in done.stderr, self.op_cache.read_text() == text)
+                self.assertEqual(self.run_program('remove').returncode, 0)
+
     def test_twice_changes_nothing(self):
         self.merge('add')
         before = self.contents(), [file.stat().st_ino for file in self.files]
