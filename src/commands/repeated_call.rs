@@ -133,7 +133,7 @@ pub(super) fn remember(paths: &Paths, input: &Input, calls: Vec<Call>, shown: &B
     };
     let done: BTreeSet<CalledFor> = calls
         .into_iter()
-        .filter(|call| !call.has_faults && call.warnings.iter().all(|warning| shown.contains(warning)))
+        .filter(|call| !call.has_errors && call.warnings.iter().all(|warning| shown.contains(warning)))
         .map(|call| call.called_for)
         .collect();
     let virtual_addresses = virtual_addresses(input);

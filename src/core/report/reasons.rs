@@ -110,10 +110,7 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
             holder(owner)
         ),
         Reason::ContestedWithPeer(owner) => {
-            let now = match owner {
-                LastOwner::ThisRouter => "this router has it now".to_owned(),
-                owner => last_seen(owner),
-            };
+            let now = last_seen(owner);
             format!(
                 "the other router of the group took it more than three times in five minutes; {now}. Both routers were \
                  MASTER: if `show vrrp` still shows MASTER on both, restore the VRRP link between them; otherwise this ends \
@@ -125,7 +122,7 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
             let at_once = format!("`force aws-vipa claim {name}` claims it at once");
             let find = format!("`show aws-vipa group {name}` shows who took it: stop what claims it there");
             let next = match owner {
-                LastOwner::ThisRouter => format!("this router has it now. {find}"),
+                LastOwner::ThisRouter => format!("{}. {find}", last_seen(owner)),
                 LastOwner::Other(_) => format!("{}. Stop what claims it there; {at_once}", last_seen(owner)),
                 LastOwner::Unassigned | LastOwner::NotRead => format!("{}. {find}; {at_once}", last_seen(owner)),
             };
@@ -255,7 +252,7 @@ pub(super) fn holder(owner: &Owner) -> String {
 
 fn last_seen(owner: &LastOwner) -> String {
     match owner {
-        LastOwner::ThisRouter => "last seen on this router".to_owned(),
+        LastOwner::ThisRouter => "this router has it now".to_owned(),
         LastOwner::Other(owner) => format!("last seen on {}", holder(owner)),
         LastOwner::Unassigned => "last seen on no network interface".to_owned(),
         LastOwner::NotRead => "owner not checked yet".to_owned(),

@@ -68,7 +68,7 @@ pub struct Call {
     /// What VyOS calls for.
     pub called_for: CalledFor,
     /// Whether the call fails.
-    pub has_faults: bool,
+    pub has_errors: bool,
     /// Warnings about nodes that this commit changes.
     pub warnings: Vec<String>,
 }
@@ -173,26 +173,21 @@ impl<'a> Commit<'a> {
 
     /// What each call of this commit has to show, as [`Self::may_be_called_for`] assigns it.
     fn calls(&self, errors: &[(Owned<'a>, ConfigError)], warnings: &[(Owned<'a>, String)]) -> Vec<Call> {
-        let changed = self.changed();
-        let mut nodes: BTreeMap<CalledFor, BTreeSet<Owned<'a>>> = BTreeMap::new();
-        for owned in &changed {
-            let called_for = match owned {
-                Owned::Settings => CalledFor::Settings,
-                Owned::Group(name) => CalledFor::Group { vrid: self.vrid(name).map(str::to_owned) },
-            };
-            nodes.entry(called_for).or_default().insert(*owned);
-        }
-        nodes.insert(CalledFor::Unknown, changed);
-        let call = |(called_for, nodes): (CalledFor, BTreeSet<Owned<'a>>)| Call {
-            called_for,
-            has_faults: errors.iter().any(|(owned, _)| nodes.contains(owned)),
-            warnings: warnings
-                .iter()
-                .filter(|(owned, _)| nodes.contains(owned))
-                .map(|(_, text)| text.clone())
-                .collect(),
+        let for_node = |owned| match owned {
+            Owned::Settings => CalledFor::Settings,
+            Owned::Group(name) => CalledFor::Group { vrid: self.vrid(name).map(str::to_owned) },
         };
-        nodes.into_iter().map(call).collect()
+        let calls: BTreeSet<CalledFor> = self.changed().into_iter().map(for_node).chain([CalledFor::Unknown]).collect();
+        let call = |called_for: CalledFor| {
+            let nodes = self.may_be_called_for(&called_for);
+            let warnings = warnings.iter().filter(|(owned, _)| nodes.contains(owned));
+            Call {
+                called_for,
+                has_errors: errors.iter().any(|(owned, _)| nodes.contains(owned)),
+                warnings: warnings.map(|(_, text)| text.clone()).collect(),
+            }
+        };
+        calls.into_iter().map(call).collect()
     }
 
     /// The nodes that a call may be for. Nothing else than one that this commit changes is called for.

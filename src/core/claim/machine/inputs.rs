@@ -34,7 +34,7 @@ impl Machine {
             address.rejection.isolated = None;
         }
         self.retry_permanent(now);
-        self.verification.due = now;
+        self.verification.request(now);
     }
 
     pub(super) fn announce(&mut self, now: BootInstant, groups: Groups) {
@@ -111,7 +111,7 @@ impl Machine {
         for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_none() && !b.in_flight) {
             interface_eni.next = Some(now);
         }
-        self.verification.due = now;
+        self.verification.request(now);
     }
 
     pub(super) fn notify_events(&mut self, now: BootInstant, events: &[NotifyEvent]) {
@@ -289,7 +289,7 @@ impl Machine {
         let vrrp = group.state.vrrp();
         self.make_idle(name);
         self.log(LogEvent::Transition { group: name.clone(), from: vrrp, to: vrrp, cause: Cause::Paused });
-        self.verification.due = self.verification.due.min(now + MIN_STANDBY_INTERVAL);
+        self.verification.request(now + MIN_STANDBY_INTERVAL);
     }
 
     pub(super) fn resume(&mut self, now: BootInstant, name: &GroupName) {
@@ -318,7 +318,7 @@ impl Machine {
     pub(super) fn credentials_changed(&mut self, now: BootInstant) {
         self.retry_permanent(now);
         // Shows whether they work before a failover needs them.
-        self.verification.due = self.verification.due.min(now + MIN_STANDBY_INTERVAL);
+        self.verification.request(now + MIN_STANDBY_INTERVAL);
     }
 
     pub(super) fn retry_permanent(&mut self, now: BootInstant) {
@@ -335,7 +335,7 @@ impl Machine {
             eni_state.second_chance = false;
         }
         if self.verification.error.is_some() {
-            self.verification.due = now;
+            self.verification.request(now);
         }
     }
 }

@@ -117,9 +117,8 @@ struct ReadInFlight {
 /// The periodic verification of all addresses.
 #[derive(Debug, Default)]
 pub(super) struct PeriodicVerification {
-    due: BootInstant,
-    /// What `due` was set to when the last read was sent. Where `due` differs, a read was requested since.
-    planned: BootInstant,
+    /// Absent while a read is in flight and no other one was requested since.
+    due: Option<BootInstant>,
     throttled: u32,
     /// When the last completed read began.
     ended: Option<BootInstant>,
@@ -127,6 +126,13 @@ pub(super) struct PeriodicVerification {
     pub success: Option<BootInstant>,
     /// The failure of the last read, if any.
     pub error: Option<CallError>,
+}
+
+impl PeriodicVerification {
+    /// Has the next read sent at this time, unless it is due earlier.
+    fn request(&mut self, at: BootInstant) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
 }
 
 impl Machine {
@@ -193,7 +199,7 @@ impl Machine {
             Event::Pause { group, until } => self.pause(now, &group, until),
             Event::Resume(group) => self.resume(now, &group),
             Event::Force(group) => self.force(now, &group),
-            Event::ReadNow => self.verification.due = now,
+            Event::ReadNow => self.verification.request(now),
             Event::Tick => {}
         }
         self.settle(now);
@@ -345,7 +351,7 @@ impl Machine {
             self.writer_gone.map(|since| since + WRITER_GONE_TIMEOUT),
             self.coming.as_ref().map(|(_, since)| *since + NEW_GROUPS_TIMEOUT),
             self.local_read_requested.map(|requested| requested + LOCAL_READ_TIMEOUT),
-            (!self.addresses.is_empty()).then_some(self.verification.due),
+            self.verification.due.filter(|_| !self.addresses.is_empty()),
         ];
         addresses
             .chain(next_claim)

@@ -46,7 +46,7 @@ impl Machine {
                 }
                 interface_eni.eni = Some(eni);
                 if is_first {
-                    self.verification.due = now;
+                    self.verification.request(now);
                 }
             }
             Err(error) => {
@@ -274,7 +274,7 @@ impl Machine {
                 if error.class() == ErrorClass::Clock
                     && self.verification.error.as_ref().is_none_or(|last| last.class() != ErrorClass::Clock)
                 {
-                    self.verification.due = now;
+                    self.verification.request(now);
                 }
                 self.verification.error = Some(error.clone());
                 self.log(LogEvent::Read { error: Some(error) });
@@ -283,9 +283,8 @@ impl Machine {
         if read.is_periodic {
             self.verification.ended = Some(read.began);
             // The interval counts from the end of a read. A read that was requested meanwhile is not put off.
-            if self.verification.due == self.verification.planned {
-                self.verification.due = now + self.verification_interval();
-                self.verification.planned = self.verification.due;
+            if self.verification.due.is_none() {
+                self.verification.due = Some(now + self.verification_interval());
             }
         }
     }

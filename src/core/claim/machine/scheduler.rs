@@ -185,10 +185,11 @@ impl Machine {
         }
         if self.is_master() {
             // The interval of a standby may be longer.
-            self.verification.due = self.verification.due.min(now + self.config.global.verify_interval.duration());
+            let interval = self.config.global.verify_interval.duration();
+            self.verification.due = self.verification.due.map(|due| due.min(now + interval));
         }
         let is_verifying = self.reads.values().any(|r| r.is_periodic);
-        let is_periodic = self.verification.due <= now && !is_verifying;
+        let is_periodic = self.verification.due.is_some_and(|due| due <= now) && !is_verifying;
         let together = now + READ_BATCH_WINDOW;
         if !is_periodic && !self.addresses.values().any(|a| a.checks.reads.first().is_some_and(|due| *due <= now)) {
             return;
@@ -216,8 +217,8 @@ impl Machine {
         }
         if is_periodic {
             self.forget_enis(now);
-            self.verification.planned = now + self.verification_interval();
-            self.verification.due = self.verification.planned;
+            // Its end sets it again.
+            self.verification.due = by_vpc.is_empty().then(|| now + self.verification_interval());
             for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_some() && !b.in_flight) {
                 interface_eni.next = Some(now);
             }
