@@ -3,7 +3,8 @@
 //!
 //! vyos-op-run replaces `{{TAG-tag_value}}` in a command by the argument of the node TAG, with `&`, `<`, `>` and quotes
 //! written as HTML entities, and runs the result in a shell. Of several arguments it checks only the last one. So every
-//! placeholder is in single quotes here, which no argument can end; VyOS's own generator leaves it without quotes.
+//! placeholder is in single quotes here; VyOS's own generator leaves it without quotes. They do not hold against what the
+//! runner replaces afterwards (docs/internals/op-cache.md): its operators have to be trusted.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;

@@ -212,7 +212,7 @@ fn other_arguments_are_refused_with_the_reason() {
     }
 }
 
-/// vyos-op-run does not check the name before `minutes`.
+/// vyos-op-run does not check the name before `minutes`. What it replaces after the quoting is outside of our reach.
 #[test]
 fn quotes_in_an_argument_that_is_not_checked_stay_inside_the_quotes_of_the_command() {
     for name in ["a';touch hurt;'", "a\";touch hurt;\"", "';touch hurt #"] {
