@@ -1,4 +1,4 @@
-//! The time that requests are signed with: the system's, or EC2's own once EC2 has refused the system's.
+//! The time that requests are signed with: the system's, or EC2's once EC2 has refused the system's.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,22 +16,21 @@ use super::assumptions::CLOCK_TOLERANCE;
 
 /// The clock of one EC2 client. Clones are the same clock; it outlives the client's connections.
 ///
-/// The SDK has a correction of its own, which takes over the Date of every answer. This one takes it over only after a
-/// refusal that the clock explains, so that a middlebox with a wrong Date cannot break signatures that work; and it can be
-/// asked. The SDK's is off.
+/// The SDK's own correction is off: it adopts the Date of every answer. This one adopts it only after a refusal that the
+/// clock explains, so that a middlebox with a wrong Date cannot break signatures that work, and it makes the skew available.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Clock(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Milliseconds that are added to the system's time; 0 until a refusal.
+    /// Milliseconds to add to the system's time; 0 until a refusal.
     correction: AtomicI64,
     /// Milliseconds that EC2's clock was ahead of the system's at the last answer with a Date.
     measured: Mutex<Option<i64>>,
 }
 
 impl Clock {
-    /// What is added to the system's time now.
+    /// The difference that is added to the system's time now.
     pub(super) fn correction(&self) -> SignedDuration {
         SignedDuration::from_millis(self.0.correction.load(Ordering::Relaxed))
     }
@@ -41,8 +40,8 @@ impl Clock {
         self.0.measured.lock().unwrap_or_else(PoisonError::into_inner).map(SignedDuration::from_millis)
     }
 
-    /// After a refused request that was signed with `used` as the correction: if that time was too far from EC2's, EC2's
-    /// is taken over, and the answer is how far the time was off.
+    /// Call after the refusal of a request that was signed with the correction `used`. If that time was too far from EC2's,
+    /// adopts EC2's time and returns by how much it was off.
     pub(super) fn take_over(&self, used: SignedDuration) -> Option<SignedDuration> {
         let skew = self.skew()?;
         let off = skew - used;
@@ -58,7 +57,7 @@ impl Clock {
             Err(behind) => -millis(behind.duration()),
         };
         *self.0.measured.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
-        // Once EC2's time is in use it is followed, so that a clock that has been set right counts again.
+        // Once in use, the correction follows every answer, so that it vanishes when the system's clock has been corrected.
         if self.0.correction.load(Ordering::Relaxed) != 0 {
             self.0.correction.store(ahead, Ordering::Relaxed);
         }
@@ -90,7 +89,7 @@ impl Intercept for Clock {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let headers = context.response().headers();
-        // An answer with an Age came out of a cache, with the Date of another time (RFC 9111, 5.1).
+        // An answer with an Age is from a cache, and its Date is old (RFC 9111, 5.1).
         if headers.get("age").is_none()
             && let Some(date) = headers.get("date")
             && let Ok(date) = DateTime::from_str(date, Format::HttpDate)

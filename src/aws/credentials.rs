@@ -1,4 +1,4 @@
-//! As whom EC2 is called: the keys in a file that may change, or the instance's role.
+//! AWS credential sources: the keys in a file that may change, or the instance role.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -34,14 +34,14 @@ use crate::fs::operator_file::{FileFingerprint, UnreadableReason};
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
-/// How often [`CredentialsWatch`] looks at the file.
+/// How often [`CredentialsWatch`] checks the file.
 const WATCH: Duration = Duration::from_secs(5);
-/// The least time between two refreshes of credentials that still serve.
+/// The least time between two refreshes of credentials that are still valid.
 const REFRESH_AGAIN: Duration = Duration::from_secs(60);
-/// The least time between two attempts to replace credentials whose time is over. IMDS being away, they are tried still:
-/// AWS may take them longer than it says, so that an outage of IMDS is not one of the router.
+/// The least time between two attempts to replace expired credentials. While IMDS does not answer, the expired ones stay in
+/// use: AWS may accept them longer than it says, and an outage of IMDS need not be one of the router.
 const REPLACE_AGAIN: Duration = Duration::from_secs(10);
-/// The bound of reading a profile, for which STS may have to be asked: until its end nothing else is read.
+/// The time limit for reading a profile, which may need a call of STS. No other reading starts before its end.
 const PROFILE: Duration = Duration::from_secs(5);
 
 /// The credentials of one EC2 client. Clones are the same credentials.
@@ -52,20 +52,20 @@ struct Inner {
     source: Source,
     clock: Clock,
     state: Mutex<State>,
-    /// Held while credentials are read, so that many calls at once read them once.
+    /// Held while credentials are read, so that concurrent calls read them once.
     reading: tokio::sync::Mutex<()>,
     changed: watch::Sender<Generation>,
 }
 
 enum Source {
-    /// The shared credentials file, this one alone. A profile with `role_arn` is followed where its keys are those of
-    /// another profile of the file (`source_profile`): AssumeRole at STS's public end point for the region. No other kind of
-    /// profile (`credential_source`, `credential_process`, web identity, SSO) and no other end point is supported.
+    /// One shared credentials file. A profile with `role_arn` is supported if its keys are in another profile of the file
+    /// (`source_profile`): AssumeRole at STS's public endpoint for the region. No other kind of profile
+    /// (`credential_source`, `credential_process`, web identity, SSO) and no other endpoint is supported.
     File {
         file: CredentialsFile,
         profile: String,
         region: Region,
-        /// The way to STS.
+        /// For calls of STS.
         http: Mutex<SharedHttpClient>,
     },
     Role(Imds),
@@ -76,11 +76,11 @@ struct State {
     current: Option<Loaded>,
     /// Why the last reading failed.
     error: Option<CallError>,
-    /// Limits the log lines about it, by the message.
+    /// Limits the log lines about `error`, by its message.
     throttle: LogThrottle<String>,
     /// The fingerprint of the file at the last reading.
     fingerprint: FileFingerprint,
-    /// Readings so far, and when the last one ended.
+    /// How many readings have ended, and when the last one did.
     readings: u64,
     read_at: Option<Instant>,
     generation: Generation,
@@ -89,7 +89,7 @@ struct State {
 struct Loaded {
     credentials: Credentials,
     at: SystemTime,
-    /// The role's name, where it is one.
+    /// The role's name, if the credentials are an instance role's.
     role: Option<String>,
 }
 
@@ -97,11 +97,11 @@ struct Loaded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Generation(u64);
 
-/// What has to be done before the credentials are used.
+/// The action needed before the credentials are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,
-    /// They serve, and newer ones are to be read meanwhile.
+    /// They are valid; newer ones are read in the background.
     StartReading,
     Read,
 }
@@ -119,7 +119,7 @@ impl Keys {
         Self::new(Source::File { file, profile, region, http: Mutex::new(http) }, clock)
     }
 
-    /// Asks STS this way from now on.
+    /// Replaces the HTTP client for STS.
     pub(super) fn set_http(&self, new: &SharedHttpClient) {
         if let Source::File { http, .. } = &self.0.source {
             *http.lock().unwrap_or_else(PoisonError::into_inner) = new.clone();
@@ -140,8 +140,8 @@ impl Keys {
         }))
     }
 
-    /// Makes sure that there are credentials to sign with; those that serve are never waited for. The answer tells which. No
-    /// file is looked at where there are some: [`CredentialsWatch`] notices that it has changed, and so does a refusal.
+    /// Makes sure that there are credentials to sign with, and returns their generation. Waits only if there are no valid
+    /// ones. Does not check the file for changes: [`CredentialsWatch`] and [`Keys::read_after_refusal`] do.
     ///
     /// # Errors
     /// Code `Credentials`: there are none, with the reason.
@@ -155,8 +155,8 @@ impl Keys {
         self.state().usable()
     }
 
-    /// After a refusal of the credentials of `used`: reads them anew, unless somebody has, and tells whether others are in
-    /// use now.
+    /// Call after a refusal of the credentials `used`: reads them again, unless that has been done, and returns whether other
+    /// ones are in use now.
     pub(super) async fn read_after_refusal(&self, used: Generation) -> bool {
         let readings = {
             let state = self.state();
@@ -203,10 +203,10 @@ impl Keys {
         (before, state.readings)
     }
 
-    /// Reads the credentials, unless that was done since `readings` were counted. A reading that has begun comes to its
-    /// end, also where nobody waits for it any more: a call has less time than IMDS may need for its answers.
+    /// Reads the credentials, unless a reading has ended since `readings` were counted. A reading runs to its end even if the
+    /// caller is cancelled: a call may have less time than IMDS needs.
     async fn read(&self, readings: u64) {
-        // It fails where the runtime ends.
+        // It fails when the runtime shuts down.
         let _ = self.start_reading(readings).await;
     }
 
@@ -238,8 +238,8 @@ impl Keys {
                 }
             }
             Err(error) => {
-                // What the file says counts, also when it says nothing. The credentials of a role outlive a failure of IMDS,
-                // and one of STS as long as the file is the same.
+                // The current file counts, even without usable credentials. A role's credentials stay in use when IMDS fails,
+                // and, while the file is unchanged, when STS fails.
                 if matches!(self.0.source, Source::File { .. }) && (other_file || error.class() == ErrorClass::Denied) {
                     state.current = None;
                 }
@@ -255,8 +255,7 @@ impl Keys {
     }
 }
 
-/// What has to be done with credentials whose time is over after `left`: `read_ago` is when they were last asked for, and
-/// `failed` whether that failed.
+/// The action needed for credentials that expire after `left`, were last read `read_ago`, and whether that reading `failed`.
 fn before_expiry(left: Duration, read_ago: Option<Duration>, failed: bool) -> Before {
     let read_within = |time| read_ago.is_some_and(|ago| ago < time);
     if left > REFRESH_BEFORE_EXPIRY {
@@ -275,9 +274,7 @@ impl State {
         match (&self.current, &self.error) {
             (Some(_), _) => Ok(self.generation),
             (None, Some(error)) => Err(error.clone()),
-            (None, None) => {
-                Err(failed(Failure::Credentials(ErrorClass::Transient), "the credentials have not been read"))
-            }
+            (None, None) => Err(failed(Failure::Credentials(ErrorClass::Transient), "credentials not read yet")),
         }
     }
 }
@@ -291,13 +288,13 @@ impl Source {
         }
     }
 
-    /// Reads the credentials, and the state of the file that they were in.
+    /// Reads the credentials, and the fingerprint of their file.
     async fn read(&self) -> (Result<Loaded, CallError>, FileFingerprint) {
         let at = SystemTime::now();
         match self {
             Self::Role(imds) => {
                 let loaded = imds.role().await.map_err(|error| {
-                    // Asking for credentials changes nothing in EC2, even if the answer came too late.
+                    // A request for credentials changes nothing in EC2, so a late answer is harmless.
                     let class = match error.class() {
                         ErrorClass::TimedOut => ErrorClass::Transient,
                         class => class,
@@ -311,7 +308,7 @@ impl Source {
                 Err((error, fingerprint)) => {
                     let fail = |class| failed(Failure::Credentials(class), format!("{}: {error}", self.describe(None)));
                     let error = match &error {
-                        // These say what to do.
+                        // Their messages have the remedy.
                         ReadError::File(UnreadableReason::NotLocal(_))
                         | ReadError::Copy(_)
                         | ReadError::CopyNotPermitted(_) => fail(ErrorClass::Denied),
@@ -335,8 +332,8 @@ impl Source {
     }
 }
 
-/// The credentials of a profile, by the SDK's own rules for such files. The SDK's provider reads its file once, so each
-/// reading has a provider of its own.
+/// The credentials of a profile, by the SDK's rules for such files. The SDK's provider reads its file once, so each reading
+/// needs a new provider.
 async fn from_profile(
     text: String,
     profile: &str,
@@ -365,15 +362,15 @@ async fn from_profile(
     })
 }
 
-/// Why the SDK must not follow the profile: it would open a file that the profile names, and wait for it on this thread, or
-/// ask a service at an address of its own choice.
+/// Why the SDK must not load the profile: it would open a file that the profile names, and block this thread, or call a
+/// service at an address that the configuration does not name.
 async fn unsupported(files: &EnvConfigFiles, profile: &str) -> Option<String> {
     // A file that cannot be parsed is refused by the provider. The file system and the environment have no effect: the
     // content and the profile are given.
     let selected = Some(profile.to_owned().into());
     let profiles = aws_config::profile::load(&Default::default(), &Default::default(), files, selected).await.ok()?;
     let mut name = profile.to_owned();
-    // Each profile is looked at once: a chain of them may lead back.
+    // A chain of profiles may be circular.
     let mut seen = HashSet::new();
     while seen.insert(name.clone()) {
         let profile = profiles.get_profile(&name)?;
@@ -390,7 +387,7 @@ async fn unsupported(files: &EnvConfigFiles, profile: &str) -> Option<String> {
 }
 
 impl ProvideCredentials for Keys {
-    /// What [`Keys::ready`] has made sure of: the SDK waits for nothing here, and keeps no copy of its own.
+    /// The credentials that [`Keys::ready`] has loaded. The SDK never waits here, and caches nothing.
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -408,20 +405,20 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Tells of credentials that have changed, so that what they refused can be tried again.
+/// Reports changes of the credentials, so that refused calls can be tried again.
 #[derive(Debug)]
 pub struct CredentialsWatch {
     keys: Keys,
-    /// The certificate file is looked at as well.
+    /// Its certificate file is checked as well.
     roots: Ec2,
     changed: watch::Receiver<Generation>,
-    /// Kept here, so that it comes also where the wait for it is dropped and begun again more often.
+    /// A field, because the wait for it may be cancelled and started again more often than it fires.
     next_look: Instant,
 }
 
 impl CredentialsWatch {
-    /// Waits until other credentials are in use than at the last return, or there are some at last. The files are looked at
-    /// every 5 s. Safe to cancel.
+    /// Waits until the credentials in use have changed since the last return, or the first have been loaded. Checks the files
+    /// every 5 s. Cancel safe.
     pub async fn changed(&mut self) {
         loop {
             tokio::select! {

@@ -45,19 +45,19 @@ use crate::systemd::log_throttle::LogThrottle;
 
 /// The profile of the credentials file where none is configured (AWS SDKs and Tools Reference Guide).
 const DEFAULT_PROFILE: &str = "default";
-/// Network interfaces in a page. The API allows 5 to 1000. Two routers with 15 network interfaces each fill one, and it is
-/// read and taken apart in a few milliseconds, in which the agent does nothing else.
+/// Network interfaces in a page. The API allows 5 to 1000. Two routers with 15 network interfaces each fill one page, and
+/// parsing it blocks the agent for a few milliseconds only.
 pub(super) const PAGE: usize = 30;
-/// The most pages that are read for one set of addresses. Each address is on one interface of its VPC, which makes 7 pages of
-/// 199 addresses; EC2 may give shorter ones.
+/// The most pages that are read for one set of addresses. Each address is on one interface of its VPC, so 199 addresses need
+/// at most 7 full pages; EC2 may return shorter ones.
 const MAX_PAGES: usize = 20;
-/// The longest token for a next page. EC2's have some hundred characters.
+/// The longest token for a next page, in bytes. EC2's have some hundred characters.
 const MAX_TOKEN: usize = 8 * 1024;
-/// The longest wait for a connection that nobody waits for any more.
+/// The longest time that opening a connection may take after its call has been given up.
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// A client of EC2 in one region, made to be kept: it holds warm connections, the credentials and the difference between
-/// the clocks. Clones are the same client.
+/// A client of EC2 in one region. Keep it: it holds warm connections, the credentials and the difference between the
+/// clocks. Clones are the same client.
 #[derive(Clone)]
 pub struct Ec2(Arc<Inner>);
 
@@ -65,7 +65,7 @@ struct Inner {
     region: Region,
     endpoint: String,
     endpoint_url: Option<EndpointUrl>,
-    /// Why no request can be made from these settings.
+    /// Why these settings allow no request.
     fault: Option<CallError>,
     ca_certificate_file: Option<OperatorFile>,
     clock: Clock,
@@ -76,11 +76,11 @@ struct Inner {
     connections: Mutex<Connections>,
 }
 
-/// The end of a call: its credentials, its requests and their answers together take no longer.
+/// The deadline of a call, for its credentials, its requests and their answers together.
 #[derive(Clone, Copy)]
 struct Bound {
     deadline: Instant,
-    /// How long the whole may take, for the error that says that it did.
+    /// The time from the start of the call to `deadline`, for the error message.
     timeout: Duration,
 }
 
@@ -90,9 +90,9 @@ impl Bound {
     }
 }
 
-/// What was refused.
+/// A request that EC2 did not accept.
 struct Refused<'a> {
-    /// What IAM calls it.
+    /// The IAM action.
     action: &'a str,
     denied_by: DeniedBy,
     /// What was added to the system's time for the signature.
@@ -101,21 +101,21 @@ struct Refused<'a> {
     used: Generation,
 }
 
-/// The SDK's client and what it was made from. It is replaced when the certificate file has changed, and when an answer
-/// did not come: the connections that wait in its pool may be as dead as the one that was used.
+/// The SDK's client and what it was made from. It is replaced when the certificate file has changed, and after a time-out:
+/// the idle connections in its pool may be dead as well.
 struct Connections {
     client: aws_sdk_ec2::Client,
     number: u64,
-    /// What the certificate file held when it was read last.
+    /// The certificate file as it was last read.
     trusted: Trusted,
 }
 
-/// What a certificate file holds.
+/// The content of a certificate file.
 struct Trusted {
     roots: Option<Roots>,
-    /// What is wrong with it.
+    /// Why the file is not usable.
     fault: Option<String>,
-    /// The state that it was in, and why it could not be read.
+    /// The file's fingerprint, and the reason if it could not be read.
     state: Result<FileFingerprint, (UnreadableReason, FileFingerprint)>,
 }
 
@@ -145,14 +145,14 @@ impl Trusted {
 }
 
 impl Ec2 {
-    /// A client for `region`, as the configuration says; with the role of `imds`'s instance where no credentials file is
-    /// configured. No network. Settings that cannot work are the answer of each call, until they can.
+    /// A client for `region`, with the configured credentials file or else the instance role from `imds`. Uses no network.
+    /// Each call fails with the reason while the settings cannot work.
     pub fn new(global: &Global, region: Region, imds: &Imds) -> Self {
         Self::with_credentials_copy(global, region, imds, None)
     }
 
-    /// Like [`Ec2::new`], for the agent and for commands that check what it has: `copy` is read in place of the credentials
-    /// file, which only root may be able to read.
+    /// Like [`Ec2::new`], for the agent and for commands that check what it has: reads `copy` instead of the credentials
+    /// file, which may be readable by root only.
     pub fn with_credentials_copy(global: &Global, region: Region, imds: &Imds, copy: Option<&Path>) -> Self {
         let clock = Clock::default();
         let budget = Budget::ec2();
@@ -190,12 +190,12 @@ impl Ec2 {
         }))
     }
 
-    /// Claims the addresses for the ENI: AssignPrivateIpAddresses with AllowReassignment, once. Without addresses nothing
-    /// is sent.
+    /// Claims the addresses for the ENI: AssignPrivateIpAddresses with AllowReassignment, once. Sends nothing if there are no
+    /// addresses.
     ///
     /// # Errors
-    /// See [`CallError`]. After [`ErrorClass::TimedOut`], and after `Connection` and `Answer`, the claim may have been
-    /// performed, or may yet be.
+    /// See [`CallError`]. After [`ErrorClass::TimedOut`], and after `Connection` and `Answer`, EC2 may have performed the
+    /// claim, or may still perform it.
     pub async fn claim(
         &self,
         eni: &EniId,
@@ -224,11 +224,11 @@ impl Ec2 {
         })
     }
 
-    /// Who has the addresses: DescribeNetworkInterfaces with filters, 199 addresses a request with every page of its answer,
-    /// which together are bounded by `timeout`. Without `vpc`, an address that more than one VPC of the account uses has any of its owners.
+    /// The owners of the addresses: DescribeNetworkInterfaces with filters, for 199 addresses at a time. `timeout` bounds all
+    /// pages of one such set. Without `vpc`, an address that several VPCs of the account use gets any one of its owners.
     ///
     /// # Errors
-    /// See [`CallError`]. An error in one page is an error of the whole: an owner that was not seen is not nobody.
+    /// See [`CallError`]. An error in one page fails the whole call: a partial result must not show an address as unassigned.
     pub async fn owners(
         &self,
         vpc: Option<&VpcId>,
@@ -252,8 +252,7 @@ impl Ec2 {
         Ok(owners)
     }
 
-    /// What EC2 says of these network interfaces, by their ids; one that does not exist is absent. Each request is bounded
-    /// by `timeout`.
+    /// Describes these network interfaces, by their ids; one that does not exist is absent. `timeout` bounds each request.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -276,26 +275,28 @@ impl Ec2 {
     }
 
     /// How many private IPv4 addresses a network interface of such an instance can have (DescribeInstanceTypes,
-    /// `Ipv4AddressesPerInterface`). It takes a right of its own, which nothing but this needs.
+    /// `Ipv4AddressesPerInterface`). Needs an IAM permission that no other call needs.
     ///
     /// # Errors
-    /// See [`CallError`]; an answer that does not tell is one.
+    /// See [`CallError`]; an answer without the number is one.
     pub async fn addresses_per_interface(&self, kind: &InstanceType, timeout: Duration) -> Result<usize, CallError> {
         let answer = self
             .attempt("ec2:DescribeInstanceTypes", Bound::after(timeout), |client| {
                 client.describe_instance_types().instance_types(kind.as_str().into()).send()
             })
             .await?;
-        let told = answer.instance_types().first().and_then(|kind| kind.network_info()?.ipv4_addresses_per_interface());
-        told.and_then(|count| usize::try_from(count).ok())
-            .ok_or_else(|| invalid_response(format!("the answer does not tell how many addresses a {kind} takes")))
+        let count =
+            answer.instance_types().first().and_then(|kind| kind.network_info()?.ipv4_addresses_per_interface());
+        count
+            .and_then(|count| usize::try_from(count).ok())
+            .ok_or_else(|| invalid_response(format!("the answer has no Ipv4AddressesPerInterface for {kind}")))
     }
 
-    /// Whether the end point is reached and answers as EC2 does, by a request without a signature, which EC2 refuses: no
-    /// credentials are needed for it. The answer's Date tells EC2's time ([`Ec2::clock_skew`]).
+    /// Checks that the endpoint answers as EC2 does, with an unsigned request, which EC2 refuses: this needs no credentials.
+    /// The Date of the answer also updates [`Ec2::clock_skew`].
     ///
     /// # Errors
-    /// `Connection`, `TLS`, `Timeout`, `Answer` or `Settings`: the way does not lead to EC2.
+    /// `Connection`, `TLS`, `Timeout`, `Answer` or `Settings`: EC2 cannot be reached.
     pub async fn probe_endpoint(&self, timeout: Duration) -> Result<(), CallError> {
         let inner = &*self.0;
         if let Some(fault) = &inner.fault {
@@ -322,12 +323,12 @@ impl Ec2 {
         }
     }
 
-    /// The error of a question that was given up after that time.
+    /// The error of a call that was given up after that time.
     pub fn no_answer(&self, after: Duration) -> CallError {
         no_answer(&self.0.endpoint, after)
     }
 
-    /// Sees to it that there are credentials, and tells which.
+    /// Loads credentials if there are none yet, and returns which are in use.
     ///
     /// # Errors
     /// Code `Credentials`: there are none, with the reason.
@@ -336,8 +337,8 @@ impl Ec2 {
         Ok(self.credentials())
     }
 
-    /// Every page of DescribeNetworkInterfaces with these filters, all within `timeout`. An interface goes to `keep` as soon as
-    /// its page has come, and nothing else of the page is kept.
+    /// Reads every page of DescribeNetworkInterfaces with these filters, all within `timeout`. Each interface goes to `keep` as
+    /// soon as its page has arrived, so that only one page is in memory.
     async fn interfaces(
         &self,
         filters: &[Filter],
@@ -359,12 +360,12 @@ impl Ec2 {
                 })
                 .await?;
             let Some(interfaces) = answer.network_interfaces else {
-                return Err(invalid_response("the answer does not list network interfaces".to_owned()));
+                return Err(invalid_response("the answer has no list of network interfaces".to_owned()));
             };
             if interfaces.len() > PAGE {
                 let count = interfaces.len();
                 return Err(invalid_response(format!(
-                    "{count} network interfaces in a page, where at most {PAGE} were asked for"
+                    "{count} network interfaces in a page; at most {PAGE} were requested"
                 )));
             }
             interfaces.into_iter().try_for_each(&mut keep)?;
@@ -377,7 +378,7 @@ impl Ec2 {
                     )));
                 }
                 Some(next) if token.as_ref() == Some(&next) => {
-                    return Err(invalid_response("a page of network interfaces leads to itself".to_owned()));
+                    return Err(invalid_response("the token for the next page repeats".to_owned()));
                 }
                 next => token = next,
             }
@@ -390,22 +391,22 @@ impl Ec2 {
         self.0.keys.facts()
     }
 
-    /// Tells when the credentials change from now on.
+    /// A watch for changes of the credentials from now on.
     pub fn credentials_watch(&self) -> CredentialsWatch {
         self.0.keys.watch(self.clone())
     }
 
-    /// How far EC2's clock is ahead of this router's, by EC2's last answer, in whole seconds about; negative: behind.
+    /// How far EC2's clock is ahead of this router's, by EC2's last answer, to about a second; negative: behind.
     pub fn clock_skew(&self) -> Option<SignedDuration> {
         self.0.clock.skew()
     }
 
-    /// The region it calls.
+    /// The region that is called.
     pub fn region(&self) -> &Region {
         &self.0.region
     }
 
-    /// The URL it calls, for display.
+    /// The URL that is called, for display.
     pub fn endpoint(&self) -> &str {
         &self.0.endpoint
     }
@@ -415,7 +416,7 @@ impl Ec2 {
         Endpoint::parse(&self.0.endpoint).ok().map(|endpoint| endpoint.host_and_port())
     }
 
-    /// One attempt. `action` is what IAM calls it.
+    /// One attempt. `action` is the IAM action.
     async fn attempt<T, E, F>(
         &self,
         action: &str,
@@ -438,7 +439,7 @@ impl Ec2 {
             Ok(Err(error)) => {
                 let refused =
                     Refused { action, denied_by: DeniedBy::of(error.message().unwrap_or_default()), correction, used };
-                Err(self.judge(from_sdk(&error, &self.0.endpoint), refused, deadline).await)
+                Err(self.explain(from_sdk(&error, &self.0.endpoint), refused, deadline).await)
             }
             Err(_) => {
                 self.replace_connections(number);
@@ -458,8 +459,8 @@ impl Ec2 {
         })
     }
 
-    /// What a refusal means, seen from here: with the clock and the credentials that it was signed with.
-    async fn judge(&self, mut error: CallError, refused: Refused<'_>, deadline: Instant) -> CallError {
+    /// Adds to a refusal what the clock and the credentials that signed the request explain of it.
+    async fn explain(&self, mut error: CallError, refused: Refused<'_>, deadline: Instant) -> CallError {
         let Refused { action, denied_by, correction, used } = refused;
         let mut add = |text: String| error.message = format!("{}; {}", error.message, one_line(&text));
         if let Failure::Api { code, class } = &mut error.failure
@@ -474,7 +475,7 @@ impl Ec2 {
                 log!(CLOCK_OFF, off, times);
             }
             drop(throttle);
-            add(format!("the clock was {off}. EC2's time is used now: set the clock right"));
+            add(format!("the clock was {off}; requests are now signed with EC2's time"));
             *class = ErrorClass::Clock;
         } else if let Failure::Api { code, class } = &mut error.failure
             && code.may_be_the_credentials()
@@ -482,17 +483,17 @@ impl Ec2 {
             let source = self.0.keys.facts().source;
             match timeout_at(deadline, self.0.keys.read_after_refusal(used)).await {
                 Ok(true) => {
-                    add(format!("{source}: read again, and there are new ones"));
+                    add(format!("{source}: read again, new credentials found"));
                     *class = ErrorClass::Transient;
                 }
-                Ok(false) => add(format!("{source}: read again, and there are no new ones")),
+                Ok(false) => add(format!("{source}: read again, no new credentials")),
                 Err(_) => add(source),
             }
         } else if matches!(&error.failure, Failure::Api { code, .. } if code.is_denial()) {
             add(denied_by.remedy(action, &self.0.keys.facts().source));
         } else if matches!(error.failure, Failure::Connection | Failure::Tls) {
             if self.look() {
-                add("ca-certificate-file: read again, and it has changed".to_owned());
+                add("ca-certificate-file: changed, read again".to_owned());
             }
             self.ca_fault().into_iter().for_each(add);
         }
@@ -508,7 +509,7 @@ impl Ec2 {
         (connections.client.clone(), connections.number)
     }
 
-    /// Replaces the connections, unless that was done since `number` were in use.
+    /// Replaces the connections, unless they have been replaced since `number`.
     fn replace_connections(&self, number: u64) {
         let mut connections = self.connections();
         if connections.number == number {
@@ -524,7 +525,7 @@ impl Ec2 {
         connections.number += 1;
     }
 
-    /// Reads the certificate file, and trusts what it holds now; whether that is something else than before.
+    /// Reads the certificate file and trusts its content; true if it has changed.
     pub(super) fn look(&self) -> bool {
         let Some(file) = &self.0.ca_certificate_file else { return false };
         let found = file.read();
@@ -537,7 +538,7 @@ impl Ec2 {
         true
     }
 
-    /// What is wrong with the certificate file.
+    /// Why the certificate file is not usable.
     fn ca_fault(&self) -> Option<String> {
         let file = self.0.ca_certificate_file.as_ref()?;
         let connections = self.connections();
@@ -552,7 +553,8 @@ impl fmt::Debug for Ec2 {
     }
 }
 
-/// Built from values alone: no environment variable and no file of the user has a say. Without `keys` it does not sign.
+/// Builds the SDK's client from values alone: environment variables and files of the user have no effect. Without `keys`,
+/// requests are not signed.
 fn client(
     region: &Region,
     endpoint_url: Option<&EndpointUrl>,
@@ -581,8 +583,8 @@ fn client(
     aws_sdk_ec2::Client::from_conf(config.build())
 }
 
-/// Refuses a document that ends before its root element does: the SDK takes what came before the end for all there is, and
-/// an owner that was not seen would be nobody.
+/// Rejects a document that ends before its root element does. The SDK accepts a truncated document, in which an address
+/// could appear to be unassigned.
 #[derive(Debug)]
 struct WholeAnswer;
 
@@ -600,7 +602,7 @@ impl Intercept for WholeAnswer {
         let answer = context.response();
         let taken = answer.status().is_success() && context.output_or_error().is_ok();
         let whole = !taken || answer.body().bytes().is_some_and(is_whole);
-        if whole { Ok(()) } else { Err("it is no XML document, or not a whole one".into()) }
+        if whole { Ok(()) } else { Err("not a complete XML document".into()) }
     }
 }
 
@@ -622,7 +624,7 @@ impl EndpointUrl {
     }
 }
 
-/// The end point of EC2 in a region, as the SDK's own rules for its partition say.
+/// The endpoint of EC2 in a region, by the SDK's rules for its partition.
 fn endpoint_of(region: &Region) -> Option<String> {
     let params = Params::builder().region(region.as_str()).build().ok()?;
     let endpoint = DefaultResolver::new().resolve_endpoint(&params).now_or_never()?.ok()?;
@@ -690,7 +692,7 @@ mod tests {
     }
 
     #[test]
-    fn each_partition_has_its_own_end_point() {
+    fn each_partition_has_its_own_endpoint() {
         for (region, url) in [
             ("eu-central-1", "https://ec2.eu-central-1.amazonaws.com"),
             ("cn-north-1", "https://ec2.cn-north-1.amazonaws.com.cn"),

@@ -1,4 +1,4 @@
-//! Converts the errors of the SDK to failures of the product.
+//! Converts the SDK's errors to [`CallError`].
 
 use std::error::Error;
 use std::io;
@@ -12,7 +12,7 @@ use vipa_core::report::remedies;
 
 /// The most characters of a message that are kept.
 const MAX_MESSAGE: usize = 300;
-/// A longer word is not readable: `UnauthorizedOperation` has its reason encoded in one of a thousand letters.
+/// A longer word is dropped: the message of `UnauthorizedOperation` has its reason encoded in a word of a thousand letters.
 const MAX_WORD: usize = 200;
 
 /// A failure with its message in one line.

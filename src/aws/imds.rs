@@ -1,4 +1,4 @@
-//! The instance metadata service, version 2 alone ("Instance metadata and user data", Amazon EC2 User Guide).
+//! A client of the instance metadata service, version 2 only (Amazon EC2 User Guide, "Instance metadata and user data").
 
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -19,23 +19,25 @@ use tokio::time::timeout;
 use vipa_core::model::ec2::{CallError, Eni, EniNetwork, ErrorClass, Failure, Instance};
 use vipa_core::model::ids::{InstanceId, InstanceType, InvalidId, MacAddress, Partition, Region};
 
+use vipa_core::report::remedies;
+
 use super::errors::{chain, failed, root_cause};
 use super::transport::{self, TooLong};
 
-/// Where IMDS is, on every instance and in every partition.
+/// The address of IMDS on every instance, in every partition.
 const ADDRESS: &str = "http://169.254.169.254";
-/// The bound of connecting, and of waiting for an answer: IMDS is on the same host.
+/// The time limit for connecting, and for each answer: IMDS is on the same host.
 const STEP: Duration = Duration::from_secs(1);
-/// The bound of one call of ours, the token's request and all questions together.
+/// The time limit for one call: the request for a token and all other requests together.
 const CALL: Duration = Duration::from_secs(3);
-/// For so long after our start a role that IMDS does not show may be on its way: at boot an instance's role appears minutes
-/// after the instance does.
+/// How long after our start a missing role may still appear: at boot, IMDS shows an instance's role minutes after the
+/// instance has started.
 const LATE: Duration = Duration::from_secs(5 * 60);
 
-/// A client of IMDSv2, cheap to clone. It keeps its session token and its connection; it does not retry (a session token
-/// that IMDS no longer takes is replaced, once a call).
+/// A client of IMDSv2, cheap to clone. It keeps its session token and its connection. It does not retry, but replaces a
+/// session token that IMDS rejects, once per request.
 ///
-/// IMDS may show the past for a minute. An error never stands for an empty answer.
+/// IMDS may return data that is a minute old. A failed request is never treated as an empty answer.
 #[derive(Debug, Clone)]
 pub struct Imds(Arc<Inner>);
 
@@ -43,10 +45,10 @@ pub struct Imds(Arc<Inner>);
 struct Inner {
     address: String,
     http: SharedHttpClient,
-    /// Made at the first use, and anew when its token has been refused.
+    /// Made at the first use, and again when its token has been rejected.
     client: Mutex<Option<Client>>,
     since: Instant,
-    /// Whether the role's credentials have ever been had.
+    /// Whether IMDS has ever returned the role's credentials.
     had_credentials: AtomicBool,
 }
 
@@ -57,12 +59,12 @@ impl Default for Imds {
 }
 
 impl Imds {
-    /// IMDS at its address. No network.
+    /// IMDS at its address. Uses no network.
     pub fn new() -> Self {
         Self::at(ADDRESS)
     }
 
-    /// A service that speaks as IMDS does, at another `http://` address. No network.
+    /// A service with the API of IMDS at another `http://` address. Uses no network.
     pub fn at(address: &str) -> Self {
         Self(Arc::new(Inner {
             address: address.to_owned(),
@@ -85,7 +87,7 @@ impl Imds {
             Ok(Instance {
                 id: InstanceId::try_from(id).map_err(unreadable)?,
                 region: Region::try_from(region).map_err(unreadable)?,
-                // The rules for a zone's name are those for a region's, of which it is an extension.
+                // A zone's name is a region's name with a suffix, and follows the same rules.
                 availability_zone: Region::try_from(availability_zone).map_err(unreadable)?.to_string(),
             })
         })
@@ -97,15 +99,15 @@ impl Imds {
     /// # Errors
     /// - [`ErrorClass::NoSuchInterface`]: the instance has no such ENI attached (404)
     /// - [`ErrorClass::TimedOut`], code `Timeout`: no answer within 3 s
-    /// - [`ErrorClass::Transient`], code `Connection` or `Answer`: not reached, or not understood
-    /// - [`ErrorClass::Denied`], code `Forbidden`: the instance's metadata service is switched off
+    /// - [`ErrorClass::Transient`], code `Connection` or `Answer`: no connection, or an invalid answer
+    /// - [`ErrorClass::Denied`], code `Forbidden`: IMDS is disabled on the instance
     pub async fn eni(&self, mac: MacAddress) -> Result<Eni, CallError> {
         let below = |item: &str| format!("/latest/meta-data/network/interfaces/macs/{mac}/{item}");
         self.bounded(async {
             let id = self.get(below("interface-id")).await.map_err(|error| match error {
                 Failed::NotFound(_) => failed(
                     Failure::UnknownMac,
-                    format!("IMDS knows of no network interface with MAC address {mac} on this instance"),
+                    format!("IMDS lists no network interface with MAC address {mac} on this instance"),
                 ),
                 error => error.into(),
             })?;
@@ -149,7 +151,7 @@ impl Imds {
             .await
     }
 
-    /// The type of the instance, on which it depends how many addresses an ENI may have.
+    /// The type of the instance, which determines how many addresses an ENI may have.
     ///
     /// # Errors
     /// See [`Imds::eni`]; a 404 is `Answer`.
@@ -160,8 +162,8 @@ impl Imds {
     /// The credentials of the instance's role.
     ///
     /// # Errors
-    /// As [`Imds::eni`], but [`ErrorClass::Denied`] where the instance has no role. Both refusals are
-    /// [`ErrorClass::Transient`] in the first 5 minutes, until there have been credentials once.
+    /// As [`Imds::eni`], and [`ErrorClass::Denied`] if the instance has no role. Both cases of `Denied` are
+    /// [`ErrorClass::Transient`] in the first 5 minutes, until IMDS has returned credentials once.
     pub(super) async fn role(&self) -> Result<Role, CallError> {
         const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
         let role = self.bounded(async {
@@ -171,11 +173,11 @@ impl Imds {
             })?;
             let name = names.lines().next().unwrap_or_default().trim();
             if !is_role_name(name) {
-                return Err(answer("what it calls the instance's role is not the name of a role"));
+                return Err(answer("the instance's role has an invalid name"));
             }
             let document = self.get(format!("{ROLES}{name}")).await?;
             let credentials = read_role(&document).map_err(|reason| {
-                failed(Failure::InvalidResponse, format!("IMDS gave no credentials for the role {name}: {reason}"))
+                failed(Failure::InvalidResponse, format!("IMDS returned no credentials for the role {name}: {reason}"))
             })?;
             Ok(Role { name: name.to_owned(), credentials })
         });
@@ -195,12 +197,12 @@ impl Imds {
         }
     }
 
-    /// Whether what IMDS refuses may be there in a moment.
+    /// Whether credentials that IMDS does not return yet may still appear.
     fn may_be_late(&self) -> bool {
         may_be_late(self.0.had_credentials.load(Ordering::Relaxed), self.0.since.elapsed())
     }
 
-    /// Gives up a call at its bound.
+    /// Ends the call after [`CALL`].
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
         timeout(CALL, call).await.unwrap_or_else(|_| Err(no_answer(&self.0.address)))
     }
@@ -209,8 +211,8 @@ impl Imds {
         let path = path.into();
         match self.client()?.get(path.clone()).await {
             Err(ImdsError::ErrorResponse(refused)) if refused.response().status().as_u16() == 401 => {
-                // The SDK keeps a token until its time is over by the local clock; IMDS has forgotten it, or the clock was
-                // set back.
+                // The SDK keeps a token until it expires by the local clock; IMDS has lost the token, or the clock was set
+                // back.
                 self.0.client.lock().unwrap_or_else(PoisonError::into_inner).take();
                 self.client()?.get(path.clone()).await
             }
@@ -228,7 +230,7 @@ impl Imds {
         let new = Client::builder()
             .configure(&ProviderConfig::without_region().with_http_client(self.0.http.clone()))
             .endpoint(&self.0.address)
-            .map_err(|e| failed(Failure::Settings, format!("{} is no address: {e}", self.0.address)))?
+            .map_err(|e| failed(Failure::Settings, format!("invalid address of IMDS {}: {e}", self.0.address)))?
             .connect_timeout(STEP)
             .read_timeout(STEP)
             .max_attempts(1)
@@ -237,14 +239,14 @@ impl Imds {
     }
 }
 
-/// Credentials of an instance's role, as IMDS gives them.
+/// The credentials of an instance's role.
 #[derive(Debug)]
 pub(super) struct Role {
     pub(super) name: String,
     pub(super) credentials: Credentials,
 }
 
-/// How a question failed: what is not there may have a meaning of its own.
+/// How a request failed. Callers may give `NotFound` a meaning of its own.
 enum Failed {
     NotFound(CallError),
     Otherwise(CallError),
@@ -266,17 +268,19 @@ impl Failed {
             Some(404) if !token => Self::NotFound(answer(format!("there is no {path} (HTTP status 404)"))),
             Some(403) => Self::Otherwise(failed(
                 Failure::ImdsDisabled,
-                "the metadata service of this instance is switched off: allow it with ModifyInstanceMetadataOptions",
+                format!("IMDS is disabled on this instance: {}", remedies::ENABLE_IMDS),
             )),
-            Some(429) => Self::Otherwise(failed(Failure::TooManyRequests, "IMDS wants fewer questions")),
+            Some(429) => {
+                Self::Otherwise(failed(Failure::TooManyRequests, "IMDS limits the request rate (HTTP status 429)"))
+            }
             Some(status) => {
                 let asked = if token { "a session token" } else { path };
-                Self::Otherwise(answer(format!("no usable answer to the question for {asked} (HTTP status {status})")))
+                Self::Otherwise(answer(format!("unexpected answer to the request for {asked} (HTTP status {status})")))
             }
             None if timed_out(error) => Self::Otherwise(no_answer(address)),
             None if let Some(too_long) = chain(error).find_map(|e| e.downcast_ref::<TooLong>()) => {
                 let asked = if token { "a session token" } else { path };
-                Self::Otherwise(answer(format!("no usable answer to the question for {asked}: {too_long}")))
+                Self::Otherwise(answer(format!("unexpected answer to the request for {asked}: {too_long}")))
             }
             None => Self::Otherwise(failed(
                 Failure::Connection,
@@ -309,10 +313,7 @@ fn may_be_late(had_credentials: bool, after: Duration) -> bool {
 }
 
 fn no_answer(address: &str) -> CallError {
-    failed(
-        Failure::Timeout,
-        format!("IMDS at {address} did not answer: look at the route to it and at the hop limit of its answers"),
-    )
+    failed(Failure::Timeout, format!("IMDS at {address} did not answer: {}", remedies::WAY_TO_IMDS))
 }
 
 fn answer(what: impl Into<String>) -> CallError {
@@ -323,7 +324,7 @@ fn unreadable(error: InvalidId) -> CallError {
     answer(error.to_string())
 }
 
-/// IAM's rule for names (IAM API, `roleNameType`), which are safe in a URL's path.
+/// Whether it is a valid role name (IAM API, `roleNameType`), which is safe in a URL's path.
 fn is_role_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name
@@ -331,7 +332,7 @@ fn is_role_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'=' | b',' | b'.' | b'@' | b'-'))
 }
 
-/// What IMDS says below `iam/security-credentials/`. Without `Debug`: it holds secrets.
+/// The document below `iam/security-credentials/`. Without `Debug`: it holds secrets.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct RoleDocument {
@@ -343,10 +344,10 @@ struct RoleDocument {
     expiration: Option<jiff::Timestamp>,
 }
 
-/// The error never quotes the document, which holds secrets; its code and message do not.
+/// The error has the document's code and message, which hold no secrets, and quotes nothing else of it.
 fn read_role(document: &str) -> Result<Credentials, String> {
     let document: RoleDocument = serde_json::from_str(document)
-        .map_err(|e| format!("the document is not as it should be, line {} column {}", e.line(), e.column()))?;
+        .map_err(|e| format!("invalid document, line {} column {}", e.line(), e.column()))?;
     match document.code.as_deref() {
         None | Some("Success") => {}
         Some(code) => return Err(format!("{code}: {}", document.message.unwrap_or_default())),
@@ -374,10 +375,10 @@ mod tests {
         assert_eq!(credentials.expiry(), Some(SystemTime::from(expected)));
         for (bad, reason) in [
             (good.replace("Success", "AssumeRoleUnauthorizedAccess"), "AssumeRoleUnauthorizedAccess: "),
-            (good.replace("2026-01-01T06:00:00Z", "s3cret"), "the document is not as it should be"),
-            (good.replace("\"t0ken\"", "[\"s3cret\"]"), "the document is not as it should be"),
+            (good.replace("2026-01-01T06:00:00Z", "s3cret"), "invalid document"),
+            (good.replace("\"t0ken\"", "[\"s3cret\"]"), "invalid document"),
             (good.replace("Expiration", "Else"), "the document lacks one of"),
-            ("<html>s3cret".to_owned(), "the document is not as it should be"),
+            ("<html>s3cret".to_owned(), "invalid document"),
         ] {
             let error = read_role(&bad).expect_err(&bad);
             assert!(error.starts_with(reason) && !error.contains("s3cret"), "{error}");

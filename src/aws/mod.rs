@@ -1,17 +1,17 @@
-//! EC2 and IMDSv2 through the AWS SDK for Rust. This is the one module that knows the SDK; what it gives and takes are the
-//! product's own types ([`vipa_core::model::ids`], [`vipa_core::model::ec2`]).
+//! EC2 and IMDSv2 through the AWS SDK for Rust. Only this module uses the SDK; its interface has the types of
+//! [`vipa_core::model`].
 //!
 //! Invariants:
 //! - One call is one attempt. The SDK's own retries are off: the claim state machine owns all of them.
-//! - Every call has one bound for all of it: credentials, name resolution, connect, TLS, request and answer.
-//! - Nothing is fatal. What cannot work (credentials, certificate file, end point) is the answer of each call until it has
-//!   been put right, and is then taken up without a restart.
+//! - Every call has one time limit for all of it: credentials, name resolution, connect, TLS, request and answer.
+//! - Nothing is fatal. While the credentials, the certificate file or the endpoint cannot work, each call fails with the
+//!   reason; once they are corrected, calls succeed without a restart.
 //! - No secret is in an error, a log line or a `Debug` text of this module.
-//! - Where to call and as whom is the configuration's alone. The SDK's client is built from values, never from its
-//!   environment loader, so `AWS_*` variables and `~/.aws` have no say: end point, region, credentials and IMDS's address
-//!   are always given. What the SDK still looks at in the environment is `AWS_EXECUTION_ENV` (a word of the user agent),
-//!   `AWS_LAMBDA_FUNCTION_NAME` with `_X_AMZN_TRACE_ID` (a trace header), and rustls-native-certs `SSL_CERT_FILE` and
-//!   `SSL_CERT_DIR` (where the system's roots are): the unit's environment is root's, and none of them is a proxy.
+//! - Only the configuration decides which endpoint is called with which credentials. The SDK's client is built from values,
+//!   never from its environment loader, so `AWS_*` variables and `~/.aws` have no effect: endpoint, region, credentials and
+//!   IMDS's address are always given. The SDK still reads `AWS_EXECUTION_ENV` (part of the user agent) and
+//!   `AWS_LAMBDA_FUNCTION_NAME` with `_X_AMZN_TRACE_ID` (a trace header), and rustls-native-certs reads `SSL_CERT_FILE` and
+//!   `SSL_CERT_DIR` (the system's roots). Only root sets the unit's environment, and none of these is a proxy.
 
 pub mod assumptions;
 mod clock;

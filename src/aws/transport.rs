@@ -1,7 +1,7 @@
 //! The HTTP client under the SDK: TLS by rustls, connections kept warm, answers of bounded length.
 //!
-//! Names are resolved by the system (getaddrinfo on tokio's threads for blocking work), no proxy is looked for in the
-//! environment, and a request that finds every connection in use opens another: a claim never waits behind a read.
+//! Names are resolved by the system (getaddrinfo on tokio's threads for blocking work), proxy variables of the environment
+//! are ignored, and a request that finds every connection in use opens another: a claim never waits behind a read.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -29,27 +29,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::fs::operator_file::OperatorFile;
 
-/// How long a connection without a request is kept. NAT gateways and VPC endpoints forget one after 350 s and tell nobody
-/// (VPC User Guide, "NAT gateway basics"; AWS PrivateLink Guide, "Interface endpoints"): a claim over it would only time out.
+/// How long an idle connection is kept. NAT gateways and VPC endpoints silently drop it after 350 s (VPC User Guide, "NAT
+/// gateway basics"; AWS PrivateLink Guide, "Interface endpoints"): a claim on it would time out.
 const IDLE: Duration = Duration::from_secs(300);
-/// How long a connection is silent before the kernel asks whether the other end is still there. The question also keeps
-/// state on the way alive, and an end that is gone is noticed without a request that has to time out first.
+/// How long a connection is idle before the kernel sends a TCP keepalive probe. Probes also refresh the state of firewalls
+/// on the path, and a dead connection is found before a request times out on it.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The longest answer of EC2: a page of [`super::ec2::PAGE`] network interfaces, each with 64 addresses that have names and
 /// Elastic IP addresses (700 bytes an address) and with 50 tags (20 KiB), stays below it.
 const MAX_ANSWER: usize = 2 * 1024 * 1024;
 /// The longest answer of IMDS: a role's document is 2 KiB.
 const MAX_IMDS_ANSWER: usize = 64 * 1024;
-/// An answer up to this length is read at once, whatever else is being read. That of a claim is always shorter, and that of
-/// a read is, unless it tells of more than some hundred addresses.
+/// An answer up to this length is read at once, whatever else is being read. The answer to a claim is always shorter, and the
+/// answer to a read unless it has more than some hundred addresses.
 const SHORT_ANSWER: usize = 64 * 1024;
-/// How many longer answers are read at the same time. The others wait in the kernel's buffers.
+/// How many longer answers are read at the same time. Others wait in the kernel's buffers.
 const LONG_ANSWERS: usize = 2;
 /// The longest file of certificates.
 const MAX_CA_FILE: u64 = 1024 * 1024;
 
-/// What may be read from the network at the same time, by everything that calls EC2 for one client of ours. Clones are the
-/// same budget.
+/// Limits how much all requests of one EC2 client read from the network at the same time. Clones are the same budget.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
     longest: usize,
@@ -66,7 +65,8 @@ impl Budget {
         Self { longest, long: Arc::new(Semaphore::new(LONG_ANSWERS)) }
     }
 
-    /// The same answer, read within the budget: it ends with [`TooLong`] where it exceeds it, at once where it announces so.
+    /// The same answer, read within the budget. It fails with [`TooLong`] when it exceeds the limit, and before the first byte
+    /// if its announced length does.
     fn limit(&self, body: SdkBody, announced: Option<usize>) -> SdkBody {
         let Self { longest, long } = self.clone();
         let answer = Answer { body: Box::pin(body), length: announced.unwrap_or_default(), read: 0, _long: None };
@@ -93,14 +93,14 @@ impl Budget {
 /// An answer that is being read.
 struct Answer {
     body: Pin<Box<SdkBody>>,
-    /// How long it is, as far as that is known.
+    /// The announced length, or the length read so far if that is greater.
     length: usize,
     read: usize,
-    /// Held by a long one until all of it has been read.
+    /// Held by a long answer until it has been read.
     _long: Option<OwnedSemaphorePermit>,
 }
 
-/// An answer is longer than any that a sound service gives.
+/// An answer exceeds the length limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLong(usize);
 
@@ -121,7 +121,7 @@ pub(super) fn https(extra: Option<&Roots>, budget: &Budget) -> SharedHttpClient 
     client(trust, budget.clone())
 }
 
-/// A client for IMDS, which is never asked over TLS.
+/// A client for IMDS, which does not use TLS.
 pub(super) fn imds() -> SharedHttpClient {
     client(TrustStore::empty(), Budget::new(MAX_IMDS_ANSWER))
 }
@@ -141,8 +141,8 @@ fn client(trust: TrustStore, budget: Budget) -> SharedHttpClient {
     let pool = builder.build_https().ok().and_then(|pool| Client::from_partition(&pool, id).ok());
     let inner = match pool {
         Some(client) => SharedHttpClient::new(client),
-        // A pool with these settings is always built (aws-smithy-http-client 1.5). If that ever changes, calls go on without
-        // keepalive.
+        // Building a pool with these settings cannot fail (aws-smithy-http-client 1.5). If that ever changes, connections have
+        // no keepalive.
         None => aws_smithy_http_client::Builder::new()
             .pool_idle_timeout(IDLE)
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
@@ -152,12 +152,11 @@ fn client(trust: TrustStore, budget: Budget) -> SharedHttpClient {
     SharedHttpClient::new(Bounded { inner, budget })
 }
 
-/// Certificates of authorities in PEM that the TLS library takes: the SDK's client panics over any that it does not.
+/// CA certificates in PEM that the TLS library accepts: the SDK's client panics on others.
 #[derive(Debug, Clone)]
 pub(super) struct Roots(String);
 
 impl Roots {
-    /// The file of certificates.
     pub(super) fn file(path: PathBuf) -> OperatorFile {
         OperatorFile::new(path, MAX_CA_FILE)
     }
@@ -172,7 +171,7 @@ impl Roots {
     }
 }
 
-/// A client whose answers keep to a budget.
+/// A client whose answers are read within a budget.
 #[derive(Debug)]
 struct Bounded<T> {
     inner: T,

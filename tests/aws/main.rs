@@ -153,9 +153,9 @@ async fn every_refusal_has_its_class_and_what_to_do_and_is_tried_once() {
         ("InvalidParameterValue", 400, ErrorClass::BadAddress, "slow"),
         ("PrivateIpAddressLimitExceeded", 400, ErrorClass::BadAddress, "slow"),
         ("InvalidNetworkInterfaceID.NotFound", 400, ErrorClass::NoSuchInterface, "slow"),
-        ("InvalidClientTokenId", 403, ErrorClass::Denied, "read again, and there are no new ones"),
-        ("ExpiredToken", 400, ErrorClass::Denied, "read again, and there are no new ones"),
-        ("AuthFailure", 401, ErrorClass::Denied, "read again, and there are no new ones"),
+        ("InvalidClientTokenId", 403, ErrorClass::Denied, "read again, no new credentials"),
+        ("ExpiredToken", 400, ErrorClass::Denied, "read again, no new credentials"),
+        ("AuthFailure", 401, ErrorClass::Denied, "read again, no new credentials"),
         ("UnauthorizedOperation", 403, ErrorClass::Denied, "allow ec2:AssignPrivateIpAddresses to file /"),
     ];
     let server = serve(move |request| {
@@ -259,7 +259,7 @@ async fn pages_without_end_are_cut_off() {
     let router = Router::new(&server.url);
     let error = router.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("no end");
     assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
-    assert!(error.message.contains("a page of network interfaces leads to itself"), "{error}");
+    assert!(error.message.contains("the token for the next page repeats"), "{error}");
     assert_eq!(server.log().len(), 2);
 
     let server = serve(|_| {
@@ -548,7 +548,7 @@ async fn keys_that_change_under_a_request_make_its_refusal_a_passing_one() {
     let ec2 = Ec2::new(&global, "eu-central-1".try_into().expect("a region"), &Imds::at(&nowhere()));
     let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("old keys");
     assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "InvalidClientTokenId"), "{error}");
-    assert!(error.message.ends_with("read again, and there are new ones"), "{error}");
+    assert!(error.message.ends_with("read again, new credentials found"), "{error}");
     ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("new keys");
 }
 
@@ -943,7 +943,7 @@ async fn an_answer_of_imds_is_bounded_and_a_slow_one_names_the_address() {
     for length in [65 * 1024, 8 << 20, usize::MAX] {
         let error = Imds::at(&long(length).url).instance().await.expect_err("too long");
         assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{length}: {error}");
-        let expected = "no usable answer to the question for /latest/meta-data/instance-id: it is longer than 64 KiB";
+        let expected = "unexpected answer to the request for /latest/meta-data/instance-id: it is longer than 64 KiB";
         assert!(error.message.ends_with(expected), "{length}: {error}");
     }
     let slow = serve(move |request| match request.line.starts_with("PUT ") {

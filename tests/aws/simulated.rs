@@ -108,7 +108,7 @@ async fn pages_that_are_too_large_or_too_many_are_refused_as_they_come() {
     for (interfaces, addresses, requests, reason) in [
         (1000, 50, 1, "the answer of http://127.0.0.1:"),
         (1000, 50, 1, " cannot be read: it is longer than 2048 KiB"),
-        (31, 1, 1, "31 network interfaces in a page, where at most 30 were asked for"),
+        (31, 1, 1, "31 network interfaces in a page; at most 30 were requested"),
         (30, 50, 20, "more than 20 pages of network interfaces"),
         (0, 0, 20, "more than 20 pages of network interfaces"),
     ] {
@@ -220,7 +220,7 @@ async fn wrong_keys_are_refused_and_right_ones_taken_up() {
     place.cloud.delete_access_key(KEY);
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("a deleted key");
     assert_eq!(error.class(), ErrorClass::Denied, "{error}");
-    assert!(error.message.contains("read again, and there are no new ones"), "{error}");
+    assert!(error.message.contains("read again, no new credentials"), "{error}");
     assert!(!error.message.contains(SECRET), "{error}");
     place.key("AKIAVIPAEXAMPLE00002", "the second secret");
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("the deleted key once more");
@@ -247,7 +247,7 @@ async fn tls_needs_an_authority_that_is_trusted_and_follows_its_file() {
     assert!(error.message.contains("ca-certificate-file "), "{error}");
     rotate(&ca, place.cloud.ca_pem());
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("as it was before");
-    assert!(error.message.contains("read again, and it has changed"), "{error}");
+    assert!(error.message.contains("changed, read again"), "{error}");
     place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("trusted");
     let other = Simulator::start(prompt()).expect("another cloud");
     rotate(&ca, other.ca_pem());

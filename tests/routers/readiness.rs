@@ -49,7 +49,7 @@ fn standby_whose_keys_are_over() {
         lab.bring_up();
         let instance = lab.r2.instance.clone();
         lab.simulator.expire_access_key(&lab.simulator.role_access_key(&instance).expect("a role"));
-        not_ready(lab, &["RequestExpired", "read again, and there are no new ones"]);
+        not_ready(lab, &["RequestExpired", "read again, no new credentials"]);
         lab.simulator.rotate_credentials(&instance, Duration::from_secs(3_600)).expect("a role");
         ready_again_and_takes_over(lab);
     });

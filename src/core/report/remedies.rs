@@ -1,19 +1,23 @@
-//! The remedy for each failure of a call: what an operator can do about it. The texts of status, `check` and the reasons of
-//! verdicts take it from here.
+//! The remedy for each failure of a call: what an operator can do about it, in the status, in `check` and in the reasons of
+//! verdicts.
 //!
-//! What only the failed call itself shows (which policy denied it, why a certificate was refused) is part of its message;
-//! those texts are here too.
+//! Remedies that depend on details of the call (which policy denied it, why a certificate was refused) are part of its error
+//! message; those texts are here too.
 
 use crate::model::ec2::{CallError, ErrorClass, Failure};
 
-/// What helps where a policy does not allow an action.
+/// For an action that a policy does not allow.
 pub(crate) const IAM_POLICY: &str = "`generate aws-vipa iam-policy` prints the required permissions";
-/// What helps where [`remedy`] has nothing.
+/// For a failure without a [`remedy`].
 pub(crate) const OTHERWISE: &str = "try again; if it persists, check `show log aws-vipa`";
 /// For a certificate from an authority that is not trusted.
 pub const UNKNOWN_ISSUER: &str = "if its authority is to be trusted, name it with ca-certificate-file";
 /// For a certificate that is not valid yet, or no longer.
 pub const CERTIFICATE_TIME: &str = "check this router's clock";
+/// For an instance on which IMDS is disabled.
+pub const ENABLE_IMDS: &str = "enable it with ModifyInstanceMetadataOptions";
+/// For IMDS that does not answer.
+pub const WAY_TO_IMDS: &str = "check the route to it, and the hop limit of its answers";
 
 /// Where keepalived does not have the FIFO open.
 pub(crate) const ATTACH_HOOK: &str = "check `show vrrp`: if keepalived is running, `sudo systemctl reload keepalived` attaches the hook without a failover; if not, check `show log vrrp`";

@@ -238,7 +238,7 @@ const DENIED: &str =
 const TIMEOUT: &str = "no answer from https://ec2.eu-central-1.amazonaws.com within 3s";
 /// What the agent says of IMDS that has not answered.
 const NO_IMDS: &str =
-    "IMDS at http://169.254.169.254 did not answer: look at the route to it and at the hop limit of its answers";
+    "IMDS at http://169.254.169.254 did not answer: check the route to it, and the hop limit of its answers";
 /// What stands in the way where the credentials file is not there.
 const MISSING: &str = "file /config/aws/credentials, profile default: No such file or directory (os error 2)";
 
