@@ -373,7 +373,7 @@ fn the_regions_offered_are_those_of_the_sdk() {
     let packages = metadata["packages"].as_array().expect("packages");
     let sdk = packages.iter().find(|p| p["name"] == "aws-sdk-ec2").expect("the SDK");
     let manifest = Path::new(sdk["manifest_path"].as_str().expect("a path"));
-    // The partitions that the SDK resolves end points from are JSON in its source.
+    // The partitions that the SDK resolves endpoints from are JSON in its source.
     let source = fs::read_to_string(manifest.with_file_name("src").join("endpoint_lib.rs")).expect("its source");
     let region = Regex::new(r#"\\"([a-z0-9-]+)\\":\{\\"description\\""#).expect("a regular expression");
     let known: BTreeSet<_> = region.captures_iter(&source).map(|found| found[1].to_owned()).collect();

@@ -141,7 +141,7 @@ fn what_the_agent_says_is_shown_and_never_offered_to_be_pasted() {
     }
     let told: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(told["ec2"]["credentials"], format!("{hostile}role"));
-    // Without a configuration to take the end point from there is no claim by hand.
+    // Without a configuration to take the endpoint from there is no claim by hand.
     for path in [&router.paths.config, &router.paths.socket] {
         fs::remove_file(path).expect("removed");
     }

@@ -38,7 +38,7 @@ impl Config {
 pub struct Global {
     /// The region; absent: what IMDS says.
     pub region: Option<Region>,
-    /// The URL of the EC2 endpoint, `https://` or `http://`; absent: the SDK's own for the region.
+    /// The URL of the EC2 endpoint, `https://` or `http://`; absent: the SDK's default for the region.
     pub endpoint_url: Option<String>,
     /// A shared credentials file (AWS SDKs and Tools Reference Guide); absent: the instance's role.
     pub credentials_file: Option<PathBuf>,

@@ -1,6 +1,6 @@
-//! The path of a failover, step by step, without doing one: what each step's facts say, and what to do where they are bad.
+//! Checks that a failover would work, step by step, without doing one: the result of each step and what to do about it.
 //!
-//! Nothing is queried here; the command `show check` asks, and prints one line for each step.
+//! The command `show check` gathers the facts and prints one line for each step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,17 +22,17 @@ use crate::report::model::{AddressReport, FailedCall, FileErrorKind, Report};
 use crate::report::status::{GAP, WIDTH, lines, span, time};
 use crate::report::{reasons, remedies};
 
-/// A clock that is further off than that is worth a word, although AWS takes its signatures.
-const CLOCK_WORTH_A_WORD: SignedDuration = SignedDuration::from_secs(30);
+/// A clock that is off by this much is reported, although AWS still accepts its signatures.
+const REPORTED_SKEW: SignedDuration = SignedDuration::from_secs(30);
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckResult {
-    /// A failover would not fail here.
+    /// A failover would not fail at this step.
     Ok,
-    /// It would, or something that watches over it is amiss.
+    /// A failover would fail at this step, or its monitoring does not work.
     Fail,
-    /// It cannot be told.
+    /// The step cannot be checked.
     Unknown,
 }
 
@@ -49,25 +49,25 @@ impl fmt::Display for CheckResult {
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What it came to.
+    /// The result.
     pub result: CheckResult,
-    /// What was looked at.
+    /// What was checked.
     pub what: &'static str,
-    /// What was found, and what to do where it is not OK.
+    /// What was found, and what to do if the result is not OK.
     pub text: String,
 }
 
 impl Step {
-    /// The step as a line; where it is too long it goes on in its column.
+    /// The step as a row of the table, wrapped within its column.
     pub fn line(&self) -> String {
         row([self.result.to_string(), self.what.to_owned(), self.text.clone()])
     }
 }
 
-/// The columns of the outcome, of what was looked at, and of what was found.
+/// The widths of the columns: the result, what was checked, and what was found.
 const COLUMNS: [u16; 3] = [7, 14, WIDTH - 7 - 14 - 2 * GAP];
 
-/// The titles above the steps' lines.
+/// The table's header.
 pub fn heading() -> String {
     row(["Result", "Check", "Found, and what to do"].map(str::to_owned))
         + &row(COLUMNS.map(|width| "-".repeat(width.into())))
@@ -91,7 +91,7 @@ fn unknown(what: &'static str, text: impl Into<String>) -> Step {
     Step { result: CheckResult::Unknown, what, text: text.into() }
 }
 
-/// The transition hook: whether keepalived holds the FIFO open, or why that cannot be seen.
+/// The transition hook: whether keepalived holds the FIFO open, or why that is unknown.
 pub fn hook(attached: &Result<bool, String>) -> Step {
     const WHAT: &str = "Hook";
     match attached {
@@ -101,8 +101,8 @@ pub fn hook(attached: &Result<bool, String>) -> Step {
     }
 }
 
-/// The agent: its report, or why there is none and what to do. It is not root, so what the later steps find good may be
-/// closed to it.
+/// The agent: its report, or why there is none and what to do. The agent is not root, so it may be denied what the later
+/// steps can read.
 pub fn agent(report: &Result<Report, String>) -> Step {
     const WHAT: &str = "Agent";
     let report = match report {
@@ -120,24 +120,24 @@ pub fn agent(report: &Result<Report, String>) -> Step {
         return fail(WHAT, format!("cannot load credentials: {error}. If all checks below are OK, `restart aws-vipa`"));
     }
     if let Some(error) = &report.ec2.last_error {
-        let said = format!(
+        let failed = format!(
             "the agent's last call failed {} ago: {}: {}",
             span(report.generated_at, error.at),
             error.code,
             error.message
         );
-        // The others may be over with the next call, or concern one address: the status tells.
+        // Other failures may end with the next call, or concern one address only.
         return match error.failure() {
             Some(Failure::Tls) => fail(
                 WHAT,
                 format!(
-                    "{said}. If all checks below are OK, the agent, which is not root, may be unable to read the file of `aws-vipa ca-certificate-file`"
+                    "{failed}. If all checks below are OK, the agent, which is not root, may be unable to read the file of `aws-vipa ca-certificate-file`"
                 ),
             ),
             Some(Failure::Connection | Failure::Credentials(_) | Failure::Settings) => {
-                fail(WHAT, format!("{said}. If all checks below are OK, `restart aws-vipa`"))
+                fail(WHAT, format!("{failed}. If all checks below are OK, `restart aws-vipa`"))
             }
-            _ => unknown(WHAT, format!("{said}. Check `show aws-vipa status`")),
+            _ => unknown(WHAT, format!("{failed}. Check `show aws-vipa status`")),
         };
     }
     ok(WHAT, "running with this configuration")
@@ -246,7 +246,7 @@ pub fn endpoint(url: &str, reached: &Result<(), CallError>) -> Step {
     }
 }
 
-/// The credentials, and whose they are; `account` is the instance's, where it is its role that they are.
+/// The credentials and their source; `account` is the instance's, if they are those of its role.
 pub fn credentials(loaded: &Result<CredentialFacts, CallError>, account: Option<&AccountId>, now: Timestamp) -> Step {
     const WHAT: &str = "Credentials";
     match loaded {
@@ -266,7 +266,7 @@ pub fn credentials(loaded: &Result<CredentialFacts, CallError>, account: Option<
     }
 }
 
-/// The clock: EC2's time minus ours, by an answer's Date. `now` is our time.
+/// The clock: EC2's time minus this router's, by an answer's Date. `now` is this router's time.
 pub fn clock(ec2_ahead: Option<SignedDuration>, now: Timestamp) -> Step {
     const WHAT: &str = "Clock";
     let Some(ec2_ahead) = ec2_ahead else { return unknown(WHAT, "no answer from EC2 to compare with") };
@@ -277,13 +277,13 @@ pub fn clock(ec2_ahead: Option<SignedDuration>, now: Timestamp) -> Step {
             format!("this router's clock is {off}. EC2 rejects signatures that are 5 minutes off: check `show ntp`"),
         );
     }
-    if ec2_ahead.abs() >= CLOCK_WORTH_A_WORD {
+    if ec2_ahead.abs() >= REPORTED_SKEW {
         return ok(WHAT, format!("this router's clock is {off}: check `show ntp` before it gets worse"));
     }
     ok(WHAT, "in sync with EC2")
 }
 
-/// The permission to read, proven or not by a read just now.
+/// The IAM permission to read owners, which `read` has just tested.
 pub fn read_permission<T>(read: &Result<T, CallError>, reached: bool) -> Step {
     const WHAT: &str = "IAM: read";
     match read {
@@ -295,8 +295,8 @@ pub fn read_permission<T>(read: &Result<T, CallError>, reached: bool) -> Step {
     }
 }
 
-/// The permission to claim for an ENI, which only a claim proves: what the agent knows of one. `known` are the addresses that
-/// move there, as the agent reports them; absent if it does not answer.
+/// The IAM permission to claim for an ENI, which only a claim proves. `known` are the agent's reports of the addresses that
+/// move there; absent if it does not answer.
 pub fn assign_permission(eni: &EniId, known: Option<&[&AddressReport]>) -> Step {
     const WHAT: &str = "IAM: claim";
     let Some(known) = known else {
@@ -339,7 +339,7 @@ fn with_remedy(error: &CallError) -> String {
     format!("{error}. {}", remedies::capitalized(remedy))
 }
 
-/// Why the last claims for an ENI failed, where they did. While a claim is in flight, the failure before it counts.
+/// Why the last claims for an ENI failed, if they did. While a claim is in flight, the failure before it counts.
 fn refusals<'a>(eni: &'a EniId, known: &'a [&AddressReport]) -> impl Iterator<Item = &'a FailedCall> {
     known.iter().filter_map(move |address| {
         let last = address.last_claim.as_ref().filter(|claim| claim.eni.as_ref().is_none_or(|other| other == eni))?;
@@ -348,7 +348,7 @@ fn refusals<'a>(eni: &'a EniId, known: &'a [&AddressReport]) -> impl Iterator<It
     })
 }
 
-/// What is known of the network interfaces and their addresses.
+/// The network interfaces and their addresses, as far as they are known.
 #[derive(Debug, Default)]
 pub struct AwsState {
     /// This instance.
@@ -357,11 +357,11 @@ pub struct AwsState {
     pub instance_type: Option<InstanceType>,
     /// How many addresses an ENI of such an instance can have; absent where the type is not known.
     pub room: Option<Result<usize, CallError>>,
-    /// The ENIs behind the local interfaces, and where they are.
+    /// The ENIs of the local interfaces, and their subnets.
     pub local: BTreeMap<InterfaceName, (Eni, Option<EniNetwork>)>,
-    /// What EC2 says of the ENIs that take addresses; absent where it did not say.
+    /// EC2's description of the ENIs that get addresses; absent if EC2 did not answer.
     pub interfaces: Option<BTreeMap<EniId, Interface>>,
-    /// Who has the addresses; absent where EC2 did not say.
+    /// The owners of the addresses; absent if EC2 did not answer.
     pub owners: Option<Owners>,
 }
 
@@ -376,7 +376,7 @@ impl AwsState {
         self.instance.is_none() || self.instance == owner.instance
     }
 
-    /// Whether an owner is none of the routers of a group with these peers, all of which are known.
+    /// Whether an owner is neither this router nor a peer, if all peers' instances are known.
     fn is_no_routers(&self, owner: &Owner, peers: &[Ipv4Addr], eni: &EniId) -> bool {
         let instance = |peer| self.owners.as_ref()?.get(peer)?.instance.clone();
         let others: Option<BTreeSet<InstanceId>> = peers.iter().map(instance).collect();
@@ -391,7 +391,7 @@ impl AwsState {
     }
 }
 
-/// An address of a group with these peers: whether EC2 can assign it to the ENI at all, and from whom it would come.
+/// An address of a group with these peers: whether EC2 can assign it to the ENI, and its owner now.
 pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: &AwsState) -> Step {
     const WHAT: &str = "Address";
     let Some(eni) = eni else { return unknown(WHAT, format!("{address}: its ENI is unknown")) };
@@ -442,14 +442,14 @@ pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: 
     ok(WHAT, format!("{address} is in {block}, the subnet of {eni}{owner}"))
 }
 
-/// The first four addresses of a subnet and its last are AWS's (VPC User Guide, "Subnet CIDR blocks").
+/// AWS reserves the first four addresses of a subnet and the last (VPC User Guide, "Subnet CIDR blocks").
 fn is_reserved(address: Ipv4Addr, block: Ipv4Net) -> bool {
     let first = u32::from(block.network());
     (first..=first.saturating_add(3)).contains(&u32::from(address)) || address == block.broadcast()
 }
 
-/// An ENI in EC2: on this instance, with room, and letting through what a router forwards. `wanted` are the addresses that
-/// move there, `known` what the agent reports of them.
+/// An ENI in EC2: attached to this instance, within its address limit, and without source/destination check. `wanted` are the
+/// addresses that move there, `known` the agent's reports of them.
 pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressReport], aws: &AwsState) -> Vec<Step> {
     const IN_EC2: &str = "ENI in EC2";
     const ROOM: &str = "Address limit";
@@ -531,7 +531,7 @@ pub fn summary(steps: &[CheckResult]) -> String {
     format!("{} checks: {}", steps.len(), parts.join(", "))
 }
 
-/// No region is known, so that EC2 cannot be asked.
+/// The region is unknown, so EC2 cannot be called.
 pub fn no_region() -> Step {
     fail(
         "Region",

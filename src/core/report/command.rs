@@ -1,4 +1,4 @@
-//! A claim as a command line, for a person to paste.
+//! A claim as a command line of the AWS CLI, for an operator to paste.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -11,8 +11,8 @@ use crate::model::ids::{EniId, Region};
 use crate::model::vrrp::VrrpState;
 use crate::printable;
 
-/// A command line that a person may paste: [`claim_command`] alone makes one, of ids that were checked. It cannot be read
-/// from anywhere: what an agent sends is not what root pastes.
+/// A command line that is safe to paste. Only [`claim_command`] makes one, from checked ids. It has no `Deserialize`, so that
+/// a compromised agent cannot choose what root pastes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct ClaimCommand(String);
@@ -30,17 +30,17 @@ impl fmt::Display for ClaimCommand {
     }
 }
 
-/// Where a claim by hand goes: the region, and the end point where the configuration names one.
+/// Where to send a manual claim: the region, and the endpoint if one is configured.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     /// The region.
     pub region: &'a Region,
-    /// The end point, from a configuration that root wrote: requests are signed for it.
+    /// The endpoint, which must come from a configuration that root wrote: requests are signed for it.
     pub endpoint_url: Option<&'a str>,
 }
 
-/// Gives each address of the group whose claims fail the claim by hand. Not where the group is not MASTER: whoever claims
-/// there takes the address from the router that is.
+/// Adds the command for a manual claim to each address whose claims fail, if the group is MASTER. On another router, a
+/// manual claim would take the address from the master.
 pub fn offer_commands(group: &mut GroupReport, target: Target<'_>) {
     let is_master = group.vrrp == VrrpState::Master;
     for address in group.addresses.iter_mut().filter(|a| is_master && a.last_failure.is_some()) {
@@ -49,7 +49,7 @@ pub fn offer_commands(group: &mut GroupReport, target: Target<'_>) {
 }
 
 /// The AWS CLI's command line for the claim of `addresses` for `eni` (AssignPrivateIpAddresses, EC2 API), safe to paste
-/// into a POSIX shell. The CLI takes the credentials of who pastes it.
+/// into a POSIX shell. The CLI uses the credentials of the user who pastes it.
 pub fn claim_command(
     eni: &EniId,
     addresses: impl IntoIterator<Item = Ipv4Addr>,
@@ -70,7 +70,7 @@ pub fn claim_command(
     ClaimCommand(line)
 }
 
-/// A word as a POSIX shell reads it back unchanged: in single quotes unless it is plain (POSIX.1-2017, Shell Command
+/// Quotes a word for a POSIX shell, with single quotes unless it has only safe characters (POSIX.1-2017, Shell Command
 /// Language, 2.2).
 pub fn quoted(word: &str) -> Cow<'_, str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"@%+=:,./_-".contains(&b);

@@ -1,4 +1,4 @@
-//! What `force` did, for people: plain text for a terminal of 80 columns.
+//! The results of `force` as plain text for a terminal of 80 columns.
 
 use jiff::Timestamp;
 
@@ -7,10 +7,10 @@ use super::model::{AddressReport, GroupReport};
 use super::status::{GAP, WIDTH, claim, failure, indented, lines, span, time};
 use crate::model::vrrp::VrrpState;
 
-/// `255.255.255.255`.
+/// The width of `255.255.255.255`.
 const ADDRESS: u16 = 15;
 
-/// What a forced claim came to. The group's addresses have the claims alone that it led to.
+/// The result of a forced claim. `last_claim` of each address must be the forced claim, or absent.
 pub fn claimed(group: &GroupReport, now: Timestamp) -> String {
     let mut text = String::new();
     indented(&mut text, 0, [format!("Group {}: {}", quoted(&group.name), group.vrrp)]);
@@ -20,24 +20,24 @@ pub fn claimed(group: &GroupReport, now: Timestamp) -> String {
     let rows = group.addresses.iter().map(|a| [a.address.to_string(), outcome(a, now)]);
     lines(&mut text, [ADDRESS, WIDTH - ADDRESS - GAP], rows);
     for command in group.addresses.iter().filter(|a| !is_claimed(a)).filter_map(|a| a.command.as_ref()) {
-        // In one line, however long: it is there to be pasted.
+        // Not wrapped, so that it can be pasted.
         text.push_str(&format!("{command}\n"));
     }
     text
 }
 
-/// How many addresses EC2 has not acknowledged a claim of.
+/// How many addresses are without an acknowledged claim.
 pub fn missing(group: &GroupReport) -> usize {
     group.addresses.iter().filter(|a| !is_claimed(a)).count()
 }
 
-/// Until when a group is paused.
+/// That a group is paused, and until when.
 pub fn paused(group: &GroupReport, now: Timestamp) -> String {
     let mut text = String::new();
     let name = quoted(&group.name);
     let until = match group.paused_until {
         Some(until) => format!("until {} ({})", time(until), span(until, now)),
-        None => "for no time".to_owned(),
+        None => "until an unknown time".to_owned(),
     };
     indented(
         &mut text,
@@ -50,7 +50,7 @@ pub fn paused(group: &GroupReport, now: Timestamp) -> String {
     text
 }
 
-/// That the pause of a group is over.
+/// That the pause of a group has ended, and what follows.
 pub fn resumed(group: &GroupReport) -> String {
     let mut text = String::new();
     let next = match group.vrrp {

@@ -1,4 +1,4 @@
-//! Everything that is known of one group, for people: plain text for a terminal of 80 columns.
+//! All details of one group as plain text for a terminal of 80 columns.
 
 use jiff::Timestamp;
 
@@ -6,7 +6,7 @@ use super::history::history;
 use super::model::{AddressReport, GroupReport, OwnerReport, Report};
 use super::status::{GAP, WIDTH, ago, head, last_claim, lines, name, span, tail, time, time_and_age, who};
 
-/// The labels' column, as wide as in the first lines of every report.
+/// The width of the labels' column, as at the top of every report.
 const LABEL: u16 = 11;
 
 /// The report about one group ([`Report::only`]) as text.

@@ -1,4 +1,4 @@
-//! What has happened, for people: plain text for a terminal of 80 columns, oldest first, so that the news stand last.
+//! The history as plain text for a terminal of 80 columns, oldest first, so that the newest events are next to the prompt.
 
 use std::net::Ipv4Addr;
 
@@ -11,9 +11,9 @@ use crate::model::ec2::{CallError, Taker};
 use crate::model::history::{Kind, Outcome, Record};
 use crate::model::ids::RequestId;
 
-/// `2026-11-22 09:00:00.142`: two routers are compared by it, and a failover takes less than a second.
+/// The width of `2026-11-22 09:00:00.142`. Milliseconds, so that the histories of two routers can be compared.
 const TIME: u16 = 23;
-/// Of a batch no more addresses are named; JSON has them all.
+/// The most addresses of a batch that are named; JSON has them all.
 const ADDRESSES: usize = 6;
 
 /// The history of a report as text.

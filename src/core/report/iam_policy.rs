@@ -1,7 +1,7 @@
-//! The least that the agent has to be allowed in IAM, as a policy document.
+//! The IAM policy document with the least permissions that the agent needs.
 //!
-//! AssignPrivateIpAddresses is authorized on the network interface that takes the addresses, DescribeNetworkInterfaces on
-//! `*` alone (Service Authorization Reference, "Actions, resources, and condition keys for Amazon EC2").
+//! AssignPrivateIpAddresses is authorized on the network interface that gets the addresses, DescribeNetworkInterfaces only
+//! on `*` (Service Authorization Reference, "Actions, resources, and condition keys for Amazon EC2").
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::model::ids::{AccountId, EniId, Partition, Region};
 
-/// What the policy is made from. What is absent could not be learnt.
+/// What the policy is made from. Absent values are unknown.
 #[derive(Debug, Clone, Default)]
 pub struct PolicyInputs {
     /// The partition of the router's region.
@@ -19,13 +19,13 @@ pub struct PolicyInputs {
     pub region: Option<Region>,
     /// The account that the ENIs belong to.
     pub account: Option<AccountId>,
-    /// The ENIs that take addresses.
+    /// The ENIs that get addresses.
     pub enis: BTreeSet<EniId>,
-    /// Why an ENI that should be among them is not, a sentence each.
+    /// Why ENIs are missing from `enis`, a sentence each.
     pub missing: Vec<String>,
 }
 
-/// A tag of the ENIs that may take addresses.
+/// The tag that selects the ENIs that may get addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tag {
     key: String,
@@ -35,8 +35,8 @@ pub struct Tag {
 impl FromStr for Tag {
     type Err = String;
 
-    /// `key=value`, both of the characters that EC2 recommends for tags (EC2 User Guide, "Tag restrictions"): none of
-    /// them has a meaning of its own in a policy.
+    /// `key=value`, both of the characters that EC2 recommends for tags (EC2 User Guide, "Tag restrictions"). None of them
+    /// is special in a policy.
     fn from_str(text: &str) -> Result<Self, String> {
         let (key, value) = text.split_once('=').ok_or_else(|| format!("a tag must be KEY=VALUE, not {text:?}"))?;
         let plain = |part: &str| part.chars().all(|c| c.is_alphanumeric() || " +-=._:/@".contains(c));
@@ -69,7 +69,7 @@ struct Statement {
     condition: BTreeMap<&'static str, BTreeMap<String, Vec<String>>>,
 }
 
-/// The policy, and what whoever uses it has to know, a sentence each.
+/// The policy, and notes for the operator, a sentence each.
 pub fn policy(facts: &PolicyInputs, tag: Option<&Tag>) -> (Policy, Vec<String>) {
     let mut notes = Vec::new();
     let mut condition = BTreeMap::new();
@@ -109,7 +109,7 @@ pub fn policy(facts: &PolicyInputs, tag: Option<&Tag>) -> (Policy, Vec<String>) 
             let arn = |eni: String| format!("arn:{partition}:ec2:{region}:{account}:network-interface/{eni}");
             interfaces.into_iter().map(arn).collect()
         }
-        // Without the partition there is no ARN to write; the condition says the same.
+        // An ARN needs the partition; the condition has the same effect.
         None => {
             notes.push(
                 "Partition unknown: the policy uses a condition instead of ARNs. To get ARNs, set \

@@ -26,16 +26,16 @@ pub struct Report {
     pub agent: Option<AgentReport>,
     /// Why the agent did not answer.
     pub agent_error: Option<String>,
-    /// What was asked for this report and did not answer, and why, a sentence each.
+    /// What did not answer while this report was made, and why, a sentence each.
     #[serde(default)]
     pub not_answered: Vec<String>,
     /// About the transition hook in keepalived.
     pub hook: HookReport,
-    /// About this instance and its way to EC2.
+    /// About this instance and its calls of EC2.
     pub ec2: Ec2Report,
     /// The groups that have an `aws-vipa` node, in the order of their names.
     pub groups: Vec<GroupReport>,
-    /// What has happened, oldest first, where it was asked for.
+    /// The history, oldest first, if it was requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Record>,
 }
@@ -49,29 +49,29 @@ pub struct AgentReport {
     pub pid: u32,
     /// When it started.
     pub since: Timestamp,
-    /// Why it does not use the current config.json or groups.json, if so.
+    /// Why it could not load the present config.json or groups.json, if so.
     pub file_error: Option<String>,
-    /// The effect of that; absent if it uses both.
+    /// The effect of `file_error`; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_error_kind: Option<FileErrorKind>,
 }
 
-/// The effect of a file that the agent cannot use.
+/// The effect of a file that the agent cannot load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileErrorKind {
-    /// The agent uses what it read before.
+    /// The agent keeps the previous version.
     UsingPrevious,
-    /// The agent has never read it, and claims nothing.
+    /// The agent has never loaded it, and claims nothing.
     NoConfiguration,
-    /// A newer version of the package wrote it. The agent uses what it read before, or claims nothing.
+    /// A newer version of the package wrote it. The agent keeps the previous version, or claims nothing.
     Newer,
 }
 
 /// The transition hook.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HookReport {
-    /// Whether keepalived holds the FIFO open; absent where it is not known.
+    /// Whether keepalived holds the FIFO open; absent if unknown.
     pub attached: Option<bool>,
     /// Since when that is so.
     pub since: Option<Timestamp>,
@@ -83,29 +83,29 @@ pub struct HookReport {
     pub fifo_full_count: u64,
 }
 
-/// The instance and its way to EC2.
+/// The instance and its calls of EC2.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ec2Report {
     /// This instance, from IMDS.
     pub instance: Option<InstanceId>,
     /// The region that is called.
     pub region: Option<Region>,
-    /// The endpoint, where the configuration names one.
+    /// The endpoint, if one is configured.
     pub endpoint_url: Option<String>,
     /// Where the credentials come from, e.g. `instance role router` or `file /config/aws/credentials, profile default`.
     pub credentials: String,
     /// When they were loaded.
     pub credentials_loaded_at: Option<Timestamp>,
-    /// When they end.
+    /// When they expire.
     pub credentials_expire_at: Option<Timestamp>,
-    /// Why the last attempt to load them failed, if it did, and what to do; the previous ones may still be valid.
+    /// Why the last attempt to load them failed, if it did, and what to do; earlier ones may still be in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_error: Option<String>,
     /// The last call that EC2 answered with success.
     pub last_success_at: Option<Timestamp>,
     /// The last failure, if it is newer than the last success.
     pub last_error: Option<FailedCall>,
-    /// EC2's clock minus ours, in seconds, where an answer showed more than a few.
+    /// EC2's clock minus this router's, in seconds, if they differ by more than a few.
     pub clock_skew: Option<i64>,
 }
 
@@ -116,7 +116,7 @@ pub struct FailedCall {
     pub at: Timestamp,
     /// What the failure means for the next attempt.
     pub class: ErrorClass,
-    /// EC2's error code; where EC2 did not answer, one word for what failed.
+    /// EC2's error code, or the product's word for a failure without one.
     pub code: String,
     /// The message of EC2, IMDS or the transport.
     pub message: String,
@@ -136,7 +136,7 @@ impl FailedCall {
         }
     }
 
-    /// What failed; none where the code is no valid one.
+    /// What failed; absent if the code is not a valid one.
     pub(crate) fn failure(&self) -> Option<Failure> {
         Some(Failure::of(self.code.as_str().try_into().ok()?, self.class))
     }
@@ -145,22 +145,22 @@ impl FailedCall {
 /// One group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GroupReport {
-    /// Its name; a name that keepalived cannot carry stands only in `skipped` groups, as it was configured.
+    /// Its name; for a skipped group as configured, even if keepalived cannot use it.
     pub name: String,
-    /// What VRRP says.
+    /// Its VRRP state.
     pub vrrp: VrrpState,
     /// Since when, as far as the agent knows.
     pub vrrp_since: Option<Timestamp>,
     /// Why the state is UNKNOWN.
     pub vrrp_reason: Option<String>,
-    /// Whether the group is switched off by `disable`.
+    /// Whether the group is disabled by `aws-vipa disable`.
     pub disabled: bool,
-    /// Until when a person has paused it.
+    /// Until when an operator has paused it.
     pub paused_until: Option<Timestamp>,
     /// Why the pause, or its end, is not on disk, if so: a restart of the agent would lose it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_not_saved: Option<String>,
-    /// The faults that keep it, or some of its addresses, out.
+    /// The configuration errors because of which the group, or some of its addresses, are skipped.
     pub errors: Vec<String>,
     /// Its addresses.
     pub addresses: Vec<AddressReport>,
@@ -171,15 +171,15 @@ pub struct GroupReport {
 pub struct AddressReport {
     /// The address.
     pub address: Ipv4Addr,
-    /// Whose ENI takes it.
+    /// The interface whose ENI gets it.
     pub interface: InterfaceName,
     /// That ENI, once it is known.
     pub eni: Option<EniId>,
-    /// Whether it is on a local interface; absent where it is not known.
+    /// Whether it is on a local interface; absent if unknown.
     pub local: Option<bool>,
     /// Since when it is, or is not, as far as the agent has seen it.
     pub local_since: Option<Timestamp>,
-    /// Who has it in EC2; absent where it was never read.
+    /// Its owner in EC2; absent if it was never read.
     pub owner: Option<OwnerReport>,
     /// Whether VRRP, EC2 and the kernel agree about it.
     pub verdict: Verdict,
@@ -187,22 +187,22 @@ pub struct AddressReport {
     pub reason: Option<String>,
     /// The last claim.
     pub last_claim: Option<ClaimReport>,
-    /// Why a claim failed last, while none has succeeded since: the last one may be in flight.
+    /// The last failure, unless a claim has succeeded since; `last_claim` may be a newer one in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<FailedCall>,
-    /// When the right to assign to this ENI was last proven by a claim that EC2 acknowledged.
+    /// When a claim that EC2 acknowledged last proved the permission to assign to this ENI.
     pub assign_permission_proven_at: Option<Timestamp>,
-    /// What a person could run to claim it by hand, where a claim failed. Whoever prints the report makes it.
+    /// The command for a manual claim, if a claim failed. Made by the program that prints the report.
     #[serde(skip_deserializing)]
     pub command: Option<ClaimCommand>,
 }
 
-/// Who has an address in EC2.
+/// The owner of an address in EC2.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OwnerReport {
     /// When this was read.
     pub at: Timestamp,
-    /// Who that is, seen from here.
+    /// Which router that is.
     pub who: Who,
     /// The ENI; absent if none has the address.
     pub eni: Option<EniId>,
@@ -213,7 +213,7 @@ pub struct OwnerReport {
 /// The last claim of an address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClaimReport {
-    /// The ENI that it was for; absent where that is not known.
+    /// The ENI that it was for; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eni: Option<EniId>,
     /// When the request began.
@@ -232,7 +232,7 @@ impl Report {
         self.groups.iter().find(|g| g.name == name.as_str())
     }
 
-    /// The report about one group alone, with what of the history is about it, its addresses or their interfaces.
+    /// The report about one group, with the history of the group, its addresses and their interfaces.
     pub fn only(&self, name: &GroupName) -> Option<Self> {
         let group = self.group(name)?;
         let holds = |ip: &Ipv4Addr| group.addresses.iter().any(|a| a.address == *ip);

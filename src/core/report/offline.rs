@@ -1,7 +1,7 @@
-//! The status report while the agent does not answer, from what can be seen without it.
+//! The status report while the agent does not answer, from what can be observed without it.
 //!
-//! The VRRP state is not among that: only the agent reads keepalived's transitions. An address on a local interface is
-//! evidence of MASTER and no more, so that no verdict here says that all is well.
+//! The VRRP state cannot: only the agent reads keepalived's notify events. An address on a local interface is only evidence
+//! of MASTER, so no verdict here is OK.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -21,10 +21,10 @@ use crate::model::ids::{EniId, InstanceId, InterfaceName, Region};
 use crate::model::verdict::{Verdict, Who};
 use crate::model::vrrp::VrrpState;
 
-/// What was seen without the agent. What is absent did not answer, and `not_answered` says why.
+/// What was observed without the agent. Absent values could not be read, and `not_answered` says why.
 #[derive(Debug, Clone)]
 pub struct Observations {
-    /// When the facts were put together.
+    /// When the observations were made.
     pub now: Timestamp,
     /// Why the agent did not answer, and what to do.
     pub agent_error: String,
@@ -42,15 +42,15 @@ pub struct Observations {
     pub region: Option<Region>,
     /// The credentials that EC2 was called with.
     pub credentials: Option<CredentialFacts>,
-    /// The ENIs behind the local interfaces, as IMDS tells.
+    /// The ENIs of the local interfaces, from IMDS.
     pub enis: BTreeMap<InterfaceName, EniId>,
-    /// Who has the addresses and the peer addresses in EC2, and when that was read.
+    /// The owners of the addresses and of the peer addresses in EC2, and when they were read.
     pub owners: Option<(Timestamp, Owners)>,
-    /// Why EC2 did not tell.
+    /// Why the owners could not be read.
     pub ec2_error: Option<FailedCall>,
 }
 
-/// The report that the configuration and these facts make.
+/// The report from the configuration and the observations.
 pub fn report(config: &Config, facts: &Observations) -> Report {
     let mut groups: Vec<GroupReport> = config.skipped.iter().map(skipped_group).collect();
     match &facts.groups {
@@ -94,7 +94,7 @@ pub fn report(config: &Config, facts: &Observations) -> Report {
     }
 }
 
-/// A group that is skipped because of an error.
+/// A group that was skipped because of a configuration error.
 pub fn skipped_group(group: &SkippedGroup) -> GroupReport {
     GroupReport { errors: group.errors.clone(), ..without_addresses(&group.name) }
 }
@@ -178,7 +178,7 @@ fn address(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Disabled,
-    /// Something did not answer, or is no evidence.
+    /// An observation is missing or is not evidence.
     NotEnough,
     LikeMaster,
     LikeBackup,

@@ -1,6 +1,6 @@
-//! The status report for people: plain text for a terminal of 80 columns.
+//! The status report as plain text for a terminal of 80 columns.
 //!
-//! First what can be relied on (agent, hook, EC2), then who has which address, then what needs a look and what to do.
+//! First the agent, the hook and EC2, then the owner of each address, then what needs attention and what to do.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -17,13 +17,13 @@ use super::{reasons, remedies};
 use crate::model::verdict::{Verdict, Who};
 use crate::printable;
 
-/// The columns of an address, which with the gaps make 80: `255.255.255.255`, twice `eni-0123456789abcdef0`, and
-/// `STANDBY-NOT-READY`.
+/// The widths of an address's columns: `255.255.255.255`, twice `eni-0123456789abcdef0`, and `STANDBY-NOT-READY`. With the
+/// gaps they make 80.
 const COLUMNS: [u16; 4] = [15, 21, 21, 17];
 pub(crate) const GAP: u16 = 2;
 pub(crate) const WIDTH: u16 = 80;
 
-/// The verdicts, what needs a look first.
+/// The verdicts, those that need attention first.
 const VERDICTS: [Verdict; 9] = [
     Verdict::Drift,
     Verdict::Contested,
@@ -56,7 +56,7 @@ pub fn table(report: &Report) -> String {
     text
 }
 
-/// What needs a look, and what to do.
+/// What needs attention, and what to do.
 pub(super) fn tail(text: &mut String, report: &Report) {
     for group in report.groups.iter().filter(|g| !g.errors.is_empty()) {
         text.push('\n');
@@ -89,7 +89,7 @@ pub(super) fn head(report: &Report) -> String {
         }
     }
     rows.push(("Hook", hook(report)));
-    // Nobody but the agent knows it.
+    // Only the agent counts it.
     rows.extend(report.agent.iter().map(|_| ("", pipe(report.hook.fifo_full_count))));
     let region = ec2.region.as_ref().map_or("region unknown", |r| r.as_str());
     let success = match ec2.last_success_at {
@@ -251,7 +251,7 @@ fn address_lines(text: &mut String, address: &AddressReport, now: Timestamp) {
     indented(text, 2, last_claim(address, now).into_iter().chain(permission));
 }
 
-/// A group's name, in quotes where it could not be told from the text around it: that of a skipped group may be anything.
+/// A group's name, in quotes if it is empty or has blanks or control characters: the name of a skipped group may be any text.
 pub(super) fn name(group: &GroupReport) -> Cow<'_, str> {
     let name = &group.name;
     if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -296,7 +296,7 @@ pub(super) fn claim(claim: &ClaimReport, now: Timestamp) -> String {
     }
 }
 
-/// The last claim; while it is in flight, also that one before it failed.
+/// The last claim; while it is in flight, also the failure before it.
 pub(super) fn last_claim(address: &AddressReport, now: Timestamp) -> Option<String> {
     let last = address.last_claim.as_ref()?;
     let failed = address.last_failure.as_ref().filter(|_| last.duration_ms.is_none() && last.error.is_none());
@@ -311,7 +311,7 @@ pub(super) fn failure(failure: &FailedCall) -> String {
     format!("{}: {}{request}", failure.code, failure.message)
 }
 
-/// A paragraph below the table: what is the matter, with which addresses, and what to do.
+/// A paragraph below the table: a problem, its addresses, and what to do.
 struct Notice<'a> {
     verdict: Verdict,
     /// The addresses, a list for each group.
@@ -320,7 +320,7 @@ struct Notice<'a> {
     commands: Vec<&'a ClaimCommand>,
 }
 
-/// What needs a look. Addresses with the same verdict and the same reason share a paragraph.
+/// What needs attention. Addresses with the same verdict and the same reason share a paragraph.
 fn notices(report: &Report) -> Vec<Notice<'_>> {
     let mut notices: Vec<Notice> = Vec::new();
     for verdict in VERDICTS {
@@ -357,7 +357,7 @@ fn notice_lines(text: &mut String, notice: &Notice) {
         indented(text, 2, ["To claim by hand, where the AWS CLI has credentials:".to_owned()]);
     }
     for command in &notice.commands {
-        // In one line, however long: it is there to be pasted.
+        // Not wrapped, so that it can be pasted.
         text.push_str(&format!("  {command}\n"));
     }
 }
@@ -369,7 +369,7 @@ fn what_to_know(group: &GroupReport, address: &AddressReport) -> Vec<String> {
     [reason].into_iter().chain(error).collect()
 }
 
-/// What to say of a verdict that came without a reason.
+/// The text for a verdict without a reason.
 fn without_reason(verdict: Verdict, group: &GroupReport) -> String {
     let name = quoted(&group.name);
     match verdict {
@@ -386,7 +386,7 @@ fn without_reason(verdict: Verdict, group: &GroupReport) -> String {
     }
 }
 
-/// Lines of columns; a cell that is too long goes on in its column.
+/// Rows of a table; a long cell is wrapped within its column.
 pub(crate) fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: impl IntoIterator<Item = [String; N]>) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
@@ -398,7 +398,7 @@ pub(crate) fn lines<const N: usize>(text: &mut String, widths: [u16; N], rows: i
     push(text, &table);
 }
 
-/// Lines over the whole width, each indented also where it goes on.
+/// Lines over the whole width, wrapped and indented.
 pub fn indented(text: &mut String, indent: u16, rows: impl IntoIterator<Item = String>) {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
