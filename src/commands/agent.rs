@@ -6,17 +6,17 @@ use crate::agent::{self, AgentError};
 use crate::paths::Paths;
 use crate::systemd::journal;
 
-/// How many calls may block at a time, such as lookups of a name by the system's resolver: each holds a thread until it
+/// How many calls may block at a time, such as lookups of a name by the system's resolver: each occupies a thread until it
 /// ends. The unit's TasksMax has room for them, since a thread that cannot be started ends the agent.
 const BLOCKING_THREADS: usize = 32;
 
 /// Why the agent ended otherwise than by a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentCommandError {
-    /// There is no runtime.
+    /// The async runtime cannot be started.
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
-    /// It could not start.
+    /// The agent could not start.
     #[error(transparent)]
     Agent(#[from] AgentError),
 }
@@ -31,7 +31,7 @@ pub fn run(paths: &Paths) -> Result<(), AgentCommandError> {
     let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build();
     let runtime = runtime.map_err(AgentCommandError::Runtime)?;
     let result = runtime.block_on(agent::run(paths));
-    // A call that hangs in the system's resolver does not hold up the end.
+    // Does not wait for a call that hangs in the system's resolver.
     runtime.shutdown_background();
     Ok(result?)
 }

@@ -1,5 +1,5 @@
-//! `commit`: takes over a configuration from VyOS. Everything is verified before anything is written, and no call goes
-//! over a network: AWS out of reach never blocks a commit or the boot.
+//! `commit`: applies a configuration from VyOS. Everything is verified before anything is written. No call uses a network,
+//! so an unreachable AWS never blocks a commit or the boot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,49 +29,49 @@ use crate::systemd::systemctl::{AGENT_UNIT, CREDENTIALS_TIMER, Systemctl, System
 /// keepalived's unit, as VyOS runs it.
 const KEEPALIVED: &str = "keepalived.service";
 
-/// How long to wait for a keepalived that can be reloaded, and then for what the reload brings.
+/// How long to wait for a keepalived that can be reloaded, and then for the effect of the reload.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What systemd is given once more, to take back what failed. With all the rest it stays below the owner's own bound, which
-/// would end us in the middle of that.
+/// The time for systemctl while a failed change is undone. The total stays below the owner script's own time limit, which
+/// would kill this process halfway.
 const BOUND_BACK: Duration = Duration::from_secs(5);
 
-/// Why the configuration was not taken over.
+/// Why the configuration was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// Standard input.
+    /// Standard input cannot be read.
     #[error("cannot read standard input: {0}")]
     Read(#[source] io::Error),
-    /// What came in.
+    /// The input is invalid.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// What was set.
+    /// The configuration has errors.
     #[error("{}", lines(.0))]
     Config(Vec<ConfigError>),
-    /// A file of ours.
+    /// A file of this package cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file of ours could not be removed.
+    /// A file of this package cannot be removed.
     #[error("cannot remove {path}: {source}")]
     Remove {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// The reason.
         source: io::Error,
     },
-    /// The hook.
+    /// The transition hook cannot be attached or detached.
     #[error("transition hook: {0}")]
     Hook(#[from] HookError),
-    /// The agent's copy of the credentials file.
+    /// The agent's copy of the credentials file cannot be written or removed.
     #[error(transparent)]
     Credentials(#[from] CopyError),
-    /// systemd.
+    /// A call of systemctl failed.
     #[error(transparent)]
     Systemctl(#[from] SystemctlError),
-    /// Only said to the owner script, which then calls again with the configuration.
+    /// The call has work to do. Only the owner script gets this, and then calls again with the configuration.
     #[error("this call has something left to do")]
     Left,
-    /// Standard output does not take the warnings.
+    /// The warnings cannot be printed.
     #[error("cannot print the warnings: {0}")]
     Print(#[source] io::Error),
 }
@@ -92,7 +92,7 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Takes over what comes from `input`, or looks whether that is necessary.
+    /// Applies the configuration from `input`, or checks whether that is necessary.
     ///
     /// # Errors
     /// [`CommitError`].
@@ -105,13 +105,13 @@ impl Commit {
     }
 }
 
-/// Warnings that are in force, and were printed.
+/// The warnings that still apply and were printed.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Warned {
     warnings: BTreeSet<String>,
 }
 
-/// Verifies, renders and applies what comes from `input`; new warnings go to `out`.
+/// Verifies, renders and applies the configuration from `input`, and prints new warnings to `out`.
 ///
 /// # Errors
 /// [`CommitError`]. After [`CommitError::Input`] and [`CommitError::Config`] nothing has been changed.
@@ -136,8 +136,9 @@ pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result
     Ok(())
 }
 
-/// Prints what was not printed by an earlier call: VyOS calls once for each node of one commit. What is for a `later` call
-/// to print stays known if it was printed in an earlier commit. Returns the warnings that are in force and were printed.
+/// Prints the warnings that no earlier call has printed: VyOS calls once for each node of a commit. The warnings in `later`
+/// are left to a later call, but stay recorded if an earlier commit printed them. Returns the warnings that apply and were
+/// printed.
 fn warn(
     paths: &Paths,
     now: Vec<String>,
@@ -157,9 +158,9 @@ fn warn(
     Ok(warned.warnings)
 }
 
-/// Takes a configuration over. Whatever fails, the rest is done, for at boot VyOS does not call again, except
-/// where config.json cannot be written; the first failure is returned.
-/// At any other time VyOS drops what it was called for, and then the configuration before is in force again.
+/// Applies a configuration. After a failure the remaining steps are still done, because at boot there is no second call;
+/// only if config.json cannot be written does it stop. The first failure is returned. Except at boot, VyOS then drops the
+/// change, and the previous configuration is restored.
 fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>) -> Result<(), CommitError> {
     hook_files::make_directory(&paths.run).map_err(HookError::from)?;
     let bytes_before = fs::read(&paths.config).ok();
@@ -168,13 +169,13 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
     let file = config.global.credentials_file.as_deref();
     let take_back = || {
         let systemctl = Systemctl::within(BOUND_BACK);
-        // What fails now too would only hide the failure that led here; the next commit meets it again.
+        // A failure here would hide the first one, and occurs again in the next commit.
         let _ = match &bytes_before {
             Some(bytes) => restore(paths, bytes, before.as_ref(), systemctl),
             None => remove(paths, systemctl, &mut Vec::new()),
         };
     };
-    // Before config.json: the agent reads the copy when that changes.
+    // Before config.json, because the agent reads the copy when config.json changes.
     let mut copied = install_credentials(paths, file);
     if changed {
         if let Err(error) = json_file::write(&paths.config, 0o644, config) {
@@ -187,7 +188,7 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
         copied = copied.and_then(|()| install_credentials(paths, file));
     }
     let hooked = match hook::attach(paths) {
-        // Nothing that the operator could mend here: the agent goes on, and keepalived's next reload tries again.
+        // Only a warning: the operator cannot correct it, the agent continues, and keepalived's next reload tries again.
         Err(error @ HookError::Conf { .. }) => {
             warnings.push(format!("transition hook: {error}"));
             Ok(false)
@@ -205,7 +206,7 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
     } else {
         Ok(())
     };
-    // Only the first call of one commit waits for it: where keepalived cannot start, the others would wait in vain.
+    // Only the first call of a commit waits for keepalived's start: if it cannot start, the others would wait in vain.
     let starting = changed && json_file::read::<Groups>(&paths.groups).is_ok_and(|groups| !groups.groups.is_empty());
     let rewritten = hooked.as_ref().is_ok_and(|rewritten| *rewritten);
     let matched = match_running(paths, &Wanted { attached: true, rewritten, starting }, systemctl, warnings);
@@ -220,7 +221,7 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
     done
 }
 
-/// Puts config.json back, and the copy of the credentials file that it names, with the timer.
+/// Restores config.json, the copy of the credentials file that it names, and the timer.
 fn restore(paths: &Paths, bytes: &[u8], config: Option<&Config>, systemctl: Systemctl) -> Result<(), CommitError> {
     let file = config.and_then(|config| config.global.credentials_file.as_deref());
     // In this order, and the copy twice, as in `apply`.
@@ -235,13 +236,13 @@ fn restore(paths: &Paths, bytes: &[u8], config: Option<&Config>, systemctl: Syst
     done.and(timer)
 }
 
-/// Makes the copy of the credentials file, where one is configured.
+/// Makes the copy of the credentials file, if one is configured.
 fn install_credentials(paths: &Paths, file: Option<&Path>) -> Result<(), CommitError> {
     Ok(file.map_or(Ok(()), |file| credentials_file::install(paths, file))?)
 }
 
-/// Removes the copy of the credentials file, if there is one, and stops the timer. Where that fails, the timer's next run
-/// stops it.
+/// Removes the copy of the credentials file, if there is one, and stops the timer. If that fails, the timer's next run stops
+/// it.
 fn remove_credentials(paths: &Paths, systemctl: Systemctl) -> Result<(), CommitError> {
     if credentials_file::remove(paths)? {
         systemctl.run(&["stop", "--no-block", CREDENTIALS_TIMER])?;
@@ -249,8 +250,9 @@ fn remove_credentials(paths: &Paths, systemctl: Systemctl) -> Result<(), CommitE
     Ok(())
 }
 
-/// Leaves VyOS as it was without us. It does as much of that as can be done, and tells what failed first; the next call
-/// does the rest. Files come first: whatever systemd does, nothing is in force again after the next start.
+/// Removes what this package added to VyOS's files, and stops the agent. After a failure the remaining steps are still
+/// done, and the first failure is returned; the next call does the rest. Files are removed first, so that nothing is in
+/// force after the next start, whatever systemd does.
 fn remove(paths: &Paths, systemctl: Systemctl, warnings: &mut Vec<String>) -> Result<(), CommitError> {
     let may_run = paths.config.exists() || paths.socket.exists();
     let detached = hook::detach(paths).map_err(CommitError::from);
@@ -269,19 +271,19 @@ fn remove(paths: &Paths, systemctl: Systemctl, warnings: &mut Vec<String>) -> Re
     [detached.map(drop)].into_iter().chain(removed).chain([stopped, credentials, matched]).collect()
 }
 
-/// What the running keepalived should be like.
+/// The state that the running keepalived should have.
 struct Wanted {
-    /// It holds the FIFO open, or it does not.
+    /// Whether it has the FIFO open.
     attached: bool,
-    /// Its file has just been changed for that. What it holds open now may be a matter of the moment: VyOS may have told it
-    /// to reload a moment ago, by the file as it was.
+    /// keepalived.conf has just been changed for that. Whether the FIFO is open now may be about to change: VyOS may have
+    /// requested a reload just before, with the previous file.
     rewritten: bool,
-    /// It may be that VyOS has started it a moment ago, by the file as it was, and that its pid file is still to come.
+    /// VyOS may have started it just before, with the previous file, and its pid file may not exist yet.
     starting: bool,
 }
 
-/// Makes the running keepalived as it is wanted, by one reload. Nobody else reloads it at boot and when only our nodes
-/// change.
+/// Brings the running keepalived into the wanted state, by at most one reload. VyOS itself does not reload it at boot, or if
+/// only nodes of this package change.
 fn match_running(
     paths: &Paths,
     wanted: &Wanted,
@@ -291,7 +293,7 @@ fn match_running(
     let holds = |keepalived: KeepalivedProcess| keepalived.has_open(&paths.fifo).unwrap_or(false) == wanted.attached;
     let is_right = |keepalived: KeepalivedProcess| !wanted.rewritten && holds(keepalived);
     if KeepalivedProcess::running(&paths.keepalived_pid).map_or(!wanted.starting, is_right) {
-        // Its next start goes by what stands in the files now.
+        // Its next start reads the present files.
         return Ok(());
     }
     if wait_for_reloadable(&paths.keepalived_pid, Instant::now() + PATIENCE).is_none_or(is_right) {
@@ -309,8 +311,8 @@ fn match_running(
     Ok(())
 }
 
-/// The interfaces that the kernel has, with their IPv4 addresses. Where it does not tell, those of the configuration count
-/// alone.
+/// The kernel's interfaces, with their IPv4 addresses. Empty if they cannot be read: then only those of the configuration
+/// count.
 pub(super) fn interfaces() -> BTreeMap<String, Vec<String>> {
     let mut interfaces: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for entry in getifaddrs().into_iter().flatten() {
@@ -329,8 +331,8 @@ mod tests {
 
     #[test]
     fn a_warning_is_one_line_that_prints() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let run = folder.path().to_owned();
+        let directory = tempfile::tempdir().expect("a directory");
+        let run = directory.path().to_owned();
         let paths = Paths { warned: run.join("warned.json"), run, ..Paths::system() };
         let warning = || vec!["group x\u{202e}y: odd\nWARNING: z\u{1b}[2J".to_owned()];
         let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! `completion`: words that VyOS offers for a value of an operational command.
+//! `completion`: the completions that VyOS offers for a value of an operational command.
 
 use std::io::{self, Write};
 
@@ -15,26 +15,26 @@ pub enum Completion {
     Groups,
 }
 
-/// There is nothing to offer.
+/// The completions could not be printed.
 #[derive(Debug, thiserror::Error)]
 pub enum CompletionError {
     /// The configuration cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Standard output does not take it.
-    #[error("cannot print the words: {0}")]
+    /// Standard output cannot be written to.
+    #[error("cannot print the completions: {0}")]
     Print(#[source] io::Error),
 }
 
 impl Completion {
-    /// Prints the words, one a line.
+    /// Prints the completions, one a line.
     ///
-    /// VyOS hands them to bash's `compgen -W`, which expands each as a shell would (vyatta-op
-    /// etc/bash_completion.d/vyatta-op): a name that holds something for a shell is left out, and can be typed all the
-    /// same.
+    /// VyOS passes them to bash's `compgen -W`, which expands each as a shell would (vyatta-op
+    /// etc/bash_completion.d/vyatta-op). A name with characters that are special to a shell is left out; operators can still
+    /// type it.
     ///
     /// # Errors
-    /// [`CompletionError`]. That nothing is configured is none.
+    /// [`CompletionError`]. A missing configuration is no error.
     pub fn run(self, paths: &Paths, out: &mut impl Write) -> Result<(), CompletionError> {
         let Self::Groups = self;
         let config: Config = match json_file::read(&paths.config) {
@@ -48,7 +48,7 @@ impl Completion {
     }
 }
 
-/// Whether a shell takes the word for nothing but itself.
+/// Whether the word has no characters that are special to a shell.
 fn is_plain(word: &str) -> bool {
     word.chars().all(|c| c.is_alphanumeric() || "-_.:@+,/=".contains(c))
 }
@@ -60,8 +60,8 @@ mod tests {
 
     use super::*;
 
-    fn offered(folder: &tempfile::TempDir) -> String {
-        let paths = Paths { config: folder.path().join("config.json"), ..Paths::system() };
+    fn offered(directory: &tempfile::TempDir) -> String {
+        let paths = Paths { config: directory.path().join("config.json"), ..Paths::system() };
         let mut out = Vec::new();
         Completion::Groups.run(&paths, &mut out).expect("printed");
         String::from_utf8(out).expect("text")
@@ -69,8 +69,8 @@ mod tests {
 
     #[test]
     fn groups_are_offered_unless_a_shell_would_read_more_into_their_names() {
-        let folder = tempfile::tempdir().expect("a folder");
-        assert_eq!(offered(&folder), "", "nothing is configured");
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(offered(&directory), "", "nothing is configured");
         let names =
             ["-n", "LAN_1", "a.b:c/d", "ü", "$HOME", "`id`", "$(id)", "a;b", "a\\b", "~root", "a*", "<a>", "(a)"];
         let group = |name: &str| GroupConfig {
@@ -81,7 +81,7 @@ mod tests {
             disable: false,
         };
         let config = Config { groups: names.into_iter().map(group).collect(), ..Config::default() };
-        json_file::write(&folder.path().join("config.json"), 0o644, &config).expect("written");
-        assert_eq!(offered(&folder), "-n\nLAN_1\na.b:c/d\nü\n");
+        json_file::write(&directory.path().join("config.json"), 0o644, &config).expect("written");
+        assert_eq!(offered(&directory), "-n\nLAN_1\na.b:c/d\nü\n");
     }
 }

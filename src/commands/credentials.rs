@@ -23,8 +23,8 @@ pub enum CredentialsError {
     Systemctl(#[from] SystemctlError),
 }
 
-/// Copies the file if it has changed. If none is configured, removes the copy and stops the timer: `commit` has done so,
-/// and a run that was on its way may have written the copy again.
+/// Copies the file if it has changed. If none is configured, removes the copy and stops the timer: `commit` has done so, but
+/// a concurrent run may have written the copy again.
 ///
 /// # Errors
 /// [`CredentialsError`].
@@ -43,7 +43,7 @@ pub fn run(paths: &Paths) -> Result<(), CredentialsError> {
             systemctl.run(&["stop", "--no-block", CREDENTIALS_TIMER])?;
             is_stopped = true;
         }
-        // A commit that came in between is not undone.
+        // Repeated if a commit has changed the configuration meanwhile, so that its effect is not undone.
         let now = read(paths)?;
         if now == config {
             return Ok(());

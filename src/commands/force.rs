@@ -1,4 +1,4 @@
-//! `force`: a person's hand on the claims. The agent does it; this asks, and says what happened.
+//! `force`: sends an operator's request to claim, pause or resume to the agent, and prints the result.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -19,40 +19,40 @@ use crate::control::{ErrorResponse, Request};
 use crate::fs::json_file;
 use crate::paths::Paths;
 
-/// The bound of the agent's answer. It waits up to 5 s for EC2 to answer a claim.
+/// The time limit of the agent's answer. The agent waits up to 5 s for EC2 to answer a claim.
 const PATIENCE: Duration = Duration::from_secs(7);
 
-/// It was not done, or not all of it.
+/// The request was not carried out, or not completely.
 #[derive(Debug, thiserror::Error)]
 pub enum ForceError {
-    /// The agent refuses, and says why and what to do.
+    /// The agent refuses, with the reason and what to do.
     #[error(transparent)]
     Refused(ErrorResponse),
-    /// There is no group with an `aws-vipa` node, and so there is no agent.
+    /// No group has an `aws-vipa` node, so there is no agent.
     #[error(transparent)]
     Configuration(ShowStatusError),
     /// The agent does not answer, with what to do.
     #[error("{0}")]
     NoAnswer(String),
-    /// EC2 has not given us every address.
+    /// EC2 has not acknowledged a claim of every address.
     #[error("{missing} of {all} not claimed; `show aws-vipa group {group}` shows the progress")]
     NotClaimed {
-        /// The group, as a shell takes it.
+        /// The group, quoted for a shell.
         group: String,
         /// How many addresses were not claimed.
         missing: usize,
         /// How many the group has.
         all: usize,
     },
-    /// It is in force, and is lost when the agent starts anew.
+    /// The change is in effect, but a restart of the agent loses it.
     #[error("{what} is in effect but not saved, and a restart of the agent or the router loses it: {why}")]
     NotSaved {
         /// A pause, or its end.
         what: &'static str,
-        /// Why the agent could not write it down.
+        /// Why the agent could not save it.
         why: String,
     },
-    /// Standard output does not take what happened.
+    /// The result cannot be printed.
     #[error("done, but cannot print the result: {0}")]
     Print(#[source] io::Error),
 }
@@ -81,7 +81,7 @@ pub enum Force {
 }
 
 impl Force {
-    /// Has the agent do it, and prints what happened.
+    /// Sends the request to the agent, and prints the result.
     ///
     /// # Errors
     /// [`ForceError`].
@@ -120,7 +120,7 @@ impl Force {
     }
 }
 
-/// Whether the agent has written down what was done.
+/// Whether the agent has saved the change.
 fn kept(group: GroupReport, what: &'static str) -> Result<(), ForceError> {
     match group.pause_not_saved {
         Some(why) => Err(ForceError::NotSaved { what, why }),
@@ -128,7 +128,7 @@ fn kept(group: GroupReport, what: &'static str) -> Result<(), ForceError> {
     }
 }
 
-/// Adds the claims by hand to a group of which claims have failed.
+/// Adds the commands for manual claims to a group whose claims have failed.
 fn offer_by_hand(paths: &Paths, group: &mut GroupReport) {
     let Ok(config) = json_file::read::<Config>(&paths.config) else { return };
     let region = config.global.region.or_else(|| {

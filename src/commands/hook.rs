@@ -1,7 +1,7 @@
 //! `hook`: run by keepalived.service before each start and reload (debian/keepalived.service.d).
 //!
-//! It must never harm keepalived: it uses no network, waits for nothing, and ends by itself; the unit bounds it all the
-//! same, and forgives it whatever it does.
+//! It must never harm keepalived: it uses no network, waits for nothing, and ends by itself. The unit still limits its time,
+//! and ignores its failure.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -17,56 +17,56 @@ use crate::fs::json_file::{self, FileError};
 use crate::keepalived::hook_files::{self, HookFileError};
 use crate::paths::Paths;
 
-/// At most this many skipped groups are named one by one.
+/// The most skipped groups that are named.
 const MAX_NAMED: usize = 10;
 
-/// No keepalived.conf comes near this size, in bytes.
+/// More than any keepalived.conf has, in bytes.
 const LARGEST: u64 = 16 << 20;
 
-/// Why the hook could not do its work. keepalived starts and reloads all the same.
+/// Why the hook could not do its work. keepalived still starts and reloads.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
-    /// A file of ours.
+    /// A file of this package cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The FIFO.
+    /// The FIFO, or its directory, cannot be made.
     #[error(transparent)]
     Fifo(#[from] HookFileError),
-    /// config.json, by no commit of ours.
+    /// config.json was removed, but not by `commit`.
     #[error(
         "{0} was removed while the agent is running; keepalived stays attached. Commit a change of an aws-vipa node, which writes it again"
     )]
     Lost(PathBuf),
-    /// keepalived.conf does not say what it should.
+    /// keepalived.conf cannot be parsed.
     #[error("{path}: {source}; the agent keeps the previous groups")]
     Conf {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         source: ConfError,
     },
     /// keepalived.conf could not be read or written.
     #[error("cannot {doing} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
         /// The reason.
         source: io::Error,
     },
 }
 
-/// What [`attach`] found and did.
+/// The result of [`attach`].
 #[derive(Debug)]
 pub struct Attached {
-    /// keepalived.conf was changed: a keepalived that runs has not read it as it is now.
+    /// keepalived.conf was changed, and a running keepalived has not read it yet.
     pub rewritten: bool,
     /// The groups of keepalived.conf that are not in groups.json, a sentence each.
     pub skipped: Vec<String>,
 }
 
-/// Keeps the hook in keepalived.conf as config.json wants it. The skipped groups go to `err`.
+/// Attaches the hook if config.json has a configuration, and detaches it otherwise. Prints the skipped groups to `err`.
 ///
 /// # Errors
 /// [`HookError`].
@@ -74,30 +74,30 @@ pub fn run(paths: &Paths, err: &mut impl Write) -> Result<(), HookError> {
     let was_missing = hook_files::make_directory(&paths.run)?;
     let (attached, result) = match json_file::read::<Config>(&paths.config) {
         Ok(config) if config.is_empty() => return detach(paths).map(drop),
-        // `commit` removes config.json alone with the file that keepalived includes, and stops the agent. Where one of the
-        // two is left, somebody else has removed it, and the agent goes by what it has read.
+        // `commit` removes config.json only together with the file that keepalived includes, and stops the agent. If one of
+        // the two is left, config.json was removed otherwise, and the agent keeps the configuration that it has read.
         Err(FileError::Missing(config)) if (was_missing || paths.include.exists()) && paths.socket.exists() => {
             (attach(paths)?, Err(HookError::Lost(config)))
         }
         Err(FileError::Missing(_)) => return detach(paths).map(drop),
-        // Also with a configuration that cannot be read: the agent has it, or will say so.
+        // Also if config.json cannot be read: the agent has loaded it before, or reports the failure.
         Ok(_) => (attach(paths)?, Ok(())),
         Err(error) => (attach(paths)?, Err(error.into())),
     };
     for fault in attached.skipped {
-        // Nobody may be there to read it.
+        // Standard error may be closed.
         let _ = writeln!(err, "vyos-aws-vipa: {fault}");
     }
     result
 }
 
-/// Has keepalived.conf include the hook, and writes down which groups it holds.
+/// Makes keepalived.conf include the hook, and writes its groups to groups.json.
 ///
 /// # Errors
 /// [`HookError`].
 pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
     hook_files::make_directory(&paths.run)?;
-    // What keepalived is going to include and open is there before the line that makes it do so.
+    // The FIFO and the included file must exist before the line in keepalived.conf that refers to them.
     hook_files::make_fifo(&paths.fifo)?;
     let text = include::render(&paths.fifo);
     if !hook_files::is_writable_by_root_alone(&paths.include)
@@ -129,7 +129,7 @@ pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
     Ok(Attached { rewritten, skipped })
 }
 
-/// Takes the line out of keepalived.conf that [`attach`] once added. Whether the file was changed.
+/// Removes the line that [`attach`] added to keepalived.conf. Returns whether the file was changed.
 ///
 /// # Errors
 /// [`HookError::Io`].
@@ -144,7 +144,7 @@ pub fn detach(paths: &Paths) -> Result<bool, HookError> {
     }
 }
 
-/// The text of keepalived.conf; nothing if there is no such file, because VyOS has no VRRP group.
+/// The text of keepalived.conf, or `None` if there is no such file, because VyOS has no VRRP group.
 fn read_conf(path: &Path) -> Result<Option<Vec<u8>>, HookError> {
     let mut bytes = Vec::new();
     match File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)) {
@@ -158,7 +158,7 @@ fn read_conf(path: &Path) -> Result<Option<Vec<u8>>, HookError> {
     }
 }
 
-/// In place, in one write: the file keeps its owner, its mode and its inode, as when VyOS writes it.
+/// Appends in one write. The file keeps its owner, mode and inode, as when VyOS writes it.
 fn append(path: &Path, line: &str) -> Result<(), HookError> {
     OpenOptions::new()
         .append(true)
@@ -167,12 +167,12 @@ fn append(path: &Path, line: &str) -> Result<(), HookError> {
         .map_err(|source| HookError::Io { doing: "append to", path: path.to_owned(), source })
 }
 
-/// By a new file of the same owner and mode: whoever reads meanwhile sees the old or the new one whole.
+/// Replaces the file by a new one with the same owner and mode, so that a reader gets the old or the new one, complete.
 fn replace(path: &Path, text: &[u8]) -> Result<(), HookError> {
     let io = |doing| move |source| HookError::Io { doing, path: path.to_owned(), source };
     let old = fs::metadata(path).map_err(io("look at"))?;
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("write beside"))?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(io("write beside"))?;
     file.write_all(text).map_err(io("write beside"))?;
     file.as_file().set_permissions(Permissions::from_mode(old.mode())).map_err(io("write beside"))?;
     std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid())).map_err(io("write beside"))?;

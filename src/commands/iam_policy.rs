@@ -1,4 +1,4 @@
-//! `generate iam-policy`: the least that this router's configuration has to be allowed in IAM.
+//! `generate iam-policy`: the IAM policy with the least permissions that this router's configuration needs.
 
 use std::io::{self, Write};
 
@@ -17,16 +17,16 @@ use crate::aws::{Imds, InterfaceEnis};
 use crate::fs::json_file;
 use crate::paths::Paths;
 
-/// No policy could be made, or not printed.
+/// The policy could not be made or printed.
 #[derive(Debug, thiserror::Error)]
 pub enum IamPolicyError {
-    /// There is no configuration to make it for.
+    /// Nothing is configured, or the configuration cannot be read.
     #[error(transparent)]
     Configuration(ShowStatusError),
-    /// There is no runtime to ask with.
+    /// The async runtime cannot be started.
     #[error("cannot start the async runtime: {0}")]
     Runtime(#[source] io::Error),
-    /// Standard output or standard error does not take it.
+    /// The policy or the notes cannot be printed.
     #[error("cannot print the policy: {0}")]
     Print(#[source] io::Error),
 }
@@ -40,10 +40,10 @@ pub struct IamPolicy {
 }
 
 impl IamPolicy {
-    /// Prints the policy to `out`, and to `notes` what could not be learnt and what to do with it.
+    /// Prints the policy to `out`, and to `notes` which values are unknown, and how to use the policy.
     ///
     /// # Errors
-    /// [`IamPolicyError`]. What IMDS does not tell is no error.
+    /// [`IamPolicyError`]. If IMDS does not answer, that is a note.
     pub fn run(
         &self,
         paths: &Paths,
@@ -54,11 +54,12 @@ impl IamPolicy {
         let no_agent = "agent not queried".to_owned();
         let config = match show_status::configuration(paths, &no_agent) {
             Ok(config) => config,
-            // A tag stands for the interfaces, and IMDS tells the rest: the policy may be made before the router is set up.
+            // With a tag the policy names no interface, and IMDS has the rest, so it can be made before the router is
+            // configured.
             Err(ShowStatusError::NotConfigured) if self.tag.is_some() => Config::default(),
             Err(error) => return Err(IamPolicyError::Configuration(error)),
         };
-        // Where IMDS is silent, the agent may still know the ENIs.
+        // If IMDS does not answer, the agent may still have the ENIs.
         let report = ask(paths, Deadline::new(), false, 0).ok();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(IamPolicyError::Runtime)?;
@@ -111,7 +112,7 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Repo
     facts
 }
 
-/// The ENI of an interface, as the agent knows it.
+/// The ENI that the agent uses for an interface.
 fn known(report: Option<&Report>, interface: &InterfaceName) -> Option<EniId> {
     let mut addresses = report?.groups.iter().flat_map(|g| &g.addresses);
     addresses.find(|a| a.interface == *interface)?.eni.clone()

@@ -44,7 +44,7 @@ pub enum Command {
     /// Print completions for VyOS
     Completion {
         #[command(subcommand)]
-        /// Of what.
+        /// The value to complete.
         of: completion::Completion,
     },
     /// Show the state, or check failover readiness
@@ -88,12 +88,12 @@ pub enum Generate {
 }
 
 impl Command {
-    /// Whether a person waits for what it says.
+    /// Whether an operator waits for its output.
     pub fn is_for_a_person(&self) -> bool {
         matches!(self, Self::Show { .. } | Self::Generate { .. } | Self::Force { .. } | Self::Restart)
     }
 
-    /// Runs it.
+    /// Runs the command.
     ///
     /// # Errors
     /// Each command's own error.
@@ -122,14 +122,14 @@ impl Command {
     }
 }
 
-/// A line as a terminal of 80 columns takes it.
+/// Wraps a line for a terminal of 80 columns.
 pub fn wrapped(line: &str) -> String {
     let mut text = String::new();
     indented(&mut text, 0, [line.to_owned()]);
     text
 }
 
-/// Prints a text, so that all of it prints. That nobody reads on is no error.
+/// Prints a text, with characters escaped that do not print. A closed pipe is no error.
 fn print(out: &mut impl Write, text: &str) -> io::Result<()> {
     match out.write_all(printable::lines(text).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),

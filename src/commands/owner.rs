@@ -1,5 +1,5 @@
-//! `owner`: the interpreter of VyOS's owner script. VyOS runs the script once for each node that a commit changes; a call with
-//! nothing left to do ends here, without the 100 ms and more that Python and VyOS's library take.
+//! `owner`: the interpreter of VyOS's owner script. VyOS runs the script once for each node that a commit changes. A call
+//! with nothing left to do ends here, and saves the 100 ms or more that Python and VyOS's library take.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -9,7 +9,7 @@ use std::process::Command;
 use super::repeated_call::{has_nothing_left, running_commit};
 use crate::paths::Paths;
 
-/// What runs the script.
+/// The interpreter of the script.
 const PYTHON: &str = "/usr/bin/python3";
 
 /// `owner`, with what the kernel puts behind it: the script and its arguments.
@@ -28,7 +28,7 @@ pub struct Owner {
 pub struct OwnerError(#[source] io::Error);
 
 impl Owner {
-    /// Ends, or becomes Python with the script.
+    /// Returns if nothing is left to do. Otherwise Python with the script replaces this process.
     ///
     /// # Errors
     /// [`OwnerError`].

@@ -1,22 +1,23 @@
-//! Which calls of a commit have nothing left to do.
+//! Skips the calls of a commit that have nothing left to do.
 //!
-//! VyOS calls the owner script once for each of our nodes that a commit changes, and every call sees the same proposed and
-//! effective configuration. The first call that succeeds applies all of it, and remembers here which calls would then change
-//! nothing and show nothing. Such a call ends before it starts Python or reads the configuration.
+//! VyOS calls the owner script once for each node of this package that a commit changes, and every call sees the same
+//! proposed and effective configuration. The first call that succeeds applies all of it, and records which calls would then
+//! change nothing and print nothing. Such a call ends before it starts Python or reads the configuration.
 //!
-//! **Invariant:** a call is skipped only if all of this holds; where one part is in doubt, the call is made in full.
+//! **Invariant:** a call is skipped only if all of this holds; if any part is in doubt, the call is made in full.
 //!
-//! - It belongs to the commit of the call that remembered it. A commit is a process that holds VyOS's commit lock and is an
-//!   ancestor of the call, with the time when the process started and the file that marks the commit: the lock is held by one
-//!   process at a time, VyOS starts a process for each commit, and a commit that is aborted ends with its process. A call beside the commit, by another
-//!   session or by hand, has no such ancestor. In VyOS's daemons, which call for every commit, the id comes from the
-//!   script: it is kept on the configuration object that the daemon makes anew for each commit.
-//! - The last call that got past verification succeeded, and it left keepalived as it is wanted.
-//! - The nodes that it is called for have no fault and no warning that was not printed yet.
-//! - Everything else that a call reads or changes is as that call left it: our files, keepalived's files and process,
-//!   whether it has the FIFO open, the kernel's interfaces and their addresses. Not the addresses of the groups and VRRP's
-//!   own interfaces, which keepalived adds and removes at any time. VyOS's owner of high-availability runs between our calls
-//!   and rewrites keepalived.conf: then the next call is made in full.
+//! - It belongs to the same commit as the call that made the record. A commit is identified by the process that holds VyOS's
+//!   commit lock and is an ancestor of the call, by the start time of that process, and by the file that marks the commit:
+//!   one process at a time has the lock, VyOS starts a process for each commit, and an aborted commit ends with its process.
+//!   A call outside of the commit, by another session or by hand, has no such ancestor. In VyOS's daemons, which serve all
+//!   commits, the id comes from the script, which stores it in the configuration object that the daemon makes anew for each
+//!   commit.
+//! - The last call that passed verification succeeded, and left keepalived in the wanted state.
+//! - The nodes that it is called for have no error, and no warning that was not printed yet.
+//! - Everything else that a call reads or changes is unchanged since that call: this package's files, keepalived's files and
+//!   process, whether it has the FIFO open, the kernel's interfaces and their addresses. The exceptions are the addresses of
+//!   the groups and VRRP's own interfaces, which keepalived adds and removes at any time. If VyOS's owner script of
+//!   high-availability has rewritten keepalived.conf since, the call is made in full.
 //!   Not compared: the files that the operator names (the timer copies the credentials file within 30 s), and the agent's
 //!   socket and unit (systemd starts it again).
 
@@ -41,14 +42,14 @@ use crate::paths::Paths;
 /// More ancestors than a call of VyOS has.
 const MAX_ANCESTORS: usize = 64;
 
-/// What the last call that succeeded left.
+/// The record of the last successful call.
 #[derive(Debug, Serialize, Deserialize)]
 struct Calls {
     commit: String,
     /// The calls with nothing left to do.
     done: BTreeSet<CalledFor>,
     state: State,
-    /// The addresses that the state leaves out.
+    /// The addresses that `state` leaves out.
     virtual_addresses: BTreeSet<Ipv4Addr>,
 }
 
@@ -94,7 +95,7 @@ impl State {
     }
 }
 
-/// The name that VyOS gives to an interface with the virtual MAC address of a group: `eth0v10v4` (vyos-1x
+/// Whether it is a name that VyOS gives to an interface with the virtual MAC address of a group: `eth0v10v4` (vyos-1x
 /// data/templates/high-availability/keepalived.conf.j2).
 fn is_of_vrrp(interface: &str) -> bool {
     let vrid = interface.strip_suffix("v4").or_else(|| interface.strip_suffix("v6"));
@@ -102,7 +103,7 @@ fn is_of_vrrp(interface: &str) -> bool {
     vrid.is_some_and(|vrid| !vrid.is_empty() && vrid.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Whether the call for this, in the commit with this id, has nothing left to do.
+/// Whether the call for these nodes, in the commit with this id, has nothing left to do.
 pub fn has_nothing_left(paths: &Paths, commit: &str, called_for: &CalledFor) -> bool {
     json_file::read::<Calls>(&paths.calls).is_ok_and(|calls| {
         calls.commit == commit
@@ -111,7 +112,7 @@ pub fn has_nothing_left(paths: &Paths, commit: &str, called_for: &CalledFor) -> 
     })
 }
 
-/// Makes all later calls full ones, before anything is changed.
+/// Removes the record before anything is changed, so that all later calls are made in full.
 ///
 /// # Errors
 /// [`CommitError::Remove`].
@@ -124,9 +125,9 @@ pub(super) fn forget(paths: &Paths) -> Result<(), CommitError> {
     }
 }
 
-/// Remembers, after a call that succeeded, which calls of its commit have nothing left to do. `shown` are the warnings that
-/// were printed, and `config` what is in force. Where anything fails, or another call beside the commit has changed
-/// config.json since, the later calls are full ones.
+/// Records, after a successful call, which calls of its commit have nothing left to do. `shown` are the warnings that were
+/// printed, `config` is the applied configuration. After any failure, or if a call outside of the commit has changed
+/// config.json since, the later calls are made in full.
 pub(super) fn remember(paths: &Paths, input: &Input, calls: Vec<Call>, shown: &BTreeSet<String>, config: &Config) {
     let Some(commit) = input.commit.clone().or_else(|| running_commit(paths)) else {
         return;
@@ -151,7 +152,7 @@ pub(super) fn remember(paths: &Paths, input: &Input, calls: Vec<Call>, shown: &B
     {
         return;
     }
-    // A call that is made in full does no harm.
+    // Without the record the calls are made in full, which does no harm.
     let _ = json_file::write(&paths.calls, 0o644, &Calls { commit, done, state, virtual_addresses });
 }
 
@@ -171,7 +172,7 @@ pub fn running_commit(paths: &Paths) -> Option<String> {
     None
 }
 
-/// The processes that hold the commit lock (proc_locks(5)); a line with `->` is of one that waits.
+/// The processes that hold the commit lock (proc_locks(5)); a line with `->` is a process that waits for it.
 fn lock_holders(paths: &Paths) -> io::Result<BTreeSet<u32>> {
     let lock = fs::metadata(&paths.commit_lock)?;
     let file = format!("{:02x}:{:02x}:{}", major(lock.dev()), minor(lock.dev()), lock.ino());

@@ -1,6 +1,6 @@
-//! `show check`: walks the path of a failover without doing one, and prints a line for each step as it is done.
+//! `show check`: checks each step of a failover without doing one, and prints a line for each as it is done.
 //!
-//! Independent steps run side by side, all of them within one deadline: first what IMDS tells, then what EC2 does.
+//! Independent steps run concurrently, all within one deadline: first the requests to IMDS, then those to EC2.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -28,27 +28,27 @@ use crate::control::Access;
 use crate::fs::json_file;
 use crate::paths::Paths;
 
-/// Something on the path does not work, or could not be looked at.
+/// A step failed, or the checks could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowCheckError {
-    /// There is nothing to check.
+    /// Nothing is configured, the configuration cannot be read, or the user is not permitted.
     #[error(transparent)]
     Configuration(ShowStatusError),
-    /// There is no runtime to ask with.
+    /// The async runtime cannot be started.
     #[error("cannot start the async runtime: {0}")]
     Runtime(#[source] io::Error),
-    /// Steps that a failover would fail at.
+    /// How many steps a failover would fail at.
     #[error("{0} failed: a failover to this router may fail")]
     Failed(String),
-    /// Standard output does not take it.
+    /// The checks cannot be printed.
     #[error("cannot print the checks: {0}")]
     Print(#[source] io::Error),
 }
 
-/// Looks at each step and prints what it came to.
+/// Checks each step and prints the result.
 ///
 /// # Errors
-/// [`ShowCheckError`], also where a step failed.
+/// [`ShowCheckError`], also if a step failed.
 pub fn run(paths: &Paths, imds: &Imds, access: Access, out: &mut impl Write) -> Result<(), ShowCheckError> {
     let deadline = Deadline::new();
     let config = show_status::configuration(paths, "agent not queried").map_err(ShowCheckError::Configuration)?;
@@ -59,7 +59,7 @@ pub fn run(paths: &Paths, imds: &Imds, access: Access, out: &mut impl Write) -> 
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ShowCheckError::Runtime)?;
     let mut printer = Printer { out, results: Vec::new() };
     let walked = runtime.block_on(walk(&config, paths, imds, deadline, &mut printer));
-    // A name that is still looked up in a thread of its own is not waited for.
+    // Does not wait for a name that is still being resolved in a thread of its own.
     runtime.shutdown_background();
     walked.map_err(ShowCheckError::Print)?;
     let failed = printer.results.iter().filter(|o| **o == CheckResult::Fail).count();
@@ -173,7 +173,7 @@ fn in_use<'a>(report: Option<&'a Report>, interface: &InterfaceName) -> Option<&
     addresses.find(|a| a.interface == *interface)?.eni.as_ref()
 }
 
-/// What is asked of EC2 without knowing the ENIs.
+/// The calls of EC2 that do not need the ENIs.
 struct Asked {
     ec2: Ec2,
     deadline: Deadline,
@@ -184,7 +184,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// Starts asking, with the agent's copy of the credentials file: a failover needs that.
+    /// Starts the calls, with the agent's copy of the credentials file, which a failover needs.
     fn new(config: &Config, region: Region, imds: &Imds, copy: &Path, deadline: Deadline) -> Self {
         let bound = deadline.left();
         let ec2 = Ec2::with_credentials_copy(&config.global, region, imds, Some(copy));
@@ -196,7 +196,7 @@ impl Asked {
         Self { ec2, deadline, host: host.map(|(host, _)| host), name, reached, credentials }
     }
 
-    /// Asks the rest, and prints all of it.
+    /// Makes the remaining calls, and prints all results.
     async fn print<W: Write>(
         self,
         config: &Config,
@@ -224,12 +224,12 @@ impl Asked {
         let reached = done(self.reached).await;
         printer.step(check::endpoint(self.ec2.endpoint(), &reached))?;
         let mut places = aws.local.values().filter_map(|(_, place)| place.as_ref());
-        // The keys of a file may be of any account.
+        // The keys in a file may belong to any account.
         let account = places.next().map(|place| &place.account).filter(|_| config.global.credentials_file.is_none());
         printer.step(check::credentials(&done(self.credentials).await, account, Timestamp::now()))?;
         printer.step(check::clock(self.ec2.clock_skew(), Timestamp::now()))?;
         let (described, owned) = (done(described).await, done(owned).await);
-        // Either may have failed where the other has not: the right is for both.
+        // Both calls need the permission, and it may be that only one of them failed.
         let read = described.as_ref().and(owned.as_ref()).map_err(Clone::clone);
         printer.step(check::read_permission(&read, reached.is_ok()))?;
         aws.room = match room {
@@ -242,7 +242,7 @@ impl Asked {
     }
 }
 
-/// Several requests, which together take no longer than one may.
+/// Limits several requests together to the time of one.
 async fn bounded<T>(
     ec2: &Ec2,
     bound: Duration,
@@ -251,7 +251,7 @@ async fn bounded<T>(
     timeout(bound, asked).await.unwrap_or_else(|_| Err(ec2.no_answer(bound)))
 }
 
-/// What IMDS answers within the bound.
+/// The answer of IMDS, if it arrives in time.
 async fn answered<T, E: From<CallError>>(bound: Duration, asked: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     timeout(bound, asked).await.unwrap_or_else(|_| {
         let message = format!("no answer within {bound:?}");
@@ -270,7 +270,7 @@ async fn resolve(host: Option<(String, u16)>, bound: Duration) -> Result<Vec<IpA
 
 type AskedEni = JoinHandle<(Result<Eni, String>, Option<EniNetwork>)>;
 
-/// Starts asking IMDS for the ENI behind each interface that takes addresses.
+/// Starts the requests to IMDS for the ENI of each interface that gets addresses.
 async fn ask_enis(plan: &Plan, imds: &Imds, bound: Duration) -> Vec<(InterfaceName, AskedEni)> {
     let enis = InterfaceEnis::read(imds).await;
     let asked = plan.interfaces().into_iter().map(|interface| {
@@ -284,11 +284,11 @@ async fn ask_enis(plan: &Plan, imds: &Imds, bound: Duration) -> Vec<(InterfaceNa
     asked.collect()
 }
 
-/// What a task found out.
+/// The result of a task.
 async fn done<T>(task: JoinHandle<T>) -> T {
     match task.await {
         Ok(found) => found,
-        // Nobody cancels it.
+        // It is never cancelled, so it has panicked.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -1,4 +1,4 @@
-//! `show group`: everything that is known of one group.
+//! `show group`: all details of one group.
 
 use std::io::{self, Write};
 
@@ -13,21 +13,21 @@ use crate::aws::Imds;
 use crate::control::Access;
 use crate::paths::Paths;
 
-/// Nothing could be told of the group, or not printed.
+/// The group could not be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowGroupError {
     /// There is no report.
     #[error(transparent)]
     Status(#[from] ShowStatusError),
-    /// The report does not name it.
+    /// The report has no such group.
     #[error("group {} has no aws-vipa node; groups with one: {others}", .name.escape_debug())]
     NoSuchGroup {
         /// The group.
         name: String,
-        /// The groups that there are.
+        /// The groups in the report.
         others: String,
     },
-    /// Standard output does not take it.
+    /// The group cannot be printed.
     #[error("cannot print the group: {0}")]
     Print(#[source] io::Error),
 }
@@ -40,8 +40,8 @@ pub struct ShowGroup {
 }
 
 impl ShowGroup {
-    /// Prints what the agent knows of the group, or else what can be seen without it, for whoever has `access`;
-    /// with `imds` for the latter.
+    /// Prints the agent's report about the group. If the agent does not answer, and `access` permits it, prints what can be
+    /// observed without it, with the help of `imds`.
     ///
     /// # Errors
     /// [`ShowGroupError`].
@@ -49,7 +49,7 @@ impl ShowGroup {
         let report = show_status::report(paths, imds, access, false, MAX_RECORDS)?;
         let of_group = match GroupName::try_from(self.group.as_str()) {
             Ok(name) => report.only(&name),
-            // Nothing has ever happened to it.
+            // A group with an invalid name is skipped, so it has no history.
             Err(_) => report.groups.iter().find(|g| g.name == self.group).map(|group| Report {
                 groups: vec![group.clone()],
                 history: Vec::new(),

@@ -1,4 +1,4 @@
-//! `show status`: asks the agent, and looks for itself while the agent does not answer.
+//! `show status`: prints the agent's report, or what can be observed while the agent does not answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -29,20 +29,20 @@ use crate::keepalived::process::KeepalivedProcess;
 use crate::netlink::addresses;
 use crate::paths::Paths;
 
-/// How many transitions, claims and ownership losses `--detail` tells.
+/// How many transitions, claims and ownership losses `--detail` shows.
 const DETAIL: usize = 50;
-/// The bound of the whole command, with a little left for what is no waiting: a person gets a report within 4 s.
+/// How long the command may wait in total. With the time for the rest of its work, a report takes at most 4 s.
 const PATIENCE: Duration = Duration::from_millis(3_700);
-/// The bound of the agent's answer, where it has not to ask EC2 first.
+/// How long to wait for an answer of the agent that needs no call of EC2.
 const AGENT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// No report could be put together, or none printed.
+/// The report could not be made or printed.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowStatusError {
-    /// There is no group with an `aws-vipa` node.
+    /// No group has an `aws-vipa` node.
     #[error("aws-vipa is not configured: `set high-availability vrrp group <group> aws-vipa`")]
     NotConfigured,
-    /// Neither the agent answers nor the configuration can be read.
+    /// The agent does not answer, and the configuration cannot be read.
     #[error("no status available: agent unreachable and configuration unreadable: {configuration}; {agent}")]
     NothingToTellFrom {
         /// Why the agent did not answer.
@@ -50,13 +50,13 @@ pub enum ShowStatusError {
         /// Why the configuration could not be read.
         configuration: FileError,
     },
-    /// Whoever asks is not root.
+    /// The user has no access to the agent's status.
     #[error("only root may see the agent's status and call EC2 as this router: use sudo")]
     NotPermitted,
-    /// There is no runtime to ask with.
+    /// The async runtime cannot be started.
     #[error("cannot start the async runtime: {0}")]
     Runtime(#[source] io::Error),
-    /// Standard output does not take it.
+    /// The status cannot be printed.
     #[error("cannot print the status: {0}")]
     Print(#[source] io::Error),
 }
@@ -76,11 +76,11 @@ pub struct ShowStatus {
 }
 
 impl ShowStatus {
-    /// Prints the report that the agent gives, or else the one that can be made without it, for whoever has
-    /// `access`; with `imds` for the latter.
+    /// Prints the agent's report. If the agent does not answer, and `access` permits it, prints what can be observed without
+    /// it, with the help of `imds`.
     ///
     /// # Errors
-    /// [`ShowStatusError`]. A report of bad news is no error.
+    /// [`ShowStatusError`]. A report of problems is no error.
     pub fn run(self, paths: &Paths, imds: &Imds, access: Access, out: &mut impl Write) -> Result<(), ShowStatusError> {
         let report = report(paths, imds, access, self.fresh, if self.detail { DETAIL } else { 0 })?;
         let printed = if self.json {
@@ -93,29 +93,29 @@ impl ShowStatus {
     }
 }
 
-/// The time that a person waits, whatever is down.
+/// The end of the time that a command may wait, whatever is down.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline(Instant);
 
 impl Deadline {
-    /// Beginning now.
+    /// Starts the time now.
     pub(super) fn new() -> Self {
         Self(Instant::now() + PATIENCE)
     }
 
-    /// What is left of it, in tenths of a second, and one at least.
+    /// The time left, in whole tenths of a second, at least one.
     pub(super) fn left(self) -> Duration {
         let tenths = self.0.saturating_duration_since(Instant::now()).as_millis() / 100;
         Duration::from_millis(100 * u64::try_from(tenths).unwrap_or(1).max(1))
     }
 
-    /// Half of what is left of it: for IMDS, which is asked before EC2.
+    /// Half of the time left: for IMDS, which is queried before EC2.
     pub(super) fn half(self) -> Duration {
         self.left() / 2
     }
 }
 
-/// The report that the agent gives, or else the one that can be made without it, which then has no history.
+/// The agent's report, or one from what can be observed without it, which has no history.
 ///
 /// # Errors
 /// [`ShowStatusError`].
@@ -135,8 +135,8 @@ pub(super) fn report(
     })
 }
 
-/// The agent's report. One with owners that it reads first takes what is left of the time; where EC2 lets it wait for
-/// longer, what it knew before is told.
+/// The agent's report. With `fresh`, the agent reads the owners first; if that takes longer than the time left, the result
+/// is the report from before.
 ///
 /// # Errors
 /// [`ClientError`].
@@ -159,7 +159,7 @@ pub(super) fn ask(paths: &Paths, deadline: Deadline, fresh: bool, history: usize
 fn call(paths: &Paths, fresh: bool, history: usize, patience: Duration) -> Result<Report, ClientError> {
     let request = Request::Status { fresh, history };
     let mut report: Report = Client::connect(&paths.socket, patience)?.call(&request)?;
-    // The agent is not root: where requests are signed for is not for it to say.
+    // The agent is not root, so it must not choose the endpoint that root's requests are signed for.
     if let Ok(Config { global, .. }) = json_file::read(&paths.config)
         && let Some(region) = global.region.as_ref().or(report.ec2.region.as_ref())
     {
@@ -194,7 +194,7 @@ pub(super) fn no_answer(socket: &Path, error: ClientError) -> String {
     }
 }
 
-/// What is configured, where the agent does not tell for the reason given.
+/// The configuration. `agent_error` is why there is no report of the agent, for the error message.
 pub(super) fn configuration(paths: &Paths, agent_error: &str) -> Result<Config, ShowStatusError> {
     let config: Config = json_file::read(&paths.config).map_err(|error| match error {
         FileError::Missing(_) => ShowStatusError::NotConfigured,
@@ -203,7 +203,7 @@ pub(super) fn configuration(paths: &Paths, agent_error: &str) -> Result<Config, 
     if config.is_empty() { Err(ShowStatusError::NotConfigured) } else { Ok(config) }
 }
 
-/// What the agent would say, put together without it.
+/// The report from what can be observed without the agent.
 fn look(
     config: &Config,
     paths: &Paths,
@@ -214,7 +214,7 @@ fn look(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ShowStatusError::Runtime)?;
     let facts = runtime.block_on(facts(config, paths, imds, agent_error, deadline));
-    // A call that was given up may still look up a name in a thread of its own: it is not waited for.
+    // Does not wait for a name that is still being resolved in a thread of its own.
     runtime.shutdown_background();
     Ok(offline::report(config, &facts))
 }
@@ -281,7 +281,7 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, agent_error: String,
     facts
 }
 
-/// The ENIs behind the interfaces of the plan.
+/// The ENIs of the interfaces in the plan.
 async fn enis(
     plan: &Plan,
     imds: &Imds,
@@ -309,8 +309,8 @@ async fn enis(
     known
 }
 
-/// Who has the addresses of the plan and the groups' peer addresses, asked in the VPC of each address's interface: an
-/// address is unique in its VPC alone. `bound` is that of each request.
+/// The owners of the plan's addresses and of the groups' peer addresses, read in the VPC of each address's interface: an
+/// address is unique only within its VPC. `bound` limits each request.
 pub(super) async fn owners(
     ec2: &Ec2,
     plan: &Plan,
@@ -332,7 +332,7 @@ pub(super) async fn owners(
     Ok(owners)
 }
 
-/// Whether the running keepalived holds the FIFO open, or why that cannot be seen.
+/// Whether the running keepalived has the FIFO open, or why that is unknown.
 pub(super) fn attached(paths: &Paths) -> Result<bool, String> {
     let Some(keepalived) = KeepalivedProcess::running(&paths.keepalived_pid) else { return Ok(false) };
     keepalived.has_open(&paths.fifo).map_err(|error| format!("cannot list keepalived's open files: {error}; use sudo"))
