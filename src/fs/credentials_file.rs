@@ -1,7 +1,7 @@
 //! The credentials file, and the copy of it that the agent reads.
 //!
-//! Only root may be able to read the file, so root copies it to /run, in memory, for the agent alone. The copy says of
-//! which file it is, and holds the reason where that file cannot be read: the agent itself never opens the file.
+//! Only root may be able to read the file, so root copies it to /run, which is in memory, for the agent alone. The copy
+//! names the file, and has the reason if the file cannot be read: the agent itself never opens the file.
 
 use std::fs;
 use std::io;
@@ -46,7 +46,7 @@ enum Content {
 /// The copy could not be installed or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The id of the agent's group is not known.
+    /// The id of the agent's group cannot be determined.
     #[error(transparent)]
     Group(#[from] GroupError),
     /// The copy cannot be written or removed.
@@ -54,8 +54,8 @@ pub enum CopyError {
     File(#[from] FileError),
 }
 
-/// Copies `file` for the agent where the copy differs from it. A file that cannot be read has a copy too, with the reason.
-/// The copy of a file that is on a file system that may hang by now stays as it is.
+/// Copies `file` for the agent if the copy differs from it. If the file cannot be read, the copy has the reason. If the file
+/// is now on a file system that may hang, an existing copy of its text is kept.
 ///
 /// # Errors
 /// [`CopyError`]; the next call tries again.
@@ -82,7 +82,7 @@ pub fn install(paths: &Paths, file: &Path) -> Result<(), CopyError> {
     Ok(())
 }
 
-/// Removes the copy; whether there was one.
+/// Removes the copy. Returns whether there was one.
 ///
 /// # Errors
 /// [`CopyError::File`].
@@ -95,7 +95,7 @@ pub fn remove(paths: &Paths) -> Result<bool, CopyError> {
     }
 }
 
-/// Why there is no text.
+/// Why the text of the file is not available.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The file cannot be read.
@@ -114,29 +114,29 @@ pub enum ReadError {
     Copy(PathBuf),
 }
 
-/// The credentials file as the agent or a command reads it, again and again.
+/// The credentials file, which the agent or a command reads repeatedly.
 #[derive(Debug)]
 pub struct CredentialsFile {
     file: OperatorFile,
-    /// Read in its place.
+    /// The copy, which is read instead of the file.
     copy: Option<PathBuf>,
 }
 
 impl CredentialsFile {
-    /// The file at `path`; where `copy` is given, that is read and the file never touched.
+    /// The file at `path`. If `copy` is given, the copy is read, and the file is never opened.
     pub fn new(path: PathBuf, copy: Option<PathBuf>) -> Self {
         Self { file: OperatorFile::new(path, MAX_FILE), copy }
     }
 
-    /// Where the file is, for display: never the copy.
+    /// The path of the file, for display: never that of the copy.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// Reads the text, with the fingerprint of the file or copy that it was in.
+    /// Reads the text, and the fingerprint of the file or copy that was read.
     ///
     /// # Errors
-    /// The reason, and the fingerprint that it is true of.
+    /// The reason, and the fingerprint at that time.
     pub fn read(&self) -> Result<(String, FileFingerprint), (ReadError, FileFingerprint)> {
         match &self.copy {
             None => self.file.read().map_err(|(reason, fingerprint)| (ReadError::File(reason), fingerprint)),

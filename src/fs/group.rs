@@ -4,15 +4,15 @@ use std::io;
 
 use nix::unistd::{Gid, Group};
 
-/// The group that may open the agent's socket and so read the status. Its members are for the operator to choose.
+/// The group that may open the agent's socket and so read the status. The operator chooses its members.
 pub(crate) const STATUS_GROUP: &str = "vyos-aws-vipa";
 
 /// The group that may read the FIFO and the copy of the credentials file. It has no members: another reader would take
-/// lines of the FIFO away from the agent, and the keys are the agent's alone. The agent's unit adds the agent
+/// notify events away from the agent, and only the agent may have the keys. The agent's unit adds the agent
 /// (SupplementaryGroups in debian/vyos-aws-vipa.service).
 pub(crate) const AGENT_GROUP: &str = "vyos-aws-vipa-agent";
 
-/// A group's id is not known.
+/// The id of a group cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
     /// The group does not exist.

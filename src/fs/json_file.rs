@@ -13,7 +13,7 @@ use serde_json::Value;
 
 pub use vipa_core::FORMAT;
 
-/// More than any file of ours has: 1,000 groups with 200 addresses each stay below it.
+/// More than any file of this package needs: 1,000 groups with 200 addresses each stay below it.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// The beginning of the name of a file that is being written. The name of the file that it replaces follows.
@@ -102,7 +102,7 @@ pub fn write<T: Serialize>(path: &Path, mode: u32, value: &T) -> Result<(), File
     replace(path, None, mode, &to_bytes(path, value)?)
 }
 
-/// Like [`write()`], and the file belongs to the group with this id before the group may read it.
+/// Like [`write()`], but the file gets the group with this id, before that group may read it.
 ///
 /// # Errors
 /// [`FileError::Io`].
@@ -137,7 +137,7 @@ fn remove_with_prefix(directory: &Path, prefix: &OsStr, age: Duration) {
         let is_ours = entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
         let is_old = |m: &Metadata| age.is_zero() || m.modified().is_ok_and(|at| at.elapsed().is_ok_and(|t| t >= age));
         if is_ours && entry.metadata().is_ok_and(|m| m.is_file() && is_old(&m)) {
-            // What cannot be removed now, the next call tries again.
+            // If it cannot be removed, the next call tries again.
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -1,4 +1,4 @@
-//! Files: our own, with a format number, and those that an operator names.
+//! Files: those of this package, with a format number, and those that an operator names.
 
 pub mod credentials_file;
 pub(crate) mod group;

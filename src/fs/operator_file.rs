@@ -1,5 +1,5 @@
-//! A file that the operator names, and that may change under a running agent. It may be anything: a FIFO, a device, endless,
-//! or on a file system that hangs.
+//! A file that the operator names, and that may change while the agent runs. It may be a FIFO, a device, endless, or on a
+//! file system that hangs.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -13,7 +13,7 @@ use vipa_core::model::mounts::{Mounts, NotLocal, Unresolved};
 
 /// The mounts that this process sees.
 const MOUNTINFO: &str = "/proc/self/mountinfo";
-/// The longest list of them, in bytes: some twenty thousand.
+/// The size limit of that list, in bytes: about 20,000 mounts.
 const MAX_MOUNTINFO_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Identifies one state of a file without reading it: device, inode, size, and the times of the last change of content and
@@ -32,7 +32,7 @@ struct Inode {
 }
 
 impl FileFingerprint {
-    /// That of the file at `path`, which has to be on a local file system.
+    /// The fingerprint of the file at `path`, which must be on a local file system.
     pub(crate) fn at(path: &Path) -> Self {
         std::fs::metadata(path).map_or(Self(None), |metadata| Self::of(&metadata))
     }
@@ -48,15 +48,15 @@ impl FileFingerprint {
     }
 }
 
-/// Why a file is not read, so that an operator can act on it.
+/// Why a file is not read, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnreadableReason {
     /// This user may not read it.
     NotPermitted,
-    /// It is on a file system that could hang, which was not touched.
+    /// It is on a file system that could hang, and was not accessed.
     NotLocal(NotLocal),
-    /// Anything else, in words.
+    /// Any other reason, as text.
     Other(String),
 }
 
@@ -89,10 +89,10 @@ impl fmt::Display for UnreadableReason {
     }
 }
 
-/// The text of a file and the state that it was read in; or why there is none, and the state that this is true of.
+/// The text of a file, or why it is not available; each with the fingerprint at that time.
 pub type Found = Result<(String, FileFingerprint), (UnreadableReason, FileFingerprint)>;
 
-/// A file that is read again and again.
+/// A file that is read repeatedly.
 #[derive(Debug)]
 pub struct OperatorFile {
     path: PathBuf,
@@ -105,12 +105,12 @@ impl OperatorFile {
         Self { path, limit }
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads it.
+    /// Reads the file.
     ///
     /// # Errors
     /// See [`read`].
@@ -119,13 +119,13 @@ impl OperatorFile {
     }
 }
 
-/// Reads a regular file of at most `limit` bytes on a local file system. It is opened once, and nothing waits: a FIFO or a
-/// device is not opened, and a file system that could hang is not asked. Meanwhile it may become another one; so opening does
-/// not wait either, and what was opened is looked at again.
+/// Reads a regular file of at most `limit` bytes on a local file system. It is opened once, and without waiting: a FIFO or a
+/// device is not opened, and a file system that could hang is not accessed. The file may be replaced after these checks, so
+/// opening never waits either, and the opened file is checked again.
 ///
 /// # Errors
-/// The reason, and the state that the file is in: not there, not readable, not on a local file system, not a regular file,
-/// too long, not UTF-8.
+/// The reason, and the fingerprint at that time: the file is missing, not readable, not on a local file system, not a regular
+/// file, too long, or not UTF-8.
 pub fn read(path: &Path, limit: u64) -> Found {
     let mut fingerprint = FileFingerprint::default();
     read_into(path, limit, &mut fingerprint).map(|text| (text, fingerprint)).map_err(|reason| (reason, fingerprint))
@@ -149,10 +149,10 @@ fn read_into(path: &Path, limit: u64, fingerprint: &mut FileFingerprint) -> Resu
     String::from_utf8(text).map_err(|_| UnreadableReason::Other("it is not UTF-8".to_owned()))
 }
 
-/// The mode of a file, as chmod(2) counts it; nothing if it is not there, or cannot be looked at.
+/// The mode of a file, as for chmod(2); `None` if the file does not exist, or its metadata cannot be read.
 ///
 /// # Errors
-/// It is on a file system that could hang, which was not asked.
+/// The file is on a file system that could hang, and was not accessed.
 pub fn mode(path: &Path) -> Result<Option<u32>, NotLocal> {
     match resolve(path) {
         Ok(path) => Ok(path.symlink_metadata().ok().map(|m| m.mode() & 0o7777)),
@@ -161,10 +161,9 @@ pub fn mode(path: &Path) -> Result<Option<u32>, NotLocal> {
     }
 }
 
-/// The path without symbolic links, all of it on local file systems.
+/// The path without symbolic links. Every part of it must be on a local file system.
 fn resolve(path: &Path) -> Result<PathBuf, UnreadableReason> {
-    let unknown =
-        |why: &dyn fmt::Display| UnreadableReason::Other(format!("the mounts are not known: {MOUNTINFO}: {why}"));
+    let unknown = |why: &dyn fmt::Display| UnreadableReason::Other(format!("cannot read {MOUNTINFO}: {why}"));
     let mut text = Vec::new();
     let read = File::open(MOUNTINFO).and_then(|file| file.take(MAX_MOUNTINFO_BYTES + 1).read_to_end(&mut text));
     read.map_err(|error| unknown(&error))?;
@@ -173,14 +172,14 @@ fn resolve(path: &Path) -> Result<PathBuf, UnreadableReason> {
     }
     let mounts = Mounts::parse(&text).map_err(|line| unknown(&format_args!("line {line} cannot be read")))?;
     let link = |at: &Path| match std::fs::read_link(at) {
-        // What is there, and no link.
+        // It exists, and is not a link.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
         target => target.map(Some),
     };
     Ok(mounts.resolve(path, link)?)
 }
 
-/// Opens without waiting. The path leads over no symbolic link.
+/// Opens without waiting. The path must have no symbolic link.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
