@@ -170,12 +170,13 @@ fn append(path: &Path, line: &str) -> Result<(), HookError> {
 /// Replaces the file by a new one with the same owner and mode, so that a reader gets the old or the new one, complete.
 fn replace(path: &Path, text: &[u8]) -> Result<(), HookError> {
     let io = |doing| move |source| HookError::Io { doing, path: path.to_owned(), source };
-    let old = fs::metadata(path).map_err(io("look at"))?;
+    let old = fs::metadata(path).map_err(io("read the metadata of"))?;
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(io("write beside"))?;
-    file.write_all(text).map_err(io("write beside"))?;
-    file.as_file().set_permissions(Permissions::from_mode(old.mode())).map_err(io("write beside"))?;
-    std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid())).map_err(io("write beside"))?;
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(io("write a new version of"))?;
+    file.write_all(text).map_err(io("write a new version of"))?;
+    file.as_file().set_permissions(Permissions::from_mode(old.mode())).map_err(io("write a new version of"))?;
+    std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))
+        .map_err(io("write a new version of"))?;
     file.persist(path).map_err(|e| io("replace")(e.error))?;
     Ok(())
 }
