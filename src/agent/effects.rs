@@ -46,7 +46,7 @@ pub enum EffectResult {
     Event(Event),
 }
 
-/// Starts the calls, and holds what is known of EC2 and IMDS.
+/// Starts the calls, and stores the results of earlier ones.
 #[derive(Debug)]
 pub struct Effects {
     answers: UnboundedSender<EffectResult>,

@@ -16,7 +16,7 @@ use super::Agent;
 use crate::log_messages::log;
 use crate::systemd::log_throttle::{LogThrottle, ThrottledLine, named};
 
-/// How many state or readiness changes of a group are logged at once within ten minutes: two failovers there and back.
+/// How many state or readiness changes of a group are logged at once within ten minutes: two failovers, each with its return.
 const MAX_LINES_AT_ONCE: u32 = 5;
 
 /// Limits the log lines about what happens repeatedly.

@@ -78,7 +78,7 @@ pub enum AgentError {
 /// Runs until SIGTERM or SIGINT. The addresses stay assigned.
 ///
 /// # Errors
-/// [`AgentError`]: only what a retry cannot cure. The agent waits for missing files, IMDS and EC2.
+/// [`AgentError`]: only failures that a retry cannot solve. The agent waits for missing files, IMDS and EC2.
 pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signal)?;
@@ -95,7 +95,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     let state = PersistentState::load(&paths.state);
     let effects = Effects::new(answered, &state, paths.credentials.clone());
     let mut agent = Agent::new(paths, state, effects);
-    // The addresses are read before the first line of keepalived: if the two disagree, the interface is right.
+    // Before the first notify event is read: if the two disagree, the interface is right.
     match addresses::list().await {
         Ok(addresses) => agent.local(addresses, false),
         Err(error) => log!(LOCAL_ADDRESSES_NOT_READ, %error),
@@ -234,7 +234,7 @@ struct HookState {
     attached: Option<(bool, BootInstant)>,
     log: HookLog,
     last_line: Option<BootInstant>,
-    /// When keepalived last wrote a line that was read as it came.
+    /// When the last bytes were read that were neither in a backlog nor discarded.
     last_news: Option<BootInstant>,
     fifo_full_count: u64,
     /// The FIFO was found full and has not been drained yet: what it holds is outdated.
@@ -391,7 +391,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Tells the machine the instance id once it is known.
+    /// Passes the instance id to the machine once it is known.
     fn report_instance(&mut self) {
         if let Some(instance) = self.effects.instance_id()
             && self.machine.instance() != Some(&instance)

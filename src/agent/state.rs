@@ -534,7 +534,7 @@ mod tests {
         assert_eq!(left(&state), (vec![], vec![]));
     }
 
-    /// The history holds fewer events than a failover of many groups there and back causes.
+    /// The history holds fewer events than a failover of many groups, and its return, cause.
     #[test]
     fn a_failover_of_many_groups_does_not_push_out_a_contest() {
         let mut state = PersistentState::load(Path::new("/nonexistent"));
