@@ -131,7 +131,7 @@ pub(super) fn answer_line(answer: &Response) -> String {
     format!("{value}\n")
 }
 
-/// Decodes the answer in a line, or says why it is none. Keeps nothing but what a `T` consists of.
+/// Decodes the answer in a line; the outer error is why the line is not an answer. Keeps only what a `T` consists of.
 pub(super) fn parse_answer<T: DeserializeOwned>(line: &[u8]) -> Result<Result<T, ErrorResponse>, String> {
     /// The format is checked first, because another format may have other fields.
     #[derive(Deserialize)]
@@ -145,7 +145,7 @@ pub(super) fn parse_answer<T: DeserializeOwned>(line: &[u8]) -> Result<Result<T,
     }
     let Head { format } = serde_json::from_slice(line).map_err(|e| e.to_string())?;
     check_format(format).map_err(|(_, reason)| reason)?;
-    match serde_json::from_slice(line).map_err(|e| format!("it is not what was asked for: {e}"))? {
+    match serde_json::from_slice(line).map_err(|e| format!("unexpected content: {e}"))? {
         Payload { ok: Some(value), error: None } => Ok(Ok(value)),
         Payload { ok: None, error: Some(refusal) } => Ok(Err(refusal)),
         _ => Err("it holds neither ok nor error".to_owned()),

@@ -163,7 +163,7 @@ fn lock(socket: &Path) -> Result<File, BindError> {
     }
 }
 
-/// Tries once to tell a client that there are too many connections, without waiting.
+/// Tries once, without waiting, to send a client the error for too many connections.
 fn turn_away(stream: &UnixStream) {
     let refusal = ErrorResponse::new(
         ResponseCode::Busy,
@@ -350,7 +350,7 @@ mod tests {
             assert!(answer.contains(expected) && answer.starts_with(r#"{"error":{"code":"#), "{shown:?}: {answer:?}");
         }
         assert_eq!(exchange(&running.path, b""), "");
-        // The lines after a bad one are served, as long as lines can be told apart.
+        // The lines after a bad one are served, as long as the end of that one can be found.
         let answer = exchange(&running.path, b"rubbish\n{\"format\":1,\"request\":\"status\"}\n");
         let [refused, served] = answer.lines().collect::<Vec<_>>()[..] else { panic!("{answer}") };
         assert!(refused.contains("bad-request") && served.contains(r#""ok":{"paused":[]}"#), "{answer}");
@@ -451,7 +451,7 @@ mod tests {
         let (sender, mut receiver) = mpsc::channel(1);
         let refusal = answer(r#"{"format":1,"request":"claim","group":"a"}"#, 1000, &sender).await;
         assert_eq!(refusal.expect_err("refused").code, ResponseCode::NotPermitted);
-        assert!(receiver.try_recv().is_err(), "the agent heard of it");
+        assert!(receiver.try_recv().is_err(), "the agent got the request");
     }
 
     #[tokio::test]

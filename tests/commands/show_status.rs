@@ -211,7 +211,7 @@ fn whatever_is_down_a_person_waits_for_four_seconds_at_most() {
 fn an_agent_that_is_out_of_order_is_named_and_the_report_made_without_it() {
     for (answer, why) in [
         (Some(b"\x00\xff\x1b[2J\n".to_vec()), "cannot read the agent's answer"),
-        (Some(b"{\"format\":1,\"ok\":{\"surprise\":1}}\n".to_vec()), "it is not what was asked for: missing field"),
+        (Some(b"{\"format\":1,\"ok\":{\"surprise\":1}}\n".to_vec()), "unexpected content: missing field"),
         (Some(b"{\"format\":9,\"ok\":{}}\n".to_vec()), "it has format 9"),
         (Some(b"{\"format\":1,\"ok\"".to_vec()), "the connection ended before it"),
         (Some(b"{\"format\":1,\"error\":{\"code\":\"busy\",\"message\":\"try again\"}}\n".to_vec()), "refuses"),
