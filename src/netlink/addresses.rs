@@ -49,7 +49,7 @@ pub type Local = BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>;
 /// The origin of the addresses on each interface, as far as it is known.
 pub type Puts = BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>>;
 
-/// Asks the kernel now, which takes well under a millisecond, and at most a second.
+/// Queries the kernel now, which takes well under a millisecond, and at most a second.
 ///
 /// # Errors
 /// [`KernelError`].
@@ -498,7 +498,10 @@ mod tests {
 
         ip("address add 10.99.0.200 peer 10.99.0.201/32 dev eth1");
         wait(&mut addresses, "a peer address", |s| s.contains_key(&address("10.99.0.200"))).await;
-        assert!(!addresses.last().expect("known").contains_key(&address("10.99.0.201")), "the peer's is not ours");
+        assert!(
+            !addresses.last().expect("known").contains_key(&address("10.99.0.201")),
+            "the peer's address is not a local one"
+        );
         ip("link del eth1");
         wait(&mut addresses, "the interfaces were removed", Local::is_empty).await;
         assert_eq!(list().await.expect("listed"), Local::new());

@@ -25,7 +25,7 @@ pub enum LinkError {
 }
 
 impl Links {
-    /// Asks the kernel now, which takes about a millisecond, and at most a second. Call it inside a tokio runtime.
+    /// Queries the kernel now, which takes about a millisecond, and at most a second. Call it inside a tokio runtime.
     ///
     /// # Errors
     /// [`KernelError`].

@@ -6,7 +6,7 @@ use std::process::Command;
 /// Set for the process inside.
 const INSIDE: &str = "TEST_INSIDE_NAMESPACE";
 
-/// Puts the keepalived of `$VIPA_KEEPALIVED_ROOT` in the place of the one that is installed.
+/// Replaces the installed keepalived by that of `$VIPA_KEEPALIVED_ROOT`.
 const REPLACE_KEEPALIVED: &str = "for path in /usr/sbin/keepalived /etc/keepalived; do \
     mount --bind \"$VIPA_KEEPALIVED_ROOT$path\" $path || exit; done; exec \"$@\"";
 
@@ -15,7 +15,7 @@ fn is_of_mounts(flag: &str) -> bool {
     !flag.starts_with("--") && flag.contains('m')
 }
 
-/// Whether the caller is inside already. If not, the test of this name has been run inside, and the caller returns.
+/// Whether the caller is already inside. If not, this runs the test of this name inside, and the caller must return.
 /// `flags` are those of unshare(1); an ordinary user may use them where user namespaces are allowed.
 ///
 /// # Panics
