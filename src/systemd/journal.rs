@@ -15,7 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use vipa_core::printable;
 
-/// Installs the logger for the whole process: our lines of level INFO and above, and warnings of the libraries (the
+/// Installs the logger for the whole process: this package's lines of level INFO and above, and warnings of libraries (the
 /// SDK's INFO lines contain access keys). Without a journal the lines go to standard error. A second call has no
 /// effect.
 pub fn start() {

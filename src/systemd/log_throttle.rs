@@ -145,8 +145,8 @@ impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
         self.reasons.retain(|reason, _| !is_over(reason));
     }
 
-    /// Forgets what is over, and where there are too many reasons the oldest one. It looks at all that is known, so it
-    /// waits a while where there is room: two hundred may happen at once.
+    /// Removes expired subjects and reasons, and the oldest reason if there are too many. This visits all of them, so while
+    /// there is room it runs at most once a second: two hundred events may happen at once.
     fn make_room(&mut self, now: Instant, reason: &R) {
         let is_full = self.reasons.len() >= MAX_REASONS && !self.reasons.contains_key(reason);
         if !is_full && self.cleared.is_some_and(|at| now < at + GATHER_INTERVAL) {
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(named(&[1, 2, 3, 4, 5, 6, 7, 8]), "1, 2, 3, 4, 5, 6, 2 more");
     }
 
-    /// 200 groups change there and back every 4 s for an hour.
+    /// 200 groups alternate between two states every 4 s for an hour.
     #[test]
     fn what_flaps_is_bounded_and_nothing_is_lost() {
         let start = Instant::now();

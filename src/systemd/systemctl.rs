@@ -91,7 +91,7 @@ fn run(arguments: &[&str], Systemctl { bound, deadline }: Systemctl) -> Result<(
 }
 
 fn rewound(mut file: std::fs::File) -> std::fs::File {
-    // If this fails there is no text, and the exit status has to do.
+    // If this fails there is no text, and the exit status must suffice.
     let _ = io::Seek::rewind(&mut file);
     file
 }
