@@ -1,5 +1,5 @@
 //! Configurations as VyOS's template writes them, with names, passwords and descriptions that VyOS accepts, and with
-//! worse ones. Our parser must read from them what keepalived itself runs, according to its own dump.
+//! some that its command line refuses. The parser must read from them what keepalived itself runs, according to its own dump.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -179,7 +179,7 @@ type Run = (String, u8, u8, Vec<String>, Vec<(String, Option<String>)>);
 /// The instances that keepalived runs with this file, by name; `None` if it ends because it cannot run one of them,
 /// crashes over it, or finds no instance.
 fn run() -> Option<BTreeMap<String, Run>> {
-    // Those of the keepalived before, which was killed.
+    // Left by the previous keepalived, which was killed.
     for pid_file in [PID_FILE, VRRP_PID_FILE] {
         let _ = fs::remove_file(pid_file);
     }

@@ -359,8 +359,8 @@ fn backlog(file: &File) -> io::Result<(Vec<u8>, bool)> {
     Ok((bytes, was_full))
 }
 
-/// Makes the pipe as large as the system permits. The backlog must have been read before, because a reader that starts
-/// after us would take a full pipe that was enlarged for one with room.
+/// Makes the pipe as large as the system permits. The backlog must have been read before: once the pipe is enlarged, it no
+/// longer shows that it was full.
 fn enlarge(file: &File) {
     let Ok(before) = rustix::pipe::fcntl_getpipe_size(file) else { return };
     let mut wanted = WANTED_CAPACITY_BYTES;

@@ -36,7 +36,7 @@ pub fn make_directory(path: &Path) -> Result<bool, HookFileError> {
             None
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        Err(e) => return Err(io("look at")(e)),
+        Err(e) => return Err(io("read the metadata of")(e)),
     };
     let is_right = |m: &fs::Metadata| (m.uid(), m.gid(), m.mode() & 0o7777) == (0, 0, DIRECTORY_MODE);
     if found.as_ref().is_some_and(is_right) {
@@ -82,7 +82,7 @@ pub fn make_fifo(path: &Path) -> Result<(), HookFileError> {
             false
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => false,
-        Err(e) => return Err(io("look at")(e)),
+        Err(e) => return Err(io("read the metadata of")(e)),
     };
     if !is_fifo {
         rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).map_err(|e| io("make")(e.into()))?;

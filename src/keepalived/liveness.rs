@@ -45,10 +45,10 @@ pub struct Process {
 /// No sample could be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LivenessError {
-    #[error("keepalived does not run ({path}: {source}); `systemctl status keepalived` says why")]
+    #[error("keepalived does not run ({path}: {source}); `systemctl status keepalived` shows why")]
     NoPidFile { path: PathBuf, source: io::Error },
     /// keepalived's main process runs without a VRRP child.
-    #[error("keepalived (process {0}) does not run, or has no VRRP child; `systemctl status keepalived` says why")]
+    #[error("keepalived (process {0}) does not run, or has no VRRP child; `systemctl status keepalived` shows why")]
     NoVrrpChild(u32),
     #[error("cannot read {path}: {source}")]
     Proc { path: PathBuf, source: io::Error },
@@ -290,7 +290,7 @@ mod tests {
         });
         wait_for_progress(&probe);
 
-        // Without the pid file the VRRP child cannot be told from the BFD child: both must keep running.
+        // Without the pid file the VRRP child cannot be distinguished from the BFD child: both must keep running.
         fs::remove_file(&paths.keepalived_vrrp_pid).expect("removed");
         let both = probe.look().expect("keepalived runs");
         let ids: Vec<u32> = both.processes.iter().map(|p| p.pid).collect();
