@@ -36,6 +36,9 @@ use crate::model::vrrp::VrrpState;
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 /// keepalived is active once per advertisement interval; liveness is missing after this much more time.
 const LIVENESS_MARGIN: Duration = Duration::from_secs(2);
+/// In BACKUP, keepalived sleeps for the Master_Down_Interval at most: three advertisement intervals and a skew time of less
+/// than one (RFC 9568, section 6.1). This is the number of intervals.
+const BACKUP_SLEEP_INTERVALS: u32 = 4;
 /// How much longer than an advertisement interval a claim waits for liveness.
 const LIVENESS_TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
 /// Shorter advertisement intervals count as this one.
@@ -79,6 +82,8 @@ impl Machine {
         let since = |since: BootInstant| (since.until(now) / 20).clamp(MIN_LIVENESS_POLL, MAX_LIVENESS_POLL);
         let groups = self.groups.values().filter(|g| g.is_active()).filter_map(|g| match g.state {
             GroupState::Unknown { liveness_after, .. } => Some(since(liveness_after)),
+            // Something other than a timer may have woken keepalived.
+            GroupState::Known { vrrp: VrrpState::Backup, cause: Cause::Inferred } => Some(MAX_LIVENESS_POLL),
             GroupState::Known { .. } => None,
         });
         let addresses = self.addresses.values().filter_map(|a| match &a.phase {
@@ -101,11 +106,16 @@ impl Machine {
     }
 
     /// keepalived's VRRP process exists and has slept since that time. A group that is BACKUP or MASTER has a timer; without
-    /// one, and without its local addresses, it is in FAULT.
+    /// one, and without its local addresses, it is in FAULT. That BACKUP was inferred does not contradict it: keepalived may
+    /// have run because of a change in the network.
     pub(super) fn inactive(&mut self, now: BootInstant, since: BootInstant) {
         let over = |g: &Group| match g.state {
             GroupState::Unknown { liveness_after, .. } => {
                 since.max(liveness_after) + liveness_max_age(g.advertise_interval) <= now
+            }
+            GroupState::Known { vrrp: VrrpState::Backup, cause: Cause::Inferred } => {
+                let sleep = g.advertise_interval.max(MIN_ADVERTISE_INTERVAL) * BACKUP_SLEEP_INTERVALS;
+                since.max(g.since) + sleep + LIVENESS_MARGIN <= now
             }
             GroupState::Known { .. } => false,
         };
@@ -117,12 +127,13 @@ impl Machine {
             let Some(group) = self.groups.get_mut(&name) else {
                 continue;
             };
+            let from = group.state.vrrp();
             let to = match group.state {
                 GroupState::Unknown { last_known: Some(VrrpState::Stop), .. } => VrrpState::Stop,
                 _ => VrrpState::Fault,
             };
             group.set_state(now, GroupState::Known { vrrp: to, cause: Cause::NoTimer });
-            self.log(LogEvent::Transition { group: name.clone(), from: VrrpState::Unknown, to, cause: Cause::NoTimer });
+            self.log(LogEvent::Transition { group: name.clone(), from, to, cause: Cause::NoTimer });
             self.reset_flap_damping(&name);
         }
     }

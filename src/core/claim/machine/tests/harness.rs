@@ -212,7 +212,8 @@ pub struct Harness {
     quiet: Option<BootInstant>,
     /// How often keepalived was looked at.
     pub samples: usize,
-    last_beat: BootInstant,
+    /// When keepalived's child last did something.
+    pub last_beat: BootInstant,
 }
 
 impl Harness {

@@ -6,7 +6,7 @@ use super::harness::{
 };
 use crate::claim::machine::inference::liveness_max_age;
 use crate::claim::{Action, BootInstant, Cause, Event, LogEvent, Misplaced, RequestRefusal};
-use crate::keepalived::groups::Groups;
+use crate::keepalived::groups::{AdvertiseInterval, Groups};
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::ErrorClass;
 use crate::model::vrrp::{NotifyState, VrrpState};
@@ -218,6 +218,42 @@ fn a_group_in_fault_has_no_timer_and_does_not_hang() {
     let begin = harness.now;
     harness.master("a");
     assert_eq!(harness.claim_times(begin), [0]);
+}
+
+#[test]
+fn a_group_in_fault_stays_backup_only_while_keepalived_has_a_timer() {
+    for (interval, latest) in [(secs(1), 6), (secs(10), 42)] {
+        let mut groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] };
+        groups.groups[0].advertise_interval = AdvertiseInterval::try_from(interval.as_millis() as u64).expect("valid");
+        let mut harness = Harness::settled(config(&["a"]), groups);
+        harness.becomes("a", NotifyState::Fault);
+        harness.run(secs(60));
+        harness.kill_agent();
+        harness.start_agent();
+        harness.run(ms(730));
+        // Something in the network changes, and keepalived looks at it.
+        let begin = harness.now;
+        harness.last_beat = harness.now;
+        harness.run(secs(2));
+        assert_eq!(transitions(&harness, begin), [(VrrpState::Backup, Cause::Inferred)], "{interval:?}");
+        let begin = harness.now;
+        harness.run(secs(60));
+        assert_eq!(transitions(&harness, begin), [(VrrpState::Fault, Cause::NoTimer)], "{interval:?}");
+        let (at, _) = harness.log_events(begin)[0];
+        assert!(at <= (latest + 4) * 1_000, "{interval:?}: after {at} ms");
+    }
+    // Between two advertisements that are as far apart as BACKUP bears, it is not in FAULT.
+    let mut harness = Harness::one();
+    let begin = harness.now;
+    harness.kill_agent();
+    harness.beat = ms(3_900);
+    harness.start_agent();
+    harness.run(secs(600));
+    assert!(
+        !transitions(&harness, begin).iter().any(|(to, _)| *to == VrrpState::Fault),
+        "{:?}",
+        transitions(&harness, begin)
+    );
 }
 
 #[test]
