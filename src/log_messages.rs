@@ -71,7 +71,7 @@ messages! {
     CLOCK_OFF = WARN "clock differs from EC2's; requests are signed with EC2's time" [off, times];
     CONFIGURATION_READ = INFO "configuration loaded" [groups, skipped];
     CONNECTION_NOT_ACCEPTED = WARN "cannot accept control connections; retrying" [error, socket, times];
-    CONTESTED_ENDED = INFO "contest ended" [address, taker, times];
+    CONTESTED_ENDED = INFO "address no longer contested" [address, taker, times];
     CONTESTED_WITH_PEER = ERROR "address contested: both routers are MASTER; restore the VRRP link between them" [address, eni, instance, taker, times];
     CONTESTED_WITH_STRANGER = ERROR "address contested: stop the other process that claims it" [address, eni, instance, taker, times];
     CREDENTIALS_READ = INFO "credentials for EC2 read" [source, first];

@@ -10,7 +10,7 @@ use vyos_aws_vipa::arguments::{self, Arguments};
 use vyos_aws_vipa::commands::wrapped;
 use vyos_aws_vipa::paths::Paths;
 
-/// The exit code for a command line that is wrong, as clap has it.
+/// The exit code for a wrong command line, the same as clap's.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn tell(text: &str) {
     let _ = io::stderr().write_all(printable::lines(text).as_bytes());
 }
 
-/// The error and its causes, each said once.
+/// The error and its causes, without repetitions.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -293,7 +293,7 @@ fn is_transient(error: &CallError) -> bool {
 fn taker_name(taker: Taker) -> &'static str {
     match taker {
         Taker::Peer => "peer",
-        Taker::Stranger => "stranger",
+        Taker::Stranger => "third-party",
     }
 }
 

@@ -619,7 +619,7 @@ mod tests {
     fn a_record_that_is_not_understood_is_left_out_alone() {
         let directory = tempfile::tempdir().expect("a directory");
         let text = r#"{"format":1,"records":[{"time":"2027-01-15T08:00:00Z","kind":"of-tomorrow"},7,
-            {"time":"2027-01-15T08:00:01Z","kind":"contested-ended","taker":"stranger","more":1}]}"#;
+            {"time":"2027-01-15T08:00:01Z","kind":"contested-ended","taker":"third-party","more":1}]}"#;
         fs::write(directory.path().join("history.json"), text).expect("written");
         assert_eq!(
             PersistentState::load(directory.path()).history.get().last(9),

@@ -30,12 +30,12 @@ use crate::paths::Paths;
 pub enum Command {
     /// Apply a configuration from VyOS, given as JSON on standard input
     Commit(commit::Commit),
-    /// Run VyOS's owner script, where it has something left to do (the interpreter that the script names)
+    /// Run VyOS's owner script if this call has something left to do (the script's interpreter)
     #[command(hide = true)]
     Owner(owner::Owner),
-    /// Keep the transition hook in keepalived.conf, and write which groups keepalived runs
+    /// Keep the hook in keepalived.conf, and write the groups that keepalived runs to groups.json
     ///
-    /// keepalived.service runs it before each start and reload. It uses no network and waits for nothing.
+    /// keepalived.service runs it before each start and reload. It uses no network and does not wait.
     Hook,
     /// Copy a changed credentials file for the agent (run by vyos-aws-vipa-credentials.service)
     Credentials,
@@ -50,19 +50,19 @@ pub enum Command {
     /// Show the state, or check failover readiness
     Show {
         #[command(subcommand)]
-        /// What.
+        /// What to show.
         what: Show,
     },
     /// Generate an IAM policy
     Generate {
         #[command(subcommand)]
-        /// What.
+        /// What to generate.
         what: Generate,
     },
     /// Claim now, or pause and resume claiming (root only)
     Force {
         #[command(subcommand)]
-        /// What.
+        /// What to do.
         what: force::Force,
     },
     /// Restart the agent if it is configured (root only)
@@ -72,7 +72,7 @@ pub enum Command {
 /// What to show.
 #[derive(Debug, Subcommand)]
 pub enum Show {
-    /// Show who has the virtual addresses in VRRP, in the kernel and in EC2
+    /// Show VRRP state, local address and EC2 owner of the virtual addresses
     Status(show_status::ShowStatus),
     /// Show one group in detail
     Group(show_group::ShowGroup),
@@ -129,7 +129,7 @@ pub fn wrapped(line: &str) -> String {
     text
 }
 
-/// Prints a text, with characters escaped that do not print. A closed pipe is no error.
+/// Prints a text, with non-printable characters escaped. A closed pipe is not an error.
 fn print(out: &mut impl Write, text: &str) -> io::Result<()> {
     match out.write_all(printable::lines(text).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),

@@ -4,12 +4,12 @@
 
 """Owner of the aws-vipa nodes: VyOS runs it once for each of them that a commit changes.
 
-It hands what is proposed and what is in effect to `vyos-aws-vipa commit`, which finds out what changes, verifies,
-renders and applies, and it shows the operator what that says.
+It passes the proposed and the effective configuration to `vyos-aws-vipa commit`, which determines the changes, verifies,
+renders and applies them, and it shows that command's warnings and errors to the operator.
 
-VyOS runs it as a program or, where it is in configd-include.json, inside vyos-configd or vyos-commitd, which import it once.
-So it keeps nothing between calls. As a program it is interpreted by `vyos-aws-vipa owner`, which ends at once if the call
-has nothing left to do, and otherwise becomes Python (src/commands/repeated_call.rs).
+VyOS runs the script as a program or, if configd-include.json lists it, inside vyos-configd or vyos-commitd, which import it
+once, so it keeps no state between calls. As a program its interpreter is `vyos-aws-vipa owner`, which ends at once if the
+call has nothing left to do, and otherwise executes Python (src/commands/repeated_call.rs).
 """
 
 import json
@@ -26,24 +26,25 @@ from vyos.config import Config
 from vyos.utils.boot import boot_configuration_complete
 from vyos import ConfigError
 
-# Not vyos.airbag: it makes the start three times as long, and sends the operator to VyOS with a fault of ours.
+# Without vyos.airbag: it triples the start time, and would ask the operator to report this package's errors to VyOS.
 
 BINARY = '/usr/bin/vyos-aws-vipa'
 
-# In seconds. `commit` is done in a fraction of one, and bounds itself; this is for a machine that hangs.
+# In seconds. `commit` takes a fraction of one and has its own time limits; this one is for a machine that hangs.
 TIMEOUT = 30
-# In seconds, of TIMEOUT: to look whether something is left to do.
+# In seconds, part of TIMEOUT: the check whether something is left to do.
 LOOK = 2
 
-# The attribute of the daemon's configuration object that identifies the commit. The daemon makes an object for each.
+# The attribute that identifies the commit on the daemon's configuration object. The daemon makes one object per
+# commit.
 COMMIT = '_vyos_aws_vipa_commit'
 
-# Neither a path nor a name falls apart at the end of a line.
+# No path or name is broken at the end of a line.
 WRAP = {'break_long_words': False, 'break_on_hyphens': False}
 
 
 class Refused(ConfigError):
-    """Faults, a line each: ConfigError would make one paragraph of them."""
+    """Errors, one per line: ConfigError would join them into one paragraph."""
 
     def __init__(self, text):
         self.faults = text.split('\n')
@@ -69,10 +70,10 @@ def get_config(config=None):
 
 
 def called_for():
-    """What the interface definition says behind this script: the kind of the node, and the VRID of its group.
+    """The script's arguments from the interface definition: the kind of the node, and the VRID of its group.
 
-    vyshim sends the words to vyos-configd without blanks between them, and vyconf does not replace `$VAR(...)`: a call that
-    says nothing is for every node that the commit changes.
+    vyshim sends the words to vyos-configd without blanks between them, and vyconf does not replace `$VAR(...)`: a call
+    without arguments is for every node that the commit changes.
     """
     words = ''.join(argv[1:])
     kind = 'group' if words.startswith('group') else 'global-parameters'
@@ -102,7 +103,7 @@ def has_nothing_left(commit):
 
 
 def run(arguments, timeout, **options):
-    """Runs the program as VyOS's sudo would: a daemon has a group and a umask of its own."""
+    """Runs the program with group and umask as under sudo: VyOS's daemons have their own."""
     if os.geteuid() == 0 and os.getegid() != 0:
         options['group'] = 0
     return subprocess.run([BINARY, *arguments], capture_output=True, timeout=timeout, umask=0o022,
@@ -110,18 +111,18 @@ def run(arguments, timeout, **options):
 
 
 def vrrp(conf, effective):
-    """The whole of VRRP: one group may be in the way of another. A tree that is removed is empty."""
+    """All of VRRP, because groups can conflict with each other. For a removed tree the result is empty."""
     tree = conf.get_config_dict(['high-availability'], effective=effective, get_first_key=True,
                                 no_tag_node_value_mangle=True, with_defaults=True)
     return {'vrrp': tree['vrrp']} if 'vrrp' in tree else {}
 
 
 def interface_addresses(conf):
-    """The configured addresses of every interface. VRRP's own are not among them, nor what DHCP brings."""
+    """The configured addresses of every interface, without VRRP's and without those from DHCP."""
     found = {}
 
     def add(name, node):
-        # A single value is no list.
+        # A single value is not a list.
         given = node.get('address', [])
         given = [given] if isinstance(given, str) else given
         found[name] = [address for address in given if not address.startswith('dhcp')]
@@ -136,35 +137,35 @@ def interface_addresses(conf):
 
 
 def verify(config):
-    # Done by `commit` before it writes anything.
+    # `commit` verifies before it writes anything.
     return None
 
 
 def generate(config):
-    # Likewise.
+    # `commit` renders as well.
     return None
 
 
 def apply(config):
     if config is None:
-        # An earlier call of this commit has done it.
+        # An earlier call of this commit has applied everything.
         return None
     try:
         warnings = commit(config)
     except Refused as e:
         if not config['boot']:
             raise
-        # What fails while the boot configuration is loaded is dropped from it, and this may pass.
+        # At boot VyOS would drop the nodes of a failed call from the configuration, and the cause may be temporary.
         warnings = e.faults
     if warnings:
-        # One message for all: VyOS puts a blank line before and after each.
+        # One message for all warnings: VyOS prints a blank line before and after each message.
         Warning('\nWARNING: '.join(warnings), **WRAP)
 
 
 def commit(config):
-    """Hands the configuration over, without a shell; the lines that come back are warnings."""
+    """Passes the configuration to the program, without a shell; the lines that it prints are warnings."""
     config = {name: value for name, value in config.items() if value is not None}
-    # A look that took its whole time belongs to the time that a daemon may be held up.
+    # The time of the earlier check counts: VyOS's daemon is blocked for both.
     left = TIMEOUT - min(monotonic() - config.pop('began', monotonic()), LOOK)
     try:
         done = run(['commit'], left, input=json.dumps(config).encode())
@@ -176,7 +177,7 @@ def commit(config):
     output, said = (text.decode(errors='backslashreplace').strip() for text in (done.stdout, done.stderr))
     if done.returncode != 0:
         said = said.removeprefix('vyos-aws-vipa: ')
-        raise Refused(said or f'{BINARY} commit ended with {done.returncode} and said nothing: '
+        raise Refused(said or f'{BINARY} commit ended with {done.returncode} without an error message: '
                               'see "sudo journalctl -b", then commit again')
     return [line.removeprefix('WARNING: ') for line in output.split('\n')] if output else []
 

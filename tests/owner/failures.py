@@ -64,11 +64,11 @@ class Failures(unittest.TestCase):
 
     def test_killed(self):
         self.write('kill -9 $$')
-        self.assertIn('commit ended with -9 and said nothing: see "sudo journalctl -b"', self.refused())
+        self.assertIn('commit ended with -9 without an error message: see "sudo journalctl -b"', self.refused())
 
     def test_fails_without_a_word(self):
         self.write('exit 3')
-        self.assertIn('commit ended with 3 and said nothing', self.refused())
+        self.assertIn('commit ended with 3 without an error message', self.refused())
 
     def test_bytes_that_are_no_text(self):
         self.write(r"printf 'vyos-aws-vipa: \377 is wrong\n' >&2; exit 1")

@@ -151,7 +151,7 @@ fn link_cut_until_the_address_is_contested() {
             let cut = healed - began;
             assert!(claims.len() >= 4, "{} in {cut:?}: {:#?}", claims.len(), lab.claims(Some(router)));
         }
-        assert_eq!(lab.r2.logged(&["contest ended", "peer"]), contested(lab)[1], "BACKUP ends it");
+        assert_eq!(lab.r2.logged(&["address no longer contested", "peer"]), contested(lab)[1], "BACKUP ends it");
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", Duration::from_secs(60) + SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
     });

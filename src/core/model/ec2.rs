@@ -30,7 +30,8 @@ pub struct Owner {
 pub enum Taker {
     /// The other router: its instance has one of the group's peer addresses.
     Peer,
-    /// Any other instance.
+    /// A third party: any other instance.
+    #[serde(rename = "third-party")]
     Stranger,
 }
 

@@ -58,11 +58,12 @@ pub enum Who {
     ThisRouterOtherEni,
     /// The instance that has one of the group's peer addresses.
     OtherRouter,
-    /// Anyone else.
+    /// A third party: any other ENI.
+    #[serde(rename = "third-party")]
     Stranger,
     /// No ENI has it.
     Unassigned,
-    /// An ENI of which cannot be told whose it is, because IMDS did not say who this router is.
+    /// An ENI whose instance cannot be compared with this router's, because IMDS has not answered.
     Unknown,
 }
 

@@ -65,7 +65,7 @@ fn event(record: &Record) -> String {
         Kind::Contested { by, taker: Taker::Stranger } => {
             format!("{addresses} ({group}) CONTESTED: lost several times, last to {}", holder(by))
         }
-        Kind::ContestedEnded { .. } => format!("{addresses} ({group}) contest ended"),
+        Kind::ContestedEnded { .. } => format!("{addresses} ({group}) no longer contested"),
         Kind::NotLocal => format!("{addresses} ({group}) not claimed: it is on no local interface"),
         Kind::Readiness { obstacle: Some(obstacle) } => format!("{group}: standby NOT READY: {obstacle}"),
         Kind::Readiness { obstacle: None } => format!("{group}: standby ready"),

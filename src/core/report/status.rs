@@ -266,7 +266,7 @@ pub(super) fn who(who: Who) -> &'static str {
         Who::ThisRouter => "this router",
         Who::ThisRouterOtherEni => "this router's other ENI",
         Who::OtherRouter => "other router",
-        Who::Stranger => "STRANGER",
+        Who::Stranger => "third party",
         Who::Unassigned => "unassigned",
         Who::Unknown => "unknown",
     }
