@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import pathlib
+import runpy
 import shutil
 import signal
 import stat
@@ -371,6 +372,7 @@ runpy.run_path({str(PROGRAM)!r}, run_name='__main__')
 
     def test_a_newer_version_replaces_the_older_part(self):
         self.merge('add')
+        self.assertIn('strange', json.loads(self.op_cache.read_text()))
         commands = {'show': {**OWN_COMMANDS['show'], 'aws-vipa': command('aws-vipa', 'node', ['new'])}}
         (self.own / 'op_cache.json').write_text(json.dumps(commands))
         definitions = next((self.own / 'interface-definitions').iterdir())
@@ -378,8 +380,25 @@ runpy.run_path({str(PROGRAM)!r}, run_name='__main__')
         self.merge('add')
         merged = json.loads(self.op_cache.read_text())
         self.assertEqual(merged['show']['aws-vipa'], commands['show']['aws-vipa'])
+        # No word stays that only the older part had.
+        self.assertEqual(set(merged), {'show'})
+        self.assertEqual(merged['show']['arp'], OP_CACHES[0]['show']['arp'])
         self.assertIn('"renamed"', self.reference_tree.read_text())
         self.assertNotIn('"region"', self.reference_tree.read_text())
+        self.merge('remove')
+        self.assertEqual(json.loads(self.op_cache.read_text()), OP_CACHES[0])
+
+    def test_every_command_of_the_package_is_of_a_known_file(self):
+        """By these names the next version finds what this one has merged."""
+        def files(entry):
+            for word, below in entry.items():
+                if word != '__node_data':
+                    yield below['__node_data']['files']
+                    yield from files(below)
+
+        known = runpy.run_path(str(PROGRAM))['COMMAND_FILES']
+        own = json.loads((PROJECT / 'vyos-templates/op_cache.json').read_text())
+        self.assertEqual([names for names in files(own) if names != known], [])
 
     def test_a_library_that_fails_changes_nothing(self):
         before = self.reference_tree.read_bytes()
