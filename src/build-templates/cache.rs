@@ -33,14 +33,22 @@ fn insert<'a>(siblings: &mut Vec<Entry<'a>>, nodes: &'a [Node]) {
             siblings.push(Entry { node, children: Vec::new() });
             siblings.len() - 1
         });
-        let is_trivial = matches!(node.kind, Kind::Inner(_)) && node.properties.is_none();
         if let Some(entry) = siblings.get_mut(at) {
-            if !is_trivial {
+            if !is_trivial(node) {
+                let other = entry.node;
+                if !is_trivial(other) && node_data(Some(other)) != node_data(Some(node)) {
+                    let other = other.context.location(other.line);
+                    node.context.warn_of_difference(node.line, &other, "VyOS's cache has this one");
+                }
                 entry.node = node;
             }
             insert(&mut entry.children, children);
         }
     }
+}
+
+fn is_trivial(node: &Node) -> bool {
+    matches!(node.kind, Kind::Inner(_)) && node.properties.is_none()
 }
 
 /// The dictionary of `node`, or of the root if there is none. VyOS lists the last child first.

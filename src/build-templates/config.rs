@@ -116,15 +116,8 @@ fn read_file(file: &Path, tree: &mut Vec<Node>) -> Result<(), DefinitionError> {
 
 fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
     element.allow_attributes(parent, &["name", "owner"])?;
-    let name = element.attribute("name");
-    let name =
-        name.ok_or_else(|| parent.error(element.line, format!("<{}> needs the attribute name", element.name)))?;
-    let context = parent.child(name);
+    let (name, context) = NodeName::read(parent, element)?;
     let error = |problem: &str| context.error(element.line, problem);
-    let name = NodeName::new(name).map_err(error)?;
-    if !name.is_plain() {
-        context.warn(element.line, "a node name should have only letters, digits, - _ and ., and begin with no sign");
-    }
     let is_leaf = element.name == "leafNode";
     let elements = element.children(
         &context,

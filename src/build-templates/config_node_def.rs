@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::completion::Completion;
 use crate::config::{Checks, Constraint, Kind, Node, Properties, ValueHelp, Values};
+use crate::node_def::NodeDefs;
 use crate::output::Tree;
 use crate::wrap::wrap;
 
@@ -12,23 +13,20 @@ const VALIDATOR_DIRECTORY: &str = "${vyos_validators_dir}";
 
 /// The files of these nodes; with `owned_only`, only those of nodes with properties.
 pub(crate) fn render(nodes: &[Node], owned_only: bool) -> Tree {
-    let mut tree = Tree::default();
-    add(&mut tree, nodes, Path::new(""), owned_only);
-    tree
+    let mut files = NodeDefs::default();
+    add(&mut files, nodes, Path::new(""), owned_only);
+    files.into_tree()
 }
 
-fn add(tree: &mut Tree, nodes: &[Node], directory: &Path, owned_only: bool) {
+fn add(files: &mut NodeDefs, nodes: &[Node], directory: &Path, owned_only: bool) {
     for node in nodes {
         let directory = directory.join(node.name.as_str());
         if node.properties.is_some() || !owned_only {
-            let different = tree.insert_first(directory.join("node.def"), node_def(node));
-            if different {
-                node.context.warn(node.line, "its definition differs from an earlier one: VyOS uses the first");
-            }
+            files.insert(&directory, node_def(node), &node.context, node.line);
         }
         match &node.kind {
-            Kind::Inner(children) => add(tree, children, &directory, owned_only),
-            Kind::Tag(children) => add(tree, children, &directory.join("node.tag"), owned_only),
+            Kind::Inner(children) => add(files, children, &directory, owned_only),
+            Kind::Tag(children) => add(files, children, &directory.join("node.tag"), owned_only),
             Kind::Leaf(_) => {}
         }
     }

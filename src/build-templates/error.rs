@@ -76,6 +76,11 @@ impl Context {
         eprintln!("build-templates: warning: {}", self.error(line, problem));
     }
 
+    /// Warns that the node here differs from the same node at `other`. `used` says which one VyOS uses.
+    pub(crate) fn warn_of_difference(&self, line: usize, other: &Location, used: &str) {
+        self.warn(line, format!("its definition differs from that in {other}: {used}"));
+    }
+
     pub(crate) fn error(&self, line: usize, problem: impl Into<String>) -> DefinitionError {
         DefinitionError::Invalid { location: self.location(line), path: self.path.clone(), problem: problem.into() }
     }

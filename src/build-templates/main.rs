@@ -3,14 +3,16 @@
 //!
 //! The output equals that of VyOS 1.4 (vyos-1x scripts/build-command-templates, scripts/build-command-op-templates and
 //! python/vyos/xml_ref/generate_cache.py) and, but for the quotes in commands, that of VyOS rolling
-//! (python/vyos/xml_ref/generate_op_cache.py). What the schemas allow is accepted; where
-//! something in it has no effect, or VyOS's own generators drop or mangle it, there is a warning. On an error nothing is written.
+//! (python/vyos/xml_ref/generate_op_cache.py). What the schemas allow is accepted, but for commands for vyos-op-run whose
+//! arguments cannot be quoted. Where something has no effect, or VyOS's own generators drop or mangle it, there is a
+//! warning. On an error nothing is written.
 
 mod cache;
 mod completion;
 mod config;
 mod config_node_def;
 mod error;
+mod node_def;
 mod node_name;
 mod op;
 mod op_cache;

@@ -1,12 +1,12 @@
 //! Definitions of operational commands (vyos-1x schema/op-mode-definition.rng, with the constraints of vyos-1x PR 4758), and their `node.def` files in the
 //! format of vyos-1x scripts/build-command-op-templates (branch sagitta).
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::completion::Completion;
 use crate::config::{self, Constraint};
 use crate::error::{Context, DefinitionError};
+use crate::node_def::NodeDefs;
 use crate::node_name::NodeName;
 use crate::output::Tree;
 use crate::wrap::wrap;
@@ -49,7 +49,8 @@ pub(crate) struct Properties {
     pub(crate) constraint: Option<Constraint>,
 }
 
-const NO_HELP: &str = "No help available";
+/// The help of a node without one.
+pub(crate) const NO_HELP: &str = "No help available";
 
 impl Default for Properties {
     fn default() -> Self {
@@ -75,16 +76,9 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Node>, DefinitionError> {
 
 fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
     element.allow_attributes(parent, &["name"])?;
-    let name = element.attribute("name");
-    let name =
-        name.ok_or_else(|| parent.error(element.line, format!("<{}> needs the attribute name", element.name)))?;
-    let context = parent.child(name);
+    let (name, context) = NodeName::read(parent, element)?;
     let line = element.line;
     let error = |problem: &str| context.error(line, problem);
-    let name = NodeName::new(name).map_err(error)?;
-    if !name.is_plain() {
-        context.warn(element.line, "a node name should have only letters, digits, - _ and ., and begin with no sign");
-    }
     let is_leaf = element.name == "leafNode";
     let allowed: &[&str] = if is_leaf { &["properties", "command"] } else { &["properties", "command", "children"] };
     let elements = element.children(&context, allowed)?;
@@ -131,83 +125,58 @@ fn properties(context: &Context, element: &Element) -> Result<Properties, Defini
     })
 }
 
-/// The files of these nodes; with `owned_only`, only those of nodes with properties or a command. Of two nodes with the same
-/// path the first counts, as in VyOS's generator, which takes leaf nodes first and tag nodes last.
+/// The files of these nodes; with `owned_only`, only those of nodes with properties or a command.
 pub(crate) fn render(nodes: &[Node], owned_only: bool) -> Tree {
     let mut files = Files { owned_only, ..Files::default() };
     files.add(nodes, Path::new(""));
-    files.tree()
+    files.node_defs.fill_in(files.tag_words);
+    files.node_defs.into_tree()
+}
+
+/// Siblings in the order of VyOS's generator of `node.def` files: of two with the same path the first counts.
+pub(crate) fn in_order(nodes: &[Node]) -> Vec<&Node> {
+    let mut nodes: Vec<&Node> = nodes.iter().collect();
+    nodes.sort_by_key(|node| match node.kind {
+        Kind::Leaf { .. } => 0,
+        Kind::Inner { .. } => 1,
+        Kind::Tag { .. } => 2,
+    });
+    nodes
 }
 
 #[derive(Default)]
-struct Files<'a> {
+struct Files {
     owned_only: bool,
-    node_defs: BTreeMap<PathBuf, (String, &'a Node)>,
+    node_defs: NodeDefs,
     /// The `node.def` of a tag node's own word; used only if no other node defines that word.
-    tag_words: BTreeMap<PathBuf, (String, &'a Node)>,
+    tag_words: NodeDefs,
 }
 
-impl<'a> Files<'a> {
-    fn add(&mut self, nodes: &'a [Node], directory: &Path) {
-        let mut nodes: Vec<&Node> = nodes.iter().collect();
-        nodes.sort_by_key(|node| match node.kind {
-            Kind::Leaf { .. } => 0,
-            Kind::Inner { .. } => 1,
-            Kind::Tag { .. } => 2,
-        });
-        for node in nodes {
+impl Files {
+    fn add(&mut self, nodes: &[Node], directory: &Path) {
+        for node in in_order(nodes) {
+            let Node { context, line, .. } = node;
             let directory = directory.join(node.name.as_str());
             match &node.kind {
                 Kind::Inner { properties, command, children } => {
                     if properties.is_some() || command.is_some() || !self.owned_only {
-                        insert(
-                            &mut self.node_defs,
-                            &directory,
-                            node_def(properties.as_ref(), command.as_deref()),
-                            node,
-                        );
+                        let text = node_def(properties.as_ref(), command.as_deref());
+                        self.node_defs.insert(&directory, text, context, *line);
                     }
                     self.add(children, &directory);
                 }
                 Kind::Tag { properties, command, children } => {
                     // VyOS's generator does not wrap this text.
-                    insert(&mut self.tag_words, &directory, format!("help: {}\n", properties.help), node);
+                    self.tag_words.insert(&directory, format!("help: {}\n", properties.help), context, *line);
                     let directory = directory.join("node.tag");
-                    insert(&mut self.node_defs, &directory, node_def(Some(properties), command.as_deref()), node);
+                    let text = node_def(Some(properties), command.as_deref());
+                    self.node_defs.insert(&directory, text, context, *line);
                     self.add(children, &directory);
                 }
                 Kind::Leaf { properties, command } => {
-                    insert(&mut self.node_defs, &directory, node_def(Some(properties), Some(command)), node);
+                    self.node_defs.insert(&directory, node_def(Some(properties), Some(command)), context, *line);
                 }
             }
-        }
-    }
-
-    fn tree(self) -> Tree {
-        let mut texts = self.node_defs;
-        for (directory, word) in self.tag_words {
-            if texts.get(&directory).is_none_or(|(text, _)| text.is_empty()) {
-                texts.insert(directory, word);
-            }
-        }
-        let mut tree = Tree::default();
-        for (directory, (text, _)) in texts {
-            tree.insert(directory.join("node.def"), text);
-        }
-        tree
-    }
-}
-
-/// Adds a file; an empty text yields to any other text.
-fn insert<'a>(files: &mut BTreeMap<PathBuf, (String, &'a Node)>, directory: &Path, text: String, node: &'a Node) {
-    match files.get(directory) {
-        Some((old, other)) if !old.is_empty() && !text.is_empty() && *old != text => {
-            let there = other.context.location(other.line);
-            node.context.warn(node.line, format!("its definition differs from that in {there}, which VyOS uses"));
-        }
-        Some((old, _)) if !old.is_empty() => {}
-        _ => {
-            files.insert(directory.to_owned(), (text, node));
         }
     }
 }

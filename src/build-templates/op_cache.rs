@@ -7,14 +7,13 @@
 //! runner replaces afterwards (docs/internals/op-cache.md): its operators have to be trusted.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Slot;
 
 use serde::Serialize;
 
 use crate::completion::Completion;
 use crate::config::{Constraint, Validator};
-use crate::error::{DefinitionError, Location};
-use crate::op::{Kind, Node};
+use crate::error::DefinitionError;
+use crate::op::{self, Kind, Node};
 
 /// Where VyOS has its validators.
 const VALIDATORS: &str = "/usr/libexec/vyos/validators";
@@ -26,6 +25,9 @@ const DIRECTORIES: [(&str, &str); 3] = [
     ("${vyos_libexec_dir}", "/usr/libexec/vyos"),
 ];
 
+/// The argument of a word that may also stand without one.
+const VIRTUAL_TAG: &str = "__virtual_tag";
+
 /// A node and the words that may follow it.
 #[derive(Debug, Serialize)]
 struct Entry {
@@ -33,8 +35,6 @@ struct Entry {
     data: NodeData,
     #[serde(flatten)]
     children: Entries,
-    #[serde(skip)]
-    place: Location,
 }
 
 type Entries = BTreeMap<String, Entry>;
@@ -56,7 +56,7 @@ struct NodeData {
     children: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 struct Constraints {
     regexes: Vec<String>,
     /// Shell commands that get the argument as their last word.
@@ -66,63 +66,106 @@ struct Constraints {
 /// The commands as JSON.
 ///
 /// # Errors
-/// Two nodes have the same path and are of different kinds, or a command has an argument that cannot be quoted.
+/// A command has an argument that cannot be quoted.
 pub(crate) fn render(nodes: &[Node]) -> Result<String, DefinitionError> {
-    let mut entries = Entries::new();
-    add(&mut entries, nodes, &[])?;
-    let json = serde_json::to_string_pretty(&entries);
+    let json = serde_json::to_string_pretty(&entries(&op::in_order(nodes), &[])?);
     Ok(json.unwrap_or_else(|error| panic!("strings are always JSON: {error}")) + "\n")
 }
 
-fn add(entries: &mut Entries, nodes: &[Node], above: &[String]) -> Result<(), DefinitionError> {
+/// The entries of siblings. VyOS has one for each word, and its own generator ends at a tag node beside another node of the
+/// same name; the runner has `__virtual_tag` for that (vyos-1x, `<virtualTagNode>`).
+fn entries(nodes: &[&Node], above: &[String]) -> Result<Entries, DefinitionError> {
+    let mut words: BTreeMap<&str, [Vec<&Node>; 2]> = BTreeMap::new();
     for node in nodes {
-        let new = data(node, above)?;
-        let path = new.path.clone();
-        let entry = match entries.entry(node.name.to_string()) {
-            Slot::Vacant(vacant) => {
-                let place = node.context.location(node.line);
-                vacant.insert(Entry { data: new, children: Entries::new(), place })
-            }
-            Slot::Occupied(occupied) => {
-                let entry = occupied.into_mut();
-                merge(entry, new, node)?;
-                entry
-            }
-        };
-        let below = children(node);
-        for child in below {
-            let name = child.name.to_string();
-            if !entry.data.children.contains(&name) {
-                entry.data.children.push(name);
-            }
-        }
-        add(&mut entry.children, below, &path)?;
+        let [words, tags] = words.entry(node.name.as_str()).or_default();
+        if matches!(node.kind, Kind::Tag { .. }) { tags } else { words }.push(node);
     }
-    Ok(())
+    let mut entries = Entries::new();
+    for (name, [word, tag]) in words {
+        let entry = match (entry(&word, above)?, entry(&tag, above)?) {
+            (Some(mut word), Some(mut tag)) => {
+                if let Some(node) = nodes.iter().find(|node| node.name.as_str() == name) {
+                    node.context
+                        .warn(node.line, "a tag node and another node of this name: VyOS's own generator ends here");
+                }
+                word.data.node_type = "node";
+                word.data.children.push(VIRTUAL_TAG.to_owned());
+                tag.data.node_type = "virtualTagNode";
+                tag.data.name = VIRTUAL_TAG.to_owned();
+                word.children.insert(VIRTUAL_TAG.to_owned(), tag);
+                Some(word)
+            }
+            (word, tag) => word.or(tag),
+        };
+        entries.extend(entry.map(|entry| (name.to_owned(), entry)));
+    }
+    Ok(entries)
 }
 
-/// Adds what a second definition of a node has. VyOS would let the first one win where they differ.
-fn merge(entry: &mut Entry, new: NodeData, node: &Node) -> Result<(), DefinitionError> {
-    let Entry { data: old, place, .. } = entry;
-    let error = |problem: String| Err(node.context.error(node.line, problem));
-    if old.node_type != new.node_type {
-        return error(format!("{} and {} of the same name exclude each other", old.node_type, new.node_type));
+/// The entry of all definitions of one word; none if there are none.
+fn entry(definitions: &[&Node], above: &[String]) -> Result<Option<Entry>, DefinitionError> {
+    let Some((first, others)) = definitions.split_first() else { return Ok(None) };
+    let mut data = data(first, above)?;
+    for node in others {
+        data.merge(self::data(node, above)?, first, node);
     }
-    let differs = |old: &Option<String>, new: &Option<String>| old.is_some() && new.is_some() && old != new;
-    if differs(&old.help_text, &new.help_text) || differs(&old.command, &new.command) {
-        return error(format!("its definition differs from that in {place}"));
-    }
-    old.help_text = old.help_text.take().or(new.help_text);
-    old.command = old.command.take().or(new.command);
-    if old.comp_help.is_empty() {
-        old.comp_help = new.comp_help;
-    }
-    for file in new.files {
-        if !old.files.contains(&file) {
-            old.files.push(file);
+    let mut below = Vec::new();
+    for node in definitions {
+        below.extend(op::in_order(children(node)));
+        for child in children(node) {
+            let name = child.name.to_string();
+            if !data.children.contains(&name) {
+                data.children.push(name);
+            }
         }
     }
-    Ok(())
+    Ok(Some(Entry { children: entries(&below, &data.path)?, data }))
+}
+
+impl NodeData {
+    /// Adds what another definition of the node has. VyOS uses the first one alone.
+    fn merge(&mut self, other: Self, first: &Node, node: &Node) {
+        let is_same = [
+            fill_in(&mut self.help_text, other.help_text),
+            fill_in(&mut self.command, other.command),
+            self.comp_help.is_empty() || other.comp_help.is_empty() || self.comp_help == other.comp_help,
+            // The message is that of the constraints.
+            self.constraints.is_none()
+                || other.constraints.is_none()
+                || (&self.constraints, &self.constraint_error_message)
+                    == (&other.constraints, &other.constraint_error_message),
+        ];
+        if is_same.contains(&false) || self.node_type != other.node_type {
+            let place = first.context.location(first.line);
+            node.context.warn_of_difference(node.line, &place, "VyOS's op_cache.json has the other one");
+        }
+        if self.node_type != other.node_type {
+            self.node_type = "node";
+        }
+        if self.comp_help.is_empty() {
+            self.comp_help = other.comp_help;
+        }
+        if self.constraints.is_none() {
+            self.constraints = other.constraints;
+            self.constraint_error_message = other.constraint_error_message;
+        }
+        for file in other.files {
+            if !self.files.contains(&file) {
+                self.files.push(file);
+            }
+        }
+    }
+}
+
+/// Sets what is not set. Returns whether the two agree where both are.
+fn fill_in(old: &mut Option<String>, new: Option<String>) -> bool {
+    match (&old, &new) {
+        (Some(old), Some(new)) => old == new,
+        _ => {
+            *old = old.take().or(new);
+            true
+        }
+    }
 }
 
 fn children(node: &Node) -> &[Node] {
@@ -149,7 +192,7 @@ fn data(node: &Node, above: &[String]) -> Result<NodeData, DefinitionError> {
     Ok(NodeData {
         name: node.name.to_string(),
         node_type,
-        help_text: properties.map(|p| p.help.clone()),
+        help_text: properties.map(|p| p.help.clone()).filter(|help| help != op::NO_HELP),
         comp_help: properties.and_then(|p| p.completion.as_ref()).map(completion_help).unwrap_or_default(),
         command,
         standalone_help_text: None,
@@ -193,6 +236,9 @@ fn with_directories(text: &str) -> String {
     DIRECTORIES.iter().fold(text.to_owned(), |text, (variable, directory)| text.replace(variable, directory))
 }
 
+/// What quotes text in a shell, or hides it in a comment: the quotes of a placeholder would not hold beside it.
+const QUOTES: [char; 5] = ['\'', '"', '\\', '`', '#'];
+
 /// The command with `"$4"` replaced by a quoted placeholder for the fourth word.
 fn command(text: &str, path: &[String]) -> Result<String, String> {
     let text = with_directories(text);
@@ -201,18 +247,23 @@ fn command(text: &str, path: &[String]) -> Result<String, String> {
     }
     let mut command = String::new();
     let mut rest = text.as_str();
+    let mut is_plain = true;
     while let Some((before, after)) = rest.split_once('$') {
         let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, after) = after.split_at(digits);
         let (Some(before), Some(after)) = (before.strip_suffix('"'), after.strip_prefix('"')) else {
             return Err(format!("<command> may have $ only as \"$4\", the word with that number: {text}"));
         };
+        is_plain &= !before.contains(QUOTES);
         let word = number.parse::<usize>().ok().and_then(|number| path.get(number.checked_sub(1)?));
         match word {
             Some(word) if word.ends_with("-tag_value") => command += &format!("{before}'{{{{{word}}}}}'"),
             _ => return Err(format!("\"${number}\" in <command> is not an argument of this node: {text}")),
         }
         rest = after;
+    }
+    if rest.len() != text.len() && (!is_plain || rest.contains(QUOTES)) {
+        return Err(format!("<command> with an argument must not have ' \" \\ ` or # beside it: {text}"));
     }
     Ok(command + rest)
 }
@@ -226,6 +277,7 @@ mod tests {
         let path = ["force", "pause", "pause-tag_value", "minutes", "minutes-tag_value"].map(str::to_owned);
         for (text, expected) in [
             ("a b --c", "a b --c"),
+            ("a 'b' \"c\" # d", "a 'b' \"c\" # d"),
             (r#"a -- "$3""#, "a -- '{{pause-tag_value}}'"),
             (r#"a --m="$5" -- "$3""#, "a --m='{{minutes-tag_value}}' -- '{{pause-tag_value}}'"),
             ("${vyos_op_scripts_dir}/a.py b", "/usr/libexec/vyos/op_mode/a.py b"),
@@ -243,6 +295,13 @@ mod tests {
             "a \"$6\"",
             "a \"$0\"",
             "a {{b}}",
+            // Inside of other quotes the placeholder's end them.
+            "a 'b \"$3\"'",
+            "a \"b\"$3\"c\"",
+            "a \"$3\" 'b'",
+            "a \\\"$3\"",
+            "a `b \"$3\"`",
+            "a # \"$3\"",
         ] {
             assert!(command(text, &path).is_err(), "{text}");
         }

@@ -31,16 +31,6 @@ impl Tree {
         self.0.insert(path, text);
     }
 
-    /// Adds a file; an earlier one stays unless it is empty. Returns whether they differ and neither is empty.
-    pub(crate) fn insert_first(&mut self, path: PathBuf, text: String) -> bool {
-        let old = self.0.entry(path).or_default();
-        if old.is_empty() {
-            *old = text;
-            return false;
-        }
-        !text.is_empty() && *old != text
-    }
-
     /// Creates `directory` with these files.
     ///
     /// # Errors

@@ -26,9 +26,8 @@ pub(crate) struct Element {
     children: Vec<Element>,
     /// Up to the first comment or processing instruction, as VyOS's generators read it.
     text: String,
-    has_comment: bool,
-    /// White space, unless text is left out.
-    rest: String,
+    /// What follows that comment or processing instruction, if there is one.
+    rest: Option<String>,
 }
 
 /// Reads a file and returns its root element, with the context to read it in.
@@ -75,7 +74,7 @@ fn parse(context: &Context, text: &str) -> Result<Element, DefinitionError> {
             Event::GeneralRef(reference) => add_text(context, line, &resolve(context, line, &reference)?, &mut open)?,
             Event::Comment(_) | Event::PI(_) => {
                 if let Some(element) = open.last_mut() {
-                    element.has_comment = true;
+                    element.rest.get_or_insert_default();
                 }
             }
             Event::Decl(declaration) => {
@@ -113,8 +112,7 @@ fn element(context: &Context, line: usize, start: &BytesStart<'_>) -> Result<Ele
         attributes,
         children: Vec::new(),
         text: String::new(),
-        has_comment: false,
-        rest: String::new(),
+        rest: None,
     })
 }
 
@@ -131,8 +129,7 @@ fn close(element: Element, open: &mut [Element], root: &mut Option<Element>) -> 
 fn add_text(context: &Context, line: usize, text: &str, open: &mut [Element]) -> Result<(), DefinitionError> {
     check_characters(context, line, text)?;
     match open.last_mut() {
-        Some(element) if element.has_comment => element.rest.push_str(text),
-        Some(element) => element.text.push_str(text),
+        Some(element) => element.rest.as_mut().unwrap_or(&mut element.text).push_str(text),
         None if text.trim().is_empty() => {}
         None => return Err(context.error(line, "invalid XML: text outside the root element")),
     }
@@ -180,7 +177,7 @@ impl Element {
                 context.error(child.line, format!("<{}> in <{}>, which takes only text", child.name, self.name))
             );
         }
-        if !self.rest.trim().is_empty() {
+        if self.has_text_behind_comment() {
             context.warn(self.line, format!("<{}> is used up to the comment in it only", self.name));
         }
         if self.text.trim().is_empty() {
@@ -189,6 +186,10 @@ impl Element {
             context.warn(self.line, format!("<{}> has line breaks, which break node.def", self.name));
         }
         Ok(&self.text)
+    }
+
+    fn has_text_behind_comment(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| !rest.trim().is_empty())
     }
 
     /// Like [`Self::text()`], as Python prints it where VyOS's generators do not expect an empty element.
@@ -200,7 +201,7 @@ impl Element {
     /// Rejects attributes and content.
     pub(crate) fn require_empty(&self, context: &Context) -> Result<(), DefinitionError> {
         self.allow_attributes(context, &[])?;
-        if self.children.is_empty() && self.text.trim().is_empty() && self.rest.trim().is_empty() {
+        if self.children.is_empty() && self.text.trim().is_empty() && !self.has_text_behind_comment() {
             return Ok(());
         }
         Err(context.error(self.line, format!("<{}> must be empty", self.name)))
@@ -208,7 +209,7 @@ impl Element {
 
     /// The child elements; rejects text, and elements other than those allowed.
     pub(crate) fn children(&self, context: &Context, allowed: &[&str]) -> Result<&[Element], DefinitionError> {
-        if !self.text.trim().is_empty() || !self.rest.trim().is_empty() {
+        if !self.text.trim().is_empty() || self.has_text_behind_comment() {
             return Err(context.error(self.line, format!("unexpected text in <{}>", self.name)));
         }
         match self.children.iter().find(|c| !allowed.contains(&c.name.as_str())) {

@@ -294,8 +294,8 @@ const INVALID: &[Invalid] = &[
     ("op-cache", "<node name='a'><command>b {{c}}</command></node>", "<command> must not contain {{"),
     (
         "op-cache",
-        "<node name='a'><children><node name='b'/><tagNode name='b'><properties/></tagNode></children></node>",
-        "node `a b`: node and tagNode of the same name exclude each other",
+        "<tagNode name='a'><properties/><command>b 'c \"$2\"'</command></tagNode>",
+        "node `a`: <command> with an argument must not have '",
     ),
     ("op", "<node name='a'><properties><constraint/></properties></node>", "<constraint> needs a <regex>"),
     ("op", "<leafNode name='a'/>", "unexpected <leafNode> in <interfaceDefinition>"),
@@ -403,7 +403,7 @@ const ODD: &[(&str, &str, &str, &str)] = &[
     (
         "config",
         "PROPERTIES(<help>A</help>)</leafNode><leafNode name='b'><properties><help>B</help></properties>",
-        "VyOS uses the first",
+        "odd.xml:2: VyOS's node.def is that of the other one",
         "type: txt\nhelp: A\n",
     ),
     (
@@ -417,10 +417,84 @@ const ODD: &[(&str, &str, &str, &str)] = &[
     (
         "op",
         "<node name='a'><command>b</command></node><node name='a'><command>c</command></node>",
-        "which VyOS uses",
+        "VyOS's node.def is that of the other one",
         "run: b\n",
     ),
 ];
+
+/// What the schema of operational commands allows, and what becomes of it in op_cache.json.
+#[test]
+fn commands_that_are_defined_twice_have_one_entry() {
+    let directory = directory();
+    let file = directory.path().join("twice.xml");
+    let entries = |inside: &str, warning: &str| {
+        fs::write(&file, definition(inside)).expect("written");
+        let out = directory.path().join("op_cache.json");
+        let output = build_templates("op-cache", &[&file], &out, &[]);
+        let stderr = text(&output.stderr);
+        assert!(output.status.success() && stderr.contains(warning), "{inside}: {stderr}");
+        assert_eq!(stderr.is_empty(), warning.is_empty(), "{inside}: {stderr}");
+        serde_json::from_str::<serde_json::Value>(&fs::read_to_string(out).expect("written")).expect("JSON")
+    };
+    let constraint = "<constraint><regex>x</regex></constraint><constraintErrorMessage>X</constraintErrorMessage>";
+    let node = "<node name='a'><properties><help>A</help></properties><command>b</command>\
+                <children><node name='c'><command>d</command></node></children></node>";
+    let tag = format!(
+        "<tagNode name='a'><properties><help>B</help>{constraint}</properties><command>e \"$2\"</command>\
+         <children><leafNode name='f'><properties/><command>g \"$2\"</command></leafNode></children></tagNode>"
+    );
+    for inside in [node.to_owned() + &tag, tag.clone() + node] {
+        let found = entries(&inside, "a tag node and another node of this name: VyOS's own generator ends here");
+        let (word, argument) = (&found["a"]["__node_data"], &found["a"]["__virtual_tag"]["__node_data"]);
+        assert_eq!((&word["node_type"], &word["command"]), (&"node".into(), &"b".into()));
+        assert_eq!(word["children"], serde_json::json!(["c", "__virtual_tag"]));
+        assert_eq!(found["a"]["c"]["__node_data"]["command"], "d");
+        assert_eq!((&argument["node_type"], &argument["name"]), (&"virtualTagNode".into(), &"__virtual_tag".into()));
+        assert_eq!(argument["command"], "e '{{a-tag_value}}'");
+        assert_eq!(argument["constraints"]["regexes"], serde_json::json!(["x"]));
+        assert_eq!(found["a"]["__virtual_tag"]["f"]["__node_data"]["command"], "g '{{a-tag_value}}'");
+    }
+    // Only a second definition has them.
+    let found = entries(&format!("<tagNode name='a'><properties/></tagNode>{tag}"), "");
+    let data = &found["a"]["__node_data"];
+    assert_eq!(data["help_text"], "B");
+    assert_eq!(data["constraints"]["regexes"], serde_json::json!(["x"]));
+    assert_eq!((&data["constraint_error_message"], &data["command"]), (&"X".into(), &"e '{{a-tag_value}}'".into()));
+    // Of two that differ VyOS uses the first, and a leaf node before another one.
+    let found = entries(
+        "<node name='a'><command>b</command></node><node name='a'><command>c</command></node>",
+        "twice.xml:2: VyOS's op_cache.json has the other one",
+    );
+    assert_eq!(found["a"]["__node_data"]["command"], "b");
+    let found = entries(
+        "<node name='a'><children><node name='b'><command>c</command></node>\
+         <leafNode name='b'><properties/><command>d</command></leafNode></children></node>",
+        "differs from that in",
+    );
+    let data = &found["a"]["b"]["__node_data"];
+    assert_eq!((&data["node_type"], &data["command"]), (&"node".into(), &"d".into()));
+    let found = entries("<node name='a'/><node name='a'><command>b</command></node>", "");
+    assert_eq!(found["a"]["__node_data"]["command"], "b");
+}
+
+/// VyOS's node.def files have the first definition of a node, and its cache the last.
+#[test]
+fn a_warning_of_two_definitions_says_which_one_counts() {
+    let directory = directory();
+    let file = directory.path().join("twice.xml");
+    let leaf = |more: &str| format!("<leafNode name='b'><properties><help>B</help>{more}</properties></leafNode>");
+    let inside = leaf("") + "\n" + &leaf("<multi/>");
+    fs::write(&file, definition(&format!("<node name='a'><children>{inside}</children></node>"))).expect("written");
+    for (kind, used) in [("config", "VyOS's node.def is that of the other one"), ("cache", "VyOS's cache has this one")]
+    {
+        let output = build_templates(kind, &[&file], &directory.path().join(kind), &[]);
+        let stderr = text(&output.stderr);
+        let place = format!("{0}:3: node `a b`: its definition differs from that in {0}:2: {used}", file.display());
+        assert!(output.status.success() && stderr.contains(&place), "{kind}: {stderr}");
+    }
+    let cache = fs::read_to_string(directory.path().join("cache")).expect("written");
+    assert!(cache.contains("'node_type': 'leaf', 'multi': True"), "{cache}");
+}
 
 #[test]
 fn odd_definitions_are_generated_as_by_vyos_with_a_warning() {

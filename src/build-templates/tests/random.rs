@@ -141,8 +141,13 @@ fn all_are_taken(kinds: &[&str], schema: &str, content: &BoxedStrategy<String>) 
                 stderr.lines().filter(|l| l.starts_with("build-templates")).all(|l| l.contains("warning: ")),
                 "{stderr}"
             );
-            if *kind != "cache" {
-                check_fields(&to);
+            match *kind {
+                "cache" => {}
+                "op-cache" => {
+                    let text = fs::read_to_string(&to).expect("written");
+                    check_entries(&serde_json::from_str(&text).expect("JSON"), &[]);
+                }
+                _ => check_fields(&to),
             }
         }
         Ok(())
@@ -180,6 +185,20 @@ fn check_fields(directory: &Path) {
     }
 }
 
+/// Each word of `op_cache.json` has its data, and a path that begins with those above it.
+fn check_entries(entries: &serde_json::Value, above: &[serde_json::Value]) {
+    for (word, entry) in entries.as_object().expect("words").iter().filter(|(word, _)| *word != "__node_data") {
+        let data = &entry["__node_data"];
+        let path = data["path"].as_array().expect("a path");
+        assert!(path.starts_with(above) && data["name"] == **word, "{data}");
+        let children = data["children"].as_array().expect("children");
+        let words = entry.as_object().expect("an entry").keys().filter(|word| *word != "__node_data");
+        assert!(words.clone().all(|word| children.contains(&word.as_str().into())), "{data}");
+        assert_eq!(words.count(), children.len(), "{data}");
+        check_entries(entry, path);
+    }
+}
+
 #[test]
 fn configuration_nodes_at_random_are_taken() {
     all_are_taken(&["config", "cache"], "interface_definition.rng", &config());
@@ -187,5 +206,5 @@ fn configuration_nodes_at_random_are_taken() {
 
 #[test]
 fn operational_commands_at_random_are_taken() {
-    all_are_taken(&["op"], "op-mode-definition.rng", &op());
+    all_are_taken(&["op", "op-cache"], "op-mode-definition.rng", &op());
 }
