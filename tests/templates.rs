@@ -1,6 +1,8 @@
 //! The templates that the package installs.
 
 mod definitions;
+#[path = "definitions/op_runs.rs"]
+mod op_runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use definitions::{Refused, check_set, run_of, templates};
+use op_runs::op_runs;
 use regex_lite::Regex;
 use vipa_core::vyos::input::Input;
 use vipa_core::vyos::verify::{HostState, verify};
@@ -271,7 +274,7 @@ fn every_operational_command_is_the_call_of_one_program() {
     }
     let runs = op_runs();
     assert!(runs.len() >= 18, "{runs:#?}");
-    for text in runs {
+    for text in runs.into_values() {
         assert!(is_plain_call(&text), "{text}");
     }
 }
@@ -428,7 +431,7 @@ fn the_program_takes_what_the_operational_commands_run() {
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0, "{command}: a name was executed");
         ran += 1;
     }
-    assert_eq!(ran, op_runs().iter().filter(|run| run.contains("/usr/bin/vyos-aws-vipa")).count());
+    assert_eq!(ran, op_runs().values().filter(|run| run.contains("/usr/bin/vyos-aws-vipa")).count());
 }
 
 /// The program itself looks whether there is an agent to restart.
@@ -439,12 +442,14 @@ fn restart_restarts_a_configured_agent_only() {
     fs::write(&systemctl, "#!/bin/sh\necho \"$*\" >>\"$ASKED\"\n").expect("written");
     fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).expect("set");
     let asked = folder.path().join("asked");
-    for (make, code, stderr) in [
-        ("true", 1, "aws-vipa is not configured"),
-        ("mkdir /run/vyos-aws-vipa && echo {} >/run/vyos-aws-vipa/config.json", 0, ""),
+    let configured = "mkdir /run/vyos-aws-vipa && echo {} >/run/vyos-aws-vipa/config.json";
+    for (make, sudo, code, stderr) in [
+        ("true", "", 1, "aws-vipa is not configured"),
+        (configured, "unshare --user --map-user=1000", 1, "only root may restart the agent: use sudo"),
+        (configured, "", 0, ""),
     ] {
         let run = run_of("restart aws-vipa").expect("a command").replace("/usr/bin/vyos-aws-vipa", "\"$PROGRAM\"");
-        let script = format!("mount -t tmpfs tmpfs /run && {make} && sudo() {{ \"$@\"; }} && {run}");
+        let script = format!("mount -t tmpfs tmpfs /run && {make} && sudo() {{ {sudo} \"$@\"; }} && {run}");
         let output = Command::new("unshare")
             .args(["--user", "--map-root-user", "--net", "--mount", "bash", "-c", &script])
             .env("PROGRAM", env!("CARGO_BIN_EXE_vyos-aws-vipa"))
@@ -457,22 +462,4 @@ fn restart_restarts_a_configured_agent_only() {
         let asked = fs::read_to_string(&asked).unwrap_or_default();
         assert_eq!(asked, if code == 0 { "restart vyos-aws-vipa.service\n" } else { "" });
     }
-}
-
-/// What all operational templates run.
-fn op_runs() -> Vec<String> {
-    fn below(folder: &Path, runs: &mut Vec<String>) {
-        for entry in fs::read_dir(folder).expect("a folder").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                below(&path, runs);
-            } else {
-                let text = fs::read_to_string(&path).expect("a template");
-                runs.extend(text.lines().filter_map(|line| line.strip_prefix("run: ")).map(str::to_owned));
-            }
-        }
-    }
-    let mut runs = Vec::new();
-    below(&repository().join("vyos-templates/op"), &mut runs);
-    runs
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix::unistd::Uid;
+
 use super::show_status::ShowStatusError;
 use crate::paths::Paths;
 use crate::systemd::systemctl::{AGENT_UNIT, Systemctl, SystemctlError};
@@ -15,6 +17,9 @@ pub enum RestartError {
     /// Without a configuration there is no agent to start.
     #[error(transparent)]
     Configuration(ShowStatusError),
+    /// systemd would refuse it, and ask for the password of a user.
+    #[error("only root may restart the agent: use sudo")]
+    NotPermitted,
     /// systemd did not restart it.
     #[error("{0}; `show log aws-vipa` shows the agent's log")]
     Systemctl(#[from] SystemctlError),
@@ -27,6 +32,9 @@ pub enum RestartError {
 pub fn run(paths: &Paths) -> Result<(), RestartError> {
     if !paths.config.exists() {
         return Err(RestartError::Configuration(ShowStatusError::NotConfigured));
+    }
+    if !Uid::effective().is_root() {
+        return Err(RestartError::NotPermitted);
     }
     Ok(Systemctl::within(RESTART_TIMEOUT).run(&["restart", AGENT_UNIT])?)
 }

@@ -1,12 +1,16 @@
 //! Operational commands as VyOS rolling runs them for operators: by the part of op_cache.json that the package installs,
 //! and a stand-in for vyos-op-run.
 
+#[path = "../definitions/op_runs.rs"]
+mod op_runs;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use op_runs::op_runs;
 use serde_json::{Value, json};
 
 const OPERATOR: &str = "ann";
@@ -92,28 +96,11 @@ fn commands(node: &Value, words: &str, found: &mut BTreeMap<String, String>) {
     }
 }
 
-/// The commands of the node.def files, by their words.
-fn runs(directory: &Path, words: &str, found: &mut BTreeMap<String, String>) {
-    for path in fs::read_dir(directory).expect("a directory").flatten().map(|entry| entry.path()) {
-        match path.file_name().and_then(|name| name.to_str()).expect("a name") {
-            "node.def" => {
-                let text = fs::read_to_string(&path).expect("a template");
-                if let Some(run) = text.lines().find_map(|line| line.strip_prefix("run: ")) {
-                    found.insert(words.trim_start().to_owned(), run.to_owned());
-                }
-            }
-            "node.tag" => runs(&path, &format!("{words} <>"), found),
-            word => runs(&path, &format!("{words} {word}"), found),
-        }
-    }
-}
-
 #[test]
 fn operators_have_the_commands_that_administrators_have() {
-    let (mut operators, mut administrators) = (BTreeMap::new(), BTreeMap::new());
+    let (mut operators, administrators) = (BTreeMap::new(), op_runs());
     let text = fs::read_to_string(cache()).expect("the part of op_cache.json");
     commands(&serde_json::from_str(&text).expect("JSON"), "", &mut operators);
-    runs(&repository().join("vyos-templates/op"), "", &mut administrators);
     assert!(operators.len() >= 18, "{operators:#?}");
     assert_eq!(operators.keys().collect::<Vec<_>>(), administrators.keys().collect::<Vec<_>>());
     for (words, run) in administrators {

@@ -50,7 +50,7 @@ pub enum Reason {
     Missing {
         /// The interface.
         interface: InterfaceName,
-        /// Since when it is missing.
+        /// When it went missing.
         since: BootInstant,
     },
     /// The ENI that the address belongs on is not attached to this instance.

@@ -1,4 +1,4 @@
-//! The verdict on an address, and who owns it, seen from this router.
+//! The verdict on an address, and its owner as this router sees it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ec2;
 use super::ids::{EniId, InstanceId};
 
-/// What to think of an address.
+/// Whether an address works as VRRP says: what EC2, VRRP and the local interface together mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING-KEBAB-CASE")]
 pub enum Verdict {
@@ -18,17 +18,17 @@ pub enum Verdict {
     Claiming,
     /// VRRP, EC2 and the local interface disagree.
     Drift,
-    /// It was taken away too often.
+    /// MASTER, and others have taken it away more than three times in five minutes; claims back off.
     Contested,
-    /// A person has paused the group.
+    /// An operator has paused the claims of the group.
     Paused,
-    /// Standing by, and able to take over as far as can be proven.
+    /// Standby, and nothing is known that would prevent a takeover.
     StandbyReady,
-    /// Standing by, and a failover to here would not work.
+    /// Standby, and a failover to this router would not work.
     StandbyNotReady,
-    /// Nothing can be said that could be relied on.
+    /// The state of VRRP or the owner in EC2 is unknown.
     Unknown,
-    /// Switched off by the configuration.
+    /// Disabled in the configuration.
     Disabled,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// An owner, seen from this router.
+/// The owner of an address, as this router sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Who {
@@ -69,7 +69,7 @@ pub enum Who {
 
 impl Who {
     /// Who an owner is, seen from `instance`, whose `eni` should have the address. `others` are the instances that have
-    /// the group's peer addresses. What is absent is not known.
+    /// the group's peer addresses. `None`: unknown, but for `owner`: no ENI has the address.
     pub fn of(
         owner: Option<&ec2::Owner>,
         eni: Option<&EniId>,

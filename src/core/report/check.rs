@@ -242,7 +242,7 @@ pub fn endpoint(url: &str, reached: &Result<(), CallError>) -> Step {
             ),
         ),
         Ok(()) => ok(what, format!("{url} answers over plain HTTP on this router itself")),
-        Err(error) => fail(what, with_remedy(error)),
+        Err(error) => fail(what, remedies::with_next_step(error)),
     }
 }
 
@@ -262,7 +262,7 @@ pub fn credentials(loaded: &Result<CredentialFacts, CallError>, account: Option<
                 None => ok(WHAT, who),
             }
         }
-        Err(error) => fail(WHAT, with_remedy(error)),
+        Err(error) => fail(WHAT, remedies::with_next_step(error)),
     }
 }
 
@@ -291,7 +291,7 @@ pub fn read_permission<T>(read: &Result<T, CallError>, reached: bool) -> Step {
         Err(error) if !reached || matches!(error.failure, Failure::Credentials(_)) => {
             unknown(WHAT, format!("not checked: {}", error.code()))
         }
-        Err(error) => fail(WHAT, with_remedy(error)),
+        Err(error) => fail(WHAT, remedies::with_next_step(error)),
     }
 }
 
@@ -328,15 +328,6 @@ pub fn assign_permission(eni: &EniId, known: Option<&[&AddressReport]>) -> Step 
 /// Whether a claim failed with an error code of that kind.
 fn has_code(failed: &FailedCall, is_of_kind: fn(&ErrorCode) -> bool) -> bool {
     ErrorCode::try_from(failed.code.as_str()).is_ok_and(|code| is_of_kind(&code))
-}
-
-/// An error, and what to do about it.
-fn with_remedy(error: &CallError) -> String {
-    let remedy = match &error.failure {
-        Failure::Api { code, .. } if code.is_denial() => remedies::IAM_POLICY,
-        failure => remedies::remedy(failure).unwrap_or(remedies::OTHERWISE),
-    };
-    format!("{error}. {}", remedies::capitalized(remedy))
 }
 
 /// Why the last claims for an ENI failed, if they did. While a claim is in flight, the failure before it counts.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::model::Report;
 use super::reasons::holder;
 use super::status::{GAP, WIDTH, indented, lines, time};
-use crate::model::ec2::{CallError, Taker};
+use crate::model::ec2::Taker;
 use crate::model::history::{Kind, Outcome, Record};
 use crate::model::ids::RequestId;
 
@@ -49,7 +49,7 @@ fn event(record: &Record) -> String {
         Kind::Claim { eni, previous, duration_ms, outcome } => {
             let (what, why, id) = match outcome {
                 Outcome::Acknowledged { request_id } => ("claimed in", String::new(), request_id),
-                Outcome::Failed { error } => ("NOT CLAIMED after", format!(": {}", plain(error)), &error.request_id),
+                Outcome::Failed { error } => ("NOT CLAIMED after", format!(": {error}"), &error.request_id),
             };
             let before = match previous {
                 Some(owner) if owner.eni == *eni => ", which already had it".to_owned(),
@@ -69,7 +69,7 @@ fn event(record: &Record) -> String {
         Kind::NotLocal => format!("{addresses} ({group}) not claimed: it is on no local interface"),
         Kind::Readiness { obstacle: Some(obstacle) } => format!("{group}: standby NOT READY: {obstacle}"),
         Kind::Readiness { obstacle: None } => format!("{group}: standby ready"),
-        Kind::Unresolved { interface, error } => format!("ENI of {interface} unknown: {}", plain(error)),
+        Kind::Unresolved { interface, error } => format!("ENI of {interface} unknown: {error}"),
     };
     if let Some(since) = record.since {
         text.push_str(&format!(" ({} times since {})", record.times, time(since)));
@@ -83,10 +83,6 @@ fn addresses(all: &[Ipv4Addr]) -> String {
         named.push(format!("{} more", all.len() - ADDRESSES));
     }
     named.join(", ")
-}
-
-fn plain(error: &CallError) -> String {
-    format!("{}: {}", error.code(), error.message)
 }
 
 fn request(id: Option<&RequestId>) -> String {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::command::quoted;
 use super::model::FileErrorKind;
-use super::remedies::{self, ATTACH_HOOK, WAY_TO_EC2};
+use super::remedies::{ATTACH_HOOK, WAY_TO_EC2, with_remedy};
 use super::status::time;
 use crate::claim::{
     BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason,
@@ -132,7 +132,7 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
             format!("{}; retried every minute, and when the credentials or the configuration change", refusal(why))
         }
         Reason::Missing { interface, since } => format!(
-            "EC2 delivers its traffic to this router, but it is not on {interface} since {}: the traffic is lost. \
+            "EC2 delivers its traffic to this router, but it has not been on {interface} since {}: the traffic is lost. \
              `show log vrrp` shows why keepalived does not add it; `restart vrrp` adds it, or makes the other router take over",
             at(*since)
         ),
@@ -297,14 +297,6 @@ fn refusal(Refusal { error, explanation }: &Refusal) -> String {
             with_remedy(error)
         ),
         None => with_remedy(error),
-    }
-}
-
-/// What failed, and what an operator can do about it.
-fn with_remedy(error: &CallError) -> String {
-    match remedies::remedy(&error.failure) {
-        Some(remedy) => format!("{error}; {remedy}"),
-        None => error.to_string(),
     }
 }
 

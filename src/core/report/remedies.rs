@@ -9,7 +9,7 @@ use crate::model::ec2::{CallError, ErrorClass, Failure};
 /// For an action that a policy does not allow.
 pub(crate) const IAM_POLICY: &str = "`generate aws-vipa iam-policy` prints the required permissions";
 /// For a failure without a [`remedy`].
-pub(crate) const OTHERWISE: &str = "try again; if it persists, check `show log aws-vipa`";
+const OTHERWISE: &str = "try again; if it persists, check `show log aws-vipa`";
 /// For a certificate from an authority that is not trusted.
 pub const UNKNOWN_ISSUER: &str = "if its authority is to be trusted, name it with ca-certificate-file";
 /// For a certificate that is not valid yet, or no longer.
@@ -32,10 +32,28 @@ const CREDENTIALS_NOT_LOADED: &str = "without `aws-vipa credentials-file`, check
 
 /// Why credentials could not be loaded, and what to do.
 pub fn credentials_error(error: &CallError) -> String {
-    match remedy(&error.failure) {
-        Some(remedy) => format!("{}; {remedy}", error.message),
-        None => error.message.clone(),
+    followed_by_remedy(error.message.clone(), &error.failure)
+}
+
+/// What failed, and what to do.
+pub(crate) fn with_remedy(error: &CallError) -> String {
+    followed_by_remedy(error.to_string(), &error.failure)
+}
+
+fn followed_by_remedy(text: String, failure: &Failure) -> String {
+    match remedy(failure) {
+        Some(remedy) => format!("{text}; {remedy}"),
+        None => text,
     }
+}
+
+/// What failed in a step of `check`, and what to do next: for each failure there is something.
+pub(crate) fn with_next_step(error: &CallError) -> String {
+    let next = match &error.failure {
+        Failure::Api { code, .. } if code.is_denial() => IAM_POLICY,
+        failure => remedy(failure).unwrap_or(OTHERWISE),
+    };
+    format!("{error}. {}", capitalized(next))
 }
 
 /// The remedy, as part of a sentence. None: the failure passes by itself, or its message has the remedy.

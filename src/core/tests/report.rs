@@ -793,7 +793,7 @@ proptest! {
     }
 }
 
-/// Each reason says something, in one line, and no two of them say the same.
+/// Each reason has a text of one line. Causes, and refusals of a request, all have different ones.
 #[test]
 fn every_reason_has_a_text_of_its_own() {
     let texts = examples::texts();

@@ -683,7 +683,10 @@ fn a_master_without_its_address_is_not_ok() {
     assert_eq!(verdict(&harness), Some(("OK".to_owned(), String::new())));
     harness.run(ms(1));
     let (shown, why) = verdict(&harness).expect("the address");
-    assert!(shown == "DRIFT" && why.contains("not on eth0 since") && why.contains("`restart vrrp`"), "{shown}: {why}");
+    assert!(
+        shown == "DRIFT" && why.contains("has not been on eth0 since") && why.contains("`restart vrrp`"),
+        "{shown}: {why}"
+    );
     harness.run(secs(600));
     // Said once, and nothing is given up for it.
     let places = |harness: &Harness| -> Vec<Option<Misplaced>> {
