@@ -358,7 +358,7 @@ fn without_the_agent_ec2_tells_who_has_the_address() {
     assert!(command.contains("--network-interface-id eni-0a000000000000001 ") && command.ends_with(" 10.99.0.100"));
     for (eni, expected) in [
         ("eni-0a000000000000002", ["other-router", "DRIFT"]),
-        ("eni-0a000000000000003", ["stranger", "DRIFT"]),
+        ("eni-0a000000000000003", ["third-party", "DRIFT"]),
         ("eni-0a000000000000001", ["this-router", "UNKNOWN"]),
     ] {
         simulator.steal(vip, eni).expect("taken");
