@@ -1,13 +1,17 @@
 //! The state of the simulated region: what exists, who has which address and since when.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::ids::{Cidr, EniId, InstanceId, SubnetId, VpcId};
-use crate::log::{Cause, Moment, Move};
+use crate::elastic_ips::{ElasticIp, Shown};
+use crate::ids::{AllocationId, Cidr, EniId, InstanceId, RouteTableId, SubnetId, VpcId};
+use crate::log::{Cause, Journal, Moment, Move};
+use crate::route::Ipv6Cidr;
+use crate::route_tables::RouteTable;
 use crate::wire::sigv4::hex;
 use crate::world::{self, Batch, StaleReads, Throttling, World};
 
@@ -31,6 +35,10 @@ impl ApiError {
     pub(crate) fn value(message: impl Into<String>) -> ApiError {
         ApiError::new(400, "InvalidParameterValue", message)
     }
+
+    pub(crate) fn missing(parameter: &str) -> ApiError {
+        ApiError::new(400, "MissingParameter", format!("The request must contain the parameter {parameter}"))
+    }
 }
 
 /// A [`World`] that cannot be: every fault with its place.
@@ -38,9 +46,15 @@ impl ApiError {
 #[error("the world has faults:\n{}", .0.join("\n"))]
 pub struct WorldError(pub Vec<String>);
 
+pub(crate) struct Vpc {
+    pub(crate) cidr: Cidr,
+    pub(crate) ipv6_cidr: Option<Ipv6Cidr>,
+}
+
 pub(crate) struct Subnet {
     pub(crate) vpc: VpcId,
     pub(crate) cidr: Cidr,
+    pub(crate) ipv6_cidr: Option<Ipv6Cidr>,
     pub(crate) zone: String,
 }
 
@@ -55,6 +69,7 @@ pub(crate) struct Eni {
 
 pub(crate) struct Instance {
     pub(crate) role: Option<Role>,
+    pub(crate) running: bool,
 }
 
 pub(crate) struct Role {
@@ -75,29 +90,49 @@ pub(crate) struct Key {
 struct Held {
     since: Option<Instant>,
     eni: Option<EniId>,
-    elastic_ip: Option<Ipv4Addr>,
 }
 
 pub(crate) struct Cloud {
     pub(crate) world: World,
-    pub(crate) vpcs: BTreeMap<VpcId, Cidr>,
+    pub(crate) vpcs: BTreeMap<VpcId, Vpc>,
     pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
     pub(crate) enis: BTreeMap<EniId, Eni>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) route_tables: BTreeMap<RouteTableId, RouteTable>,
+    /// What routes lead to and exists no more, network interfaces apart.
+    pub(crate) deleted_gateways: BTreeSet<String>,
+    pub(crate) elastic_ips: BTreeMap<AllocationId, ElasticIp>,
     pub(crate) keys: BTreeMap<String, Key>,
     pub(crate) started: Timestamp,
+    pub(crate) journal: Journal,
     addresses: BTreeMap<(VpcId, Ipv4Addr), Vec<Held>>,
-    buckets: BTreeMap<bool, (f64, Instant)>,
+    buckets: BTreeMap<String, (f64, Instant)>,
     random: u64,
 }
 
+/// A private address on an interface, with its Elastic IP.
+pub(crate) struct Assigned {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) elastic_ip: Option<Shown>,
+}
+
 /// Who has what, as one read sees it.
-pub(crate) struct View(BTreeMap<EniId, Vec<(Ipv4Addr, Option<Ipv4Addr>)>>);
+pub(crate) struct View(BTreeMap<EniId, Vec<Assigned>>);
 
 impl View {
-    /// The private addresses of an interface with their Elastic IPs, the primary one first.
-    pub(crate) fn of(&self, eni: &EniId) -> &[(Ipv4Addr, Option<Ipv4Addr>)] {
+    /// The private addresses of an interface, the primary one first.
+    pub(crate) fn of(&self, eni: &EniId) -> &[Assigned] {
         self.0.get(eni).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where an Elastic IP is.
+    pub(crate) fn elastic_ip(&self, id: &AllocationId) -> Option<(&EniId, Ipv4Addr, &Shown)> {
+        self.0.iter().find_map(|(eni, addresses)| {
+            addresses.iter().find_map(|assigned| {
+                let shown = assigned.elastic_ip.as_ref().filter(|shown| shown.allocation == *id)?;
+                Some((eni, assigned.address, shown))
+            })
+        })
     }
 }
 
@@ -110,8 +145,12 @@ impl Cloud {
             subnets: BTreeMap::new(),
             enis: BTreeMap::new(),
             instances: BTreeMap::new(),
+            route_tables: BTreeMap::new(),
+            deleted_gateways: BTreeSet::new(),
+            elastic_ips: BTreeMap::new(),
             keys: BTreeMap::new(),
             started: Timestamp::now(),
+            journal: Journal::default(),
             addresses: BTreeMap::new(),
             buckets: BTreeMap::new(),
             random: 0x9e37_79b9_7f4a_7c15,
@@ -144,6 +183,16 @@ impl Cloud {
                 faults.push(format!("network interface {}: {fault}", interface.id));
             }
         }
+        for table in &world.route_tables {
+            if let Err(fault) = cloud.add_route_table(table) {
+                faults.push(format!("route table {}: {fault}", table.id));
+            }
+        }
+        for elastic_ip in &world.elastic_ips {
+            if let Err(fault) = cloud.add_elastic_ip(None, elastic_ip) {
+                faults.push(format!("elastic ip {}: {fault}", elastic_ip.id));
+            }
+        }
         for key in &world.access_keys {
             let after = key.expires_after_seconds.map(|seconds| cloud.started + Duration::from_secs(seconds));
             cloud.keys.insert(
@@ -164,29 +213,38 @@ impl Cloud {
 
     fn add_vpc(&mut self, vpc: &world::Vpc) -> Result<(), String> {
         let cidr = vpc.cidr.parse().map_err(text)?;
-        insert_new(&mut self.vpcs, vpc.id.parse().map_err(text)?, cidr)
+        let ipv6_cidr = vpc.ipv6_cidr.as_deref().map(str::parse).transpose().map_err(text)?;
+        insert_new(&mut self.vpcs, vpc.id.parse().map_err(text)?, Vpc { cidr, ipv6_cidr })
     }
 
     fn add_subnet(&mut self, subnet: &world::Subnet) -> Result<(), String> {
         let vpc: VpcId = subnet.vpc.parse().map_err(text)?;
         let cidr: Cidr = subnet.cidr.parse().map_err(text)?;
+        let ipv6_cidr: Option<Ipv6Cidr> = subnet.ipv6_cidr.as_deref().map(str::parse).transpose().map_err(text)?;
         let outer = self.vpcs.get(&vpc).ok_or(format!("{vpc} does not exist"))?;
-        if !outer.covers(cidr) {
-            return Err(format!("{cidr} is not inside {vpc}'s {outer}"));
+        if !outer.cidr.covers(cidr) {
+            return Err(format!("{cidr} is not inside {vpc}'s {}", outer.cidr));
         }
-        for (id, other) in &self.subnets {
-            if other.vpc == vpc && (other.cidr.covers(cidr) || cidr.covers(other.cidr)) {
+        if let Some(cidr) = ipv6_cidr.filter(|cidr| !outer.ipv6_cidr.is_some_and(|outer| outer.covers(*cidr))) {
+            return Err(format!("{cidr} is not inside an IPv6 block of {vpc}"));
+        }
+        for (id, other) in self.subnets.iter().filter(|(_, other)| other.vpc == vpc) {
+            let ipv6 = other.ipv6_cidr.zip(ipv6_cidr);
+            if other.cidr.covers(cidr)
+                || cidr.covers(other.cidr)
+                || ipv6.is_some_and(|(a, b)| a.covers(b) || b.covers(a))
+            {
                 return Err(format!("{cidr} overlaps {id}"));
             }
         }
         let zone = subnet.availability_zone.clone();
         let id = subnet.id.parse().map_err(text)?;
-        insert_new(&mut self.subnets, id, Subnet { vpc, cidr, zone })
+        insert_new(&mut self.subnets, id, Subnet { vpc, cidr, ipv6_cidr, zone })
     }
 
     fn add_instance(&mut self, instance: &world::Instance) -> Result<(), String> {
         let id: InstanceId = instance.id.parse().map_err(text)?;
-        insert_new(&mut self.instances, id.clone(), Instance { role: None })?;
+        insert_new(&mut self.instances, id.clone(), Instance { role: None, running: true })?;
         if let Some(role) = &instance.role {
             self.give_role_key(&id, role, Duration::from_secs(6 * 3600));
         }
@@ -219,13 +277,13 @@ impl Cloud {
             if !cidr.contains(*address) || cidr.reserves(*address) {
                 return Err(format!("{address} is not usable in {cidr}"));
             }
-            let held = vec![Held {
-                since: None,
-                eni: Some(id.clone()),
-                elastic_ip: interface.elastic_ips.get(address).copied(),
-            }];
+            let held = vec![Held { since: None, eni: Some(id.clone()) }];
             insert_new(&mut self.addresses, (vpc.clone(), *address), held)
                 .map_err(|_| format!("{address} is someone's already"))?;
+        }
+        for (private, public) in &interface.elastic_ips {
+            let allocation = format!("eipalloc-{:017x}", u32::from(*public));
+            self.add_elastic_ip(None, &world::ElasticIp::new(&allocation, *public).on(&interface.id, *private))?;
         }
         Ok(())
     }
@@ -270,19 +328,18 @@ impl Cloud {
 
     /// Who had what at a moment; `None` is before the start.
     pub(crate) fn view(&self, moment: Option<Instant>) -> View {
-        let mut view: BTreeMap<EniId, Vec<(Ipv4Addr, Option<Ipv4Addr>)>> = BTreeMap::new();
-        for ((_, address), history) in &self.addresses {
-            let seen = history.iter().rev().find(|held| match held.since {
-                None => true,
-                Some(since) => moment.is_some_and(|moment| since <= moment),
-            });
-            if let Some(Held { eni: Some(eni), elastic_ip, .. }) = seen {
-                view.entry(eni.clone()).or_default().push((*address, *elastic_ip));
+        let mut view: BTreeMap<EniId, Vec<Assigned>> = BTreeMap::new();
+        let mut elastic_ips = self.elastic_ips_at(moment);
+        for ((vpc, address), history) in &self.addresses {
+            let seen = history.iter().rev().find(|held| was(held.since, moment));
+            if let Some(Held { eni: Some(eni), .. }) = seen {
+                let elastic_ip = elastic_ips.remove(&(vpc, *address));
+                view.entry(eni.clone()).or_default().push(Assigned { address: *address, elastic_ip });
             }
         }
         for (eni, addresses) in &mut view {
             let primary = self.enis.get(eni).map(|eni| eni.primary);
-            addresses.sort_by_key(|(address, _)| (Some(*address) != primary, *address));
+            addresses.sort_by_key(|assigned| (Some(assigned.address) != primary, assigned.address));
         }
         View(view)
     }
@@ -290,6 +347,17 @@ impl Cloud {
     /// Who has an address of a VPC now.
     pub(crate) fn owner(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<&EniId> {
         self.addresses.get(&(vpc.clone(), address))?.last()?.eni.as_ref()
+    }
+
+    /// Since when the owner of an address has it; `None`: from the start.
+    pub(crate) fn owned_since(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<Instant> {
+        self.addresses.get(&(vpc.clone(), address))?.last()?.since
+    }
+
+    /// The VPC of an interface.
+    pub(crate) fn vpc_of(&self, eni: &Eni) -> Result<&VpcId, ApiError> {
+        let subnet = self.subnets.get(&eni.subnet);
+        subnet.map(|subnet| &subnet.vpc).ok_or(ApiError::new(500, "InternalError", "An internal error has occurred"))
     }
 
     /// The VPC in which the tests' bare addresses are looked up: that of the first instance, and
@@ -319,8 +387,18 @@ impl Cloud {
         }
     }
 
-    /// Gives addresses to an interface. Returns the moves that happened, also beside an error if the
-    /// world's batches are [`Batch::OthersMove`].
+    /// The instance of that id, with EC2's two errors for wrong ids.
+    pub(crate) fn instance(&self, id: &str) -> Result<InstanceId, ApiError> {
+        let error = |code, message| Err(ApiError::new(400, code, message));
+        match id.parse() {
+            Err(_) => error("InvalidInstanceID.Malformed", format!("Invalid id: \"{id}\"")),
+            Ok(id) if self.instances.contains_key(&id) => Ok(id),
+            Ok(id) => error("InvalidInstanceID.NotFound", format!("The instance ID '{id}' does not exist")),
+        }
+    }
+
+    /// Gives addresses to an interface. Beside an error some have moved if the world's batches are
+    /// [`Batch::OthersMove`].
     pub(crate) fn assign(
         &mut self,
         now: Moment,
@@ -328,14 +406,10 @@ impl Cloud {
         addresses: &[Ipv4Addr],
         allow_reassignment: bool,
         cause: &Cause,
-    ) -> (Vec<Move>, Result<(), ApiError>) {
-        let (id, subnet, limit) = match self.eni(eni) {
-            Ok((id, eni)) => (id, eni.subnet.clone(), eni.address_limit),
-            Err(error) => return (Vec::new(), Err(error)),
-        };
-        let Some((vpc, cidr)) = self.subnets.get(&subnet).map(|s| (s.vpc.clone(), s.cidr)) else {
-            return (Vec::new(), Err(ApiError::new(500, "InternalError", "An internal error has occurred")));
-        };
+    ) -> Result<(), ApiError> {
+        let (id, eni) = self.eni(eni)?;
+        let (vpc, subnet, limit) = (self.vpc_of(eni)?.clone(), &self.subnets[&eni.subnet], eni.address_limit);
+        let cidr = subnet.cidr;
         let mut count = self.view(Some(now.instant)).of(&id).len();
         let mut accepted = BTreeSet::new();
         let mut first_error = None;
@@ -372,11 +446,12 @@ impl Cloud {
         }
         let result = first_error.map_or(Ok(()), Err);
         if result.is_err() && self.world.batch == Batch::AllOrNothing {
-            return (Vec::new(), result);
+            return result;
         }
-        let moves =
-            accepted.into_iter().filter_map(|address| self.hand_over(now, &vpc, address, Some(&id), cause)).collect();
-        (moves, result)
+        for address in accepted {
+            self.hand_over(now, &vpc, address, Some(&id), cause);
+        }
+        result
     }
 
     /// Takes secondary addresses off an interface; their Elastic IPs are dissociated.
@@ -386,10 +461,9 @@ impl Cloud {
         eni: &str,
         addresses: &[Ipv4Addr],
         cause: &Cause,
-    ) -> Result<Vec<Move>, ApiError> {
+    ) -> Result<(), ApiError> {
         let (id, eni) = self.eni(eni)?;
-        let vpc = self.subnets.get(&eni.subnet).map(|subnet| subnet.vpc.clone());
-        let vpc = vpc.ok_or(ApiError::new(500, "InternalError", "An internal error has occurred"))?;
+        let vpc = self.vpc_of(eni)?.clone();
         for address in addresses {
             if self.owner(&vpc, *address) != Some(&id) {
                 return Err(ApiError::value(format!("[{address}] is not assigned to interface {id}")));
@@ -398,30 +472,25 @@ impl Cloud {
                 return Err(ApiError::value(format!("{address} is the primary address of {id}")));
             }
         }
-        Ok(addresses.iter().filter_map(|address| self.hand_over(now, &vpc, *address, None, cause)).collect())
+        for address in addresses {
+            self.hand_over(now, &vpc, *address, None, cause);
+        }
+        Ok(())
     }
 
     fn is_primary(&self, eni: &EniId, address: Ipv4Addr) -> bool {
         self.enis.get(eni).is_some_and(|eni| eni.primary == address)
     }
 
-    fn hand_over(
-        &mut self,
-        now: Moment,
-        vpc: &VpcId,
-        address: Ipv4Addr,
-        to: Option<&EniId>,
-        cause: &Cause,
-    ) -> Option<Move> {
+    fn hand_over(&mut self, now: Moment, vpc: &VpcId, address: Ipv4Addr, to: Option<&EniId>, cause: &Cause) {
         let history = self.addresses.entry((vpc.clone(), address)).or_default();
-        let last = history.last();
-        let from = last.and_then(|held| held.eni.clone());
+        let from = history.last().and_then(|held| held.eni.clone());
         if from.as_ref() == to {
-            return None;
+            return;
         }
-        let elastic_ip = to.and_then(|_| last?.elastic_ip);
-        history.push(Held { since: Some(now.instant), eni: to.cloned(), elastic_ip });
-        Some(Move {
+        history.push(Held { since: Some(now.instant), eni: to.cloned() });
+        self.move_along(now, (vpc, address), from.as_ref(), to, cause);
+        self.journal.addresses.push(Move {
             at: now.instant,
             wall: now.wall,
             vpc: vpc.clone(),
@@ -429,11 +498,11 @@ impl Cloud {
             from,
             to: to.cloned(),
             cause: cause.clone(),
-        })
+        });
     }
 
-    /// Takes a token from the bucket of the action's kind, if there is one left.
-    pub(crate) fn admit(&mut self, now: Instant, mutating: bool) -> bool {
+    /// Takes a token from the action's bucket, if there is one left.
+    pub(crate) fn admit(&mut self, now: Instant, action: &str, mutating: bool) -> bool {
         let Some(Throttling { mutating_burst, mutating_per_second, reading_burst, reading_per_second }) =
             self.world.throttling
         else {
@@ -443,7 +512,7 @@ impl Cloud {
             true => (mutating_burst, mutating_per_second),
             false => (reading_burst, reading_per_second),
         };
-        let (tokens, since) = self.buckets.entry(mutating).or_insert((burst, now));
+        let (tokens, since) = self.buckets.entry(action.to_owned()).or_insert((burst, now));
         *tokens = burst.min(*tokens + rate * now.saturating_duration_since(*since).as_secs_f64());
         *since = now;
         let admitted = *tokens >= 1.0;
@@ -452,7 +521,7 @@ impl Cloud {
     }
 
     /// Removes an interface with its addresses, as `DeleteNetworkInterface` does.
-    pub(crate) fn delete_interface(&mut self, now: Moment, id: &EniId, cause: &Cause) -> Vec<Move> {
+    pub(crate) fn delete_interface(&mut self, now: Moment, id: &EniId, cause: &Cause) {
         let held: Vec<(VpcId, Ipv4Addr)> = self
             .addresses
             .iter()
@@ -460,17 +529,27 @@ impl Cloud {
             .map(|(key, _)| key.clone())
             .collect();
         self.enis.remove(id);
-        held.iter().filter_map(|(vpc, address)| self.hand_over(now, vpc, *address, None, cause)).collect()
+        for (vpc, address) in &held {
+            self.hand_over(now, vpc, *address, None, cause);
+        }
     }
 }
 
-fn insert_new<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V) -> Result<(), String> {
-    match map.insert(key, value) {
-        None => Ok(()),
-        Some(_) => Err("is there twice".to_owned()),
+/// Whether what is so since a moment (`None`: from the start) was so at another one.
+pub(crate) fn was(since: Option<Instant>, moment: Option<Instant>) -> bool {
+    since.is_none_or(|since| moment.is_some_and(|moment| since <= moment))
+}
+
+pub(crate) fn insert_new<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V) -> Result<(), String> {
+    match map.entry(key) {
+        Entry::Vacant(entry) => {
+            entry.insert(value);
+            Ok(())
+        }
+        Entry::Occupied(_) => Err("is there twice".to_owned()),
     }
 }
 
-fn text(error: impl ToString) -> String {
+pub(crate) fn text(error: impl ToString) -> String {
     error.to_string()
 }

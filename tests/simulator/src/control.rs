@@ -11,7 +11,10 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use simulator::{EniId, Fault, FaultId, InstanceId, Listener, Simulator, StaleReads};
+use simulator::{
+    AllocationId, Destination, ElasticIp, EniId, Fault, FaultId, InstanceId, Listener, RouteTable, RouteTableId,
+    Simulator, StaleReads, Target,
+};
 
 use crate::Failure;
 
@@ -53,6 +56,142 @@ pub enum Command {
     Release {
         /// The private address.
         address: Ipv4Addr,
+    },
+    /// Add a route table.
+    AddRouteTable {
+        /// Such as {"id":"rtb-0a000001","vpc":"vpc-0a000001","routes":{"10.0.0.0/8":"eni-0a000001"}}
+        #[arg(value_parser = route_table)]
+        table: RouteTable,
+    },
+    /// Let a third party delete a route table.
+    DeleteRouteTable {
+        /// The route table.
+        table: RouteTableId,
+    },
+    /// All routes of a table.
+    Routes {
+        /// The route table.
+        table: RouteTableId,
+    },
+    /// The route to a destination, or null.
+    Route {
+        /// The route table.
+        table: RouteTableId,
+        /// The prefix or prefix list.
+        destination: Destination,
+    },
+    /// Which interface a route leads to: its id or null.
+    RouteOwner {
+        /// The route table.
+        table: RouteTableId,
+        /// The prefix or prefix list.
+        destination: Destination,
+    },
+    /// Wait until a route leads to an interface; prints the move.
+    WaitForRoute {
+        /// The route table.
+        table: RouteTableId,
+        /// The prefix or prefix list.
+        destination: Destination,
+        /// The network interface.
+        eni: EniId,
+        /// How long to wait.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
+    /// Let a third party make a route lead elsewhere; it makes the route where there is none.
+    StealRoute {
+        /// The route table.
+        table: RouteTableId,
+        /// The prefix or prefix list.
+        destination: Destination,
+        /// A network interface, a gateway, an endpoint …, or `local`.
+        target: Target,
+    },
+    /// Let a third party delete a route.
+    DeleteRoute {
+        /// The route table.
+        table: RouteTableId,
+        /// The prefix or prefix list.
+        destination: Destination,
+    },
+    /// Let a third party delete what routes lead to: a gateway, an endpoint …
+    DeleteGateway {
+        /// Its id.
+        id: String,
+    },
+    /// Every change of a route so far.
+    RouteMoves,
+    /// Add an Elastic IP.
+    AddElasticIp {
+        /// Such as {"id":"eipalloc-0a000001","public":"203.0.113.10"}
+        #[arg(value_parser = elastic_ip)]
+        elastic_ip: ElasticIp,
+    },
+    /// What an Elastic IP is associated with, or null.
+    Association {
+        /// The Elastic IP.
+        allocation: AllocationId,
+    },
+    /// Wait until an Elastic IP is associated with an address of an interface; prints the move.
+    WaitForAssociation {
+        /// The Elastic IP.
+        allocation: AllocationId,
+        /// The network interface.
+        eni: EniId,
+        /// How long to wait.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
+    /// Let a third party associate an Elastic IP.
+    StealAssociation {
+        /// The Elastic IP.
+        allocation: AllocationId,
+        /// The network interface.
+        eni: EniId,
+        /// A private address of it, the primary one unless given.
+        private: Option<Ipv4Addr>,
+    },
+    /// Let a third party dissociate an Elastic IP.
+    ReleaseAssociation {
+        /// The Elastic IP.
+        allocation: AllocationId,
+    },
+    /// Let a third party give an Elastic IP back to EC2.
+    DeleteElasticIp {
+        /// The Elastic IP.
+        allocation: AllocationId,
+    },
+    /// Every change of an association so far.
+    AssociationMoves,
+    /// Let a third party delete a network interface.
+    DeleteNetworkInterface {
+        /// The network interface.
+        eni: EniId,
+    },
+    /// Let a third party detach a network interface from its instance.
+    DetachNetworkInterface {
+        /// The network interface.
+        eni: EniId,
+    },
+    /// Let a third party attach a network interface to an instance.
+    AttachNetworkInterface {
+        /// The network interface.
+        eni: EniId,
+        /// The instance.
+        instance: InstanceId,
+        /// The device index.
+        device_index: usize,
+    },
+    /// Stop an instance.
+    StopInstance {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// Start an instance again.
+    StartInstance {
+        /// The instance.
+        instance: InstanceId,
     },
     /// Inject a fault; prints its id.
     AddFault {
@@ -115,6 +254,14 @@ fn fault(text: &str) -> Result<Box<Fault>, serde_json::Error> {
     serde_json::from_str(text)
 }
 
+fn route_table(text: &str) -> Result<RouteTable, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+fn elastic_ip(text: &str) -> Result<ElasticIp, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
 /// Answers commands at the socket, in threads of its own, until the program ends.
 pub fn serve(path: &Path, simulator: Simulator) -> io::Result<()> {
     if UnixStream::connect(path).is_ok() {
@@ -165,6 +312,43 @@ fn perform(command: Command, simulator: &Simulator) -> Result<Value, Failure> {
         Command::Log => json!(simulator.to_string()),
         Command::Steal { address, eni } => json!(simulator.steal(address, eni)?),
         Command::Release { address } => json!(simulator.release(address)?),
+        Command::AddRouteTable { table } => json!(simulator.add_route_table(&table)?),
+        Command::DeleteRouteTable { table } => json!(simulator.delete_route_table(table)?),
+        Command::Routes { table } => json!(simulator.routes(table)?),
+        Command::Route { table, destination } => json!(simulator.route(table, &destination.to_string())?),
+        Command::RouteOwner { table, destination } => {
+            json!(simulator.route_owner(table, &destination.to_string())?)
+        }
+        Command::WaitForRoute { table, destination, eni, seconds } => {
+            let within = Duration::from_secs(seconds);
+            json!(simulator.wait_for_route(table, &destination.to_string(), eni, within)?)
+        }
+        Command::StealRoute { table, destination, target } => {
+            json!(simulator.steal_route(table, &destination.to_string(), target.to_string())?)
+        }
+        Command::DeleteRoute { table, destination } => {
+            json!(simulator.delete_route(table, &destination.to_string())?)
+        }
+        Command::DeleteGateway { id } => json!(simulator.delete_gateway(&id)),
+        Command::RouteMoves => json!(simulator.route_moves()),
+        Command::AddElasticIp { elastic_ip } => json!(simulator.add_elastic_ip(&elastic_ip)?),
+        Command::Association { allocation } => json!(simulator.association(allocation)?),
+        Command::WaitForAssociation { allocation, eni, seconds } => {
+            json!(simulator.wait_for_association(allocation, eni, Duration::from_secs(seconds))?)
+        }
+        Command::StealAssociation { allocation, eni, private } => {
+            json!(simulator.steal_association(allocation, eni, private)?)
+        }
+        Command::ReleaseAssociation { allocation } => json!(simulator.release_association(allocation)?),
+        Command::DeleteElasticIp { allocation } => json!(simulator.delete_elastic_ip(allocation)?),
+        Command::AssociationMoves => json!(simulator.association_moves()),
+        Command::DeleteNetworkInterface { eni } => json!(simulator.delete_network_interface(eni)?),
+        Command::DetachNetworkInterface { eni } => json!(simulator.detach_network_interface(eni)?),
+        Command::AttachNetworkInterface { eni, instance, device_index } => {
+            json!(simulator.attach_network_interface(eni, instance.as_ref(), device_index)?)
+        }
+        Command::StopInstance { instance } => json!(simulator.stop_instance(instance.as_ref())?),
+        Command::StartInstance { instance } => json!(simulator.start_instance(instance.as_ref())?),
         Command::AddFault { fault } => json!(simulator.add_fault(*fault)),
         Command::RemoveFault { id } => json!(simulator.remove_fault(id)),
         Command::ClearFaults => json!(simulator.clear_faults()),

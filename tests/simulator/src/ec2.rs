@@ -5,9 +5,11 @@ use std::net::Ipv4Addr;
 use hyper::body::Bytes;
 use hyper::http::request::Parts;
 
-use crate::cloud::{ApiError, Cloud, Eni, View};
+use crate::cloud::{ApiError, Assigned, Cloud, Eni, View};
+use crate::elastic_ips::Shown;
 use crate::ids::{EniId, InstanceId};
-use crate::log::{Cause, Moment, Move};
+use crate::log::{Cause, Moment};
+use crate::route_tables;
 use crate::serve::Reply;
 use crate::wire::query::{Filter, Parameters, matches};
 use crate::wire::sigv4::Signed;
@@ -46,27 +48,25 @@ impl Call {
 
     /// The interfaces that the request names.
     pub(crate) fn network_interfaces(&self) -> Vec<String> {
-        let mut named = self.parameters.list("NetworkInterfaceId");
-        named.extend(self.parameters.get("NetworkInterfaceId").map(str::to_owned));
-        named
+        self.named("NetworkInterfaceId", "network-interface-id")
     }
 
     /// The private addresses that the request names.
     pub(crate) fn addresses(&self) -> Vec<Ipv4Addr> {
-        let filters = self.parameters.filters();
-        let filtered = filters
-            .iter()
-            .filter(|filter| filter.name.ends_with("private-ip-address"))
-            .flat_map(|filter| filter.values.iter().cloned());
-        self.parameters
-            .list("PrivateIpAddress")
-            .into_iter()
-            .chain(filtered)
-            .filter_map(|text| text.parse().ok())
-            .collect()
+        let named = self.named("PrivateIpAddress", "private-ip-address");
+        named.iter().filter_map(|text| text.parse().ok()).collect()
     }
 
-    fn flag(&self, name: &str) -> Result<bool, ApiError> {
+    /// What the request names by a parameter, alone or in a list, and by filters whose name ends with `filter`.
+    pub(crate) fn named(&self, parameter: &str, filter: &str) -> Vec<String> {
+        let mut named = self.parameters.list(parameter);
+        named.extend(self.parameters.get(parameter).map(str::to_owned));
+        let filters = self.parameters.filters().into_iter().filter(|given| given.name.ends_with(filter));
+        named.extend(filters.flat_map(|given| given.values));
+        named
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.parameters.get(name) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
@@ -78,23 +78,18 @@ impl Call {
         self.flag("AllowReassignment").unwrap_or(false)
     }
 
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.flag("DryRun").unwrap_or(false)
+    }
+
     /// Does what is asked.
-    pub(crate) fn perform(
-        &self,
-        cloud: &mut Cloud,
-        now: Moment,
-        number: usize,
-        request_id: &str,
-    ) -> (Reply, Vec<Move>) {
-        let mut moves = Vec::new();
-        let result = self
-            .authenticate(cloud, now)
-            .and_then(|()| self.act(cloud, now, &Cause::Request(number), request_id, &mut moves));
-        let reply = match result {
+    pub(crate) fn perform(&self, cloud: &mut Cloud, now: Moment, number: usize, request_id: &str) -> Reply {
+        let result =
+            self.authenticate(cloud, now).and_then(|()| self.act(cloud, now, &Cause::Request(number), request_id));
+        match result {
             Ok(xml) => Reply::xml(200, "Success", xml, request_id),
             Err(error) => error_reply(&error, request_id),
-        };
-        (reply, moves)
+        }
     }
 
     fn authenticate(&self, cloud: &Cloud, now: Moment) -> Result<(), ApiError> {
@@ -139,17 +134,12 @@ impl Call {
         Ok(())
     }
 
-    fn act(
-        &self,
-        cloud: &mut Cloud,
-        now: Moment,
-        cause: &Cause,
-        request_id: &str,
-        moves: &mut Vec<Move>,
-    ) -> Result<String, ApiError> {
+    fn act(&self, cloud: &mut Cloud, now: Moment, cause: &Cause, request_id: &str) -> Result<String, ApiError> {
         let mutating = match self.action.as_str() {
             "AssignPrivateIpAddresses" | "UnassignPrivateIpAddresses" => true,
+            "CreateRoute" | "ReplaceRoute" | "AssociateAddress" | "DisassociateAddress" => true,
             "DescribeNetworkInterfaces" | "DescribeInstances" | "DescribeInstanceTypes" | "DescribeSubnets" => false,
+            "DescribeRouteTables" | "DescribeAddresses" => false,
             "GetCallerIdentity" => return Ok(self.caller_identity(cloud, request_id)),
             "" => {
                 return Err(ApiError::new(400, "MissingAction", "The request must contain Action"));
@@ -163,12 +153,17 @@ impl Call {
             let message = "The API version is not 2016-11-15";
             return Err(ApiError::new(400, "NoSuchVersion", message));
         }
-        if !cloud.admit(now.instant, mutating) {
+        if !cloud.admit(now.instant, &self.action, mutating) {
             return Err(ApiError::new(503, "RequestLimitExceeded", "Request limit exceeded."));
         }
         match self.action.as_str() {
-            "AssignPrivateIpAddresses" => self.assign(cloud, now, cause, request_id, moves),
-            "UnassignPrivateIpAddresses" => self.unassign(cloud, now, cause, request_id, moves),
+            "AssignPrivateIpAddresses" => self.assign(cloud, now, cause, request_id),
+            "UnassignPrivateIpAddresses" => self.unassign(cloud, now, cause, request_id),
+            "CreateRoute" | "ReplaceRoute" => self.change_route(cloud, now, cause, request_id),
+            "AssociateAddress" => self.associate_address(cloud, now, cause, request_id),
+            "DisassociateAddress" => self.disassociate_address(cloud, now, cause, request_id),
+            "DescribeRouteTables" => self.describe_route_tables(cloud, now, request_id),
+            "DescribeAddresses" => self.describe_addresses(cloud, now, request_id),
             "DescribeNetworkInterfaces" => self.describe_network_interfaces(cloud, now, request_id),
             "DescribeInstances" => self.describe_instances(cloud, now, request_id),
             "DescribeInstanceTypes" => self.describe_instance_types(cloud, request_id),
@@ -176,14 +171,7 @@ impl Call {
         }
     }
 
-    fn assign(
-        &self,
-        cloud: &mut Cloud,
-        now: Moment,
-        cause: &Cause,
-        request_id: &str,
-        moves: &mut Vec<Move>,
-    ) -> Result<String, ApiError> {
+    fn assign(&self, cloud: &mut Cloud, now: Moment, cause: &Cause, request_id: &str) -> Result<String, ApiError> {
         for name in ["SecondaryPrivateIpAddressCount", "Ipv4PrefixCount", "Ipv4Prefix"] {
             if self.parameters.pairs().iter().any(|(key, _)| key.starts_with(name)) {
                 let message = format!("The simulator assigns named addresses only, not by {name}");
@@ -193,9 +181,7 @@ impl Call {
         self.only(&["NetworkInterfaceId", "AllowReassignment", "PrivateIpAddress"])?;
         let (eni, addresses) = self.interface_and_addresses()?;
         let allow = self.flag("AllowReassignment")?;
-        let (moved, result) = cloud.assign(now, eni, &addresses, allow, cause);
-        *moves = moved;
-        result?;
+        cloud.assign(now, eni, &addresses, allow, cause)?;
         Ok(self.answer(request_id, |xml| {
             xml.text("networkInterfaceId", eni);
             xml.items("assignedPrivateIpAddressesSet", &addresses, |xml, address| {
@@ -205,17 +191,10 @@ impl Call {
         }))
     }
 
-    fn unassign(
-        &self,
-        cloud: &mut Cloud,
-        now: Moment,
-        cause: &Cause,
-        request_id: &str,
-        moves: &mut Vec<Move>,
-    ) -> Result<String, ApiError> {
+    fn unassign(&self, cloud: &mut Cloud, now: Moment, cause: &Cause, request_id: &str) -> Result<String, ApiError> {
         self.only(&["NetworkInterfaceId", "PrivateIpAddress"])?;
         let (eni, addresses) = self.interface_and_addresses()?;
-        *moves = cloud.unassign(now, eni, &addresses, cause)?;
+        cloud.unassign(now, eni, &addresses, cause)?;
         Ok(self.answer(request_id, |xml| {
             xml.text("return", true);
         }))
@@ -230,12 +209,8 @@ impl Call {
     }
 
     fn interface_and_addresses(&self) -> Result<(&str, Vec<Ipv4Addr>), ApiError> {
-        let missing = |name: &str| {
-            let message = format!("The request must contain the parameter {name}");
-            ApiError::new(400, "MissingParameter", message)
-        };
         let eni = self.parameters.get("NetworkInterfaceId");
-        let eni = eni.ok_or_else(|| missing("networkInterfaceId"))?;
+        let eni = eni.ok_or_else(|| ApiError::missing("networkInterfaceId"))?;
         let addresses = self
             .parameters
             .list("PrivateIpAddress")
@@ -246,7 +221,7 @@ impl Call {
             })
             .collect::<Result<Vec<Ipv4Addr>, ApiError>>()?;
         match addresses.is_empty() {
-            true => Err(missing("privateIpAddress")),
+            true => Err(ApiError::missing("privateIpAddress")),
             false => Ok((eni, addresses)),
         }
     }
@@ -268,7 +243,7 @@ impl Call {
             cloud.enis.keys().filter(|id| named.is_empty() || named.contains(&id.to_string())),
             |id, name| eni_values(cloud, &view, id, name),
         )?;
-        let (page, next) = self.page(&found, named.is_empty())?;
+        let (page, next) = self.page(&found, named.is_empty(), 1000)?;
         self.refuse_dry_run()?;
         Ok(self.answer(request_id, |xml| {
             xml.items("networkInterfaceSet", page, |xml, id| {
@@ -283,19 +258,8 @@ impl Call {
     fn describe_instances(&self, cloud: &mut Cloud, now: Moment, request_id: &str) -> Result<String, ApiError> {
         self.only(&["InstanceId", "Filter", "MaxResults", "NextToken", "DryRun"])?;
         let named = self.parameters.list("InstanceId");
-        for text in &named {
-            let id: Result<InstanceId, _> = text.parse();
-            let error = |code, message| Err(ApiError::new(400, code, message));
-            match id {
-                Err(_) => {
-                    return error("InvalidInstanceID.Malformed", format!("Invalid id: \"{text}\""));
-                }
-                Ok(id) if !cloud.instances.contains_key(&id) => {
-                    let message = format!("The instance ID '{text}' does not exist");
-                    return error("InvalidInstanceID.NotFound", message);
-                }
-                Ok(_) => {}
-            }
+        for id in &named {
+            cloud.instance(id)?;
         }
         let moment = cloud.moment_read(now.instant);
         let view = cloud.view(moment);
@@ -303,7 +267,7 @@ impl Call {
             cloud.instances.keys().filter(|id| named.is_empty() || named.contains(&id.to_string())),
             |id, name| instance_values(cloud, &view, id, name),
         )?;
-        let (page, next) = self.page(&found, named.is_empty())?;
+        let (page, next) = self.page(&found, named.is_empty(), 1000)?;
         self.refuse_dry_run()?;
         Ok(self.answer(request_id, |xml| {
             xml.items("reservationSet", page, |xml, id| {
@@ -354,7 +318,7 @@ impl Call {
                 }])
             },
         )?;
-        let (page, next) = self.page(&found, named.is_empty())?;
+        let (page, next) = self.page(&found, named.is_empty(), 1000)?;
         self.refuse_dry_run()?;
         let view = cloud.view(Some(now.instant));
         Ok(self.answer(request_id, |xml| {
@@ -408,7 +372,23 @@ impl Call {
         cloud.keys.get(self.access_key()?)?.instance.as_ref()
     }
 
-    fn only(&self, known: &[&str]) -> Result<(), ApiError> {
+    /// The interface of an instance that has one alone.
+    pub(crate) fn only_interface(&self, cloud: &Cloud, instance: &str) -> Result<EniId, ApiError> {
+        let id = cloud.instance(instance)?;
+        let mut found = interfaces(cloud, &id);
+        match (found.next(), found.next()) {
+            (Some((eni, _)), None) => Ok(eni.clone()),
+            _ => {
+                let message = format!(
+                    "There are multiple interfaces attached to instance '{id}'. \
+                     Please specify an interface ID for the operation instead."
+                );
+                Err(ApiError::new(400, "InvalidInstanceID", message))
+            }
+        }
+    }
+
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), ApiError> {
         let known: Vec<&str> = known.iter().copied().chain(["Action", "Version"]).collect();
         match self.parameters.unknown(&known) {
             None => Ok(()),
@@ -419,7 +399,7 @@ impl Call {
         }
     }
 
-    fn refuse_dry_run(&self) -> Result<(), ApiError> {
+    pub(crate) fn refuse_dry_run(&self) -> Result<(), ApiError> {
         match self.flag("DryRun")? {
             false => Ok(()),
             true => {
@@ -430,7 +410,7 @@ impl Call {
     }
 
     /// The things that pass all filters.
-    fn select<'a, Id: 'a>(
+    pub(crate) fn select<'a, Id: 'a>(
         &self,
         candidates: impl Iterator<Item = &'a Id>,
         values: impl Fn(&Id, &str) -> Option<Vec<String>>,
@@ -463,10 +443,11 @@ impl Call {
 
     /// One page of what was found, and the token of the next one. The token names the last thing
     /// shown.
-    fn page<'a, 'b, Id: ToString>(
+    pub(crate) fn page<'a, 'b, Id: ToString>(
         &self,
         found: &'a [&'b Id],
         may_page: bool,
+        most: usize,
     ) -> Result<(&'a [&'b Id], Option<String>), ApiError> {
         let after = match self.parameters.get("NextToken") {
             None => 0,
@@ -486,9 +467,9 @@ impl Call {
             let message = "The parameter maxResults cannot be used with ids";
             return Err(ApiError::new(400, "InvalidParameterCombination", message));
         }
-        let limit: usize = limit.parse().ok().filter(|limit| (5..=1000).contains(limit)).ok_or_else(|| {
+        let limit: usize = limit.parse().ok().filter(|limit| (5..=most).contains(limit)).ok_or_else(|| {
             ApiError::value(format!(
-                "Value ( {limit} ) for parameter maxResults is invalid. Expecting a value between 5 and 1000."
+                "Value ( {limit} ) for parameter maxResults is invalid. Expecting a value between 5 and {most}."
             ))
         })?;
         match rest.get(limit.saturating_sub(1)) {
@@ -497,7 +478,7 @@ impl Call {
         }
     }
 
-    fn answer(&self, request_id: &str, inner: impl FnOnce(&mut Xml)) -> String {
+    pub(crate) fn answer(&self, request_id: &str, inner: impl FnOnce(&mut Xml)) -> String {
         Xml::document(&format!("{}Response", self.action), NAMESPACE, |xml| {
             xml.text("requestId", request_id);
             inner(xml);
@@ -522,20 +503,23 @@ fn token_of(id: &str) -> String {
     crate::wire::sigv4::hex(id.as_bytes())
 }
 
-/// A page of network interfaces that are nobody's, with a token that no other page has.
-pub(crate) fn endless_page(page: usize, interfaces: usize, addresses: usize) -> String {
-    Xml::document("DescribeNetworkInterfacesResponse", NAMESPACE, |xml| {
-        xml.items("networkInterfaceSet", 0..interfaces, |xml, n| {
-            xml.text("networkInterfaceId", format!("eni-{page:07x}{n:010x}"));
-            xml.text("subnetId", "subnet-0a00000000000000f");
-            xml.items("privateIpAddressesSet", 0..addresses.min(256), |xml, last| {
-                let address = Ipv4Addr::new(192, (n >> 8) as u8, n as u8, last as u8);
-                xml.text("privateIpAddress", address);
-                xml.text("privateDnsName", format!("ip-{address}.eu-west-1.compute.internal"));
-                xml.text("primary", last == 0);
+/// A page of network interfaces or route tables that are nobody's, with a token that no other page has.
+pub(crate) fn endless_page(action: &str, page: usize, things: usize, entries: usize) -> String {
+    Xml::document(&format!("{action}Response"), NAMESPACE, |xml| match action {
+        "DescribeRouteTables" => route_tables::write_endless_page(xml, page, things, entries),
+        _ => {
+            xml.items("networkInterfaceSet", 0..things, |xml, n| {
+                xml.text("networkInterfaceId", format!("eni-{page:07x}{n:010x}"));
+                xml.text("subnetId", "subnet-0a00000000000000f");
+                xml.items("privateIpAddressesSet", 0..entries.min(256), |xml, last| {
+                    let address = Ipv4Addr::new(192, (n >> 8) as u8, n as u8, last as u8);
+                    xml.text("privateIpAddress", address);
+                    xml.text("privateDnsName", format!("ip-{address}.eu-west-1.compute.internal"));
+                    xml.text("primary", last == 0);
+                });
             });
-        });
-        xml.text("nextToken", token_of(&format!("page {page}")));
+            xml.text("nextToken", token_of(&format!("page {page}")));
+        }
     })
 }
 
@@ -544,15 +528,18 @@ fn eni_values(cloud: &Cloud, view: &View, id: &EniId, name: &str) -> Option<Vec<
     let eni = cloud.enis.get(id)?;
     let subnet = cloud.subnets.get(&eni.subnet)?;
     let addresses = view.of(id);
+    let elastic_ips = || addresses.iter().filter_map(|assigned| assigned.elastic_ip.as_ref());
     let attachment = eni.attachment.as_ref();
     let of_attachment =
         |value: fn(&(InstanceId, usize)) -> String| attachment.map(value).into_iter().collect::<Vec<_>>();
     Some(match name {
-        "addresses.private-ip-address" => addresses.iter().map(|(ip, _)| ip.to_string()).collect(),
-        "addresses.primary" => addresses.iter().map(|(ip, _)| (*ip == eni.primary).to_string()).collect(),
+        "addresses.private-ip-address" => addresses.iter().map(|ip| ip.address.to_string()).collect(),
+        "addresses.primary" => addresses.iter().map(|ip| (ip.address == eni.primary).to_string()).collect(),
         "addresses.association.public-ip" | "association.public-ip" => {
-            addresses.iter().filter_map(|(_, public)| Some((*public)?.to_string())).collect()
+            elastic_ips().map(|shown| shown.public.to_string()).collect()
         }
+        "association.allocation-id" => elastic_ips().map(|shown| shown.allocation.to_string()).collect(),
+        "association.association-id" => elastic_ips().map(|shown| shown.association.to_string()).collect(),
         "attachment.instance-id" => of_attachment(|(instance, _)| instance.to_string()),
         "attachment.device-index" => of_attachment(|(_, index)| index.to_string()),
         "attachment.status" => of_attachment(|_| "attached".to_owned()),
@@ -573,7 +560,7 @@ fn instance_values(cloud: &Cloud, view: &View, id: &InstanceId, name: &str) -> O
     let enis = || interfaces(cloud, id);
     Some(match name {
         "instance-id" => vec![id.to_string()],
-        "instance-state-name" => vec!["running".to_owned()],
+        "instance-state-name" => vec![instance_state(cloud, id).1.to_owned()],
         "private-ip-address" => enis().take(1).map(|(_, eni)| eni.primary.to_string()).collect(),
         _ => {
             let name = match name.strip_prefix("network-interface.") {
@@ -600,6 +587,18 @@ pub(crate) fn interfaces<'a>(
         cloud.enis.iter().filter(|(_, eni)| eni.attachment.as_ref().is_some_and(|(id, _)| id == instance)).collect();
     found.sort_by_key(|(_, eni)| index(eni));
     found.into_iter()
+}
+
+/// The instance that an interface is attached to.
+pub(crate) fn attached_to<'a>(cloud: &'a Cloud, eni: &EniId) -> Option<&'a InstanceId> {
+    cloud.enis.get(eni)?.attachment.as_ref().map(|(instance, _)| instance)
+}
+
+fn instance_state(cloud: &Cloud, id: &InstanceId) -> (u8, &'static str) {
+    match cloud.instances.get(id) {
+        Some(instance) if instance.running => (16, "running"),
+        _ => (80, "stopped"),
+    }
 }
 
 fn status(eni: &Eni) -> &'static str {
@@ -634,7 +633,7 @@ fn write_eni(xml: &mut Xml, cloud: &Cloud, view: &View, id: &EniId, eni: &Eni) {
             write_attachment_end(xml, cloud, *index);
         });
     }
-    write_association(xml, cloud, addresses.first().and_then(|(_, public)| *public));
+    write_association(xml, cloud, addresses.first().and_then(|first| first.elastic_ip.as_ref()));
     xml.items("tagSet", [(); 0], |_, ()| {});
     write_addresses(xml, cloud, eni, addresses);
     xml.items("ipv6AddressesSet", [(); 0], |_, ()| {});
@@ -648,21 +647,22 @@ fn write_attachment_end(xml: &mut Xml, cloud: &Cloud, index: usize) {
     xml.text("deleteOnTermination", index == 0);
 }
 
-fn write_addresses(xml: &mut Xml, cloud: &Cloud, eni: &Eni, addresses: &[(Ipv4Addr, Option<Ipv4Addr>)]) {
-    xml.items("privateIpAddressesSet", addresses, |xml, (address, public)| {
-        xml.text("privateIpAddress", address);
-        xml.text("primary", *address == eni.primary);
-        write_association(xml, cloud, *public);
+fn write_addresses(xml: &mut Xml, cloud: &Cloud, eni: &Eni, addresses: &[Assigned]) {
+    xml.items("privateIpAddressesSet", addresses, |xml, assigned| {
+        xml.text("privateIpAddress", assigned.address);
+        xml.text("primary", assigned.address == eni.primary);
+        write_association(xml, cloud, assigned.elastic_ip.as_ref());
     });
 }
 
-fn write_association(xml: &mut Xml, cloud: &Cloud, public: Option<Ipv4Addr>) {
-    if let Some(public) = public {
+fn write_association(xml: &mut Xml, cloud: &Cloud, elastic_ip: Option<&Shown>) {
+    if let Some(Shown { allocation, association, public }) = elastic_ip {
         xml.element("association", |xml| {
             xml.text("publicIp", public);
             xml.text("publicDnsName", "");
             xml.text("ipOwnerId", &cloud.world.account);
-            xml.text("allocationId", format!("eipalloc-{:017x}", u32::from(public)));
+            xml.text("allocationId", allocation);
+            xml.text("associationId", association);
         });
     }
 }
@@ -670,7 +670,8 @@ fn write_association(xml: &mut Xml, cloud: &Cloud, public: Option<Ipv4Addr>) {
 fn write_instance(xml: &mut Xml, cloud: &Cloud, view: &View, id: &InstanceId) {
     xml.text("instanceId", id);
     xml.element("instanceState", |xml| {
-        xml.text("code", 16).text("name", "running");
+        let (code, name) = instance_state(cloud, id);
+        xml.text("code", code).text("name", name);
     });
     if let Some((_, first)) = interfaces(cloud, id).next() {
         xml.text("privateIpAddress", first.primary);

@@ -20,6 +20,14 @@ pub struct On {
     pub network_interface: Option<String>,
     /// An address that the request names.
     pub address: Option<Ipv4Addr>,
+    /// A route table that the request names.
+    pub route_table: Option<String>,
+    /// The destination of the route that the request changes, as it is sent.
+    pub destination: Option<String>,
+    /// An Elastic IP that the request names, by its allocation id.
+    pub allocation: Option<String>,
+    /// Whether the request is a dry run.
+    pub dry_run: Option<bool>,
     /// The access key id.
     pub access_key: Option<String>,
     /// The instance whose role's key signs, or that asks IMDS.
@@ -71,6 +79,30 @@ impl On {
         self
     }
 
+    /// Only those that name the route table.
+    pub fn route_table(mut self, id: &str) -> On {
+        self.route_table = Some(id.to_owned());
+        self
+    }
+
+    /// Only those that change the route to that destination.
+    pub fn destination(mut self, destination: &str) -> On {
+        self.destination = Some(destination.to_owned());
+        self
+    }
+
+    /// Only those that name the Elastic IP.
+    pub fn allocation(mut self, id: &str) -> On {
+        self.allocation = Some(id.to_owned());
+        self
+    }
+
+    /// Only dry runs, or all but those.
+    pub fn dry_run(mut self, dry_run: bool) -> On {
+        self.dry_run = Some(dry_run);
+        self
+    }
+
     /// Only those signed with the key.
     pub fn access_key(mut self, id: &str) -> On {
         self.access_key = Some(id.to_owned());
@@ -95,10 +127,14 @@ impl On {
             Service::Ec2 => request.action == wanted,
             Service::Imds => request.action.starts_with(wanted),
         });
-        let interface =
-            self.network_interface.as_ref().is_none_or(|wanted| request.network_interfaces.contains(wanted));
+        let among =
+            |wanted: &Option<String>, named: &[String]| wanted.as_ref().is_none_or(|wanted| named.contains(wanted));
         action
-            && interface
+            && among(&self.network_interface, &request.network_interfaces)
+            && among(&self.route_table, &request.route_tables)
+            && among(&self.allocation, &request.allocations)
+            && same(&self.destination, request.destination.as_deref())
+            && self.dry_run.is_none_or(|dry_run| dry_run == request.dry_run)
             && self.service.is_none_or(|service| service == request.service)
             && self.address.is_none_or(|address| request.addresses.contains(&address))
             && self.listener.is_none_or(|listener| listener == request.listener)
@@ -152,7 +188,7 @@ pub enum Effect {
     /// 200 with XML that never gets to the point, of so many bytes.
     Huge(usize),
     /// 200 with a page of so many network interfaces of so many addresses each, and the token for another page: one after the
-    /// other, without end.
+    /// other, without end. `DescribeRouteTables` gets route tables with routes instead.
     EndlessPages {
         /// Network interfaces in a page.
         interfaces: usize,

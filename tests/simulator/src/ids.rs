@@ -14,6 +14,12 @@ pub struct Malformed {
     wanted: &'static str,
 }
 
+impl Malformed {
+    pub(crate) fn new(text: &str, wanted: &'static str) -> Malformed {
+        Malformed { text: text.to_owned(), wanted }
+    }
+}
+
 macro_rules! resource_id {
     ($name:ident, $prefix:literal, $wanted:literal, $doc:literal) => {
         #[doc = $doc]
@@ -26,7 +32,7 @@ macro_rules! resource_id {
             fn from_str(text: &str) -> Result<Self, Malformed> {
                 match text.strip_prefix($prefix) {
                     Some(hex) if is_resource_number(hex) => Ok(Self(text.to_owned())),
-                    _ => Err(Malformed { text: text.to_owned(), wanted: $wanted }),
+                    _ => Err(Malformed::new(text, $wanted)),
                 }
             }
         }
@@ -79,14 +85,27 @@ resource_id!(
 resource_id!(InstanceId, "i-", "an instance id: i- and 8 or 17 hexadecimal digits", "The id of an instance.");
 resource_id!(SubnetId, "subnet-", "a subnet id: subnet- and 8 or 17 hexadecimal digits", "The id of a subnet.");
 resource_id!(VpcId, "vpc-", "a VPC id: vpc- and 8 or 17 hexadecimal digits", "The id of a VPC.");
+resource_id!(RouteTableId, "rtb-", "a route table id: rtb- and 8 or 17 hexadecimal digits", "The id of a route table.");
+resource_id!(
+    AllocationId,
+    "eipalloc-",
+    "an allocation id: eipalloc- and 8 or 17 hexadecimal digits",
+    "The id of an Elastic IP."
+);
+resource_id!(
+    AssociationId,
+    "eipassoc-",
+    "an association id: eipassoc- and 8 or 17 hexadecimal digits",
+    "The id of an Elastic IP's association with a private address."
+);
 
 /// Old ids have 8 hexadecimal digits, those given since 2018 have 17.
-fn is_resource_number(hex: &str) -> bool {
+pub(crate) fn is_resource_number(hex: &str) -> bool {
     matches!(hex.len(), 8 | 17) && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// An IPv4 CIDR block, such as `10.99.0.0/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cidr {
     network: u32,
     length: u8,
@@ -115,6 +134,20 @@ impl Cidr {
         (!self.mask() as usize + 1).saturating_sub(5)
     }
 
+    /// The block that an address and a length name, whichever address of the block that is.
+    pub(crate) fn without_host_bits(text: &str) -> Result<Cidr, Malformed> {
+        let parse = || {
+            let (address, length) = text.split_once('/')?;
+            let address = u32::from(address.parse::<Ipv4Addr>().ok()?);
+            let length = length.parse::<u8>().ok().filter(|length| *length <= 32)?;
+            let whole = Cidr { network: 0, length };
+            Some(Cidr { network: address & whole.mask(), length })
+        };
+        parse().ok_or_else(|| Malformed::new(text, Cidr::WANTED))
+    }
+
+    const WANTED: &str = "an IPv4 CIDR block such as 10.99.0.0/24";
+
     fn mask(self) -> u32 {
         u32::MAX.checked_shl(32 - u32::from(self.length)).unwrap_or(0)
     }
@@ -123,14 +156,11 @@ impl Cidr {
 impl FromStr for Cidr {
     type Err = Malformed;
     fn from_str(text: &str) -> Result<Self, Malformed> {
-        let parse = || {
-            let (network, length) = text.split_once('/')?;
-            let network = u32::from(network.parse::<Ipv4Addr>().ok()?);
-            let length = length.parse::<u8>().ok().filter(|length| *length <= 32)?;
-            let cidr = Cidr { network, length };
-            (network & !cidr.mask() == 0).then_some(cidr)
-        };
-        parse().ok_or_else(|| Malformed { text: text.to_owned(), wanted: "an IPv4 CIDR block such as 10.99.0.0/24" })
+        let cidr = Cidr::without_host_bits(text)?;
+        match text.split('/').next() == Some(Ipv4Addr::from(cidr.network).to_string().as_str()) {
+            true => Ok(cidr),
+            false => Err(Malformed::new(text, Cidr::WANTED)),
+        }
     }
 }
 

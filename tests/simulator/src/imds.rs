@@ -11,6 +11,7 @@ use crate::cloud::Cloud;
 use crate::ec2::interfaces;
 use crate::ids::InstanceId;
 use crate::log::Moment;
+use crate::route::Ipv6Cidr;
 use crate::serve::Reply;
 use crate::wire::sigv4::hex;
 
@@ -107,9 +108,12 @@ fn tree(cloud: &mut Cloud, now: Moment, instance: &InstanceId) -> BTreeMap<Strin
         let Some(subnet) = cloud.subnets.get(&eni.subnet) else {
             continue;
         };
-        let vpc_cidr = cloud.vpcs.get(&subnet.vpc).map(ToString::to_string);
-        let addresses: Vec<String> = view.of(id).iter().map(|(address, _)| address.to_string()).collect();
-        let publics: Vec<String> = view.of(id).iter().filter_map(|(_, public)| Some((*public)?.to_string())).collect();
+        let vpc_cidr = cloud.vpcs.get(&subnet.vpc).map(|vpc| vpc.cidr.to_string()).unwrap_or_default();
+        let vpc_ipv6 = cloud.vpcs.get(&subnet.vpc).and_then(|vpc| vpc.ipv6_cidr);
+        let ipv6 = |cidr: Option<Ipv6Cidr>| cidr.map(|cidr| cidr.to_string()).unwrap_or_default();
+        let addresses: Vec<String> = view.of(id).iter().map(|ip| ip.address.to_string()).collect();
+        let publics: Vec<String> =
+            view.of(id).iter().filter_map(|ip| Some(ip.elastic_ip.as_ref()?.public.to_string())).collect();
         if index == 0 {
             zone = &subnet.zone;
             private_ip = eni.primary.to_string();
@@ -127,7 +131,10 @@ fn tree(cloud: &mut Cloud, now: Moment, instance: &InstanceId) -> BTreeMap<Strin
             ("subnet-id", eni.subnet.to_string()),
             ("subnet-ipv4-cidr-block", subnet.cidr.to_string()),
             ("vpc-id", subnet.vpc.to_string()),
-            ("vpc-ipv4-cidr-block", vpc_cidr.unwrap_or_default()),
+            ("subnet-ipv6-cidr-blocks", ipv6(subnet.ipv6_cidr)),
+            ("vpc-ipv4-cidr-block", vpc_cidr.clone()),
+            ("vpc-ipv4-cidr-blocks", vpc_cidr),
+            ("vpc-ipv6-cidr-blocks", ipv6(vpc_ipv6)),
         ] {
             if !text.is_empty() {
                 meta(&format!("network/interfaces/macs/{}/{leaf}", eni.mac), &text);

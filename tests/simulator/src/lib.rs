@@ -1,5 +1,5 @@
-//! EC2 and IMDSv2 as the tests need them: private addresses that really move from one network
-//! interface to another, on the real wire protocol. boto3, the AWS CLI and the AWS SDKs can use it.
+//! EC2 and IMDSv2 as the tests need them: private addresses, routes and Elastic IPs that really move from
+//! one network interface to another, on the real wire protocol. boto3, the AWS CLI and the AWS SDKs can use it.
 //!
 //! A [`World`] says what exists. [`Simulator::start`] makes it real, the `serve_…` methods open
 //! listeners: EC2 over HTTP or TLS, IMDS for one instance each, in any network namespace. All of them
@@ -39,7 +39,12 @@
 //! | a claim of several addresses of which one is refused | moves none | [`Batch::OthersMove`] |
 //! | a claim that its client gave up on | lands all the same, when its time comes | |
 //! | an address that the interface has already | is no error | [`World::refuse_reassignment_to_same_interface`] |
-//! | requests beyond 50 at once and 5 a second (reads: 100 and 20) | `RequestLimitExceeded` | [`World::throttling`] |
+//! | `AssociateAddress` with an address that the interface has just got | refused for 0.3 s | [`World::association_lag`] |
+//! | `AssociateAddress` without `AllowReassociation` | as with `false` | |
+//! | a local route, with a network interface as its new target | replaced, in every table | |
+//! | a dry run | sees which resources exist, and no more | |
+//! | routes of a table and family beyond 50 | `RouteLimitExceeded` | [`World::routes_per_table`] |
+//! | requests of one action beyond 50 at once and 5 a second (reads: 100 and 20) | `RequestLimitExceeded` | [`World::throttling`] |
 //! | a session token that has expired | `RequestExpired` | [`World::expired_token_code`] |
 //! | an access key that does not exist | `AuthFailure` | [`World::unknown_key_code`] |
 //!
@@ -57,10 +62,13 @@
 
 mod cloud;
 mod ec2;
+mod elastic_ips;
 mod faults;
 mod ids;
 mod imds;
 mod log;
+mod route;
+mod route_tables;
 mod serve;
 mod simulator;
 mod tls;
@@ -69,8 +77,12 @@ mod world;
 
 pub use cloud::{ApiError, WorldError};
 pub use faults::{Effect, Fault, FaultId, On};
-pub use ids::{Cidr, EniId, InstanceId, Malformed, SubnetId, VpcId};
-pub use log::{Cause, Move, Outcome, Request, Service};
+pub use ids::{AllocationId, AssociationId, Cidr, EniId, InstanceId, Malformed, RouteTableId, SubnetId, VpcId};
+pub use log::{AssociatedWith, AssociationMove, Cause, Move, Outcome, Request, RouteMove, Service};
+pub use route::{Destination, Gateway, Ipv6Cidr, Target};
+pub use route_tables::{Origin, Route};
 pub use serve::Listener;
 pub use simulator::{Simulator, Timeout};
-pub use world::{AccessKey, Batch, Instance, NetworkInterface, StaleReads, Subnet, Throttling, Vpc, World};
+pub use world::{
+    AccessKey, Batch, ElasticIp, Instance, NetworkInterface, RouteTable, StaleReads, Subnet, Throttling, Vpc, World,
+};

@@ -1,4 +1,4 @@
-//! What happened and when: every request, every move of an address.
+//! What happened and when: every request, every move of an address, a route or an Elastic IP.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,7 +7,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::ids::{EniId, InstanceId, VpcId};
+use crate::ids::{AllocationId, EniId, InstanceId, RouteTableId, VpcId};
+use crate::route::{Destination, Target};
 
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +56,16 @@ pub struct Request {
     pub action: String,
     /// EC2: the interfaces named by `NetworkInterfaceId`, as sent.
     pub network_interfaces: Vec<String>,
-    /// EC2: the private addresses assigned, unassigned or filtered for.
+    /// EC2: the private addresses assigned, unassigned, associated or filtered for.
     pub addresses: Vec<Ipv4Addr>,
+    /// EC2: the route tables changed, read or filtered for, as sent.
+    pub route_tables: Vec<String>,
+    /// EC2: the destination of the route changed, as sent.
+    pub destination: Option<String>,
+    /// EC2: the Elastic IPs associated, read or filtered for, by their allocation ids as sent.
+    pub allocations: Vec<String>,
+    /// EC2: `DryRun` was true.
+    pub dry_run: bool,
     /// EC2: `AllowReassignment` was true.
     pub allow_reassignment: bool,
     /// All parameters of an EC2 request.
@@ -113,19 +122,36 @@ impl Request {
     pub fn claims(&self, address: Ipv4Addr) -> bool {
         self.action == "AssignPrivateIpAddresses" && self.addresses.contains(&address)
     }
+
+    /// Whether it is a `CreateRoute` or `ReplaceRoute` of that route, and no dry run.
+    pub fn changes_route(&self, table: &str, destination: &str) -> bool {
+        matches!(self.action.as_str(), "CreateRoute" | "ReplaceRoute")
+            && self.route_tables.iter().any(|named| named == table)
+            && self.destination.as_deref() == Some(destination)
+            && !self.dry_run
+    }
+
+    /// Whether it is an `AssociateAddress` of that Elastic IP, and no dry run.
+    pub fn associates(&self, allocation: &str) -> bool {
+        self.action == "AssociateAddress" && self.allocations.iter().any(|named| named == allocation) && !self.dry_run
+    }
 }
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.6} #{} {}", self.arrived_wall, self.number, self.action)?;
-        for eni in &self.network_interfaces {
-            write!(f, " {eni}")?;
+        let destination = self.destination.iter();
+        for id in self.route_tables.iter().chain(destination).chain(&self.allocations).chain(&self.network_interfaces) {
+            write!(f, " {id}")?;
         }
         if !self.addresses.is_empty() {
             write!(f, " {:?}", self.addresses)?;
         }
         if self.allow_reassignment {
             f.write_str(" AllowReassignment")?;
+        }
+        if self.dry_run {
+            f.write_str(" DryRun")?;
         }
         write!(f, " [listener {} connection {} {}", self.listener, self.connection, self.peer)?;
         if let Some(key) = &self.access_key {
@@ -149,7 +175,7 @@ impl fmt::Display for Request {
     }
 }
 
-/// Why an address moved.
+/// Why an address, a route or an Elastic IP moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
@@ -182,11 +208,98 @@ pub struct Move {
 
 impl fmt::Display for Move {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |eni: &Option<EniId>| eni.as_ref().map_or("nobody".to_owned(), EniId::to_string);
-        write!(f, "{:.6} {} from {} to {} by ", self.wall, self.address, name(&self.from), name(&self.to))?;
-        match self.cause {
-            Cause::Request(number) => write!(f, "request #{number}"),
-            Cause::ThirdParty => f.write_str("a third party"),
-        }
+        write_move(f, self.wall, &self.address, (&self.from, &self.to), &self.cause)
     }
+}
+
+/// A route that leads elsewhere now, appeared or was removed.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RouteMove {
+    /// When.
+    #[serde(skip)]
+    pub at: Instant,
+    /// The same on the wall clock.
+    pub wall: Timestamp,
+    /// The route table.
+    pub route_table: RouteTableId,
+    /// What the route matches.
+    pub destination: Destination,
+    /// Where it led before.
+    pub from: Option<Target>,
+    /// Where it leads now.
+    pub to: Option<Target>,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl fmt::Display for RouteMove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = format!("{} in {}", self.destination, self.route_table);
+        write_move(f, self.wall, &what, (&self.from, &self.to), &self.cause)
+    }
+}
+
+/// What an Elastic IP is associated with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AssociatedWith {
+    /// The network interface.
+    pub network_interface: EniId,
+    /// The private address on it.
+    pub private_address: Ipv4Addr,
+}
+
+impl fmt::Display for AssociatedWith {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.private_address, self.network_interface)
+    }
+}
+
+/// An Elastic IP that was associated, dissociated, or moved along with its private address.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AssociationMove {
+    /// When.
+    #[serde(skip)]
+    pub at: Instant,
+    /// The same on the wall clock.
+    pub wall: Timestamp,
+    /// The Elastic IP.
+    pub allocation: AllocationId,
+    /// What it was associated with before.
+    pub from: Option<AssociatedWith>,
+    /// What it is associated with now.
+    pub to: Option<AssociatedWith>,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl fmt::Display for AssociationMove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_move(f, self.wall, &self.allocation, (&self.from, &self.to), &self.cause)
+    }
+}
+
+fn write_move<T: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    wall: Timestamp,
+    what: &impl fmt::Display,
+    (from, to): (&Option<T>, &Option<T>),
+    cause: &Cause,
+) -> fmt::Result {
+    let name = |owner: &Option<T>| owner.as_ref().map_or("nobody".to_owned(), T::to_string);
+    write!(f, "{wall:.6} {what} from {} to {} by ", name(from), name(to))?;
+    match cause {
+        Cause::Request(number) => write!(f, "request #{number}"),
+        Cause::ThirdParty => f.write_str("a third party"),
+    }
+}
+
+/// Every move so far, in the order in which they happened.
+#[derive(Default)]
+pub(crate) struct Journal {
+    pub(crate) addresses: Vec<Move>,
+    pub(crate) routes: Vec<RouteMove>,
+    pub(crate) associations: Vec<AssociationMove>,
 }

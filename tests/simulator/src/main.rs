@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// EC2 and IMDSv2 with private addresses that really move.
+/// EC2 and IMDSv2 with private addresses, routes and Elastic IPs that really move.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -34,7 +34,11 @@ enum Verb {
         command: control::Command,
     },
     /// Print the world of two routers and a stranger, as `serve --world` reads it.
-    World,
+    World {
+        /// The routers in two availability zones, with route tables and an Elastic IP.
+        #[arg(long)]
+        two_zones: bool,
+    },
 }
 
 #[derive(Args)]
@@ -104,7 +108,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Serve(serve) => run(&serve),
         Verb::Ctl { socket, command } => control::ask(&socket, &command),
-        Verb::World => print_world(),
+        Verb::World { two_zones } => print_world(two_zones),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -115,8 +119,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn print_world() -> Result<(), Failure> {
-    println!("{}", serde_json::to_string_pretty(&World::two_routers())?);
+fn print_world(two_zones: bool) -> Result<(), Failure> {
+    let world = match two_zones {
+        true => World::two_zones(),
+        false => World::two_routers(),
+    };
+    println!("{}", serde_json::to_string_pretty(&world)?);
     Ok(())
 }
 

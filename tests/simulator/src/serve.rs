@@ -311,7 +311,7 @@ impl Connection {
                     Answer::Send(Reply::xml(200, "Huge", body, &request_id))
                 }
                 (Some(Effect::EndlessPages { interfaces, addresses }), _) => {
-                    let body = ec2::endless_page(number, interfaces, addresses);
+                    let body = ec2::endless_page(call.action(), number, interfaces, addresses);
                     Answer::Send(Reply::xml(200, "EndlessPages", body, &request_id))
                 }
                 (Some(Effect::Bare), _) => Answer::Send(call.bare(&request_id)),
@@ -341,6 +341,10 @@ impl Connection {
             action: String::new(),
             network_interfaces: Vec::new(),
             addresses: Vec::new(),
+            route_tables: Vec::new(),
+            destination: None,
+            allocations: Vec::new(),
+            dry_run: false,
             allow_reassignment: false,
             parameters: Vec::new(),
             access_key: None,
@@ -362,6 +366,10 @@ impl Connection {
                 request.action = call.action.clone();
                 request.network_interfaces = call.network_interfaces();
                 request.addresses = call.addresses();
+                request.route_tables = call.route_tables();
+                request.destination = call.destination().map(str::to_owned);
+                request.allocations = call.allocations();
+                request.dry_run = call.is_dry_run();
                 request.allow_reassignment = call.allows_reassignment();
                 request.parameters = call.parameters.pairs().to_vec();
                 request.access_key = call.access_key().map(str::to_owned);
@@ -391,11 +399,7 @@ impl Call {
     fn perform(&self, state: &mut State, number: usize, request_id: &str) -> Reply {
         let now = Moment::now();
         let reply = match self {
-            Call::Ec2(call) => {
-                let (reply, moves) = call.perform(&mut state.cloud, now, number, request_id);
-                state.moves.extend(moves);
-                reply
-            }
+            Call::Ec2(call) => call.perform(&mut state.cloud, now, number, request_id),
             Call::Imds(parts, instance) => imds::perform(&mut state.cloud, &mut state.sessions, now, instance, parts),
         };
         if let Some(request) = state.requests.get_mut(number) {
@@ -420,6 +424,13 @@ impl Call {
         match self {
             Call::Ec2(_) => ec2::error_reply(error, request_id),
             Call::Imds(..) => Reply::plain(error.status, &error.message),
+        }
+    }
+
+    fn action(&self) -> &str {
+        match self {
+            Call::Ec2(call) => &call.action,
+            Call::Imds(..) => "",
         }
     }
 

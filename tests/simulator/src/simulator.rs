@@ -48,7 +48,6 @@ pub(crate) struct State {
     pub(crate) sessions: Sessions,
     pub(crate) faults: Faults,
     pub(crate) requests: Vec<Request>,
-    pub(crate) moves: Vec<Move>,
     connections: usize,
     changes: u64,
 }
@@ -119,7 +118,6 @@ impl Simulator {
                     sessions: Sessions::default(),
                     faults: Faults::default(),
                     requests: Vec::new(),
-                    moves: Vec::new(),
                     connections: 0,
                     changes: 0,
                 }),
@@ -207,16 +205,6 @@ impl Simulator {
         self.0.shared.state().cloud.owner(vpc, address).cloned()
     }
 
-    /// The private address that an Elastic IP is associated with now, and its interface.
-    pub fn elastic_ip(&self, public: Ipv4Addr) -> Option<(EniId, Ipv4Addr)> {
-        let state = self.0.shared.state();
-        let view = state.cloud.view(Some(Instant::now()));
-        state.cloud.enis.keys().find_map(|eni| {
-            let (private, _) = view.of(eni).iter().find(|(_, ip)| *ip == Some(public))?;
-            Some((eni.clone(), *private))
-        })
-    }
-
     /// Every EC2 request so far.
     pub fn requests(&self) -> Vec<Request> {
         self.log(Service::Ec2)
@@ -244,9 +232,9 @@ impl Simulator {
         state.requests.iter().filter(|request| request.service == service).cloned().collect()
     }
 
-    /// Every change of an owner so far.
+    /// Every change of an address's owner so far.
     pub fn moves(&self) -> Vec<Move> {
-        self.0.shared.state().moves.clone()
+        self.0.shared.state().cloud.journal.addresses.clone()
     }
 
     /// A third party gives the address to an interface, by EC2's rules.
@@ -256,9 +244,7 @@ impl Simulator {
     pub fn steal(&self, address: Ipv4Addr, eni: impl AsRef<str>) -> Result<(), ApiError> {
         self.0.shared.change(|state| {
             let cause = Cause::ThirdParty;
-            let (moves, result) = state.cloud.assign(Moment::now(), eni.as_ref(), &[address], true, &cause);
-            state.moves.extend(moves);
-            result
+            state.cloud.assign(Moment::now(), eni.as_ref(), &[address], true, &cause)
         })
     }
 
@@ -269,11 +255,9 @@ impl Simulator {
     pub fn release(&self, address: Ipv4Addr) -> Result<(), ApiError> {
         let owner = self.owner(address);
         let owner = owner.ok_or_else(|| ApiError::value(format!("nobody has {address}")))?;
-        self.0.shared.change(|state| {
-            let moves = state.cloud.unassign(Moment::now(), owner.as_ref(), &[address], &Cause::ThirdParty)?;
-            state.moves.extend(moves);
-            Ok(())
-        })
+        self.0
+            .shared
+            .change(|state| state.cloud.unassign(Moment::now(), owner.as_ref(), &[address], &Cause::ThirdParty))
     }
 
     /// A third party deletes a network interface; its addresses are nobody's then.
@@ -283,8 +267,68 @@ impl Simulator {
     pub fn delete_network_interface(&self, eni: impl AsRef<str>) -> Result<(), ApiError> {
         self.0.shared.change(|state| {
             let (id, _) = state.cloud.eni(eni.as_ref())?;
-            let moves = state.cloud.delete_interface(Moment::now(), &id, &Cause::ThirdParty);
-            state.moves.extend(moves);
+            state.cloud.delete_interface(Moment::now(), &id, &Cause::ThirdParty);
+            Ok(())
+        })
+    }
+
+    /// A third party detaches a network interface from its instance; routes to it are blackholes.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn detach_network_interface(&self, eni: impl AsRef<str>) -> Result<(), ApiError> {
+        self.set_attachment(eni.as_ref(), None)
+    }
+
+    /// A third party attaches a network interface to an instance.
+    ///
+    /// # Errors
+    /// One of them does not exist, or something has that device index.
+    pub fn attach_network_interface(
+        &self,
+        eni: impl AsRef<str>,
+        instance: &str,
+        device_index: usize,
+    ) -> Result<(), ApiError> {
+        let attachment = (self.instance(instance)?, device_index);
+        if self.0.shared.state().cloud.enis.values().any(|eni| eni.attachment.as_ref() == Some(&attachment)) {
+            return Err(ApiError::value(format!("Instance '{instance}' has an interface at index {device_index}")));
+        }
+        self.set_attachment(eni.as_ref(), Some(attachment))
+    }
+
+    fn set_attachment(&self, eni: &str, attachment: Option<(InstanceId, usize)>) -> Result<(), ApiError> {
+        self.0.shared.change(|state| {
+            let (id, _) = state.cloud.eni(eni)?;
+            if let Some(eni) = state.cloud.enis.get_mut(&id) {
+                eni.attachment = attachment;
+            }
+            Ok(())
+        })
+    }
+
+    /// Stops an instance: routes to its network interfaces are blackholes, its addresses stay.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn stop_instance(&self, instance: &str) -> Result<(), ApiError> {
+        self.set_running(instance, false)
+    }
+
+    /// Starts an instance again.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn start_instance(&self, instance: &str) -> Result<(), ApiError> {
+        self.set_running(instance, true)
+    }
+
+    fn set_running(&self, instance: &str, running: bool) -> Result<(), ApiError> {
+        let id = self.instance(instance)?;
+        self.0.shared.change(|state| {
+            if let Some(instance) = state.cloud.instances.get_mut(&id) {
+                instance.running = running;
+            }
             Ok(())
         })
     }
@@ -378,15 +422,11 @@ impl Simulator {
     }
 
     fn instance(&self, id: &str) -> Result<InstanceId, ApiError> {
-        let missing = || {
-            let message = format!("The instance ID '{id}' does not exist");
-            ApiError::new(400, "InvalidInstanceID.NotFound", message)
-        };
-        let id: InstanceId = id.parse().map_err(|_| missing())?;
-        match self.0.shared.state().cloud.instances.contains_key(&id) {
-            true => Ok(id),
-            false => Err(missing()),
-        }
+        self.0.shared.state().cloud.instance(id)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     /// Waits until `look` returns something; it is asked again after every change. `what` names what
@@ -456,12 +496,19 @@ fn no_role(instance: &str) -> ApiError {
     ApiError::value(format!("instance {instance} has no role"))
 }
 
-/// The moves and the last 40 requests, one a line.
+/// The moves of addresses, routes and Elastic IPs, and the last 40 requests, one a line.
 impl fmt::Display for Simulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.0.shared.state();
-        writeln!(f, "moves ({}):", state.moves.len())?;
-        for moved in &state.moves {
+        let journal = &state.cloud.journal;
+        writeln!(f, "moves ({}):", journal.addresses.len())?;
+        for moved in &journal.addresses {
+            writeln!(f, "  {moved}")?;
+        }
+        for moved in &journal.routes {
+            writeln!(f, "  {moved}")?;
+        }
+        for moved in &journal.associations {
             writeln!(f, "  {moved}")?;
         }
         writeln!(f, "requests ({}):", state.requests.len())?;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A region of one account: VPCs, subnets, instances with their network interfaces, access keys.
+/// A region of one account: VPCs, subnets, route tables, instances with their network interfaces, Elastic
+/// IPs, access keys.
 ///
 /// The JSON form has the field names in kebab case; fields with a default may be left out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +30,10 @@ pub struct World {
     pub instances: Vec<Instance>,
     /// Network interfaces that are attached to no instance.
     pub network_interfaces: Vec<NetworkInterface>,
+    /// The route tables.
+    pub route_tables: Vec<RouteTable>,
+    /// Elastic IPs beside those that the network interfaces name themselves.
+    pub elastic_ips: Vec<ElasticIp>,
     /// Access keys of users; the keys of instance roles are made at start.
     pub access_keys: Vec<AccessKey>,
     /// How old the answers of reads may be.
@@ -38,7 +43,12 @@ pub struct World {
     /// Assigning an address to the interface that has it already is an error. It is believed to
     /// succeed; no documentation says so.
     pub refuse_reassignment_to_same_interface: bool,
-    /// Requests per account before `RequestLimitExceeded`; `None` never throttles.
+    /// How long after an address came to an interface `AssociateAddress` still refuses it, in milliseconds: "for a
+    /// moment" is all that is known.
+    pub association_lag_ms: u64,
+    /// How many routes of a family a route table can have, propagated ones apart; EC2's quota can be raised.
+    pub routes_per_table: usize,
+    /// Requests of each action before `RequestLimitExceeded`; `None` never throttles.
     pub throttling: Option<Throttling>,
     /// Greatest difference between `X-Amz-Date` and the simulator's clock, in seconds; `None` does
     /// not look at the clock.
@@ -65,10 +75,14 @@ impl Default for World {
             subnets: Vec::new(),
             instances: Vec::new(),
             network_interfaces: Vec::new(),
+            route_tables: Vec::new(),
+            elastic_ips: Vec::new(),
             access_keys: Vec::new(),
             stale_reads: StaleReads::default(),
             batch: Batch::default(),
             refuse_reassignment_to_same_interface: false,
+            association_lag_ms: 300,
+            routes_per_table: 50,
             throttling: Some(Throttling::default()),
             clock_tolerance_seconds: Some(300),
             clock_ahead_seconds: 0,
@@ -109,7 +123,8 @@ pub enum Batch {
     OthersMove,
 }
 
-/// Token buckets per account and kind of action (EC2 developer guide, "Request throttling").
+/// A token bucket for each action of the account (EC2 developer guide, "Request throttling"). EC2's own are larger for
+/// some actions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Throttling {
@@ -137,6 +152,9 @@ pub struct Vpc {
     pub id: String,
     /// Its IPv4 CIDR block.
     pub cidr: String,
+    /// Its IPv6 CIDR block.
+    #[serde(default)]
+    pub ipv6_cidr: Option<String>,
 }
 
 /// A subnet, which lies in one availability zone.
@@ -149,8 +167,113 @@ pub struct Subnet {
     pub vpc: String,
     /// Its IPv4 CIDR block, inside the VPC's.
     pub cidr: String,
+    /// Its IPv6 CIDR block, inside the VPC's.
+    #[serde(default)]
+    pub ipv6_cidr: Option<String>,
     /// Such as `eu-west-1a`.
     pub availability_zone: String,
+}
+
+/// A route table. The local routes of its VPC are in it without being named.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RouteTable {
+    /// `rtb-…`
+    pub id: String,
+    /// The VPC's id.
+    pub vpc: String,
+    /// Whether it is the main route table of its VPC.
+    #[serde(default)]
+    pub main: bool,
+    /// The subnets that are associated with it.
+    #[serde(default)]
+    pub subnets: Vec<String>,
+    /// Where each destination leads: `10.0.0.0/8`, `2001:db8::/32` or `pl-…` to `eni-…`, `igw-…`, `vpce-…`, `nat-…`,
+    /// `tgw-…` and so on.
+    #[serde(default)]
+    pub routes: BTreeMap<String, String>,
+    /// The routes that a virtual private gateway propagated: destination and `vgw-…`.
+    #[serde(default)]
+    pub propagated: BTreeMap<String, String>,
+}
+
+impl RouteTable {
+    /// A route table with the local routes alone.
+    pub fn new(id: &str, vpc: &str) -> RouteTable {
+        RouteTable { id: id.to_owned(), vpc: vpc.to_owned(), ..RouteTable::default() }
+    }
+
+    /// Makes it the main one of its VPC.
+    pub fn main(mut self) -> RouteTable {
+        self.main = true;
+        self
+    }
+
+    /// Associates a subnet with it.
+    pub fn subnet(mut self, id: &str) -> RouteTable {
+        self.subnets.push(id.to_owned());
+        self
+    }
+
+    /// Adds a route.
+    pub fn route(mut self, destination: &str, target: &str) -> RouteTable {
+        self.routes.insert(destination.to_owned(), target.to_owned());
+        self
+    }
+
+    /// Adds a route that a virtual private gateway propagated.
+    pub fn propagated(mut self, destination: &str, gateway: &str) -> RouteTable {
+        self.propagated.insert(destination.to_owned(), gateway.to_owned());
+        self
+    }
+}
+
+/// An Elastic IP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ElasticIp {
+    /// `eipalloc-…`
+    pub id: String,
+    /// The public address.
+    pub public: Ipv4Addr,
+    /// The network interface that it is associated with at start.
+    #[serde(default)]
+    pub network_interface: Option<String>,
+    /// The private address there; the primary one unless set.
+    #[serde(default)]
+    pub private: Option<Ipv4Addr>,
+    /// The account that it belongs to, if that is another one than the world's.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// It belongs to a managed resource, such as a NAT gateway or a load balancer.
+    #[serde(default)]
+    pub managed: bool,
+}
+
+impl ElasticIp {
+    /// An Elastic IP that is associated with nothing.
+    pub fn new(id: &str, public: Ipv4Addr) -> ElasticIp {
+        ElasticIp { id: id.to_owned(), public, network_interface: None, private: None, account: None, managed: false }
+    }
+
+    /// Associates it with a private address of an interface.
+    pub fn on(mut self, eni: &str, private: Ipv4Addr) -> ElasticIp {
+        self.network_interface = Some(eni.to_owned());
+        self.private = Some(private);
+        self
+    }
+
+    /// Makes it another account's.
+    pub fn of_account(mut self, account: &str) -> ElasticIp {
+        self.account = Some(account.to_owned());
+        self
+    }
+
+    /// Makes it a managed resource's.
+    pub fn managed(mut self) -> ElasticIp {
+        self.managed = true;
+        self
+    }
 }
 
 /// An instance.
@@ -200,7 +323,8 @@ pub struct NetworkInterface {
     /// Its secondary private addresses at start.
     #[serde(default)]
     pub secondary: Vec<Ipv4Addr>,
-    /// Elastic IPs by the private address with which they are associated and move.
+    /// Elastic IPs by the private address with which they are associated and move. The allocation id is
+    /// `eipalloc-` and the public address as 17 hexadecimal digits.
     #[serde(default)]
     pub elastic_ips: BTreeMap<Ipv4Addr, Ipv4Addr>,
     /// The source/destination check; routers have it off.
@@ -310,9 +434,56 @@ impl World {
             .access_key("AKIAVIPAEXAMPLE00001", "vipa-example-secret")
     }
 
+    /// Two routers in two availability zones, and a stranger beside the first:
+    ///
+    /// | instance | role | interface | MAC | primary | subnet |
+    /// |---|---|---|---|---|---|
+    /// | `i-0a000000000000001` | `router` | `eni-0a000000000000001` | `02:00:00:00:00:01` | `10.99.0.11` | `subnet-0a000000000000001` |
+    /// | `i-0a000000000000002` | `router` | `eni-0a000000000000002` | `02:00:00:00:00:02` | `10.99.1.12` | `subnet-0a000000000000002` |
+    /// | `i-0a000000000000003` | | `eni-0a000000000000003` | `02:00:00:00:00:03` | `10.99.0.13` | `subnet-0a000000000000001` |
+    ///
+    /// The subnets are `10.99.0.0/24` and `2001:db8:99::/64` in `eu-west-1a`, `10.99.1.0/24` and
+    /// `2001:db8:99:1::/64` in `eu-west-1b`, each with a route table, `rtb-0a000000000000001` (the main one) and
+    /// `rtb-0a000000000000002`, whose default route leads to `igw-0a000000000000001`. The VPC
+    /// `vpc-0a000000000000001` has `10.99.0.0/16` and `2001:db8:99::/56`. The Elastic IP
+    /// `eipalloc-0a000000000000001`, `203.0.113.10`, is associated with nothing. The access key is that of
+    /// [`two_routers`](World::two_routers).
+    pub fn two_zones() -> World {
+        let (vpc, first, second) = ("vpc-0a000000000000001", "subnet-0a000000000000001", "subnet-0a000000000000002");
+        let instance = |number: u8, subnet: &str, primary: [u8; 4]| {
+            let interface = NetworkInterface::new(
+                &format!("eni-0a00000000000000{number}"),
+                &format!("02:00:00:00:00:0{number}"),
+                subnet,
+                primary.into(),
+            );
+            Instance::new(&format!("i-0a00000000000000{number}")).interface(interface.address_limit(50))
+        };
+        let table = |number: u8, subnet: &str| {
+            RouteTable::new(&format!("rtb-0a00000000000000{number}"), vpc)
+                .subnet(subnet)
+                .route("0.0.0.0/0", "igw-0a000000000000001")
+        };
+        let mut world = World::new("eu-west-1")
+            .vpc(vpc, "10.99.0.0/16")
+            .subnet(first, vpc, "10.99.0.0/24", "eu-west-1a")
+            .subnet(second, vpc, "10.99.1.0/24", "eu-west-1b")
+            .instance(instance(1, first, [10, 99, 0, 11]).role("router"))
+            .instance(instance(2, second, [10, 99, 1, 12]).role("router"))
+            .instance(instance(3, first, [10, 99, 0, 13]))
+            .route_table(table(1, first).main())
+            .route_table(table(2, second))
+            .elastic_ip(ElasticIp::new("eipalloc-0a000000000000001", Ipv4Addr::new(203, 0, 113, 10)))
+            .access_key("AKIAVIPAEXAMPLE00001", "vipa-example-secret");
+        world.vpcs[0].ipv6_cidr = Some("2001:db8:99::/56".to_owned());
+        world.subnets[0].ipv6_cidr = Some("2001:db8:99::/64".to_owned());
+        world.subnets[1].ipv6_cidr = Some("2001:db8:99:1::/64".to_owned());
+        world
+    }
+
     /// Adds a VPC.
     pub fn vpc(mut self, id: &str, cidr: &str) -> World {
-        self.vpcs.push(Vpc { id: id.to_owned(), cidr: cidr.to_owned() });
+        self.vpcs.push(Vpc { id: id.to_owned(), cidr: cidr.to_owned(), ipv6_cidr: None });
         self
     }
 
@@ -322,6 +493,7 @@ impl World {
             id: id.to_owned(),
             vpc: vpc.to_owned(),
             cidr: cidr.to_owned(),
+            ipv6_cidr: None,
             availability_zone: availability_zone.to_owned(),
         });
         self
@@ -336,6 +508,18 @@ impl World {
     /// Adds a network interface that is attached to no instance.
     pub fn unattached(mut self, interface: NetworkInterface) -> World {
         self.network_interfaces.push(interface);
+        self
+    }
+
+    /// Adds a route table.
+    pub fn route_table(mut self, table: RouteTable) -> World {
+        self.route_tables.push(table);
+        self
+    }
+
+    /// Adds an Elastic IP.
+    pub fn elastic_ip(mut self, elastic_ip: ElasticIp) -> World {
+        self.elastic_ips.push(elastic_ip);
         self
     }
 
@@ -354,6 +538,18 @@ impl World {
     /// Sets what a batch with a bad address does.
     pub fn batch(mut self, batch: Batch) -> World {
         self.batch = batch;
+        self
+    }
+
+    /// Sets how long after an address came to an interface `AssociateAddress` still refuses it.
+    pub fn association_lag(mut self, lag: Duration) -> World {
+        self.association_lag_ms = lag.as_millis() as u64;
+        self
+    }
+
+    /// Sets how many routes of a family a route table can have.
+    pub fn routes_per_table(mut self, limit: usize) -> World {
+        self.routes_per_table = limit;
         self
     }
 
