@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use simulator::{Effect, Fault, NetworkInterface, On, Simulator, World};
+use simulator::{Effect, ElasticIp, Fault, NetworkInterface, On, RouteTable, Simulator, World};
 
 const R1: &str = "eni-0a000000000000001";
 const R2: &str = "eni-0a000000000000002";
 const STRANGER: &str = "eni-0a000000000000003";
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
+const T1: &str = "rtb-0a000000000000001";
+const OVERLAY: &str = "10.200.0.1/32";
+const EIP: &str = "eipalloc-0a000000000000001";
 
 /// A program of the private Python environment, which is made if need be.
 fn python_program(name: &str) -> PathBuf {
@@ -131,6 +134,91 @@ fn boto3_claims_steals_reads_and_is_refused_over_tls() {
     std::fs::write(&ca, simulator.ca_pem()).unwrap();
     let ec2 = simulator.serve_ec2_tls(any_port(), None, &["ec2.eu-west-1.amazonaws.com", "127.0.0.1"]).unwrap();
     boto3(&simulator, &ec2.url(), Some(&ca));
+}
+
+/// Two zones with a propagated route, tables for two pages, an interface that is attached to nothing, and an Elastic
+/// IP of another account.
+fn zones() -> World {
+    let mut world = World::two_zones().stale_reads(Duration::ZERO).association_lag(Duration::ZERO).routes_per_table(4);
+    world.route_tables[0] = world.route_tables[0].clone().propagated("10.201.0.0/16", "vgw-0a000000000000001");
+    for number in 1..=5 {
+        world = world.route_table(RouteTable::new(&format!("rtb-0b00000000000000{number}"), "vpc-0a000000000000001"));
+    }
+    let foreign = ElasticIp::new("eipalloc-0b000000000000001", Ipv4Addr::new(203, 0, 113, 20));
+    world.elastic_ip(foreign.of_account("210987654321")).unattached(NetworkInterface::new(
+        "eni-0b000000000000001",
+        "02:00:00:00:01:01",
+        "subnet-0a000000000000002",
+        Ipv4Addr::new(10, 99, 1, 20),
+    ))
+}
+
+#[test]
+fn boto3_moves_routes_and_elastic_ips_between_zones() {
+    let simulator = Simulator::start(zones()).unwrap();
+    let ec2 = simulator.serve_ec2_http(any_port(), None).unwrap();
+    for action in ["ReplaceRoute", "AssociateAddress"] {
+        let on = || On::action(action).network_interface(STRANGER);
+        simulator.add_fault(Fault::on(on().dry_run(true)).deny().times(1));
+        simulator.add_fault(Fault::on(on().dry_run(false)).throttle().times(1));
+        simulator.add_fault(Fault::on(on().dry_run(false)).drop_connection().performed().times(1));
+    }
+    let mut command = with_key(client("python", None), "vipa-example-secret");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/routes_with_boto3.py")).arg(ec2.url());
+    let output = run(command);
+    assert!(
+        output.status.success() && text(&output.stdout) == "done\n",
+        "{}{}\n{simulator}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    // The last of each was performed, and its answer was lost.
+    assert_eq!(simulator.route_owner(T1, OVERLAY).unwrap().unwrap(), STRANGER, "{simulator}");
+    assert_eq!(simulator.association(EIP).unwrap().unwrap().network_interface, STRANGER, "{simulator}");
+    assert!(simulator.faults().is_empty(), "{:?}", simulator.faults());
+}
+
+#[test]
+fn the_aws_cli_moves_a_route_and_an_elastic_ip() {
+    let simulator = Simulator::start(zones()).unwrap();
+    let ec2 = simulator.serve_ec2_http(any_port(), None).unwrap();
+    let aws = |arguments: &[&str]| {
+        let mut command = with_key(client("aws", None), "vipa-example-secret");
+        command.args(["--endpoint-url", &ec2.url(), "--output", "text", "ec2"]).args(arguments);
+        run(command)
+    };
+    let done = |arguments: &[&str]| {
+        let output = aws(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}\n{simulator}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    };
+    let route = |action, eni| {
+        [action, "--route-table-id", T1, "--destination-cidr-block", OVERLAY, "--network-interface-id", eni]
+    };
+    assert_eq!(done(&route("create-route", R1)), "True");
+    done(&route("replace-route", R2));
+    let filter = format!("Name=route-table-id,Values={T1}");
+    let query = format!("RouteTables[].Routes[?DestinationCidrBlock=='{OVERLAY}'][].[NetworkInterfaceId,State]");
+    let shown = done(&["describe-route-tables", "--filters", &filter, "--query", &query]);
+    assert_eq!(shown, format!("{R2}\tactive"));
+    assert_eq!(simulator.route_owner(T1, OVERLAY).unwrap().unwrap(), R2);
+
+    let associate = ["associate-address", "--allocation-id", EIP, "--allow-reassociation", "--network-interface-id"];
+    simulator.steal_association(EIP, R1, None).unwrap();
+    let association = done(&[&associate[..], &[R2, "--private-ip-address", "10.99.1.12"]].concat());
+    let query = "Addresses[].[AssociationId,NetworkInterfaceId,PrivateIpAddress]";
+    let shown = done(&["describe-addresses", "--allocation-ids", EIP, "--query", query]);
+    assert_eq!(shown, format!("{association}\t{R2}\t10.99.1.12"));
+    done(&["disassociate-address", "--association-id", &association]);
+    assert_eq!(simulator.association(EIP).unwrap(), None);
+
+    let dry = [&route("replace-route", R1)[..], &["--dry-run"]].concat();
+    let errors = text(&aws(&dry).stderr);
+    assert!(errors.contains("(DryRunOperation)"), "{errors}");
+    simulator.add_fault(Fault::on(On::action("ReplaceRoute").route_table(T1)).deny());
+    let errors = text(&aws(&dry).stderr);
+    assert!(errors.contains("(UnauthorizedOperation)") && errors.contains("ec2:ReplaceRoute"), "{errors}");
+    assert_eq!(simulator.route_owner(T1, OVERLAY).unwrap().unwrap(), R2, "{simulator}");
 }
 
 #[test]
@@ -279,6 +367,93 @@ fn the_program_serves_scripts() {
     assert_eq!(ctl(&["owner", "nonsense"]).status.code(), Some(2));
     assert_eq!(program.end(), Some(0));
     assert!(!socket.exists());
+}
+
+/// The control socket alone sets up, takes and deletes: no client is needed for that.
+#[test]
+fn the_program_lets_scripts_take_routes_and_elastic_ips() {
+    let folder = folder("program-zones");
+    let [world_file, socket] = ["world.json", "socket"].map(|name| folder.join(name));
+    let binary = env!("CARGO_BIN_EXE_simulator");
+    let world = Command::new(binary).args(["world", "--two-zones"]).output().unwrap();
+    std::fs::write(&world_file, &world.stdout).unwrap();
+    let mut child = Command::new(binary)
+        .arg("serve")
+        .args([Path::new("--world"), &world_file, Path::new("--socket"), &socket])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let mut program = Program(child);
+    assert_eq!(output.lines().map(Result::unwrap).next().as_deref(), Some("ready"));
+    let ctl = |arguments: &[&str]| {
+        let mut command = Command::new(binary);
+        command.arg("ctl").arg("--socket").arg(&socket).args(arguments);
+        run(command)
+    };
+    let told = |arguments: &[&str]| {
+        let output = ctl(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    };
+    let json = |arguments: &[&str]| serde_json::from_str::<serde_json::Value>(&told(arguments)).unwrap();
+    let table = "rtb-0b000000000000001";
+    let new = format!(r#"{{"id":"{table}","vpc":"vpc-0a000000000000001","routes":{{"{OVERLAY}":"{R1}"}}}}"#);
+    told(&["add-route-table", &new]);
+    assert_eq!(told(&["route-owner", table, OVERLAY]), R1);
+    told(&["steal-route", table, OVERLAY, R2]);
+    let moved = json(&["wait-for-route", table, OVERLAY, R2, "--seconds", "1"]);
+    assert_eq!((&moved["to"], &moved["cause"]), (&R2.into(), &"third-party".into()));
+    told(&["steal-route", table, OVERLAY, "igw-0a000000000000001"]);
+    assert_eq!(told(&["route-owner", table, OVERLAY]), "null");
+    told(&["delete-gateway", "igw-0a000000000000001"]);
+    assert_eq!(json(&["route", table, OVERLAY])["blackhole"], true);
+    assert_eq!(json(&["routes", table]).as_array().unwrap().len(), 3);
+    told(&["delete-route", table, OVERLAY]);
+    assert_eq!(told(&["route", table, OVERLAY]), "null");
+    assert_eq!(json(&["route-moves"]).as_array().unwrap().len(), 3);
+
+    told(&["steal-association", EIP, R1]);
+    let place = json(&["association", EIP]);
+    assert_eq!((&place["network-interface"], &place["private-address"]), (&R1.into(), &"10.99.0.11".into()));
+    told(&["steal-association", EIP, R2, "10.99.1.12"]);
+    let moved = json(&["wait-for-association", EIP, R2, "--seconds", "1"]);
+    assert_eq!(moved["from"]["network-interface"], R1);
+    told(&["release-association", EIP]);
+    assert_eq!(told(&["association", EIP]), "null");
+    assert_eq!(json(&["association-moves"]).as_array().unwrap().len(), 3);
+    let other = "eipalloc-0b000000000000001";
+    told(&["add-elastic-ip", &format!(r#"{{"id":"{other}","public":"203.0.113.30","network-interface":"{R1}"}}"#)]);
+    assert_eq!(json(&["association", other])["network-interface"], R1);
+    told(&["delete-elastic-ip", other]);
+
+    told(&["steal-route", T1, OVERLAY, R1]);
+    for (command, argument, blackhole) in [
+        ("stop-instance", "i-0a000000000000001", true),
+        ("start-instance", "i-0a000000000000001", false),
+        ("detach-network-interface", R1, true),
+    ] {
+        told(&[command, argument]);
+        assert_eq!(json(&["route", T1, OVERLAY])["blackhole"], blackhole, "{command}");
+    }
+    told(&["attach-network-interface", R1, "i-0a000000000000001", "0"]);
+    assert_eq!(json(&["route", T1, OVERLAY])["blackhole"], false);
+    told(&["delete-network-interface", R1]);
+    assert_eq!(json(&["route", T1, OVERLAY])["blackhole"], true);
+    told(&["delete-route-table", T1]);
+    for (arguments, code) in [
+        (vec!["route", T1, OVERLAY], "InvalidRouteTableID.NotFound"),
+        (vec!["association", other], "InvalidAllocationID.NotFound"),
+        (vec!["steal-route", table, "10.99.0.100/32", R2], "InvalidParameterValue"),
+        (vec!["add-route-table", &new], "InvalidNetworkInterfaceID.NotFound"),
+        (vec!["add-route-table", &new.replace(R1, R2)], "is there twice"),
+    ] {
+        let refused = ctl(&arguments);
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&refused.stderr).contains(code), "{arguments:?}: {refused:?}");
+    }
+    assert_eq!(ctl(&["route-owner", table, "10.200.0.1/16"]).status.code(), Some(2));
+    assert_eq!(program.end(), Some(0));
 }
 
 #[test]
