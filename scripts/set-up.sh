@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# What the other scripts have in common: where to build, and what a machine needs. They source it, from the top folder.
+# The shared part of the other scripts: the build directory, and what a machine needs. They source it in the top directory.
 
 # keepalived, nft and ip are in sbin, which an ordinary user's PATH lacks on Debian.
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/vyos-aws-vipa/target}"
 export VIPA_AWS_VENV="${VIPA_AWS_VENV:-$CARGO_TARGET_DIR/venv-aws}"
 
-# What the largest compiler process of a first build takes, in MB: rustc on the AWS SDK, optimised and not. README.md
-# states the same figures.
+# The memory of the largest compiler process of a first build, in MB: rustc on the AWS SDK, optimised and not. README.md
+# has the same figures.
 memory_of_release=9200
 memory_of_tests=7300
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# rust-toolchain.toml names a version. Where rustup has that version only under another name, such as stable, it would
-# download it once more.
+# rust-toolchain.toml names a version. If rustup has that version only under another name, such as stable, it would
+# download it again.
 if have rustup; then
     pinned=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
     toolchains=$(rustup toolchain list)
@@ -28,7 +28,7 @@ if have rustup; then
     unset pinned toolchains toolchain
 fi
 
-# cargo_tool NAME VERSION: builds a program of crates.io in this version and puts it on PATH. It is built without
+# cargo_tool NAME VERSION: builds this version of a program from crates.io and adds it to PATH. It is built without
 # optimisation, which takes a fraction of the time, and kept in $CARGO_TARGET_DIR/tools.
 cargo_tool() {
     local root=$CARGO_TARGET_DIR/tools/$1-$2
@@ -45,7 +45,7 @@ heading() { printf '\n==> %s\n' "$1"; }
 
 python_makes_environments() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
-# namespaces: whether this user may have the namespaces that the routers live in.
+# namespaces: succeeds if this user may create the namespaces that the routers run in.
 namespaces() {
     unshare --user --map-root-user --net --mount --pid --fork --mount-proc -- true 2>/dev/null
 }
@@ -54,46 +54,46 @@ namespaces() {
 missing_packages() {
     have cc || echo gcc libc6-dev
     python_makes_environments || echo python3 python3-venv
-    # Debian's and Ubuntu's keepalived.service starts only where /etc/keepalived/keepalived.conf is not empty, and
-    # nftables.service is off: the two packages leave the machine's own network alone.
+    # Debian's and Ubuntu's keepalived.service starts only if /etc/keepalived/keepalived.conf is not empty, and
+    # nftables.service is disabled: the two packages do not change the machine's own network.
     have keepalived || echo keepalived
     have nft || echo nftables
     have ip || echo iproute2
     { have unshare && have nsenter; } || echo util-linux
 }
 
-# apt PACKAGE...: installs them; what went wrong is printed.
+# apt PACKAGE...: installs packages; prints the output if that fails.
 apt() {
     local as_root=() get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300) said
     if [ "$(id -u)" -ne 0 ]; then
         as_root=(sudo)
-        # Without a terminal nobody can type a password: fail instead of waiting for one.
+        # Without a terminal no password can be entered: fail instead of waiting for one.
         [ -t 0 ] || as_root=(sudo -n)
     fi
     install() { said=$("${as_root[@]}" "${get[@]}" install --yes --no-install-recommends "$@" 2>&1); }
-    # The package lists may be old, or not there at all.
+    # The package lists may be old or missing.
     install "$@" || { said=$("${as_root[@]}" "${get[@]}" update 2>&1) && install "$@"; } ||
         { printf '%s\n' "$said" >&2 && return 1; }
 }
 
-# set_up PACKAGES: installs them, separated by white space; none if there are none.
+# set_up PACKAGES: installs packages, separated by white space; the list may be empty.
 set_up() {
     local packages=()
     read -ra packages <<<"${1//$'\n'/ }"
     [ ${#packages[@]} -gt 0 ] || return 0
     heading "installing ${packages[*]}"
     if ! have apt-get; then
-        echo "no apt-get on this machine: please install them yourself" >&2
+        echo "this machine has no apt-get: install these packages yourself" >&2
     elif [ "$(id -u)" -ne 0 ] && ! have sudo; then
-        echo "please run as root: apt-get install ${packages[*]}" >&2
+        echo "run as root: apt-get install ${packages[*]}" >&2
     else
-        [ "$(id -u)" -eq 0 ] || echo "$0 needs these packages; sudo is for apt-get alone"
+        [ "$(id -u)" -eq 0 ] || echo "$0 needs these packages; sudo is used only for apt-get"
         apt "${packages[@]}" || true
     fi
 }
 
-# available_memory: prints how much memory a build can take here, in MB, and what sets that limit: the machine's memory and
-# swap, or a control group (of a container, or of a service) that allows less.
+# available_memory: prints the memory that a build can use, in MB, and the source of that limit: the machine's memory and
+# swap, or a control group (of a container or a service) with a lower limit.
 available_memory() {
     local swap least by=/proc/meminfo controllers path root folder names limit used cache more room
     swap=$(awk '/^SwapFree:/ { printf "%.0f", $2 * 1024 }' /proc/meminfo)
@@ -104,14 +104,14 @@ available_memory() {
             *,memory,*) root=/sys/fs/cgroup/memory names=(memory.limit_in_bytes memory.usage_in_bytes total_) ;;
             *) continue ;;
         esac
-        # A path that leads out of a container's view: its own group is the root then.
+        # The path is outside a container's view: its own group is then the root.
         [[ $path != *..* ]] || path=/
         folder=$root${path%/}
         while :; do
             limit=$(cat "$folder/${names[0]}" 2>/dev/null) || limit=max
             if [ "$limit" != max ]; then
                 used=$(cat "$folder/${names[1]}")
-                # The kernel drops these pages before it kills anything.
+                # The kernel drops these pages before it kills a process.
                 cache=$(awk -v prefix="${names[2]}" '$1 == prefix "active_file" || $1 == prefix "inactive_file" { sum += $2 }
                     END { printf "%.0f", sum }' "$folder/memory.stat")
                 more=$(cat "$folder/memory.swap.max" 2>/dev/null) || more=0
@@ -126,8 +126,8 @@ available_memory() {
     echo "$((least / 1000000)) $by"
 }
 
-# lacks_memory BUILD: prints why the first build for `release` or for `tests` would fail here, after minutes; false if it has
-# the memory. Once the AWS SDK is built, the rest takes little.
+# lacks_memory BUILD: succeeds and prints the reason if the first build (`release` or `tests`) would run out of memory;
+# fails if the memory suffices. Once the AWS SDK is built, the rest needs little.
 lacks_memory() {
     local needed available by built=$CARGO_TARGET_DIR/debug
     needed=$memory_of_tests
@@ -140,7 +140,7 @@ lacks_memory() {
             needed / 1000, available / 1000, by }'
 }
 
-# need_memory BUILD: ends the script where lacks_memory has a reason.
+# need_memory BUILD: ends the script if lacks_memory succeeds.
 need_memory() {
     local reason
     reason=$(lacks_memory "$1") || return 0
@@ -153,15 +153,15 @@ END
     exit 1
 }
 
-# need_cargo: ends the script where there is no Rust toolchain, and sees to it that cargo builds what is here.
+# need_cargo: ends the script if there is no Rust toolchain, and makes cargo build the sources of this clone.
 need_cargo() {
     local clone=$CARGO_TARGET_DIR/.clone
     if ! have cargo; then
-        echo "$0: no cargo here; install a Rust toolchain (https://rustup.rs) and run this again" >&2
+        echo "$0: cargo is not installed; install a Rust toolchain (https://rustup.rs) and run this again" >&2
         exit 1
     fi
-    # cargo goes by the times of files: what another clone has built there since looks new to it, and has the paths of that
-    # one in it.
+    # cargo compares modification times: it would take a later build of another clone for one of these sources, and its
+    # paths are those of the other clone.
     if [ "$(cat "$clone" 2>/dev/null)" != "$PWD" ]; then
         mkdir -p "$CARGO_TARGET_DIR"
         find src tests -name '*.rs' -exec touch {} +
