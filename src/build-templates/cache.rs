@@ -21,8 +21,8 @@ struct Entry<'a> {
     children: Vec<Entry<'a>>,
 }
 
-/// Adds nodes to their siblings as VyOS's reference tree does: of several nodes with the same name the last one counts that
-/// is more than an intermediate node without properties, and all have their children in it.
+/// Adds nodes to their siblings as VyOS's reference tree does: of several nodes with the same name, it uses the last one that
+/// is not an intermediate node without properties, and adds the children of all.
 fn insert<'a>(siblings: &mut Vec<Entry<'a>>, nodes: &'a [Node]) {
     for node in nodes {
         let children: &[Node] = match &node.kind {

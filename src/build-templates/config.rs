@@ -24,7 +24,7 @@ pub(crate) enum Kind {
     Leaf(Values),
 }
 
-/// The number of values that a leaf takes.
+/// The number of values that a leaf accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Values {
     None,
@@ -159,7 +159,7 @@ fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
             Some(children) => read_children(&context, children)?,
             None if element.name == "tagNode" => return Err(error("<tagNode> needs <children>")),
             None => {
-                context.warn(element.line, "<node> without <children>: VyOS's own generators end here");
+                context.warn(element.line, "<node> without <children>: VyOS's own generators fail here");
                 Vec::new()
             }
         };
@@ -169,13 +169,13 @@ fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
 }
 
 fn owner(context: &Context, element: &Element) -> Option<String> {
-    // VyOS's generators take an empty owner as none.
+    // VyOS's generators treat an empty owner as none.
     let owner = element.attribute("owner").filter(|owner| !owner.is_empty())?;
     let program = owner.split_whitespace().next().unwrap_or_default();
     // vyshim passes every owner to vyos-configd first, which supports only Python programs: any other name terminates
     // it, and the commit hangs.
     if !program.ends_with(".py") {
-        let hangs = "VyOS 1.4 hangs at a commit, because it is no Python program (NAME.py)";
+        let hangs = "a commit of VyOS 1.4 hangs, because it is not a Python program (NAME.py)";
         context.warn(element.line, format!("the owner {owner:?}: {hangs}"));
     }
     Some(owner.to_owned())
@@ -244,7 +244,7 @@ fn read_properties(context: &Context, element: &Element) -> Result<(Values, Prop
 fn priority(context: &Context, element: &Element) -> Result<String, DefinitionError> {
     let text = element.text(context)?;
     if text.parse::<u16>().map(|number| number.to_string()).ok().as_deref() != Some(text) {
-        context.warn(element.line, format!("the priority {text:?} is no number from 0 to 65535"));
+        context.warn(element.line, format!("the priority {text:?} is not a number from 0 to 65535"));
     }
     Ok(text.to_owned())
 }

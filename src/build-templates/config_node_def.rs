@@ -61,7 +61,7 @@ fn write_properties(fields: &mut String, properties: &Properties, is_tag: bool) 
         writeln!(fields, "help: {}", wrap(&format!("{help}{default}")))?;
     }
     let is_default = |value: &ValueHelp| default == Some(value.format.as_str());
-    // And all of these, where it cannot append to an empty description.
+    // It also drops all of these if it cannot append to an empty description.
     if !properties.value_help.iter().any(|value| is_default(value) && value.description.is_empty()) {
         for value in &properties.value_help {
             let default = if is_default(value) { " (default)" } else { "" };
@@ -95,7 +95,7 @@ fn allowed(completion: &Completion) -> String {
 
 fn expression(constraint: &Constraint) -> String {
     let groups: String = constraint.groups.iter().map(|group| format!(" --grp {}", options(group))).collect();
-    // The separator of options() is absent too where there is no <constraint>.
+    // Without <constraint>, the separator of options() is missing as well.
     let checks = if constraint.checks == Checks::default() { String::new() } else { options(&constraint.checks) };
     let message = constraint.message.as_deref().unwrap_or("Invalid value");
     format!(r#"exec "${{vyos_libexec_dir}}/validate-value {checks} {groups} --value \'$VAR(@)\'"; "{message}""#)

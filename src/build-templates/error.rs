@@ -9,7 +9,7 @@ use std::rc::Rc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Location {
     pub(crate) file: Rc<Path>,
-    /// From 1.
+    /// The line number, from 1.
     pub(crate) line: usize,
 }
 
@@ -42,7 +42,7 @@ fn node_prefix(path: &[String]) -> String {
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     file: Rc<Path>,
-    /// Where each line of the text comes from, after files were included.
+    /// The original location of each line, because files were included.
     lines: Rc<[Location]>,
     path: Vec<String>,
 }
@@ -71,7 +71,7 @@ impl Context {
         place.cloned().unwrap_or_else(|| Location { file: Rc::clone(&self.file), line })
     }
 
-    /// Prints a warning: the definition is valid, and something in it has no effect or an unexpected one.
+    /// Prints a warning: the definition is valid, but a part of it has no effect or an unexpected one.
     pub(crate) fn warn(&self, line: usize, problem: impl Into<String>) {
         eprintln!("build-templates: warning: {}", self.error(line, problem));
     }

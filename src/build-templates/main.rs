@@ -2,10 +2,10 @@
 //! `vyos.xml_ref`, and the commands that vyos-op-run runs.
 //!
 //! The output equals that of VyOS 1.4 (vyos-1x scripts/build-command-templates, scripts/build-command-op-templates and
-//! python/vyos/xml_ref/generate_cache.py) and, but for the quotes in commands, that of VyOS rolling
-//! (python/vyos/xml_ref/generate_op_cache.py). What the schemas allow is accepted, but for commands for vyos-op-run whose
-//! arguments cannot be quoted. Where something has no effect, or VyOS's own generators drop or mangle it, there is a
-//! warning. On an error nothing is written.
+//! python/vyos/xml_ref/generate_cache.py) and, except for the quotes in commands, that of VyOS rolling
+//! (python/vyos/xml_ref/generate_op_cache.py). All definitions that the schemas allow are accepted, except commands for
+//! vyos-op-run whose arguments cannot be quoted. Parts of a definition that have no effect, or that VyOS's own generators
+//! drop or change, cause a warning. After an error nothing is written.
 
 mod cache;
 mod completion;

@@ -1,4 +1,4 @@
-//! `node.def` files by their directories, and which of several definitions of a node is in them.
+//! `node.def` files by their directories, and the choice between several definitions of a node.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use crate::output::Tree;
 pub(crate) struct NodeDefs(BTreeMap<PathBuf, (String, Location)>);
 
 impl NodeDefs {
-    /// Adds the definition of a node. The first one that is not empty stays, as in VyOS's generators; one that differs from
-    /// it is worth a warning.
+    /// Adds the definition of a node. As in VyOS's generators, the first non-empty one is used; one that differs from it
+    /// causes a warning.
     pub(crate) fn insert(&mut self, directory: &Path, text: String, context: &Context, line: usize) {
         match self.0.get(directory) {
             Some((old, other)) if !old.is_empty() => {

@@ -18,8 +18,10 @@ impl NodeName {
         let context = parent.child(name);
         let name = Self::new(name).map_err(|problem| context.error(element.line, problem))?;
         if !name.is_plain() {
-            context
-                .warn(element.line, "a node name should have only letters, digits, - _ and ., and begin with no sign");
+            context.warn(
+                element.line,
+                "a node name should have only letters, digits, - _ and ., and begin with a letter or digit",
+            );
         }
         Ok((name, context))
     }
@@ -36,7 +38,7 @@ impl NodeName {
         Ok(Self(name.to_owned()))
     }
 
-    /// Whether the command line takes it as a word without quotes.
+    /// Whether it is a word on the command line without quotes.
     fn is_plain(&self) -> bool {
         self.0.starts_with(|c: char| c.is_ascii_alphanumeric())
             && self.0.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))

@@ -92,7 +92,7 @@ fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
         "node" => Kind::Inner { properties, command, children },
         "tagNode" => {
             if properties.is_none() {
-                context.warn(line, "<tagNode> without <properties>: VyOS's own generators end here");
+                context.warn(line, "<tagNode> without <properties>: VyOS's own generators fail here");
             }
             Kind::Tag { properties: properties.unwrap_or_default(), command, children }
         }
@@ -118,7 +118,7 @@ fn properties(context: &Context, element: &Element) -> Result<Properties, Defini
     let properties = element.children(context, &["help", "completionHelp", "constraint", "constraintErrorMessage"])?;
     let help = xml::optional(context, properties, "help")?.map(|e| e.text(context)).transpose()?;
     Ok(Properties {
-        // VyOS's own generators end at an empty one.
+        // VyOS's own generators fail at an empty one.
         help: help.filter(|text| !text.is_empty()).unwrap_or(NO_HELP).to_owned(),
         completion: Completion::read(context, properties)?,
         constraint: config::constraint(context, properties)?,
@@ -133,7 +133,7 @@ pub(crate) fn render(nodes: &[Node], owned_only: bool) -> Tree {
     files.node_defs.into_tree()
 }
 
-/// Siblings in the order of VyOS's generator of `node.def` files: of two with the same path the first counts.
+/// Siblings in the order of VyOS's generator of `node.def` files: of two with the same path, it uses the first.
 pub(crate) fn in_order(nodes: &[Node]) -> Vec<&Node> {
     let mut nodes: Vec<&Node> = nodes.iter().collect();
     nodes.sort_by_key(|node| match node.kind {

@@ -3,8 +3,8 @@
 //!
 //! vyos-op-run replaces `{{TAG-tag_value}}` in a command by the argument of the node TAG, with `&`, `<`, `>` and quotes
 //! written as HTML entities, and runs the result in a shell. Of several arguments it checks only the last one. So every
-//! placeholder is in single quotes here; VyOS's own generator leaves it without quotes. They do not hold against what the
-//! runner replaces afterwards (docs/internals/op-cache.md): its operators have to be trusted.
+//! placeholder is in single quotes here; VyOS's own generator does not quote it. The quotes do not protect against later
+//! replacements by the runner (docs/internals/op-cache.md): its operators must be trusted.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +15,17 @@ use crate::config::{Constraint, Validator};
 use crate::error::DefinitionError;
 use crate::op::{self, Kind, Node};
 
-/// Where VyOS has its validators.
+/// VyOS's directory of validators.
 const VALIDATORS: &str = "/usr/libexec/vyos/validators";
 
-/// VyOS's directories that commands may name.
+/// Variables for VyOS's directories that commands may contain.
 const DIRECTORIES: [(&str, &str); 3] = [
     ("${vyos_op_scripts_dir}", "/usr/libexec/vyos/op_mode"),
     ("${vyos_completion_dir}", "/usr/libexec/vyos/completion"),
     ("${vyos_libexec_dir}", "/usr/libexec/vyos"),
 ];
 
-/// The argument of a word that may also stand without one.
+/// The key of a word's argument, if the word may also be used without one.
 const VIRTUAL_TAG: &str = "__virtual_tag";
 
 /// A node and the words that may follow it.
@@ -72,8 +72,8 @@ pub(crate) fn render(nodes: &[Node]) -> Result<String, DefinitionError> {
     Ok(json.unwrap_or_else(|error| panic!("strings are always JSON: {error}")) + "\n")
 }
 
-/// The entries of siblings. VyOS has one for each word, and its own generator ends at a tag node beside another node of the
-/// same name; the runner has `__virtual_tag` for that (vyos-1x, `<virtualTagNode>`).
+/// The entries of siblings. VyOS has one for each word, and its own generator fails at a tag node and another node of the same
+/// name; the runner has `__virtual_tag` for that (vyos-1x, `<virtualTagNode>`).
 fn entries(nodes: &[&Node], above: &[String]) -> Result<Entries, DefinitionError> {
     let mut words: BTreeMap<&str, [Vec<&Node>; 2]> = BTreeMap::new();
     for node in nodes {
@@ -86,7 +86,7 @@ fn entries(nodes: &[&Node], above: &[String]) -> Result<Entries, DefinitionError
             (Some(mut word), Some(mut tag)) => {
                 if let Some(node) = nodes.iter().find(|node| node.name.as_str() == name) {
                     node.context
-                        .warn(node.line, "a tag node and another node of this name: VyOS's own generator ends here");
+                        .warn(node.line, "a tag node and another node of this name: VyOS's own generator fails here");
                 }
                 word.data.node_type = "node";
                 word.data.children.push(VIRTUAL_TAG.to_owned());
@@ -102,7 +102,7 @@ fn entries(nodes: &[&Node], above: &[String]) -> Result<Entries, DefinitionError
     Ok(entries)
 }
 
-/// The entry of all definitions of one word; none if there are none.
+/// The entry of all definitions of one word; `None` without definitions.
 fn entry(definitions: &[&Node], above: &[String]) -> Result<Option<Entry>, DefinitionError> {
     let Some((first, others)) = definitions.split_first() else { return Ok(None) };
     let mut data = data(first, above)?;
@@ -123,13 +123,13 @@ fn entry(definitions: &[&Node], above: &[String]) -> Result<Option<Entry>, Defin
 }
 
 impl NodeData {
-    /// Adds what another definition of the node has. VyOS uses the first one alone.
+    /// Adds the parts that only another definition of the node has. VyOS uses only the first definition.
     fn merge(&mut self, other: Self, first: &Node, node: &Node) {
         let is_same = [
             fill_in(&mut self.help_text, other.help_text),
             fill_in(&mut self.command, other.command),
             self.comp_help.is_empty() || other.comp_help.is_empty() || self.comp_help == other.comp_help,
-            // The message is that of the constraints.
+            // The message belongs to the constraints.
             self.constraints.is_none()
                 || other.constraints.is_none()
                 || (&self.constraints, &self.constraint_error_message)
@@ -157,7 +157,7 @@ impl NodeData {
     }
 }
 
-/// Sets what is not set. Returns whether the two agree where both are.
+/// Sets a value that is missing. Returns whether the two values agree if both are set.
 fn fill_in(old: &mut Option<String>, new: Option<String>) -> bool {
     match (&old, &new) {
         (Some(old), Some(new)) => old == new,
@@ -205,7 +205,7 @@ fn data(node: &Node, above: &[String]) -> Result<NodeData, DefinitionError> {
     })
 }
 
-/// The name of the definition file as VyOS notes it: without the suffix of a file that includes others.
+/// The name of the definition file as in VyOS's cache: without the suffix of a file that includes others.
 fn file_name(node: &Node) -> String {
     let name = node.context.file().file_name().unwrap_or_default().to_string_lossy().into_owned();
     name.strip_suffix(".in").map(str::to_owned).unwrap_or(name)
@@ -236,14 +236,14 @@ fn with_directories(text: &str) -> String {
     DIRECTORIES.iter().fold(text.to_owned(), |text, (variable, directory)| text.replace(variable, directory))
 }
 
-/// What quotes text in a shell, or hides it in a comment: the quotes of a placeholder would not hold beside it.
+/// The characters that quote text in a shell or begin a comment: next to them the quotes of a placeholder have no effect.
 const QUOTES: [char; 5] = ['\'', '"', '\\', '`', '#'];
 
 /// The command with `"$4"` replaced by a quoted placeholder for the fourth word.
 fn command(text: &str, path: &[String]) -> Result<String, String> {
     let text = with_directories(text);
     if text.contains("{{") || text.contains("}}") {
-        return Err("<command> must not contain {{ or }}: vyos-op-run replaces what is in them".to_owned());
+        return Err("<command> must not contain {{ or }}: vyos-op-run replaces the text between them".to_owned());
     }
     let mut command = String::new();
     let mut rest = text.as_str();
@@ -252,7 +252,7 @@ fn command(text: &str, path: &[String]) -> Result<String, String> {
         let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, after) = after.split_at(digits);
         let (Some(before), Some(after)) = (before.strip_suffix('"'), after.strip_prefix('"')) else {
-            return Err(format!("<command> may have $ only as \"$4\", the word with that number: {text}"));
+            return Err(format!("<command> may contain $ only in \"$4\", the word with that number: {text}"));
         };
         is_plain &= !before.contains(QUOTES);
         let word = number.parse::<usize>().ok().and_then(|number| path.get(number.checked_sub(1)?));
@@ -295,7 +295,7 @@ mod tests {
             "a \"$6\"",
             "a \"$0\"",
             "a {{b}}",
-            // Inside of other quotes the placeholder's end them.
+            // Inside other quotes, the placeholder's quotes end them.
             "a 'b \"$3\"'",
             "a \"b\"$3\"c\"",
             "a \"$3\" 'b'",

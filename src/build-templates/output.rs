@@ -51,7 +51,7 @@ impl Tree {
         }
         // rename(2) replaces an empty directory.
         fs::rename(new.path(), directory).map_err(failed)?;
-        // The temporary directory was renamed: there is nothing left to remove.
+        // The temporary directory was renamed, so nothing is left to remove.
         let _ = new.keep();
         Ok(())
     }

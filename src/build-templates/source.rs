@@ -6,19 +6,19 @@ use std::rc::Rc;
 
 use crate::error::{DefinitionError, Location};
 
-/// How deep files may include each other; deeper is a cycle.
+/// The maximum depth of includes; a deeper one is a cycle.
 const MAX_DEPTH: usize = 10;
 
 /// The text of a definition and all that it includes.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
     pub(crate) text: String,
-    /// Where each line comes from.
+    /// The original location of each line.
     pub(crate) lines: Vec<Location>,
 }
 
 impl Source {
-    /// Reads a file. A line `#include <FILE>` stands for that file, which is looked up beside the first one (vyos-1x
+    /// Reads a file. A line `#include <FILE>` is replaced by that file, whose path is relative to the first file (vyos-1x
     /// scripts/transclude-template).
     pub(crate) fn read(file: &Rc<Path>) -> Result<Self, DefinitionError> {
         let text = read(file).map_err(|source| DefinitionError::Read { file: Rc::clone(file), source })?;

@@ -77,7 +77,7 @@ fn is_word_or_punctuation(c: char) -> bool {
     is_word(c) || matches!(c, '!' | '"' | '\'' | '&' | '.' | ',' | '?')
 }
 
-/// Splits the text after every position where a line may end: `wordsep_re` of textwrap.
+/// Splits the text at every position at which a line may end: `wordsep_re` of textwrap.
 fn chunks(text: &[char]) -> Vec<Vec<char>> {
     let mut chunks = Vec::new();
     let mut start = 0;

@@ -14,7 +14,7 @@ use quick_xml::reader::Reader;
 use crate::error::{Context, DefinitionError};
 use crate::source::Source;
 
-/// The limit of libxml2, which VyOS's generators read files with.
+/// The limit of libxml2, with which VyOS's generators read files.
 const MAX_DEPTH: usize = 256;
 
 #[derive(Debug)]
@@ -24,13 +24,13 @@ pub(crate) struct Element {
     pub(crate) line: usize,
     attributes: Vec<(String, String)>,
     children: Vec<Element>,
-    /// Up to the first comment or processing instruction, as VyOS's generators read it.
+    /// The text up to the first comment or processing instruction, which is all that VyOS's generators read.
     text: String,
-    /// What follows that comment or processing instruction, if there is one.
+    /// The text after that comment or processing instruction, if there is one.
     rest: Option<String>,
 }
 
-/// Reads a file and returns its root element, with the context to read it in.
+/// Reads a file and returns its root element, and the context for its errors.
 pub(crate) fn read(file: &Path) -> Result<(Context, Element), DefinitionError> {
     let file: Rc<Path> = file.into();
     let Source { text, lines } = Source::read(&file)?;
@@ -168,8 +168,8 @@ impl Element {
         }
     }
 
-    /// The unmodified text of an element that contains nothing else. It may be empty: VyOS's generators do something else
-    /// with no text than with white space.
+    /// The unmodified text of an element without child elements. It may be empty: VyOS's generators treat an empty text
+    /// and white space differently.
     pub(crate) fn text(&self, context: &Context) -> Result<&str, DefinitionError> {
         self.allow_attributes(context, &[])?;
         if let Some(child) = self.children.first() {
@@ -178,7 +178,7 @@ impl Element {
             );
         }
         if self.has_text_behind_comment() {
-            context.warn(self.line, format!("<{}> is used up to the comment in it only", self.name));
+            context.warn(self.line, format!("<{}> is used only up to the comment in it", self.name));
         }
         if self.text.trim().is_empty() {
             context.warn(self.line, format!("<{}> is empty", self.name));
@@ -192,7 +192,7 @@ impl Element {
         self.rest.as_ref().is_some_and(|rest| !rest.trim().is_empty())
     }
 
-    /// Like [`Self::text()`], as Python prints it where VyOS's generators do not expect an empty element.
+    /// Like [`Self::text()`], but `None` for an empty text: Python prints that where VyOS's generators expect a text.
     pub(crate) fn text_or_none(&self, context: &Context) -> Result<String, DefinitionError> {
         let text = self.text(context)?;
         Ok(if text.is_empty() { "None" } else { text }.to_owned())

@@ -12,7 +12,7 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Definitions with every element that the generator accepts, and what VyOS's own generators make of them.
+/// Definitions with every element that the generator accepts, and the output of VyOS's own generators.
 fn sample() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sample")
 }
@@ -35,7 +35,7 @@ fn built(kind: &str, files: &[&Path], out: &Path, more: &[&str]) {
     assert!(output.status.success(), "{kind} {files:?}: {}", text(&output.stderr));
 }
 
-/// Builds from definitions that deserve no warning.
+/// Builds from definitions that must not cause a warning.
 fn built_silently(kind: &str, files: &[&Path], out: &Path, more: &[&str]) {
     let output = build_templates(kind, files, out, more);
     assert!(output.status.success() && output.stderr.is_empty(), "{kind} {files:?}: {}", text(&output.stderr));
@@ -84,7 +84,7 @@ fn the_output_equals_that_of_vyos() {
     assert_eq!(found.trim_end(), expected.trim_end());
 }
 
-/// But for the quotes around placeholders, which VyOS leaves out.
+/// Except for the quotes around placeholders, which VyOS omits.
 #[test]
 fn the_part_of_op_cache_equals_that_of_vyos() {
     let directory = directory();
@@ -163,7 +163,7 @@ fn the_templates_are_current() {
     assert_same(&repository().join("vyos-templates"), directory.path(), "run scripts/regenerate-templates");
 }
 
-/// A definition with the files that it includes, and without what the schema of VyOS 1.4 does not have: operational
+/// A definition with the files that it includes, without elements that the schema of VyOS 1.4 does not have: operational
 /// commands have constraints since vyos-1x PR 4758.
 fn as_for_1_4(file: &Path, directory: &Path) -> PathBuf {
     fn expanded(file: &Path, beside: &Path) -> String {
@@ -290,7 +290,7 @@ const INVALID: &[Invalid] = &[
         "<node name='a'><command>b \"$1\"</command></node>",
         "node `a`: \"$1\" in <command> is not an argument of this node",
     ),
-    ("op-cache", "<node name='a'><command>b; $HOME</command></node>", "<command> may have $ only as"),
+    ("op-cache", "<node name='a'><command>b; $HOME</command></node>", "<command> may contain $ only in"),
     ("op-cache", "<node name='a'><command>b {{c}}</command></node>", "<command> must not contain {{"),
     (
         "op-cache",
@@ -314,8 +314,8 @@ const INVALID: &[Invalid] = &[
     ),
 ];
 
-/// A definition with this content. LEAF stands for a leaf node `b`; `PROPERTIES(x)y` for such a leaf in a node `a`, with the
-/// properties x, and y behind them.
+/// A definition with this content. LEAF is replaced by a leaf node `b`; `PROPERTIES(x)y` by such a leaf in a node `a`, with
+/// the properties x, followed by y.
 fn definition(inside: &str) -> String {
     const LEAF: &str = "<children><leafNode name='b'><properties/></leafNode></children>";
     let properties = Regex::new(r"(?s)^PROPERTIES\((.*?)\)([^)]*)$").expect("a regular expression");
@@ -353,8 +353,8 @@ fn invalid_definitions_are_errors_with_a_location_and_nothing_is_written() {
     }
 }
 
-/// What the schemas allow and has no effect, or none that its author expects: kind, content of the root element, a part of the
-/// warning, and the file `a/node.def`, or `a/b/node.def` where there is one.
+/// Definitions that the schemas allow, with parts that have no effect or an unexpected one: kind, content of the root element,
+/// a part of the warning, and the file `a/node.def`, or `a/b/node.def` if it exists.
 const ODD: &[(&str, &str, &str, &str)] = &[
     (
         "config",
@@ -374,7 +374,7 @@ const ODD: &[(&str, &str, &str, &str)] = &[
     ("config", "PROPERTIES(<help>A<!-- b -->C</help>)", "up to the comment", "type: txt\nhelp: A\n"),
     ("config", "PROPERTIES(<valueless/><multi/>)", "exclude each other", "multi:\n"),
     ("config", "PROPERTIES(<help>A</help>)<defaultValue/>", "<defaultValue> is empty", "type: txt\n"),
-    ("config", "PROPERTIES(<priority/>)", "no number from 0 to 65535", "type: txt\npriority: None\n"),
+    ("config", "PROPERTIES(<priority/>)", "not a number from 0 to 65535", "type: txt\npriority: None\n"),
     (
         "config",
         "PROPERTIES(<valueHelp><format>a</format><description/></valueHelp>)",
@@ -422,7 +422,7 @@ const ODD: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
-/// What the schema of operational commands allows, and what becomes of it in op_cache.json.
+/// Definitions that the schema of operational commands allows, and their entries in op_cache.json.
 #[test]
 fn commands_that_are_defined_twice_have_one_entry() {
     let directory = directory();
@@ -444,7 +444,7 @@ fn commands_that_are_defined_twice_have_one_entry() {
          <children><leafNode name='f'><properties/><command>g \"$2\"</command></leafNode></children></tagNode>"
     );
     for inside in [node.to_owned() + &tag, tag.clone() + node] {
-        let found = entries(&inside, "a tag node and another node of this name: VyOS's own generator ends here");
+        let found = entries(&inside, "a tag node and another node of this name: VyOS's own generator fails here");
         let (word, argument) = (&found["a"]["__node_data"], &found["a"]["__virtual_tag"]["__node_data"]);
         assert_eq!((&word["node_type"], &word["command"]), (&"node".into(), &"b".into()));
         assert_eq!(word["children"], serde_json::json!(["c", "__virtual_tag"]));
@@ -460,7 +460,7 @@ fn commands_that_are_defined_twice_have_one_entry() {
     assert_eq!(data["help_text"], "B");
     assert_eq!(data["constraints"]["regexes"], serde_json::json!(["x"]));
     assert_eq!((&data["constraint_error_message"], &data["command"]), (&"X".into(), &"e '{{a-tag_value}}'".into()));
-    // Of two that differ VyOS uses the first, and a leaf node before another one.
+    // Of two definitions that differ, VyOS uses the first, and prefers a leaf node to another node.
     let found = entries(
         "<node name='a'><command>b</command></node><node name='a'><command>c</command></node>",
         "twice.xml:2: VyOS's op_cache.json has the other one",

@@ -1,4 +1,4 @@
-//! Definitions at random, of everything that VyOS's schemas allow: the generator takes them all.
+//! Random definitions with all elements that VyOS's schemas allow: the generator accepts them all.
 
 use std::fs;
 use std::path::Path;
@@ -55,7 +55,7 @@ fn config_properties() -> BoxedStrategy<String> {
     element("properties", interleaved(parts))
 }
 
-/// VyOS's own generators take these two in leaf nodes alone.
+/// VyOS's own generators accept these two only in leaf nodes.
 fn leaf_properties() -> BoxedStrategy<String> {
     let flags = ["", "<multi/>", "<valueless/>", "<multi/><valueless/>"];
     (config_properties(), prop::sample::select(flags.to_vec()))
@@ -111,7 +111,7 @@ fn op() -> BoxedStrategy<String> {
     several(inner(any.boxed()), 0)
 }
 
-/// Whether xmllint finds the file valid; `None` where VyOS's schemas are not at hand.
+/// Whether xmllint finds the file valid; `None` if VyOS's schemas are not available.
 fn is_valid(schema: &str, file: &Path) -> Option<bool> {
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vyos/schema").join(schema);
     if !schema.is_file() {
@@ -200,11 +200,11 @@ fn check_entries(entries: &serde_json::Value, above: &[serde_json::Value]) {
 }
 
 #[test]
-fn configuration_nodes_at_random_are_taken() {
+fn random_configuration_nodes_are_accepted() {
     all_are_taken(&["config", "cache"], "interface_definition.rng", &config());
 }
 
 #[test]
-fn operational_commands_at_random_are_taken() {
+fn random_operational_commands_are_accepted() {
     all_are_taken(&["op", "op-cache"], "op-mode-definition.rng", &op());
 }
