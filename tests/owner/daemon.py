@@ -1,68 +1,23 @@
 """The owner script inside VyOS's daemons: imported once, called for each node, as vyos-configd and vyos-commitd do it.
 
-The daemon here is our own, and does what was read of theirs: one module for all commits, one configuration object for each
-commit, `argv` set in the module, standard output caught, a group and a umask of its own, and FRR rendered at the end only
-if the last script of the commit ran inside the daemon.
+The daemon here (vyos_commit.py) is our own, and does what was read of theirs: one module for all commits, one configuration
+object for each commit, `argv` set in the module, standard output caught, a group and a umask of its own, and FRR rendered at
+the end only if the last script of the commit ran inside the daemon.
 """
 
-import contextlib
-import importlib.util
-import io
 import json
 import os
 import pathlib
 import stat
 import tempfile
 import time
-import traceback
 import unittest
 
-from vyos.base import ConfigError
 from vyos.config import Config
 
+from vyos_commit import ERROR, PASS, SUCCESS, Daemon
+
 SCRIPT = pathlib.Path(__file__).parents[2] / 'src/conf_mode/high-availability_vrrp_aws-vipa.py'
-
-SUCCESS, ERROR, PASS = 1, 2, 8
-
-
-class Daemon:
-    def __init__(self, include):
-        self.modules = {}
-        self.rendered = 0
-        for path in include:
-            spec = importlib.util.spec_from_file_location(path.stem.replace('-', '_'), path)
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            self.modules[path.name] = module
-
-    def commit(self, *nodes):
-        """Each node is a script and its words. Returns the answers and the output of each."""
-        config, answers = Config(), []
-        for name, words in nodes:
-            answer, out = PASS, ''
-            if name in self.modules:
-                answer, out = self.call(self.modules[name], config, [name, *words])
-            answers.append((answer, out))
-        if answer == SUCCESS:
-            self.rendered += 1
-        return answers
-
-    @staticmethod
-    def call(script, config, words):
-        script.argv = words
-        answer, error = SUCCESS, ''
-        with contextlib.redirect_stdout(io.StringIO()) as caught:
-            try:
-                c = script.get_config(config)
-                script.verify(c)
-                script.generate(c)
-                script.apply(c)
-            except ConfigError as e:
-                answer, error = ERROR, str(e)
-            except Exception:
-                answer, error = ERROR, traceback.format_exc()
-        return answer, caught.getvalue() + error
-
 
 # What stands for the program: it records its calls, and answers by files beside it.
 PROGRAM = '''#!/bin/sh

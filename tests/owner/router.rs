@@ -1,12 +1,13 @@
 //! A router in namespaces of its own: empty /run, `eth0` and `eth1`, the real keepalived and the real `vyos-aws-vipa` at
 //! their real paths, stand-ins for systemd and for VyOS's commit.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use serde_json::{Value, json};
 use crate::namespace::{inside, ip};
 
 pub const CONFIG: &str = "/run/vyos-aws-vipa/config.json";
+/// What an earlier call of a commit has done.
+pub const CALLS: &str = "/run/vyos-aws-vipa/calls.json";
 pub const GROUPS: &str = "/run/vyos-aws-vipa/groups.json";
 pub const INCLUDE: &str = "/run/vyos-aws-vipa/keepalived.conf";
 pub const FIFO: &str = "/run/vyos-aws-vipa/notify.fifo";
@@ -23,6 +26,9 @@ const KEEPALIVED_PID: &str = "/run/keepalived/keepalived.pid";
 const BINARY: &str = "/usr/bin/vyos-aws-vipa";
 /// What the stand-ins keep.
 const LAB: &str = "/run/lab";
+/// The configuration session, and the file that grows when it is read.
+const SESSION: &str = "/run/lab/session.json";
+const READS: &str = "/run/lab/reads";
 
 /// Nothing in these tests takes as long.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -107,8 +113,9 @@ pub struct Call {
     pub answer: Answer,
     /// What the script handed over.
     pub input: Value,
-    /// The call has taken the configuration over: it was not left out as one with nothing left to do.
+    /// The call has read the configuration: it was not left out as one with nothing left to do.
     pub is_full: bool,
+    pub took: Duration,
 }
 
 /// The router, from inside.
@@ -119,6 +126,27 @@ pub struct Router {
     pub is_reversed: bool,
     /// Whether the script runs as VyOS runs it, by its own interpreter. Then what it hands over is not known.
     pub is_run_by_its_interpreter: bool,
+    /// What VyOS's own library takes, in seconds: to be imported, to read the configurations, to make a dictionary of one.
+    pub vyos_seconds: &'static str,
+    commit: RefCell<Option<CommitProcess>>,
+}
+
+/// What runs the owner script in a commit: a process of VyOS's, or its daemon (vyos_commit.py).
+struct CommitProcess {
+    child: Child,
+    calls: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl CommitProcess {
+    /// Has it run the owner script with these words, or begin another commit; what that came to.
+    fn ask(&mut self, words: Option<&[String]>) -> Value {
+        let line = json!(words).to_string() + "\n";
+        self.calls.write_all(line.as_bytes()).expect("a commit that runs");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("an answer");
+        serde_json::from_str(&answer).expect("an answer in JSON")
+    }
 }
 
 impl Router {
@@ -153,7 +181,13 @@ impl Router {
         ] {
             ip(words);
         }
-        Some(Self { effective: json!({}), is_reversed: false, is_run_by_its_interpreter: false })
+        Some(Self {
+            effective: json!({}),
+            is_reversed: false,
+            is_run_by_its_interpreter: false,
+            vyos_seconds: "0 0 0",
+            commit: RefCell::new(None),
+        })
     }
 
     /// One that has booted with this configuration.
@@ -179,8 +213,7 @@ impl Router {
     /// What is deleted comes first, the lowest priority first; then the rest, the highest priority first (vyatta-cfg
     /// src/commit/commit-algorithm.cpp). Of a node whose owner fails, what is in effect stays so.
     fn run_owners(&mut self, proposed: Value, boot: bool) -> Vec<Call> {
-        let session = json!({ "boot": boot, "proposed": proposed, "effective": self.effective });
-        fs::write("/run/lab/session.json", session.to_string()).expect("written");
+        write_session(boot, &proposed, &self.effective);
         let Owners { gone, mut set, vyos } = owners(&proposed, &self.effective);
         if self.is_reversed {
             set.reverse();
@@ -209,47 +242,95 @@ impl Router {
     }
 
     fn call(&self, node: Owned, words: Vec<String>) -> Call {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let script = folder.join("src/conf_mode/high-availability_vrrp_aws-vipa.py");
-        let before = calls_file();
+        let before = reads();
+        if let Some(commit) = self.commit.borrow_mut().as_mut() {
+            let answer = commit.ask(Some(&words));
+            let text = |name: &str| answer[name].as_str().expect("text").to_owned();
+            let code = answer["code"].as_i64().and_then(|code| i32::try_from(code).ok());
+            let took = Duration::from_secs_f64(answer["seconds"].as_f64().expect("seconds"));
+            let answer = Answer { code, out: text("out"), err: text("err") };
+            return Call { node, answer, input: Value::Null, is_full: reads() > before, took };
+        }
+        let began = Instant::now();
         if self.is_run_by_its_interpreter {
-            let output = Command::new(script)
-                .args(words)
-                .env("PYTHONPATH", folder.join("tests/owner"))
-                .env("VYOS_STAND_IN", "/run/lab/session.json")
-                .env("PYTHONDONTWRITEBYTECODE", "1")
-                .stdin(Stdio::null())
-                .output()
-                .expect("the script");
-            return Call { node, answer: Answer::of(output), input: Value::Null, is_full: calls_file() != before };
+            let output = vyos(&mut Command::new(owner()), self.vyos_seconds).args(words).output().expect("the script");
+            let is_full = reads() > before;
+            return Call { node, answer: Answer::of(output), input: Value::Null, is_full, took: began.elapsed() };
         }
         // What the script hands over passes through a file on its way.
-        let output = Command::new("python3")
-            .arg(folder.join("tests/owner/run.py"))
-            .arg(script)
+        let output = vyos(&mut Command::new("python3"), self.vyos_seconds)
+            .arg(tests().join("run.py"))
+            .arg(owner())
             .args(words)
-            .env("VYOS_STAND_IN", "/run/lab/session.json")
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .stdin(Stdio::null())
             .output()
             .expect("python3");
         let input = fs::read_to_string("/run/lab/input.json").expect("what was handed over");
-        Call { node, answer: Answer::of(output), input: serde_json::from_str(&input).expect("JSON"), is_full: true }
+        let (input, took) = (serde_json::from_str(&input).expect("JSON"), began.elapsed());
+        Call { node, answer: Answer::of(output), input, is_full: reads() > before, took }
     }
 
-    /// Begins a commit as VyOS's process does: with a lock on its file, and a new marker. This process is the commit's.
-    pub fn begin_commit(&self) -> File {
-        let (folder, marker) = (Path::new("/opt/vyatta/config"), Path::new("/var/tmp/in_commit"));
+    /// Begins a commit in a process of its own, which holds VyOS's lock and calls the owner from now on.
+    pub fn begin_commit(&self) {
+        let folder = Path::new("/opt/vyatta/config");
         if !folder.exists() {
             mount(&["-t", "tmpfs", "tmpfs", "/opt"]);
             mount(&["-t", "tmpfs", "tmpfs", "/var/tmp"]);
             fs::create_dir_all(folder).expect("a folder");
         }
-        let _ = fs::remove_file(marker);
-        File::create(marker).expect("the marker");
-        let lock = File::create(folder.join(".lock")).expect("the lock");
-        rustix::fs::fcntl_lock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("locked");
-        lock
+        // What a commit has left that was killed: the next one makes the file anew.
+        let _ = fs::remove_file("/var/tmp/in_commit");
+        self.run_commit("process");
+    }
+
+    /// Starts a daemon like vyos-configd, which calls the owner from now on; it has begun a commit.
+    pub fn start_daemon(&self) {
+        self.run_commit("daemon");
+    }
+
+    fn run_commit(&self, kind: &str) {
+        let mut command = Command::new("python3");
+        command.arg(tests().join("vyos_commit.py")).arg(kind).arg(owner());
+        let mut child = vyos(&mut command, self.vyos_seconds)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3");
+        let (calls, answers) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+        let mut commit = CommitProcess { child, calls, answers: BufReader::new(answers) };
+        commit.ask(None);
+        assert!(self.commit.replace(Some(commit)).is_none(), "two commits at the same time");
+    }
+
+    /// Another commit of the same daemon.
+    pub fn next_commit_of_the_daemon(&self) {
+        self.commit.borrow_mut().as_mut().expect("a daemon").ask(None);
+    }
+
+    /// Ends the commit, or the daemon.
+    pub fn end_commit(&self) {
+        let CommitProcess { mut child, calls, answers: _ } = self.commit.take().expect("a commit");
+        drop(calls);
+        let status = child.wait().expect("its end");
+        assert!(status.success(), "{status}");
+    }
+
+    /// Kills it.
+    pub fn kill_commit(&self) {
+        let mut commit = self.commit.take().expect("a commit");
+        commit.child.kill().expect("killed");
+        commit.child.wait().expect("its end");
+    }
+
+    /// Calls the owner script beside the commit that runs, as another session or the package's installation does: for no
+    /// node, by what is in effect for it.
+    pub fn run_owner_beside(&self, proposed: &Value, effective: &Value) -> Answer {
+        let in_commit = fs::read(SESSION).ok();
+        write_session(false, proposed, effective);
+        let output = vyos(&mut Command::new(owner()), self.vyos_seconds).output().expect("the script");
+        if let Some(session) = in_commit {
+            fs::write(SESSION, session).expect("written");
+        }
+        Answer::of(output)
     }
 
     /// What VyOS's owner of high-availability does: renders keepalived.conf in place, and reloads.
@@ -325,10 +406,35 @@ impl Router {
     }
 }
 
-/// The file that a full call replaces.
-fn calls_file() -> Option<(u64, i64)> {
-    let file = fs::metadata("/run/vyos-aws-vipa/calls.json").ok()?;
-    Some((file.ino(), file.ctime_nsec()))
+/// What stands in for VyOS in the tests.
+fn tests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/owner")
+}
+
+/// The owner script.
+fn owner() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/conf_mode/high-availability_vrrp_aws-vipa.py")
+}
+
+/// Has a command find the stand-in for VyOS's library, which takes these seconds (vyos/config.py).
+fn vyos<'a>(command: &'a mut Command, seconds: &str) -> &'a mut Command {
+    command
+        .env("PYTHONPATH", tests())
+        .env("VYOS_STAND_IN", SESSION)
+        .env("VYOS_STAND_IN_READS", READS)
+        .env("VYOS_STAND_IN_SECONDS", seconds)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::null())
+}
+
+/// How often a configuration has been read.
+fn reads() -> u64 {
+    fs::metadata(READS).map_or(0, |file| file.len())
+}
+
+fn write_session(boot: bool, proposed: &Value, effective: &Value) {
+    let session = json!({ "boot": boot, "proposed": proposed, "effective": effective });
+    fs::write(SESSION, session.to_string()).expect("written");
 }
 
 /// The processor time of the processes that this one has run and waited for. A busy machine does not lengthen it.

@@ -1,8 +1,15 @@
 """A configuration session: the file that VYOS_STAND_IN names, or /run/vyos-stand-in.json, holds what is proposed and what is in effect, as
-libvyosconfig gives it, where a leaf with a single value is a string even if it may have several."""
+libvyosconfig gives it, where a leaf with a single value is a string even if it may have several.
+
+VYOS_STAND_IN_SECONDS has the seconds that VyOS's own library takes to be imported, to read the two configurations, and to make
+a dictionary of one. VYOS_STAND_IN_READS names a file to which each dictionary adds a byte."""
 
 import json
 import os
+import time
+
+IMPORT, READ, DICT = map(float, os.environ.get('VYOS_STAND_IN_SECONDS', '0 0 0').split())
+time.sleep(IMPORT)
 
 # Leaves that may have several values, by their last word: `address` of a VRRP group is a tag node, and an object here.
 MULTI = {'address', 'member', 'peer-address'}
@@ -13,6 +20,7 @@ GLOBAL_DEFAULTS = {'verify-interval': '30', 'request-timeout': '3'}
 
 class Config:
     def __init__(self):
+        time.sleep(READ)
         with open(os.environ.get('VYOS_STAND_IN', '/run/vyos-stand-in.json')) as file:
             session = json.load(file)
         self._trees = {False: session['proposed'], True: session['effective']}
@@ -22,6 +30,10 @@ class Config:
                         with_pki=False):
         assert key_mangling is None, 'it would turn the hyphens of the names of nodes'
         assert get_first_key and not with_recursive_defaults and not with_pki, 'not needed, and not stood in for'
+        time.sleep(DICT)
+        if reads := os.environ.get('VYOS_STAND_IN_READS'):
+            with open(reads, 'a') as file:
+                file.write('.')
         node = self._trees[effective]
         for word in path:
             node = node.get(word, {})
