@@ -5,7 +5,8 @@ use std::path::PathBuf;
 /// The paths of one router.
 ///
 /// The files below `run` are writable by root alone: keepalived includes one of them, so whoever could write it could run
-/// programs as root. Everyone may read them, except the FIFO and the copy of the credentials file, which only the agent may.
+/// programs as root. Everyone may read them, except the lock, and the FIFO and the copy of the credentials file, which only
+/// the agent may.
 #[derive(Debug, Clone)]
 pub struct Paths {
     /// The configuration of the `aws-vipa` nodes ([`vipa_core::model::config::Config`]).
@@ -22,6 +23,8 @@ pub struct Paths {
     pub warned: PathBuf,
     /// Which calls of the current commit have nothing left to do ([`crate::commands::repeated_call`]).
     pub calls: PathBuf,
+    /// The file that a call of `commit` holds locked while it changes anything. Only root may open it, and so lock it.
+    pub lock: PathBuf,
     /// The file that a commit of VyOS holds locked (vyatta-cfg src/cstore/unionfs/cstore-unionfs.cpp).
     pub commit_lock: PathBuf,
     /// The file that a commit of VyOS makes at its start and removes at its end (vyatta-cfg src/cli_objects.c).
@@ -51,6 +54,7 @@ impl Paths {
             fifo: run.join("notify.fifo"),
             warned: run.join("warned.json"),
             calls: run.join("calls.json"),
+            lock: run.join("lock"),
             commit_lock: "/opt/vyatta/config/.lock".into(),
             commit_marker: "/var/tmp/in_commit".into(),
             credentials: run.join("credentials.json"),

@@ -2,13 +2,15 @@
 //! so an unreachable AWS never blocks a commit or the boot.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use vipa_core::keepalived::groups::Groups;
 use vipa_core::model::config::Config;
@@ -31,6 +33,10 @@ const KEEPALIVED: &str = "keepalived.service";
 
 /// How long to wait for a keepalived that can be reloaded, and then for the effect of the reload.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long to wait for a call that runs at the same time. It is short enough that the total of all bounds stays below the
+/// owner script's own time limit.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time for systemctl while a failed change is undone. The total stays below the owner script's own time limit, which
 /// would kill this process halfway.
@@ -124,6 +130,7 @@ pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result
     if !outcome.errors.is_empty() {
         return Err(CommitError::Config(outcome.errors));
     }
+    let lock = lock(paths);
     repeated_call::forget(paths)?;
     let mut warnings = outcome.warnings;
     if outcome.config.is_empty() {
@@ -132,8 +139,20 @@ pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result
         apply(paths, &outcome.config, input.boot, &mut warnings)?;
     }
     let shown = warn(paths, warnings, outcome.later, out)?;
-    repeated_call::remember(paths, &input, outcome.calls, &shown, &outcome.config);
+    if lock.is_some() {
+        repeated_call::remember(paths, &input, outcome.calls, &shown, &outcome.config);
+    }
     Ok(())
+}
+
+/// Prevents two calls from changing the state at the same time: a call of a commit, and one by hand or by the package's
+/// installation. A call that waited for [`LOCK_TIMEOUT`], or that cannot open the file, continues without the lock, because a
+/// commit must not fail for that.
+fn lock(paths: &Paths) -> Option<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&paths.lock).ok()?;
+    let locked = || flock(&file, FlockOperation::NonBlockingLockExclusive).ok();
+    wait_for(Instant::now() + LOCK_TIMEOUT, locked)?;
+    Some(file)
 }
 
 /// Prints the warnings that no earlier call has printed: VyOS calls once for each node of a commit. The warnings in `later`

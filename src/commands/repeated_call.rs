@@ -126,8 +126,8 @@ pub(super) fn forget(paths: &Paths) -> Result<(), CommitError> {
 }
 
 /// Records, after a successful call, which calls of its commit have nothing left to do. `shown` are the warnings that were
-/// printed, `config` is the applied configuration. After any failure, or if a call outside of the commit has changed
-/// config.json since, the later calls are made in full.
+/// printed, `config` is the applied configuration. After any failure, or if config.json has been changed since, the later
+/// calls are made in full. The caller holds the lock, so no call outside of the commit changes anything meanwhile.
 pub(super) fn remember(paths: &Paths, input: &Input, calls: Vec<Call>, shown: &BTreeSet<String>, config: &Config) {
     let Some(commit) = input.commit.clone().or_else(|| running_commit(paths)) else {
         return;

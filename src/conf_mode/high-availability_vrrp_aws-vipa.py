@@ -19,7 +19,6 @@ import subprocess
 from sys import argv
 from sys import exit
 from textwrap import fill
-from time import monotonic
 
 from vyos.base import Warning
 from vyos.config import Config
@@ -31,8 +30,8 @@ from vyos import ConfigError
 BINARY = '/usr/bin/vyos-aws-vipa'
 
 # In seconds. `commit` takes a fraction of one and has its own time limits; this one is for a machine that hangs.
-TIMEOUT = 30
-# In seconds, part of TIMEOUT: the check whether something is left to do.
+TIMEOUT = 28
+# In seconds: the check whether something is left to do. VyOS's daemon is blocked for both, at most 30 s.
 LOOK = 2
 
 # The attribute that identifies the commit on the daemon's configuration object. The daemon makes one object per
@@ -52,13 +51,11 @@ class Refused(ConfigError):
 
 
 def get_config(config=None):
-    began = monotonic()
     commit = config and commit_of(config)
     if commit and has_nothing_left(commit):
         return None
     conf = config or Config()
     return {
-        'began': began,
         'format': 1,
         'boot': not boot_configuration_complete(),
         'called-for': called_for(),
@@ -165,10 +162,8 @@ def apply(config):
 def commit(config):
     """Passes the configuration to the program, without a shell; the lines that it prints are warnings."""
     config = {name: value for name, value in config.items() if value is not None}
-    # The time of the earlier check counts: VyOS's daemon is blocked for both.
-    left = TIMEOUT - min(monotonic() - config.pop('began', monotonic()), LOOK)
     try:
-        done = run(['commit'], left, input=json.dumps(config).encode())
+        done = run(['commit'], TIMEOUT, input=json.dumps(config).encode())
     except subprocess.TimeoutExpired:
         raise Refused(f'{BINARY} commit did not end within {TIMEOUT} seconds and was stopped: '
                       'see "systemctl list-jobs" and "show log vrrp", then commit again')

@@ -34,6 +34,7 @@ impl Router {
             run: folder.path().to_owned(),
             warned: at("warned.json"),
             calls: at("calls.json"),
+            lock: at("lock"),
             commit_lock: at("commit.lock"),
             commit_marker: at("in_commit"),
             keepalived_conf: at("keepalived.conf"),
