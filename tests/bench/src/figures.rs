@@ -77,6 +77,8 @@ const CPU: f64 = 0.1;
 const COMMAND: f64 = 20.0;
 /// `hook` in milliseconds.
 const HOOK: f64 = 10.0;
+/// What our nodes add to a commit, and a call of the owner script that has nothing left to do, in milliseconds.
+const OWNER: (f64, f64) = (2_000.0, 50.0);
 /// The Debian package in MB.
 const PACKAGE: f64 = 6.0;
 /// What the package may depend on.
@@ -188,6 +190,19 @@ pub fn figures(measured: &Measured, verify_interval: u32) -> Vec<Figure> {
             all.push(Figure::new(format!("{what}, requests to EC2 and IMDS"), runs.requests as f64, "", requests));
         }
     }
+    for commit in &measured.owner {
+        let what = commit.name();
+        let (added, later) = OWNER;
+        all.push(Figure::new(format!("{what}, without aws-vipa, p50"), commit.without.p50, "ms", None));
+        all.push(Figure::new(format!("{what}, with aws-vipa, p50"), commit.with.p50, "ms", None));
+        all.push(Figure::new(format!("{what}, added by aws-vipa"), commit.added(), "ms", added));
+        all.push(Figure::new(format!("{what}, first call, p50"), commit.first.p50, "ms", None));
+        all.push(Figure::new(format!("{what}, later call, p50"), commit.later.p50, "ms", later));
+        all.push(Figure::new(format!("{what}, later call, p90"), commit.later.p90, "ms", later));
+        let count = commit.later.count;
+        all.push(Figure::new(format!("{what}, later call, max of {count}"), commit.later.max, "ms", None));
+        all.push(Figure::new(format!("{what}, calls that read the configuration"), commit.full as f64, "", None));
+    }
     all.push(Figure::new("binary", measured.binary_mb, "MB", None));
     all.push(Figure::new("Debian package", measured.package.mb, "MB", PACKAGE));
     let others = measured.package.depends.iter().filter(|name| !DEPENDS.contains(&name.as_str())).count();
@@ -276,6 +291,7 @@ mod tests {
         assert_eq!((MANY, CALLS, OUT_OF_STEP), ((50, 1.3), 3.0, (8.0, 500.0)));
         assert_eq!((RESIDENT, CPU, READ), (16.0, 0.1, 200));
         assert_eq!((COMMAND, HOOK), (20.0, 10.0));
+        assert_eq!(OWNER, (2_000.0, 50.0));
         assert_eq!((PACKAGE, DEPENDS), (6.0, ["libc6", "keepalived", "vyos-1x"]));
         assert_eq!(RUN, 15.0 * 60.0);
     }

@@ -11,6 +11,7 @@ pub mod figures;
 pub mod growth;
 pub mod line;
 pub mod many;
+pub mod owner;
 pub mod page;
 pub mod peers;
 pub mod picture;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use bench::report::{Circumstances, Measured, Package, Report, machine};
-use bench::{cost, failover, line, many, page, picture};
+use bench::{cost, failover, line, many, owner, page, picture};
 use clap::{Args, Parser, Subcommand};
 use lab::Lab;
 use lab::simulator::World;
@@ -70,9 +70,9 @@ struct Run {
 struct Measure {
     #[command(flatten)]
     subject: Subject,
-    /// line, many, failover, idle or commands.
+    /// line, many, failover, idle, commands or owner.
     what: String,
-    /// Groups, for idle and commands.
+    /// Groups, for idle, commands and owner.
     #[arg(default_value_t = 1)]
     groups: usize,
 }
@@ -107,6 +107,11 @@ impl Subject {
             true => many::Sizes { groups: self.groups(), rounds: 1, peers: (2, 1) },
             false => many::Sizes { groups: self.groups(), rounds: 5, peers: (10, 3) },
         }
+    }
+
+    /// The groups of a commit, and how often it is made.
+    fn owner(&self) -> (Vec<usize>, usize) {
+        if self.smoke { (vec![1, 3], 1) } else { (vec![1, 20, 200], 5) }
     }
 
     /// Seconds between two regular reads, and how many times that to measure.
@@ -190,25 +195,29 @@ fn measure_all(run: &Run) -> Result<Measured, Failure> {
         Ok(metadata) => Ok(metadata.len() as f64 / 1e6),
         Err(error) => Err(format!("{}: {error}", path.display())),
     };
-    let (me, groups) = (std::env::current_exe()?, subject.groups());
-    let of_groups =
-        |what: &str| groups.iter().map(|n| Measurement::new(&me, subject, what, Some(*n))).collect::<Vec<_>>();
+    let me = std::env::current_exe()?;
+    let of_groups = |what: &str, groups: Vec<usize>| -> Vec<Measurement> {
+        groups.into_iter().map(|n| Measurement::new(&me, subject, what, Some(n))).collect()
+    };
     let mut once = ["line", "many", "failover"].map(|what| Measurement::new(&me, subject, what, None));
-    let (mut commands, mut idle) = (of_groups("commands"), of_groups("idle"));
+    let (mut commands, mut idle) = (of_groups("commands", subject.groups()), of_groups("idle", subject.groups()));
+    let mut owner = of_groups("owner", subject.owner().0);
     if subject.smoke {
         // No time counts: all at once.
-        once.iter_mut().chain(&mut commands).chain(&mut idle).try_for_each(Measurement::start)?;
+        let mut all = once.iter_mut().chain(&mut commands).chain(&mut idle).chain(&mut owner);
+        all.try_for_each(Measurement::start)?;
     }
     let [line, many, failover] = once;
     let (line, many, failover) = (line.end()?, many.end()?, failover.end()?);
     let commands = commands.into_iter().map(Measurement::end).collect::<Result<_, Failure>>()?;
+    let owner = owner.into_iter().map(Measurement::end::<Vec<_>>).collect::<Result<Vec<_>, Failure>>()?.concat();
     // An idle agent takes nothing from its neighbours: all of them at once, each in a lab of its own.
     idle.iter_mut().try_for_each(Measurement::start)?;
     let idle = idle.into_iter().map(Measurement::end).collect::<Result<_, Failure>>()?;
     let binary_mb = megabytes(&subject.product)?;
     let package = Package { mb: megabytes(&run.package)?, depends: depends(&run.package)? };
     let seconds = began.elapsed().as_secs_f64();
-    Ok(Measured { line, many, failover, idle, commands, binary_mb, package, seconds })
+    Ok(Measured { line, many, failover, idle, commands, owner, binary_mb, package, seconds })
 }
 
 /// This program once more, in namespaces of its own, for one measurement.
@@ -305,6 +314,7 @@ fn perform_measure(measure: &Measure) -> Result<(), Failure> {
             let (bench, times) = (std::env::current_exe()?, if subject.smoke { 2 } else { 100 });
             print(&cost::commands(&mut lab(cost::world()), &bench, measure.groups, times))?;
         }
+        "owner" => print(&owner::measure(&mut lab(cost::world()), measure.groups, subject.owner().1))?,
         other => return Err(format!("there is no measurement {other}").into()),
     }
     Ok(())

@@ -79,11 +79,11 @@ pub fn world() -> World {
     lab::world().stale_reads(Duration::ZERO)
 }
 
-fn group(n: usize) -> String {
+pub(crate) fn group(n: usize) -> String {
     format!("group-{n}")
 }
 
-fn address(n: usize) -> Ipv4Addr {
+pub(crate) fn address(n: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 99, 0, 20 + n as u8)
 }
 

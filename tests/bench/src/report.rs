@@ -10,6 +10,7 @@ use crate::figures::{Figure, figures, growth};
 use crate::growth::Growth;
 use crate::line::Line;
 use crate::many::Many;
+use crate::owner;
 
 /// What one run has measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct Measured {
     pub idle: Vec<Idle>,
     /// The commands.
     pub commands: Vec<Commands>,
+    /// Commits of many groups; none in a report of an older version.
+    #[serde(default)]
+    pub owner: Vec<owner::Commit>,
     /// Size of the binary, in MB of a million bytes.
     pub binary_mb: f64,
     /// The Debian package that the binary was taken from.

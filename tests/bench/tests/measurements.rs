@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bench::failover::Round;
+use bench::owner::Commit;
 use bench::page::{JSON, PAGE, PICTURE, markdown, text};
 use bench::picture;
 use bench::report::Report;
+use bench::spread::Spread;
 use lab::said;
 
 #[test]
@@ -70,6 +72,16 @@ fn everything_can_be_measured_and_reported() {
         let asks = name == "show status --fresh";
         assert!(name == "commit with a change" || (runs.requests > 0) == asks, "{name}: {runs:?}");
     }
+    let commits: Vec<_> = measured.owner.iter().map(|c| (c.groups, c.in_daemon, c.deletes)).collect();
+    let kinds = [(false, false), (false, true), (true, false), (true, true)];
+    let expected = [1, 3].into_iter().flat_map(|n| kinds.map(|(in_daemon, deletes)| (n, in_daemon, deletes)));
+    assert_eq!(commits, expected.collect::<Vec<_>>());
+    for commit in &measured.owner {
+        // One for the settings. keepalived may take its time on a busy machine, and then another call looks again.
+        assert!((1..=commit.groups + 1).contains(&commit.full) && commit.later.count == commit.groups, "{commit:?}");
+        let library = if commit.in_daemon { 150.0 } else { 750.0 };
+        assert!(commit.first.p50 > library && commit.with.p50 > commit.first.p50, "{commit:?}");
+    }
     assert_eq!(measured.package.depends, ["libc6", "libgcc-s1", "keepalived", "vyos-1x"]);
     assert!(
         report.on.tools.starts_with("keepalived 2") && report.on.tools.contains(", AWS CLI 1."),
@@ -79,6 +91,7 @@ fn everything_can_be_measured_and_reported() {
 
     let page = read(&repository.join(PAGE));
     assert!(page.contains("| line to request, round trip 0 ms, p50"), "{page}");
+    assert!(page.contains("| commit that deletes 3 groups, in the daemon "), "{page}");
     shown(&repository);
     let svg = read(&written.join("bench.svg"));
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && svg.contains(">boto3 script<"), "{svg}");
@@ -139,6 +152,12 @@ fn judged(report: &Report) -> (Option<i32>, String) {
     (output.status.code(), said(&output))
 }
 
+/// A commit of 200 groups that takes 100 ms without our nodes.
+fn commit(with: f64, later: f64) -> Commit {
+    let [without, with, first, later] = [100.0, with, 800.0, later].map(|ms| Spread::of_millis([ms]));
+    Commit { groups: 200, deletes: false, in_daemon: false, without, with, first, later, full: 1 }
+}
+
 /// Makes a report worse.
 type Plant = fn(&mut Report);
 
@@ -147,7 +166,7 @@ fn a_bound_that_does_not_hold_makes_the_run_fail() {
     let good = shown(&root());
     let (code, text) = judged(&good);
     assert_eq!(code, Some(0), "{text}");
-    let plants: [(&str, Plant); 5] = [
+    let plants: [(&str, Plant); 7] = [
         ("idle agent, 200 groups, resident memory ", |r| r.measured.idle[3].resident_mb = 16.1),
         ("whole run ", |r| r.measured.seconds = 901.0),
         ("dependencies beside libc", |r| r.measured.package.depends.push("python3".to_owned())),
@@ -157,6 +176,8 @@ fn a_bound_that_does_not_hold_makes_the_run_fail() {
             })
         }),
         ("idle agent, 200 groups, EC2 calls per hour ", |r| r.measured.idle[3].ec2_calls_per_hour = 360.0),
+        ("commit that adds 200 groups, added by aws-vipa ", |r| r.measured.owner = vec![commit(2_101.0, 5.0)]),
+        ("commit that adds 200 groups, later call, p50 ", |r| r.measured.owner = vec![commit(1_900.0, 50.1)]),
     ];
     for (figure, plant) in plants {
         let mut bad = good.clone();
