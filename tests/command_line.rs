@@ -1,6 +1,6 @@
-//! The command line as bash completes it and as the manual page describes it.
+//! The completion of the command line in bash, and its description in the manual page.
 //!
-//! `BLESS=1` writes the completion anew.
+//! `BLESS=1` rewrites the completion.
 
 use std::collections::BTreeSet;
 use std::{env, fs};

@@ -1,6 +1,6 @@
-//! Files of every released format, one directory each: an upgrade reads what the version before has written.
+//! Files of every released format, in one directory each: an upgrade reads files of the earlier version.
 //!
-//! A new format gets a new directory, and the old ones stay as they are.
+//! A new format gets a new directory, and the old ones stay unchanged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use vyos_aws_vipa::agent::state::PersistentState;
 use vyos_aws_vipa::fs::credentials_file::CredentialsCopy;
 use vyos_aws_vipa::fs::json_file::{self, FORMAT};
 
-/// What outlives a version, in /run/vyos-aws-vipa and /var/lib/vyos-aws-vipa. Nobody misses warned.json.
+/// The files that survive an upgrade, in /run/vyos-aws-vipa and /var/lib/vyos-aws-vipa, except warned.json: losing it is
+/// harmless.
 const FILES: [&str; 8] = [
     "config.json",
     "credentials.json",
@@ -30,7 +31,7 @@ fn directory(format: u64) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/formats/{format}"))
 }
 
-/// What this version makes of the file, as JSON.
+/// The file as this version reads it, as JSON.
 fn read<T: DeserializeOwned + Serialize>(path: &Path) -> Value {
     let value: T = json_file::read(path).unwrap_or_else(|error| panic!("{error}"));
     serde_json::to_value(value).expect("JSON")

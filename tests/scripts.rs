@@ -1,11 +1,11 @@
-//! What the scripts find out before they build: a first build takes minutes, and more memory than many machines have.
+//! The checks of the scripts before a build: a first build takes minutes, and more memory than many machines have.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// The scripts that build, with what the first build needs, in GB, as each of them prints it.
+/// The scripts that build, with the memory that the first build needs, in GB, as they print it.
 const SCRIPTS: &[(&str, &str)] = &[
     ("scripts/bench", "9.2"),
     ("scripts/build-deb", "9.2"),
@@ -14,24 +14,24 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("scripts/test", "7.3"),
 ];
 
-/// What ran, and what it printed.
+/// The result of a script, with its output.
 struct Run {
-    /// It called one of the programs that build.
+    /// The script called one of the programs that build.
     has_built: bool,
     code: Option<i32>,
     text: String,
 }
 
-/// A machine with so much memory available and swap, in GB, and files below /sys/fs/cgroup. Its programs that build only say
-/// that they were called, and fail.
+/// A machine with this available memory and swap, in GB, and files below /sys/fs/cgroup. Its stand-ins for the programs that
+/// build only record the call, and fail.
 struct Machine {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Machine {
     fn new(memory: f64, swap: f64, cgroup: &[(&str, &str)]) -> Self {
-        let machine = Self { folder: tempfile::tempdir().expect("a folder"), environment: Vec::new() };
+        let machine = Self { directory: tempfile::tempdir().expect("a directory"), environment: Vec::new() };
         let kib = |gigabytes: f64| (gigabytes * 1e9 / 1024.0).round();
         machine.write(
             "meminfo",
@@ -40,11 +40,11 @@ impl Machine {
         for (path, text) in cgroup {
             machine.write(&format!("cgroup/{path}"), text);
         }
-        // Otherwise a script takes the folder for that of another clone, and marks every source as changed.
+        // Otherwise a script treats the directory as that of another clone, and marks every source as changed.
         machine.write("target/.clone", concat!(env!("CARGO_MANIFEST_DIR"), "\n"));
         for program in ["cargo", "dpkg-buildpackage", "dh", "objdump"] {
             machine.write(&format!("bin/{program}"), "#!/bin/sh\ntouch \"$CARGO_TARGET_DIR/called\"\nexit 7\n");
-            let file = machine.folder.path().join("bin").join(program);
+            let file = machine.directory.path().join("bin").join(program);
             fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("made executable");
         }
         machine
@@ -61,22 +61,22 @@ impl Machine {
     }
 
     fn write(&self, path: &str, text: &str) {
-        let file = self.folder.path().join(path);
+        let file = self.directory.path().join(path);
         fs::create_dir_all(file.parent().expect("a parent")).expect("made");
         fs::write(file, text).expect("written");
     }
 
     fn run(&self, script: &str) -> Run {
-        let called = self.folder.path().join("target/called");
+        let called = self.directory.path().join("target/called");
         let mounts = "mount --bind \"$0/meminfo\" /proc/meminfo && mount -t tmpfs tmpfs /sys/fs/cgroup && \
                       { [ ! -e \"$0/cgroup\" ] || cp -R \"$0/cgroup/.\" /sys/fs/cgroup; } && exec \"$1\" </dev/null";
         let output = Command::new("unshare")
             .args(["--user", "--map-root-user", "--mount", "sh", "-c", mounts])
-            .arg(self.folder.path())
+            .arg(self.directory.path())
             .arg(script)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("CARGO_TARGET_DIR", self.folder.path().join("target"))
-            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.folder.path().join("bin").display()))
+            .env("CARGO_TARGET_DIR", self.directory.path().join("target"))
+            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.directory.path().join("bin").display()))
             .env_remove("VIPA_BUILD_ANYWAY")
             .envs(self.environment.iter().copied())
             .output()
@@ -109,7 +109,7 @@ fn no_script_begins_a_build_that_runs_out_of_memory() {
         machine.assert_refused(script, &format!("needs {needed} GB of memory in one process"));
         machine.assert_refused(script, "6.0 GB are available (/proc/meminfo)");
     }
-    // Each script that has cargo build or test what links the AWS SDK is one of them.
+    // The list has each script in which cargo builds or tests a package with the AWS SDK.
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts")).expect("listed") {
         let path = entry.expect("an entry").path();
         let name = format!("scripts/{}", path.file_name().expect("a name").to_str().expect("text"));
@@ -133,7 +133,7 @@ fn a_build_begins_where_there_is_memory_or_nothing_large_to_build() {
     ] {
         machine.assert_builds(script);
     }
-    // What clippy left is no library, and what was built for tests is not what is released.
+    // Files of clippy are not libraries, and a build for tests is not a release build.
     for file in ["target/release/deps/libaws_sdk_ec2-0.rmeta", "target/debug/deps/libaws_sdk_ec2-0.rlib"] {
         Machine::new(4.0, 0.0, &[]).with_file(file).assert_refused(script, "4.0 GB are available");
     }
@@ -181,7 +181,7 @@ fn the_limit_of_a_control_group_counts() {
     assert!(versions > 0, "no control groups: {groups}");
 }
 
-/// The figures of the check are in README, before the commands that begin a build, and in the page about installing.
+/// README states the figures of the check before the commands that start a build, and so does the page about installing.
 #[test]
 fn the_documents_state_what_a_first_build_needs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -209,18 +209,18 @@ fn the_toolchain_has_the_version_in_cargo_toml() {
     assert!(toolchain.lines().any(|line| line == channel), "{channel} is not in: {toolchain}");
 }
 
-/// As on a machine that has never seen the project; what the run did is its exit code, and nothing else is left.
+/// As on a machine without the project: the run's only result is its exit code, and no files are left.
 #[test]
 fn continuous_integration_runs_in_an_empty_home() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
     for name in [".ci", "scripts", "homes"] {
-        fs::create_dir(folder.path().join(name)).expect("made");
+        fs::create_dir(directory.path().join(name)).expect("made");
     }
-    let run = folder.path().join(".ci/run");
+    let run = directory.path().join(".ci/run");
     fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/run"), &run).expect("copied");
     let checks = "[ \"$*\" = --all ] && [ -z \"$(ls -A \"$HOME\")\" ] && cargo --version && env && mkdir \"$CARGO_HOME\" && exit 7";
-    fs::write(folder.path().join("scripts/test"), checks).expect("written");
-    let homes = folder.path().join("homes");
+    fs::write(directory.path().join("scripts/test"), checks).expect("written");
+    let homes = directory.path().join("homes");
     let output = Command::new(&run)
         .arg("--empty-home")
         .env("TMPDIR", &homes)

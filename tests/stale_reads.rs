@@ -1,5 +1,5 @@
-//! The claim state machine where each read shows the state of some moment of the last minute, chosen anew for each: a
-//! failover must not look like a contest.
+//! The claim state machine with stale reads: each read shows the state at a random time in the last minute, and a failover
+//! must not look like a contested address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -16,12 +16,12 @@ use vipa_core::model::vrrp::{NotifyEvent, NotifyState};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 
-/// How old a read may be, in milliseconds.
+/// The maximum age of a read, in milliseconds.
 const OLDEST: u64 = 60_000;
 /// When the group becomes MASTER, and until when it is looked at.
 const MASTER: u64 = 90_000;
 const END: u64 = 300_000;
-/// What a call takes.
+/// The duration of a call.
 const CALL: u64 = 5;
 
 #[test]
@@ -37,7 +37,7 @@ fn failover_with_reads_of_any_age_is_no_contest() {
     }
 }
 
-/// What a failover led to.
+/// The result of a failover.
 #[derive(Default)]
 struct Seen {
     claims: usize,
@@ -52,7 +52,7 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
     let mut coming = Coming::default();
     let mut seen = Seen::default();
     let [ours, theirs] = [2, 1].map(owner);
-    // Since when who has it.
+    // The owners, with the time since when.
     let mut history = vec![(0, theirs)];
     coming.at(0, Event::Config(config(verify_interval)));
     coming.at(0, Event::Groups(groups()));
@@ -63,11 +63,11 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
     let (mut now, mut lived) = (0, 0);
     while now < END {
         let tick = machine.deadline().map_or(END, |deadline| deadline.since_boot().as_millis() as u64 + 1);
-        let life = machine.liveness_poll_interval(at(now)).map_or(END, |again| lived + again.as_millis() as u64);
-        now = coming.first().min(tick).min(life).max(now);
+        let poll = machine.liveness_poll_interval(at(now)).map_or(END, |again| lived + again.as_millis() as u64);
+        now = coming.first().min(tick).min(poll).max(now);
         let event = if coming.first() == now {
             coming.take()
-        } else if life <= now {
+        } else if poll <= now {
             lived = now;
             Event::Liveness { after: at(now - 1) }
         } else {
@@ -103,17 +103,17 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
     seen
 }
 
-/// Events by their time, and in the order in which they were told for the same time.
+/// Events by their time, and in the order in which they were added for the same time.
 #[derive(Default)]
 struct Coming {
     events: BTreeMap<(u64, usize), Event>,
-    told: usize,
+    added: usize,
 }
 
 impl Coming {
     fn at(&mut self, time: u64, event: Event) {
-        self.told += 1;
-        self.events.insert((time, self.told), event);
+        self.added += 1;
+        self.events.insert((time, self.added), event);
     }
 
     fn first(&self) -> u64 {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use scripted::{Answer, Request, Scripted, assigned, dated, nobody, ok, refused, serve};
+use scripted::{Answer, Request, Scripted, assigned, dated, no_interface, ok, refused, serve};
 use vipa_core::model::config::Global;
 use vipa_core::model::ec2::{Acknowledgement, ErrorClass};
 use vipa_core::model::ids::EniId;
@@ -27,7 +27,7 @@ fn eni() -> EniId {
     "eni-0123456789abcdef0".try_into().expect("an ENI")
 }
 
-/// A port where nobody listens.
+/// A port on which nothing listens.
 fn nowhere() -> String {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     format!("http://{}", listener.local_addr().expect("its address"))
@@ -348,7 +348,7 @@ async fn a_hang_ends_at_the_bound_and_the_next_attempt_uses_none_of_the_old_conn
             // Slow enough for two requests at once to need two connections.
             1 | 2 => {
                 std::thread::sleep(Duration::from_millis(100));
-                nobody()
+                no_interface()
             }
             _ => assigned(request),
         }
@@ -470,7 +470,7 @@ async fn a_missing_file_is_a_reason_and_is_taken_up_when_it_appears() {
     // Something else happens each second in the agent's loop, and drops the wait.
     let deadline = Instant::now() + AMPLE;
     while tokio::time::timeout(Duration::from_secs(1), watch.changed()).await.is_err() {
-        assert!(Instant::now() < deadline, "not told of without any call within {AMPLE:?}");
+        assert!(Instant::now() < deadline, "not reported without any call within {AMPLE:?}");
     }
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
     assert_eq!(server.log()[0].key(), "AKIATWO");
@@ -555,8 +555,8 @@ async fn keys_that_change_under_a_request_make_its_refusal_a_passing_one() {
 #[tokio::test]
 async fn the_agent_reads_the_copy_of_its_file_and_never_the_file() {
     let server = serve(assigned);
-    let folder = tempfile::tempdir().expect("a directory");
-    let (file, copy) = (folder.path().join("file"), folder.path().join("credentials.json"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, copy) = (directory.path().join("file"), directory.path().join("credentials.json"));
     std::fs::write(&file, keys("AKIAFILE")).expect("written");
     let put = |of: &Path, content: serde_json::Value| {
         let text = serde_json::json!({ "format": 1, "file": of, "content": content }).to_string();
@@ -588,7 +588,7 @@ async fn the_agent_reads_the_copy_of_its_file_and_never_the_file() {
     gone().await;
     refused("No such file or directory (os error 2)", ErrorClass::Denied).await;
     back("AKIABACK").await;
-    put(&folder.path().join("other"), serde_json::json!({ "text": keys("AKIAOTHER") }));
+    put(&directory.path().join("other"), serde_json::json!({ "text": keys("AKIAOTHER") }));
     gone().await;
     refused("has not been copied to", ErrorClass::Transient).await;
     back("AKIAAGAIN").await;
@@ -600,7 +600,10 @@ async fn the_agent_reads_the_copy_of_its_file_and_never_the_file() {
     let used: Vec<&str> = log.iter().map(|request| request.key()).collect();
     assert_eq!(used, ["AKIACOPY", "AKIABACK", "AKIAAGAIN", "AKIALAST"]);
     let source = ec2.credentials().source;
-    assert!(source.ends_with("/file, profile default"), "an operator knows the file, not the copy: {source}");
+    assert!(
+        source.ends_with("/file, profile default"),
+        "the message names the operator's file, not the copy: {source}"
+    );
 }
 
 #[tokio::test]
@@ -891,7 +894,7 @@ async fn imds_failures_have_their_class_and_their_bound() {
     let error = Imds::at(&imds.url).instance().await.expect_err("no answer");
     assert_eq!((error.class(), error.code()), (ErrorClass::TimedOut, "Timeout"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", began.elapsed());
-    let error = Imds::at(&nowhere()).instance().await.expect_err("nobody there");
+    let error = Imds::at(&nowhere()).instance().await.expect_err("nothing listens");
     assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Connection"), "{error}");
 }
 
@@ -1008,7 +1011,7 @@ async fn what_is_no_file_is_refused_at_once_wherever_it_is_named() {
     assert_eq!(server.log().len(), 0);
 }
 
-/// Runs itself once more with variables that steer other programs of AWS, all of them to a place where nobody is.
+/// Runs itself once more with the environment variables of other AWS tools, all set to an address on which nothing listens.
 #[test]
 fn the_environment_has_no_say() {
     const MARK: &str = "VIPA_TEST_OF_THE_ENVIRONMENT";

@@ -145,8 +145,8 @@ pub fn assigned(request: &Request) -> Answer {
     )
 }
 
-/// An answer to DescribeNetworkInterfaces that knows of no interface.
-pub fn nobody() -> Answer {
+/// A response of DescribeNetworkInterfaces without interfaces.
+pub fn no_interface() -> Answer {
     ok("<DescribeNetworkInterfacesResponse><networkInterfaceSet/></DescribeNetworkInterfacesResponse>")
 }
 

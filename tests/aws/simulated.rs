@@ -76,7 +76,7 @@ async fn an_address_moves_and_its_owner_is_seen() {
         assert_eq!(owners.into_iter().collect::<Vec<_>>(), [(asked[1], owner(1, true)), (ADDRESS, owner(n, false))]);
     }
     let elsewhere = "vpc-0a0000000000000ff".try_into().expect("a VPC");
-    assert!(place.ec2.owners(Some(&elsewhere), &[ADDRESS], AMPLE).await.expect("nobody there").is_empty());
+    assert!(place.ec2.owners(Some(&elsewhere), &[ADDRESS], AMPLE).await.expect("a response").is_empty());
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The command line: what is accepted, what is refused, and what the program says of itself.
+//! The command line: accepted and rejected arguments, help and version.
 
 use std::process::{Command, Stdio};
 
@@ -6,7 +6,7 @@ use clap::{FromArgMatches, Subcommand};
 use vyos_aws_vipa::commands::force::Force;
 use vyos_aws_vipa::commands::{self, Show};
 
-/// The command behind these words, or why there is none.
+/// The command for these arguments, or the error.
 fn parse(words: &[&str]) -> Result<commands::Command, clap::Error> {
     let program = commands::Command::augment_subcommands(clap::Command::new("vyos-aws-vipa"));
     let matches = program.try_get_matches_from([&["vyos-aws-vipa"], words].concat())?;
@@ -85,10 +85,10 @@ fn the_program_tells_its_version_and_its_commands() {
     }
 }
 
-/// VyOS's commands have no options, and its terminals 80 columns.
+/// VyOS's commands have no options, and its terminals have 80 columns.
 #[test]
 fn errors_are_in_vyos_s_words_and_fit_on_its_terminal() {
-    let long = "a-name-of-a-group-that-nobody-has ".repeat(4);
+    let long = "a-name-of-a-group-that-is-unknown ".repeat(4);
     for (words, code, expected) in [
         (&["show", "status"][..], 1, "is not configured: `set high-availability vrrp group <group> aws-vipa`"),
         (&["show", "group", "--", "a b"], 1, "is not configured"),
@@ -110,7 +110,7 @@ fn errors_are_in_vyos_s_words_and_fit_on_its_terminal() {
 fn that_nobody_reads_an_error_is_no_crash() {
     let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
     drop(reader);
-    // Nothing is configured here, or it is: an exit code either way, and no signal.
+    // With or without a configuration on this machine, it must exit and not end by a signal.
     let status = program()
         .args(["force", "claim", "--", "no-such-group"])
         .stdout(Stdio::null())

@@ -1,4 +1,4 @@
-//! `force`, and what the agent tells of the past: against an agent that runs, and the simulator.
+//! `force`, and the agent's history: with a running agent and the simulator.
 
 use std::fs;
 use std::io::Write;
@@ -32,7 +32,7 @@ fn claim(name: &str) -> Force {
     Force::Claim { group: group(name) }
 }
 
-/// What is printed, and what came of it.
+/// The output of a command, and its result.
 fn force(router: &Router, what: Force) -> (String, Result<(), ForceError>) {
     let mut out = Vec::new();
     let result = what.run(&router.paths, &mut out);
@@ -50,7 +50,7 @@ fn refused(router: &Router, what: Force, words: &str) {
     }
 }
 
-/// What the agent reports, and its history.
+/// The agent's report, with its history.
 fn report(router: &Router) -> Value {
     let show = ShowStatus { json: true, detail: true, fresh: false };
     let mut out = Vec::new();
@@ -71,7 +71,7 @@ fn wait_for(what: &str, router: &Router, is_so: impl Fn(&Value) -> bool) -> Valu
     }
 }
 
-/// The simulated EC2 of router 1, and the router with its files and without an agent.
+/// The simulated EC2 of router 1, and the router with its files, without an agent.
 fn router_1() -> (Simulator, impl Sized, Router) {
     ip("address add 169.254.169.254/32 dev lo");
     let cloud = Simulator::start(World::two_routers().stale_reads(Duration::ZERO)).expect("a simulator");
@@ -81,7 +81,7 @@ fn router_1() -> (Simulator, impl Sized, Router) {
     (cloud, (ec2, imds.expect("IMDS")), router)
 }
 
-/// Whoever asks at the same time as others has EC2's answer to them.
+/// Requests at the same time share one response of EC2.
 #[test]
 fn many_who_want_it_fresh_are_one_read_a_second() {
     if !inside("force::many_who_want_it_fresh_are_one_read_a_second") {
@@ -107,13 +107,13 @@ fn many_who_want_it_fresh_are_one_read_a_second() {
     thread::scope(|scope| (0..8).for_each(|_| _ = scope.spawn(|| (0..10).for_each(|_| fresh()))));
     let most = began.elapsed().as_secs() as usize + 1;
     let made = reads() - before;
-    // The regular read may come in between.
+    // The regular read may come between them.
     assert!((1..=most + 1).contains(&made), "{made} reads for 80 questions in {:?}", began.elapsed());
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
     agent.join().expect("it ended");
 }
 
-/// The disk takes nothing: what a person did is in force, and is not said to be more than that.
+/// The disk is not writable: a pause takes effect, and the output says that it is not saved.
 #[test]
 fn a_pause_that_is_not_on_disk_is_not_said_to_outlive_the_agent() {
     if !inside("force::a_pause_that_is_not_on_disk_is_not_said_to_outlive_the_agent") {
@@ -130,8 +130,8 @@ fn a_pause_that_is_not_on_disk_is_not_said_to_outlive_the_agent() {
         error.starts_with("the pause is in effect but not saved, and a restart") && error.contains("pauses.json"),
         "{error}"
     );
-    let told = report(&router);
-    assert!(web(&told)["pause_not_saved"].as_str().is_some_and(|why| why.contains("pauses.json")), "{told:#}");
+    let status = report(&router);
+    assert!(web(&status)["pause_not_saved"].as_str().is_some_and(|why| why.contains("pauses.json")), "{status:#}");
     let (text, result) = force(&router, Force::Resume { group: group("web") });
     let error = result.expect_err("not saved").to_string();
     assert!(text.starts_with("Pause of group web ended: ") && error.starts_with("the end of the pause"), "{error}");
@@ -141,7 +141,7 @@ fn a_pause_that_is_not_on_disk_is_not_said_to_outlive_the_agent() {
     let kept = fs::read_to_string(router.paths.state.join("pauses.json")).expect("there when it is answered");
     assert!(kept.contains(r#""groups":{"web":"#) && kept.contains(r#""minutes":5"#), "{kept}");
 
-    // A second agent, started by hand, leaves the first one alone.
+    // A second agent, started by hand, does not disturb the first one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let error = runtime.block_on(agent::run(&router.paths)).expect_err("there is one");
     assert!(matches!(error, agent::AgentError::Running { .. }), "{error:?}");
@@ -151,7 +151,7 @@ fn a_pause_that_is_not_on_disk_is_not_said_to_outlive_the_agent() {
     agent.join().expect("it ended");
 }
 
-/// The agent, until SIGTERM.
+/// A running agent, until SIGTERM.
 fn start(paths: &Paths) -> thread::JoinHandle<()> {
     let paths = paths.clone();
     thread::spawn(move || {
@@ -244,17 +244,17 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     refused(&router, claim("web"), "group web is paused: `force aws-vipa resume web` first");
     assert_eq!(web(&report(&router))["addresses"][0]["verdict"], "PAUSED");
 
-    // The pause and the history outlive the agent.
+    // The pause and the history survive a restart of the agent.
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
     agent.join().expect("it ended");
     let agent = start(&router.paths);
-    let told = wait_for("the agent is back", &router, |r| r["agent"].is_object());
-    assert!(web(&told)["paused_until"].is_string(), "{told:#}");
-    let kinds = |told: &Value| -> Vec<String> {
-        let records = told["history"].as_array().expect("a history").iter();
+    let status = wait_for("the agent is back", &router, |r| r["agent"].is_object());
+    assert!(web(&status)["paused_until"].is_string(), "{status:#}");
+    let kinds = |status: &Value| -> Vec<String> {
+        let records = status["history"].as_array().expect("a history").iter();
         records.map(|r| r["kind"].as_str().expect("a kind").to_owned()).collect()
     };
-    let all = kinds(&told);
+    let all = kinds(&status);
     assert_eq!(all.iter().filter(|k| *k == "forced").count(), 2, "{all:?}");
     for kind in ["transition", "claim"] {
         assert!(all.iter().filter(|k| *k == kind).count() >= 2, "{kind}: {all:?}");
@@ -287,7 +287,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     );
     let unknown = unknown.expect_err("no such group").to_string();
     assert_eq!(unknown, "group mail has no aws-vipa node; groups with one: a b, bad, web");
-    // One that is left out for its name.
+    // A group that is skipped because of its name.
     let mut out = Vec::new();
     ShowGroup { group: "a b".to_owned() }
         .run(&router.paths, &Imds::at(&nowhere()), Access::Granted, &mut out)

@@ -1,4 +1,4 @@
-//! `generate iam-policy`: what it makes of what IMDS tells, and of its silence.
+//! `generate iam-policy`: with answers of IMDS, and without.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use vyos_aws_vipa::fs::json_file;
 
 use crate::router::{Router, inside, nowhere};
 
-/// The policy and the notes.
+/// The printed policy and notes.
 fn generate(router: &Router, imds: &str, tag: Option<&str>) -> (Value, String) {
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     let command = IamPolicy { tag: tag.map(|tag| tag.parse().expect("a tag")) };
@@ -24,7 +24,7 @@ fn generate(router: &Router, imds: &str, tag: Option<&str>) -> (Value, String) {
     (serde_json::from_slice(&out).expect("JSON"), notes.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// Compares with the files of that name in tests/status; `BLESS=1` writes them anew.
+/// Compares with the files of that name in tests/status; `BLESS=1` rewrites them.
 fn pinned(name: &str, facts: &PolicyInputs, tag: Option<&str>) {
     let (policy, notes) = policy(facts, tag.map(|tag| tag.parse().expect("a tag")).as_ref());
     let text = format!("{}\n{}\n", serde_json::to_string_pretty(&policy).expect("JSON"), notes.join("\n"));
@@ -80,7 +80,7 @@ fn imds_tells_the_partition_the_account_and_the_enis() {
     assert_eq!(policy["Statement"][0]["Condition"], json!({"StringEquals": {"aws:ResourceTag/vrrp": ["yes"]}}));
     assert!(notes.contains("the tag vrrp=yes"), "{notes}");
 
-    // IMDS says nothing of the partition: the region's name does.
+    // Without a partition from IMDS, the region's name determines it.
     cloud.add_fault(Fault::on(On::imds_path("/latest/meta-data/services/")).error(404, ""));
     let (policy, _) = generate(&router, &imds, None);
     let arn = "arn:aws:ec2:eu-west-1:123456789012:network-interface/eni-0a000000000000001";
@@ -130,7 +130,7 @@ fn a_tag_needs_no_configuration() {
     let (policy, notes) = generate(&Router::new(), &nowhere(), Some("vrrp=yes"));
     assert_eq!(policy["Statement"][0]["Resource"], json!(["*"]), "{policy}");
     assert!(notes.contains("Partition unknown: "), "{notes}");
-    // One that cannot be read may name another region.
+    // An unreadable configuration may have another region.
     let router = Router::new();
     fs::write(&router.paths.config, "{\"format\":2}").expect("written");
     let command = IamPolicy { tag: Some("vrrp=yes".parse().expect("a tag")) };

@@ -1,4 +1,4 @@
-//! The operational commands, each run as it is and against the simulator where it asks AWS.
+//! The operational commands, run as programs, with the simulator if they call AWS.
 
 mod arguments;
 mod force;

@@ -1,4 +1,4 @@
-//! A router for one command: its files, a stand-in of the agent, and a network of its own.
+//! A router for one command: its files, a stand-in for the agent, and a separate network.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,7 +15,7 @@ use vipa_core::model::ids::{GroupName, InterfaceName, Region};
 use vyos_aws_vipa::fs::json_file;
 use vyos_aws_vipa::paths::Paths;
 
-/// A router's files in a folder of their own.
+/// A router's files in a temporary directory.
 pub struct Router {
     pub paths: Paths,
     pub folder: TempDir,
@@ -23,7 +23,7 @@ pub struct Router {
 
 impl Router {
     pub fn new() -> Self {
-        // Not below $TMPDIR: where the lines of a report are wrapped depends on the length of the paths in it.
+        // Not below $TMPDIR, because the line breaks of a report depend on the length of the paths in it.
         let folder = tempfile::tempdir_in("/tmp").expect("a directory");
         let at = |name: &str| folder.path().join(name);
         let paths = Paths {
@@ -47,7 +47,7 @@ impl Router {
         Self { paths, folder }
     }
 
-    /// A process of ours in the place of keepalived: it holds the FIFO open as keepalived does, until this is dropped.
+    /// A stand-in for keepalived: it has the FIFO open as keepalived does, until this is dropped.
     pub fn keepalived(&self) -> fs::File {
         if !self.paths.fifo.exists() {
             let mode = rustix::fs::Mode::from_raw_mode(0o640);
@@ -84,7 +84,7 @@ impl Router {
         self
     }
 
-    /// One that has EC2 at `endpoint`, and credentials in a file, with the agent's copy of it.
+    /// A router with EC2 at `endpoint`, and credentials in a file, with the agent's copy of it.
     pub fn calling(endpoint: &str, address: [u8; 4], interface: &str) -> Self {
         let router = Self::new();
         let credentials = router.folder.path().join("credentials");
@@ -100,7 +100,7 @@ impl Router {
         router.configured(global, address, interface)
     }
 
-    /// Makes the agent's copy of the credentials file.
+    /// Writes the agent's copy of the credentials file.
     pub fn copy_credentials(&self, content: &Value) {
         let copy = json!({ "file": self.folder.path().join("credentials"), "content": content });
         json_file::write(&self.paths.credentials, 0o640, &copy).expect("written");
@@ -126,7 +126,7 @@ impl Router {
     }
 }
 
-/// A port where nobody listens.
+/// A port on which nothing listens.
 pub fn nowhere() -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     format!("http://{}", listener.local_addr().expect("its address"))

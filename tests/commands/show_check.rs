@@ -1,4 +1,4 @@
-//! `show check`: against the simulator, with one thing amiss after the other.
+//! `show check`: against the simulator, with one fault at a time.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use crate::router::{Router, inside, nowhere};
 const OURS: &str = "eni-0a000000000000001";
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 
-/// A router where all is well, and its cloud.
+/// A router without faults, and its cloud.
 struct Place {
     router: Router,
     cloud: Simulator,
@@ -54,7 +54,7 @@ impl Place {
         json_file::write(&self.router.paths.config, 0o644, &config).expect("written");
     }
 
-    /// What is printed, with an agent that has proven its right, unless it is down.
+    /// The output, with an agent whose permission is proven, unless the agent is down.
     fn walk(&self, agent: Option<Value>) -> (String, Result<(), ShowCheckError>) {
         let agent = agent.map(|report| {
             let answer = format!("{}\n", json!({"format": 1, "ok": report}));
@@ -69,7 +69,7 @@ impl Place {
         (String::from_utf8(out).expect("UTF-8"), result)
     }
 
-    /// Sees that these steps, and no others, are not OK, and that the text of each says so.
+    /// Asserts that these steps, and no others, are not OK, with these texts.
     #[track_caller]
     fn finds(&self, agent: Option<Value>, amiss: &[(&str, &str, &str)]) {
         let (text, result) = self.walk(agent);
@@ -95,7 +95,7 @@ impl Place {
     }
 }
 
-/// The steps of a printed walk: outcome, what was looked at, and what was found.
+/// The steps of a printed check: outcome, subject and finding.
 fn steps(text: &str) -> Vec<(String, String, String)> {
     let mut steps: Vec<(String, String, String)> = Vec::new();
     for line in text.lines().skip(2).take_while(|line| !line.is_empty()) {
@@ -160,13 +160,13 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
     let mut old = proven();
     old["agent"]["file_error"] = json!("config.json does not have the expected content");
     place.finds(Some(old), &[("FAIL", "Agent", "running with an old configuration: config.json does not")]);
-    // What root finds good, the agent may not.
+    // A file that root can read may be unreadable for the agent.
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status/ec2-unreachable.json");
     let unreachable: Value = serde_json::from_str(&fs::read_to_string(path).expect("a pinned report")).expect("JSON");
     let mut blind = proven();
     blind["ec2"]["last_error"] = unreachable["ec2"]["last_error"].clone();
     blind["generated_at"] = unreachable["generated_at"].clone();
-    // That may be over with the next call.
+    // That may have ended by the next call.
     place.finds(Some(blind.clone()), &[("UNKNOWN", "Agent", "ago: Timeout: no answer from https://ec2.eu-central-1")]);
     blind["ec2"]["last_error"]["code"] = json!("TLS");
     blind["ec2"]["last_error"]["class"] = json!("transient");
@@ -214,7 +214,7 @@ fn imds_is_down() {
         ("UNKNOWN", "Address", "10.99.0.100: its ENI is unknown"),
     ];
     place.finds(Some(proven()), &amiss);
-    // Silence takes its time, and no more than that.
+    // Without an answer, the command ends after its time limit.
     place.cloud.accept_connections(Service::Imds).expect("accepted");
     place.cloud.add_fault(Fault::on(On::any()).hang());
     let silent = [
@@ -290,7 +290,7 @@ fn the_credentials_the_clock_or_the_rights_are_amiss() {
     let fault = place.cloud.add_fault(Fault::on(On::ec2().access_key("AKIAVIPAEXAMPLE00001")).deny());
     place.finds(Some(proven()), &[&[denied], &untold[..]].concat());
     place.cloud.remove_fault(fault);
-    // The agent's copy counts, whatever is in the file itself.
+    // The agent uses its copy, whatever the file contains.
     let keys = "[default]\naws_access_key_id = AKIAVIPAEXAMPLE00001\naws_secret_access_key = wrong\n";
     place.router.copy_credentials(&json!({ "text": keys }));
     let wrong = ("FAIL", "IAM: read", "AuthFailure");
@@ -378,7 +378,7 @@ fn the_room_on_an_eni_is_told_where_ec2_tells_it() {
     with_room_for(2).finds(Some(proven()), &[("FAIL", "Address limit", full)]);
 }
 
-/// Compares with the file of that name in tests/status; `BLESS=1` writes it anew.
+/// Compares with the file of that name in tests/status; `BLESS=1` rewrites it.
 #[track_caller]
 fn pinned(name: &str, steps: &[Step]) {
     let lines: String = steps.iter().map(Step::line).collect();

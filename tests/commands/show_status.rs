@@ -1,4 +1,4 @@
-//! The command `show status`: with an agent, with one that is out of order, and without.
+//! The command `show status`: with an agent, with a faulty agent, and without.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -24,10 +24,10 @@ use crate::router::{Router, inside, ip, nowhere};
 const TABLE: ShowStatus = ShowStatus { json: false, fresh: false, detail: false };
 const JSON: ShowStatus = ShowStatus { json: true, fresh: false, detail: false };
 
-/// A person waits no longer, and a machine that is busy with other things is forgiven a second.
+/// The time limit of the command, and a second more for a busy machine.
 const WHOLE: Duration = Duration::from_secs(5);
 
-/// A server that the kernel accepts for; it never answers.
+/// A server whose connections the kernel accepts; it never answers.
 struct Listening {
     listener: TcpListener,
     url: String,
@@ -46,7 +46,7 @@ impl Listening {
     }
 }
 
-/// What the command prints, with IMDS at `imds`.
+/// The output of the command, with IMDS at `imds`.
 fn show(router: &Router, show: ShowStatus, imds: &str) -> Result<String, ShowStatusError> {
     let mut out = Vec::new();
     show.run(&router.paths, &Imds::at(imds), Access::Granted, &mut out)?;
@@ -58,7 +58,7 @@ fn pinned(file: &str) -> String {
     fs::read_to_string(path).expect("a pinned report")
 }
 
-/// The answer of an agent that tells the pinned report.
+/// The response of an agent with the pinned report.
 fn answer(report: &str) -> Option<Vec<u8>> {
     let report: Value = serde_json::from_str(&pinned(report)).expect("JSON");
     Some(format!("{}\n", json!({"format": 1, "ok": report})).into_bytes())
@@ -83,8 +83,8 @@ fn the_past_is_told_where_it_is_asked_for() {
     let router = Router::new();
     let mut report: Value = serde_json::from_str(&pinned("ok.json")).expect("JSON");
     report["history"] = serde_json::from_str(&pinned("history.json")).expect("JSON");
-    let told = || Some(format!("{}\n", json!({"format": 1, "ok": report})).into_bytes());
-    let agent = router.agent(vec![told(), told()]);
+    let response = || Some(format!("{}\n", json!({"format": 1, "ok": report})).into_bytes());
+    let agent = router.agent(vec![response(), response()]);
     let detail = ShowStatus { detail: true, ..TABLE };
     let text = show(&router, detail, &nowhere()).expect("printed");
     assert_eq!(text, format!("{}\n{}", pinned("ok.txt"), pinned("history.txt")));
@@ -94,7 +94,7 @@ fn the_past_is_told_where_it_is_asked_for() {
         let request: Value = serde_json::from_str(&request).expect("JSON");
         assert_eq!(request, json!({"format": 1, "request": "status", "fresh": false, "history": 50}));
     }
-    // Without the agent nobody knows it.
+    // Only the agent has it.
     let router = Router::calling(&nowhere(), [10, 99, 0, 100], "lo");
     let text = show(&router, detail, &nowhere()).expect("printed");
     assert!(text.ends_with("\nHistory: only available from the agent.\n"), "{text}");
@@ -114,7 +114,7 @@ fn a_fresh_report_that_takes_too_long_is_told_as_it_was() {
     assert!(requests[0].contains(r#""fresh":false"#) && requests[1].contains(r#""fresh":true"#), "{requests:?}");
 }
 
-/// What an agent says is text: it prints, and no part of it is for root to paste.
+/// Text from an agent is printed escaped, and never in a command that root might paste.
 #[test]
 fn what_the_agent_says_is_shown_and_never_offered_to_be_pasted() {
     let hostile = "\u{9b}2J\u{7f}\u{202e}\u{1b}[31m";
@@ -127,8 +127,8 @@ fn what_the_agent_says_is_shown_and_never_offered_to_be_pasted() {
         address["command"] = json!(format!("rm -rf / {hostile}"));
         address["reason"] = json!(format!("because {hostile}"));
     }
-    let told = || Some(format!("{}\n", json!({"format": 1, "ok": report})).into_bytes());
-    let agent = router.agent(vec![told(), told()]);
+    let response = || Some(format!("{}\n", json!({"format": 1, "ok": report})).into_bytes());
+    let agent = router.agent(vec![response(), response()]);
     let [table, json] = [TABLE, JSON].map(|format| show(&router, format, &nowhere()).expect("printed"));
     agent.join().expect("no panic");
     for text in [&table, &json] {
@@ -139,9 +139,9 @@ fn what_the_agent_says_is_shown_and_never_offered_to_be_pasted() {
         assert!(commands.len() == 2 && !commands.concat().contains("elsewhere"), "{text}");
         assert!(commands[0].contains("--region eu-central-1 --network-interface-id eni-0123456789abcdef0"), "{text}");
     }
-    let told: Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!(told["ec2"]["credentials"], format!("{hostile}role"));
-    // Without a configuration to take the endpoint from there is no claim by hand.
+    let shown: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(shown["ec2"]["credentials"], format!("{hostile}role"));
+    // Without a configuration the endpoint is unknown, so no command for a manual claim is shown.
     for path in [&router.paths.config, &router.paths.socket] {
         fs::remove_file(path).expect("removed");
     }
@@ -170,25 +170,25 @@ fn without_root_nothing_is_looked_at_and_nobody_is_called() {
     let error = show_check::run(&router.paths, &Imds::at(&imds.url), Access::Denied, &mut Vec::new());
     assert!(error.expect_err("refused").to_string().contains("only root may see"));
     assert!(!ec2.was_called() && !imds.was_called());
-    // An agent that answers all the same has let it in: its socket's group may look.
+    // An agent that answers has accepted the user: members of its socket's group may read the status.
     let agent = router.agent(vec![answer("ok.json")]);
     let mut out = Vec::new();
     TABLE.run(&router.paths, &Imds::at(&imds.url), Access::Denied, &mut out).expect("printed");
     agent.join().expect("no panic");
     assert!(!out.is_empty() && !ec2.was_called() && !imds.was_called());
-    // Nothing is configured: that is what there is to say, to everybody.
+    // Without a configuration, every user gets that message.
     let error = TABLE.run(&Router::new().paths, &Imds::at(&imds.url), Access::Denied, &mut Vec::new());
     assert!(matches!(error, Err(ShowStatusError::NotConfigured)), "{error:?}");
 }
 
-/// An agent that is stopped, an IMDS that lets each question wait, and an EC2 that says nothing.
+/// A stopped agent, an IMDS that delays each response, and an EC2 that does not respond.
 #[test]
 fn whatever_is_down_a_person_waits_for_four_seconds_at_most() {
     let (ec2, imds) = (Listening::start(), Listening::start());
     for region in [None, Region::try_from("eu-west-1").ok()] {
         let global = Global { region, endpoint_url: Some(ec2.url.clone()), ..Global::default() };
         let router = Router::new().configured(global, [10, 99, 0, 100], "lo");
-        // Nobody accepts: like a process that is stopped.
+        // Connections are not accepted, as with a stopped process.
         let _stopped = UnixListener::bind(&router.paths.socket).expect("bound");
         let run = |format: ShowStatus| show(&router, format, &imds.url).expect("printed");
         let check = || {
@@ -220,7 +220,7 @@ fn an_agent_that_is_out_of_order_is_named_and_the_report_made_without_it() {
         let router = Router::calling(&nowhere(), [10, 99, 0, 100], "lo");
         let hangs = answer.is_none();
         let agent = router.agent(vec![answer]);
-        // The one that hangs keeps the connection open until the question has been given up.
+        // The hanging server keeps the connection open until the request is abandoned.
         let agent = if hangs { agent } else { thread::spawn(move || agent.join().expect("no panic")) };
         let start = Instant::now();
         let text = show(&router, JSON, &nowhere()).expect("printed");
@@ -352,9 +352,9 @@ fn without_the_agent_ec2_tells_who_has_the_address() {
         [text(&address["owner"]["who"]), text(&address["verdict"])]
     };
     let vip = Ipv4Addr::new(10, 99, 0, 100);
-    let nobody = address();
-    assert_eq!(seen(&nobody), ["unassigned", "DRIFT"], "{nobody}");
-    let command = nobody["command"].as_str().expect("a command");
+    let unassigned = address();
+    assert_eq!(seen(&unassigned), ["unassigned", "DRIFT"], "{unassigned}");
+    let command = unassigned["command"].as_str().expect("a command");
     assert!(command.contains("--network-interface-id eni-0a000000000000001 ") && command.ends_with(" 10.99.0.100"));
     for (eni, expected) in [
         ("eni-0a000000000000002", ["other-router", "DRIFT"]),
