@@ -1,8 +1,8 @@
-//! What vyos-aws-vipa decides, and how it says so: the model, the texts of keepalived, the input of VyOS and its
-//! verification, the claim state machine, and the reports.
+//! The decisions of vyos-aws-vipa: the model, the parsers for keepalived's texts, VyOS's input and its verification,
+//! the claim state machine, and the reports.
 //!
-//! Architecture invariant: nothing in this crate does I/O, reads a clock, runs a task or knows the AWS SDK. Every function
-//! takes what it needs, the time included, and returns what is to be done.
+//! Architecture invariant: nothing in this crate does I/O, reads a clock, runs a task or uses the AWS SDK. Every
+//! function takes all its inputs, including the time, as arguments, and returns what is to be done.
 
 pub mod claim;
 pub mod keepalived;

@@ -1,8 +1,8 @@
-//! Text from outside on its way to a person: one rule for the terminal, for JSON and for the journal.
+//! Escaping of external text for output: one rule for the terminal, for JSON and for the journal.
 //!
-//! A character that does not print by itself is escaped: control characters (C0, DEL and C1, which a terminal obeys),
-//! marks of the writing direction, and what has no width or no glyph. So no name and no message can move the cursor, turn a
-//! line around, hide a part of it, or pass for a line of its own.
+//! Non-printable characters are escaped: control characters (C0, DEL and C1, which a terminal interprets), marks of the
+//! writing direction, and characters without width or glyph. So no name and no message can move the cursor, reverse a
+//! line, hide a part of it, or look like a line of its own.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -12,12 +12,13 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_plain, |c, to| to.extend(c.escape_debug()))
 }
 
-/// The text as lines: the ends of lines stay.
+/// The text as lines: line ends are kept.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n' || is_plain(c), |c, to| to.extend(c.escape_debug()))
 }
 
-/// The same for a JSON text, which stays JSON of the same value: nothing but what is inside its strings is not plain.
+/// The same for a JSON text, which stays JSON of the same value: only strings in it can contain other characters than
+/// plain ones.
 pub fn json(text: &str) -> Cow<'_, str> {
     escaped(
         text,

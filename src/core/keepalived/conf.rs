@@ -1,10 +1,10 @@
 //! Reader of keepalived.conf, as VyOS renders it (vyos-1x data/templates/high-availability/keepalived.conf.j2) and as
-//! keepalived reads it: which groups there are, on which interfaces, with which addresses.
+//! keepalived reads it: the groups, with their interfaces and addresses.
 //!
-//! keepalived goes on where it meets what it does not understand (`process_stream` in lib/parser.c): a block opens behind
-//! the keywords that take one alone, any other `{` is passed over, and so is a `}` outside of every block. This reader
-//! does the same, so that an odd name or password costs no more here than there. What it cannot tell for sure costs the
-//! group that it is about.
+//! keepalived continues after statements that it does not understand (`process_stream` in lib/parser.c): a block opens
+//! only after a keyword that takes one, any other `{` is ignored, and so is a `}` outside of every block. This reader
+//! does the same, so that an odd name or password has the same effect here as there. A group that cannot be read
+//! reliably is skipped.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,37 +17,37 @@ use crate::printable;
 /// keepalived's own default (VRRP_PRIO_DFL in vrrp.h).
 const DEFAULT_PRIORITY: u8 = 100;
 
-/// No more of a name is shown, in characters.
+/// The longest part of a name that is shown, in characters.
 const SHOWN: usize = 64;
 
-/// keepalived.conf says nothing of which groups there are.
+/// keepalived.conf does not show which groups there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ConfError {
-    /// VyOS writes the file in place: this is a part of it.
+    /// The file is incomplete, because VyOS is writing it in place.
     #[error("incomplete: it is empty, or ends inside a block")]
     Incomplete,
-    /// No text of VyOS holds one.
+    /// VyOS never writes a zero byte.
     #[error("line {0}: zero byte: not written by VyOS")]
     Zero(usize),
 }
 
-/// What keepalived.conf says.
+/// The content of keepalived.conf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// The groups that can be relied on, in the order of their names.
+    /// The groups that are read reliably, in the order of their names.
     pub groups: Groups,
     /// The others.
     pub skipped: Vec<SkippedInstance>,
-    /// keepalived ignores what stands at the end of the file.
+    /// Whether keepalived ignores the end of the file.
     pub is_cut_short: bool,
 }
 
-/// A `vrrp_instance` that groups.json does not get.
+/// A `vrrp_instance` that is left out of groups.json.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedInstance {
     /// The line that it begins at, from 1.
     pub line: usize,
-    /// The name that stands there.
+    /// The name as written.
     pub name: String,
     /// What is wrong with it.
     pub why: SkipReason,
@@ -56,13 +56,13 @@ pub struct SkippedInstance {
 /// What is wrong with a `vrrp_instance`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SkipReason {
-    /// keepalived takes something else than the name that stands there for its name.
+    /// keepalived reads another name than the one that is written.
     Name(&'static str),
-    /// Another one, that begins at this line, has the same name.
+    /// Another one, which begins at this line, has the same name.
     SameName(usize),
-    /// Something of it is missing or wrong.
+    /// A statement of it is missing or invalid.
     Missing(&'static str),
-    /// keepalived takes the statements of another one, that begins at this line, for its.
+    /// keepalived adds the statements of another one, which begins at this line, to it.
     Mixed(usize),
     /// keepalived ignores everything from here to the end of the file.
     ToTheEnd,
@@ -86,7 +86,7 @@ impl fmt::Display for SkippedInstance {
     }
 }
 
-/// Reads the text of keepalived.conf. Keywords that say nothing of addresses are passed over.
+/// Reads the text of keepalived.conf. Keywords that do not concern addresses are ignored.
 ///
 /// # Errors
 /// [`ConfError`].
@@ -105,7 +105,7 @@ pub fn parse(text: &[u8]) -> Result<Reading, ConfError> {
     let mut is_cut_short = false;
     match parser.blocks.last() {
         None => {}
-        // The file is whole, and keepalived has counted a brace that is none of VyOS's.
+        // The file is complete, and keepalived has counted a brace that VyOS did not write as one.
         Some(Block::Skipped { line, is_instance: true, .. }) if ends_outside(text) => {
             let line = *line;
             parser.skipped.retain(|skipped| skipped.line != line);
@@ -117,8 +117,8 @@ pub fn parse(text: &[u8]) -> Result<Reading, ConfError> {
     Ok(Reading { is_cut_short, ..parser.finish() })
 }
 
-/// Whether the last line that says something, but for an `include`, is a brace at its beginning: so ends each block of
-/// VyOS's at the outermost level, and no other.
+/// Whether the last line, without blank lines, comments and `include`, is a brace in the first column: only VyOS's
+/// blocks at the outermost level end like this.
 fn ends_outside(text: &[u8]) -> bool {
     let says_something = |line: &&[u8]| {
         let line = line.trim_ascii();
@@ -127,8 +127,8 @@ fn ends_outside(text: &[u8]) -> bool {
     text.split(|b| *b == b'\n').rfind(says_something).is_some_and(|line| line.trim_ascii_end() == b"}")
 }
 
-/// What takes a block at the outermost level, and which keywords inside take a list: a block of values, which its first
-/// `}` ends.
+/// The keywords that take a block at the outermost level, and the keywords in these blocks that take a list: a block of
+/// values, which ends at its first `}`.
 const BLOCKS: [(&str, &[&str]); 9] = [
     ("global_defs", &["notification_email"]),
     ("track_group", &["group"]),
@@ -141,22 +141,23 @@ const BLOCKS: [(&str, &[&str]); 9] = [
     ("bfd_instance", &[]),
 ];
 
-/// What takes a list at the outermost level.
+/// The keywords that take a list at the outermost level.
 const LISTS: [&str; 5] =
     ["static_ipaddress", "static_routes", "static_rules", "linkbeat_interfaces", "interface_up_down_delays"];
 
-/// What is not VRRP's: its process counts the braces inside, and looks at nothing else.
+/// The blocks that do not belong to VRRP: the VRRP process only counts the braces in them.
 const NOT_VRRP: [&str; 3] = ["virtual_server", "virtual_server_group", "SSL"];
 
 #[derive(Debug, Clone, Copy)]
 enum Block {
-    /// Of the last instance. Behind a refused header, at this line, that no brace follows, too.
+    /// The last instance, also after a refused header, at this line, that no brace follows.
     Instance { refused: Option<usize> },
-    /// Of keywords that say nothing of addresses; these of them take a list.
+    /// Keywords that do not concern addresses; these of them take a list.
     Keywords(&'static [&'static str]),
-    /// Of values.
+    /// A list of values.
     List { list: List, awaits_brace: bool },
-    /// Passed over as far as the brace that brings the depth back to 0. At first it is 0, for the brace is to come.
+    /// Ignored up to the brace that returns the depth to 0. The depth is 0 at first, because the opening brace is still
+    /// to come.
     Skipped { line: usize, depth: usize, is_instance: bool },
 }
 
@@ -181,18 +182,18 @@ impl Family {
     }
 }
 
-/// An instance, as keepalived has it.
+/// An instance, as keepalived reads it.
 #[derive(Debug)]
 struct ParsedInstance {
     line: usize,
     name: String,
-    /// What makes it unreliable.
+    /// Why it is unreliable.
     skip_reason: Option<SkipReason>,
     interface: Option<InterfaceName>,
     vrid: Option<u8>,
     priority: u8,
     advertise_interval: AdvertiseInterval,
-    /// That of the first address. Those of the other one are passed over (alloc_vrrp_vip in vrrp_data.c).
+    /// The IP version of the first address. Addresses of the other version are ignored (alloc_vrrp_vip in vrrp_data.c).
     family: Option<Family>,
     peers: Vec<Ipv4Addr>,
     addresses: Vec<VirtualAddress>,
@@ -202,13 +203,13 @@ struct ParsedInstance {
 struct Parser<'a> {
     lines: Vec<&'a [u8]>,
     instances: Vec<ParsedInstance>,
-    /// Those that are open, the innermost last.
+    /// The open blocks, the innermost last.
     blocks: Vec<Block>,
     skipped: Vec<SkippedInstance>,
 }
 
 impl Parser<'_> {
-    /// Takes a statement. Those that follow it tell whether a header is as VyOS writes one.
+    /// Processes a statement. The statements after it show whether a header is one that VyOS writes.
     fn step(&mut self, statement: &Statement, following: &[Statement]) {
         match self.blocks.last_mut() {
             Some(Block::Skipped { depth, .. }) if *depth > 0 => {
@@ -244,9 +245,9 @@ impl Parser<'_> {
                     self.blocks.pop();
                 }
             }
-            // The brace of the block that has just begun, or one that nothing takes.
+            // The brace of the block that has just begun, or one without a keyword that takes it.
             _ if statement.opens() => {}
-            // At the outermost level there is none to close.
+            // At the outermost level there is no block to close.
             _ if statement.closes() => _ = self.blocks.pop(),
             Some(Block::Instance { refused }) => {
                 let refused = *refused;
@@ -283,7 +284,7 @@ impl Parser<'_> {
         let line = statement.line;
         let skip_reason = self.is_as_written(statement, following).err();
         let [_, name] = statement.words.as_slice() else {
-            // keepalived wants one name.
+            // keepalived requires exactly one name.
             self.skip(line, skip_reason.unwrap_or(SkipReason::Name("it has no name")));
             return self.blocks.push(Block::Skipped { line, depth: 0, is_instance: true });
         };
@@ -292,7 +293,7 @@ impl Parser<'_> {
             if skip_reason.is_none() && first.skip_reason.is_none() {
                 first.skip_reason = Some(SkipReason::SameName(line));
             }
-            // keepalived keeps the first one alone.
+            // keepalived keeps only the first one.
             self.skip(line, skip_reason.unwrap_or(SkipReason::SameName(other)));
             return self.blocks.push(Block::Skipped { line, depth: 0, is_instance: true });
         }
@@ -311,8 +312,8 @@ impl Parser<'_> {
         self.blocks.push(Block::Instance { refused: None });
     }
 
-    /// Whether keepalived takes the name of an instance for what it is: a line has its header alone, with one name and one
-    /// brace, which may be on the next line.
+    /// Whether keepalived reads the name of an instance as it is written: the header is alone on its line, with one
+    /// name and one brace, which may be on the next line.
     fn is_as_written(&self, statement: &Statement, following: &[Statement]) -> Result<(), SkipReason> {
         let name = match (statement.words.as_slice(), following) {
             ([_, name], [brace, rest @ ..])
@@ -336,7 +337,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What stands behind `vrrp_instance` on a line, but for the last brace.
+    /// The text after `vrrp_instance` on a line, without the last brace.
     fn name_at(&self, line: usize) -> String {
         let text = self.lines.get(line - 1).copied().unwrap_or_default().trim_ascii();
         let text = text.strip_prefix(b"vrrp_instance").unwrap_or(text);
@@ -467,7 +468,7 @@ fn address(text: &str) -> Option<IpAddr> {
     is_right.then_some(address)
 }
 
-/// The interface that the options of an address name, if they do. None where they are wrong.
+/// The interface that the options of an address name, if any. `None` if the options are invalid.
 fn device(options: &[String]) -> Option<Option<InterfaceName>> {
     match options.iter().position(|word| word == "dev") {
         None => Some(None),
@@ -544,7 +545,7 @@ mod tests {
         );
     }
 
-    /// A group as VyOS writes it, with the number of its virtual router for its address.
+    /// A group as VyOS writes it; its VRID is also the last part of its address.
     fn instance(name: &str, vrid: u8) -> String {
         format!(
             "vrrp_instance {name} {{\n    state BACKUP\n    interface eth0\n    virtual_router_id {vrid}\n    \
@@ -552,7 +553,7 @@ mod tests {
         )
     }
 
-    /// The groups that are read, with the last part of their addresses, and what is said of the others.
+    /// The groups that are read, with the last part of their addresses, and the messages about the others.
     fn read(text: &str) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
         let Reading { groups, skipped, .. } = parse(text.as_bytes()).expect("read");
         let last = |group: &RunningGroup| group.addresses.iter().map(|a| a.address.octets()[3]).collect();
@@ -572,7 +573,7 @@ mod tests {
         let inside = text.find("unicast_src_ip").expect("there");
         assert_eq!(parse(&text.as_bytes()[..inside]), Err(ConfError::Incomplete));
         assert_eq!(parse(b"# \na {\n\0\n}\n"), Err(ConfError::Zero(3)));
-        // Also inside of a group that keepalived ignores.
+        // Inside of a group that keepalived ignores as well.
         let text = instance("a b", 1);
         assert_eq!(parse(&text.as_bytes()[..text.len() - 3]), Err(ConfError::Incomplete));
         assert_eq!(read(&text).0, []);
@@ -586,7 +587,7 @@ mod tests {
         assert_eq!(parse(text.as_bytes()).expect("read").groups.groups, [expected]);
     }
 
-    /// keepalived 2.2.7 runs the others in all these cases, and those with a name of their own.
+    /// In all these cases keepalived 2.2.7 runs the other groups, and those with a unique name.
     #[test]
     fn a_name_that_keepalived_takes_for_another_costs_that_group_alone() {
         let reason = "it holds one of # ! { }";
@@ -629,14 +630,14 @@ mod tests {
         };
         let (groups, skipped) = read(&(instance("web", 1) + &instance("a", 2) + &instance("web", 3)));
         assert_eq!((groups, skipped), (carried(&[("a", 2)]), vec![same(1, 17), same(17, 1)]));
-        // keepalived runs the first one; what it makes of another name does not touch that.
+        // keepalived runs the first one, whatever it reads for the other name.
         let (groups, skipped) = read(&(instance("web", 1) + &instance("web{x", 2)));
         assert_eq!((groups, skipped.len()), (carried(&[("web", 1)]), 1), "{skipped:?}");
-        // It runs the first one under the second one's name: neither is what it is taken for.
+        // It runs the first one under the name of the second one: both are unreliable.
         let (groups, skipped) = read(&(instance("web{x", 1) + &instance("web", 2)));
         assert_eq!((groups, skipped.len()), (vec![], 2), "{skipped:?}");
         assert_eq!(skipped[1], same(9, 1));
-        // A quote is a part of the name, but for a pair of double quotes around it.
+        // A quote is part of the name, except a pair of double quotes around it.
         let (groups, _) = read(&(instance("web", 1) + &instance("web'", 2) + &instance("'web'", 3)));
         assert_eq!(groups, carried(&[("web", 1)]));
         assert_eq!(read(&instance("\"web\"", 1)).0, carried(&[("web", 1)]));
@@ -670,7 +671,7 @@ mod tests {
                 assert!(parse(text.as_bytes()).expect("read").is_cut_short);
             }
         }
-        // A password inside of it, too.
+        // The same with a password inside of it.
         let skipped =
             instance("x y", 2).replace("    state", "    authentication {\n        auth_pass \"{\"\n    }\n    state");
         assert_eq!(read(&(instance("a", 1) + &skipped + &instance("b", 3))).0, carried(&[("a", 1)]));
@@ -700,7 +701,7 @@ mod tests {
         assert_eq!(skipped, ["line 9: vrrp_instance b skipped: virtual_router_id is missing or invalid"]);
     }
 
-    /// keepalived does not add what is not of the group's version of IP (observed with 2.2.7).
+    /// keepalived does not add addresses of another IP version than the group's (observed with 2.2.7).
     #[test]
     fn addresses_of_the_other_version_of_ip_are_passed_over() {
         let both = |first: &str| {

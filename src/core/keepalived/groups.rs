@@ -22,34 +22,35 @@ pub struct Groups {
 pub struct RunningGroup {
     /// Its name.
     pub name: GroupName,
-    /// `interface`: where VRRP speaks; with `use_vmac` the base interface of the virtual MAC.
+    /// `interface`: where VRRP sends its advertisements; with `use_vmac` the base interface of the virtual MAC.
     pub interface: InterfaceName,
     /// `virtual_router_id`.
     pub vrid: u8,
     /// `priority`, before any tracking changes it.
     pub priority: u8,
-    /// `advert_int`, in milliseconds; where it is not written down, keepalived's default.
+    /// `advert_int`, in milliseconds; keepalived's default if it is not set.
     #[serde(default, rename = "advertise_interval_ms", skip_serializing_if = "AdvertiseInterval::is_default")]
     pub advertise_interval: AdvertiseInterval,
-    /// `unicast_peer`: the IPv4 addresses of the other routers. They tell the other router from a stranger.
+    /// `unicast_peer`: the IPv4 addresses of the other routers, which distinguish the other router from a third party.
     pub peers: Vec<Ipv4Addr>,
     /// The IPv4 addresses of `virtual_ipaddress` and `virtual_ipaddress_excluded`.
     pub addresses: Vec<VirtualAddress>,
 }
 
-/// How often a master sends its advertisement, and so how often keepalived does anything for the group at all.
+/// The interval at which a master sends its advertisement, and so the interval at which keepalived is active for the
+/// group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub struct AdvertiseInterval(Duration);
 
 impl AdvertiseInterval {
-    /// The longest one that VRRP can say (RFC 3768, 5.3.7: eight bits of seconds).
+    /// The longest one in the protocol (RFC 3768, 5.3.7: eight bits of seconds).
     const LONGEST: Duration = Duration::from_secs(255);
 
-    /// From the text of `advert_int`: seconds, and hundredths of them where VRRP version 3 is spoken (keepalived.conf(5)).
+    /// From the text of `advert_int`: seconds, with hundredths in VRRP version 3 (keepalived.conf(5)).
     pub fn parse(text: &str) -> Option<Self> {
         let interval = Duration::try_from_secs_f64(text.parse().ok()?).ok()?;
-        // Whole milliseconds, as they are written down.
+        // Whole milliseconds, the unit of groups.json.
         Self::try_from(interval.as_millis() as u64).ok()
     }
 

@@ -1,12 +1,12 @@
-//! The transition hook in keepalived's configuration: a file of ours with `vrrp_notify_fifo`, and one line in VyOS's file
+//! The hook in keepalived's configuration: a file of this package with `vrrp_notify_fifo`, and one line in VyOS's file
 //! that includes it.
 //!
 //! A second `global_defs` block is merged with the first, so VyOS's own `notify_fifo` stays as it is (observed with
-//! keepalived 2.2.7). VyOS writes its file anew at every commit below `high-availability`; the line is gone then.
+//! keepalived 2.2.7). VyOS rewrites its file at every commit below `high-availability`, without the line.
 
 use std::path::Path;
 
-/// The text of our file.
+/// The text of this package's file.
 pub fn render(fifo: &Path) -> String {
     format!(
         "# Made by vyos-aws-vipa: keepalived writes its VRRP transitions to this FIFO.\n\
@@ -15,7 +15,7 @@ pub fn render(fifo: &Path) -> String {
     )
 }
 
-/// What has to be appended to keepalived.conf so that it includes our file; nothing if it does already.
+/// The text to append to keepalived.conf so that it includes this package's file; `None` if it does already.
 pub fn missing(conf: &[u8], include: &Path) -> Option<String> {
     let line = line(include);
     if conf.split(|b| *b == b'\n').any(|l| l.trim_ascii() == line.as_bytes()) {
@@ -25,8 +25,8 @@ pub fn missing(conf: &[u8], include: &Path) -> Option<String> {
     Some(format!("{end}{line}\n"))
 }
 
-/// keepalived.conf with the line that includes our file at its beginning and nowhere else; nothing if it is so. Where
-/// keepalived passes over the end of its file, it would pass over the line, too.
+/// keepalived.conf with the `include` line at its beginning and nowhere else; `None` if it is so already. For a
+/// keepalived.conf whose end keepalived ignores: a line there would be ignored too.
 pub fn first(conf: &[u8], include: &Path) -> Option<Vec<u8>> {
     let line = line(include) + "\n";
     let rest = without(conf, include);
@@ -34,7 +34,7 @@ pub fn first(conf: &[u8], include: &Path) -> Option<Vec<u8>> {
     (wanted != conf).then_some(wanted)
 }
 
-/// keepalived.conf without the line that includes our file, every other byte as it was; nothing if there is none.
+/// keepalived.conf without the `include` line, all other bytes unchanged; `None` if there is no such line.
 pub fn without(conf: &[u8], include: &Path) -> Option<Vec<u8>> {
     let line = line(include);
     let lines = conf.split_inclusive(|b| *b == b'\n').filter(|l| l.trim_ascii() != line.as_bytes());

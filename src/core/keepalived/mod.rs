@@ -1,4 +1,5 @@
-//! The texts of keepalived: the configuration that VyOS renders, the include that attaches the hook, and notify lines.
+//! keepalived's texts: the configuration that VyOS renders, the `include` line that attaches the hook, and the lines of
+//! the notify FIFO.
 
 pub mod conf;
 pub mod groups;

@@ -1,27 +1,27 @@
-//! Lines of the FIFO that keepalived's `vrrp_notify_fifo` names.
+//! Parser for the lines that keepalived writes to its notify FIFO (`vrrp_notify_fifo`).
 //!
-//! A line is `INSTANCE "<group>" <STATE> <priority>` and a line feed (`notify_instance_fifo` in keepalived's vrrp_notify.c);
-//! sync groups write `GROUP "<name>" …`. A name may hold anything but white space. New words may come: a line that names
-//! no state is passed over.
+//! A line is `INSTANCE "<group>" <STATE> <priority>` and a line feed (`notify_instance_fifo` in keepalived's
+//! vrrp_notify.c); sync groups write `GROUP "<name>" …`. A name may contain anything except white space. A line that
+//! names no known state is ignored.
 
 use crate::model::ids::GroupName;
 use crate::model::vrrp::{NotifyEvent, NotifyState};
 
-/// keepalived's own lines stay far below this length, in bytes.
+/// The longest line, in bytes. keepalived's own lines are far shorter.
 const LONGEST: usize = 4096;
 
-/// How they begin. No name has white space in it, so this stands nowhere else in one.
+/// The beginning of a line. Names have no white space, so it appears nowhere else in a line.
 const BEGINNING: &[u8] = b"INSTANCE \"";
 
-/// Makes lines of the bytes of a pipe, however they are cut.
+/// Assembles lines from the bytes of a pipe, in whatever pieces they are read.
 #[derive(Debug, Default)]
 pub struct Splitter {
-    /// What has come of a line whose end has not come yet; of a long one, the last of it.
+    /// The beginning of a line whose end has not been read yet; of a long line, the last part of it.
     partial: Vec<u8>,
 }
 
 impl Splitter {
-    /// Takes in what was read; gives the lines that are whole by now and name a state, in their order.
+    /// Adds the bytes that were read, and returns the events of the lines that are now complete, in order.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<NotifyEvent> {
         let mut lines = Vec::new();
         let mut pieces = bytes.split(|b| *b == b'\n').peekable();
@@ -29,7 +29,7 @@ impl Splitter {
             self.partial.extend_from_slice(piece);
             let excess = self.partial.len().saturating_sub(LONGEST);
             self.partial.drain(..excess);
-            // The last piece has no line feed behind it.
+            // The last piece has no line feed at its end.
             if pieces.peek().is_some() {
                 lines.extend(parse(&self.partial));
                 self.partial.clear();
@@ -39,12 +39,12 @@ impl Splitter {
     }
 }
 
-/// The state that a line without its line feed names, if it does. Whoever else writes into the pipe may leave a line
-/// without its end, and keepalived's next one then ends it: what comes before the last beginning does not count.
+/// The event of a line without its line feed, if it names a state. Another writer may leave a line in the pipe without
+/// its end, and keepalived's next line then continues it: everything before the last beginning of a line is ignored.
 pub fn parse(line: &[u8]) -> Option<NotifyEvent> {
     let beginning = line.windows(BEGINNING.len()).rposition(|window| window == BEGINNING)?;
     let rest = std::str::from_utf8(&line[beginning + BEGINNING.len()..]).ok()?;
-    // A name may hold a quote followed by anything but white space: the last quote before a space ends it.
+    // A name may contain a quote followed by anything except white space: the last quote before a space ends it.
     let (group, rest) = rest.rsplit_once("\" ")?;
     let state = match rest.split(' ').next()? {
         "MASTER" => NotifyState::Master,

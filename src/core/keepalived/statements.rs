@@ -1,19 +1,20 @@
-//! The statements of keepalived.conf, cut as keepalived itself cuts them (`read_line`, `decomment` and `alloc_strvec_r` in
+//! Splits keepalived.conf into statements like keepalived does (`read_line`, `decomment` and `alloc_strvec_r` in
 //! lib/parser.c, the same in 2.2.7 and 2.2.8).
 //!
-//! A line is no unit for keepalived: each `{` and `}` outside double quotes is a statement of its own, whatever it stands
-//! in. Single quotes mean nothing. A quoted word ends at its quote, and so does the word before it.
+//! For keepalived a line may hold several statements: each `{` and `}` outside double quotes is a statement of its own.
+//! Single quotes have no meaning. A quoted word ends at its closing quote, and the word before it ends at its opening
+//! quote.
 
-/// keepalived reads at most this many bytes of a line at a time, and takes the rest for another line.
+/// keepalived reads at most this many bytes of a line at a time, and treats the rest as another line.
 const LONGEST: usize = 1023;
 
-/// White space inside of a line.
+/// White space within a line.
 const WHITE: [u8; 5] = [b' ', b'\t', b'\r', 0x0b, 0x0c];
 
 /// One statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
-    /// The line that it stands on, from 1.
+    /// The number of its line, from 1.
     pub line: usize,
     /// Whether it is the first one of its line.
     pub is_first: bool,
@@ -22,18 +23,18 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// Whether it opens a block, or would if one could begin here.
+    /// Whether it is an opening brace.
     pub fn opens(&self) -> bool {
         self.words[0] == "{"
     }
 
-    /// Whether it closes a block, if one is open.
+    /// Whether it is a closing brace.
     pub fn closes(&self) -> bool {
         self.words[0] == "}"
     }
 }
 
-/// Cuts a text into its statements. Bytes that are not UTF-8 become replacement characters.
+/// Splits a text into its statements. Bytes that are not UTF-8 become replacement characters.
 pub fn statements(text: &[u8]) -> Vec<Statement> {
     let mut all = Vec::new();
     for (number, line) in text.split(|b| *b == b'\n').enumerate() {
@@ -59,8 +60,8 @@ pub fn statements(text: &[u8]) -> Vec<Statement> {
     all
 }
 
-/// A line without its comment and the white space around. A quote keeps `#` and `!`, and so does a backslash before them;
-/// a backslash at the end of the line stays also where it ends the comment.
+/// A line without its comment and the white space around it. `#` and `!` in quotes or after a backslash do not begin a
+/// comment; a backslash at the end of the line is kept even if it ends the comment.
 fn without_comment(line: &[u8]) -> Vec<u8> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let line = &line[blanks(line)..];
@@ -100,7 +101,7 @@ fn without_comment(line: &[u8]) -> Vec<u8> {
     bare
 }
 
-/// The first statement of a line, and what comes after it.
+/// The first statement of a line, and the rest of the line.
 fn cut(line: &[u8]) -> (&[u8], &[u8]) {
     let at = if matches!(line[0], b'{' | b'}') { Some(0) } else { brace(line) };
     let (statement, rest) = line.split_at(match at {
@@ -111,7 +112,7 @@ fn cut(line: &[u8]) -> (&[u8], &[u8]) {
     (statement, &rest[blanks(rest)..])
 }
 
-/// The first brace that is not between double quotes. Behind a quote that nothing ends there is none.
+/// The first brace that is not between double quotes. After an unclosed quote there is none.
 fn brace(line: &[u8]) -> Option<usize> {
     let mut from = 0;
     loop {
@@ -123,8 +124,8 @@ fn brace(line: &[u8]) -> Option<usize> {
     }
 }
 
-/// `@id` makes what follows on the line count where keepalived was started with this `--config-id`, which VyOS never does;
-/// `@^id` makes it count everywhere else.
+/// After `@id` the rest of the line applies only if keepalived was started with this `--config-id`, which VyOS never
+/// does; after `@^id` it applies in all other cases.
 fn for_this_router(line: &[u8]) -> &[u8] {
     if line.first() != Some(&b'@') {
         return line;
@@ -136,8 +137,8 @@ fn for_this_router(line: &[u8]) -> &[u8] {
     }
 }
 
-/// Whether keepalived takes what follows a brace for an `include`, a `~SEQ` or a `~LST` of its own, and with it all that is
-/// left of the line, braces too.
+/// Whether keepalived reads the text after a brace as an `include`, a `~SEQ` or a `~LST`, together with the rest of the
+/// line, including braces.
 fn is_a_line_of_its_own(rest: &[u8]) -> bool {
     let is_include = rest.strip_prefix(b"include").is_some_and(|rest| blanks(rest) > 0);
     is_include || rest.starts_with(b"~SEQ") || rest.starts_with(b"~LST")
@@ -184,7 +185,7 @@ mod tests {
             ("vrrp_instance x}y {", &[&["vrrp_instance", "x"], &["}"], &["y"], &["{"]]),
             ("vrrp_instance web' {", &[&["vrrp_instance", "web'"], &["{"]]),
             ("vrrp_instance 'we b' {", &[&["vrrp_instance", "'we", "b'"], &["{"]]),
-            // The quote that nothing ends hides the brace, and ends the statement.
+            // The unclosed quote hides the brace, and ends the statement.
             ("vrrp_instance web\" {", &[&["vrrp_instance", "web"]]),
             ("auth_pass \"a{b}#!\tc\" # d", &[&["auth_pass", "a{b}#!\tc"]]),
             ("auth_pass \"a\"b\"", &[&["auth_pass", "a", "b"]]),

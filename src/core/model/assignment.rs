@@ -1,4 +1,4 @@
-//! Which addresses are moved, and to whose network interface: the configuration and what keepalived runs, put together.
+//! Which addresses are moved, and to which ENI: the configuration combined with the groups that keepalived runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -8,36 +8,36 @@ use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, Virtual
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ids::{EniId, GroupName, InterfaceName};
 
-/// What there is to do for the groups that have an `aws-vipa` node without an error.
+/// What to do for the groups that have an `aws-vipa` node without an error.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// The groups, in the order of their names. An address appears once in all of them together.
+    /// The groups, in the order of their names. No address appears twice, in one group or in several.
     pub groups: Vec<PlannedGroup>,
 }
 
 impl Plan {
-    /// The interfaces whose ENIs take addresses.
+    /// The interfaces whose ENIs get addresses.
     pub fn interfaces(&self) -> BTreeSet<&InterfaceName> {
         self.groups.iter().flat_map(|g| &g.addresses).map(|a| &a.interface).collect()
     }
 }
 
-/// What there is to do for one group.
+/// What to do for one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedGroup {
     /// Its name.
     pub name: GroupName,
-    /// Whether the configuration says to do nothing for it.
+    /// Whether the configuration disables it.
     pub disabled: bool,
     /// Its `virtual_router_id`; absent if keepalived does not run the group.
     pub vrid: Option<u8>,
-    /// How often keepalived does something for it.
+    /// The advertisement interval, in which keepalived is active for it at least once.
     pub advertise_interval: Duration,
-    /// The IPv4 addresses of the other routers, by which the other router is told from a stranger.
+    /// The IPv4 addresses of the other routers, which distinguish the other router from a third party.
     pub peers: Vec<Ipv4Addr>,
-    /// The addresses to move, in the order in which the group holds them.
+    /// The addresses to move, in the order in which keepalived.conf lists them.
     pub addresses: Vec<PlannedAddress>,
-    /// Where the configuration and keepalived do not fit together.
+    /// Mismatches between the configuration and keepalived.
     pub problems: Vec<Problem>,
 }
 
@@ -46,19 +46,20 @@ pub struct PlannedGroup {
 pub struct PlannedAddress {
     /// The address.
     pub address: Ipv4Addr,
-    /// Whose ENI takes it.
+    /// The interface whose ENI gets it.
     pub interface: InterfaceName,
-    /// Where keepalived puts it: its own `dev`, else the group's interface.
+    /// The interface that keepalived adds it to: its own `dev`, else the group's interface.
     pub held_on: InterfaceName,
-    /// That ENI, where the configuration names it; absent: what IMDS says of the interface.
+    /// The ENI, if the configuration names it; absent: the one that IMDS reports for the interface.
     pub eni: Option<EniId>,
-    /// Whether VyOS also configures the address on an interface outside VRRP: to see it there is no sign of MASTER.
+    /// Whether VyOS also configures the address on an interface outside VRRP, so that its presence is no evidence of
+    /// MASTER.
     pub outside_vrrp: bool,
 }
 
-/// Whether an address that keepalived puts on an interface is there, by the interfaces that have it: on itself, or on that
-/// of its virtual MAC, which VyOS names after it, such as `eth0v10v4` (vyos-1x keepalived.conf.j2, `use_vmac`). On any
-/// other interface it is none of keepalived's.
+/// Whether keepalived has added an address to its interface, given the interfaces that have the address: the interface
+/// itself, or the one of its virtual MAC, which VyOS names after it, such as `eth0v10v4` (vyos-1x keepalived.conf.j2,
+/// `use_vmac`). On any other interface the address is not from keepalived.
 pub fn is_there(held_on: &InterfaceName, having: &BTreeSet<InterfaceName>) -> bool {
     having.iter().any(|name| match name.as_str().strip_prefix(held_on.as_str()) {
         Some("") => true,
@@ -67,16 +68,16 @@ pub fn is_there(held_on: &InterfaceName, having: &BTreeSet<InterfaceName>) -> bo
     })
 }
 
-/// Where the configuration and what keepalived runs do not fit together; [`crate::report::reasons::problem`] has the texts.
+/// A mismatch between the configuration and what keepalived runs; [`crate::report::reasons::problem`] has the texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// There is no such `vrrp_instance`.
     NotRun,
-    /// It runs, without any IPv4 virtual address.
+    /// keepalived runs it without any IPv4 virtual address.
     NoAddress,
-    /// `aws-vipa address` names an address that the group does not hold any more.
+    /// `aws-vipa address` names an address that the group no longer has.
     NotHeld(Ipv4Addr),
-    /// Another group already moves it.
+    /// Another group moves the address.
     MovedByOther {
         /// The address that both groups have.
         address: Ipv4Addr,
@@ -85,11 +86,11 @@ pub enum Problem {
     },
 }
 
-/// Puts the configuration and what keepalived runs together.
+/// Combines the configuration with what keepalived runs.
 ///
 /// A group moves its configured addresses that keepalived runs in it, or all that keepalived runs in it if none are
-/// configured. The interface is the configured one, else the address's own, else the group's. Of two groups with one
-/// address the first in the order of names moves it, and one that is disabled comes after all that are not.
+/// configured. The interface is the configured one, else the address's own, else the group's. If two groups have one
+/// address, the first in the order of names moves it; disabled groups come after all others.
 pub fn plan(config: &Config, groups: &Groups) -> Plan {
     let running: HashMap<&GroupName, &RunningGroup> = groups.groups.iter().map(|g| (&g.name, g)).collect();
     let mut wanted: Vec<&GroupConfig> = config.groups.iter().collect();
@@ -127,7 +128,7 @@ fn planned<'a>(
         let address = held.address;
         match *moved_by.entry(address).or_insert(&wanted.name) {
             other if *other != wanted.name => problems.push(Problem::MovedByOther { address, group: other.clone() }),
-            // It may stand both in virtual_ipaddress and in virtual_ipaddress_excluded.
+            // It may be both in virtual_ipaddress and in virtual_ipaddress_excluded.
             _ if addresses.iter().any(|a| a.address == address) => {}
             _ => addresses.push(PlannedAddress {
                 address,

@@ -1,5 +1,5 @@
-//! What the operator asked for: the model behind /run/vyos-aws-vipa/config.json, written by `commit`, read by the agent,
-//! the hook and `show status`.
+//! The configuration: the model of /run/vyos-aws-vipa/config.json, written by `commit`, and read by the agent, the hook
+//! and `show status`.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::ids::{EniId, GroupName, InterfaceName, Region};
 
-/// The whole configuration of one router, checked.
+/// The verified configuration of one router.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -21,22 +21,23 @@ pub struct Config {
     pub groups: Vec<GroupConfig>,
     /// Groups with an `aws-vipa` node that are skipped because of an error.
     pub skipped: Vec<SkippedGroup>,
-    /// IPv4 addresses that VyOS configures on interfaces outside VRRP: to see one on an interface says nothing of VRRP.
+    /// IPv4 addresses that VyOS configures on interfaces outside VRRP: their presence on an interface is no evidence of
+    /// a VRRP state.
     pub interface_addresses: BTreeSet<Ipv4Addr>,
 }
 
 impl Config {
-    /// Whether nothing is configured at all.
+    /// Whether no `aws-vipa` node is configured.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty() && self.skipped.is_empty()
     }
 }
 
-/// Where and as whom to call EC2, and how often.
+/// Which endpoint of EC2 to call, with which credentials, and how often.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Global {
-    /// The region; absent: what IMDS says.
+    /// The region; absent: the one that IMDS reports.
     pub region: Option<Region>,
     /// The URL of the EC2 endpoint, `https://` or `http://`; absent: the SDK's default for the region.
     pub endpoint_url: Option<String>,
@@ -44,25 +45,25 @@ pub struct Global {
     pub credentials_file: Option<PathBuf>,
     /// The profile in that file; absent: `default`.
     pub profile: Option<String>,
-    /// PEM file of a certification authority that EC2's certificate may also come from.
+    /// PEM file of an additional CA that is trusted for EC2.
     pub ca_certificate_file: Option<PathBuf>,
-    /// How often ownership is looked at while MASTER, and readiness while BACKUP.
+    /// How often ownership is read while MASTER, and readiness is checked while BACKUP.
     pub verify_interval: VerifyInterval,
-    /// The bound of one attempt at an API call.
+    /// The time limit of one attempt of an API call.
     pub request_timeout: RequestTimeout,
 }
 
-/// Seconds from 5 to 300, 30 unless said.
+/// Seconds from 5 to 300; default 30.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
 pub struct VerifyInterval(u16);
 
-/// Seconds from 1 to 30, 3 unless said.
+/// Seconds from 1 to 30; default 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
 pub struct RequestTimeout(u16);
 
-/// A text that is no number of seconds in the range.
+/// A text that is not a number of seconds in the range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not a number of seconds from {low} to {high}")]
 pub struct OutOfRange {
@@ -123,13 +124,13 @@ seconds!(RequestTimeout, 1, 30, 3);
 pub struct GroupConfig {
     /// The group.
     pub name: GroupName,
-    /// Which of the group's virtual addresses to move; empty: every IPv4 one that keepalived runs.
+    /// Which of the group's virtual addresses to move; empty: every IPv4 address that keepalived runs in it.
     pub addresses: BTreeSet<Ipv4Addr>,
-    /// Whose ENI takes them; absent: the address's own interface, else the group's.
+    /// The interface whose ENI gets them; absent: the address's own interface, else the group's.
     pub interface: Option<InterfaceName>,
-    /// The ENI itself; absent: what IMDS says of the interface's MAC address.
+    /// The ENI that gets them; absent: the one that IMDS reports for the interface's MAC address.
     pub network_interface_id: Option<EniId>,
-    /// Kept, and nothing done for it.
+    /// Whether nothing is claimed for it.
     pub disable: bool,
 }
 
@@ -137,8 +138,8 @@ pub struct GroupConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SkippedGroup {
-    /// The group's name as it stands in the configuration: the error may be that keepalived cannot have such a name.
+    /// The group's name as configured: the error may be that keepalived cannot have such a name.
     pub name: String,
-    /// What is wrong, a sentence each with its configuration path.
+    /// The errors, one sentence each, with the configuration path.
     pub errors: Vec<String>,
 }

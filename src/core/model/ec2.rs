@@ -58,7 +58,7 @@ pub struct Eni {
     pub subnet: SubnetId,
     /// The VPC it is in: an address is unique inside it.
     pub vpc: VpcId,
-    /// Its primary address: never evidence of VRRP, never to be claimed.
+    /// Its primary address, which is never evidence of a VRRP state and never claimed.
     pub primary: Ipv4Addr,
 }
 
@@ -75,7 +75,7 @@ pub struct Interface {
     pub addresses: BTreeSet<Ipv4Addr>,
 }
 
-/// The subnet block and the account of an ENI, which IMDS gives beside [`Eni`].
+/// The subnet block and the account of an ENI, which IMDS reports in addition to [`Eni`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EniNetwork {
     /// The IPv4 CIDR block of its subnet.
@@ -94,7 +94,8 @@ pub struct Acknowledgement {
     pub unlisted: BTreeSet<Ipv4Addr>,
 }
 
-/// Why a call to EC2 or IMDS failed. Files and the control socket have it flat: `class`, `code`, `message`, `request_id`.
+/// Why a call to EC2 or IMDS failed. In files and on the control socket its fields are `class`, `code`, `message` and
+/// `request_id`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(from = "FlatCallError", into = "FlatCallError")]
 #[error("{}: {message}", failure.code())]
@@ -134,9 +135,9 @@ pub enum Failure {
         /// [`ErrorCode::class`], unless the clock or newer credentials explain the refusal.
         class: ErrorClass,
     },
-    /// No answer came within the bound.
+    /// No answer within the time limit.
     Timeout,
-    /// There was no connection, or it broke.
+    /// The connection could not be made, or was lost.
     Connection,
     /// The TLS handshake failed.
     Tls,
@@ -144,7 +145,7 @@ pub enum Failure {
     InvalidResponse,
     /// HTTP status 429 without an error code.
     TooManyRequests,
-    /// There are no credentials to sign with; where they were loaded, it was seen which class that is.
+    /// There are no credentials to sign with. The code that loads them determines the class.
     Credentials(ErrorClass),
     /// No request can be made from the configured endpoint and region.
     Settings,
@@ -159,8 +160,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The failure of a call that was answered with this error code. EC2 has no code that equals one of our own words: such
-    /// an answer is from another service.
+    /// The failure of a call that was answered with this error code. EC2 has no code that equals one of this program's
+    /// own codes: such an answer is from another service.
     pub fn api(code: ErrorCode, class: ErrorClass) -> Self {
         match Self::own(code.as_str(), class) {
             Some(_) => Self::InvalidResponse,
@@ -168,8 +169,8 @@ impl Failure {
         }
     }
 
-    /// The failure with this code and class, as files and the control socket have it. One of our own words with a class that
-    /// we do not give it was not written by us.
+    /// The failure with this code and class, as files and the control socket have it. One of this program's own codes
+    /// with another class than the program gives it was not written by the program.
     pub fn of(code: ErrorCode, class: ErrorClass) -> Self {
         match Self::own(code.as_str(), class) {
             Some(own) if own.class() == class => own,
@@ -178,7 +179,7 @@ impl Failure {
         }
     }
 
-    /// The failure that is our own word, where EC2 did not answer.
+    /// The failure for one of this program's own codes, which stand for a missing answer of EC2.
     fn own(word: &str, class: ErrorClass) -> Option<Self> {
         Some(match word {
             "Timeout" => Self::Timeout,
@@ -196,7 +197,7 @@ impl Failure {
         })
     }
 
-    /// EC2's error code; where EC2 did not answer, one word for what failed.
+    /// EC2's error code, or one of this program's own codes if EC2 did not answer.
     pub fn code(&self) -> &str {
         match self {
             Self::Api { code, .. } => code.as_str(),
@@ -236,7 +237,7 @@ impl Failure {
     }
 }
 
-/// The form of a [`CallError`] in files and on the control socket.
+/// A [`CallError`] as files and the control socket have it.
 #[derive(Serialize, Deserialize)]
 struct FlatCallError {
     class: ErrorClass,
@@ -264,7 +265,7 @@ impl From<CallError> for FlatCallError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorClass {
-    /// No answer within the bound: the request may have been performed, or may still be.
+    /// No answer within the time limit: EC2 may have performed the request, or may still perform it.
     TimedOut,
     /// `RequestLimitExceeded`, `Throttling*`: retry later and less often.
     Throttled,
@@ -274,7 +275,7 @@ pub enum ErrorClass {
     Clock,
     /// `UnauthorizedOperation`, `AuthFailure`, `InvalidClientTokenId`, `ExpiredToken`, no credentials: an operator must act.
     Denied,
-    /// `InvalidNetworkInterfaceID.*`: the ENI does not exist, or no longer.
+    /// `InvalidNetworkInterfaceID.*`: the ENI does not exist, or no longer exists.
     NoSuchInterface,
     /// `InvalidParameterValue`, `PrivateIpAddressLimitExceeded`: one of the addresses, or their number, is invalid.
     BadAddress,
@@ -282,12 +283,12 @@ pub enum ErrorClass {
     Refused,
 }
 
-/// The classes and uses of EC2's error codes ("Error codes for the Amazon EC2 API", and "Common errors" there).
+/// The meaning of EC2's error codes ("Error codes for the Amazon EC2 API", and "Common errors" there).
 impl ErrorCode {
-    /// What the code means for the next attempt. `status` is the answer's HTTP status, which counts only for a code that is
-    /// not listed here.
+    /// What the code means for the next attempt. `status` is the answer's HTTP status, which decides only for a code
+    /// that is not listed here.
     ///
-    /// [`ErrorClass::Clock`] is never returned: whether the clock explains a refusal depends on the answer's Date.
+    /// It is never [`ErrorClass::Clock`]: whether the clock explains a refusal depends on the answer's `Date`.
     pub fn class(&self, status: u16) -> ErrorClass {
         let code = self.as_str();
         match code {

@@ -1,9 +1,9 @@
-//! The URL of an EC2 endpoint, as an operator may set it: a scheme, a host and perhaps a port, and nothing that could hold a
-//! secret.
+//! The URL of an EC2 endpoint, as an operator may set it: a scheme, a host and optionally a port, and no part that
+//! could hold a secret.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What a URL leads to.
+/// The parts of an endpoint's URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint<'a> {
     is_encrypted: bool,
@@ -21,7 +21,7 @@ impl<'a> Endpoint<'a> {
     /// Reads `https://HOST[:PORT]` or `http://HOST[:PORT]`; one slash may follow.
     ///
     /// # Errors
-    /// What is wrong with it, as the rest of a sentence about it.
+    /// What is wrong with the URL, as the predicate of a sentence about it.
     pub fn parse(url: &'a str) -> Result<Self, &'static str> {
         let (is_encrypted, rest) = if let Some(rest) = url.strip_prefix("https://") {
             (true, rest)
@@ -71,7 +71,7 @@ impl<'a> Endpoint<'a> {
         (host, self.port)
     }
 
-    /// Whether what is sent there can be read on its way: it is not encrypted, and leaves the router.
+    /// Whether requests can be read in transit: they are not encrypted, and leave the router.
     pub fn is_in_clear(&self) -> bool {
         let is_loopback = match self.host {
             Host::Address(address) => address.to_canonical().is_loopback(),
@@ -96,7 +96,7 @@ mod tests {
             ("http://[2001:db8::1]:8080", true),
             ("http://[::]", true),
             ("http://0.0.0.0", true),
-            // A resolver may take these for loopback, and another one may not.
+            // Some resolvers resolve these to loopback, and others do not.
             ("http://127.1", true),
             ("http://ec2.localhost", true),
             ("http://localhost.example", true),

@@ -1,4 +1,4 @@
-//! The ENIs that IMDS has named, for the time while it does not answer.
+//! The ENIs that IMDS has reported, used while it does not answer.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ec2::Eni;
 use super::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region};
 
-/// The ENIs that IMDS has named, by MAC address, and the instance that they belong to.
+/// The ENIs that IMDS has reported, by MAC address, and the instance that they belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EniCache {
@@ -25,8 +25,8 @@ struct CachedEni {
 }
 
 impl EniCache {
-    /// Adds the ENI of an interface and its MAC address. An earlier ENI of the interface is removed, and so are those of
-    /// another instance: its disk was copied.
+    /// Adds the ENI of an interface and its MAC address. An earlier ENI of the interface is removed, and so are those
+    /// of another instance, which are there if this disk is a copy of that instance's disk.
     pub fn learn(
         &mut self,
         instance: &InstanceId,
@@ -44,7 +44,7 @@ impl EniCache {
         self.enis.insert(mac, CachedEni { interface: interface.clone(), eni });
     }
 
-    /// The ENI that had this MAC address, on this same instance.
+    /// The ENI that had this MAC address, if the cache is from this instance.
     pub fn eni(&self, instance: &InstanceId, mac: MacAddress) -> Option<&Eni> {
         self.enis.get(&mac).filter(|_| self.instance.as_ref() == Some(instance)).map(|cached| &cached.eni)
     }
@@ -54,12 +54,12 @@ impl EniCache {
         self.enis.values().find(|cached| cached.interface == *interface).map(|cached| &cached.eni.id)
     }
 
-    /// Forgets the ENIs of other interfaces.
+    /// Removes the ENIs of other interfaces.
     pub fn retain(&mut self, is_used: impl Fn(&InterfaceName) -> bool) {
         self.enis.retain(|_, cached| is_used(&cached.interface));
     }
 
-    /// The region of this same instance.
+    /// The region, if the cache is from this instance.
     pub fn region(&self, instance: &InstanceId) -> Option<&Region> {
         self.region.as_ref().filter(|_| self.instance.as_ref() == Some(instance))
     }

@@ -1,4 +1,4 @@
-//! What has happened, for people, and what a restart of the agent must not forget of it.
+//! The history of events for operators, and the part of it that must survive a restart of the agent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -11,19 +11,20 @@ use super::ec2::{CallError, Owner, Taker};
 use super::ids::{EniId, GroupName, InterfaceName, RequestId};
 use super::vrrp::VrrpState;
 
-/// How many records of the history are kept. A claim that goes on failing in one way is one record.
+/// How many records of the history are kept. A claim that keeps failing with one error is one record.
 pub const MAX_RECORDS: usize = 200;
 
 /// How many ownership losses of an address are kept: twice as many as make it CONTESTED.
 const LOSSES_PER_ADDRESS: usize = 8;
 
-/// How often the begin or the end of CONTESTED is kept of an address, with the other router and with strangers together.
+/// How many records of the begin or end of CONTESTED are kept for an address, with the other router and with third
+/// parties together.
 const CONTESTED_PER_ADDRESS: usize = 4;
 
-/// How many of the last records are searched for the failure that a new one goes on with.
+/// How many of the last records are searched for the failure that a new record repeats.
 const MERGE_WINDOW: usize = 20;
 
-/// What has happened, oldest first, [`MAX_RECORDS`] records at most.
+/// The events, oldest first, at most [`MAX_RECORDS`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(from = "Stored")]
 pub struct History {
@@ -39,7 +40,7 @@ impl From<Stored> for History {
     }
 }
 
-/// One thing that has happened.
+/// One event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// When it happened; the last time, if it happened several times.
@@ -47,13 +48,13 @@ pub struct Record {
     /// When it happened for the first time, if several times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// How often it has happened, in a row or between other records.
+    /// How often it has happened, with or without other records in between.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub times: u32,
-    /// The group, where it is about one.
+    /// The group, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupName>,
-    /// The addresses, where it is about some.
+    /// The addresses, if it is about any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Ipv4Addr>,
     /// What has happened.
@@ -61,7 +62,7 @@ pub struct Record {
     pub kind: Kind,
 }
 
-/// What can happen.
+/// The kinds of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Kind {
@@ -79,28 +80,28 @@ pub enum Kind {
         /// Why, in an operator's words.
         cause: String,
     },
-    /// A person had the group's addresses claimed.
+    /// An operator forced a claim of the group's addresses.
     Forced,
-    /// EC2 was asked to assign the addresses to us.
+    /// EC2 was asked to assign the addresses to this router.
     Claim {
         /// The ENI to which the addresses were to move.
         eni: EniId,
-        /// Who had the first of them before, as far as known.
+        /// The previous owner of the first address, if known.
         previous: Option<Owner>,
-        /// How long it took to be answered, or not, in milliseconds.
+        /// Milliseconds until the answer or the time-out.
         duration_ms: u64,
-        /// What came of it.
+        /// The outcome.
         #[serde(flatten)]
         outcome: Outcome,
     },
-    /// An address that was confirmed as ours went to another.
+    /// An address that was confirmed as this router's has another owner.
     OwnershipLost {
         /// Who has it.
         by: Owner,
         /// Whether that is the group's peer or a stranger.
         taker: Taker,
     },
-    /// An address was taken away too often.
+    /// An address was lost too often.
     Contested {
         /// Who takes it.
         by: Owner,
@@ -109,7 +110,7 @@ pub enum Kind {
     },
     /// The address is no longer CONTESTED.
     ContestedEnded {
-        /// Whether the addresses were contested with the group's peer or a stranger.
+        /// Whether the address was contested with the group's peer or a third party.
         taker: Taker,
     },
     /// A claim was due, and the address was not on a local interface.
@@ -119,7 +120,7 @@ pub enum Kind {
         /// Why it could not; absent if it could.
         obstacle: Option<String>,
     },
-    /// The ENI of an interface could not be found out.
+    /// The ENI of an interface could not be determined.
     Unresolved {
         /// The interface whose addresses cannot be claimed meanwhile.
         interface: InterfaceName,
@@ -137,7 +138,7 @@ pub struct OwnershipLosses {
     pub contested: Vec<Taker>,
 }
 
-/// What came of a claim.
+/// The outcome of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
@@ -169,7 +170,8 @@ struct Stored {
 }
 
 impl Stored {
-    /// The newest [`MAX_RECORDS`] records that this version understands, and the number of those that it does not.
+    /// The newest [`MAX_RECORDS`] records that this version understands, and the number of those that it does not
+    /// understand.
     fn readable(self) -> (Vec<Record>, usize) {
         let count = self.records.len();
         let mut records: Vec<Record> =
@@ -181,7 +183,7 @@ impl Stored {
 }
 
 impl Record {
-    /// Something that has happened once.
+    /// An event that has happened once.
     pub fn new(time: Timestamp, kind: Kind) -> Self {
         Self { time, since: None, times: 1, group: None, addresses: Vec::new(), kind }
     }
@@ -200,7 +202,8 @@ impl Record {
         self
     }
 
-    /// Whether `later` is the same failure again: the same claim or the same question, and the same error code.
+    /// Whether `later` is the same failure again: the same claim, or the same unresolved interface, and the same error
+    /// code.
     fn goes_on_in(&self, later: &Record) -> bool {
         let same = match (&self.kind, &later.kind) {
             (
@@ -219,8 +222,8 @@ impl Record {
 }
 
 impl History {
-    /// Adds what has happened. A failure that repeats a recent one becomes one record with it, and so does a start right
-    /// after another: then it says so.
+    /// Adds an event. A failure that repeats a recent one is merged into its record, and so is a start right after
+    /// another. Returns whether it was merged.
     pub fn add(&mut self, mut record: Record) -> bool {
         let within = if matches!(record.kind, Kind::Started { .. }) { 1 } else { MERGE_WINDOW };
         let recent = self.records.len().saturating_sub(within)..;
@@ -245,8 +248,8 @@ impl History {
         self.skipped
     }
 
-    /// The records from the `count`-th last transition, claim or ownership loss on, oldest first: other records do not
-    /// displace these.
+    /// The records from the `count`-th last transition, claim or ownership loss on, oldest first. Other kinds are not
+    /// counted, so they do not displace these.
     pub fn last(&self, count: usize) -> &[Record] {
         let chief = |r: &Record| {
             matches!(r.kind, Kind::Transition { .. } | Kind::Claim { .. } | Kind::OwnershipLost { .. } | Kind::Forced)
@@ -286,9 +289,9 @@ fn ownership_losses(records: &[Record]) -> BTreeMap<(&GroupName, Ipv4Addr), Owne
     all
 }
 
-/// The records of addresses that were lost since their group was last not MASTER, or CONTESTED ended: a restart of the
-/// agent must keep them, whatever else happens. The history has room for all groups together, and one failover of
-/// many fills it.
+/// The records of addresses that were lost since their group was last not MASTER, or CONTESTED ended, which a restart
+/// of the agent must always keep. The history cannot hold them: it is shared by all groups, and one failover of many
+/// groups fills it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(from = "Stored")]
 pub struct LossHistory {
@@ -322,14 +325,15 @@ impl LossHistory {
         if !self.is_about(record) {
             return;
         }
-        // Those of other groups stay as they are: the loop waits for this, and it may be about two hundred groups at once.
+        // Only this group's records are touched: the event loop waits for this, and two hundred groups may change at
+        // once.
         let (mut records, others): (Vec<Record>, Vec<Record>) =
             std::mem::take(&mut self.records).into_iter().partition(|kept| kept.group == record.group);
         self.records = others;
         records.push(record.clone());
         let counting: BTreeSet<Ipv4Addr> = ownership_losses(&records).into_keys().map(|(_, address)| address).collect();
         let mut kept: BTreeMap<Ipv4Addr, [usize; 2]> = BTreeMap::new();
-        // The newest of each address, as many as can matter.
+        // The newest of each address, as many as can have an effect.
         records.reverse();
         records.retain(|record| {
             record.addresses.iter().any(|address| {
@@ -350,17 +354,17 @@ impl LossHistory {
         self.skipped
     }
 
-    /// Forgets the groups that are not configured any more.
+    /// Removes the groups that are no longer configured.
     pub fn retain(&mut self, is_configured: impl Fn(&GroupName) -> bool) {
         self.records.retain(|record| record.group.as_ref().is_some_and(&is_configured));
     }
 
-    /// Whether there is a group that is not configured any more.
+    /// Whether there is a group that is no longer configured.
     pub fn has_other_than(&self, is_configured: impl Fn(&GroupName) -> bool) -> bool {
         self.records.iter().any(|record| !record.group.as_ref().is_some_and(&is_configured))
     }
 
-    /// As [`History::ownership_losses`] tells them.
+    /// The same as [`History::ownership_losses`].
     pub fn ownership_losses(&self) -> BTreeMap<(&GroupName, Ipv4Addr), OwnershipLosses> {
         ownership_losses(&self.records)
     }

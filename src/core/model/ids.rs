@@ -79,8 +79,8 @@ macro_rules! name {
 name!(
     /// The name of a VRRP group, `vrrp_instance` in keepalived.
     ///
-    /// keepalived ends a name at white space and takes `#` and `!` for comments, `{` and `}` for blocks and quotes for
-    /// its own (observed with 2.2.7); every other name comes through its FIFO unchanged, `$ ; \ ( @ ~` among them.
+    /// In keepalived, white space ends a name, `#` and `!` begin comments, `{` and `}` are blocks, and quotes are
+    /// removed (observed with 2.2.7). Every other name arrives through its FIFO unchanged, with `$ ; \ ( @ ~` too.
     GroupName,
     "a VRRP group name that keepalived can carry",
     check_group_name
@@ -123,7 +123,7 @@ name!(
     check_region
 );
 name!(
-    /// The id that AWS gave a request: what its support asks for. Printable ASCII, at most 128 bytes.
+    /// The id that AWS gave a request, which AWS Support asks for. Printable ASCII, at most 128 bytes.
     RequestId,
     "the id of an AWS request",
     check_request_id
@@ -142,8 +142,8 @@ name!(
     |v| if v.len() == 12 && v.bytes().all(|b| b.is_ascii_digit()) { Ok(()) } else { Err("it is not 12 digits") }
 );
 name!(
-    /// A partition, which stands second in an ARN: `aws`, `aws-cn`, `aws-us-gov` … (AWS General Reference, "Amazon
-    /// Resource Names").
+    /// A partition, the second part of an ARN: `aws`, `aws-cn`, `aws-us-gov` … (AWS General Reference, "Amazon Resource
+    /// Names").
     Partition,
     "the name of an AWS partition",
     check_partition
@@ -156,7 +156,7 @@ name!(
 );
 
 impl ErrorCode {
-    /// One of the product's own words; they are valid codes.
+    /// One of this program's own codes, which are valid.
     pub(crate) fn word(word: &str) -> Self {
         debug_assert!(check_error_code(word).is_ok(), "{word:?}");
         Self(word.to_owned())
@@ -164,8 +164,8 @@ impl ErrorCode {
 }
 
 impl Partition {
-    /// The partition of a region by the region's name (the AWS SDKs' own rules, `partitions.json`); none for a name that
-    /// fits no rule.
+    /// The partition of a region, by the name of the region (the AWS SDKs' own rules, `partitions.json`); none if no
+    /// rule matches.
     pub fn of(region: &Region) -> Option<Self> {
         const PARTITIONS: [(&str, &str); 7] = [
             ("cn-", "aws-cn"),

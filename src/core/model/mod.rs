@@ -1,4 +1,4 @@
-//! What the router, its groups and EC2 are made of, as values.
+//! The domain model: the router, its groups and EC2, as values.
 
 pub mod assignment;
 pub mod config;

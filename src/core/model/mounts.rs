@@ -1,7 +1,7 @@
-//! Which file systems a path leads over, as `/proc/self/mountinfo` tells (proc_pid_mountinfo(5)).
+//! Which file systems a path crosses, by `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 //!
-//! Whoever looks up a name on a file system that another machine or a program serves waits for that one, and nothing ends
-//! the wait: not a time-out, not SIGKILL. So it has to be known beforehand.
+//! The lookup of a name on a file system that is served by another machine or by a program may block forever: no
+//! time-out and no SIGKILL ends it. So the file system has to be determined beforehand, from the mount table alone.
 
 use std::ffi::OsString;
 use std::io;
@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// As many symbolic links as the kernel follows in one path (path_resolution(7)).
+/// The number of symbolic links that the kernel follows in one path (path_resolution(7)).
 const MAX_SYMBOLIC_LINKS: usize = 40;
 
-/// Types of file systems that other machines serve, or a program does. Those of FUSE are known by their beginning.
+/// Types of file systems that are served by other machines or by a program. Those of FUSE are recognised by their
+/// prefix.
 const NOT_LOCAL: [&str; 24] = [
     "9p",
     "afs",
@@ -41,20 +42,20 @@ const NOT_LOCAL: [&str; 24] = [
     "wekafs",
 ];
 
-/// The mounts that a process sees.
+/// The mounts of a process's mount namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounts(Vec<Mount>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mount {
     id: u32,
-    /// The mount that this one's point is on; a second mount on one point is on the first.
+    /// The mount that contains this one's mount point; a second mount on one point is on the first.
     parent: u32,
     point: PathBuf,
     kind: String,
 }
 
-/// A file system that could hang is on the way.
+/// The path crosses a file system that could hang.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[error(
@@ -66,16 +67,16 @@ pub struct NotLocal {
     kind: String,
 }
 
-/// Why a path leads nowhere.
+/// Why a path cannot be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum Unresolved {
-    /// Over a file system that could hang, which was not touched.
+    /// It crosses a file system that could hang, which was not accessed.
     #[error(transparent)]
     NotLocal(#[from] NotLocal),
     /// It has more symbolic links than the kernel follows.
     #[error("too many levels of symbolic links")]
     TooManyLinks,
-    /// A part of it is not there, or may not be looked at.
+    /// A part of it does not exist, or cannot be accessed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -84,24 +85,24 @@ impl Mounts {
     /// The mounts of a mountinfo file.
     ///
     /// # Errors
-    /// The number of a line that cannot be read: the mount that it tells of could be any.
+    /// The number of a line that cannot be parsed: it could describe any mount.
     pub fn parse(mountinfo: &[u8]) -> Result<Self, usize> {
         let lines = mountinfo.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
         lines.map(|(index, line)| Mount::parse(line).ok_or(index + 1)).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The path without symbolic links, `.` and `..`. `link` tells where a symbolic link leads to, and nothing for what is
-    /// none; it is asked about what is on local file systems alone.
+    /// The path without symbolic links, `.` and `..`. `link` returns the target of a symbolic link, and `None` for
+    /// another file; it is called only for paths on local file systems.
     ///
     /// # Errors
-    /// [`Unresolved`]: nothing on the file system that it names has been asked for.
+    /// [`Unresolved`]: the file system that it names has not been accessed.
     pub fn resolve(
         &self,
         path: &Path,
         link: impl Fn(&Path) -> io::Result<Option<PathBuf>>,
     ) -> Result<PathBuf, Unresolved> {
         let mut place = PathBuf::from("/");
-        // The mount of the root, and of each part of the place.
+        // The mount of the root, and of each directory on the way.
         let mut on = vec![self.enter(None, &place)?];
         let mut left = parts(path);
         let mut links = 0;
@@ -135,10 +136,11 @@ impl Mounts {
         Ok(place)
     }
 
-    /// The mount that a path is on whose folder is on `on`: that one too, unless others are mounted there.
+    /// The mount of a path whose directory is on the mount `on`: the same mount, unless another one is mounted at the
+    /// path.
     fn enter(&self, mut on: Option<u32>, path: &Path) -> Result<Option<u32>, NotLocal> {
         let mut waiting: Vec<&Mount> = self.0.iter().filter(|mount| mount.point == path).collect();
-        // Each is entered once.
+        // Each mount is entered once, so the loop ends.
         while let Some(index) = waiting.iter().rposition(|mount| self.is_on(mount, on)) {
             let mount = waiting.remove(index);
             if !mount.is_local() {
@@ -149,7 +151,8 @@ impl Mounts {
         Ok(on)
     }
 
-    /// Whether a mount's point is on that mount; on none: outside of what the process sees, as that of its root is.
+    /// Whether a mount's point is on that mount. Without a mount: whether the point is outside of the process's view,
+    /// like that of its root.
     fn is_on(&self, mount: &Mount, on: Option<u32>) -> bool {
         match on {
             Some(id) => mount.parent == id,
@@ -182,7 +185,7 @@ fn parts(path: &Path) -> Vec<OsString> {
     path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
 }
 
-/// The kernel writes what would end a field as a backslash and three octal digits.
+/// The kernel writes a character that would end a field as a backslash and three octal digits.
 fn unescaped(field: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -209,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    /// A router, as VyOS mounts it, with what an operator may add.
+    /// The mounts of a VyOS router, and those that an operator may add.
     const ROUTER: &str = r"21 26 0:20 / /proc rw,nosuid shared:12 - proc proc rw
 22 26 0:21 / /sys rw,nosuid shared:2 - sysfs sysfs rw
 26 1 0:24 / / rw,relatime shared:1 - overlay overlay rw,lowerdir=/live/rootfs/filesystem.squashfs/,upperdir=/live/persistence/rw
@@ -227,7 +230,7 @@ mod tests {
 38 37 0:48 / /mnt/stack rw - fuse stack rw
 ";
 
-    /// What a path resolves to, or the reason; and what was asked for on the way.
+    /// The resolved path or the reason, and the paths that `link` was called for.
     fn resolved(mounts: &Mounts, links: &BTreeMap<&str, &str>, path: &str) -> (String, Vec<String>) {
         let asked = RefCell::new(Vec::new());
         let link = |at: &Path| {
@@ -270,7 +273,7 @@ mod tests {
             ("/opt/vyatta/etc/config/aws/credentials", "/config/aws/credentials".to_owned()),
             ("/../../root/.aws/credentials", "/root/.aws/credentials".to_owned()),
             ("/mnt/overlong", "/mnt/overlong".to_owned()),
-            // Nobody reaches the one below.
+            // The mount below is unreachable.
             ("/mnt/hidden/by/credentials", "/mnt/hidden/by/credentials".to_owned()),
             ("/l0", "/l40".to_owned()),
             ("/config/loop", "too many levels of symbolic links".to_owned()),
@@ -312,7 +315,7 @@ mod tests {
         let mounts = Mounts::parse(&text).expect("mounts");
         let names: Vec<&str> = mounts.0.iter().map(|mount| mount.kind.as_str()).collect();
         assert!(names.contains(&"proc"), "{names:?}");
-        // One root, at most, is on what is not seen.
+        // At most the root is on a mount that is not listed.
         let roots = mounts.0.iter().filter(|mount| mounts.is_on(mount, None)).count();
         assert!(roots <= 1, "{mounts:?}");
     }
@@ -333,7 +336,7 @@ mod tests {
             assert_eq!(Mounts::parse(format!("{ROUTER}{line}\n").as_bytes()), Err(16), "{line:?}");
         }
         assert_eq!(Mounts::parse(b""), Ok(Mounts(Vec::new())));
-        // Two that are on each other end nothing but themselves.
+        // Two mounts that are on each other affect no other path.
         let knot = b"1 0 0:1 / / rw - ext4 a rw\n2 3 0:1 / /a rw - ext4 a rw\n3 2 0:1 / /a rw - ext4 a rw\n\
                      4 1 0:1 / /a rw - ext4 a rw\n5 4 0:1 / /a rw - ext4 a rw\n4 5 0:1 / /a rw - ext4 a rw\n";
         assert_eq!(resolved(&Mounts::parse(knot).expect("mounts"), &BTreeMap::new(), "/a/b").0, "/a/b");

@@ -1,4 +1,4 @@
-//! Pauses: a person has the agent claim nothing for a group for a while.
+//! Pauses: an operator stops the claims of a group for a time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::GroupName;
 
-/// How long a pause lasts: from 1 minute to a day, 30 minutes unless said.
+/// The duration of a pause: from 1 minute to a day; default 30 minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
 pub struct Minutes(u16);
@@ -69,38 +69,38 @@ impl From<Minutes> for u16 {
     }
 }
 
-/// Groups that a person has paused, each until a time.
+/// The groups that an operator has paused, with the end of each pause.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pauses {
     groups: BTreeMap<GroupName, Pause>,
 }
 
-/// One pause: its end by the time of day, and its begin by the boot clock, which cannot be set.
+/// One pause: its end by the time of day, and its start by the boot clock, which cannot be set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pause {
     until: Timestamp,
-    /// The start of the router that `at` counts from; empty: not known.
+    /// The boot that `at` counts from; empty: unknown.
     boot: String,
-    /// Seconds since then, the time that the router was suspended among them.
+    /// Seconds since that boot, including the time that the router was suspended.
     at: u64,
     minutes: Minutes,
 }
 
-/// The time of day, and that of a clock that nobody sets.
+/// The time of day, and the time since boot, which cannot be set.
 #[derive(Debug, Clone)]
 pub struct Now {
     /// The time of day.
     pub wall: Timestamp,
-    /// What tells this start of the router from others; empty: nothing does.
+    /// The id of this boot; empty: unknown.
     pub boot: String,
-    /// The time since then.
+    /// The time since that boot.
     pub since_boot: Duration,
 }
 
 impl Pauses {
-    /// Pauses a group; the later call counts. Pauses that are over are forgotten.
+    /// Pauses a group; a later call replaces an earlier one. Expired pauses are removed.
     pub fn pause(&mut self, group: GroupName, minutes: Minutes, now: &Now) {
         self.groups.retain(|_, pause| !pause.left(now).is_zero());
         let until = now.wall.saturating_add(minutes.duration()).unwrap_or(Timestamp::MAX);
@@ -108,19 +108,19 @@ impl Pauses {
         self.groups.insert(group, Pause { until, boot, at: now.since_boot.as_secs(), minutes });
     }
 
-    /// Ends a pause. Says whether there was one.
+    /// Ends a pause. Returns whether there was one.
     pub fn resume(&mut self, group: &GroupName) -> bool {
         self.groups.remove(group).is_some()
     }
 
-    /// The pauses that are not over, each with what is left of it.
+    /// The pauses that have not expired, each with its remaining time.
     pub fn lasting(&self, now: &Now) -> impl Iterator<Item = (&GroupName, Duration)> {
         self.groups.iter().map(|(group, pause)| (group, pause.left(now))).filter(|(_, left)| !left.is_zero())
     }
 }
 
 impl Pause {
-    /// What is left of it. The time of day counts only if the router has been restarted since, and never makes a pause
+    /// Its remaining time. The time of day is used only if the router has been restarted since, and never makes a pause
     /// longer than requested.
     fn left(&self, now: &Now) -> Duration {
         if self.boot == now.boot && !self.boot.is_empty() {
@@ -170,11 +170,11 @@ mod tests {
         ] {
             assert_eq!(left(&pauses, now), expected, "{why}");
         }
-        // Which start of the router it is, is not known.
+        // The boot is unknown.
         let mut unknown = Pauses::default();
         unknown.pause(a.clone(), five, &day(1_000, "", 90_000));
         assert_eq!(left(&unknown, day(1_060, "", 5)), Some(240), "the time of day counts");
-        // A file whose content makes no sense.
+        // A file with impossible values.
         let text =
             r#"{"groups":{"a":{"until":"2100-01-01T00:00:00Z","boot":"x","at":18446744073709551615,"minutes":5}}}"#;
         assert_eq!(left(&serde_json::from_str(text).expect("read"), day(0, "x", 50)), Some(300));

@@ -15,17 +15,17 @@ pub struct Permissions {
 }
 
 impl Permissions {
-    /// EC2 has acknowledged a claim.
+    /// Records that EC2 has acknowledged a claim.
     pub fn prove(&mut self, eni: EniId, at: Timestamp) {
         self.enis.insert(eni, at);
     }
 
-    /// Forgets other ENIs.
+    /// Removes other ENIs.
     pub fn retain(&mut self, is_used: impl Fn(&EniId) -> bool) {
         self.enis.retain(|eni, _| is_used(eni));
     }
 
-    /// When that was, if it ever was.
+    /// When EC2 last accepted a claim for the ENI, if it ever did.
     pub fn at(&self, eni: &EniId) -> Option<Timestamp> {
         self.enis.get(eni).copied()
     }

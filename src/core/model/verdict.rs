@@ -54,7 +54,7 @@ impl fmt::Display for Verdict {
 pub enum Who {
     /// The ENI that should have it, attached to this instance.
     ThisRouter,
-    /// This instance, by another ENI than the one that should have it.
+    /// Another ENI of this instance.
     ThisRouterOtherEni,
     /// The instance that has one of the group's peer addresses.
     OtherRouter,

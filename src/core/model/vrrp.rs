@@ -10,7 +10,7 @@ use super::ids::GroupName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum VrrpState {
-    /// It forwards for the addresses.
+    /// It has the virtual addresses.
     Master,
     /// It stands by.
     Backup,
@@ -18,7 +18,7 @@ pub enum VrrpState {
     Fault,
     /// keepalived stopped it.
     Stop,
-    /// Not known, or not to be relied on.
+    /// Unknown, or unreliable.
     Unknown,
 }
 
@@ -39,11 +39,11 @@ impl fmt::Display for VrrpState {
 pub enum NotifyState {
     /// It has become master.
     Master,
-    /// It is master and has heard a router of lower priority that thinks the same of itself.
+    /// It is master and has received an advertisement of another master with lower priority.
     MasterRxLowerPri,
     /// It stands by.
     Backup,
-    /// Something that it tracks is down.
+    /// An interface or a script that it tracks is down.
     Fault,
     /// keepalived is stopping.
     Stop,
@@ -52,7 +52,7 @@ pub enum NotifyState {
 }
 
 impl NotifyState {
-    /// The state of VRRP that the line names.
+    /// The VRRP state that the event reports.
     pub fn vrrp(self) -> VrrpState {
         match self {
             Self::Master | Self::MasterRxLowerPri => VrrpState::Master,
@@ -63,11 +63,11 @@ impl NotifyState {
     }
 }
 
-/// A line of the FIFO that names a state of a group.
+/// A notify event that names a state of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotifyEvent {
-    /// The name of the `vrrp_instance`, which VyOS makes that of the group.
+    /// The name of the `vrrp_instance`, which in VyOS is the name of the group.
     pub group: GroupName,
-    /// The state that the instance has entered, or a master's news of another one.
+    /// The state that the instance has entered, or that it has received a lower-priority advertisement.
     pub state: NotifyState,
 }

@@ -1,73 +1,74 @@
-//! What the owner script hands to `commit` on standard input.
+//! The input that the owner script passes to `commit` on standard input.
 //!
 //! `{"format":1,"boot":bool,"called-for":["group","10"],"commit":"1a2b…","proposed":{"vrrp":…},"effective":{"vrrp":…},"interface-addresses":{"eth0":["10.99.0.1/24"]}}`.
-//! Both trees are what VyOS's `get_config_dict` gives for `high-availability` (vyos-1x python/vyos/config.py): a node is an
-//! object, a node without a value an empty one, a leaf a string, a leaf with several values a list of strings.
+//! Both trees are results of VyOS's `get_config_dict` for `high-availability` (vyos-1x python/vyos/config.py): a node
+//! is an object, a node without a value an empty object, a leaf a string, a leaf with several values a list of strings.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The longest input, in bytes: no configuration comes near this size.
+/// The longest input, in bytes. Every real configuration is far smaller.
 pub const LARGEST: u64 = 16 << 20;
 
-/// Standard input does not hold what it should.
+/// The input is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// It is too long.
     #[error("standard input is longer than {LARGEST} bytes")]
     TooLong,
-    /// It is no JSON, or not of this shape.
+    /// It is not JSON, or not of this form.
     #[error(
         "invalid input on standard input: {0}; check that the owner script and vyos-aws-vipa are from the same package"
     )]
     Shape(#[source] serde_json::Error),
-    /// A node is a leaf, or the other way round. To pass over it would take it for deleted.
+    /// A node is a leaf, or a leaf is a node. To ignore it would treat it as deleted.
     #[error("invalid input on standard input: node {0} has an unexpected type")]
     Node(String),
-    /// Another version's.
+    /// It is in another version's format.
     #[error("standard input has format {0}, but this version of vyos-aws-vipa supports only 1: reinstall the package")]
     Format(u64),
 }
 
-/// What the owner hands over.
+/// The input from the owner script.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Input {
     #[serde(rename = "format")]
     _format: u64,
-    /// Whether the system is loading its boot configuration.
+    /// Whether the router is loading its boot configuration.
     pub boot: bool,
     /// The node that VyOS runs the owner for.
     #[serde(default)]
     pub called_for: CalledFor,
-    /// What identifies the commit, where it is not the process that calls: VyOS's daemon runs the owner of every commit.
+    /// The id of the commit, if the calling process does not identify it: VyOS's daemon runs the owner script of every
+    /// commit.
     #[serde(default)]
     pub commit: Option<String>,
-    /// The configuration that is to be.
+    /// The proposed configuration.
     pub proposed: Tree,
-    /// The configuration that was.
+    /// The configuration before the commit.
     pub effective: Tree,
     /// The addresses with prefix lengths that each configured interface has, outside VRRP.
     pub interface_addresses: BTreeMap<String, Vec<String>>,
 }
 
-/// The node that VyOS runs the owner for, as the words behind the owner in the interface definition tell it.
+/// The node that VyOS runs the owner script for, by the script's arguments in the interface definition.
 ///
-/// VyOS can hand on the name of a group too, but it would paste the name into the command line of a shell. The VRID is a
-/// number, and nearly as good: groups on different interfaces may share one.
+/// VyOS could pass the name of a group too, but inserts it unquoted into a shell command line. The VRID is a number,
+/// and almost unique: groups on different interfaces may share one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "Vec<String>", into = "Vec<String>")]
 pub enum CalledFor {
-    /// The words do not tell: it may be any node that this commit changes.
+    /// Unknown: it may be any node that this commit changes.
     #[default]
     Unknown,
     /// `global-parameters aws-vipa`.
     Settings,
     /// `group <name> aws-vipa`, of a group with this VRID in the proposed configuration. A group that is deleted has none.
     Group {
-        /// The VRID as it is configured.
+        /// The VRID as configured.
         vrid: Option<String>,
     },
 }
@@ -93,7 +94,7 @@ impl From<CalledFor> for Vec<String> {
     }
 }
 
-/// A tree below `high-availability`; without VRRP, an empty one.
+/// A tree below `high-availability`, which is empty without VRRP.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tree {
@@ -101,14 +102,14 @@ pub struct Tree {
     vrrp: Map<String, Value>,
 }
 
-/// The format alone, whatever stands beside it.
+/// Only the format of an input.
 #[derive(Deserialize)]
 struct Formatted {
     format: u64,
 }
 
 impl Input {
-    /// Parses what stands on standard input.
+    /// Parses the bytes of standard input.
     ///
     /// # Errors
     /// [`InputError`].
@@ -116,7 +117,7 @@ impl Input {
         if bytes.len() as u64 > LARGEST {
             return Err(InputError::TooLong);
         }
-        // Another format may have another shape: its number comes first.
+        // The format is checked first, because another format may have another form.
         match serde_json::from_slice(bytes) {
             Ok(Formatted { format: 1 }) | Err(_) => {}
             Ok(Formatted { format }) => return Err(InputError::Format(format)),
@@ -130,7 +131,7 @@ impl Input {
 }
 
 impl Tree {
-    /// Whether the nodes that groups and settings hang below are nodes; if not, the path of one that is a leaf.
+    /// Checks that the nodes above groups and settings are nodes. The error is the path of one that is a leaf.
     fn check(&self) -> Result<(), String> {
         let vrrp = self.vrrp();
         vrrp.below("vrrp", "global-parameters")?.below("vrrp global-parameters", "aws-vipa")?;
@@ -153,7 +154,7 @@ impl Tree {
 pub struct Node<'a>(Option<&'a Map<String, Value>>);
 
 impl<'a> Node<'a> {
-    /// Whether it is there.
+    /// Whether the node exists.
     pub fn exists(self) -> bool {
         self.0.is_some()
     }
@@ -177,12 +178,12 @@ impl<'a> Node<'a> {
         self.0.into_iter().flatten().map(|(name, value)| (name.as_str(), Node(value.as_object())))
     }
 
-    /// The names of what is below it.
+    /// The names of the nodes below it.
     pub fn names(self) -> impl Iterator<Item = &'a str> {
         self.0.into_iter().flatten().map(|(name, _)| name.as_str())
     }
 
-    /// Whether there is something of that name below it, a leaf without a value too.
+    /// Whether a node of that name exists below it, with or without a value.
     pub fn has(self, name: &str) -> bool {
         self.0.is_some_and(|map| map.contains_key(name))
     }
@@ -192,12 +193,12 @@ impl<'a> Node<'a> {
         self.0?.get(name)?.as_str()
     }
 
-    /// The values of the leaf below it with that name. VyOS gives a single one as a string or as a list of one.
+    /// The values of the leaf below it with that name. VyOS writes a single value as a string or as a list of one.
     pub fn values(self, name: &str) -> Vec<&'a str> {
         match self.0.and_then(|map| map.get(name)) {
             Some(Value::String(value)) => vec![value],
             Some(Value::Array(values)) => values.iter().filter_map(Value::as_str).collect(),
-            // As VyOS gives a tag node.
+            // The form of a tag node.
             Some(Value::Object(tags)) => tags.keys().map(String::as_str).collect(),
             _ => Vec::new(),
         }

@@ -1,4 +1,4 @@
-//! VyOS's configuration, as its owner hands it over: the one module that knows VyOS's JSON.
+//! VyOS's configuration, as the owner script passes it: the only module that parses VyOS's JSON.
 
 pub mod input;
 pub mod verify;

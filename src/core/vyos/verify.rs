@@ -1,7 +1,7 @@
-//! From what the operator has set to what the agent goes by, with every error and its configuration path.
+//! Verifies VyOS's configuration and converts it to the agent's. Every error has its configuration path.
 //!
-//! An error in what this commit changes fails the commit. A configuration that once committed always loads: at boot, and
-//! for what this commit does not change, an error is a warning, and only that group is skipped.
+//! An error in a node that this commit changes fails the commit. A committed configuration always loads: at boot, and
+//! in nodes that this commit does not change, an error is only a warning, and that group is skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,28 +14,28 @@ use crate::model::endpoint::Endpoint;
 use crate::model::ids::{EniId, GroupName, InterfaceName, Region};
 use crate::model::mounts::NotLocal;
 
-/// The folder that an image upgrade keeps.
+/// The directory that survives an image upgrade.
 const PERSISTENT: &str = "/config/";
-/// Directories that the package's units do not see: systemd gives them their own (PrivateTmp).
+/// Directories that the package's units cannot access: systemd gives the units their own (PrivateTmp).
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
-/// The longest path and name in it that the kernel takes, in bytes (path_resolution(7), limits.h).
+/// The longest path, and the longest name in a path, that the kernel accepts, in bytes (path_resolution(7), limits.h).
 const MAX_PATH: usize = 4095;
 const MAX_NAME: usize = 255;
 
-/// What verification sees beside the configuration.
+/// The state of the router that verification needs in addition to the configuration.
 pub struct HostState<'a> {
-    /// The interfaces that the kernel has, each with its IPv4 addresses and their prefix lengths: `10.99.0.11/24`. What DHCP
-    /// brings is among them, and so is what keepalived has put there.
+    /// The kernel's interfaces, each with its IPv4 addresses and their prefix lengths, such as `10.99.0.11/24`,
+    /// including those from DHCP and keepalived.
     pub interfaces: BTreeMap<String, Vec<String>>,
-    /// The mode of a file, as chmod(2) counts it; nothing if there is no such file, and an error if it is on a file system
-    /// that could hang.
+    /// The mode bits of a file (chmod(2)); `None` if it does not exist, and an error if it is on a file system that
+    /// could hang.
     pub mode: &'a dyn Fn(&Path) -> Result<Option<u32>, NotLocal>,
 }
 
-/// Something wrong, at a place of the configuration.
+/// An error in a node of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The place, as it is typed behind `set`.
+    /// The path of the node, as typed after `set`.
     pub path: String,
     /// What is wrong, and what to do.
     pub message: String,
@@ -47,25 +47,26 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// What verification comes to.
+/// The result of verification.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verification {
-    /// What to go by, if there are no faults: what will be in effect after the commit, the same for each of its calls.
+    /// The configuration after the commit, which is the same for each of its calls. It may be used only if there are no
+    /// errors.
     pub config: Config,
-    /// What fails this call: the faults of the nodes that it may be for.
+    /// The errors that fail this call: those of the nodes that it may be for.
     pub errors: Vec<ConfigError>,
-    /// What does not, and is worth a line.
+    /// Warnings that this call prints.
     pub warnings: Vec<String>,
-    /// Warnings about nodes that VyOS calls for another time in this commit.
+    /// Warnings about nodes that other calls of this commit are for.
     pub later: Vec<String>,
-    /// Every call that this commit may have, by what it is called for.
+    /// Every call that this commit may have.
     pub calls: Vec<Call>,
 }
 
-/// What a call of the commit has to show.
+/// The result of one call of the commit.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Call {
-    /// What VyOS calls for.
+    /// The node that the call is for.
     pub called_for: CalledFor,
     /// Whether the call fails.
     pub has_errors: bool,
@@ -75,9 +76,9 @@ pub struct Call {
 
 /// Verifies what is proposed.
 ///
-/// VyOS calls once for each of our nodes that a commit changes, those that it deletes first, and keeps what is in effect of
-/// a node whose call fails. So a call fails for the faults of its own node alone, and all calls of one commit come to the
-/// same configuration, in whatever order they come.
+/// VyOS calls once for each node of this package that a commit changes, deleted nodes first, and keeps the effective
+/// value of a node whose call fails. So a call fails only for the errors of its own node, and all calls of one commit
+/// result in the same configuration, in any order.
 pub fn verify(input: &Input, host: &HostState<'_>) -> Verification {
     let mut commit = Commit {
         boot: input.boot,
@@ -91,7 +92,7 @@ pub fn verify(input: &Input, host: &HostState<'_>) -> Verification {
         if pass.errors.is_empty() {
             break pass;
         }
-        // What stays as it is may be in the way of another node: again, until no more are refused.
+        // The effective value of a refused node may conflict with another node: repeat until no more are refused.
         for (owned, _) in &pass.errors {
             commit.refuse(*owned);
         }
@@ -106,7 +107,7 @@ pub fn verify(input: &Input, host: &HostState<'_>) -> Verification {
     Verification { config: pass.config, errors, warnings, later, calls }
 }
 
-/// The IPv4 addresses of the groups that are proposed or in effect: VRRP adds them to interfaces and removes them at any time.
+/// The IPv4 addresses of the proposed and the effective groups, which VRRP adds to interfaces and removes at any time.
 pub fn virtual_addresses(input: &Input) -> BTreeSet<Ipv4Addr> {
     let of = |vrrp: Node<'_>| -> BTreeSet<Ipv4Addr> {
         vrrp.node("group").names().flat_map(|group| held(vrrp, group)).collect()
@@ -114,7 +115,7 @@ pub fn virtual_addresses(input: &Input) -> BTreeSet<Ipv4Addr> {
     [input.proposed.vrrp(), input.effective.vrrp()].into_iter().flat_map(of).collect()
 }
 
-/// A node of ours that VyOS runs the owner for.
+/// A node of this package, for which VyOS runs the owner script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Owned<'a> {
     /// `global-parameters aws-vipa`.
@@ -123,12 +124,12 @@ enum Owned<'a> {
     Group(&'a str),
 }
 
-/// What a commit changes of our nodes.
+/// The changes of a commit to the nodes of this package.
 struct Commit<'a> {
     boot: bool,
     proposed: Node<'a>,
     effective: Node<'a>,
-    /// The nodes whose call fails, so that VyOS keeps what is in effect.
+    /// The nodes whose call fails, so that VyOS keeps their effective value.
     refused: BTreeSet<Owned<'a>>,
 }
 
@@ -146,7 +147,7 @@ impl<'a> Commit<'a> {
         self.proposed.node("group").node(group).value("vrid")
     }
 
-    /// Takes note of a node whose call fails, and of those whose calls cannot be told from that one and fail too.
+    /// Records a node whose call fails, and the nodes whose calls cannot be distinguished from that call and fail too.
     fn refuse(&mut self, owned: Owned<'a>) {
         self.refused.insert(owned);
         if let Owned::Group(name) = owned
@@ -163,7 +164,7 @@ impl<'a> Commit<'a> {
         !self.boot && self.differs(owned) && !self.refused.contains(&owned)
     }
 
-    /// Our nodes that this commit changes.
+    /// The nodes of this package that this commit changes.
     fn changed(&self) -> BTreeSet<Owned<'a>> {
         let groups = [self.proposed, self.effective].into_iter().flat_map(|vrrp| vrrp.node("group").names());
         let mut changed: BTreeSet<Owned<'a>> = groups.map(Owned::Group).chain([Owned::Settings]).collect();
@@ -171,7 +172,7 @@ impl<'a> Commit<'a> {
         changed
     }
 
-    /// What each call of this commit has to show, as [`Self::may_be_called_for`] assigns it.
+    /// The result of each call of this commit, as [`Self::may_be_called_for`] assigns errors and warnings to calls.
     fn calls(&self, errors: &[(Owned<'a>, ConfigError)], warnings: &[(Owned<'a>, String)]) -> Vec<Call> {
         let for_node = |owned| match owned {
             Owned::Settings => CalledFor::Settings,
@@ -190,7 +191,7 @@ impl<'a> Commit<'a> {
         calls.into_iter().map(call).collect()
     }
 
-    /// The nodes that a call may be for. Nothing else than one that this commit changes is called for.
+    /// The nodes that a call may be for, which are always nodes that this commit changes.
     fn may_be_called_for(&self, called_for: &CalledFor) -> BTreeSet<Owned<'a>> {
         let changed = self.changed();
         let is_meant = |owned: &Owned<'a>| match (called_for, owned) {
@@ -211,7 +212,7 @@ fn node<'a>(vrrp: Node<'a>, owned: Owned<'_>) -> Node<'a> {
     .node("aws-vipa")
 }
 
-/// The configuration after the commit, as far as it is known which nodes are refused; and what is wrong with the others.
+/// The configuration after the commit, given the nodes that are refused so far, and the errors of the other nodes.
 struct Pass<'a> {
     config: Config,
     errors: Vec<(Owned<'a>, ConfigError)>,
@@ -253,7 +254,7 @@ impl<'a> Pass<'a> {
     fn groups(&mut self, commit: &Commit<'a>, checks: &Checks<'_>) {
         let names = commit.proposed.node("group").names();
         let mut names: Vec<&str> = names.filter(|name| commit.node(Owned::Group(name)).exists()).collect();
-        // What was there before comes first: of two groups with one address the error is in the newer one.
+        // Groups that were there before come first, so that of two groups with one address the newer one has the error.
         names.sort_by_key(|name| (commit.is_held_to_the_rules(Owned::Group(name)), *name));
         let mut taken = BTreeMap::new();
         for name in names {
@@ -282,7 +283,7 @@ fn group_path(group: &str) -> String {
     format!("high-availability vrrp group {} aws-vipa", group.escape_debug())
 }
 
-/// The addresses that interfaces have outside VRRP, and which interface that is.
+/// The addresses that interfaces have outside VRRP, with their interface.
 fn outside_vrrp(input: &Input) -> BTreeMap<Ipv4Addr, &str> {
     input
         .interface_addresses
@@ -292,7 +293,7 @@ fn outside_vrrp(input: &Input) -> BTreeMap<Ipv4Addr, &str> {
         .collect()
 }
 
-/// The addresses with prefix lengths that each interface has, without those of groups.
+/// The addresses with prefix lengths of each interface, without those of groups.
 fn networks<'a>(
     all: &'a BTreeMap<String, Vec<String>>,
     virtual_addresses: &BTreeSet<Ipv4Addr>,
@@ -313,8 +314,8 @@ fn ipv4(address: &str) -> Option<Ipv4Addr> {
     address.split('/').next()?.parse().ok()
 }
 
-/// What keepalived 2.2.7 does with an address that it takes for a virtual one: it removes it from the interface at its start
-/// and when a MASTER becomes BACKUP or is deleted, and leaves it where a reload brings the group.
+/// keepalived 2.2.7 treats an address that was there before as a virtual one: it removes it from the interface when it
+/// starts, and when a MASTER becomes BACKUP or is deleted, but not when a reload adds the group.
 fn own_address(address: Ipv4Addr, interface: &str) -> String {
     format!(
         "{address} is also configured on interface {interface}, and keepalived removes it from the interface when it \
@@ -323,7 +324,7 @@ fn own_address(address: Ipv4Addr, interface: &str) -> String {
     )
 }
 
-/// Whether the address is in the network that `with_prefix` is in.
+/// Whether the address is in the network of `with_prefix`.
 fn same_network(address: Ipv4Addr, with_prefix: &str) -> Option<bool> {
     let (other, length) = with_prefix.split_once('/')?;
     let (other, length): (Ipv4Addr, u32) = (other.parse().ok()?, length.parse().ok().filter(|l| *l <= 32)?);
@@ -423,7 +424,7 @@ fn usable_path(file: &str) -> Result<PathBuf, &'static str> {
     if file.chars().any(char::is_control) {
         return Err("contains a control character");
     }
-    // The kernel takes such a path; a typing error is more likely.
+    // The kernel accepts such a path, but it is probably a typing error.
     if file.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
         return Err("contains an empty part, `.` or `..`");
     }
@@ -449,14 +450,14 @@ fn file_warnings(name: &str, path: &Path, host: &HostState<'_>) -> Vec<String> {
         warnings.push(format!("{shown} does not survive an image upgrade: keep it below {PERSISTENT}"));
     }
     match (host.mode)(path) {
-        // A warning, as for one that is not there: what is mounted is no matter of the configuration.
+        // A warning, as for a missing file: mounts are not part of the configuration.
         Err(why) => warnings.push(format!("{shown} is not read: {why}")),
         Ok(None) => warnings.push(format!("{shown} does not exist: claims fail until it does")),
         Ok(Some(mode)) if name == "credentials-file" && mode & 0o077 != 0 => {
             warnings.push(format!("{shown} is readable by other users: run chmod 600 {shown}"));
         }
         Ok(Some(_)) if name == "ca-certificate-file" => {
-            // The agent, which is not root, reads it itself.
+            // The agent, which is not root, reads this file itself.
             let needed = |at: &Path| if at == path { 0o004 } else { 0o001 };
             let closed =
                 path.ancestors().find(|at| matches!((host.mode)(at), Ok(Some(mode)) if mode & needed(at) == 0));
@@ -470,15 +471,15 @@ fn file_warnings(name: &str, path: &Path, host: &HostState<'_>) -> Vec<String> {
     warnings
 }
 
-/// What the groups are checked against.
+/// The data that groups are checked against.
 struct Checks<'a> {
     commit: &'a Commit<'a>,
     outside: &'a BTreeMap<Ipv4Addr, &'a str>,
-    /// What VyOS configures on interfaces.
+    /// The addresses that VyOS configures on interfaces.
     configured: &'a BTreeMap<String, Vec<String>>,
-    /// What the kernel has on them.
+    /// The addresses that the kernel has on them.
     kernel: &'a BTreeMap<String, Vec<String>>,
-    /// Of both, those that no group brings: a master has the addresses of all its groups on its interfaces.
+    /// Both, without the groups' addresses: a master has the addresses of all its groups on its interfaces.
     networks: [BTreeMap<&'a str, Vec<&'a str>>; 2],
 }
 
@@ -524,7 +525,7 @@ impl<'a> Checks<'a> {
             if let Some(interface) = self.outside.get(address) {
                 refuse("", own_address(*address, interface));
             }
-            // A group that is switched off claims nothing, and may wait beside the one that does.
+            // A disabled group claims nothing, so it may have the address of another group.
             if !disable && let Some(other) = taken.get(address) {
                 refuse(
                     "",
@@ -560,9 +561,9 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// Whether the address is in a subnet of the interface; nothing if it has no address that is known here.
+    /// Whether the address is in a subnet of the interface; `None` if no address of the interface is known.
     fn is_in_subnet(&self, address: Ipv4Addr, interface: &str) -> Option<bool> {
-        // With DHCP, which is usual in EC2, nothing is configured.
+        // With DHCP, which is usual in EC2, VyOS configures no address.
         let known = self.networks.each_ref().map(|networks| -> Vec<bool> {
             let networks = networks.get(interface).into_iter().flatten();
             networks.filter_map(|network| same_network(address, network)).collect()
@@ -571,7 +572,7 @@ impl<'a> Checks<'a> {
         Some(known.contains(&true))
     }
 
-    /// What saves an evening.
+    /// Warnings about a group that commits but may not work.
     fn warnings(&self, group: &GroupConfig) -> Vec<String> {
         let node = self.commit.proposed.node("group").node(group.name.as_str());
         let path = format!("high-availability vrrp group {}", group.name);
@@ -601,7 +602,7 @@ impl<'a> Checks<'a> {
                 continue;
             };
             let is_moved = group.addresses.is_empty() || group.addresses.contains(&address);
-            // keepalived does not run a group that is disabled, and one that is to be moved is an error.
+            // keepalived does not run a disabled group, and for a claimed address this is an error.
             if let Some(interface) = self.outside.get(&address).filter(|_| !is_disabled && !is_moved) {
                 warn(&own_address(address, interface));
             }
@@ -626,7 +627,7 @@ mod tests {
     const GROUP: &str = "high-availability vrrp group";
     const GLOBAL: &str = "high-availability vrrp global-parameters aws-vipa";
 
-    /// A group that gives no warning, with these `aws-vipa` nodes.
+    /// A group without warnings, with these `aws-vipa` nodes.
     fn group(address: &str, aws_vipa: Value) -> Value {
         json!({
             "address": { address: {} },
@@ -638,7 +639,7 @@ mod tests {
         })
     }
 
-    /// The same with one of VRRP's own nodes set, or taken out where the value is null.
+    /// The same with one of VRRP's own nodes set, or deleted if the value is null.
     fn with(mut group: Value, node: &str, value: Value) -> Value {
         let nodes = group.as_object_mut().expect("a node");
         if value.is_null() {
@@ -692,7 +693,7 @@ mod tests {
         verified_at(false, proposed, &json!({}))
     }
 
-    /// What fails the commit, a line each.
+    /// The errors of the commit, as text.
     fn errors(outcome: &Verification) -> Vec<String> {
         outcome.errors.iter().map(ConfigError::to_string).collect()
     }
@@ -896,7 +897,7 @@ mod tests {
         );
         let outcome = verified_at(false, &both(on(), on()), &both(on(), off()));
         assert!(errors(&outcome)[0].starts_with(&format!("{GROUP} b aws-vipa: ")), "{:?}", errors(&outcome));
-        // One that is switched off may wait beside the other, and so may one that moves another address.
+        // A disabled group may have the same address, and so may a group that claims only another address.
         let disabled = group("10.99.0.100/24", json!({ "disable": {} }));
         let other = with(
             group("10.99.0.100/24", json!({ "address": ["10.99.0.101"] })),
@@ -933,7 +934,7 @@ mod tests {
             assert_eq!(outcome.warnings.len(), 1, "{:?}", outcome.warnings);
             assert!(outcome.warnings[0].starts_with(&format!("{GROUP} {expected}")), "{}", outcome.warnings[0]);
         }
-        // eth5 has its address by DHCP, and a virtual one that keepalived has put there.
+        // eth5 has its address from DHCP, and a virtual one from keepalived.
         let dhcp = |address: &str| with(group(address, json!({})), "interface", json!("eth5"));
         let outcome = verified(&groups(json!({ "a": dhcp("10.99.0.100/24"), "b": dhcp("10.97.0.100/24") })));
         assert_eq!(
@@ -942,7 +943,7 @@ mod tests {
                 "{GROUP} a: 10.99.0.100 is not in a subnet of eth5: EC2 moves addresses only within their subnet"
             )]
         );
-        // Not moved, or on an interface whose addresses are not known here.
+        // The address is not claimed, or the addresses of its interface are unknown.
         for group in [
             with(
                 group("10.99.0.100/24", json!({ "address": ["10.99.0.100"] })),
@@ -995,7 +996,7 @@ mod tests {
             assert!(found[0].contains(expected), "{found:?}");
         }
         assert_eq!(warnings(json!({ "credentials-file": "/config/aws/credentials" })), Vec::<String>::new());
-        // A certificate is no secret.
+        // A certificate is not secret.
         assert_eq!(warnings(json!({ "ca-certificate-file": "/config/aws/open-ca.pem" })), Vec::<String>::new());
         for (file, closed) in
             [("/config/aws/own-ca.pem", "/config/aws/own-ca.pem"), ("/config/closed/ca.pem", "/config/closed")]
@@ -1007,7 +1008,7 @@ mod tests {
         }
     }
 
-    /// What is mounted is no matter of the configuration, and may be otherwise at the next boot: nothing fails for it.
+    /// Mounts are not part of the configuration, and may be different at the next boot, so they fail no commit.
     #[test]
     fn a_file_on_a_mount_that_may_hang_is_warned_of() {
         for name in ["credentials-file", "ca-certificate-file"] {
@@ -1047,7 +1048,7 @@ mod tests {
             assert!(outcome.warnings[0].ends_with(": node ignored"), "{:?}", outcome.warnings);
             assert!(outcome.warnings[1..].iter().all(|w| w.ends_with(": group skipped")), "{:?}", outcome.warnings);
         }
-        // What this commit changes is held to the rules, and so is what it changes of the settings.
+        // Errors in groups and settings that this commit changes fail it.
         let mut changed = tree.clone();
         changed["vrrp"]["group"]["gone"]["aws-vipa"]["disable"] = json!({});
         changed["vrrp"]["global-parameters"]["aws-vipa"]["verify-interval"] = json!("30");
@@ -1068,7 +1069,7 @@ mod tests {
         assert_eq!(outcome.config.skipped.len(), 1, "{outcome:?}");
     }
 
-    /// The calls of a commit: the words that VyOS hands on, and the path of the node.
+    /// The calls of a commit: the arguments that VyOS passes, and the path of the node.
     fn calls(vrids: [&'static str; 2], proposed: &Value, effective: &Value) -> Vec<(Vec<&'static str>, String)> {
         let settings = "/vrrp/global-parameters/aws-vipa";
         let is_changed = |path: &str| proposed.pointer(path) != effective.pointer(path);
@@ -1084,13 +1085,13 @@ mod tests {
         calls
     }
 
-    /// Every change of two groups that have the same two addresses: what one moves the other may not.
+    /// Every change of two groups with the same two addresses, of which each may be claimed by only one group.
     #[test]
     fn every_call_of_a_commit_comes_to_the_same_and_fails_for_its_own_node_alone() {
         assert_every_call_comes_to_the_same(["1", "2"]);
     }
 
-    /// On interfaces of their own: no call tells which of the two it is for.
+    /// On separate interfaces, where a call does not show which of the two groups it is for.
     #[test]
     fn every_call_of_a_commit_comes_to_the_same_where_groups_share_a_vrid() {
         assert_every_call_comes_to_the_same(["1", "1"]);
@@ -1114,7 +1115,7 @@ mod tests {
             }
             tree
         };
-        // Without a group, without our node in it, and with each of these.
+        // Without the group, with the group but without `aws-vipa`, and with each of these.
         let groups: Vec<Option<Option<&Value>>> = [None].into_iter().chain(ours.into_iter().map(Some)).collect();
         let pairs = || groups.iter().flat_map(|a| groups.iter().map(|b| [*a, *b]));
         let mut refusals = 0;
@@ -1143,12 +1144,12 @@ mod tests {
                     parent.remove(name);
                     parent.extend(effective.pointer(path).map(|ours| (name.to_owned(), ours.clone())));
                 }
-                // Of what was refused VyOS keeps what was in effect: as if the commit had been without it.
+                // VyOS keeps the effective value of a refused node, as if the commit had not changed it.
                 if let Some((_, outcome)) = outcomes.first() {
                     let without = verified_at(false, &kept, &effective);
                     assert_eq!((&without.config, without.errors), (&outcome.config, vec![]), "{effective} {proposed}");
                 }
-                // Where the call may be for any node, it fails for all faults.
+                // A call that may be for any node fails for all errors.
                 let of_all: BTreeSet<String> = outcomes.iter().flat_map(|(_, outcome)| errors(outcome)).collect();
                 let unknown = verified_at(false, &proposed, &effective);
                 assert_eq!(of_all, errors(&unknown).into_iter().collect(), "{effective} {proposed}");
@@ -1176,7 +1177,7 @@ mod tests {
                 (&["global-parameters"], format!("{GLOBAL} credentials-file")),
             ] {
                 let outcome = called_for(words, boot, &proposed, &effective);
-                // What this commit does not change is called for by none, and said by the first.
+                // No call is for a node that this commit does not change: the first call prints its warnings.
                 assert_eq!(
                     outcome.warnings.iter().map(start).collect::<BTreeSet<_>>(),
                     BTreeSet::from([own, format!("{GROUP} c")])
