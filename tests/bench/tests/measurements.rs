@@ -137,6 +137,14 @@ fn shown(repository: &Path) -> Report {
 }
 
 #[test]
+fn a_measured_value_reads_back_exactly() {
+    for value in (1..200_000).map(|n| f64::from(n) / 1_237.0) {
+        let written = serde_json::to_string(&value).expect("JSON");
+        assert_eq!(serde_json::from_str::<f64>(&written).expect("a number").to_bits(), value.to_bits(), "{written}");
+    }
+}
+
+#[test]
 fn the_page_the_report_and_the_picture_are_of_one_run() {
     let report = shown(&root());
     assert!(report.holds(), "a bound is missed");
