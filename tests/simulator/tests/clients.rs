@@ -88,6 +88,20 @@ fn world() -> World {
     world
 }
 
+/// Runs one of the Python scripts beside this file to its end.
+fn run_script(name: &str, simulator: &Simulator, url: &str, ca: Option<&Path>) {
+    let mut command = with_key(client("python", ca), "vipa-example-secret");
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)).arg(url);
+    let output = run(command);
+    assert!(
+        output.status.success() && text(&output.stdout) == "done\n",
+        "{}{}\n{simulator}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+}
+
 fn boto3(simulator: &Simulator, url: &str, ca: Option<&Path>) {
     for (last, effect) in [
         (150, Effect::Error { status: 503, code: "RequestLimitExceeded".to_owned() }),
@@ -100,15 +114,7 @@ fn boto3(simulator: &Simulator, url: &str, ca: Option<&Path>) {
         let on = On::claims().address(Ipv4Addr::new(10, 99, 0, last));
         simulator.add_fault(Fault::on(on).effect(effect));
     }
-    let mut command = with_key(client("python", ca), "vipa-example-secret");
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/with_boto3.py")).arg(url);
-    let output = run(command);
-    assert!(
-        output.status.success() && text(&output.stdout) == "done\n",
-        "{}{}\n{simulator}",
-        text(&output.stdout),
-        text(&output.stderr)
-    );
+    run_script("with_boto3.py", simulator, url, ca);
     assert_eq!(simulator.owner(VIP).unwrap(), R1, "{simulator}");
     assert_eq!(simulator.owner(Ipv4Addr::new(10, 99, 0, 101)), None, "{simulator}");
     let codes: Vec<String> = simulator
@@ -163,15 +169,7 @@ fn boto3_moves_routes_and_elastic_ips_between_zones() {
         simulator.add_fault(Fault::on(on().dry_run(false)).throttle().times(1));
         simulator.add_fault(Fault::on(on().dry_run(false)).drop_connection().performed().times(1));
     }
-    let mut command = with_key(client("python", None), "vipa-example-secret");
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/routes_with_boto3.py")).arg(ec2.url());
-    let output = run(command);
-    assert!(
-        output.status.success() && text(&output.stdout) == "done\n",
-        "{}{}\n{simulator}",
-        text(&output.stdout),
-        text(&output.stderr)
-    );
+    run_script("routes_with_boto3.py", &simulator, &ec2.url(), None);
     // The last of each was performed, and its answer was lost.
     assert_eq!(simulator.route_owner(T1, OVERLAY).unwrap().unwrap(), STRANGER, "{simulator}");
     assert_eq!(simulator.association(EIP).unwrap().unwrap().network_interface, STRANGER, "{simulator}");

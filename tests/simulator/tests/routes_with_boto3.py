@@ -3,11 +3,9 @@
 Ends with 0 if everything was as expected. What the simulator saw is asserted by the caller.
 """
 
-import sys
+from botocore.exceptions import ConnectionClosedError
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import ClientError, ConnectionClosedError
+from client import ec2, refused
 
 R1, R2 = "eni-0a000000000000001", "eni-0a000000000000002"
 STRANGER = "eni-0a000000000000003"
@@ -18,13 +16,6 @@ EIP, FOREIGN = "eipalloc-0a000000000000001", "eipalloc-0b000000000000001"
 OVERLAY, OVERLAY6 = "10.200.0.1/32", "2001:db8:ffff::1/128"
 NOBODY = {"table": "rtb-0a00000000000000f", "eni": "eni-0a00000000000000f"}
 
-ec2 = boto3.client(
-    "ec2",
-    region_name="eu-west-1",
-    endpoint_url=sys.argv[1],
-    config=Config(retries={"total_max_attempts": 1}),
-)
-
 
 def route(call, table, destination, eni, **more):
     family = "DestinationIpv6CidrBlock" if ":" in destination else "DestinationCidrBlock"
@@ -33,15 +24,6 @@ def route(call, table, destination, eni, **more):
 
 def associate(allocation, eni, **more):
     return ec2.associate_address(AllocationId=allocation, NetworkInterfaceId=eni, **more)
-
-
-def refused(call, *arguments, **more):
-    try:
-        call(*arguments, **more)
-    except ClientError as error:
-        assert error.response["ResponseMetadata"]["RequestId"], error.response
-        return error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
-    raise AssertionError(f"{call} {arguments} {more} succeeded")
 
 
 def table(id):

@@ -3,37 +3,19 @@
 Ends with 0 if everything was as expected. What the simulator saw is asserted by the caller.
 """
 
-import sys
-
-import boto3
-from botocore.config import Config
-from botocore.exceptions import ClientError, ConnectionClosedError
+from botocore.exceptions import ConnectionClosedError
 from botocore.parsers import ResponseParserError
+
+from client import ec2, refused
 
 R1, R2 = "eni-0a000000000000001", "eni-0a000000000000002"
 STRANGER = "eni-0a000000000000003"
-
-ec2 = boto3.client(
-    "ec2",
-    region_name="eu-west-1",
-    endpoint_url=sys.argv[1],
-    config=Config(retries={"total_max_attempts": 1}),
-)
 
 
 def claim(eni, *addresses, **more):
     return ec2.assign_private_ip_addresses(
         NetworkInterfaceId=eni, PrivateIpAddresses=list(addresses), AllowReassignment=True, **more
     )
-
-
-def refused(call, *arguments, **more):
-    try:
-        call(*arguments, **more)
-    except ClientError as error:
-        assert error.response["ResponseMetadata"]["RequestId"], error.response
-        return error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
-    raise AssertionError(f"{call} {arguments} {more} succeeded")
 
 
 # The claim of a script: find the own instance by its address, then assign.

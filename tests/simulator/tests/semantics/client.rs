@@ -73,9 +73,14 @@ impl Client {
         self.send("POST", "/", &headers, &format!("Version=2016-11-15&Action={query}"));
     }
 
-    pub fn ask(&mut self, query: &str) -> Answer {
+    /// Sends a valid request.
+    pub fn send_query(&mut self, query: &str) {
         let scope = format!("{KEY}/20260101/eu-west-1/ec2/aws4_request");
         self.send_ec2(&scope, jiff::Timestamp::now(), "", query);
+    }
+
+    pub fn ask(&mut self, query: &str) -> Answer {
+        self.send_query(query);
         self.receive().unwrap()
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use simulator::{AssociatedWith, ElasticIp, Fault, NetworkInterface, On, Simulator, StaleReads, World};
 
-use crate::client::{Answer, Client, KEY, R1, R2, SOON, STRANGER, VIP, between, find, start, unsigned};
+use crate::client::{Answer, Client, R1, R2, SOON, STRANGER, VIP, between, find, start, unsigned};
 
 const EIP: &str = "eipalloc-0a000000000000001";
 const OTHER: &str = "eipalloc-0a000000000000002";
@@ -257,8 +257,7 @@ fn faults_hit_one_elastic_ip_and_a_late_request_lands() {
     assert_eq!(client.ask(&dry).code(), "DryRunOperation");
     let delay = Duration::from_millis(300);
     simulator.add_fault(Fault::on(On::action("AssociateAddress")).delay_before(delay).times(1));
-    let scope = format!("{KEY}/20260101/eu-west-1/ec2/aws4_request");
-    client.send_ec2(&scope, jiff::Timestamp::now(), "", &associate(EIP, R1, None, true));
+    client.send_query(&associate(EIP, R1, None, true));
     simulator
         .wait_for_request("the association", SOON, |request| request.associates(EIP) && request.code().is_none())
         .unwrap();

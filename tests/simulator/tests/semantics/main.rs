@@ -239,24 +239,14 @@ fn every_fault_does_what_it_says() {
     );
     // Dropped and hanging.
     simulator.add_fault(Fault::on(On::claims()).drop_connection().times(1));
-    client.send_ec2(
-        &format!("{KEY}/20260101/eu-west-1/ec2/aws4_request"),
-        jiff::Timestamp::now(),
-        "",
-        &claim(R2, &[VIP], true),
-    );
+    client.send_query(&claim(R2, &[VIP], true));
     assert!(client.receive().is_err());
     assert_eq!(simulator.requests().pop().unwrap().outcome, Outcome::Dropped);
     assert_eq!(simulator.owner(VIP).unwrap(), R1);
     simulator.add_fault(Fault::on(On::claims()).hang().performed().times(1));
     let mut client = Client::new(&listener);
     client.0.get_ref().set_read_timeout(Some(slow)).unwrap();
-    client.send_ec2(
-        &format!("{KEY}/20260101/eu-west-1/ec2/aws4_request"),
-        jiff::Timestamp::now(),
-        "",
-        &claim(R2, &[VIP], true),
-    );
+    client.send_query(&claim(R2, &[VIP], true));
     assert!(client.receive().is_err());
     assert_eq!(simulator.owner(VIP).unwrap(), R2);
     assert_eq!(simulator.requests().pop().unwrap().outcome, Outcome::Hanging);
@@ -268,8 +258,7 @@ fn a_request_lands_although_its_client_gave_up() {
     let (simulator, listener, mut client) = start(world());
     let delay = Duration::from_millis(300);
     simulator.add_fault(Fault::on(On::claims()).delay_before(delay).times(1));
-    let scope = format!("{KEY}/20260101/eu-west-1/ec2/aws4_request");
-    client.send_ec2(&scope, jiff::Timestamp::now(), "", &claim(R1, &[VIP], true));
+    client.send_query(&claim(R1, &[VIP], true));
     simulator.wait_for_request("the claim", SOON, |request| request.claims(VIP)).unwrap();
     drop(client);
     listener.stop();

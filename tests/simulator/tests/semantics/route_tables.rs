@@ -6,7 +6,7 @@ use simulator::{
     Effect, Fault, NetworkInterface, On, Origin, Outcome, RouteTable, Simulator, StaleReads, Target, Throttling, World,
 };
 
-use crate::client::{Answer, Client, KEY, R1, R2, SOON, STRANGER, between, start, unsigned};
+use crate::client::{Answer, Client, R1, R2, SOON, STRANGER, between, start, unsigned};
 
 const T1: &str = "rtb-0a000000000000001";
 const T2: &str = "rtb-0a000000000000002";
@@ -360,9 +360,8 @@ fn faults_hit_one_table_one_destination_or_dry_runs_alone() {
     assert_eq!((body.matches("<routeTableId>").count(), body.matches("<state>active<").count()), (2, 6), "{body}");
     assert!(body.contains("<nextToken>"), "{body}");
     // Performed, and the answer is lost.
-    let scope = format!("{KEY}/20260101/eu-west-1/ec2/aws4_request");
     simulator.add_fault(Fault::on(On::action("ReplaceRoute")).drop_connection().performed().times(1));
-    client.send_ec2(&scope, jiff::Timestamp::now(), "", &replace(T1, OVERLAY, R2));
+    client.send_query(&replace(T1, OVERLAY, R2));
     assert!(client.receive().is_err());
     assert_eq!(owner(&simulator, T1, OVERLAY).as_deref(), Some(R2));
     assert_eq!(simulator.requests().pop().unwrap().outcome, Outcome::Dropped);
@@ -370,7 +369,7 @@ fn faults_hit_one_table_one_destination_or_dry_runs_alone() {
     simulator.add_fault(Fault::on(On::action("ReplaceRoute")).hang().times(1));
     let mut client = Client::new(&listener);
     client.0.get_ref().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    client.send_ec2(&scope, jiff::Timestamp::now(), "", &replace(T1, OVERLAY, R1));
+    client.send_query(&replace(T1, OVERLAY, R1));
     assert!(client.receive().is_err());
     assert_eq!(owner(&simulator, T1, OVERLAY).as_deref(), Some(R2));
 }
@@ -381,8 +380,7 @@ fn a_route_moves_although_its_client_gave_up() {
     simulator.steal_route(T1, OVERLAY, STRANGER).unwrap();
     let delay = Duration::from_millis(300);
     simulator.add_fault(Fault::on(On::action("ReplaceRoute")).delay_before(delay).times(1));
-    let scope = format!("{KEY}/20260101/eu-west-1/ec2/aws4_request");
-    client.send_ec2(&scope, jiff::Timestamp::now(), "", &replace(T1, OVERLAY, R1));
+    client.send_query(&replace(T1, OVERLAY, R1));
     simulator.wait_for_request("the route", SOON, |request| request.changes_route(T1, OVERLAY)).unwrap();
     drop(client);
     listener.stop();
