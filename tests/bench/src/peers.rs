@@ -145,7 +145,7 @@ fn read_message(from: &mut impl Read) -> io::Result<Vec<u8>> {
 /// Stands in for EC2 over plain HTTP until the first claim comes, and gives its bytes. All else is refused.
 ///
 /// # Errors
-/// No claim comes within the time, or a connection fails.
+/// No claim comes within the time.
 pub fn record_claim(listener: &TcpListener, within: Duration) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + within;
     listener.set_nonblocking(true)?;
@@ -158,13 +158,18 @@ pub fn record_claim(listener: &TcpListener, within: Duration) -> io::Result<Vec<
             }
             Err(error) => return Err(error),
         };
+        if Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(within))?;
-        let request = read_message(&mut stream)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        // A client that is killed leaves a connection without a whole request.
+        let Ok(request) = read_message(&mut stream) else { continue };
         if String::from_utf8_lossy(&request).contains("Action=AssignPrivateIpAddresses") {
             return Ok(request);
         }
-        stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+        let unavailable = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let _ = stream.write_all(unavailable);
     }
 }
 
@@ -176,4 +181,30 @@ pub fn claim_of(simulator: &Simulator, address: Ipv4Addr, from: usize) -> Result
     simulator.wait_for(&format!("a claim of {address}"), Duration::from_secs(10), |simulator| {
         simulator.requests_from(from).into_iter().find(|request| request.claims(address) && request.succeeded())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_without_a_whole_request_do_not_end_the_recording() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let to = listener.local_addr().expect("its address");
+        let send = move |bytes: &[u8]| {
+            let mut stream = TcpStream::connect(to).expect("connected");
+            stream.write_all(bytes).expect("sent");
+            stream
+        };
+        let claim = b"POST / HTTP/1.1\r\nContent-Length: 31\r\n\r\nAction=AssignPrivateIpAddresses";
+        // Closed at once, in the middle of a request, and with a request of another kind that waits for no answer.
+        drop(send(b""));
+        drop(send(&claim[..40]));
+        drop(send(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"));
+        let open = send(claim);
+        assert_eq!(record_claim(&listener, Duration::from_secs(30)).expect("a claim"), claim);
+        drop(open);
+        let error = record_claim(&listener, Duration::from_millis(10)).expect_err("no claim");
+        assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{error}");
+    }
 }
