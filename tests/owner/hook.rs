@@ -45,7 +45,7 @@ fn with_nothing_configured_keepalived_conf_stays_as_vyos_wrote_it() {
     let before = fs::metadata(KEEPALIVED_CONF).expect("there").ino();
     vipa(&["hook"], b"").assert_silent();
     assert_eq!(fs::metadata(KEEPALIVED_CONF).expect("there").ino(), before, "not touched");
-    // It takes out the line that it once added, and every other byte stays.
+    // It removes the line that it added earlier, and keeps every other byte.
     write_config(&["a"]);
     vipa(&["hook"], b"").assert_silent();
     assert_eq!(fs::read(KEEPALIVED_CONF).expect("read"), [&conf[..], included("").as_bytes()].concat());
@@ -64,7 +64,7 @@ fn it_attaches_once_and_writes_what_keepalived_runs() {
         return;
     };
     write_config(&["a"]);
-    // Before VyOS has rendered anything the FIFO is there all the same.
+    // The FIFO exists even before VyOS has rendered keepalived.conf.
     vipa(&["hook"], b"").assert_silent();
     let fifo = fs::metadata(FIFO).expect("a FIFO");
     assert!(fifo.file_type().is_fifo() && fifo.mode() & 0o7777 == 0o640, "{fifo:?}");
@@ -83,7 +83,7 @@ fn it_attaches_once_and_writes_what_keepalived_runs() {
     };
     let both = [expected("a", 1, "10.99.0.101"), expected("b", 2, "10.99.0.102")];
     assert_eq!(groups, json!({ "format": 1, "groups": both }));
-    // A second call changes nothing: the agent would look at a file that is renamed.
+    // A second call changes nothing: a rename would make the agent read the file again.
     let inodes = || [KEEPALIVED_CONF, GROUPS, INCLUDE, FIFO].map(|path| fs::metadata(path).expect("there").ino());
     let before = inodes();
     vipa(&["hook"], b"").assert_silent();
@@ -124,7 +124,7 @@ fn a_keepalived_conf_that_is_not_whole_leaves_the_groups_as_they_were() {
     assert_eq!(fs::read(GROUPS).expect("read"), groups);
 }
 
-/// Groups without our nodes may have any name and any password that VyOS takes, and keepalived goes on.
+/// Groups without `aws-vipa` may have any name and password that VyOS accepts, and keepalived still runs.
 #[test]
 fn an_odd_group_costs_no_other_one() {
     let Some(_router) = Router::enter("hook::an_odd_group_costs_no_other_one") else {
@@ -138,11 +138,11 @@ fn an_odd_group_costs_no_other_one() {
         ("x y", &["a", "z"]),
         ("a'", &["a", "z"]),
         ("x", &["a", "x", "z"]),
-        // keepalived passes over all that follows it, and runs what comes before.
+        // keepalived ignores the text after it, and runs the groups before it.
         ("a{", &["a"]),
     ] {
         let mut odd = group(2, Value::Null);
-        // Its brace would end what is passed over.
+        // Its brace would end the ignored text.
         if name != "a{" {
             odd["authentication"] = json!({ "password": "{\t\"}", "type": "plaintext-password" });
         }
@@ -195,7 +195,7 @@ fn a_config_json_that_cannot_be_read_is_told_and_keepalived_stays_attached() {
     }
 }
 
-/// Whoever removed it did not ask VyOS.
+/// It was removed without a commit of VyOS.
 #[test]
 fn a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached() {
     let test = "hook::a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached";
@@ -208,7 +208,7 @@ fn a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached() {
         let found = fs::symlink_metadata(folder).expect("there");
         assert!(found.is_dir() && (found.uid(), found.gid(), found.mode() & 0o7777) == (0, 0, 0o755), "{found:?}");
     };
-    // Nothing is configured: no agent runs.
+    // Without a configuration, no agent runs.
     fs::write(KEEPALIVED_CONF, &conf).expect("written");
     fs::remove_dir(folder).expect("removed");
     vipa(&["hook"], b"").assert_silent();
@@ -227,7 +227,7 @@ fn a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached() {
         fs::remove_dir_all(folder).expect("removed");
         put(folder);
         for _ in 0..2 {
-            // VyOS may have written its file anew meanwhile.
+            // VyOS may have rewritten its file meanwhile.
             fs::write(KEEPALIVED_CONF, &conf).expect("written");
             let answer = vipa(&["hook"], b"");
             assert_eq!((answer.code, answer.out.as_str()), (Some(1), ""), "{answer:?}");
@@ -239,7 +239,7 @@ fn a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached() {
         assert_eq!(fs::read_dir("/run/lab/elsewhere").expect("there").count(), 0, "no link is followed");
         assert!(!Path::new("/run/lab/nowhere").exists());
     }
-    // Others could write there for a while: what they left is not what keepalived includes.
+    // Other users could write there for a while: keepalived must not include their files.
     fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("changed");
     fs::rename(INCLUDE, "/run/lab/include").expect("moved");
     std::os::unix::fs::symlink("/run/lab/include", INCLUDE).expect("a link");
@@ -257,26 +257,26 @@ fn what_stands_in_the_place_of_the_fifo_is_put_right() {
     fs::write(FIFO, "no FIFO").expect("written");
     vipa(&["hook"], b"").assert_silent();
     assert!(fs::metadata(FIFO).expect("there").file_type().is_fifo());
-    // A FIFO that somebody opened to all keeps its inode, and is closed again.
+    // A FIFO that was made accessible to all keeps its inode, and gets its permissions back.
     let before = fs::metadata(FIFO).expect("there").ino();
     fs::set_permissions(FIFO, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("changed");
     vipa(&["hook"], b"").assert_silent();
     let after = fs::metadata(FIFO).expect("there");
     assert_eq!((after.ino(), after.mode() & 0o7777), (before, 0o640));
-    // Nor is a link followed.
+    // A link is not followed.
     fs::remove_file(FIFO).expect("removed");
     std::os::unix::fs::symlink("/run/lab/elsewhere", FIFO).expect("a link");
     vipa(&["hook"], b"").assert_silent();
     assert!(fs::symlink_metadata(FIFO).expect("there").file_type().is_fifo());
     assert!(!Path::new("/run/lab/elsewhere").exists());
-    // Without the agent's group nobody could read it.
+    // Without the agent's group, the agent could not read it.
     fs::write("/etc/group", "root:x:0:\n").expect("written");
     let answer = vipa(&["hook"], b"");
     assert_eq!(answer.code, Some(1), "{answer:?}");
     assert!(answer.err.contains("there is no group vyos-aws-vipa-agent: `systemd-sysusers`"), "{}", answer.err);
 }
 
-/// Its bound is 10 ms on a router, which the benchmark judges. Here it is the processor time of an unoptimised build.
+/// The bound is 10 ms on a router, which the benchmark checks. Here it is the processor time of an unoptimised build.
 #[test]
 fn it_is_quick_with_200_groups() {
     let Some(_router) = Router::enter("hook::it_is_quick_with_200_groups") else {

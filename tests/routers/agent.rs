@@ -263,7 +263,7 @@ fn master_and_backup_again_while_it_was_down() {
     });
 }
 
-/// The same with a pipe so full that the BACKUP line was lost: its last line says MASTER.
+/// The same with a pipe so full that the BACKUP event was lost: the last event in it is MASTER.
 #[test]
 fn master_and_backup_again_with_a_full_pipe() {
     lab::scenario(BINARY, |lab: &mut Lab| {

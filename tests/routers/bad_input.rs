@@ -38,7 +38,7 @@ fn rubbish_in_the_fifo() {
         lab.watch("nothing happens", Duration::from_secs(2), |lab| lab.claims(None).len() == 1);
         assert_eq!((r1.shown(GROUP, VIP).vrrp(), r2.shown(GROUP, VIP).vrrp()), ("MASTER", "BACKUP"));
 
-        // keepalived's next line ends this one.
+        // keepalived's next event ends this line.
         for fifo in &mut fifos {
             fifo.write_all(&vec![b'x'; 1 << 20]).expect("written");
         }
@@ -86,7 +86,7 @@ fn files_of_another_format_or_rubbish() {
         lab.r2.set([format!("set high-availability vrrp group {GROUP} priority 90").as_str()]);
         lab.r2.set(["set high-availability vrrp global-parameters aws-vipa verify-interval 60"]);
         lab.r2.commit();
-        lab.wait("it goes by the files again", SLACK, |lab| lab.r2.status()["agent"]["file_error"].is_null());
+        lab.wait("it uses the files again", SLACK, |lab| lab.r2.status()["agent"]["file_error"].is_null());
         assert_eq!(lab.r2.shown(GROUP, VIP).verdict(), "OK");
 
         // An agent that starts with a file of a newer version claims nothing, and logs why.

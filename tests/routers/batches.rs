@@ -136,13 +136,12 @@ fn two_hundred_groups_move_there_and_back() {
             wait_for_owners(lab, &addresses, owner, ELECTION + 3 * SLACK);
             let [claims, others] = [(router, before[0].0), (other, before[1].0)]
                 .map(|(router, before)| lab.claims(Some(router)).split_off(before));
-            // A machine that is short of time loses advertisements: a group may become MASTER and BACKUP, and each line
-            // counts.
+            // A busy machine loses advertisements: a group may become MASTER and BACKUP, and each event counts.
             let lines = masters(router, before[0].1);
             let of_others = masters(other, before[1].1).len();
             assert!(lines.len() >= addresses.len(), "lines that said MASTER: {}", lines.len());
             assert!(others.len() <= of_others, "{of_others} lines said MASTER: {others:#?}");
-            // Once more where keepalived has heard the other router after its MASTER line: MASTER_RX_LOWER_PRI.
+            // Once more if keepalived has heard the other router after its MASTER event: MASTER_RX_LOWER_PRI.
             let times = |address| claims.iter().filter(|claim| claim.claims(address)).count();
             let most = 2 * (1 + lines.len() - addresses.len() + of_others);
             assert!(addresses.iter().all(|address| (1..=most).contains(&times(*address))), "{claims:#?}");

@@ -99,7 +99,7 @@ fn files_on_a_mount_that_hangs() {
         assert_eq!(copy["content"]["unreadable"]["not-local"]["point"], "/run/lab/hangs", "{copy}");
         // The agent's event loop gave the answers above, and it is the process that was started.
         assert_eq!(lab.r2.main_pid("vyos-aws-vipa"), Some(agent), "{}", lab.r2.agent_log());
-        assert!(mount.try_wait().expect("its state").is_none(), "nobody would have waited any more");
+        assert!(mount.try_wait().expect("its state").is_none(), "the mount ended before the checks");
 
         mount.kill().expect("killed");
         mount.wait().expect("its end");

@@ -130,9 +130,9 @@ fn denied_claims_rest_a_minute_and_say_what_is_missing() {
         assert!(lab.r1.call(&["vyos-aws-vipa", "show", "status"]).contains(&command));
         assert_eq!(lab.claims(None).len(), 1, "{}", lab.simulator);
 
-        // Less than a minute later, but a MASTER line ends the wait.
+        // Less than a minute later, but a MASTER event ends the wait.
         lab.r1.systemctl(&["restart", "keepalived.service"]);
-        lab.wait("a claim at the new MASTER line", 2 * ELECTION + SLACK, |lab| lab.claims(Some(&lab.r1)).len() == 2);
+        lab.wait("a claim at the new MASTER event", 2 * ELECTION + SLACK, |lab| lab.claims(Some(&lab.r1)).len() == 2);
         lab.watch("no claim", Duration::from_secs(50), |lab| lab.claims(Some(&lab.r1)).len() == 2);
         lab.wait("a claim after a minute", Duration::from_secs(10) + SLACK, |lab| lab.claims(Some(&lab.r1)).len() == 3);
         assert_eq!(lab.r1.logged(&["claim refused", "UnauthorizedOperation"]), 1, "said once");

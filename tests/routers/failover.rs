@@ -20,7 +20,7 @@ fn first_election() {
     });
 }
 
-/// An empty /run, the hook, keepalived, MASTER, and only then `commit`: the agent gets no line.
+/// An empty /run, the hook, keepalived, MASTER, and only then `commit`: the agent gets no notify event.
 #[test]
 fn boot_in_the_order_of_vyos() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -137,12 +137,12 @@ fn no_preempt() {
     });
 }
 
-/// Another process reads the FIFO, and gets the MASTER line in place of the agent.
+/// Another process reads the FIFO, and gets the MASTER event in place of the agent.
 #[test]
 fn the_line_is_read_by_another() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.bring_up();
-        // Which of two readers gets a line is random: the agent is stopped for a moment, too short for a stall.
+        // Which of two readers gets an event is random, so the agent is stopped, for too short a time to count as a stall.
         let agent = lab.r2.main_pid("vyos-aws-vipa").expect("the agent").as_raw_pid().to_string();
         let signal = |name: &str| lab.r2.call(&["kill", name, &agent]);
         let taken = fs::File::create(lab.r2.path("/run/lab/read-by-another")).expect("a file");
@@ -151,7 +151,7 @@ fn the_line_is_read_by_another() {
         let mut other =
             lab.r2.command("cat").arg("/run/vyos-aws-vipa/notify.fifo").stdout(taken).spawn().expect("cat(1)");
         lab.r1.systemctl(&["stop", "keepalived.service"]);
-        lab.wait("the line is taken", ELECTION + SLACK, |lab| {
+        lab.wait("the other process has read the event", ELECTION + SLACK, |lab| {
             lab.r2.read("/run/lab/read-by-another").contains("MASTER")
         });
         other.kill().expect("killed");
@@ -160,7 +160,7 @@ fn the_line_is_read_by_another() {
         println!("the agent did not read for {:?}", stopped.elapsed());
         lab.wait_for_owner(VIP, &lab.r2, Duration::from_secs(3) + SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
-        assert_eq!(lab.r2.logged(&["transition", "cause=\"keepalived: MASTER\""]), 0, "no line said so");
+        assert_eq!(lab.r2.logged(&["transition", "cause=\"keepalived: MASTER\""]), 0, "the agent got no event");
         assert_eq!(lab.claims(Some(&lab.r2)).len(), 1);
     });
 }

@@ -31,7 +31,7 @@ fn version_that_is_tested() {
     });
 }
 
-/// A reload in which the group stays MASTER writes no line, and needs no action.
+/// A reload in which the group stays MASTER writes no notify event, and needs no action.
 #[test]
 fn reload() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -71,7 +71,8 @@ fn restart() {
     });
 }
 
-/// keepalived ends at a reload of a file without a valid instance: no line, and the address stays on the interface.
+/// keepalived exits at a reload of a file without a valid instance: no notify event, and the address stays on the
+/// interface.
 #[test]
 fn reload_of_an_invalid_configuration_while_master() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -116,7 +117,7 @@ fn killed_with_its_address_left_behind() {
 }
 
 /// A frozen router must not take the address back from the healthy one. When it thaws it is still MASTER, hears the
-/// other one, and writes a line.
+/// other one, and writes a notify event.
 #[test]
 fn vrrp_child_frozen_for_a_minute() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -156,7 +157,7 @@ fn signs_of_life_in_quiet_times() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.bring_up();
         let begin = Timestamp::now();
-        lab.wait("signs of life of 15 s later", Duration::from_secs(30) + SLACK, |lab| {
+        lab.wait("keepalived activity 15 s later", Duration::from_secs(30) + SLACK, |lab| {
             let last = [&lab.r1, &lab.r2].map(|router| router.status()["hook"]["last_activity_at"].clone());
             let last = last.map(|at| at.as_str().and_then(|at| at.parse::<Timestamp>().ok()));
             last.iter().all(|at| at.is_some_and(|at| at.as_second() >= begin.as_second() + 15))
@@ -187,13 +188,13 @@ fn seldom_advertisements() {
     });
 }
 
-/// In FAULT keepalived has no timer at all; an agent that starts then sees neither a line nor activity.
+/// In FAULT keepalived has no timer; an agent that starts then sees neither a notify event nor activity.
 #[test]
 fn in_fault_when_the_agent_starts() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.bring_up();
         lab.r2.set_cable(false);
-        lab.wait("FAULT by a line", SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "FAULT");
+        lab.wait("FAULT by a notify event", SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "FAULT");
         lab.r2.kill(Signal::KILL, "vyos-aws-vipa");
         lab.r2.start_agent();
         // A change in the network may wake keepalived meanwhile: the group then is BACKUP for as long as BACKUP may sleep.
@@ -202,7 +203,7 @@ fn in_fault_when_the_agent_starts() {
         assert_eq!(lab.r2.shown(GROUP, VIP).verdict(), "STANDBY-NOT-READY");
         assert_eq!(lab.r2.logged(&["transition", "to=FAULT", "keepalived has no timer set"]), 1);
         lab.r2.set_cable(true);
-        lab.wait("BACKUP by a line", ELECTION + SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "BACKUP");
+        lab.wait("BACKUP by a notify event", ELECTION + SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "BACKUP");
     });
 }
 

@@ -58,17 +58,17 @@ fn healed_so_that_the_master_hears_the_other_one() {
         lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(2) + SLACK);
         let claimed = lab.claims(Some(&lab.r1))[1].arrived;
         let before = lab.reads(&lab.r1).iter().filter(|read| read.arrived < claimed).count();
-        assert_eq!(before, reads, "the line alone told it: {}", lab.simulator);
+        assert_eq!(before, reads, "found by the notify event alone: {}", lab.simulator);
         lab.heal();
         ends_well(lab, SLACK);
         assert!(lab.r1.logged(&["claim acknowledged"]) > acknowledged);
-        assert_eq!(lab.r1.logged(&["address ownership lost"]), 0, "nobody has read");
+        assert_eq!(lab.r1.logged(&["address ownership lost"]), 0, "the owner was not read");
         let claims = lab.claims(None);
         assert!(claims.len() <= 4, "{claims:#?}");
     });
 }
 
-/// The other one hears the true master first and becomes BACKUP. The master gets no line, and its regular read detects
+/// The other one hears the true master first and becomes BACKUP. The master gets no event, and its regular read detects
 /// it.
 #[test]
 fn healed_so_that_the_master_hears_nothing() {
@@ -131,7 +131,7 @@ fn link_cut_until_the_address_is_contested() {
         let contested =
             |lab: &Lab| [&lab.r1, &lab.r2].map(|router| router.logged(&["address contested: both routers"]));
         lab.wait("contested", Duration::from_secs(150), |lab| contested(lab).iter().any(|times| *times > 0));
-        // The master gets no line: the other one hears it first, and becomes BACKUP.
+        // The master gets no event: the other one hears it first, and becomes BACKUP.
         let healed = Instant::now();
         lab.heal();
         lab.cut(Cut::From(2));
@@ -142,10 +142,10 @@ fn link_cut_until_the_address_is_contested() {
             lab.simulator.owner(VIP).is_some_and(|owner| owner == *lab.r1.enis[0])
         });
         for router in [&lab.r1, &lab.r2] {
-            // An advertisement that passes while the link changes causes a line, and a claim at once.
+            // An advertisement that passes while the link changes causes a notify event, and a claim at once.
             let claims = lab.claims(Some(router)).into_iter().map(|claim| claim.arrived).filter(|at| *at < healed);
             let claims: Vec<Instant> = claims.collect();
-            // The first one was caused by a line.
+            // The first one was caused by a notify event.
             let apart = claims[1..].windows(2).map(|pair| pair[1] - pair[0]).min();
             assert!(apart.is_none_or(|apart| apart > Duration::from_millis(9_500)), "{:#?}", lab.claims(Some(router)));
             let cut = healed - began;
@@ -165,7 +165,7 @@ fn waiting(fifo: &mut File) -> String {
     String::from_utf8(bytes).expect("UTF-8")
 }
 
-/// How often a line of keepalived made the group MASTER, according to the agent's log.
+/// How often a notify event made the group MASTER, according to the agent's log.
 fn masterships(log: &str) -> u32 {
     let lines = log.lines().filter(|line| line.contains("cause=\"keepalived: MASTER\""));
     lines.map(|line| line.split_once(" times=").map_or(1, |(_, times)| times.trim().parse().expect("a count"))).sum()

@@ -226,12 +226,12 @@ fn healed_heard(lab: &mut Lab) -> String {
     milliseconds(heard, moved.wall)
 }
 
-/// A split-brain after which the true master gets no line.
+/// A split-brain after which the true master gets no notify event.
 fn healed_unheard(lab: &mut Lab, second: &Witness) -> String {
-    heading("5. Split-brain, and nobody tells the master");
+    heading("5. Split-brain, without a notify event for the master");
     println!(
-        "The other order: router 2 hears router 1 first, and gives up in silence. Then\n\
-         router 1 finds out by itself: it reads the owner every verify-interval, and once\n\
+        "The other order: router 2 hears router 1 first, and becomes BACKUP. Then only\n\
+         router 1's reads show it: it reads the owner every verify-interval, and once\n\
          more 1 to 2 s later. The interval is 30 s by default; here it is less.\n"
     );
     let command = "set high-availability vrrp global-parameters aws-vipa verify-interval 5";
