@@ -149,13 +149,7 @@ fn eni(owner: &Owner) -> Eni {
 }
 
 fn config(verify_interval: u16) -> Config {
-    let group = GroupConfig {
-        name: "g".try_into().expect("a name"),
-        addresses: BTreeSet::new(),
-        interface: None,
-        network_interface_id: None,
-        disable: false,
-    };
+    let group = GroupConfig::new("g".try_into().expect("a name"));
     let verify_interval = verify_interval.try_into().expect("an interval");
     Config { global: Global { verify_interval, ..Global::default() }, groups: vec![group], ..Config::default() }
 }

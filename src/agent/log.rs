@@ -286,7 +286,7 @@ impl Agent<'_> {
 fn is_transient(error: &CallError) -> bool {
     match error.class() {
         ErrorClass::TimedOut | ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::Refused => true,
-        ErrorClass::Clock | ErrorClass::Denied | ErrorClass::NoSuchInterface | ErrorClass::BadAddress => false,
+        ErrorClass::Clock | ErrorClass::Denied | ErrorClass::NoSuchInterface | ErrorClass::BadResource => false,
     }
 }
 
@@ -363,7 +363,7 @@ mod tests {
         let eni = EniId::try_from("eni-0000000a").expect("an id");
         for (failure, expected) in [
             (Failure::Settings, Some("check `aws-vipa endpoint-url` and `aws-vipa region`")),
-            (Failure::api(code("InvalidParameterValue"), ErrorClass::BadAddress), Some("be in the ENI's subnet")),
+            (Failure::api(code("InvalidParameterValue"), ErrorClass::BadResource), Some("be in the ENI's subnet")),
             // Its message has it.
             (Failure::api(code("UnauthorizedOperation"), ErrorClass::Denied), None),
         ] {

@@ -480,7 +480,7 @@ mod tests {
     }
 
     fn wanted(name: &str, network_interface_id: Option<EniId>) -> GroupConfig {
-        GroupConfig { name: group(name), addresses: [].into(), interface: None, network_interface_id, disable: false }
+        GroupConfig { network_interface_id, ..GroupConfig::new(group(name)) }
     }
 
     #[test]

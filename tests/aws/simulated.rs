@@ -144,8 +144,8 @@ async fn the_pages_of_a_read_have_one_bound_together() {
 async fn what_cannot_be_assigned_is_told_apart() {
     let place = Place::new(prompt());
     for (n, address, class) in [
-        (1, Ipv4Addr::new(10, 98, 0, 1), ErrorClass::BadAddress),
-        (1, Ipv4Addr::new(10, 99, 0, 12), ErrorClass::BadAddress),
+        (1, Ipv4Addr::new(10, 98, 0, 1), ErrorClass::BadResource),
+        (1, Ipv4Addr::new(10, 99, 0, 12), ErrorClass::BadResource),
         (9, ADDRESS, ErrorClass::NoSuchInterface),
     ] {
         let error = place.ec2.claim(&eni(n), &[address], AMPLE).await.expect_err("refused");

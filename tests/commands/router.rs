@@ -62,13 +62,7 @@ impl Router {
     /// Configures the group `web`, which moves `address` to the ENI of `interface` and has the peer 10.99.0.12.
     pub fn configured(self, global: Global, address: [u8; 4], interface: &str) -> Self {
         let name = GroupName::try_from("web").expect("a group");
-        let group = GroupConfig {
-            name: name.clone(),
-            addresses: BTreeSet::new(),
-            interface: None,
-            network_interface_id: None,
-            disable: false,
-        };
+        let group = GroupConfig::new(name.clone());
         let config = Config { global, groups: vec![group], ..Config::default() };
         json_file::write(&self.paths.config, 0o644, &config).expect("written");
         let group = RunningGroup {

@@ -39,45 +39,92 @@ pub fn jitter_around(mean: Duration, percent: u32, rng: &mut Rng) -> Duration {
     mean * rng.u32(100 - percent..=100 + percent) / 100
 }
 
-/// The rate limit of one ENI: a token bucket of 20 claims, refilled with 1,500 an hour.
+/// A rate limit: a token bucket, and a second one that claims which keep failing take from, too.
 ///
 /// EC2 throttles mutating calls per account and region: repeated transitions on one router must leave calls for the other.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RateLimiter {
-    /// When the bucket is full again.
-    full_at: BootInstant,
+    all: TokenBucket,
+    repeated: TokenBucket,
+    /// The tokens that repeatedly failed claims leave for other claims.
+    reserve: u32,
 }
 
 impl RateLimiter {
-    const BURST: u32 = 20;
-    const REFILL: Duration = Duration::from_millis(2_400);
+    /// The claims of addresses on one ENI: 20 at once, and 1,500 an hour.
+    pub fn of_addresses() -> Self {
+        let refill = Duration::from_millis(2_400);
+        Self { all: TokenBucket::new(20, refill), repeated: TokenBucket::new(20, refill), reserve: 10 }
+    }
 
-    /// The tokens that repeatedly failed claims leave for other claims.
-    const RESERVE: u32 = 10;
+    /// Claims with one resource in each call: EC2's own bucket for such calls, 50 at once and 5 a second (EC2 API, "Request
+    /// throttling"); those that keep failing 20 at once, and 1,500 an hour.
+    pub fn of_single_calls() -> Self {
+        Self {
+            all: TokenBucket::new(50, Duration::from_millis(200)),
+            repeated: TokenBucket::new(20, Duration::from_millis(2_400)),
+            reserve: 10,
+        }
+    }
 
     /// The earliest time from `now` on at which a claim may be sent.
     pub fn next(&self, now: BootInstant) -> BootInstant {
-        (self.full_at - Self::REFILL * (Self::BURST - 1)).max(now)
+        self.all.next(now, 0)
     }
 
-    /// The same for addresses whose claims have all failed more than once: they leave tokens for first attempts.
+    /// The same for resources whose claims have all failed more than once: they leave tokens for first attempts.
     pub fn next_repeated(&self, now: BootInstant) -> BootInstant {
-        (self.full_at - Self::REFILL * (Self::BURST - 1 - Self::RESERVE)).max(now)
+        self.all.next(now, self.reserve).max(self.repeated.next(now, 0))
     }
 
-    /// Whether the bucket is full.
+    /// Whether all tokens are there.
     pub fn is_full(&self, now: BootInstant) -> bool {
-        self.full_at <= now
+        self.all.is_full(now) && self.repeated.is_full(now)
     }
 
     /// The number of used tokens.
     fn used(&self, now: BootInstant) -> u32 {
-        now.until(self.full_at).as_millis().div_ceil(Self::REFILL.as_millis()) as u32
+        self.all.used(now)
     }
 
-    /// Counts a claim that is sent now.
-    pub fn take(&mut self, now: BootInstant) {
-        self.full_at = self.full_at.max(now) + Self::REFILL;
+    /// Counts a claim that is sent now. `is_repeated`: everything in it has failed more than once.
+    pub fn take(&mut self, now: BootInstant, is_repeated: bool) {
+        self.all.take(now);
+        if is_repeated {
+            self.repeated.take(now);
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct TokenBucket {
+    burst: u32,
+    /// The time in which one token comes back.
+    refill: Duration,
+    /// When the bucket is full again.
+    full_at: BootInstant,
+}
+
+impl TokenBucket {
+    fn new(burst: u32, refill: Duration) -> Self {
+        Self { burst, refill, full_at: BootInstant::default() }
+    }
+
+    /// The earliest time from `now` on at which a token can be taken that leaves `reserve` others.
+    fn next(&self, now: BootInstant, reserve: u32) -> BootInstant {
+        (self.full_at - self.refill * (self.burst - 1 - reserve)).max(now)
+    }
+
+    fn is_full(&self, now: BootInstant) -> bool {
+        self.full_at <= now
+    }
+
+    fn used(&self, now: BootInstant) -> u32 {
+        now.until(self.full_at).as_millis().div_ceil(self.refill.as_millis()) as u32
+    }
+
+    fn take(&mut self, now: BootInstant) {
+        self.full_at = self.full_at.max(now) + self.refill;
     }
 }
 
@@ -142,17 +189,17 @@ mod tests {
 
     #[test]
     fn twenty_claims_are_free_and_then_1500_an_hour() {
-        let mut rate_limiter = RateLimiter::default();
+        let mut rate_limiter = RateLimiter::of_addresses();
         let mut now = at(1_000_000);
         for n in 0..20 {
             assert_eq!(rate_limiter.next(now), now, "claim {n}");
-            rate_limiter.take(now);
+            rate_limiter.take(now, false);
         }
         assert!(rate_limiter.next(now) > now, "the 21st waits");
         let begin = now;
         for _ in 0..1_500 {
             now = rate_limiter.next(now);
-            rate_limiter.take(now);
+            rate_limiter.take(now, false);
         }
         assert_eq!(begin.until(now), Duration::from_secs(3_600));
         assert_eq!(rate_limiter.next(now + Duration::from_secs(48)), now + Duration::from_secs(48));
@@ -160,13 +207,13 @@ mod tests {
 
     #[test]
     fn first_attempts_are_ever_further_apart_until_a_quiet_time_or_the_end_of_the_allowance() {
-        let (mut rate_limiter, mut spacing) = (RateLimiter::default(), Spacing::default());
+        let (mut rate_limiter, mut spacing) = (RateLimiter::of_addresses(), Spacing::default());
         let mut now = at(1_000_000);
         let mut gaps = |from: BootInstant, count: usize| -> Vec<u128> {
             now = from;
             let mut take = || {
                 let next = spacing.next(now, &rate_limiter);
-                rate_limiter.take(next);
+                rate_limiter.take(next, false);
                 spacing.take(next);
                 let gap = now.until(next).as_millis();
                 now = next;
@@ -184,11 +231,11 @@ mod tests {
 
     #[test]
     fn retries_leave_ten_claims_to_first_attempts() {
-        let mut rate_limiter = RateLimiter::default();
+        let mut rate_limiter = RateLimiter::of_addresses();
         let now = at(1_000_000);
         for n in 0..10 {
             assert_eq!(rate_limiter.next_repeated(now), now, "retry {n}");
-            rate_limiter.take(now);
+            rate_limiter.take(now, false);
         }
         assert_eq!(now.until(rate_limiter.next_repeated(now)), Duration::from_millis(2_400));
         assert_eq!(rate_limiter.next(now), now);

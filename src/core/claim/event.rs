@@ -8,8 +8,9 @@ use super::BootInstant;
 use super::reason::Obstacle;
 use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
-use crate::model::ec2::{Acknowledgement, CallError, Eni, Owner, Owners, Taker};
-use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, VpcId};
+use crate::model::ec2::{Acknowledgement, CallError, Eni, Owner, Taker};
+use crate::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, VpcId};
+use crate::model::resource::{Holder, Kind, NotTakeable, Resource, Route};
 use crate::model::vrrp::{NotifyEvent, NotifyState, VrrpState};
 
 /// The kind of process that added an address to its interface.
@@ -38,17 +39,17 @@ pub struct ClaimId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
 
-/// The ownership losses of an address before the agent started. Losses before the group last left MASTER, and before this
+/// The ownership losses of a resource before the agent started. Losses before the group last left MASTER, and before this
 /// router booted, are not included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoredState {
-    /// The group of the address.
+    /// The group of the resource.
     pub group: GroupName,
-    /// The address.
-    pub address: Ipv4Addr,
-    /// When each loss happened, and which kind of owner took the address.
+    /// The resource.
+    pub resource: Resource,
+    /// When each loss happened, and which kind of owner took it.
     pub losses: Vec<(BootInstant, Taker)>,
-    /// The kinds of owner with which the address was still contested.
+    /// The kinds of owner with which it was still contested.
     pub contested: Vec<Taker>,
 }
 
@@ -115,8 +116,8 @@ pub enum Event {
     Read {
         /// The id of the action.
         id: ReadId,
-        /// The owners, or the failure.
-        result: Result<Owners, CallError>,
+        /// What each resource was found with, or the failure. A resource that is free is absent.
+        result: Result<BTreeMap<Resource, Holder>, CallError>,
     },
     /// The credentials have changed.
     Credentials,
@@ -129,7 +130,7 @@ pub enum Event {
     },
     /// An operator ended a pause.
     Resume(GroupName),
-    /// An operator asked for a claim of the group's addresses. Call [`super::Machine::refuses_force`] first.
+    /// An operator asked for a claim of what the group moves. Call [`super::Machine::refuses_force`] first.
     Force(GroupName),
     /// An operator asked for the current owners.
     ReadNow,
@@ -140,25 +141,21 @@ pub enum Event {
 /// An output of the state machine: something that the agent has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Call AssignPrivateIpAddresses with AllowReassignment; respond with [`Event::Claimed`].
+    /// Make the call that claims; respond with [`Event::Claimed`].
     Claim {
         /// The id for the response.
         id: ClaimId,
-        /// The ENI to assign the addresses to.
-        eni: EniId,
-        /// The addresses.
-        addresses: Vec<Ipv4Addr>,
+        /// The call.
+        request: ClaimRequest,
         /// The timeout of the attempt.
         timeout: Duration,
     },
-    /// Call DescribeNetworkInterfaces; respond with [`Event::Read`].
+    /// Make the call that reads who holds what; respond with [`Event::Read`].
     Read {
         /// The id for the response.
         id: ReadId,
-        /// The VPC of the addresses: a private address is unique only within its VPC.
-        vpc: VpcId,
-        /// The addresses.
-        addresses: Vec<Ipv4Addr>,
+        /// The call.
+        request: ReadRequest,
         /// The timeout of each request.
         timeout: Duration,
     },
@@ -168,6 +165,97 @@ pub enum Action {
     ReadLocalAddresses,
     /// Log the event, and add most kinds of it to the history.
     Log(LogEvent),
+}
+
+/// A call that claims.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimRequest {
+    /// AssignPrivateIpAddresses with AllowReassignment.
+    Addresses {
+        /// The ENI to assign the addresses to.
+        eni: EniId,
+        /// The addresses.
+        addresses: Vec<Ipv4Addr>,
+    },
+    /// ReplaceRoute; CreateRoute where the table has no such route.
+    Route {
+        /// The route.
+        route: Route,
+        /// The ENI that it is to lead to.
+        eni: EniId,
+    },
+    /// AssociateAddress with AllowReassociation.
+    ElasticIp {
+        /// The Elastic IP.
+        allocation: AllocationId,
+        /// The ENI to associate it with.
+        eni: EniId,
+        /// The private address of that ENI; absent: its primary address.
+        private_address: Option<Ipv4Addr>,
+    },
+}
+
+impl ClaimRequest {
+    /// The ENI that the claim is for.
+    pub fn eni(&self) -> &EniId {
+        match self {
+            Self::Addresses { eni, .. } | Self::Route { eni, .. } | Self::ElasticIp { eni, .. } => eni,
+        }
+    }
+
+    /// The kind of what it claims.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Addresses { .. } => Kind::Address,
+            Self::Route { .. } => Kind::Route,
+            Self::ElasticIp { .. } => Kind::ElasticIp,
+        }
+    }
+
+    /// What it claims.
+    pub fn resources(&self) -> Vec<Resource> {
+        match self {
+            Self::Addresses { addresses, .. } => addresses.iter().copied().map(Resource::Address).collect(),
+            Self::Route { route, .. } => vec![Resource::Route(route.clone())],
+            Self::ElasticIp { allocation, .. } => vec![Resource::ElasticIp(allocation.clone())],
+        }
+    }
+}
+
+/// A call that reads who holds what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadRequest {
+    /// DescribeNetworkInterfaces.
+    Addresses {
+        /// The VPC of the addresses: a private address is unique only within its VPC.
+        vpc: VpcId,
+        /// The addresses.
+        addresses: Vec<Ipv4Addr>,
+    },
+    /// DescribeRouteTables.
+    Routes(Vec<Route>),
+    /// DescribeAddresses.
+    ElasticIps(Vec<AllocationId>),
+}
+
+impl ReadRequest {
+    /// The kind of what it reads.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Addresses { .. } => Kind::Address,
+            Self::Routes(_) => Kind::Route,
+            Self::ElasticIps(_) => Kind::ElasticIp,
+        }
+    }
+
+    /// What it reads.
+    pub fn resources(&self) -> Vec<Resource> {
+        match self {
+            Self::Addresses { addresses, .. } => addresses.iter().copied().map(Resource::Address).collect(),
+            Self::Routes(routes) => routes.iter().cloned().map(Resource::Route).collect(),
+            Self::ElasticIps(allocations) => allocations.iter().cloned().map(Resource::ElasticIp).collect(),
+        }
+    }
 }
 
 /// An event for the log and the history.
@@ -186,11 +274,9 @@ pub enum LogEvent {
     },
     /// A claim was acknowledged, or has failed.
     Claim {
-        /// The ENI.
-        eni: EniId,
-        /// The addresses.
-        addresses: Vec<Ipv4Addr>,
-        /// The previous owner of the first address that has a known one.
+        /// The call.
+        request: ClaimRequest,
+        /// The previous owner of the first resource that has a known one.
         previous: Option<Owner>,
         /// How long the call took.
         duration: Duration,
@@ -199,15 +285,17 @@ pub enum LogEvent {
     },
     /// A read of the owners has failed, or succeeded for the first time after a failure.
     Read {
+        /// The kind of what was read.
+        kind: Kind,
         /// The failure, if any.
         error: Option<CallError>,
     },
-    /// A verified address was assigned to another ENI.
+    /// A verified resource went to another ENI.
     OwnershipLost {
         /// The group.
         group: GroupName,
-        /// The address.
-        address: Ipv4Addr,
+        /// The resource.
+        resource: Resource,
         /// The new owner.
         by: Owner,
         /// What the new owner is to the group.
@@ -217,28 +305,37 @@ pub enum LogEvent {
     Contested {
         /// The group.
         group: GroupName,
-        /// The address.
-        address: Ipv4Addr,
+        /// The resource.
+        resource: Resource,
         /// The new owner.
         by: Owner,
         /// What the new owner is to the group.
         taker: Taker,
     },
-    /// The address is no longer contested.
+    /// The resource is no longer contested.
     ContestedEnded {
         /// The group.
         group: GroupName,
-        /// The address.
-        address: Ipv4Addr,
+        /// The resource.
+        resource: Resource,
         /// The kind of owner with which it was contested.
         taker: Taker,
     },
-    /// A claim was due, but the address is not on a local interface.
+    /// A route or an Elastic IP is not there to be taken.
+    NotTakeable {
+        /// The group.
+        group: GroupName,
+        /// The resource.
+        resource: Resource,
+        /// Why.
+        why: NotTakeable,
+    },
+    /// A claim was due, but the group's address is not on a local interface.
     NotLocal {
         /// The group.
         group: GroupName,
-        /// The address.
-        address: Ipv4Addr,
+        /// The resource.
+        resource: Resource,
     },
     /// An address contradicts the VRRP state, or no longer does.
     Placement {
@@ -258,17 +355,17 @@ pub enum LogEvent {
         /// What prevents a takeover; absent if the standby is ready.
         obstacle: Option<Obstacle>,
     },
-    /// The ENI that should have addresses is not attached to this instance.
+    /// The ENI that should have resources is not attached to this instance.
     EniElsewhere {
         /// The ENI.
         eni: EniId,
         /// The instance that it is attached to, if any.
         instance: Option<InstanceId>,
     },
-    /// Addresses of a standby are assigned to an ENI of neither router.
+    /// An ENI of neither router has what a standby would claim.
     ForeignHolder {
-        /// The addresses.
-        addresses: Vec<Ipv4Addr>,
+        /// The resources.
+        resources: Vec<Resource>,
         /// The owner.
         by: Owner,
     },

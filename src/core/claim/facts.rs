@@ -2,15 +2,16 @@
 
 use std::net::Ipv4Addr;
 
-use super::address::{Address, GRACE_PERIOD, LastClaim, OwnerRead, Phase};
 use super::event::Misplaced;
 use super::group::{Group, GroupState};
 use super::readiness::refusal;
 use super::reason::{EniUnknown, LastOwner, NotRead, Reason};
+use super::resource::{GRACE_PERIOD, LastClaim, OwnerRead, Phase, ResourceState};
 use super::{BootInstant, Cause, Machine};
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, Owner, Taker};
 use crate::model::ids::{EniId, GroupName, InterfaceName};
+use crate::model::resource::Resource;
 use crate::model::verdict::{Verdict, Who};
 use crate::model::vrrp::VrrpState;
 
@@ -29,24 +30,26 @@ pub struct GroupFacts {
     pub disabled: bool,
     /// Until when the group is paused.
     pub paused_until: Option<BootInstant>,
-    /// Why the group, or some of its addresses, are not moved.
+    /// Why the group, or some of what it moves, is not moved.
     pub problems: Vec<Problem>,
-    /// Its addresses.
-    pub addresses: Vec<AddressFacts>,
+    /// What it moves: addresses first, then routes and Elastic IPs.
+    pub resources: Vec<ResourceFacts>,
 }
 
-/// What is known about an address.
+/// What is known about a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AddressFacts {
-    /// The address.
-    pub address: Ipv4Addr,
-    /// The interface whose ENI the address belongs on.
+pub struct ResourceFacts {
+    /// The resource.
+    pub resource: Resource,
+    /// The interface whose ENI the resource belongs on.
     pub interface: InterfaceName,
     /// That ENI, once it is known.
     pub eni: Option<EniId>,
-    /// Whether the address is on a local interface.
+    /// The private address of that ENI that an Elastic IP belongs on, once it is known.
+    pub private_address: Option<Ipv4Addr>,
+    /// Whether the group's address that counts for the resource is on a local interface.
     pub is_local: bool,
-    /// Since when.
+    /// Since when, for an address.
     pub local_since: Option<BootInstant>,
     /// The last read of the owner, and who that is.
     pub owner: Option<(OwnerRead, Who)>,
@@ -76,11 +79,11 @@ impl Machine {
                 disabled: group.disabled,
                 paused_until: group.paused_until,
                 problems: group.problems.clone(),
-                addresses: group
-                    .addresses
+                resources: group
+                    .resources
                     .iter()
-                    .filter_map(|ip| Some((*ip, self.addresses.get(ip)?)))
-                    .map(|(ip, address)| self.address_facts(now, group, ip, address))
+                    .filter_map(|id| Some((id, self.resources.get(id)?)))
+                    .map(|(id, resource)| self.resource_facts(now, group, id, resource))
                     .collect(),
             })
             .collect()
@@ -88,16 +91,14 @@ impl Machine {
 
     /// Whether there is nothing to read the owner of.
     pub fn has_nothing_to_read(&self) -> bool {
-        self.addresses.values().all(|a| self.groups.get(&a.group).is_none_or(|g| g.disabled))
+        self.kinds_to_read().next().is_none()
     }
 
     /// Why no read that began at `since` or later has shown the owners, if none has.
     pub fn not_read_since(&self, since: BootInstant) -> Option<NotRead> {
-        if self.has_nothing_to_read() {
-            return None;
-        }
         if self.has_read_since(since) {
-            return self.verification.error.clone().map(NotRead::Failed);
+            let error = self.kinds_to_read().find_map(|kind| self.verifications[kind].error.clone());
+            return error.map(NotRead::Failed);
         }
         if self.interface_enis.values().any(|interface_eni| interface_eni.eni.is_some()) {
             return Some(NotRead::AwaitingEc2);
@@ -106,38 +107,51 @@ impl Machine {
         Some(unknown.map_or(NotRead::AwaitingImds, NotRead::EniUnknown))
     }
 
-    fn address_facts(&self, now: BootInstant, group: &Group, ip: Ipv4Addr, address: &Address) -> AddressFacts {
-        let (verdict, reason) = self.verdict(now, group, ip, address);
-        let owner = address.owner_read.as_ref();
-        AddressFacts {
-            address: ip,
-            interface: address.interface.clone(),
-            eni: address.eni.clone(),
-            is_local: self.is_local(ip),
-            local_since: address.local_since,
-            owner: owner.map(|read| (read.clone(), self.who(group, address, read.owner.as_ref()))),
+    fn resource_facts(
+        &self,
+        now: BootInstant,
+        group: &Group,
+        id: &Resource,
+        resource: &ResourceState,
+    ) -> ResourceFacts {
+        let (verdict, reason) = self.verdict(now, group, id, resource);
+        let owner = resource.owner_read.as_ref();
+        ResourceFacts {
+            resource: id.clone(),
+            interface: resource.planned.interface.clone(),
+            eni: resource.eni.clone(),
+            private_address: resource.private_address,
+            is_local: self.has_local_address(id),
+            local_since: id.address().and_then(|ip| self.evidence.get(&ip)?.since),
+            owner: owner.map(|read| (read.clone(), self.who(group, resource, read.owner.as_ref()))),
             verdict,
             reason,
-            last_claim: address.last_claim.clone(),
-            last_failure: address.last_failure.clone(),
+            last_claim: resource.last_claim.clone(),
+            last_failure: resource.last_failure.clone(),
         }
     }
 
-    fn who(&self, group: &Group, address: &Address, owner: Option<&Owner>) -> Who {
+    fn who(&self, group: &Group, resource: &ResourceState, owner: Option<&Owner>) -> Who {
         let others = group.peers.iter().filter_map(|p| self.peers.get(p)?.instance.clone()).collect();
-        Who::of(owner, address.eni.as_ref(), self.instance.as_ref(), &others)
+        Who::of(owner, resource.eni.as_ref(), self.instance.as_ref(), &others)
     }
 
-    fn verdict(&self, now: BootInstant, group: &Group, ip: Ipv4Addr, address: &Address) -> (Verdict, Option<Reason>) {
+    fn verdict(
+        &self,
+        now: BootInstant,
+        group: &Group,
+        id: &Resource,
+        resource: &ResourceState,
+    ) -> (Verdict, Option<Reason>) {
         if group.disabled {
             return (Verdict::Disabled, None);
         }
         if group.paused_until.is_some() {
-            return (Verdict::Paused, Some(Reason::Paused(address.group.clone())));
+            return (Verdict::Paused, Some(Reason::Paused(resource.group.clone())));
         }
         match &group.state {
             GroupState::Unknown { why, .. } => (Verdict::Unknown, Some(Reason::VrrpUnknown(*why))),
-            GroupState::Known { vrrp: VrrpState::Master, .. } => self.master_verdict(now, ip, address),
+            GroupState::Known { vrrp: VrrpState::Master, .. } => self.master_verdict(now, id, resource),
             GroupState::Known { vrrp: vrrp @ (VrrpState::Fault | VrrpState::Stop), cause } => {
                 let why = match cause {
                     Cause::NoTimer => Reason::NoTimer(*vrrp),
@@ -145,54 +159,72 @@ impl Machine {
                 };
                 (Verdict::StandbyNotReady, Some(why))
             }
-            GroupState::Known { .. } => self.standby_verdict(now, group, ip, address),
+            GroupState::Known { .. } => self.standby_verdict(now, group, id, resource),
         }
+    }
+
+    /// A contradiction between VRRP and the group's address that counts for the resource, and the interface of the address.
+    fn misplaced_evidence(
+        &self,
+        now: BootInstant,
+        id: &Resource,
+        resource: &ResourceState,
+    ) -> Option<(Misplaced, BootInstant, InterfaceName)> {
+        self.evidence_of(id, resource).into_iter().find_map(|ip| {
+            let address = self.evidence.get(&ip)?;
+            let (misplaced, since) = self.stays_misplaced(now, ip, address)?;
+            Some((misplaced, since, address.held_on.clone()))
+        })
     }
 
     fn standby_verdict(
         &self,
         now: BootInstant,
         group: &Group,
-        ip: Ipv4Addr,
-        address: &Address,
+        id: &Resource,
+        resource: &ResourceState,
     ) -> (Verdict, Option<Reason>) {
-        let owner = address.owner_read.as_ref().and_then(|read| read.owner.as_ref());
-        match self.obstacle_of(ip, address) {
-            None => (Verdict::StandbyNotReady, Some(Reason::ReadinessUnknown)),
-            Some(Some(obstacle)) => (Verdict::StandbyNotReady, Some(Reason::NotReady(obstacle))),
-            Some(None) if matches!(self.stays_misplaced(now, ip, address), Some((Misplaced::Unexpected, _))) => {
-                let why = Reason::Unexpected { vrrp: group.state.vrrp(), interface: address.held_on.clone() };
-                (Verdict::Drift, Some(why))
-            }
-            Some(None) if group.since + GRACE_PERIOD < now && self.who(group, address, owner) == Who::ThisRouter => {
-                (Verdict::Drift, Some(Reason::NotTakenOver))
-            }
-            Some(None) => (Verdict::StandbyReady, self.holder(group, address).cloned().map(Reason::HeldByStranger)),
+        let owner = resource.owner_read.as_ref().and_then(|read| read.owner.as_ref());
+        match self.obstacle_of(id, resource) {
+            None => return (Verdict::StandbyNotReady, Some(Reason::ReadinessUnknown)),
+            Some(Some(obstacle)) => return (Verdict::StandbyNotReady, Some(Reason::NotReady(obstacle))),
+            Some(None) => {}
         }
+        if let Some((Misplaced::Unexpected, _, interface)) = self.misplaced_evidence(now, id, resource) {
+            return (Verdict::Drift, Some(Reason::Unexpected { vrrp: group.state.vrrp(), interface }));
+        }
+        if group.since + GRACE_PERIOD < now && self.who(group, resource, owner) == Who::ThisRouter {
+            return (Verdict::Drift, Some(Reason::NotTakenOver));
+        }
+        (Verdict::StandbyReady, self.holder(group, resource).cloned().map(Reason::HeldByStranger))
     }
 
-    fn master_verdict(&self, now: BootInstant, ip: Ipv4Addr, address: &Address) -> (Verdict, Option<Reason>) {
-        if let Some(with) = address.flap_damping.contested_by() {
-            let owner = last_owner(address);
+    fn master_verdict(&self, now: BootInstant, id: &Resource, resource: &ResourceState) -> (Verdict, Option<Reason>) {
+        if let Some(with) = resource.flap_damping.contested_by() {
+            let owner = last_owner(resource);
             let why = match with {
                 Taker::Peer => Reason::ContestedWithPeer(owner),
-                Taker::Stranger => Reason::ContestedWithStranger { group: address.group.clone(), owner },
+                Taker::Stranger => Reason::ContestedWithStranger { group: resource.group.clone(), owner },
             };
             return (Verdict::Contested, Some(why));
         }
-        if let Some(error) = &address.rejection.permanent {
-            return (Verdict::Drift, Some(Reason::Refused(refusal(ip, address, error))));
+        if let Some(why) = resource.not_takeable() {
+            return (Verdict::Drift, Some(Reason::NotTakeable(why.clone())));
         }
-        if let Some((Misplaced::Missing, since)) = self.stays_misplaced(now, ip, address) {
-            return (Verdict::Drift, Some(Reason::Missing { interface: address.held_on.clone(), since }));
+        if let Some(error) = &resource.rejection.permanent {
+            return (Verdict::Drift, Some(Reason::Refused(refusal(id, resource, error))));
         }
-        let error = || self.verification.error.clone();
-        match &address.phase {
+        if let Some((Misplaced::Missing, since, interface)) = self.misplaced_evidence(now, id, resource) {
+            return (Verdict::Drift, Some(Reason::Missing { interface, since }));
+        }
+        let is_local = self.has_local_address(id);
+        let error = || self.verifications[id.kind()].error.clone();
+        match &resource.phase {
             Phase::Assigned { verified: true, mismatch: None } => {
-                if let Some(elsewhere) = self.eni_elsewhere(address) {
+                if let Some(elsewhere) = self.eni_elsewhere(resource) {
                     return (Verdict::Drift, Some(Reason::EniElsewhere(elsewhere)));
                 }
-                let at = address.owner_read.as_ref().map(|owner_read| owner_read.at).unwrap_or_default();
+                let at = resource.owner_read.as_ref().map(|owner_read| owner_read.at).unwrap_or_default();
                 let global = &self.config.global;
                 if at + (global.verify_interval.duration() + global.request_timeout.duration()) * 2 >= now {
                     return (Verdict::Ok, None);
@@ -205,28 +237,31 @@ impl Machine {
             Phase::Assigned { mismatch: Some(mismatch), .. } => {
                 (Verdict::Drift, Some(Reason::Mismatch { owner: mismatch.owner.clone(), error: error() }))
             }
-            Phase::AwaitLocalAddress { .. } if !self.is_local(ip) => (Verdict::Unknown, Some(Reason::NotLocal)),
+            Phase::AwaitLocalAddress { .. } if !is_local => (Verdict::Unknown, Some(Reason::NotLocal)),
             Phase::AwaitLocalAddress { .. } => (Verdict::Unknown, Some(Reason::AwaitingLiveness)),
             Phase::CheckOwner { .. } => (Verdict::Claiming, Some(Reason::CheckingOwner { error: error() })),
-            Phase::Pending { .. } | Phase::InFlight(_) => (Verdict::Claiming, self.waits_for(now, ip, address)),
+            Phase::Pending { .. } if resource.awaits_read() => {
+                (Verdict::Claiming, Some(Reason::CheckingOwner { error: error() }))
+            }
+            Phase::Pending { .. } | Phase::InFlight(_) => (Verdict::Claiming, self.waits_for(now, id, resource)),
             Phase::Idle => (Verdict::Unknown, None),
         }
     }
 
     /// What a pending claim waits for, if anything.
-    fn waits_for(&self, now: BootInstant, ip: Ipv4Addr, address: &Address) -> Option<Reason> {
-        if address.eni.is_none()
-            && let Some(unknown) = self.eni_unknown(&address.interface)
+    fn waits_for(&self, now: BootInstant, id: &Resource, resource: &ResourceState) -> Option<Reason> {
+        if resource.eni.is_none()
+            && let Some(unknown) = self.eni_unknown(&resource.planned.interface)
         {
             return Some(Reason::EniUnknown(unknown));
         }
-        let allowed_at = self.allowed_at(now, address).filter(|at| address.phase.due().is_some() && *at > now);
-        if let Some((_, error)) = &address.last_failure {
-            return Some(Reason::Retrying { refusal: refusal(ip, address, error), allowed_at });
+        let allowed_at = self.allowed_at(now, id, resource).filter(|at| resource.phase.due().is_some() && *at > now);
+        if let Some((_, error)) = &resource.last_failure {
+            return Some(Reason::Retrying { refusal: refusal(id, resource, error), allowed_at });
         }
         match allowed_at {
             Some(allowed_at) => Some(Reason::RateLimited { allowed_at }),
-            None => address.attempt.precondition.as_ref().map(|_| Reason::AwaitingPrecondition),
+            None => resource.attempt.precondition.as_ref().map(|_| Reason::AwaitingPrecondition),
         }
     }
 
@@ -237,11 +272,11 @@ impl Machine {
     }
 }
 
-fn last_owner(address: &Address) -> LastOwner {
-    match &address.owner_read {
+fn last_owner(resource: &ResourceState) -> LastOwner {
+    match &resource.owner_read {
         None => LastOwner::NotRead,
         Some(OwnerRead { owner: None, .. }) => LastOwner::Unassigned,
-        Some(OwnerRead { owner: Some(owner), .. }) if address.eni.as_ref() == Some(&owner.eni) => LastOwner::ThisRouter,
+        Some(read) if resource.is_ours(read) => LastOwner::ThisRouter,
         Some(OwnerRead { owner: Some(owner), .. }) => LastOwner::Other(owner.clone()),
     }
 }

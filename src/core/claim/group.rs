@@ -7,6 +7,7 @@ use super::BootInstant;
 use super::event::Cause;
 use super::reason::Obstacle;
 use crate::model::assignment::{PlannedGroup, Problem};
+use crate::model::resource::Resource;
 use crate::model::vrrp::VrrpState;
 
 /// One VRRP group.
@@ -18,8 +19,10 @@ pub struct Group {
     /// keepalived is active for the group once in this interval.
     pub advertise_interval: Duration,
     pub peers: Vec<Ipv4Addr>,
-    /// The addresses that this package moves for the group.
+    /// The virtual addresses that show whether the group is MASTER.
     pub addresses: Vec<Ipv4Addr>,
+    /// What this package moves for the group.
+    pub resources: Vec<Resource>,
     pub problems: Vec<Problem>,
     pub state: GroupState,
     /// Since when the group has this VRRP state.
@@ -75,6 +78,7 @@ impl Group {
             advertise_interval: planned.advertise_interval,
             peers: Vec::new(),
             addresses: Vec::new(),
+            resources: Vec::new(),
             problems: Vec::new(),
             state: GroupState::Unknown { why: Cause::New, liveness_after, last_known: None },
             since: now,

@@ -1,23 +1,26 @@
-//! Claiming addresses: a state machine without I/O, clock or tasks.
+//! Claiming addresses, routes and Elastic IPs: a state machine without I/O, clock or tasks.
 
-mod address;
 mod backoff;
 mod boot_instant;
 mod event;
 mod facts;
 mod flap_damping;
 mod group;
+mod local_address;
 mod machine;
 mod read_schedule;
 mod readiness;
 mod reason;
+mod resource;
 
-pub use address::{LastClaim, OwnerRead};
 pub use boot_instant::BootInstant;
-pub use event::{Action, Cause, ClaimId, Event, LogEvent, Misplaced, PutBy, ReadId, RestoredState};
-pub use facts::{AddressFacts, GroupFacts};
+pub use event::{
+    Action, Cause, ClaimId, ClaimRequest, Event, LogEvent, Misplaced, PutBy, ReadId, ReadRequest, RestoredState,
+};
+pub use facts::{GroupFacts, ResourceFacts};
 pub use machine::Machine;
 pub use reason::{
     EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason, Refusal,
     RequestRefusal,
 };
+pub use resource::{LastClaim, OwnerRead};

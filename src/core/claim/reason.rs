@@ -7,6 +7,7 @@ use super::{BootInstant, Cause};
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, Owner};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
+use crate::model::resource::{NotTakeable, Resource};
 use crate::model::vrrp::VrrpState;
 
 /// Why an address has its verdict.
@@ -44,6 +45,8 @@ pub enum Reason {
         /// The owner now.
         owner: LastOwner,
     },
+    /// The route or the Elastic IP is not there to be taken.
+    NotTakeable(NotTakeable),
     /// EC2 refuses the claim; it is retried every minute.
     Refused(Refusal),
     /// The group is MASTER and EC2 delivers the address's traffic here, but the address is not on its interface.
@@ -110,6 +113,13 @@ pub enum Obstacle {
     ReadFailed(CallError),
     /// EC2 never reassigns the address.
     Primary(PrimaryAddress),
+    /// A route or an Elastic IP is not there to be taken.
+    NotTakeable {
+        /// Which.
+        resource: Resource,
+        /// Why.
+        why: NotTakeable,
+    },
     /// The ENI that the address belongs on is not attached to this instance.
     EniElsewhere(EniElsewhere),
     /// EC2 refused the last claim from here.
@@ -130,7 +140,7 @@ impl Obstacle {
                 *at = None;
                 refusal.error.request_id = None;
             }
-            Self::Primary(_) | Self::EniElsewhere(_) => {}
+            Self::Primary(_) | Self::NotTakeable { .. } | Self::EniElsewhere(_) => {}
         }
         self
     }

@@ -1,4 +1,4 @@
-//! Which addresses are moved, and to which ENI: the configuration combined with the groups that keepalived runs.
+//! Which resources are moved, and to which ENI: the configuration combined with the groups that keepalived runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -7,18 +7,19 @@ use std::time::Duration;
 use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ids::{EniId, GroupName, InterfaceName};
+use crate::model::resource::{Resource, Route};
 
 /// What to do for the groups that have an `aws-vipa` node without an error.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// The groups, in the order of their names. No address appears twice, in one group or in several.
+    /// The groups, in the order of their names. No resource appears twice, in one group or in several.
     pub groups: Vec<PlannedGroup>,
 }
 
 impl Plan {
-    /// The interfaces whose ENIs get addresses.
+    /// The interfaces whose ENIs get resources.
     pub fn interfaces(&self) -> BTreeSet<&InterfaceName> {
-        self.groups.iter().flat_map(|g| &g.addresses).map(|a| &a.interface).collect()
+        self.groups.iter().flat_map(|g| &g.resources).map(|r| &r.interface).collect()
     }
 }
 
@@ -35,26 +36,47 @@ pub struct PlannedGroup {
     pub advertise_interval: Duration,
     /// The IPv4 addresses of the other routers, which distinguish the other router from a third party.
     pub peers: Vec<Ipv4Addr>,
-    /// The addresses to move, in the order in which keepalived.conf lists them.
+    /// The virtual addresses that show whether the group is MASTER, in the order in which keepalived.conf lists them.
     pub addresses: Vec<PlannedAddress>,
+    /// What to move: those of the addresses that are assigned to an ENI, in the same order; then routes and Elastic IPs.
+    pub resources: Vec<PlannedResource>,
     /// Mismatches between the configuration and keepalived.
     pub problems: Vec<Problem>,
 }
 
-/// One address to move.
+impl PlannedGroup {
+    /// The addresses that are assigned to an ENI, with the ENI that takes each.
+    pub fn assigned(&self) -> impl Iterator<Item = (&PlannedAddress, &PlannedResource)> {
+        self.addresses.iter().filter_map(|address| {
+            let resource = self.resources.iter().find(|r| r.resource.address() == Some(address.address))?;
+            Some((address, resource))
+        })
+    }
+}
+
+/// A virtual address of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedAddress {
     /// The address.
     pub address: Ipv4Addr,
-    /// The interface whose ENI gets it.
-    pub interface: InterfaceName,
     /// The interface that keepalived adds it to: its own `dev`, else the group's interface.
     pub held_on: InterfaceName,
-    /// The ENI, if the configuration names it; absent: the one that IMDS reports for the interface.
-    pub eni: Option<EniId>,
     /// Whether VyOS also configures the address on an interface outside VRRP, so that its presence is no evidence of
     /// MASTER.
     pub outside_vrrp: bool,
+}
+
+/// A resource to move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedResource {
+    /// The resource.
+    pub resource: Resource,
+    /// The interface whose ENI gets it.
+    pub interface: InterfaceName,
+    /// The ENI, if the configuration names it; absent: the one that IMDS reports for the interface.
+    pub eni: Option<EniId>,
+    /// For an Elastic IP: the private address that it is associated with; absent: the ENI's primary address.
+    pub private_address: Option<Ipv4Addr>,
 }
 
 /// Whether keepalived has added an address to its interface, given the interfaces that have the address: the interface
@@ -77,10 +99,10 @@ pub enum Problem {
     NoAddress,
     /// `aws-vipa address` names an address that the group no longer has.
     NotHeld(Ipv4Addr),
-    /// Another group moves the address.
+    /// Another group moves the resource.
     MovedByOther {
-        /// The address that both groups have.
-        address: Ipv4Addr,
+        /// The resource that both groups have.
+        resource: Resource,
         /// The group that moves it: the first in the order of names.
         group: GroupName,
     },
@@ -89,8 +111,9 @@ pub enum Problem {
 /// Combines the configuration with what keepalived runs.
 ///
 /// A group moves its configured addresses that keepalived runs in it, or all that keepalived runs in it if none are
-/// configured. The interface is the configured one, else the address's own, else the group's. If two groups have one
-/// address, the first in the order of names moves it; disabled groups come after all others.
+/// configured, except an address that is the destination of one of its own routes. The interface is the configured one,
+/// else the address's own, else the group's. If two groups have one resource, the first in the order of names moves it;
+/// disabled groups come after all others.
 pub fn plan(config: &Config, groups: &Groups) -> Plan {
     let running: HashMap<&GroupName, &RunningGroup> = groups.groups.iter().map(|g| (&g.name, g)).collect();
     let mut wanted: Vec<&GroupConfig> = config.groups.iter().collect();
@@ -107,6 +130,7 @@ pub fn plan(config: &Config, groups: &Groups) -> Plan {
                 advertise_interval: AdvertiseInterval::default().duration(),
                 peers: Vec::new(),
                 addresses: Vec::new(),
+                resources: Vec::new(),
                 problems: vec![Problem::NotRun],
             },
         })
@@ -119,25 +143,61 @@ fn planned<'a>(
     wanted: &'a GroupConfig,
     group: &RunningGroup,
     interface_addresses: &BTreeSet<Ipv4Addr>,
-    moved_by: &mut BTreeMap<Ipv4Addr, &'a GroupName>,
+    moved_by: &mut BTreeMap<Resource, &'a GroupName>,
 ) -> PlannedGroup {
     let mut problems = Vec::new();
     let mut addresses: Vec<PlannedAddress> = Vec::new();
-    let is_wanted = |a: &&VirtualAddress| wanted.addresses.is_empty() || wanted.addresses.contains(&a.address);
+    let mut resources: Vec<PlannedResource> = Vec::new();
+    let overlay: BTreeSet<Ipv4Addr> = wanted.routes.iter().filter_map(|route| route.destination.host()).collect();
+    let is_wanted = |a: &&VirtualAddress| {
+        wanted.addresses.is_empty() || wanted.addresses.contains(&a.address) || overlay.contains(&a.address)
+    };
+    let mut is_ours = |resource: Resource| match *moved_by.entry(resource.clone()).or_insert(&wanted.name) {
+        other if *other != wanted.name => {
+            problems.push(Problem::MovedByOther { resource, group: other.clone() });
+            false
+        }
+        _ => true,
+    };
     for held in group.addresses.iter().filter(is_wanted) {
         let address = held.address;
-        match *moved_by.entry(address).or_insert(&wanted.name) {
-            other if *other != wanted.name => problems.push(Problem::MovedByOther { address, group: other.clone() }),
-            // It may be both in virtual_ipaddress and in virtual_ipaddress_excluded.
-            _ if addresses.iter().any(|a| a.address == address) => {}
-            _ => addresses.push(PlannedAddress {
-                address,
-                interface: wanted.interface.as_ref().or(held.interface.as_ref()).unwrap_or(&group.interface).clone(),
-                held_on: held.interface.as_ref().unwrap_or(&group.interface).clone(),
-                eni: wanted.network_interface_id.clone(),
-                outside_vrrp: interface_addresses.contains(&address),
-            }),
+        // It may be both in virtual_ipaddress and in virtual_ipaddress_excluded.
+        if addresses.iter().any(|a| a.address == address) || !is_ours(address.into()) {
+            continue;
         }
+        if !wanted.no_address && !overlay.contains(&address) {
+            resources.push(PlannedResource {
+                resource: address.into(),
+                interface: wanted.interface.as_ref().or(held.interface.as_ref()).unwrap_or(&group.interface).clone(),
+                eni: wanted.network_interface_id.clone(),
+                private_address: None,
+            });
+        }
+        addresses.push(PlannedAddress {
+            address,
+            held_on: held.interface.as_ref().unwrap_or(&group.interface).clone(),
+            outside_vrrp: interface_addresses.contains(&address),
+        });
+    }
+    let mut claim = |resource: Resource, interface: &Option<InterfaceName>, private_address| {
+        if is_ours(resource.clone()) {
+            resources.push(PlannedResource {
+                resource,
+                interface: interface.as_ref().or(wanted.interface.as_ref()).unwrap_or(&group.interface).clone(),
+                // `network-interface-id` is the ENI of the group's own interface.
+                eni: wanted.network_interface_id.clone().filter(|_| interface.is_none()),
+                private_address,
+            });
+        }
+    };
+    for route in &wanted.routes {
+        for table in &route.tables {
+            let resource = Resource::Route(Route { table: table.clone(), destination: route.destination });
+            claim(resource, &route.interface, None);
+        }
+    }
+    for elastic_ip in &wanted.elastic_ips {
+        claim(Resource::ElasticIp(elastic_ip.allocation.clone()), &elastic_ip.interface, elastic_ip.private_address);
     }
     let held: BTreeSet<Ipv4Addr> = group.addresses.iter().map(|a| a.address).collect();
     problems.extend(wanted.addresses.difference(&held).map(|a| Problem::NotHeld(*a)));
@@ -151,6 +211,7 @@ fn planned<'a>(
         advertise_interval: group.advertise_interval.duration(),
         peers: group.peers.clone(),
         addresses,
+        resources,
         problems,
     }
 }
@@ -172,13 +233,7 @@ mod tests {
     }
 
     fn wanted(group: &str, addresses: &[Ipv4Addr]) -> GroupConfig {
-        GroupConfig {
-            name: name(group),
-            addresses: addresses.iter().copied().collect(),
-            interface: None,
-            network_interface_id: None,
-            disable: false,
-        }
+        GroupConfig { addresses: addresses.iter().copied().collect(), ..GroupConfig::new(name(group)) }
     }
 
     fn run(group: &str, addresses: &[(Ipv4Addr, Option<&str>)]) -> RunningGroup {
@@ -202,7 +257,7 @@ mod tests {
 
     /// The addresses of a group with their interfaces.
     fn moved(group: &PlannedGroup) -> Vec<(Ipv4Addr, &str)> {
-        group.addresses.iter().map(|a| (a.address, a.interface.as_str())).collect()
+        group.assigned().map(|(a, r)| (a.address, r.interface.as_str())).collect()
     }
 
     #[test]
@@ -241,7 +296,7 @@ mod tests {
         assert_eq!(moved(&plan[0]), [(A, "eth2"), (B, "eth2")]);
         let held: Vec<&str> = plan[0].addresses.iter().map(|a| a.held_on.as_str()).collect();
         assert_eq!(held, ["eth0", "eth1"], "that changes nothing of where keepalived puts them");
-        assert!(plan[0].addresses.iter().all(|a| a.eni.as_ref() == Some(&eni)));
+        assert!(plan[0].resources.iter().all(|r| r.eni.as_ref() == Some(&eni)));
     }
 
     #[test]
@@ -262,7 +317,7 @@ mod tests {
         assert_eq!(plan.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((moved(&plan[0]), plan[0].problems.len()), (vec![(A, "eth1")], 0));
         assert_eq!(moved(&plan[1]), [(B, "eth0")]);
-        assert_eq!(plan[1].problems, [Problem::MovedByOther { address: A, group: name("a") }]);
+        assert_eq!(plan[1].problems, [Problem::MovedByOther { resource: A.into(), group: name("a") }]);
 
         let disabled = GroupConfig { disable: true, ..wanted("a", &[]) };
         let plan = planned(vec![disabled, wanted("b", &[])], both());

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::ids::{EniId, GroupName, InterfaceName, Region};
+use crate::model::ids::{AllocationId, EniId, GroupName, InterfaceName, Region, RouteTableId};
+use crate::model::resource::Prefix;
 
 /// The verified configuration of one router.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -132,6 +133,55 @@ pub struct GroupConfig {
     pub network_interface_id: Option<EniId>,
     /// Whether nothing is claimed for it.
     pub disable: bool,
+    /// No private address is claimed for the group.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_address: bool,
+    /// The routes that lead to the master, in the order of their destinations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteConfig>,
+    /// The Elastic IPs that are associated with the master, in the order of their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elastic_ips: Vec<ElasticIpConfig>,
+}
+
+impl GroupConfig {
+    /// The empty node: every address of the group is moved.
+    pub fn new(name: GroupName) -> Self {
+        Self {
+            name,
+            addresses: BTreeSet::new(),
+            interface: None,
+            network_interface_id: None,
+            disable: false,
+            no_address: false,
+            routes: Vec::new(),
+            elastic_ips: Vec::new(),
+        }
+    }
+}
+
+/// `aws-vipa route <prefix>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// The destination.
+    pub destination: Prefix,
+    /// The route tables, one at least.
+    pub tables: BTreeSet<RouteTableId>,
+    /// Whose ENI it leads to; absent: as for addresses.
+    pub interface: Option<InterfaceName>,
+}
+
+/// `aws-vipa elastic-ip <eipalloc-…>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ElasticIpConfig {
+    /// Its allocation id.
+    pub allocation: AllocationId,
+    /// The private address that it is associated with; absent: the primary address of the ENI.
+    pub private_address: Option<Ipv4Addr>,
+    /// Whose ENI has that address; absent: as for addresses.
+    pub interface: Option<InterfaceName>,
 }
 
 /// A group that is skipped because of an error: a configuration once committed always loads.

@@ -278,7 +278,7 @@ pub enum ErrorClass {
     /// `InvalidNetworkInterfaceID.*`: the ENI does not exist, or no longer exists.
     NoSuchInterface,
     /// `InvalidParameterValue`, `PrivateIpAddressLimitExceeded`: one of the addresses, or their number, is invalid.
-    BadAddress,
+    BadResource,
     /// HTTP 4xx with any other code: one address may be the cause, and it may be temporary.
     Refused,
 }
@@ -322,7 +322,7 @@ impl ErrorCode {
             | "Blocked" => ErrorClass::Denied,
 
             "InvalidParameterValue" | "PrivateIpAddressLimitExceeded" | "InvalidIPAddress.InUse" => {
-                ErrorClass::BadAddress
+                ErrorClass::BadResource
             }
             _ if code.starts_with("InvalidNetworkInterfaceID.") || code.starts_with("InvalidNetworkInterfaceId.") => {
                 ErrorClass::NoSuchInterface
@@ -387,7 +387,7 @@ pub(crate) fn every_failure() -> Vec<Failure> {
         api("UnauthorizedOperation", Denied),
         api("AccessDenied", Denied),
         api("InvalidNetworkInterfaceID.NotFound", NoSuchInterface),
-        api("InvalidParameterValue", BadAddress),
+        api("InvalidParameterValue", BadResource),
         api("SomethingNew", Refused),
         Failure::Timeout,
         Failure::Connection,
@@ -436,8 +436,8 @@ mod tests {
             ("InvalidNetworkInterfaceID.NotFound", 400, NoSuchInterface),
             ("InvalidNetworkInterfaceID.Malformed", 400, NoSuchInterface),
             ("InvalidNetworkInterfaceId.NotFound", 400, NoSuchInterface),
-            ("InvalidParameterValue", 400, BadAddress),
-            ("PrivateIpAddressLimitExceeded", 400, BadAddress),
+            ("InvalidParameterValue", 400, BadResource),
+            ("PrivateIpAddressLimitExceeded", 400, BadResource),
         ] {
             assert_eq!(error_code(code).class(status), class, "{code} with {status}");
         }

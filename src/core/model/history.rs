@@ -1,7 +1,6 @@
 //! The history of events for operators, and the part of it that must survive a restart of the agent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,17 +8,18 @@ use serde_json::Value;
 
 use super::ec2::{CallError, Owner, Taker};
 use super::ids::{EniId, GroupName, InterfaceName, RequestId};
+use super::resource::{Resource, Resources};
 use super::vrrp::VrrpState;
 
 /// How many records of the history are kept. A claim that keeps failing with one error is one record.
 pub const MAX_RECORDS: usize = 200;
 
-/// How many ownership losses of an address are kept: twice as many as make it CONTESTED.
-const LOSSES_PER_ADDRESS: usize = 8;
+/// How many ownership losses of a resource are kept: twice as many as make it CONTESTED.
+const LOSSES_PER_RESOURCE: usize = 8;
 
-/// How many records of the begin or end of CONTESTED are kept for an address, with the other router and with third
+/// How many records of the begin or end of CONTESTED are kept for a resource, with the other router and with third
 /// parties together.
-const CONTESTED_PER_ADDRESS: usize = 4;
+const CONTESTED_PER_RESOURCE: usize = 4;
 
 /// How many of the last records are searched for the failure that a new record repeats.
 const MERGE_WINDOW: usize = 20;
@@ -54,9 +54,9 @@ pub struct Record {
     /// The group, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupName>,
-    /// The addresses, if it is about any.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<Ipv4Addr>,
+    /// The addresses, routes and Elastic IPs, if it is about any.
+    #[serde(flatten)]
+    pub resources: Resources,
     /// What has happened.
     #[serde(flatten)]
     pub kind: Kind,
@@ -80,13 +80,13 @@ pub enum Kind {
         /// Why, in an operator's words.
         cause: String,
     },
-    /// An operator forced a claim of the group's addresses.
+    /// An operator forced a claim of the group's resources.
     Forced,
-    /// EC2 was asked to assign the addresses to this router.
+    /// EC2 was asked to assign the resources to this router.
     Claim {
-        /// The ENI to which the addresses were to move.
+        /// The ENI that it was for.
         eni: EniId,
-        /// The previous owner of the first address, if known.
+        /// The previous owner of the first resource, if known.
         previous: Option<Owner>,
         /// Milliseconds until the answer or the time-out.
         duration_ms: u64,
@@ -94,27 +94,32 @@ pub enum Kind {
         #[serde(flatten)]
         outcome: Outcome,
     },
-    /// An address that was confirmed as this router's has another owner.
+    /// A resource that was confirmed as this router's has another owner.
     OwnershipLost {
         /// Who has it.
         by: Owner,
         /// Whether that is the group's peer or a stranger.
         taker: Taker,
     },
-    /// An address was lost too often.
+    /// A resource was lost too often.
     Contested {
         /// Who takes it.
         by: Owner,
         /// Whether that is the group's peer or a stranger.
         taker: Taker,
     },
-    /// The address is no longer CONTESTED.
+    /// The resource is no longer CONTESTED.
     ContestedEnded {
-        /// Whether the address was contested with the group's peer or a third party.
+        /// Whether the resource was contested with the group's peer or a third party.
         taker: Taker,
     },
-    /// A claim was due, and the address was not on a local interface.
+    /// A claim was due, and the group's address was not on a local interface.
     NotLocal,
+    /// A route or an Elastic IP is not there to be taken.
+    NotTakeable {
+        /// Why, in an operator's words.
+        why: String,
+    },
     /// A standby has become able or unable to take over.
     Readiness {
         /// Why it could not; absent if it could.
@@ -129,10 +134,10 @@ pub enum Kind {
     },
 }
 
-/// The ownership losses of one address that still count.
+/// The ownership losses of one resource that still count.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OwnershipLosses {
-    /// When each was, and who took the address.
+    /// When each was, and who took it.
     pub times: Vec<(Timestamp, Taker)>,
     /// The takers that have made it CONTESTED.
     pub contested: Vec<Taker>,
@@ -185,7 +190,7 @@ impl Stored {
 impl Record {
     /// An event that has happened once.
     pub fn new(time: Timestamp, kind: Kind) -> Self {
-        Self { time, since: None, times: 1, group: None, addresses: Vec::new(), kind }
+        Self { time, since: None, times: 1, group: None, resources: Resources::default(), kind }
     }
 
     /// The group that it is about.
@@ -195,10 +200,10 @@ impl Record {
         self
     }
 
-    /// The addresses that it is about.
+    /// What it is about.
     #[must_use]
-    pub fn of_addresses(mut self, addresses: impl IntoIterator<Item = Ipv4Addr>) -> Self {
-        self.addresses = addresses.into_iter().collect();
+    pub fn about<R: Into<Resource>>(mut self, resources: impl IntoIterator<Item = R>) -> Self {
+        self.resources = Resources(resources.into_iter().map(Into::into).collect());
         self
     }
 
@@ -214,10 +219,11 @@ impl Record {
                 interface == other_interface && error.code() == other.code()
             }
             (Kind::NotLocal, Kind::NotLocal) => true,
+            (Kind::NotTakeable { why }, Kind::NotTakeable { why: other }) => why == other,
             (Kind::Started { version }, Kind::Started { version: other }) => version == other,
             _ => false,
         };
-        same && (&self.group, &self.addresses) == (&later.group, &later.addresses)
+        same && (&self.group, &self.resources) == (&later.group, &later.resources)
     }
 }
 
@@ -238,8 +244,8 @@ impl History {
         before.is_some()
     }
 
-    /// The ownership losses of each address of a group since the group was last not MASTER, or CONTESTED ended.
-    pub fn ownership_losses(&self) -> BTreeMap<(&GroupName, Ipv4Addr), OwnershipLosses> {
+    /// The ownership losses of each resource of a group since the group was last not MASTER, or CONTESTED ended.
+    pub fn ownership_losses(&self) -> BTreeMap<(&GroupName, &Resource), OwnershipLosses> {
         ownership_losses(&self.records)
     }
 
@@ -263,14 +269,14 @@ impl History {
 }
 
 /// See [`History::ownership_losses`].
-fn ownership_losses(records: &[Record]) -> BTreeMap<(&GroupName, Ipv4Addr), OwnershipLosses> {
+fn ownership_losses(records: &[Record]) -> BTreeMap<(&GroupName, &Resource), OwnershipLosses> {
     let mut all = BTreeMap::new();
     for record in records {
         let Some(group) = &record.group else {
             continue;
         };
-        for address in &record.addresses {
-            let losses: &mut OwnershipLosses = all.entry((group, *address)).or_default();
+        for resource in &record.resources.0 {
+            let losses: &mut OwnershipLosses = all.entry((group, resource)).or_default();
             match record.kind {
                 Kind::OwnershipLost { taker, .. } => losses.times.push((record.time, taker)),
                 Kind::Contested { taker, .. } => losses.contested.push(taker),
@@ -289,7 +295,7 @@ fn ownership_losses(records: &[Record]) -> BTreeMap<(&GroupName, Ipv4Addr), Owne
     all
 }
 
-/// The records of addresses that were lost since their group was last not MASTER, or CONTESTED ended, which a restart
+/// The records of resources that were lost since their group was last not MASTER, or CONTESTED ended, which a restart
 /// of the agent must always keep. The history cannot hold them: it is shared by all groups, and one failover of many
 /// groups fills it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -331,19 +337,20 @@ impl LossHistory {
             std::mem::take(&mut self.records).into_iter().partition(|kept| kept.group == record.group);
         self.records = others;
         records.push(record.clone());
-        let counting: BTreeSet<Ipv4Addr> = ownership_losses(&records).into_keys().map(|(_, address)| address).collect();
-        let mut kept: BTreeMap<Ipv4Addr, [usize; 2]> = BTreeMap::new();
-        // The newest of each address, as many as can have an effect.
+        let losses = ownership_losses(&records).into_keys();
+        let counting: BTreeSet<Resource> = losses.map(|(_, resource)| resource.clone()).collect();
+        let mut kept: BTreeMap<Resource, [usize; 2]> = BTreeMap::new();
+        // The newest of each resource, as many as can have an effect.
         records.reverse();
         records.retain(|record| {
-            record.addresses.iter().any(|address| {
-                let [losses, contested] = kept.entry(*address).or_default();
+            record.resources.0.iter().any(|resource| {
+                let [losses, contested] = kept.entry(resource.clone()).or_default();
                 let (count, most) = match record.kind {
-                    Kind::OwnershipLost { .. } => (losses, LOSSES_PER_ADDRESS),
-                    _ => (contested, CONTESTED_PER_ADDRESS),
+                    Kind::OwnershipLost { .. } => (losses, LOSSES_PER_RESOURCE),
+                    _ => (contested, CONTESTED_PER_RESOURCE),
                 };
                 *count += 1;
-                *count <= most && counting.contains(address)
+                *count <= most && counting.contains(resource)
             })
         });
         self.records.extend(records.into_iter().rev());
@@ -365,13 +372,15 @@ impl LossHistory {
     }
 
     /// The same as [`History::ownership_losses`].
-    pub fn ownership_losses(&self) -> BTreeMap<(&GroupName, Ipv4Addr), OwnershipLosses> {
+    pub fn ownership_losses(&self) -> BTreeMap<(&GroupName, &Resource), OwnershipLosses> {
         ownership_losses(&self.records)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::super::ec2::{ErrorClass, Failure};
     use super::super::ids::InstanceId;
     use super::*;
@@ -403,7 +412,7 @@ mod tests {
 
     fn claim(second: i64, outcome: Outcome) -> Record {
         let kind = Kind::Claim { eni: eni(1), previous: Some(owner(2)), duration_ms: 31, outcome };
-        Record::new(at(second), kind).of_group(group("a")).of_addresses([Ipv4Addr::new(10, 99, 0, 100)])
+        Record::new(at(second), kind).of_group(group("a")).about([Ipv4Addr::new(10, 99, 0, 100)])
     }
 
     fn failed(second: i64, code: &str) -> Record {
@@ -435,7 +444,7 @@ mod tests {
         let mut history = History::default();
         let mut losses = LossHistory::default();
         for record in every_kind() {
-            losses.note(&record.clone().of_group(group("a")).of_addresses([Ipv4Addr::new(10, 99, 0, 100)]));
+            losses.note(&record.clone().of_group(group("a")).about([Ipv4Addr::new(10, 99, 0, 100)]));
             history.add(record);
         }
         let text = serde_json::to_string(&history).expect("JSON");
@@ -478,7 +487,7 @@ mod tests {
         assert_eq!((timeouts.times, timeouts.since, timeouts.time), (2_500, Some(at(0)), at(4_998)));
         assert_eq!((unavailable.times, unavailable.since, unavailable.time), (2_500, Some(at(1)), at(4_999)));
         let mut other = failed(5_000, "Timeout");
-        other.addresses = vec![Ipv4Addr::new(10, 99, 0, 101)];
+        other.resources = Resources(vec![Ipv4Addr::new(10, 99, 0, 101).into()]);
         history.add(other);
         assert_eq!(history.last(MAX_RECORDS).len(), 4, "another address is another claim");
     }

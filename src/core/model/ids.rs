@@ -117,6 +117,18 @@ name!(
     |v| check_resource_id(v, "subnet-")
 );
 name!(
+    /// The id of a route table: `rtb-` and 8 or 17 hexadecimal digits.
+    RouteTableId,
+    "the id of a route table",
+    |v| check_resource_id(v, "rtb-")
+);
+name!(
+    /// The allocation id of an Elastic IP: `eipalloc-` and 8 or 17 hexadecimal digits.
+    AllocationId,
+    "the allocation id of an Elastic IP",
+    |v| check_resource_id(v, "eipalloc-")
+);
+name!(
     /// The name of an AWS region, as it stands in a host name: lower-case letters, digits and hyphens.
     Region,
     "the name of an AWS region",

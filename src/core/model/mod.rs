@@ -11,5 +11,6 @@ pub mod ids;
 pub mod mounts;
 pub mod pause;
 pub mod permissions;
+pub mod resource;
 pub mod verdict;
 pub mod vrrp;

@@ -1,7 +1,5 @@
 //! The history as plain text for a terminal of 80 columns, oldest first, so that the newest events are next to the prompt.
 
-use std::net::Ipv4Addr;
-
 use jiff::Timestamp;
 
 use super::model::Report;
@@ -10,11 +8,12 @@ use super::status::{GAP, WIDTH, indented, lines, time};
 use crate::model::ec2::Taker;
 use crate::model::history::{Kind, Outcome, Record};
 use crate::model::ids::RequestId;
+use crate::model::resource::Resource;
 
 /// The width of `2026-11-22 09:00:00.142`. Milliseconds, so that the histories of two routers can be compared.
 const TIME: u16 = 23;
-/// The most addresses of a batch that are named; JSON has them all.
-const ADDRESSES: usize = 6;
+/// The most resources of a batch that are named; JSON has them all.
+const NAMED: usize = 6;
 
 /// The history of a report as text.
 pub fn history(report: &Report) -> String {
@@ -40,7 +39,7 @@ fn exact(at: Timestamp) -> String {
 
 fn event(record: &Record) -> String {
     let group = record.group.as_ref().map_or("", |g| g.as_str());
-    let addresses = addresses(&record.addresses);
+    let resources = resources(&record.resources.0);
     let mut text = match &record.kind {
         Kind::Started { version } => format!("agent started, version {version}"),
         Kind::Transition { from, to, cause } if from == to => format!("{group}: {to}, {cause}"),
@@ -56,17 +55,21 @@ fn event(record: &Record) -> String {
                 Some(owner) => format!(", previous owner {}", holder(owner)),
                 None => ", previous owner unknown".to_owned(),
             };
-            format!("{addresses} {what} {duration_ms} ms for {eni}{before}{why}{}", request(id.as_ref()))
+            format!("{resources} {what} {duration_ms} ms for {eni}{before}{why}{}", request(id.as_ref()))
         }
-        Kind::OwnershipLost { by, .. } => format!("{addresses} ({group}) LOST to {}", holder(by)),
+        Kind::OwnershipLost { by, .. } => format!("{resources} ({group}) LOST to {}", holder(by)),
         Kind::Contested { by, taker: Taker::Peer } => {
-            format!("{addresses} ({group}) CONTESTED: both routers are MASTER; last lost to {}", holder(by))
+            format!("{resources} ({group}) CONTESTED: both routers are MASTER; last lost to {}", holder(by))
         }
         Kind::Contested { by, taker: Taker::Stranger } => {
-            format!("{addresses} ({group}) CONTESTED: lost several times, last to {}", holder(by))
+            format!("{resources} ({group}) CONTESTED: lost several times, last to {}", holder(by))
         }
-        Kind::ContestedEnded { .. } => format!("{addresses} ({group}) no longer contested"),
-        Kind::NotLocal => format!("{addresses} ({group}) not claimed: it is on no local interface"),
+        Kind::ContestedEnded { .. } => format!("{resources} ({group}) no longer contested"),
+        Kind::NotLocal if record.resources.0.iter().all(|resource| resource.address().is_some()) => {
+            format!("{resources} ({group}) not claimed: it is on no local interface")
+        }
+        Kind::NotLocal => format!("{resources} ({group}) not claimed: no address of the group is on a local interface"),
+        Kind::NotTakeable { why } => format!("{resources} ({group}) not claimed: {why}"),
         Kind::Readiness { obstacle: Some(obstacle) } => format!("{group}: standby NOT READY: {obstacle}"),
         Kind::Readiness { obstacle: None } => format!("{group}: standby ready"),
         Kind::Unresolved { interface, error } => format!("ENI of {interface} unknown: {error}"),
@@ -77,10 +80,10 @@ fn event(record: &Record) -> String {
     text
 }
 
-fn addresses(all: &[Ipv4Addr]) -> String {
-    let mut named: Vec<String> = all.iter().take(ADDRESSES).map(ToString::to_string).collect();
-    if all.len() > ADDRESSES {
-        named.push(format!("{} more", all.len() - ADDRESSES));
+fn resources(all: &[Resource]) -> String {
+    let mut named: Vec<String> = all.iter().take(NAMED).map(ToString::to_string).collect();
+    if all.len() > NAMED {
+        named.push(format!("{} more", all.len() - NAMED));
     }
     named.join(", ")
 }

@@ -2,9 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::model::{AddressReport, ClaimReport, FailedCall, GroupReport, OwnerReport};
+use super::model::{
+    AddressReport, ClaimReport, ElasticIpReport, FailedCall, GroupReport, OwnerReport, ResourceReport, RouteReport,
+};
 use super::reasons;
-use crate::claim::{AddressFacts, BootInstant, GroupFacts, LastClaim};
+use crate::claim::{BootInstant, GroupFacts, LastClaim, ResourceFacts};
+use crate::model::resource::Resource;
 
 /// The groups of the report. `clock` gives the time of day of an instant. What the agent has in state files is absent.
 pub fn groups(facts: Vec<GroupFacts>, clock: impl Fn(BootInstant) -> Timestamp) -> Vec<GroupReport> {
@@ -12,7 +15,7 @@ pub fn groups(facts: Vec<GroupFacts>, clock: impl Fn(BootInstant) -> Timestamp) 
 }
 
 fn group(facts: GroupFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> GroupReport {
-    GroupReport {
+    let mut group = GroupReport {
         name: facts.name.to_string(),
         vrrp: facts.vrrp,
         vrrp_since: Some(clock(facts.since)),
@@ -21,17 +24,42 @@ fn group(facts: GroupFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> GroupR
         paused_until: facts.paused_until.map(clock),
         pause_not_saved: None,
         errors: facts.problems.iter().map(reasons::problem).collect(),
-        addresses: facts.addresses.into_iter().map(|facts| address(facts, clock)).collect(),
+        addresses: Vec::new(),
+        routes: Vec::new(),
+        elastic_ips: Vec::new(),
+    };
+    for facts in facts.resources {
+        let (is_local, local_since, private_address) = (facts.is_local, facts.local_since, facts.private_address);
+        let id = facts.resource.clone();
+        let state = resource(facts, clock);
+        match id {
+            Resource::Address(address) => group.addresses.push(AddressReport {
+                address,
+                interface: state.interface,
+                eni: state.eni,
+                local: Some(is_local),
+                local_since: local_since.map(clock),
+                owner: state.owner,
+                verdict: state.verdict,
+                reason: state.reason,
+                last_claim: state.last_claim,
+                last_failure: state.last_failure,
+                assign_permission_proven_at: None,
+                command: None,
+            }),
+            Resource::Route(route) => group.routes.push(RouteReport { route, state }),
+            Resource::ElasticIp(allocation) => {
+                group.elastic_ips.push(ElasticIpReport { allocation, private_address, state });
+            }
+        }
     }
+    group
 }
 
-fn address(facts: AddressFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> AddressReport {
-    AddressReport {
-        address: facts.address,
+fn resource(facts: ResourceFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> ResourceReport {
+    ResourceReport {
         interface: facts.interface,
         eni: facts.eni,
-        local: Some(facts.is_local),
-        local_since: facts.local_since.map(clock),
         owner: facts.owner.map(|(read, who)| {
             let (eni, instance) = read.owner.map(|owner| (owner.eni, owner.instance)).unzip();
             OwnerReport { at: clock(read.at), who, eni, instance: instance.flatten() }
@@ -40,8 +68,6 @@ fn address(facts: AddressFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> Ad
         reason: facts.reason.map(|reason| reasons::reason(&reason, clock)),
         last_claim: facts.last_claim.map(|last| claim(last, clock)),
         last_failure: facts.last_failure.map(|(at, error)| FailedCall::new(clock(at), &error)),
-        assign_permission_proven_at: None,
-        command: None,
     }
 }
 

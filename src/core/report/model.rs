@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::command::ClaimCommand;
 use crate::model::ec2::{CallError, ErrorClass, Failure};
 use crate::model::history::{Kind, Record};
-use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
+use crate::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
+use crate::model::resource::{Resource, Route};
 use crate::model::verdict::{Verdict, Who};
 use crate::model::vrrp::VrrpState;
 
@@ -160,10 +161,75 @@ pub struct GroupReport {
     /// Why the pause, or its end, is not on disk, if so: a restart of the agent would lose it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_not_saved: Option<String>,
-    /// The configuration errors because of which the group, or some of its addresses, are skipped.
+    /// The configuration errors because of which the group, or some of what it moves, are skipped.
     pub errors: Vec<String>,
-    /// Its addresses.
+    /// The addresses that it moves.
     pub addresses: Vec<AddressReport>,
+    /// The routes that it moves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteReport>,
+    /// The Elastic IPs that it moves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elastic_ips: Vec<ElasticIpReport>,
+}
+
+impl GroupReport {
+    /// Whether it moves nothing.
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.routes.is_empty() && self.elastic_ips.is_empty()
+    }
+
+    /// What it moves, and the interface whose ENI takes it.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = (Resource, &InterfaceName)> {
+        let addresses = self.addresses.iter().map(|a| (Resource::Address(a.address), &a.interface));
+        let routes = self.routes.iter().map(|r| (Resource::Route(r.route.clone()), &r.state.interface));
+        let elastic_ips = self.elastic_ips.iter();
+        let elastic_ips = elastic_ips.map(|e| (Resource::ElasticIp(e.allocation.clone()), &e.state.interface));
+        addresses.chain(routes).chain(elastic_ips)
+    }
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteReport {
+    /// The route table and the destination.
+    #[serde(flatten)]
+    pub route: Route,
+    /// Where it leads, and what is done for it.
+    #[serde(flatten)]
+    pub state: ResourceReport,
+}
+
+/// One Elastic IP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ElasticIpReport {
+    /// Its allocation id.
+    pub allocation: AllocationId,
+    /// The private address that it is to be associated with, once it is known.
+    pub private_address: Option<Ipv4Addr>,
+    /// Where it is associated, and what is done for it.
+    #[serde(flatten)]
+    pub state: ResourceReport,
+}
+
+/// What is known of a route or an Elastic IP; as in [`AddressReport`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResourceReport {
+    /// Whose ENI takes it.
+    pub interface: InterfaceName,
+    /// That ENI, once it is known.
+    pub eni: Option<EniId>,
+    /// Who has it in EC2; absent where it was never read.
+    pub owner: Option<OwnerReport>,
+    /// Whether VRRP and EC2 agree about it.
+    pub verdict: Verdict,
+    /// Why, and what to do, where the verdict is not OK; a warning beside STANDBY-READY.
+    pub reason: Option<String>,
+    /// The last claim.
+    pub last_claim: Option<ClaimReport>,
+    /// Why a claim failed last, while none has succeeded since: the last one may be in flight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<FailedCall>,
 }
 
 /// One virtual address.
@@ -232,14 +298,14 @@ impl Report {
         self.groups.iter().find(|g| g.name == name.as_str())
     }
 
-    /// The report about one group, with the history of the group, its addresses and their interfaces.
+    /// The report about one group, with the history of the group, of what it moves, and of the interfaces.
     pub fn only(&self, name: &GroupName) -> Option<Self> {
         let group = self.group(name)?;
-        let holds = |ip: &Ipv4Addr| group.addresses.iter().any(|a| a.address == *ip);
+        let holds = |resource: &Resource| group.resources().any(|(held, _)| held == *resource);
         let is_about = |record: &&Record| match (&record.group, &record.kind) {
             (Some(group), _) => group == name,
-            (None, Kind::Unresolved { interface, .. }) => group.addresses.iter().any(|a| a.interface == *interface),
-            (None, _) => record.addresses.iter().any(holds),
+            (None, Kind::Unresolved { interface, .. }) => group.resources().any(|(_, of)| of == interface),
+            (None, _) => record.resources.0.iter().any(holds),
         };
         let history = self.history.iter().filter(is_about).cloned().collect();
         Some(Self { groups: vec![group.clone()], history, ..self.clone() })

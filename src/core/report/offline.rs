@@ -13,7 +13,7 @@ use super::model::{AddressReport, Ec2Report, FailedCall, GroupReport, HookReport
 use super::{reasons, remedies};
 use crate::FORMAT;
 use crate::keepalived::groups::Groups;
-use crate::model::assignment::{PlannedAddress, PlannedGroup, is_there, plan};
+use crate::model::assignment::{PlannedAddress, PlannedGroup, PlannedResource, is_there, plan};
 use crate::model::config::{Config, SkippedGroup};
 use crate::model::credentials::CredentialFacts;
 use crate::model::ec2::Owners;
@@ -110,6 +110,8 @@ fn without_addresses(name: &str) -> GroupReport {
         pause_not_saved: None,
         errors: Vec::new(),
         addresses: Vec::new(),
+        routes: Vec::new(),
+        elastic_ips: Vec::new(),
     }
 }
 
@@ -123,7 +125,7 @@ fn group(config: &Config, facts: &Observations, group: &PlannedGroup) -> GroupRe
         vrrp_reason: Some("the VRRP state is only available from the agent".to_owned()),
         disabled: group.disabled,
         errors: group.problems.iter().map(reasons::problem).collect(),
-        addresses: group.addresses.iter().map(|a| address(config, facts, group.disabled, &others, a)).collect(),
+        addresses: group.assigned().map(|assigned| address(config, facts, group.disabled, &others, assigned)).collect(),
         ..without_addresses(group.name.as_str())
     }
 }
@@ -133,9 +135,9 @@ fn address(
     facts: &Observations,
     disabled: bool,
     others: &BTreeSet<InstanceId>,
-    planned: &PlannedAddress,
+    (planned, resource): (&PlannedAddress, &PlannedResource),
 ) -> AddressReport {
-    let eni = planned.eni.as_ref().or_else(|| facts.enis.get(&planned.interface));
+    let eni = resource.eni.as_ref().or_else(|| facts.enis.get(&resource.interface));
     let owner = facts.owners.as_ref().map(|(at, owners)| {
         let owner = owners.get(&planned.address);
         OwnerReport {
@@ -160,7 +162,7 @@ fn address(
     };
     AddressReport {
         address: planned.address,
-        interface: planned.interface.clone(),
+        interface: resource.interface.clone(),
         eni: eni.cloned(),
         local,
         local_since: None,

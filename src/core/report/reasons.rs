@@ -16,6 +16,7 @@ use crate::claim::{
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, Owner};
 use crate::model::ids::GroupName;
+use crate::model::resource::NotTakeable;
 use crate::model::vrrp::{NotifyState, VrrpState};
 
 /// Why the state of a group has changed.
@@ -72,8 +73,8 @@ pub fn problem(problem: &Problem) -> String {
             "{address} is not moved: keepalived does not run it in this group; add it to the group's addresses, or delete \
              it below `aws-vipa address`"
         ),
-        Problem::MovedByOther { address, group } => {
-            format!("{address} is not moved by this group: group {group} moves it; delete it in one of the two")
+        Problem::MovedByOther { resource, group } => {
+            format!("{resource} is not moved by this group: group {group} moves it; delete it in one of the two")
         }
     }
 }
@@ -128,6 +129,7 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
             };
             format!("taken away more than three times in five minutes; {next}")
         }
+        Reason::NotTakeable(why) => not_takeable(why),
         Reason::Refused(why) => {
             format!("{}; retried every minute, and when the credentials or the configuration change", refusal(why))
         }
@@ -193,6 +195,7 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
         Obstacle::EniUnknown(unknown) => eni_unknown(unknown),
         Obstacle::ReadFailed(error) => read_failed(error),
         Obstacle::Primary(address) => primary(address),
+        Obstacle::NotTakeable { resource, why } => format!("{resource}: {}", not_takeable(why)),
         Obstacle::EniElsewhere(elsewhere) => eni_elsewhere(elsewhere),
         Obstacle::LastClaimRefused { at: when, refusal: why } => {
             let when = when.map_or_else(String::new, |when| format!(" at {}", at(when)));
@@ -286,6 +289,27 @@ fn primary(PrimaryAddress { address, owner }: &PrimaryAddress) -> String {
         "{address} is the primary address of {}, which EC2 never moves: choose another address for the group",
         holder(owner)
     )
+}
+
+/// Why a route or an Elastic IP is never taken, and what to do.
+pub fn not_takeable(why: &NotTakeable) -> String {
+    match why {
+        NotTakeable::LeadsTo(target) => format!(
+            "the route leads to {target}, and only a route that is absent, a blackhole, or leads to a network interface is \
+             taken: correct `aws-vipa route`, or delete this route in EC2"
+        ),
+        NotTakeable::Propagated => {
+            "the route is propagated by a virtual private gateway and cannot be replaced: correct `aws-vipa route`, or \
+             disable the propagation"
+                .to_owned()
+        }
+        NotTakeable::NoSuchTable => {
+            "there is no such route table in this account and region: correct `aws-vipa route … route-table`".to_owned()
+        }
+        NotTakeable::NoSuchAllocation => {
+            "there is no such Elastic IP in this account and region: correct `aws-vipa elastic-ip`".to_owned()
+        }
+    }
 }
 
 fn refusal(Refusal { error, explanation }: &Refusal) -> String {

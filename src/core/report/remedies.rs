@@ -79,7 +79,7 @@ pub fn remedy(failure: &Failure) -> Option<&'static str> {
             ErrorClass::Denied => "correct the credentials or the IAM policy",
             ErrorClass::Clock => "correct the clock: `show ntp`",
             ErrorClass::NoSuchInterface => ENI,
-            ErrorClass::BadAddress => {
+            ErrorClass::BadResource => {
                 "the address must be in the ENI's subnet and not be a primary address, and the ENI must have room for it"
             }
             ErrorClass::TimedOut => WAY_TO_EC2,

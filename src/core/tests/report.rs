@@ -110,6 +110,8 @@ fn group(name: &str, vrrp: VrrpState, addresses: Vec<AddressReport>) -> GroupRep
         pause_not_saved: None,
         errors: Vec::new(),
         addresses,
+        routes: Vec::new(),
+        elastic_ips: Vec::new(),
     }
 }
 
@@ -508,13 +510,7 @@ fn skipped(name: &str, aws_vipa: &Value) -> SkippedGroup {
 
 /// A router whose agent is down: what EC2 and the kernel say of `web`, `db`, `mail` and `gone`.
 fn config() -> Config {
-    let group = |name: &str| GroupConfig {
-        name: GroupName::try_from(name).expect("a group"),
-        addresses: BTreeSet::new(),
-        interface: None,
-        network_interface_id: None,
-        disable: false,
-    };
+    let group = |name: &str| GroupConfig::new(GroupName::try_from(name).expect("a group"));
     Config {
         global: Global { credentials_file: Some("/config/aws/credentials".into()), ..Global::default() },
         groups: vec![group("web"), group("db"), group("mail"), group("gone")],
@@ -627,24 +623,22 @@ fn records() -> Vec<Record> {
         Record::new(at(7_400), Kind::Started { version: "0.1.0".to_owned() }),
         Record::new(at(7_385), transition(VrrpState::Backup, VrrpState::Master, Cause::Notify(NotifyState::Master)))
             .of_group(web()),
-        Record::new(at(7_384), claim(Some(theirs()), done())).of_addresses([address(100), address(101)]),
+        Record::new(at(7_384), claim(Some(theirs()), done())).about([address(100), address(101)]),
         Record::new(at(7_000), transition(VrrpState::Unknown, VrrpState::Backup, Cause::Notify(NotifyState::Backup)))
             .of_group(group_name("db")),
         Record::new(at(6_000), Kind::Readiness { obstacle: Some("no credentials".to_owned()) })
             .of_group(group_name("db")),
         Record::new(at(5_900), Kind::Readiness { obstacle: None }).of_group(group_name("db")),
-        Record { since: Some(ago(5_600)), times: 11, ..refused }.of_addresses((100..150).map(address)),
+        Record { since: Some(ago(5_600)), times: 11, ..refused }.about((100..150).map(address)),
         Record::new(at(4_000), Kind::OwnershipLost { by: theirs(), taker: Taker::Peer })
             .of_group(web())
-            .of_addresses([address(100)]),
-        Record::new(at(3_900), claim(Some(ours), done())).of_addresses([address(100)]),
+            .about([address(100)]),
+        Record::new(at(3_900), claim(Some(ours), done())).about([address(100)]),
         Record::new(at(3_800), Kind::Contested { by: nobodys, taker: Taker::Stranger })
             .of_group(web())
-            .of_addresses([address(100)]),
-        Record::new(at(3_000), Kind::ContestedEnded { taker: Taker::Stranger })
-            .of_group(web())
-            .of_addresses([address(100)]),
-        Record::new(at(2_000), Kind::NotLocal).of_group(web()).of_addresses([address(101)]),
+            .about([address(100)]),
+        Record::new(at(3_000), Kind::ContestedEnded { taker: Taker::Stranger }).of_group(web()).about([address(100)]),
+        Record::new(at(2_000), Kind::NotLocal).of_group(web()).about([address(101)]),
         Record::new(at(1_900), Kind::Unresolved { interface: eth1, error: timed_out }),
         Record::new(at(1_500), transition(VrrpState::Master, VrrpState::Master, Cause::Paused)).of_group(web()),
         Record::new(at(1_000), Kind::Forced).of_group(web()),

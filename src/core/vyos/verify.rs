@@ -555,7 +555,16 @@ impl<'a> Checks<'a> {
                 if !disable {
                     taken.extend(moved.into_iter().map(|address| (address, name)));
                 }
-                Ok(GroupConfig { name: group, addresses, interface, network_interface_id, disable })
+                Ok(GroupConfig {
+                    name: group,
+                    addresses,
+                    interface,
+                    network_interface_id,
+                    disable,
+                    no_address: false,
+                    routes: Vec::new(),
+                    elastic_ips: Vec::new(),
+                })
             }
             _ => Err(errors),
         }
@@ -734,13 +743,7 @@ mod tests {
             }
         }}));
         assert_eq!((errors(&outcome), &outcome.warnings), (vec![], &vec![]));
-        let group = |name: &str| GroupConfig {
-            name: GroupName::try_from(name).expect("a name"),
-            addresses: BTreeSet::new(),
-            interface: None,
-            network_interface_id: None,
-            disable: false,
-        };
+        let group = |name: &str| GroupConfig::new(GroupName::try_from(name).expect("a name"));
         let expected = Config {
             global: Global {
                 region: Some(Region::try_from("eu-central-1").expect("a region")),

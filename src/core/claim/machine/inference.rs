@@ -26,10 +26,12 @@ use std::time::Duration;
 
 use super::Machine;
 use crate::claim::BootInstant;
-use crate::claim::address::{Address, Phase};
 use crate::claim::event::{Cause, LogEvent, Misplaced, PutBy};
 use crate::claim::group::{Group, GroupState};
+use crate::claim::local_address::LocalAddress;
+use crate::claim::resource::{Phase, ResourceState};
 use crate::model::ids::{GroupName, InterfaceName};
+use crate::model::resource::Resource;
 use crate::model::vrrp::VrrpState;
 
 /// The notify event follows the address within a millisecond; after this time it counts as lost.
@@ -86,18 +88,18 @@ impl Machine {
             GroupState::Known { vrrp: VrrpState::Backup, cause: Cause::Inferred } => Some(MAX_LIVENESS_POLL),
             GroupState::Known { .. } => None,
         });
-        let addresses = self.addresses.values().filter_map(|a| match &a.phase {
+        let resources = self.resources.values().filter_map(|r| match &r.phase {
             Phase::Idle | Phase::Assigned { mismatch: None, .. } => None,
             Phase::Assigned { mismatch: Some(mismatch), .. } => Some(since(mismatch.since)),
             Phase::AwaitLocalAddress { since: begun } | Phase::CheckOwner { since: begun } => Some(since(*begun)),
             // Its retry needs recent liveness, whenever it comes.
             Phase::InFlight(_) => Some(IDLE_LIVENESS_POLL),
             Phase::Pending { due } => {
-                let is_near = now.until(*due) <= liveness_max_age(self.interval(&a.group));
-                Some(if is_near && !self.has_liveness(now, a) { MIN_LIVENESS_POLL } else { IDLE_LIVENESS_POLL })
+                let is_near = now.until(*due) <= liveness_max_age(self.interval(&r.group));
+                Some(if is_near && !self.has_liveness(now, r) { MIN_LIVENESS_POLL } else { IDLE_LIVENESS_POLL })
             }
         });
-        groups.chain(addresses).min()
+        groups.chain(resources).min()
     }
 
     /// The advertisement interval of a group.
@@ -197,9 +199,9 @@ impl Machine {
     }
 
     pub(super) fn make_idle(&mut self, name: &GroupName) {
-        for ip in self.groups.get(name).iter().flat_map(|g| &g.addresses) {
-            if let Some(address) = self.addresses.get_mut(ip) {
-                address.become_idle();
+        for id in self.groups.get(name).iter().flat_map(|g| &g.resources) {
+            if let Some(resource) = self.resources.get_mut(id) {
+                resource.become_idle();
             }
         }
     }
@@ -207,23 +209,23 @@ impl Machine {
     /// Invalidates groups whose due claims have waited too long for liveness.
     pub(super) fn require_liveness(&mut self, now: BootInstant) {
         let mut silent = BTreeSet::new();
-        for address in self.addresses.values() {
-            if let Phase::Pending { due } = address.phase
+        for resource in self.resources.values() {
+            if let Phase::Pending { due } = resource.phase
                 && due <= now
-                && !self.has_liveness(now, address)
-                && (address.is_retry() || due + liveness_timeout(self.interval(&address.group)) <= now)
+                && !self.has_liveness(now, resource)
+                && (resource.is_retry() || due + liveness_timeout(self.interval(&resource.group)) <= now)
             {
-                silent.insert(address.group.clone());
+                silent.insert(resource.group.clone());
             }
         }
         silent.iter().for_each(|name| self.invalidate(now, name, Cause::NoLiveness));
     }
 
-    /// Whether keepalived's liveness is as recent as a claim of the address needs.
-    pub(super) fn has_liveness(&self, now: BootInstant, address: &Address) -> bool {
+    /// Whether keepalived's liveness is as recent as a claim of the resource needs.
+    pub(super) fn has_liveness(&self, now: BootInstant, resource: &ResourceState) -> bool {
         self.liveness.is_some_and(|liveness| {
-            liveness.until(now) < liveness_max_age(self.interval(&address.group))
-                && address
+            liveness.until(now) < liveness_max_age(self.interval(&resource.group))
+                && resource
                     .attempt
                     .precondition
                     .as_ref()
@@ -231,7 +233,7 @@ impl Machine {
         })
     }
 
-    /// Infers unknown states, and adopts addresses that have appeared on their interface.
+    /// Infers unknown states, and adopts resources whose addresses have appeared on their interface.
     pub(super) fn infer_states(&mut self, now: BootInstant) {
         if self.writer_gone.is_some() {
             return;
@@ -257,10 +259,10 @@ impl Machine {
                 _ => VrrpState::Backup,
             };
             group.set_state(now, GroupState::Known { vrrp: to, cause: Cause::Inferred });
-            let appearing = group.addresses.iter().filter(|_| is_master && group.acts());
-            for ip in appearing {
-                if let Some(address) = self.addresses.get_mut(ip) {
-                    address.phase = Phase::AwaitLocalAddress { since: liveness_after };
+            let appearing = group.resources.iter().filter(|_| is_master && group.acts());
+            for id in appearing {
+                if let Some(resource) = self.resources.get_mut(id) {
+                    resource.phase = Phase::AwaitLocalAddress { since: liveness_after };
                 }
             }
             self.log(LogEvent::Transition {
@@ -273,18 +275,18 @@ impl Machine {
                 self.reset_flap_damping(&name);
             }
         }
-        let appeared: Vec<Ipv4Addr> = self
-            .addresses
+        let appeared: Vec<Resource> = self
+            .resources
             .iter()
-            .filter(|(ip, a)| {
-                matches!(a.phase, Phase::AwaitLocalAddress { since } if liveness >= Some(since))
-                    && self.shows_master(ip)
+            .filter(|(id, r)| {
+                matches!(r.phase, Phase::AwaitLocalAddress { since } if liveness >= Some(since))
+                    && self.evidence_of(id, r).iter().any(|ip| self.shows_master(ip))
             })
-            .map(|(ip, _)| *ip)
+            .map(|(id, _)| id.clone())
             .collect();
-        for ip in appeared {
-            if let Some(address) = self.addresses.get_mut(&ip) {
-                address.adopt(now);
+        for id in appeared {
+            if let Some(resource) = self.resources.get_mut(&id) {
+                resource.adopt(now);
             }
         }
     }
@@ -303,7 +305,7 @@ impl Machine {
         self.groups.iter().filter(move |(_, g)| is_standby(g)).flat_map(move |(name, group)| {
             let put = |ip: &&Ipv4Addr| self.shows_master(ip) && self.put_by(**ip) == Some(PutBy::Process);
             group.addresses.iter().filter(put).filter_map(move |ip| {
-                let since = self.addresses.get(ip)?.local_since?;
+                let since = self.evidence.get(ip)?.since?;
                 group.last_notify.is_none_or(|(at, _)| at < since).then_some((name, since + NOTIFY_TIMEOUT))
             })
         })
@@ -314,42 +316,50 @@ impl Machine {
         self.is_local(*ip)
             && self.is_for_vrrp_alone(ip)
             && (self.put_by(*ip) != Some(PutBy::Command)
-                || self.addresses.get(ip).is_some_and(|a| self.adopted_by_keepalived(a)))
+                || self.evidence.get(ip).is_some_and(|a| self.adopted_by_keepalived(a)))
     }
 
     /// Whether only keepalived adds the address to its interface.
     fn is_for_vrrp_alone(&self, ip: &Ipv4Addr) -> bool {
-        self.addresses.get(ip).is_some_and(|address| !address.outside_vrrp)
+        self.evidence.get(ip).is_some_and(|address| !address.outside_vrrp)
             && !self.interface_enis.values().filter_map(|b| b.eni.as_ref()).any(|eni| eni.primary == *ip)
     }
 
     /// Whether the last notify event is MASTER and found the address present: keepalived then uses it as its own.
-    fn adopted_by_keepalived(&self, address: &Address) -> bool {
+    fn adopted_by_keepalived(&self, address: &LocalAddress) -> bool {
         let last_notify = self.groups.get(&address.group).and_then(|g| g.last_notify);
         // The notify event may be read before the address.
-        last_notify
-            .is_some_and(|(at, vrrp)| vrrp == VrrpState::Master && address.local_since <= Some(at + NOTIFY_TIMEOUT))
+        last_notify.is_some_and(|(at, vrrp)| vrrp == VrrpState::Master && address.since <= Some(at + NOTIFY_TIMEOUT))
     }
 
     /// Which kind of process added the address to keepalived's interface.
     fn put_by(&self, ip: Ipv4Addr) -> Option<PutBy> {
-        let address = self.addresses.get(&ip)?;
+        let address = self.evidence.get(&ip)?;
         let on = |name: &InterfaceName| address.is_there(Some(&BTreeSet::from([name.clone()])));
         self.put_by.get(&ip)?.iter().filter(|(name, _)| on(name)).map(|(_, by)| *by).max()
     }
 
     /// Whether the address is on its interface against what VRRP says, or is not, and since when that is so.
-    pub(in crate::claim) fn misplaced(&self, ip: Ipv4Addr, address: &Address) -> Option<(Misplaced, BootInstant)> {
+    pub(in crate::claim) fn misplaced(&self, ip: Ipv4Addr, address: &LocalAddress) -> Option<(Misplaced, BootInstant)> {
         let group = self.groups.get(&address.group).filter(|g| g.acts())?;
-        let wrong = match (&group.state, &address.phase) {
-            (GroupState::Known { vrrp: VrrpState::Master, .. }, Phase::Assigned { .. }) if !self.is_local(ip) => {
+        let is_assigned = || match self.resources.get(&ip.into()) {
+            Some(resource) => matches!(resource.phase, Phase::Assigned { .. }),
+            // Its group's routes and Elastic IPs bring its traffic here.
+            None => group
+                .resources
+                .iter()
+                .filter_map(|id| self.resources.get(id))
+                .any(|r| matches!(r.phase, Phase::Assigned { .. })),
+        };
+        let wrong = match &group.state {
+            GroupState::Known { vrrp: VrrpState::Master, .. } if !self.is_local(ip) && is_assigned() => {
                 Misplaced::Missing
             }
-            (GroupState::Known { vrrp: VrrpState::Master, .. } | GroupState::Unknown { .. }, _) => return None,
-            _ if self.is_local(ip) && self.is_for_vrrp_alone(&ip) => Misplaced::Unexpected,
-            _ => return None,
+            GroupState::Known { vrrp: VrrpState::Master, .. } | GroupState::Unknown { .. } => return None,
+            GroupState::Known { .. } if self.is_local(ip) && self.is_for_vrrp_alone(&ip) => Misplaced::Unexpected,
+            GroupState::Known { .. } => return None,
         };
-        Some((wrong, address.local_since?.max(group.since)))
+        Some((wrong, address.since?.max(group.since)))
     }
 
     /// The same, once it is not just on its way.
@@ -357,13 +367,13 @@ impl Machine {
         &self,
         now: BootInstant,
         ip: Ipv4Addr,
-        address: &Address,
+        address: &LocalAddress,
     ) -> Option<(Misplaced, BootInstant)> {
         self.misplaced(ip, address).filter(|(_, since)| *since + MISPLACED_AFTER <= now)
     }
 
     /// Whether the address is on its interface as VRRP says, or is not.
-    fn is_in_its_place(&self, ip: Ipv4Addr, address: &Address) -> bool {
+    fn is_in_its_place(&self, ip: Ipv4Addr, address: &LocalAddress) -> bool {
         self.groups.get(&address.group).filter(|g| g.acts()).is_some_and(|group| match group.state {
             GroupState::Known { vrrp: VrrpState::Master, .. } => self.is_local(ip),
             GroupState::Known { .. } => !(self.is_local(ip) && self.is_for_vrrp_alone(&ip)),
@@ -374,14 +384,14 @@ impl Machine {
     /// Logs contradictions between local addresses and VRRP, once, and their end.
     pub(super) fn check_placement(&mut self, now: BootInstant) {
         let news: Vec<_> = self
-            .addresses
+            .evidence
             .iter()
             .map(|(ip, a)| (*ip, a, self.stays_misplaced(now, *ip, a).map(|(wrong, _)| wrong)))
             .filter(|(ip, a, wrong)| a.misplaced != *wrong && (wrong.is_some() || self.is_in_its_place(*ip, a)))
             .map(|(ip, _, wrong)| (ip, wrong))
             .collect();
         for (ip, wrong) in news {
-            let Some(address) = self.addresses.get_mut(&ip) else {
+            let Some(address) = self.evidence.get_mut(&ip) else {
                 continue;
             };
             address.misplaced = wrong;
@@ -392,9 +402,10 @@ impl Machine {
 
     /// Forgets the ownership losses of a group that is no longer MASTER.
     pub(super) fn reset_flap_damping(&mut self, name: &GroupName) {
-        for ip in self.groups.get(name).map(|g| g.addresses.clone()).unwrap_or_default() {
-            for taker in self.addresses.get_mut(&ip).map(|address| address.flap_damping.end()).unwrap_or_default() {
-                self.log(LogEvent::ContestedEnded { group: name.clone(), address: ip, taker });
+        for id in self.groups.get(name).map(|g| g.resources.clone()).unwrap_or_default() {
+            let ended = self.resources.get_mut(&id).map(|resource| resource.flap_damping.end()).unwrap_or_default();
+            for taker in ended {
+                self.log(LogEvent::ContestedEnded { group: name.clone(), resource: id.clone(), taker });
             }
         }
     }
@@ -402,12 +413,12 @@ impl Machine {
     pub(super) fn end_contested(&mut self, now: BootInstant) {
         let interval = self.config.global.verify_interval.duration();
         let mut over = Vec::new();
-        for (ip, address) in &mut self.addresses {
-            let Some(since) = address.checks.verified_since else {
+        for (id, resource) in &mut self.resources {
+            let Some(since) = resource.checks.verified_since else {
                 continue;
             };
-            for taker in address.flap_damping.end_due(now, since, interval) {
-                over.push(LogEvent::ContestedEnded { group: address.group.clone(), address: *ip, taker });
+            for taker in resource.flap_damping.end_due(now, since, interval) {
+                over.push(LogEvent::ContestedEnded { group: resource.group.clone(), resource: id.clone(), taker });
             }
         }
         over.into_iter().for_each(|log| self.log(log));
@@ -415,6 +426,26 @@ impl Machine {
 
     /// Whether the address is on keepalived's interface.
     pub(in crate::claim) fn is_local(&self, ip: Ipv4Addr) -> bool {
-        self.addresses.get(&ip).is_some_and(|address| address.is_there(self.local.get(&ip)))
+        self.evidence.get(&ip).is_some_and(|address| address.is_there(self.local.get(&ip)))
+    }
+
+    /// The addresses of which one must be on its interface for a claim that no notify event has caused: an address itself,
+    /// and the one that a route covers exactly; else any of the group's.
+    pub(in crate::claim) fn evidence_of(&self, id: &Resource, resource: &ResourceState) -> Vec<Ipv4Addr> {
+        let group = self.groups.get(&resource.group);
+        let own = match id {
+            Resource::Address(ip) => Some(*ip),
+            Resource::Route(route) => route.destination.host(),
+            Resource::ElasticIp(_) => None,
+        };
+        match own.filter(|ip| self.evidence.get(ip).is_some_and(|address| address.group == resource.group)) {
+            Some(ip) => vec![ip],
+            None => group.map(|group| group.addresses.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Whether the resource's evidence is on its interface.
+    pub(in crate::claim) fn has_local_address(&self, id: &Resource) -> bool {
+        self.resources.get(id).is_some_and(|r| self.evidence_of(id, r).iter().any(|ip| self.is_local(*ip)))
     }
 }

@@ -5,18 +5,20 @@ use std::mem;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::Machine;
 use super::inference::settled;
 use super::scheduler::MIN_STANDBY_INTERVAL;
+use super::{Channel, Machine};
 use crate::claim::BootInstant;
-use crate::claim::address::{Address, Phase};
 use crate::claim::event::{Cause, LogEvent, RestoredState};
 use crate::claim::flap_damping::FlapDamping;
 use crate::claim::group::{Group, GroupState};
+use crate::claim::local_address::LocalAddress;
+use crate::claim::resource::{Phase, ResourceState};
 use crate::keepalived::groups::Groups;
-use crate::model::assignment::plan;
+use crate::model::assignment::{PlannedGroup, plan};
 use crate::model::config::Config;
 use crate::model::ids::{GroupName, InterfaceName};
+use crate::model::resource::{Kind, Resource};
 use crate::model::vrrp::{NotifyEvent, NotifyState, VrrpState};
 
 /// MASTER_RX_LOWER_PRI events of a group that follow each other within this time are repetitions.
@@ -30,11 +32,11 @@ impl Machine {
         let groups = &self.config.groups;
         self.restored.retain(|restored| groups.iter().any(|group| group.name == restored.group));
         self.replan(now);
-        for address in self.addresses.values_mut() {
-            address.rejection.isolated = None;
+        for resource in self.resources.values_mut() {
+            resource.rejection.isolated = None;
         }
         self.retry_permanent(now);
-        self.verification.request(now);
+        self.verifications.request(now);
     }
 
     pub(super) fn announce(&mut self, now: BootInstant, groups: Groups) {
@@ -55,11 +57,12 @@ impl Machine {
         }
     }
 
-    /// Applies the configuration and keepalived's groups, and keeps the state of unchanged groups and addresses.
+    /// Applies the configuration and keepalived's groups, and keeps the state of unchanged groups and resources.
     pub(super) fn replan(&mut self, now: BootInstant) {
         let plan = plan(&self.config, &self.keepalived);
         let mut old_groups = mem::take(&mut self.groups);
-        let mut old_addresses = mem::take(&mut self.addresses);
+        let mut old_evidence = mem::take(&mut self.evidence);
+        let mut old_resources = mem::take(&mut self.resources);
         let mut old_interface_enis = mem::take(&mut self.interface_enis);
         for planned in plan.groups {
             let (is_renewed, mut group) = match old_groups.remove(&planned.name) {
@@ -71,47 +74,67 @@ impl Machine {
                 }
             };
             let is_master = group.acts() && group.state.vrrp() == VrrpState::Master;
-            group.advertise_interval = planned.advertise_interval;
-            group.peers = planned.peers;
-            group.addresses = planned.addresses.iter().map(|a| a.address).collect();
+            let PlannedGroup { name, advertise_interval, peers, addresses, resources, problems, .. } = planned;
+            group.advertise_interval = advertise_interval;
+            group.peers = peers;
+            group.addresses = addresses.iter().map(|a| a.address).collect();
             group.addresses.sort_unstable();
-            group.problems = planned.problems;
-            for wanted in planned.addresses {
+            group.resources = resources.iter().map(|r| r.resource.clone()).collect();
+            group.resources.sort_unstable();
+            group.problems = problems;
+            // Addresses that have to be seen on their interface again.
+            let mut appear = BTreeSet::new();
+            for wanted in addresses {
+                let ip = wanted.address;
+                let address = match old_evidence.remove(&ip) {
+                    Some(mut address) if address.group == name => {
+                        if address.replan(now, wanted) {
+                            appear.insert(ip);
+                        }
+                        address
+                    }
+                    _ => LocalAddress::new(now, name.clone(), wanted),
+                };
+                self.evidence.insert(ip, address);
+            }
+            for wanted in resources {
                 let interface_eni = old_interface_enis.remove(&wanted.interface).unwrap_or_default();
                 let interface_eni = self.interface_enis.entry(wanted.interface.clone()).or_insert(interface_eni);
-                let behind = interface_eni.eni.as_ref().map(|eni| &eni.id);
-                let ip = wanted.address;
-                let (is_new, mut address) = match old_addresses.remove(&ip) {
-                    Some(mut address) if address.group == planned.name => {
-                        address.replan(now, wanted, behind);
-                        (false, address)
+                let behind = interface_eni.eni.as_ref();
+                let id = wanted.resource.clone();
+                let (is_new, mut resource) = match old_resources.remove(&id) {
+                    Some(mut resource) if resource.group == name => {
+                        if id.address().is_some_and(|ip| appear.contains(&ip)) {
+                            resource.appear(now);
+                        }
+                        resource.replan(now, wanted, behind);
+                        (false, resource)
                     }
-                    old => (true, Address::new(planned.name.clone(), wanted, behind).after(old)),
+                    old => (true, ResourceState::new(name.clone(), wanted, behind).after(old)),
                 };
                 if is_new {
-                    let before = |p: &RestoredState| p.group == address.group && p.address == ip;
+                    let before = |p: &RestoredState| p.group == resource.group && p.resource == id;
                     if let Some(place) = self.restored.iter().position(before) {
                         let RestoredState { losses, contested, .. } = self.restored.swap_remove(place);
                         let interval = self.config.global.verify_interval.duration();
-                        address.flap_damping = FlapDamping::resumed(now, &losses, &contested, interval);
+                        resource.flap_damping = FlapDamping::resumed(now, &losses, &contested, interval);
                     }
-                    address.local_since = Some(now);
                     if is_master {
-                        address.phase = Phase::AwaitLocalAddress { since: now };
+                        resource.phase = Phase::AwaitLocalAddress { since: now };
                     }
                 } else if is_renewed {
-                    address.become_idle();
+                    resource.become_idle();
                 }
-                self.addresses.insert(ip, address);
+                self.resources.insert(id, resource);
             }
-            self.groups.insert(planned.name, group);
+            self.groups.insert(name, group);
         }
         let groups = &self.groups;
         self.peers.retain(|peer, _| groups.values().any(|g| g.peers.contains(peer)));
         for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_none() && !b.in_flight) {
             interface_eni.next = Some(now);
         }
-        self.verification.request(now);
+        self.verifications.request(now);
     }
 
     pub(super) fn notify_events(&mut self, now: BootInstant, events: &[NotifyEvent]) {
@@ -155,31 +178,32 @@ impl Machine {
         if read {
             group.rx_read = Some(now);
         }
-        for ip in group.addresses.clone() {
-            let Some(address) = self.addresses.get_mut(&ip) else {
+        for id in group.resources.clone() {
+            let Some(resource) = self.resources.get_mut(&id) else {
                 continue;
             };
             // Timeouts from before the transition do not count.
             if (changed || claim)
-                && let Some(eni_state) = address.eni.as_ref().and_then(|eni| self.enis.get_mut(eni))
+                && let Some(eni) = &resource.eni
+                && let Some(channel) = self.channels.get_mut(&Channel::of(id.kind(), eni))
             {
-                eni_state.timeouts = 0;
+                channel.timeouts = 0;
             }
             if is != VrrpState::Master {
-                address.become_idle();
+                resource.become_idle();
             } else if !acts {
                 // Paused or disabled: only the state changes.
             } else if claim {
                 if event.state == NotifyState::Master {
-                    address.grace = None;
+                    resource.grace = None;
                 }
-                address.claim_now(now);
+                resource.claim_now(now);
             } else if changed {
                 // A repeated MASTER_RX_LOWER_PRI in a state other than MASTER: it proves MASTER, not an ownership loss.
-                address.adopt(now);
+                resource.adopt(now);
             } else if read {
-                address.attempt.outranked_other = true;
-                address.read_at(now);
+                resource.attempt.outranked_other = true;
+                resource.read_at(now);
             }
         }
         if is != VrrpState::Master {
@@ -232,9 +256,9 @@ impl Machine {
         let appeared: Vec<Ipv4Addr> =
             addresses.iter().filter(|(ip, on)| self.local.get(ip) != Some(on)).map(|(ip, _)| *ip).collect();
         let before = mem::replace(&mut self.local, addresses);
-        for (ip, address) in &mut self.addresses {
+        for (ip, address) in &mut self.evidence {
             if address.is_there(before.get(ip)) != address.is_there(self.local.get(ip)) {
-                address.local_since = Some(now);
+                address.since = Some(now);
             }
         }
         // Forget the origin of addresses that were removed, even if they were added again.
@@ -263,18 +287,21 @@ impl Machine {
     /// The local addresses were read: pending claims with a precondition are sent, or given up.
     pub(super) fn local_read(&mut self, now: BootInstant) {
         let mut missing = Vec::new();
-        for (ip, address) in &mut self.addresses {
-            let due = matches!(address.phase, Phase::Pending { due } if due <= now);
-            let is_there = address.is_there(self.local.get(ip));
-            let Some(precondition) = address.attempt.precondition.as_mut().filter(|_| due) else {
+        let is_due = |r: &ResourceState| {
+            matches!(r.phase, Phase::Pending { due } if due <= now) && r.attempt.precondition.is_some()
+        };
+        let due: Vec<Resource> = self.resources.iter().filter(|(_, r)| is_due(r)).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            let is_there = self.has_local_address(&id);
+            let Some(resource) = self.resources.get_mut(&id) else {
                 continue;
             };
-            if is_there {
+            if is_there && let Some(precondition) = &mut resource.attempt.precondition {
                 precondition.local_read = Some(now);
             } else {
-                address.become_idle();
-                address.phase = Phase::AwaitLocalAddress { since: now };
-                missing.push(LogEvent::NotLocal { group: address.group.clone(), address: *ip });
+                resource.become_idle();
+                resource.phase = Phase::AwaitLocalAddress { since: now };
+                missing.push(LogEvent::NotLocal { group: resource.group.clone(), resource: id });
             }
         }
         missing.into_iter().for_each(|log| self.log(log));
@@ -289,7 +316,7 @@ impl Machine {
         let vrrp = group.state.vrrp();
         self.make_idle(name);
         self.log(LogEvent::Transition { group: name.clone(), from: vrrp, to: vrrp, cause: Cause::Paused });
-        self.verification.request(now + MIN_STANDBY_INTERVAL);
+        self.verifications.request(now + MIN_STANDBY_INTERVAL);
     }
 
     pub(super) fn resume(&mut self, now: BootInstant, name: &GroupName) {
@@ -308,9 +335,9 @@ impl Machine {
         let Some(group) = self.groups.get(name) else {
             return;
         };
-        for ip in &group.addresses {
-            if let Some(address) = self.addresses.get_mut(ip) {
-                address.claim_now(now);
+        for id in &group.resources {
+            if let Some(resource) = self.resources.get_mut(id) {
+                resource.claim_now(now);
             }
         }
     }
@@ -318,24 +345,26 @@ impl Machine {
     pub(super) fn credentials_changed(&mut self, now: BootInstant) {
         self.retry_permanent(now);
         // Shows whether they work before a failover needs them.
-        self.verification.request(now + MIN_STANDBY_INTERVAL);
+        self.verifications.request(now + MIN_STANDBY_INTERVAL);
     }
 
     pub(super) fn retry_permanent(&mut self, now: BootInstant) {
-        for address in self.addresses.values_mut() {
+        for resource in self.resources.values_mut() {
             // For a standby, too: the failure may be over.
-            let was_permanent = address.rejection.permanent.take().is_some();
-            if let Phase::Pending { due } = &mut address.phase
+            let was_permanent = resource.rejection.permanent.take().is_some();
+            if let Phase::Pending { due } = &mut resource.phase
                 && was_permanent
             {
                 *due = now;
             }
         }
-        for eni_state in self.enis.values_mut() {
-            eni_state.second_chance = false;
+        for channel in self.channels.values_mut() {
+            channel.second_chance = false;
         }
-        if self.verification.error.is_some() {
-            self.verification.request(now);
+        for kind in Kind::ALL {
+            if self.verifications[kind].error.is_some() {
+                self.verifications[kind].request(now);
+            }
         }
     }
 }

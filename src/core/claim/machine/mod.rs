@@ -10,22 +10,25 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::net::Ipv4Addr;
+use std::ops::{Index, IndexMut};
 use std::time::Duration;
 
 use fastrand::Rng;
 
 use self::inference::{MISPLACED_AFTER, liveness_max_age, liveness_timeout};
 use self::scheduler::LOCAL_READ_TIMEOUT;
-use super::address::{Address, Phase};
-use super::event::{Action, Cause, ClaimId, Event, LogEvent, PutBy, ReadId, RestoredState};
+use super::event::{Action, Cause, ClaimId, ClaimRequest, Event, LogEvent, PutBy, ReadId, RestoredState};
 use super::group::{Group, GroupState};
+use super::local_address::LocalAddress;
 use super::readiness::Attachments;
 use super::reason::RequestRefusal;
+use super::resource::{Phase, ResourceState};
 use super::{BootInstant, backoff};
 use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
 use crate::model::ec2::{CallError, Eni, Owner};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
+use crate::model::resource::{Kind, Resource};
 use crate::model::vrrp::VrrpState;
 
 /// Without a writer of the FIFO for this long, keepalived is gone.
@@ -40,7 +43,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// The claim state machine of one router. It has no clock, no socket and no task: each event comes with the current time, and
 /// the result is a list of actions.
 ///
-/// docs/internals/claim-machine.md has the state diagram of an address's phases.
+/// docs/internals/claim-machine.md has the state diagram of a resource's phases.
 #[derive(Debug)]
 pub struct Machine {
     pub(super) config: Config,
@@ -50,9 +53,11 @@ pub struct Machine {
     pub(super) groups: BTreeMap<GroupName, Group>,
     /// When the pauses of groups end, including groups that do not exist now.
     pauses: BTreeMap<GroupName, BootInstant>,
-    pub(super) addresses: BTreeMap<Ipv4Addr, Address>,
+    /// The virtual addresses that show whether a group is MASTER.
+    pub(super) evidence: BTreeMap<Ipv4Addr, LocalAddress>,
+    pub(super) resources: BTreeMap<Resource, ResourceState>,
     pub(super) interface_enis: BTreeMap<InterfaceName, InterfaceEni>,
-    pub(super) enis: BTreeMap<EniId, EniState>,
+    channels: BTreeMap<Channel, ChannelState>,
     claims: BTreeMap<ClaimId, ClaimInFlight>,
     reads: BTreeMap<ReadId, ReadInFlight>,
     /// The owners of the peers' addresses: they distinguish the other router from a stranger.
@@ -61,7 +66,7 @@ pub struct Machine {
     pub(super) attachments: Attachments,
     /// The id of this instance, once it is known.
     pub(super) instance: Option<InstanceId>,
-    /// The state from before the agent started, for addresses that are not configured yet.
+    /// The state from before the agent started, for resources that are not configured yet.
     restored: Vec<RestoredState>,
     local: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
     /// Which kind of process added each local address, as far as that is known.
@@ -73,7 +78,7 @@ pub struct Machine {
     pub(super) liveness: Option<BootInstant>,
     /// When a stall was last detected.
     stalled: Option<BootInstant>,
-    pub(super) verification: PeriodicVerification,
+    pub(super) verifications: Verifications,
     armed: Option<BootInstant>,
     last_id: u64,
     rng: Rng,
@@ -90,9 +95,36 @@ pub(super) struct InterfaceEni {
     next: Option<BootInstant>,
 }
 
-/// The state of claims on one ENI.
-#[derive(Debug, Default)]
-pub(super) struct EniState {
+/// What shares EC2's rate limit, and time-outs: claims of addresses by the ENI that takes them, because each ENI has requests
+/// of its own; all claims of routes, and all of Elastic IPs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Channel {
+    Addresses(EniId),
+    Routes,
+    ElasticIps,
+}
+
+impl Channel {
+    /// The channel of claims of this kind for an ENI.
+    fn of(kind: Kind, eni: &EniId) -> Self {
+        match kind {
+            Kind::Address => Self::Addresses(eni.clone()),
+            Kind::Route => Self::Routes,
+            Kind::ElasticIp => Self::ElasticIps,
+        }
+    }
+
+    fn rate_limiter(&self) -> backoff::RateLimiter {
+        match self {
+            Self::Addresses(_) => backoff::RateLimiter::of_addresses(),
+            Self::Routes | Self::ElasticIps => backoff::RateLimiter::of_single_calls(),
+        }
+    }
+}
+
+/// The state of claims in one channel.
+#[derive(Debug)]
+struct ChannelState {
     rate_limiter: backoff::RateLimiter,
     first_attempts: backoff::Spacing,
     timeouts: u32,
@@ -100,21 +132,34 @@ pub(super) struct EniState {
     second_chance: bool,
 }
 
+impl ChannelState {
+    fn new(channel: &Channel) -> Self {
+        Self {
+            rate_limiter: channel.rate_limiter(),
+            first_attempts: backoff::Spacing::default(),
+            timeouts: 0,
+            second_chance: false,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct ClaimInFlight {
-    eni: EniId,
+    channel: Channel,
+    request: ClaimRequest,
     began: BootInstant,
-    addresses: Vec<Ipv4Addr>,
+    resources: Vec<Resource>,
 }
 
 #[derive(Debug)]
 struct ReadInFlight {
     began: BootInstant,
-    addresses: Vec<Ipv4Addr>,
+    kind: Kind,
+    resources: Vec<Resource>,
     is_periodic: bool,
 }
 
-/// The periodic verification of all addresses.
+/// The periodic verification of all resources of one kind.
 #[derive(Debug, Default)]
 pub(super) struct PeriodicVerification {
     /// Absent while a read is in flight and no other one was requested since.
@@ -135,6 +180,31 @@ impl PeriodicVerification {
     }
 }
 
+/// The periodic verification of each kind. One that is refused or throttled does not hold back another.
+#[derive(Debug, Default)]
+pub(super) struct Verifications([PeriodicVerification; Kind::ALL.len()]);
+
+impl Verifications {
+    /// Has the next read of every kind sent at this time, unless it is due earlier.
+    fn request(&mut self, at: BootInstant) {
+        self.0.iter_mut().for_each(|verification| verification.request(at));
+    }
+}
+
+impl Index<Kind> for Verifications {
+    type Output = PeriodicVerification;
+
+    fn index(&self, kind: Kind) -> &PeriodicVerification {
+        &self.0[kind as usize]
+    }
+}
+
+impl IndexMut<Kind> for Verifications {
+    fn index_mut(&mut self, kind: Kind) -> &mut PeriodicVerification {
+        &mut self.0[kind as usize]
+    }
+}
+
 impl Machine {
     /// A machine without groups. `seed` determines the jitter.
     pub fn new(now: BootInstant, seed: u64) -> Self {
@@ -144,9 +214,10 @@ impl Machine {
             coming: None,
             groups: BTreeMap::new(),
             pauses: BTreeMap::new(),
-            addresses: BTreeMap::new(),
+            evidence: BTreeMap::new(),
+            resources: BTreeMap::new(),
             interface_enis: BTreeMap::new(),
-            enis: BTreeMap::new(),
+            channels: BTreeMap::new(),
             claims: BTreeMap::new(),
             reads: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -159,7 +230,7 @@ impl Machine {
             writer_gone: Some(now),
             liveness: None,
             stalled: None,
-            verification: PeriodicVerification::default(),
+            verifications: Verifications::default(),
             armed: None,
             last_id: 0,
             rng: Rng::with_seed(seed),
@@ -199,7 +270,7 @@ impl Machine {
             Event::Pause { group, until } => self.pause(now, &group, until),
             Event::Resume(group) => self.resume(now, &group),
             Event::Force(group) => self.force(now, &group),
-            Event::ReadNow => self.verification.request(now),
+            Event::ReadNow => self.verifications.request(now),
             Event::Tick => {}
         }
         self.settle(now);
@@ -229,7 +300,7 @@ impl Machine {
         if state.disabled {
             return Some(RequestRefusal::Disabled);
         }
-        if let Some(problem) = state.problems.first().filter(|_| self.addresses_of(group).next().is_none()) {
+        if let Some(problem) = state.problems.first().filter(|_| self.resources_of(group).next().is_none()) {
             return Some(RequestRefusal::NoAddress(problem.clone()));
         }
         match &state.state {
@@ -249,23 +320,37 @@ impl Machine {
         self.groups.contains_key(group)
     }
 
-    /// Whether a periodic verification that began at `since` or later has ended.
+    /// Whether a periodic verification of everything that began at `since` or later has ended.
     pub fn has_read_since(&self, since: BootInstant) -> bool {
-        self.verification.ended.is_some_and(|began| began >= since)
+        self.kinds_to_read().all(|kind| self.verifications[kind].ended.is_some_and(|began| began >= since))
     }
 
-    /// Whether a claim that began at `since` or later has ended for every address of the group.
+    /// The kinds of which there is something to read the owner of.
+    pub(super) fn kinds_to_read(&self) -> impl Iterator<Item = Kind> {
+        let is_enabled = |state: &ResourceState| self.groups.get(&state.group).is_some_and(|group| !group.disabled);
+        let kinds: BTreeSet<Kind> =
+            self.resources.iter().filter(|(_, state)| is_enabled(state)).map(|(resource, _)| resource.kind()).collect();
+        kinds.into_iter()
+    }
+
+    /// Whether a claim that began at `since` or later has ended for every resource of the group.
     pub fn has_responses(&self, group: &GroupName, since: BootInstant) -> bool {
-        self.addresses_of(group).all(|a| a.last_claim.as_ref().is_some_and(|c| c.began >= since && c.answer.is_some()))
+        self.resources_of(group)
+            .all(|state| state.last_claim.as_ref().is_some_and(|claim| claim.began >= since && claim.answer.is_some()))
     }
 
-    /// Whether a claim of the address began at `since` or later.
-    pub fn claimed_since(&self, ip: &Ipv4Addr, since: BootInstant) -> bool {
-        self.addresses.get(ip).and_then(|a| a.last_claim.as_ref()).is_some_and(|c| c.began >= since)
+    /// Whether a claim of the resource began at `since` or later.
+    pub fn claimed_since(&self, resource: &Resource, since: BootInstant) -> bool {
+        self.resources.get(resource).and_then(|state| state.last_claim.as_ref()).is_some_and(|c| c.began >= since)
     }
 
-    fn addresses_of<'a>(&'a self, group: &'a GroupName) -> impl Iterator<Item = &'a Address> {
-        self.addresses.values().filter(move |a| a.group == *group)
+    fn resources_of<'a>(&'a self, group: &'a GroupName) -> impl Iterator<Item = &'a ResourceState> {
+        self.resources.values().filter(move |state| state.group == *group)
+    }
+
+    /// The state of claims in a channel.
+    fn channel(&mut self, channel: &Channel) -> &mut ChannelState {
+        self.channels.entry(channel.clone()).or_insert_with(|| ChannelState::new(channel))
     }
 
     fn settle(&mut self, now: BootInstant) {
@@ -329,36 +414,42 @@ impl Machine {
     /// The next time at which something may be due.
     fn next_deadline(&self, now: BootInstant) -> Option<BootInstant> {
         let verify_interval = self.config.global.verify_interval.duration();
-        let addresses = self.addresses.values().flat_map(|a| {
-            let interval = self.interval(&a.group);
+        let resources = self.resources.iter().flat_map(|(resource, r)| {
+            let interval = self.interval(&r.group);
             let liveness_ends = self.liveness.map(|liveness| liveness + liveness_max_age(interval));
-            let wanted = match a.phase {
-                Phase::Pending { due } if due > now => [Some(due), None, None],
-                Phase::Pending { due } => [Some(due + liveness_timeout(interval)), liveness_ends, self.may_go(now, a)],
-                _ => [None; 3],
+            let wanted = match r.phase {
+                Phase::Pending { due } if due > now => [Some(due), None, None, None],
+                Phase::Pending { due } => [
+                    Some(due + liveness_timeout(interval)),
+                    liveness_ends,
+                    self.may_go(now, resource, r),
+                    r.awaits_read_until(),
+                ],
+                _ => [None; 4],
             };
-            let flap_damping = a.checks.verified_since.and_then(|since| a.flap_damping.ends(since, verify_interval));
-            wanted.into_iter().chain([a.checks.reads.first().copied(), flap_damping]).flatten()
+            let flap_damping = r.checks.verified_since.and_then(|since| r.flap_damping.ends(since, verify_interval));
+            wanted.into_iter().chain([r.checks.reads.first().copied(), flap_damping]).flatten()
         });
-        let has_due_claim = self.addresses.values().any(|a| matches!(a.phase, Phase::Pending { due } if due <= now));
+        let has_due_claim = self.resources.values().any(|r| matches!(r.phase, Phase::Pending { due } if due <= now));
         let in_flight = self.claims.values().filter(|_| has_due_claim).map(|c| c.began);
         let next_claim = in_flight.flat_map(|began| [began + backoff::MIN_CLAIM_GAP, began + backoff::MAX_CLAIM_GAP]);
         let pauses = self.pauses.values().copied();
         let resolves = self.interface_enis.values().filter(|b| !b.in_flight).filter_map(|b| b.next);
         let notify_timeouts = self.addresses_without_notify().map(|(_, until)| until);
-        let misplaced = self.addresses.iter().filter_map(|(ip, a)| Some(self.misplaced(*ip, a)?.1 + MISPLACED_AFTER));
+        let misplaced = self.evidence.iter().filter_map(|(ip, a)| Some(self.misplaced(*ip, a)?.1 + MISPLACED_AFTER));
+        let verifications = Kind::ALL.map(|kind| self.verifications[kind].due.filter(|_| self.reads_kind(kind)));
         let others = [
             self.writer_gone.map(|since| since + WRITER_GONE_TIMEOUT),
             self.coming.as_ref().map(|(_, since)| *since + NEW_GROUPS_TIMEOUT),
             self.local_read_requested.map(|requested| requested + LOCAL_READ_TIMEOUT),
-            self.verification.due.filter(|_| !self.addresses.is_empty()),
         ];
-        addresses
+        resources
             .chain(next_claim)
             .chain(pauses)
             .chain(notify_timeouts)
             .chain(misplaced)
             .chain(resolves)
+            .chain(verifications.into_iter().flatten())
             .chain(others.into_iter().flatten())
             .filter(|t| *t > now)
             .min()

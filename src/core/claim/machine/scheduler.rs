@@ -1,105 +1,185 @@
 //! When requests to EC2, IMDS and the kernel are sent, and what is in them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::inference::liveness_max_age;
-use super::{ClaimInFlight, Machine, ReadInFlight};
-use crate::claim::address::{Address, LastClaim, Phase};
-use crate::claim::event::{Action, ClaimId, ReadId};
+use super::{Channel, ClaimInFlight, Machine, ReadInFlight};
+use crate::claim::event::{Action, ClaimId, ClaimRequest, ReadId, ReadRequest};
+use crate::claim::resource::{LastClaim, Phase, ResourceState};
 use crate::claim::{BootInstant, backoff};
 use crate::model::ids::{EniId, VpcId};
+use crate::model::resource::{Kind, Resource};
 use crate::model::vrrp::VrrpState;
 
-/// The most claims in flight on one ENI ...
+/// The most claims of addresses in flight on one ENI ...
 const MAX_CLAIMS_PER_ENI: usize = 2;
 /// ... and one more if a first attempt would have to wait otherwise.
 const EXTRA_FRESH_CLAIMS: usize = 1;
+/// The most claims of routes and Elastic IPs in flight, beside those that began before a first attempt was caused ...
+const MAX_SINGLE_CLAIMS: usize = 8;
+/// ... and together with those.
+const MAX_SINGLE_CLAIMS_WITH_OUTDATED: usize = 16;
 /// How old a read of the local addresses may be for a claim.
 const LOCAL_READ_MAX_AGE: Duration = Duration::from_millis(100);
 /// A read of the local addresses without a response is repeated after this time.
 pub(super) const LOCAL_READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// Reads that are due within this time share a request.
 pub(super) const READ_BATCH_WINDOW: Duration = Duration::from_millis(100);
-/// The most reads in flight.
+/// The most reads of one kind in flight.
 const MAX_READS: usize = 4;
 /// The shortest time between periodic verifications on a standby.
 pub(super) const MIN_STANDBY_INTERVAL: Duration = Duration::from_secs(15);
 
 impl Machine {
+    /// Sends the claims that are due: addresses first, so that no other kind delays them.
     pub(super) fn send_claims(&mut self, now: BootInstant) {
-        let mut waiting: BTreeMap<EniId, Vec<Ipv4Addr>> = BTreeMap::new();
-        for (ip, address) in &self.addresses {
-            if let Phase::Pending { due } = address.phase
+        let mut waiting: BTreeMap<EniId, Vec<Resource>> = BTreeMap::new();
+        let mut single = Vec::new();
+        for (id, resource) in &self.resources {
+            if let Phase::Pending { due } = resource.phase
                 && due <= now
-                && let Some(eni) = &address.eni
+                && let Some(eni) = &resource.eni
             {
-                waiting.entry(eni.clone()).or_default().push(*ip);
+                match id {
+                    Resource::Address(_) => waiting.entry(eni.clone()).or_default().push(id.clone()),
+                    Resource::Route(_) | Resource::ElasticIp(_) => {
+                        single.push((resource.is_repeated(), due, id.clone()))
+                    }
+                }
             }
         }
-        for (eni, ips) in waiting {
-            let in_flight: Vec<&ClaimInFlight> = self.claims.values().filter(|c| c.eni == eni).collect();
-            let fresh = in_flight.len() >= MAX_CLAIMS_PER_ENI;
-            if !self.may_send(now, &eni, &in_flight) {
-                continue;
-            }
-            let goes = |ip: &Ipv4Addr| {
-                self.addresses
-                    .get(ip)
-                    .is_some_and(|a| self.may_go(now, a) <= Some(now) && (!fresh || is_held_up(now, ip, a, &in_flight)))
-            };
-            let (ips, held_back): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) = ips.into_iter().partition(goes);
-            let (ready, unready): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
-                ips.into_iter().partition(|ip| self.is_ready(now, ip));
-            let has_liveness = |ip: &Ipv4Addr| self.addresses.get(ip).is_some_and(|a| self.has_liveness(now, a));
-            let wants_local_read = unready.iter().any(has_liveness);
-            let mut batch = self.batch(&ready);
-            let is_free = |ip: &Ipv4Addr| self.addresses.get(ip).is_some_and(Address::is_free);
-            if batch.iter().any(is_free) {
-                batch.extend(held_back.into_iter().filter(|ip| is_free(ip) && self.is_ready(now, ip)));
-            }
-            if batch.iter().filter_map(|ip| self.addresses.get(ip)).any(|a| a.attempt.failed > 0 && a.is_free()) {
-                batch.extend(self.piggybacked(now, &eni));
-            }
-            if !batch.is_empty() {
-                self.send_claim(now, eni, batch);
-            } else if wants_local_read
-                && self.local_read_requested.is_none_or(|asked| asked + LOCAL_READ_TIMEOUT <= now)
-            {
-                self.local_read_requested = Some(now);
-                self.actions.push(Action::ReadLocalAddresses);
-            }
+        let mut wants_local_read = false;
+        for (eni, ids) in waiting {
+            wants_local_read |= self.send_addresses(now, eni, ids);
+        }
+        // First attempts before retries, and what has waited longest first.
+        single.sort();
+        for (_, _, id) in single {
+            wants_local_read |= self.send_single(now, id);
+        }
+        if wants_local_read && self.local_read_requested.is_none_or(|asked| asked + LOCAL_READ_TIMEOUT <= now) {
+            self.local_read_requested = Some(now);
+            self.actions.push(Action::ReadLocalAddresses);
         }
     }
 
-    fn may_send(&self, now: BootInstant, eni: &EniId, in_flight: &[&ClaimInFlight]) -> bool {
+    /// Claims addresses of one ENI that are due. Returns whether none could be claimed because the local addresses have to be
+    /// read first.
+    fn send_addresses(&mut self, now: BootInstant, eni: EniId, ids: Vec<Resource>) -> bool {
+        let channel = Channel::Addresses(eni.clone());
+        let in_flight: Vec<&ClaimInFlight> = self.claims.values().filter(|c| c.channel == channel).collect();
+        let fresh = in_flight.len() >= MAX_CLAIMS_PER_ENI;
+        if !self.may_send(now, &channel, &in_flight) {
+            return false;
+        }
+        let goes = |id: &Resource| {
+            self.resources
+                .get(id)
+                .is_some_and(|r| self.may_go(now, id, r) <= Some(now) && (!fresh || is_held_up(now, id, r, &in_flight)))
+        };
+        let (ids, held_back): (Vec<Resource>, Vec<Resource>) = ids.into_iter().partition(goes);
+        let (ready, unready): (Vec<Resource>, Vec<Resource>) = ids.into_iter().partition(|id| self.is_ready(now, id));
+        let mut batch = self.batch(&ready);
+        let is_free = |id: &Resource| self.resources.get(id).is_some_and(ResourceState::is_free);
+        if batch.iter().any(is_free) {
+            batch.extend(held_back.into_iter().filter(|id| is_free(id) && self.is_ready(now, id)));
+        }
+        if batch.iter().filter_map(|id| self.resources.get(id)).any(|r| r.attempt.failed > 0 && r.is_free()) {
+            batch.extend(self.piggybacked(now, &eni));
+        }
+        if batch.is_empty() {
+            return unready.iter().any(|id| self.needs_local_read(now, id));
+        }
+        let addresses = batch.iter().filter_map(Resource::address).collect();
+        self.send_claim(now, ClaimRequest::Addresses { eni, addresses });
+        false
+    }
+
+    /// Claims a route or an Elastic IP that is due. Returns whether it could not be claimed because the local addresses have to
+    /// be read first.
+    fn send_single(&mut self, now: BootInstant, id: Resource) -> bool {
+        let Some(resource) = self.resources.get(&id) else {
+            return false;
+        };
+        let is_outdated = |claim: &ClaimInFlight| {
+            resource.is_first_attempt() && resource.asked.is_some_and(|asked| claim.began <= asked)
+        };
+        let in_flight = self.claims.values().filter(|claim| claim.request.kind() != Kind::Address);
+        let (outdated, current): (Vec<&ClaimInFlight>, Vec<&ClaimInFlight>) = in_flight.partition(|c| is_outdated(c));
+        let has_room = current.len() < MAX_SINGLE_CLAIMS
+            && current.len() + outdated.len() < MAX_SINGLE_CLAIMS_WITH_OUTDATED
+            && !current.iter().any(|claim| claim.resources.contains(&id));
+        if !has_room || self.may_go(now, &id, resource) > Some(now) || !self.may_be_taken(now, &id, resource) {
+            return false;
+        }
+        if !self.is_ready(now, &id) {
+            return self.needs_local_read(now, &id);
+        }
+        let Some(eni) = resource.eni.clone() else {
+            return false;
+        };
+        let private_address = resource.private_address;
+        match id {
+            Resource::Address(_) => {}
+            Resource::Route(route) => self.send_claim(now, ClaimRequest::Route { route, eni }),
+            Resource::ElasticIp(allocation) => {
+                self.send_claim(now, ClaimRequest::ElasticIp { allocation, eni, private_address });
+            }
+        }
+        false
+    }
+
+    /// Whether what is known of a route or an Elastic IP allows to claim it.
+    fn may_be_taken(&self, now: BootInstant, id: &Resource, resource: &ResourceState) -> bool {
+        resource.not_takeable().is_none()
+            && match id.kind() {
+                Kind::Address => true,
+                // A wrong table must not cut a VPC off.
+                Kind::Route => resource.owner_read.is_some(),
+                Kind::ElasticIp => resource.awaits_read_until().is_none_or(|until| until <= now),
+            }
+    }
+
+    fn may_send(&self, now: BootInstant, channel: &Channel, in_flight: &[&ClaimInFlight]) -> bool {
         in_flight.len() < MAX_CLAIMS_PER_ENI + EXTRA_FRESH_CLAIMS
             && in_flight.iter().all(|claim| claim.began + backoff::MIN_CLAIM_GAP <= now)
-            && self.enis.get(eni).is_none_or(|s| s.rate_limiter.next(now) <= now)
+            && self.channels.get(channel).is_none_or(|s| s.rate_limiter.next(now) <= now)
     }
 
-    /// The earliest time from `now` on at which the ENI's rate limit and the spacing of first attempts allow a claim of the
-    /// address.
-    pub(super) fn may_go(&self, now: BootInstant, address: &Address) -> Option<BootInstant> {
-        let Some(eni_state) = address.eni.as_ref().and_then(|eni| self.enis.get(eni)) else {
+    /// The earliest time from `now` on at which the channel's rate limit and the spacing of first attempts allow a claim of
+    /// the resource.
+    pub(super) fn may_go(&self, now: BootInstant, id: &Resource, resource: &ResourceState) -> Option<BootInstant> {
+        let Some(channel) = resource.eni.as_ref().and_then(|eni| self.channels.get(&Channel::of(id.kind(), eni)))
+        else {
             return Some(now);
         };
-        let spaced = address.is_first_attempt().then(|| eni_state.first_attempts.next(now, &eni_state.rate_limiter));
-        self.allowed_at(now, address).max(spaced)
+        let is_spaced = resource.is_first_attempt() && id.kind() == Kind::Address;
+        let spaced = is_spaced.then(|| channel.first_attempts.next(now, &channel.rate_limiter));
+        self.allowed_at(now, id, resource).max(spaced)
     }
 
-    /// When the ENI's rate limit allows a claim of the address.
-    pub(in crate::claim) fn allowed_at(&self, now: BootInstant, address: &Address) -> Option<BootInstant> {
-        let rate_limiter = &self.enis.get(address.eni.as_ref()?)?.rate_limiter;
-        Some(if address.is_repeated() { rate_limiter.next_repeated(now) } else { rate_limiter.next(now) })
+    /// When the channel's rate limit allows a claim of the resource.
+    pub(in crate::claim) fn allowed_at(
+        &self,
+        now: BootInstant,
+        id: &Resource,
+        resource: &ResourceState,
+    ) -> Option<BootInstant> {
+        let rate_limiter = &self.channels.get(&Channel::of(id.kind(), resource.eni.as_ref()?))?.rate_limiter;
+        Some(if resource.is_repeated() { rate_limiter.next_repeated(now) } else { rate_limiter.next(now) })
+    }
+
+    /// Whether only a read of the local addresses is missing for the claim.
+    fn needs_local_read(&self, now: BootInstant, id: &Resource) -> bool {
+        self.resources.get(id).is_some_and(|r| self.has_liveness(now, r))
     }
 
     /// Whether the claim's precondition is met.
-    pub(super) fn is_ready(&self, now: BootInstant, ip: &Ipv4Addr) -> bool {
-        self.addresses.get(ip).is_some_and(|a| {
-            a.attempt.precondition.as_ref().is_none_or(|precondition| {
-                self.has_liveness(now, a)
+    pub(super) fn is_ready(&self, now: BootInstant, id: &Resource) -> bool {
+        self.resources.get(id).is_some_and(|r| {
+            r.attempt.precondition.as_ref().is_none_or(|precondition| {
+                self.has_liveness(now, r)
                     && precondition.local_read.is_some_and(|local_read| local_read.until(now) <= LOCAL_READ_MAX_AGE)
             })
         })
@@ -107,137 +187,184 @@ impl Machine {
 
     /// The addresses of one request: all that made no batch fail; else one bisect group; else the isolated address that has
     /// waited longest.
-    pub(super) fn batch(&self, ready: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
-        let of = |ip: &Ipv4Addr| self.addresses.get(ip);
-        let free: Vec<Ipv4Addr> = ready.iter().filter(|ip| of(ip).is_some_and(Address::is_free)).copied().collect();
+    pub(super) fn batch(&self, ready: &[Resource]) -> Vec<Resource> {
+        let of = |id: &Resource| self.resources.get(id);
+        let free: Vec<Resource> =
+            ready.iter().filter(|id| of(id).is_some_and(ResourceState::is_free)).cloned().collect();
         if !free.is_empty() {
             return free;
         }
         if let Some(bisect_group) =
-            ready.iter().find_map(|ip| of(ip).filter(|a| a.rejection.isolated.is_none())?.attempt.bisect_group)
+            ready.iter().find_map(|id| of(id).filter(|r| r.rejection.isolated.is_none())?.attempt.bisect_group)
         {
             return ready
                 .iter()
-                .filter(|ip| {
-                    of(ip)
-                        .is_some_and(|a| a.rejection.isolated.is_none() && a.attempt.bisect_group == Some(bisect_group))
+                .filter(|id| {
+                    of(id)
+                        .is_some_and(|r| r.rejection.isolated.is_none() && r.attempt.bisect_group == Some(bisect_group))
                 })
-                .copied()
+                .cloned()
                 .collect();
         }
-        let longest = ready.iter().min_by_key(|ip| of(ip).and_then(|a| a.phase.due()));
-        longest.copied().into_iter().collect()
+        let longest = ready.iter().min_by_key(|id| of(id).and_then(|r| r.phase.due()));
+        longest.cloned().into_iter().collect()
     }
 
     /// Retries that are not due yet and share a due one's request, so that addresses that failed one by one are not retried one
     /// by one.
-    pub(super) fn piggybacked(&self, now: BootInstant, eni: &EniId) -> Vec<Ipv4Addr> {
-        let piggybacks = |a: &Address| {
-            matches!(a.phase, Phase::Pending { due } if due > now)
-                && a.eni.as_ref() == Some(eni)
-                && a.may_piggyback()
-                && self.liveness.is_some_and(|liveness| liveness.until(now) < liveness_max_age(self.interval(&a.group)))
+    pub(super) fn piggybacked(&self, now: BootInstant, eni: &EniId) -> Vec<Resource> {
+        let piggybacks = |r: &ResourceState| {
+            matches!(r.phase, Phase::Pending { due } if due > now)
+                && r.eni.as_ref() == Some(eni)
+                && r.may_piggyback()
+                && self.liveness.is_some_and(|liveness| liveness.until(now) < liveness_max_age(self.interval(&r.group)))
         };
-        self.addresses.iter().filter(|(_, a)| piggybacks(a)).map(|(ip, _)| *ip).collect()
+        let addresses = self.resources.iter().filter(|(id, _)| id.kind() == Kind::Address);
+        addresses.filter(|(_, r)| piggybacks(r)).map(|(id, _)| id.clone()).collect()
     }
 
-    pub(super) fn send_claim(&mut self, now: BootInstant, eni: EniId, addresses: Vec<Ipv4Addr>) {
+    pub(super) fn send_claim(&mut self, now: BootInstant, request: ClaimRequest) {
         let id = ClaimId(self.next_id());
-        let has_first = addresses.iter().filter_map(|ip| self.addresses.get(ip)).any(Address::is_first_attempt);
-        for ip in &addresses {
-            if let Some(address) = self.addresses.get_mut(ip) {
-                address.phase = Phase::InFlight(id);
-                if address.attempt.precondition.is_some() {
-                    address.flap_damping.reclaimed = Some(now);
+        let resources = request.resources();
+        let has_first = resources.iter().filter_map(|id| self.resources.get(id)).any(ResourceState::is_first_attempt);
+        let is_repeated = resources.iter().filter_map(|id| self.resources.get(id)).all(ResourceState::is_repeated);
+        for resource in &resources {
+            if let Some(resource) = self.resources.get_mut(resource) {
+                resource.phase = Phase::InFlight(id);
+                if resource.attempt.precondition.is_some() {
+                    resource.flap_damping.reclaimed = Some(now);
                 }
-                address.last_claim = Some(LastClaim { eni: eni.clone(), began: now, answer: None });
-                if let Some(precondition) = &mut address.attempt.precondition {
+                resource.last_claim = Some(LastClaim { eni: request.eni().clone(), began: now, answer: None });
+                if let Some(precondition) = &mut resource.attempt.precondition {
                     precondition.local_read = None;
                 }
             }
         }
-        let eni_state = self.enis.entry(eni.clone()).or_default();
-        eni_state.rate_limiter.take(now);
+        let request_timeout = self.config.global.request_timeout.duration();
+        let channel = Channel::of(request.kind(), request.eni());
+        let state = self.channel(&channel);
+        state.rate_limiter.take(now, is_repeated);
         if has_first {
-            eni_state.first_attempts.take(now);
+            state.first_attempts.take(now);
         }
-        let timeout = backoff::attempt_timeout(self.config.global.request_timeout.duration(), eni_state.timeouts);
-        self.claims.insert(id, ClaimInFlight { eni: eni.clone(), began: now, addresses: addresses.clone() });
-        self.actions.push(Action::Claim { id, eni, addresses, timeout });
+        let timeout = backoff::attempt_timeout(request_timeout, state.timeouts);
+        self.claims.insert(id, ClaimInFlight { channel, request: request.clone(), began: now, resources });
+        self.actions.push(Action::Claim { id, request, timeout });
     }
 
     /// Claims addresses whose owner cannot be read because the VPC is unknown, although the ENI is known.
     pub(super) fn adopt_unread(&mut self, now: BootInstant) {
-        let is_blind =
-            |a: &Address| self.interface_enis.get(&a.interface).is_some_and(|b| b.eni.is_none() && b.error.is_some());
-        let unread: Vec<Ipv4Addr> = self
-            .addresses
+        let is_blind = |r: &ResourceState| {
+            self.interface_enis.get(&r.planned.interface).is_some_and(|b| b.eni.is_none() && b.error.is_some())
+        };
+        let unread: Vec<Resource> = self
+            .resources
             .iter()
-            .filter(|(_, a)| matches!(a.phase, Phase::CheckOwner { .. }) && a.eni.is_some() && is_blind(a))
-            .map(|(ip, _)| *ip)
+            .filter(|(id, r)| {
+                id.kind() == Kind::Address
+                    && matches!(r.phase, Phase::CheckOwner { .. })
+                    && r.eni.is_some()
+                    && is_blind(r)
+            })
+            .map(|(id, _)| id.clone())
             .collect();
-        unread.into_iter().for_each(|ip| self.claim_unread(now, ip));
+        unread.iter().for_each(|id| self.claim_unread(now, id));
     }
 
     pub(super) fn send_reads(&mut self, now: BootInstant) {
-        if self.addresses.is_empty() || self.reads.len() >= MAX_READS {
+        for kind in Kind::ALL {
+            if self.reads_kind(kind) {
+                self.send_reads_of(now, kind);
+            }
+        }
+    }
+
+    /// Whether owners of that kind are read: addresses always, for the peers' sake.
+    pub(super) fn reads_kind(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Address => !self.resources.is_empty(),
+            Kind::Route | Kind::ElasticIp => self.resources.keys().any(|id| id.kind() == kind),
+        }
+    }
+
+    fn send_reads_of(&mut self, now: BootInstant, kind: Kind) {
+        if self.reads.values().filter(|read| read.kind == kind).count() >= MAX_READS {
             return;
         }
         if self.is_master() {
             // The interval of a standby may be longer.
             let interval = self.config.global.verify_interval.duration();
-            self.verification.due = self.verification.due.map(|due| due.min(now + interval));
+            let verification = &mut self.verifications[kind];
+            verification.due = verification.due.map(|due| due.min(now + interval));
         }
-        let is_verifying = self.reads.values().any(|r| r.is_periodic);
-        let is_periodic = self.verification.due.is_some_and(|due| due <= now) && !is_verifying;
+        let is_verifying = self.reads.values().any(|r| r.kind == kind && r.is_periodic);
+        let is_periodic = self.verifications[kind].due.is_some_and(|due| due <= now) && !is_verifying;
         let together = now + READ_BATCH_WINDOW;
-        if !is_periodic && !self.addresses.values().any(|a| a.checks.reads.first().is_some_and(|due| *due <= now)) {
+        let is_due = |due: &BootInstant| *due <= now;
+        let mut of_kind = self.resources.iter().filter(|(id, _)| id.kind() == kind);
+        if !is_periodic && !of_kind.any(|(_, r)| r.checks.reads.first().is_some_and(is_due)) {
             return;
         }
-        let mut by_vpc: BTreeMap<VpcId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-        for (ip, address) in &mut self.addresses {
-            let due = address.checks.reads.first().is_some_and(|due| *due <= together);
-            let enabled = self.groups.get(&address.group).is_some_and(|g| !g.disabled);
-            if !(due || is_periodic && enabled) {
+        let mut requests: BTreeMap<Option<VpcId>, BTreeSet<Resource>> = BTreeMap::new();
+        for (id, resource) in &mut self.resources {
+            let group = self.groups.get(&resource.group);
+            let is_due = resource.checks.reads.first().is_some_and(|due| *due <= together);
+            let is_enabled = group.is_some_and(|g| !g.disabled);
+            if !(is_due || is_periodic && is_enabled) {
                 continue;
             }
             // A private address is unique only within its VPC.
-            let Some(eni) = self.interface_enis.get(&address.interface).and_then(|b| b.eni.as_ref()) else {
-                continue;
+            let vpc = match kind {
+                Kind::Address => {
+                    let eni = self.interface_enis.get(&resource.planned.interface).and_then(|b| b.eni.as_ref());
+                    let Some(eni) = eni else {
+                        continue;
+                    };
+                    Some(eni.vpc.clone())
+                }
+                Kind::Route | Kind::ElasticIp => None,
             };
-            address.checks.reads.forget_until(together);
-            let ips = by_vpc.entry(eni.vpc.clone()).or_default();
-            ips.insert(*ip);
-            // Include the peers in every read until one of their owners is known.
-            if let Some(group) = self.groups.get(&address.group)
-                && (is_periodic || !group.peers.iter().any(|peer| self.peers.contains_key(peer)))
+            if id.kind() == kind {
+                resource.checks.reads.forget_until(together);
+                requests.entry(vpc.clone()).or_default().insert(id.clone());
+            }
+            // Include the peers in every read of addresses until one of their owners is known. For other kinds of resource, they
+            // are read with the periodic verification.
+            if kind == Kind::Address
+                && let Some(group) = group
+                && (is_periodic || id.kind() == kind && !group.peers.iter().any(|peer| self.peers.contains_key(peer)))
             {
-                ips.extend(&group.peers);
+                requests.entry(vpc).or_default().extend(group.peers.iter().copied().map(Resource::Address));
             }
         }
+        requests.retain(|_, resources| !resources.is_empty());
         if is_periodic {
-            self.forget_enis(now);
+            self.forget_channels(now);
             // Its end sets it again.
-            self.verification.due = by_vpc.is_empty().then(|| now + self.verification_interval());
-            for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_some() && !b.in_flight) {
-                interface_eni.next = Some(now);
+            self.verifications[kind].due = requests.is_empty().then(|| now + self.verification_interval(kind));
+            if kind == Kind::Address {
+                for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_some() && !b.in_flight) {
+                    interface_eni.next = Some(now);
+                }
             }
         }
-        for (vpc, addresses) in by_vpc {
+        for (vpc, resources) in requests {
             let id = ReadId(self.next_id());
-            let addresses: Vec<Ipv4Addr> = addresses.into_iter().collect();
-            self.reads.insert(id, ReadInFlight { began: now, addresses: addresses.clone(), is_periodic });
+            let resources: Vec<Resource> = resources.into_iter().collect();
             let timeout = self.config.global.request_timeout.duration();
-            self.actions.push(Action::Read { id, vpc, addresses, timeout });
+            self.reads.insert(id, ReadInFlight { began: now, kind, resources: resources.clone(), is_periodic });
+            self.actions.push(Action::Read { id, request: read_request(vpc, resources), timeout });
         }
     }
 
-    /// Removes the state of ENIs without addresses, unless a claim is in flight or their rate limit is in use.
-    fn forget_enis(&mut self, now: BootInstant) {
-        let used: BTreeSet<&EniId> = self.addresses.values().filter_map(|a| a.eni.as_ref()).collect();
-        let in_flight: BTreeSet<&EniId> = self.claims.values().map(|c| &c.eni).collect();
-        self.enis.retain(|eni, eni_state| {
-            used.contains(eni) || in_flight.contains(eni) || !eni_state.rate_limiter.is_full(now)
+    /// Removes the state of channels without resources, unless a claim is in flight or their rate limit is in use.
+    fn forget_channels(&mut self, now: BootInstant) {
+        let resources = self.resources.iter();
+        let used: BTreeSet<Channel> =
+            resources.filter_map(|(id, r)| Some(Channel::of(id.kind(), r.eni.as_ref()?))).collect();
+        let in_flight: BTreeSet<&Channel> = self.claims.values().map(|c| &c.channel).collect();
+        self.channels.retain(|channel, state| {
+            used.contains(channel) || in_flight.contains(channel) || !state.rate_limiter.is_full(now)
         });
     }
 
@@ -245,12 +372,12 @@ impl Machine {
         self.groups.values().any(|g| g.acts() && g.state.vrrp() == VrrpState::Master)
     }
 
-    pub(super) fn verification_interval(&mut self) -> Duration {
+    pub(super) fn verification_interval(&mut self, kind: Kind) -> Duration {
         let interval = self.config.global.verify_interval.duration();
         if self.is_master() {
             return interval;
         }
-        let interval = interval.max(MIN_STANDBY_INTERVAL) * (1 << self.verification.throttled);
+        let interval = interval.max(MIN_STANDBY_INTERVAL) * (1 << self.verifications[kind].throttled);
         // The jitter never goes below the minimum.
         backoff::jitter_around(interval, 20, &mut self.rng).max(MIN_STANDBY_INTERVAL)
     }
@@ -266,12 +393,29 @@ impl Machine {
     }
 }
 
+/// The call that reads resources of one kind.
+fn read_request(vpc: Option<VpcId>, resources: Vec<Resource>) -> ReadRequest {
+    let (mut addresses, mut routes, mut allocations) = (Vec::new(), Vec::new(), Vec::new());
+    for resource in resources {
+        match resource {
+            Resource::Address(address) => addresses.push(address),
+            Resource::Route(route) => routes.push(route),
+            Resource::ElasticIp(allocation) => allocations.push(allocation),
+        }
+    }
+    match vpc {
+        Some(vpc) => ReadRequest::Addresses { vpc, addresses },
+        None if routes.is_empty() => ReadRequest::ElasticIps(allocations),
+        None => ReadRequest::Routes(routes),
+    }
+}
+
 /// Whether claims in flight delay the first attempt of the address: all of them began before the notify event, and one of
 /// them is for the address itself, or none was answered for a while.
-fn is_held_up(now: BootInstant, ip: &Ipv4Addr, address: &Address, in_flight: &[&ClaimInFlight]) -> bool {
+fn is_held_up(now: BootInstant, id: &Resource, address: &ResourceState, in_flight: &[&ClaimInFlight]) -> bool {
     let is_of_before = |claim: &&ClaimInFlight| address.asked.is_some_and(|asked| claim.began <= asked);
     address.is_first_attempt()
         && in_flight.iter().all(is_of_before)
-        && (in_flight.iter().any(|claim| claim.addresses.contains(ip))
+        && (in_flight.iter().any(|claim| claim.resources.contains(id))
             || in_flight.iter().all(|claim| claim.began + backoff::MAX_CLAIM_GAP <= now))
 }

@@ -13,6 +13,7 @@ use vipa_core::claim::{
 use vipa_core::model::assignment::Problem;
 use vipa_core::model::ec2::{CallError, ErrorClass, Failure, Owner};
 use vipa_core::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
+use vipa_core::model::resource::{NotTakeable, Resource, Route};
 use vipa_core::model::vrrp::{NotifyState, VrrpState};
 use vipa_core::report::model::FileErrorKind;
 use vipa_core::report::reasons;
@@ -88,7 +89,7 @@ fn elsewhere() -> [EniElsewhere; 4] {
 
 fn refusals() -> Vec<Refusal> {
     let code = "InvalidParameterValue".try_into().expect("a code");
-    let error = CallError::new(Failure::Api { code, class: ErrorClass::BadAddress }, "invalid");
+    let error = CallError::new(Failure::Api { code, class: ErrorClass::BadResource }, "invalid");
     let explanations = examples!(Explanation:
         Explanation::Primary(_) => [Explanation::Primary(primary())],
         Explanation::Unassigned => [Explanation::Unassigned],
@@ -132,6 +133,20 @@ pub fn causes() -> Vec<Cause> {
     notify.into_iter().map(Cause::Notify).chain(others.into_iter().skip(1)).collect()
 }
 
+fn route() -> Resource {
+    let table = "rtb-0123456789abcdef0".try_into().expect("a route table");
+    Resource::Route(Route { table, destination: "192.0.2.1/32".parse().expect("a prefix") })
+}
+
+fn not_takeable() -> Vec<NotTakeable> {
+    examples!(NotTakeable:
+        NotTakeable::LeadsTo(_) => [NotTakeable::LeadsTo("igw-0123456789abcdef0".to_owned())],
+        NotTakeable::Propagated => [NotTakeable::Propagated],
+        NotTakeable::NoSuchTable => [NotTakeable::NoSuchTable],
+        NotTakeable::NoSuchAllocation => [NotTakeable::NoSuchAllocation],
+    )
+}
+
 /// Every obstacle of a standby.
 pub fn obstacles() -> Vec<Obstacle> {
     let mut obstacles = examples!(Obstacle:
@@ -139,6 +154,9 @@ pub fn obstacles() -> Vec<Obstacle> {
         Obstacle::ReadFailed(_) => [Obstacle::ReadFailed(error())],
         Obstacle::Primary(_) => [Obstacle::Primary(primary())],
         Obstacle::EniElsewhere(_) => elsewhere().map(Obstacle::EniElsewhere),
+        Obstacle::NotTakeable { .. } => {
+            not_takeable().into_iter().map(|why| Obstacle::NotTakeable { resource: route(), why })
+        },
         Obstacle::LastClaimRefused { .. } => [Obstacle::LastClaimRefused { at: None, refusal: refusals().remove(0) }],
     );
     obstacles.extend(refusals().into_iter().map(|refusal| Obstacle::LastClaimRefused { at: Some(at(1_800)), refusal }));
@@ -162,6 +180,7 @@ pub fn reasons_of_verdicts() -> Vec<Reason> {
         Reason::ContestedWithStranger { .. } => [
             Reason::ContestedWithStranger { group: group(), owner: LastOwner::ThisRouter },
         ],
+        Reason::NotTakeable(_) => not_takeable().into_iter().map(Reason::NotTakeable),
         Reason::Refused(_) => [Reason::Refused(refusals().remove(0))],
         Reason::Missing { .. } => [Reason::Missing { interface: interface(), since: at(60) }],
         Reason::EniElsewhere(_) => elsewhere().map(Reason::EniElsewhere),
@@ -197,7 +216,7 @@ pub fn problems() -> Vec<Problem> {
         Problem::NoAddress => [Problem::NoAddress],
         Problem::NotHeld(_) => [Problem::NotHeld(Ipv4Addr::new(10, 99, 0, 100))],
         Problem::MovedByOther { .. } => [
-            Problem::MovedByOther { address: Ipv4Addr::new(10, 99, 0, 100), group: group() },
+            Problem::MovedByOther { resource: Ipv4Addr::new(10, 99, 0, 100).into(), group: group() },
         ],
     )
 }

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use crate::claim::machine::Machine;
+use crate::claim::machine::{Channel, Machine};
 use crate::claim::read_schedule::ReadSchedule;
-use crate::model::ids::{EniId, GroupName};
+use crate::model::ids::GroupName;
+use crate::model::resource::{Kind, Resource};
 
-/// Claims in flight for one ENI.
+/// Claims of addresses in flight for one ENI.
 const CLAIMS: usize = 3;
-/// Reads in flight: four, and one for each further VPC of one look.
+/// Claims of routes and Elastic IPs in flight.
+const SINGLE_CLAIMS: usize = 16;
+/// Reads of one kind in flight: four, and one for each further VPC of one look.
 const MAX_READS: usize = 8;
 
 impl Machine {
@@ -18,21 +21,28 @@ impl Machine {
         let run: BTreeSet<&GroupName> = self.config.groups.iter().map(|g| &g.name).collect();
         assert!(self.groups.keys().all(|name| run.contains(name)), "{:?}", self.groups.keys());
         let held: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.addresses).copied().collect();
-        assert!(self.addresses.keys().all(|ip| held.contains(ip)), "{:?}", self.addresses.keys());
-        for (ip, address) in &self.addresses {
+        assert!(self.evidence.keys().all(|ip| held.contains(ip)), "{:?}", self.evidence.keys());
+        let moved: BTreeSet<&Resource> = self.groups.values().flat_map(|g| &g.resources).collect();
+        assert!(self.resources.keys().all(|id| moved.contains(id)), "{:?}", self.resources.keys());
+        for (id, resource) in &self.resources {
             assert!(
-                address.checks.reads.len() <= ReadSchedule::CAPACITY,
-                "{ip}: {} reads are due",
-                address.checks.reads.len()
+                resource.checks.reads.len() <= ReadSchedule::CAPACITY,
+                "{id}: {} reads are due",
+                resource.checks.reads.len()
             );
         }
-        let interfaces: BTreeSet<_> = self.addresses.values().map(|a| &a.interface).collect();
+        let interfaces: BTreeSet<_> = self.resources.values().map(|r| &r.planned.interface).collect();
         assert!(self.interface_enis.keys().all(|name| interfaces.contains(name)), "{:?}", self.interface_enis.keys());
-        let flying: Vec<&EniId> = self.claims.values().map(|c| &c.eni).collect();
-        for eni in &flying {
-            assert!(flying.iter().filter(|other| other == &eni).count() <= CLAIMS, "{flying:?}");
+        let (addresses, single): (Vec<_>, Vec<_>) =
+            self.claims.values().map(|c| &c.channel).partition(|channel| matches!(channel, Channel::Addresses(_)));
+        for channel in &addresses {
+            assert!(addresses.iter().filter(|other| other == &channel).count() <= CLAIMS, "{addresses:?}");
         }
-        assert!(self.reads.len() <= MAX_READS, "{} reads in flight", self.reads.len());
+        assert!(single.len() <= SINGLE_CLAIMS, "{single:?}");
+        for kind in Kind::ALL {
+            let reads = self.reads.values().filter(|read| read.kind == kind).count();
+            assert!(reads <= MAX_READS, "{reads} reads of {kind:?} in flight");
+        }
         let peers: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.peers).copied().collect();
         assert!(self.peers.keys().all(|ip| peers.contains(ip)), "{:?} beside {peers:?}", self.peers.keys());
         assert!(self.actions.is_empty());

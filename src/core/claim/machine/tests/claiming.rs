@@ -9,11 +9,13 @@ use fastrand::Rng;
 use super::harness::{
     Act, ETH0, ETH1, Fault, Harness, PEER, config, eni, group, interface, line, ms, run, secs, vip, wanted,
 };
-use crate::claim::address::Phase;
-use crate::claim::{Action, BootInstant, Cause, Event, LogEvent};
+use crate::claim::machine::Channel;
+use crate::claim::resource::Phase;
+use crate::claim::{Action, BootInstant, Cause, ClaimRequest, Event, LogEvent};
 use crate::keepalived::groups::{Groups, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::ErrorClass;
+use crate::model::resource::Resource;
 use crate::model::verdict::Verdict;
 use crate::model::vrrp::{NotifyState, VrrpState};
 
@@ -249,7 +251,7 @@ fn time_outs_of_an_outage_before_do_not_lengthen_the_first_attempt_of_a_new_mast
 
 #[test]
 fn permanent_errors_are_tried_again_every_minute() {
-    for class in [ErrorClass::Denied, ErrorClass::BadAddress] {
+    for class in [ErrorClass::Denied, ErrorClass::BadResource] {
         let mut harness = Harness::one();
         harness.ec2.refuses = Some(class);
         let begin = harness.now;
@@ -617,7 +619,7 @@ fn reads_are_judged_although_a_claim_of_before_hangs() {
     harness.master("a");
     harness.run(ms(1_200));
     assert_eq!(harness.claim_times(begin), [0]);
-    assert_eq!(harness.machine.addresses[&vip(1)].phase, Phase::Assigned { verified: true, mismatch: None });
+    assert_eq!(harness.machine.resources[&vip(1).into()].phase, Phase::Assigned { verified: true, mismatch: None });
 }
 
 #[test]
@@ -713,7 +715,9 @@ fn each_eni_has_its_own_claims() {
         .done
         .iter()
         .filter_map(|(_, action)| match action {
-            Action::Claim { eni, addresses, .. } => Some((eni.to_string(), addresses.clone())),
+            Action::Claim { request: ClaimRequest::Addresses { eni, addresses }, .. } => {
+                Some((eni.to_string(), addresses.clone()))
+            }
             _ => None,
         })
         .collect();
@@ -731,8 +735,9 @@ fn the_answer_to_a_read_that_began_before_a_claim_is_discarded() {
     harness.says("a", NotifyState::Master);
     harness.run(ms(700));
     assert_eq!(harness.claim_times(begin), [260]);
-    let owner_read =
-        |harness: &Harness| harness.machine.addresses[&vip(1)].owner_read.as_ref().map(|owner_read| owner_read.began);
+    let owner_read = |harness: &Harness| {
+        harness.machine.resources[&vip(1).into()].owner_read.as_ref().map(|owner_read| owner_read.began)
+    };
     assert!(owner_read(&harness) < Some(begin), "the other owner is of the past");
     harness.ec2.read_delay = ms(20);
     harness.run(secs(60));
@@ -750,7 +755,7 @@ fn a_read_that_began_before_a_claim_does_not_confirm_it() {
     harness.says("a", NotifyState::Master);
     harness.run(ms(300));
     assert_eq!(harness.read_times(begin), [0]);
-    let phase = &harness.machine.addresses[&vip(1)].phase;
+    let phase = &harness.machine.resources[&vip(1).into()].phase;
     assert_eq!(*phase, Phase::Assigned { verified: false, mismatch: None });
 }
 
@@ -760,7 +765,7 @@ fn a_read_that_began_before_a_claim_does_not_confirm_it() {
 fn one_bad_address_does_not_hold_back_the_others() {
     let addresses: Vec<Ipv4Addr> = (0..32).map(vip).collect();
     let mut harness = Harness::settled(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &addresses)] });
-    harness.ec2.bad = [vip(13)].into();
+    harness.ec2.bad = [vip(13).into()].into();
     let begin = harness.now;
     harness.master("a");
     harness.run(secs(2));
@@ -792,7 +797,7 @@ fn one_bad_address_does_not_hold_back_the_others() {
 fn addresses_that_are_refused_take_turns() {
     let addresses: Vec<Ipv4Addr> = (0..32).map(vip).collect();
     let mut harness = Harness::settled(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &addresses)] });
-    harness.ec2.bad = addresses.iter().copied().filter(|ip| *ip != vip(31)).collect();
+    harness.ec2.bad = addresses.iter().copied().filter(|ip| *ip != vip(31)).map(Resource::Address).collect();
     harness.ec2.bad_class = ErrorClass::Refused;
     harness.master("a");
     harness.run(secs(150));
@@ -815,9 +820,9 @@ fn addresses_that_are_refused_take_turns() {
 fn retries_do_not_delay_the_first_attempt_of_another_group() {
     let bad: Vec<Ipv4Addr> = (0..31).map(vip).collect();
     let groups = Groups { groups: vec![run("a", "eth0", 10, &bad), run("b", "eth0", 11, &[vip(100)])] };
-    for class in [ErrorClass::Refused, ErrorClass::BadAddress] {
+    for class in [ErrorClass::Refused, ErrorClass::BadResource] {
         let mut harness = Harness::settled(config(&["a", "b"]), groups.clone());
-        harness.ec2.bad = bad.iter().copied().collect();
+        harness.ec2.bad = bad.iter().copied().map(Resource::Address).collect();
         harness.ec2.bad_class = class;
         harness.master("a");
         harness.run(secs(600));
@@ -888,7 +893,7 @@ fn network_interfaces_that_came_and_went_are_forgotten() {
         harness.run(secs(40));
     }
     assert!(harness.claim_times(BootInstant::default()).len() >= 200);
-    assert!(harness.machine.enis.len() <= 3, "{:?}", harness.machine.enis.keys());
+    assert!(harness.machine.channels.len() <= 3, "{:?}", harness.machine.channels.keys());
 }
 
 #[test]
@@ -916,9 +921,9 @@ fn a_line_that_finds_no_claim_left_is_claimed_for_when_there_is_one() {
     harness.master("a");
     harness.run(secs(1));
     harness.backup("a");
-    let limiter = &mut harness.machine.enis.get_mut(&eni(ETH0)).expect("claims were sent").rate_limiter;
+    let limiter = &mut harness.machine.channel(&Channel::Addresses(eni(ETH0))).rate_limiter;
     while limiter.next(harness.now) <= harness.now {
-        limiter.take(harness.now);
+        limiter.take(harness.now, false);
     }
     let free = limiter.next(harness.now);
     harness.run(ms(1_000));

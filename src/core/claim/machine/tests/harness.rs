@@ -12,12 +12,13 @@ use jiff::Timestamp;
 
 use super::invariants::{Invariants, STALL};
 use crate::claim::machine::Machine;
-use crate::claim::{Action, BootInstant, ClaimId, Event, LogEvent, PutBy, ReadId, RestoredState};
+use crate::claim::{Action, BootInstant, ClaimId, ClaimRequest, Event, LogEvent, PutBy, ReadId, RestoredState};
 use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
-use crate::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Failure, Owner, Owners};
+use crate::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Failure, Owner};
 use crate::model::history::{History, Kind, Record};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, RequestId};
+use crate::model::resource::{Holder, Resource};
 use crate::model::vrrp::{NotifyEvent, NotifyState};
 
 /// The network interfaces of this router, of the other one, and of somebody else.
@@ -86,13 +87,7 @@ pub fn network_interface(id: &str) -> Eni {
 
 /// A group without anything configured but its `aws-vipa` node.
 pub fn wanted(name: &str) -> GroupConfig {
-    GroupConfig {
-        name: group(name),
-        addresses: BTreeSet::new(),
-        interface: None,
-        network_interface_id: None,
-        disable: false,
-    }
+    GroupConfig::new(group(name))
 }
 
 pub fn config(groups: &[&str]) -> Config {
@@ -131,7 +126,7 @@ pub struct Ec2 {
     /// What all reads fail with.
     pub read_refuses: Option<ErrorClass>,
     /// A claim that names one of these fails.
-    pub bad: BTreeSet<Ipv4Addr>,
+    pub bad: BTreeSet<Resource>,
     pub bad_class: ErrorClass,
 }
 
@@ -151,8 +146,8 @@ pub enum Fault {
 enum Happening {
     /// To the agent that was started so many times.
     Tell(u32, Event),
-    Land(EniId, Vec<Ipv4Addr>),
-    Show(u32, ReadId, Vec<Ipv4Addr>),
+    Land(ClaimRequest),
+    Show(u32, ReadId, Vec<Resource>),
     /// After a stall that began then.
     Thaw(BootInstant),
     /// It is known who has put addresses on interfaces a second before.
@@ -192,7 +187,7 @@ pub struct Harness {
     pub child_frozen: bool,
     /// Ticks that nothing asked for are put in between: they must not lead to anything.
     pub pokes: Option<Rng>,
-    owner_history: Vec<(BootInstant, Ipv4Addr, Option<Owner>)>,
+    holders: Vec<(BootInstant, Resource, Option<Holder>)>,
     queue: BTreeMap<(BootInstant, u64), Happening>,
     count: u64,
     /// How often the agent was started; not running in between.
@@ -233,7 +228,7 @@ impl Harness {
                 lists_nothing: false,
                 read_refuses: None,
                 bad: BTreeSet::new(),
-                bad_class: ErrorClass::BadAddress,
+                bad_class: ErrorClass::BadResource,
             },
             imds: Ok(()),
             instances: BTreeMap::new(),
@@ -251,7 +246,7 @@ impl Harness {
             beat: secs(1),
             child_frozen: false,
             pokes: None,
-            owner_history: Vec::new(),
+            holders: Vec::new(),
             queue: BTreeMap::new(),
             count: 0,
             epoch: 0,
@@ -268,7 +263,7 @@ impl Harness {
             last_beat: BootInstant::default(),
         };
         for ip in harness.groups.groups.iter().flat_map(|g| &g.addresses).map(|a| a.address).collect::<Vec<_>>() {
-            harness.owner_history.push((BootInstant::default(), ip, Some(owner(PEER))));
+            harness.holders.push((BootInstant::default(), ip.into(), Some(Holder::Eni(owner(PEER)))));
         }
         harness
     }
@@ -328,10 +323,10 @@ impl Harness {
         for action in actions {
             self.invariants.wants(self.now, &action);
             match &action {
-                Action::Claim { id, eni, addresses, timeout } => self.claim(*id, eni, addresses, *timeout),
-                Action::Read { id, addresses, timeout, .. } => {
+                Action::Claim { id, request, timeout } => self.claim(*id, request, *timeout),
+                Action::Read { id, request, timeout } => {
                     let delay = self.ec2.read_delay.min(*timeout);
-                    self.later(delay / 2, Happening::Show(self.epoch, *id, addresses.clone()));
+                    self.later(delay / 2, Happening::Show(self.epoch, *id, request.resources()));
                 }
                 Action::Resolve(interface) => {
                     let eni = match self.imds {
@@ -351,27 +346,27 @@ impl Harness {
     }
 
     fn keep(&mut self, log: &LogEvent) {
-        let (group, address, kind) = match log {
-            LogEvent::OwnershipLost { group, address, by, taker } => {
-                (group, Some(*address), Kind::OwnershipLost { by: by.clone(), taker: *taker })
+        let (group, resource, kind) = match log {
+            LogEvent::OwnershipLost { group, resource, by, taker } => {
+                (group, Some(resource), Kind::OwnershipLost { by: by.clone(), taker: *taker })
             }
-            LogEvent::Contested { group, address, by, taker } => {
-                (group, Some(*address), Kind::Contested { by: by.clone(), taker: *taker })
+            LogEvent::Contested { group, resource, by, taker } => {
+                (group, Some(resource), Kind::Contested { by: by.clone(), taker: *taker })
             }
-            LogEvent::ContestedEnded { group, address, taker } => {
-                (group, Some(*address), Kind::ContestedEnded { taker: *taker })
+            LogEvent::ContestedEnded { group, resource, taker } => {
+                (group, Some(resource), Kind::ContestedEnded { taker: *taker })
             }
             LogEvent::Transition { group, from, to, cause } => {
                 (group, None, Kind::Transition { from: *from, to: *to, cause: format!("{cause:?}") })
             }
             _ => return,
         };
-        self.history.add(Record::new(clock(self.now), kind).of_group(group.clone()).of_addresses(address));
+        self.history.add(Record::new(clock(self.now), kind).of_group(group.clone()).about(resource.cloned()));
     }
 
-    fn claim(&mut self, id: ClaimId, eni: &EniId, addresses: &[Ipv4Addr], timeout: Duration) {
+    fn claim(&mut self, id: ClaimId, request: &ClaimRequest, timeout: Duration) {
         let planned = if self.ec2.claims.is_empty() { Fault::None } else { self.ec2.claims.remove(0) };
-        let is_bad = addresses.iter().any(|ip| self.ec2.bad.contains(ip));
+        let is_bad = request.resources().iter().any(|resource| self.ec2.bad.contains(resource));
         let fault = match (planned, self.ec2.refuses) {
             (Fault::None, _) if is_bad => Fault::Fails(self.ec2.bad_class),
             (Fault::None, Some(class)) => Fault::Fails(class),
@@ -381,8 +376,9 @@ impl Harness {
         let failed = |class| Event::Claimed { id, result: Err(error(class)) };
         match fault {
             Fault::None if delay < timeout => {
-                self.later(delay / 2, Happening::Land(eni.clone(), addresses.to_vec()));
-                let unlisted = addresses.iter().copied().filter(|_| self.ec2.lists_nothing).collect();
+                self.later(delay / 2, Happening::Land(request.clone()));
+                let addresses = request.resources().into_iter().filter_map(|resource| resource.address());
+                let unlisted = addresses.filter(|_| self.ec2.lists_nothing).collect();
                 let request = RequestId::try_from(format!("request-{}", id.0)).expect("a request id");
                 self.answer(
                     delay,
@@ -390,11 +386,11 @@ impl Harness {
                 );
             }
             Fault::None | Fault::LandsUnanswered => {
-                self.later(delay / 2, Happening::Land(eni.clone(), addresses.to_vec()));
+                self.later(delay / 2, Happening::Land(request.clone()));
                 self.answer(timeout, failed(ErrorClass::TimedOut));
             }
             Fault::LandsCutOff => {
-                self.later(delay / 2, Happening::Land(eni.clone(), addresses.to_vec()));
+                self.later(delay / 2, Happening::Land(request.clone()));
                 self.answer(delay, failed(ErrorClass::Transient));
             }
             Fault::Fails(ErrorClass::TimedOut) => self.answer(timeout, failed(ErrorClass::TimedOut)),
@@ -415,11 +411,17 @@ impl Harness {
         match happening {
             Happening::Tell(epoch, event) if epoch == self.epoch => self.tell(event),
             Happening::Tell(..) => {}
-            Happening::Land(eni, addresses) => addresses.iter().for_each(|ip| self.give(*ip, eni.as_str())),
-            Happening::Show(epoch, id, addresses) => {
+            Happening::Land(ClaimRequest::ElasticIp { allocation, eni, private_address }) => {
+                let private_address = private_address.unwrap_or(network_interface(eni.as_str()).primary);
+                self.associate(Resource::ElasticIp(allocation), eni.as_str(), private_address);
+            }
+            Happening::Land(request) => {
+                request.resources().into_iter().for_each(|resource| self.give(resource, request.eni().as_str()));
+            }
+            Happening::Show(epoch, id, resources) => {
                 let result = match self.ec2.read_refuses {
                     Some(class) => Err(error(class)),
-                    None => Ok(self.shown(&addresses)),
+                    None => Ok(self.shown(&resources)),
                 };
                 let rest = self.ec2.read_delay / 2;
                 self.later(rest, Happening::Tell(epoch, Event::Read { id, result }));
@@ -500,9 +502,9 @@ impl Harness {
             BootInstant::after_boot(time.duration_since(clock(BootInstant::default())).unsigned_abs())
         };
         let losses = self.history.ownership_losses().into_iter();
-        let restored = losses.map(|((group, address), losses)| RestoredState {
+        let restored = losses.map(|((group, resource), losses)| RestoredState {
             group: group.clone(),
-            address,
+            resource: resource.clone(),
             losses: losses.times.iter().map(|(time, by)| (moment(time), *by)).collect(),
             contested: losses.contested,
         });
@@ -783,55 +785,82 @@ impl Harness {
 
     // ── EC2 ──
 
-    /// Somebody has an address from now on.
-    pub fn give(&mut self, ip: Ipv4Addr, id: &str) {
+    /// An ENI has a resource from now on.
+    pub fn give(&mut self, resource: impl Into<Resource>, id: &str) {
         let instance = self.instances.get(&eni(id)).cloned();
-        self.give_to(ip, Owner { instance, ..owner(id) });
+        self.give_to(resource, Owner { instance, ..owner(id) });
     }
 
     /// The same, with where that is attached, and whether it is its primary address.
-    pub fn give_to(&mut self, ip: Ipv4Addr, owner: Owner) {
-        self.owner_history.push((self.now, ip, Some(owner)));
+    pub fn give_to(&mut self, resource: impl Into<Resource>, owner: Owner) {
+        self.show(resource, Some(Holder::Eni(owner)));
     }
 
-    /// Nobody has it from now on.
-    pub fn unassign(&mut self, ip: Ipv4Addr) {
-        self.owner_history.push((self.now, ip, None));
+    /// An Elastic IP is associated with that private address of the ENI from now on.
+    pub fn associate(&mut self, resource: impl Into<Resource>, id: &str, private_address: Ipv4Addr) {
+        let instance = self.instances.get(&eni(id)).cloned();
+        self.show(resource, Some(Holder::Association { owner: Owner { instance, ..owner(id) }, private_address }));
     }
 
-    fn shown(&self, addresses: &[Ipv4Addr]) -> Owners {
+    /// The resource is free from now on.
+    pub fn unassign(&mut self, resource: impl Into<Resource>) {
+        self.show(resource, None);
+    }
+
+    /// EC2 has this of a resource from now on.
+    pub fn show(&mut self, resource: impl Into<Resource>, holder: Option<Holder>) {
+        self.holders.push((self.now, resource.into(), holder));
+    }
+
+    fn shown(&self, resources: &[Resource]) -> BTreeMap<Resource, Holder> {
         let then = self.now - self.ec2.stale;
-        let owner = |ip: &Ipv4Addr| {
-            let mut of = self.owner_history.iter().filter(|(_, other, _)| other == ip);
+        let holder = |resource: &Resource| {
+            let mut of = self.holders.iter().filter(|(_, other, _)| other == resource);
             let first = of.clone().next();
             of.rfind(|(when, _, _)| *when <= then).or(first)?.2.clone()
         };
-        addresses.iter().filter_map(|ip| Some((*ip, owner(ip)?))).collect()
+        resources.iter().filter_map(|resource| Some((resource.clone(), holder(resource)?))).collect()
     }
 
-    /// Who has an address now.
-    pub fn owner(&self, ip: Ipv4Addr) -> Option<&str> {
-        let (_, _, owner) = self.owner_history.iter().rev().find(|(_, other, _)| *other == ip)?;
-        owner.as_ref().map(|owner| owner.eni.as_str())
+    /// The ENI that has a resource now.
+    pub fn owner(&self, resource: impl Into<Resource>) -> Option<&str> {
+        let resource = resource.into();
+        let (_, _, holder) = self.holders.iter().rev().find(|(_, other, _)| *other == resource)?;
+        holder.as_ref()?.owner().map(|owner| owner.eni.as_str())
     }
 
     /// The virtual addresses that this router has in EC2.
     pub fn ours(&self) -> BTreeSet<Ipv4Addr> {
-        let ips: BTreeSet<Ipv4Addr> = self.owner_history.iter().map(|(_, ip, _)| *ip).collect();
-        ips.into_iter()
-            .filter(|ip| self.owner(*ip).is_some_and(|id| self.enis.values().any(|e| e.as_str() == id)))
-            .collect()
+        self.our_resources().iter().filter_map(Resource::address).collect()
+    }
+
+    /// What this router has in EC2.
+    pub fn our_resources(&self) -> BTreeSet<Resource> {
+        let all: BTreeSet<&Resource> = self.holders.iter().map(|(_, resource, _)| resource).collect();
+        let is_ours = |id: &str| self.enis.values().any(|e| e.as_str() == id);
+        all.into_iter().filter(|resource| self.owner((*resource).clone()).is_some_and(is_ours)).cloned().collect()
     }
 
     // ── what was done ──
 
-    /// The claims since a moment: milliseconds after it, and the addresses.
+    /// The claims of addresses since a moment: milliseconds after it, and the addresses.
     pub fn claims_since(&self, moment: BootInstant) -> Vec<(u64, Vec<Ipv4Addr>)> {
+        let requests = self.requests_since(moment).into_iter();
+        requests
+            .filter_map(|(when, request)| match request {
+                ClaimRequest::Addresses { addresses, .. } => Some((when, addresses)),
+                ClaimRequest::Route { .. } | ClaimRequest::ElasticIp { .. } => None,
+            })
+            .collect()
+    }
+
+    /// All claims since a moment, and how many milliseconds after it they went out.
+    pub fn requests_since(&self, moment: BootInstant) -> Vec<(u64, ClaimRequest)> {
         self.done
             .iter()
             .filter_map(|(when, action)| match action {
-                Action::Claim { addresses, .. } if *when >= moment => {
-                    Some((moment.until(*when).as_millis() as u64, addresses.clone()))
+                Action::Claim { request, .. } if *when >= moment => {
+                    Some((moment.until(*when).as_millis() as u64, request.clone()))
                 }
                 _ => None,
             })

@@ -814,8 +814,9 @@ fn adopting_does_not_wait_for_a_claim_that_hangs() {
 #[test]
 fn new_groups_count_when_keepalived_has_reloaded() {
     let two = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
-    let counts =
-        |harness: &Harness| harness.machine.has_group(&group("b")) && harness.machine.addresses.contains_key(&vip(2));
+    let counts = |harness: &Harness| {
+        harness.machine.has_group(&group("b")) && harness.machine.resources.contains_key(&vip(2).into())
+    };
     let reloads: [(&str, u64, Act); 4] = [
         ("HUP", 100, |w| w.tell(Event::Hup)),
         ("an address of it appears", 100, |w| {
@@ -861,7 +862,7 @@ fn the_address_of_a_group_that_was_there_before_does_not_make_new_ones_count() {
     // z has no aws-vipa node.
     harness.local.insert(vip(2));
     harness.look_around();
-    assert!(!harness.machine.addresses.contains_key(&vip(3)));
+    assert!(!harness.machine.resources.contains_key(&vip(3).into()));
 }
 
 #[test]
@@ -1034,7 +1035,7 @@ fn a_configured_eni_is_claimed_for_without_the_metadata_service() {
     harness.run(secs(1));
     harness.master("a");
     let claim = harness.done.iter().find_map(|(_, action)| match action {
-        Action::Claim { eni, .. } => Some(eni.to_string()),
+        Action::Claim { request, .. } => Some(request.eni().to_string()),
         _ => None,
     });
     assert_eq!(claim.as_deref(), Some(STRANGER));
@@ -1158,7 +1159,7 @@ fn force_is_refused_where_it_would_do_nothing() {
 #[test]
 fn a_sign_of_life_counts_until_it_has_its_maximum_age() {
     let harness = Harness::one();
-    let address = &harness.machine.addresses[&vip(1)];
+    let address = &harness.machine.resources[&vip(1).into()];
     let end = harness.machine.liveness.expect("a line was read") + liveness_max_age(secs(1));
     assert!(harness.machine.has_liveness(end - ms(1), address));
     assert!(!harness.machine.has_liveness(end, address));

@@ -3,23 +3,24 @@
 use std::time::Duration;
 
 use super::harness::{ETH0, Harness, STRANGER, eni, error, ms, owner, secs, vip};
-use crate::claim::address::{Address, Mismatch, Phase};
-use crate::claim::machine::{ClaimInFlight, ReadInFlight};
-use crate::claim::{BootInstant, ClaimId, Event, ReadId};
-use crate::model::ec2::{ErrorClass, Owners};
+use crate::claim::machine::{Channel, ClaimInFlight, ReadInFlight};
+use crate::claim::resource::{Mismatch, Phase, ResourceState};
+use crate::claim::{BootInstant, ClaimId, ClaimRequest, Event, ReadId};
+use crate::model::ec2::ErrorClass;
+use crate::model::resource::{Holder, Kind};
 
 const VERIFIED: Phase = Phase::Assigned { verified: true, mismatch: None };
 
-fn address(harness: &mut Harness) -> &mut Address {
-    harness.machine.addresses.get_mut(&vip(1)).expect("the address")
+fn address(harness: &mut Harness) -> &mut ResourceState {
+    harness.machine.resources.get_mut(&vip(1).into()).expect("the address")
 }
 
 /// Ends a read that began at `began`, and returns the phase of the address.
 fn phase_after_read(harness: &mut Harness, began: BootInstant, result: Result<&str, ErrorClass>) -> Phase {
     let id = ReadId(u64::MAX);
-    let read = ReadInFlight { began, addresses: vec![vip(1)], is_periodic: false };
+    let read = ReadInFlight { began, kind: Kind::Address, resources: vec![vip(1).into()], is_periodic: false };
     harness.machine.reads.insert(id, read);
-    let owners = |id: &str| -> Owners { [(vip(1), owner(id))].into() };
+    let owners = |id: &str| [(vip(1).into(), Holder::Eni(owner(id)))].into();
     harness.machine.read(harness.now, id, result.map(owners).map_err(error));
     address(harness).phase.clone()
 }
@@ -31,7 +32,9 @@ fn an_outdated_claim_in_flight_no_longer_delays_the_owner_check_after_exactly_th
         let mut harness = Harness::held();
         let now = harness.now;
         address(&mut harness).phase = Phase::CheckOwner { since: now - ms(20) };
-        let claim = ClaimInFlight { eni: eni(ETH0), began: now - age, addresses: vec![vip(1)] };
+        let request = ClaimRequest::Addresses { eni: eni(ETH0), addresses: vec![vip(1)] };
+        let (channel, resources) = (Channel::Addresses(eni(ETH0)), request.resources());
+        let claim = ClaimInFlight { channel, request, began: now - age, resources };
         harness.machine.claims.insert(ClaimId(u64::MAX), claim);
         phase_after_read(&mut harness, now - ms(10), Ok(ETH0))
     };
@@ -91,19 +94,19 @@ fn a_retry_shares_no_request_once_liveness_is_exactly_too_old() {
         harness.machine.liveness = Some(now - age);
         harness.machine.piggybacked(now, &eni(ETH0))
     };
-    assert_eq!(piggybacked(secs(3) - ms(1)), [vip(1)]);
+    assert_eq!(piggybacked(secs(3) - ms(1)), [vip(1).into()]);
     assert!(piggybacked(secs(3)).is_empty());
 }
 
 #[test]
 fn the_rate_limit_of_an_eni_without_addresses_is_kept_while_it_is_in_use() {
     let mut harness = Harness::held();
-    let (now, other) = (harness.now, eni("eni-0000000e"));
-    harness.machine.enis.entry(other.clone()).or_default().rate_limiter.take(now);
+    let (now, other) = (harness.now, Channel::Addresses(eni("eni-0000000e")));
+    harness.machine.channel(&other).rate_limiter.take(now, false);
     harness.tell(Event::ReadNow);
-    assert!(harness.machine.enis.contains_key(&other));
+    assert!(harness.machine.channels.contains_key(&other));
     harness.run(secs(3));
     harness.tell(Event::ReadNow);
-    assert!(!harness.machine.enis.contains_key(&other));
-    assert!(harness.machine.enis.contains_key(&eni(ETH0)), "it has an address");
+    assert!(!harness.machine.channels.contains_key(&other));
+    assert!(harness.machine.channels.contains_key(&Channel::Addresses(eni(ETH0))), "it has an address");
 }

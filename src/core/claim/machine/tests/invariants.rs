@@ -6,11 +6,12 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::harness::{ms, secs};
-use crate::claim::{Action, BootInstant, Cause, ClaimId, Event, LogEvent, PutBy, ReadId};
+use crate::claim::{Action, BootInstant, Cause, ClaimId, ClaimRequest, Event, LogEvent, PutBy, ReadId};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
-use crate::model::ec2::{Eni, Owners};
+use crate::model::ec2::Eni;
 use crate::model::ids::{EniId, GroupName, InterfaceName};
+use crate::model::resource::{Holder, Resource};
 use crate::model::vrrp::{NotifyEvent, NotifyState, VrrpState};
 
 /// B8: the FIFO without a writer for that long.
@@ -315,10 +316,10 @@ impl Invariants {
         }
     }
 
-    fn read(&mut self, now: BootInstant, id: ReadId, owners: Option<&Owners>) {
+    fn read(&mut self, now: BootInstant, id: ReadId, holders: Option<&BTreeMap<Resource, Holder>>) {
         let (_, addresses) = self.reads.remove(&id).expect("an answer to a read in flight");
         for ip in addresses {
-            let owner = owners.map(|owners| owners.get(&ip));
+            let owner = holders.map(|holders| holders.get(&ip.into()).and_then(Holder::owner));
             let ours = self.targets(ip);
             let address = self.address(ip);
             match owner {
@@ -353,7 +354,7 @@ impl Invariants {
     /// The machine wants something done.
     pub fn wants(&mut self, now: BootInstant, action: &Action) {
         match action {
-            Action::Claim { id, eni, addresses, .. } => {
+            Action::Claim { id, request: ClaimRequest::Addresses { eni, addresses }, .. } => {
                 let distinct: BTreeSet<&Ipv4Addr> = addresses.iter().collect();
                 assert!(!addresses.is_empty() && distinct.len() == addresses.len(), "{addresses:?}");
                 self.in_flight(now, eni, addresses);
@@ -362,8 +363,9 @@ impl Invariants {
                 let claim = InFlight { began: now, eni: eni.clone(), addresses: addresses.clone(), asks: self.asks };
                 self.claims.insert(*id, claim);
             }
-            Action::Read { id, addresses, .. } => {
-                self.reads.insert(*id, (now, addresses.clone()));
+            Action::Read { id, request, .. } => {
+                let addresses = request.resources().iter().filter_map(Resource::address).collect();
+                self.reads.insert(*id, (now, addresses));
             }
             Action::Log(LogEvent::Transition { group, to: VrrpState::Unknown, cause, .. }) => {
                 let came = |ip: &Ipv4Addr| self.put.contains(ip) && self.came.get(ip) > self.spoken.get(group);
@@ -373,8 +375,10 @@ impl Invariants {
                 );
                 self.invalidate(now, group);
             }
-            Action::Log(LogEvent::NotLocal { address, .. }) => self.address(*address).adopted = true,
-            Action::Resolve(_) | Action::ReadLocalAddresses | Action::Log(_) => {}
+            Action::Log(LogEvent::NotLocal { resource: Resource::Address(address), .. }) => {
+                self.address(*address).adopted = true;
+            }
+            Action::Claim { .. } | Action::Resolve(_) | Action::ReadLocalAddresses | Action::Log(_) => {}
         }
     }
 

@@ -3,14 +3,14 @@
 use std::net::Ipv4Addr;
 
 use super::harness::{Act, Fault, Harness, PEER, STRANGER, config, group, ms, run, secs, vip};
-use crate::claim::address::Phase;
+use crate::claim::resource::Phase;
 use crate::claim::{Action, BootInstant, Cause, Event, LogEvent};
 use crate::keepalived::groups::Groups;
 use crate::model::ec2::{ErrorClass, Taker};
 use crate::model::vrrp::{NotifyState, VrrpState};
 
 fn phase(harness: &Harness) -> &Phase {
-    &harness.machine.addresses[&vip(1)].phase
+    &harness.machine.resources[&vip(1).into()].phase
 }
 
 /// Lets time pass, and takes the address away whenever it is ours.
@@ -375,7 +375,7 @@ fn a_line_or_a_person_ends_the_wait_in_a_contest() {
         end(&mut harness);
         assert_eq!(harness.claim_times(begin), [0], "{what}");
         assert!(
-            harness.machine.addresses[&vip(1)].flap_damping.contested_by().is_some(),
+            harness.machine.resources[&vip(1).into()].flap_damping.contested_by().is_some(),
             "{what} does not end the contest"
         );
     }
@@ -421,7 +421,7 @@ fn a_contest_ends_with_backup() {
         harness.run(secs(5));
         harness.master("a");
         assert_eq!(harness.claim_times(begin), [5_000], "{state:?}");
-        assert!(harness.machine.addresses[&vip(1)].flap_damping.contested_by().is_none(), "{state:?}");
+        assert!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by().is_none(), "{state:?}");
     }
 }
 
@@ -432,7 +432,7 @@ fn a_restart_of_the_agent_ends_no_contest() {
     harness.kill_agent();
     harness.run(secs(1));
     harness.start_agent();
-    assert!(harness.machine.addresses[&vip(1)].flap_damping.contested_by().is_some());
+    assert!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by().is_some());
     harness.run(secs(36));
     assert_eq!(harness.claim_times(begin), [0_u64; 0], "the wait begins anew");
     harness.run(secs(100));
@@ -463,7 +463,7 @@ fn a_contest_ends_with_a_backup_that_nobody_was_there_to_hear_of() {
     harness.run(secs(1));
     harness.master("a");
     harness.start_agent();
-    assert!(harness.machine.addresses[&vip(1)].flap_damping.contested_by().is_none());
+    assert!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by().is_none());
     let begin = harness.now;
     harness.run(secs(5));
     assert_eq!(harness.claim_times(begin).len(), 1);
@@ -521,7 +521,7 @@ fn reads_that_fail_are_noted_each_time_and_so_is_their_end() {
     harness.ec2.read_refuses = None;
     harness.run(secs(100));
     let failed = harness.log_events(begin).into_iter().filter_map(|(_, log)| match log {
-        LogEvent::Read { error } => Some(error.map(|e| e.class())),
+        LogEvent::Read { error, .. } => Some(error.map(|e| e.class())),
         _ => None,
     });
     let failed: Vec<_> = failed.collect();
@@ -580,7 +580,7 @@ fn a_contest_with_the_peer_is_shown_and_delays_nothing() {
 fn whoever_has_the_address_now_decides_whether_a_claim_waits() {
     let mut harness = held_beside_the_peer();
     losses(&mut harness, 4);
-    assert_eq!(harness.machine.addresses[&vip(1)].flap_damping.contested_by(), Some(Taker::Stranger));
+    assert_eq!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by(), Some(Taker::Stranger));
     harness.says("a", NotifyState::Master);
     harness.run(secs(80));
     let begin = harness.now;
@@ -629,11 +629,11 @@ fn what_waits_because_of_a_stranger_does_not_once_the_peer_has_it() {
 fn a_restart_knows_the_peer_from_a_stranger() {
     let mut harness = held_beside_the_peer();
     run_with(&mut harness, PEER, 150);
-    assert_eq!(harness.machine.addresses[&vip(1)].flap_damping.contested_by(), Some(Taker::Peer));
+    assert_eq!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by(), Some(Taker::Peer));
     harness.kill_agent();
     harness.run(secs(1));
     harness.start_agent();
-    assert_eq!(harness.machine.addresses[&vip(1)].flap_damping.contested_by(), Some(Taker::Peer));
+    assert_eq!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by(), Some(Taker::Peer));
     let begin = harness.now;
     run_with(&mut harness, PEER, 60);
     assert!(harness.claim_times(begin).len() >= 4, "{:?}", harness.claim_times(begin));
@@ -643,7 +643,7 @@ fn a_restart_knows_the_peer_from_a_stranger() {
 fn the_peer_is_known_by_the_read_that_shows_what_it_took() {
     let mut harness = held_beside_the_peer();
     losses(&mut harness, 4);
-    assert_eq!(harness.machine.addresses[&vip(1)].flap_damping.contested_by(), Some(Taker::Stranger));
+    assert_eq!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by(), Some(Taker::Stranger));
     // Another instance has the peer's address now, and no regular read has told since.
     harness.give(Ipv4Addr::new(10, 0, 0, 2), "eni-0000000f");
     harness.says("a", NotifyState::Master);

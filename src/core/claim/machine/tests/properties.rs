@@ -64,7 +64,7 @@ const CLASSES: [ErrorClass; 8] = [
     ErrorClass::Clock,
     ErrorClass::Denied,
     ErrorClass::NoSuchInterface,
-    ErrorClass::BadAddress,
+    ErrorClass::BadResource,
     ErrorClass::Refused,
 ];
 
@@ -179,7 +179,7 @@ impl Harness {
             Step::Claims(faults) => self.ec2.claims = faults,
             Step::Refuse(class) => self.ec2.refuses = class,
             Step::RefuseReads(class) => self.ec2.read_refuses = class,
-            Step::Bad(n) => self.ec2.bad = n.map(vip).into_iter().collect(),
+            Step::Bad(n) => self.ec2.bad = n.map(|n| vip(n).into()).into_iter().collect(),
             Step::Delays(claim, read) => {
                 self.ec2.claim_delay = ms(claim);
                 self.ec2.read_delay = ms(read);

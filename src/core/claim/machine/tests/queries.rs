@@ -28,13 +28,16 @@ fn a_group_has_responses_once_every_claim_since_a_moment_has_ended() {
     let (a, b) = (group("a"), group("b"));
     harness.master("a");
     assert!(!harness.machine.has_responses(&a, asked), "in flight");
-    assert!(harness.machine.claimed_since(&vip(1), asked) && harness.machine.claimed_since(&vip(1), before));
-    assert!(!harness.machine.claimed_since(&vip(2), before), "the other group");
+    assert!(
+        harness.machine.claimed_since(&vip(1).into(), asked) && harness.machine.claimed_since(&vip(1).into(), before)
+    );
+    assert!(!harness.machine.claimed_since(&vip(2).into(), before), "the other group");
     harness.run(ms(100));
     assert!(harness.machine.has_responses(&a, asked) && harness.machine.has_responses(&a, before));
     assert!(!harness.machine.has_responses(&b, before));
     assert!(
-        !harness.machine.has_responses(&a, asked + ms(1)) && !harness.machine.claimed_since(&vip(1), asked + ms(1))
+        !harness.machine.has_responses(&a, asked + ms(1))
+            && !harness.machine.claimed_since(&vip(1).into(), asked + ms(1))
     );
 }
 
@@ -50,12 +53,12 @@ fn the_instance_is_the_one_that_imds_named() {
 #[test]
 fn an_address_that_moves_to_another_group_keeps_its_owner_and_its_last_claim() {
     let mut harness = Harness::held();
-    let before = &harness.machine.addresses[&vip(1)];
+    let before = &harness.machine.resources[&vip(1).into()];
     let (owner_read, last_claim) = (before.owner_read.clone(), before.last_claim.clone());
     assert!(owner_read.is_some() && last_claim.is_some());
     harness.tell(Event::Config(config(&["a", "b"])));
     harness.reload(Groups { groups: vec![run("b", "eth0", 10, &[vip(1)])] });
-    let after = &harness.machine.addresses[&vip(1)];
+    let after = &harness.machine.resources[&vip(1).into()];
     assert_eq!(after.group, group("b"));
     assert_eq!((&after.owner_read, &after.last_claim), (&owner_read, &last_claim));
 }

@@ -2,7 +2,7 @@
 
 use super::harness::{ETH0, ETH1, Fault, Harness, PEER, clock, config, eni, interface, ms, run, secs, vip, wanted};
 use crate::claim::Event;
-use crate::claim::address::Phase;
+use crate::claim::resource::Phase;
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::ErrorClass;
@@ -39,7 +39,7 @@ fn a_claim_that_failed_is_told_while_the_next_one_is_in_flight() {
     let shown = harness.shows(Verdict::Claiming, &[]);
     assert_eq!(shown.last_failure, None);
     harness.run(secs(4));
-    assert!(matches!(harness.machine.addresses[&vip(1)].phase, Phase::InFlight(_)));
+    assert!(matches!(harness.machine.resources[&vip(1).into()].phase, Phase::InFlight(_)));
     let shown = harness.shows(
         Verdict::Claiming,
         &["TimedOut", "check the route, security groups (also the VPC endpoint's), the firewall and DNS"],

@@ -20,11 +20,12 @@ use proptest::prelude::*;
 
 use super::harness::{config, eni, group, interface, line, ms, network_interface, run, secs, vip};
 use crate::claim::machine::Machine;
-use crate::claim::{Action, BootInstant, ClaimId, Event, LogEvent, ReadId, RestoredState};
+use crate::claim::{Action, BootInstant, ClaimId, ClaimRequest, Event, LogEvent, ReadId, RestoredState};
 use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
 use crate::model::ec2::{Acknowledgement, Eni, Owner, Owners, Taker};
 use crate::model::ids::{GroupName, InstanceId};
+use crate::model::resource::{Holder, Resource};
 use crate::model::vrrp::NotifyState;
 
 /// The routers, the one of the higher priority first.
@@ -122,7 +123,7 @@ struct Router {
     asked: Vec<(BootInstant, GroupName)>,
     claims: Vec<Claim>,
     in_flight: BTreeSet<ClaimId>,
-    losses: Vec<(GroupName, Ipv4Addr, BootInstant, Taker)>,
+    losses: Vec<(GroupName, Resource, BootInstant, Taker)>,
     beat: BootInstant,
     sampled: BootInstant,
     /// The last look, if the machine has wanted to know ever since.
@@ -267,7 +268,8 @@ impl Pair {
                 ips.into_iter().for_each(|ip| self.owners.push((self.now, ip, router)));
             }
             Happening::Show(router, epoch, id, ips, rest) => {
-                let owners = self.shown(&ips);
+                let shown = self.shown(&ips).into_iter();
+                let owners = shown.map(|(ip, owner)| (ip.into(), Holder::Eni(owner))).collect();
                 self.later(rest, Happening::Tell(router, epoch, Event::Read { id, result: Ok(owners) }));
             }
             Happening::Timer(router, name, timer) => {
@@ -290,11 +292,11 @@ impl Pair {
         this.started.push(self.now);
         // It has heard of none.
         this.vrrp.values_mut().for_each(|vrrp| vrrp.heard = None);
-        let mut restored: BTreeMap<Ipv4Addr, RestoredState> = BTreeMap::new();
-        for (group, address, at, taker) in &this.losses {
-            let restored = restored.entry(*address).or_insert_with(|| RestoredState {
+        let mut restored: BTreeMap<Resource, RestoredState> = BTreeMap::new();
+        for (group, resource, at, taker) in &this.losses {
+            let restored = restored.entry(resource.clone()).or_insert_with(|| RestoredState {
                 group: group.clone(),
-                address: *address,
+                resource: resource.clone(),
                 losses: Vec::new(),
                 contested: Vec::new(),
             });
@@ -317,12 +319,12 @@ impl Pair {
         let epoch = self.routers[router].epoch;
         for action in self.routers[router].machine.handle(self.now, event) {
             match action {
-                Action::Claim { id, addresses, timeout, .. } => {
+                Action::Claim { id, request: ClaimRequest::Addresses { addresses, .. }, timeout } => {
                     let this = &mut self.routers[router];
                     this.claims.extend(addresses.iter().map(|ip| Claim {
                         at: self.now,
                         ip: *ip,
-                        has_precondition: this.machine.addresses[ip].attempt.precondition.is_some(),
+                        has_precondition: this.machine.resources[&(*ip).into()].attempt.precondition.is_some(),
                     }));
                     this.in_flight.insert(id);
                     let (lands, responses) = (self.call(), self.call());
@@ -331,7 +333,8 @@ impl Pair {
                     let takes = (lands / 2 + responses / 2).min(timeout);
                     self.later(takes, Happening::Tell(router, epoch, event));
                 }
-                Action::Read { id, addresses, .. } => {
+                Action::Read { id, request, .. } => {
+                    let addresses = request.resources().iter().filter_map(Resource::address).collect();
                     let (half, rest) = (self.call() / 2, self.call() / 2);
                     self.later(half, Happening::Show(router, epoch, id, addresses, rest));
                 }
@@ -340,13 +343,13 @@ impl Pair {
                     self.later(ms(1), Happening::Tell(router, epoch, Event::Resolved { interface, eni: Ok(eni) }));
                 }
                 Action::ReadLocalAddresses => self.look_around(router, true),
-                Action::Log(LogEvent::OwnershipLost { group, address, taker, .. }) => {
-                    self.routers[router].losses.push((group, address, self.now, taker));
+                Action::Log(LogEvent::OwnershipLost { group, resource, taker, .. }) => {
+                    self.routers[router].losses.push((group, resource, self.now, taker));
                 }
-                Action::Log(LogEvent::ContestedEnded { address, taker, .. }) => {
-                    self.routers[router].losses.retain(|(_, ip, _, by)| (*ip, *by) != (address, taker));
+                Action::Log(LogEvent::ContestedEnded { resource, taker, .. }) => {
+                    self.routers[router].losses.retain(|(_, of, _, by)| (of, *by) != (&resource, taker));
                 }
-                Action::Log(_) => {}
+                Action::Claim { .. } | Action::Log(_) => {}
             }
         }
     }

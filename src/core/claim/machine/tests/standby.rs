@@ -134,7 +134,7 @@ fn one_read_serves_all_groups_and_the_peers() {
     harness.run(secs(40));
     assert_eq!(harness.read_times(begin).len(), 1, "{:?}", harness.read_times(begin));
     let addresses = harness.done.iter().find_map(|(_, action)| match action {
-        crate::claim::Action::Read { addresses, .. } => Some(addresses.len()),
+        crate::claim::Action::Read { request, .. } => Some(request.resources().len()),
         _ => None,
     });
     assert_eq!(addresses, Some(41), "forty, and that of the other router");
@@ -249,7 +249,7 @@ fn the_primary_address_of_another_interface_keeps_a_standby_from_being_ready() {
     assert_eq!(shown(&harness), (Verdict::StandbyNotReady, Some(why.clone())));
     assert_eq!(readiness(&harness, begin), [Some(why.clone())]);
     // A claim is refused, and says why.
-    harness.ec2.bad = [vip(1)].into();
+    harness.ec2.bad = [vip(1).into()].into();
     harness.master("a");
     harness.run(secs(2));
     let (verdict, reason) = shown(&harness);
@@ -329,7 +329,11 @@ fn a_standby_names_the_holder_of_an_address_that_no_router_of_the_group_has() {
     let log_events = harness.log_events(begin).into_iter();
     let said: Vec<_> =
         log_events.filter(|(_, log)| matches!(log, LogEvent::ForeignHolder { .. })).map(|(_, log)| log).collect();
-    assert_eq!(said, [LogEvent::ForeignHolder { addresses: vec![vip(1)], by: of(STRANGER, SOMEBODY) }], "said once");
+    assert_eq!(
+        said,
+        [LogEvent::ForeignHolder { resources: vec![vip(1).into()], by: of(STRANGER, SOMEBODY) }],
+        "said once"
+    );
     assert_eq!(readiness(&harness, begin), []);
     harness.give_to(vip(1), of(PEER, OTHER));
     harness.run(secs(60));
@@ -374,10 +378,10 @@ fn an_address_that_is_refused_while_nobody_has_it_may_be_of_another_account() {
     let mut harness = with_instances(None);
     harness.unassign(vip(1));
     harness.run(secs(60));
-    harness.ec2.bad = [vip(1)].into();
+    harness.ec2.bad = [vip(1).into()].into();
     harness.master("a");
     let hint = "in a shared VPC, one of another account may have it; ask the VPC's owner";
-    for class in [ErrorClass::BadAddress, ErrorClass::Refused] {
+    for class in [ErrorClass::BadResource, ErrorClass::Refused] {
         harness.ec2.bad_class = class;
         harness.says("a", NotifyState::Master);
         harness.run(secs(2));
@@ -396,7 +400,7 @@ fn one_bad_address_leaves_the_others_of_its_group_ready() {
     let mut harness = Harness::settled(config, Groups { groups: vec![run("a", "eth0", 10, &[vip(1), vip(2)])] });
     harness.give_to(vip(2), Owner { primary: true, ..owner(STRANGER) });
     harness.run(secs(60));
-    let verdicts = harness.machine.facts(harness.now).remove(0).addresses;
+    let verdicts = harness.machine.facts(harness.now).remove(0).resources;
     let verdicts: Vec<Verdict> = verdicts.iter().map(|a| a.verdict).collect();
     assert_eq!(verdicts, [Verdict::StandbyReady, Verdict::StandbyNotReady]);
 }

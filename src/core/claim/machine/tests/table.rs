@@ -10,13 +10,14 @@ use super::harness::{
     ETH0, Harness, PEER, STRANGER, config, eni, error, group, interface, line, ms, network_interface, run, secs, vip,
     wanted,
 };
-use crate::claim::address::Phase;
 use crate::claim::group::GroupState;
+use crate::claim::resource::Phase;
 use crate::claim::{Action, BootInstant, Cause, ClaimId, Event, LogEvent, Misplaced, PutBy, ReadId, RestoredState};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
-use crate::model::ec2::{Acknowledgement, ErrorClass, Owners, Taker};
+use crate::model::ec2::{Acknowledgement, ErrorClass, Taker};
 use crate::model::ids::EniId;
+use crate::model::resource::Holder;
 use crate::model::vrrp::{NotifyState, VrrpState};
 
 const LINES: [NotifyState; 6] = [
@@ -35,7 +36,7 @@ const CLASSES: [ErrorClass; 8] = [
     ErrorClass::Clock,
     ErrorClass::Denied,
     ErrorClass::NoSuchInterface,
-    ErrorClass::BadAddress,
+    ErrorClass::BadResource,
     ErrorClass::Refused,
 ];
 
@@ -273,7 +274,7 @@ fn switched_off() -> Config {
 fn restored() -> RestoredState {
     RestoredState {
         group: group("a"),
-        address: vip(1),
+        resource: vip(1).into(),
         losses: vec![(BootInstant::default(), Taker::Stranger)],
         contested: vec![Taker::Stranger],
     }
@@ -298,15 +299,15 @@ fn claimed(harness: &mut Harness, failure: Option<ErrorClass>) -> Event {
 /// The answer to the read in flight, or to one that is asked for now.
 fn read(harness: &mut Harness, result: Result<Option<EniId>, ErrorClass>) -> Event {
     let flying = |harness: &Harness| {
-        harness.machine.reads.iter().find(|(_, r)| r.addresses.contains(&vip(1))).map(|(id, _)| *id)
+        harness.machine.reads.iter().find(|(_, r)| r.resources.contains(&vip(1).into())).map(|(id, _)| *id)
     };
     if flying(harness).is_none() {
         harness.machine.handle(harness.now, Event::ReadNow);
     }
     let id = flying(harness).unwrap_or(ReadId(0));
     harness.now = harness.now + ms(5);
-    let owners = |owner: Option<EniId>| -> Owners {
-        owner.into_iter().map(|id| (vip(1), super::harness::owner(id.as_str()))).collect()
+    let owners = |owner: Option<EniId>| {
+        owner.into_iter().map(|id| (vip(1).into(), Holder::Eni(super::harness::owner(id.as_str())))).collect()
     };
     Event::Read { id, result: result.map(owners).map_err(error) }
 }
@@ -332,8 +333,8 @@ impl Harness {
 
     fn until(mut self, reached: fn(&Phase) -> bool) -> Self {
         let deadline = self.now + secs(600);
-        while !reached(&self.machine.addresses[&vip(1)].phase) {
-            assert!(self.now < deadline, "not reached: {:?}", self.machine.addresses[&vip(1)].phase);
+        while !reached(&self.machine.resources[&vip(1).into()].phase) {
+            assert!(self.now < deadline, "not reached: {:?}", self.machine.resources[&vip(1).into()].phase);
             self.run(ms(1));
         }
         self
@@ -365,7 +366,7 @@ impl Harness {
         self.assign_to_stranger();
         self.run(ms(500));
         let deadline = self.now + secs(5);
-        while matches!(self.machine.addresses[&vip(1)].phase, Phase::Assigned { .. }) {
+        while matches!(self.machine.resources[&vip(1).into()].phase, Phase::Assigned { .. }) {
             assert!(self.now < deadline, "not looked at a second time");
             self.run(ms(1));
         }
@@ -379,7 +380,7 @@ impl Harness {
 
     fn storm(&mut self) {
         self.ec2.claim_delay = ms(1);
-        while self.machine.addresses[&vip(1)].phase.due().is_none_or(|due| due + ms(400) >= self.now) {
+        while self.machine.resources[&vip(1).into()].phase.due().is_none_or(|due| due + ms(400) >= self.now) {
             self.backup("a");
             self.run(ms(2));
             self.master("a");
@@ -425,7 +426,7 @@ fn state(harness: &Harness, now: BootInstant) -> String {
     if known.paused_until.is_some() {
         text += ", paused";
     }
-    let Some(address) = harness.machine.addresses.get(&vip(1)) else {
+    let Some(address) = harness.machine.resources.get(&vip(1).into()) else {
         return text + ", no address";
     };
     text += match &address.phase {
@@ -457,8 +458,8 @@ fn state(harness: &Harness, now: BootInstant) -> String {
 
 fn wants(actions: &[Action]) -> String {
     let names = actions.iter().filter_map(|action| match action {
-        Action::Claim { eni, .. } if eni.as_str() == "eni-0000000a" => Some("claim".to_owned()),
-        Action::Claim { eni, .. } => Some(format!("claim for {eni}")),
+        Action::Claim { request, .. } if request.eni().as_str() == "eni-0000000a" => Some("claim".to_owned()),
+        Action::Claim { request, .. } => Some(format!("claim for {}", request.eni())),
         Action::Read { .. } => Some("read".to_owned()),
         Action::Resolve(_) => Some("resolve".to_owned()),
         Action::ReadLocalAddresses => Some("read local addresses".to_owned()),
@@ -467,7 +468,9 @@ fn wants(actions: &[Action]) -> String {
         Action::Log(LogEvent::Claim { result, .. }) => {
             Some(if result.is_ok() { "acknowledged" } else { "failed" }.to_owned())
         }
-        Action::Log(LogEvent::Read { error }) => Some(if error.is_some() { "UNREAD" } else { "read again" }.to_owned()),
+        Action::Log(LogEvent::Read { error, .. }) => {
+            Some(if error.is_some() { "UNREAD" } else { "read again" }.to_owned())
+        }
         Action::Log(LogEvent::OwnershipLost { .. }) => Some("OWNERSHIP LOST".to_owned()),
         Action::Log(LogEvent::Contested { .. }) => Some("CONTESTED".to_owned()),
         Action::Log(LogEvent::ContestedEnded { .. }) => Some("contested ended".to_owned()),
@@ -481,6 +484,7 @@ fn wants(actions: &[Action]) -> String {
         Action::Log(LogEvent::Unresolved { .. }) => Some("UNRESOLVED".to_owned()),
         Action::Log(LogEvent::EniElsewhere { .. }) => Some("ELSEWHERE".to_owned()),
         Action::Log(LogEvent::ForeignHolder { .. }) => Some("HELD BY ANOTHER".to_owned()),
+        Action::Log(LogEvent::NotTakeable { .. }) => Some("NOT TAKEABLE".to_owned()),
     });
     names.collect::<Vec<_>>().join(", ")
 }
@@ -492,7 +496,7 @@ fn check(cell: &str, harness: &Harness, was: Option<VrrpState>, actions: &[Actio
     let is = known.map(|g| g.state.vrrp());
     let may = known.is_some_and(|g| g.acts()) && is == Some(VrrpState::Master);
     assert!(claims <= usize::from(may), "{cell}: {claims} claims");
-    if let Some(address) = harness.machine.addresses.get(&vip(1)) {
+    if let Some(address) = harness.machine.resources.get(&vip(1).into()) {
         assert!(may || address.phase == Phase::Idle, "{cell}: {:?}", address.phase);
         assert!(claims == 0 || matches!(address.phase, Phase::InFlight(_)), "{cell}: {:?}", address.phase);
     }
@@ -612,7 +616,7 @@ fn for_every_cell(mut row: impl FnMut(&str, &str, &str)) {
     for (name, make) in STATES {
         // An input at the moment of an invalidation is not newer than it.
         let harness = make().after(ms(1));
-        phases.insert(harness.machine.addresses.get(&vip(1)).map(|a| phase_number(&a.phase)));
+        phases.insert(harness.machine.resources.get(&vip(1).into()).map(|a| phase_number(&a.phase)));
         row(name, "state", &state(&harness, harness.now));
         let report = harness.reported().expect("the address");
         let text = format!("{}: {}", report.verdict, report.reason.unwrap_or_default());

@@ -1,16 +1,17 @@
-//! The state of one virtual address.
+//! The state of the claim of one resource.
 
-use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::event::{ClaimId, Misplaced};
+use super::event::ClaimId;
 use super::read_schedule::ReadSchedule;
 use super::{BootInstant, backoff, flap_damping::FlapDamping};
-use crate::model::assignment::{PlannedAddress, is_there};
-use crate::model::ec2::{CallError, ErrorClass, Owner, Taker};
-use crate::model::ids::{EniId, GroupName, InterfaceName, RequestId};
+use crate::model::assignment::PlannedResource;
+use crate::model::ec2::{CallError, Eni, ErrorClass, Owner, Taker};
+use crate::model::ids::{EniId, GroupName, RequestId};
+use crate::model::resource::{Holder, Kind, NotTakeable};
 
 /// After an acknowledged claim, ownership is verified at these times.
 pub const VERIFY_DELAYS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
@@ -21,22 +22,23 @@ pub const GRACE_PERIOD: Duration = Duration::from_secs(60);
 /// The shortest time between claims that only a mismatch, or a repeated MASTER_RX_LOWER_PRI, has caused.
 pub const MIN_RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
 
+/// If the owner cannot be read for this long, a claim that waits for a read is sent without one; that of a route never is.
+pub const OWNER_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// A peer that has not advertised for this many intervals is no longer MASTER (Active_Down_Interval, RFC 9568 section 6.1;
 /// Master_Down_Interval in RFC 5798).
 const MASTER_DOWN_INTERVALS: u32 = 3;
 
-/// One virtual address.
+/// What is known of one resource, and what is done for it.
 #[derive(Debug)]
-pub struct Address {
+pub struct ResourceState {
     pub group: GroupName,
-    pub interface: InterfaceName,
-    /// The interface that keepalived adds the address to.
-    pub held_on: InterfaceName,
-    /// The ENI from `network-interface-id`.
-    pub configured_eni: Option<EniId>,
-    /// The ENI that the address belongs on, once it is resolved.
+    /// What the configuration says.
+    pub planned: PlannedResource,
+    /// The ENI that the resource belongs on, once it is resolved.
     pub eni: Option<EniId>,
-    pub outside_vrrp: bool,
+    /// The private address of that ENI that an Elastic IP belongs on, once it is known.
+    pub private_address: Option<Ipv4Addr>,
     pub phase: Phase,
     pub attempt: Attempt,
     pub rejection: Rejection,
@@ -50,15 +52,11 @@ pub struct Address {
     /// The ENI of neither router that was last logged as the owner.
     pub holder_logged: Option<EniId>,
     pub last_claim: Option<LastClaim>,
-    /// The last failed claim. Cleared by an acknowledgement, by a verifying read, and when the address becomes idle.
+    /// The last failed claim. Cleared by an acknowledgement, by a verifying read, and when it becomes idle.
     pub last_failure: Option<(BootInstant, CallError)>,
-    /// When the address was last added to, or removed from, its local interface.
-    pub local_since: Option<BootInstant>,
-    /// The contradiction that was last logged.
-    pub misplaced: Option<Misplaced>,
 }
 
-/// The current attempt to claim the address. A new notify event or operator's request, a success, and becoming idle reset
+/// The current attempt to claim the resource. A new notify event or operator's request, a success, and becoming idle reset
 /// all fields.
 #[derive(Debug, Default)]
 pub struct Attempt {
@@ -72,7 +70,7 @@ pub struct Attempt {
     pub outranked_other: bool,
 }
 
-/// Rejections of the address on its ENI. An acknowledged claim, a verifying read, and another ENI reset all fields.
+/// Rejections of the resource on its ENI. An acknowledged claim, a verifying read, and another ENI reset all fields.
 #[derive(Debug, Default)]
 pub struct Rejection {
     /// Set if this address made a batch fail: it is claimed in a request of its own.
@@ -87,14 +85,16 @@ pub struct Checks {
     /// Since when every read has verified the ownership.
     pub verified_since: Option<BootInstant>,
     pub reads: ReadSchedule,
+    /// The number of failed reads that a claim has waited for.
+    pub failed_reads: u32,
 }
 
-/// The phase of an address; docs/internals/claim-machine.md has the state diagram.
+/// The phase of a resource; docs/internals/claim-machine.md has the state diagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// The group is not MASTER, or it is paused or disabled.
     Idle,
-    /// The group is MASTER without a notify event since the address was added: the address must be on its interface, and
+    /// The group is MASTER without a notify event since its address was added: the address must be on its interface, and
     /// keepalived must have been active after `since`.
     AwaitLocalAddress { since: BootInstant },
     /// MASTER was inferred: a read that began at `since` or later decides whether a claim is needed.
@@ -131,7 +131,7 @@ pub struct Precondition {
 pub struct Mismatch {
     /// When the read ended.
     pub since: BootInstant,
-    /// The owner, if the address is assigned.
+    /// The owner, if there is one.
     pub owner: Option<Owner>,
     /// The number of failed rechecks.
     pub failed: u32,
@@ -162,14 +162,31 @@ pub struct OwnerRead {
     pub began: BootInstant,
     /// When the read ended.
     pub at: BootInstant,
-    /// The owner, if the address is assigned.
+    /// The owner, if an ENI has the resource.
     pub owner: Option<Owner>,
+    /// For an Elastic IP: the private address of that ENI.
+    pub private_address: Option<Ipv4Addr>,
+    /// Why the resource is not there to be taken, if so.
+    pub not_takeable: Option<NotTakeable>,
+}
+
+impl OwnerRead {
+    /// From what a read shows of a resource; absent: it is free.
+    pub fn new(began: BootInstant, at: BootInstant, holder: Option<Holder>) -> Self {
+        let (owner, private_address, not_takeable) = match holder {
+            None => (None, None, None),
+            Some(Holder::Eni(owner)) => (Some(owner), None, None),
+            Some(Holder::Association { owner, private_address }) => (Some(owner), Some(private_address), None),
+            Some(Holder::NotTakeable(why)) => (None, None, Some(why)),
+        };
+        Self { began, at, owner, private_address, not_takeable }
+    }
 }
 
 /// The last claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastClaim {
-    /// The ENI of the claim; the address may belong on another one since.
+    /// The ENI of the claim; the resource may belong on another one since.
     pub eni: EniId,
     /// When it began.
     pub began: BootInstant,
@@ -177,16 +194,15 @@ pub struct LastClaim {
     pub answer: Option<(BootInstant, Result<Option<RequestId>, CallError>)>,
 }
 
-impl Address {
-    /// An address that is new to this group. `behind` is the interface's ENI, once it is resolved.
-    pub fn new(group: GroupName, planned: PlannedAddress, behind: Option<&EniId>) -> Self {
+impl ResourceState {
+    /// A resource that is new to this group. `behind` is the interface's ENI, once it is resolved.
+    pub fn new(group: GroupName, planned: PlannedResource, behind: Option<&Eni>) -> Self {
+        let (eni, private_address) = target(&planned, behind);
         Self {
             group,
-            interface: planned.interface,
-            held_on: planned.held_on,
-            eni: planned.eni.as_ref().or(behind).cloned(),
-            configured_eni: planned.eni,
-            outside_vrrp: planned.outside_vrrp,
+            planned,
+            eni,
+            private_address,
             phase: Phase::Idle,
             attempt: Attempt::default(),
             rejection: Rejection::default(),
@@ -198,8 +214,6 @@ impl Address {
             holder_logged: None,
             last_claim: None,
             last_failure: None,
-            local_since: None,
-            misplaced: None,
         }
     }
 
@@ -231,6 +245,9 @@ impl Address {
         self.checks = Checks::default();
         self.rejection.permanent = None;
         self.flap_damping.claim_now();
+        if self.awaits_read() {
+            self.read_at(now);
+        }
     }
 
     /// Ends the isolation unless EC2 rejected the address itself: an unknown error may have been about the batch or the ENI,
@@ -239,8 +256,8 @@ impl Address {
         self.rejection.isolated.take_if(|class| *class == ErrorClass::Refused);
     }
 
-    /// Schedules a claim that no notify event has caused, while `from` owns the address: keepalived must be active, the
-    /// address must be on its interface, and with a stranger the hold-down must be over.
+    /// Schedules a claim that no notify event has caused, while `from` owns the resource: keepalived must be active, the
+    /// group's address must be on its interface, and with a stranger the hold-down must be over.
     pub fn claim_with_precondition(
         &mut self,
         earliest: BootInstant,
@@ -256,7 +273,7 @@ impl Address {
         self.checks.verified_since = None;
     }
 
-    /// The peer owns the address of a pending claim: ends the hold-down that a stranger caused.
+    /// The peer owns the resource of a pending claim: ends the hold-down that a stranger caused.
     pub fn expedite(&mut self, now: BootInstant, rng: &mut Rng) {
         let earliest = if self.attempt.failed > 0 {
             now + backoff::retry_delay(self.attempt.failed, rng)
@@ -289,26 +306,32 @@ impl Address {
         self.last_claim.as_ref().map_or(now, |last| now.max(last.began + MIN_RECLAIM_INTERVAL))
     }
 
-    /// Applies another plan for the address of the same group, and keeps the observations. `behind` is the interface's ENI,
-    /// once it is resolved.
-    pub fn replan(&mut self, now: BootInstant, planned: PlannedAddress, behind: Option<&EniId>) {
-        let PlannedAddress { address: _, interface, held_on, eni, outside_vrrp } = planned;
-        let should = eni.as_ref().or(behind).cloned();
-        self.interface = interface;
-        self.configured_eni = eni;
-        self.outside_vrrp = outside_vrrp;
-        if self.held_on != held_on {
-            self.held_on = held_on;
-            self.local_since = Some(now);
-            self.appear(now);
-        }
-        if self.eni != should {
-            self.eni = should;
+    /// Applies another plan for the resource of the same group, and keeps the observations. `behind` is the interface's
+    /// ENI, once it is resolved.
+    pub fn replan(&mut self, now: BootInstant, planned: PlannedResource, behind: Option<&Eni>) {
+        self.planned = planned;
+        if self.retarget(behind) {
             self.other_eni(now);
         }
     }
 
-    /// The address belongs on another ENI than before: earlier claims and rejections do not count. A claim that a notify
+    /// The interface's ENI was resolved.
+    pub fn resolved(&mut self, now: BootInstant, behind: &Eni) {
+        let was_known = self.eni.is_some();
+        if self.retarget(Some(behind)) && was_known {
+            self.other_eni(now);
+        }
+    }
+
+    /// Returns whether the resource belongs elsewhere than before.
+    fn retarget(&mut self, behind: Option<&Eni>) -> bool {
+        let (eni, private_address) = target(&self.planned, behind);
+        let is_other = (&self.eni, self.private_address) != (&eni, private_address);
+        (self.eni, self.private_address) = (eni, private_address);
+        is_other
+    }
+
+    /// The resource belongs on another ENI than before: earlier claims and rejections do not count. A claim that a notify
     /// event caused is sent for the new ENI.
     pub fn other_eni(&mut self, now: BootInstant) {
         self.rejection = Rejection::default();
@@ -320,17 +343,12 @@ impl Address {
         }
     }
 
-    /// Unless it is idle, the address must be seen on its interface again, and its owner read.
-    fn appear(&mut self, now: BootInstant) {
+    /// Unless it is idle, the group's address must be seen on its interface again, and the owner read.
+    pub fn appear(&mut self, now: BootInstant) {
         if self.phase != Phase::Idle {
             self.become_idle();
             self.phase = Phase::AwaitLocalAddress { since: now };
         }
-    }
-
-    /// Whether one of the interfaces that have the address is the one that keepalived adds it to.
-    pub fn is_there(&self, having: Option<&BTreeSet<InterfaceName>>) -> bool {
-        having.is_some_and(|having| is_there(&self.held_on, having))
     }
 
     /// Reads the owner before any claim.
@@ -404,8 +422,49 @@ impl Address {
     /// Whether a read that shows this router's ENI as the owner may be older than the notify event or the operator's request
     /// for a claim: the read before it showed the same.
     pub fn may_be_of_before(&self, began: BootInstant) -> bool {
-        let was_ours = self.owner_read.as_ref().and_then(|s| s.owner.as_ref()).map(|o| &o.eni) == self.eni.as_ref();
+        let was_ours = self.owner_read.as_ref().is_some_and(|read| self.is_ours(read));
         was_ours && self.asked.is_some_and(|asked| began < asked + GRACE_PERIOD)
+    }
+
+    /// Whether a read shows the resource where it belongs.
+    pub fn is_ours(&self, read: &OwnerRead) -> bool {
+        let is_on_our_eni = self.eni.is_some() && read.owner.as_ref().map(|o| &o.eni) == self.eni.as_ref();
+        let is_elsewhere_on_it = |wanted| read.private_address.is_some_and(|address| address != wanted);
+        is_on_our_eni && !self.private_address.is_some_and(is_elsewhere_on_it)
+    }
+
+    /// Whether a read has to come before the claim.
+    pub fn awaits_read(&self) -> bool {
+        match self.planned.resource.kind() {
+            Kind::Address => false,
+            // A wrong table must not cut a VPC off.
+            Kind::Route => self.owner_read.is_none() || self.not_takeable().is_some(),
+            Kind::ElasticIp => self.not_takeable().is_some() || self.awaits_read_until().is_some(),
+        }
+    }
+
+    /// Until when the claim of an Elastic IP waits for a read, if it does: an association that may be right already is not
+    /// repeated, because a remap may be billed (AssociateAddress, EC2 API).
+    pub fn awaits_read_until(&self) -> Option<BootInstant> {
+        if self.planned.resource.kind() != Kind::ElasticIp {
+            return None;
+        }
+        let read = self.owner_read.as_ref();
+        let may_be_ours = read.is_none_or(|read| self.is_ours(read));
+        let asked = self.asked.filter(|_| may_be_ours);
+        let unanswered = self.last_claim.as_ref().and_then(|claim| match &claim.answer {
+            Some((ended, Err(error))) => {
+                matches!(error.class(), ErrorClass::TimedOut | ErrorClass::Transient).then_some(*ended)
+            }
+            Some((_, Ok(_))) | None => None,
+        });
+        let since = asked.max(unanswered)?;
+        read.is_none_or(|read| read.began < since).then_some(since + OWNER_CHECK_TIMEOUT)
+    }
+
+    /// Why the last read says that the resource is not there to be taken.
+    pub fn not_takeable(&self) -> Option<&NotTakeable> {
+        self.owner_read.as_ref()?.not_takeable.as_ref()
     }
 
     /// Whether a read that began at `began` may be stale.
@@ -414,24 +473,34 @@ impl Address {
     }
 }
 
+/// The ENI that a resource belongs on, and for an Elastic IP the private address. `behind` is the ENI of its interface.
+fn target(planned: &PlannedResource, behind: Option<&Eni>) -> (Option<EniId>, Option<Ipv4Addr>) {
+    let eni = planned.eni.as_ref().or(behind.map(|behind| &behind.id)).cloned();
+    let primary = behind.filter(|behind| Some(&behind.id) == eni.as_ref()).map(|behind| behind.primary);
+    let private_address = match planned.resource.kind() {
+        Kind::Address | Kind::Route => None,
+        Kind::ElasticIp => planned.private_address.or(primary),
+    };
+    (eni, private_address)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ids::InterfaceName;
 
     fn at(seconds: u64) -> BootInstant {
         BootInstant::after_boot(Duration::from_secs(seconds))
     }
 
-    fn address() -> Address {
-        let eth0 = InterfaceName::try_from("eth0").expect("an interface name");
-        let planned = PlannedAddress {
-            address: "10.0.1.1".parse().expect("an address"),
-            interface: eth0.clone(),
-            held_on: eth0,
+    fn address() -> ResourceState {
+        let planned = PlannedResource {
+            resource: Ipv4Addr::new(10, 0, 1, 1).into(),
+            interface: InterfaceName::try_from("eth0").expect("an interface name"),
             eni: Some(EniId::try_from("eni-0000000a").expect("an ENI")),
-            outside_vrrp: false,
+            private_address: None,
         };
-        Address::new(GroupName::try_from("a").expect("a group name"), planned, None)
+        ResourceState::new(GroupName::try_from("a").expect("a group name"), planned, None)
     }
 
     #[test]
@@ -445,19 +514,22 @@ mod tests {
     #[test]
     fn a_read_of_ours_may_be_of_before_for_less_than_a_minute_after_a_line() {
         let mut address = address();
-        let owner = |eni: &str| Owner { eni: EniId::try_from(eni).expect("an ENI"), instance: None, primary: false };
+        let read = |eni: &str| {
+            let owner = Owner { eni: EniId::try_from(eni).expect("an ENI"), instance: None, primary: false };
+            Some(OwnerRead::new(at(90), at(90), Some(Holder::Eni(owner))))
+        };
         address.asked = Some(at(100));
         assert!(!address.may_be_of_before(at(100)), "no read before it");
-        address.owner_read = Some(OwnerRead { began: at(90), at: at(90), owner: Some(owner("eni-0000000a")) });
+        address.owner_read = read("eni-0000000a");
         assert!(address.may_be_of_before(at(159)) && !address.may_be_of_before(at(160)));
-        address.owner_read = Some(OwnerRead { began: at(90), at: at(90), owner: Some(owner("eni-0000000c")) });
+        address.owner_read = read("eni-0000000c");
         assert!(!address.may_be_of_before(at(159)), "it was another's");
     }
 
     #[test]
     fn only_what_failed_is_a_retry_and_only_what_failed_twice_a_repeated_one() {
         let mut address = address();
-        let kinds = |a: &Address| [a.is_first_attempt(), a.is_retry(), a.is_repeated(), a.may_piggyback()];
+        let kinds = |a: &ResourceState| [a.is_first_attempt(), a.is_retry(), a.is_repeated(), a.may_piggyback()];
         assert_eq!(kinds(&address), [true, false, false, false]);
         address.attempt.failed = 1;
         assert_eq!(kinds(&address), [false, true, false, true]);
@@ -468,7 +540,7 @@ mod tests {
         address.attempt.failed = 0;
         assert_eq!(kinds(&address), [false, true, false, false]);
         address.attempt.bisect_group = None;
-        address.rejection.isolated = Some(ErrorClass::BadAddress);
+        address.rejection.isolated = Some(ErrorClass::BadResource);
         assert_eq!(kinds(&address), [false; 4]);
     }
 
