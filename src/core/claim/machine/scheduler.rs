@@ -103,7 +103,7 @@ impl Machine {
             return false;
         };
         let is_outdated = |claim: &ClaimInFlight| {
-            resource.is_first_attempt() && resource.asked.is_some_and(|asked| claim.began <= asked)
+            resource.is_first_attempt() && resource.asked.is_some_and(|asked| claim.began < asked)
         };
         let in_flight = self.claims.values().filter(|claim| claim.request.kind() != Kind::Address);
         let (outdated, current): (Vec<&ClaimInFlight>, Vec<&ClaimInFlight>) = in_flight.partition(|c| is_outdated(c));

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 
 use super::invariants::{Invariants, STALL};
 use crate::claim::machine::Machine;
-use crate::claim::{Action, BootInstant, ClaimId, ClaimRequest, Event, LogEvent, PutBy, ReadId, RestoredState};
+use crate::claim::{
+    Action, BootInstant, ClaimId, ClaimRequest, Event, LogEvent, PutBy, ReadId, ReadRequest, RestoredState,
+};
 use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Failure, Owner};
@@ -865,6 +867,17 @@ impl Harness {
                 _ => None,
             })
             .collect()
+    }
+
+    /// All reads since a moment, and how many milliseconds after it they went out.
+    pub fn reads_since(&self, moment: BootInstant) -> Vec<(u64, ReadRequest)> {
+        let of = |(when, action): &(BootInstant, Action)| match action {
+            Action::Read { request, .. } if *when >= moment => {
+                Some((moment.until(*when).as_millis() as u64, request.clone()))
+            }
+            _ => None,
+        };
+        self.done.iter().filter_map(of).collect()
     }
 
     /// When claims went out, in milliseconds after a moment.

@@ -10,8 +10,8 @@ use crate::claim::{Action, BootInstant, Cause, ClaimId, ClaimRequest, Event, Log
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::Eni;
-use crate::model::ids::{EniId, GroupName, InterfaceName};
-use crate::model::resource::{Holder, Resource};
+use crate::model::ids::{EniId, GroupName, InterfaceName, RouteTableId};
+use crate::model::resource::{Holder, Kind, Resource, Route};
 use crate::model::vrrp::{NotifyEvent, NotifyState, VrrpState};
 
 /// B8: the FIFO without a writer for that long.
@@ -28,6 +28,9 @@ const LOOKED: Duration = ms(100);
 /// B4: the age of the first claim at which the second may start.
 const SECOND: Duration = ms(20);
 
+/// The claims of routes and Elastic IPs in flight, without those of before a line; and with them.
+const SINGLE: (usize, usize) = (8, 16);
+
 /// What the inputs so far say of a group.
 #[derive(Debug, Clone, Copy, Default)]
 struct GroupInputs {
@@ -38,7 +41,7 @@ struct GroupInputs {
 }
 
 #[derive(Debug, Default)]
-struct Address {
+struct Moved {
     /// Which line or person last asked for a claim, and when, until one that began later was acknowledged.
     asked: Option<(u64, BootInstant)>,
     /// When a claim last failed, since it was asked for or acknowledged.
@@ -63,7 +66,8 @@ struct Superseded {
 struct InFlight {
     began: BootInstant,
     eni: EniId,
-    addresses: Vec<Ipv4Addr>,
+    kind: Kind,
+    resources: Vec<Resource>,
     /// How often a claim had been asked for.
     asks: u64,
 }
@@ -71,8 +75,10 @@ struct InFlight {
 #[derive(Debug, Default)]
 pub struct Invariants {
     groups: BTreeMap<GroupName, GroupInputs>,
-    addresses: BTreeMap<Ipv4Addr, Address>,
-    superseded: BTreeMap<Ipv4Addr, Superseded>,
+    moved: BTreeMap<Resource, Moved>,
+    superseded: BTreeMap<Resource, Superseded>,
+    /// What the last read has shown of each resource.
+    shown: BTreeMap<Resource, Option<Holder>>,
     /// The last set of groups and the one before it.
     sets: [Groups; 2],
     /// The set is new: until when the machine may find out anew at any moment.
@@ -94,9 +100,9 @@ pub struct Invariants {
     claims: BTreeMap<ClaimId, InFlight>,
     /// How often a claim was asked for.
     asks: u64,
-    reads: BTreeMap<ReadId, (BootInstant, Vec<Ipv4Addr>)>,
-    /// The claims that an ENI may still send, and when that was so.
-    rate_limiter: BTreeMap<EniId, (f64, BootInstant)>,
+    reads: BTreeMap<ReadId, Vec<Resource>>,
+    /// The claims of addresses that an ENI may still send, and those of each other kind; and when that was so.
+    rate_limiter: BTreeMap<(Kind, Option<EniId>), (f64, BootInstant)>,
     config: Config,
     /// After a stall, a MASTER that keepalived speaks of before that moment may be its stale timer's: it had no time to hear
     /// the other router.
@@ -133,7 +139,7 @@ impl Invariants {
             Event::Config(new) => {
                 self.configured(new);
                 for group in new.groups.iter().filter(|g| !self.config.groups.contains(g)) {
-                    self.of(&group.name).into_iter().for_each(|ip| self.superseded.entry(ip).or_default().at = now);
+                    self.of(&group.name).into_iter().for_each(|id| self.superseded.entry(id).or_default().at = now);
                     self.groups.entry(group.name.clone()).or_default().invalidated.get_or_insert(now);
                 }
                 self.config = new.clone();
@@ -212,19 +218,19 @@ impl Invariants {
         };
         let others: Vec<GroupName> =
             new.groups.iter().filter(|g| before(g) != g.network_interface_id).map(|g| g.name.clone()).collect();
-        for ip in others.iter().flat_map(|name| self.of(name)).collect::<Vec<_>>() {
+        for id in others.iter().flat_map(|name| self.of(name)).collect::<Vec<_>>() {
             self.asks += 1;
             let asks = self.asks;
-            let address = self.address(ip);
-            address.adopted = true;
-            address.asked = address.asked.map(|(_, when)| (asks, when));
+            let moved = self.moved(id);
+            moved.adopted = true;
+            moved.asked = moved.asked.map(|(_, when)| (asks, when));
         }
     }
 
     fn invalidate(&mut self, now: BootInstant, group: &GroupName) {
         let since = now.max(self.stale_until);
         self.groups.insert(group.clone(), GroupInputs { notified: None, invalidated: Some(since) });
-        self.of(group).into_iter().for_each(|ip| self.superseded.entry(ip).or_default().at = now);
+        self.of(group).into_iter().for_each(|id| self.superseded.entry(id).or_default().at = now);
     }
 
     fn invalidate_all(&mut self, now: BootInstant) {
@@ -254,12 +260,12 @@ impl Invariants {
                 if quiet {
                     self.ask(now, &line.group);
                 } else if was.notified != Some(VrrpState::Master) {
-                    self.of(&line.group).into_iter().for_each(|ip| self.address(ip).adopted = true);
+                    self.of(&line.group).into_iter().for_each(|id| self.moved(id).adopted = true);
                 }
             }
-            _ => self.of(&line.group).into_iter().for_each(|ip| {
-                self.addresses.remove(&ip);
-                self.superseded.entry(ip).or_default().at = now;
+            _ => self.of(&line.group).into_iter().for_each(|id| {
+                self.moved.remove(&id);
+                self.superseded.entry(id).or_default().at = now;
             }),
         }
     }
@@ -270,78 +276,105 @@ impl Invariants {
         }
         self.asks += 1;
         let asks = self.asks;
-        for ip in self.of(group) {
-            let address = self.address(ip);
-            address.asked = Some((asks, now));
-            address.failed = None;
-            self.superseded.insert(ip, Superseded { at: now, asked: now });
+        for id in self.of(group) {
+            let moved = self.moved(id.clone());
+            moved.asked = Some((asks, now));
+            moved.failed = None;
+            self.superseded.insert(id, Superseded { at: now, asked: now });
         }
     }
 
-    fn address(&mut self, ip: Ipv4Addr) -> &mut Address {
-        self.addresses.entry(ip).or_default()
+    fn moved(&mut self, id: Resource) -> &mut Moved {
+        self.moved.entry(id).or_default()
     }
 
-    fn of(&self, group: &GroupName) -> BTreeSet<Ipv4Addr> {
+    /// The addresses that keepalived has for a group.
+    fn addresses_of(&self, group: &GroupName) -> BTreeSet<Ipv4Addr> {
         let groups = self.sets.iter().flat_map(|s| &s.groups).filter(|g| g.name == *group);
         groups.flat_map(|g| &g.addresses).map(|a| a.address).collect()
+    }
+
+    /// What may be moved for a group.
+    fn of(&self, group: &GroupName) -> BTreeSet<Resource> {
+        let configured = self.config.groups.iter().filter(|g| g.name == *group).flat_map(others);
+        self.addresses_of(group).into_iter().map(Resource::Address).chain(configured).collect()
     }
 
     fn resolved(&mut self, now: BootInstant, interface: &InterfaceName, eni: &Eni) {
         self.blind.remove(interface);
         if self.enis.insert(interface.clone(), eni.id.clone()).is_some_and(|before| before != eni.id) {
             self.asks += 1;
-            for (ip, address) in &mut self.addresses {
-                self.superseded.entry(*ip).or_default().at = now;
-                address.adopted = true;
+            for (id, moved) in &mut self.moved {
+                self.superseded.entry(id.clone()).or_default().at = now;
+                moved.adopted = true;
                 // What a line asked for holds for the new one.
-                address.asked = address.asked.map(|(_, when)| (self.asks, when));
+                moved.asked = moved.asked.map(|(_, when)| (self.asks, when));
             }
         }
     }
 
     fn claimed(&mut self, now: BootInstant, id: ClaimId, is_ok: bool) {
         let claim = self.claims.remove(&id).expect("an answer to a claim in flight");
-        for ip in claim.addresses {
-            let address = self.address(ip);
+        for id in claim.resources {
+            let moved = self.moved(id);
             if is_ok {
-                let asked = address.asked.filter(|(ask, _)| *ask > claim.asks);
-                *address = Address { asked, adopted: address.adopted, ..Address::default() };
+                let asked = moved.asked.filter(|(ask, _)| *ask > claim.asks);
+                *moved = Moved { asked, adopted: moved.adopted, ..Moved::default() };
             } else {
                 // One that was asked for while it was under way is a first attempt still.
-                if address.asked.is_none_or(|(ask, _)| ask <= claim.asks) {
-                    address.failed = Some(now);
+                if moved.asked.is_none_or(|(ask, _)| ask <= claim.asks) {
+                    moved.failed = Some(now);
                 }
             }
         }
     }
 
     fn read(&mut self, now: BootInstant, id: ReadId, holders: Option<&BTreeMap<Resource, Holder>>) {
-        let (_, addresses) = self.reads.remove(&id).expect("an answer to a read in flight");
-        for ip in addresses {
-            let owner = holders.map(|holders| holders.get(&ip.into()).and_then(Holder::owner));
-            let ours = self.targets(ip);
-            let address = self.address(ip);
+        for id in self.reads.remove(&id).expect("an answer to a read in flight") {
+            let ours = self.targets(&id);
+            if let Some(holders) = holders {
+                self.shown.insert(id.clone(), holders.get(&id).cloned());
+            }
+            let is_where_it_belongs = self.is_at_its_private_address(&id);
+            let owner = holders.map(|holders| holders.get(&id).filter(|_| is_where_it_belongs).and_then(Holder::owner));
+            let moved = self.moved(id);
             match owner {
-                None => address.unread = true,
+                None => moved.unread = true,
                 Some(Some(owner)) if ours.contains(&owner.eni) => {
-                    address.disagreed = None;
-                    address.adopted = false;
+                    moved.disagreed = None;
+                    moved.adopted = false;
                 }
                 Some(_) => {
-                    address.disagreed.get_or_insert(now);
+                    moved.disagreed.get_or_insert(now);
                 }
             }
         }
     }
 
-    /// The ENIs that may be meant for an address: of the groups that hold it, the configured one, or that of its interface.
-    fn targets(&self, ip: Ipv4Addr) -> BTreeSet<EniId> {
-        let held = self.sets.iter().flat_map(|s| &s.groups).flat_map(|g| g.addresses.iter().map(move |a| (g, a)));
-        held.filter(|(_, a)| a.address == ip)
+    /// Whether an Elastic IP is associated with the address that is configured, as the last read shows it.
+    fn is_at_its_private_address(&self, id: &Resource) -> bool {
+        let (Resource::ElasticIp(allocation), Some(Some(Holder::Association { private_address, .. }))) =
+            (id, self.shown.get(id))
+        else {
+            return true;
+        };
+        let mut configured = self.config.groups.iter().flat_map(|g| &g.elastic_ips);
+        let configured = configured.find(|e| e.allocation == *allocation).and_then(|e| e.private_address);
+        configured.is_none_or(|configured| configured == *private_address)
+    }
+
+    /// The ENIs that may be meant for a resource: of the groups that move it, the configured one, or that of its interface.
+    fn targets(&self, id: &Resource) -> BTreeSet<EniId> {
+        let groups = self.sets.iter().flat_map(|s| &s.groups);
+        let configured = |name: &GroupName| self.config.groups.iter().find(|g| g.name == *name);
+        let Resource::Address(ip) = id else {
+            let interfaces = groups.filter(|g| self.of(&g.name).contains(id)).map(|g| &g.interface);
+            return interfaces.filter_map(|interface| self.enis.get(interface)).cloned().collect();
+        };
+        let held = groups.flat_map(|g| g.addresses.iter().map(move |a| (g, a)));
+        held.filter(|(_, a)| a.address == *ip)
             .filter_map(|(group, address)| {
-                let configured =
-                    self.config.groups.iter().find(|g| g.name == group.name)?.network_interface_id.as_ref();
+                let configured = configured(&group.name)?.network_interface_id.as_ref();
                 configured.or_else(|| self.enis.get(address.interface.as_ref().unwrap_or(&group.interface))).cloned()
             })
             .collect()
@@ -354,118 +387,147 @@ impl Invariants {
     /// The machine wants something done.
     pub fn wants(&mut self, now: BootInstant, action: &Action) {
         match action {
-            Action::Claim { id, request: ClaimRequest::Addresses { eni, addresses }, .. } => {
-                let distinct: BTreeSet<&Ipv4Addr> = addresses.iter().collect();
-                assert!(!addresses.is_empty() && distinct.len() == addresses.len(), "{addresses:?}");
-                self.in_flight(now, eni, addresses);
-                self.within_the_rate_limit(now, eni);
-                addresses.iter().for_each(|ip| self.claim(now, *ip));
-                let claim = InFlight { began: now, eni: eni.clone(), addresses: addresses.clone(), asks: self.asks };
-                self.claims.insert(*id, claim);
+            Action::Claim { id, request, .. } => {
+                let resources = request.resources();
+                let distinct: BTreeSet<&Resource> = resources.iter().collect();
+                assert!(!resources.is_empty() && distinct.len() == resources.len(), "{resources:?}");
+                self.in_flight(now, request.kind(), request.eni(), &resources);
+                self.within_the_rate_limit(now, request);
+                resources.iter().for_each(|id| self.claim(now, id));
+                let (eni, kind) = (request.eni().clone(), request.kind());
+                self.claims.insert(*id, InFlight { began: now, eni, kind, resources, asks: self.asks });
             }
             Action::Read { id, request, .. } => {
-                let addresses = request.resources().iter().filter_map(Resource::address).collect();
-                self.reads.insert(*id, (now, addresses));
+                self.reads.insert(*id, request.resources());
             }
             Action::Log(LogEvent::Transition { group, to: VrrpState::Unknown, cause, .. }) => {
                 let came = |ip: &Ipv4Addr| self.put.contains(ip) && self.came.get(ip) > self.spoken.get(group);
                 assert!(
-                    *cause != Cause::NoNotifyEvent || self.of(group).iter().any(came),
+                    *cause != Cause::NoNotifyEvent || self.addresses_of(group).iter().any(came),
                     "{group} is doubted at {now:?}, and no process has put an address of it there since its last line"
                 );
                 self.invalidate(now, group);
             }
-            Action::Log(LogEvent::NotLocal { resource: Resource::Address(address), .. }) => {
-                self.address(*address).adopted = true;
-            }
-            Action::Claim { .. } | Action::Resolve(_) | Action::ReadLocalAddresses | Action::Log(_) => {}
+            Action::Log(LogEvent::NotLocal { resource, .. }) => self.moved(resource.clone()).adopted = true,
+            Action::Resolve(_) | Action::ReadLocalAddresses | Action::Log(_) => {}
         }
     }
 
     /// B4: one claim in flight for an address, unless it is of before a line or a change of state; two for an ENI, the second
     /// not before the first is 20 ms old, and a third for what a line asked for after both.
-    fn in_flight(&self, now: BootInstant, eni: &EniId, addresses: &[Ipv4Addr]) {
-        let superseded = |ip: &Ipv4Addr| self.superseded.get(ip).copied().unwrap_or_default();
+    fn in_flight(&self, now: BootInstant, kind: Kind, eni: &EniId, resources: &[Resource]) {
+        let superseded = |id: &Resource| self.superseded.get(id).copied().unwrap_or_default();
         for claim in self.claims.values().filter(|_| now > self.changing) {
-            let twice = claim.addresses.iter().find(|ip| addresses.contains(ip) && superseded(ip).at < claim.began);
+            let twice = claim.resources.iter().find(|id| resources.contains(id) && superseded(id).at < claim.began);
             assert_eq!(twice, None, "in flight already at {now:?}");
         }
-        let same: Vec<BootInstant> = self.claims.values().filter(|c| c.eni == *eni).map(|c| c.began).collect();
-        let fresh = |ip: &Ipv4Addr| same.iter().all(|began| superseded(ip).asked >= *began);
-        let room = same.len() < 2 || (same.len() == 2 && addresses.iter().any(fresh));
+        if kind != Kind::Address {
+            let single = self.claims.values().filter(|claim| claim.kind != Kind::Address);
+            let (current, outdated): (Vec<_>, Vec<_>) =
+                single.partition(|claim| resources.iter().all(|id| superseded(id).asked < claim.began));
+            let is_bounded = current.len() < SINGLE.0 && current.len() + outdated.len() < SINGLE.1;
+            assert!(is_bounded, "{current:?} and {outdated:?} are in flight at {now:?}");
+            return;
+        }
+        let same = self.claims.values().filter(|claim| claim.kind == kind && claim.eni == *eni);
+        let same: Vec<BootInstant> = same.map(|c| c.began).collect();
+        let fresh = |id: &Resource| same.iter().all(|began| superseded(id).asked >= *began);
+        let room = same.len() < 2 || (same.len() == 2 && resources.iter().any(fresh));
         let is_apart = same.iter().all(|began| began.until(now) >= SECOND);
         assert!(room && is_apart, "{eni}: in flight since {same:?} at {now:?}");
     }
 
-    /// B1: 20 at once, and 1,500 an hour.
-    fn within_the_rate_limit(&mut self, now: BootInstant, eni: &EniId) {
-        let (left, then) = self.rate_limiter.get(eni).copied().unwrap_or((20.0, now));
-        let left = (left + then.until(now).as_secs_f64() * 1_500.0 / 3_600.0).min(20.0);
-        assert!(left >= 0.999, "{eni}: claim beyond the allowance at {now:?}");
-        self.rate_limiter.insert(eni.clone(), (left - 1.0, now));
+    /// B1: 20 at once, and 1,500 an hour. EC2's own bucket for calls with one resource: 50 at once, and 5 a second.
+    fn within_the_rate_limit(&mut self, now: BootInstant, request: &ClaimRequest) {
+        let (burst, per_second) = match request.kind() {
+            Kind::Address => (20.0, 1_500.0 / 3_600.0),
+            Kind::Route | Kind::ElasticIp => (50.0, 5.0),
+        };
+        let whose = (request.kind(), Some(request.eni().clone()).filter(|_| request.kind() == Kind::Address));
+        let (left, then) = self.rate_limiter.get(&whose).copied().unwrap_or((burst, now));
+        let left = (left + then.until(now).as_secs_f64() * per_second).min(burst);
+        assert!(left >= 0.999, "{whose:?}: claim beyond the allowance at {now:?}");
+        self.rate_limiter.insert(whose, (left - 1.0, now));
     }
 
-    /// B3, B6, B8, B9, B19: whether this address may be claimed now.
-    fn claim(&self, now: BootInstant, ip: Ipv4Addr) {
+    /// B3, B6, B8, B9, B19, B21: whether this resource may be claimed now.
+    fn claim(&self, now: BootInstant, id: &Resource) {
         let owners: Vec<&GroupName> = self
             .sets
             .iter()
             .flat_map(|s| &s.groups)
-            .filter(|g| g.addresses.iter().any(|a| a.address == ip))
             .map(|g| &g.name)
+            .filter(|name| self.of(name).contains(id))
             .filter(|name| self.config.groups.iter().any(|g| g.name == **name && !g.disable))
             .filter(|name| !self.paused.contains_key(name))
             .collect();
-        assert!(!owners.is_empty(), "{ip} is claimed at {now:?} for no group that it may be claimed for");
-        assert!(!self.is_writerless(now), "{ip} is claimed at {now:?} without a writer since {:?}", self.writer_gone);
-        let default = Address::default();
-        let address = self.addresses.get(&ip).unwrap_or(&default);
+        assert!(!owners.is_empty(), "{id} is claimed at {now:?} for no group that it may be claimed for");
+        assert!(!self.is_writerless(now), "{id} is claimed at {now:?} without a writer since {:?}", self.writer_gone);
+        let shown = self.shown.get(id);
+        assert!(id.kind() != Kind::Route || shown.is_some(), "{id} is claimed at {now:?} and was never read");
+        let is_takeable = !matches!(shown, Some(Some(Holder::NotTakeable(_))));
+        assert!(is_takeable, "{id} is claimed at {now:?}, and the last read was {shown:?}");
+        let default = Moved::default();
+        let moved = self.moved.get(id).unwrap_or(&default);
         let inputs: Vec<GroupInputs> = owners.iter().filter_map(|name| self.groups.get(*name)).copied().collect();
         let by_notify_event = inputs.iter().any(|inputs| inputs.notified == Some(VrrpState::Master));
         let invalidated = inputs.iter().find_map(|inputs| inputs.invalidated);
         assert!(
             by_notify_event || invalidated.is_some(),
-            "{ip} is claimed at {now:?} although its group is {inputs:?}"
+            "{id} is claimed at {now:?} although its group is {inputs:?}"
         );
         let of_it = self.sets.iter().flat_map(|s| &s.groups).filter(|g| owners.contains(&&g.name));
         let interval = of_it.map(|g| g.advertise_interval.duration()).max().unwrap_or_default().max(secs(1));
         let is_alive = self.liveness.is_some_and(|liveness| liveness.until(now) <= interval + LIVENESS_MAX_AGE);
-        if address.failed.is_some() {
+        if moved.failed.is_some() {
             assert!(
                 is_alive,
-                "{ip} is claimed again at {now:?}, and keepalived was last active at {:?}",
+                "{id} is claimed again at {now:?}, and keepalived was last active at {:?}",
                 self.liveness
             );
         }
         // What a person asks for counts where the interface has said MASTER.
-        if address.asked.is_some_and(|(_, asked)| by_notify_event || invalidated <= Some(asked)) {
+        if moved.asked.is_some_and(|(_, asked)| by_notify_event || invalidated <= Some(asked)) {
             return;
         }
         let local_read = self.local_read.is_some_and(|local_read| local_read.until(now) <= LOOKED);
-        let is_local = self.local.contains(&ip);
+        let is_local = match id {
+            Resource::Address(ip) => self.local.contains(ip),
+            _ => owners.iter().any(|name| self.addresses_of(name).iter().any(|ip| self.local.contains(ip))),
+        };
         assert!(
             local_read && is_local,
-            "{ip} is claimed at {now:?}: looked for {local_read}, on an interface {is_local}"
+            "{id} is claimed at {now:?}: looked for {local_read}, on an interface {is_local}"
         );
-        assert!(is_alive, "{ip} is claimed at {now:?} without recent keepalived activity: {:?}", self.liveness);
-        let disagreed = address.disagreed;
+        assert!(is_alive, "{id} is claimed at {now:?} without recent keepalived activity: {:?}", self.liveness);
+        let disagreed = moved.disagreed;
         assert!(
-            disagreed.is_some() || address.unread || address.failed.is_some() || !self.blind.is_empty(),
-            "{ip} is claimed at {now:?} although no read disagrees: {address:?}"
+            disagreed.is_some() || moved.unread || moved.failed.is_some() || !self.blind.is_empty(),
+            "{id} is claimed at {now:?} although no read disagrees: {moved:?}"
         );
         match invalidated {
             Some(since) => {
                 assert!(
                     by_notify_event || self.liveness >= Some(since),
-                    "{ip} is claimed at {now:?} without life since the doubt of {since:?}"
+                    "{id} is claimed at {now:?} without life since the doubt of {since:?}"
                 );
             }
-            None if address.adopted => {}
+            None if moved.adopted => {}
             None => assert!(
                 self.liveness >= disagreed,
-                "{ip} is claimed back at {now:?}: life at {:?}, read that disagreed at {disagreed:?}",
+                "{id} is claimed back at {now:?}: life at {:?}, read that disagreed at {disagreed:?}",
                 self.liveness
             ),
         }
     }
+}
+
+/// The routes and the Elastic IPs of a group.
+fn others(group: &GroupConfig) -> Vec<Resource> {
+    let routes = group.routes.iter().flat_map(|route| {
+        let of = |table: &RouteTableId| Resource::Route(Route { table: table.clone(), destination: route.destination });
+        route.tables.iter().map(of)
+    });
+    let elastic_ips = group.elastic_ips.iter().map(|elastic_ip| Resource::ElasticIp(elastic_ip.allocation.clone()));
+    routes.chain(elastic_ips).collect()
 }

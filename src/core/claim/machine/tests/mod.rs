@@ -8,6 +8,7 @@ mod ownership;
 mod properties;
 mod queries;
 mod report;
+mod resources;
 mod split_brain;
 mod standby;
 mod table;

@@ -1,0 +1,449 @@
+//! B20 to B22: routes and Elastic IPs beside the addresses of a group.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use super::harness::{
+    ETH0, Fault, Harness, PEER, STRANGER, clock, eni, group, ms, network_interface, run, secs, vip, wanted,
+};
+use crate::claim::{BootInstant, ClaimRequest, LogEvent};
+use crate::keepalived::groups::Groups;
+use crate::model::config::{Config, ElasticIpConfig, GroupConfig, RouteConfig};
+use crate::model::ec2::{ErrorClass, Taker};
+use crate::model::ids::{AllocationId, RouteTableId};
+use crate::model::resource::{Holder, Kind, NotTakeable, Prefix, Resource, Route};
+use crate::model::verdict::Verdict;
+use crate::report::live;
+
+fn prefix(text: &str) -> Prefix {
+    text.parse().expect("a prefix")
+}
+
+fn table(n: u32) -> RouteTableId {
+    format!("rtb-{n:08x}").try_into().expect("a route table")
+}
+
+fn allocation(n: u32) -> AllocationId {
+    format!("eipalloc-{n:08x}").try_into().expect("an allocation")
+}
+
+/// The default route of a table.
+fn route(n: u32) -> Resource {
+    Resource::Route(Route { table: table(n), destination: prefix("0.0.0.0/0") })
+}
+
+fn elastic_ip(n: u32) -> Resource {
+    Resource::ElasticIp(allocation(n))
+}
+
+/// Group `a` with the default routes of tables 1 to `routes` and with Elastic IPs 1 to `elastic_ips`.
+fn configured(routes: u32, elastic_ips: u32) -> GroupConfig {
+    let mut group = wanted("a");
+    if routes > 0 {
+        let tables: BTreeSet<RouteTableId> = (1..=routes).map(table).collect();
+        group.routes.push(RouteConfig { destination: prefix("0.0.0.0/0"), tables, interface: None });
+    }
+    group.elastic_ips = (1..=elastic_ips)
+        .map(|n| ElasticIpConfig { allocation: allocation(n), private_address: None, interface: None })
+        .collect();
+    group
+}
+
+/// A standby that has read all of it on the peer.
+fn standby(group: GroupConfig) -> Harness {
+    let mut harness = before_the_first_read(group);
+    harness.run(secs(10));
+    harness.done.clear();
+    harness
+}
+
+/// The same just before the agent starts.
+fn before_the_first_read(group: GroupConfig) -> Harness {
+    let config = Config { groups: vec![group], ..Config::default() };
+    let mut harness = Harness::new(config, Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
+    for route in &harness.config.groups[0].routes.clone() {
+        for table in &route.tables {
+            harness.give(Resource::Route(Route { table: table.clone(), destination: route.destination }), PEER);
+        }
+    }
+    for elastic_ip in &harness.config.groups[0].elastic_ips.clone() {
+        harness.associate(Resource::ElasticIp(elastic_ip.allocation.clone()), PEER, Ipv4Addr::new(10, 0, 0, 2));
+    }
+    harness.start_agent();
+    harness.backup("a");
+    harness
+}
+
+/// A master that has had all of it for long.
+fn master(group: GroupConfig) -> Harness {
+    let mut harness = standby(group);
+    harness.master("a");
+    harness.run(secs(100));
+    harness.done.clear();
+    harness
+}
+
+/// What was claimed since, one request each, and when.
+fn claimed(harness: &Harness, since: BootInstant) -> Vec<(u64, Vec<Resource>)> {
+    harness.requests_since(since).into_iter().map(|(when, request)| (when, request.resources())).collect()
+}
+
+fn times_of(harness: &Harness, since: BootInstant, kind: Kind) -> Vec<u64> {
+    let of_kind = |(when, request): (u64, ClaimRequest)| (request.kind() == kind).then_some(when);
+    harness.requests_since(since).into_iter().filter_map(of_kind).collect()
+}
+
+/// The verdicts of the routes and the Elastic IPs, with their reasons.
+fn shown(harness: &Harness) -> Vec<(Verdict, Option<String>)> {
+    let group = live::groups(harness.machine.facts(harness.now), clock).remove(0);
+    let routes = group.routes.into_iter().map(|route| route.state);
+    let all = routes.chain(group.elastic_ips.into_iter().map(|elastic_ip| elastic_ip.state));
+    all.map(|state| (state.verdict, state.reason)).collect()
+}
+
+// ── B20: what an address does, the others do ──
+
+#[test]
+fn a_move_begins_with_all_kinds_at_once_and_the_addresses_first() {
+    let mut harness = standby(configured(2, 2));
+    let begin = harness.now;
+    harness.master("a");
+    let all = [vec![vip(1).into()], vec![route(1)], vec![route(2)], vec![elastic_ip(1)], vec![elastic_ip(2)]];
+    assert_eq!(claimed(&harness, begin), all.map(|resources| (0, resources)));
+    harness.run(secs(20));
+    assert_eq!(harness.our_resources().len(), 5, "{:?}", harness.our_resources());
+    assert_eq!(claimed(&harness, begin).len(), 5, "once each: {:?}", claimed(&harness, begin));
+    assert_eq!(shown(&harness), vec![(Verdict::Ok, None); 4]);
+}
+
+#[test]
+fn an_elastic_ip_goes_to_the_private_address_that_is_configured_or_to_the_primary_one() {
+    let mut group = configured(0, 2);
+    group.elastic_ips[1].private_address = Some(vip(1));
+    let mut harness = standby(group);
+    harness.master("a");
+    let requests: Vec<ClaimRequest> = harness.requests_since(BootInstant::default()).into_iter().map(|r| r.1).collect();
+    let request = |n, private_address| ClaimRequest::ElasticIp {
+        allocation: allocation(n),
+        eni: eni(ETH0),
+        private_address: Some(private_address),
+    };
+    assert_eq!(requests[1..], [request(1, network_interface(ETH0).primary), request(2, vip(1))]);
+    // On another address of the right ENI it is not where it belongs.
+    harness.run(secs(100));
+    let begin = harness.now;
+    harness.associate(elastic_ip(2), ETH0, Ipv4Addr::new(10, 0, 0, 9));
+    harness.run(secs(60));
+    assert_eq!(claimed(&harness, begin).len(), 1, "{:?}", claimed(&harness, begin));
+    assert_eq!(harness.ownership_loss_times(begin), [0_u64; 0], "nobody has taken it");
+}
+
+#[test]
+fn a_group_without_addresses_is_known_to_be_master_by_its_address_all_the_same() {
+    let mut harness = standby(GroupConfig { no_address: true, ..configured(1, 0) });
+    let begin = harness.now;
+    harness.master("a");
+    assert_eq!(claimed(&harness, begin), [(0, vec![route(1)])]);
+    harness.run(secs(60));
+    // A new agent has read no notify event.
+    harness.kill_agent();
+    harness.give(route(1), PEER);
+    let begin = harness.now;
+    harness.start_agent();
+    harness.run(secs(10));
+    assert_eq!(claimed(&harness, begin).len(), 1, "{:?}", claimed(&harness, begin));
+    assert_eq!(harness.owner(route(1)), Some(ETH0));
+    // Where the address is not here, nothing is claimed.
+    harness.kill_agent();
+    harness.give(route(1), PEER);
+    harness.backup("a");
+    let begin = harness.now;
+    harness.start_agent();
+    harness.run(secs(120));
+    assert_eq!(claimed(&harness, begin), []);
+}
+
+#[test]
+fn an_overlay_address_is_moved_by_its_route_and_never_assigned() {
+    let mut group = wanted("a");
+    let destination = prefix("10.0.1.1/32");
+    group.routes.push(RouteConfig { destination, tables: [table(1)].into(), interface: None });
+    let mut harness = standby(group);
+    let begin = harness.now;
+    harness.master("a");
+    let route = Resource::Route(Route { table: table(1), destination });
+    assert_eq!(claimed(&harness, begin), [(0, vec![route])]);
+    harness.run(secs(100));
+    assert_eq!(shown(&harness), [(Verdict::Ok, None)]);
+    // Without the address the traffic that the route brings is lost.
+    harness.local.clear();
+    harness.look_around();
+    harness.run(secs(4));
+    let (verdict, reason) = shown(&harness).remove(0);
+    assert_eq!(verdict, Verdict::Drift);
+    assert!(reason.expect("a reason").contains("it is not on eth0"));
+}
+
+#[test]
+fn nothing_is_claimed_after_backup_and_a_waiting_claim_is_dropped() {
+    let mut harness = standby(configured(1, 1));
+    harness.ec2.refuses = Some(ErrorClass::Throttled);
+    harness.master("a");
+    harness.run(secs(2));
+    harness.backup("a");
+    let begin = harness.now;
+    harness.run(secs(120));
+    assert_eq!(claimed(&harness, begin), []);
+}
+
+#[test]
+fn a_route_that_a_third_party_takes_is_taken_back_after_two_reads_and_too_often_is_a_contest() {
+    let mut harness = master(configured(1, 1));
+    for (n, resource) in [route(1), elastic_ip(1)].into_iter().enumerate() {
+        let begin = harness.now;
+        match &resource {
+            Resource::ElasticIp(_) => harness.associate(resource.clone(), STRANGER, Ipv4Addr::new(10, 0, 0, 7)),
+            _ => harness.give(resource.clone(), STRANGER),
+        }
+        harness.run(secs(35));
+        let lost = harness.log_events(begin).into_iter().filter_map(|(_, log)| match log {
+            LogEvent::OwnershipLost { resource, by, taker, .. } => Some((resource, by.eni, taker)),
+            _ => None,
+        });
+        assert_eq!(lost.collect::<Vec<_>>(), [(resource.clone(), eni(STRANGER), Taker::Stranger)], "{n}");
+        assert_eq!(claimed(&harness, begin).len(), 1, "{:?}", claimed(&harness, begin));
+        assert_eq!(harness.owner(resource), Some(ETH0));
+    }
+    for _ in 0..6 {
+        harness.give(route(1), STRANGER);
+        harness.run(secs(40));
+    }
+    assert_eq!(shown(&harness)[0].0, Verdict::Contested);
+    assert_eq!(shown(&harness)[1].0, Verdict::Ok, "the other one is not concerned");
+}
+
+#[test]
+fn one_kind_that_is_refused_or_unread_does_not_hold_back_another() {
+    let mut harness = standby(configured(1, 0));
+    harness.ec2.bad = [route(1)].into();
+    for class in [ErrorClass::Denied, ErrorClass::BadResource, ErrorClass::Throttled, ErrorClass::Transient] {
+        harness.ec2.bad_class = class;
+        let begin = harness.now;
+        harness.master("a");
+        harness.run(secs(20));
+        assert_eq!(harness.claims_since(begin), [(0, vec![vip(1)])], "{class:?}");
+        assert_eq!(harness.reported().map(|address| address.verdict), Some(Verdict::Ok), "{class:?}");
+        assert_ne!(shown(&harness)[0].0, Verdict::Ok, "{class:?}");
+        harness.give(vip(1), PEER);
+        harness.backup("a");
+        harness.run(secs(200));
+    }
+}
+
+// ── B21 ──
+
+#[test]
+fn a_route_that_was_never_read_is_read_before_it_is_claimed() {
+    let mut harness = before_the_first_read(configured(1, 0));
+    harness.ec2.read_delay = ms(400);
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(5));
+    let claims = claimed(&harness, begin);
+    assert_eq!(claims[0].1, [vip(1).into()], "{claims:?}");
+    let [when] = times_of(&harness, begin, Kind::Route)[..] else { panic!("{claims:?}") };
+    assert!((100..800).contains(&when), "after the read: {claims:?}");
+}
+
+#[test]
+fn a_route_that_cannot_be_read_is_never_claimed_and_an_elastic_ip_after_three_seconds() {
+    for class in [ErrorClass::Denied, ErrorClass::Transient, ErrorClass::TimedOut] {
+        let mut harness = before_the_first_read(configured(1, 1));
+        harness.ec2.read_refuses = Some(class);
+        let begin = harness.now;
+        harness.master("a");
+        harness.run(secs(300));
+        assert_eq!(times_of(&harness, begin, Kind::Route), [0_u64; 0], "{class:?}");
+        let associated = times_of(&harness, begin, Kind::ElasticIp);
+        assert!(associated.first().is_some_and(|when| (3_000..3_200).contains(when)), "{class:?}: {associated:?}");
+        let reads = harness.read_times(begin).len();
+        assert!(reads <= 400, "{class:?}: {reads} reads in five minutes");
+        let (verdict, reason) = shown(&harness).remove(0);
+        assert_ne!(verdict, Verdict::Ok);
+        assert!(reason.expect("a reason").contains("ownership check failed"), "{class:?}");
+        harness.ec2.read_refuses = None;
+        harness.run(secs(70));
+        assert_eq!(times_of(&harness, begin, Kind::Route).len(), 1, "{class:?}: once it can be read");
+    }
+}
+
+#[test]
+fn a_route_that_leads_to_a_gateway_is_never_taken() {
+    let gateway = NotTakeable::LeadsTo("igw-0000000a".to_owned());
+    let mut harness = standby(configured(1, 0));
+    harness.show(route(1), Some(Holder::NotTakeable(gateway.clone())));
+    harness.run(secs(60));
+    let (verdict, reason) = shown(&harness).remove(0);
+    assert_eq!(verdict, Verdict::StandbyNotReady);
+    assert!(reason.expect("a reason").contains("leads to igw-0000000a"));
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(300));
+    assert_eq!(times_of(&harness, begin, Kind::Route), [0_u64; 0]);
+    assert_eq!(shown(&harness)[0].0, Verdict::Drift);
+    // An operator deletes it in EC2.
+    harness.unassign(route(1));
+    harness.run(secs(31));
+    assert_eq!(times_of(&harness, begin, Kind::Route).len(), 1);
+    assert_eq!(shown(&harness)[0].0, Verdict::Ok);
+    // While it is ours, somebody lets it lead to the gateway.
+    let begin = harness.now;
+    harness.run(secs(60));
+    harness.show(route(1), Some(Holder::NotTakeable(gateway.clone())));
+    harness.run(secs(300));
+    assert_eq!(times_of(&harness, begin, Kind::Route), [0_u64; 0]);
+    let said = harness.log_events(begin).into_iter().filter(|(_, log)| {
+        *log == LogEvent::NotTakeable { group: group("a"), resource: route(1), why: gateway.clone() }
+    });
+    assert_eq!(said.count(), 1);
+}
+
+#[test]
+fn an_association_that_is_right_is_not_repeated() {
+    let mut harness = master(configured(0, 1));
+    for _ in 0..5 {
+        let begin = harness.now;
+        harness.backup("a");
+        harness.run(ms(300));
+        harness.master("a");
+        harness.run(secs(30));
+        assert_eq!(times_of(&harness, begin, Kind::ElasticIp), [0_u64; 0]);
+        assert_eq!(times_of(&harness, begin, Kind::Address), [300]);
+        assert_eq!(shown(&harness), [(Verdict::Ok, None)]);
+    }
+    // What the peer took meanwhile is claimed as soon as that is read.
+    let begin = harness.now;
+    harness.backup("a");
+    harness.associate(elastic_ip(1), PEER, Ipv4Addr::new(10, 0, 0, 2));
+    harness.run(ms(300));
+    harness.master("a");
+    harness.run(secs(30));
+    assert_eq!(times_of(&harness, begin, Kind::ElasticIp), [320]);
+}
+
+#[test]
+fn an_association_whose_answer_was_lost_is_read_before_it_is_repeated() {
+    for fault in [Fault::LandsUnanswered, Fault::LandsCutOff] {
+        let mut harness = standby(GroupConfig { no_address: true, ..configured(0, 1) });
+        harness.ec2.claims = vec![fault];
+        let begin = harness.now;
+        harness.master("a");
+        harness.run(secs(60));
+        assert_eq!(times_of(&harness, begin, Kind::ElasticIp), [0], "{fault:?}");
+        assert_eq!(shown(&harness), [(Verdict::Ok, None)], "{fault:?}");
+    }
+}
+
+#[test]
+fn an_association_that_comes_before_its_private_address_is_repeated_soon() {
+    let mut group = configured(0, 1);
+    group.elastic_ips[0].private_address = Some(vip(1));
+    let mut harness = standby(group);
+    harness.ec2.claim_delay = ms(200);
+    harness.ec2.bad = [elastic_ip(1)].into();
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(ms(600));
+    harness.ec2.bad.clear();
+    harness.run(secs(3));
+    let times = times_of(&harness, begin, Kind::ElasticIp);
+    assert!(times.len() >= 2 && times[1] < 500, "{times:?}");
+    assert_eq!(harness.owner(elastic_ip(1)), Some(ETH0));
+}
+
+// ── Numbers to hold ──
+
+#[test]
+fn fifty_routes_move_within_eight_calls_time_and_never_more_than_eight_at_once() {
+    let mut harness = standby(configured(50, 0));
+    harness.ec2.claim_delay = ms(300);
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(ms(2_400));
+    let times = times_of(&harness, begin, Kind::Route);
+    assert_eq!(times.len(), 50, "{times:?}");
+    assert_eq!(harness.our_resources().len(), 51);
+    for when in &times {
+        let at_once = times.iter().filter(|other| (*when..when + 300).contains(other)).count();
+        assert!(at_once <= 8, "{at_once} in flight at {when}: {times:?}");
+    }
+    assert_eq!(harness.claims_since(begin), [(0, vec![vip(1)])]);
+}
+
+#[test]
+fn two_hundred_routes_stay_within_ec2_s_token_bucket_and_move_nevertheless() {
+    let mut harness = standby(configured(200, 0));
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(40));
+    let times = times_of(&harness, begin, Kind::Route);
+    assert_eq!((times.len(), harness.our_resources().len()), (200, 201), "{times:?}");
+    for (n, when) in times.iter().enumerate() {
+        let before = times[..n].iter().rev().take_while(|other| when - **other < 10_000).count();
+        assert!(before < 50 + 50, "more than fifty and five a second before {when}");
+    }
+    assert!(times[199] <= 30_500, "{}", times[199]);
+}
+
+#[test]
+fn one_read_of_each_kind_in_an_interval() {
+    let mut harness = master(configured(50, 20));
+    let begin = harness.now;
+    harness.run(secs(61));
+    for kind in Kind::ALL {
+        let reads = harness.reads_since(begin).into_iter().filter(|(_, read)| read.kind() == kind).count();
+        assert_eq!(reads, 2, "{kind:?}");
+    }
+}
+
+#[test]
+fn dead_requests_of_before_a_failover_do_not_block_the_next_one() {
+    let mut harness = standby(GroupConfig { no_address: true, ..configured(8, 0) });
+    harness.ec2.claims = vec![Fault::Fails(ErrorClass::TimedOut); 8];
+    harness.master("a");
+    harness.run(ms(500));
+    harness.backup("a");
+    harness.run(ms(100));
+    let begin = harness.now;
+    harness.master("a");
+    assert_eq!(times_of(&harness, begin, Kind::Route), [0; 8]);
+    harness.run(secs(20));
+    assert_eq!(harness.our_resources().len(), 8);
+    assert_eq!(shown(&harness), vec![(Verdict::Ok, None); 8]);
+}
+
+#[test]
+fn routes_that_all_fail_are_not_retried_more_often_than_addresses_would_be() {
+    let mut harness = standby(configured(50, 0));
+    harness.ec2.bad = (1..=50).map(route).collect();
+    harness.ec2.bad_class = ErrorClass::Transient;
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(3_600));
+    let times = times_of(&harness, begin, Kind::Route);
+    // Fifty first attempts and fifty first retries are free.
+    assert!(times.len() <= 100 + 20 + 1_500, "{} in an hour", times.len());
+    assert!(times.len() >= 1_000, "and go on: {}", times.len());
+}
+
+#[test]
+fn a_standby_reads_routes_as_seldom_as_addresses() {
+    let mut harness = standby(configured(1, 1));
+    let begin = harness.now;
+    harness.run(secs(300));
+    for kind in Kind::ALL {
+        let reads = harness.reads_since(begin).into_iter().filter(|(_, read)| read.kind() == kind).count();
+        assert!((8..=13).contains(&reads), "{kind:?}: {reads}");
+    }
+    assert_eq!(shown(&harness), vec![(Verdict::StandbyReady, None); 2]);
+}
