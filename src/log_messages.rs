@@ -56,24 +56,24 @@ macro_rules! messages {
 }
 
 messages! {
-    ADDRESS_HELD_BY_STRANGER = WARN "address assigned to a third party; a failover will take it" [addresses, eni, instance];
     ADDRESS_IN_PLACE = INFO "interface and VRRP state agree again" [address, times];
     ADDRESS_MISSING = ERROR "MASTER, but the address is missing from its interface" [address, times];
-    ADDRESS_NOT_LOCAL = ERROR "claim abandoned: address not on a local interface" [address, times];
     ADDRESS_UNEXPECTED = WARN "not MASTER, but the address is on its interface" [address, times];
     AGENT_STARTED = INFO "agent started" [version];
     AGENT_STOPS = INFO "agent stopping; addresses stay assigned" [];
     CERTIFICATE_FILE_NOT_USED = WARN "cannot load CA certificate file" [path, reason];
+    CLAIM_ABANDONED = ERROR "claim abandoned: address not on a local interface" [resource, times];
     CLAIM_ACKNOWLEDGED = INFO "claim acknowledged" [eni, addresses, duration_ms, request_id, unlisted];
-    CLAIM_FAILED = WARN "claim failed, will retry" [eni, addresses, duration_ms, code, message, request_id, times];
+    CLAIM_FAILED = WARN "claim failed, will retry" [eni, addresses, route, elastic_ip, duration_ms, code, message, request_id, times];
     CLAIM_FORCED = INFO "claim forced" [group];
-    CLAIM_REFUSED = ERROR "claim refused" [eni, addresses, duration_ms, code, message, remedy, request_id, times];
+    CLAIM_REFUSED = ERROR "claim refused" [eni, addresses, route, elastic_ip, duration_ms, code, message, remedy, request_id, times];
+    CLAIMS_ACKNOWLEDGED = INFO "claims of routes or Elastic IPs acknowledged" [eni, resources, times];
     CLOCK_OFF = WARN "clock differs from EC2's; requests are signed with EC2's time" [off, times];
     CONFIGURATION_READ = INFO "configuration loaded" [groups, skipped];
     CONNECTION_NOT_ACCEPTED = WARN "cannot accept control connections; retrying" [error, socket, times];
-    CONTESTED_ENDED = INFO "address no longer contested" [address, taker, times];
-    CONTESTED_WITH_PEER = ERROR "address contested: both routers are MASTER; restore the VRRP link between them" [address, eni, instance, taker, times];
-    CONTESTED_WITH_STRANGER = ERROR "address contested: stop the other process that claims it" [address, eni, instance, taker, times];
+    CONTESTED_ENDED = INFO "no longer contested" [resource, taker, times];
+    CONTESTED_WITH_PEER = ERROR "contested: both routers are MASTER; restore the VRRP link between them" [resource, eni, instance, taker, times];
+    CONTESTED_WITH_STRANGER = ERROR "contested: stop the other process that claims it" [resource, eni, instance, taker, times];
     CREDENTIALS_READ = INFO "credentials for EC2 read" [source, first];
     DIRECTORY_MISSING = DEBUG "directory does not exist yet" [directory];
     DIRECTORY_NOT_WATCHED = WARN "cannot watch directory; retrying" [error, directory, times];
@@ -88,6 +88,7 @@ messages! {
     GROUPS_READ = INFO "keepalived's groups loaded" [groups];
     GROUP_PAUSED = INFO "group paused" [group, minutes];
     HISTORY_RECORDS_SKIPPED = WARN "history records from another version skipped" [path, skipped];
+    HELD_BY_THIRD_PARTY = WARN "assigned to a third party; a failover will take it" [resources, eni, instance];
     HOOK_ATTACHED = INFO "hook attached" [times];
     HOOK_NOT_ATTACHED = WARN "hook not attached" [reason, times];
     INSTANCE_KNOWN = INFO "instance identified" [instance, region];
@@ -98,10 +99,11 @@ messages! {
     NETLINK_SOCKETS_NOT_READ = WARN "cannot read netlink sockets; the origin of addresses is unknown" [error, path, times];
     NETLINK_SOCKET_CLOSED = WARN "netlink socket closed; reopening" [times];
     NO_CREDENTIALS = WARN "no credentials for EC2" [code, message, remedy, times];
-    OWNERS_NOT_READ = WARN "ownership check failed, will retry" [code, message, request_id, times];
-    OWNERS_READ_AGAIN = INFO "ownership checks succeed again" [];
-    OWNERSHIP_LOST = WARN "address ownership lost" [address, eni, instance, taker, times];
-    OWNERS_REFUSED = ERROR "ownership check denied" [code, message, remedy, request_id, times];
+    NOT_TAKEABLE = ERROR "not there to be taken" [resource, why, times];
+    OWNERS_NOT_READ = WARN "ownership check failed, will retry" [of, code, message, request_id, times];
+    OWNERS_READ_AGAIN = INFO "ownership checks succeed again" [of];
+    OWNERSHIP_LOST = WARN "ownership lost" [resource, eni, instance, taker, times];
+    OWNERS_REFUSED = ERROR "ownership check denied" [of, code, message, remedy, request_id, times];
     PAUSE_ENDED = INFO "group resumed" [group];
     SD_NOTIFY_FAILED = WARN "sd_notify failed" [error, times];
     STANDBY_NOT_READY = ERROR "standby not ready" [group, obstacle, times];

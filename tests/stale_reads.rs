@@ -12,6 +12,7 @@ use vipa_core::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, Vir
 use vipa_core::model::config::{Config, Global, GroupConfig};
 use vipa_core::model::ec2::{Acknowledgement, Eni, Owner};
 use vipa_core::model::ids::InterfaceName;
+use vipa_core::model::resource::Holder;
 use vipa_core::model::vrrp::{NotifyEvent, NotifyState};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
@@ -84,7 +85,7 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
                     let moment = now.saturating_sub(rng.u64(0..=OLDEST));
                     let owner =
                         history.iter().rev().find(|(since, _)| *since <= moment).map(|(_, owner)| owner.clone());
-                    let result = Ok(owner.map(|owner| (VIP, owner)).into_iter().collect());
+                    let result = Ok(owner.map(|owner| (VIP.into(), Holder::Eni(owner))).into_iter().collect());
                     coming.at(now + CALL, Event::Read { id, result });
                 }
                 Action::Resolve(interface) => {

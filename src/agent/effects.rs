@@ -1,17 +1,18 @@
 //! Calls to EC2, IMDS and the kernel. Each is a task of its own, so that the event loop never waits for one.
 
+use std::collections::BTreeMap;
 use std::future::pending;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
-use vipa_core::claim::{ClaimId, Event, ReadId};
+use vipa_core::claim::{ClaimId, ClaimRequest, Event, ReadId, ReadRequest};
 use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, CallError, Eni, Failure, Instance};
-use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region, VpcId};
+use vipa_core::model::ids::{InstanceId, InterfaceName, MacAddress, Region};
+use vipa_core::model::resource::{Holder, Resource};
 
 use super::{BootClock, BootInstant};
 use crate::agent::state::PersistentState;
@@ -132,19 +133,19 @@ impl Effects {
         });
     }
 
-    pub fn claim(&self, id: ClaimId, eni: EniId, addresses: Vec<Ipv4Addr>, timeout: Duration) {
+    pub fn claim(&self, id: ClaimId, request: ClaimRequest, timeout: Duration) {
         let (ec2, answers) = (self.ec2.subscribe(), self.answers.clone());
         tokio::spawn(async move {
-            let result = claim(ec2, &eni, &addresses, timeout).await;
+            let result = claim(ec2, &request, timeout).await;
             let _ = answers.send(EffectResult::Event(Event::Claimed { id, result }));
         });
     }
 
-    pub fn read(&self, id: ReadId, vpc: VpcId, addresses: Vec<Ipv4Addr>, timeout: Duration) {
+    pub fn read(&self, id: ReadId, request: ReadRequest, timeout: Duration) {
         let (ec2, answers) = (self.ec2.borrow().clone(), self.answers.clone());
         tokio::spawn(async move {
             let result = match ec2 {
-                Some(ec2) => ec2.owners(Some(&vpc), &addresses, timeout).await,
+                Some(ec2) => read(&ec2, &request, timeout).await,
                 None => Err(no_region()),
             };
             let _ = answers.send(EffectResult::Event(Event::Read { id, result }));
@@ -271,14 +272,31 @@ impl Effects {
 /// One attempt. The wait for a client and the call together take at most `within`.
 async fn claim(
     ec2: watch::Receiver<Option<Ec2>>,
-    eni: &EniId,
-    addresses: &[Ipv4Addr],
+    request: &ClaimRequest,
     within: Duration,
 ) -> Result<Acknowledgement, CallError> {
     let began = Instant::now();
-    match client(ec2, within).await {
-        Some(ec2) => ec2.claim(eni, addresses, within.saturating_sub(began.elapsed())).await,
-        None => Err(no_region()),
+    let Some(ec2) = client(ec2, within).await else {
+        return Err(no_region());
+    };
+    let within = within.saturating_sub(began.elapsed());
+    match request {
+        ClaimRequest::Addresses { eni, addresses } => ec2.claim(eni, addresses, within).await,
+        ClaimRequest::Route { route, eni } => ec2.claim_route(route, eni, within).await,
+        ClaimRequest::ElasticIp { allocation, eni, private_address } => {
+            ec2.claim_elastic_ip(allocation, eni, *private_address, within).await
+        }
+    }
+}
+
+async fn read(ec2: &Ec2, request: &ReadRequest, timeout: Duration) -> Result<BTreeMap<Resource, Holder>, CallError> {
+    match request {
+        ReadRequest::Addresses { vpc, addresses } => {
+            let owners = ec2.owners(Some(vpc), addresses, timeout).await?.into_iter();
+            Ok(owners.map(|(address, owner)| (Resource::Address(address), Holder::Eni(owner))).collect())
+        }
+        ReadRequest::Routes(routes) => ec2.routes(routes, timeout).await,
+        ReadRequest::ElasticIps(allocations) => ec2.associations(allocations, timeout).await,
     }
 }
 
@@ -301,6 +319,10 @@ fn local_error(error: &dyn std::error::Error) -> CallError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use vipa_core::model::ids::EniId;
+
     use super::*;
 
     /// IMDS may omit an attached ENI after a reboot or a live migration.
@@ -365,8 +387,8 @@ mod tests {
         let ec2 = Ec2::new(&global, Region::try_from("eu-west-1").expect("a region"), &Imds::new());
         let sender = watch::Sender::new(None);
         let (eni, within) = (EniId::try_from("eni-0123abcd").expect("an ENI"), Duration::from_secs(6));
-        let addresses = [Ipv4Addr::new(10, 0, 0, 100)];
-        let attempt = claim(sender.subscribe(), &eni, &addresses, within);
+        let request = ClaimRequest::Addresses { eni, addresses: vec![Ipv4Addr::new(10, 0, 0, 100)] };
+        let attempt = claim(sender.subscribe(), &request, within);
         let region = async {
             tokio::time::sleep(within * 3 / 4).await;
             sender.send_replace(Some(ec2));

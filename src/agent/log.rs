@@ -1,14 +1,15 @@
 //! What the state machine reports, as log lines and as history.
 
+use std::collections::BTreeSet;
 use std::future::pending;
-use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use vipa_core::claim::{LogEvent, Misplaced};
+use vipa_core::claim::{ClaimRequest, LogEvent, Misplaced};
 use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Owner, Taker};
 use vipa_core::model::history::{Kind, Outcome, Record};
 use vipa_core::model::ids::{EniId, GroupName, InstanceId, RequestId};
+use vipa_core::model::resource::{Kind as ResourceKind, Resource};
 use vipa_core::model::vrrp::VrrpState;
 use vipa_core::report::{reasons, remedies};
 
@@ -22,11 +23,11 @@ const MAX_LINES_AT_ONCE: u32 = 5;
 /// Limits the log lines about what happens repeatedly.
 #[derive(Debug)]
 pub struct AgentLog {
-    /// Failures of claims, by ENI, and of reads.
-    failures: LogThrottle<(Option<EniId>, String)>,
+    /// Failures of claims, by ENI, and of reads; with the error code.
+    failures: LogThrottle<(ResourceKind, Option<EniId>, String)>,
     changes: LogThrottle<Change, String>,
-    /// The last read that was logged has failed.
-    unread: bool,
+    /// The kinds of which the last read that was logged has failed.
+    unread: BTreeSet<ResourceKind>,
 }
 
 /// What can happen to many subjects at once, or to one repeatedly.
@@ -38,6 +39,10 @@ pub(super) enum Change {
     Readiness { obstacle: Option<String> },
     /// Claims were abandoned.
     NotLocal,
+    /// Routes or Elastic IPs were claimed for an ENI.
+    Claimed { eni: EniId },
+    /// Routes or Elastic IPs are not there to be taken.
+    NotTakeable { why: String },
     /// The group is MASTER, and the address is missing from its interface.
     Missing,
     /// The group is not MASTER, and the address is on its interface.
@@ -50,15 +55,15 @@ pub(super) enum Change {
     Hook { gone: Option<String> },
     /// The FIFO was full.
     FifoFull,
-    /// Another owner took addresses.
+    /// Another owner took addresses, routes or Elastic IPs.
     OwnershipLost(NewOwner),
-    /// Addresses are contested: another owner took them too often.
+    /// They are contested: another owner took them too often.
     Contested(NewOwner),
-    /// Addresses are no longer contested.
+    /// They are no longer contested.
     ContestedEnded { taker: Taker },
 }
 
-/// The owner that took addresses.
+/// The owner that took them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NewOwner {
     eni: EniId,
@@ -79,7 +84,11 @@ impl NewOwner {
 
 impl Default for AgentLog {
     fn default() -> Self {
-        Self { failures: LogThrottle::default(), changes: LogThrottle::allowing(MAX_LINES_AT_ONCE), unread: false }
+        Self {
+            failures: LogThrottle::default(),
+            changes: LogThrottle::allowing(MAX_LINES_AT_ONCE),
+            unread: BTreeSet::new(),
+        }
     }
 }
 
@@ -125,7 +134,9 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
             log!(STANDBY_NOT_READY, group = %who, obstacle, times);
         }
         Change::Readiness { obstacle: None } => log!(STANDBY_READY, group = %who, times),
-        Change::NotLocal => log!(ADDRESS_NOT_LOCAL, address = %who, times),
+        Change::NotLocal => log!(CLAIM_ABANDONED, resource = %who, times),
+        Change::Claimed { eni } => log!(CLAIMS_ACKNOWLEDGED, %eni, resources = %who, times),
+        Change::NotTakeable { why } => log!(NOT_TAKEABLE, resource = %who, why, times),
         Change::Missing => log!(ADDRESS_MISSING, address = %who, times),
         Change::Unexpected => log!(ADDRESS_UNEXPECTED, address = %who, times),
         Change::InPlace => log!(ADDRESS_IN_PLACE, address = %who, times),
@@ -137,16 +148,16 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
         Change::FifoFull => log!(FIFO_FULL, times),
         Change::OwnershipLost(new_owner) => {
             let (eni, instance, taker) = new_owner.fields();
-            log!(OWNERSHIP_LOST, address = %who, eni, instance, taker, times);
+            log!(OWNERSHIP_LOST, resource = %who, eni, instance, taker, times);
         }
         Change::Contested(new_owner) => {
             let (eni, instance, taker) = new_owner.fields();
             match new_owner.taker {
-                Taker::Peer => log!(CONTESTED_WITH_PEER, address = %who, eni, instance, taker, times),
-                Taker::Stranger => log!(CONTESTED_WITH_STRANGER, address = %who, eni, instance, taker, times),
+                Taker::Peer => log!(CONTESTED_WITH_PEER, resource = %who, eni, instance, taker, times),
+                Taker::Stranger => log!(CONTESTED_WITH_STRANGER, resource = %who, eni, instance, taker, times),
             }
         }
-        Change::ContestedEnded { taker } => log!(CONTESTED_ENDED, address = %who, taker = taker_name(*taker), times),
+        Change::ContestedEnded { taker } => log!(CONTESTED_ENDED, resource = %who, taker = taker_name(*taker), times),
     }
 }
 
@@ -163,35 +174,41 @@ impl Agent<'_> {
                 Record::new(time, Kind::Transition { from, to, cause: reasons::cause(cause).to_owned() })
                     .of_group(group)
             }
-            LogEvent::Claim { eni, addresses, previous, duration, result } => {
+            LogEvent::Claim { request, previous, duration, result } => {
                 let duration_ms = duration.as_millis().try_into().unwrap_or(u64::MAX);
-                self.log_claim(&eni, &addresses, duration_ms, &result);
-                if result.is_ok() {
+                self.log_claim(&request, duration_ms, &result);
+                let eni = request.eni().clone();
+                if result.is_ok() && request.kind() == ResourceKind::Address {
                     self.state.permissions.change(|permissions| permissions.prove(eni.clone(), time));
                 }
                 let outcome = match result {
                     Ok(Acknowledgement { request_id, .. }) => Outcome::Acknowledged { request_id },
                     Err(error) => Outcome::Failed { error },
                 };
-                Record::new(time, Kind::Claim { eni, previous, duration_ms, outcome }).of_addresses(addresses)
+                Record::new(time, Kind::Claim { eni, previous, duration_ms, outcome }).about(request.resources())
             }
             // The history has the results of the read.
-            LogEvent::Read { error } => return self.log_read(error.as_ref()),
-            LogEvent::OwnershipLost { group, address, by, taker } => {
-                self.log.change(Change::OwnershipLost(NewOwner::new(&by, taker)), named_address(address, &group));
-                Record::new(time, Kind::OwnershipLost { by, taker }).of_group(group).of_addresses([address])
+            LogEvent::Read { kind, error } => return self.log_read(kind, error.as_ref()),
+            LogEvent::OwnershipLost { group, resource, by, taker } => {
+                self.log.change(Change::OwnershipLost(NewOwner::new(&by, taker)), named_resource(&resource, &group));
+                Record::new(time, Kind::OwnershipLost { by, taker }).of_group(group).about([resource])
             }
-            LogEvent::Contested { group, address, by, taker } => {
-                self.log.change(Change::Contested(NewOwner::new(&by, taker)), named_address(address, &group));
-                Record::new(time, Kind::Contested { by, taker }).of_group(group).of_addresses([address])
+            LogEvent::Contested { group, resource, by, taker } => {
+                self.log.change(Change::Contested(NewOwner::new(&by, taker)), named_resource(&resource, &group));
+                Record::new(time, Kind::Contested { by, taker }).of_group(group).about([resource])
             }
-            LogEvent::ContestedEnded { group, address, taker } => {
-                self.log.change(Change::ContestedEnded { taker }, named_address(address, &group));
-                Record::new(time, Kind::ContestedEnded { taker }).of_group(group).of_addresses([address])
+            LogEvent::ContestedEnded { group, resource, taker } => {
+                self.log.change(Change::ContestedEnded { taker }, named_resource(&resource, &group));
+                Record::new(time, Kind::ContestedEnded { taker }).of_group(group).about([resource])
             }
-            LogEvent::NotLocal { group, address } => {
-                self.log.change(Change::NotLocal, named_address(address, &group));
-                Record::new(time, Kind::NotLocal).of_group(group).of_addresses([address])
+            LogEvent::NotLocal { group, resource } => {
+                self.log.change(Change::NotLocal, named_resource(&resource, &group));
+                Record::new(time, Kind::NotLocal).of_group(group).about([resource])
+            }
+            LogEvent::NotTakeable { group, resource, why } => {
+                let why = reasons::not_takeable(&why);
+                self.log.change(Change::NotTakeable { why: why.clone() }, named_resource(&resource, &group));
+                Record::new(time, Kind::NotTakeable { why }).of_group(group).about([resource])
             }
             // Not in the history: the status shows it as long as it lasts.
             LogEvent::Placement { group, address, interface, wrong } => {
@@ -214,9 +231,10 @@ impl Agent<'_> {
                 log!(ENI_NOT_ATTACHED, %eni, attached_to);
                 return;
             }
-            LogEvent::ForeignHolder { addresses, by } => {
+            LogEvent::ForeignHolder { resources, by } => {
                 let (eni, instance) = owner_fields(&by);
-                log!(ADDRESS_HELD_BY_STRANGER, ?addresses, eni, instance);
+                let resources: Vec<String> = resources.iter().map(ToString::to_string).collect();
+                log!(HELD_BY_THIRD_PARTY, resources = %named(&resources), eni, instance);
                 return;
             }
             LogEvent::Unresolved { interface, error } => {
@@ -228,56 +246,90 @@ impl Agent<'_> {
         self.state.record(record);
     }
 
-    fn log_claim(
-        &mut self,
-        eni: &EniId,
-        addresses: &[Ipv4Addr],
-        duration_ms: u64,
-        result: &Result<Acknowledgement, CallError>,
-    ) {
-        match result {
-            Ok(Acknowledgement { request_id, unlisted }) => {
-                self.log.failures.forget(|(other, _)| other.as_ref() == Some(eni));
+    fn log_claim(&mut self, request: &ClaimRequest, duration_ms: u64, result: &Result<Acknowledgement, CallError>) {
+        let (kind, eni) = (request.kind(), request.eni());
+        let (addresses, route, elastic_ip) = match request {
+            ClaimRequest::Addresses { addresses, .. } => (Some(tracing::field::debug(addresses)), None, None),
+            ClaimRequest::Route { route, .. } => (None, Some(tracing::field::display(route)), None),
+            ClaimRequest::ElasticIp { allocation, .. } => (None, None, Some(tracing::field::display(allocation))),
+        };
+        match (result, request) {
+            (Ok(Acknowledgement { request_id, unlisted }), ClaimRequest::Addresses { .. }) => {
+                self.log.failures.forget(|(of, other, _)| (*of, other.as_ref()) == (kind, Some(eni)));
                 let request_id = request_id.as_ref().map(RequestId::as_str);
                 // The machine reads the owners of these addresses at once.
                 let unlisted = (!unlisted.is_empty()).then(|| tracing::field::debug(unlisted));
-                log!(CLAIM_ACKNOWLEDGED, %eni, ?addresses, duration_ms, request_id, unlisted);
+                log!(CLAIM_ACKNOWLEDGED, %eni, addresses, duration_ms, request_id, unlisted);
             }
-            Err(error) => {
-                let Some(times) = self.log.failures.say((Some(eni.clone()), error.code().to_owned())) else {
+            // There may be two hundred at once.
+            (Ok(_), ClaimRequest::Route { .. } | ClaimRequest::ElasticIp { .. }) => {
+                self.log.failures.forget(|(of, other, _)| (*of, other.as_ref()) == (kind, Some(eni)));
+                let change = Change::Claimed { eni: eni.clone() };
+                request.resources().iter().for_each(|resource| self.log.change(change.clone(), resource));
+            }
+            (Err(error), _) => {
+                let Some(times) = self.log.failures.say((kind, Some(eni.clone()), error.code().to_owned())) else {
                     return;
                 };
                 let (code, message) = (error.code(), &error.message);
                 let request_id = error.request_id.as_ref().map(RequestId::as_str);
                 if is_transient(error) {
-                    log!(CLAIM_FAILED, %eni, ?addresses, duration_ms, code, message, request_id, times);
+                    log!(
+                        CLAIM_FAILED,
+                        %eni,
+                        addresses,
+                        route,
+                        elastic_ip,
+                        duration_ms,
+                        code,
+                        message,
+                        request_id,
+                        times
+                    );
                 } else {
                     let remedy = remedies::remedy(&error.failure);
-                    log!(CLAIM_REFUSED, %eni, ?addresses, duration_ms, code, message, remedy, request_id, times);
+                    log!(
+                        CLAIM_REFUSED,
+                        %eni,
+                        addresses,
+                        route,
+                        elastic_ip,
+                        duration_ms,
+                        code,
+                        message,
+                        remedy,
+                        request_id,
+                        times
+                    );
                 }
             }
         }
     }
 
-    fn log_read(&mut self, error: Option<&CallError>) {
+    fn log_read(&mut self, kind: ResourceKind, error: Option<&CallError>) {
+        let of = match kind {
+            ResourceKind::Address => "addresses",
+            ResourceKind::Route => "routes",
+            ResourceKind::ElasticIp => "Elastic IPs",
+        };
         // Reads that fail every other time count as one lasting failure.
         let Some(error) = error else {
-            if std::mem::take(&mut self.log.unread) {
-                log!(OWNERS_READ_AGAIN);
+            if self.log.unread.remove(&kind) {
+                log!(OWNERS_READ_AGAIN, of);
             }
             return;
         };
-        let Some(times) = self.log.failures.say((None, error.code().to_owned())) else {
+        let Some(times) = self.log.failures.say((kind, None, error.code().to_owned())) else {
             return;
         };
-        self.log.unread = true;
+        self.log.unread.insert(kind);
         let (code, message) = (error.code(), &error.message);
         let request_id = error.request_id.as_ref().map(RequestId::as_str);
         if is_transient(error) {
-            log!(OWNERS_NOT_READ, code, message, request_id, times);
+            log!(OWNERS_NOT_READ, of, code, message, request_id, times);
         } else {
             let remedy = remedies::remedy(&error.failure);
-            log!(OWNERS_REFUSED, code, message, remedy, request_id, times);
+            log!(OWNERS_REFUSED, of, code, message, remedy, request_id, times);
         }
     }
 }
@@ -297,9 +349,9 @@ fn taker_name(taker: Taker) -> &'static str {
     }
 }
 
-/// An address as log lines name it.
-fn named_address(address: Ipv4Addr, group: &GroupName) -> String {
-    format!("{address} ({group})")
+/// A resource as log lines name it.
+fn named_resource(resource: &Resource, group: &GroupName) -> String {
+    format!("{resource} ({group})")
 }
 
 fn owner_fields(owner: &Owner) -> (&str, Option<&str>) {
@@ -309,6 +361,7 @@ fn owner_fields(owner: &Owner) -> (&str, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::net::Ipv4Addr;
     use std::sync::{Arc, Mutex};
 
     use tracing::subscriber::DefaultGuard;
@@ -369,15 +422,15 @@ mod tests {
         ] {
             let error = CallError::new(failure, "why");
             let claim = LogEvent::Claim {
-                eni: eni.clone(),
-                addresses: vec![Ipv4Addr::new(10, 0, 0, 1)],
+                request: ClaimRequest::Addresses { eni: eni.clone(), addresses: vec![Ipv4Addr::new(10, 0, 0, 1)] },
                 previous: None,
                 duration: std::time::Duration::ZERO,
                 result: Err(error.clone()),
             };
-            for (event, message) in
-                [(claim, "claim refused"), (LogEvent::Read { error: Some(error) }, "ownership check denied")]
-            {
+            for (event, message) in [
+                (claim, "claim refused"),
+                (LogEvent::Read { kind: ResourceKind::Address, error: Some(error) }, "ownership check denied"),
+            ] {
                 log.0.lock().expect("no panic").clear();
                 agent.note(event);
                 let line = log.text();
@@ -400,20 +453,21 @@ mod tests {
         };
         for round in 0..10 {
             for n in 1..=200 {
-                let (address, taker) = (Ipv4Addr::new(10, 0, 0, n), Taker::Peer);
+                let resource = || Resource::Address(Ipv4Addr::new(10, 0, 0, n));
+                let taker = Taker::Peer;
                 let group = || GroupName::try_from(format!("g{n}")).expect("a name");
-                agent.note(LogEvent::OwnershipLost { group: group(), address, by: by.clone(), taker });
+                agent.note(LogEvent::OwnershipLost { group: group(), resource: resource(), by: by.clone(), taker });
                 if round == 3 {
-                    agent.note(LogEvent::Contested { group: group(), address, by: by.clone(), taker });
+                    agent.note(LogEvent::Contested { group: group(), resource: resource(), by: by.clone(), taker });
                 }
             }
         }
         agent.log.write_rest();
         let log = log.text();
         let lines: Vec<&str> = log.lines().collect();
-        let first = "address ownership lost address=10.0.0.1 (g1) eni=\"eni-0000000b\" instance=\"i-0000000b\"";
+        let first = "ownership lost resource=10.0.0.1 (g1) eni=\"eni-0000000b\" instance=\"i-0000000b\"";
         assert!(lines[0].contains(first) && lines[0].contains("taker=\"peer\""), "{log}");
-        assert!(log.contains("address contested: both routers are MASTER") && log.contains(" more "), "{log}");
+        assert!(log.contains("contested: both routers are MASTER") && log.contains(" more "), "{log}");
         // The first lines at once, then one a second; a busy machine takes some seconds.
         assert!(lines.len() < 40, "{log}");
     }

@@ -270,8 +270,8 @@ impl<'a> Agent<'a> {
         let now = self.clock.now();
         for action in self.machine.handle(now, event) {
             match action {
-                Action::Claim { id, eni, addresses, timeout } => self.effects.claim(id, eni, addresses, timeout),
-                Action::Read { id, vpc, addresses, timeout } => self.effects.read(id, vpc, addresses, timeout),
+                Action::Claim { id, request, timeout } => self.effects.claim(id, request, timeout),
+                Action::Read { id, request, timeout } => self.effects.read(id, request, timeout),
                 Action::Resolve(interface) => self.effects.resolve(interface),
                 Action::ReadLocalAddresses => self.effects.list_addresses(),
                 Action::Log(note) => self.note(note),
@@ -286,9 +286,9 @@ impl<'a> Agent<'a> {
         let (now, wall) = (self.clock.now(), Timestamp::now());
         let moment = |time: &Timestamp| now.earlier(wall.duration_since(*time).try_into().unwrap_or_default());
         let ownership_losses = self.state.loss_history.get().ownership_losses().into_iter();
-        let past = ownership_losses.map(|((group, address), ownership_losses)| RestoredState {
+        let past = ownership_losses.map(|((group, resource), ownership_losses)| RestoredState {
             group: group.clone(),
-            address,
+            resource: resource.clone(),
             losses: ownership_losses.times.iter().filter_map(|(time, by)| Some((moment(time)?, *by))).collect(),
             contested: ownership_losses.contested,
         });

@@ -10,6 +10,7 @@ use vipa_core::claim::{BootInstant, Event, RequestRefusal};
 use vipa_core::model::history::{Kind, Record};
 use vipa_core::model::ids::GroupName;
 use vipa_core::model::pause::Minutes;
+use vipa_core::model::resource::Resource;
 use vipa_core::report::model::{self as report, Report};
 use vipa_core::report::{live, offline, reasons, remedies};
 
@@ -153,8 +154,15 @@ impl Agent<'_> {
     /// The group, with only the claims that began at `since` or later.
     fn claims_since(&self, group: &GroupName, since: BootInstant) -> Option<report::GroupReport> {
         let mut group = self.report(0).groups.into_iter().find(|g| g.name == group.as_str())?;
-        for address in group.addresses.iter_mut().filter(|a| !self.machine.claimed_since(&a.address, since)) {
+        let is_old = |resource: Resource| !self.machine.claimed_since(&resource, since);
+        for address in group.addresses.iter_mut().filter(|a| is_old(a.address.into())) {
             address.last_claim = None;
+        }
+        for route in group.routes.iter_mut().filter(|r| is_old(Resource::Route(r.route.clone()))) {
+            route.state.last_claim = None;
+        }
+        for elastic_ip in group.elastic_ips.iter_mut().filter(|e| is_old(Resource::ElasticIp(e.allocation.clone()))) {
+            elastic_ip.state.last_claim = None;
         }
         Some(group)
     }

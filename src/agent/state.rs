@@ -82,9 +82,9 @@ impl PersistentState {
         let mut enis = self.enis.get().clone();
         enis.retain(|interface| interfaces.contains(interface));
         self.enis.set(enis);
-        let addresses = plan.groups.iter().flat_map(|group| &group.addresses);
-        let used: Option<BTreeSet<EniId>> = addresses
-            .map(|address| address.eni.as_ref().or_else(|| self.enis.get().eni_of(&address.interface)).cloned())
+        let resources = plan.groups.iter().flat_map(|group| &group.resources);
+        let used: Option<BTreeSet<EniId>> = resources
+            .map(|resource| resource.eni.as_ref().or_else(|| self.enis.get().eni_of(&resource.interface)).cloned())
             .collect();
         // Of an interface whose ENI is not known the permission may be among these.
         if let Some(used) = used {
@@ -315,7 +315,7 @@ mod tests {
 
     fn claim(second: i64, outcome: Outcome) -> Record {
         let kind = Kind::Claim { eni: eni(1), previous: Some(owner(2)), duration_ms: 31, outcome };
-        Record::new(at(second), kind).of_group(group("a")).of_addresses([Ipv4Addr::new(10, 99, 0, 100)])
+        Record::new(at(second), kind).of_group(group("a")).about([Ipv4Addr::new(10, 99, 0, 100)])
     }
 
     fn failed(second: i64, code: &str) -> Record {
@@ -424,7 +424,7 @@ mod tests {
         let all = state.loss_history.get().ownership_losses().into_iter();
         all.map(|((group, address), ownership_losses)| {
             let times = ownership_losses.times.iter().map(|(time, by)| (second(*time), *by)).collect();
-            (group.to_string(), address, times, ownership_losses.contested)
+            (group.to_string(), address.address().expect("an address"), times, ownership_losses.contested)
         })
         .collect()
     }
@@ -435,7 +435,7 @@ mod tests {
         let ip = |n| Ipv4Addr::new(10, 99, 0, n);
         let mut state = PersistentState::load(directory.path());
         let mut add = |second, name: &str, address: Option<u8>, kind| {
-            state.record(Record::new(at(second), kind).of_group(group(name)).of_addresses(address.map(ip)));
+            state.record(Record::new(at(second), kind).of_group(group(name)).about(address.map(ip)));
         };
         let (peer, stranger) = (Taker::Peer, Taker::Stranger);
         let ownership_lost = || Kind::OwnershipLost { by: owner(2), taker: peer };
@@ -539,7 +539,7 @@ mod tests {
     fn a_failover_of_many_groups_does_not_push_out_a_contest() {
         let mut state = PersistentState::load(Path::new("/nonexistent"));
         let ip = Ipv4Addr::new(10, 99, 0, 1);
-        let about = |second, kind| Record::new(at(second), kind).of_group(group("web")).of_addresses([ip]);
+        let about = |second, kind| Record::new(at(second), kind).of_group(group("web")).about([ip]);
         for second in 0..4 {
             state.record(about(second, Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }));
         }

@@ -1,4 +1,4 @@
-//! The two calls of EC2's API that the product makes.
+//! The client of EC2's API, and the calls about network interfaces and their addresses.
 
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
@@ -17,7 +17,6 @@ use aws_sdk_ec2::config::{
     AppName, BehaviorVersion, ConfigBag, Intercept, RuntimeComponents, StalledStreamProtectionConfig,
 };
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ec2::operation::RequestId as _;
 use aws_sdk_ec2::types::{Filter, NetworkInterface};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
@@ -78,14 +77,14 @@ struct Inner {
 
 /// The deadline of a call, for its credentials, its requests and their answers together.
 #[derive(Clone, Copy)]
-struct Bound {
+pub(super) struct Bound {
     deadline: Instant,
     /// The time from the start of the call to `deadline`, for the error message.
     timeout: Duration,
 }
 
 impl Bound {
-    fn after(timeout: Duration) -> Self {
+    pub(super) fn after(timeout: Duration) -> Self {
         Self { deadline: Instant::now() + timeout, timeout }
     }
 }
@@ -219,7 +218,7 @@ impl Ec2 {
         let listed = listed.map(|a| address(a.private_ip_address().unwrap_or_default()));
         let listed = listed.collect::<Result<HashSet<_>, _>>()?;
         Ok(Acknowledgement {
-            request_id: answer.request_id().and_then(|id| RequestId::try_from(id).ok()),
+            request_id: request_id(&answer),
             unlisted: addresses.iter().filter(|a| !listed.contains(a)).copied().collect(),
         })
     }
@@ -346,44 +345,22 @@ impl Ec2 {
         mut keep: impl FnMut(NetworkInterface) -> Result<(), CallError>,
     ) -> Result<(), CallError> {
         let bound = Bound::after(timeout);
-        let mut token: Option<String> = None;
-        for _ in 0..MAX_PAGES {
-            let asked = token.clone();
+        let mut pages = Pages::new("network interfaces");
+        while let Some(token) = pages.next()? {
             let answer = self
                 .attempt("ec2:DescribeNetworkInterfaces", bound, |client| {
                     client
                         .describe_network_interfaces()
                         .set_filters(Some(filters.to_vec()))
                         .max_results(PAGE as i32)
-                        .set_next_token(asked)
+                        .set_next_token(token)
                         .send()
                 })
                 .await?;
-            let Some(interfaces) = answer.network_interfaces else {
-                return Err(invalid_response("the answer has no list of network interfaces".to_owned()));
-            };
-            if interfaces.len() > PAGE {
-                let count = interfaces.len();
-                return Err(invalid_response(format!(
-                    "{count} network interfaces in a page; at most {PAGE} were requested"
-                )));
-            }
+            let interfaces = pages.items(answer.network_interfaces, answer.next_token)?;
             interfaces.into_iter().try_for_each(&mut keep)?;
-            let next = answer.next_token.filter(|token| !token.is_empty());
-            match next {
-                None => return Ok(()),
-                Some(next) if next.len() > MAX_TOKEN => {
-                    return Err(invalid_response(format!(
-                        "the token for the next page is longer than {MAX_TOKEN} bytes"
-                    )));
-                }
-                Some(next) if token.as_ref() == Some(&next) => {
-                    return Err(invalid_response("the token for the next page repeats".to_owned()));
-                }
-                next => token = next,
-            }
         }
-        Err(invalid_response(format!("more than {MAX_PAGES} pages of network interfaces")))
+        Ok(())
     }
 
     /// Which credentials are in use.
@@ -417,7 +394,7 @@ impl Ec2 {
     }
 
     /// One attempt. `action` is the IAM action.
-    async fn attempt<T, E, F>(
+    pub(super) async fn attempt<T, E, F>(
         &self,
         action: &str,
         bound: Bound,
@@ -659,19 +636,82 @@ fn describe(interface: &NetworkInterface) -> Result<(EniId, Interface), CallErro
     Ok((eni, described))
 }
 
+/// The pages of an answer, of [`PAGE`] items at most.
+pub(super) struct Pages {
+    /// What is listed, for messages.
+    what: &'static str,
+    read: usize,
+    token: Option<String>,
+    is_last: bool,
+}
+
+impl Pages {
+    pub(super) fn new(what: &'static str) -> Self {
+        Self { what, read: 0, token: None, is_last: false }
+    }
+
+    /// The token for the next page, which the first one does not have; none after the last page.
+    pub(super) fn next(&mut self) -> Result<Option<Option<String>>, CallError> {
+        if self.is_last {
+            return Ok(None);
+        }
+        if self.read == MAX_PAGES {
+            return Err(invalid_response(format!("more than {MAX_PAGES} pages of {}", self.what)));
+        }
+        self.read += 1;
+        Ok(Some(self.token.clone()))
+    }
+
+    /// The items of a page. `next` is the token that came with it.
+    pub(super) fn items<T>(&mut self, items: Option<Vec<T>>, next: Option<String>) -> Result<Vec<T>, CallError> {
+        let what = self.what;
+        let Some(items) = items else {
+            return Err(invalid_response(format!("the answer does not list {what}")));
+        };
+        if items.len() > PAGE {
+            let count = items.len();
+            return Err(invalid_response(format!("{count} {what} in a page, where at most {PAGE} were asked for")));
+        }
+        let next = next.filter(|token| !token.is_empty());
+        if next.as_ref().is_some_and(|token| token.len() > MAX_TOKEN) {
+            return Err(invalid_response(format!("the token for the next page is longer than {MAX_TOKEN} bytes")));
+        }
+        if next.is_some() && next == self.token {
+            return Err(invalid_response(format!("a page of {what} leads to itself")));
+        }
+        self.is_last = next.is_none();
+        self.token = next;
+        Ok(items)
+    }
+}
+
 fn no_answer(endpoint: &str, timeout: Duration) -> CallError {
     failed(Failure::Timeout, format!("no answer from {endpoint} within {timeout:?}"))
 }
 
-fn address(text: &str) -> Result<Ipv4Addr, CallError> {
+/// The id of the request, for [`Acknowledgement`].
+pub(super) fn request_id(answer: &impl aws_sdk_ec2::operation::RequestId) -> Option<RequestId> {
+    answer.request_id().and_then(|id| RequestId::try_from(id).ok())
+}
+
+/// The ENI and its instance, as an answer names them.
+pub(super) fn owner(eni: &str, instance: Option<&str>) -> Result<Owner, CallError> {
+    Ok(Owner {
+        eni: eni.try_into().map_err(unreadable)?,
+        instance: instance.map(|id| id.try_into().map_err(unreadable)).transpose()?,
+        primary: false,
+    })
+}
+
+pub(super) fn address(text: &str) -> Result<Ipv4Addr, CallError> {
     text.parse().map_err(|_| invalid_response(format!("{text:?} is not an IPv4 address")))
 }
 
-fn unreadable(error: InvalidId) -> CallError {
+pub(super) fn unreadable(error: InvalidId) -> CallError {
     invalid_response(error.to_string())
 }
 
-fn invalid_response(what: String) -> CallError {
+pub(super) fn invalid_response(what: String) -> CallError {
     failed(Failure::InvalidResponse, format!("EC2: {what}"))
 }
 

@@ -17,9 +17,11 @@ pub mod assumptions;
 mod clock;
 mod credentials;
 mod ec2;
+mod elastic_ips;
 mod errors;
 mod imds;
 mod interface_enis;
+mod routes;
 mod transport;
 
 pub use credentials::CredentialsWatch;

@@ -73,13 +73,7 @@ mod tests {
         assert_eq!(offered(&directory), "", "nothing is configured");
         let names =
             ["-n", "LAN_1", "a.b:c/d", "ü", "$HOME", "`id`", "$(id)", "a;b", "a\\b", "~root", "a*", "<a>", "(a)"];
-        let group = |name: &str| GroupConfig {
-            name: GroupName::try_from(name).expect("a name"),
-            addresses: [].into(),
-            interface: None,
-            network_interface_id: None,
-            disable: false,
-        };
+        let group = |name: &str| GroupConfig::new(GroupName::try_from(name).expect("a name"));
         let config = Config { groups: names.into_iter().map(group).collect(), ..Config::default() };
         json_file::write(&directory.path().join("config.json"), 0o644, &config).expect("written");
         assert_eq!(offered(&directory), "-n\nLAN_1\na.b:c/d\nü\n");

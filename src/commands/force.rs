@@ -95,17 +95,14 @@ impl Force {
         let now = jiff::Timestamp::now();
         match self {
             Self::Claim { group: name } => {
-                if force::missing(&group) > 0 {
+                let (missing, all) = force::missing(&group);
+                if missing > 0 {
                     offer_by_hand(paths, &mut group);
                 }
                 print(out, &force::claimed(&group, now)).map_err(ForceError::Print)?;
-                match force::missing(&group) {
+                match missing {
                     0 => Ok(()),
-                    missing => Err(ForceError::NotClaimed {
-                        group: quoted(name.as_str()).into_owned(),
-                        missing,
-                        all: group.addresses.len(),
-                    }),
+                    missing => Err(ForceError::NotClaimed { group: quoted(name.as_str()).into_owned(), missing, all }),
                 }
             }
             Self::Pause { .. } => {

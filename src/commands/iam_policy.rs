@@ -83,8 +83,8 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Repo
     };
     let enis = InterfaceEnis::read(imds).await;
     let mut asked = JoinSet::new();
-    for address in plan.groups.iter().flat_map(|g| &g.addresses) {
-        facts.enis.extend(address.eni.clone());
+    for resource in plan.groups.iter().flat_map(|g| &g.resources) {
+        facts.enis.extend(resource.eni.clone());
     }
     for interface in plan.interfaces() {
         let (enis, interface) = (enis.clone(), interface.clone());
@@ -95,10 +95,10 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Repo
         });
     }
     let (instance, partition, enis) = tokio::join!(imds.instance(), imds.partition(), asked.join_all());
-    let wanted: Vec<_> = plan.groups.iter().flat_map(|g| &g.addresses).filter(|a| a.eni.is_none()).collect();
+    let wanted: Vec<_> = plan.groups.iter().flat_map(|g| &g.resources).filter(|r| r.eni.is_none()).collect();
     for (interface, eni, place) in enis {
         facts.account = facts.account.take().or(place.map(|p| p.account));
-        if wanted.iter().all(|a| a.interface != interface) {
+        if wanted.iter().all(|r| r.interface != interface) {
             continue;
         }
         match eni.or_else(|why| known(report, &interface).ok_or(why)) {

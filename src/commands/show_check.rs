@@ -13,7 +13,7 @@ use tokio::net::lookup_host;
 use tokio::task::{JoinHandle, spawn, spawn_blocking};
 use tokio::time::timeout;
 use vipa_core::keepalived::groups::Groups;
-use vipa_core::model::assignment::{Plan, PlannedAddress, PlannedGroup, plan};
+use vipa_core::model::assignment::{Plan, PlannedGroup, PlannedResource, plan};
 use vipa_core::model::config::Config;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{CallError, Eni, EniNetwork, Failure};
@@ -125,19 +125,19 @@ async fn walk<W: Write>(
         }
     }
 
-    let acting: Vec<(&PlannedGroup, &PlannedAddress)> = planned
+    let acting: Vec<(&PlannedGroup, Ipv4Addr, &PlannedResource)> = planned
         .groups
         .iter()
         .filter(|g| !g.disabled)
-        .flat_map(|group| group.addresses.iter().map(move |address| (group, address)))
+        .flat_map(|group| group.assigned().map(move |(address, resource)| (group, address.address, resource)))
         .collect();
-    let target = |address: &PlannedAddress, aws: &AwsState| {
-        address.eni.clone().or_else(|| aws.local.get(&address.interface).map(|(eni, _)| eni.id.clone()))
+    let target = |resource: &PlannedResource, aws: &AwsState| {
+        resource.eni.clone().or_else(|| aws.local.get(&resource.interface).map(|(eni, _)| eni.id.clone()))
     };
     let mut moving: BTreeMap<EniId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-    for (_, address) in &acting {
-        if let Some(eni) = target(address, &aws) {
-            moving.entry(eni).or_default().insert(address.address);
+    for (_, address, resource) in &acting {
+        if let Some(eni) = target(resource, &aws) {
+            moving.entry(eni).or_default().insert(*address);
         }
     }
     let known = |eni: &EniId| known(report.as_ref().ok(), eni);
@@ -148,9 +148,9 @@ async fn walk<W: Write>(
     for eni in moving.keys() {
         printer.step(check::assign_permission(eni, report.is_ok().then(|| known(eni)).as_deref()))?;
     }
-    for (group, address) in &acting {
-        let eni = target(address, &aws);
-        printer.step(check::address(address.address, &group.peers, eni.as_ref(), &aws))?;
+    for (group, address, resource) in &acting {
+        let eni = target(resource, &aws);
+        printer.step(check::address(*address, &group.peers, eni.as_ref(), &aws))?;
     }
     for (eni, wanted) in &moving {
         for step in check::interface(eni, wanted, &known(eni), &aws) {

@@ -319,8 +319,8 @@ pub(super) async fn owners(
 ) -> Result<Owners, CallError> {
     let mut questions: BTreeMap<Option<&VpcId>, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for group in &plan.groups {
-        for address in &group.addresses {
-            let question = questions.entry(enis.get(&address.interface).map(|eni| &eni.vpc)).or_default();
+        for (address, resource) in group.assigned() {
+            let question = questions.entry(enis.get(&resource.interface).map(|eni| &eni.vpc)).or_default();
             question.insert(address.address);
             question.extend(&group.peers);
         }

@@ -1,6 +1,5 @@
 //! A router for one command: its files, a stand-in for the agent, and a separate network.
 
-use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixListener;

@@ -49,7 +49,7 @@ fn claim_that_is_performed_and_not_answered_is_found_out() {
         assert!(claims.len() <= 2, "the read goes out beside the retry: {claims:#?}");
         assert!(codes(&claims).iter().all(|code| *code != "Success"), "{claims:#?}");
         assert_eq!(lab.r2.logged(&["claim acknowledged"]), 0);
-        assert_eq!(lab.r2.logged(&["address ownership lost"]), 0);
+        assert_eq!(lab.r2.logged(&["ownership lost"]), 0);
     });
 }
 
@@ -67,8 +67,8 @@ fn claim_of_the_old_master_that_lands_late_is_undone() {
         lab.wait_for_owner(VIP, &lab.r2, Duration::from_secs(7) + SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
         assert_eq!((lab.claims(Some(&lab.r1)).len(), lab.claims(Some(&lab.r2)).len()), (2, 2), "{}", lab.simulator);
-        assert_eq!(lab.r2.logged(&["address ownership lost", &lab.r1.enis[0]]), 1);
-        assert_eq!(lab.r2.logged(&["address contested"]), 0);
+        assert_eq!(lab.r2.logged(&["ownership lost", &lab.r1.enis[0]]), 1);
+        assert_eq!(lab.r2.logged(&["contested"]), 0);
     });
 }
 

@@ -62,7 +62,7 @@ fn healed_so_that_the_master_hears_the_other_one() {
         lab.heal();
         ends_well(lab, SLACK);
         assert!(lab.r1.logged(&["claim acknowledged"]) > acknowledged);
-        assert_eq!(lab.r1.logged(&["address ownership lost"]), 0, "the owner was not read");
+        assert_eq!(lab.r1.logged(&["ownership lost"]), 0, "the owner was not read");
         let claims = lab.claims(None);
         assert!(claims.len() <= 4, "{claims:#?}");
     });
@@ -129,7 +129,7 @@ fn link_cut_until_the_address_is_contested() {
         lab.cut(Cut::Both);
         let began = Instant::now();
         let contested =
-            |lab: &Lab| [&lab.r1, &lab.r2].map(|router| router.logged(&["address contested: both routers"]));
+            |lab: &Lab| [&lab.r1, &lab.r2].map(|router| router.logged(&["contested: both routers"]));
         lab.wait("contested", Duration::from_secs(150), |lab| contested(lab).iter().any(|times| *times > 0));
         // The master gets no event: the other one hears it first, and becomes BACKUP.
         let healed = Instant::now();

@@ -277,7 +277,8 @@ pub enum ErrorClass {
     Denied,
     /// `InvalidNetworkInterfaceID.*`: the ENI does not exist, or no longer exists.
     NoSuchInterface,
-    /// `InvalidParameterValue`, `PrivateIpAddressLimitExceeded`: one of the addresses, or their number, is invalid.
+    /// `InvalidParameterValue`, `PrivateIpAddressLimitExceeded`, `InvalidRouteTableID.NotFound` …: one of the addresses, the
+    /// route or the Elastic IP is invalid, or there is no room for it.
     BadResource,
     /// HTTP 4xx with any other code: one address may be the cause, and it may be temporary.
     Refused,
@@ -321,9 +322,14 @@ impl ErrorCode {
             | "PendingVerification"
             | "Blocked" => ErrorClass::Denied,
 
-            "InvalidParameterValue" | "PrivateIpAddressLimitExceeded" | "InvalidIPAddress.InUse" => {
-                ErrorClass::BadResource
-            }
+            "InvalidParameterValue"
+            | "PrivateIpAddressLimitExceeded"
+            | "InvalidIPAddress.InUse"
+            | "InvalidRouteTableID.NotFound"
+            | "InvalidRouteTableId.Malformed"
+            | "RouteLimitExceeded"
+            | "InvalidAllocationID.NotFound"
+            | "Resource.AlreadyAssociated" => ErrorClass::BadResource,
             _ if code.starts_with("InvalidNetworkInterfaceID.") || code.starts_with("InvalidNetworkInterfaceId.") => {
                 ErrorClass::NoSuchInterface
             }

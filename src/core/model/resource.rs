@@ -54,9 +54,9 @@ pub enum InvalidPrefix {
 }
 
 impl Prefix {
-    /// The prefix as a network.
-    pub fn net(self) -> IpNet {
-        self.0
+    /// Whether it is an IPv4 prefix.
+    pub fn is_ipv4(self) -> bool {
+        matches!(self.0, IpNet::V4(_))
     }
 
     /// The only address in it, if it is an IPv4 prefix of one.
@@ -232,6 +232,8 @@ pub enum NotTakeable {
     NoSuchTable,
     /// There is no such Elastic IP in this account and region.
     NoSuchAllocation,
+    /// An AWS service manages the Elastic IP: `alb`, `nlb`, `rnat` (`ServiceManaged`, DescribeAddresses).
+    ManagedBy(String),
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::command::quoted;
-use super::model::{AddressReport, GroupReport};
+use super::model::{GroupReport, Item};
 use super::status::{GAP, WIDTH, claim, failure, indented, lines, span, time};
 use crate::model::vrrp::VrrpState;
 
@@ -14,21 +14,24 @@ const ADDRESS: u16 = 15;
 pub fn claimed(group: &GroupReport, now: Timestamp) -> String {
     let mut text = String::new();
     indented(&mut text, 0, [format!("Group {}: {}", quoted(&group.name), group.vrrp)]);
-    if group.addresses.is_empty() {
-        indented(&mut text, 0, ["The group has no address to claim.".to_owned()]);
+    if group.is_empty() {
+        indented(&mut text, 0, ["The group has nothing to claim.".to_owned()]);
     }
-    let rows = group.addresses.iter().map(|a| [a.address.to_string(), outcome(a, now)]);
+    let rows = group.addresses.iter().map(Item::address).map(|item| [item.name.clone(), outcome(&item, now)]);
     lines(&mut text, [ADDRESS, WIDTH - ADDRESS - GAP], rows);
-    for command in group.addresses.iter().filter(|a| !is_claimed(a)).filter_map(|a| a.command.as_ref()) {
+    for item in group.items().filter(|item| item.local.is_none()) {
+        indented(&mut text, 0, [format!("{}: {}", item.name, outcome(&item, now))]);
+    }
+    for command in group.items().filter(|item| !item.is_claimed()).filter_map(|item| item.command) {
         // Not wrapped, so that it can be pasted.
         text.push_str(&format!("{command}\n"));
     }
     text
 }
 
-/// How many addresses are without an acknowledged claim.
-pub fn missing(group: &GroupReport) -> usize {
-    group.addresses.iter().filter(|a| !is_claimed(a)).count()
+/// How many of what the group moves are without an acknowledged claim; and how many there are.
+pub fn missing(group: &GroupReport) -> (usize, usize) {
+    (group.items().filter(|item| !item.is_claimed()).count(), group.items().count())
 }
 
 /// That a group is paused, and until when.
@@ -65,19 +68,16 @@ pub fn resumed(group: &GroupReport) -> String {
     text
 }
 
-fn is_claimed(address: &AddressReport) -> bool {
-    address.last_claim.as_ref().is_some_and(|c| c.error.is_none() && c.duration_ms.is_some())
-}
-
-fn outcome(address: &AddressReport, now: Timestamp) -> String {
-    let why = || address.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-    match &address.last_claim {
+fn outcome(item: &Item, now: Timestamp) -> String {
+    let why = || item.reason.map_or(String::new(), |reason| format!(": {reason}"));
+    match item.last_claim {
+        None if item.is_claimed() => "already on this router".to_owned(),
         None => format!("no claim was sent{}", why()),
         Some(last) => match &last.error {
-            Some(error) if address.reason.as_ref().is_none_or(|r| !r.contains(&error.message)) => {
+            Some(error) if item.reason.is_none_or(|r| !r.contains(&error.message)) => {
                 format!("{}. {}", claim(last, now), failure(error))
             }
-            Some(_) => format!("{}. {}", claim(last, now), address.reason.as_deref().unwrap_or_default()),
+            Some(_) => format!("{}. {}", claim(last, now), item.reason.map(String::as_str).unwrap_or_default()),
             None => claim(last, now),
         },
     }

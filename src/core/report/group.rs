@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::history::history;
-use super::model::{AddressReport, GroupReport, OwnerReport, Report};
+use super::model::{AddressReport, GroupReport, Item, OwnerReport, Report};
 use super::status::{GAP, WIDTH, ago, head, last_claim, lines, name, span, tail, time, time_and_age, who};
 
 /// The width of the labels' column, as at the top of every report.
@@ -19,6 +19,16 @@ pub fn group(report: &Report) -> String {
         for address in &group.addresses {
             text.push('\n');
             rows(&mut text, address_rows(address, report.agent.is_some(), now));
+        }
+        for route in &group.routes {
+            text.push('\n');
+            let item = Item::other(route.route.to_string(), &route.state);
+            rows(&mut text, item_rows("Route", &item, report.agent.is_some(), now));
+        }
+        for elastic_ip in &group.elastic_ips {
+            text.push('\n');
+            let item = Item::elastic_ip(elastic_ip);
+            rows(&mut text, item_rows("Elastic IP", &item, report.agent.is_some(), now));
         }
     }
     tail(&mut text, report);
@@ -37,37 +47,42 @@ fn group_rows(group: &GroupReport, now: Timestamp) -> Vec<(&'static str, String)
     let claims = match (group.disabled, group.paused_until) {
         (true, _) => "disabled by `aws-vipa disable`".to_owned(),
         (false, Some(until)) => format!("PAUSED until {} ({} left)", time(until), span(until, now)),
-        (false, None) if group.addresses.is_empty() => "none: no address is moved, see below".to_owned(),
+        (false, None) if group.is_empty() => "none: no address is moved, see below".to_owned(),
         (false, None) => "while the group is MASTER".to_owned(),
     };
     vec![("Group", name(group).into_owned()), ("VRRP", format!("{}{since}{reason}", group.vrrp)), ("Claims", claims)]
 }
 
 fn address_rows(address: &AddressReport, asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
-    let eni = address.eni.as_ref().map_or("ENI unknown".to_owned(), ToString::to_string);
     let since = address.local_since.map_or(String::new(), |at| format!(", since {}", time_and_age(at, now)));
     let local = match address.local {
         Some(true) => format!("on a local interface{since}"),
         Some(false) => format!("on no local interface{since}"),
         None => "unknown".to_owned(),
     };
-    let claimed = match (&address.last_claim, last_claim(address, now)) {
-        (Some(last), Some(text)) => format!("{}: {text}", time(last.at)),
-        _ if asked => "none by this agent".to_owned(),
-        _ => "only available from the agent".to_owned(),
-    };
     let permission = match address.assign_permission_proven_at {
         Some(at) => format!("assign permission proven {}", time_and_age(at, now)),
         None if asked => "assign permission never proven".to_owned(),
         None => "only available from the agent".to_owned(),
     };
+    let mut rows = item_rows("Address", &Item::address(address), asked, now);
+    rows.insert(2, ("Kernel", local));
+    rows.push(("IAM", permission));
+    rows
+}
+
+fn item_rows(label: &'static str, item: &Item, asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
+    let eni = item.eni.map_or("ENI unknown".to_owned(), ToString::to_string);
+    let claimed = match (item.last_claim, last_claim(item, now)) {
+        (Some(last), Some(text)) => format!("{}: {text}", time(last.at)),
+        _ if asked => "none by this agent".to_owned(),
+        _ => "only available from the agent".to_owned(),
+    };
     vec![
-        ("Address", format!("{}: {}", address.address, address.verdict)),
-        ("Moves to", format!("{eni}, {}", address.interface)),
-        ("Kernel", local),
-        ("Owner", address.owner.as_ref().map_or("unknown".to_owned(), |o| owner(o, now))),
+        (label, format!("{}: {}", item.name, item.verdict)),
+        ("Moves to", format!("{eni}, {}", item.interface)),
+        ("Owner", item.owner.map_or("unknown".to_owned(), |o| owner(o, now))),
         ("Last claim", claimed),
-        ("IAM", permission),
     ]
 }
 

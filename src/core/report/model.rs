@@ -179,6 +179,13 @@ impl GroupReport {
         self.addresses.is_empty() && self.routes.is_empty() && self.elastic_ips.is_empty()
     }
 
+    /// What it moves: addresses, routes, Elastic IPs.
+    pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        let routes = self.routes.iter().map(|route| Item::other(route.route.to_string(), &route.state));
+        let elastic_ips = self.elastic_ips.iter().map(Item::elastic_ip);
+        self.addresses.iter().map(Item::address).chain(routes).chain(elastic_ips)
+    }
+
     /// What it moves, and the interface whose ENI takes it.
     pub(crate) fn resources(&self) -> impl Iterator<Item = (Resource, &InterfaceName)> {
         let addresses = self.addresses.iter().map(|a| (Resource::Address(a.address), &a.interface));
@@ -210,6 +217,66 @@ pub struct ElasticIpReport {
     /// Where it is associated, and what is done for it.
     #[serde(flatten)]
     pub state: ResourceReport,
+}
+
+/// One thing that a group moves, as the texts name it and show it.
+pub(crate) struct Item<'a> {
+    pub name: String,
+    pub interface: &'a InterfaceName,
+    pub eni: Option<&'a EniId>,
+    /// For an address: whether it is on a local interface, and since when.
+    pub local: Option<(Option<bool>, Option<Timestamp>)>,
+    pub owner: Option<&'a OwnerReport>,
+    pub verdict: Verdict,
+    pub reason: Option<&'a String>,
+    pub last_claim: Option<&'a ClaimReport>,
+    pub last_failure: Option<&'a FailedCall>,
+    pub command: Option<&'a ClaimCommand>,
+}
+
+impl<'a> Item<'a> {
+    pub fn address(address: &'a AddressReport) -> Self {
+        Self {
+            name: address.address.to_string(),
+            interface: &address.interface,
+            eni: address.eni.as_ref(),
+            local: Some((address.local, address.local_since)),
+            owner: address.owner.as_ref(),
+            verdict: address.verdict,
+            reason: address.reason.as_ref(),
+            last_claim: address.last_claim.as_ref(),
+            last_failure: address.last_failure.as_ref(),
+            command: address.command.as_ref(),
+        }
+    }
+
+    pub fn elastic_ip(elastic_ip: &'a ElasticIpReport) -> Self {
+        let on = elastic_ip.private_address.map_or_else(String::new, |address| format!(" on {address}"));
+        Self::other(format!("{}{on}", elastic_ip.allocation), &elastic_ip.state)
+    }
+
+    pub fn other(name: String, state: &'a ResourceReport) -> Self {
+        Self {
+            name,
+            interface: &state.interface,
+            eni: state.eni.as_ref(),
+            local: None,
+            owner: state.owner.as_ref(),
+            verdict: state.verdict,
+            reason: state.reason.as_ref(),
+            last_claim: state.last_claim.as_ref(),
+            last_failure: state.last_failure.as_ref(),
+            command: None,
+        }
+    }
+
+    /// Whether the last claim was acknowledged; for an Elastic IP also whether it needs none.
+    pub fn is_claimed(&self) -> bool {
+        match self.last_claim {
+            Some(claim) => claim.error.is_none() && claim.duration_ms.is_some(),
+            None => self.local.is_none() && self.verdict == Verdict::Ok,
+        }
+    }
 }
 
 /// What is known of a route or an Elastic IP; as in [`AddressReport`].

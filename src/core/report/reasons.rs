@@ -309,6 +309,10 @@ pub fn not_takeable(why: &NotTakeable) -> String {
         NotTakeable::NoSuchAllocation => {
             "there is no such Elastic IP in this account and region: correct `aws-vipa elastic-ip`".to_owned()
         }
+        NotTakeable::ManagedBy(service) => format!(
+            "an AWS service ({service}) manages the Elastic IP, and EC2 refuses to associate it: choose another one in \
+             `aws-vipa elastic-ip`"
+        ),
     }
 }
 

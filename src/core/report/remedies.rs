@@ -79,6 +79,15 @@ pub fn remedy(failure: &Failure) -> Option<&'static str> {
             ErrorClass::Denied => "correct the credentials or the IAM policy",
             ErrorClass::Clock => "correct the clock: `show ntp`",
             ErrorClass::NoSuchInterface => ENI,
+            ErrorClass::BadResource if code.as_str() == "InvalidRouteTableID.NotFound" => {
+                "correct `aws-vipa route … route-table`"
+            }
+            ErrorClass::BadResource if code.as_str() == "RouteLimitExceeded" => {
+                "delete a route of the table, or raise the quota \"Routes per route table\""
+            }
+            ErrorClass::BadResource if code.as_str() == "InvalidAllocationID.NotFound" => {
+                "correct `aws-vipa elastic-ip`"
+            }
             ErrorClass::BadResource => {
                 "the address must be in the ENI's subnet and not be a primary address, and the ENI must have room for it"
             }

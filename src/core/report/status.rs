@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::net::Ipv4Addr;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
@@ -12,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::clock_skew;
 use super::command::{ClaimCommand, quoted};
-use super::model::{AddressReport, ClaimReport, FailedCall, FileErrorKind, GroupReport, OwnerReport, Report};
+use super::model::{AddressReport, ClaimReport, FailedCall, FileErrorKind, GroupReport, Item, OwnerReport, Report};
 use super::{reasons, remedies};
 use crate::model::verdict::{Verdict, Who};
 use crate::printable;
@@ -42,7 +41,7 @@ pub fn table(report: &Report) -> String {
     if !report.groups.is_empty() {
         text.push('\n');
     }
-    if report.groups.iter().any(|g| !g.addresses.is_empty()) {
+    if report.groups.iter().any(|g| !g.is_empty()) {
         let titles = ["Address", "Interface / local", "Owner in EC2 / read", "Verdict"].map(str::to_owned);
         lines(&mut text, COLUMNS, [titles, COLUMNS.map(|width| "-".repeat(width.into()))]);
     }
@@ -110,7 +109,8 @@ pub(super) fn head(report: &Report) -> String {
     rows.extend(ec2.credentials_error.iter().map(|e| ("", format!("CANNOT LOAD CREDENTIALS: {e}"))));
     rows.push(("Instance", ec2.instance.as_ref().map_or("unknown".to_owned(), ToString::to_string)));
     rows.extend(report.not_answered.iter().map(|what| ("No answer", what.clone())));
-    rows.push(("Addresses", summary(report)));
+    let has_others = report.groups.iter().any(|g| !g.routes.is_empty() || !g.elastic_ips.is_empty());
+    rows.push((if has_others { "Resources" } else { "Addresses" }, summary(report)));
     let mut text = String::new();
     lines(&mut text, [11, WIDTH - 11 - GAP], rows.into_iter().map(|(label, value)| [label.to_owned(), value]));
     text
@@ -175,10 +175,10 @@ fn remedy(error: &FailedCall) -> Option<String> {
 
 /// `50 in 50 groups: 1 DRIFT, 49 OK`.
 fn summary(report: &Report) -> String {
-    let addresses: Vec<&AddressReport> = report.groups.iter().flat_map(|g| &g.addresses).collect();
+    let verdicts: Vec<Verdict> = report.groups.iter().flat_map(|g| g.items().map(|item| item.verdict)).collect();
     let counts: Vec<String> = VERDICTS
         .iter()
-        .map(|v| (addresses.iter().filter(|a| a.verdict == *v).count(), v))
+        .map(|v| (verdicts.iter().filter(|other| *other == v).count(), v))
         .filter(|(count, _)| *count > 0)
         .map(|(count, verdict)| format!("{count} {verdict}"))
         .collect();
@@ -187,13 +187,13 @@ fn summary(report: &Report) -> String {
     if counts.is_empty() {
         format!("none in {groups}")
     } else {
-        format!("{} in {groups}: {}", addresses.len(), counts.join(", "))
+        format!("{} in {groups}: {}", verdicts.len(), counts.join(", "))
     }
 }
 
 fn group_lines(text: &mut String, group: &GroupReport, now: Timestamp) {
     let mut title = format!("Group {}: ", name(group));
-    match (group.addresses.is_empty(), group.disabled) {
+    match (group.is_empty(), group.disabled) {
         (_, true) => title.push_str("disabled"),
         (true, false) => title.push_str("no address is moved, see below"),
         (false, false) => {
@@ -216,6 +216,24 @@ fn group_lines(text: &mut String, group: &GroupReport, now: Timestamp) {
     for address in &group.addresses {
         address_lines(text, address, now);
     }
+    for item in group.items().filter(|item| item.local.is_none()) {
+        indented(text, 0, [item.name.clone()]);
+        columns(text, &item, String::new(), item.interface.to_string(), now);
+        indented(text, 2, last_claim(&item, now));
+    }
+}
+
+/// The columns of an item: its name, its interface and ENI, its owner, its verdict.
+fn columns(text: &mut String, item: &Item, name: String, interface: String, now: Timestamp) {
+    let here = [interface, item.eni.map_or("ENI unknown".to_owned(), ToString::to_string)];
+    let owner = item.owner.map_or(vec!["unknown".to_owned()], |o| owner(o, now));
+    let cell = |cells: &[String], i: usize| cells.get(i).cloned().unwrap_or_default();
+    let rows = (0..here.len().max(owner.len())).map(|i| {
+        let (first, last) =
+            if i == 0 { (name.clone(), item.verdict.to_string()) } else { (String::new(), String::new()) };
+        [first, cell(&here, i), cell(&owner, i), last]
+    });
+    lines(text, COLUMNS, rows);
 }
 
 fn address_lines(text: &mut String, address: &AddressReport, now: Timestamp) {
@@ -226,21 +244,8 @@ fn address_lines(text: &mut String, address: &AddressReport, now: Timestamp) {
         }
         (None, _) => "unknown".to_owned(),
     };
-    let here = [
-        format!("{} / {local}", address.interface),
-        address.eni.as_ref().map_or("ENI unknown".to_owned(), ToString::to_string),
-    ];
-    let owner = address.owner.as_ref().map_or(vec!["unknown".to_owned()], |o| owner(o, now));
-    let cell = |cells: &[String], i: usize| cells.get(i).cloned().unwrap_or_default();
-    let rows = (0..here.len().max(owner.len())).map(|i| {
-        let (first, last) = if i == 0 {
-            (address.address.to_string(), address.verdict.to_string())
-        } else {
-            (String::new(), String::new())
-        };
-        [first, cell(&here, i), cell(&owner, i), last]
-    });
-    lines(text, COLUMNS, rows);
+    let item = Item::address(address);
+    columns(text, &item, item.name.clone(), format!("{} / {local}", address.interface), now);
     let permission = match (address.verdict, address.assign_permission_proven_at) {
         (Verdict::StandbyReady | Verdict::StandbyNotReady, Some(at)) => {
             Some(format!("assign permission proven {}", time(at)))
@@ -248,7 +253,7 @@ fn address_lines(text: &mut String, address: &AddressReport, now: Timestamp) {
         (Verdict::StandbyReady | Verdict::StandbyNotReady, None) => Some("assign permission never proven".to_owned()),
         _ => None,
     };
-    indented(text, 2, last_claim(address, now).into_iter().chain(permission));
+    indented(text, 2, last_claim(&item, now).into_iter().chain(permission));
 }
 
 /// A group's name, in quotes if it is empty or has blanks or control characters: the name of a skipped group may be any text.
@@ -297,11 +302,11 @@ pub(super) fn claim(claim: &ClaimReport, now: Timestamp) -> String {
 }
 
 /// The last claim; while it is in flight, also the failure before it.
-pub(super) fn last_claim(address: &AddressReport, now: Timestamp) -> Option<String> {
-    let last = address.last_claim.as_ref()?;
-    let failed = address.last_failure.as_ref().filter(|_| last.duration_ms.is_none() && last.error.is_none());
+pub(super) fn last_claim(item: &Item, now: Timestamp) -> Option<String> {
+    let last = item.last_claim?;
+    let failed = item.last_failure.filter(|_| last.duration_ms.is_none() && last.error.is_none());
     let failed = failed.map(|f| format!("; the previous one failed {}: {}", ago(f.at, now), f.code));
-    let other = last.eni.as_ref().filter(|eni| address.eni.as_ref().is_some_and(|ours| ours != *eni));
+    let other = last.eni.as_ref().filter(|eni| item.eni.is_some_and(|ours| ours != *eni));
     let other = other.map_or(String::new(), |eni| format!(", for {eni}"));
     Some(claim(last, now) + &other + &failed.unwrap_or_default())
 }
@@ -315,7 +320,7 @@ pub(super) fn failure(failure: &FailedCall) -> String {
 struct Notice<'a> {
     verdict: Verdict,
     /// The addresses, a list for each group.
-    addresses: Vec<(&'a GroupReport, Vec<Ipv4Addr>)>,
+    items: Vec<(&'a GroupReport, Vec<String>)>,
     text: Vec<String>,
     commands: Vec<&'a ClaimCommand>,
 }
@@ -325,19 +330,19 @@ fn notices(report: &Report) -> Vec<Notice<'_>> {
     let mut notices: Vec<Notice> = Vec::new();
     for verdict in VERDICTS {
         let says_all = matches!(verdict, Verdict::Ok | Verdict::StandbyReady | Verdict::Disabled);
-        let all = report.groups.iter().flat_map(|g| g.addresses.iter().map(move |a| (g, a)));
-        for (group, address) in all.filter(|(_, a)| a.verdict == verdict && !(says_all && a.reason.is_none())) {
-            let text = what_to_know(group, address);
+        let all = report.groups.iter().flat_map(|g| g.items().map(move |item| (g, item)));
+        for (group, item) in all.filter(|(_, a)| a.verdict == verdict && !(says_all && a.reason.is_none())) {
+            let text = what_to_know(group, &item);
             let place = notices.iter().position(|n| n.verdict == verdict && n.text == text).unwrap_or_else(|| {
-                notices.push(Notice { verdict, addresses: Vec::new(), text, commands: Vec::new() });
+                notices.push(Notice { verdict, items: Vec::new(), text, commands: Vec::new() });
                 notices.len() - 1
             });
             let notice = &mut notices[place];
-            match notice.addresses.last_mut() {
-                Some((last, addresses)) if last.name == group.name => addresses.push(address.address),
-                _ => notice.addresses.push((group, vec![address.address])),
+            match notice.items.last_mut() {
+                Some((last, items)) if last.name == group.name => items.push(item.name),
+                _ => notice.items.push((group, vec![item.name])),
             }
-            if let Some(command) = address.command.as_ref().filter(|c| !notice.commands.contains(c)) {
+            if let Some(command) = item.command.filter(|c| !notice.commands.contains(c)) {
                 notice.commands.push(command);
             }
         }
@@ -346,10 +351,7 @@ fn notices(report: &Report) -> Vec<Notice<'_>> {
 }
 
 fn notice_lines(text: &mut String, notice: &Notice) {
-    let whose = notice.addresses.iter().map(|(group, addresses)| {
-        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        format!("{} ({})", addresses.join(", "), name(group))
-    });
+    let whose = notice.items.iter().map(|(group, items)| format!("{} ({})", items.join(", "), name(group)));
     text.push('\n');
     indented(text, 0, [format!("{}: {}", notice.verdict, whose.collect::<Vec<_>>().join("; "))]);
     indented(text, 2, notice.text.iter().cloned());
@@ -362,9 +364,9 @@ fn notice_lines(text: &mut String, notice: &Notice) {
     }
 }
 
-fn what_to_know(group: &GroupReport, address: &AddressReport) -> Vec<String> {
-    let reason = address.reason.clone().unwrap_or_else(|| without_reason(address.verdict, group));
-    let error = address.last_claim.as_ref().and_then(|c| c.error.as_ref());
+fn what_to_know(group: &GroupReport, item: &Item) -> Vec<String> {
+    let reason = item.reason.cloned().unwrap_or_else(|| without_reason(item.verdict, group));
+    let error = item.last_claim.and_then(|c| c.error.as_ref());
     let error = error.filter(|e| !reason.contains(&e.message)).map(|e| format!("Last claim: {}", failure(e)));
     [reason].into_iter().chain(error).collect()
 }

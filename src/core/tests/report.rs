@@ -730,7 +730,7 @@ fn what_a_person_forced() {
     };
     let all = group("web", VrrpState::Master, vec![claimed(100), claimed(101)]);
     fits("force-claimed", &force::claimed(&all, now));
-    assert_eq!(force::missing(&all), 0);
+    assert_eq!(force::missing(&all).0, 0);
 
     let error = Some(failed(&denied(DENIED)));
     let with = |last, claim, reason: Option<&str>| AddressReport {
@@ -755,7 +755,7 @@ fn what_a_person_forced() {
     ];
     let some = group("a;b", VrrpState::Master, some);
     fits("force-not-claimed", &force::claimed(&some, now));
-    assert_eq!(force::missing(&some), 4);
+    assert_eq!(force::missing(&some).0, 4);
     fits("force-nothing", &force::claimed(&group("web", VrrpState::Master, Vec::new()), now));
 
     let paused = GroupReport { paused_until: Some(ago(-1_800)), ..group("a;b", VrrpState::Master, vec![held(100)]) };

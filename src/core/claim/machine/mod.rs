@@ -333,10 +333,14 @@ impl Machine {
         kinds.into_iter()
     }
 
-    /// Whether a claim that began at `since` or later has ended for every resource of the group.
+    /// Whether a claim that began at `since` or later has ended for every resource of the group. An Elastic IP that a read
+    /// since has shown where it belongs needs none.
     pub fn has_responses(&self, group: &GroupName, since: BootInstant) -> bool {
-        self.resources_of(group)
-            .all(|state| state.last_claim.as_ref().is_some_and(|claim| claim.began >= since && claim.answer.is_some()))
+        self.resources_of(group).all(|state| {
+            let is_verified = matches!(state.phase, Phase::Assigned { verified: true, .. });
+            state.last_claim.as_ref().is_some_and(|claim| claim.began >= since && claim.answer.is_some())
+                || is_verified && state.checks.verified_since.is_some_and(|verified| verified >= since)
+        })
     }
 
     /// Whether a claim of the resource began at `since` or later.

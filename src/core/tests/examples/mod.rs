@@ -144,6 +144,7 @@ fn not_takeable() -> Vec<NotTakeable> {
         NotTakeable::Propagated => [NotTakeable::Propagated],
         NotTakeable::NoSuchTable => [NotTakeable::NoSuchTable],
         NotTakeable::NoSuchAllocation => [NotTakeable::NoSuchAllocation],
+        NotTakeable::ManagedBy(_) => [NotTakeable::ManagedBy("nlb".to_owned())],
     )
 }
 

@@ -1,0 +1,158 @@
+//! The calls about routes: ReplaceRoute, CreateRoute and DescribeRouteTables.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use aws_sdk_ec2::types::{self, Filter, RouteOrigin, RouteState, RouteTable};
+use vipa_core::model::ec2::{Acknowledgement, CallError};
+use vipa_core::model::ids::{EniId, RouteTableId};
+use vipa_core::model::resource::{Holder, NotTakeable, Prefix, Resource, Route};
+
+use super::assumptions::MAX_FILTER_VALUES;
+use super::ec2::{Bound, Ec2, PAGE, Pages, owner, request_id, unreadable};
+
+impl Ec2 {
+    /// Lets a route lead to the ENI: ReplaceRoute; CreateRoute if the table has no route with exactly this destination.
+    ///
+    /// # Errors
+    /// See [`CallError`]. After [`ErrorClass::TimedOut`](vipa_core::model::ec2::ErrorClass::TimedOut), and after
+    /// `Connection` and `Answer`, the claim may have been performed, or may yet be.
+    pub async fn claim_route(
+        &self,
+        route: &Route,
+        eni: &EniId,
+        timeout: Duration,
+    ) -> Result<Acknowledgement, CallError> {
+        let bound = Bound::after(timeout);
+        match self.replace_route(route, eni, bound).await {
+            Err(error) if error.code() == "InvalidRoute.NotFound" => match self.create_route(route, eni, bound).await {
+                // The other router has created it in between.
+                Err(error) if error.code() == "RouteAlreadyExists" => self.replace_route(route, eni, bound).await,
+                result => result,
+            },
+            result => result,
+        }
+    }
+
+    async fn replace_route(&self, route: &Route, eni: &EniId, bound: Bound) -> Result<Acknowledgement, CallError> {
+        let (ipv4, ipv6) = destination(route.destination);
+        let answer = self
+            .attempt("ec2:ReplaceRoute", bound, |client| {
+                client
+                    .replace_route()
+                    .route_table_id(route.table.as_str())
+                    .set_destination_cidr_block(ipv4)
+                    .set_destination_ipv6_cidr_block(ipv6)
+                    .network_interface_id(eni.as_str())
+                    .send()
+            })
+            .await?;
+        Ok(Acknowledgement { request_id: request_id(&answer), unlisted: BTreeSet::new() })
+    }
+
+    async fn create_route(&self, route: &Route, eni: &EniId, bound: Bound) -> Result<Acknowledgement, CallError> {
+        let (ipv4, ipv6) = destination(route.destination);
+        let answer = self
+            .attempt("ec2:CreateRoute", bound, |client| {
+                client
+                    .create_route()
+                    .route_table_id(route.table.as_str())
+                    .set_destination_cidr_block(ipv4)
+                    .set_destination_ipv6_cidr_block(ipv6)
+                    .network_interface_id(eni.as_str())
+                    .send()
+            })
+            .await?;
+        Ok(Acknowledgement { request_id: request_id(&answer), unlisted: BTreeSet::new() })
+    }
+
+    /// Where the routes lead: DescribeRouteTables, 200 tables a request with every page of its answer, which together are
+    /// bounded by `timeout`. A route that its table does not have, or that is a blackhole, is absent.
+    ///
+    /// # Errors
+    /// See [`CallError`]. An error in one page is an error of the whole.
+    pub async fn routes(&self, routes: &[Route], timeout: Duration) -> Result<BTreeMap<Resource, Holder>, CallError> {
+        let mut wanted: BTreeMap<&RouteTableId, Vec<&Route>> = BTreeMap::new();
+        for route in routes {
+            wanted.entry(&route.table).or_default().push(route);
+        }
+        let mut holders = BTreeMap::new();
+        let tables: Vec<&RouteTableId> = wanted.keys().copied().collect();
+        let mut missing: BTreeSet<&RouteTableId> = tables.iter().copied().collect();
+        for chunk in tables.chunks(MAX_FILTER_VALUES) {
+            let bound = Bound::after(timeout);
+            let ids = chunk.iter().map(ToString::to_string).collect();
+            let filter = Filter::builder().name("route-table-id").set_values(Some(ids)).build();
+            let mut pages = Pages::new("route tables");
+            while let Some(token) = pages.next()? {
+                let answer = self
+                    .attempt("ec2:DescribeRouteTables", bound, |client| {
+                        client
+                            .describe_route_tables()
+                            .filters(filter.clone())
+                            .max_results(PAGE as i32)
+                            .set_next_token(token)
+                            .send()
+                    })
+                    .await?;
+                for table in pages.items(answer.route_tables, answer.next_token)? {
+                    let id: RouteTableId = table.route_table_id().unwrap_or_default().try_into().map_err(unreadable)?;
+                    for route in wanted.get(&id).into_iter().flatten() {
+                        if let Some(holder) = holder(&table, route)? {
+                            holders.insert(Resource::Route((*route).clone()), holder);
+                        }
+                    }
+                    missing.remove(&id);
+                }
+            }
+        }
+        for route in routes.iter().filter(|route| missing.contains(&route.table)) {
+            holders.insert(Resource::Route(route.clone()), Holder::NotTakeable(NotTakeable::NoSuchTable));
+        }
+        Ok(holders)
+    }
+}
+
+/// `DestinationCidrBlock` and `DestinationIpv6CidrBlock`.
+fn destination(prefix: Prefix) -> (Option<String>, Option<String>) {
+    let text = prefix.to_string();
+    if prefix.is_ipv4() { (Some(text), None) } else { (None, Some(text)) }
+}
+
+/// Where a route of the table leads; none if it is absent or a blackhole.
+fn holder(table: &RouteTable, route: &Route) -> Result<Option<Holder>, CallError> {
+    let is_it = |found: &&types::Route| {
+        let destinations = [found.destination_cidr_block(), found.destination_ipv6_cidr_block()];
+        destinations.into_iter().flatten().any(|text| text.parse::<Prefix>() == Ok(route.destination))
+    };
+    let Some(found) = table.routes().iter().find(is_it) else {
+        return Ok(None);
+    };
+    if matches!(found.origin(), Some(RouteOrigin::EnableVgwRoutePropagation | RouteOrigin::Advertisement)) {
+        return Ok(Some(Holder::NotTakeable(NotTakeable::Propagated)));
+    }
+    if found.state() == Some(&RouteState::Blackhole) {
+        return Ok(None);
+    }
+    match found.network_interface_id() {
+        Some(eni) => Ok(Some(Holder::Eni(owner(eni, found.instance_id())?))),
+        None => Ok(Some(Holder::NotTakeable(NotTakeable::LeadsTo(target(found))))),
+    }
+}
+
+/// What a route leads to that is not an ENI.
+fn target(route: &types::Route) -> String {
+    let known = [
+        route.gateway_id(),
+        route.nat_gateway_id(),
+        route.transit_gateway_id(),
+        route.vpc_peering_connection_id(),
+        route.egress_only_internet_gateway_id(),
+        route.local_gateway_id(),
+        route.carrier_gateway_id(),
+        route.core_network_arn(),
+        route.odb_network_arn(),
+        route.instance_id(),
+    ];
+    known.into_iter().flatten().next().unwrap_or("an unknown target").to_owned()
+}
