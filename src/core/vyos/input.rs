@@ -138,7 +138,12 @@ impl Tree {
         let groups = vrrp.below("vrrp", "group")?;
         for name in groups.names() {
             let group = groups.below("vrrp group", name)?;
-            group.below(&format!("vrrp group {}", name.escape_debug()), "aws-vipa")?;
+            let path = format!("vrrp group {}", name.escape_debug());
+            let ours = group.below(&path, "aws-vipa")?;
+            for tag in ["route", "elastic-ip"] {
+                let tags = ours.below(&format!("{path} aws-vipa"), tag)?;
+                tags.names().try_for_each(|name| tags.below(&format!("{path} aws-vipa {tag}"), name).map(drop))?;
+            }
         }
         Ok(())
     }
@@ -267,6 +272,15 @@ mod tests {
             (whole(r#"{"vrrp":{"group":"a"}}"#), "node proposed vrrp group has an"),
             (whole(r#"{"vrrp":{"group":{"a\nb":[]}}}"#), "node proposed vrrp group a\\nb has an"),
             (whole(r#"{"vrrp":{"group":{"a":{"aws-vipa":"x"}}}}"#), "node proposed vrrp group a aws-vipa has an"),
+            (whole(r#"{"vrrp":{"group":{"a":{"aws-vipa":{"route":"x"}}}}}"#), "vrrp group a aws-vipa route has an"),
+            (
+                whole(r#"{"vrrp":{"group":{"a":{"aws-vipa":{"route":{"10.0.0.0/8":"rtb-01234567"}}}}}}"#),
+                "vrrp group a aws-vipa route 10.0.0.0/8 has an",
+            ),
+            (
+                whole(r#"{"vrrp":{"group":{"a":{"aws-vipa":{"elastic-ip":["eipalloc-01234567"]}}}}}"#),
+                "vrrp group a aws-vipa elastic-ip has an",
+            ),
             (whole(r#"{"vrrp":{"global-parameters":{"aws-vipa":1}}}"#), "vrrp global-parameters aws-vipa has an"),
             (whole(&format!(r#"{{"vrrp":{{"group":{}"#, "[".repeat(100_000))), "recursion limit"),
         ] {

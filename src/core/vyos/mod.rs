@@ -1,4 +1,5 @@
 //! VyOS's configuration, as the owner script passes it: the only module that parses VyOS's JSON.
 
 pub mod input;
+mod resources;
 pub mod verify;

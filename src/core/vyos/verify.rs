@@ -5,15 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
+use ipnet::{IpNet, Ipv4Net};
+
 use super::input::{CalledFor, Input, Node};
-use crate::model::config::{Config, Global, GroupConfig, SkippedGroup};
+use super::resources::{self, Errors, Moved, OfGroup, overlay_addresses};
+use crate::model::config::{Config, ElasticIpConfig, Global, GroupConfig, SkippedGroup};
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::{EniId, GroupName, InterfaceName, Region};
 use crate::model::mounts::NotLocal;
 
+const GLOBAL_PARAMETERS: &str = "high-availability vrrp global-parameters aws-vipa";
 /// The directory that survives an image upgrade.
 const PERSISTENT: &str = "/config/";
 /// Directories that the package's units cannot access: systemd gives the units their own (PrivateTmp).
@@ -241,13 +245,13 @@ impl<'a> Pass<'a> {
 
     fn settings(&mut self, commit: &Commit<'a>, host: &HostState<'_>) {
         let owned = Owned::Settings;
-        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+        let (mut errors, mut warnings) = (Errors::below(GLOBAL_PARAMETERS.to_owned()), Vec::new());
         self.config.global = global_parameters(commit.node(owned), &mut errors, &mut warnings, host);
         self.warnings.extend(warnings.into_iter().map(|warning| (owned, warning)));
         if commit.is_held_to_the_rules(owned) {
-            self.errors.extend(errors.into_iter().map(|error| (owned, error)));
+            self.errors.extend(errors.found.into_iter().map(|error| (owned, error)));
         } else {
-            self.warnings.extend(errors.iter().map(|f| (owned, format!("{f}: node ignored"))));
+            self.warnings.extend(errors.found.iter().map(|f| (owned, format!("{f}: node ignored"))));
         }
     }
 
@@ -256,10 +260,10 @@ impl<'a> Pass<'a> {
         let mut names: Vec<&str> = names.filter(|name| commit.node(Owned::Group(name)).exists()).collect();
         // Groups that were there before come first, so that of two groups with one address the newer one has the error.
         names.sort_by_key(|name| (commit.is_held_to_the_rules(Owned::Group(name)), *name));
-        let mut taken = BTreeMap::new();
+        let mut moved = Moved::default();
         for name in names {
             let owned = Owned::Group(name);
-            match checks.group(name, &mut taken) {
+            match checks.group(name, &mut moved) {
                 Ok(group) => {
                     self.warnings.extend(checks.warnings(&group).into_iter().map(|warning| (owned, warning)));
                     self.config.groups.push(group);
@@ -324,32 +328,8 @@ fn own_address(address: Ipv4Addr, interface: &str) -> String {
     )
 }
 
-/// Whether the address is in the network of `with_prefix`.
-fn same_network(address: Ipv4Addr, with_prefix: &str) -> Option<bool> {
-    let (other, length) = with_prefix.split_once('/')?;
-    let (other, length): (Ipv4Addr, u32) = (other.parse().ok()?, length.parse().ok().filter(|l| *l <= 32)?);
-    let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-    Some(address.to_bits() & mask == other.to_bits() & mask)
-}
-
-fn unknown_nodes(node: Node<'_>, known: &[&str], path: &str, errors: &mut Vec<ConfigError>) {
-    for name in node.names().filter(|name| !known.contains(name)) {
-        errors.push(ConfigError {
-            path: format!("{path} {}", name.escape_debug()),
-            message:
-                "node not supported by this version of vyos-aws-vipa: delete it, or install a version that supports it"
-                    .to_owned(),
-        });
-    }
-}
-
-fn global_parameters(
-    node: Node<'_>,
-    errors: &mut Vec<ConfigError>,
-    warnings: &mut Vec<String>,
-    host: &HostState<'_>,
-) -> Global {
-    const PATH: &str = "high-availability vrrp global-parameters aws-vipa";
+fn global_parameters(node: Node<'_>, errors: &mut Errors, warnings: &mut Vec<String>, host: &HostState<'_>) -> Global {
+    const PATH: &str = GLOBAL_PARAMETERS;
     const KNOWN: [&str; 7] = [
         "region",
         "endpoint-url",
@@ -359,8 +339,8 @@ fn global_parameters(
         "verify-interval",
         "request-timeout",
     ];
-    unknown_nodes(node, &KNOWN, PATH, errors);
-    let mut refuse = |name: &str, message: String| errors.push(ConfigError { path: format!("{PATH} {name}"), message });
+    errors.add_unknown(node, "", &KNOWN);
+    let mut refuse = |name: &str, message: String| errors.add(name, message);
     let mut global = Global::default();
     if let Some(region) = node.value("region") {
         match Region::try_from(region) {
@@ -484,105 +464,121 @@ struct Checks<'a> {
 }
 
 impl<'a> Checks<'a> {
-    fn group(&self, name: &'a str, taken: &mut BTreeMap<Ipv4Addr, &'a str>) -> Result<GroupConfig, Vec<ConfigError>> {
-        let path = group_path(name);
+    fn group(&self, name: &'a str, moved: &mut Moved<'a>) -> Result<GroupConfig, Vec<ConfigError>> {
+        const KNOWN: [&str; 7] =
+            ["address", "disable", "elastic-ip", "interface", "network-interface-id", "no-address", "route"];
         let node = self.commit.node(Owned::Group(name));
-        let mut errors = Vec::new();
-        unknown_nodes(node, &["address", "interface", "network-interface-id", "disable"], &path, &mut errors);
-        let mut refuse = |below: &str, message: String| {
-            let path = if below.is_empty() { path.clone() } else { format!("{path} {below}") };
-            errors.push(ConfigError { path, message });
-        };
-        let group = GroupName::try_from(name).map_err(|e| refuse("", format!("{e}: rename the group"))).ok();
-        let disable = node.has("disable");
+        let mut errors = Errors::below(group_path(name));
+        errors.add_unknown(node, "", &KNOWN);
+        let group = GroupName::try_from(name).map_err(|e| errors.add("", format!("{e}: rename the group"))).ok();
+        let exists = |interface: &str| self.kernel.contains_key(interface) || self.configured.contains_key(interface);
+        let routes = resources::routes(node, &exists, &mut errors);
+        let elastic_ips = resources::elastic_ips(node, &exists, &mut errors);
+        let moves_more = ["route", "elastic-ip"].iter().any(|name| node.node(name).names().next().is_some());
+        let no_address = node.has("no-address");
+        if no_address && node.has("address") {
+            errors.add("no-address", "contradicts address: delete one of the two");
+        } else if no_address && !moves_more {
+            errors.add("no-address", "leaves nothing to move: set route or elastic-ip too, or delete it");
+        }
         let held = held(self.commit.proposed, name);
-        if held.is_empty() {
-            refuse(
+        if held.is_empty() && moves_more {
+            let reason = "the group has no IPv4 address, and only one that is on the interface shows that this router is \
+                          master: add one, or delete aws-vipa";
+            errors.add("", reason);
+        } else if held.is_empty() {
+            errors.add(
                 "",
-                "the group has no IPv4 address, and only IPv4 addresses are moved: add one, or delete aws-vipa"
-                    .to_owned(),
+                "the group has no IPv4 address, and only IPv4 addresses are moved: add one, or delete aws-vipa",
             );
         }
+        let overlay = overlay_addresses(&routes);
         let mut addresses = BTreeSet::new();
         for given in node.values("address") {
             let below = format!("address {}", given.escape_debug());
             match given.parse::<Ipv4Addr>() {
-                Err(_) => refuse(&below, format!("{given:?} is not an IPv4 address without a prefix length")),
+                Err(_) => errors.add(&below, format!("{given:?} is not an IPv4 address without a prefix length")),
                 Ok(address) if !held.contains(&address) => {
-                    refuse(
+                    errors.add(
                         &below,
-                        "the group has no such address or excluded-address: add it there, or delete it here".to_owned(),
+                        "the group has no such address or excluded-address: add it there, or delete it here",
                     );
                 }
-                Ok(address) => {
-                    addresses.insert(address);
+                Ok(address) if overlay.contains(&address) => {
+                    errors.add(&below, format!("route {address}/32 of this group moves it: delete one of the two"));
                 }
+                Ok(address) => _ = addresses.insert(address),
             }
         }
-        let moved: Vec<Ipv4Addr> =
-            held.iter().filter(|a| addresses.is_empty() || addresses.contains(a)).copied().collect();
-        for address in &moved {
-            if let Some(interface) = self.outside.get(address) {
-                refuse("", own_address(*address, interface));
-            }
-            // A disabled group claims nothing, so it may have the address of another group.
-            if !disable && let Some(other) = taken.get(address) {
-                refuse(
-                    "",
-                    format!(
-                        "{address} is already moved by group {}: delete it in one of the two",
-                        other.escape_debug()
-                    ),
+        for ElasticIpConfig { allocation, private_address, .. } in &elastic_ips {
+            if let Some(address) = private_address.filter(|address| overlay.contains(address)) {
+                errors.add(
+                    &format!("elastic-ip {allocation} private-address"),
+                    format!("route {address}/32 of this group moves {address}, and no ENI has it: set another address"),
                 );
             }
         }
-        let interface = node.value("interface").and_then(|given| match InterfaceName::try_from(given) {
-            Ok(interface) if self.kernel.contains_key(given) || self.configured.contains_key(given) => Some(interface),
-            Ok(_) => {
-                refuse("interface", format!("interface {given} does not exist"));
-                None
+        let is_chosen =
+            |address: &Ipv4Addr| addresses.is_empty() || addresses.contains(address) || overlay.contains(address);
+        let chosen: Vec<Ipv4Addr> = held.iter().copied().filter(is_chosen).collect();
+        for address in &chosen {
+            if let Some(interface) = self.outside.get(address) {
+                errors.add("", own_address(*address, interface));
             }
-            Err(error) => {
-                refuse("interface", error.to_string());
-                None
-            }
-        });
-        let network_interface_id = node.value("network-interface-id").and_then(|given| {
-            EniId::try_from(given).map_err(|error| refuse("network-interface-id", error.to_string())).ok()
-        });
+        }
+        let interface = resources::interface(node, "", &exists, &mut errors);
+        let network_interface_id = node
+            .value("network-interface-id")
+            .and_then(|given| EniId::try_from(given).map_err(|error| errors.add("network-interface-id", error)).ok());
+        let disable = node.has("disable");
+        let of_vrrp = self.commit.proposed.node("group").node(name).value("interface");
+        let own = OfGroup {
+            name,
+            is_disabled: disable,
+            addresses: &chosen,
+            no_address,
+            routes: &routes,
+            elastic_ips: &elastic_ips,
+            eni: network_interface_id.as_ref().map(EniId::as_str),
+            interface: interface.as_ref().map(InterfaceName::as_str).or(of_vrrp),
+        };
+        moved.check(&own, &mut errors);
         match group {
-            Some(group) if errors.is_empty() => {
-                if !disable {
-                    taken.extend(moved.into_iter().map(|address| (address, name)));
-                }
+            Some(group) if errors.found.is_empty() => {
+                moved.add(&own);
                 Ok(GroupConfig {
                     name: group,
                     addresses,
                     interface,
                     network_interface_id,
                     disable,
-                    no_address: false,
-                    routes: Vec::new(),
-                    elastic_ips: Vec::new(),
+                    no_address,
+                    routes,
+                    elastic_ips,
                 })
             }
-            _ => Err(errors),
+            _ => Err(errors.found),
         }
     }
 
-    /// Whether the address is in a subnet of the interface; `None` if no address of the interface is known.
-    fn is_in_subnet(&self, address: Ipv4Addr, interface: &str) -> Option<bool> {
+    /// The subnets of the interface, if known.
+    fn subnets(&self, interface: &str) -> Vec<Ipv4Net> {
         // With DHCP, which is usual in EC2, VyOS configures no address.
-        let known = self.networks.each_ref().map(|networks| -> Vec<bool> {
+        let known = self.networks.each_ref().map(|networks| -> Vec<Ipv4Net> {
             let networks = networks.get(interface).into_iter().flatten();
-            networks.filter_map(|network| same_network(address, network)).collect()
+            networks.filter_map(|network| Some(network.parse::<Ipv4Net>().ok()?.trunc())).collect()
         });
-        let known = known.into_iter().find(|known| !known.is_empty())?;
-        Some(known.contains(&true))
+        known.into_iter().find(|known| !known.is_empty()).unwrap_or_default()
+    }
+
+    /// Whether the address is in no subnet of the interface, whose subnets are known.
+    fn is_outside(&self, address: Ipv4Addr, interface: &str) -> bool {
+        let subnets = self.subnets(interface);
+        !subnets.is_empty() && !subnets.iter().any(|subnet| subnet.contains(&address))
     }
 
     /// Warnings about a group that commits but may not work.
-    fn warnings(&self, group: &GroupConfig) -> Vec<String> {
+    fn warnings<'b>(&'b self, group: &'b GroupConfig) -> Vec<String> {
         let node = self.commit.proposed.node("group").node(group.name.as_str());
         let path = format!("high-availability vrrp group {}", group.name);
         let mut warnings = Vec::new();
@@ -604,21 +600,54 @@ impl<'a> Checks<'a> {
         if node.has("rfc3768-compatibility") {
             warn("rfc3768-compatibility: EC2 drops frames from a MAC address that is not the ENI's");
         }
+        let overlay = overlay_addresses(&group.routes);
+        let of_group = group.interface.as_ref().map(InterfaceName::as_str);
         for (given, below) in ["address", "excluded-address"].iter().flat_map(|n| node.node(n).tags()) {
             let own = below.value("interface").or(node.value("interface"));
-            let interface = group.interface.as_ref().map(InterfaceName::as_str).or(own);
-            let (Some(address), Some(interface)) = (ipv4(given), interface) else {
+            let (Some(address), Some(interface)) = (ipv4(given), of_group.or(own)) else {
                 continue;
             };
-            let is_moved = group.addresses.is_empty() || group.addresses.contains(&address);
+            let is_overlay = overlay.contains(&address);
+            let is_moved = group.addresses.is_empty() || group.addresses.contains(&address) || is_overlay;
             // keepalived does not run a disabled group, and for a claimed address this is an error.
             if let Some(interface) = self.outside.get(&address).filter(|_| !is_disabled && !is_moved) {
                 warn(&own_address(address, interface));
             }
-            if is_moved && self.is_in_subnet(address, interface) == Some(false) {
+            if !is_moved || is_overlay || !self.is_outside(address, interface) {
+                continue;
+            }
+            let outside = format!("{address} is not in a subnet of {interface}");
+            if !group.no_address {
                 warn(&format!(
-                    "{address} is not in a subnet of {interface}: EC2 moves addresses only within their subnet"
+                    "{outside}: EC2 moves addresses only within their subnet, and an overlay address needs aws-vipa \
+                     route {address}/32"
                 ));
+            } else if !group.routes.iter().any(|route| route.destination.net().contains(&IpAddr::V4(address))) {
+                warn(&format!("{outside}, and no route leads to it: set aws-vipa route {address}/32"));
+            }
+        }
+        let interface_of = |own: &'b Option<InterfaceName>| -> Option<&'b str> {
+            own.as_ref().map(InterfaceName::as_str).or(of_group).or(node.value("interface"))
+        };
+        for route in &group.routes {
+            let (IpNet::V4(destination), Some(interface)) = (route.destination.net(), interface_of(&route.interface))
+            else {
+                continue;
+            };
+            let subnets = self.subnets(interface);
+            if let Some(subnet) = subnets.iter().find(|net| net.contains(&destination) && **net != destination) {
+                warn(&format!(
+                    "route {destination} is in subnet {subnet}: EC2 takes no route for a part of a subnet, and an overlay \
+                     address must be outside the VPC's ranges"
+                ));
+            }
+        }
+        for ElasticIpConfig { allocation, private_address, interface } in &group.elastic_ips {
+            let (Some(address), Some(interface)) = (private_address, interface_of(interface)) else {
+                continue;
+            };
+            if self.is_outside(*address, interface) {
+                warn(&format!("elastic-ip {allocation}: private-address {address} is not in a subnet of {interface}"));
             }
         }
         warnings
