@@ -193,3 +193,46 @@ pub struct SkippedGroup {
     /// The errors, one sentence each, with the configuration path.
     pub errors: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group() -> GroupConfig {
+        GroupConfig::new("web".try_into().expect("a name"))
+    }
+
+    /// An agent from before routes and Elastic IPs refuses fields that it does not know.
+    #[test]
+    fn a_group_without_routes_and_elastic_ips_is_written_as_before_them() {
+        let expected = r#"{"name":"web","addresses":[],"interface":null,"network_interface_id":null,"disable":false}"#;
+        assert_eq!(serde_json::to_string(&group()).expect("JSON"), expected);
+        assert_eq!(serde_json::from_str::<GroupConfig>(expected).expect("a group"), group());
+    }
+
+    #[test]
+    fn routes_and_elastic_ips_read_back_as_they_were_written() {
+        let whole = GroupConfig {
+            no_address: true,
+            routes: vec![RouteConfig {
+                destination: "2001:db8::/32".parse().expect("a prefix"),
+                tables: [RouteTableId::try_from("rtb-01234567").expect("a table")].into(),
+                interface: None,
+            }],
+            elastic_ips: vec![ElasticIpConfig {
+                allocation: "eipalloc-01234567".try_into().expect("an id"),
+                private_address: Some(Ipv4Addr::new(10, 99, 0, 5)),
+                interface: Some("eth1".try_into().expect("a name")),
+            }],
+            ..group()
+        };
+        let text = serde_json::to_string(&whole).expect("JSON");
+        let routes = r#""routes":[{"destination":"2001:db8::/32","tables":["rtb-01234567"],"interface":null}]"#;
+        let elastic_ip = r#"{"allocation":"eipalloc-01234567","private_address":"10.99.0.5","interface":"eth1"}"#;
+        let expected = format!(r#""disable":false,"no_address":true,{routes},"elastic_ips":[{elastic_ip}]}}"#);
+        assert!(text.ends_with(&expected), "{text}");
+        assert_eq!(serde_json::from_str::<GroupConfig>(&text).expect("a group"), whole);
+        let with_host_bits = text.replace("2001:db8::/32", "2001:db8::1/32");
+        assert!(serde_json::from_str::<GroupConfig>(&with_host_bits).is_err());
+    }
+}

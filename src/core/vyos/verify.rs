@@ -659,7 +659,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::config::{RequestTimeout, VerifyInterval};
+    use crate::model::config::{RequestTimeout, RouteConfig, VerifyInterval};
+    use crate::model::ids::{AllocationId, RouteTableId};
     use crate::model::mounts::{Mounts, Unresolved};
 
     const GROUP: &str = "high-availability vrrp group";
@@ -797,6 +798,443 @@ mod tests {
             interface_addresses: BTreeSet::from([address("10.99.0.1"), address("10.98.0.1")]),
         };
         assert_eq!(outcome.config, expected);
+    }
+
+    const TABLE: &str = "rtb-0123456789abcdef0";
+    const OTHER_TABLE: &str = "rtb-0fedcba9";
+    const ELASTIC_IP: &str = "eipalloc-0123456789abcdef0";
+    const OTHER_ELASTIC_IP: &str = "eipalloc-0fedcba9";
+
+    /// A group with an overlay address, which a route moves.
+    fn overlay(aws_vipa: Value) -> Value {
+        let mut group = group("10.255.0.1/32", aws_vipa);
+        group["aws-vipa"]["route"]["10.255.0.1/32"] = json!({ "route-table": [TABLE] });
+        group
+    }
+
+    fn interface(name: &str) -> Option<InterfaceName> {
+        Some(InterfaceName::try_from(name).expect("a name"))
+    }
+
+    fn route(destination: &str, tables: &[&str], interface: Option<InterfaceName>) -> RouteConfig {
+        let tables = tables.iter().map(|table| RouteTableId::try_from(*table).expect("a table")).collect();
+        RouteConfig { destination: destination.parse().expect("a prefix"), tables, interface }
+    }
+
+    fn elastic_ip(
+        allocation: &str,
+        private_address: Option<&str>,
+        interface: Option<InterfaceName>,
+    ) -> ElasticIpConfig {
+        let allocation = AllocationId::try_from(allocation).expect("an id");
+        ElasticIpConfig { allocation, private_address: private_address.map(address), interface }
+    }
+
+    #[test]
+    fn routes_and_elastic_ips_come_through() {
+        let outcome = verified(&groups(json!({
+            "both": group("10.99.0.100/24", json!({
+                // VyOS gives several values as a list, and a single one as either.
+                "route": {
+                    "2001:DB8::/32": { "route-table": TABLE },
+                    "9.0.0.0/8": { "route-table": [OTHER_TABLE, TABLE] },
+                    "10.0.0.0/8": { "route-table": [TABLE], "interface": "eth1" }
+                },
+                "elastic-ip": {
+                    OTHER_ELASTIC_IP: {},
+                    ELASTIC_IP: { "private-address": "10.98.0.5", "interface": "eth1" }
+                }
+            })),
+            "without": overlay(json!({ "no-address": {} }))
+        })));
+        assert_eq!((errors(&outcome), &outcome.warnings), (vec![], &vec![]));
+        let group = |name: &str| GroupConfig::new(GroupName::try_from(name).expect("a name"));
+        let expected = [
+            GroupConfig {
+                routes: vec![
+                    route("9.0.0.0/8", &[TABLE, OTHER_TABLE], None),
+                    route("10.0.0.0/8", &[TABLE], interface("eth1")),
+                    route("2001:db8::/32", &[TABLE], None),
+                ],
+                elastic_ips: vec![
+                    elastic_ip(ELASTIC_IP, Some("10.98.0.5"), interface("eth1")),
+                    elastic_ip(OTHER_ELASTIC_IP, None, None),
+                ],
+                ..group("both")
+            },
+            GroupConfig { no_address: true, routes: vec![route("10.255.0.1/32", &[TABLE], None)], ..group("without") },
+        ];
+        assert_eq!(outcome.config.groups, expected);
+    }
+
+    #[test]
+    fn what_is_deleted_is_gone() {
+        let before = groups(json!({
+            "a": group("10.99.0.100/24", json!({
+                "route": { "10.0.0.0/8": { "route-table": [TABLE, OTHER_TABLE] } },
+                "elastic-ip": { ELASTIC_IP: {} }
+            }))
+        }));
+        let group = |routes, elastic_ips| GroupConfig {
+            routes,
+            elastic_ips,
+            ..GroupConfig::new(GroupName::try_from("a").expect("a name"))
+        };
+        for (nodes, routes, elastic_ips) in [
+            (
+                json!({ "route": { "10.0.0.0/8": { "route-table": [TABLE] } } }),
+                vec![route("10.0.0.0/8", &[TABLE], None)],
+                vec![],
+            ),
+            (json!({ "elastic-ip": { ELASTIC_IP: {} } }), vec![], vec![elastic_ip(ELASTIC_IP, None, None)]),
+            (json!({}), vec![], vec![]),
+        ] {
+            let mut after = before.clone();
+            after["vrrp"]["group"]["a"]["aws-vipa"] = nodes;
+            let outcome = verified_at(false, &after, &before);
+            assert_eq!((errors(&outcome), &outcome.warnings), (vec![], &vec![]));
+            assert_eq!(outcome.config.groups, [group(routes, elastic_ips)]);
+        }
+    }
+
+    #[test]
+    fn each_fault_of_routes_and_elastic_ips_is_told_with_its_node() {
+        let route = |prefix: &str, nodes: Value| json!({ "route": { prefix: nodes } });
+        let table = || json!({ "route-table": [TABLE] });
+        for (nodes, expected) in [
+            (route("10.0.0.1/8", table()), "route 10.0.0.1/8: 10.0.0.1/8 has host bits: the prefix is 10.0.0.0/8"),
+            (route("2001:db8::1/64", table()), "route 2001:db8::1/64: 2001:db8::1/64 has host bits"),
+            (route("10.0.0.0", table()), "route 10.0.0.0: \"10.0.0.0\" is not an IPv4 or IPv6 prefix such as"),
+            (route("10.0.0.0/33", table()), "route 10.0.0.0/33: \"10.0.0.0/33\" is not an IPv4 or IPv6 prefix"),
+            (route("a\nb", table()), "route a\\nb: \"a\\nb\" is not an IPv4 or IPv6 prefix"),
+            (route("10.0.0.0/8", json!({})), "route 10.0.0.0/8: requires a route table: set route-table too"),
+            (
+                route("10.0.0.0/8", json!({ "interface": "eth0" })),
+                "route 10.0.0.0/8: requires a route table: set route-table too",
+            ),
+            (
+                route("10.0.0.0/8", json!({ "route-table": "rtb-1" })),
+                "route 10.0.0.0/8 route-table rtb-1: \"rtb-1\" is not the id of a route table: after the prefix come",
+            ),
+            (
+                route("10.0.0.0/8", json!({ "route-table": [TABLE, "vpc-01234567"] })),
+                "route 10.0.0.0/8 route-table vpc-01234567: \"vpc-01234567\" is not the id of a route table",
+            ),
+            (
+                route("10.0.0.0/8", json!({ "route-table": TABLE, "interface": "eth7" })),
+                "route 10.0.0.0/8 interface: interface eth7 does not exist",
+            ),
+            (
+                route("10.0.0.0/8", json!({ "route-table": TABLE, "interface": "a/b" })),
+                "route 10.0.0.0/8 interface: \"a/b\" is not the name of a network interface",
+            ),
+            (
+                route("10.0.0.0/8", json!({ "route-table": TABLE, "gateway": "x" })),
+                "route 10.0.0.0/8 gateway: node not supported by this version",
+            ),
+            (
+                json!({ "route": { "2001:db8::/32": table(), "2001:DB8::/32": table() } }),
+                "route 2001:db8::/32: route 2001:DB8::/32 has the same prefix: delete one of the two",
+            ),
+            (
+                json!({ "elastic-ip": { "eipalloc-1": {} } }),
+                "elastic-ip eipalloc-1: \"eipalloc-1\" is not the allocation id of an Elastic IP: after the prefix come",
+            ),
+            (json!({ "elastic-ip": { "203.0.113.9": {} } }), "elastic-ip 203.0.113.9: \"203.0.113.9\" is not the"),
+            (
+                json!({ "elastic-ip": { ELASTIC_IP: { "interface": "eth7" } } }),
+                "elastic-ip eipalloc-0123456789abcdef0 interface: interface eth7 does not exist",
+            ),
+            (
+                json!({ "elastic-ip": { ELASTIC_IP: { "private-address": "10.99.0.5/24" } } }),
+                "eipalloc-0123456789abcdef0 private-address: \"10.99.0.5/24\" is not the private IPv4 address of an ENI",
+            ),
+            (
+                json!({ "elastic-ip": { ELASTIC_IP: { "private-address": "2001:db8::5" } } }),
+                "private-address: \"2001:db8::5\" is not the private IPv4 address of an ENI",
+            ),
+            (
+                json!({ "elastic-ip": { ELASTIC_IP: { "private-address": "127.0.0.1" } } }),
+                "private-address: \"127.0.0.1\" is not the private IPv4 address of an ENI",
+            ),
+            (
+                json!({ "elastic-ip": { ELASTIC_IP: { "allow": {} } } }),
+                "elastic-ip eipalloc-0123456789abcdef0 allow: node not supported by this version",
+            ),
+            (
+                json!({ "elastic-ip": { ELASTIC_IP: {}, OTHER_ELASTIC_IP: {} } }),
+                "elastic-ip eipalloc-0fedcba9: eipalloc-0123456789abcdef0 of this group has the same private address",
+            ),
+            (
+                json!({ "disable": {}, "elastic-ip": {
+                    ELASTIC_IP: { "private-address": "10.99.0.5" },
+                    OTHER_ELASTIC_IP: { "private-address": "10.99.0.5", "interface": "eth0" }
+                } }),
+                "elastic-ip eipalloc-0fedcba9: eipalloc-0123456789abcdef0 of this group has the same private address",
+            ),
+            (
+                json!({ "no-address": {}, "address": "10.99.0.100", "elastic-ip": { ELASTIC_IP: {} } }),
+                "no-address: contradicts address: delete one of the two",
+            ),
+            (
+                json!({ "no-address": {} }),
+                "no-address: leaves nothing to move: set route or elastic-ip too, or delete it",
+            ),
+            (
+                json!({ "no-address": {}, "network-interface-id": "eni-01234567" }),
+                "no-address: leaves nothing to move: set route or elastic-ip too",
+            ),
+            (
+                json!({ "address": ["10.99.0.100"], "route": { "10.99.0.100/32": table() } }),
+                "address 10.99.0.100: route 10.99.0.100/32 of this group moves it: delete one of the two",
+            ),
+            (
+                json!({
+                    "route": { "10.99.0.100/32": table() },
+                    "elastic-ip": { ELASTIC_IP: { "private-address": "10.99.0.100" } }
+                }),
+                "elastic-ip eipalloc-0123456789abcdef0 private-address: route 10.99.0.100/32 of this group moves",
+            ),
+        ] {
+            let outcome = verified(&groups(json!({ "a": group("10.99.0.100/24", nodes) })));
+            let errors = errors(&outcome);
+            assert_eq!(errors.len(), 1, "{errors:?}");
+            assert!(errors[0].starts_with(&format!("{GROUP} a aws-vipa ")), "{}", errors[0]);
+            assert!(errors[0].contains(expected), "{}: not {expected}", errors[0]);
+            assert!(outcome.config.groups.is_empty(), "{expected}");
+        }
+        // VRRP's state shows by an IPv4 address alone.
+        let six = with(group("2001:db8::100/64", json!({})), "aws-vipa", json!({ "elastic-ip": { ELASTIC_IP: {} } }));
+        let outcome = verified(&groups(json!({ "a": six })));
+        let expected =
+            format!("{GROUP} a aws-vipa: the group has no IPv4 address, and only one that is on the interface");
+        assert!(errors(&outcome).len() == 1 && errors(&outcome)[0].starts_with(&expected), "{:?}", errors(&outcome));
+    }
+
+    #[test]
+    fn an_overlay_address_is_that_of_a_route() {
+        let outcome = verified(&groups(json!({ "a": with(
+            overlay(json!({ "address": ["10.99.0.100"] })),
+            "excluded-address",
+            json!({ "10.99.0.100/24": {}, "10.99.0.101/24": {} })
+        ) })));
+        assert_eq!((errors(&outcome), &outcome.warnings), (vec![], &vec![]));
+        // It is held to what holds for every address that is moved.
+        let outcome = verified(&groups(json!({ "a": overlay(json!({})), "b": overlay(json!({ "disable": {} })) })));
+        assert_eq!((errors(&outcome), names(&outcome)), (vec![], vec!["a", "b"]));
+        let mut own = group("10.98.0.1/32", json!({}));
+        own["aws-vipa"]["route"]["10.98.0.1/32"] = json!({ "route-table": [TABLE] });
+        let outcome = verified(&groups(json!({ "a": own })));
+        assert!(errors(&outcome)[0].contains("10.98.0.1 is also configured on interface eth1"), "{outcome:?}");
+    }
+
+    #[test]
+    fn what_is_in_two_groups_is_an_error_of_the_newer() {
+        let table = || json!({ "route-table": [TABLE, OTHER_TABLE] });
+        let elastic_ip = |private: &str| json!({ "elastic-ip": { ELASTIC_IP: { "private-address": private } } });
+        for (old, new, expected) in [
+            (
+                json!({ "route": { "2001:DB8::/32": table() } }),
+                json!({ "route": { "2001:db8::/32": { "route-table": TABLE } } }),
+                " route 2001:db8::/32 route-table rtb-0123456789abcdef0: this route is already moved by group {}: delete it",
+            ),
+            (
+                elastic_ip("10.99.0.5"),
+                elastic_ip("10.99.0.6"),
+                " elastic-ip eipalloc-0123456789abcdef0: this Elastic IP is already moved by group {}: delete it in one",
+            ),
+            (
+                json!({ "elastic-ip": { ELASTIC_IP: {} } }),
+                json!({ "elastic-ip": { OTHER_ELASTIC_IP: { "interface": "eth0" } } }),
+                " elastic-ip eipalloc-0fedcba9: eipalloc-0123456789abcdef0 of group {} has the same private address",
+            ),
+            // What one assigns to an ENI, the other's route leads to another place.
+            (
+                json!({ "route": { "10.99.0.102/32": { "route-table": TABLE } } }),
+                json!({ "address": ["10.99.0.102"] }),
+                ": route 10.99.0.102/32 of group {} moves 10.99.0.102 too: delete one of the two",
+            ),
+            (
+                json!({ "address": ["10.99.0.102"] }),
+                json!({ "route": { "10.99.0.102/32": { "route-table": TABLE } } }),
+                " route 10.99.0.102/32: 10.99.0.102 is already moved by group {}: delete it in one of the two",
+            ),
+        ] {
+            for [old_name, new_name] in [["a", "b"], ["b", "a"]] {
+                let of = |name: &str, nodes: &Value| {
+                    let address = if name == old_name { "10.99.0.100/24" } else { "10.99.0.101/24" };
+                    let group = group(address, nodes.clone());
+                    let is_chosen = nodes["address"] == json!(["10.99.0.102"]);
+                    if is_chosen { with(group, "excluded-address", json!({ "10.99.0.102/24": {} })) } else { group }
+                };
+                let before = groups(json!({ old_name: of(old_name, &old) }));
+                let after = |new: &Value| groups(json!({ old_name: of(old_name, &old), new_name: of(new_name, new) }));
+                let outcome = verified_at(false, &after(&new), &before);
+                let expected = format!("{GROUP} {new_name} aws-vipa{}", expected.replace("{}", old_name));
+                let errors = errors(&outcome);
+                assert!(errors.len() == 1 && errors[0].starts_with(&expected), "{errors:?}: not {expected}");
+                assert_eq!(names(&outcome), [old_name]);
+                // One that is switched off may wait beside the other.
+                let mut disabled = new.clone();
+                disabled["disable"] = json!({});
+                let outcome = verified_at(false, &after(&disabled), &before);
+                assert_eq!((self::errors(&outcome), names(&outcome)), (vec![], vec!["a", "b"]));
+                // At boot neither fails: the first in the order of their names is moved.
+                let outcome = verified_at(true, &after(&new), &json!({}));
+                assert_eq!((self::errors(&outcome), names(&outcome)), (vec![], vec!["a"]));
+                assert_eq!(outcome.config.skipped.len(), 1);
+            }
+        }
+        // The same prefix in another table, and private addresses of two ENIs.
+        let outcome = verified(&groups(json!({
+            "a": group("10.99.0.100/24", json!({
+                "route": { "10.0.0.0/8": { "route-table": TABLE } },
+                "elastic-ip": { ELASTIC_IP: {} }
+            })),
+            "b": group("10.99.0.101/24", json!({
+                "route": { "10.0.0.0/8": { "route-table": OTHER_TABLE } },
+                "elastic-ip": { OTHER_ELASTIC_IP: { "interface": "eth1" } }
+            }))
+        })));
+        assert_eq!((errors(&outcome), names(&outcome)), (vec![], vec!["a", "b"]));
+    }
+
+    #[test]
+    fn a_router_moves_200_routes_and_200_elastic_ips_at_most() {
+        let tables = |count: usize| (0..count).map(|n| format!("rtb-{n:08x}")).collect::<Vec<_>>();
+        let routes = |prefix: &str, count: usize| json!({ "route": { prefix: { "route-table": tables(count) } } });
+        let elastic_ips = |from: usize, count: usize| {
+            let of = |n: usize| {
+                let private = json!({ "private-address": format!("10.99.{}.{}", n / 250, n % 250 + 1) });
+                (format!("eipalloc-{n:08x}"), private)
+            };
+            json!({ "elastic-ip": (from..from + count).map(of).collect::<serde_json::Map<_, _>>() })
+        };
+        for (node, what, fits, one, alone) in [
+            ("route", "routes", routes("10.0.0.0/8", 200), routes("9.0.0.0/8", 1), routes("9.0.0.0/8", 201)),
+            ("elastic-ip", "Elastic IPs", elastic_ips(0, 200), elastic_ips(200, 1), elastic_ips(0, 201)),
+        ] {
+            let full = group("10.99.0.100/24", fits);
+            let plain = || group("10.99.0.102/24", json!({}));
+            let before = groups(json!({ "b": full, "c": plain() }));
+            assert_eq!((errors(&verified(&before)), names(&verified(&before))), (vec![], vec!["b", "c"]));
+            let expected = |name: &str| {
+                format!(
+                    "{GROUP} {name} aws-vipa {node}: this router would move 201 {what}, and at most 200 are supported"
+                )
+            };
+            let mut after = before.clone();
+            after["vrrp"]["group"]["a"] = group("10.99.0.101/24", one.clone());
+            let outcome = verified_at(false, &after, &before);
+            assert_eq!((errors(&outcome), names(&outcome)), (vec![expected("a")], vec!["b", "c"]));
+            let outcome = verified(&groups(json!({ "a": group("10.99.0.101/24", alone) })));
+            assert_eq!(errors(&outcome), [expected("a")]);
+            after["vrrp"]["group"]["a"]["aws-vipa"]["disable"] = json!({});
+            let outcome = verified_at(false, &after, &before);
+            assert_eq!((errors(&outcome), names(&outcome)), (vec![], vec!["a", "b", "c"]));
+        }
+    }
+
+    #[test]
+    fn an_overlay_address_without_a_route_is_warned_of() {
+        let table = || json!({ "route-table": [TABLE] });
+        let plain = |nodes: Value| group("10.255.0.1/32", nodes);
+        let needs_a_route = "10.255.0.1 is not in a subnet of eth0: EC2 moves addresses only within their subnet, and an \
+                             overlay address needs aws-vipa route 10.255.0.1/32";
+        let no_route =
+            "10.255.0.1 is not in a subnet of eth0, and no route leads to it: set aws-vipa route 10.255.0.1/32";
+        for (group, expected) in [
+            (overlay(json!({})), None),
+            (overlay(json!({ "no-address": {} })), None),
+            (plain(json!({})), Some(needs_a_route)),
+            // It would be assigned all the same.
+            (plain(json!({ "route": { "10.255.0.0/24": table() } })), Some(needs_a_route)),
+            (plain(json!({ "elastic-ip": { ELASTIC_IP: {} } })), Some(needs_a_route)),
+            (plain(json!({ "no-address": {}, "elastic-ip": { ELASTIC_IP: {} } })), Some(no_route)),
+            (plain(json!({ "no-address": {}, "route": { "2001:db8::/32": table() } })), Some(no_route)),
+            (plain(json!({ "no-address": {}, "route": { "10.255.0.0/24": table() } })), None),
+            (plain(json!({ "no-address": {}, "route": { "0.0.0.0/0": table() } })), None),
+            (group("10.99.0.100/24", json!({ "no-address": {}, "elastic-ip": { ELASTIC_IP: {} } })), None),
+            (with(plain(json!({})), "interface", json!("eth2")), None),
+        ] {
+            let outcome = verified(&groups(json!({ "a": group })));
+            assert_eq!((errors(&outcome), names(&outcome)), (vec![], vec!["a"]));
+            let expected: Vec<String> = expected.iter().map(|text| format!("{GROUP} a: {text}")).collect();
+            assert_eq!(outcome.warnings, expected, "{group}");
+        }
+    }
+
+    #[test]
+    fn what_ec2_would_refuse_is_warned_of() {
+        let route = |prefix: &str, interface: Option<&str>| {
+            let mut nodes = json!({ "route-table": [TABLE] });
+            if let Some(interface) = interface {
+                nodes["interface"] = json!(interface);
+            }
+            group("10.99.0.100/24", json!({ "no-address": {}, "route": { prefix: nodes } }))
+        };
+        let elastic_ip = |nodes: Value| group("10.99.0.100/24", json!({ "elastic-ip": { ELASTIC_IP: nodes } }));
+        let in_subnet = |prefix: &str, subnet: &str| {
+            format!(
+                "{GROUP} a: route {prefix} is in subnet {subnet}: EC2 takes no route for a part of a subnet, and an overlay \
+                 address must be outside the VPC's ranges"
+            )
+        };
+        let elsewhere = |address: &str, interface: &str| {
+            format!("{GROUP} a: elastic-ip {ELASTIC_IP}: private-address {address} is not in a subnet of {interface}")
+        };
+        for (group, expected) in [
+            (route("10.99.0.100/32", None), Some(in_subnet("10.99.0.100/32", "10.99.0.0/24"))),
+            (route("10.98.0.128/25", Some("eth1")), Some(in_subnet("10.98.0.128/25", "10.98.0.0/24"))),
+            // A whole subnet, and what is no part of that interface's.
+            (route("10.99.0.0/24", None), None),
+            (route("10.98.0.128/25", None), None),
+            (route("10.98.0.0/15", Some("eth1")), None),
+            (route("10.99.0.0/25", Some("eth2")), None),
+            (route("2001:db8::/32", None), None),
+            (elastic_ip(json!({ "private-address": "10.98.0.5" })), Some(elsewhere("10.98.0.5", "eth0"))),
+            (
+                elastic_ip(json!({ "private-address": "10.99.0.5", "interface": "eth1" })),
+                Some(elsewhere("10.99.0.5", "eth1")),
+            ),
+            (elastic_ip(json!({ "private-address": "10.98.0.5", "interface": "eth1" })), None),
+            (elastic_ip(json!({ "private-address": "10.99.0.5", "interface": "eth2" })), None),
+            (elastic_ip(json!({ "private-address": "10.99.0.5" })), None),
+        ] {
+            let outcome = verified(&groups(json!({ "a": group })));
+            assert_eq!((errors(&outcome), names(&outcome)), (vec![], vec!["a"]));
+            assert_eq!(outcome.warnings, expected.into_iter().collect::<Vec<_>>(), "{group}");
+        }
+    }
+
+    /// An upgrade, an interface that is gone: only what this commit changes is held to the rules.
+    #[test]
+    fn faults_of_routes_and_elastic_ips_leave_out_their_group_alone() {
+        let table = || json!({ "route-table": [TABLE] });
+        let tree = groups(json!({
+            "a": group("10.99.0.100/24", json!({ "route": { "10.0.0.0/8": table() } })),
+            "b": group("10.99.0.101/24", json!({ "route": { "10.0.0.0/8": table() } })),
+            "c": group("10.99.0.102/24", json!({ "route": { "10.0.0.1/8": table(), "9.0.0.0/8": { "interface": "eth7" } } })),
+            "d": group("10.99.0.103/24", json!({ "elastic-ip": { ELASTIC_IP: { "interface": "eth7" } } })),
+            "e": group("10.99.0.104/24", json!({ "no-address": {} }))
+        }));
+        let mut later = tree.clone();
+        later["vrrp"]["group"]["new"] = group("10.99.0.105/24", json!({ "elastic-ip": { ELASTIC_IP: {} } }));
+        for (outcome, expected) in
+            [(verified_at(true, &tree, &json!({})), vec!["a"]), (verified_at(false, &later, &tree), vec!["a", "new"])]
+        {
+            assert_eq!((errors(&outcome), names(&outcome)), (vec![], expected));
+            let skipped: Vec<(&str, usize)> =
+                outcome.config.skipped.iter().map(|l| (l.name.as_str(), l.errors.len())).collect();
+            assert_eq!(skipped, [("b", 1), ("c", 3), ("d", 1), ("e", 1)]);
+            assert_eq!(outcome.warnings.len(), 6, "{:?}", outcome.warnings);
+            assert!(outcome.warnings.iter().all(|w| w.ends_with(": group skipped")), "{:?}", outcome.warnings);
+        }
+        let mut changed = tree.clone();
+        changed["vrrp"]["group"]["c"]["aws-vipa"]["route"]["9.0.0.0/8"]["route-table"] = json!(TABLE);
+        let outcome = verified_at(false, &changed, &tree);
+        assert_eq!(errors(&outcome).len(), 2, "{:?}", errors(&outcome));
+        assert!(errors(&outcome).iter().all(|e| e.starts_with(&format!("{GROUP} c aws-vipa route "))), "{outcome:?}");
     }
 
     #[test]
@@ -972,7 +1410,8 @@ mod tests {
         assert_eq!(
             outcome.warnings,
             [format!(
-                "{GROUP} a: 10.99.0.100 is not in a subnet of eth5: EC2 moves addresses only within their subnet"
+                "{GROUP} a: 10.99.0.100 is not in a subnet of eth5: EC2 moves addresses only within their subnet, and an \
+                 overlay address needs aws-vipa route 10.99.0.100/32"
             )]
         );
         // The address is not claimed, or the addresses of its interface are unknown.
@@ -1120,22 +1559,39 @@ mod tests {
     /// Every change of two groups with the same two addresses, of which each may be claimed by only one group.
     #[test]
     fn every_call_of_a_commit_comes_to_the_same_and_fails_for_its_own_node_alone() {
-        assert_every_call_comes_to_the_same(["1", "2"]);
+        assert_every_call_comes_to_the_same(["1", "2"], &of_addresses());
+    }
+
+    /// The same with what the groups move beside addresses.
+    #[test]
+    fn every_call_of_a_commit_comes_to_the_same_with_routes_and_elastic_ips() {
+        let route = || json!({ "10.0.0.0/8": { "route-table": TABLE } });
+        let choices = [
+            json!({ "address": ["10.99.0.100"], "route": route() }),
+            json!({ "address": ["10.99.0.101"], "route": route() }),
+            json!({ "address": ["10.99.0.101"], "elastic-ip": { ELASTIC_IP: {} } }),
+            json!({ "no-address": {}, "route": { "10.99.0.100/32": {} } }),
+        ];
+        assert_every_call_comes_to_the_same(["1", "2"], &choices);
     }
 
     /// On separate interfaces, where a call does not show which of the two groups it is for.
     #[test]
     fn every_call_of_a_commit_comes_to_the_same_where_groups_share_a_vrid() {
-        assert_every_call_comes_to_the_same(["1", "1"]);
+        assert_every_call_comes_to_the_same(["1", "1"], &of_addresses());
     }
 
-    fn assert_every_call_comes_to_the_same(vrids: [&'static str; 2]) {
-        let choices = [
+    /// What a group of two addresses may have below `aws-vipa`.
+    fn of_addresses() -> [Value; 4] {
+        [
             json!({}),
             json!({ "address": ["10.99.0.100"] }),
             json!({ "address": ["10.99.0.101"] }),
             json!({ "address": ["10.99.0.100"], "interface": "eth7" }),
-        ];
+        ]
+    }
+
+    fn assert_every_call_comes_to_the_same(vrids: [&'static str; 2], choices: &[Value]) {
         let ours: Vec<Option<&Value>> = [None].into_iter().chain(choices.iter().map(Some)).collect();
         let tree = |settings: Value, given: [Option<Option<&Value>>; 2]| {
             let mut tree = json!({ "vrrp": { "global-parameters": { "aws-vipa": settings }, "group": {} } });
