@@ -183,14 +183,31 @@ fn the_architecture_says_where_to_change_what() {
     assert!(architecture.matches("**Architecture invariant:**").count() >= 8);
 }
 
-/// The nodes of a table, with what stands for the value.
+/// The nodes of a table, with what stands for the last value.
 fn nodes<'a>(configuration: &'a str, title: &str) -> Vec<(&'a str, Option<&'a str>)> {
     let rows = rows(section(configuration, title), "| Node | Meaning | Default |");
     let node = |row: Vec<&'a str>| {
         let node = backticked(row[0]).next().expect("a node");
-        node.split_once(' ').map_or((node, None), |(node, value)| (node, Some(value)))
+        let (path, value) = node.rsplit_once(' ').unwrap_or((node, ""));
+        if value.starts_with('<') { (path, Some(value)) } else { (node, None) }
     };
     rows.into_iter().map(node).collect()
+}
+
+/// The nodes that the package installs below a directory, as they are typed without values; of a node with values and others
+/// below it, whether it is one.
+fn installed_nodes(directory: &Path, path: &str, found: &mut BTreeMap<String, bool>) {
+    for below in fs::read_dir(directory).expect("a directory").flatten().map(|entry| entry.path()) {
+        let name = below.file_name().and_then(|name| name.to_str()).expect("a name");
+        if below.is_dir() {
+            let path = format!("{path} {name}").trim_start().to_owned();
+            let tag = below.join("node.tag");
+            if tag.is_dir() {
+                installed_nodes(&tag, &path, found);
+            }
+            found.insert(path, tag.is_dir());
+        }
+    }
 }
 
 #[test]
@@ -200,15 +217,19 @@ fn the_configuration_tables_have_every_node_with_its_range() {
         ("Nodes of a group", "high-availability/vrrp/group/node.tag/aws-vipa"),
         ("Nodes of the router", "high-availability/vrrp/global-parameters/aws-vipa"),
     ] {
-        let installed = fs::read_dir(templates().join("cfg").join(path)).expect("a directory").flatten();
-        let installed = installed.filter(|entry| entry.path().is_dir());
-        let installed: BTreeSet<String> =
-            installed.map(|entry| entry.file_name().to_str().expect("a name").to_owned()).collect();
+        let mut installed = BTreeMap::new();
+        installed_nodes(&templates().join("cfg").join(path), "", &mut installed);
         let documented = nodes(&configuration, title);
-        let names: BTreeSet<String> = documented.iter().map(|(node, _)| (*node).to_owned()).collect();
-        assert_eq!(names, installed);
+        let without_values =
+            |node: &str| node.split(' ').filter(|word| !word.starts_with('<')).collect::<Vec<_>>().join(" ");
+        let names: BTreeSet<String> = documented.iter().map(|(node, _)| without_values(node)).collect();
+        let unknown: Vec<_> = names.iter().filter(|name| !installed.contains_key(*name)).collect();
+        // What a node with others below it means may stand in their rows.
+        let missing: Vec<_> = installed.iter().filter(|(name, is_tag)| !**is_tag && !names.contains(*name)).collect();
+        assert!(unknown.is_empty() && missing.is_empty(), "{unknown:?} {missing:?}");
         let path = path.replace("node.tag", "web").replace('/', " ");
         for (node, value) in documented {
+            let node = node.replace("<prefix>", "10.0.0.0/8").replace("<eipalloc-…>", "eipalloc-01234567");
             let set = |value: &str| check_set(format!("set {path} {node} {value}").trim_end());
             let range = value.and_then(|value| value.trim_matches(['<', '>']).split_once('-'));
             let range = range.and_then(|(least, most)| Some((least.parse::<u32>().ok()?, most.parse::<u32>().ok()?)));
@@ -395,9 +416,14 @@ fn committed(commands: &[&str], boot: bool, own: &str) -> Verification {
 #[test]
 fn the_set_ups_commit() {
     let (readme, configuration) = (read("README.md"), read("docs/operations/configuration.md"));
-    for (text, warnings) in [(section(&readme, "Configure"), 0), (section(&configuration, "Example"), 1)] {
+    let one_subnet = ["10.99.0.11/24", "10.99.0.12/24"];
+    for (text, warnings, own) in [
+        (section(&readme, "Configure"), 0, one_subnet),
+        (section(&configuration, "Example"), 1, one_subnet),
+        (section(&configuration, "Example: two availability zones"), 0, ["10.99.1.11/24", "10.99.2.12/24"]),
+    ] {
         let (first, second) = text.split_once("\nRouter 2:\n").expect("two routers");
-        for (commands, own) in [(first, "10.99.0.11/24"), (second, "10.99.0.12/24")] {
+        for (commands, own) in [(first, own[0]), (second, own[1])] {
             let outcome = committed(&set_commands(commands), false, own);
             assert_eq!(outcome.errors, []);
             assert_eq!(outcome.config.groups.len(), 1);

@@ -16,7 +16,8 @@ use vyos_aws_vipa::fs::json_file::{self, FORMAT};
 
 /// The files that survive an upgrade, in /run/vyos-aws-vipa and /var/lib/vyos-aws-vipa, except warned.json: losing it is
 /// harmless.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
+    "config-with-routes.json",
     "config.json",
     "credentials.json",
     "eni-cache.json",
@@ -42,6 +43,7 @@ fn read_all(format: u64) -> Vec<(&'static str, Value)> {
     let state = PersistentState::load(&directory);
     let json = |value: Result<Value, serde_json::Error>| value.expect("JSON");
     vec![
+        ("config-with-routes.json", read::<Config>(&directory.join("config-with-routes.json"))),
         ("config.json", read::<Config>(&directory.join("config.json"))),
         ("credentials.json", read::<CredentialsCopy>(&directory.join("credentials.json"))),
         ("eni-cache.json", json(serde_json::to_value(state.enis.get()))),
@@ -77,4 +79,16 @@ fn of_the_current_format_nothing_is_lost() {
         value.as_object_mut().expect("an object").insert("format".to_owned(), FORMAT.into());
         assert_eq!(value, serde_json::from_str::<Value>(&text).expect("JSON"), "{name}");
     }
+}
+
+/// An agent from before a field refuses a file that has it: one is written only if it is needed.
+#[test]
+fn a_configuration_without_routes_and_elastic_ips_is_written_as_before_them() {
+    let sample = directory(1).join("config.json");
+    let config: Config = json_file::read(&sample).expect("read");
+    let folder = tempfile::tempdir().expect("a folder");
+    let written = folder.path().join("config.json");
+    json_file::write(&written, 0o644, &config).expect("written");
+    let expected: Value = serde_json::from_slice(&fs::read(&sample).expect("read")).expect("JSON");
+    assert_eq!(fs::read_to_string(&written).expect("read"), format!("{expected}\n"));
 }

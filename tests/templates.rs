@@ -72,8 +72,8 @@ fn every_node_helps_and_every_value_is_explained_and_checked() {
 /// A node that verification does not know fails every commit that has it.
 #[test]
 fn verification_knows_every_node_of_the_definitions() {
-    let verification_of = |path: &str, node: &str| {
-        let ours = serde_json::json!({ "aws-vipa": { node: "x" } });
+    let verification_of = |path: &str, nodes: &serde_json::Value| {
+        let ours = serde_json::json!({ "aws-vipa": nodes });
         let vrrp = match path {
             "global-parameters" => serde_json::json!({ "global-parameters": ours }),
             _ => serde_json::json!({ "group": { "web": ours } }),
@@ -85,17 +85,34 @@ fn verification_knows_every_node_of_the_definitions() {
         let errors = verify(&input, &host).errors;
         errors.iter().map(ToString::to_string).filter(|error| error.contains("not supported by this version")).count()
     };
-    let cfg = templates().join("cfg");
+    let cfg = templates().join("cfg/high-availability/vrrp");
+    let mut tags = 0;
     for path in ["global-parameters", "group/node.tag"] {
-        let nodes = fs::read_dir(cfg.join("high-availability/vrrp").join(path).join("aws-vipa")).expect("the nodes");
-        let nodes: Vec<String> =
-            nodes.map(|node| node.expect("a node").file_name().into_string().expect("a name")).collect();
+        let nodes = nodes_below(&cfg.join(path).join("aws-vipa"));
         assert!(nodes.len() > 3, "{nodes:?}");
-        for node in nodes.iter().filter(|name| *name != "node.def") {
-            assert_eq!(verification_of(path, node), 0, "{path} aws-vipa {node}");
+        for node in nodes {
+            let tag = cfg.join(path).join("aws-vipa").join(&node).join("node.tag");
+            if !tag.is_dir() {
+                assert_eq!(verification_of(path, &serde_json::json!({ &node: "x" })), 0, "{path} aws-vipa {node}");
+                continue;
+            }
+            tags += 1;
+            let with = |below: &str| serde_json::json!({ &node: { "x": { below: "x" } } });
+            for below in nodes_below(&tag) {
+                assert_eq!(verification_of(path, &with(&below)), 0, "{path} aws-vipa {node} x {below}");
+            }
+            assert_eq!(verification_of(path, &with("another")), 1, "{path} aws-vipa {node} x another");
         }
-        assert_eq!(verification_of(path, "another"), 1, "{path} aws-vipa another");
+        assert_eq!(verification_of(path, &serde_json::json!({ "another": "x" })), 1, "{path} aws-vipa another");
     }
+    assert_eq!(tags, 2, "elastic-ip and route");
+}
+
+/// The names of the nodes in a directory of templates.
+fn nodes_below(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("the nodes").map(|entry| entry.expect("a node"));
+    let nodes = entries.filter(|entry| entry.path().is_dir());
+    nodes.map(|node| node.file_name().into_string().expect("a name")).collect()
 }
 
 #[test]
@@ -110,6 +127,28 @@ fn set_commands_are_taken_or_refused_as_vyos_would() {
             vec!["eni-01234567", "eni-0123456789abcdef0"],
             vec!["eni-0123456", "eni-0123ABCD", "i-01234567"],
         ),
+        (
+            format!("{GROUP} route"),
+            vec!["10.0.0.0/8", "10.255.0.1/32", "0.0.0.0/0", "2001:db8::/32", "2001:db8::1/128", "::/0"],
+            vec!["10.0.0.1/8", "2001:db8::1/64", "10.0.0.0", "10.0.0.0/33", "10.0.0/8", "2001:db8::/129", "x", ""],
+        ),
+        (
+            format!("{GROUP} route 10.0.0.0/8 route-table"),
+            vec!["rtb-01234567", "rtb-0123456789abcdef0"],
+            vec!["rtb-0123456", "rtb-0123ABCD", "vpc-01234567", "rtb-01234567 rtb-01234568"],
+        ),
+        (format!("{GROUP} route 10.0.0.0/8 interface"), vec!["eth0"], vec!["lo", "eth0v1", "tun0"]),
+        (
+            format!("{GROUP} elastic-ip"),
+            vec!["eipalloc-01234567", "eipalloc-0123456789abcdef0"],
+            vec!["eipalloc-0123456", "eipalloc-0123ABCD", "eipassoc-01234567", "203.0.113.9"],
+        ),
+        (
+            format!("{GROUP} elastic-ip eipalloc-01234567 private-address"),
+            vec!["10.0.0.1"],
+            vec!["10.0.0.1/24", "fe80::1", "10.0.0.256"],
+        ),
+        (format!("{GROUP} elastic-ip eipalloc-01234567 interface"), vec!["eth0"], vec!["lo", "eth0v1"]),
         (format!("{GLOBAL} region"), vec!["eu-central-1", "test"], vec!["EU", "-a", "a.b"]),
         (
             format!("{GLOBAL} endpoint-url"),
@@ -136,10 +175,18 @@ fn set_commands_are_taken_or_refused_as_vyos_would() {
         }
         assert!(matches!(check_set(&node), Err(Refused::Because(_))), "{node} without a value");
     }
-    for line in [GROUP, GLOBAL, &format!("{GROUP} disable")] {
+    for line in [GROUP, GLOBAL, &format!("{GROUP} disable"), &format!("{GROUP} no-address")] {
         assert_eq!(check_set(line), Ok(()), "{line}");
     }
-    for line in [&format!("{GROUP} disable true"), &format!("{GROUP} adress 10.0.0.1"), &format!("{GLOBAL} disable")] {
+    for line in [
+        &format!("{GROUP} disable true"),
+        &format!("{GROUP} no-address 10.0.0.1"),
+        &format!("{GROUP} adress 10.0.0.1"),
+        &format!("{GROUP} route 10.0.0.0/8 gateway 10.0.0.1"),
+        &format!("{GROUP} elastic-ip eipalloc-01234567 address 10.0.0.1"),
+        &format!("{GLOBAL} disable"),
+        &format!("{GLOBAL} route 10.0.0.0/8"),
+    ] {
         assert!(matches!(check_set(line), Err(Refused::Because(_))), "{line}: {:?}", check_set(line));
     }
     for line in [

@@ -2,8 +2,9 @@
 //! line. It reads node.def files as VyOS does, and knows the validators of VyOS that they name.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use regex_lite::Regex;
 
@@ -181,6 +182,14 @@ fn validator(command: &str, value: &str) -> bool {
     let command = command.strip_prefix("${vyos_validators_dir}/").expect("a validator of VyOS");
     match command.split_whitespace().collect::<Vec<_>>()[..] {
         ["ipv4-address"] => value.parse::<Ipv4Addr>().is_ok(),
+        // ipaddrcheck takes no network with bits after its length.
+        ["ipv4-prefix"] => {
+            network::<Ipv4Addr>(value, 32).is_some_and(|(address, rest)| u128::from(address.to_bits()) % rest == 0)
+        }
+        ["ipv6-prefix"] => network::<Ipv6Addr>(value, 128).is_some_and(|(address, rest)| match rest {
+            0 => address.is_unspecified(),
+            rest => address.to_bits() % rest == 0,
+        }),
         ["numeric", "--range", range] => {
             let (low, high) = range.split_once('-').expect("a range");
             let [low, high] = [low, high].map(|bound| bound.parse::<i64>().expect("a number"));
@@ -189,4 +198,11 @@ fn validator(command: &str, value: &str) -> bool {
         }
         _ => panic!("the tests do not know the validator {command}"),
     }
+}
+
+/// The address of a network, and the number of its addresses; of all 2^128 addresses, 0.
+fn network<A: FromStr>(value: &str, bits: u32) -> Option<(A, u128)> {
+    let (address, length) = value.split_once('/')?;
+    let length: u32 = length.parse().ok().filter(|length| *length <= bits)?;
+    Some((address.parse().ok()?, 1_u128.checked_shl(bits - length).unwrap_or(0)))
 }

@@ -40,12 +40,26 @@ def fits(constraint, value):
     if name == 'numeric' and argument.startswith('--range '):
         low, high = argument.removeprefix('--range ').split('-')
         return value.isdigit() and int(low) <= int(value) <= int(high)
-    if name == 'ipv4-address':
+    of = {
+        'ipv4-address': ipaddress.IPv4Address,
+        'ipv4-prefix': prefix(ipaddress.IPv4Network),
+        'ipv6-prefix': prefix(ipaddress.IPv6Network),
+    }
+    if name in of:
         try:
-            return bool(ipaddress.IPv4Address(value))
+            return bool(of[name](value))
         except ValueError:
             return False
     raise NotImplementedError(f'validator {name} {argument}')
+
+
+def prefix(network):
+    """What ipaddrcheck takes for a network: with a length, and without host bits."""
+    def check(value):
+        if '/' not in value:
+            raise ValueError
+        return network(value) is not None
+    return check
 
 
 def definitions():
@@ -98,6 +112,8 @@ class Session:
                 # As libvyosconfig gives it: a list only where there are several.
                 at[word] = values if node.multi and len(values) > 1 else value
                 continue
+            if node.kind == 'tag' and words and not node.accepts(words[0]):
+                raise ConfigSessionError(f'{" ".join(path)}: the value is refused')
             at = at.setdefault(word, {})
             if node.kind == 'tag' and words:
                 at = at.setdefault(words.pop(0), {})
@@ -110,7 +126,7 @@ class Session:
                 else:
                     without(at[words[0]], words[1:])
                     # VyOS keeps an empty node, and no tag node without a tag.
-                    if words[0] in ('group', 'vif', 'ethernet') and not at[words[0]]:
+                    if words[0] in ('group', 'vif', 'ethernet', 'route', 'elastic-ip') and not at[words[0]]:
                         del at[words[0]]
 
         without(self.proposed, path)

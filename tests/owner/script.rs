@@ -20,11 +20,19 @@ fn handed_over(configuration: &Value) -> Value {
         return json!({});
     };
     for group in vrrp["group"].as_object_mut().into_iter().flat_map(|groups| groups.values_mut()) {
-        for leaf in ["/peer-address", "/aws-vipa/address"] {
-            if let Some(value @ Value::String(_)) = group.pointer_mut(leaf) {
+        let as_list = |value: Option<&mut Value>| {
+            if let Some(value @ Value::String(_)) = value {
                 *value = json!([value.take()]);
             }
+        };
+        for leaf in ["/peer-address", "/aws-vipa/address"] {
+            as_list(group.pointer_mut(leaf));
         }
+        let routes = group.pointer_mut("/aws-vipa/route").and_then(Value::as_object_mut);
+        routes
+            .into_iter()
+            .flat_map(|routes| routes.values_mut())
+            .for_each(|route| as_list(route.get_mut("route-table")));
         for (node, default) in [("priority", "100"), ("preempt-delay", "0"), ("advertise-interval", "1")] {
             if group.get(node).is_none() {
                 group[node] = json!(default);
@@ -192,6 +200,65 @@ fn a_change_of_our_nodes_alone_reloads_nothing() {
     commit_silently(&mut router, &less, 1);
     assert_eq!(router.asked(), [START_AGENT]);
     assert_ne!(fs::read(CONFIG).expect("read"), before);
+    assert!(router.attached());
+}
+
+#[test]
+fn routes_and_elastic_ips_are_handed_over_and_come_and_go() {
+    let test = "script::routes_and_elastic_ips_are_handed_over_and_come_and_go";
+    let Some(mut router) = Router::booted(test, two()) else {
+        return;
+    };
+    let before = fs::read(CONFIG).expect("read");
+    let (one, other) = ("rtb-01234567", "rtb-89abcdef");
+    let with = |nodes: Value| configuration(json!({ "a": group(1, nodes), "b": group(2, json!({})) }));
+    // libvyosconfig gives a single value as a string.
+    let whole = with(json!({
+        "no-address": {},
+        "route": {
+            "10.255.0.1/32": { "route-table": one, "interface": "eth1" },
+            "2001:db8::/32": { "route-table": [one, other] }
+        },
+        "elastic-ip": {
+            "eipalloc-01234567": {},
+            "eipalloc-89abcdef": { "private-address": "10.98.0.1", "interface": "eth1" }
+        }
+    }));
+    commit_silently(&mut router, &whole, 1);
+    assert_in_force(&router);
+    let config: Value = serde_json::from_slice(&fs::read(CONFIG).expect("read")).expect("JSON");
+    let expected = json!({
+        "name": "a",
+        "addresses": [],
+        "interface": null,
+        "network_interface_id": null,
+        "disable": false,
+        "no_address": true,
+        "routes": [
+            { "destination": "10.255.0.1/32", "tables": [one], "interface": "eth1" },
+            { "destination": "2001:db8::/32", "tables": [one, other], "interface": null }
+        ],
+        "elastic_ips": [
+            { "allocation": "eipalloc-01234567", "private_address": null, "interface": null },
+            { "allocation": "eipalloc-89abcdef", "private_address": "10.98.0.1", "interface": "eth1" }
+        ]
+    });
+    assert_eq!(config["groups"][0], expected);
+    // A value and a tag that go.
+    let less = with(json!({
+        "no-address": {},
+        "route": { "2001:db8::/32": { "route-table": other } },
+        "elastic-ip": { "eipalloc-89abcdef": {} }
+    }));
+    commit_silently(&mut router, &less, 1);
+    assert_in_force(&router);
+    // And at boot.
+    router.effective = json!({});
+    let calls = router.boot(whole.clone());
+    assert_input(&calls[0], true, &whole, &json!({}));
+    assert!(calls.iter().all(|call| call.answer.code == Some(0)), "{calls:?}");
+    commit_silently(&mut router, &two(), 1);
+    assert_eq!(fs::read(CONFIG).expect("read"), before);
     assert!(router.attached());
 }
 

@@ -44,6 +44,7 @@ vip = '100.64.77.1'
 excluded = '100.64.77.9'
 local = '100.64.77.2'
 peer = '100.64.77.3'
+overlay = '100.64.78.1'
 
 base_path = ['high-availability', 'vrrp']
 vif_path = ['interfaces', 'ethernet', interface, 'vif', vlan]
@@ -66,6 +67,19 @@ GROUP_NODES = {
     'network-interface-id': ('eni-0123456789abcdef0', 'eni-0123456789abcdef0'),
 }
 
+# What follows the master across subnets: every node once, and one of several values twice.
+ROUTE = f'{overlay}/32'
+TABLES = ['rtb-01234567', 'rtb-0123456789abcdef0']
+ELASTIC_IP = 'eipalloc-0123456789abcdef0'
+ZONE_NODES = [
+    ['no-address'],
+    ['route', ROUTE, 'route-table', TABLES[0]],
+    ['route', ROUTE, 'route-table', TABLES[1]],
+    ['route', ROUTE, 'interface', interface],
+    ['elastic-ip', ELASTIC_IP, 'private-address', local],
+    ['elastic-ip', ELASTIC_IP, 'interface', interface],
+]
+
 # Values that the definitions refuse when they are set.
 REFUSED_GLOBAL = [
     ('ca-certificate-file', 'aws.pem'),
@@ -82,9 +96,19 @@ REFUSED_GLOBAL = [
 REFUSED_GROUP = [
     ('address', f'{vip}/24'),
     ('address', '2001:db8::1'),
+    ('elastic-ip', 'eipalloc-1'),
+    ('elastic-ip', '203.0.113.9'),
+    ('elastic-ip', ELASTIC_IP, 'interface', 'dum0'),
+    ('elastic-ip', ELASTIC_IP, 'private-address', f'{local}/24'),
     ('interface', 'dum0'),
     ('network-interface-id', 'eni-1'),
     ('network-interface-id', 'i-0123456789abcdef0'),
+    ('route', '10.0.0.1/8'),
+    ('route', '2001:db8::1/64'),
+    ('route', overlay),
+    ('route', ROUTE, 'interface', 'dum0'),
+    ('route', ROUTE, 'route-table', 'rtb-1'),
+    ('route', ROUTE, 'route-table', 'vpc-0123456789abcdef0'),
 ]
 
 
@@ -245,10 +269,10 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
 
     def test_03_values_refused_when_set(self):
         for path, refused in [(global_path, REFUSED_GLOBAL), (aws_path('web'), REFUSED_GROUP)]:
-            for node, value in refused:
-                with self.subTest(node=node, value=value):
+            for words in refused:
+                with self.subTest(words=words):
                     with self.assertRaises(ConfigSessionError):
-                        self.cli_set(path + [node, value])
+                        self.cli_set(path + list(words))
         self._session.discard()
 
     def test_04_faults_fail_the_commit(self):
@@ -341,6 +365,53 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
         self.cli_commit()
         self.assert_gone()
         self.assertTrue(process_named_running('keepalived'))
+
+    def test_08_routes_and_elastic_ips(self):
+        path = aws_path('web')
+        self.set_group('web', '10', ROUTE)
+        self.cli_set(path)
+        shown = ' '.join(self._session.commit().split())
+        self.assertIn(f'an overlay address needs aws-vipa route {ROUTE}', shown)
+        before = self.config()['groups'][0]
+        for words in ZONE_NODES:
+            self.cli_set(path + words)
+        self.cli_commit()
+        self.assert_runs()
+        group = self.config()['groups'][0]
+        routes = [{'destination': ROUTE, 'tables': TABLES, 'interface': interface}]
+        elastic_ips = [{'allocation': ELASTIC_IP, 'private_address': local, 'interface': interface}]
+        self.assertEqual(group, before | {'no_address': True, 'routes': routes, 'elastic_ips': elastic_ips})
+        # One after the other goes again.
+        self.cli_delete(path + ['route', ROUTE, 'route-table', TABLES[0]])
+        self.cli_delete(path + ['route', ROUTE, 'interface'])
+        self.cli_delete(path + ['elastic-ip', ELASTIC_IP, 'private-address'])
+        self.cli_delete(path + ['elastic-ip', ELASTIC_IP, 'interface'])
+        self.cli_commit()
+        group = self.config()['groups'][0]
+        self.assertEqual(group['routes'], [{'destination': ROUTE, 'tables': TABLES[1:], 'interface': None}])
+        self.assertEqual(group['elastic_ips'], [{'allocation': ELASTIC_IP, 'private_address': None, 'interface': None}])
+        self.cli_delete(path + ['elastic-ip', ELASTIC_IP])
+        self.cli_commit()
+        self.assertNotIn('elastic_ips', self.config()['groups'][0])
+
+        self.cli_delete(path + ['route', ROUTE, 'route-table'])
+        self.assert_refused(path + ['route', ROUTE], 'set route-table too')
+        self.cli_set(path + ['route', ROUTE, 'interface', 'eth977'])
+        self.assert_refused(path + ['route', ROUTE, 'interface'], 'interface eth977 does not exist')
+        self.cli_set(path + ['address', overlay])
+        self.assert_refused(path + ['no-address'], 'delete one of the two')
+        self.cli_delete(path + ['route'])
+        self.assert_refused(path + ['no-address'], 'leaves nothing to move')
+        self.set_group('again', '11')
+        self.cli_set(aws_path('again') + ['route', ROUTE, 'route-table', TABLES[1]])
+        self.assert_refused(aws_path('again') + ['route', ROUTE, 'route-table', TABLES[1]], 'web')
+        self.forget('again')
+
+        self.cli_delete(path + ['no-address'])
+        self.cli_delete(path + ['route'])
+        self.cli_commit()
+        self.assertEqual(self.config()['groups'], [before])
+        self.assert_runs()
 
 
 if __name__ == '__main__':

@@ -222,9 +222,9 @@ fn defaults(node: &mut Map<String, Value>, of: &[(&str, &str)]) {
 fn kind(parent: &str, name: &str) -> Kind {
     match (parent, name) {
         ("aws-vipa", "address") | ("track", "interface") => Kind::Multi,
-        (_, "group" | "sync-group" | "address" | "excluded-address") => Kind::Tag,
-        (_, "peer-address" | "member") => Kind::Multi,
-        (_, "no-preempt" | "disable" | "rfc3768-compatibility") => Kind::Valueless,
+        (_, "group" | "sync-group" | "address" | "excluded-address" | "route" | "elastic-ip") => Kind::Tag,
+        (_, "peer-address" | "member" | "route-table") => Kind::Multi,
+        (_, "no-preempt" | "disable" | "rfc3768-compatibility" | "no-address") => Kind::Valueless,
         (_, "vrrp" | "global-parameters" | "aws-vipa" | "health-check" | "authentication" | "track") => Kind::Node,
         _ => Kind::Leaf,
     }
@@ -268,7 +268,9 @@ fn delete(node: &mut Map<String, Value>, path: &[&str]) {
         (Value::Object(below), _) => {
             delete(below, rest);
             // An empty tag node or `aws-vipa` still has a meaning; an empty list of tag nodes has none.
-            below.is_empty() && matches!(*name, "vrrp" | "group" | "sync-group" | "address" | "excluded-address")
+            let is_list =
+                matches!(*name, "group" | "sync-group" | "address" | "excluded-address" | "route" | "elastic-ip");
+            below.is_empty() && (is_list || *name == "vrrp")
         }
         (Value::Array(values), [value]) => {
             values.retain(|v| v != value);
@@ -326,6 +328,31 @@ mod tests {
             assert_eq!(configuration.dict(), expected);
             assert_eq!(configuration.keepalived_conf(), conf);
         }
+    }
+
+    #[test]
+    fn routes_and_elastic_ips_are_tags() {
+        const GROUP: &str = "high-availability vrrp group web aws-vipa";
+        let mut configuration = Configuration::default();
+        for node in [
+            "no-address",
+            "route 10.255.0.1/32 route-table rtb-01234567",
+            "route 10.255.0.1/32 route-table rtb-89abcdef",
+            "route 10.255.0.1/32 interface eth0",
+            "elastic-ip eipalloc-01234567",
+        ] {
+            configuration.perform(&format!("set {GROUP} {node}"));
+        }
+        let expected = json!({
+            "no-address": {},
+            "route": { "10.255.0.1/32": { "route-table": ["rtb-01234567", "rtb-89abcdef"], "interface": "eth0" } },
+            "elastic-ip": { "eipalloc-01234567": {} }
+        });
+        assert_eq!(configuration.aws_vipa_nodes(), [(Some("web".to_owned()), expected)]);
+        for node in ["no-address", "route 10.255.0.1/32", "elastic-ip eipalloc-01234567"] {
+            configuration.perform(&format!("delete {GROUP} {node}"));
+        }
+        assert_eq!(configuration.aws_vipa_nodes(), [(Some("web".to_owned()), json!({}))]);
     }
 
     #[test]

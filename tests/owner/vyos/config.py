@@ -12,7 +12,7 @@ IMPORT, READ, DICT = map(float, os.environ.get('VYOS_STAND_IN_SECONDS', '0 0 0')
 time.sleep(IMPORT)
 
 # Leaves that may have several values, by their last word: `address` of a VRRP group is a tag node, and an object here.
-MULTI = {'address', 'member', 'peer-address'}
+MULTI = {'address', 'member', 'peer-address', 'route-table'}
 
 GROUP_DEFAULTS = {'priority': '100', 'preempt-delay': '0', 'advertise-interval': '1'}
 GLOBAL_DEFAULTS = {'verify-interval': '30', 'request-timeout': '3'}
