@@ -54,6 +54,11 @@ pub enum InvalidPrefix {
 }
 
 impl Prefix {
+    /// The prefix as a network.
+    pub fn net(self) -> IpNet {
+        self.0
+    }
+
     /// Whether it is an IPv4 prefix.
     pub fn is_ipv4(self) -> bool {
         matches!(self.0, IpNet::V4(_))
