@@ -128,8 +128,7 @@ fn link_cut_until_the_address_is_contested() {
         lab.bring_up();
         lab.cut(Cut::Both);
         let began = Instant::now();
-        let contested =
-            |lab: &Lab| [&lab.r1, &lab.r2].map(|router| router.logged(&["contested: both routers"]));
+        let contested = |lab: &Lab| [&lab.r1, &lab.r2].map(|router| router.logged(&["contested: both routers"]));
         lab.wait("contested", Duration::from_secs(150), |lab| contested(lab).iter().any(|times| *times > 0));
         // The master gets no event: the other one hears it first, and becomes BACKUP.
         let healed = Instant::now();
