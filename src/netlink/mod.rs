@@ -1,4 +1,4 @@
-//! The kernel's addresses and links of this network namespace, over rtnetlink (rtnetlink(7)).
+//! The kernel's addresses and links of this network namespace, over rtnetlink (rtnetlink(7)), and its TCP connections.
 
 pub mod addresses;
 pub mod links;
@@ -6,6 +6,7 @@ pub mod links;
 pub(crate) mod namespace;
 #[cfg(test)]
 pub(crate) mod processor;
+pub mod tcp;
 
 use std::io;
 use std::time::Duration;
