@@ -105,6 +105,7 @@ messages! {
     OWNERSHIP_LOST = WARN "ownership lost" [resource, eni, instance, taker, times];
     OWNERS_REFUSED = ERROR "ownership check denied" [of, code, message, remedy, request_id, times];
     PAUSE_ENDED = INFO "group resumed" [group];
+    REQUEST_SENT_AGAIN = WARN "request to EC2 sent again on a new connection" [action, peer, reason, times];
     SD_NOTIFY_FAILED = WARN "sd_notify failed" [error, times];
     STANDBY_NOT_READY = ERROR "standby not ready" [group, obstacle, times];
     STANDBY_READY = INFO "standby ready" [group, times];

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures_util::FutureExt;
+use futures_util::future::{Either, select};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 use vipa_core::model::config::Global;
@@ -36,8 +38,9 @@ use super::assumptions::MAX_FILTER_VALUES;
 use super::clock::Clock;
 use super::credentials::{CredentialsWatch, Generation, Keys};
 use super::errors::{failed, from_sdk, one_line};
+use super::hedge::{self, Captured, Late, UsualTimes, is_answer};
 use super::imds::Imds;
-use super::transport::{self, Budget, Roots};
+use super::transport::{self, Budget, Resolver, Roots};
 use crate::fs::operator_file::{FileFingerprint, Found, OperatorFile, UnreadableReason};
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
@@ -72,6 +75,10 @@ struct Inner {
     clock_throttle: Mutex<LogThrottle<bool>>,
     keys: Keys,
     budget: Budget,
+    resolver: Resolver,
+    usual_times: UsualTimes,
+    /// Limits the log lines about requests that are sent once more, by the reason and the connection's other end.
+    late_throttle: Mutex<LogThrottle<(Late, String)>>,
     connections: Mutex<Connections>,
 }
 
@@ -100,8 +107,8 @@ struct Refused<'a> {
     used: Generation,
 }
 
-/// The SDK's client and what it was made from. It is replaced when the certificate file has changed, and after a time-out:
-/// the idle connections in its pool may be dead as well.
+/// The SDK's client and what it was made from. It is replaced when the certificate file has changed, and when an answer is
+/// late or did not come: the idle connections in its pool may be dead as well.
 struct Connections {
     client: aws_sdk_ec2::Client,
     number: u64,
@@ -154,10 +161,10 @@ impl Ec2 {
     /// file, which may be readable by root only.
     pub fn with_credentials_copy(global: &Global, region: Region, imds: &Imds, copy: Option<&Path>) -> Self {
         let clock = Clock::default();
-        let budget = Budget::ec2();
+        let (budget, resolver) = (Budget::ec2(), Resolver::default());
         let ca_certificate_file = global.ca_certificate_file.clone().map(Roots::file);
         let trusted = ca_certificate_file.as_ref().map_or_else(Trusted::nothing, |file| Trusted::of(file, file.read()));
-        let http = transport::https(trusted.roots.as_ref(), &budget);
+        let http = transport::https(trusted.roots.as_ref(), &budget, &resolver);
         let keys = match &global.credentials_file {
             Some(file) => Keys::file(
                 file.clone(),
@@ -185,6 +192,9 @@ impl Ec2 {
             clock_throttle: Mutex::default(),
             keys,
             budget,
+            resolver,
+            usual_times: UsualTimes::default(),
+            late_throttle: Mutex::default(),
             connections: Mutex::new(Connections { client, number: 0, trusted }),
         }))
     }
@@ -302,7 +312,7 @@ impl Ec2 {
             return Err(fault.clone());
         }
         self.look();
-        let http = transport::https(self.connections().trusted.roots.as_ref(), &inner.budget);
+        let http = transport::https(self.connections().trusted.roots.as_ref(), &inner.budget, &inner.resolver);
         let client = client(&inner.region, inner.endpoint_url.as_ref(), http, None, &inner.clock);
         let request = client.describe_network_interfaces().max_results(PAGE as i32).send();
         let Ok(answer) = tokio::time::timeout(timeout, request).await else {
@@ -353,7 +363,7 @@ impl Ec2 {
                         .describe_network_interfaces()
                         .set_filters(Some(filters.to_vec()))
                         .max_results(PAGE as i32)
-                        .set_next_token(token)
+                        .set_next_token(token.clone())
                         .send()
                 })
                 .await?;
@@ -396,9 +406,9 @@ impl Ec2 {
     /// One attempt. `action` is the IAM action.
     pub(super) async fn attempt<T, E, F>(
         &self,
-        action: &str,
+        action: &'static str,
         bound: Bound,
-        send: impl FnOnce(&aws_sdk_ec2::Client) -> F,
+        send: impl Fn(&aws_sdk_ec2::Client) -> F,
     ) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -409,9 +419,8 @@ impl Ec2 {
         }
         let Bound { deadline, timeout } = bound;
         let used = self.ready(bound).await?;
-        let (client, number) = self.client();
-        let correction = self.0.clock.correction();
-        match timeout_at(deadline, send(&client)).await {
+        let (mut number, correction) = (0, self.0.clock.correction());
+        match timeout_at(deadline, self.first_answer(action, send, &mut number)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 let refused =
@@ -421,6 +430,44 @@ impl Ec2 {
             Err(_) => {
                 self.replace_connections(number);
                 Err(no_answer(&self.0.endpoint, timeout))
+            }
+        }
+    }
+
+    /// The answer to a request. Where it is late, the request is signed and sent once more, on new connections, and the
+    /// first answer of the two counts. `number` is that of the connections used last.
+    async fn first_answer<T, E, F>(
+        &self,
+        action: &'static str,
+        send: impl Fn(&aws_sdk_ec2::Client) -> F,
+        number: &mut u64,
+    ) -> F::Output
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    {
+        let usual = &self.0.usual_times;
+        let send = |number: &mut u64, captured| {
+            let client;
+            (client, *number) = self.client();
+            usual.measure(action, captured, send(&client))
+        };
+        let captured = Captured::default();
+        let mut first = pin!(send(number, captured.clone()));
+        let host = self.host().map(|(host, _)| host).unwrap_or_default();
+        let (late, peer) = tokio::select! {
+            biased;
+            answer = &mut first => return answer,
+            late = captured.late(usual.limit(action), || self.0.resolver.first_of_several(&host)) => late,
+        };
+        self.leave_connections(*number, action, late, peer);
+        let second = pin!(send(number, Captured::default()));
+        match select(first, second).await {
+            Either::Left((answer, other)) | Either::Right((answer, other)) => {
+                if is_answer(&answer) {
+                    answer
+                } else {
+                    other.await
+                }
             }
         }
     }
@@ -494,9 +541,20 @@ impl Ec2 {
         }
     }
 
+    /// Replaces the connections because a request over one is late, and avoids the address at its other end.
+    fn leave_connections(&self, number: u64, action: &str, late: Late, peer: Option<IpAddr>) {
+        let shown = peer.map_or_else(|| self.0.endpoint.clone(), |peer| peer.to_string());
+        let mut throttle = self.0.late_throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(times) = throttle.say((late, shown.clone())) {
+            log!(REQUEST_SENT_AGAIN, action, peer = shown, reason = %late, times);
+        }
+        peer.into_iter().for_each(|peer| self.0.resolver.avoid(peer));
+        self.replace_connections(number);
+    }
+
     fn renew(&self, connections: &mut Connections) {
         let inner = &*self.0;
-        let http = transport::https(connections.trusted.roots.as_ref(), &inner.budget);
+        let http = transport::https(connections.trusted.roots.as_ref(), &inner.budget, &inner.resolver);
         inner.keys.set_http(&http);
         connections.client = client(&inner.region, inner.endpoint_url.as_ref(), http, Some(&inner.keys), &inner.clock);
         connections.number += 1;
@@ -547,6 +605,7 @@ fn client(
         .time_source(clock.clone())
         .interceptor(clock.clone())
         .interceptor(WholeAnswer)
+        .interceptor(hedge::Capture)
         .disable_clock_skew_correction(true)
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())

@@ -41,8 +41,8 @@ impl Ec2 {
                 client
                     .replace_route()
                     .route_table_id(route.table.as_str())
-                    .set_destination_cidr_block(ipv4)
-                    .set_destination_ipv6_cidr_block(ipv6)
+                    .set_destination_cidr_block(ipv4.clone())
+                    .set_destination_ipv6_cidr_block(ipv6.clone())
                     .network_interface_id(eni.as_str())
                     .send()
             })
@@ -57,8 +57,8 @@ impl Ec2 {
                 client
                     .create_route()
                     .route_table_id(route.table.as_str())
-                    .set_destination_cidr_block(ipv4)
-                    .set_destination_ipv6_cidr_block(ipv6)
+                    .set_destination_cidr_block(ipv4.clone())
+                    .set_destination_ipv6_cidr_block(ipv6.clone())
                     .network_interface_id(eni.as_str())
                     .send()
             })
@@ -91,7 +91,7 @@ impl Ec2 {
                             .describe_route_tables()
                             .filters(filter.clone())
                             .max_results(PAGE as i32)
-                            .set_next_token(token)
+                            .set_next_token(token.clone())
                             .send()
                     })
                     .await?;

@@ -1,12 +1,15 @@
 //! The HTTP client under the SDK: TLS by rustls, connections kept warm, answers of bounded length.
 //!
-//! Names are resolved by the system (getaddrinfo on tokio's threads for blocking work), proxy variables of the environment
-//! are ignored, and a request that finds every connection in use opens another: a claim never waits behind a read.
+//! Names are resolved by the system (getaddrinfo on tokio's threads for blocking work), and addresses that did not answer
+//! are tried last. Proxy variables of the environment are ignored, and a request that finds every connection in use opens
+//! another: a claim never waits behind a read.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_smithy_http_client::pool::{Client, ConnectionPool, DriverSpawner, Partition, PartitionId};
@@ -14,6 +17,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
+use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
@@ -45,6 +49,8 @@ const MAX_IMDS_ANSWER: usize = 64 * 1024;
 const SHORT_ANSWER: usize = 64 * 1024;
 /// How many longer answers are read at the same time. Others wait in the kernel's buffers.
 const LONG_ANSWERS: usize = 2;
+/// How many addresses without an answer are remembered.
+const MAX_SILENT: usize = 16;
 /// The longest file of certificates.
 const MAX_CA_FILE: u64 = 1024 * 1024;
 
@@ -112,21 +118,71 @@ impl fmt::Display for TooLong {
 
 impl std::error::Error for TooLong {}
 
+/// Resolves names by the system, and tries addresses that did not answer last. Clones are the same resolver; it outlives the
+/// connections.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Resolver(Arc<Mutex<Addresses>>);
+
+#[derive(Debug, Default)]
+struct Addresses {
+    /// The last answer for each name: those of EC2's and STS's endpoints.
+    last: HashMap<String, Vec<IpAddr>>,
+    /// Those that did not answer, the latest last.
+    silent: Vec<IpAddr>,
+}
+
+impl Resolver {
+    fn addresses(&self) -> MutexGuard<'_, Addresses> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The address that a new connection tries first, where the name has more than one.
+    pub(super) fn first_of_several(&self, name: &str) -> Option<IpAddr> {
+        self.addresses().last.get(name).filter(|addresses| addresses.len() > 1)?.first().copied()
+    }
+
+    /// Tries this address last from now on.
+    pub(super) fn avoid(&self, address: IpAddr) {
+        let silent = &mut self.addresses().silent;
+        silent.retain(|other| *other != address);
+        silent.push(address);
+        if silent.len() > MAX_SILENT {
+            silent.remove(0);
+        }
+    }
+
+    fn order(&self, name: &str, mut found: Vec<IpAddr>) -> Vec<IpAddr> {
+        let mut addresses = self.addresses();
+        found.sort_by_key(|address| addresses.silent.iter().position(|silent| silent == address));
+        addresses.last.insert(name.to_owned(), found.clone());
+        found
+    }
+}
+
+impl ResolveDns for Resolver {
+    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
+        DnsFuture::new(async move {
+            let found = tokio::net::lookup_host((name, 0)).await.map_err(ResolveDnsError::new)?;
+            Ok(self.order(name, found.map(|address| address.ip()).collect()))
+        })
+    }
+}
+
 /// A client that trusts the system's roots and those in `extra`, and reads within `budget`.
-pub(super) fn https(extra: Option<&Roots>, budget: &Budget) -> SharedHttpClient {
+pub(super) fn https(extra: Option<&Roots>, budget: &Budget, resolver: &Resolver) -> SharedHttpClient {
     let mut trust = TrustStore::default();
     if let Some(Roots(pem)) = extra {
         trust.add_pem_certificate(pem.as_bytes());
     }
-    client(trust, budget.clone())
+    client(trust, budget.clone(), resolver.clone())
 }
 
 /// A client for IMDS, which does not use TLS.
 pub(super) fn imds() -> SharedHttpClient {
-    client(TrustStore::empty(), Budget::new(MAX_IMDS_ANSWER))
+    client(TrustStore::empty(), Budget::new(MAX_IMDS_ANSWER), Resolver::default())
 }
 
-fn client(trust: TrustStore, budget: Budget) -> SharedHttpClient {
+fn client(trust: TrustStore, budget: Budget, resolver: Resolver) -> SharedHttpClient {
     let id = PartitionId::from_index(0);
     // The tasks end with their connections.
     let tasks = DriverSpawner::from_fn(|task| drop(tokio::spawn(task)));
@@ -135,6 +191,7 @@ fn client(trust: TrustStore, budget: Budget) -> SharedHttpClient {
     let builder = ConnectionPool::builder()
         .idle_timeout(IDLE)
         .tcp_keepalive(KEEPALIVE)
+        .dns_resolver(resolver.clone())
         .partitions([Partition::new(id, tasks)])
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(context.clone());
@@ -147,7 +204,7 @@ fn client(trust: TrustStore, budget: Budget) -> SharedHttpClient {
             .pool_idle_timeout(IDLE)
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .tls_context(context)
-            .build_https(),
+            .build_with_resolver(resolver),
     };
     SharedHttpClient::new(Bounded { inner, budget })
 }
@@ -258,6 +315,22 @@ mod tests {
         assert_eq!(ready(&mut answer(&budget, 11, true), 20), 0, "it announces so");
         let mut endless = answer(&budget, usize::MAX, false);
         assert_eq!(ready(&mut endless, 20), 11);
+    }
+
+    #[test]
+    fn addresses_that_did_not_answer_come_last() {
+        let resolver = Resolver::default();
+        let addresses = |last: &[u8]| last.iter().map(|n| IpAddr::from([10, 0, 0, *n])).collect::<Vec<_>>();
+        assert_eq!(resolver.first_of_several("ec2"), None);
+        assert_eq!(resolver.order("one", addresses(&[9])), addresses(&[9]));
+        assert_eq!(resolver.first_of_several("one"), None);
+        for (silent, order) in [(0, [3, 1, 2]), (3, [1, 2, 3]), (1, [2, 3, 1]), (2, [3, 1, 2]), (1, [3, 2, 1])] {
+            resolver.avoid([10, 0, 0, silent].into());
+            assert_eq!(resolver.order("ec2", addresses(&[3, 1, 2])), addresses(&order), "{silent}");
+            assert_eq!(resolver.first_of_several("ec2"), Some([10, 0, 0, order[0]].into()));
+        }
+        (0..100).for_each(|n| resolver.avoid([10, 0, 1, n].into()));
+        assert_eq!(resolver.addresses().silent.len(), MAX_SILENT);
     }
 
     #[test]

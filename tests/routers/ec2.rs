@@ -1,5 +1,6 @@
 //! EC2 answers late, not at all, with errors or invalid, or is unreachable.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use lab::simulator::{Effect, Fault, On, Request, Throttling};
@@ -13,12 +14,18 @@ fn claims_that_time_out_get_more_time_and_a_read_beside_the_retry() {
         lab.set_global("request-timeout 1");
         lab.bring_up();
         let before = lab.reads(&lab.r2).len();
-        lab.simulator.add_fault(Fault::on(On::claims().network_interface(&lab.r2.enis[0])).hang().times(3));
+        lab.simulator.add_fault(Fault::on(On::claims().network_interface(&lab.r2.enis[0])).hang().times(5));
         lab.r1.power_off();
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + Duration::from_secs(9) + SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
-        let claims = arrivals(&lab.claims(Some(&lab.r2)));
-        assert_eq!(claims.len(), 4, "{}", lab.simulator);
+        let mut claims = arrivals(&lab.claims(Some(&lab.r2)));
+        assert_eq!(claims.len(), 6, "{}", lab.simulator);
+        // Within the attempts of 2 and 4 s, the request is sent once more after a second.
+        for again in [4, 2] {
+            let gap = claims[again] - claims[again - 1];
+            assert!(gap > Duration::from_millis(900) && gap < Duration::from_secs(1) + SLACK, "{gap:?}");
+            claims.remove(again);
+        }
         let reads = arrivals(&lab.reads(&lab.r2).split_off(before));
         for (bound, pair) in [1_000, 2_000, 4_000].into_iter().zip(claims.windows(2)) {
             let gap = pair[1] - pair[0];
@@ -30,6 +37,22 @@ fn claims_that_time_out_get_more_time_and_a_read_beside_the_retry() {
             let beside = |at: &Instant| *at > pair[0] && *at < pair[1] + Duration::from_secs(1);
             assert!(reads.iter().any(beside), "no read beside the retry: {}", lab.simulator);
         }
+    });
+}
+
+#[test]
+fn warm_connection_that_is_black_holed() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let warm: BTreeSet<_> = lab.reads(&lab.r2).iter().map(|read| read.peer).collect();
+        lab::black_hole(warm.clone());
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
+        let [claim] = &lab.claims(Some(&lab.r2))[..] else { panic!("{}", lab.simulator) };
+        assert!(!warm.contains(&claim.peer), "{claim}");
+        assert_eq!(lab.r2.logged(&["request to EC2 sent again on a new connection", "not acknowledged by TCP"]), 1);
+        assert_eq!(lab.r2.logged(&["claim failed"]), 0, "together they are one attempt");
     });
 }
 

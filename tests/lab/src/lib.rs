@@ -28,7 +28,7 @@ use simulator::{Instance, Listener, NetworkInterface, Request, Simulator, World}
 
 pub use self::configuration::Configuration;
 pub use self::namespaces::{enter, is_inside, said};
-pub use self::network::Cut;
+pub use self::network::{Cut, black_hole};
 pub use self::router::{KEEPALIVED_ROOT, Router, Shown};
 pub use rustix::process::Signal;
 pub use simulator;
@@ -89,6 +89,18 @@ pub fn in_lab(world: World, binary: &Path, scenario: impl FnOnce(&mut Lab)) {
         drop(lab);
         resume_unwind(panic);
     }
+}
+
+/// Runs a test that needs no routers in empty namespaces of its own, with a loopback interface. Call it first and alone in a
+/// test function.
+///
+/// # Panics
+/// If the test does.
+pub fn in_namespaces<F: FnOnce()>(test: F) {
+    namespaces::inside::<F>(|| {
+        namespaces::call("ip link set lo up");
+        test();
+    });
 }
 
 /// Two routers with two interfaces each, and a third party, in `eu-west-1`. Every interface has room for 250 addresses.

@@ -1,5 +1,6 @@
 //! Two subnets, each a bridge that connects both routers, and the links between them, which can be cut.
 
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use crate::namespaces::{call, output};
@@ -66,6 +67,19 @@ pub(crate) fn cut(cut: Cut) {
 /// Unblocks everything.
 pub(crate) fn heal() {
     call("nft flush chain bridge lab links");
+}
+
+/// Loses every packet that comes into this network namespace from these ends of connections: neither end notices.
+///
+/// # Panics
+/// If nft(8) fails.
+pub fn black_hole(clients: impl IntoIterator<Item = SocketAddr>) {
+    call("nft add table inet lab");
+    call("nft add chain inet lab input { type filter hook input priority 0 ; }");
+    for client in clients {
+        let family = if client.is_ipv4() { "ip" } else { "ip6" };
+        call(&format!("nft add rule inet lab input {family} saddr {} tcp sport {} drop", client.ip(), client.port()));
+    }
 }
 
 /// The rules and links, for a test that failed.

@@ -1,0 +1,266 @@
+//! Requests whose bytes or whose answers are late, and that are sent once more, over TLS to the simulator.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use simulator::{Fault, Listener, On, Request, Simulator, World};
+use vipa_core::model::config::Global;
+use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass};
+use vipa_core::model::ids::EniId;
+use vyos_aws_vipa::aws::{Ec2, Imds};
+
+use crate::{AMPLE, Answer, Router, SLACK, assigned, nowhere, serve};
+
+const NAME: &str = "ec2.eu-west-1.amazonaws.com";
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
+/// A claim over a dead connection takes 0.3 s, and what a new connection takes. On a busy machine not each is that fast.
+const ARRIVED: Duration = Duration::from_secs(1);
+/// The request time-out where none is configured.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+fn eni() -> EniId {
+    "eni-0a000000000000001".try_into().expect("an ENI")
+}
+
+/// EC2 over TLS in namespaces of a test, and a client of it with a credentials file.
+struct Place {
+    cloud: Simulator,
+    listeners: Vec<Listener>,
+    ec2: Ec2,
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    /// EC2 listens on these addresses; its name has all of them.
+    fn new(addresses: &[&str]) -> Self {
+        let cloud = Simulator::start(World::two_routers().stale_reads(Duration::ZERO)).expect("a cloud");
+        let dir = tempfile::tempdir().expect("a directory");
+        let key = "[default]\naws_access_key_id=AKIAVIPAEXAMPLE00001\naws_secret_access_key=vipa-example-secret\n";
+        for (name, text) in [("hosts", ""), ("ca.pem", cloud.ca_pem()), ("credentials", key)] {
+            fs::write(dir.path().join(name), text).expect("written");
+        }
+        let mount = Command::new("mount").arg("--bind").arg(dir.path().join("hosts")).arg("/etc/hosts").status();
+        assert!(mount.expect("mount(8)").success());
+        let listeners = addresses.iter().map(|address| {
+            let address = SocketAddr::new(address.parse().expect("an address"), 443);
+            cloud.serve_ec2_tls(address, None, &[NAME]).expect("EC2")
+        });
+        let listeners = listeners.collect();
+        let place = Self { ec2: client(dir.path()), cloud, listeners, dir };
+        place.name();
+        place
+    }
+
+    /// Gives EC2's name the addresses, in their order.
+    fn name(&self) {
+        let lines = self.listeners.iter().map(|listener| format!("{} {NAME}\n", listener.address().ip()));
+        fs::write(self.dir.path().join("hosts"), lines.collect::<String>()).expect("written");
+    }
+
+    /// Another client.
+    fn client(&self) -> Ec2 {
+        client(self.dir.path())
+    }
+
+    async fn claim(&self, timeout: Duration) -> (Result<Acknowledgement, CallError>, Duration) {
+        let began = Instant::now();
+        let answer = self.ec2.claim(&eni(), &[ADDRESS], timeout).await;
+        (answer, began.elapsed())
+    }
+
+    /// A claim, and what arrived of it.
+    async fn arrived(&self, what: &str) -> (Request, Duration) {
+        let before = self.cloud.requests().len();
+        let (answer, took) = self.claim(TIMEOUT).await;
+        answer.unwrap_or_else(|error| panic!("{what}: {error}"));
+        println!("{what}: answered after {took:?}");
+        let mut requests = self.cloud.requests().split_off(before);
+        assert_eq!(requests.len(), 1, "{what}: {requests:#?}");
+        (requests.remove(0), took)
+    }
+
+    /// The client's ends of all connections so far.
+    fn clients(&self) -> BTreeSet<SocketAddr> {
+        self.cloud.requests().iter().map(|request| request.peer).collect()
+    }
+}
+
+fn client(dir: &Path) -> Ec2 {
+    let global = Global {
+        endpoint_url: Some(format!("https://{NAME}")),
+        ca_certificate_file: Some(dir.join("ca.pem")),
+        credentials_file: Some(dir.join("credentials")),
+        ..Global::default()
+    };
+    Ec2::new(&global, "eu-west-1".try_into().expect("a region"), &Imds::at(&nowhere()))
+}
+
+/// Loses every packet to this address.
+fn lose(address: SocketAddr) {
+    const CHAIN: &str = "add table inet lost ; add chain inet lost input { type filter hook input priority 0 ; }";
+    let rule = format!("add rule inet lost input ip daddr {} drop", address.ip());
+    let status = Command::new("nft").arg(format!("{CHAIN} ; {rule}")).status().expect("nft(8)");
+    assert!(status.success(), "{status}");
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test);
+}
+
+#[test]
+fn a_claim_over_a_black_holed_connection_arrives_over_a_new_one() {
+    lab::in_namespaces(|| block_on(black_holed("127.0.0.1")));
+}
+
+#[test]
+fn the_same_over_ipv6() {
+    lab::in_namespaces(|| block_on(black_holed("::1")));
+}
+
+async fn black_holed(address: &str) {
+    let place = Place::new(&[address]);
+    let mut fastest = TIMEOUT;
+    for _ in 0..3 {
+        let (warm, _) = place.arrived("a warm connection").await;
+        let (again, took) = place.arrived("the same").await;
+        assert_eq!(again.peer, warm.peer, "{took:?}");
+        lab::black_hole([warm.peer]);
+        let (claim, took) = place.arrived("a black-holed connection").await;
+        assert_ne!(claim.peer, warm.peer);
+        assert!(took >= Duration::from_millis(300), "{took:?}");
+        fastest = fastest.min(took);
+        let (next, took) = place.arrived("the next claim").await;
+        assert_eq!(next.peer, claim.peer, "over the new connection, at once: {took:?}");
+    }
+    assert!(fastest < ARRIVED, "{fastest:?}");
+    // Reads alike, and all that go out at the same time are sent once more.
+    lab::black_hole(place.clients());
+    let (owners, claimed) = tokio::join!(place.ec2.owners(None, &[ADDRESS], TIMEOUT), place.claim(TIMEOUT));
+    owners.map(drop).and(claimed.0.map(drop)).expect("both answers");
+}
+
+#[test]
+fn a_claim_goes_to_the_address_of_the_endpoint_that_answers() {
+    lab::in_namespaces(|| {
+        block_on(async {
+            let mut place = Place::new(&["127.0.0.2", "127.0.0.3"]);
+            // On a busy machine the first one may be sent twice.
+            place.claim(TIMEOUT).await.0.expect("claimed");
+            let (warm, _) = place.arrived("a warm connection").await;
+            let (dead, alive): (Vec<_>, Vec<_>) = place.listeners.iter().partition(|l| l.number() == warm.listener);
+            lose(dead[0].address());
+            let alive = alive[0].number();
+            assert_eq!(place.arrived("an address that is dead").await.0.listener, alive);
+            // A client that has no connection yet: the dead address may be the one that it tries first.
+            for _ in 0..2 {
+                let mut fastest = TIMEOUT;
+                for _ in 0..3 {
+                    place.ec2 = place.client();
+                    let (answer, took) = place.claim(TIMEOUT).await;
+                    answer.expect("claimed");
+                    println!("a first claim: answered after {took:?}");
+                    fastest = fastest.min(took);
+                }
+                assert!(fastest < ARRIVED, "{fastest:?}");
+                place.listeners.reverse();
+                place.name();
+            }
+        });
+    });
+}
+
+#[test]
+fn a_claim_that_is_answered_in_time_is_sent_once() {
+    lab::in_namespaces(|| {
+        block_on(async {
+            let place = Place::new(&["127.0.0.1"]);
+            // An answer takes longer than TCP may take for its acknowledgement.
+            place.cloud.add_fault(Fault::on(On::claims()).delay_before(Duration::from_millis(400)));
+            for _ in 0..3 {
+                place.arrived("an answer that takes 0.4 s").await;
+            }
+            place.cloud.clear_faults();
+            place.cloud.add_fault(Fault::on(On::claims()).error(500, "InternalError").times(1));
+            place.claim(TIMEOUT).await.0.expect_err("a refusal");
+            assert_eq!(place.cloud.requests().len(), 4);
+        });
+    });
+}
+
+#[test]
+fn a_claim_whose_answer_is_late_is_sent_once_more() {
+    lab::in_namespaces(|| {
+        block_on(async {
+            let place = Place::new(&["127.0.0.1"]);
+            place.arrived("a warm connection").await;
+            let late = Duration::from_secs(2);
+            for (fault, at_least, at_most) in [
+                // The second answer comes at once.
+                (Fault::on(On::claims()).delay_before(late).times(1), Duration::from_secs(1), late),
+                (Fault::on(On::claims()).hang().performed().times(1), Duration::from_secs(1), late),
+                // The first one still comes before the second.
+                (Fault::on(On::claims()).delay_before(late), late, TIMEOUT),
+                // The second does not come at all.
+                (Fault::on(On::claims()).hang(), TIMEOUT, TIMEOUT + SLACK),
+            ] {
+                let before = place.cloud.requests().len();
+                place.cloud.add_fault(fault.clone());
+                let (answer, took) = place.claim(TIMEOUT).await;
+                println!("{fault:?}: {took:?}");
+                if at_least == TIMEOUT {
+                    assert_eq!(answer.expect_err("no answer").class(), ErrorClass::TimedOut);
+                } else {
+                    answer.expect("an answer");
+                }
+                assert!(took >= at_least && took < at_most, "{fault:?}: {took:?}");
+                place.cloud.clear_faults();
+                let requests = place.cloud.requests().split_off(before);
+                let [first, second] = &requests[..] else { panic!("{fault:?}: {requests:#?}") };
+                assert_ne!(first.connection, second.connection, "{fault:?}");
+            }
+            // Answers that come after the attempt change nothing.
+            let late = place.cloud.wait_for("the late answers", AMPLE, |cloud| {
+                let performed = cloud.requests().iter().filter(|request| request.performed.is_some()).count();
+                (performed == 7).then_some(())
+            });
+            late.expect("performed");
+            place.arrived("the next claim").await;
+        });
+    });
+}
+
+#[tokio::test]
+async fn the_second_request_is_signed_anew() {
+    let server = serve(|request| if request.connection == 1 { Answer::Hang } else { assigned(request) });
+    let router = Router::new(&server.url);
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    let [first, second] = &server.log()[..] else { panic!("{:?}", server.log()) };
+    assert!(second.signed_at() > first.signed_at(), "{first:?}, {second:?}");
+    assert_ne!(second.headers["authorization"], first.headers["authorization"]);
+    assert_eq!(second.body, first.body);
+}
+
+#[tokio::test]
+async fn a_call_that_usually_takes_long_is_given_twice_that_time() {
+    let slow = Duration::from_millis(900);
+    let slower = Duration::from_millis(1_400);
+    let late = Arc::new(AtomicBool::new(false));
+    let server = serve({
+        let late = late.clone();
+        move |request| {
+            std::thread::sleep(if late.load(Ordering::SeqCst) { slower } else { slow });
+            assigned(request)
+        }
+    });
+    let router = Router::new(&server.url);
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    late.store(true, Ordering::SeqCst);
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    assert_eq!(server.log().len(), 2, "{:?}", server.log());
+}
