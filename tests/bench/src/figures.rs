@@ -65,6 +65,8 @@ const CALLS: f64 = 3.0;
 /// Claims that groups cost whose lines are spread over an advertisement interval, and how long the last address waits, in
 /// milliseconds.
 const OUT_OF_STEP: (f64, f64) = (8.0, 500.0);
+/// Line to request while the warm connection is dead, in milliseconds.
+const BLACK_HOLE: f64 = 500.0;
 /// Addresses that one regular read takes.
 const READ: usize = 200;
 /// Addresses that one regular read can take: EC2 takes 200 filter values in a request, and the VPC's id is one of them.
@@ -145,6 +147,11 @@ pub fn figures(measured: &Measured, verify_interval: u32) -> Vec<Figure> {
         all.push(Figure::new(format!("{what}, min"), spread.min, "ms", None));
         all.push(Figure::new(format!("{what}, p50"), spread.p50, "ms", bound));
         all.push(Figure::new(format!("{what}, max of {}", spread.count), spread.max, "ms", None));
+    }
+    if let Some(times) = &measured.black_hole {
+        let what = "line to request, warm connection black-holed";
+        all.push(Figure::new(format!("{what}, p50"), times.p50, "ms", None));
+        all.push(Figure::new(format!("{what}, max of {}", times.count), times.max, "ms", BLACK_HOLE));
     }
     for idle in &measured.idle {
         let what = format!("idle agent, {}", groups(idle.groups));
@@ -289,6 +296,7 @@ mod tests {
     fn bounds_are_those_of_the_design() {
         assert_eq!(LINE, [1.0, 5.0]);
         assert_eq!((MANY, CALLS, OUT_OF_STEP), ((50, 1.3), 3.0, (8.0, 500.0)));
+        assert_eq!(BLACK_HOLE, 500.0);
         assert_eq!((RESIDENT, CPU, READ), (16.0, 0.1, 200));
         assert_eq!((COMMAND, HOOK), (20.0, 10.0));
         assert_eq!(OWNER, (2_000.0, 50.0));

@@ -4,6 +4,7 @@
 //! Each measurement runs on a lab of its own: routers in namespaces, EC2 and IMDS of the simulator over TLS. All times are
 //! of one clock: the simulator runs in the process that writes keepalived's lines.
 
+pub mod black_hole;
 pub mod cost;
 pub mod distance;
 pub mod failover;

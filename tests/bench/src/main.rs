@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use bench::report::{Circumstances, Measured, Package, Report, machine};
-use bench::{cost, failover, line, many, owner, page, picture};
+use bench::{black_hole, cost, failover, line, many, owner, page, picture};
 use clap::{Args, Parser, Subcommand};
 use lab::Lab;
 use lab::simulator::World;
@@ -70,7 +70,7 @@ struct Run {
 struct Measure {
     #[command(flatten)]
     subject: Subject,
-    /// line, many, failover, idle, commands or owner.
+    /// line, many, failover, black-hole, idle, commands or owner.
     what: String,
     /// Groups, for idle, commands and owner.
     #[arg(default_value_t = 1)]
@@ -199,7 +199,7 @@ fn measure_all(run: &Run) -> Result<Measured, Failure> {
     let of_groups = |what: &str, groups: Vec<usize>| -> Vec<Measurement> {
         groups.into_iter().map(|n| Measurement::new(&me, subject, what, Some(n))).collect()
     };
-    let mut once = ["line", "many", "failover"].map(|what| Measurement::new(&me, subject, what, None));
+    let mut once = ["line", "many", "failover", "black-hole"].map(|what| Measurement::new(&me, subject, what, None));
     let (mut commands, mut idle) = (of_groups("commands", subject.groups()), of_groups("idle", subject.groups()));
     let mut owner = of_groups("owner", subject.owner().0);
     if subject.smoke {
@@ -207,8 +207,8 @@ fn measure_all(run: &Run) -> Result<Measured, Failure> {
         let mut all = once.iter_mut().chain(&mut commands).chain(&mut idle).chain(&mut owner);
         all.try_for_each(Measurement::start)?;
     }
-    let [line, many, failover] = once;
-    let (line, many, failover) = (line.end()?, many.end()?, failover.end()?);
+    let [line, many, failover, black_hole] = once;
+    let (line, many, failover, black_hole) = (line.end()?, many.end()?, failover.end()?, Some(black_hole.end()?));
     let commands = commands.into_iter().map(Measurement::end).collect::<Result<_, Failure>>()?;
     let owner = owner.into_iter().map(Measurement::end::<Vec<_>>).collect::<Result<Vec<_>, Failure>>()?.concat();
     // An idle agent takes nothing from its neighbours: all of them at once, each in a lab of its own.
@@ -217,7 +217,7 @@ fn measure_all(run: &Run) -> Result<Measured, Failure> {
     let binary_mb = megabytes(&subject.product)?;
     let package = Package { mb: megabytes(&run.package)?, depends: depends(&run.package)? };
     let seconds = began.elapsed().as_secs_f64();
-    Ok(Measured { line, many, failover, idle, commands, owner, binary_mb, package, seconds })
+    Ok(Measured { line, many, failover, black_hole, idle, commands, owner, binary_mb, package, seconds })
 }
 
 /// This program once more, in namespaces of its own, for one measurement.
@@ -305,6 +305,10 @@ fn perform_measure(measure: &Measure) -> Result<(), Failure> {
         "failover" => {
             let rounds = if subject.smoke { 1 } else { 10 };
             print(&failover::measure(&mut lab(cost::world()), rounds))?;
+        }
+        "black-hole" => {
+            let rounds = if subject.smoke { 1 } else { 10 };
+            print(&black_hole::measure(&mut lab(cost::world()), rounds))?;
         }
         "idle" => {
             let (interval, times) = subject.idle();

@@ -11,6 +11,7 @@ use crate::growth::Growth;
 use crate::line::Line;
 use crate::many::Many;
 use crate::owner;
+use crate::spread::Spread;
 
 /// What one run has measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub struct Measured {
     pub many: Vec<Many>,
     /// Whole failover.
     pub failover: Failover,
+    /// Line to request where the warm connection is dead; reports of older versions have none.
+    pub black_hole: Option<Spread>,
     /// The idle agent.
     pub idle: Vec<Idle>,
     /// The commands.

@@ -59,6 +59,8 @@ fn everything_can_be_measured_and_reported() {
     assert!(failover.vrrp.p50 > 2_000.0 && failover.whole.p50 >= failover.vrrp.p50, "{failover:?}");
     let parts = |round: &Round| round.vrrp + round.agent + round.ec2;
     assert!(failover.rounds.iter().all(|round| (round.whole - parts(round)).abs() < 0.001), "{failover:?}");
+    let black_hole = measured.black_hole.as_ref().expect("measured");
+    assert!(black_hole.p50 > 300.0 && black_hole.count == 1, "{black_hole:?}");
     assert_eq!((measured.idle.len(), measured.commands.len()), (3, 3));
     for idle in &measured.idle {
         assert!(idle.resident_mb > 1.0 && idle.threads >= 1 && idle.descriptors > 3, "{idle:?}");
