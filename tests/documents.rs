@@ -498,10 +498,12 @@ fn the_json_tables_have_every_field_and_no_other() {
     let mut documented = BTreeSet::new();
     for part in document.split("\n## ").skip(1).take_while(|part| !part.starts_with("Values\n")) {
         let (title, table) = part.split_once('\n').expect("a heading");
-        // The heading says what has these fields.
+        // The heading, or else the text above the table, says what has these fields.
+        let above = table.split("\n| Field |").next().expect("the text above");
         let objects: Vec<String> = match title {
             "Report" => vec![String::new()],
-            title => backticked(title).map(|object| format!("{object}.")).collect(),
+            title if title.contains('`') => backticked(title).map(|object| format!("{object}.")).collect(),
+            _ => backticked(above).map(|object| format!("{object}.")).collect(),
         };
         for row in rows(table, "| Field | Type | Meaning | Null |") {
             for name in backticked(row[0]) {

@@ -57,7 +57,9 @@ impl Ec2 {
             let ids = chunk.iter().map(ToString::to_string).collect();
             let filter = Filter::builder().name("allocation-id").set_values(Some(ids)).build();
             let answer = self
-                .attempt("ec2:DescribeAddresses", bound, |client| client.describe_addresses().filters(filter.clone()).send())
+                .attempt("ec2:DescribeAddresses", bound, |client| {
+                    client.describe_addresses().filters(filter.clone()).send()
+                })
                 .await?;
             let Some(addresses) = answer.addresses else {
                 return Err(invalid_response("the answer does not list Elastic IPs".to_owned()));

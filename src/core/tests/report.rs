@@ -22,7 +22,8 @@ use vipa_core::model::config::{Config, Global, GroupConfig, SkippedGroup};
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, ErrorClass, Owners, Taker};
 use vipa_core::model::history::{Kind, Outcome, Record};
-use vipa_core::model::ids::{EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
+use vipa_core::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
+use vipa_core::model::resource::{NotTakeable, Resource, Route};
 use vipa_core::model::verdict::{Verdict, Who};
 use vipa_core::model::vrrp::{NotifyState, VrrpState};
 use vipa_core::report::command::{Target, claim_command};
@@ -30,8 +31,8 @@ use vipa_core::report::force;
 use vipa_core::report::group::group as group_text;
 use vipa_core::report::history::history;
 use vipa_core::report::model::{
-    AddressReport, AgentReport, ClaimReport, Ec2Report, FailedCall, FileErrorKind, GroupReport, HookReport,
-    OwnerReport, Report,
+    AddressReport, AgentReport, ClaimReport, Ec2Report, ElasticIpReport, FailedCall, FileErrorKind, GroupReport,
+    HookReport, OwnerReport, Report, ResourceReport, RouteReport,
 };
 use vipa_core::report::offline::{self, Observations};
 use vipa_core::report::status::table;
@@ -148,6 +149,26 @@ fn stood_by(last: u8) -> AddressReport {
         last_claim: None,
         ..held(last)
     }
+}
+
+/// What is known of a route or an Elastic IP of a MASTER that has it.
+fn held_state() -> ResourceReport {
+    let AddressReport { interface, eni, owner, verdict, reason, last_claim, last_failure, .. } = held(100);
+    ResourceReport { interface, eni, owner, verdict, reason, last_claim, last_failure }
+}
+
+/// The same on a standby, while the other router has it.
+fn stood_by_state() -> ResourceReport {
+    ResourceReport { owner: owner(Who::OtherRouter), verdict: Verdict::StandbyReady, last_claim: None, ..held_state() }
+}
+
+fn route(table: u8, destination: &str) -> Route {
+    let table = format!("rtb-0123456789abcde{table:02x}").try_into().expect("a route table");
+    Route { table, destination: destination.parse().expect("a prefix") }
+}
+
+fn allocation(n: u8) -> AllocationId {
+    AllocationId::try_from(format!("eipalloc-0123456789abcde{n:02x}")).expect("an allocation")
 }
 
 fn owner(who: Who) -> Option<OwnerReport> {
@@ -441,6 +462,85 @@ fn ec2_does_not_answer() {
     pinned("ec2-unreachable", &report);
 }
 
+/// Routes and Elastic IPs: of a MASTER, and of a standby with `no-address`.
+fn across_zones() -> Vec<GroupReport> {
+    let takes = |table, destination, state| RouteReport { route: route(table, destination), state };
+    let elastic_ip = |n, private_address, state| ElasticIpReport {
+        allocation: allocation(n),
+        private_address: Some(private_address),
+        state,
+    };
+    let timed_out = ResourceReport {
+        owner: owner(Who::OtherRouter),
+        verdict: Verdict::Claiming,
+        reason: why(Reason::Retrying { refusal: refusal(timeout()), allowed_at: None }),
+        last_claim: Some(ClaimReport {
+            eni: Some(eni(OURS)),
+            at: ago(1),
+            duration_ms: None,
+            request_id: None,
+            error: None,
+        }),
+        last_failure: Some(failed(&timeout())),
+        ..held_state()
+    };
+    let gateway = NotTakeable::LeadsTo("igw-0123456789abcdef0".to_owned());
+    let gateway = ResourceReport {
+        owner: owner(Who::Unassigned),
+        verdict: Verdict::Drift,
+        reason: why(Reason::NotTakeable(gateway)),
+        last_claim: None,
+        ..held_state()
+    };
+    let error = denied("You are not authorized to perform this operation.");
+    let claim = ClaimReport {
+        eni: Some(eni(OURS)),
+        at: ago(2),
+        duration_ms: Some(131),
+        request_id: request(),
+        error: Some(failed(&error)),
+    };
+    let refused = ResourceReport {
+        owner: owner(Who::OtherRouter),
+        verdict: Verdict::Drift,
+        reason: why(Reason::Refused(refusal(error.clone()))),
+        last_claim: Some(claim),
+        last_failure: Some(failed(&error)),
+        ..held_state()
+    };
+    let obstacle = Obstacle::LastClaimRefused { at: Some(instant(1_800)), refusal: refusal(error) };
+    let not_ready = ResourceReport {
+        verdict: Verdict::StandbyNotReady,
+        reason: why(Reason::NotReady(obstacle)),
+        ..stood_by_state()
+    };
+    let edge = GroupReport {
+        routes: vec![
+            takes(1, "192.0.2.10/32", held_state()),
+            takes(2, "192.0.2.10/32", timed_out),
+            takes(2, "0.0.0.0/0", gateway),
+            takes(2, "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/128", refused.clone()),
+        ],
+        elastic_ips: vec![elastic_ip(1, address(100), held_state()), elastic_ip(3, address(11), refused)],
+        ..group("edge", VrrpState::Master, vec![held(100)])
+    };
+    let nat = GroupReport {
+        routes: vec![takes(3, "10.20.0.0/16", stood_by_state())],
+        elastic_ips: vec![elastic_ip(2, Ipv4Addr::new(10, 99, 1, 11), not_ready)],
+        ..group("nat", VrrpState::Backup, Vec::new())
+    };
+    vec![edge, nat]
+}
+
+#[test]
+fn routes_and_elastic_ips_follow_the_master() {
+    pinned("across-zones", &report(across_zones()));
+    let report = report(across_zones());
+    for name in ["edge", "nat"] {
+        fits(&format!("group-{name}"), &group_text(&report.only(&group_name(name)).expect(name)));
+    }
+}
+
 #[test]
 fn groups_that_nothing_is_moved_for() {
     let none = |name: &str, aws_vipa: Value| offline::skipped_group(&skipped(name, &aws_vipa));
@@ -640,6 +740,12 @@ fn records() -> Vec<Record> {
         Record::new(at(3_000), Kind::ContestedEnded { taker: Taker::Stranger }).of_group(web()).about([address(100)]),
         Record::new(at(2_000), Kind::NotLocal).of_group(web()).about([address(101)]),
         Record::new(at(1_900), Kind::Unresolved { interface: eth1, error: timed_out }),
+        Record::new(at(1_800), claim(Some(theirs()), done())).about([Resource::Route(route(1, "192.0.2.10/32"))]),
+        Record::new(at(1_799), claim(Some(theirs()), done())).about([Resource::ElasticIp(allocation(1))]),
+        Record::new(at(1_700), Kind::NotTakeable { why: reasons::not_takeable(&NotTakeable::Propagated) })
+            .of_group(web())
+            .about([Resource::Route(route(2, "0.0.0.0/0"))]),
+        Record::new(at(1_600), Kind::NotLocal).of_group(web()).about([Resource::Route(route(1, "192.0.2.10/32"))]),
         Record::new(at(1_500), transition(VrrpState::Master, VrrpState::Master, Cause::Paused)).of_group(web()),
         Record::new(at(1_000), Kind::Forced).of_group(web()),
     ]
