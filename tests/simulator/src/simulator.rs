@@ -307,6 +307,38 @@ impl Simulator {
         })
     }
 
+    /// Switches the source/destination check of a network interface on or off.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn set_source_dest_check(&self, eni: impl AsRef<str>, on: bool) -> Result<(), ApiError> {
+        self.0.shared.change(|state| {
+            let (id, _) = state.cloud.eni(eni.as_ref())?;
+            if let Some(eni) = state.cloud.enis.get_mut(&id) {
+                eni.source_dest_check = on;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether the source/destination check of a network interface is on.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn source_dest_check(&self, eni: impl AsRef<str>) -> Result<bool, ApiError> {
+        self.0.shared.state().cloud.eni(eni.as_ref()).map(|(_, eni)| eni.source_dest_check)
+    }
+
+    /// The private addresses of a network interface now, the primary one among them.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn private_addresses(&self, eni: impl AsRef<str>) -> Result<Vec<Ipv4Addr>, ApiError> {
+        let state = self.0.shared.state();
+        let (id, _) = state.cloud.eni(eni.as_ref())?;
+        Ok(state.cloud.view(Some(Instant::now())).of(&id).iter().map(|assigned| assigned.address).collect())
+    }
+
     /// Stops an instance: routes to its network interfaces are blackholes, its addresses stay.
     ///
     /// # Errors
