@@ -14,6 +14,7 @@ mod keepalived;
 mod readiness;
 mod split_brain;
 mod theft;
+mod zones;
 
 use std::time::Duration;
 

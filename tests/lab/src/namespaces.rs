@@ -2,9 +2,13 @@
 
 use std::any::type_name;
 use std::env;
+use std::ffi::OsStr;
+use std::fs;
 use std::io;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Set for the process inside.
 const INSIDE: &str = "LAB_INSIDE";
@@ -44,6 +48,75 @@ pub fn enter(program: &Path, arguments: &[&str]) -> Command {
 /// Whether this process is in namespaces made by [`enter`].
 pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
+}
+
+/// Network and mount namespaces of a host of its own, which end with this.
+pub(crate) struct Host {
+    /// The process that keeps them.
+    holder: Child,
+}
+
+impl Host {
+    /// # Panics
+    /// If there are no namespaces within 10 s.
+    pub(crate) fn start(name: &str) -> Self {
+        let holder = Command::new("unshare")
+            .args(["--net", "--mount", "--", "sleep", "infinity"])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("unshare(1)");
+        let host = Self { holder };
+        let ours = fs::read_link("/proc/self/ns/mnt").expect("our namespace");
+        let theirs = PathBuf::from(format!("/proc/{}/ns/mnt", host.pid()));
+        // unshare(1) has become sleep(1) once both namespaces are there.
+        let until = Instant::now() + Duration::from_secs(10);
+        let comm = format!("/proc/{}/comm", host.pid());
+        while fs::read_to_string(&comm).unwrap_or_default().trim() != "sleep"
+            || fs::read_link(&theirs).ok() == Some(ours.clone())
+        {
+            assert!(Instant::now() < until, "no namespaces for {name} within 10 s");
+            sleep(Duration::from_millis(2));
+        }
+        host
+    }
+
+    /// The process that keeps the namespaces.
+    pub(crate) fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+
+    /// The network namespace, as a file.
+    pub(crate) fn network_namespace(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.pid()))
+    }
+
+    /// A path of the host as this process sees it.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.pid()))
+    }
+
+    /// A command to run on the host.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.pid().to_string(), "--net", "--mount", "--"]);
+        command.arg(program).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command on the host, and returns its output.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub(crate) fn call(&self, words: &[&str]) -> String {
+        output(self.command(words[0]).args(&words[1..]))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
 }
 
 /// The standard output of a command.

@@ -5,15 +5,16 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use simulator::World;
 
 use crate::configuration::Configuration;
-use crate::namespaces::{output, said};
+use crate::namespaces::{Host, output, said};
 use crate::network;
 
 /// The directory of the shipped unit files.
@@ -38,59 +39,68 @@ pub struct Router {
     pub number: u8,
     /// Its instance.
     pub instance: String,
-    /// The ENIs of eth0 and eth1.
-    pub enis: [String; 2],
-    /// The primary addresses of eth0 and eth1.
-    pub primaries: [Ipv4Addr; 2],
+    /// The ENIs of eth0 and so on.
+    pub enis: Vec<String>,
+    /// Their primary addresses.
+    pub primaries: Vec<Ipv4Addr>,
+    /// The primary address of the other router's eth0.
+    peer: Ipv4Addr,
+    /// The addresses of EC2's endpoint.
+    endpoints: Vec<Ipv4Addr>,
+    /// Where everything goes that is not in its subnets, in a VPC with route tables.
+    gateway: Option<Ipv4Addr>,
     /// What is set now, and what was set at the last commit.
     proposed: Configuration,
     effective: Configuration,
-    /// The process that keeps the namespaces.
-    holder: Child,
+    host: Host,
 }
 
 impl Router {
-    /// Boots a router without any configuration but its addresses.
-    pub(crate) fn start(number: u8, binary: &Path, ec2: &str, ca_pem: &str) -> Self {
-        let holder = Command::new("unshare")
-            .args(["--net", "--mount", "--", "sleep", "infinity"])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("unshare(1)");
+    /// Boots the router of the instance with this number, without any configuration but its addresses.
+    pub(crate) fn start(number: u8, world: &World, binary: &Path, ec2: &str, ca_pem: &str) -> Self {
+        let instance = &world.instances[usize::from(number) - 1];
+        let interfaces = &instance.network_interfaces;
+        let host = Host::start(&format!("router {number}"));
         let router = Self {
             number,
-            instance: format!("i-0a{number:015}"),
-            enis: [format!("eni-0a{number:015}"), format!("eni-0b{number:015}")],
-            primaries: [Ipv4Addr::new(10, 99, 0, 10 + number), Ipv4Addr::new(10, 99, 1, 10 + number)],
+            instance: instance.id.clone(),
+            enis: interfaces.iter().map(|interface| interface.id.clone()).collect(),
+            primaries: interfaces.iter().map(|interface| interface.primary).collect(),
+            peer: world.instances[2 - usize::from(number)].network_interfaces[0].primary,
+            endpoints: network::endpoints(world),
+            gateway: network::has_routes(world)
+                .then(|| network::gateway(world, network::subnet(world, &interfaces[0]))),
             proposed: Configuration::default(),
             effective: Configuration::default(),
-            holder,
+            host,
         };
-        let ours = fs::read_link("/proc/self/ns/mnt").expect("our namespace");
-        let theirs = PathBuf::from(format!("/proc/{}/ns/mnt", router.holder.id()));
-        // unshare(1) has become sleep(1) once both namespaces are there.
-        let until = Instant::now() + Duration::from_secs(10);
-        let comm = format!("/proc/{}/comm", router.holder.id());
-        while fs::read_to_string(&comm).unwrap_or_default().trim() != "sleep"
-            || fs::read_link(&theirs).ok() == Some(ours.clone())
-        {
-            assert!(Instant::now() < until, "no namespaces for router {number} within 10 s");
-            sleep(Duration::from_millis(2));
+        for (n, interface) in interfaces.iter().enumerate() {
+            let bridge = network::subnet(world, interface);
+            network::plug_in(&network::port(number, n), bridge, router.host.pid(), &format!("eth{n}"), &interface.mac);
         }
-        network::plug_in(number, router.holder.id(), router.macs().each_ref().map(String::as_str));
         router.make_root(binary, ec2, ca_pem);
-        for (n, primary) in router.primaries.iter().enumerate() {
-            router.call(&["ip", "address", "add", &format!("{primary}/24"), "dev", &format!("eth{n}")]);
+        for n in 0..interfaces.len() {
             router.call(&["ip", "link", "set", &format!("eth{n}"), "up"]);
         }
+        router.add_addresses();
         router.call(&["ip", "link", "set", "lo", "up"]);
         router.call(&["ip", "address", "add", "169.254.169.254/32", "dev", "lo"]);
+        if router.gateway.is_some() {
+            // The time to live of an answer shows which router has sent it.
+            let ttl = network::time_to_live(number);
+            router.call(&["sh", "-c", &format!("echo {ttl} >/proc/sys/net/ipv4/ip_default_ttl")]);
+        }
         router
     }
 
-    /// The MAC addresses of eth0 and eth1.
-    pub(crate) fn macs(&self) -> [String; 2] {
-        [0, 1].map(|n| format!("02:00:00:00:0{n}:0{}", self.number))
+    /// What the network gives it: the primary addresses, and the route to the VPC.
+    fn add_addresses(&self) {
+        for (n, primary) in self.primaries.iter().enumerate() {
+            self.call(&["ip", "address", "add", &format!("{primary}/24"), "dev", &format!("eth{n}")]);
+        }
+        if let Some(gateway) = self.gateway {
+            self.call(&["ip", "route", "add", "default", "via", &gateway.to_string()]);
+        }
     }
 
     /// Files and mounts: its own /run and /var/lib, and over /usr/bin and /etc what a router has and this machine
@@ -112,8 +122,8 @@ impl Router {
         );
         // Only one id is mapped into the namespace, so the agent's groups are the same as root's.
         write(etc.join("group"), "root:x:0:\nvyos-aws-vipa:x:0:\nvyos-aws-vipa-agent:x:0:\n");
-        write(etc.join("hosts"), &format!("127.0.0.1 localhost\n{} {ec2}\n", network::BRIDGES[0]));
-        write(etc.join("resolv.conf"), "nameserver 10.99.0.1\noptions timeout:1 attempts:1\n");
+        write(etc.join("hosts"), &self.hosts(Some(ec2)));
+        write(etc.join("resolv.conf"), &format!("nameserver {}\noptions timeout:1 attempts:1\n", self.endpoints[0]));
         write(etc.join("nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\n");
         write(lab.join("ca.pem"), ca_pem);
         // As Nitro's firmware does (EC2 User Guide, "Identify EC2 instances").
@@ -160,20 +170,17 @@ impl Router {
 
     /// The network namespace, as a file.
     pub fn network_namespace(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/ns/net", self.holder.id()))
+        self.host.network_namespace()
     }
 
     /// A path of the router as this process sees it.
     pub fn path(&self, path: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root{path}", self.holder.id()))
+        self.host.path(path)
     }
 
     /// A command to run on the router.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &self.holder.id().to_string(), "--net", "--mount", "--"]);
-        command.arg(program).stdin(Stdio::null());
-        command
+        self.host.command(program)
     }
 
     /// Runs a command on the router, and returns its output.
@@ -181,7 +188,7 @@ impl Router {
     /// # Panics
     /// If it fails.
     pub fn call(&self, words: &[&str]) -> String {
-        output(self.command(words[0]).args(&words[1..]))
+        self.host.call(words)
     }
 
     /// Applies `set` and `delete` commands; nothing happens before [`commit`](Self::commit).
@@ -203,7 +210,7 @@ impl Router {
             format!("{group} interface eth0"),
             format!("{group} address {address}"),
             format!("{group} priority {priority}"),
-            format!("{group} peer-address 10.99.0.{}", 13 - self.number),
+            format!("{group} peer-address {}", self.peer),
             format!("{group} hello-source-address {}", self.primaries[0]),
             format!("{group} aws-vipa"),
             "global-parameters aws-vipa ca-certificate-file /run/lab/ca.pem".to_owned(),
@@ -240,7 +247,7 @@ impl Router {
             if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("removed");
         }
         self.make_volatile();
-        network::set_plugs(self.number, true);
+        self.set_cables(true);
         self.high_availability();
         between(self);
         self.effective = Configuration::default();
@@ -291,13 +298,14 @@ impl Router {
             Value::Object(tree) if tree.is_empty() => json!({}),
             tree => tree,
         };
-        let addresses = self.primaries.each_ref().map(|primary| json!([format!("{primary}/24")]));
+        let addresses = self.primaries.iter().map(|primary| json!([format!("{primary}/24")])).enumerate();
+        let addresses: Map<String, Value> = addresses.map(|(n, addresses)| (format!("eth{n}"), addresses)).collect();
         json!({
             "format": 1,
             "boot": boot,
             "proposed": vrrp(&self.proposed),
             "effective": vrrp(&self.effective),
-            "interface-addresses": { "eth0": addresses[0], "eth1": addresses[1] },
+            "interface-addresses": addresses,
         })
     }
 
@@ -376,7 +384,11 @@ impl Router {
 
     /// Disconnects eth0, or connects it again.
     pub fn set_cable(&self, plugged_in: bool) {
-        network::set_plug(self.number, 0, plugged_in);
+        network::set_plug(&network::port(self.number, 0), plugged_in);
+    }
+
+    fn set_cables(&self, plugged_in: bool) {
+        (0..self.enis.len()).for_each(|n| network::set_plug(&network::port(self.number, n), plugged_in));
     }
 
     /// SIGKILL to keepalived and all its children at once: its addresses stay on the interfaces.
@@ -402,11 +414,11 @@ impl Router {
         if self.main_pid("vyos-aws-vipa").is_some() {
             self.kill(Signal::KILL, "vyos-aws-vipa");
         }
-        network::set_plugs(self.number, false);
-        for n in 0..2 {
+        self.set_cables(false);
+        for n in 0..self.enis.len() {
             self.call(&["ip", "address", "flush", "dev", &format!("eth{n}")]);
-            self.call(&["ip", "address", "add", &format!("{}/24", self.primaries[n]), "dev", &format!("eth{n}")]);
         }
+        self.add_addresses();
     }
 
     /// Starts the agent's unit.
@@ -440,8 +452,12 @@ impl Router {
 
     /// Removes the name of EC2's endpoint, or restores it.
     pub fn set_dns(&self, ec2: Option<&str>) {
-        let line = ec2.map_or_else(String::new, |name| format!("{} {name}\n", network::BRIDGES[0]));
-        self.write("/run/lab/etc/hosts", &format!("127.0.0.1 localhost\n{line}"));
+        self.write("/run/lab/etc/hosts", &self.hosts(ec2));
+    }
+
+    fn hosts(&self, ec2: Option<&str>) -> String {
+        let endpoints = self.endpoints.iter().filter_map(|address| Some(format!("{address} {}\n", ec2?)));
+        format!("127.0.0.1 localhost\n{}", endpoints.collect::<String>())
     }
 
     /// The state of the router, for a test that failed.
@@ -472,9 +488,6 @@ impl Drop for Router {
         if self.main_pid("vyos-aws-vipa").is_some() {
             self.kill(Signal::KILL, "vyos-aws-vipa");
         }
-        // The namespaces end with their process.
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
     }
 }
 
