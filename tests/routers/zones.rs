@@ -1,38 +1,91 @@
 //! Routers in two availability zones: routes and Elastic IPs follow the master, and packets of clients follow them.
 
-use lab::simulator::Request;
-use lab::{Lab, OVERLAY, OVERLAY_ROUTE, Pings, ROUTE_TABLES, Router};
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
+
+use lab::simulator::{ElasticIp, Fault, On, Request, RouteTable, World};
+use lab::{Cut, ELASTIC_IP, GROUP, Lab, OVERLAY, OVERLAY_ROUTE, Pings, ROUTE_TABLES, Router, STRANGER, Signal, VIP};
+use serde_json::Value;
 
 use crate::{BINARY, ELECTION, SLACK};
 
+/// With `verify-interval 5`: a read, and another one up to 2 s later.
+const SEEN: Duration = Duration::from_secs(7);
+
+/// With that interval: how long the master may be without its routes after a split-brain (B7).
+const HEALED: Duration = Duration::from_secs(5 + 5);
+
+/// How long a call of EC2 takes where it takes its time.
+const CALL: Duration = Duration::from_millis(300);
+
 /// The overlay address, with a route in the table of each zone. Returns when r1 has both and r2 is ready to take over.
 fn bring_up(lab: &mut Lab) {
+    bring_up_with(lab, &[]);
+}
+
+/// The same with other nodes of `aws-vipa` beside the routes.
+fn bring_up_with(lab: &mut Lab, others: &[&str]) {
     let routes = ROUTE_TABLES.map(|table| format!("route {OVERLAY_ROUTE} route-table {table}"));
-    lab.commit_overlay(&routes.each_ref().map(String::as_str));
-    routes_lead_to(lab, &lab.r1);
+    let nodes: Vec<&str> = routes.iter().map(String::as_str).chain(others.iter().copied()).collect();
+    lab.set_global("verify-interval 5");
+    lab.commit_overlay(&nodes);
+    routes_lead_to(lab, &lab.r1, ELECTION + SLACK);
+    settled(lab);
+}
+
+/// Waits until the overlay address leads to the router in both zones.
+fn routes_lead_to(lab: &Lab, router: &Router, within: Duration) {
+    for table in ROUTE_TABLES {
+        lab.wait_for_route(table, OVERLAY_ROUTE, router, within);
+    }
+}
+
+/// Waits until r1 has everything and r2 is ready to take over.
+fn settled(lab: &Lab) {
     lab.wait_for_verdicts(&lab.r1, "OK", SLACK);
     lab.wait_for_verdicts(&lab.r2, "STANDBY-READY", SLACK);
 }
 
-/// Waits until the overlay address leads to the router in both zones.
-fn routes_lead_to(lab: &Lab, router: &Router) {
-    for table in ROUTE_TABLES {
-        lab.wait_for_route(table, OVERLAY_ROUTE, router, ELECTION + SLACK);
-    }
+/// Pings of the overlay address from both zones.
+fn pings(lab: &Lab) -> [Pings; 2] {
+    [0, 1].map(|subnet| lab.client(subnet).ping(OVERLAY))
 }
 
 /// Waits until the router answers all pings.
-fn answers(lab: &Lab, router: &Router, pings: &[&Pings]) {
+fn answers<'a>(lab: &Lab, router: &Router, pings: impl IntoIterator<Item = &'a Pings> + Clone) {
     lab.wait(&format!("router {} answers", router.number), SLACK, |_| {
-        pings.iter().all(|pings| pings.answered_by() == Some(router.number))
+        pings.clone().into_iter().all(|pings| pings.answered_by() == Some(router.number))
     });
 }
 
-/// The tables of these requests, in their order.
+/// Waits until no ping is answered any more.
+fn lost(lab: &Lab, pings: &Pings) {
+    lab.wait("no ping is answered", SLACK, |_| pings.are_lost());
+}
+
+/// The tables of these requests, sorted.
 fn tables(requests: &[Request]) -> Vec<&str> {
     let mut tables: Vec<&str> = requests.iter().flat_map(|request| &request.route_tables).map(String::as_str).collect();
     tables.sort_unstable();
     tables
+}
+
+/// How many changes of routes each router has requested.
+fn claims(lab: &Lab) -> [usize; 2] {
+    [&lab.r1, &lab.r2].map(|router| lab.route_claims(Some(router)).len())
+}
+
+/// What the router shows for the overlay address's route in a table.
+fn shown(router: &Router, table: &str) -> Value {
+    let status = router.status();
+    let routes = status["groups"][0]["routes"].as_array().cloned().unwrap_or_default();
+    routes.into_iter().find(|route| route["table"] == table).unwrap_or_default()
+}
+
+fn wait_for_verdict(lab: &Lab, router: &Router, table: &str, verdict: &str, within: Duration) {
+    lab.wait(&format!("router {} shows {verdict} for {table}", router.number), within, |_| {
+        shown(router, table)["verdict"] == verdict
+    });
 }
 
 #[test]
@@ -40,21 +93,492 @@ fn master_loses_power() {
     lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
         bring_up(lab);
         // No table has the route yet, so it is created.
-        let mut claims = lab.route_claims(Some(&lab.r1));
-        claims.retain(Request::succeeded);
-        assert_eq!(tables(&claims), ROUTE_TABLES, "{}", lab.simulator);
-        assert!(claims.iter().all(|claim| claim.action == "CreateRoute"), "{claims:#?}");
-        let clients = [0, 1].map(|subnet| lab.client(subnet));
-        let pings = clients.each_ref().map(|client| client.ping(OVERLAY));
-        answers(lab, &lab.r1, &pings.each_ref());
+        let mut created = lab.route_claims(Some(&lab.r1));
+        created.retain(Request::succeeded);
+        assert_eq!(tables(&created), ROUTE_TABLES, "{}", lab.simulator);
+        assert!(created.iter().all(|claim| claim.action == "CreateRoute"), "{created:#?}");
+        let pings = pings(lab);
+        answers(lab, &lab.r1, &pings);
         lab.r1.power_off();
-        routes_lead_to(lab, &lab.r2);
-        answers(lab, &lab.r2, &pings.each_ref());
+        routes_lead_to(lab, &lab.r2, ELECTION + SLACK);
+        answers(lab, &lab.r2, &pings);
         lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
-        let claims = lab.route_claims(Some(&lab.r2));
-        assert_eq!(tables(&claims), ROUTE_TABLES, "{}", lab.simulator);
-        assert!(claims.iter().all(Request::succeeded), "{claims:#?}");
+        let replaced = lab.route_claims(Some(&lab.r2));
+        assert_eq!(tables(&replaced), ROUTE_TABLES, "{}", lab.simulator);
+        assert!(replaced.iter().all(|claim| claim.action == "ReplaceRoute" && claim.succeeded()), "{replaced:#?}");
         // The overlay address is never assigned to an ENI.
         assert!(lab.claims(None).is_empty(), "{}", lab.simulator);
+    });
+}
+
+/// The whole zone of the master: its router lives on without EC2, its client is alone, and the standby loses the address of
+/// the endpoint that it uses.
+#[test]
+fn zone_is_cut_off_and_comes_back() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        // getaddrinfo(3) prefers the endpoint's address in the master's zone.
+        lab.r2.write("/run/lab/etc/gai.conf", "precedence ::ffff:10.99.0.1/128 100\n");
+        bring_up(lab);
+        let listener = |request: &Request| request.listener;
+        assert!(lab.reads(&lab.r2).iter().all(|read| listener(read) == 0), "{}", lab.simulator);
+        let pings = pings(lab);
+        answers(lab, &lab.r1, &pings);
+        let before = claims(lab);
+        lab.cut_zone(0);
+        routes_lead_to(lab, &lab.r2, ELECTION + SLACK);
+        answers(lab, &lab.r2, [&pings[1]]);
+        assert!(pings[0].are_lost(), "the client in the zone that is cut off");
+        let replaced = lab.route_claims(Some(&lab.r2)).split_off(before[1]);
+        assert_eq!(tables(&replaced), ROUTE_TABLES, "{}", lab.simulator);
+        assert!(replaced.iter().all(|claim| claim.listener == 1), "{replaced:#?}");
+        lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
+        assert!(lab.r1.has_local(OVERLAY), "still MASTER");
+        assert_eq!(claims(lab)[0], before[0], "EC2 is out of its reach");
+        lab.heal_zones();
+        routes_lead_to(lab, &lab.r1, HEALED + SLACK);
+        answers(lab, &lab.r1, &pings);
+        settled(lab);
+    });
+}
+
+#[test]
+fn split_brain_and_repair() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        bring_up(lab);
+        let pings = pings(lab);
+        answers(lab, &lab.r1, &pings);
+        lab.cut(Cut::Both);
+        routes_lead_to(lab, &lab.r2, ELECTION + SLACK);
+        answers(lab, &lab.r2, &pings);
+        assert!(lab.r1.has_local(OVERLAY) && lab.r2.has_local(OVERLAY), "both are MASTER");
+        lab.heal();
+        routes_lead_to(lab, &lab.r1, HEALED + SLACK);
+        answers(lab, &lab.r1, &pings);
+        settled(lab);
+        assert!(!lab.r2.has_local(OVERLAY));
+    });
+}
+
+/// r2 does not hear r1, and r1 hears r2: keepalived writes MASTER_RX_LOWER_PRI once a second. Neither router takes a route more
+/// often than once in ten seconds.
+#[test]
+fn one_way_link() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        bring_up(lab);
+        let pings = pings(lab);
+        let before = claims(lab);
+        lab.cut(Cut::From(1));
+        lab.wait("r2 claims", ELECTION + SLACK, |lab| claims(lab)[1] > before[1]);
+        let began = Instant::now();
+        lab.watch("few claims", Duration::from_secs(12), |lab| {
+            // Two routes: one at once, and then one in ten seconds.
+            let most = 2 * (1 + 1 + began.elapsed().as_secs() as usize / 10);
+            claims(lab).iter().zip(before).all(|(claims, before)| *claims <= before + most)
+        });
+        assert!(claims(lab)[0] > before[0], "the master takes them back: {}", lab.simulator);
+        lab.heal();
+        lab.wait("BACKUP on r2", ELECTION + SLACK, |lab| !lab.r2.has_local(OVERLAY));
+        routes_lead_to(lab, &lab.r1, HEALED + SLACK);
+        answers(lab, &lab.r1, &pings);
+    });
+}
+
+#[test]
+fn route_is_stolen_by_a_third_party() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        bring_up(lab);
+        let pings = pings(lab);
+        answers(lab, &lab.r1, &pings);
+        let before = lab.route_claims(None).len();
+        lab.simulator.steal_route(ROUTE_TABLES[0], OVERLAY_ROUTE, STRANGER[0]).expect("stolen");
+        lost(lab, &pings[0]);
+        lab.wait_for_route(ROUTE_TABLES[0], OVERLAY_ROUTE, &lab.r1, SEEN + SLACK);
+        answers(lab, &lab.r1, &pings);
+        settled(lab);
+        let again = lab.route_claims(None).split_off(before);
+        assert_eq!(tables(&again), [ROUTE_TABLES[0]], "{again:#?}");
+        assert_eq!(again[0].network_interfaces, [lab.r1.enis[0].clone()]);
+        assert_eq!(lab.r1.logged(&["ownership lost", ROUTE_TABLES[0], STRANGER[0]]), 1);
+        let missed = pings[1].so_far().iter().filter(|ping| ping.answer.is_none_or(|(_, router)| router != 1)).count();
+        assert!(missed <= 5, "the other zone's route was not touched: {missed} pings lost");
+    });
+}
+
+/// What a route led to is gone: that is no theft, and it is replaced.
+#[test]
+fn route_is_a_blackhole() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        bring_up(lab);
+        let pings = pings(lab);
+        answers(lab, &lab.r1, &pings);
+        lab.simulator.detach_network_interface(STRANGER[0]).expect("detached");
+        lab.simulator.steal_route(ROUTE_TABLES[1], OVERLAY_ROUTE, STRANGER[0]).expect("stolen");
+        let route = lab.simulator.route(ROUTE_TABLES[1], OVERLAY_ROUTE).expect("a table").expect("a route");
+        assert!(route.blackhole, "{route:?}");
+        lost(lab, &pings[1]);
+        lab.wait_for_route(ROUTE_TABLES[1], OVERLAY_ROUTE, &lab.r1, SEEN + SLACK);
+        answers(lab, &lab.r1, &pings);
+        settled(lab);
+        assert_eq!(lab.r1.logged(&["ownership lost"]), 0);
+    });
+}
+
+/// The instance of the master is stopped: its routes are blackholes, and the standby takes them all the same.
+#[test]
+fn instance_of_the_master_is_stopped() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        bring_up(lab);
+        let pings = pings(lab);
+        answers(lab, &lab.r1, &pings);
+        lab.simulator.stop_instance(&lab.r1.instance).expect("stopped");
+        lab.r1.power_off();
+        for pings in &pings {
+            lost(lab, pings);
+        }
+        routes_lead_to(lab, &lab.r2, ELECTION + SLACK);
+        answers(lab, &lab.r2, &pings);
+        lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
+        assert_eq!(tables(&lab.route_claims(Some(&lab.r2))), ROUTE_TABLES, "{}", lab.simulator);
+    });
+}
+
+/// The ENI of the master is deleted: the master says so, and does not keep asking.
+#[test]
+fn network_interface_of_the_master_is_deleted() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        bring_up(lab);
+        let before = claims(lab)[0];
+        lab.simulator.delete_network_interface(&lab.r1.enis[0]).expect("deleted");
+        for table in ROUTE_TABLES {
+            lab.wait(&format!("DRIFT of {table}"), SEEN + SLACK, |lab| {
+                let shown = shown(&lab.r1, table);
+                let reason = shown["reason"].as_str().unwrap_or_default();
+                shown["verdict"] == "DRIFT" && reason.contains("InvalidNetworkInterfaceID.NotFound")
+            });
+        }
+        // Once more after the ENI was resolved again, for each route.
+        lab.watch("no more claims", Duration::from_secs(5), |lab| claims(lab)[0] <= before + 4);
+        lab.r1.power_off();
+        routes_lead_to(lab, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
+    });
+}
+
+/// One of the two route tables is deleted: the other one's route moves as before.
+#[test]
+fn route_table_is_deleted() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        bring_up(lab);
+        let client = lab.client(0);
+        let pings = client.ping(OVERLAY);
+        answers(lab, &lab.r1, [&pings]);
+        let [kept, deleted] = ROUTE_TABLES;
+        lab.simulator.delete_route_table(deleted).expect("deleted");
+        let says_so = |lab: &Lab, router: &Router, text: &str| {
+            lab.wait(&format!("router {} says so", router.number), SEEN + SLACK, |_| {
+                let shown = shown(router, deleted);
+                shown["verdict"] == "DRIFT" && shown["reason"].as_str().is_some_and(|reason| reason.contains(text))
+            });
+        };
+        says_so(lab, &lab.r1, "there is no such route table");
+        assert_eq!(shown(&lab.r1, kept)["verdict"], "OK");
+        // The standby may not have read since.
+        lab.r1.power_off();
+        lab.wait_for_route(kept, OVERLAY_ROUTE, &lab.r2, ELECTION + SLACK);
+        answers(lab, &lab.r2, [&pings]);
+        wait_for_verdict(lab, &lab.r2, kept, "OK", SLACK);
+        says_so(lab, &lab.r2, "route table");
+        let tried = lab.route_claims(Some(&lab.r2));
+        assert!(tables(&tried).iter().filter(|table| **table == deleted).count() <= 1, "{tried:#?}");
+        assert_eq!(tables(&tried).iter().filter(|table| **table == kept).count(), 1, "{tried:#?}");
+    });
+}
+
+#[test]
+fn association_follows_the_master_and_is_taken_back_from_a_third_party() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        let (public, allocation) = ELASTIC_IP;
+        bring_up_with(lab, &[&format!("elastic-ip {allocation}")]);
+        let client = lab.client_in_the_internet();
+        let pings = client.ping(public);
+        answers(lab, &lab.r1, [&pings]);
+        assert_eq!(lab.associations(None).len(), 1, "{}", lab.simulator);
+        let routes = claims(lab);
+        lab.simulator.steal_association(allocation, STRANGER[0], None).expect("stolen");
+        lost(lab, &pings);
+        let r1 = lab.r1.enis[0].clone();
+        lab.simulator.wait_for_association(allocation, r1, SEEN + SLACK).unwrap_or_else(|error| panic!("{error}"));
+        answers(lab, &lab.r1, [&pings]);
+        settled(lab);
+        assert_eq!((lab.associations(None).len(), claims(lab)), (2, routes), "{}", lab.simulator);
+        assert_eq!(lab.r1.logged(&["ownership lost", allocation, STRANGER[0]]), 1);
+        lab.r1.power_off();
+        let r2 = lab.r2.enis[0].clone();
+        let moved = lab.simulator.wait_for_association(allocation, r2, ELECTION + SLACK);
+        moved.unwrap_or_else(|error| panic!("{error}"));
+        answers(lab, &lab.r2, [&pings]);
+        lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
+        let [association] = &lab.associations(Some(&lab.r2))[..] else { panic!("{}", lab.simulator) };
+        assert!(association.associates(allocation) && association.succeeded(), "{association}");
+    });
+}
+
+/// IAM denies the change of one route table: the other one's route moves, and the status names the missing action.
+#[test]
+fn denied_in_one_table() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        let [denied, allowed] = ROUTE_TABLES;
+        bring_up(lab);
+        let deny = |action| On::action(action).instance(&lab.r2.instance).route_table(denied).dry_run(false);
+        for action in ["ReplaceRoute", "CreateRoute"] {
+            lab.simulator.add_fault(Fault::on(deny(action)).deny());
+        }
+        lab.r1.power_off();
+        lab.wait_for_route(allowed, OVERLAY_ROUTE, &lab.r2, ELECTION + SLACK);
+        wait_for_verdict(lab, &lab.r2, allowed, "OK", SLACK);
+        lab.wait("the denial is shown", SLACK, |lab| {
+            let shown = shown(&lab.r2, denied);
+            let reason = shown["reason"].as_str().unwrap_or_default();
+            shown["verdict"] == "DRIFT"
+                && reason.contains("UnauthorizedOperation")
+                && reason.contains("allow ec2:ReplaceRoute")
+        });
+        let tried = tables(&lab.route_claims(Some(&lab.r2))).iter().filter(|table| **table == denied).count();
+        assert_eq!(tried, 1, "{}", lab.simulator);
+        lab.watch("it rests", Duration::from_secs(3), |lab| claims(lab)[1] == 2);
+        lab.simulator.clear_faults();
+        lab.r2.call(&["vyos-aws-vipa", "force", "claim", GROUP]);
+        routes_lead_to(lab, &lab.r2, SLACK);
+        lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
+    });
+}
+
+/// EC2 throttles the change of one route table: its claim goes on, and the other one does not wait for it.
+#[test]
+fn throttled_in_one_table() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        let [throttled, other] = ROUTE_TABLES;
+        bring_up(lab);
+        let replace = On::action("ReplaceRoute").instance(&lab.r2.instance).route_table(throttled).dry_run(false);
+        lab.simulator.add_fault(Fault::on(replace).throttle().times(4));
+        lab.r1.power_off();
+        routes_lead_to(lab, &lab.r2, ELECTION + Duration::from_secs(5) + SLACK);
+        lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
+        let claims = lab.route_claims(Some(&lab.r2));
+        let of = |table: &str| -> Vec<&Request> { claims.iter().filter(|c| c.route_tables == [table]).collect() };
+        let codes: Vec<Option<&str>> = of(throttled).iter().map(|claim| claim.code()).collect();
+        assert_eq!(codes, [&[Some("RequestLimitExceeded"); 4] as &[_], &[Some("Success")]].concat(), "{claims:#?}");
+        let [only] = of(other)[..] else { panic!("{claims:#?}") };
+        assert!(only.succeeded() && only.arrived < of(throttled)[1].arrived, "{claims:#?}");
+    });
+}
+
+/// keepalived of the master hangs: its address stays on the interface, and it does not take the routes back before it runs
+/// again.
+#[test]
+fn master_is_frozen() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        bring_up(lab);
+        let pings = pings(lab);
+        answers(lab, &lab.r1, &pings);
+        lab.r1.signal_vrrp(Signal::STOP);
+        routes_lead_to(lab, &lab.r2, ELECTION + SLACK);
+        answers(lab, &lab.r2, &pings);
+        let before = claims(lab)[0];
+        lab.watch("r2 keeps them", SEEN, |lab| {
+            ROUTE_TABLES.iter().all(|table| {
+                let owner = lab.simulator.route_owner(table, OVERLAY_ROUTE).expect("a table");
+                owner.is_some_and(|owner| owner == *lab.r2.enis[0])
+            })
+        });
+        assert!(lab.r1.has_local(OVERLAY));
+        assert_eq!(claims(lab)[0], before, "{}", lab.simulator);
+        lab.r1.signal_vrrp(Signal::CONT);
+        routes_lead_to(lab, &lab.r1, HEALED + SLACK);
+        answers(lab, &lab.r1, &pings);
+        settled(lab);
+    });
+}
+
+/// SIGKILL of the agents: the master's knows what it has without a claim, and the standby's is ready again.
+#[test]
+fn agents_are_killed_and_started_again() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        let (_, allocation) = ELASTIC_IP;
+        bring_up_with(lab, &[&format!("elastic-ip {allocation}")]);
+        let before = (claims(lab), lab.associations(None).len());
+        for router in [&lab.r1, &lab.r2] {
+            router.kill(Signal::KILL, "vyos-aws-vipa");
+            router.start_agent();
+        }
+        settled(lab);
+        assert_eq!((claims(lab), lab.associations(None).len()), before, "{}", lab.simulator);
+        lab.r1.power_off();
+        routes_lead_to(lab, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
+        assert_eq!((claims(lab)[1], lab.associations(Some(&lab.r2)).len()), (2, 1), "{}", lab.simulator);
+    });
+}
+
+/// A prefix behind both routers: clients reach it through the master.
+#[test]
+fn ipv6_prefix() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        let prefix = "2001:db8:ff::/64";
+        let behind: Ipv6Addr = "2001:db8:ff::1".parse().expect("an address");
+        for router in [&lab.r1, &lab.r2] {
+            router.call(&["ip", "address", "add", &format!("{behind}/64"), "dev", "lo", "nodad"]);
+        }
+        let nodes = ROUTE_TABLES.map(|table| format!("route {prefix} route-table {table}"));
+        bring_up_with(lab, &nodes.each_ref().map(String::as_str));
+        let pings = [0, 1].map(|subnet| lab.client(subnet).ping(behind));
+        answers(lab, &lab.r1, &pings);
+        lab.r1.power_off();
+        for table in ROUTE_TABLES {
+            lab.wait_for_route(table, prefix, &lab.r2, ELECTION + SLACK);
+        }
+        answers(lab, &lab.r2, &pings);
+        lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
+        assert_eq!(claims(lab)[1], 4, "{}", lab.simulator);
+    });
+}
+
+/// EC2 drops what is not for the ENI's own addresses: the route moves, and packets come through once the check is off.
+#[test]
+fn source_destination_check_of_the_new_master() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        bring_up(lab);
+        let pings = pings(lab);
+        answers(lab, &lab.r1, &pings);
+        lab.simulator.set_source_dest_check(&lab.r2.enis[0], true).expect("an ENI");
+        lab.r1.power_off();
+        routes_lead_to(lab, &lab.r2, ELECTION + SLACK);
+        for pings in &pings {
+            lost(lab, pings);
+        }
+        assert!(lab.r2.has_local(OVERLAY));
+        lab.simulator.set_source_dest_check(&lab.r2.enis[0], false).expect("an ENI");
+        answers(lab, &lab.r2, &pings);
+    });
+}
+
+/// The destinations of the scenarios with many routes.
+fn prefix(n: usize) -> String {
+    format!("10.200.{n}.0/24")
+}
+
+/// Both routers in one subnet, with so many routes that lead to r1, and the Elastic IP.
+fn one_subnet(routes: usize) -> World {
+    let world = lab::world().stale_reads(Duration::ZERO).routes_per_table(routes + 1);
+    let table = RouteTable::new(ROUTE_TABLES[0], &world.vpcs[0].id).main();
+    let r1 = world.instances[0].network_interfaces[0].id.clone();
+    let table = (0..routes).fold(table, |table, n| table.route(&prefix(n), &r1));
+    let (public, allocation) = ELASTIC_IP;
+    world.route_table(table.route("0.0.0.0/0", "igw-0a000000000000001")).elastic_ip(ElasticIp::new(allocation, public))
+}
+
+/// One group with an address and all routes of [`one_subnet`]. The routes are r1's from the start, so it only reads them.
+fn bring_up_many(lab: &mut Lab, routes: usize) {
+    for (router, priority) in [(&mut lab.r1, 200), (&mut lab.r2, 100)] {
+        router.set_group(GROUP, 10, &format!("{VIP}/24"), priority);
+        router.high_availability();
+    }
+    lab.wait("MASTER", ELECTION + SLACK, |lab| lab.r1.has_local(VIP));
+    let table = ROUTE_TABLES[0];
+    let node = |n| format!("set high-availability vrrp group {GROUP} aws-vipa route {} route-table {table}", prefix(n));
+    let nodes: Vec<String> = (0..routes).map(node).collect();
+    for router in [&mut lab.r1, &mut lab.r2] {
+        router.set(nodes.iter().map(String::as_str));
+        router.commit();
+    }
+    lab.wait_for_owner(VIP, &lab.r1, SLACK);
+    settled(lab);
+    assert!(lab.route_claims(None).is_empty(), "{}", lab.simulator);
+}
+
+/// Waits until the new master has all routes, and returns its claims of them. Its claim of the address comes before them, and
+/// succeeds.
+fn many_moved(lab: &Lab, routes: usize, within: Duration) -> Vec<Request> {
+    let has_all = |lab: &Lab| {
+        let led = lab.simulator.routes(ROUTE_TABLES[0]).expect("a table");
+        led.iter().filter(|route| route.target.to_string() == lab.r2.enis[0]).count() == routes
+    };
+    lab.wait("r2 has all routes", within, has_all);
+    let claims = lab.route_claims(Some(&lab.r2));
+    let [address] = &lab.claims(Some(&lab.r2))[..] else { panic!("{}", lab.simulator) };
+    assert!(address.succeeded() && address.number < claims[0].number, "{address}\n{}", claims[0]);
+    claims
+}
+
+/// Each call takes 0.3 s, and eight are in flight: so fifty routes take the time of seven calls, one after the other, and not
+/// that of more than eight.
+#[test]
+fn fifty_routes_move_in_the_time_of_eight_calls() {
+    lab::scenario_in(one_subnet(50), BINARY, |lab: &mut Lab| {
+        bring_up_many(lab, 50);
+        lab.simulator.add_fault(Fault::on(On::ec2()).delay_before(CALL));
+        lab.r1.power_off();
+        let claims = many_moved(lab, 50, ELECTION + 8 * CALL + SLACK);
+        assert!(claims.len() == 50 && claims.iter().all(Request::succeeded), "{claims:#?}");
+        let performed = |claim: &Request| claim.performed.expect("performed");
+        // How many calls came one after the other at most, until this one.
+        let mut depths: Vec<usize> = Vec::new();
+        for claim in &claims {
+            let before = claims.iter().zip(&depths).filter(|(other, _)| performed(other) <= claim.arrived);
+            depths.push(1 + before.map(|(_, depth)| *depth).max().unwrap_or_default());
+        }
+        assert!(depths.iter().max() <= Some(&8), "{depths:?}");
+        let in_flight = |claim: &Request| {
+            claims.iter().filter(|other| other.arrived <= claim.arrived && performed(other) > claim.arrived).count()
+        };
+        assert!(claims.iter().map(in_flight).max() <= Some(8), "{claims:#?}");
+    });
+}
+
+/// EC2's own limit of 50 calls at once and 5 a second (EC2 API, "Request throttling"): what exceeds it waits.
+#[test]
+fn two_hundred_routes_move_within_the_rate_limit_of_ec2() {
+    lab::scenario_in(one_subnet(200), BINARY, |lab: &mut Lab| {
+        bring_up_many(lab, 200);
+        lab.r1.power_off();
+        let claims = many_moved(lab, 200, ELECTION + Duration::from_secs(200 / 5) + SLACK);
+        let refused = claims.iter().filter(|claim| !claim.succeeded()).count();
+        assert!(refused <= 2, "{refused} of {}: {}", claims.len(), lab.simulator);
+        lab.wait_for_verdicts(&lab.r2, "OK", 2 * SLACK);
+    });
+}
+
+/// All kinds at once: no call waits for the answer to another kind's.
+#[test]
+fn address_route_and_elastic_ip_at_once() {
+    lab::scenario_in(one_subnet(1), BINARY, |lab: &mut Lab| {
+        let (public, allocation) = ELASTIC_IP;
+        let nodes =
+            [format!("route {} route-table {}", prefix(0), ROUTE_TABLES[0]), format!("elastic-ip {allocation}")];
+        for router in [&mut lab.r1, &mut lab.r2] {
+            let nodes =
+                nodes.each_ref().map(|node| format!("set high-availability vrrp group {GROUP} aws-vipa {node}"));
+            router.set(nodes.iter().map(String::as_str));
+        }
+        lab.bring_up();
+        settled(lab);
+        let client = lab.client_in_the_internet();
+        let pings = client.ping(public);
+        answers(lab, &lab.r1, [&pings]);
+        lab.simulator.add_fault(Fault::on(On::ec2()).delay_before(CALL));
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_route(ROUTE_TABLES[0], &prefix(0), &lab.r2, SLACK);
+        let r2 = lab.r2.enis[0].clone();
+        lab.simulator.wait_for_association(allocation, r2, SLACK).unwrap_or_else(|error| panic!("{error}"));
+        answers(lab, &lab.r2, [&pings]);
+        lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
+        let r2 = Some(&lab.r2);
+        let all = [lab.claims(r2), lab.route_claims(r2), lab.associations(r2)].concat();
+        let [address, others @ ..] = &all[..] else { panic!("{}", lab.simulator) };
+        assert!(all.len() == 3 && all.iter().all(Request::succeeded), "{all:#?}");
+        let answered = all.iter().filter_map(|request| request.performed).min().expect("performed");
+        assert!(all.iter().all(|request| request.arrived < answered), "one waited: {all:#?}");
+        assert!(others.iter().all(|other| address.number < other.number), "the address first: {all:#?}");
     });
 }

@@ -31,7 +31,7 @@ mod router;
 mod vpc;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::thread::sleep;
@@ -214,7 +214,9 @@ impl Lab {
     pub fn client(&self, subnet: usize) -> Client {
         let gateway = network::gateway(&self.world, subnet);
         let address = Ipv4Addr::from_bits(gateway.to_bits() + 49);
-        Client::start(&format!("client{subnet}"), &format!("br{subnet}"), address, gateway)
+        let ipv6 = |address| network::ipv6(&self.world, subnet, address);
+        let gateways: Vec<IpAddr> = ipv6(gateway).map(IpAddr::from).into_iter().chain([gateway.into()]).collect();
+        Client::start(&format!("client{subnet}"), &format!("br{subnet}"), (address, ipv6(address)), &gateways)
     }
 
     /// A new client beyond the internet gateway.
@@ -223,7 +225,8 @@ impl Lab {
     /// If there is one already, or the world has no route tables.
     pub fn client_in_the_internet(&self) -> Client {
         let (bridge, gateway) = vpc::INTERNET;
-        Client::start("client", bridge, Ipv4Addr::from_bits(gateway.to_bits() + 9), gateway)
+        let address = Ipv4Addr::from_bits(gateway.to_bits() + 9);
+        Client::start("client", bridge, (address, None), &[gateway.into()])
     }
 
     /// Commits one group on both routers, `vyos-aws` with 10.99.0.100: priority 200 on r1, 100 on r2.

@@ -1,7 +1,7 @@
 //! The subnets of the world, each a bridge, and the links between the routers, which can be cut.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::{Command, Stdio};
 
 use simulator::{NetworkInterface, World};
@@ -23,6 +23,13 @@ pub enum Cut {
 pub(crate) fn gateway(world: &World, subnet: usize) -> Ipv4Addr {
     let (network, _) = world.subnets[subnet].cidr.split_once('/').expect("a CIDR block");
     Ipv4Addr::from_bits(network.parse::<Ipv4Addr>().expect("an address").to_bits() + 1)
+}
+
+/// The IPv6 address of an IPv4 address of the subnet, if the subnet has a block of such addresses: its last 8 bits are the same.
+pub(crate) fn ipv6(world: &World, subnet: usize, address: Ipv4Addr) -> Option<Ipv6Addr> {
+    let (network, _) = world.subnets[subnet].ipv6_cidr.as_ref()?.split_once('/').expect("a CIDR block");
+    let network: Ipv6Addr = network.parse().expect("an address");
+    Some(Ipv6Addr::from_bits(network.to_bits() | u128::from(address.octets()[3])))
 }
 
 /// The subnet of an interface: its bridge has the same number.
@@ -51,7 +58,11 @@ pub(crate) fn time_to_live(router: u8) -> u8 {
 pub(crate) fn make_bridges(world: &World) {
     call("ip link set lo up");
     for n in 0..world.subnets.len() {
-        make_bridge(&format!("br{n}"), gateway(world, n));
+        let address = gateway(world, n);
+        make_bridge(&format!("br{n}"), address);
+        if let Some(address) = ipv6(world, n, address) {
+            call(&format!("ip address add {address}/64 dev br{n} nodad"));
+        }
     }
     call("nft add table bridge lab");
     call("nft add chain bridge lab links { type filter hook forward priority 0 ; }");
@@ -147,7 +158,9 @@ pub fn black_hole(clients: impl IntoIterator<Item = SocketAddr>) {
 /// The rules, links and routes, for a test that failed.
 pub(crate) fn shown() -> String {
     let mut text = output(Command::new("nft").args(["list", "ruleset"]).stderr(Stdio::null()));
-    for words in [&["-br", "address"] as &[_], &["route", "show", "table", "all"]] {
+    for words in
+        [&["-br", "address"] as &[_], &["route", "show", "table", "all"], &["-6", "route", "show", "table", "all"]]
+    {
         text.push_str(&output(Command::new("ip").args(words)));
     }
     text

@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread::sleep;
@@ -47,8 +47,10 @@ pub struct Router {
     peer: Ipv4Addr,
     /// The addresses of EC2's endpoint.
     endpoints: Vec<Ipv4Addr>,
+    /// The IPv6 address of eth0.
+    ipv6: Option<Ipv6Addr>,
     /// Where everything goes that is not in its subnets, in a VPC with route tables.
-    gateway: Option<Ipv4Addr>,
+    gateways: Vec<IpAddr>,
     /// What is set now, and what was set at the last commit.
     proposed: Configuration,
     effective: Configuration,
@@ -61,6 +63,10 @@ impl Router {
         let instance = &world.instances[usize::from(number) - 1];
         let interfaces = &instance.network_interfaces;
         let host = Host::start(&format!("router {number}"));
+        let subnet = network::subnet(world, &interfaces[0]);
+        let gateway = network::gateway(world, subnet);
+        let ipv6 = |address| network::ipv6(world, subnet, address);
+        let gateways = [Some(IpAddr::from(gateway)), ipv6(gateway).map(IpAddr::from)];
         let router = Self {
             number,
             instance: instance.id.clone(),
@@ -68,8 +74,8 @@ impl Router {
             primaries: interfaces.iter().map(|interface| interface.primary).collect(),
             peer: world.instances[2 - usize::from(number)].network_interfaces[0].primary,
             endpoints: network::endpoints(world),
-            gateway: network::has_routes(world)
-                .then(|| network::gateway(world, network::subnet(world, &interfaces[0]))),
+            ipv6: ipv6(interfaces[0].primary),
+            gateways: gateways.into_iter().flatten().filter(|_| network::has_routes(world)).collect(),
             proposed: Configuration::default(),
             effective: Configuration::default(),
             host,
@@ -85,10 +91,12 @@ impl Router {
         router.add_addresses();
         router.call(&["ip", "link", "set", "lo", "up"]);
         router.call(&["ip", "address", "add", "169.254.169.254/32", "dev", "lo"]);
-        if router.gateway.is_some() {
+        if network::has_routes(world) {
             // The time to live of an answer shows which router has sent it.
             let ttl = network::time_to_live(number);
-            router.call(&["sh", "-c", &format!("echo {ttl} >/proc/sys/net/ipv4/ip_default_ttl")]);
+            for file in ["ipv4/ip_default_ttl", "ipv6/conf/eth0/hop_limit"] {
+                router.call(&["sh", "-c", &format!("echo {ttl} >/proc/sys/net/{file}")]);
+            }
         }
         router
     }
@@ -98,8 +106,12 @@ impl Router {
         for (n, primary) in self.primaries.iter().enumerate() {
             self.call(&["ip", "address", "add", &format!("{primary}/24"), "dev", &format!("eth{n}")]);
         }
-        if let Some(gateway) = self.gateway {
-            self.call(&["ip", "route", "add", "default", "via", &gateway.to_string()]);
+        if let Some(address) = self.ipv6 {
+            self.call(&["ip", "address", "add", &format!("{address}/64"), "dev", "eth0", "nodad"]);
+        }
+        for gateway in &self.gateways {
+            let via = gateway.to_string();
+            self.call(&["ip", "route", "replace", "default", "via", &via, "dev", "eth0", "onlink"]);
         }
     }
 

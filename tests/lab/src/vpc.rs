@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use simulator::{Simulator, Target, World};
+use simulator::{Destination, EniId, Route, Simulator, Target, World};
 
 use crate::namespaces::call;
 use crate::network;
@@ -43,8 +43,8 @@ impl Drop for Vpc {
 /// Where packets to a destination go.
 #[derive(Clone, PartialEq, Eq)]
 enum Hop {
-    /// To the interface with this primary address, in that subnet.
-    Interface(Ipv4Addr, usize),
+    /// To the interface with this address, in that subnet.
+    Interface(IpAddr, usize),
     /// To the internet.
     Internet,
     /// Nowhere.
@@ -73,11 +73,16 @@ impl Vpc {
             set(&format!("ipv4/conf/{interface}/send_redirects"), "0");
         }
         set("ipv4/ip_forward", "1");
+        set("ipv6/conf/all/forwarding", "1");
         for subnet in 0..world.subnets.len() {
             let table = kernel_table(subnet);
-            call(&format!("ip rule add pref {table} iif br{subnet} lookup {table}"));
+            for family in ["-4", "-6"] {
+                call(&format!("ip {family} rule add pref {table} iif br{subnet} lookup {table}"));
+            }
             for (n, other) in world.subnets.iter().enumerate() {
-                call(&format!("ip route add {} dev br{n} table {table}", other.cidr));
+                for cidr in other.ipv6_cidr.iter().chain([&other.cidr]) {
+                    call(&format!("ip route add {cidr} dev br{n} table {table}"));
+                }
             }
         }
         call("nft add table ip vpc");
@@ -116,12 +121,18 @@ impl Vpc {
 impl State {
     fn of(simulator: &Simulator, world: &World) -> Self {
         let interfaces = || world.instances.iter().flat_map(|instance| &instance.network_interfaces);
-        let hop = |target: &Target| match target {
-            Target::NetworkInterface(eni) => {
-                interfaces().find(|interface| *eni == *interface.id).map_or(Hop::Blackhole, |interface| {
-                    Hop::Interface(interface.primary, network::subnet(world, interface))
-                })
-            }
+        let interface = |eni: &EniId, destination: &Destination| {
+            let interface = interfaces().find(|interface| *eni == *interface.id)?;
+            let subnet = network::subnet(world, interface);
+            let address = match destination {
+                Destination::Ipv6(_) => network::ipv6(world, subnet, interface.primary)?.into(),
+                Destination::Ipv4(_) | Destination::PrefixList(_) => interface.primary.into(),
+            };
+            Some(Hop::Interface(address, subnet))
+        };
+        let hop = |route: &Route| match &route.target {
+            _ if route.blackhole => Hop::Blackhole,
+            Target::NetworkInterface(eni) => interface(eni, &route.destination).unwrap_or(Hop::Blackhole),
             Target::Gateway(gateway) if gateway.to_string().starts_with("igw-") => Hop::Internet,
             Target::Gateway(_) | Target::Local => Hop::Blackhole,
         };
@@ -132,8 +143,7 @@ impl State {
             // There is none any more, if it was deleted.
             for route in simulator.routes(&table.id).unwrap_or_default() {
                 if route.target != Target::Local {
-                    let hop = if route.blackhole { Hop::Blackhole } else { hop(&route.target) };
-                    state.routes.insert((n, route.destination.to_string()), hop);
+                    state.routes.insert((n, route.destination.to_string()), hop(&route));
                 }
             }
         }
