@@ -158,9 +158,8 @@ pub fn black_hole(clients: impl IntoIterator<Item = SocketAddr>) {
 /// The rules, links and routes, for a test that failed.
 pub(crate) fn shown() -> String {
     let mut text = output(Command::new("nft").args(["list", "ruleset"]).stderr(Stdio::null()));
-    for words in
-        [&["-br", "address"] as &[_], &["route", "show", "table", "all"], &["-6", "route", "show", "table", "all"]]
-    {
+    const ROUTES: [&str; 6] = ["route", "show", "table", "all", "proto", "boot"];
+    for words in [&["-br", "address"] as &[_], &ROUTES, &[&["-6"] as &[_], &ROUTES].concat()] {
         text.push_str(&output(Command::new("ip").args(words)));
     }
     text

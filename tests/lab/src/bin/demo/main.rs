@@ -1,9 +1,10 @@
-//! The demonstration: a failover and two split-brains, and which ENI has the address in EC2 meanwhile. scripts/demo
-//! builds what it needs and runs it. It succeeds only if the router that should have the address has it, according to
-//! the AWS CLI.
+//! The demonstration: a failover and two split-brains, and which ENI has the address in EC2 meanwhile; or failovers between
+//! two availability zones, and the clients' pings meanwhile. scripts/demo builds what it needs and runs it. It succeeds only
+//! if the router that should have the address or the routes has them, according to the AWS CLI.
 
 mod screen;
 mod witness;
+mod zones;
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -23,7 +24,7 @@ use crate::witness::{Witness, is_state};
 /// What a busy machine may need.
 const SLACK: Duration = Duration::from_secs(20);
 
-/// Shows a failover and two split-brains with two routers in namespaces of this machine.
+/// Shows failovers with two routers in namespaces of this machine.
 #[derive(Parser)]
 #[command(name = "demo")]
 struct Demo {
@@ -33,6 +34,9 @@ struct Demo {
     /// The AWS CLI, by its absolute path
     #[arg(long)]
     aws: PathBuf,
+    /// Routers in two availability zones, and routes in place of an address
+    #[arg(long)]
+    zones: bool,
 }
 
 /// What was measured, for the summary.
@@ -45,7 +49,11 @@ struct Failover {
 fn main() -> ExitCode {
     let demo = Demo::parse();
     if lab::is_inside() {
-        lab::in_lab(lab::world().stale_reads(Duration::ZERO), &demo.binary, |lab| demo.show(lab));
+        if demo.zones {
+            lab::in_lab(lab::two_zones(), &demo.binary, |lab| zones::show(&demo, lab));
+        } else {
+            lab::in_lab(lab::world().stale_reads(Duration::ZERO), &demo.binary, |lab| demo.show(lab));
+        }
         return ExitCode::SUCCESS;
     }
     // unshare(1) ends everything in the namespaces when it ends, and so with the script.
@@ -72,7 +80,7 @@ impl Demo {
         self.two_routers(lab);
         let second = Witness::of(&lab.r2);
         let failover = self.power_cut(lab, &second);
-        come_back(lab);
+        come_back(lab, is_as_it_was);
         let heard = healed_heard(lab);
         let unheard = healed_unheard(lab, &second);
 
@@ -127,9 +135,7 @@ impl Demo {
         let is_logged = |lab: &Lab| log_since(&lab.r2, cut).iter().any(|(_, line)| line.contains("claim acknowledged"));
         lab.wait("the agent of router 2 logs its claim", SLACK, is_logged);
         let log = log_since(&lab.r2, cut);
-        // Both observe the line with some delay, and one of them less.
-        let read = log.iter().find(|(_, line)| line.contains("to=MASTER")).expect("the agent logs it").0;
-        let master = second.wrote(cut, "MASTER").min(read);
+        let master = became_master(second, cut, &log);
         let last = second.heard.last(master, |from| *from == lab.r1.primaries[0]).expect("it was heard before");
         timeline(&[
             (last, "the last advertisement of router 1 reaches router 2".to_owned()),
@@ -144,19 +150,15 @@ impl Demo {
             ours: milliseconds(master, claim.arrived_wall),
         };
         println!(
-            "VRRP           {} ms: a standby waits for three advertisements, 1 s\n\
-             \x20              each, and (256 - 100)/256 s more (RFC 9568 and 5798, 6.1)\n\
-             vyos-aws-vipa  {} ms\n\
+            "{}vyos-aws-vipa  {} ms\n\
              EC2            {} ms: the simulator's; the real one takes its own time\n",
-            failover.vrrp,
+            vrrp_took(&failover.vrrp),
             failover.ours,
             milliseconds(claim.arrived_wall, moved.wall)
         );
         wait(lab, "a read confirms it", SLACK, |lab| shows(&lab.r2, "MASTER", "OK"));
         show_status(&lab.r2);
-        operational(&lab.r2, "show log aws-vipa");
-        let pid = lab.r2.main_pid("vyos-aws-vipa").expect("an agent");
-        log.iter().for_each(|(_, line)| println!("{}", as_shown(line, pid)));
+        show_log(&lab.r2, &log);
         assert_eq!(self.owner_says_the_cli(&lab.r2), place(&lab.r2), "{:?}", lab.simulator);
         failover
     }
@@ -165,16 +167,24 @@ impl Demo {
     /// instance.
     fn owner_says_the_cli(&self, router: &Router) -> String {
         let filter = format!("Name=addresses.private-ip-address,Values={VIP}");
-        let words = [
-            ["ec2", "describe-network-interfaces"],
-            ["--region", "eu-west-1"],
-            ["--ca-bundle", "/run/lab/ca.pem"],
-            ["--filters", &filter],
-            ["--query", "NetworkInterfaces[].[NetworkInterfaceId,Attachment.InstanceId]"],
-            ["--output", "text"],
-        ];
-        let typed = words.map(|pair| pair.join(" ")).join(" \\\n    ");
-        operational(router, &format!("aws {typed}"));
+        let said = self.ask(
+            router,
+            &[
+                ["ec2", "describe-network-interfaces"],
+                ["--region", "eu-west-1"],
+                ["--ca-bundle", "/run/lab/ca.pem"],
+                ["--filters", &filter],
+                ["--query", "NetworkInterfaces[].[NetworkInterfaceId,Attachment.InstanceId]"],
+                ["--output", "text"],
+            ],
+        );
+        said.split_whitespace().collect::<Vec<_>>().join(" of ")
+    }
+
+    /// Runs the AWS CLI on the router with these words, two in a line, and returns its output.
+    fn ask(&self, router: &Router, words: &[[&str; 2]]) -> String {
+        let typed: Vec<String> = words.iter().map(|pair| pair.map(quoted).join(" ")).collect();
+        operational(router, &format!("aws {}", typed.join(" \\\n    ")));
         let mut command = router.command(&self.aws);
         let path = env::var_os("PATH").unwrap_or_default();
         let output = command.args(words.concat()).env_clear().env("PATH", path).env("HOME", "/nonexistent").output();
@@ -182,11 +192,17 @@ impl Demo {
         let said = lab::said(&output);
         print!("{said}");
         assert!(output.status.success(), "the AWS CLI: {}", output.status);
-        said.split_whitespace().collect::<Vec<_>>().join(" of ")
+        said
     }
 }
 
-fn come_back(lab: &mut Lab) {
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = !word.contains(['?', '\'', ' ', '|', '`']);
+    if is_plain { word.to_owned() } else { format!("\"{word}\"") }
+}
+
+fn come_back(lab: &mut Lab, is_as_it_was: impl Fn(&Lab) -> bool) {
     heading("3. Router 1 is back");
     println!("It boots with its configuration. Its priority is the higher one, so it is master again.\n");
     for output in lab.r1.boot(|_| ()) {
@@ -280,6 +296,27 @@ fn commit(router: &mut Router) {
 fn show_status(router: &Router) {
     operational(router, "show aws-vipa status");
     print!("{}", router.call(&["vyos-aws-vipa", "show", "status"]));
+}
+
+fn show_log(router: &Router, log: &[(Timestamp, String)]) {
+    operational(router, "show log aws-vipa");
+    let pid = router.main_pid("vyos-aws-vipa").expect("an agent");
+    log.iter().for_each(|(_, line)| println!("{}", as_shown(line, pid)));
+}
+
+/// What a summary says of the time that VRRP takes.
+fn vrrp_took(milliseconds: &str) -> String {
+    format!(
+        "VRRP           {milliseconds} ms: a standby waits for three advertisements, 1 s\n\
+         \x20              each, and (256 - 100)/256 s more (RFC 9568 and 5798, 6.1)\n"
+    )
+}
+
+/// When keepalived made the router master, according to VyOS's FIFO and to the agent's log: both are a little late, and one
+/// of them less.
+fn became_master(witness: &Witness, start: Timestamp, log: &[(Timestamp, String)]) -> Timestamp {
+    let read = log.iter().find(|(_, line)| line.contains("to=MASTER")).expect("the agent logs it").0;
+    witness.wrote(start, "MASTER").min(read)
 }
 
 fn shows(router: &Router, vrrp: &str, verdict: &str) -> bool {
