@@ -142,12 +142,9 @@ impl Effects {
     }
 
     pub fn read(&self, id: ReadId, request: ReadRequest, timeout: Duration) {
-        let (ec2, answers) = (self.ec2.borrow().clone(), self.answers.clone());
+        let (ec2, answers) = (self.ec2.subscribe(), self.answers.clone());
         tokio::spawn(async move {
-            let result = match ec2 {
-                Some(ec2) => read(&ec2, &request, timeout).await,
-                None => Err(no_region()),
-            };
+            let result = read(ec2, &request, timeout).await;
             let _ = answers.send(EffectResult::Event(Event::Read { id, result }));
         });
     }
@@ -289,19 +286,29 @@ async fn claim(
     }
 }
 
-async fn read(ec2: &Ec2, request: &ReadRequest, timeout: Duration) -> Result<BTreeMap<Resource, Holder>, CallError> {
+/// The same for a read.
+async fn read(
+    ec2: watch::Receiver<Option<Ec2>>,
+    request: &ReadRequest,
+    within: Duration,
+) -> Result<BTreeMap<Resource, Holder>, CallError> {
+    let began = Instant::now();
+    let Some(ec2) = client(ec2, within).await else {
+        return Err(no_region());
+    };
+    let within = within.saturating_sub(began.elapsed());
     match request {
         ReadRequest::Addresses { vpc, addresses } => {
-            let owners = ec2.owners(Some(vpc), addresses, timeout).await?.into_iter();
+            let owners = ec2.owners(Some(vpc), addresses, within).await?.into_iter();
             Ok(owners.map(|(address, owner)| (Resource::Address(address), Holder::Eni(owner))).collect())
         }
-        ReadRequest::Routes(routes) => ec2.routes(routes, timeout).await,
-        ReadRequest::ElasticIps(allocations) => ec2.associations(allocations, timeout).await,
+        ReadRequest::Routes(routes) => ec2.routes(routes, within).await,
+        ReadRequest::ElasticIps(allocations) => ec2.associations(allocations, within).await,
     }
 }
 
-/// The client of EC2, for a claim. Just after its start the agent learns the region within milliseconds, so waiting for
-/// it is faster than a failed attempt and a retry.
+/// The client of EC2. Just after its start the agent learns the region within milliseconds, so waiting for it is faster
+/// than a failed attempt and a retry.
 async fn client(mut ec2: watch::Receiver<Option<Ec2>>, within: Duration) -> Option<Ec2> {
     match tokio::time::timeout(within, ec2.wait_for(Option::is_some)).await {
         Ok(Ok(ec2)) => ec2.clone(),

@@ -108,6 +108,8 @@ fn master_loses_power() {
         assert!(replaced.iter().all(|claim| claim.action == "ReplaceRoute" && claim.succeeded()), "{replaced:#?}");
         // The overlay address is never assigned to an ENI.
         assert!(lab.claims(None).is_empty(), "{}", lab.simulator);
+        // The first read waited for the region.
+        assert_eq!([&lab.r1, &lab.r2].map(|router| router.logged(&["ownership check failed"])), [0, 0]);
     });
 }
 
