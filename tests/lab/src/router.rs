@@ -33,13 +33,16 @@ const OVERRIDE: &str = "[Unit]\nAfter=vyos-router.service\n[Service]\nType=simpl
 --use-file /run/keepalived/keepalived.conf --pid /run/keepalived/keepalived.pid --dont-fork --log-console --log-detail\n\
 PIDFile=/run/keepalived/keepalived.pid\n";
 
+/// The most interfaces of a router: eth0 and eth1.
+const MOST_INTERFACES: usize = 2;
+
 /// A router.
 pub struct Router {
     /// 1 or 2.
     pub number: u8,
     /// Its instance.
     pub instance: String,
-    /// The ENIs of eth0 and so on.
+    /// The ENIs of eth0 and eth1.
     pub enis: Vec<String>,
     /// Their primary addresses.
     pub primaries: Vec<Ipv4Addr>,
@@ -62,6 +65,8 @@ impl Router {
     pub(crate) fn start(number: u8, world: &World, binary: &Path, ec2: &str, ca_pem: &str) -> Self {
         let instance = &world.instances[usize::from(number) - 1];
         let interfaces = &instance.network_interfaces;
+        // A measurement has more ENIs than interfaces.
+        let interfaces = &interfaces[..interfaces.len().min(MOST_INTERFACES)];
         let host = Host::start(&format!("router {number}"));
         let subnet = network::subnet(world, &interfaces[0]);
         let gateway = network::gateway(world, subnet);
