@@ -293,7 +293,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
         .run(&router.paths, &Imds::at(&nowhere()), Access::Granted, &mut out)
         .expect("printed");
     let text = String::from_utf8(out).expect("UTF-8");
-    assert!(text.contains("none: no address is moved, see below") && !text.contains("BACKUP -> MASTER"), "{text}");
+    assert!(text.contains("none: nothing is moved, see below") && !text.contains("BACKUP -> MASTER"), "{text}");
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
     agent.join().expect("it ended");
 }

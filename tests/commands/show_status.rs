@@ -252,7 +252,7 @@ fn without_anything_that_answers_there_is_a_report_all_the_same() {
     }
     fs::remove_file(&router.paths.groups).expect("removed");
     let text = show(&router, TABLE, &nowhere()).expect("printed");
-    assert!(text.contains("groups.json is missing") && text.contains("Group web: no address is moved"), "{text}");
+    assert!(text.contains("groups.json is missing") && text.contains("Group web: nothing is moved"), "{text}");
 }
 
 #[test]

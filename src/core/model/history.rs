@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ec2::{CallError, Owner, Taker};
 use super::ids::{EniId, GroupName, InterfaceName, RequestId};
-use super::resource::{Resource, Resources};
+use super::resource::{Kind as ResourceKind, Resource, Resources};
 use super::vrrp::VrrpState;
 
 /// How many records of the history are kept. A claim that keeps failing with one error is one record.
@@ -21,8 +21,13 @@ const LOSSES_PER_RESOURCE: usize = 8;
 /// parties together.
 const CONTESTED_PER_RESOURCE: usize = 4;
 
-/// How many of the last records are searched for the failure that a new record repeats.
+/// How many of the last records are searched for the one that a new record repeats or joins.
 const MERGE_WINDOW: usize = 20;
+
+/// Routes and Elastic IPs, each of which is claimed with a call of its own, share a record if the same happens to them within
+/// this time: a failover of two hundred must not displace the rest. EC2 allows five such calls a second after the first
+/// hundred.
+const JOIN_TIME: SignedDuration = SignedDuration::from_secs(60);
 
 /// The events, oldest first, at most [`MAX_RECORDS`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -43,12 +48,12 @@ impl From<Stored> for History {
 /// One event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// When it happened; the last time, if it happened several times.
+    /// When it happened; the last time, if it happened several times or to several resources.
     pub time: Timestamp,
-    /// When it happened for the first time, if several times.
+    /// When it happened for the first time, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// How often it has happened, with or without other records in between.
+    /// How often it has happened to the first of the resources, with or without other records in between.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub times: u32,
     /// The group, if it is about one.
@@ -88,9 +93,9 @@ pub enum Kind {
         eni: EniId,
         /// The previous owner of the first resource, if known.
         previous: Option<Owner>,
-        /// Milliseconds until the answer or the time-out.
+        /// Milliseconds until the answer or the time-out; of several calls, the longest.
         duration_ms: u64,
-        /// The outcome.
+        /// The outcome; of several calls, the last one.
         #[serde(flatten)]
         outcome: Outcome,
     },
@@ -210,7 +215,15 @@ impl Record {
     /// Whether `later` is the same failure again: the same claim, or the same unresolved interface, and the same error
     /// code.
     fn goes_on_in(&self, later: &Record) -> bool {
-        let same = match (&self.kind, &later.kind) {
+        let is_part = match &later.resources.0[..] {
+            [resource] if self.joined_kind().is_some() => self.resources.0.contains(resource),
+            resources => self.resources.0 == resources,
+        };
+        is_part && self.group == later.group && self.has_same_failure(later)
+    }
+
+    fn has_same_failure(&self, later: &Record) -> bool {
+        match (&self.kind, &later.kind) {
             (
                 Kind::Claim { eni, outcome: Outcome::Failed { error }, .. },
                 Kind::Claim { eni: other_eni, outcome: Outcome::Failed { error: other }, .. },
@@ -222,26 +235,75 @@ impl Record {
             (Kind::NotTakeable { why }, Kind::NotTakeable { why: other }) => why == other,
             (Kind::Started { version }, Kind::Started { version: other }) => version == other,
             _ => false,
+        }
+    }
+
+    /// The kind of the resources, if records about several of them are joined.
+    fn joined_kind(&self) -> Option<ResourceKind> {
+        self.resources.0.first().map(Resource::kind).filter(|kind| *kind != ResourceKind::Address)
+    }
+
+    /// Whether in `later` the same happened to another route or Elastic IP, about as early.
+    fn is_joined_by(&self, later: &Record) -> bool {
+        let happened_alike = match (&self.kind, &later.kind) {
+            (
+                Kind::Claim { eni, previous, outcome: Outcome::Acknowledged { .. }, .. },
+                Kind::Claim { eni: other_eni, previous: other, outcome: Outcome::Acknowledged { .. }, .. },
+            ) => (eni, previous) == (other_eni, other),
+            (
+                Kind::OwnershipLost { .. } | Kind::Contested { .. } | Kind::ContestedEnded { .. },
+                Kind::OwnershipLost { .. } | Kind::Contested { .. } | Kind::ContestedEnded { .. },
+            ) => self.kind == later.kind,
+            _ => self.has_same_failure(later),
         };
-        same && (&self.group, &self.resources) == (&later.group, &later.resources)
+        happened_alike
+            && self.joined_kind().is_some()
+            && self.joined_kind() == later.joined_kind()
+            && self.group == later.group
+            && later.time.duration_since(self.since.unwrap_or(self.time)) <= JOIN_TIME
+            && !later.resources.0.iter().any(|resource| self.resources.0.contains(resource))
+    }
+
+    /// The record of both, in which `later` is the same failure again.
+    fn repeated_by(self, mut later: Record) -> Self {
+        let is_first = self.resources.0.first() == later.resources.0.first();
+        later.since = self.since.or(Some(self.time));
+        later.times = self.times.saturating_add(if is_first { later.times } else { 0 });
+        Self { resources: self.resources, ..later }
+    }
+
+    /// The record of both, in which the same happened to the resources of `later`.
+    fn joined_by(self, mut later: Record) -> Self {
+        if let (Kind::Claim { duration_ms, .. }, Kind::Claim { duration_ms: before, .. }) =
+            (&mut later.kind, &self.kind)
+        {
+            *duration_ms = (*duration_ms).max(*before);
+        }
+        let mut resources = self.resources;
+        resources.0.append(&mut later.resources.0);
+        Self { since: self.since.or(Some(self.time)), times: self.times, resources, ..later }
     }
 }
 
 impl History {
     /// Adds an event. A failure that repeats a recent one is merged into its record, and so is a start right after
-    /// another. Returns whether it was merged.
-    pub fn add(&mut self, mut record: Record) -> bool {
+    /// another. What happens to several routes or Elastic IPs about as early is one record. Returns whether it was a
+    /// repetition.
+    pub fn add(&mut self, record: Record) -> bool {
         let within = if matches!(record.kind, Kind::Started { .. }) { 1 } else { MERGE_WINDOW };
         let recent = self.records.len().saturating_sub(within)..;
-        let before = self.records[recent.clone()].iter().rposition(|r| r.goes_on_in(&record));
-        if let Some(n) = before {
-            let before = self.records.remove(recent.start + n);
-            record.since = before.since.or(Some(before.time));
-            record.times = before.times.saturating_add(record.times);
-        }
+        let last =
+            |is: &dyn Fn(&Record) -> bool| self.records[recent.clone()].iter().rposition(is).map(|n| recent.start + n);
+        let repeated = last(&|before| before.goes_on_in(&record));
+        let joined = last(&|before| before.is_joined_by(&record)).filter(|_| repeated.is_none());
+        let record = match (repeated, joined) {
+            (Some(n), _) => self.records.remove(n).repeated_by(record),
+            (None, Some(n)) => self.records.remove(n).joined_by(record),
+            (None, None) => record,
+        };
         self.records.push(record);
         self.records.drain(..self.records.len().saturating_sub(MAX_RECORDS));
-        before.is_some()
+        repeated.is_some()
     }
 
     /// The ownership losses of each resource of a group since the group was last not MASTER, or CONTESTED ended.
@@ -383,6 +445,7 @@ mod tests {
 
     use super::super::ec2::{ErrorClass, Failure};
     use super::super::ids::InstanceId;
+    use super::super::resource::Route;
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -490,6 +553,100 @@ mod tests {
         other.resources = Resources(vec![Ipv4Addr::new(10, 99, 0, 101).into()]);
         history.add(other);
         assert_eq!(history.last(MAX_RECORDS).len(), 4, "another address is another claim");
+    }
+
+    fn route(n: u8) -> Resource {
+        let table = "rtb-00000001".try_into().expect("a route table");
+        Resource::Route(Route { table, destination: format!("10.{n}.0.0/16").parse().expect("a prefix") })
+    }
+
+    fn elastic_ip(n: u8) -> Resource {
+        Resource::ElasticIp(format!("eipalloc-000000{n:02x}").try_into().expect("an id"))
+    }
+
+    fn claim_of(resource: Resource, millis: i64, outcome: Outcome) -> Record {
+        let kind = Kind::Claim { eni: eni(1), previous: Some(owner(2)), duration_ms: 300 + millis as u64 % 7, outcome };
+        Record::new(at(10) + SignedDuration::from_millis(millis), kind).about([resource])
+    }
+
+    fn acknowledged(request: i64) -> Outcome {
+        Outcome::Acknowledged { request_id: RequestId::try_from(format!("r{request}")).ok() }
+    }
+
+    /// Eight claims at a time, of both kinds, and every tenth route is throttled at first and claimed later.
+    #[test]
+    fn a_failover_of_200_routes_and_50_elastic_ips_does_not_push_out_the_rest() {
+        let mut history = History::default();
+        let before = every_kind();
+        before.iter().cloned().for_each(|record| _ = history.add(record));
+        let throttled = || Outcome::Failed { error: error("RequestLimitExceeded") };
+        for n in 0..200 {
+            let outcome = if n % 10 == 0 { throttled() } else { acknowledged(n) };
+            history.add(claim_of(route(n as u8), 40 * n, outcome));
+            if n % 4 == 0 {
+                history.add(claim_of(elastic_ip((n / 4) as u8), 40 * n + 1, acknowledged(n)));
+            }
+        }
+        for n in (0..200).step_by(10) {
+            history.add(claim_of(route(n as u8), 8_000 + n, acknowledged(n)));
+        }
+        let all = history.last(MAX_RECORDS);
+        assert_eq!(all[..before.len()], before[..], "what was there before");
+        let [refused, elastic_ips, routes] = &all[before.len()..] else { panic!("{all:#?}") };
+        assert_eq!(refused.resources.0, (0..200).step_by(10).map(route).collect::<Vec<_>>());
+        assert_eq!(elastic_ips.resources.0, (0..50).map(elastic_ip).collect::<Vec<_>>());
+        assert_eq!(routes.resources.0.len(), 200);
+        assert_eq!((routes.since, routes.times), (Some(at(10) + SignedDuration::from_millis(40)), 1));
+        assert_eq!(routes.time, at(10) + SignedDuration::from_millis(8_190));
+        let Kind::Claim { duration_ms, outcome, .. } = &routes.kind else { panic!("{routes:?}") };
+        assert_eq!((duration_ms, outcome), (&306, &acknowledged(190)), "the longest, and the last one's request");
+        let text = serde_json::to_string(&history).expect("JSON");
+        assert_eq!(serde_json::from_str::<History>(&text).expect("read").last(MAX_RECORDS), all);
+    }
+
+    #[test]
+    fn routes_that_are_refused_again_and_again_are_one_record() {
+        let mut history = History::default();
+        let denied = || Outcome::Failed { error: error("UnauthorizedOperation") };
+        for round in 0..100 {
+            for n in 0..200 {
+                history.add(claim_of(route(n), 60_000 * round + i64::from(n), denied()));
+            }
+        }
+        let [record] = history.last(MAX_RECORDS) else { panic!("{history:?}") };
+        assert_eq!((record.resources.0.len(), record.times, record.since), (200, 100, Some(at(10))));
+        history.add(claim_of(route(0), 6_000_000, Outcome::Failed { error: error("Timeout") }));
+        assert_eq!(history.last(MAX_RECORDS).len(), 2, "another error is another record");
+    }
+
+    #[test]
+    fn what_is_not_the_same_or_later_is_a_record_of_its_own() {
+        let base = || claim_of(route(1), 0, acknowledged(1));
+        let later = |resource: Resource, seconds: i64| claim_of(resource, 1_000 * seconds, acknowledged(2));
+        let mut to_another = later(route(2), 1);
+        to_another.kind =
+            Kind::Claim { eni: eni(9), previous: Some(owner(2)), duration_ms: 300, outcome: acknowledged(2) };
+        let lost = |by: u8| {
+            let kind = Kind::OwnershipLost { by: owner(by), taker: Taker::Peer };
+            Record::new(at(10), kind).of_group(group("a"))
+        };
+        for (one, other, records) in [
+            (base(), later(route(2), 60), 1),
+            (base(), later(route(2), 61), 2),
+            (base(), later(route(1), 1), 2),
+            (base(), later(elastic_ip(1), 1), 2),
+            (base(), to_another, 2),
+            (base(), claim_of(route(2), 1, Outcome::Failed { error: error("Timeout") }), 2),
+            (lost(2).about([route(1)]), lost(2).about([route(2)]), 1),
+            (lost(2).about([route(1)]), lost(3).about([route(2)]), 2),
+            (lost(2).about([route(1)]), lost(2).of_group(group("b")).about([route(2)]), 2),
+            (lost(2).about([Ipv4Addr::new(10, 0, 0, 1)]), lost(2).about([Ipv4Addr::new(10, 0, 0, 2)]), 2),
+        ] {
+            let mut history = History::default();
+            history.add(one);
+            history.add(other);
+            assert_eq!(history.last(MAX_RECORDS).len(), records, "{history:#?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::model::vrrp::VrrpState;
 /// The width of `255.255.255.255`.
 const ADDRESS: u16 = 15;
 
-/// The result of a forced claim. `last_claim` of each address must be the forced claim, or absent.
+/// The result of a forced claim. Each `last_claim` must be the forced claim, or absent.
 pub fn claimed(group: &GroupReport, now: Timestamp) -> String {
     let mut text = String::new();
     indented(&mut text, 0, [format!("Group {}: {}", quoted(&group.name), group.vrrp)]);
@@ -46,7 +46,7 @@ pub fn paused(group: &GroupReport, now: Timestamp) -> String {
         &mut text,
         0,
         [format!(
-            "Group {name} is paused {until}: this router does not claim its addresses until then, even as MASTER. \
+            "Group {name} is paused {until}: this router claims nothing for it until then, even as MASTER. \
              `force aws-vipa resume {name}` ends the pause."
         )],
     );
@@ -58,11 +58,9 @@ pub fn resumed(group: &GroupReport) -> String {
     let mut text = String::new();
     let next = match group.vrrp {
         VrrpState::Master | VrrpState::Unknown => {
-            "the agent reads the owners, and claims the addresses that are on a local interface and not assigned to this router in EC2"
+            "the agent reads the owners and, if an address of the group is on a local interface, claims what this router does not have in EC2"
         }
-        VrrpState::Backup | VrrpState::Fault | VrrpState::Stop => {
-            "the agent claims its addresses when it becomes MASTER"
-        }
+        VrrpState::Backup | VrrpState::Fault | VrrpState::Stop => "the agent claims for it when it becomes MASTER",
     };
     indented(&mut text, 0, [format!("Pause of group {} ended: {next}.", quoted(&group.name))]);
     text

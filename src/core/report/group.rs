@@ -3,8 +3,11 @@
 use jiff::Timestamp;
 
 use super::history::history;
-use super::model::{AddressReport, GroupReport, Item, OwnerReport, Report};
-use super::status::{GAP, WIDTH, ago, head, last_claim, lines, name, span, tail, time, time_and_age, who};
+use super::model::{AddressReport, ClaimReport, GroupReport, Item, OwnerReport, Report, alike, names};
+use super::status::{
+    GAP, WIDTH, ago, claim, head, label, last_claim, lines, name, newest_claim, span, tail, time, time_and_age, who,
+};
+use crate::model::resource::Kind;
 
 /// The width of the labels' column, as at the top of every report.
 const LABEL: u16 = 11;
@@ -20,15 +23,12 @@ pub fn group(report: &Report) -> String {
             text.push('\n');
             rows(&mut text, address_rows(address, report.agent.is_some(), now));
         }
-        for route in &group.routes {
+        for items in alike(group.items().filter(|item| item.kind != Kind::Address).collect()) {
             text.push('\n');
-            let item = Item::other(route.route.to_string(), &route.state);
-            rows(&mut text, item_rows("Route", &item, report.agent.is_some(), now));
-        }
-        for elastic_ip in &group.elastic_ips {
-            text.push('\n');
-            let item = Item::elastic_ip(elastic_ip);
-            rows(&mut text, item_rows("Elastic IP", &item, report.agent.is_some(), now));
+            match &items[..] {
+                [item] => rows(&mut text, item_rows(item, report.agent.is_some(), now)),
+                items => rows(&mut text, many_rows(items, report.agent.is_some(), now)),
+            }
         }
     }
     tail(&mut text, report);
@@ -47,7 +47,7 @@ fn group_rows(group: &GroupReport, now: Timestamp) -> Vec<(&'static str, String)
     let claims = match (group.disabled, group.paused_until) {
         (true, _) => "disabled by `aws-vipa disable`".to_owned(),
         (false, Some(until)) => format!("PAUSED until {} ({} left)", time(until), span(until, now)),
-        (false, None) if group.is_empty() => "none: no address is moved, see below".to_owned(),
+        (false, None) if group.is_empty() => "none: nothing is moved, see below".to_owned(),
         (false, None) => "while the group is MASTER".to_owned(),
     };
     vec![("Group", name(group).into_owned()), ("VRRP", format!("{}{since}{reason}", group.vrrp)), ("Claims", claims)]
@@ -65,21 +65,50 @@ fn address_rows(address: &AddressReport, asked: bool, now: Timestamp) -> Vec<(&'
         None if asked => "assign permission never proven".to_owned(),
         None => "only available from the agent".to_owned(),
     };
-    let mut rows = item_rows("Address", &Item::address(address), asked, now);
+    let mut rows = item_rows(&Item::address(address), asked, now);
     rows.insert(2, ("Kernel", local));
     rows.push(("IAM", permission));
     rows
 }
 
-fn item_rows(label: &'static str, item: &Item, asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
-    let eni = item.eni.map_or("ENI unknown".to_owned(), ToString::to_string);
-    let claimed = match (item.last_claim, last_claim(item, now)) {
-        (Some(last), Some(text)) => format!("{}: {text}", time(last.at)),
-        _ if asked => "none by this agent".to_owned(),
-        _ => "only available from the agent".to_owned(),
+fn item_rows(item: &Item, asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
+    let label = match item.kind {
+        Kind::Address => "Address",
+        Kind::Route => "Route",
+        Kind::ElasticIp => "Elastic IP",
     };
-    vec![
-        (label, format!("{}: {}", item.name, item.verdict)),
+    let claimed = item.last_claim.zip(last_claim(item, now));
+    let mut rows = vec![(label, format!("{}: {}", item.name, item.verdict))];
+    rows.extend(common_rows(item, claimed, asked, now));
+    rows
+}
+
+/// Routes or Elastic IPs that are alike.
+fn many_rows(items: &[Item], asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
+    let Some(first) = items.first() else {
+        return Vec::new();
+    };
+    let mut rows = vec![(label(first.kind), format!("{}: {}", items.len(), first.verdict))];
+    let names = names(items.iter().map(|item| (item.name.clone(), item.route)));
+    rows.extend(names.into_iter().map(|names| ("", names)));
+    let claimed = newest_claim(items).map(|last| (last, claim(last, now)));
+    rows.extend(common_rows(first, claimed, asked, now));
+    rows
+}
+
+fn common_rows(
+    item: &Item,
+    claimed: Option<(&ClaimReport, String)>,
+    asked: bool,
+    now: Timestamp,
+) -> [(&'static str, String); 3] {
+    let eni = item.eni.map_or("ENI unknown".to_owned(), ToString::to_string);
+    let claimed = match claimed {
+        Some((last, text)) => format!("{}: {text}", time(last.at)),
+        None if asked => "none by this agent".to_owned(),
+        None => "only available from the agent".to_owned(),
+    };
+    [
         ("Moves to", format!("{eni}, {}", item.interface)),
         ("Owner", item.owner.map_or("unknown".to_owned(), |o| owner(o, now))),
         ("Last claim", claimed),

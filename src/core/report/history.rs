@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::model::Report;
+use super::model::{Report, names};
 use super::reasons::holder;
 use super::status::{GAP, WIDTH, indented, lines, time};
 use crate::model::ec2::Taker;
@@ -68,20 +68,25 @@ fn event(record: &Record) -> String {
         Kind::NotLocal if record.resources.0.iter().all(|resource| resource.address().is_some()) => {
             format!("{resources} ({group}) not claimed: it is on no local interface")
         }
-        Kind::NotLocal => format!("{resources} ({group}) not claimed: no address of the group is on a local interface"),
+        Kind::NotLocal => format!("{resources} ({group}) not claimed: the group's address is on no local interface"),
         Kind::NotTakeable { why } => format!("{resources} ({group}) not claimed: {why}"),
         Kind::Readiness { obstacle: Some(obstacle) } => format!("{group}: standby NOT READY: {obstacle}"),
         Kind::Readiness { obstacle: None } => format!("{group}: standby ready"),
         Kind::Unresolved { interface, error } => format!("ENI of {interface} unknown: {error}"),
     };
     if let Some(since) = record.since {
-        text.push_str(&format!(" ({} times since {})", record.times, time(since)));
+        let times = if record.times > 1 { format!("{} times ", record.times) } else { String::new() };
+        text.push_str(&format!(" ({times}since {})", time(since)));
     }
     text
 }
 
 fn resources(all: &[Resource]) -> String {
-    let mut named: Vec<String> = all.iter().take(NAMED).map(ToString::to_string).collect();
+    let named = all.iter().take(NAMED).map(|resource| match resource {
+        Resource::Route(route) => (String::new(), Some(route)),
+        Resource::Address(_) | Resource::ElasticIp(_) => (resource.to_string(), None),
+    });
+    let mut named = names(named);
     if all.len() > NAMED {
         named.push(format!("{} more", all.len() - NAMED));
     }

@@ -65,7 +65,7 @@ fn resource(facts: ResourceFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> 
             OwnerReport { at: clock(read.at), who, eni, instance: instance.flatten() }
         }),
         verdict: facts.verdict,
-        reason: facts.reason.map(|reason| reasons::reason(&reason, clock)),
+        reason: facts.reason.map(|reason| reasons::reason(facts.resource.kind(), &reason, clock)),
         last_claim: facts.last_claim.map(|last| claim(last, clock)),
         last_failure: facts.last_failure.map(|(at, error)| FailedCall::new(clock(at), &error)),
     }

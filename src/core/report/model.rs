@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::command::ClaimCommand;
 use crate::model::ec2::{CallError, ErrorClass, Failure};
 use crate::model::history::{Kind, Record};
-use crate::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
-use crate::model::resource::{Resource, Route};
+use crate::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, Region, RequestId, RouteTableId};
+use crate::model::resource::{Kind as ResourceKind, Resource, Route};
 use crate::model::verdict::{Verdict, Who};
 use crate::model::vrrp::VrrpState;
 
@@ -181,7 +181,7 @@ impl GroupReport {
 
     /// What it moves: addresses, routes, Elastic IPs.
     pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        let routes = self.routes.iter().map(|route| Item::other(route.route.to_string(), &route.state));
+        let routes = self.routes.iter().map(Item::route);
         let elastic_ips = self.elastic_ips.iter().map(Item::elastic_ip);
         self.addresses.iter().map(Item::address).chain(routes).chain(elastic_ips)
     }
@@ -221,7 +221,9 @@ pub struct ElasticIpReport {
 
 /// One thing that a group moves, as the texts name it and show it.
 pub(crate) struct Item<'a> {
+    pub kind: ResourceKind,
     pub name: String,
+    pub route: Option<&'a Route>,
     pub interface: &'a InterfaceName,
     pub eni: Option<&'a EniId>,
     /// For an address: whether it is on a local interface, and since when.
@@ -237,7 +239,9 @@ pub(crate) struct Item<'a> {
 impl<'a> Item<'a> {
     pub fn address(address: &'a AddressReport) -> Self {
         Self {
+            kind: ResourceKind::Address,
             name: address.address.to_string(),
+            route: None,
             interface: &address.interface,
             eni: address.eni.as_ref(),
             local: Some((address.local, address.local_since)),
@@ -250,14 +254,20 @@ impl<'a> Item<'a> {
         }
     }
 
-    pub fn elastic_ip(elastic_ip: &'a ElasticIpReport) -> Self {
-        let on = elastic_ip.private_address.map_or_else(String::new, |address| format!(" on {address}"));
-        Self::other(format!("{}{on}", elastic_ip.allocation), &elastic_ip.state)
+    pub fn route(route: &'a RouteReport) -> Self {
+        Self { route: Some(&route.route), ..Self::other(ResourceKind::Route, route.route.to_string(), &route.state) }
     }
 
-    pub fn other(name: String, state: &'a ResourceReport) -> Self {
+    pub fn elastic_ip(elastic_ip: &'a ElasticIpReport) -> Self {
+        let on = elastic_ip.private_address.map_or_else(String::new, |address| format!(" on {address}"));
+        Self::other(ResourceKind::ElasticIp, format!("{}{on}", elastic_ip.allocation), &elastic_ip.state)
+    }
+
+    fn other(kind: ResourceKind, name: String, state: &'a ResourceReport) -> Self {
         Self {
+            kind,
             name,
+            route: None,
             interface: &state.interface,
             eni: state.eni.as_ref(),
             local: None,
@@ -277,6 +287,50 @@ impl<'a> Item<'a> {
             None => self.local.is_none() && self.verdict == Verdict::Ok,
         }
     }
+
+    /// Whether one text describes both, but for their names, claims and the times of reads.
+    fn is_like(&self, other: &Self) -> bool {
+        let owner = |item: &Self| item.owner.map(|owner| (owner.who, owner.eni.clone(), owner.instance.clone()));
+        (self.kind, self.interface, self.eni, self.verdict, self.reason)
+            == (other.kind, other.interface, other.eni, other.verdict, other.reason)
+            && owner(self) == owner(other)
+    }
+}
+
+/// How many routes or Elastic IPs of a group that are alike are described one by one.
+const MAX_ALIKE: usize = 4;
+
+/// Routes and Elastic IPs, in their order: more than [`MAX_ALIKE`] that are alike in one list, each other one on its own.
+pub(crate) fn alike(items: Vec<Item<'_>>) -> Vec<Vec<Item<'_>>> {
+    let mut lists: Vec<Vec<(usize, Item)>> = Vec::new();
+    for (n, item) in items.into_iter().enumerate() {
+        match lists.iter_mut().find(|list| list[0].1.is_like(&item)) {
+            Some(list) => list.push((n, item)),
+            None => lists.push(vec![(n, item)]),
+        }
+    }
+    let (many, few): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.len() > MAX_ALIKE);
+    let mut lists: Vec<_> = many.into_iter().chain(few.into_iter().flatten().map(|item| vec![item])).collect();
+    lists.sort_by_key(|list| list[0].0);
+    lists.into_iter().map(|list| list.into_iter().map(|(_, item)| item).collect()).collect()
+}
+
+/// What is listed in a text: the routes of one table share its id, as in `10.0.0.0/8, 10.1.0.0/16 in rtb-…`.
+pub(crate) fn names<'a>(all: impl IntoIterator<Item = (String, Option<&'a Route>)>) -> Vec<String> {
+    let mut lists: Vec<(Option<&RouteTableId>, Vec<String>)> = Vec::new();
+    for (name, route) in all {
+        let table = route.map(|route| &route.table);
+        let name = route.map_or(name, |route| route.destination.to_string());
+        match lists.iter_mut().find(|(other, _)| table.is_some() && *other == table) {
+            Some((_, names)) => names.push(name),
+            None => lists.push((table, vec![name])),
+        }
+    }
+    let list = |(table, names): (Option<&RouteTableId>, Vec<String>)| {
+        let of_table = table.map_or_else(String::new, |table| format!(" in {table}"));
+        names.join(", ") + &of_table
+    };
+    lists.into_iter().map(list).collect()
 }
 
 /// What is known of a route or an Elastic IP; as in [`AddressReport`].

@@ -9,7 +9,10 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 
 use super::command::{Target, claim_command};
-use super::model::{AddressReport, Ec2Report, FailedCall, GroupReport, HookReport, OwnerReport, Report};
+use super::model::{
+    AddressReport, Ec2Report, ElasticIpReport, FailedCall, GroupReport, HookReport, OwnerReport, Report,
+    ResourceReport, RouteReport,
+};
 use super::{reasons, remedies};
 use crate::FORMAT;
 use crate::keepalived::groups::Groups;
@@ -18,6 +21,7 @@ use crate::model::config::{Config, SkippedGroup};
 use crate::model::credentials::CredentialFacts;
 use crate::model::ec2::Owners;
 use crate::model::ids::{EniId, InstanceId, InterfaceName, Region};
+use crate::model::resource::Resource;
 use crate::model::verdict::{Verdict, Who};
 use crate::model::vrrp::VrrpState;
 
@@ -121,12 +125,39 @@ fn group(config: &Config, facts: &Observations, group: &PlannedGroup) -> GroupRe
         .iter()
         .flat_map(|(_, owners)| group.peers.iter().filter_map(|peer| owners.get(peer)?.instance.clone()))
         .collect();
-    GroupReport {
+    let mut report = GroupReport {
         vrrp_reason: Some("the VRRP state is only available from the agent".to_owned()),
         disabled: group.disabled,
         errors: group.problems.iter().map(reasons::problem).collect(),
         addresses: group.assigned().map(|assigned| address(config, facts, group.disabled, &others, assigned)).collect(),
         ..without_addresses(group.name.as_str())
+    };
+    for planned in &group.resources {
+        let state = unread(facts, group.disabled, planned);
+        match &planned.resource {
+            Resource::Address(_) => {}
+            Resource::Route(route) => report.routes.push(RouteReport { route: route.clone(), state }),
+            Resource::ElasticIp(allocation) => report.elastic_ips.push(ElasticIpReport {
+                allocation: allocation.clone(),
+                private_address: planned.private_address,
+                state,
+            }),
+        }
+    }
+    report
+}
+
+/// A route or an Elastic IP: only the agent reads who has it.
+fn unread(facts: &Observations, disabled: bool, planned: &PlannedResource) -> ResourceReport {
+    let seen = if disabled { Seen::Disabled } else { Seen::OnlyByAgent };
+    ResourceReport {
+        interface: planned.interface.clone(),
+        eni: planned.eni.as_ref().or_else(|| facts.enis.get(&planned.interface)).cloned(),
+        owner: None,
+        verdict: seen.verdict(),
+        reason: seen.reason().map(str::to_owned),
+        last_claim: None,
+        last_failure: None,
     }
 }
 
@@ -176,10 +207,11 @@ fn address(
     }
 }
 
-/// What an address looks like without the VRRP state.
+/// What a resource looks like without the VRRP state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Disabled,
+    OnlyByAgent,
     /// An observation is missing or is not evidence.
     NotEnough,
     LikeMaster,
@@ -204,7 +236,7 @@ impl Seen {
     fn verdict(self) -> Verdict {
         match self {
             Self::Disabled => Verdict::Disabled,
-            Self::NotEnough | Self::LikeMaster | Self::LikeBackup => Verdict::Unknown,
+            Self::OnlyByAgent | Self::NotEnough | Self::LikeMaster | Self::LikeBackup => Verdict::Unknown,
             Self::HereButNotOurs | Self::OursButNotHere => Verdict::Drift,
         }
     }
@@ -212,6 +244,9 @@ impl Seen {
     fn reason(self) -> Option<&'static str> {
         Some(match self {
             Self::Disabled => return None,
+            Self::OnlyByAgent => {
+                "Only the agent reads the owner of routes and Elastic IPs. Restart it first: while it is down, a failover to this router does not move them."
+            }
             Self::NotEnough => {
                 "Not enough information without the agent. Restart it first; until then `show vrrp` shows which router is MASTER."
             }

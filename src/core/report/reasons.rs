@@ -16,7 +16,7 @@ use crate::claim::{
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, Owner};
 use crate::model::ids::GroupName;
-use crate::model::resource::NotTakeable;
+use crate::model::resource::{Kind, NotTakeable};
 use crate::model::vrrp::{NotifyState, VrrpState};
 
 /// Why the state of a group has changed.
@@ -79,9 +79,14 @@ pub fn problem(problem: &Problem) -> String {
     }
 }
 
-/// Why an address has its verdict, and what to do. `clock` gives the time of day of an instant.
-pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> String {
+/// Why a resource of that kind has its verdict, and what to do. `clock` gives the time of day of an instant.
+pub fn reason(kind: Kind, reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> String {
     let at = |instant: BootInstant| time(clock(instant));
+    // What shows whether the group is MASTER.
+    let evidence = match kind {
+        Kind::Address => "the address",
+        Kind::Route | Kind::ElasticIp => "the group's address",
+    };
     match reason {
         Reason::Paused(group) => {
             format!("claims are paused; `force aws-vipa resume {}` resumes them", quoted(group.as_str()))
@@ -95,21 +100,24 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
             format!("{}: VRRP is in {vrrp}, or keepalived hangs; check `show vrrp`", cause(Cause::NoTimer))
         }
         Reason::ReadinessUnknown => "readiness not checked yet; the next ownership check shows it".to_owned(),
+        // What it is about stands beside it, and those that have the same obstacle share one text.
+        Reason::NotReady(Obstacle::NotTakeable { why, .. }) => not_takeable(why),
         Reason::NotReady(obstacle) => not_ready(obstacle, at),
         Reason::Unexpected { vrrp, interface } => format!(
-            "VRRP is {vrrp} here, but the address is on {interface}: if `show vrrp` shows MASTER, `restart aws-vipa`; \
+            "VRRP is {vrrp} here, but {evidence} is on {interface}: if `show vrrp` shows MASTER, `restart aws-vipa`; \
              otherwise delete the address from {interface}, where only keepalived may add it"
         ),
         Reason::NotTakenOver => {
-            "VRRP is BACKUP here, but EC2 still delivers the address's traffic to this router: the MASTER has not claimed \
-             it; check `show aws-vipa status` there"
-                .to_owned()
+            let still = match kind {
+                Kind::Address => "EC2 still delivers the address's traffic to this router",
+                Kind::Route => "in EC2 the route still leads to this router",
+                Kind::ElasticIp => "in EC2 the Elastic IP is still associated with this router",
+            };
+            format!(
+                "VRRP is BACKUP here, but {still}: the MASTER has not claimed it; check `show aws-vipa status` there"
+            )
         }
-        Reason::HeldByStranger(owner) => format!(
-            "assigned to {}, which is not one of the group's routers: a failover takes the address from it. If it is in use \
-             there, choose another address for the group; otherwise unassign it there",
-            holder(owner)
-        ),
+        Reason::HeldByStranger(owner) => held_by_third_party(kind, owner),
         Reason::ContestedWithPeer(owner) => {
             let now = last_seen(owner);
             format!(
@@ -133,11 +141,15 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
         Reason::Refused(why) => {
             format!("{}; retried every minute, and when the credentials or the configuration change", refusal(why))
         }
-        Reason::Missing { interface, since } => format!(
-            "EC2 delivers its traffic to this router, but it has not been on {interface} since {}: the traffic is lost. \
-             `show log vrrp` shows why keepalived does not add it; `restart vrrp` adds it, or makes the other router take over",
-            at(*since)
-        ),
+        Reason::Missing { interface, since } => {
+            let evidence = if kind == Kind::Address { "it" } else { evidence };
+            format!(
+                "EC2 delivers its traffic to this router, but {evidence} has not been on {interface} since {}: the traffic is \
+                 lost. `show log vrrp` shows why keepalived does not add it; `restart vrrp` adds it, or makes the other router \
+                 take over",
+                at(*since)
+            )
+        }
         Reason::EniElsewhere(elsewhere) => eni_elsewhere(elsewhere),
         Reason::EniUnknown(unknown) => eni_unknown(unknown),
         Reason::NotVerifiedLately { at: last, error } => {
@@ -148,10 +160,11 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
         }
         Reason::Mismatch { owner, error } => {
             let owner = owner.as_ref().map_or_else(|| "no network interface".to_owned(), holder);
-            format!("EC2 shows it on {owner}; checking again before claiming it back{}", last_check(error.as_ref()))
+            let shown = if kind == Kind::Route { "EC2 shows that it leads to" } else { "EC2 shows it on" };
+            format!("{shown} {owner}; checking again before claiming it back{}", last_check(error.as_ref()))
         }
         Reason::NotLocal => {
-            "the group is MASTER, but the address is on no local interface: check `show vrrp`".to_owned()
+            format!("the group is MASTER, but {evidence} is on no local interface: check `show vrrp`")
         }
         Reason::AwaitingLiveness => "waiting for keepalived activity".to_owned(),
         Reason::CheckingOwner { error } => format!("checking the owner before a claim{}", last_check(error.as_ref())),
@@ -161,6 +174,24 @@ pub fn reason(reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> Stri
         }
         Reason::RateLimited { allowed_at } => rate_limited(at(*allowed_at)),
         Reason::AwaitingPrecondition => "waiting for keepalived activity and the local address".to_owned(),
+    }
+}
+
+fn held_by_third_party(kind: Kind, owner: &Owner) -> String {
+    let holder = holder(owner);
+    match kind {
+        Kind::Address => format!(
+            "assigned to {holder}, which is not one of the group's routers: a failover takes the address from it. If it is in \
+             use there, choose another address for the group; otherwise unassign it there"
+        ),
+        Kind::Route => format!(
+            "the route leads to {holder}, which is not one of the group's routers: a failover replaces it. If it must lead \
+             there, delete it below `aws-vipa route`"
+        ),
+        Kind::ElasticIp => format!(
+            "associated with {holder}, which is not one of the group's routers: a failover takes the Elastic IP from it. If it \
+             is in use there, delete it below `aws-vipa elastic-ip`; otherwise disassociate it there"
+        ),
     }
 }
 

@@ -11,8 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::clock_skew;
 use super::command::{ClaimCommand, quoted};
-use super::model::{AddressReport, ClaimReport, FailedCall, FileErrorKind, GroupReport, Item, OwnerReport, Report};
+use super::model::{
+    AddressReport, ClaimReport, FailedCall, FileErrorKind, GroupReport, Item, OwnerReport, Report, alike, names,
+};
 use super::{reasons, remedies};
+use crate::model::resource::Kind;
 use crate::model::verdict::{Verdict, Who};
 use crate::printable;
 
@@ -42,7 +45,8 @@ pub fn table(report: &Report) -> String {
         text.push('\n');
     }
     if report.groups.iter().any(|g| !g.is_empty()) {
-        let titles = ["Address", "Interface / local", "Owner in EC2 / read", "Verdict"].map(str::to_owned);
+        let first = if has_others(report) { "Resource" } else { "Address" };
+        let titles = [first, "Interface / local", "Owner in EC2 / read", "Verdict"].map(str::to_owned);
         lines(&mut text, COLUMNS, [titles, COLUMNS.map(|width| "-".repeat(width.into()))]);
     }
     for (i, group) in report.groups.iter().enumerate() {
@@ -109,8 +113,7 @@ pub(super) fn head(report: &Report) -> String {
     rows.extend(ec2.credentials_error.iter().map(|e| ("", format!("CANNOT LOAD CREDENTIALS: {e}"))));
     rows.push(("Instance", ec2.instance.as_ref().map_or("unknown".to_owned(), ToString::to_string)));
     rows.extend(report.not_answered.iter().map(|what| ("No answer", what.clone())));
-    let has_others = report.groups.iter().any(|g| !g.routes.is_empty() || !g.elastic_ips.is_empty());
-    rows.push((if has_others { "Resources" } else { "Addresses" }, summary(report)));
+    rows.extend(summaries(report));
     let mut text = String::new();
     lines(&mut text, [11, WIDTH - 11 - GAP], rows.into_iter().map(|(label, value)| [label.to_owned(), value]));
     text
@@ -173,21 +176,44 @@ fn remedy(error: &FailedCall) -> Option<String> {
     remedies::remedy(&error.failure()?).map(|remedy| remedies::capitalized(remedy) + ".")
 }
 
-/// `50 in 50 groups: 1 DRIFT, 49 OK`.
-fn summary(report: &Report) -> String {
-    let verdicts: Vec<Verdict> = report.groups.iter().flat_map(|g| g.items().map(|item| item.verdict)).collect();
-    let counts: Vec<String> = VERDICTS
-        .iter()
-        .map(|v| (verdicts.iter().filter(|other| *other == v).count(), v))
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, verdict)| format!("{count} {verdict}"))
-        .collect();
-    let groups = report.groups.len();
-    let groups = format!("{groups} {}", if groups == 1 { "group" } else { "groups" });
-    if counts.is_empty() {
-        format!("none in {groups}")
-    } else {
-        format!("{} in {groups}: {}", verdicts.len(), counts.join(", "))
+fn has_others(report: &Report) -> bool {
+    report.groups.iter().any(|group| !group.routes.is_empty() || !group.elastic_ips.is_empty())
+}
+
+/// For each kind: `50 in 50 groups: 1 DRIFT, 49 OK`.
+fn summaries(report: &Report) -> Vec<(&'static str, String)> {
+    let of_kind = |kind: Kind| {
+        let verdicts_of = |group: &GroupReport| -> Vec<Verdict> {
+            group.items().filter(|item| item.kind == kind).map(|item| item.verdict).collect()
+        };
+        let verdicts: Vec<Vec<Verdict>> = report.groups.iter().map(verdicts_of).collect();
+        let groups = match kind {
+            Kind::Address if !has_others(report) => report.groups.len(),
+            _ => verdicts.iter().filter(|of_group| !of_group.is_empty()).count(),
+        };
+        let groups = format!("{groups} {}", if groups == 1 { "group" } else { "groups" });
+        let verdicts = verdicts.concat();
+        let counts: Vec<String> = VERDICTS
+            .iter()
+            .map(|v| (verdicts.iter().filter(|other| *other == v).count(), v))
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, verdict)| format!("{count} {verdict}"))
+            .collect();
+        if counts.is_empty() {
+            (kind == Kind::Address && !has_others(report)).then(|| (label(kind), format!("none in {groups}")))
+        } else {
+            Some((label(kind), format!("{} in {groups}: {}", verdicts.len(), counts.join(", "))))
+        }
+    };
+    Kind::ALL.into_iter().filter_map(of_kind).collect()
+}
+
+/// What several of a kind are called at the start of a line.
+pub(super) fn label(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Address => "Addresses",
+        Kind::Route => "Routes",
+        Kind::ElasticIp => "Elastic IPs",
     }
 }
 
@@ -195,7 +221,7 @@ fn group_lines(text: &mut String, group: &GroupReport, now: Timestamp) {
     let mut title = format!("Group {}: ", name(group));
     match (group.is_empty(), group.disabled) {
         (_, true) => title.push_str("disabled"),
-        (true, false) => title.push_str("no address is moved, see below"),
+        (true, false) => title.push_str("nothing is moved, see below"),
         (false, false) => {
             let _ = write!(title, "{}", group.vrrp);
             if let Some(since) = group.vrrp_since {
@@ -216,11 +242,38 @@ fn group_lines(text: &mut String, group: &GroupReport, now: Timestamp) {
     for address in &group.addresses {
         address_lines(text, address, now);
     }
-    for item in group.items().filter(|item| item.local.is_none()) {
-        indented(text, 0, [item.name.clone()]);
-        columns(text, &item, String::new(), item.interface.to_string(), now);
-        indented(text, 2, last_claim(&item, now));
+    for items in alike(group.items().filter(|item| item.kind != Kind::Address).collect()) {
+        match &items[..] {
+            [item] => {
+                indented(text, 0, [item.name.clone()]);
+                columns(text, item, String::new(), item.interface.to_string(), now);
+                indented(text, 2, last_claim(item, now));
+            }
+            items => many_lines(text, group, items, now),
+        }
     }
+}
+
+/// Routes or Elastic IPs that are alike.
+fn many_lines(text: &mut String, group: &GroupReport, items: &[Item], now: Timestamp) {
+    let Some(first) = items.first() else {
+        return;
+    };
+    let what = match first.kind {
+        Kind::Address => "addresses",
+        Kind::Route => "routes",
+        Kind::ElasticIp => "Elastic IPs",
+    };
+    columns(text, first, format!("{} {what}", items.len()), first.interface.to_string(), now);
+    let claimed = newest_claim(items).map(|claim| format!("last claimed {}", ago(claim.at, now)));
+    let listed = format!("`show aws-vipa group {}` lists them", quoted(&group.name));
+    indented(text, 2, [claimed.into_iter().chain([listed]).collect::<Vec<_>>().join("; ")]);
+}
+
+/// The newest claim that was acknowledged.
+pub(super) fn newest_claim<'a>(items: &[Item<'a>]) -> Option<&'a ClaimReport> {
+    let claims = items.iter().filter(|item| item.is_claimed()).filter_map(|item| item.last_claim);
+    claims.max_by_key(|claim| claim.at)
 }
 
 /// The columns of an item: its name, its interface and ENI, its owner, its verdict.
@@ -316,16 +369,16 @@ pub(super) fn failure(failure: &FailedCall) -> String {
     format!("{}: {}{request}", failure.code, failure.message)
 }
 
-/// A paragraph below the table: a problem, its addresses, and what to do.
+/// A paragraph below the table: a problem, the addresses, routes and Elastic IPs that have it, and what to do.
 struct Notice<'a> {
     verdict: Verdict,
-    /// The addresses, a list for each group.
-    items: Vec<(&'a GroupReport, Vec<String>)>,
+    /// Those that have it, a list for each group.
+    items: Vec<(&'a GroupReport, Vec<Item<'a>>)>,
     text: Vec<String>,
     commands: Vec<&'a ClaimCommand>,
 }
 
-/// What needs attention. Addresses with the same verdict and the same reason share a paragraph.
+/// What needs attention. What has the same verdict and the same reason shares a paragraph.
 fn notices(report: &Report) -> Vec<Notice<'_>> {
     let mut notices: Vec<Notice> = Vec::new();
     for verdict in VERDICTS {
@@ -338,12 +391,12 @@ fn notices(report: &Report) -> Vec<Notice<'_>> {
                 notices.len() - 1
             });
             let notice = &mut notices[place];
-            match notice.items.last_mut() {
-                Some((last, items)) if last.name == group.name => items.push(item.name),
-                _ => notice.items.push((group, vec![item.name])),
-            }
             if let Some(command) = item.command.filter(|c| !notice.commands.contains(c)) {
                 notice.commands.push(command);
+            }
+            match notice.items.last_mut() {
+                Some((last, items)) if last.name == group.name => items.push(item),
+                _ => notice.items.push((group, vec![item])),
             }
         }
     }
@@ -351,7 +404,10 @@ fn notices(report: &Report) -> Vec<Notice<'_>> {
 }
 
 fn notice_lines(text: &mut String, notice: &Notice) {
-    let whose = notice.items.iter().map(|(group, items)| format!("{} ({})", items.join(", "), name(group)));
+    let whose = notice.items.iter().map(|(group, items)| {
+        let names = names(items.iter().map(|item| (item.name.clone(), item.route)));
+        format!("{} ({})", names.join(", "), name(group))
+    });
     text.push('\n');
     indented(text, 0, [format!("{}: {}", notice.verdict, whose.collect::<Vec<_>>().join("; "))]);
     indented(text, 2, notice.text.iter().cloned());
@@ -377,10 +433,10 @@ fn without_reason(verdict: Verdict, group: &GroupReport) -> String {
     match verdict {
         Verdict::Claiming => "A claim is in flight, and is repeated until EC2 confirms it.".to_owned(),
         Verdict::Drift => format!(
-            "VRRP and EC2 disagree about the owner of the address. Check `show vrrp` on both routers; on the MASTER, `force aws-vipa claim {name}` claims at once."
+            "VRRP and EC2 disagree about the owner. Check `show vrrp` on both routers; on the MASTER, `force aws-vipa claim {name}` claims at once."
         ),
         Verdict::Contested => format!(
-            "The address was lost several times. Check `show vrrp` on both routers: only one may be MASTER. Then run `force aws-vipa claim {name}` on that one."
+            "Lost several times. Check `show vrrp` on both routers: only one may be MASTER. Then run `force aws-vipa claim {name}` on that one."
         ),
         Verdict::Paused => format!("An operator paused the group. `force aws-vipa resume {name}` ends the pause."),
         Verdict::StandbyNotReady => "A failover to this router would fail. Check `show log aws-vipa`.".to_owned(),

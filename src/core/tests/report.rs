@@ -18,12 +18,12 @@ use vipa_core::claim::{
 };
 use vipa_core::keepalived::groups::{self, AdvertiseInterval, Groups, VirtualAddress};
 use vipa_core::model::assignment::Problem;
-use vipa_core::model::config::{Config, Global, GroupConfig, SkippedGroup};
+use vipa_core::model::config::{Config, ElasticIpConfig, Global, GroupConfig, RouteConfig, SkippedGroup};
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, ErrorClass, Owners, Taker};
 use vipa_core::model::history::{Kind, Outcome, Record};
 use vipa_core::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
-use vipa_core::model::resource::{NotTakeable, Resource, Route};
+use vipa_core::model::resource::{Kind as ResourceKind, NotTakeable, Resource, Route};
 use vipa_core::model::verdict::{Verdict, Who};
 use vipa_core::model::vrrp::{NotifyState, VrrpState};
 use vipa_core::report::command::{Target, claim_command};
@@ -193,9 +193,13 @@ fn because(reason: &str) -> Option<String> {
     Some(reason.to_owned())
 }
 
-/// A reason as the program prints it.
+/// A reason for an address as the program prints it.
 fn why(reason: Reason) -> Option<String> {
-    Some(reasons::reason(&reason, clock))
+    why_of(ResourceKind::Address, reason)
+}
+
+fn why_of(kind: ResourceKind, reason: Reason) -> Option<String> {
+    Some(reasons::reason(kind, &reason, clock))
 }
 
 /// What `clock` shows as that long before [`now`].
@@ -488,7 +492,7 @@ fn across_zones() -> Vec<GroupReport> {
     let gateway = ResourceReport {
         owner: owner(Who::Unassigned),
         verdict: Verdict::Drift,
-        reason: why(Reason::NotTakeable(gateway)),
+        reason: why_of(ResourceKind::Route, Reason::NotTakeable(gateway)),
         last_claim: None,
         ..held_state()
     };
@@ -539,6 +543,36 @@ fn routes_and_elastic_ips_follow_the_master() {
     for name in ["edge", "nat"] {
         fits(&format!("group-{name}"), &group_text(&report.only(&group_name(name)).expect(name)));
     }
+}
+
+/// What is well is summarised, what is not is named, and the addresses are easy to find.
+#[test]
+fn two_hundred_routes_and_fifty_elastic_ips() {
+    let destination = |n: u8| format!("10.{n}.0.0/16");
+    let lost = |n: u8| {
+        let reason = Reason::Mismatch { owner: owned_by(Who::Stranger), error: None };
+        let reason = why_of(ResourceKind::Route, reason);
+        match n {
+            20..40 => ResourceReport { owner: owner(Who::Stranger), verdict: Verdict::Drift, reason, ..held_state() },
+            _ => held_state(),
+        }
+    };
+    let routes =
+        (0..100).flat_map(|n| [1, 2].map(|table| RouteReport { route: route(table, &destination(n)), state: lost(n) }));
+    let elastic_ip = |n| ElasticIpReport {
+        allocation: allocation(n),
+        private_address: Some(address(n)),
+        state: ResourceReport { last_claim: None, ..held_state() },
+    };
+    let edge = GroupReport {
+        routes: routes.collect(),
+        elastic_ips: (1..=50).map(elastic_ip).collect(),
+        ..group("edge", VrrpState::Master, vec![held(100)])
+    };
+    let web = group("web", VrrpState::Master, vec![held(101)]);
+    let report = report(vec![edge, web]);
+    pinned_text("many-routes", &report);
+    fits("group-many-routes", &group_text(&report.only(&group_name("edge")).expect("edge")));
 }
 
 #[test]
@@ -611,9 +645,19 @@ fn skipped(name: &str, aws_vipa: &Value) -> SkippedGroup {
 /// A router whose agent is down: what EC2 and the kernel say of `web`, `db`, `mail` and `gone`.
 fn config() -> Config {
     let group = |name: &str| GroupConfig::new(GroupName::try_from(name).expect("a group"));
+    let Route { table, destination } = route(1, "192.0.2.10/32");
+    let web = GroupConfig {
+        routes: vec![RouteConfig { destination, tables: BTreeSet::from([table]), interface: None }],
+        elastic_ips: vec![ElasticIpConfig {
+            allocation: allocation(1),
+            private_address: Some(address(100)),
+            interface: None,
+        }],
+        ..group("web")
+    };
     Config {
         global: Global { credentials_file: Some("/config/aws/credentials".into()), ..Global::default() },
-        groups: vec![group("web"), group("db"), group("mail"), group("gone")],
+        groups: vec![web, group("db"), group("mail"), group("gone")],
         skipped: vec![skipped("a b", &json!({}))],
         interface_addresses: BTreeSet::new(),
     }

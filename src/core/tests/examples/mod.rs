@@ -13,7 +13,7 @@ use vipa_core::claim::{
 use vipa_core::model::assignment::Problem;
 use vipa_core::model::ec2::{CallError, ErrorClass, Failure, Owner};
 use vipa_core::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
-use vipa_core::model::resource::{NotTakeable, Resource, Route};
+use vipa_core::model::resource::{Kind, NotTakeable, Resource, Route};
 use vipa_core::model::vrrp::{NotifyState, VrrpState};
 use vipa_core::report::model::FileErrorKind;
 use vipa_core::report::reasons;
@@ -254,7 +254,9 @@ pub fn texts() -> Vec<String> {
         FileErrorKind::Newer => [FileErrorKind::Newer],
     );
     let mut texts: Vec<String> = Vec::new();
-    texts.extend(reasons_of_verdicts().iter().map(|reason| reasons::reason(reason, clock)));
+    for kind in Kind::ALL {
+        texts.extend(reasons_of_verdicts().iter().map(|reason| reasons::reason(kind, reason, clock)));
+    }
     texts.extend(obstacles().iter().map(|obstacle| reasons::obstacle(obstacle, clock)));
     texts.extend(request_refusals().iter().map(|refusal| reasons::refused(&group(), refusal)));
     texts.extend(not_read().iter().map(reasons::not_read));
