@@ -99,7 +99,7 @@ messages! {
     NETLINK_SOCKETS_NOT_READ = WARN "cannot read netlink sockets; the origin of addresses is unknown" [error, path, times];
     NETLINK_SOCKET_CLOSED = WARN "netlink socket closed; reopening" [times];
     NO_CREDENTIALS = WARN "no credentials for EC2" [code, message, remedy, times];
-    NOT_TAKEABLE = ERROR "not there to be taken" [resource, why, times];
+    NOT_TAKEABLE = ERROR "route or Elastic IP cannot be claimed" [resource, why, times];
     OWNERS_NOT_READ = WARN "ownership check failed, will retry" [of, code, message, request_id, times];
     OWNERS_READ_AGAIN = INFO "ownership checks succeed again" [of];
     OWNERSHIP_LOST = WARN "ownership lost" [resource, eni, instance, taker, times];

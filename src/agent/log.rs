@@ -26,7 +26,7 @@ pub struct AgentLog {
     /// Failures of claims, by ENI, and of reads; with the error code.
     failures: LogThrottle<(ResourceKind, Option<EniId>, String)>,
     changes: LogThrottle<Change, String>,
-    /// The kinds of which the last read that was logged has failed.
+    /// The kinds whose last logged read has failed.
     unread: BTreeSet<ResourceKind>,
 }
 
@@ -41,7 +41,7 @@ pub(super) enum Change {
     NotLocal,
     /// Routes or Elastic IPs were claimed for an ENI.
     Claimed { eni: EniId },
-    /// Routes or Elastic IPs are not there to be taken.
+    /// Routes or Elastic IPs cannot be claimed.
     NotTakeable { why: String },
     /// The group is MASTER, and the address is missing from its interface.
     Missing,
@@ -261,7 +261,7 @@ impl Agent<'_> {
                 let unlisted = (!unlisted.is_empty()).then(|| tracing::field::debug(unlisted));
                 log!(CLAIM_ACKNOWLEDGED, %eni, addresses, duration_ms, request_id, unlisted);
             }
-            // There may be two hundred at once.
+            // Two hundred may come at once.
             (Ok(_), ClaimRequest::Route { .. } | ClaimRequest::ElasticIp { .. }) => {
                 self.log.failures.forget(|(of, other, _)| (*of, other.as_ref()) == (kind, Some(eni)));
                 let change = Change::Claimed { eni: eni.clone() };

@@ -1,4 +1,4 @@
-//! Hedged requests: one whose bytes or whose answer are late is sent once more, on a new connection.
+//! Hedged requests: if the bytes or the answer of a request are late, it is sent again on a new connection.
 //!
 //! The kernel knows whether TCP has acknowledged the bytes. TCP_USER_TIMEOUT would end the connection, and with it an answer
 //! that is only late; besides, the SDK's HTTP client has no setting for it.
@@ -21,20 +21,20 @@ use tokio::time::{Instant, sleep};
 
 use crate::netlink::tcp::acknowledgements;
 
-/// How long TCP may take to acknowledge a request, unless the round trip is longer than half of it. An end that lives
-/// delays an acknowledgement by at most 0.2 s.
+/// How long TCP may take to acknowledge a request, unless the round trip is longer than half of it. A live
+/// host delays an acknowledgement by at most 0.2 s.
 const ACKNOWLEDGED: Duration = Duration::from_millis(300);
 /// The least time until an answer is late. EC2 itself takes some hundred milliseconds.
 const ANSWERED: Duration = Duration::from_secs(1);
-/// How soon the connection of a request is looked at.
+/// How soon the connection of a request is checked.
 const LOOK: Duration = Duration::from_millis(10);
 
 tokio::task_local! {
-    /// Where [`Capture`] leaves what is known of the request that is being sent.
+    /// Where [`Capture`] stores what it observes of the request that is being sent.
     static CAPTURED: Captured;
 }
 
-/// Why a request is sent once more.
+/// Why a request is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Late {
     /// Its bytes are not acknowledged.
@@ -93,7 +93,7 @@ impl Captured {
         }
     }
 
-    /// Waits until it is seen that the bytes are late: no acknowledgement has come between two looks at the connection.
+    /// Waits until the bytes are late: two checks of the connection without an acknowledgement between them.
     async fn not_acknowledged(&self, connecting: impl Fn() -> Option<IpAddr>) {
         let (began, mut wait, mut received) = (Instant::now(), LOOK, None);
         loop {
@@ -116,12 +116,12 @@ impl Captured {
     }
 }
 
-/// Whether EC2 has answered, be it with a refusal.
+/// Whether EC2 has answered, with success or with an error.
 pub(super) fn is_answer<T, E, R>(outcome: &Result<T, SdkError<E, R>>) -> bool {
     matches!(outcome, Ok(_) | Err(SdkError::ServiceError(_)))
 }
 
-/// Notes the connection of each request, and that its answer begins.
+/// Records the connection of each request, and that its answer begins.
 #[derive(Debug)]
 pub(super) struct Capture;
 

@@ -2,8 +2,8 @@
 //! [`vipa_core::model`].
 //!
 //! Invariants:
-//! - One call is one attempt. The SDK's own retries are off: the claim state machine owns all of them. A request whose bytes
-//!   or whose answer are late is sent once more within the attempt (`hedge`).
+//! - One call is one attempt. The SDK's own retries are off: the claim state machine owns all of them. If the bytes or
+//!   the answer of a request are late, it is sent again within the attempt (`hedge`).
 //! - Every call has one time limit for all of it: credentials, name resolution, connect, TLS, request and answer.
 //! - Nothing is fatal. While the credentials, the certificate file or the endpoint cannot work, each call fails with the
 //!   reason; once they are corrected, calls succeed without a restart.

@@ -12,11 +12,11 @@ use super::assumptions::MAX_FILTER_VALUES;
 use super::ec2::{Bound, Ec2, PAGE, Pages, owner, request_id, unreadable};
 
 impl Ec2 {
-    /// Lets a route lead to the ENI: ReplaceRoute; CreateRoute if the table has no route with exactly this destination.
+    /// Makes a route lead to the ENI: ReplaceRoute; CreateRoute if the table has no route with exactly this destination.
     ///
     /// # Errors
     /// See [`CallError`]. After [`ErrorClass::TimedOut`](vipa_core::model::ec2::ErrorClass::TimedOut), and after
-    /// `Connection` and `Answer`, the claim may have been performed, or may yet be.
+    /// `Connection` and `Answer`, EC2 may have performed the claim, or may still perform it.
     pub async fn claim_route(
         &self,
         route: &Route,
@@ -70,7 +70,7 @@ impl Ec2 {
     /// bounded by `timeout`. A route that its table does not have, or that is a blackhole, is absent.
     ///
     /// # Errors
-    /// See [`CallError`]. An error in one page is an error of the whole.
+    /// See [`CallError`]. An error in one page fails the whole call.
     pub async fn routes(&self, routes: &[Route], timeout: Duration) -> Result<BTreeMap<Resource, Holder>, CallError> {
         let mut wanted: BTreeMap<&RouteTableId, Vec<&Route>> = BTreeMap::new();
         for route in routes {
@@ -140,7 +140,7 @@ fn holder(table: &RouteTable, route: &Route) -> Result<Option<Holder>, CallError
     }
 }
 
-/// What a route leads to that is not an ENI.
+/// The target of a route that leads to no ENI.
 fn target(route: &types::Route) -> String {
     let known = [
         route.gateway_id(),

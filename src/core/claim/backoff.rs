@@ -39,7 +39,7 @@ pub fn jitter_around(mean: Duration, percent: u32, rng: &mut Rng) -> Duration {
     mean * rng.u32(100 - percent..=100 + percent) / 100
 }
 
-/// A rate limit: a token bucket, and a second one that claims which keep failing take from, too.
+/// A rate limit: a token bucket, and a second one for claims that keep failing.
 ///
 /// EC2 throttles mutating calls per account and region: repeated transitions on one router must leave calls for the other.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ impl RateLimiter {
         self.all.next(now, 0)
     }
 
-    /// The same for resources whose claims have all failed more than once: they leave tokens for first attempts.
+    /// The same for resources whose claims have all failed more than once: some tokens are reserved for first attempts.
     pub fn next_repeated(&self, now: BootInstant) -> BootInstant {
         self.all.next(now, self.reserve).max(self.repeated.next(now, 0))
     }

@@ -116,7 +116,7 @@ pub enum Event {
     Read {
         /// The id of the action.
         id: ReadId,
-        /// What each resource was found with, or the failure. A resource that is free is absent.
+        /// The holder of each resource, or the failure. A resource that is free is absent.
         result: Result<BTreeMap<Resource, Holder>, CallError>,
     },
     /// The credentials have changed.
@@ -141,7 +141,7 @@ pub enum Event {
 /// An output of the state machine: something that the agent has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Make the call that claims; respond with [`Event::Claimed`].
+    /// Send the claim; respond with [`Event::Claimed`].
     Claim {
         /// The id for the response.
         id: ClaimId,
@@ -150,7 +150,7 @@ pub enum Action {
         /// The timeout of the attempt.
         timeout: Duration,
     },
-    /// Make the call that reads who holds what; respond with [`Event::Read`].
+    /// Send the read; respond with [`Event::Read`].
     Read {
         /// The id for the response.
         id: ReadId,
@@ -167,7 +167,7 @@ pub enum Action {
     Log(LogEvent),
 }
 
-/// A call that claims.
+/// A claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimRequest {
     /// AssignPrivateIpAddresses with AllowReassignment.
@@ -222,7 +222,7 @@ impl ClaimRequest {
     }
 }
 
-/// A call that reads who holds what.
+/// A read of owners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadRequest {
     /// DescribeNetworkInterfaces.
@@ -321,7 +321,7 @@ pub enum LogEvent {
         /// The kind of owner with which it was contested.
         taker: Taker,
     },
-    /// A route or an Elastic IP is not there to be taken.
+    /// A route or an Elastic IP cannot be claimed.
     NotTakeable {
         /// The group.
         group: GroupName,
@@ -362,7 +362,7 @@ pub enum LogEvent {
         /// The instance that it is attached to, if any.
         instance: Option<InstanceId>,
     },
-    /// An ENI of neither router has what a standby would claim.
+    /// An ENI of neither router has resources that a standby would claim.
     ForeignHolder {
         /// The resources.
         resources: Vec<Resource>,

@@ -14,7 +14,7 @@ use crate::model::resource::{Holder, Resource};
 use crate::model::verdict::Who;
 use crate::model::vrrp::VrrpState;
 
-/// Where EC2 says that an ENI is attached which takes resources.
+/// Where an ENI that gets resources is attached, as EC2 shows it.
 #[derive(Debug)]
 pub(super) struct Attachment {
     /// The instance; absent: it is attached to none.
@@ -25,7 +25,7 @@ pub(super) struct Attachment {
     is_logged: bool,
 }
 
-/// The ENIs that take resources, as far as reads have shown them.
+/// The ENIs that get resources, as far as reads have shown them.
 pub(super) type Attachments = BTreeMap<EniId, Attachment>;
 
 impl Machine {
@@ -79,7 +79,7 @@ impl Machine {
         self.attachments.get(eni).filter(|a| a.is_current && a.to.as_ref() != Some(ours))
     }
 
-    /// Takes note of where the ENIs that take resources are attached, as a read of these resources shows.
+    /// Records where the ENIs that get resources are attached, as a read of these resources shows.
     pub(super) fn learn_attachments(
         &mut self,
         read: &[Resource],
@@ -104,7 +104,7 @@ impl Machine {
         }
     }
 
-    /// Notes, once each, the ENIs that take resources and are not attached to this instance.
+    /// Logs, once each, the ENIs that get resources and are not attached to this instance.
     pub(super) fn log_attachments(&mut self) {
         let Some(ours) = &self.instance else {
             return;
@@ -119,7 +119,7 @@ impl Machine {
         log_events.into_iter().for_each(|log| self.log(log));
     }
 
-    /// Notes, once each, who holds resources of standbys that neither router has.
+    /// Logs, once each, the owners of resources of standbys that neither router has.
     pub(super) fn log_holders(&mut self) {
         let mut held: BTreeMap<EniId, (Owner, Vec<Resource>)> = BTreeMap::new();
         let standbys = self.groups.values().filter(|g| g.acts() && g.state.vrrp() == VrrpState::Backup);
@@ -141,8 +141,8 @@ impl Machine {
         }
     }
 
-    /// Who holds a resource that none of the group's routers has. Nobody is meant while it is not known which instances all
-    /// of the others are: it may be one of them.
+    /// The owner of a resource, if it is none of the group's routers. Absent while the instance of any other router is
+    /// unknown: that router may be the owner.
     pub(super) fn holder<'a>(&self, group: &Group, resource: &'a ResourceState) -> Option<&'a Owner> {
         let holder = resource.owner_read.as_ref()?.owner.as_ref()?;
         let others: BTreeSet<InstanceId> =

@@ -45,7 +45,7 @@ pub enum Reason {
         /// The owner now.
         owner: LastOwner,
     },
-    /// The route or the Elastic IP is not there to be taken.
+    /// The route or the Elastic IP cannot be claimed.
     NotTakeable(NotTakeable),
     /// EC2 refuses the claim; it is retried every minute.
     Refused(Refusal),
@@ -113,9 +113,9 @@ pub enum Obstacle {
     ReadFailed(CallError),
     /// EC2 never reassigns the address.
     Primary(PrimaryAddress),
-    /// A route or an Elastic IP is not there to be taken.
+    /// A route or an Elastic IP cannot be claimed.
     NotTakeable {
-        /// Which.
+        /// The resource.
         resource: Resource,
         /// Why.
         why: NotTakeable,

@@ -45,7 +45,7 @@ pub struct PlannedGroup {
 }
 
 impl PlannedGroup {
-    /// The addresses that are assigned to an ENI, with the ENI that takes each.
+    /// The addresses that are assigned to an ENI, with their ENIs.
     pub fn assigned(&self) -> impl Iterator<Item = (&PlannedAddress, &PlannedResource)> {
         self.addresses.iter().filter_map(|address| {
             let resource = self.resources.iter().find(|r| r.resource.address() == Some(address.address))?;

@@ -168,7 +168,7 @@ pub struct RouteConfig {
     pub destination: Prefix,
     /// The route tables, one at least.
     pub tables: BTreeSet<RouteTableId>,
-    /// Whose ENI it leads to; absent: as for addresses.
+    /// The interface whose ENI it leads to; absent: as for addresses.
     pub interface: Option<InterfaceName>,
 }
 
@@ -180,7 +180,7 @@ pub struct ElasticIpConfig {
     pub allocation: AllocationId,
     /// The private address that it is associated with; absent: the primary address of the ENI.
     pub private_address: Option<Ipv4Addr>,
-    /// Whose ENI has that address; absent: as for addresses.
+    /// The interface whose ENI has that address; absent: as for addresses.
     pub interface: Option<InterfaceName>,
 }
 

@@ -24,9 +24,8 @@ const CONTESTED_PER_RESOURCE: usize = 4;
 /// How many of the last records are searched for the one that a new record repeats or joins.
 const MERGE_WINDOW: usize = 20;
 
-/// Routes and Elastic IPs, each of which is claimed with a call of its own, share a record if the same happens to them within
-/// this time: a failover of two hundred must not displace the rest. EC2 allows five such calls a second after the first
-/// hundred.
+/// Each route and Elastic IP is claimed with a call of its own. Those to which the same happens within this time share a record,
+/// so that a failover of two hundred does not displace the rest: EC2 allows 50 such calls at once and then five a second.
 const JOIN_TIME: SignedDuration = SignedDuration::from_secs(60);
 
 /// The events, oldest first, at most [`MAX_RECORDS`].
@@ -120,7 +119,7 @@ pub enum Kind {
     },
     /// A claim was due, and the group's address was not on a local interface.
     NotLocal,
-    /// A route or an Elastic IP is not there to be taken.
+    /// A route or an Elastic IP cannot be claimed.
     NotTakeable {
         /// Why, in an operator's words.
         why: String,

@@ -1,4 +1,4 @@
-//! What a group moves: its routes and Elastic IPs, and what may not stand beside what on one router.
+//! The routes and Elastic IPs that a group moves, and which resources of one router contradict each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -123,8 +123,8 @@ pub(super) fn overlay_addresses(routes: &[RouteConfig]) -> BTreeSet<Ipv4Addr> {
     routes.iter().filter_map(|route| route.destination.host()).collect()
 }
 
-/// What the groups that were checked so far move. A group that is switched off moves nothing, and may wait beside the one
-/// that does.
+/// What the groups that were checked so far move. A disabled group moves nothing, so it may have the same resources as an
+/// enabled one.
 #[derive(Default)]
 pub(super) struct Moved<'a> {
     /// Virtual addresses, routes and Elastic IPs, with their group.
@@ -143,7 +143,7 @@ type PrivateAddress = (String, Option<Ipv4Addr>);
 /// What one group moves.
 pub(super) struct OfGroup<'a, 'b> {
     pub(super) name: &'a str,
-    /// Whether it is switched off.
+    /// Whether it is disabled.
     pub(super) is_disabled: bool,
     /// Its virtual addresses, without those that are not chosen.
     pub(super) addresses: &'b [Ipv4Addr],
@@ -153,7 +153,7 @@ pub(super) struct OfGroup<'a, 'b> {
     pub(super) elastic_ips: &'b [ElasticIpConfig],
     /// Its ENI, where the configuration names it.
     pub(super) eni: Option<&'b str>,
-    /// The interface whose ENI it is otherwise.
+    /// Otherwise the interface whose ENI it is.
     pub(super) interface: Option<&'b str>,
 }
 
@@ -179,7 +179,7 @@ impl OfGroup<'_, '_> {
 }
 
 impl<'a> Moved<'a> {
-    /// What may not stand beside the groups so far, or in one group.
+    /// Contradictions within the group, and with the groups so far.
     pub(super) fn check(&self, group: &OfGroup<'_, '_>, errors: &mut Errors) {
         let is_disabled = group.is_disabled;
         let mut associations: BTreeMap<PrivateAddress, &AllocationId> = BTreeMap::new();
@@ -252,7 +252,7 @@ impl<'a> Moved<'a> {
         }
     }
 
-    /// Takes note of a group without an error.
+    /// Adds a group without an error.
     pub(super) fn add(&mut self, group: &OfGroup<'a, '_>) {
         if group.is_disabled {
             return;

@@ -571,7 +571,7 @@ impl<'a> Checks<'a> {
         known.into_iter().find(|known| !known.is_empty()).unwrap_or_default()
     }
 
-    /// Whether the address is in no subnet of the interface, whose subnets are known.
+    /// Whether the subnets of the interface are known, and the address is in none of them.
     fn is_outside(&self, address: Ipv4Addr, interface: &str) -> bool {
         let subnets = self.subnets(interface);
         !subnets.is_empty() && !subnets.iter().any(|subnet| subnet.contains(&address))
@@ -637,7 +637,7 @@ impl<'a> Checks<'a> {
             let subnets = self.subnets(interface);
             if let Some(subnet) = subnets.iter().find(|net| net.contains(&destination) && **net != destination) {
                 warn(&format!(
-                    "route {destination} is in subnet {subnet}: EC2 takes no route for a part of a subnet, and an overlay \
+                    "route {destination} is in subnet {subnet}: EC2 accepts no route for a part of a subnet, and an overlay \
                      address must be outside the VPC's ranges"
                 ));
             }
@@ -1019,7 +1019,7 @@ mod tests {
             json!({ "10.99.0.100/24": {}, "10.99.0.101/24": {} })
         ) })));
         assert_eq!((errors(&outcome), &outcome.warnings), (vec![], &vec![]));
-        // It is held to what holds for every address that is moved.
+        // The rules for every moved address apply to it.
         let outcome = verified(&groups(json!({ "a": overlay(json!({})), "b": overlay(json!({ "disable": {} })) })));
         assert_eq!((errors(&outcome), names(&outcome)), (vec![], vec!["a", "b"]));
         let mut own = group("10.98.0.1/32", json!({}));
@@ -1176,7 +1176,7 @@ mod tests {
         let elastic_ip = |nodes: Value| group("10.99.0.100/24", json!({ "elastic-ip": { ELASTIC_IP: nodes } }));
         let in_subnet = |prefix: &str, subnet: &str| {
             format!(
-                "{GROUP} a: route {prefix} is in subnet {subnet}: EC2 takes no route for a part of a subnet, and an overlay \
+                "{GROUP} a: route {prefix} is in subnet {subnet}: EC2 accepts no route for a part of a subnet, and an overlay \
                  address must be outside the VPC's ranges"
             )
         };

@@ -95,8 +95,8 @@ pub(super) struct InterfaceEni {
     next: Option<BootInstant>,
 }
 
-/// What shares EC2's rate limit, and time-outs: claims of addresses by the ENI that takes them, because each ENI has requests
-/// of its own; all claims of routes, and all of Elastic IPs.
+/// Claims that share a rate limit and the count of time-outs: those of addresses for one ENI, because each ENI has its own
+/// requests; all of routes; all of Elastic IPs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Channel {
     Addresses(EniId),
@@ -185,7 +185,7 @@ impl PeriodicVerification {
 pub(super) struct Verifications([PeriodicVerification; Kind::ALL.len()]);
 
 impl Verifications {
-    /// Has the next read of every kind sent at this time, unless it is due earlier.
+    /// Schedules the next read of every kind at this time, unless it is due earlier.
     fn request(&mut self, at: BootInstant) {
         self.0.iter_mut().for_each(|verification| verification.request(at));
     }
@@ -325,7 +325,7 @@ impl Machine {
         self.kinds_to_read().all(|kind| self.verifications[kind].ended.is_some_and(|began| began >= since))
     }
 
-    /// The kinds of which there is something to read the owner of.
+    /// The kinds that have owners to read.
     pub(super) fn kinds_to_read(&self) -> impl Iterator<Item = Kind> {
         let is_enabled = |state: &ResourceState| self.groups.get(&state.group).is_some_and(|group| !group.disabled);
         let kinds: BTreeSet<Kind> =
@@ -333,8 +333,8 @@ impl Machine {
         kinds.into_iter()
     }
 
-    /// Whether a claim that began at `since` or later has ended for every resource of the group. An Elastic IP that a read
-    /// since has shown where it belongs needs none.
+    /// Whether a claim that began at `since` or later has ended for every resource of the group. An Elastic IP needs
+    /// none if a read since then has shown the right association.
     pub fn has_responses(&self, group: &GroupName, since: BootInstant) -> bool {
         self.resources_of(group).all(|state| {
             let is_verified = matches!(state.phase, Phase::Assigned { verified: true, .. });

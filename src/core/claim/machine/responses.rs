@@ -332,7 +332,7 @@ impl Machine {
         let owner = read.owner.clone();
         let from = owner.as_ref().map(|owner| self.taker(&group, owner));
         let resource = self.resources.get_mut(id)?;
-        // This router's own ENI takes nothing from it: the Elastic IP is associated with another of its addresses.
+        // Not lost to another router: the Elastic IP is associated with another address of this router's own ENI.
         let from = from.filter(|_| owner.as_ref().map(|o| &o.eni) != resource.eni.as_ref());
         let overtaken = resource.last_claim.as_ref().is_some_and(|c| c.began >= began)
             || resource.owner_read.as_ref().is_some_and(|s| s.began > began)
@@ -352,7 +352,7 @@ impl Machine {
         let rng = &mut self.rng;
         match mem::replace(&mut resource.phase, Phase::Idle) {
             phase @ (Phase::Idle | Phase::AwaitLocalAddress { .. } | Phase::InFlight(_)) => resource.phase = phase,
-            // An association that is right is not repeated. The read may be stale: others follow.
+            // A correct association is not repeated. This read may be stale: more reads follow.
             Phase::Pending { .. } if ours && awaited => {
                 resource.verified(now);
                 resource.checks.reads = VERIFY_DELAYS.map(|delay| now + delay).into();

@@ -16,7 +16,7 @@ use crate::model::vrrp::VrrpState;
 const MAX_CLAIMS_PER_ENI: usize = 2;
 /// ... and one more if a first attempt would have to wait otherwise.
 const EXTRA_FRESH_CLAIMS: usize = 1;
-/// The most claims of routes and Elastic IPs in flight, beside those that began before a first attempt was caused ...
+/// The most claims of routes and Elastic IPs in flight, without those that began before the notify event of a first attempt ...
 const MAX_SINGLE_CLAIMS: usize = 8;
 /// ... and together with those.
 const MAX_SINGLE_CLAIMS_WITH_OUTDATED: usize = 16;
@@ -130,7 +130,7 @@ impl Machine {
         false
     }
 
-    /// Whether what is known of a route or an Elastic IP allows to claim it.
+    /// Whether a route or an Elastic IP may be claimed, by what reads have shown.
     fn may_be_taken(&self, now: BootInstant, id: &Resource, resource: &ResourceState) -> bool {
         resource.not_takeable().is_none()
             && match id.kind() {
@@ -279,7 +279,7 @@ impl Machine {
         }
     }
 
-    /// Whether owners of that kind are read: addresses always, for the peers' sake.
+    /// Whether owners of that kind are read: addresses always, because the peers' owners are read with them.
     pub(super) fn reads_kind(&self, kind: Kind) -> bool {
         match kind {
             Kind::Address => !self.resources.is_empty(),
