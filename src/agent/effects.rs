@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use vipa_core::claim::{ClaimId, ClaimRequest, Event, ReadId, ReadRequest};
+use vipa_core::model::calls::Calls;
 use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, CallError, Eni, Failure, Instance};
@@ -63,6 +65,8 @@ pub struct Effects {
     /// The client of EC2, once the region is known.
     ec2: watch::Sender<Option<Ec2>>,
     credentials: Option<CredentialsWatch>,
+    /// The calls of all clients of EC2 so far.
+    calls: Arc<Mutex<Calls>>,
     throttle: LogThrottle<String>,
     pub last_success: Option<BootInstant>,
     pub last_error: Option<(BootInstant, CallError)>,
@@ -82,6 +86,7 @@ impl Effects {
             asset_tag,
             ec2: watch::Sender::new(None),
             credentials: None,
+            calls: Arc::default(),
             throttle: LogThrottle::default(),
             last_success: None,
             last_error: None,
@@ -101,7 +106,8 @@ impl Effects {
         if self.ec2.borrow().is_none()
             && let Some(region) = self.region()
         {
-            let ec2 = Ec2::with_credentials_copy(&self.global, region, &self.imds, Some(&self.credentials_copy));
+            let (copy, calls) = (Some(self.credentials_copy.as_path()), Arc::clone(&self.calls));
+            let ec2 = Ec2::counting(&self.global, region, &self.imds, copy, calls);
             self.credentials = Some(ec2.credentials_watch());
             self.ec2.send_replace(Some(ec2));
         }
@@ -259,6 +265,11 @@ impl Effects {
         self.ec2.borrow().as_ref().map(Ec2::credentials)
     }
 
+    /// How many calls of EC2 were made, and their outcomes.
+    pub fn calls(&self) -> Calls {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// EC2's clock minus this router's, in seconds, unless the round trip and the whole seconds of a Date explain it.
     pub fn clock_skew(&self) -> Option<i64> {
         let seconds = self.ec2.borrow().as_ref()?.clock_skew()?.as_secs();
@@ -299,8 +310,8 @@ async fn read(
     let within = within.saturating_sub(began.elapsed());
     match request {
         ReadRequest::Addresses { vpc, addresses } => {
-            let owners = ec2.owners(Some(vpc), addresses, within).await?.into_iter();
-            Ok(owners.map(|(address, owner)| (Resource::Address(address), Holder::Eni(owner))).collect())
+            let holders = ec2.holders(Some(vpc), addresses, within).await?.into_iter();
+            Ok(holders.map(|(address, holder)| (Resource::Address(address), holder)).collect())
         }
         ReadRequest::Routes(routes) => ec2.routes(routes, within).await,
         ReadRequest::ElasticIps(allocations) => ec2.associations(allocations, within).await,

@@ -277,6 +277,12 @@ impl Agent<'_> {
                     .as_ref()
                     .map(|(when, error)| report::FailedCall::new(at(*when), error)),
                 clock_skew: self.effects.clock_skew(),
+                calls: self
+                    .effects
+                    .calls()
+                    .iter()
+                    .map(|(operation, outcomes)| report::CallsReport { operation: operation.to_owned(), outcomes })
+                    .collect(),
             },
             groups,
             history: self.state.history.get().last(history).to_vec(),

@@ -18,7 +18,7 @@ use aws_sdk_ec2::config::{
     AppName, BehaviorVersion, ConfigBag, Intercept, RuntimeComponents, StalledStreamProtectionConfig,
 };
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ec2::types::{Filter, NetworkInterface};
+use aws_sdk_ec2::types::{Filter, NetworkInterface, NetworkInterfaceAssociation};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -26,11 +26,13 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
+use vipa_core::model::calls::Calls;
 use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Failure, Interface, Owner, Owners};
 use vipa_core::model::endpoint::Endpoint;
 use vipa_core::model::ids::{EniId, InstanceType, InvalidId, Region, RequestId, VpcId};
+use vipa_core::model::resource::{ElasticIp, Holder};
 use vipa_core::report::clock_skew::skew;
 use vipa_core::report::remedies::DeniedBy;
 
@@ -77,9 +79,11 @@ struct Inner {
     budget: Budget,
     resolver: Resolver,
     usual_times: UsualTimes,
-    /// Limits the log lines about requests that are sent once more, by the reason and the connection's other end.
+    /// Limits the log lines about requests that are sent again, by the reason and the remote address.
     late_throttle: Mutex<LogThrottle<(Late, String)>>,
     connections: Mutex<Connections>,
+    /// Every attempt counts here.
+    calls: Arc<Mutex<Calls>>,
 }
 
 /// The deadline of a call, for its credentials, its requests and their answers together.
@@ -160,6 +164,17 @@ impl Ec2 {
     /// Like [`Ec2::new`], for the agent and for commands that check what it has: reads `copy` instead of the credentials
     /// file, which may be readable by root only.
     pub fn with_credentials_copy(global: &Global, region: Region, imds: &Imds, copy: Option<&Path>) -> Self {
+        Self::counting(global, region, imds, copy, Arc::default())
+    }
+
+    /// The same, and adds each call to `calls`.
+    pub fn counting(
+        global: &Global,
+        region: Region,
+        imds: &Imds,
+        copy: Option<&Path>,
+        calls: Arc<Mutex<Calls>>,
+    ) -> Self {
         let clock = Clock::default();
         let (budget, resolver) = (Budget::ec2(), Resolver::default());
         let ca_certificate_file = global.ca_certificate_file.clone().map(Roots::file);
@@ -196,6 +211,7 @@ impl Ec2 {
             usual_times: UsualTimes::default(),
             late_throttle: Mutex::default(),
             connections: Mutex::new(Connections { client, number: 0, trusted }),
+            calls,
         }))
     }
 
@@ -244,7 +260,21 @@ impl Ec2 {
         addresses: &[Ipv4Addr],
         timeout: Duration,
     ) -> Result<Owners, CallError> {
-        let mut owners = Owners::new();
+        let holders = self.holders(vpc, addresses, timeout).await?.into_iter();
+        Ok(holders.filter_map(|(address, holder)| Some((address, holder.owner()?.clone()))).collect())
+    }
+
+    /// The same, with the Elastic IPs that are associated with the addresses.
+    ///
+    /// # Errors
+    /// As [`Ec2::owners`].
+    pub async fn holders(
+        &self,
+        vpc: Option<&VpcId>,
+        addresses: &[Ipv4Addr],
+        timeout: Duration,
+    ) -> Result<BTreeMap<Ipv4Addr, Holder>, CallError> {
+        let mut holders = BTreeMap::new();
         // One value is the VPC's.
         for chunk in addresses.chunks(MAX_FILTER_VALUES - 1) {
             let wanted: HashSet<Ipv4Addr> = chunk.iter().copied().collect();
@@ -256,9 +286,9 @@ impl Ec2 {
             .chain(vpc.map(|vpc| Filter::builder().name("vpc-id").values(vpc.as_str())))
             .map(|filter| filter.build())
             .collect();
-            self.interfaces(&filters, timeout, |interface| add_owners(&interface, &wanted, &mut owners)).await?;
+            self.interfaces(&filters, timeout, |interface| add_holders(&interface, &wanted, &mut holders)).await?;
         }
-        Ok(owners)
+        Ok(holders)
     }
 
     /// Describes these network interfaces, by their ids; one that does not exist is absent. `timeout` bounds each request.
@@ -414,6 +444,23 @@ impl Ec2 {
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + Error + 'static,
     {
+        let result = self.uncounted_attempt(action, bound, send).await;
+        // The operation has the name of its action.
+        let operation = action.trim_start_matches("ec2:");
+        self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).count(operation, result.as_ref().err());
+        result
+    }
+
+    async fn uncounted_attempt<T, E, F>(
+        &self,
+        action: &'static str,
+        bound: Bound,
+        send: impl Fn(&aws_sdk_ec2::Client) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + Error + 'static,
+    {
         if let Some(fault) = &self.0.fault {
             return Err(fault.clone());
         }
@@ -434,8 +481,8 @@ impl Ec2 {
         }
     }
 
-    /// The answer to a request. Where it is late, the request is signed and sent once more, on new connections, and the
-    /// first answer of the two counts. `number` is that of the connections used last.
+    /// The answer to a request. If it is late, the request is signed and sent again, on new connections, and the first of
+    /// the two answers counts. `number` is that of the connections used last.
     async fn first_answer<T, E, F>(
         &self,
         action: &'static str,
@@ -541,7 +588,7 @@ impl Ec2 {
         }
     }
 
-    /// Replaces the connections because a request over one is late, and avoids the address at its other end.
+    /// Replaces the connections because a request on one of them is late, and avoids its remote address.
     fn leave_connections(&self, number: u64, action: &str, late: Late, peer: Option<IpAddr>) {
         let shown = peer.map_or_else(|| self.0.endpoint.clone(), |peer| peer.to_string());
         let mut throttle = self.0.late_throttle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -667,7 +714,11 @@ fn endpoint_of(region: &Region) -> Option<String> {
     Some(endpoint.url().to_owned())
 }
 
-fn add_owners(interface: &NetworkInterface, wanted: &HashSet<Ipv4Addr>, owners: &mut Owners) -> Result<(), CallError> {
+fn add_holders(
+    interface: &NetworkInterface,
+    wanted: &HashSet<Ipv4Addr>,
+    holders: &mut BTreeMap<Ipv4Addr, Holder>,
+) -> Result<(), CallError> {
     let eni: EniId = interface.network_interface_id().unwrap_or_default().try_into().map_err(unreadable)?;
     let instance = interface.attachment().and_then(|a| a.instance_id()).map(|id| id.try_into().map_err(unreadable));
     let instance = instance.transpose()?;
@@ -675,10 +726,24 @@ fn add_owners(interface: &NetworkInterface, wanted: &HashSet<Ipv4Addr>, owners: 
         let address = address(private.private_ip_address().unwrap_or_default())?;
         if wanted.contains(&address) {
             let primary = private.primary().unwrap_or_default();
-            owners.insert(address, Owner { eni: eni.clone(), instance: instance.clone(), primary });
+            let owner = Owner { eni: eni.clone(), instance: instance.clone(), primary };
+            let holder = match private.association().map(elastic_ip).transpose()?.flatten() {
+                Some(elastic_ip) => Holder::WithElasticIp { owner, elastic_ip },
+                None => Holder::Eni(owner),
+            };
+            holders.insert(address, holder);
         }
     }
     Ok(())
+}
+
+/// The Elastic IP of an association; none: the public address is one that EC2 gave the instance for as long as it runs.
+fn elastic_ip(association: &NetworkInterfaceAssociation) -> Result<Option<ElasticIp>, CallError> {
+    let Some(allocation) = association.allocation_id() else {
+        return Ok(None);
+    };
+    let public_address = address(association.public_ip().unwrap_or_default())?;
+    Ok(Some(ElasticIp { allocation: allocation.try_into().map_err(unreadable)?, public_address }))
 }
 
 fn describe(interface: &NetworkInterface) -> Result<(EniId, Interface), CallError> {

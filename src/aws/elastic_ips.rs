@@ -18,7 +18,7 @@ impl Ec2 {
     ///
     /// # Errors
     /// See [`CallError`]. After [`ErrorClass::TimedOut`](vipa_core::model::ec2::ErrorClass::TimedOut), and after
-    /// `Connection` and `Answer`, the claim may have been performed, or may yet be.
+    /// `Connection` and `Answer`, EC2 may have performed the claim, or may still perform it.
     pub async fn claim_elastic_ip(
         &self,
         allocation: &AllocationId,
@@ -85,5 +85,6 @@ fn holder(elastic_ip: &types::Address) -> Result<Option<Holder>, CallError> {
         return Ok(None);
     };
     let owner = owner(eni, elastic_ip.instance_id())?;
-    Ok(Some(Holder::Association { owner, private_address: address(private)? }))
+    let public_address = elastic_ip.public_ip().map(address).transpose()?;
+    Ok(Some(Holder::Association { owner, private_address: address(private)?, public_address }))
 }

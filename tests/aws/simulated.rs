@@ -2,12 +2,15 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use simulator::{Effect, Fault, Instance, NetworkInterface, On, Simulator, Throttling, World};
+use vipa_core::model::calls::{Calls, Outcomes};
 use vipa_core::model::config::Global;
 use vipa_core::model::ec2::{ErrorClass, Owner};
-use vipa_core::model::ids::{EniId, MacAddress};
+use vipa_core::model::ids::{AllocationId, EniId, MacAddress};
+use vipa_core::model::resource::{ElasticIp, Holder, Resource};
 use vyos_aws_vipa::aws::{Ec2, Imds};
 
 use crate::{AMPLE, SLACK, nowhere, rotate, watch_files};
@@ -77,6 +80,55 @@ async fn an_address_moves_and_its_owner_is_seen() {
     }
     let elsewhere = "vpc-0a0000000000000ff".try_into().expect("a VPC");
     assert!(place.ec2.owners(Some(&elsewhere), &[ADDRESS], AMPLE).await.expect("a response").is_empty());
+}
+
+#[tokio::test]
+async fn an_elastic_ip_is_shown_with_the_address_and_moves_along() {
+    let public_address = Ipv4Addr::new(203, 0, 113, 10);
+    let allocation = AllocationId::try_from("eipalloc-0a000000000000001").expect("an id");
+    let mut world = World { association_lag_ms: 0, ..prompt() };
+    world.elastic_ips.push(simulator::ElasticIp::new(allocation.as_str(), public_address));
+    let place = Place::new(world);
+    let calls = Arc::<Mutex<Calls>>::default();
+    let url = place.cloud.serve_ec2_http(FREE, None).expect("EC2").url();
+    let global = Global { endpoint_url: Some(url), credentials_file: Some(place.file()), ..Global::default() };
+    let (region, imds) = ("eu-west-1".try_into().expect("a region"), Imds::at(&nowhere()));
+    let ec2 = Ec2::counting(&global, region, &imds, None, Arc::clone(&calls));
+    let vpc = "vpc-0a000000000000001".try_into().expect("a VPC");
+    let elastic_ip = ElasticIp { allocation: allocation.clone(), public_address };
+    for n in [1, 2] {
+        ec2.claim(&eni(n), &[ADDRESS], AMPLE).await.expect("claimed");
+        if n == 1 {
+            let associated = ec2.claim_elastic_ip(&allocation, &eni(1), Some(ADDRESS), AMPLE).await;
+            associated.expect("associated");
+        }
+        let own = Ipv4Addr::new(10, 99, 0, 10 + n);
+        let mut holders = ec2.holders(Some(&vpc), &[ADDRESS, own], AMPLE).await.expect("holders");
+        let owner = |primary| Owner {
+            eni: eni(n),
+            instance: Some(format!("i-0a00000000000000{n}").try_into().expect("an instance")),
+            primary,
+        };
+        assert_eq!(holders.remove(&own), Some(Holder::Eni(owner(true))));
+        let with = Holder::WithElasticIp { owner: owner(false), elastic_ip: elastic_ip.clone() };
+        assert_eq!(holders.remove(&ADDRESS), Some(with));
+        let associations = ec2.associations(std::slice::from_ref(&allocation), AMPLE).await.expect("associations");
+        let association =
+            Holder::Association { owner: owner(false), private_address: ADDRESS, public_address: Some(public_address) };
+        assert_eq!(associations[&Resource::ElasticIp(allocation.clone())], association);
+    }
+    ec2.claim(&eni(9), &[ADDRESS], AMPLE).await.expect_err("no such ENI");
+    let counted: Vec<_> = calls.lock().expect("no panic").iter().collect();
+    let succeeded = |succeeded| Outcomes { succeeded, ..Outcomes::default() };
+    assert_eq!(
+        counted,
+        [
+            ("AssignPrivateIpAddresses", Outcomes { refused: 1, ..succeeded(2) }),
+            ("AssociateAddress", succeeded(1)),
+            ("DescribeAddresses", succeeded(2)),
+            ("DescribeNetworkInterfaces", succeeded(2)),
+        ]
+    );
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::{BootInstant, backoff, flap_damping::FlapDamping};
 use crate::model::assignment::PlannedResource;
 use crate::model::ec2::{CallError, Eni, ErrorClass, Owner, Taker};
 use crate::model::ids::{EniId, GroupName, RequestId};
-use crate::model::resource::{Holder, Kind, NotTakeable};
+use crate::model::resource::{ElasticIp, Holder, Kind, NotTakeable};
 
 /// After an acknowledged claim, ownership is verified at these times.
 pub const VERIFY_DELAYS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
@@ -22,14 +22,14 @@ pub const GRACE_PERIOD: Duration = Duration::from_secs(60);
 /// The shortest time between claims that only a mismatch, or a repeated MASTER_RX_LOWER_PRI, has caused.
 pub const MIN_RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
 
-/// If the owner cannot be read for this long, a claim that waits for a read is sent without one; that of a route never is.
+/// If the owner cannot be read for this long, a claim that waits for a read is sent without one; a claim of a route never is.
 pub const OWNER_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A peer that has not advertised for this many intervals is no longer MASTER (Active_Down_Interval, RFC 9568 section 6.1;
 /// Master_Down_Interval in RFC 5798).
 const MASTER_DOWN_INTERVALS: u32 = 3;
 
-/// What is known of one resource, and what is done for it.
+/// What is known of one resource, and the state of its claim.
 #[derive(Debug)]
 pub struct ResourceState {
     pub group: GroupName,
@@ -164,22 +164,38 @@ pub struct OwnerRead {
     pub at: BootInstant,
     /// The owner, if an ENI has the resource.
     pub owner: Option<Owner>,
+    /// For an address: the Elastic IP that is associated with it.
+    pub elastic_ip: Option<ElasticIp>,
     /// For an Elastic IP: the private address of that ENI.
     pub private_address: Option<Ipv4Addr>,
-    /// Why the resource is not there to be taken, if so.
+    /// For an Elastic IP: its own address.
+    pub public_address: Option<Ipv4Addr>,
+    /// Why the resource cannot be claimed, if so.
     pub not_takeable: Option<NotTakeable>,
 }
 
 impl OwnerRead {
     /// From what a read shows of a resource; absent: it is free.
     pub fn new(began: BootInstant, at: BootInstant, holder: Option<Holder>) -> Self {
-        let (owner, private_address, not_takeable) = match holder {
-            None => (None, None, None),
-            Some(Holder::Eni(owner)) => (Some(owner), None, None),
-            Some(Holder::Association { owner, private_address }) => (Some(owner), Some(private_address), None),
-            Some(Holder::NotTakeable(why)) => (None, None, Some(why)),
+        let mut read = Self {
+            began,
+            at,
+            owner: holder.as_ref().and_then(Holder::owner).cloned(),
+            elastic_ip: None,
+            private_address: None,
+            public_address: None,
+            not_takeable: None,
         };
-        Self { began, at, owner, private_address, not_takeable }
+        match holder {
+            None | Some(Holder::Eni(_)) => {}
+            Some(Holder::WithElasticIp { elastic_ip, .. }) => read.elastic_ip = Some(elastic_ip),
+            Some(Holder::Association { private_address, public_address, .. }) => {
+                read.private_address = Some(private_address);
+                read.public_address = public_address;
+            }
+            Some(Holder::NotTakeable(why)) => read.not_takeable = Some(why),
+        }
+        read
     }
 }
 
@@ -462,7 +478,7 @@ impl ResourceState {
         read.is_none_or(|read| read.began < since).then_some(since + OWNER_CHECK_TIMEOUT)
     }
 
-    /// Why the last read says that the resource is not there to be taken.
+    /// Why the resource cannot be claimed, by the last read.
     pub fn not_takeable(&self) -> Option<&NotTakeable> {
         self.owner_read.as_ref()?.not_takeable.as_ref()
     }

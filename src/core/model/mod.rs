@@ -1,6 +1,7 @@
 //! The domain model: the router, its groups and EC2, as values.
 
 pub mod assignment;
+pub mod calls;
 pub mod config;
 pub mod credentials;
 pub mod ec2;

@@ -1,4 +1,4 @@
-//! What a router claims in EC2 for a VRRP group, and who holds it.
+//! What a router claims in EC2 for a VRRP group, and which ENI has it.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -31,8 +31,8 @@ pub struct Route {
     pub destination: Prefix,
 }
 
-/// An IPv4 or IPv6 prefix without host bits, such as `10.0.0.0/8`: EC2 itself would take another
-/// destination than the one that was given (CreateRoute, EC2 API, `DestinationCidrBlock`: it is put into its canonical form).
+/// An IPv4 or IPv6 prefix without host bits, such as `10.0.0.0/8`: EC2 would
+/// set another destination than the given one (CreateRoute, EC2 API, `DestinationCidrBlock`: it is put into its canonical form).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Prefix(IpNet);
@@ -103,7 +103,7 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// The kind of a [`Resource`]: what it is called, read and refused by.
+/// The kind of a [`Resource`]. It determines the API calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -199,20 +199,38 @@ impl From<Resources> for Listed {
     }
 }
 
+/// An Elastic IP, as EC2 shows it of the private address that it is associated with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElasticIp {
+    /// Its allocation id.
+    pub allocation: AllocationId,
+    /// Its public address.
+    pub public_address: Ipv4Addr,
+}
+
 /// What EC2 says of a resource. A resource that is absent from an answer is free: an address that no ENI has, a route that
 /// the table does not have or that is a blackhole, an Elastic IP without an association.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// An ENI has it.
     Eni(Owner),
+    /// An ENI has the private address, and an Elastic IP is associated with it.
+    WithElasticIp {
+        /// The ENI.
+        owner: Owner,
+        /// The Elastic IP.
+        elastic_ip: ElasticIp,
+    },
     /// An Elastic IP is associated with a private address of an ENI.
     Association {
         /// The ENI.
         owner: Owner,
         /// The private address.
         private_address: Ipv4Addr,
+        /// The Elastic IP's own address, if EC2 shows it.
+        public_address: Option<Ipv4Addr>,
     },
-    /// It is not there to be taken.
+    /// It cannot be claimed.
     NotTakeable(NotTakeable),
 }
 
@@ -220,16 +238,16 @@ impl Holder {
     /// The ENI that has it.
     pub fn owner(&self) -> Option<&Owner> {
         match self {
-            Self::Eni(owner) | Self::Association { owner, .. } => Some(owner),
+            Self::Eni(owner) | Self::WithElasticIp { owner, .. } | Self::Association { owner, .. } => Some(owner),
             Self::NotTakeable(_) => None,
         }
     }
 }
 
-/// Why a route or an Elastic IP is never taken, whatever VRRP says: a wrong id must not cut a VPC off.
+/// Why a route or an Elastic IP is never claimed, in any VRRP state: a wrong id must not cut a VPC off.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NotTakeable {
-    /// The route leads to something else than an ENI or an instance: an internet gateway, an endpoint, `local` …
+    /// The route leads to a target other than an ENI or an instance: an internet gateway, an endpoint, `local` …
     LeadsTo(String),
     /// The route comes from a virtual private gateway (`EnableVgwRoutePropagation`).
     Propagated,

@@ -67,6 +67,10 @@ fn address_rows(address: &AddressReport, asked: bool, now: Timestamp) -> Vec<(&'
     };
     let mut rows = item_rows(&Item::address(address), asked, now);
     rows.insert(2, ("Kernel", local));
+    if let Some(elastic_ip) = &address.elastic_ip {
+        let shown = format!("{}, {}: moves along", elastic_ip.public_address, elastic_ip.allocation);
+        rows.insert(4, ("Elastic IP", shown));
+    }
     rows.push(("IAM", permission));
     rows
 }

@@ -31,6 +31,8 @@ fn group(facts: GroupFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> GroupR
     for facts in facts.resources {
         let (is_local, local_since, private_address) = (facts.is_local, facts.local_since, facts.private_address);
         let id = facts.resource.clone();
+        let read = facts.owner.as_ref().map(|(read, _)| (read.elastic_ip.clone(), read.public_address));
+        let (elastic_ip, public_address) = read.unwrap_or_default();
         let state = resource(facts, clock);
         match id {
             Resource::Address(address) => group.addresses.push(AddressReport {
@@ -40,6 +42,7 @@ fn group(facts: GroupFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> GroupR
                 local: Some(is_local),
                 local_since: local_since.map(clock),
                 owner: state.owner,
+                elastic_ip,
                 verdict: state.verdict,
                 reason: state.reason,
                 last_claim: state.last_claim,
@@ -49,7 +52,7 @@ fn group(facts: GroupFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> GroupR
             }),
             Resource::Route(route) => group.routes.push(RouteReport { route, state }),
             Resource::ElasticIp(allocation) => {
-                group.elastic_ips.push(ElasticIpReport { allocation, private_address, state });
+                group.elastic_ips.push(ElasticIpReport { allocation, public_address, private_address, state });
             }
         }
     }

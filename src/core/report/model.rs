@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::command::ClaimCommand;
+use crate::model::calls::Outcomes;
 use crate::model::ec2::{CallError, ErrorClass, Failure};
 use crate::model::history::{Kind, Record};
 use crate::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, Region, RequestId, RouteTableId};
-use crate::model::resource::{Kind as ResourceKind, Resource, Route};
+use crate::model::resource::{ElasticIp, Kind as ResourceKind, Resource, Route};
 use crate::model::verdict::{Verdict, Who};
 use crate::model::vrrp::VrrpState;
 
@@ -108,6 +109,19 @@ pub struct Ec2Report {
     pub last_error: Option<FailedCall>,
     /// EC2's clock minus this router's, in seconds, if they differ by more than a few.
     pub clock_skew: Option<i64>,
+    /// The agent's calls since its start, by the name of the operation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<CallsReport>,
+}
+
+/// The calls of one operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallsReport {
+    /// The API operation, e.g. `ReplaceRoute`.
+    pub operation: String,
+    /// How many calls had each outcome.
+    #[serde(flatten)]
+    pub outcomes: Outcomes,
 }
 
 /// A call that failed.
@@ -186,7 +200,7 @@ impl GroupReport {
         self.addresses.iter().map(Item::address).chain(routes).chain(elastic_ips)
     }
 
-    /// What it moves, and the interface whose ENI takes it.
+    /// What it moves, and the interface whose ENI gets it.
     pub(crate) fn resources(&self) -> impl Iterator<Item = (Resource, &InterfaceName)> {
         let addresses = self.addresses.iter().map(|a| (Resource::Address(a.address), &a.interface));
         let routes = self.routes.iter().map(|r| (Resource::Route(r.route.clone()), &r.state.interface));
@@ -202,7 +216,7 @@ pub struct RouteReport {
     /// The route table and the destination.
     #[serde(flatten)]
     pub route: Route,
-    /// Where it leads, and what is done for it.
+    /// Where it leads, and the state of its claim.
     #[serde(flatten)]
     pub state: ResourceReport,
 }
@@ -212,9 +226,12 @@ pub struct RouteReport {
 pub struct ElasticIpReport {
     /// Its allocation id.
     pub allocation: AllocationId,
+    /// Its public address, while it is associated with a private one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_address: Option<Ipv4Addr>,
     /// The private address that it is to be associated with, once it is known.
     pub private_address: Option<Ipv4Addr>,
-    /// Where it is associated, and what is done for it.
+    /// Where it is associated, and the state of its claim.
     #[serde(flatten)]
     pub state: ResourceReport,
 }
@@ -260,7 +277,8 @@ impl<'a> Item<'a> {
 
     pub fn elastic_ip(elastic_ip: &'a ElasticIpReport) -> Self {
         let on = elastic_ip.private_address.map_or_else(String::new, |address| format!(" on {address}"));
-        Self::other(ResourceKind::ElasticIp, format!("{}{on}", elastic_ip.allocation), &elastic_ip.state)
+        let public = elastic_ip.public_address.map_or_else(String::new, |address| format!(" ({address})"));
+        Self::other(ResourceKind::ElasticIp, format!("{}{public}{on}", elastic_ip.allocation), &elastic_ip.state)
     }
 
     fn other(kind: ResourceKind, name: String, state: &'a ResourceReport) -> Self {
@@ -336,11 +354,11 @@ pub(crate) fn names<'a>(all: impl IntoIterator<Item = (String, Option<&'a Route>
 /// What is known of a route or an Elastic IP; as in [`AddressReport`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResourceReport {
-    /// Whose ENI takes it.
+    /// The interface whose ENI gets it.
     pub interface: InterfaceName,
     /// That ENI, once it is known.
     pub eni: Option<EniId>,
-    /// Who has it in EC2; absent where it was never read.
+    /// Its owner in EC2; absent if it was never read.
     pub owner: Option<OwnerReport>,
     /// Whether VRRP and EC2 agree about it.
     pub verdict: Verdict,
@@ -368,6 +386,9 @@ pub struct AddressReport {
     pub local_since: Option<Timestamp>,
     /// Its owner in EC2; absent if it was never read.
     pub owner: Option<OwnerReport>,
+    /// The Elastic IP that is associated with it, and moves along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elastic_ip: Option<ElasticIp>,
     /// Whether VRRP, EC2 and the kernel agree about it.
     pub verdict: Verdict,
     /// Why, and what to do, where the verdict is not OK; a warning beside STANDBY-READY.

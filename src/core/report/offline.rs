@@ -92,6 +92,7 @@ pub fn report(config: &Config, facts: &Observations) -> Report {
             last_success_at: facts.owners.as_ref().map(|(at, _)| *at),
             last_error: facts.ec2_error.clone(),
             clock_skew: None,
+            calls: Vec::new(),
         },
         groups,
         history: Vec::new(),
@@ -139,6 +140,7 @@ fn group(config: &Config, facts: &Observations, group: &PlannedGroup) -> GroupRe
             Resource::Route(route) => report.routes.push(RouteReport { route: route.clone(), state }),
             Resource::ElasticIp(allocation) => report.elastic_ips.push(ElasticIpReport {
                 allocation: allocation.clone(),
+                public_address: None,
                 private_address: planned.private_address,
                 state,
             }),
@@ -198,6 +200,7 @@ fn address(
         local,
         local_since: None,
         owner,
+        elastic_ip: None,
         verdict: seen.verdict(),
         reason: seen.reason().map(str::to_owned),
         last_claim: None,

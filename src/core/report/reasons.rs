@@ -82,7 +82,7 @@ pub fn problem(problem: &Problem) -> String {
 /// Why a resource of that kind has its verdict, and what to do. `clock` gives the time of day of an instant.
 pub fn reason(kind: Kind, reason: &Reason, clock: impl Fn(BootInstant) -> Timestamp) -> String {
     let at = |instant: BootInstant| time(clock(instant));
-    // What shows whether the group is MASTER.
+    // Its presence on the interface shows whether the group is MASTER.
     let evidence = match kind {
         Kind::Address => "the address",
         Kind::Route | Kind::ElasticIp => "the group's address",
@@ -100,7 +100,7 @@ pub fn reason(kind: Kind, reason: &Reason, clock: impl Fn(BootInstant) -> Timest
             format!("{}: VRRP is in {vrrp}, or keepalived hangs; check `show vrrp`", cause(Cause::NoTimer))
         }
         Reason::ReadinessUnknown => "readiness not checked yet; the next ownership check shows it".to_owned(),
-        // What it is about stands beside it, and those that have the same obstacle share one text.
+        // The status names the resources beside the text, which those with the same obstacle share.
         Reason::NotReady(Obstacle::NotTakeable { why, .. }) => not_takeable(why),
         Reason::NotReady(obstacle) => not_ready(obstacle, at),
         Reason::Unexpected { vrrp, interface } => format!(
@@ -169,10 +169,10 @@ pub fn reason(kind: Kind, reason: &Reason, clock: impl Fn(BootInstant) -> Timest
         Reason::AwaitingLiveness => "waiting for keepalived activity".to_owned(),
         Reason::CheckingOwner { error } => format!("checking the owner before a claim{}", last_check(error.as_ref())),
         Reason::Retrying { refusal: why, allowed_at } => {
-            let again = allowed_at.map_or_else(|| "retried soon".to_owned(), |allowed| rate_limited(at(allowed)));
+            let again = allowed_at.map_or_else(|| "retried soon".to_owned(), |allowed| rate_limited(kind, at(allowed)));
             format!("{}; {again}", refusal(why))
         }
-        Reason::RateLimited { allowed_at } => rate_limited(at(*allowed_at)),
+        Reason::RateLimited { allowed_at } => rate_limited(kind, at(*allowed_at)),
         Reason::AwaitingPrecondition => "waiting for keepalived activity and the local address".to_owned(),
     }
 }
@@ -293,8 +293,13 @@ fn last_seen(owner: &LastOwner) -> String {
     }
 }
 
-fn rate_limited(next: impl Display) -> String {
-    format!("rate limit for claims of this network interface (ENI) reached: next claim at {next}")
+fn rate_limited(kind: Kind, next: impl Display) -> String {
+    let limit = match kind {
+        Kind::Address => "rate limit for claims of this network interface (ENI)",
+        Kind::Route => "EC2's rate limit for changes of routes",
+        Kind::ElasticIp => "EC2's rate limit for associations of Elastic IPs",
+    };
+    format!("{limit} reached: next claim at {next}")
 }
 
 fn eni_unknown(EniUnknown { interface, error }: &EniUnknown) -> String {

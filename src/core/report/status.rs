@@ -299,6 +299,8 @@ fn address_lines(text: &mut String, address: &AddressReport, now: Timestamp) {
     };
     let item = Item::address(address);
     columns(text, &item, item.name.clone(), format!("{} / {local}", address.interface), now);
+    let elastic_ip = address.elastic_ip.as_ref();
+    let elastic_ip = elastic_ip.map(|ip| format!("Elastic IP {} ({})", ip.public_address, ip.allocation));
     let permission = match (address.verdict, address.assign_permission_proven_at) {
         (Verdict::StandbyReady | Verdict::StandbyNotReady, Some(at)) => {
             Some(format!("assign permission proven {}", time(at)))
@@ -306,7 +308,7 @@ fn address_lines(text: &mut String, address: &AddressReport, now: Timestamp) {
         (Verdict::StandbyReady | Verdict::StandbyNotReady, None) => Some("assign permission never proven".to_owned()),
         _ => None,
     };
-    indented(text, 2, last_claim(&item, now).into_iter().chain(permission));
+    indented(text, 2, elastic_ip.into_iter().chain(last_claim(&item, now)).chain(permission));
 }
 
 /// A group's name, in quotes if it is empty or has blanks or control characters: the name of a skipped group may be any text.

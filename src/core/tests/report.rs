@@ -18,12 +18,13 @@ use vipa_core::claim::{
 };
 use vipa_core::keepalived::groups::{self, AdvertiseInterval, Groups, VirtualAddress};
 use vipa_core::model::assignment::Problem;
+use vipa_core::model::calls::Outcomes;
 use vipa_core::model::config::{Config, ElasticIpConfig, Global, GroupConfig, RouteConfig, SkippedGroup};
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, ErrorClass, Owners, Taker};
 use vipa_core::model::history::{Kind, Outcome, Record};
 use vipa_core::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
-use vipa_core::model::resource::{Kind as ResourceKind, NotTakeable, Resource, Route};
+use vipa_core::model::resource::{ElasticIp, Kind as ResourceKind, NotTakeable, Resource, Route};
 use vipa_core::model::verdict::{Verdict, Who};
 use vipa_core::model::vrrp::{NotifyState, VrrpState};
 use vipa_core::report::command::{Target, claim_command};
@@ -31,8 +32,8 @@ use vipa_core::report::force;
 use vipa_core::report::group::group as group_text;
 use vipa_core::report::history::history;
 use vipa_core::report::model::{
-    AddressReport, AgentReport, ClaimReport, Ec2Report, ElasticIpReport, FailedCall, FileErrorKind, GroupReport,
-    HookReport, OwnerReport, Report, ResourceReport, RouteReport,
+    AddressReport, AgentReport, CallsReport, ClaimReport, Ec2Report, ElasticIpReport, FailedCall, FileErrorKind,
+    GroupReport, HookReport, OwnerReport, Report, ResourceReport, RouteReport,
 };
 use vipa_core::report::offline::{self, Observations};
 use vipa_core::report::status::table;
@@ -94,6 +95,7 @@ fn report(groups: Vec<GroupReport>) -> Report {
             last_success_at: Some(ago(4)),
             last_error: None,
             clock_skew: None,
+            calls: Vec::new(),
         },
         groups,
         history: Vec::new(),
@@ -125,6 +127,7 @@ fn held(last: u8) -> AddressReport {
         local: Some(true),
         local_since: Some(ago(7_385)),
         owner: owner(Who::ThisRouter),
+        elastic_ip: None,
         verdict: Verdict::Ok,
         reason: None,
         last_claim: Some(ClaimReport {
@@ -471,6 +474,7 @@ fn across_zones() -> Vec<GroupReport> {
     let takes = |table, destination, state| RouteReport { route: route(table, destination), state };
     let elastic_ip = |n, private_address, state| ElasticIpReport {
         allocation: allocation(n),
+        public_address: (n != 3).then_some(Ipv4Addr::new(203, 0, 113, n)),
         private_address: Some(private_address),
         state,
     };
@@ -518,6 +522,8 @@ fn across_zones() -> Vec<GroupReport> {
         reason: why(Reason::NotReady(obstacle)),
         ..stood_by_state()
     };
+    let elastic_ip_of = ElasticIp { allocation: allocation(1), public_address: Ipv4Addr::new(203, 0, 113, 1) };
+    let with_elastic_ip = AddressReport { elastic_ip: Some(elastic_ip_of), ..held(100) };
     let edge = GroupReport {
         routes: vec![
             takes(1, "192.0.2.10/32", held_state()),
@@ -526,7 +532,7 @@ fn across_zones() -> Vec<GroupReport> {
             takes(2, "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/128", refused.clone()),
         ],
         elastic_ips: vec![elastic_ip(1, address(100), held_state()), elastic_ip(3, address(11), refused)],
-        ..group("edge", VrrpState::Master, vec![held(100)])
+        ..group("edge", VrrpState::Master, vec![with_elastic_ip])
     };
     let nat = GroupReport {
         routes: vec![takes(3, "10.20.0.0/16", stood_by_state())],
@@ -538,8 +544,13 @@ fn across_zones() -> Vec<GroupReport> {
 
 #[test]
 fn routes_and_elastic_ips_follow_the_master() {
-    pinned("across-zones", &report(across_zones()));
-    let report = report(across_zones());
+    let mut report = report(across_zones());
+    let calls = |operation: &str, outcomes| CallsReport { operation: operation.to_owned(), outcomes };
+    report.ec2.calls = vec![
+        calls("AssignPrivateIpAddresses", Outcomes { succeeded: 2, ..Outcomes::default() }),
+        calls("ReplaceRoute", Outcomes { succeeded: 9, throttled: 3, refused: 1, failed: 4 }),
+    ];
+    pinned("across-zones", &report);
     for name in ["edge", "nat"] {
         fits(&format!("group-{name}"), &group_text(&report.only(&group_name(name)).expect(name)));
     }
@@ -561,6 +572,7 @@ fn two_hundred_routes_and_fifty_elastic_ips() {
         (0..100).flat_map(|n| [1, 2].map(|table| RouteReport { route: route(table, &destination(n)), state: lost(n) }));
     let elastic_ip = |n| ElasticIpReport {
         allocation: allocation(n),
+        public_address: Some(Ipv4Addr::new(203, 0, 113, n)),
         private_address: Some(address(n)),
         state: ResourceReport { last_claim: None, ..held_state() },
     };

@@ -801,7 +801,8 @@ impl Harness {
     /// An Elastic IP is associated with that private address of the ENI from now on.
     pub fn associate(&mut self, resource: impl Into<Resource>, id: &str, private_address: Ipv4Addr) {
         let instance = self.instances.get(&eni(id)).cloned();
-        self.show(resource, Some(Holder::Association { owner: Owner { instance, ..owner(id) }, private_address }));
+        let (owner, public_address) = (Owner { instance, ..owner(id) }, None);
+        self.show(resource, Some(Holder::Association { owner, private_address, public_address }));
     }
 
     /// The resource is free from now on.

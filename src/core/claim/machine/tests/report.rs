@@ -1,11 +1,17 @@
 //! What the status report says of an address, beside the verdicts and reasons that `table.txt` has for its states.
 
-use super::harness::{ETH0, ETH1, Fault, Harness, PEER, clock, config, eni, interface, ms, run, secs, vip, wanted};
+use std::net::Ipv4Addr;
+
+use super::harness::{
+    ETH0, ETH1, Fault, Harness, PEER, clock, config, eni, interface, ms, owner, run, secs, vip, wanted,
+};
 use crate::claim::Event;
 use crate::claim::resource::Phase;
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::ErrorClass;
+use crate::model::ids::AllocationId;
+use crate::model::resource::{ElasticIp, Holder};
 use crate::model::verdict::Verdict;
 use crate::model::vrrp::NotifyState;
 use crate::report::model::AddressReport;
@@ -27,6 +33,29 @@ impl Harness {
         assert_eq!(reason.is_empty(), parts.is_empty(), "{reason}");
         shown
     }
+}
+
+/// It moves along with the address: the regular reads of both routers show it.
+#[test]
+fn the_elastic_ip_of_an_address_is_shown_whoever_has_it() {
+    let allocation = AllocationId::try_from("eipalloc-00000001").expect("an id");
+    let elastic_ip = ElasticIp { allocation, public_address: Ipv4Addr::new(203, 0, 113, 1) };
+    let with = |id| Some(Holder::WithElasticIp { owner: owner(id), elastic_ip: elastic_ip.clone() });
+    let mut harness = Harness::one();
+    let shown = |harness: &Harness| harness.reported().and_then(|address| address.elastic_ip);
+    assert_eq!(shown(&harness), None);
+    harness.show(vip(1), with(PEER));
+    harness.run(secs(100));
+    assert_eq!(shown(&harness), Some(elastic_ip.clone()), "on a standby");
+    harness.master("a");
+    harness.run(secs(1));
+    harness.show(vip(1), with(ETH0));
+    harness.run(secs(100));
+    assert_eq!(shown(&harness), Some(elastic_ip.clone()), "on the master");
+    assert_eq!(harness.reported().map(|address| address.verdict), Some(Verdict::Ok));
+    harness.give(vip(1), ETH0);
+    harness.run(secs(100));
+    assert_eq!(shown(&harness), None, "it was disassociated");
 }
 
 /// EC2 hangs: nearly all the time the next attempt is in flight.

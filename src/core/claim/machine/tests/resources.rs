@@ -181,7 +181,7 @@ fn an_overlay_address_is_moved_by_its_route_and_never_assigned() {
     harness.run(secs(4));
     let (verdict, reason) = shown(&harness).remove(0);
     assert_eq!(verdict, Verdict::Drift);
-    assert!(reason.expect("a reason").contains("it has not been on eth0"));
+    assert!(reason.expect("a reason").contains("the group's address has not been on eth0"));
 }
 
 #[test]
