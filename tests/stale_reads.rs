@@ -94,6 +94,7 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
                 Action::ReadLocalAddresses => {
                     coming.at(now + 1, Event::LocalAddresses { addresses: local(), requested: true });
                 }
+                Action::DryRun { .. } => unreachable!("an address has no dry run"),
                 Action::Log(LogEvent::OwnershipLost { .. }) => seen.ownership_losses += 1,
                 Action::Log(LogEvent::Contested { .. }) => seen.contests += 1,
                 Action::Log(_) => {}

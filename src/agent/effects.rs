@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
-use vipa_core::claim::{ClaimId, ClaimRequest, Event, ReadId, ReadRequest};
+use vipa_core::claim::{ClaimId, ClaimRequest, DryRunId, DryRunRequest, Event, ReadId, ReadRequest};
 use vipa_core::model::calls::Calls;
 use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
@@ -152,6 +152,17 @@ impl Effects {
         tokio::spawn(async move {
             let result = read(ec2, &request, timeout).await;
             let _ = answers.send(EffectResult::Event(Event::Read { id, result }));
+        });
+    }
+
+    pub fn dry_run(&self, id: DryRunId, request: DryRunRequest, timeout: Duration) {
+        let (ec2, answers) = (self.ec2.borrow().clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let result = match ec2 {
+                Some(ec2) => ec2.dry_run(&request, timeout).await,
+                None => Err(no_region()),
+            };
+            let _ = answers.send(EffectResult::Event(Event::DryRun { id, result }));
         });
     }
 

@@ -287,7 +287,7 @@ impl Agent<'_> {
                         times
                     );
                 } else {
-                    let remedy = remedies::remedy(&error.failure);
+                    let remedy = remedies::remedy_of_claim(kind, &error.failure);
                     log!(
                         CLAIM_REFUSED,
                         %eni,

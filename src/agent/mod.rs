@@ -272,6 +272,7 @@ impl<'a> Agent<'a> {
             match action {
                 Action::Claim { id, request, timeout } => self.effects.claim(id, request, timeout),
                 Action::Read { id, request, timeout } => self.effects.read(id, request, timeout),
+                Action::DryRun { id, request, timeout } => self.effects.dry_run(id, request, timeout),
                 Action::Resolve(interface) => self.effects.resolve(interface),
                 Action::ReadLocalAddresses => self.effects.list_addresses(),
                 Action::Log(note) => self.note(note),

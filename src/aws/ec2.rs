@@ -26,6 +26,7 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
+use vipa_core::claim::DryRunRequest;
 use vipa_core::model::calls::Calls;
 use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
@@ -311,6 +312,19 @@ impl Ec2 {
             .await?;
         }
         Ok(described)
+    }
+
+    /// Whether EC2 permits the calls of a claim. Changes nothing.
+    ///
+    /// # Errors
+    /// See [`CallError`]; [`CallError::is_refusal`]: EC2 would refuse the claim.
+    pub async fn dry_run(&self, request: &DryRunRequest, timeout: Duration) -> Result<(), CallError> {
+        match request {
+            DryRunRequest::Route { route, eni, creates } => self.dry_run_route(route, eni, *creates, timeout).await,
+            DryRunRequest::ElasticIp { allocation, eni, private_address } => {
+                self.dry_run_elastic_ip(allocation, eni, *private_address, timeout).await
+            }
+        }
     }
 
     /// How many private IPv4 addresses a network interface of such an instance can have (DescribeInstanceTypes,
@@ -816,6 +830,15 @@ fn no_answer(endpoint: &str, timeout: Duration) -> CallError {
 /// The id of the request, for [`Acknowledgement`].
 pub(super) fn request_id(answer: &impl aws_sdk_ec2::operation::RequestId) -> Option<RequestId> {
     answer.request_id().and_then(|id| RequestId::try_from(id).ok())
+}
+
+/// Whether a call is permitted, by the answer to its dry run, which is an error always (EC2 API, "DryRun").
+pub(super) fn permitted<T>(answer: Result<T, CallError>) -> Result<(), CallError> {
+    match answer {
+        Err(error) if error.code() == "DryRunOperation" => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(invalid_response("the answer to a dry run is that of a call which was performed".to_owned())),
+    }
 }
 
 /// The ENI and its instance, as an answer names them.

@@ -10,7 +10,7 @@ use vipa_core::model::ids::{AllocationId, EniId};
 use vipa_core::model::resource::{Holder, NotTakeable, Resource};
 
 use super::assumptions::MAX_FILTER_VALUES;
-use super::ec2::{Bound, Ec2, address, invalid_response, owner, request_id, unreadable};
+use super::ec2::{Bound, Ec2, address, invalid_response, owner, permitted, request_id, unreadable};
 
 impl Ec2 {
     /// Associates an Elastic IP with a private address of the ENI, or with its primary one: AssociateAddress with
@@ -26,10 +26,36 @@ impl Ec2 {
         private_address: Option<Ipv4Addr>,
         timeout: Duration,
     ) -> Result<Acknowledgement, CallError> {
+        self.associate(allocation, eni, private_address, false, timeout).await
+    }
+
+    /// Whether EC2 permits the same, by a dry run, which changes nothing.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn dry_run_elastic_ip(
+        &self,
+        allocation: &AllocationId,
+        eni: &EniId,
+        private_address: Option<Ipv4Addr>,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
+        permitted(self.associate(allocation, eni, private_address, true, timeout).await)
+    }
+
+    async fn associate(
+        &self,
+        allocation: &AllocationId,
+        eni: &EniId,
+        private_address: Option<Ipv4Addr>,
+        dry_run: bool,
+        timeout: Duration,
+    ) -> Result<Acknowledgement, CallError> {
         let answer = self
             .attempt("ec2:AssociateAddress", Bound::after(timeout), |client| {
                 client
                     .associate_address()
+                    .set_dry_run(dry_run.then_some(true))
                     .allocation_id(allocation.as_str())
                     .network_interface_id(eni.as_str())
                     .set_private_ip_address(private_address.map(|address| address.to_string()))

@@ -9,7 +9,7 @@ use vipa_core::model::ids::{EniId, RouteTableId};
 use vipa_core::model::resource::{Holder, NotTakeable, Prefix, Resource, Route};
 
 use super::assumptions::MAX_FILTER_VALUES;
-use super::ec2::{Bound, Ec2, PAGE, Pages, owner, request_id, unreadable};
+use super::ec2::{Bound, Ec2, PAGE, Pages, owner, permitted, request_id, unreadable};
 
 impl Ec2 {
     /// Makes a route lead to the ENI: ReplaceRoute; CreateRoute if the table has no route with exactly this destination.
@@ -24,22 +24,79 @@ impl Ec2 {
         timeout: Duration,
     ) -> Result<Acknowledgement, CallError> {
         let bound = Bound::after(timeout);
-        match self.replace_route(route, eni, bound).await {
-            Err(error) if error.code() == "InvalidRoute.NotFound" => match self.create_route(route, eni, bound).await {
-                // The other router has created it in between.
-                Err(error) if error.code() == "RouteAlreadyExists" => self.replace_route(route, eni, bound).await,
-                result => result,
-            },
+        match self.replace_route(route, eni, false, bound).await {
+            Err(error) if error.code() == "InvalidRoute.NotFound" => {
+                match self.create_route(route, eni, false, bound).await {
+                    Err(error) if error.code() == "RouteAlreadyExists" => {
+                        self.claim_created_route(route, eni, error, bound).await
+                    }
+                    result => result,
+                }
+            }
             result => result,
         }
     }
 
-    async fn replace_route(&self, route: &Route, eni: &EniId, bound: Bound) -> Result<Acknowledgement, CallError> {
+    /// Claims a route that CreateRoute has found: the other router has created it in between, or the first of two copies of
+    /// the request has. `error` is that of CreateRoute.
+    async fn claim_created_route(
+        &self,
+        route: &Route,
+        eni: &EniId,
+        error: CallError,
+        bound: Bound,
+    ) -> Result<Acknowledgement, CallError> {
+        let Ok(holders) = self.routes_within(std::slice::from_ref(route), || bound).await else {
+            return Err(error);
+        };
+        match holders.get(&Resource::Route(route.clone())) {
+            // What somebody has let lead to a gateway meanwhile is not taken.
+            Some(Holder::NotTakeable(_)) => Err(error),
+            Some(Holder::Eni(owner)) if owner.eni == *eni => {
+                Ok(Acknowledgement { request_id: error.request_id, unlisted: BTreeSet::new() })
+            }
+            _ => self.replace_route(route, eni, false, bound).await,
+        }
+    }
+
+    /// Whether EC2 permits to claim the route for the ENI, by dry runs, which change nothing: ReplaceRoute, and CreateRoute if
+    /// the table has no such route, as `creates` says or EC2 answers.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn dry_run_route(
+        &self,
+        route: &Route,
+        eni: &EniId,
+        creates: bool,
+        timeout: Duration,
+    ) -> Result<(), CallError> {
+        let bound = Bound::after(timeout);
+        match permitted(self.replace_route(route, eni, true, bound).await) {
+            Ok(()) if creates => {}
+            Err(error) if error.code() == "InvalidRoute.NotFound" => {}
+            result => return result,
+        }
+        match permitted(self.create_route(route, eni, true, bound).await) {
+            // ReplaceRoute would take it.
+            Err(error) if error.code() == "RouteAlreadyExists" => Ok(()),
+            result => result,
+        }
+    }
+
+    async fn replace_route(
+        &self,
+        route: &Route,
+        eni: &EniId,
+        dry_run: bool,
+        bound: Bound,
+    ) -> Result<Acknowledgement, CallError> {
         let (ipv4, ipv6) = destination(route.destination);
         let answer = self
             .attempt("ec2:ReplaceRoute", bound, |client| {
                 client
                     .replace_route()
+                    .set_dry_run(dry_run.then_some(true))
                     .route_table_id(route.table.as_str())
                     .set_destination_cidr_block(ipv4.clone())
                     .set_destination_ipv6_cidr_block(ipv6.clone())
@@ -50,12 +107,19 @@ impl Ec2 {
         Ok(Acknowledgement { request_id: request_id(&answer), unlisted: BTreeSet::new() })
     }
 
-    async fn create_route(&self, route: &Route, eni: &EniId, bound: Bound) -> Result<Acknowledgement, CallError> {
+    async fn create_route(
+        &self,
+        route: &Route,
+        eni: &EniId,
+        dry_run: bool,
+        bound: Bound,
+    ) -> Result<Acknowledgement, CallError> {
         let (ipv4, ipv6) = destination(route.destination);
         let answer = self
             .attempt("ec2:CreateRoute", bound, |client| {
                 client
                     .create_route()
+                    .set_dry_run(dry_run.then_some(true))
                     .route_table_id(route.table.as_str())
                     .set_destination_cidr_block(ipv4.clone())
                     .set_destination_ipv6_cidr_block(ipv6.clone())
@@ -67,11 +131,20 @@ impl Ec2 {
     }
 
     /// Where the routes lead: DescribeRouteTables, 200 tables a request with every page of its answer, which together are
-    /// bounded by `timeout`. A route that its table does not have, or that is a blackhole, is absent.
+    /// bounded by `timeout`. A route that its table does not have is absent.
     ///
     /// # Errors
     /// See [`CallError`]. An error in one page fails the whole call.
     pub async fn routes(&self, routes: &[Route], timeout: Duration) -> Result<BTreeMap<Resource, Holder>, CallError> {
+        self.routes_within(routes, || Bound::after(timeout)).await
+    }
+
+    /// The same; `bound` is called for each request with its pages.
+    async fn routes_within(
+        &self,
+        routes: &[Route],
+        bound: impl Fn() -> Bound,
+    ) -> Result<BTreeMap<Resource, Holder>, CallError> {
         let mut wanted: BTreeMap<&RouteTableId, Vec<&Route>> = BTreeMap::new();
         for route in routes {
             wanted.entry(&route.table).or_default().push(route);
@@ -80,7 +153,7 @@ impl Ec2 {
         let tables: Vec<&RouteTableId> = wanted.keys().copied().collect();
         let mut missing: BTreeSet<&RouteTableId> = tables.iter().copied().collect();
         for chunk in tables.chunks(MAX_FILTER_VALUES) {
-            let bound = Bound::after(timeout);
+            let bound = bound();
             let ids = chunk.iter().map(ToString::to_string).collect();
             let filter = Filter::builder().name("route-table-id").set_values(Some(ids)).build();
             let mut pages = Pages::new("route tables");
@@ -119,7 +192,7 @@ fn destination(prefix: Prefix) -> (Option<String>, Option<String>) {
     if prefix.is_ipv4() { (Some(text), None) } else { (None, Some(text)) }
 }
 
-/// Where a route of the table leads; none if it is absent or a blackhole.
+/// Where a route of the table leads; none if it is absent.
 fn holder(table: &RouteTable, route: &Route) -> Result<Option<Holder>, CallError> {
     let is_it = |found: &&types::Route| {
         let destinations = [found.destination_cidr_block(), found.destination_ipv6_cidr_block()];
@@ -132,7 +205,7 @@ fn holder(table: &RouteTable, route: &Route) -> Result<Option<Holder>, CallError
         return Ok(Some(Holder::NotTakeable(NotTakeable::Propagated)));
     }
     if found.state() == Some(&RouteState::Blackhole) {
-        return Ok(None);
+        return Ok(Some(Holder::Blackhole));
     }
     match found.network_interface_id() {
         Some(eni) => Ok(Some(Holder::Eni(owner(eni, found.instance_id())?))),

@@ -1,5 +1,6 @@
 //! EC2 and IMDS as the agent calls them: the real SDK over real sockets.
 
+mod across_zones;
 mod hedged;
 mod scripted;
 mod simulated;

@@ -77,6 +77,11 @@ impl RateLimiter {
         self.all.next(now, self.reserve).max(self.repeated.next(now, 0))
     }
 
+    /// When the tokens that claims have used are all back.
+    pub fn full_at(&self) -> BootInstant {
+        self.all.full_at
+    }
+
     /// Whether all tokens are there.
     pub fn is_full(&self, now: BootInstant) -> bool {
         self.all.is_full(now) && self.repeated.is_full(now)

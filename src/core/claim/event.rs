@@ -35,6 +35,10 @@ pub enum Misplaced {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(pub u64);
 
+/// Identifies a dry run in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DryRunId(pub u64);
+
 /// Identifies a read in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
@@ -119,6 +123,13 @@ pub enum Event {
         /// The holder of each resource, or the failure. A resource that is free is absent.
         result: Result<BTreeMap<Resource, Holder>, CallError>,
     },
+    /// The response to [`Action::DryRun`].
+    DryRun {
+        /// The id of the action.
+        id: DryRunId,
+        /// That EC2 permits the calls, or the failure.
+        result: Result<(), CallError>,
+    },
     /// The credentials have changed.
     Credentials,
     /// An operator paused a group, possibly before the agent started.
@@ -157,6 +168,15 @@ pub enum Action {
         /// The call.
         request: ReadRequest,
         /// The timeout of each request.
+        timeout: Duration,
+    },
+    /// Make the calls of a claim with DryRun, which changes nothing; respond with [`Event::DryRun`].
+    DryRun {
+        /// The id for the response.
+        id: DryRunId,
+        /// The calls.
+        request: DryRunRequest,
+        /// The timeout of all of them.
         timeout: Duration,
     },
     /// Read the ENI of an interface from IMDS; respond with [`Event::Resolved`].
@@ -218,6 +238,39 @@ impl ClaimRequest {
             Self::Addresses { addresses, .. } => addresses.iter().copied().map(Resource::Address).collect(),
             Self::Route { route, .. } => vec![Resource::Route(route.clone())],
             Self::ElasticIp { allocation, .. } => vec![Resource::ElasticIp(allocation.clone())],
+        }
+    }
+}
+
+/// The calls of a claim, with DryRun. AssignPrivateIpAddresses has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DryRunRequest {
+    /// ReplaceRoute.
+    Route {
+        /// The route.
+        route: Route,
+        /// The ENI that it is to lead to.
+        eni: EniId,
+        /// The table has no such route: CreateRoute, too.
+        creates: bool,
+    },
+    /// AssociateAddress.
+    ElasticIp {
+        /// The Elastic IP.
+        allocation: AllocationId,
+        /// The ENI to associate it with.
+        eni: EniId,
+        /// The private address of that ENI; absent: its primary address.
+        private_address: Option<Ipv4Addr>,
+    },
+}
+
+impl DryRunRequest {
+    /// What the claim is for.
+    pub fn resource(&self) -> Resource {
+        match self {
+            Self::Route { route, .. } => Resource::Route(route.clone()),
+            Self::ElasticIp { allocation, .. } => Resource::ElasticIp(allocation.clone()),
         }
     }
 }

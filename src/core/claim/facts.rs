@@ -53,6 +53,8 @@ pub struct ResourceFacts {
     pub local_since: Option<BootInstant>,
     /// The last read of the owner, and who that is.
     pub owner: Option<(OwnerRead, Who)>,
+    /// When a dry run or a claim last proved the permission to claim a route or an Elastic IP, unless one was refused since.
+    pub permission_proven: Option<BootInstant>,
     /// The verdict.
     pub verdict: Verdict,
     /// Why the verdict is not OK; a warning if it is STANDBY-READY.
@@ -124,6 +126,7 @@ impl Machine {
             is_local: self.has_local_address(id),
             local_since: id.address().and_then(|ip| self.evidence.get(&ip)?.since),
             owner: owner.map(|read| (read.clone(), self.who(group, resource, read.owner.as_ref()))),
+            permission_proven: resource.permission.proven,
             verdict,
             reason,
             last_claim: resource.last_claim.clone(),

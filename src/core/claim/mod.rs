@@ -8,6 +8,7 @@ mod flap_damping;
 mod group;
 mod local_address;
 mod machine;
+mod permission;
 mod read_schedule;
 mod readiness;
 mod reason;
@@ -15,7 +16,8 @@ mod resource;
 
 pub use boot_instant::BootInstant;
 pub use event::{
-    Action, Cause, ClaimId, ClaimRequest, Event, LogEvent, Misplaced, PutBy, ReadId, ReadRequest, RestoredState,
+    Action, Cause, ClaimId, ClaimRequest, DryRunId, DryRunRequest, Event, LogEvent, Misplaced, PutBy, ReadId,
+    ReadRequest, RestoredState,
 };
 pub use facts::{GroupFacts, ResourceFacts};
 pub use machine::Machine;

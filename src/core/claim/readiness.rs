@@ -1,5 +1,5 @@
 //! What stands between a standby and a failover, and what a person should know before one: all that the regular reads
-//! show anyway.
+//! show anyway, and what dry runs show.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,6 +58,10 @@ impl Machine {
                 let refusal = refusal(id, resource, resource.rejection.permanent.as_ref()?);
                 let at = resource.last_claim.as_ref().and_then(|c| c.answer.as_ref()).map(|(when, _)| *when);
                 Some(Obstacle::LastClaimRefused { at, refusal })
+            })
+            .or_else(|| {
+                let error = resource.permission.refused.clone()?;
+                Some(Obstacle::DryRunRefused { resource: id.clone(), error })
             });
         if obstacle.is_none() {
             resource.owner_read.as_ref()?;
@@ -169,5 +173,5 @@ pub(super) fn refusal(id: &Resource, resource: &ResourceState, error: &CallError
         Some(primary) => Some(Explanation::Primary(primary)),
         None => is_free.then_some(Explanation::Unassigned),
     };
-    Refusal { error: error.clone(), explanation }
+    Refusal { kind: id.kind(), error: error.clone(), explanation }
 }

@@ -7,7 +7,7 @@ use super::{BootInstant, Cause};
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, Owner};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
-use crate::model::resource::{NotTakeable, Resource};
+use crate::model::resource::{Kind, NotTakeable, Resource};
 use crate::model::vrrp::VrrpState;
 
 /// Why an address has its verdict.
@@ -129,13 +129,22 @@ pub enum Obstacle {
         /// The failure.
         refusal: Refusal,
     },
+    /// EC2 refuses the claim of a route or an Elastic IP, as a dry run has shown.
+    DryRunRefused {
+        /// Which.
+        resource: Resource,
+        /// The failure.
+        error: CallError,
+    },
 }
 
 impl Obstacle {
     /// Without the time and the request id, so that the same obstacle compares equal each time that it is seen.
     pub(super) fn lasting(mut self) -> Self {
         match &mut self {
-            Self::EniUnknown(EniUnknown { error, .. }) | Self::ReadFailed(error) => error.request_id = None,
+            Self::EniUnknown(EniUnknown { error, .. })
+            | Self::ReadFailed(error)
+            | Self::DryRunRefused { error, .. } => error.request_id = None,
             Self::LastClaimRefused { at, refusal } => {
                 *at = None;
                 refusal.error.request_id = None;
@@ -180,6 +189,8 @@ pub struct PrimaryAddress {
 /// A failed claim, and what the owner explains of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
+    /// The kind of what was claimed.
+    pub kind: Kind,
     /// The failure.
     pub error: CallError,
     /// What the last read of the owner explains, if anything.

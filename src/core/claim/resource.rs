@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::event::ClaimId;
+use super::permission::Permission;
 use super::read_schedule::ReadSchedule;
 use super::{BootInstant, backoff, flap_damping::FlapDamping};
 use crate::model::assignment::PlannedResource;
@@ -48,6 +49,7 @@ pub struct ResourceState {
     /// When a notify event or an operator last caused a claim.
     pub asked: Option<BootInstant>,
     pub flap_damping: FlapDamping,
+    pub permission: Permission,
     pub owner_read: Option<OwnerRead>,
     /// The ENI of neither router that was last logged as the owner.
     pub holder_logged: Option<EniId>,
@@ -170,6 +172,8 @@ pub struct OwnerRead {
     pub private_address: Option<Ipv4Addr>,
     /// For an Elastic IP: its own address.
     pub public_address: Option<Ipv4Addr>,
+    /// For a route: the table has it, and it leads nowhere.
+    pub is_blackhole: bool,
     /// Why the resource cannot be claimed, if so.
     pub not_takeable: Option<NotTakeable>,
 }
@@ -184,6 +188,7 @@ impl OwnerRead {
             elastic_ip: None,
             private_address: None,
             public_address: None,
+            is_blackhole: false,
             not_takeable: None,
         };
         match holder {
@@ -193,6 +198,7 @@ impl OwnerRead {
                 read.private_address = Some(private_address);
                 read.public_address = public_address;
             }
+            Some(Holder::Blackhole) => read.is_blackhole = true,
             Some(Holder::NotTakeable(why)) => read.not_takeable = Some(why),
         }
         read
@@ -226,6 +232,7 @@ impl ResourceState {
             grace: None,
             asked: None,
             flap_damping: FlapDamping::default(),
+            permission: Permission::default(),
             owner_read: None,
             holder_logged: None,
             last_claim: None,
@@ -351,6 +358,7 @@ impl ResourceState {
     /// event caused is sent for the new ENI.
     pub fn other_eni(&mut self, now: BootInstant) {
         self.rejection = Rejection::default();
+        self.permission = Permission::default();
         match self.phase {
             Phase::Pending { .. } | Phase::InFlight(_) if self.attempt.precondition.is_none() => {
                 self.phase = Phase::Pending { due: now };
@@ -476,6 +484,12 @@ impl ResourceState {
         });
         let since = asked.max(unanswered)?;
         read.is_none_or(|read| read.began < since).then_some(since + OWNER_CHECK_TIMEOUT)
+    }
+
+    /// Whether the last read shows a table without the route: CreateRoute claims it.
+    pub fn is_absent_route(&self) -> bool {
+        let is_absent = |read: &OwnerRead| read.owner.is_none() && !read.is_blackhole && read.not_takeable.is_none();
+        self.planned.resource.kind() == Kind::Route && self.owner_read.as_ref().is_some_and(is_absent)
     }
 
     /// Why the resource cannot be claimed, by the last read.

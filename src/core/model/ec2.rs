@@ -123,6 +123,15 @@ impl CallError {
     pub fn code(&self) -> &str {
         self.failure.code()
     }
+
+    /// Whether EC2 has answered that it does not perform such a call, and neither its load nor a clock is the reason.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.failure, Failure::Api { .. })
+            && matches!(
+                self.class(),
+                ErrorClass::Denied | ErrorClass::NoSuchInterface | ErrorClass::BadResource | ErrorClass::Refused
+            )
+    }
 }
 
 /// What failed in a call. [`crate::report::remedies`] has the remedy for each.

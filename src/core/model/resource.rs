@@ -209,7 +209,7 @@ pub struct ElasticIp {
 }
 
 /// What EC2 says of a resource. A resource that is absent from an answer is free: an address that no ENI has, a route that
-/// the table does not have or that is a blackhole, an Elastic IP without an association.
+/// the table does not have, an Elastic IP without an association.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// An ENI has it.
@@ -230,6 +230,8 @@ pub enum Holder {
         /// The Elastic IP's own address, if EC2 shows it.
         public_address: Option<Ipv4Addr>,
     },
+    /// The table has the route, and it leads nowhere: it is free.
+    Blackhole,
     /// It cannot be claimed.
     NotTakeable(NotTakeable),
 }
@@ -239,7 +241,7 @@ impl Holder {
     pub fn owner(&self) -> Option<&Owner> {
         match self {
             Self::Eni(owner) | Self::WithElasticIp { owner, .. } | Self::Association { owner, .. } => Some(owner),
-            Self::NotTakeable(_) => None,
+            Self::Blackhole | Self::NotTakeable(_) => None,
         }
     }
 }

@@ -67,6 +67,7 @@ fn resource(facts: ResourceFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> 
             let (eni, instance) = read.owner.map(|owner| (owner.eni, owner.instance)).unzip();
             OwnerReport { at: clock(read.at), who, eni, instance: instance.flatten() }
         }),
+        permission_proven_at: facts.permission_proven.map(clock),
         verdict: facts.verdict,
         reason: facts.reason.map(|reason| reasons::reason(facts.resource.kind(), &reason, clock)),
         last_claim: facts.last_claim.map(|last| claim(last, clock)),

@@ -360,6 +360,9 @@ pub struct ResourceReport {
     pub eni: Option<EniId>,
     /// Its owner in EC2; absent if it was never read.
     pub owner: Option<OwnerReport>,
+    /// When a dry run or a claim last proved the permission to claim it, unless one was refused since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permission_proven_at: Option<Timestamp>,
     /// Whether VRRP and EC2 agree about it.
     pub verdict: Verdict,
     /// Why, and what to do, where the verdict is not OK; a warning beside STANDBY-READY.

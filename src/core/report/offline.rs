@@ -156,6 +156,7 @@ fn unread(facts: &Observations, disabled: bool, planned: &PlannedResource) -> Re
         interface: planned.interface.clone(),
         eni: planned.eni.as_ref().or_else(|| facts.enis.get(&planned.interface)).cloned(),
         owner: None,
+        permission_proven_at: None,
         verdict: seen.verdict(),
         reason: seen.reason().map(str::to_owned),
         last_claim: None,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::command::quoted;
 use super::model::FileErrorKind;
-use super::remedies::{ATTACH_HOOK, WAY_TO_EC2, with_remedy};
+use super::remedies::{ATTACH_HOOK, WAY_TO_EC2, with_remedy, with_remedy_of_claim};
 use super::status::time;
 use crate::claim::{
     BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason,
@@ -236,6 +236,11 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
                 refusal(why)
             )
         }
+        Obstacle::DryRunRefused { resource, error } => format!(
+            "EC2 would refuse the claim of {resource}, as a dry run has shown: {}; checked again every ten minutes, and when \
+             the credentials or the configuration change",
+            with_remedy_of_claim(resource.kind(), error)
+        ),
     }
 }
 
@@ -352,15 +357,15 @@ pub fn not_takeable(why: &NotTakeable) -> String {
     }
 }
 
-fn refusal(Refusal { error, explanation }: &Refusal) -> String {
+fn refusal(Refusal { kind, error, explanation }: &Refusal) -> String {
     match explanation {
         Some(Explanation::Primary(address)) => format!("{error}; {}", primary(address)),
         Some(Explanation::Unassigned) => format!(
             "{}; no network interface (ENI) that this account can see has the address: in a shared VPC, one of another \
              account may have it; ask the VPC's owner",
-            with_remedy(error)
+            with_remedy_of_claim(*kind, error)
         ),
-        None => with_remedy(error),
+        None => with_remedy_of_claim(*kind, error),
     }
 }
 

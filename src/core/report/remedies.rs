@@ -5,6 +5,7 @@
 //! message; those texts are here too.
 
 use crate::model::ec2::{CallError, ErrorClass, Failure};
+use crate::model::resource::Kind;
 
 /// For an action that a policy does not allow.
 pub(crate) const IAM_POLICY: &str = "`generate aws-vipa iam-policy` prints the required permissions";
@@ -24,6 +25,9 @@ pub(crate) const ATTACH_HOOK: &str = "check `show vrrp`: if keepalived is runnin
 /// Where EC2 does not answer.
 pub(crate) const WAY_TO_EC2: &str =
     "check the route, security groups (also the VPC endpoint's), the firewall and DNS on the way to EC2's endpoint";
+/// For an address that EC2 does not assign to the ENI.
+const ADDRESS: &str =
+    "the address must be in the ENI's subnet and not be a primary address, and the ENI must have room for it";
 const THROTTLED: &str = "reduce the calls of other programs to EC2 in this account and region";
 const ENI: &str = "check which network interfaces are attached to this instance, and `aws-vipa network-interface-id`";
 
@@ -40,8 +44,17 @@ pub(crate) fn with_remedy(error: &CallError) -> String {
     followed_by_remedy(error.to_string(), &error.failure)
 }
 
+/// Why a claim failed, and what to do.
+pub(crate) fn with_remedy_of_claim(kind: Kind, error: &CallError) -> String {
+    followed_by(error.to_string(), remedy_of_claim(kind, &error.failure))
+}
+
 fn followed_by_remedy(text: String, failure: &Failure) -> String {
-    match remedy(failure) {
+    followed_by(text, remedy(failure))
+}
+
+fn followed_by(text: String, remedy: Option<&str>) -> String {
+    match remedy {
         Some(remedy) => format!("{text}; {remedy}"),
         None => text,
     }
@@ -51,9 +64,44 @@ fn followed_by_remedy(text: String, failure: &Failure) -> String {
 pub(crate) fn with_next_step(error: &CallError) -> String {
     let next = match &error.failure {
         Failure::Api { code, .. } if code.is_denial() => IAM_POLICY,
+        // Its message has it.
+        Failure::ImdsDisabled => return error.to_string(),
         failure => remedy(failure).unwrap_or(OTHERWISE),
     };
     format!("{error}. {}", capitalized(next))
+}
+
+/// The remedy for a failed claim, as part of a sentence. None: see [`remedy`].
+pub fn remedy_of_claim(kind: Kind, failure: &Failure) -> Option<&'static str> {
+    let of_kind = match failure {
+        Failure::Api { code, class: ErrorClass::BadResource | ErrorClass::Refused | ErrorClass::Denied } => {
+            of_kind(kind, code.as_str())
+        }
+        _ => None,
+    };
+    of_kind.or_else(|| remedy(failure))
+}
+
+/// The remedy for a code that means something else for each kind.
+fn of_kind(kind: Kind, code: &str) -> Option<&'static str> {
+    Some(match (kind, code) {
+        (Kind::Address, "InvalidParameterValue") => ADDRESS,
+        (Kind::Route, "InvalidParameterValue") => {
+            "correct `aws-vipa route`: the destination must be outside the VPC's ranges or a whole subnet, and the route table in the \
+             VPC of the network interface (ENI)"
+        }
+        (Kind::Route, "InvalidRoute.NotFound" | "RouteAlreadyExists") => {
+            "another program or person creates or deletes the route at the same time: if this goes on, find it in CloudTrail"
+        }
+        (Kind::ElasticIp, "InvalidParameterValue") => {
+            "correct `aws-vipa elastic-ip … private-address`: the network interface (ENI) must have the private address"
+        }
+        (Kind::ElasticIp, "AuthFailure") => {
+            "correct `aws-vipa elastic-ip` if the Elastic IP belongs to another account or an AWS service manages it; otherwise \
+             correct the credentials"
+        }
+        _ => return None,
+    })
 }
 
 /// The remedy, as part of a sentence. None: the failure passes by itself, or its message has the remedy.
@@ -79,18 +127,19 @@ pub fn remedy(failure: &Failure) -> Option<&'static str> {
             ErrorClass::Denied => "correct the credentials or the IAM policy",
             ErrorClass::Clock => "correct the clock: `show ntp`",
             ErrorClass::NoSuchInterface => ENI,
-            ErrorClass::BadResource if code.as_str() == "InvalidRouteTableID.NotFound" => {
-                "correct `aws-vipa route … route-table`"
-            }
-            ErrorClass::BadResource if code.as_str() == "RouteLimitExceeded" => {
-                "delete a route of the table, or raise the quota \"Routes per route table\""
-            }
-            ErrorClass::BadResource if code.as_str() == "InvalidAllocationID.NotFound" => {
-                "correct `aws-vipa elastic-ip`"
-            }
-            ErrorClass::BadResource => {
-                "the address must be in the ENI's subnet and not be a primary address, and the ENI must have room for it"
-            }
+            ErrorClass::BadResource => match code.as_str() {
+                "InvalidRouteTableID.NotFound" | "InvalidRouteTableId.Malformed" => {
+                    "correct `aws-vipa route … route-table`"
+                }
+                "RouteLimitExceeded" => "delete a route of the table, or raise the quota \"Routes per route table\"",
+                "InvalidAllocationID.NotFound" => "correct `aws-vipa elastic-ip`",
+                "Resource.AlreadyAssociated" => {
+                    "another Elastic IP is associated with the private address: disassociate it, or choose another address in \
+                     `aws-vipa elastic-ip … private-address`"
+                }
+                "InvalidParameterValue" => "correct the address, the route or the Elastic IP that EC2 refuses",
+                _ => ADDRESS,
+            },
             ErrorClass::TimedOut => WAY_TO_EC2,
             ErrorClass::Throttled => THROTTLED,
             ErrorClass::Transient | ErrorClass::Refused => return None,
@@ -166,6 +215,7 @@ impl DeniedBy {
 mod tests {
     use super::*;
     use crate::model::ec2::every_failure;
+    use crate::model::ids::ErrorCode;
 
     #[test]
     fn every_failure_has_a_remedy_or_is_exempt() {
@@ -173,6 +223,59 @@ mod tests {
         let without: Vec<String> = without.map(|failure| failure.code().to_owned()).collect();
         let exempt = ["InternalError", "UnauthorizedOperation", "AccessDenied", "SomethingNew", "Forbidden"];
         assert_eq!(without, exempt);
+    }
+
+    #[test]
+    fn the_remedy_for_a_refused_claim_is_that_of_its_kind() {
+        let failure = |code: &str| {
+            let code: ErrorCode = code.try_into().expect("a code");
+            let class = code.class(400);
+            Failure::api(code, class)
+        };
+        for (code, address, route, elastic_ip) in [
+            ("InvalidParameterValue", "in the ENI's subnet", "aws-vipa route`: the destination", "… private-address`"),
+            ("AuthFailure", "the IAM policy", "the IAM policy", "belongs to another account"),
+            ("PrivateIpAddressLimitExceeded", "have room", "have room", "have room"),
+            ("InvalidRouteTableID.NotFound", "… route-table`", "… route-table`", "… route-table`"),
+            ("RouteLimitExceeded", "raise the quota", "raise the quota", "raise the quota"),
+            ("InvalidAllocationID.NotFound", "`aws-vipa elastic-ip`", "`aws-vipa elastic-ip`", "`aws-vipa elastic-ip`"),
+            ("Resource.AlreadyAssociated", "disassociate it", "disassociate it", "disassociate it"),
+        ] {
+            for (kind, words) in Kind::ALL.into_iter().zip([address, route, elastic_ip]) {
+                let remedy = remedy_of_claim(kind, &failure(code)).unwrap_or_default();
+                assert!(remedy.contains(words), "{code} of {kind:?}: {remedy}");
+            }
+        }
+        for code in ["InvalidRoute.NotFound", "RouteAlreadyExists"] {
+            let remedies = Kind::ALL.map(|kind| remedy_of_claim(kind, &failure(code)).is_some());
+            assert_eq!(remedies, [false, true, false], "{code}");
+        }
+        // Of a call that names no resource it is general.
+        assert_eq!(
+            remedy(&failure("InvalidParameterValue")),
+            Some("correct the address, the route or the Elastic IP that EC2 refuses")
+        );
+        // The clock or newer credentials explain it.
+        for class in [ErrorClass::Clock, ErrorClass::Transient] {
+            let explained = Failure::Api { code: "AuthFailure".try_into().expect("a code"), class };
+            assert_eq!(remedy_of_claim(Kind::ElasticIp, &explained), remedy(&explained));
+        }
+    }
+
+    #[test]
+    fn a_step_of_check_has_one_next_step() {
+        let error = CallError::new(Failure::ImdsDisabled, format!("IMDS is disabled; {ENABLE_IMDS}"));
+        assert_eq!(with_next_step(&error), "Forbidden: IMDS is disabled; enable it with ModifyInstanceMetadataOptions");
+        let denied = Failure::api("UnauthorizedOperation".try_into().expect("a code"), ErrorClass::Denied);
+        let step = with_next_step(&CallError::new(denied, "no; allow ec2:DescribeRouteTables to instance role router"));
+        assert!(step.ends_with("router. `generate aws-vipa iam-policy` prints the required permissions"), "{step}");
+        for failure in every_failure() {
+            let step = with_next_step(&CallError::new(failure.clone(), "why"));
+            let tries_again = step.contains("Try again");
+            let has_none =
+                remedy(&failure).is_none() && !matches!(&failure, Failure::Api { code, .. } if code.is_denial());
+            assert_eq!(tries_again, has_none && failure != Failure::ImdsDisabled, "{step}");
+        }
     }
 
     #[test]

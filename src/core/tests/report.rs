@@ -157,12 +157,18 @@ fn stood_by(last: u8) -> AddressReport {
 /// What is known of a route or an Elastic IP of a MASTER that has it.
 fn held_state() -> ResourceReport {
     let AddressReport { interface, eni, owner, verdict, reason, last_claim, last_failure, .. } = held(100);
-    ResourceReport { interface, eni, owner, verdict, reason, last_claim, last_failure }
+    ResourceReport { interface, eni, owner, permission_proven_at: None, verdict, reason, last_claim, last_failure }
 }
 
 /// The same on a standby, while the other router has it.
 fn stood_by_state() -> ResourceReport {
-    ResourceReport { owner: owner(Who::OtherRouter), verdict: Verdict::StandbyReady, last_claim: None, ..held_state() }
+    ResourceReport {
+        owner: owner(Who::OtherRouter),
+        permission_proven_at: Some(ago(7_200)),
+        verdict: Verdict::StandbyReady,
+        last_claim: None,
+        ..held_state()
+    }
 }
 
 fn route(table: u8, destination: &str) -> Route {
@@ -278,7 +284,7 @@ fn missing() -> CallError {
 
 /// A failed claim that the owner does not explain.
 fn refusal(error: CallError) -> Refusal {
-    Refusal { error, explanation: None }
+    Refusal { kind: ResourceKind::Address, error, explanation: None }
 }
 
 fn timeout() -> CallError {

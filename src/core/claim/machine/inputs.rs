@@ -34,6 +34,7 @@ impl Machine {
         self.replan(now);
         for resource in self.resources.values_mut() {
             resource.rejection.isolated = None;
+            resource.permission.request(now);
         }
         self.retry_permanent(now);
         self.verifications.request(now);
@@ -344,6 +345,7 @@ impl Machine {
 
     pub(super) fn credentials_changed(&mut self, now: BootInstant) {
         self.retry_permanent(now);
+        self.resources.values_mut().for_each(|resource| resource.permission.request(now));
         // Shows whether they work before a failover needs them.
         self.verifications.request(now + MIN_STANDBY_INTERVAL);
     }

@@ -1,5 +1,6 @@
 //! The claim state machine: from events to actions.
 
+mod dry_runs;
 mod inference;
 mod inputs;
 mod responses;
@@ -17,11 +18,11 @@ use fastrand::Rng;
 
 use self::inference::{MISPLACED_AFTER, liveness_max_age, liveness_timeout};
 use self::scheduler::LOCAL_READ_TIMEOUT;
-use super::event::{Action, Cause, ClaimId, ClaimRequest, Event, LogEvent, PutBy, ReadId, RestoredState};
+use super::event::{Action, Cause, ClaimId, ClaimRequest, DryRunId, Event, LogEvent, PutBy, ReadId, RestoredState};
 use super::group::{Group, GroupState};
 use super::local_address::LocalAddress;
 use super::readiness::Attachments;
-use super::reason::RequestRefusal;
+use super::reason::{Obstacle, RequestRefusal};
 use super::resource::{Phase, ResourceState};
 use super::{BootInstant, backoff};
 use crate::keepalived::groups::Groups;
@@ -60,6 +61,9 @@ pub struct Machine {
     channels: BTreeMap<Channel, ChannelState>,
     claims: BTreeMap<ClaimId, ClaimInFlight>,
     reads: BTreeMap<ReadId, ReadInFlight>,
+    /// The dry runs in flight.
+    dry_runs: BTreeMap<DryRunId, Resource>,
+    last_dry_run: Option<BootInstant>,
     /// The owners of the peers' addresses: they distinguish the other router from a stranger.
     pub(super) peers: BTreeMap<Ipv4Addr, Owner>,
     /// The instances that the ENIs are attached to, as far as reads have shown.
@@ -205,6 +209,18 @@ impl IndexMut<Kind> for Verifications {
     }
 }
 
+/// Whether an obstacle is the one that was logged. EC2 names the resource in the message of a refused dry run: what is over for
+/// one of many is no news.
+fn is_same_obstacle(logged: Option<&Obstacle>, now: Option<&Obstacle>) -> bool {
+    match (logged, now) {
+        (
+            Some(Obstacle::DryRunRefused { resource, error }),
+            Some(Obstacle::DryRunRefused { resource: other, error: new }),
+        ) => resource.kind() == other.kind() && error.code() == new.code(),
+        (logged, now) => logged == now,
+    }
+}
+
 impl Machine {
     /// A machine without groups. `seed` determines the jitter.
     pub fn new(now: BootInstant, seed: u64) -> Self {
@@ -220,6 +236,8 @@ impl Machine {
             channels: BTreeMap::new(),
             claims: BTreeMap::new(),
             reads: BTreeMap::new(),
+            dry_runs: BTreeMap::new(),
+            last_dry_run: None,
             peers: BTreeMap::new(),
             attachments: Attachments::new(),
             instance: None,
@@ -266,6 +284,7 @@ impl Machine {
             Event::Resolved { interface, eni } => self.resolved(now, &interface, eni),
             Event::Claimed { id, result } => self.claimed(now, id, result),
             Event::Read { id, result } => self.read(now, id, result),
+            Event::DryRun { id, result } => self.dry_run_ended(now, id, &result),
             Event::Credentials => self.credentials_changed(now),
             Event::Pause { group, until } => self.pause(now, &group, until),
             Event::Resume(group) => self.resume(now, &group),
@@ -376,6 +395,7 @@ impl Machine {
         self.adopt_unread(now);
         self.send_claims(now);
         self.send_reads(now);
+        self.send_dry_runs(now);
         self.send_resolves(now);
         self.check_placement(now);
         self.check_readiness();
@@ -390,7 +410,7 @@ impl Machine {
             let Some(obstacle) = self.obstacle(group) else {
                 continue;
             };
-            if group.obstacle.as_ref() != Some(&obstacle) {
+            if !group.obstacle.as_ref().is_some_and(|logged| is_same_obstacle(logged.as_ref(), obstacle.as_ref())) {
                 changes.push((name.clone(), obstacle));
             }
         }
@@ -446,6 +466,7 @@ impl Machine {
             self.writer_gone.map(|since| since + WRITER_GONE_TIMEOUT),
             self.coming.as_ref().map(|(_, since)| *since + NEW_GROUPS_TIMEOUT),
             self.local_read_requested.map(|requested| requested + LOCAL_READ_TIMEOUT),
+            self.next_dry_run(now),
         ];
         resources
             .chain(next_claim)

@@ -71,6 +71,9 @@ impl Machine {
                 if result.is_ok() && resource.eni.as_ref() == Some(claim.request.eni()) {
                     // The permission exists, whatever the VRRP state is by now.
                     resource.rejection.permanent = None;
+                    if id.kind() != Kind::Address {
+                        resource.permission.proven(now, &mut self.rng);
+                    }
                 }
             }
         }
@@ -192,6 +195,9 @@ impl Machine {
                     .map_or(due, |wait| due.max(now + wait))
             };
             resource.phase = Phase::Pending { due };
+            if resource.rejection.permanent.is_some() {
+                resource.permission.claim_refused(now);
+            }
         }
     }
 
@@ -345,6 +351,9 @@ impl Machine {
         let awaited = resource.awaits_read_until().is_some();
         let not_takeable = read.not_takeable.clone().filter(|why| resource.not_takeable() != Some(why));
         resource.owner_read = Some(read);
+        if resource.is_absent_route() {
+            resource.permission.request_creation(now);
+        }
         let awaited = awaited && resource.awaits_read_until().is_none();
         let outranked_other = mem::take(&mut resource.attempt.outranked_other) && owner.is_some();
         let apart = resource.earliest_claim(now, heard, interval);

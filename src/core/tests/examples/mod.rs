@@ -95,7 +95,7 @@ fn refusals() -> Vec<Refusal> {
         Explanation::Unassigned => [Explanation::Unassigned],
     );
     let explanations = [None].into_iter().chain(explanations.into_iter().map(Some));
-    explanations.map(|explanation| Refusal { error: error.clone(), explanation }).collect()
+    explanations.map(|explanation| Refusal { kind: Kind::Address, error: error.clone(), explanation }).collect()
 }
 
 fn last_owners() -> Vec<LastOwner> {
@@ -158,6 +158,9 @@ pub fn obstacles() -> Vec<Obstacle> {
         Obstacle::NotTakeable { .. } => {
             not_takeable().into_iter().map(|why| Obstacle::NotTakeable { resource: route(), why })
         },
+        Obstacle::DryRunRefused { .. } => [
+            Obstacle::DryRunRefused { resource: route(), error: refusals().remove(0).error },
+        ],
         Obstacle::LastClaimRefused { .. } => [Obstacle::LastClaimRefused { at: None, refusal: refusals().remove(0) }],
     );
     obstacles.extend(refusals().into_iter().map(|refusal| Obstacle::LastClaimRefused { at: Some(at(1_800)), refusal }));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use crate::claim::machine::dry_runs::MAX_DRY_RUNS;
 use crate::claim::machine::{Channel, Machine};
 use crate::claim::read_schedule::ReadSchedule;
 use crate::model::ids::GroupName;
@@ -43,6 +44,7 @@ impl Machine {
             let reads = self.reads.values().filter(|read| read.kind == kind).count();
             assert!(reads <= MAX_READS, "{reads} reads of {kind:?} in flight");
         }
+        assert!(self.dry_runs.len() <= MAX_DRY_RUNS, "{:?}", self.dry_runs);
         let peers: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.peers).copied().collect();
         assert!(self.peers.keys().all(|ip| peers.contains(ip)), "{:?} beside {peers:?}", self.peers.keys());
         assert!(self.actions.is_empty());

@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use super::invariants::{Invariants, STALL};
 use crate::claim::machine::Machine;
 use crate::claim::{
-    Action, BootInstant, ClaimId, ClaimRequest, Event, LogEvent, PutBy, ReadId, ReadRequest, RestoredState,
+    Action, BootInstant, ClaimId, ClaimRequest, DryRunRequest, Event, LogEvent, PutBy, ReadId, ReadRequest,
+    RestoredState,
 };
 use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
@@ -130,6 +131,8 @@ pub struct Ec2 {
     /// A claim that names one of these fails.
     pub bad: BTreeSet<Resource>,
     pub bad_class: ErrorClass,
+    /// What dry runs for these fail with.
+    pub dry_runs_fail: BTreeMap<Resource, ErrorClass>,
 }
 
 /// What happens to a claim.
@@ -231,6 +234,7 @@ impl Harness {
                 read_refuses: None,
                 bad: BTreeSet::new(),
                 bad_class: ErrorClass::BadResource,
+                dry_runs_fail: BTreeMap::new(),
             },
             imds: Ok(()),
             instances: BTreeMap::new(),
@@ -329,6 +333,14 @@ impl Harness {
                 Action::Read { id, request, timeout } => {
                     let delay = self.ec2.read_delay.min(*timeout);
                     self.later(delay / 2, Happening::Show(self.epoch, *id, request.resources()));
+                }
+                Action::DryRun { id, request, timeout } => {
+                    let class = self.ec2.dry_runs_fail.get(&request.resource()).copied();
+                    let delay = if class == Some(ErrorClass::TimedOut) { *timeout } else { self.ec2.claim_delay };
+                    self.answer(
+                        delay,
+                        Event::DryRun { id: *id, result: class.map_or(Ok(()), |class| Err(error(class))) },
+                    );
                 }
                 Action::Resolve(interface) => {
                     let eni = match self.imds {
@@ -868,6 +880,17 @@ impl Harness {
                 _ => None,
             })
             .collect()
+    }
+
+    /// All dry runs since a moment, and how many milliseconds after it they went out.
+    pub fn dry_runs_since(&self, moment: BootInstant) -> Vec<(u64, DryRunRequest)> {
+        let of = |(when, action): &(BootInstant, Action)| match action {
+            Action::DryRun { request, .. } if *when >= moment => {
+                Some((moment.until(*when).as_millis() as u64, request.clone()))
+            }
+            _ => None,
+        };
+        self.done.iter().filter_map(of).collect()
     }
 
     /// All reads since a moment, and how many milliseconds after it they went out.

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::harness::{ms, secs};
-use crate::claim::{Action, BootInstant, Cause, ClaimId, ClaimRequest, Event, LogEvent, PutBy, ReadId};
+use crate::claim::{Action, BootInstant, Cause, ClaimId, ClaimRequest, DryRunId, Event, LogEvent, PutBy, ReadId};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::Eni;
@@ -30,6 +30,9 @@ const SECOND: Duration = ms(20);
 
 /// The claims of routes and Elastic IPs in flight, without those of before a line; and with them.
 const SINGLE: (usize, usize) = (8, 16);
+
+/// The dry runs in flight, and the time between two.
+const DRY_RUNS: (usize, Duration) = (2, secs(1));
 
 /// What the inputs so far say of a group.
 #[derive(Debug, Clone, Copy, Default)]
@@ -101,6 +104,8 @@ pub struct Invariants {
     /// How often a claim was asked for.
     asks: u64,
     reads: BTreeMap<ReadId, Vec<Resource>>,
+    dry_runs: BTreeSet<DryRunId>,
+    last_dry_run: Option<BootInstant>,
     /// The claims of addresses that an ENI may still send, and those of each other kind; and when that was so.
     rate_limiter: BTreeMap<(Kind, Option<EniId>), (f64, BootInstant)>,
     config: Config,
@@ -180,6 +185,7 @@ impl Invariants {
             Event::Resolved { interface, eni: Ok(eni) } => self.resolved(now, interface, eni),
             Event::Claimed { id, result } => self.claimed(now, *id, result.is_ok()),
             Event::Read { id, result } => self.read(now, *id, result.as_ref().ok()),
+            Event::DryRun { id, .. } => assert!(self.dry_runs.remove(id), "an answer to a dry run in flight"),
             Event::Pause { group, until } => {
                 self.paused.insert(group.clone(), *until);
             }
@@ -400,6 +406,11 @@ impl Invariants {
             Action::Read { id, request, .. } => {
                 self.reads.insert(*id, request.resources());
             }
+            Action::DryRun { id, request, .. } => {
+                self.dry_run(now, &request.resource());
+                self.dry_runs.insert(*id);
+                self.last_dry_run = Some(now);
+            }
             Action::Log(LogEvent::Transition { group, to: VrrpState::Unknown, cause, .. }) => {
                 let came = |ip: &Ipv4Addr| self.put.contains(ip) && self.came.get(ip) > self.spoken.get(group);
                 assert!(
@@ -410,6 +421,29 @@ impl Invariants {
             }
             Action::Log(LogEvent::NotLocal { resource, .. }) => self.moved(resource.clone()).adopted = true,
             Action::Resolve(_) | Action::ReadLocalAddresses | Action::Log(_) => {}
+        }
+    }
+
+    /// B25: a standby alone proves its permission, for what a claim would take, and never at the cost of a claim.
+    fn dry_run(&self, now: BootInstant, id: &Resource) {
+        let is_standby = |name: &GroupName| {
+            let inputs = self.groups.get(name).copied().unwrap_or_default();
+            inputs.notified.map_or(inputs.invalidated.is_some(), |vrrp| vrrp == VrrpState::Backup)
+        };
+        let acts = |group: &&GroupConfig| !group.disable && !self.paused.contains_key(&group.name);
+        let owners = self.config.groups.iter().filter(acts).filter(|g| self.of(&g.name).contains(id));
+        let states: Vec<bool> = owners.map(|g| is_standby(&g.name)).collect();
+        assert!(states.contains(&true), "a dry run for {id} at {now:?}, whose group is no standby");
+        let shown = self.shown.get(id);
+        let is_takeable = shown.is_some_and(|shown| !matches!(shown, Some(Holder::NotTakeable(_))));
+        assert!(is_takeable, "a dry run for {id} at {now:?}, and the last read was {shown:?}");
+        assert!(self.dry_runs.len() < DRY_RUNS.0, "{:?} in flight at {now:?}", self.dry_runs);
+        assert!(self.last_dry_run.is_none_or(|last| last + DRY_RUNS.1 <= now), "two at once at {now:?}");
+        let claim = self.claims.values().find(|claim| claim.kind != Kind::Address);
+        assert!(claim.is_none(), "a dry run for {id} at {now:?} beside {claim:?}");
+        for (whose, (left, then)) in self.rate_limiter.iter().filter(|((kind, _), _)| *kind != Kind::Address) {
+            let left = left + then.until(now).as_secs_f64() * 5.0;
+            assert!(left >= 49.999, "a dry run for {id} at {now:?}, and {whose:?} has {left} of its tokens");
         }
     }
 

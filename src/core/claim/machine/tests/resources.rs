@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use super::harness::{
     ETH0, Fault, Harness, PEER, STRANGER, clock, eni, group, ms, network_interface, run, secs, vip, wanted,
 };
-use crate::claim::{BootInstant, ClaimRequest, LogEvent};
+use crate::claim::{BootInstant, ClaimRequest, DryRunRequest, Event, LogEvent};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, ElasticIpConfig, GroupConfig, RouteConfig};
 use crate::model::ec2::{ErrorClass, Taker};
@@ -359,6 +359,205 @@ fn an_association_that_comes_before_its_private_address_is_repeated_soon() {
     let times = times_of(&harness, begin, Kind::ElasticIp);
     assert!(times.len() >= 2 && times[1] < 500, "{times:?}");
     assert_eq!(harness.owner(elastic_ip(1)), Some(ETH0));
+}
+
+// ── B22 and B25: a standby proves its permission by dry runs ──
+
+/// What dry runs were sent for since, and when.
+fn dry_runs(harness: &Harness, since: BootInstant) -> Vec<(u64, Resource)> {
+    harness.dry_runs_since(since).into_iter().map(|(when, request)| (when, request.resource())).collect()
+}
+
+fn proven(harness: &Harness) -> Vec<bool> {
+    let facts = harness.machine.facts(harness.now).remove(0);
+    let others = facts.resources.iter().filter(|facts| facts.resource.kind() != Kind::Address);
+    others.map(|facts| facts.permission_proven.is_some()).collect()
+}
+
+/// The readiness that was logged since.
+fn readiness(harness: &Harness, since: BootInstant) -> Vec<bool> {
+    let of = |(_, log)| match log {
+        LogEvent::Readiness { obstacle, .. } => Some(obstacle.is_none()),
+        _ => None,
+    };
+    harness.log_events(since).into_iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_standby_proves_its_permission_at_start_after_a_change_and_once_a_day() {
+    let mut harness = before_the_first_read(configured(2, 2));
+    let begin = harness.now;
+    harness.run(secs(20));
+    let all = BTreeSet::from([route(1), route(2), elastic_ip(1), elastic_ip(2)]);
+    let sent = dry_runs(&harness, begin);
+    assert_eq!(sent.iter().map(|(_, resource)| resource.clone()).collect::<BTreeSet<_>>(), all);
+    assert_eq!(sent.len(), 4, "{sent:?}");
+    assert!(sent.windows(2).all(|pair| pair[0].0 + 1_000 <= pair[1].0), "spread out: {sent:?}");
+    assert_eq!(proven(&harness), [true; 4]);
+    assert_eq!(claimed(&harness, begin), [], "a dry run is no claim");
+    let facts = harness.machine.facts(harness.now).remove(0);
+    assert!(facts.resources.iter().all(|facts| facts.last_claim.is_none() && facts.last_failure.is_none()));
+    for change in [Event::Credentials, Event::Config(harness.config.clone())] {
+        let begin = harness.now;
+        harness.tell(change);
+        harness.run(secs(20));
+        assert_eq!(dry_runs(&harness, begin).len(), 4);
+    }
+    let begin = harness.now;
+    harness.run(secs(21 * 3_600));
+    assert_eq!(dry_runs(&harness, begin), []);
+    harness.run(secs(6 * 3_600));
+    let sent = dry_runs(&harness, begin);
+    assert_eq!((sent.len(), sent.into_iter().map(|(_, r)| r).collect::<BTreeSet<_>>()), (4, all));
+}
+
+#[test]
+fn a_standby_whose_dry_run_is_refused_is_not_ready_until_one_succeeds() {
+    for class in [ErrorClass::Denied, ErrorClass::BadResource, ErrorClass::NoSuchInterface, ErrorClass::Refused] {
+        let mut harness = before_the_first_read(configured(3, 1));
+        harness.ec2.dry_runs_fail = [(route(2), class), (route(3), class)].into();
+        let begin = harness.now;
+        harness.run(secs(20));
+        let verdicts: Vec<Verdict> = shown(&harness).into_iter().map(|(verdict, _)| verdict).collect();
+        let (ready, not_ready) = (Verdict::StandbyReady, Verdict::StandbyNotReady);
+        assert_eq!(verdicts, [ready, not_ready, not_ready, ready], "{class:?}");
+        assert_eq!(proven(&harness), [true, false, false, true]);
+        let reason = shown(&harness)[1].1.clone().expect("a reason");
+        let words = format!("refuse the claim of 0.0.0.0/0 in rtb-00000002, as a dry run has shown: {class:?}: ");
+        assert!(reason.contains(&words), "{reason}");
+        assert_eq!(readiness(&harness, begin), [false], "{class:?}: once for all");
+        // It is as ready as before for what the dry run does not concern, and a change of the IAM policy is seen.
+        harness.ec2.dry_runs_fail.clear();
+        harness.run(secs(11 * 60 + 10));
+        assert_eq!(shown(&harness), vec![(ready, None); 4], "{class:?}");
+        assert_eq!(readiness(&harness, begin), [false, true], "{class:?}");
+        assert!(dry_runs(&harness, begin).len() <= 6, "{:?}", dry_runs(&harness, begin));
+    }
+}
+
+#[test]
+fn a_dry_run_that_ec2_does_not_decide_is_repeated_less_and_less_and_makes_no_standby_unready() {
+    for class in [ErrorClass::TimedOut, ErrorClass::Throttled, ErrorClass::Transient, ErrorClass::Clock] {
+        let mut harness = before_the_first_read(configured(1, 1));
+        harness.ec2.dry_runs_fail = [(route(1), class), (elastic_ip(1), class)].into();
+        let begin = harness.now;
+        harness.run(secs(3_600));
+        assert_eq!(shown(&harness), vec![(Verdict::StandbyReady, None); 2], "{class:?}");
+        assert_eq!(readiness(&harness, begin), [false; 0], "{class:?}");
+        assert_eq!(proven(&harness), [false; 2]);
+        let sent = dry_runs(&harness, begin).len();
+        assert!((16..=32).contains(&sent), "{class:?}: {sent} in an hour");
+        harness.ec2.dry_runs_fail.clear();
+        harness.run(secs(13 * 60));
+        assert_eq!(proven(&harness), [true; 2], "{class:?}");
+    }
+}
+
+#[test]
+fn what_a_claim_would_not_take_and_what_cannot_be_read_needs_no_dry_run() {
+    let mut harness = before_the_first_read(configured(2, 1));
+    harness.show(route(1), Some(Holder::NotTakeable(NotTakeable::NoSuchTable)));
+    harness.show(elastic_ip(1), Some(Holder::NotTakeable(NotTakeable::NoSuchAllocation)));
+    let begin = harness.now;
+    harness.run(secs(60));
+    let sent: Vec<Resource> = dry_runs(&harness, begin).into_iter().map(|(_, resource)| resource).collect();
+    assert_eq!(sent, [route(2)]);
+    let (verdict, reason) = shown(&harness).remove(0);
+    assert_eq!(verdict, Verdict::StandbyNotReady);
+    assert!(reason.expect("a reason").contains("no such route table"));
+    // As soon as a read shows the table.
+    harness.give(route(1), PEER);
+    let begin = harness.now;
+    harness.run(secs(60));
+    assert_eq!(dry_runs(&harness, begin).len(), 1);
+
+    let mut harness = before_the_first_read(configured(1, 1));
+    harness.ec2.read_refuses = Some(ErrorClass::Denied);
+    let begin = harness.now;
+    harness.run(secs(600));
+    assert_eq!(dry_runs(&harness, begin), []);
+}
+
+#[test]
+fn a_route_that_is_absent_needs_the_permission_to_create_it() {
+    let creates = |harness: &Harness, since| -> Vec<bool> {
+        let of = |(_, request)| match request {
+            DryRunRequest::Route { creates, .. } => Some(creates),
+            DryRunRequest::ElasticIp { .. } => None,
+        };
+        harness.dry_runs_since(since).into_iter().filter_map(of).collect()
+    };
+    let mut harness = before_the_first_read(configured(1, 0));
+    for (holder, expected) in [
+        (Some(Holder::Blackhole), &[false][..]),
+        // Somebody has deleted it.
+        (None, &[true]),
+        // CreateRoute is proven.
+        (Some(Holder::Blackhole), &[]),
+        (None, &[]),
+    ] {
+        let begin = harness.now;
+        harness.show(route(1), holder.clone());
+        harness.run(secs(60));
+        assert_eq!(creates(&harness, begin), expected, "{holder:?}");
+        assert_eq!(proven(&harness), [true]);
+        assert_eq!(shown(&harness), [(Verdict::StandbyReady, None)]);
+    }
+}
+
+#[test]
+fn a_dry_run_names_no_private_address_that_the_group_moves() {
+    let mut group = configured(0, 2);
+    group.elastic_ips[0].private_address = Some(vip(1));
+    group.elastic_ips[1].private_address = Some(Ipv4Addr::new(10, 0, 0, 77));
+    let mut harness = before_the_first_read(group);
+    let begin = harness.now;
+    harness.run(secs(20));
+    let request =
+        |n, private_address| DryRunRequest::ElasticIp { allocation: allocation(n), eni: eni(ETH0), private_address };
+    let sent: Vec<DryRunRequest> = harness.dry_runs_since(begin).into_iter().map(|(_, request)| request).collect();
+    assert_eq!(sent, [request(1, None), request(2, Some(Ipv4Addr::new(10, 0, 0, 77)))]);
+}
+
+#[test]
+fn two_hundred_dry_runs_are_spread_out_and_give_way_to_claims() {
+    let mut harness = before_the_first_read(configured(200, 0));
+    let begin = harness.now;
+    harness.run(secs(100));
+    let sent = dry_runs(&harness, begin);
+    assert!((95..=100).contains(&sent.len()), "one a second: {}", sent.len());
+    let begin = harness.now;
+    harness.master("a");
+    assert_eq!(claimed(&harness, begin).len(), 1 + 8, "at once");
+    harness.run(secs(40));
+    assert_eq!(times_of(&harness, begin, Kind::Route).len(), 200);
+    assert_eq!(dry_runs(&harness, begin), [], "a master needs none");
+    assert_eq!(proven(&harness), [true; 200], "a claim is a proof");
+    let begin = harness.now;
+    harness.backup("a");
+    harness.run(secs(3_600));
+    assert_eq!(dry_runs(&harness, begin), []);
+}
+
+#[test]
+fn a_claim_that_was_denied_is_no_obstacle_after_a_dry_run_that_succeeds() {
+    let mut harness = standby(configured(1, 0));
+    harness.ec2.bad = [route(1)].into();
+    harness.ec2.bad_class = ErrorClass::Denied;
+    harness.ec2.dry_runs_fail = [(route(1), ErrorClass::Denied)].into();
+    harness.master("a");
+    harness.run(secs(20));
+    harness.backup("a");
+    let begin = harness.now;
+    harness.run(secs(20));
+    let (verdict, reason) = shown(&harness).remove(0);
+    assert_eq!(verdict, Verdict::StandbyNotReady);
+    assert!(reason.expect("a reason").contains("as a dry run has shown"));
+    harness.ec2.bad.clear();
+    harness.ec2.dry_runs_fail.clear();
+    harness.run(secs(12 * 60));
+    assert_eq!(shown(&harness), [(Verdict::StandbyReady, None)]);
+    assert_eq!(claimed(&harness, begin), []);
 }
 
 // ── Numbers to hold ──

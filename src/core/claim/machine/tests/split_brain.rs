@@ -349,6 +349,7 @@ impl Pair {
                 Action::Log(LogEvent::ContestedEnded { resource, taker, .. }) => {
                     self.routers[router].losses.retain(|(_, of, _, by)| (of, *by) != (&resource, taker));
                 }
+                Action::DryRun { .. } => unreachable!("addresses have no dry run"),
                 Action::Claim { .. } | Action::Log(_) => {}
             }
         }

@@ -12,7 +12,9 @@ use super::harness::{
 };
 use crate::claim::group::GroupState;
 use crate::claim::resource::Phase;
-use crate::claim::{Action, BootInstant, Cause, ClaimId, Event, LogEvent, Misplaced, PutBy, ReadId, RestoredState};
+use crate::claim::{
+    Action, BootInstant, Cause, ClaimId, DryRunId, Event, LogEvent, Misplaced, PutBy, ReadId, RestoredState,
+};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{Acknowledgement, ErrorClass, Taker};
@@ -211,6 +213,8 @@ fn events() -> Vec<(String, Make)> {
     for class in [ErrorClass::Transient, ErrorClass::Throttled] {
         add(&format!("read failed, {class:?}"), Box::new(move |w| read(w, Err(class))));
     }
+    // No address has one.
+    add("answer to another's dry run", Box::new(|_| Event::DryRun { id: DryRunId(9_999), result: Ok(()) }));
     add("other credentials", Box::new(|_| Event::Credentials));
     add("pause", Box::new(|w| Event::Pause { group: group("a"), until: w.now + secs(600) }));
     add("resume", Box::new(|_| Event::Resume(group("a"))));
@@ -461,6 +465,7 @@ fn wants(actions: &[Action]) -> String {
         Action::Claim { request, .. } if request.eni().as_str() == "eni-0000000a" => Some("claim".to_owned()),
         Action::Claim { request, .. } => Some(format!("claim for {}", request.eni())),
         Action::Read { .. } => Some("read".to_owned()),
+        Action::DryRun { .. } => Some("dry run".to_owned()),
         Action::Resolve(_) => Some("resolve".to_owned()),
         Action::ReadLocalAddresses => Some("read local addresses".to_owned()),
         // The state says it.
@@ -707,7 +712,7 @@ fn phase_number(phase: &Phase) -> usize {
     }
 }
 
-const EVENTS: usize = 21;
+const EVENTS: usize = 22;
 
 /// Another event needs a row in the table.
 fn event_number(event: &Event) -> usize {
@@ -733,5 +738,6 @@ fn event_number(event: &Event) -> usize {
         Event::Instance(_) => 20,
         Event::Inactive { .. } => 18,
         Event::PutBy(_) => 19,
+        Event::DryRun { .. } => 21,
     }
 }

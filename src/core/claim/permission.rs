@@ -1,0 +1,89 @@
+//! Whether EC2 permits to claim a route or an Elastic IP, as far as dry runs and claims have shown it.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::event::DryRunId;
+use super::{BootInstant, backoff};
+use crate::model::ec2::CallError;
+
+/// How long a proof counts; plus or minus a tenth.
+const PROVEN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+/// A refused dry run is repeated after this time: a change of an IAM policy shows in no other way.
+const REFUSED_DELAY: Duration = Duration::from_secs(10 * 60);
+/// The delay after a dry run that EC2 did not decide. It doubles with each ...
+const FAILED_DELAY: Duration = Duration::from_secs(10);
+/// ... up to this.
+const MAX_FAILED_DELAY: Duration = Duration::from_secs(10 * 60);
+
+/// What is known of the permission to claim one resource.
+#[derive(Debug, Default)]
+pub struct Permission {
+    /// When the next dry run is due on a standby.
+    pub due: BootInstant,
+    /// The dry run whose answer counts.
+    pub in_flight: Option<DryRunId>,
+    /// The last dry run included CreateRoute.
+    creates: bool,
+    /// The number of consecutive dry runs that EC2 did not decide.
+    failed: u32,
+    /// When it was last proven, unless a dry run or a claim was refused since.
+    pub proven: Option<BootInstant>,
+    /// Why the last dry run was refused.
+    pub refused: Option<CallError>,
+}
+
+impl Permission {
+    /// Requests another dry run: the answer to one in flight may be outdated. What the last one has shown stays until then.
+    pub fn request(&mut self, now: BootInstant) {
+        self.due = now;
+        self.in_flight = None;
+        self.failed = 0;
+    }
+
+    /// A read has shown that the table has no such route: CreateRoute needs a proof, too.
+    pub fn request_creation(&mut self, now: BootInstant) {
+        if !self.creates {
+            self.creates = true;
+            self.proven = None;
+            self.request(now);
+        }
+    }
+
+    /// A dry run is sent.
+    pub fn sent(&mut self, id: DryRunId, creates: bool) {
+        self.in_flight = Some(id);
+        self.creates = creates;
+    }
+
+    /// EC2 permits the calls, or has performed them.
+    pub fn proven(&mut self, now: BootInstant, rng: &mut Rng) {
+        self.in_flight = None;
+        self.failed = 0;
+        self.proven = Some(now);
+        self.refused = None;
+        self.due = now + backoff::jitter_around(PROVEN_FOR, 10, rng);
+    }
+
+    /// The dry run has failed.
+    pub fn failed(&mut self, now: BootInstant, error: &CallError, rng: &mut Rng) {
+        self.in_flight = None;
+        if error.is_refusal() {
+            self.failed = 0;
+            self.proven = None;
+            self.refused = Some(error.clone());
+            self.due = now + backoff::jitter_around(REFUSED_DELAY, 10, rng);
+        } else {
+            let delay = FAILED_DELAY.saturating_mul(1 << self.failed.min(16)).min(MAX_FAILED_DELAY);
+            self.failed = self.failed.saturating_add(1);
+            self.due = now + backoff::jitter_around(delay, 20, rng);
+        }
+    }
+
+    /// EC2 refused a claim permanently: a dry run shows whether it would again.
+    pub fn claim_refused(&mut self, now: BootInstant) {
+        self.proven = None;
+        self.request(now);
+    }
+}

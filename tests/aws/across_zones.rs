@@ -1,0 +1,230 @@
+//! Claims, reads and dry runs of routes and Elastic IPs, against the simulator.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use simulator::{Fault, On, Simulator, World};
+use vipa_core::model::config::Global;
+use vipa_core::model::ec2::ErrorClass;
+use vipa_core::model::ids::{AllocationId, EniId};
+use vipa_core::model::resource::{Holder, NotTakeable, Resource, Route};
+use vyos_aws_vipa::aws::{Ec2, Imds};
+
+use crate::{AMPLE, nowhere};
+
+const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const TABLE: &str = "rtb-0a000000000000001";
+const ELASTIC_IP: &str = "eipalloc-0a000000000000001";
+const OVERLAY: &str = "10.255.0.1/32";
+
+fn eni(n: u8) -> EniId {
+    format!("eni-0a00000000000000{n}").try_into().expect("an ENI")
+}
+
+fn route(table: &str, destination: &str) -> Route {
+    Route { table: table.try_into().expect("a table"), destination: destination.parse().expect("a prefix") }
+}
+
+fn allocation(id: &str) -> AllocationId {
+    id.try_into().expect("an allocation")
+}
+
+/// Two zones, and a router in the first.
+struct Place {
+    cloud: Simulator,
+    ec2: Ec2,
+    _dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let world = World::two_zones().stale_reads(Duration::ZERO).association_lag(Duration::ZERO);
+        let cloud = Simulator::start(world).expect("a cloud");
+        let url = cloud.serve_ec2_http(FREE, None).expect("EC2").url();
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("credentials");
+        let keys = "[default]\naws_access_key_id=AKIAVIPAEXAMPLE00001\naws_secret_access_key=vipa-example-secret\n";
+        std::fs::write(&file, keys).expect("written");
+        let global = Global { endpoint_url: Some(url), credentials_file: Some(file), ..Global::default() };
+        let ec2 = Ec2::new(&global, "eu-west-1".try_into().expect("a region"), &Imds::at(&nowhere()));
+        Self { cloud, ec2, _dir: dir }
+    }
+
+    /// The actions that EC2 was sent since, and whether each was a dry run. A busy machine may be late with an answer: a
+    /// request that is sent twice counts once.
+    fn sent(&self, since: usize) -> Vec<(String, bool)> {
+        let requests = self.cloud.requests().split_off(since).into_iter();
+        let mut sent: Vec<_> = requests.map(|r| (r.action, r.dry_run)).collect();
+        sent.dedup();
+        sent
+    }
+
+    fn count(&self) -> usize {
+        self.cloud.requests().len()
+    }
+
+    async fn holder(&self, route: &Route) -> Option<Holder> {
+        let holders = self.ec2.routes(std::slice::from_ref(route), AMPLE).await.expect("a read");
+        holders.get(&Resource::Route(route.clone())).cloned()
+    }
+}
+
+fn dry(actions: &[&str]) -> Vec<(String, bool)> {
+    actions.iter().map(|action| ((*action).to_owned(), true)).collect()
+}
+
+fn performed(actions: &[&str]) -> Vec<(String, bool)> {
+    actions.iter().map(|action| ((*action).to_owned(), false)).collect()
+}
+
+#[tokio::test]
+async fn a_route_is_absent_ours_another_s_a_blackhole_or_not_there_to_be_taken() {
+    let place = Place::new();
+    let overlay = route(TABLE, OVERLAY);
+    assert_eq!(place.holder(&overlay).await, None);
+    for n in [1, 2] {
+        place.ec2.claim_route(&overlay, &eni(n), AMPLE).await.expect("claimed");
+        let Some(Holder::Eni(owner)) = place.holder(&overlay).await else { panic!("{}", place.cloud) };
+        assert_eq!(owner.eni, eni(n));
+    }
+    place.cloud.stop_instance("i-0a000000000000002").expect("stopped");
+    assert_eq!(place.holder(&overlay).await, Some(Holder::Blackhole));
+    let gateway = route(TABLE, "0.0.0.0/0");
+    let leads_to = Holder::NotTakeable(NotTakeable::LeadsTo("igw-0a000000000000001".to_owned()));
+    assert_eq!(place.holder(&gateway).await, Some(leads_to));
+    let nowhere = route("rtb-0bad0bad0bad0bad0", OVERLAY);
+    assert_eq!(place.holder(&nowhere).await, Some(Holder::NotTakeable(NotTakeable::NoSuchTable)));
+    let id = allocation("eipalloc-0bad0bad0bad0bad0");
+    let holders = place.ec2.associations(std::slice::from_ref(&id), AMPLE).await.expect("a read");
+    let missing = Holder::NotTakeable(NotTakeable::NoSuchAllocation);
+    assert_eq!(holders, BTreeMap::from([(Resource::ElasticIp(id), missing)]));
+}
+
+#[tokio::test]
+async fn a_dry_run_is_allowed_and_changes_nothing() {
+    let place = Place::new();
+    let (overlay, id) = (route(TABLE, OVERLAY), allocation(ELASTIC_IP));
+    for (creates, exists, calls) in [
+        (true, false, &["ReplaceRoute", "CreateRoute"][..]),
+        (false, true, &["ReplaceRoute"]),
+        // The read was outdated.
+        (true, true, &["ReplaceRoute", "CreateRoute"]),
+    ] {
+        if exists {
+            place.ec2.claim_route(&overlay, &eni(2), AMPLE).await.expect("claimed");
+        }
+        let (before, moves) = (place.count(), place.cloud.route_moves().len());
+        place.ec2.dry_run_route(&overlay, &eni(1), creates, AMPLE).await.expect("allowed");
+        assert_eq!(place.sent(before), dry(calls), "{creates}, {exists}");
+        assert_eq!(place.cloud.route_moves().len(), moves);
+    }
+    let ipv6 = route(TABLE, "2001:db8:ff::/48");
+    place.ec2.dry_run_route(&ipv6, &eni(1), true, AMPLE).await.expect("allowed");
+    let before = place.count();
+    for private_address in [None, Some(Ipv4Addr::new(10, 99, 0, 11))] {
+        place.ec2.dry_run_elastic_ip(&id, &eni(1), private_address, AMPLE).await.expect("allowed");
+    }
+    assert_eq!(place.sent(before), dry(&["AssociateAddress"]));
+    assert_eq!(place.cloud.association(ELASTIC_IP).expect("an Elastic IP"), None);
+}
+
+/// EC2 may check which routes exist before it answers that the call is allowed.
+#[tokio::test]
+async fn a_dry_run_that_a_route_contradicts_is_allowed_all_the_same() {
+    let place = Place::new();
+    let overlay = route(TABLE, OVERLAY);
+    let answers = |action: &str, code: &str| Fault::on(On::action(action)).error(400, code);
+    place.cloud.add_fault(answers("ReplaceRoute", "InvalidRoute.NotFound"));
+    for creates in [true, false] {
+        let before = place.count();
+        place.ec2.dry_run_route(&overlay, &eni(1), creates, AMPLE).await.expect("allowed");
+        assert_eq!(place.sent(before), dry(&["ReplaceRoute", "CreateRoute"]), "{creates}");
+    }
+    place.cloud.clear_faults();
+    place.cloud.add_fault(answers("CreateRoute", "RouteAlreadyExists"));
+    place.ec2.dry_run_route(&overlay, &eni(1), true, AMPLE).await.expect("allowed");
+}
+
+#[tokio::test]
+async fn a_dry_run_is_denied_or_fails_with_its_own_error() {
+    let place = Place::new();
+    let (overlay, id) = (route(TABLE, OVERLAY), allocation(ELASTIC_IP));
+    for action in ["ReplaceRoute", "CreateRoute", "AssociateAddress"] {
+        place.cloud.add_fault(Fault::on(On::action(action).dry_run(true)).deny());
+        let error = match action {
+            "AssociateAddress" => place.ec2.dry_run_elastic_ip(&id, &eni(1), None, AMPLE).await,
+            _ => place.ec2.dry_run_route(&overlay, &eni(1), true, AMPLE).await,
+        };
+        let error = error.expect_err("denied");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "UnauthorizedOperation"), "{error}");
+        assert!(error.message.contains(&format!("allow ec2:{action} to file ")), "{error}");
+        place.cloud.clear_faults();
+    }
+    let table = place.ec2.dry_run_route(&route("rtb-0bad0bad0bad0bad0", OVERLAY), &eni(1), false, AMPLE).await;
+    let missing = place.ec2.dry_run_elastic_ip(&allocation("eipalloc-0bad0bad0bad0bad0"), &eni(1), None, AMPLE).await;
+    let interface = place.ec2.dry_run_route(&overlay, &eni(9), true, AMPLE).await;
+    place.cloud.add_fault(Fault::on(On::action("ReplaceRoute")).throttle());
+    let throttled = place.ec2.dry_run_route(&overlay, &eni(1), false, AMPLE).await;
+    for (result, class, code) in [
+        (table, ErrorClass::BadResource, "InvalidRouteTableID.NotFound"),
+        (missing, ErrorClass::BadResource, "InvalidAllocationID.NotFound"),
+        (interface, ErrorClass::NoSuchInterface, "InvalidNetworkInterfaceID.NotFound"),
+        (throttled, ErrorClass::Throttled, "RequestLimitExceeded"),
+    ] {
+        let error = result.expect_err("refused");
+        assert_eq!((error.class(), error.code()), (class, code), "{error}");
+    }
+    // Something else than EC2 that does not know of dry runs.
+    place.cloud.clear_faults();
+    place.cloud.add_fault(Fault::on(On::action("AssociateAddress")).effect(simulator::Effect::Bare));
+    let error = place.ec2.dry_run_elastic_ip(&id, &eni(1), None, AMPLE).await.expect_err("not an answer to a dry run");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
+}
+
+/// CreateRoute is sent once more if its answer is late, and the second copy finds what the first one has created.
+#[tokio::test]
+async fn a_route_that_a_lost_answer_has_created_is_claimed_at_once() {
+    let place = Place::new();
+    let mut fastest = AMPLE;
+    for n in 1..=3 {
+        let overlay = route(TABLE, &format!("10.255.0.{n}/32"));
+        place.cloud.add_fault(Fault::on(On::action("CreateRoute")).hang().performed().times(1));
+        let (before, began) = (place.count(), Instant::now());
+        let acknowledged = place.ec2.claim_route(&overlay, &eni(1), AMPLE).await.expect("claimed");
+        fastest = fastest.min(began.elapsed());
+        assert!(acknowledged.request_id.is_some());
+        let calls = ["ReplaceRoute", "CreateRoute", "DescribeRouteTables"];
+        assert_eq!(place.sent(before), performed(&calls), "confirmed by a read");
+        let creations = place.cloud.requests().split_off(before).into_iter().filter(|r| r.action == "CreateRoute");
+        assert_eq!(creations.map(|r| r.code() == Some("RouteAlreadyExists")).collect::<Vec<_>>(), [false, true]);
+        let Some(Holder::Eni(owner)) = place.holder(&overlay).await else { panic!("{}", place.cloud) };
+        assert_eq!(owner.eni, eni(1));
+    }
+    assert_eq!(place.cloud.route_moves().len(), 3);
+    // The answer is late after a second.
+    assert!(fastest < Duration::from_secs(2), "{fastest:?}");
+}
+
+#[tokio::test]
+async fn a_route_that_somebody_creates_meanwhile_is_taken_unless_it_leads_to_a_gateway() {
+    let place = Place::new();
+    let overlay = route(TABLE, OVERLAY);
+    let absent = || Fault::on(On::action("ReplaceRoute")).error(400, "InvalidRoute.NotFound").times(1);
+    // As if the table did not have it when ReplaceRoute came.
+    place.ec2.claim_route(&overlay, &eni(2), AMPLE).await.expect("created");
+    place.cloud.add_fault(absent());
+    let before = place.count();
+    place.ec2.claim_route(&overlay, &eni(1), AMPLE).await.expect("claimed");
+    let calls = ["ReplaceRoute", "CreateRoute", "DescribeRouteTables", "ReplaceRoute"];
+    assert_eq!(place.sent(before), performed(&calls));
+    assert_eq!(
+        place.cloud.route_owner(TABLE, OVERLAY).expect("a table").map(|e| e.to_string()),
+        Some(eni(1).to_string())
+    );
+
+    place.cloud.add_fault(absent());
+    let error = place.ec2.claim_route(&route(TABLE, "0.0.0.0/0"), &eni(1), AMPLE).await.expect_err("a gateway's");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Refused, "RouteAlreadyExists"), "{error}");
+    assert_eq!(place.cloud.route_moves().len(), 2, "nothing else was moved");
+}
