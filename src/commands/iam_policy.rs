@@ -1,12 +1,14 @@
 //! `generate iam-policy`: the IAM policy with the least permissions that this router's configuration needs.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use tokio::task::JoinSet;
 use vipa_core::keepalived::groups::Groups;
 use vipa_core::model::assignment::plan;
-use vipa_core::model::config::Config;
-use vipa_core::model::ids::{EniId, InterfaceName, Partition};
+use vipa_core::model::config::{Config, GroupConfig};
+use vipa_core::model::ids::{EniId, Partition};
+use vipa_core::model::resource::Kind;
 use vipa_core::report::iam_policy::{PolicyInputs, Tag, policy};
 use vipa_core::report::model::Report;
 use vipa_core::report::status::indented;
@@ -73,7 +75,11 @@ impl IamPolicy {
 }
 
 async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Report>) -> PolicyInputs {
-    let mut facts = PolicyInputs::default();
+    let mut facts = PolicyInputs {
+        route_tables: config.groups.iter().flat_map(|g| &g.routes).flat_map(|r| &r.tables).cloned().collect(),
+        elastic_ips: config.groups.iter().flat_map(|g| &g.elastic_ips).map(|e| e.allocation.clone()).collect(),
+        ..PolicyInputs::default()
+    };
     let plan = match json_file::read::<Groups>(&paths.groups) {
         Ok(groups) => plan(config, &groups),
         Err(error) => {
@@ -81,10 +87,19 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Repo
             Default::default()
         }
     };
+    let planned = || plan.groups.iter().flat_map(|g| &g.resources).filter(|r| r.resource.kind() != Kind::Route);
+    // A group that keepalived does not run yet may have addresses.
+    let may_have_addresses = |group: &GroupConfig| {
+        !group.no_address && plan.groups.iter().all(|planned| planned.name != group.name || planned.vrid.is_none())
+    };
+    facts.claims_addresses = config.groups.is_empty()
+        || !config.skipped.is_empty()
+        || planned().any(|r| r.resource.kind() == Kind::Address)
+        || config.groups.iter().any(may_have_addresses);
     let enis = InterfaceEnis::read(imds).await;
     let mut asked = JoinSet::new();
-    for resource in plan.groups.iter().flat_map(|g| &g.resources) {
-        facts.enis.extend(resource.eni.clone());
+    for resource in planned() {
+        enis_of(&mut facts, resource.resource.kind()).extend(resource.eni.clone());
     }
     for interface in plan.interfaces() {
         let (enis, interface) = (enis.clone(), interface.clone());
@@ -95,14 +110,17 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Repo
         });
     }
     let (instance, partition, enis) = tokio::join!(imds.instance(), imds.partition(), asked.join_all());
-    let wanted: Vec<_> = plan.groups.iter().flat_map(|g| &g.resources).filter(|r| r.eni.is_none()).collect();
+    let wanted: Vec<_> = planned().filter(|r| r.eni.is_none()).collect();
     for (interface, eni, place) in enis {
         facts.account = facts.account.take().or(place.map(|p| p.account));
-        if wanted.iter().all(|r| r.interface != interface) {
+        let kinds: BTreeSet<Kind> =
+            wanted.iter().filter(|r| r.interface == interface).map(|r| r.resource.kind()).collect();
+        if kinds.is_empty() {
             continue;
         }
-        match eni.or_else(|why| known(report, &interface).ok_or(why)) {
-            Ok(eni) => _ = facts.enis.insert(eni),
+        let known = || report?.eni_of(&interface).cloned();
+        match eni.or_else(|why| known().ok_or(why)) {
+            Ok(eni) => kinds.into_iter().for_each(|kind| _ = enis_of(&mut facts, kind).insert(eni.clone())),
             Err(why) => facts.missing.push(format!("ENI of {interface} unknown, not in the policy: {why}.")),
         }
     }
@@ -112,8 +130,10 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Repo
     facts
 }
 
-/// The ENI that the agent uses for an interface.
-fn known(report: Option<&Report>, interface: &InterfaceName) -> Option<EniId> {
-    let mut addresses = report?.groups.iter().flat_map(|g| &g.addresses);
-    addresses.find(|a| a.interface == *interface)?.eni.clone()
+/// The ENIs that what is claimed of this kind belongs on; the policy names none for routes.
+fn enis_of(facts: &mut PolicyInputs, kind: Kind) -> &mut BTreeSet<EniId> {
+    match kind {
+        Kind::Address | Kind::Route => &mut facts.enis,
+        Kind::ElasticIp => &mut facts.elastic_ip_enis,
+    }
 }

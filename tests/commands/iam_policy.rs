@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use serde_json::{Value, json};
 use simulator::{Fault, On, Simulator, World};
-use vipa_core::model::config::{Config, Global};
+use vipa_core::model::config::{Config, ElasticIpConfig, Global, GroupConfig, RouteConfig};
 use vipa_core::report::iam_policy::{PolicyInputs, policy};
 use vyos_aws_vipa::aws::Imds;
 use vyos_aws_vipa::commands::iam_policy::{IamPolicy, IamPolicyError};
@@ -42,8 +42,9 @@ fn the_policy_names_what_is_known_and_says_what_is_not() {
         partition: Some("aws-cn".try_into().expect("a partition")),
         region: Some("cn-north-1".try_into().expect("a region")),
         account: Some("123456789012".try_into().expect("an account")),
+        claims_addresses: true,
         enis: ["eni-0123456789abcdef0", "eni-0123456789abcdef1"].map(|id| id.try_into().expect("an ENI")).into(),
-        missing: Vec::new(),
+        ..PolicyInputs::default()
     };
     pinned("iam-policy.txt", &all, None);
     pinned("iam-policy-tag.txt", &all, Some("vrrp=router a"));
@@ -51,7 +52,94 @@ fn the_policy_names_what_is_known_and_says_what_is_not() {
     let no_imds = PolicyInputs { partition: None, region: None, account: None, missing, ..all.clone() };
     pinned("iam-policy-no-partition.txt", &no_imds, None);
     pinned("iam-policy-no-partition-tag.txt", &no_imds, Some("vrrp=yes"));
-    pinned("iam-policy-no-eni.txt", &PolicyInputs { enis: BTreeSet::new(), region: None, account: None, ..all }, None);
+    let no_eni = PolicyInputs { enis: BTreeSet::new(), region: None, account: None, ..all.clone() };
+    pinned("iam-policy-no-eni.txt", &no_eni, None);
+    let table = |n: usize| format!("rtb-{n:017x}").try_into().expect("a route table");
+    let across_zones = PolicyInputs {
+        route_tables: (1..=2).map(table).collect(),
+        elastic_ips: ["eipalloc-0123456789abcdef0".try_into().expect("an allocation")].into(),
+        elastic_ip_enis: ["eni-0123456789abcdef1".try_into().expect("an ENI")].into(),
+        ..all
+    };
+    pinned("iam-policy-across-zones.txt", &across_zones, None);
+    pinned("iam-policy-across-zones-tag.txt", &across_zones, Some("vrrp=yes"));
+    let overlay =
+        PolicyInputs { claims_addresses: false, elastic_ips: BTreeSet::new(), partition: None, ..across_zones.clone() };
+    pinned("iam-policy-routes.txt", &overlay, None);
+    // With 200 route tables it is too long for one policy.
+    let many = PolicyInputs { route_tables: (1..=200).map(table).collect(), ..across_zones };
+    let (_, notes) = policy(&many, None);
+    let too_long = notes.iter().find(|note| note.contains("IAM allows 6144 in a managed policy"));
+    assert!(too_long.is_some_and(|note| note.starts_with("The policy has 1")), "{notes:?}");
+}
+
+#[test]
+fn the_policy_has_only_what_the_configuration_needs() {
+    if !inside("iam_policy::the_policy_has_only_what_the_configuration_needs") {
+        return;
+    }
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let cloud = Simulator::start(World::two_zones()).expect("a simulator");
+    let imds = cloud.serve_imds("i-0a000000000000001", any, None).expect("IMDS").url();
+    let router = Router::new().configured(Global::default(), [10, 255, 0, 1], "eth0");
+    let arn = |id: &str| format!("arn:aws:ec2:eu-west-1:123456789012:{id}");
+    let interface = arn("network-interface/eni-0a000000000000001");
+    let table = arn("route-table/rtb-0a000000000000001");
+    let statements = |policy: &Value| -> Vec<(String, Value, Value)> {
+        let statements = policy["Statement"].as_array().expect("statements").iter();
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        statements.map(|s| (text(&s["Sid"]), s["Action"].clone(), s["Resource"].clone())).collect()
+    };
+    let route = |prefix: &str| RouteConfig {
+        destination: prefix.parse().expect("a prefix"),
+        tables: ["rtb-0a000000000000001".try_into().expect("a table")].into(),
+        interface: None,
+    };
+    let configure = |change: &dyn Fn(&mut GroupConfig)| {
+        let mut config: Config = json_file::read(&router.paths.config).expect("read");
+        change(&mut config.groups[0]);
+        json_file::write(&router.paths.config, 0o644, &config).expect("written");
+    };
+    let routes = ("ClaimRoutes".to_owned(), json!(["ec2:ReplaceRoute", "ec2:CreateRoute"]), json!([table]));
+    let read = |actions: Value| ("ReadOwners".to_owned(), actions, json!(["*"]));
+    // The route alone moves an overlay address.
+    configure(&|group| group.routes = vec![route("10.255.0.1/32")]);
+    let (policy, notes) = generate(&router, &imds, None);
+    let reads = json!(["ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables"]);
+    assert_eq!(statements(&policy), [routes.clone(), read(reads)], "{policy}");
+    assert!(!notes.contains("ENI"), "no statement is about one: {notes}");
+    // Beside an address and an Elastic IP.
+    configure(&|group| {
+        group.routes = vec![route("10.254.0.0/16")];
+        group.elastic_ips = vec![ElasticIpConfig {
+            allocation: "eipalloc-0a000000000000001".try_into().expect("an allocation"),
+            private_address: None,
+            interface: None,
+        }];
+    });
+    let (policy, notes) = generate(&router, &imds, None);
+    let reads = json!(["ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables", "ec2:DescribeAddresses"]);
+    let expected = [
+        ("ClaimAddresses".to_owned(), json!("ec2:AssignPrivateIpAddresses"), json!([interface])),
+        routes,
+        (
+            "ClaimElasticIps".to_owned(),
+            json!("ec2:AssociateAddress"),
+            json!([arn("elastic-ip/eipalloc-0a000000000000001")]),
+        ),
+        ("ClaimElasticIpsForInterfaces".to_owned(), json!("ec2:AssociateAddress"), json!([interface])),
+        read(reads),
+    ];
+    assert_eq!(statements(&policy), expected, "{policy}");
+    assert!(notes.contains("has only this router's ENIs"), "{notes}");
+    configure(&|group| group.no_address = true);
+    let (policy, _) = generate(&router, &imds, None);
+    assert_eq!(statements(&policy), expected[1..], "{policy}");
+    // Without groups.json the interface is not known, and no ENI with it.
+    fs::remove_file(&router.paths.groups).expect("removed");
+    let (policy, notes) = generate(&router, &imds, None);
+    assert_eq!(policy["Statement"][2]["Resource"], json!(["arn:aws:ec2:eu-west-1:*:network-interface/*"]), "{policy}");
+    assert!(notes.contains("No ENI found") && notes.contains("Cannot read which interfaces"), "{notes}");
 }
 
 #[test]

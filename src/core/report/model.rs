@@ -443,6 +443,11 @@ impl Report {
         self.groups.iter().find(|g| g.name == name.as_str())
     }
 
+    /// The ENI that the agent uses for an interface.
+    pub fn eni_of(&self, interface: &InterfaceName) -> Option<&EniId> {
+        self.groups.iter().flat_map(GroupReport::items).find(|item| item.interface == interface)?.eni
+    }
+
     /// The report about one group, with the history of the group, of what it moves, and of the interfaces.
     pub fn only(&self, name: &GroupName) -> Option<Self> {
         let group = self.group(name)?;
