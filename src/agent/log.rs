@@ -287,7 +287,7 @@ impl Agent<'_> {
                         times
                     );
                 } else {
-                    let remedy = remedies::remedy_of_claim(kind, &error.failure);
+                    let remedy = remedies::remedy_of_kind(kind, &error.failure);
                     log!(
                         CLAIM_REFUSED,
                         %eni,
@@ -328,7 +328,7 @@ impl Agent<'_> {
         if is_transient(error) {
             log!(OWNERS_NOT_READ, of, code, message, request_id, times);
         } else {
-            let remedy = remedies::remedy(&error.failure);
+            let remedy = remedies::remedy_of_kind(kind, &error.failure);
             log!(OWNERS_REFUSED, of, code, message, remedy, request_id, times);
         }
     }

@@ -1,6 +1,6 @@
 //! `show check`: checks each step of a failover without doing one, and prints a line for each as it is done.
 //!
-//! Independent steps run concurrently, all within one deadline: first the requests to IMDS, then those to EC2.
+//! Independent steps run concurrently, all within one deadline: first the requests to IMDS, then those to EC2, dry runs last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -8,16 +8,19 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::net::lookup_host;
 use tokio::task::{JoinHandle, spawn, spawn_blocking};
 use tokio::time::timeout;
+use vipa_core::claim::DryRunRequest;
 use vipa_core::keepalived::groups::Groups;
 use vipa_core::model::assignment::{Plan, PlannedGroup, PlannedResource, plan};
 use vipa_core::model::config::Config;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{CallError, Eni, EniNetwork, Failure};
 use vipa_core::model::ids::{EniId, InterfaceName, Region};
+use vipa_core::model::resource::{Kind, Resource};
 use vipa_core::report::check::{self, AwsState, CheckResult, Step};
 use vipa_core::report::model::{AddressReport, Report};
 
@@ -27,6 +30,11 @@ use crate::aws::{Ec2, Imds, InterfaceEnis};
 use crate::control::Access;
 use crate::fs::json_file;
 use crate::paths::Paths;
+
+/// The most dry runs for routes, and for Elastic IPs: EC2 allows 50 such calls at once, and a failover may follow.
+const MAX_DRY_RUNS: usize = 20;
+/// The most of them in flight.
+const DRY_RUNS_AT_ONCE: usize = 8;
 
 /// A step failed, or the checks could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -119,38 +127,44 @@ async fn walk<W: Write>(
     };
     for (interface, asked) in enis {
         let (eni, place) = done(asked).await;
-        printer.step(check::eni(&interface, &eni, in_use(report.as_ref().ok(), &interface)))?;
+        let in_use = report.as_ref().ok().and_then(|report| report.eni_of(&interface));
+        printer.step(check::eni(&interface, &eni, in_use))?;
         if let Ok(eni) = eni {
             aws.local.insert(interface, (eni, place));
         }
     }
 
-    let acting: Vec<(&PlannedGroup, Ipv4Addr, &PlannedResource)> = planned
-        .groups
-        .iter()
-        .filter(|g| !g.disabled)
-        .flat_map(|group| group.assigned().map(move |(address, resource)| (group, address.address, resource)))
-        .collect();
-    let target = |resource: &PlannedResource, aws: &AwsState| {
-        resource.eni.clone().or_else(|| aws.local.get(&resource.interface).map(|(eni, _)| eni.id.clone()))
-    };
+    let acting: Vec<&PlannedGroup> = planned.groups.iter().filter(|g| !g.disabled).collect();
+    let resources: Vec<(&PlannedGroup, &PlannedResource)> =
+        acting.iter().flat_map(|group| group.resources.iter().map(|resource| (*group, resource))).collect();
     let mut moving: BTreeMap<EniId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-    for (_, address, resource) in &acting {
+    for (_, resource) in &resources {
         if let Some(eni) = target(resource, &aws) {
-            moving.entry(eni).or_default().insert(*address);
+            moving.entry(eni).or_default().extend(resource.resource.address());
         }
     }
+    aws.proven = report.as_ref().map(proven).unwrap_or_default();
     let known = |eni: &EniId| known(report.as_ref().ok(), eni);
     match early.or_else(|| Some(Asked::new(config, instance.ok()?.region, imds, copy, deadline))) {
-        Some(asked) => asked.print(config, &planned, &moving, &mut aws, printer).await?,
+        Some(asked) => {
+            let ec2 = asked.ec2.clone();
+            asked.print(config, &planned, &moving, &mut aws, printer).await?;
+            aws.dry_runs = dry_runs(&ec2, &resources, &moving, &aws, deadline).await;
+        }
         None => printer.step(check::no_region())?,
     }
-    for eni in moving.keys() {
+    for (eni, _) in moving.iter().filter(|(_, addresses)| !addresses.is_empty()) {
         printer.step(check::assign_permission(eni, report.is_ok().then(|| known(eni)).as_deref()))?;
     }
-    for (group, address, resource) in &acting {
+    for (group, resource) in &resources {
         let eni = target(resource, &aws);
-        printer.step(check::address(*address, &group.peers, eni.as_ref(), &aws))?;
+        printer.step(match resource.resource.address() {
+            Some(address) => check::address(address, &group.peers, eni.as_ref(), &aws),
+            None => check::resource(resource, &group.peers, eni.as_ref(), &aws),
+        })?;
+    }
+    for step in acting.iter().flat_map(|group| check::overlay(group, &aws)) {
+        printer.step(step)?;
     }
     for (eni, wanted) in &moving {
         for step in check::interface(eni, wanted, &known(eni), &aws) {
@@ -167,10 +181,40 @@ fn known<'a>(report: Option<&'a Report>, eni: &EniId) -> Vec<&'a AddressReport> 
     addresses.filter(|a| a.eni.as_ref() == Some(eni)).collect()
 }
 
-/// The ENI that the agent uses for an interface.
-fn in_use<'a>(report: Option<&'a Report>, interface: &InterfaceName) -> Option<&'a EniId> {
-    let mut addresses = report?.groups.iter().flat_map(|g| &g.addresses);
-    addresses.find(|a| a.interface == *interface)?.eni.as_ref()
+/// The ENI that a resource belongs on.
+fn target(resource: &PlannedResource, aws: &AwsState) -> Option<EniId> {
+    resource.eni.clone().or_else(|| aws.local.get(&resource.interface).map(|(eni, _)| eni.id.clone()))
+}
+
+/// When the agent last proved the permission to claim each route and Elastic IP.
+fn proven(report: &Report) -> BTreeMap<Resource, Timestamp> {
+    let routes = report.groups.iter().flat_map(|g| &g.routes);
+    let routes = routes.map(|r| (Resource::Route(r.route.clone()), r.state.permission_proven_at));
+    let elastic_ips = report.groups.iter().flat_map(|g| &g.elastic_ips);
+    let elastic_ips = elastic_ips.map(|e| (Resource::ElasticIp(e.allocation.clone()), e.state.permission_proven_at));
+    routes.chain(elastic_ips).filter_map(|(resource, at)| Some((resource, at?))).collect()
+}
+
+/// EC2's answers to dry runs of claims.
+async fn dry_runs(
+    ec2: &Ec2,
+    resources: &[(&PlannedGroup, &PlannedResource)],
+    moving: &BTreeMap<EniId, BTreeSet<Ipv4Addr>>,
+    aws: &AwsState,
+    deadline: Deadline,
+) -> BTreeMap<Resource, Result<(), CallError>> {
+    let moved = moving.values().flatten().copied().collect();
+    let request = |resource: &PlannedResource| check::dry_run(resource, &target(resource, aws)?, &moved, aws);
+    let all: Vec<DryRunRequest> = resources.iter().filter_map(|(_, resource)| request(resource)).collect();
+    let of_kind = |kind: Kind| all.iter().filter(move |request| request.resource().kind() == kind).take(MAX_DRY_RUNS);
+    let chosen: Vec<&DryRunRequest> = of_kind(Kind::Route).chain(of_kind(Kind::ElasticIp)).collect();
+    let mut answers = BTreeMap::new();
+    for some in chosen.chunks(DRY_RUNS_AT_ONCE) {
+        let bound = deadline.left();
+        let asked = some.iter().map(async |request| (request.resource(), ec2.dry_run(request, bound).await));
+        answers.extend(join_all(asked).await);
+    }
+    answers
 }
 
 /// The calls of EC2 that do not need the ENIs.
@@ -215,6 +259,23 @@ impl Asked {
             let local = aws.local.iter().map(|(interface, (eni, _))| (interface.clone(), eni.clone())).collect();
             async move { bounded(&ec2, bound, owners(&ec2, &plan, &local, bound)).await }
         });
+        let resources = plan.groups.iter().filter(|g| !g.disabled).flat_map(|g| &g.resources);
+        let (mut routes, mut elastic_ips) = (Vec::new(), Vec::new());
+        for resource in resources {
+            match resource.resource.clone() {
+                Resource::Address(_) => {}
+                Resource::Route(route) => routes.push(route),
+                Resource::ElasticIp(allocation) => elastic_ips.push(allocation),
+            }
+        }
+        let led = (!routes.is_empty()).then(|| {
+            let (ec2, routes) = (self.ec2.clone(), routes.clone());
+            spawn(async move { bounded(&ec2, bound, ec2.routes(&routes, bound)).await })
+        });
+        let associated = (!elastic_ips.is_empty()).then(|| {
+            let (ec2, elastic_ips) = (self.ec2.clone(), elastic_ips.clone());
+            spawn(async move { bounded(&ec2, bound, ec2.associations(&elastic_ips, bound)).await })
+        });
         let room = aws.instance_type.clone().map(|kind| {
             let ec2 = self.ec2.clone();
             spawn(async move { bounded(&ec2, bound, ec2.addresses_per_interface(&kind, bound)).await })
@@ -231,7 +292,19 @@ impl Asked {
         let (described, owned) = (done(described).await, done(owned).await);
         // Both calls need the permission, and it may be that only one of them failed.
         let read = described.as_ref().and(owned.as_ref()).map_err(Clone::clone);
-        printer.step(check::read_permission(&read, reached.is_ok()))?;
+        printer.step(check::read_permission("ec2:DescribeNetworkInterfaces", &read, reached.is_ok()))?;
+        let routes = routes.into_iter().map(Resource::Route).collect::<Vec<_>>();
+        let elastic_ips = elastic_ips.into_iter().map(Resource::ElasticIp).collect();
+        for (action, asked, resources) in
+            [("ec2:DescribeRouteTables", led, routes), ("ec2:DescribeAddresses", associated, elastic_ips)]
+        {
+            let Some(asked) = asked else { continue };
+            let read = done(asked).await;
+            printer.step(check::read_permission(action, &read, reached.is_ok()))?;
+            if let Ok(mut holders) = read {
+                aws.holders.extend(resources.into_iter().map(|resource| (resource.clone(), holders.remove(&resource))));
+            }
+        }
         aws.room = match room {
             Some(room) => Some(done(room).await),
             None => None,

@@ -309,8 +309,8 @@ async fn enis(
     known
 }
 
-/// The owners of the plan's addresses and of the groups' peer addresses, read in the VPC of each address's interface: an
-/// address is unique only within its VPC. `bound` limits each request.
+/// The owners of the plan's addresses and of the groups' peer addresses, read in the VPC of each interface that something is
+/// moved to: an address is unique only within its VPC. `bound` limits each request.
 pub(super) async fn owners(
     ec2: &Ec2,
     plan: &Plan,
@@ -319,9 +319,9 @@ pub(super) async fn owners(
 ) -> Result<Owners, CallError> {
     let mut questions: BTreeMap<Option<&VpcId>, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for group in &plan.groups {
-        for (address, resource) in group.assigned() {
+        for resource in &group.resources {
             let question = questions.entry(enis.get(&resource.interface).map(|eni| &eni.vpc)).or_default();
-            question.insert(address.address);
+            question.extend(resource.resource.address());
             question.extend(&group.peers);
         }
     }

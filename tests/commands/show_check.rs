@@ -8,11 +8,13 @@ use std::{env, fs};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use simulator::{Fault, On, Service, Simulator, World};
-use vipa_core::model::assignment::Plan;
-use vipa_core::model::config::{Config, Global, SkippedGroup};
+use vipa_core::keepalived::groups::Groups;
+use vipa_core::model::assignment::{Plan, PlannedResource};
+use vipa_core::model::config::{Config, ElasticIpConfig, Global, RouteConfig, SkippedGroup};
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, Eni, ErrorClass, Instance, Interface, Owner};
 use vipa_core::model::ids::{EniId, InterfaceName};
+use vipa_core::model::resource::{Holder, NotTakeable, Resource, Route};
 use vipa_core::report::check::{self, AwsState, CheckResult, Step};
 use vipa_core::report::model::{FailedCall, Report};
 use vyos_aws_vipa::aws::Imds;
@@ -24,6 +26,13 @@ use crate::router::{Router, inside, nowhere};
 
 const OURS: &str = "eni-0a000000000000001";
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
+const DESCRIBE: &str = "ec2:DescribeNetworkInterfaces";
+/// Two zones: the overlay address, the route tables, the Elastic IP, and the other routers' ENIs.
+const OVERLAY: Ipv4Addr = Ipv4Addr::new(10, 255, 0, 1);
+const TABLES: [&str; 2] = ["rtb-0a000000000000001", "rtb-0a000000000000002"];
+const ELASTIC_IP: &str = "eipalloc-0a000000000000001";
+const PEER: &str = "eni-0a000000000000002";
+const THIRD_PARTY: &str = "eni-0a000000000000003";
 
 /// A router without faults, and its cloud.
 struct Place {
@@ -378,6 +387,180 @@ fn the_room_on_an_eni_is_told_where_ec2_tells_it() {
     with_room_for(2).finds(Some(proven()), &[("FAIL", "Address limit", full)]);
 }
 
+fn route(destination: &str, tables: &[&str]) -> RouteConfig {
+    RouteConfig {
+        destination: destination.parse().expect("a prefix"),
+        tables: tables.iter().map(|table| (*table).try_into().expect("a table")).collect(),
+        interface: None,
+    }
+}
+
+/// A router in the first of two zones: the routes of an overlay address, and an Elastic IP, lead to the other router.
+fn across_zones() -> Place {
+    let mut place = Place::new(World::two_zones().association_lag(Duration::ZERO));
+    let global = json_file::read::<Config>(&place.router.paths.config).expect("read").global;
+    place.router = place.router.configured(global, OVERLAY.octets(), "eth0");
+    let mut groups: Groups = json_file::read(&place.router.paths.groups).expect("read");
+    groups.groups[0].peers = vec![Ipv4Addr::new(10, 99, 1, 12)];
+    json_file::write(&place.router.paths.groups, 0o644, &groups).expect("written");
+    place.configure(|config| {
+        config.groups[0].routes = vec![route("10.255.0.1/32", &TABLES)];
+        let allocation = ELASTIC_IP.try_into().expect("an allocation");
+        config.groups[0].elastic_ips = vec![ElasticIpConfig { allocation, private_address: None, interface: None }];
+    });
+    TABLES.iter().for_each(|table| place.cloud.steal_route(table, "10.255.0.1/32", PEER).expect("led"));
+    place.cloud.steal_association(ELASTIC_IP, PEER, None).expect("associated");
+    place
+}
+
+#[test]
+fn a_failover_across_zones_would_work() {
+    if !inside("show_check::a_failover_across_zones_would_work") {
+        return;
+    }
+    let place = across_zones();
+    let moves = (place.cloud.route_moves().len(), place.cloud.association_moves().len());
+    place.finds(Some(proven()), &[]);
+    let (text, result) = place.walk(Some(proven()));
+    result.expect("nothing failed");
+    let steps = steps(&text);
+    let found = |what: &str| -> Vec<&str> { steps.iter().filter(|s| s.1 == what).map(|s| s.2.as_str()).collect() };
+    assert_eq!(found("Groups"), ["keepalived runs 1 group with 2 routes, 1 Elastic IP to move"]);
+    let read = ["ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables", "ec2:DescribeAddresses"];
+    assert_eq!(found("IAM: read"), read.map(|action| format!("{action} is allowed")));
+    assert_eq!(found("IAM: claim"), [""; 0], "no address is claimed");
+    let leads = "ec2:ReplaceRoute is allowed (dry run); leads to eni-0a000000000000002 of i-0a000000000000002";
+    assert_eq!(found("Route"), TABLES.map(|table| format!("10.255.0.1/32 in {table}: {leads}")));
+    let associated = "ec2:AssociateAddress is allowed (dry run); associated with 10.99.1.12 of eni-0a000000000000002 of i-0a000000000000002";
+    assert_eq!(found("Elastic IP"), [format!("{ELASTIC_IP}: {associated}")]);
+    assert_eq!(found("Overlay"), ["10.255.0.1: 2 route tables lead to eni-0a000000000000002"]);
+    assert_eq!(found("Src/dest check"), ["off for eni-0a000000000000001"]);
+    // It has made dry runs, and moved nothing.
+    let requests = place.cloud.requests();
+    assert!(requests.iter().all(|r| r.dry_run || r.action.starts_with("Describe")), "{}", place.cloud);
+    assert_eq!(requests.iter().filter(|r| r.dry_run).count(), 2 * 3);
+    assert_eq!((place.cloud.route_moves().len(), place.cloud.association_moves().len()), moves);
+    // On the router that has it all.
+    TABLES.iter().for_each(|table| place.cloud.steal_route(table, "10.255.0.1/32", OURS).expect("led"));
+    place.cloud.steal_association(ELASTIC_IP, OURS, None).expect("associated");
+    let (text, result) = place.walk(Some(proven()));
+    result.expect("nothing failed");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("; leads to this router OK"), "{text}");
+    assert!(text.contains("; associated with 10.99.0.11 of this router OK"), "{text}");
+}
+
+#[test]
+fn a_route_or_an_elastic_ip_is_amiss() {
+    if !inside("show_check::a_route_or_an_elastic_ip_is_amiss") {
+        return;
+    }
+    let place = across_zones();
+    let differ = |words| ("FAIL", "Overlay", words);
+    // The table has no such route.
+    place.cloud.delete_route(TABLES[1], "10.255.0.1/32").expect("deleted");
+    let absent =
+        "its routes differ: rtb-0a000000000000001 to eni-0a000000000000002, rtb-0a000000000000002 to no router";
+    place.finds(Some(proven()), &[differ(absent)]);
+    let text = place.walk(Some(proven())).0.split_whitespace().collect::<Vec<_>>().join(" ");
+    let creates =
+        "ec2:ReplaceRoute and ec2:CreateRoute are allowed (dry run); the table has no such route: a claim creates it";
+    assert!(text.contains(creates), "{text}");
+    // A policy forbids a call.
+    for (action, what) in [("CreateRoute", "Route"), ("AssociateAddress", "Elastic IP")] {
+        let fault = place.cloud.add_fault(Fault::on(On::action(action).dry_run(true)).deny());
+        let words = format!("allow ec2:{action} to file ");
+        let amiss = [("FAIL", what, words.as_str()), differ(absent)];
+        place.finds(Some(proven()), &amiss);
+        place.cloud.remove_fault(fault);
+    }
+    // It is not answered.
+    let fault = place.cloud.add_fault(Fault::on(On::action("AssociateAddress")).throttle());
+    let unanswered = ("UNKNOWN", "Elastic IP", "no answer to the dry run: RequestLimitExceeded");
+    place.finds(Some(proven()), &[unanswered, differ(absent)]);
+    place.cloud.remove_fault(fault);
+    // A third party has the route, or it leads to a gateway.
+    place.cloud.steal_route(TABLES[1], "10.255.0.1/32", THIRD_PARTY).expect("led");
+    let taken =
+        ("UNKNOWN", "Route", "eni-0a000000000000003 of i-0a000000000000003, which is not a router of this group");
+    place.finds(Some(proven()), &[taken, differ("rtb-0a000000000000002 to eni-0a000000000000003")]);
+    place.cloud.steal_route(TABLES[1], "10.255.0.1/32", "igw-0a000000000000001").expect("led");
+    let gateway = ("FAIL", "Route", "the route leads to igw-0a000000000000001");
+    place.finds(Some(proven()), &[gateway, differ("rtb-0a000000000000002 to no router")]);
+    place.cloud.steal_route(TABLES[1], "10.255.0.1/32", PEER).expect("led");
+    // What is configured does not exist.
+    place.configure(|config| {
+        config.groups[0].routes = vec![route("10.255.0.1/32", &[TABLES[0], "rtb-0bad0bad0bad0bad0"])];
+    });
+    let missing = ("FAIL", "Route", "there is no such route table");
+    place.finds(Some(proven()), &[missing, differ("rtb-0bad0bad0bad0bad0 to no router")]);
+    // The Elastic IP cannot be read, or belongs to another account.
+    place.configure(|config| config.groups[0].routes = vec![route("10.255.0.1/32", &TABLES)]);
+    let fault = place.cloud.add_fault(Fault::on(On::action("DescribeAddresses")).deny());
+    let unread =
+        [("FAIL", "IAM: read", "allow ec2:DescribeAddresses to file"), ("UNKNOWN", "Elastic IP", "no answer from EC2")];
+    place.finds(Some(proven()), &unread);
+    place.cloud.remove_fault(fault);
+    place.cloud.add_fault(Fault::on(On::action("AssociateAddress")).error(403, "AuthFailure"));
+    let foreign = ("FAIL", "Elastic IP", "if the Elastic IP belongs to another account");
+    place.finds(Some(proven()), &[foreign]);
+}
+
+#[test]
+fn an_overlay_address_without_a_route_and_an_eni_that_drops_its_packets() {
+    if !inside("show_check::an_overlay_address_without_a_route_and_an_eni_that_drops_its_packets") {
+        return;
+    }
+    let place = across_zones();
+    place.configure(|config| {
+        config.groups[0].routes.clear();
+        config.groups[0].no_address = true;
+    });
+    let no_route = ("FAIL", "Overlay", "no route leads to it. Set `aws-vipa route 10.255.0.1/32 route-table <rtb-…>`");
+    place.finds(Some(proven()), &[no_route]);
+    place.configure(|config| config.groups[0].no_address = false);
+    let words = "or for an overlay address `aws-vipa route 10.255.0.1/32 route-table <rtb-…>`";
+    place.finds(Some(proven()), &[("FAIL", "Address", words)]);
+    // The route of a prefix that holds it is enough.
+    place.configure(|config| {
+        config.groups[0].no_address = true;
+        config.groups[0].routes = vec![route("10.255.0.0/16", &TABLES)];
+    });
+    TABLES.iter().for_each(|table| place.cloud.steal_route(table, "10.255.0.0/16", PEER).expect("led"));
+    place.finds(Some(proven()), &[]);
+
+    place.cloud.set_source_dest_check(OURS, true).expect("switched");
+    let on = ("FAIL", "Src/dest check", "ON for eni-0a000000000000001: EC2 drops packets");
+    place.finds(Some(proven()), &[on]);
+}
+
+#[test]
+fn a_check_leaves_ec2_s_rate_limit_to_a_failover() {
+    if !inside("show_check::a_check_leaves_ec2_s_rate_limit_to_a_failover") {
+        return;
+    }
+    let place = across_zones();
+    place.configure(|config| {
+        config.groups[0].routes = (0..30).map(|n| route(&format!("10.255.{n}.1/32"), &TABLES[..1])).collect();
+    });
+    let mut report = proven();
+    let at = "2026-11-22T09:00:00Z";
+    let state = json!({
+        "table": TABLES[0], "destination": "10.255.25.1/32", "interface": "eth0", "eni": OURS, "owner": null,
+        "permission_proven_at": at, "verdict": "STANDBY-READY", "reason": null, "last_claim": null,
+    });
+    report["groups"][1]["routes"] = json!([state]);
+    let (text, result) = place.walk(Some(report));
+    result.expect("nothing failed");
+    assert_eq!(place.cloud.requests().iter().filter(|r| r.dry_run && r.action == "ReplaceRoute").count(), 20);
+    let steps = steps(&text);
+    let outcomes = |outcome: &str| steps.iter().filter(|s| s.1 == "Route" && s.0 == outcome).count();
+    assert_eq!((outcomes("OK"), outcomes("UNKNOWN")), (21, 9), "{text}");
+    let found = |destination: &str| &steps.iter().find(|s| s.2.starts_with(destination)).expect("a step").2;
+    assert!(found("10.255.25.1/32").contains("are allowed, as the agent proved 2026-11-22 09:00:00 UTC;"), "{text}");
+    assert!(found("10.255.26.1/32").contains("not checked, to leave EC2's rate limit"), "{text}");
+}
+
 /// Compares with the file of that name in tests/status; `BLESS=1` rewrites it.
 #[track_caller]
 fn pinned(name: &str, steps: &[Step]) {
@@ -483,10 +666,10 @@ fn each_step_says_what_was_found_and_what_to_do() {
         check::clock(Some(seconds(-31)), now),
         check::clock(Some(seconds(240)), now),
         check::clock(Some(seconds(251_606_421_471)), now),
-        check::read_permission::<()>(&Ok(()), true),
-        check::read_permission::<()>(&Err(denied()), true),
-        check::read_permission::<()>(&Err(unknown_key()), true),
-        check::read_permission::<()>(&Err(timeout()), false),
+        check::read_permission::<()>(DESCRIBE, &Ok(()), true),
+        check::read_permission::<()>(DESCRIBE, &Err(denied()), true),
+        check::read_permission::<()>(DESCRIBE, &Err(unknown_key()), true),
+        check::read_permission::<()>(DESCRIBE, &Err(timeout()), false),
         check::assign_permission(&id(OURS), Some(&[])),
         check::assign_permission(&id(OURS), None),
     ])
@@ -524,6 +707,54 @@ fn each_step_says_what_was_found_and_what_to_do() {
             check::address(VIP, &[peer], Some(&id(OURS)), &known),
             check::address(VIP, &[peer], Some(&id(OURS)), &cloud(&[stranger])),
             check::address(VIP, &[peer], Some(&id(OURS)), &elsewhere),
+        ]
+    })
+    .chain({
+        let table = TABLES[0].try_into().expect("a table");
+        let id_of_route = Resource::Route(Route { table, destination: "10.255.0.1/32".parse().expect("a prefix") });
+        let id_of_elastic_ip = Resource::ElasticIp(ELASTIC_IP.try_into().expect("an allocation"));
+        let planned = |resource: &Resource| PlannedResource {
+            resource: resource.clone(),
+            interface: eth0.clone(),
+            eni: None,
+            private_address: None,
+        };
+        let other = Owner { eni: id(PEER), instance: "i-0a000000000000002".try_into().ok(), primary: false };
+        let cloud = |holder: Option<Holder>, dry_run: Result<(), CallError>| {
+            let of = |resource: &Resource| (resource.clone(), holder.clone());
+            AwsState {
+                holders: [of(&id_of_route), of(&id_of_elastic_ip)].into(),
+                dry_runs: [&id_of_route, &id_of_elastic_ip].map(|resource| (resource.clone(), dry_run.clone())).into(),
+                ..AwsState::default()
+            }
+        };
+        let step =
+            |resource: &Resource, cloud: &AwsState| check::resource(&planned(resource), &[], Some(&id(OURS)), cloud);
+        let led = || Some(Holder::Eni(other.clone()));
+        let associated = Holder::Association {
+            owner: other.clone(),
+            private_address: Ipv4Addr::new(10, 99, 1, 12),
+            public_address: None,
+        };
+        let denied = || {
+            let message =
+                "You are not authorized to perform this operation.; allow ec2:ReplaceRoute to instance role router";
+            Err(error(ErrorClass::Denied, "UnauthorizedOperation", message))
+        };
+        let no_value = || Err(error(ErrorClass::BadResource, "InvalidParameterValue", "invalid"));
+        let unread = AwsState { holders: [(id_of_route.clone(), led())].into(), ..AwsState::default() };
+        [
+            step(&id_of_route, &cloud(None, Ok(()))),
+            step(&id_of_route, &cloud(led(), Ok(()))),
+            step(&id_of_route, &cloud(Some(Holder::Blackhole), Ok(()))),
+            step(&id_of_route, &cloud(Some(Holder::NotTakeable(NotTakeable::Propagated)), Ok(()))),
+            step(&id_of_route, &cloud(led(), denied())),
+            step(&id_of_route, &cloud(led(), Err(timeout()))),
+            step(&id_of_route, &unread),
+            step(&id_of_elastic_ip, &unread),
+            step(&id_of_elastic_ip, &cloud(None, Ok(()))),
+            step(&id_of_elastic_ip, &cloud(Some(associated), Ok(()))),
+            step(&id_of_elastic_ip, &cloud(None, no_value())),
         ]
     })
     .collect();

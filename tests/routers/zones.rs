@@ -355,6 +355,43 @@ fn denied_in_one_table() {
     });
 }
 
+/// IAM denies the standby a call: a dry run shows it before a failover does, and changes nothing.
+#[test]
+fn standby_lacks_a_permission() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        let (_, allocation) = ELASTIC_IP;
+        bring_up_with(lab, &[&format!("elastic-ip {allocation}")]);
+        let before = (claims(lab), lab.associations(None).len());
+        let deny = On::action("AssociateAddress").instance(&lab.r2.instance).dry_run(true);
+        lab.simulator.add_fault(Fault::on(deny).deny());
+        // A new agent proves its permissions.
+        let restart = |lab: &Lab| {
+            lab.r2.kill(Signal::KILL, "vyos-aws-vipa");
+            lab.r2.start_agent();
+        };
+        restart(lab);
+        lab.wait("the missing permission is shown", SLACK, |lab| {
+            let shown = &lab.r2.status()["groups"][0]["elastic_ips"][0];
+            let reason = shown["reason"].as_str().unwrap_or_default();
+            shown["verdict"] == "STANDBY-NOT-READY" && reason.contains("allow ec2:AssociateAddress to")
+        });
+        let logged = ["standby not ready", allocation, "as a dry run has shown", "allow ec2:AssociateAddress to"];
+        assert_eq!(lab.r2.logged(&logged), 1);
+        for table in ROUTE_TABLES {
+            wait_for_verdict(lab, &lab.r2, table, "STANDBY-READY", SLACK);
+        }
+        lab.simulator.clear_faults();
+        restart(lab);
+        settled(lab);
+        lab.wait("each permission is proven", SLACK, |lab| {
+            let group = &lab.r2.status()["groups"][0];
+            let is_proven = |of: &Value| of["permission_proven_at"].is_string();
+            ["routes", "elastic_ips"].iter().all(|of| group[of].as_array().is_some_and(|all| all.iter().all(is_proven)))
+        });
+        assert_eq!((claims(lab), lab.associations(None).len()), before, "{}", lab.simulator);
+    });
+}
+
 /// EC2 throttles the change of one route table: its claim goes on, and the other one does not wait for it.
 #[test]
 fn throttled_in_one_table() {

@@ -9,12 +9,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::assignment::Plan;
+use crate::claim::DryRunRequest;
+use crate::model::assignment::{Plan, PlannedAddress, PlannedGroup, PlannedResource};
 use crate::model::config::Config;
 use crate::model::credentials::CredentialFacts;
 use crate::model::ec2::{CLOCK_TOLERANCE, CallError, Eni, EniNetwork, Failure, Instance, Interface, Owner, Owners};
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::{AccountId, EniId, ErrorCode, InstanceId, InstanceType, InterfaceName, SubnetId};
+use crate::model::resource::{Holder, Kind, Resource};
 use crate::model::verdict::Who;
 use crate::report::clock_skew::skew;
 use crate::report::command::quoted;
@@ -166,13 +168,17 @@ pub fn configuration(config: &Config, plan: &Result<Plan, String>) -> Vec<Step> 
         return steps;
     }
     let acting: Vec<_> = plan.groups.iter().filter(|g| !g.disabled).collect();
-    let addresses: usize = acting.iter().map(|g| g.addresses.len()).sum();
+    let count = |kind: Kind| acting.iter().flat_map(|g| &g.resources).filter(|r| r.resource.kind() == kind).count();
+    let mut moved = Vec::new();
+    let (addresses, routes, elastic_ips) = (count(Kind::Address), count(Kind::Route), count(Kind::ElasticIp));
+    if addresses > 0 || routes + elastic_ips == 0 {
+        moved.push(many_addresses(addresses));
+    }
+    moved.extend((routes > 0).then(|| many(routes, "route")));
+    moved.extend((elastic_ips > 0).then(|| many(elastic_ips, "Elastic IP")));
     let off = plan.groups.len() - acting.len();
     let off = if off > 0 { format!(", {off} disabled by `aws-vipa disable`") } else { String::new() };
-    vec![ok(
-        WHAT,
-        format!("keepalived runs {} with {} to move{off}", many(acting.len(), "group"), many_addresses(addresses)),
-    )]
+    vec![ok(WHAT, format!("keepalived runs {} with {} to move{off}", many(acting.len(), "group"), moved.join(", ")))]
 }
 
 /// IMDS: which instance this is.
@@ -283,13 +289,13 @@ pub fn clock(ec2_ahead: Option<SignedDuration>, now: Timestamp) -> Step {
     ok(WHAT, "in sync with EC2")
 }
 
-/// The IAM permission to read owners, which `read` has just tested.
-pub fn read_permission<T>(read: &Result<T, CallError>, reached: bool) -> Step {
+/// The IAM permission for an action that reads owners, which `read` has just tested.
+pub fn read_permission<T>(action: &str, read: &Result<T, CallError>, reached: bool) -> Step {
     const WHAT: &str = "IAM: read";
     match read {
-        Ok(_) => ok(WHAT, "ec2:DescribeNetworkInterfaces is allowed"),
+        Ok(_) => ok(WHAT, format!("{action} is allowed")),
         Err(error) if !reached || matches!(error.failure, Failure::Credentials(_)) => {
-            unknown(WHAT, format!("not checked: {}", error.code()))
+            unknown(WHAT, format!("{action} is not checked: {}", error.code()))
         }
         Err(error) => fail(WHAT, remedies::with_next_step(error)),
     }
@@ -354,6 +360,12 @@ pub struct AwsState {
     pub interfaces: Option<BTreeMap<EniId, Interface>>,
     /// The owners of the addresses; absent if EC2 did not answer.
     pub owners: Option<Owners>,
+    /// What EC2 has of each route and Elastic IP; absent if EC2 did not answer.
+    pub holders: BTreeMap<Resource, Option<Holder>>,
+    /// EC2's answers to dry runs of claims; absent where none was made.
+    pub dry_runs: BTreeMap<Resource, Result<(), CallError>>,
+    /// When the agent's dry runs and claims last proved the permission to claim.
+    pub proven: BTreeMap<Resource, Timestamp>,
 }
 
 impl AwsState {
@@ -404,7 +416,7 @@ pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: 
         return fail(
             WHAT,
             format!(
-                "{address} is not in {block}, the subnet of {eni}; EC2 assigns addresses only within the subnet. Choose another address, or set `aws-vipa interface`"
+                "{address} is not in {block}, the subnet of {eni}; EC2 assigns addresses only within the subnet. Choose another address, set `aws-vipa interface`, or for an overlay address `aws-vipa route {address}/32 route-table <rtb-…>`"
             ),
         );
     }
@@ -439,6 +451,149 @@ fn is_reserved(address: Ipv4Addr, block: Ipv4Net) -> bool {
     (first..=first.saturating_add(3)).contains(&u32::from(address)) || address == block.broadcast()
 }
 
+/// The dry run of a claim; none: it would not be made, or has none.
+pub fn dry_run(
+    planned: &PlannedResource,
+    eni: &EniId,
+    moved: &BTreeSet<Ipv4Addr>,
+    aws: &AwsState,
+) -> Option<DryRunRequest> {
+    let holder = aws.holders.get(&planned.resource)?;
+    if matches!(holder, Some(Holder::NotTakeable(_))) {
+        return None;
+    }
+    let eni = eni.clone();
+    match planned.resource.clone() {
+        Resource::Address(_) => None,
+        Resource::Route(route) => Some(DryRunRequest::Route { route, eni, creates: holder.is_none() }),
+        Resource::ElasticIp(allocation) => {
+            // An address that moves is not on the ENI of a standby, and that is no reason against the association.
+            let private_address = planned.private_address.filter(|address| !moved.contains(address));
+            Some(DryRunRequest::ElasticIp { allocation, eni, private_address })
+        }
+    }
+}
+
+/// A route or an Elastic IP of a group with these peers: the calls of its claim with EC2's answers to their dry runs, and where
+/// it is now.
+pub fn resource(planned: &PlannedResource, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: &AwsState) -> Step {
+    let id = &planned.resource;
+    let kind = id.kind();
+    let what = if kind == Kind::Route { "Route" } else { "Elastic IP" };
+    let Some(eni) = eni else { return unknown(what, format!("{id}: its ENI is unknown")) };
+    let Some(holder) = aws.holders.get(id) else { return unknown(what, format!("{id}: no answer from EC2")) };
+    let calls = match (kind, holder) {
+        (Kind::Route, None) => "ec2:ReplaceRoute and ec2:CreateRoute are",
+        (Kind::Route, Some(_)) => "ec2:ReplaceRoute is",
+        (Kind::Address | Kind::ElasticIp, _) => "ec2:AssociateAddress is",
+    };
+    let allowed = match (holder, aws.dry_runs.get(id)) {
+        (Some(Holder::NotTakeable(why)), _) => return fail(what, format!("{id}: {}", reasons::not_takeable(why))),
+        (_, Some(Ok(()))) => format!("{calls} allowed (dry run)"),
+        (_, Some(Err(error))) if error.is_refusal() => {
+            let why = remedies::with_next_step_of_kind(kind, error);
+            return fail(what, format!("{id}: EC2 would refuse the claim (dry run): {why}"));
+        }
+        (_, Some(Err(error))) => {
+            return unknown(
+                what,
+                format!("{id}: no answer to the dry run: {}", remedies::with_next_step_of_kind(kind, error)),
+            );
+        }
+        (_, None) => match aws.proven.get(id) {
+            Some(at) => format!("{calls} allowed, as the agent proved {}", time(*at)),
+            None => {
+                return unknown(
+                    what,
+                    format!(
+                        "{id}: not checked, to leave EC2's rate limit to claims; the agent's dry runs check it, and `show aws-vipa status` shows a refusal"
+                    ),
+                );
+            }
+        },
+    };
+    let owner = holder.as_ref().and_then(Holder::owner);
+    if let Some(owner) = owner.filter(|owner| aws.is_no_routers(owner, peers, eni)) {
+        let instance = owner.instance.as_ref().map_or("no instance", |instance| instance.as_str());
+        let text = format!(
+            "{id}: {allowed}. It is at {} of {instance}, which is not a router of this group: a failover takes it from there",
+            owner.eni
+        );
+        return unknown(what, text);
+    }
+    ok(what, format!("{id}: {allowed}; {}", place(kind, holder.as_ref(), eni, aws)))
+}
+
+/// Where a route leads, or what an Elastic IP is associated with.
+fn place(kind: Kind, holder: Option<&Holder>, eni: &EniId, aws: &AwsState) -> String {
+    let router = |owner: &Owner| {
+        if owner.eni == *eni && aws.is_here(owner) { "this router".to_owned() } else { reasons::holder(owner) }
+    };
+    match holder {
+        None if kind == Kind::Route => "the table has no such route: a claim creates it".to_owned(),
+        None => "associated with nothing now".to_owned(),
+        Some(Holder::Blackhole | Holder::NotTakeable(_)) => "a blackhole now".to_owned(),
+        Some(Holder::Eni(owner) | Holder::WithElasticIp { owner, .. }) => format!("leads to {}", router(owner)),
+        Some(Holder::Association { owner, private_address, .. }) => {
+            format!("associated with {private_address} of {}", router(owner))
+        }
+    }
+}
+
+/// The overlay addresses of a group: a route leads to each, in each of its tables to the same router.
+pub fn overlay(group: &PlannedGroup, aws: &AwsState) -> Vec<Step> {
+    const WHAT: &str = "Overlay";
+    let routes_to = |address: Ipv4Addr| {
+        let routes = group.resources.iter().filter_map(|planned| match &planned.resource {
+            Resource::Route(route) if route.destination.net().contains(&IpAddr::V4(address)) => Some((planned, route)),
+            _ => None,
+        });
+        routes.collect::<Vec<_>>()
+    };
+    let block_of = |held_on: &InterfaceName| aws.local.get(held_on).and_then(|(_, place)| Some(place.as_ref()?.block));
+    let is_assigned = |address: Ipv4Addr| group.assigned().any(|(assigned, _)| assigned.address == address);
+    let step = |planned: &PlannedAddress| {
+        let address = planned.address;
+        let routes = routes_to(address);
+        if routes.is_empty() {
+            // One that is within the subnet only shows whether the group is MASTER.
+            let block = block_of(&planned.held_on).filter(|block| !block.contains(&address))?;
+            let text = format!(
+                "{address} is not in {block}, and no route leads to it. Set `aws-vipa route {address}/32 route-table <rtb-…>` for each route table with clients"
+            );
+            return Some(fail(WHAT, text));
+        }
+        let holders: Option<Vec<_>> = routes
+            .iter()
+            .map(|(planned, route)| Some((&route.table, aws.holders.get(&planned.resource)?.as_ref())))
+            .collect();
+        let Some(holders) = holders else { return Some(unknown(WHAT, format!("{address}: no answer from EC2"))) };
+        let leads_to = |holder: Option<&Holder>| holder.and_then(Holder::owner).map(|owner| owner.eni.clone());
+        let enis: BTreeSet<Option<EniId>> = holders.iter().map(|(_, holder)| leads_to(*holder)).collect();
+        let mut known = enis.iter();
+        if let (Some(Some(eni)), None) = (known.next(), known.next()) {
+            let lead = if holders.len() == 1 { "leads" } else { "lead" };
+            let tables = many(holders.len(), "route table");
+            return Some(ok(WHAT, format!("{address}: {tables} {lead} to {eni}")));
+        }
+        let each: Vec<String> = holders
+            .iter()
+            .map(|(table, holder)| match leads_to(*holder) {
+                Some(eni) => format!("{table} to {eni}"),
+                None => format!("{table} to no router"),
+            })
+            .collect();
+        Some(fail(
+            WHAT,
+            format!(
+                "{address}: its routes differ: {}. Check `show aws-vipa status` on the router that is MASTER, which claims all of them",
+                each.join(", ")
+            ),
+        ))
+    };
+    group.addresses.iter().filter(|address| !is_assigned(address.address)).filter_map(step).collect()
+}
+
 /// An ENI in EC2: attached to this instance, within its address limit, and without source/destination check. `wanted` are the
 /// addresses that move there, `known` the agent's reports of them.
 pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressReport], aws: &AwsState) -> Vec<Step> {
@@ -446,7 +601,8 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressRepo
     const ROOM: &str = "Address limit";
     const CHECK: &str = "Src/dest check";
     let Some(interfaces) = &aws.interfaces else {
-        return [IN_EC2, ROOM, CHECK].map(|what| unknown(what, format!("{eni}: no answer from EC2"))).to_vec();
+        let steps = [IN_EC2, ROOM, CHECK].into_iter().filter(|what| *what != ROOM || !wanted.is_empty());
+        return steps.map(|what| unknown(what, format!("{eni}: no answer from EC2"))).collect();
     };
     let Some(interface) = interfaces.get(eni) else {
         let text =
@@ -510,7 +666,7 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressRepo
             None => unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}", used + to_come)),
         }
     };
-    vec![attached, room, check]
+    [Some(attached), (!wanted.is_empty()).then_some(room), Some(check)].into_iter().flatten().collect()
 }
 
 /// The last line, for `steps`.

@@ -7,14 +7,14 @@ use jiff::Timestamp;
 
 use super::command::quoted;
 use super::model::FileErrorKind;
-use super::remedies::{ATTACH_HOOK, WAY_TO_EC2, with_remedy, with_remedy_of_claim};
+use super::remedies::{ATTACH_HOOK, WAY_TO_EC2, with_remedy, with_remedy_of_kind};
 use super::status::time;
 use crate::claim::{
     BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason,
     Refusal, RequestRefusal,
 };
 use crate::model::assignment::Problem;
-use crate::model::ec2::{CallError, Owner};
+use crate::model::ec2::{CallError, ErrorClass, Owner};
 use crate::model::ids::GroupName;
 use crate::model::resource::{Kind, NotTakeable};
 use crate::model::vrrp::{NotifyState, VrrpState};
@@ -230,16 +230,17 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
         Obstacle::EniElsewhere(elsewhere) => eni_elsewhere(elsewhere),
         Obstacle::LastClaimRefused { at: when, refusal: why } => {
             let when = when.map_or_else(String::new, |when| format!(" at {}", at(when)));
-            format!(
-                "the last claim from this router failed{when}: {}; a standby does not retry: this remains until the \
-                 credentials or the configuration change",
-                refusal(why)
-            )
+            let lasts = if why.kind != Kind::Address && why.error.class() == ErrorClass::Denied {
+                "a dry run checks within ten minutes whether this is still so"
+            } else {
+                "a standby does not retry: this remains until the credentials or the configuration change"
+            };
+            format!("the last claim from this router failed{when}: {}; {lasts}", refusal(why))
         }
         Obstacle::DryRunRefused { resource, error } => format!(
             "EC2 would refuse the claim of {resource}, as a dry run has shown: {}; checked again every ten minutes, and when \
              the credentials or the configuration change",
-            with_remedy_of_claim(resource.kind(), error)
+            with_remedy_of_kind(resource.kind(), error)
         ),
     }
 }
@@ -363,9 +364,9 @@ fn refusal(Refusal { kind, error, explanation }: &Refusal) -> String {
         Some(Explanation::Unassigned) => format!(
             "{}; no network interface (ENI) that this account can see has the address: in a shared VPC, one of another \
              account may have it; ask the VPC's owner",
-            with_remedy_of_claim(*kind, error)
+            with_remedy_of_kind(*kind, error)
         ),
-        None => with_remedy_of_claim(*kind, error),
+        None => with_remedy_of_kind(*kind, error),
     }
 }
 

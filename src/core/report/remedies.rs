@@ -44,9 +44,9 @@ pub(crate) fn with_remedy(error: &CallError) -> String {
     followed_by_remedy(error.to_string(), &error.failure)
 }
 
-/// Why a claim failed, and what to do.
-pub(crate) fn with_remedy_of_claim(kind: Kind, error: &CallError) -> String {
-    followed_by(error.to_string(), remedy_of_claim(kind, &error.failure))
+/// Why a call about resources of that kind failed, and what to do.
+pub(crate) fn with_remedy_of_kind(kind: Kind, error: &CallError) -> String {
+    followed_by(error.to_string(), remedy_of_kind(kind, &error.failure))
 }
 
 fn followed_by_remedy(text: String, failure: &Failure) -> String {
@@ -62,20 +62,29 @@ fn followed_by(text: String, remedy: Option<&str>) -> String {
 
 /// What failed in a step of `check`, and what to do next: for each failure there is something.
 pub(crate) fn with_next_step(error: &CallError) -> String {
+    followed_by_next_step(error, remedy(&error.failure))
+}
+
+/// The same for a call about resources of that kind.
+pub(crate) fn with_next_step_of_kind(kind: Kind, error: &CallError) -> String {
+    followed_by_next_step(error, remedy_of_kind(kind, &error.failure))
+}
+
+fn followed_by_next_step(error: &CallError, remedy: Option<&str>) -> String {
     let next = match &error.failure {
         Failure::Api { code, .. } if code.is_denial() => IAM_POLICY,
         // Its message has it.
         Failure::ImdsDisabled => return error.to_string(),
-        failure => remedy(failure).unwrap_or(OTHERWISE),
+        _ => remedy.unwrap_or(OTHERWISE),
     };
     format!("{error}. {}", capitalized(next))
 }
 
-/// The remedy for a failed claim, as part of a sentence. None: see [`remedy`].
-pub fn remedy_of_claim(kind: Kind, failure: &Failure) -> Option<&'static str> {
+/// The remedy for a failed call about resources of that kind, as part of a sentence. None: see [`remedy`].
+pub fn remedy_of_kind(kind: Kind, failure: &Failure) -> Option<&'static str> {
     let of_kind = match failure {
         Failure::Api { code, class: ErrorClass::BadResource | ErrorClass::Refused | ErrorClass::Denied } => {
-            of_kind(kind, code.as_str())
+            of_code(kind, code.as_str())
         }
         _ => None,
     };
@@ -83,7 +92,7 @@ pub fn remedy_of_claim(kind: Kind, failure: &Failure) -> Option<&'static str> {
 }
 
 /// The remedy for a code that means something else for each kind.
-fn of_kind(kind: Kind, code: &str) -> Option<&'static str> {
+fn of_code(kind: Kind, code: &str) -> Option<&'static str> {
     Some(match (kind, code) {
         (Kind::Address, "InvalidParameterValue") => ADDRESS,
         (Kind::Route, "InvalidParameterValue") => {
@@ -242,12 +251,12 @@ mod tests {
             ("Resource.AlreadyAssociated", "disassociate it", "disassociate it", "disassociate it"),
         ] {
             for (kind, words) in Kind::ALL.into_iter().zip([address, route, elastic_ip]) {
-                let remedy = remedy_of_claim(kind, &failure(code)).unwrap_or_default();
+                let remedy = remedy_of_kind(kind, &failure(code)).unwrap_or_default();
                 assert!(remedy.contains(words), "{code} of {kind:?}: {remedy}");
             }
         }
         for code in ["InvalidRoute.NotFound", "RouteAlreadyExists"] {
-            let remedies = Kind::ALL.map(|kind| remedy_of_claim(kind, &failure(code)).is_some());
+            let remedies = Kind::ALL.map(|kind| remedy_of_kind(kind, &failure(code)).is_some());
             assert_eq!(remedies, [false, true, false], "{code}");
         }
         // Of a call that names no resource it is general.
@@ -258,7 +267,7 @@ mod tests {
         // The clock or newer credentials explain it.
         for class in [ErrorClass::Clock, ErrorClass::Transient] {
             let explained = Failure::Api { code: "AuthFailure".try_into().expect("a code"), class };
-            assert_eq!(remedy_of_claim(Kind::ElasticIp, &explained), remedy(&explained));
+            assert_eq!(remedy_of_kind(Kind::ElasticIp, &explained), remedy(&explained));
         }
     }
 
