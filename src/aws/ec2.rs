@@ -808,14 +808,14 @@ impl Pages {
         };
         if items.len() > PAGE {
             let count = items.len();
-            return Err(invalid_response(format!("{count} {what} in a page, where at most {PAGE} were asked for")));
+            return Err(invalid_response(format!("{count} {what} in a page; at most {PAGE} were requested")));
         }
         let next = next.filter(|token| !token.is_empty());
         if next.as_ref().is_some_and(|token| token.len() > MAX_TOKEN) {
             return Err(invalid_response(format!("the token for the next page is longer than {MAX_TOKEN} bytes")));
         }
         if next.is_some() && next == self.token {
-            return Err(invalid_response(format!("a page of {what} leads to itself")));
+            return Err(invalid_response("the token for the next page repeats".to_owned()));
         }
         self.is_last = next.is_none();
         self.token = next;

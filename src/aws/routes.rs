@@ -50,7 +50,7 @@ impl Ec2 {
             return Err(error);
         };
         match holders.get(&Resource::Route(route.clone())) {
-            // What somebody has let lead to a gateway meanwhile is not taken.
+            // A route that leads to a gateway by now is never replaced.
             Some(Holder::NotTakeable(_)) => Err(error),
             Some(Holder::Eni(owner)) if owner.eni == *eni => {
                 Ok(Acknowledgement { request_id: error.request_id, unlisted: BTreeSet::new() })

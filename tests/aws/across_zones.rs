@@ -79,7 +79,7 @@ fn performed(actions: &[&str]) -> Vec<(String, bool)> {
 }
 
 #[tokio::test]
-async fn a_route_is_absent_ours_another_s_a_blackhole_or_not_there_to_be_taken() {
+async fn a_read_tells_apart_what_a_route_is() {
     let place = Place::new();
     let overlay = route(TABLE, OVERLAY);
     assert_eq!(place.holder(&overlay).await, None);
@@ -207,7 +207,7 @@ async fn a_route_that_a_lost_answer_has_created_is_claimed_at_once() {
 }
 
 #[tokio::test]
-async fn a_route_that_somebody_creates_meanwhile_is_taken_unless_it_leads_to_a_gateway() {
+async fn a_route_that_is_created_meanwhile_is_replaced_unless_it_leads_to_a_gateway() {
     let place = Place::new();
     let overlay = route(TABLE, OVERLAY);
     let absent = || Fault::on(On::action("ReplaceRoute")).error(400, "InvalidRoute.NotFound").times(1);

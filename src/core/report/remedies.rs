@@ -100,7 +100,7 @@ fn of_code(kind: Kind, code: &str) -> Option<&'static str> {
              VPC of the network interface (ENI)"
         }
         (Kind::Route, "InvalidRoute.NotFound" | "RouteAlreadyExists") => {
-            "another program or person creates or deletes the route at the same time: if this goes on, find it in CloudTrail"
+            "another program or operator creates or deletes the route at the same time: if this goes on, CloudTrail shows which"
         }
         (Kind::ElasticIp, "InvalidParameterValue") => {
             "correct `aws-vipa elastic-ip … private-address`: the network interface (ENI) must have the private address"

@@ -62,7 +62,7 @@ impl Machine {
     }
 
     /// When the resource's next dry run is due, if its group is a standby and a claim would make the calls: the regular reads
-    /// show whether the resource is there to be taken, and whether EC2 answers.
+    /// show whether the resource can be claimed, and whether EC2 answers.
     fn dry_run_due(&self, id: &Resource, resource: &ResourceState) -> Option<BootInstant> {
         let group = self.groups.get(&resource.group)?;
         let is_standby = group.acts() && group.state.vrrp() == VrrpState::Backup;

@@ -490,7 +490,7 @@ fn a_route_that_is_absent_needs_the_permission_to_create_it() {
     let mut harness = before_the_first_read(configured(1, 0));
     for (holder, expected) in [
         (Some(Holder::Blackhole), &[false][..]),
-        // Somebody has deleted it.
+        // It was deleted.
         (None, &[true]),
         // CreateRoute is proven.
         (Some(Holder::Blackhole), &[]),
