@@ -14,7 +14,7 @@ use lab::Configuration;
 use regex_lite::Regex;
 use serde_json::{Value, json};
 use vipa_core::keepalived::conf::{self, ConfError};
-use vipa_core::model::ec2::{ErrorClass, Failure};
+use vipa_core::model::ec2::{ErrorClass, Failure, NoCredentials};
 use vipa_core::model::ids::ErrorCode;
 use vipa_core::report::model::Report;
 use vipa_core::report::reasons;
@@ -675,6 +675,11 @@ fn the_texts_to_look_for_are_those_of_the_program() {
     let rows = rows(&troubleshooting, "| Symptom | Found in | Text | Remedy |");
     assert!(rows.len() > 40, "{rows:#?}");
     let field = Regex::new(r#"([a-z_]+)="([^"]*)""#).expect("a pattern");
+    let texts: BTreeSet<&str> = rows.iter().flat_map(|row| backticked(row[2])).collect();
+    for cause in NoCredentials::ALL {
+        let text = format!("no credentials for EC2 … code=\"{}\"", cause.code());
+        assert!(texts.contains(&*text), "no row for {text}");
+    }
     for row in rows {
         let text = backticked(row[2]).next().expect("a text");
         match row[1] {

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use vipa_core::model::credentials::CredentialFacts;
-use vipa_core::model::ec2::{CallError, ErrorClass, Failure};
+use vipa_core::model::ec2::{CallError, ErrorClass, Failure, NoCredentials};
 use vipa_core::model::ids::Region;
 use vipa_core::report::remedies;
 
@@ -29,8 +29,8 @@ use super::clock::Clock;
 use super::ec2::Ec2;
 use super::errors::{failed, root_cause};
 use super::imds::Imds;
-use crate::fs::credentials_file::{CredentialsFile, ReadError};
-use crate::fs::operator_file::{FileFingerprint, UnreadableReason};
+use crate::fs::credentials_file::CredentialsFile;
+use crate::fs::operator_file::FileFingerprint;
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
@@ -144,7 +144,7 @@ impl Keys {
     /// ones. Does not check the file for changes: [`CredentialsWatch`] and [`Keys::read_after_refusal`] do.
     ///
     /// # Errors
-    /// Code `Credentials`: there are none, with the reason.
+    /// [`Failure::Credentials`]: there are none, with the reason.
     pub(super) async fn ready(&self) -> Result<Generation, CallError> {
         let (before, readings) = self.look();
         match before {
@@ -152,7 +152,17 @@ impl Keys {
             Before::StartReading => drop(self.start_reading(readings)),
             Before::Read => self.read(readings).await,
         }
-        self.state().usable()
+        let state = self.state();
+        match (&state.current, &state.error) {
+            (Some(_), _) => Ok(state.generation),
+            (None, Some(error)) => Err(error.clone()),
+            (None, None) => Err(self.0.source.no_answer("not yet")),
+        }
+    }
+
+    /// The failure of a call that ended while credentials were read.
+    pub(super) fn no_answer(&self, within: Duration) -> CallError {
+        self.0.source.no_answer(&format!("within {within:?}"))
     }
 
     /// Call after a refusal of the credentials `used`: reads them again, unless that has been done, and returns whether other
@@ -269,16 +279,6 @@ fn before_expiry(left: Duration, read_ago: Option<Duration>, failed: bool) -> Be
     }
 }
 
-impl State {
-    fn usable(&self) -> Result<Generation, CallError> {
-        match (&self.current, &self.error) {
-            (Some(_), _) => Ok(self.generation),
-            (None, Some(error)) => Err(error.clone()),
-            (None, None) => Err(failed(Failure::Credentials(ErrorClass::Transient), "credentials not read yet")),
-        }
-    }
-}
-
 impl Source {
     fn describe(&self, role: Option<&str>) -> String {
         match (self, role) {
@@ -293,42 +293,34 @@ impl Source {
         let at = SystemTime::now();
         match self {
             Self::Role(imds) => {
-                let loaded = imds.role().await.map_err(|error| {
-                    // A request for credentials changes nothing in EC2, so a late answer is harmless.
-                    let class = match error.class() {
-                        ErrorClass::TimedOut => ErrorClass::Transient,
-                        class => class,
-                    };
-                    CallError::new(Failure::Credentials(class), format!("instance role: {}", error.message))
-                });
+                let loaded = imds.role().await;
                 let loaded = loaded.map(|role| Loaded { credentials: role.credentials, at, role: Some(role.name) });
+                let loaded = loaded.map_err(|CallError { failure, message, .. }| self.failed(failure, &message));
                 (loaded, FileFingerprint::default())
             }
             Self::File { file, profile, region, http } => match file.read() {
-                Err((error, fingerprint)) => {
-                    let fail = |class| failed(Failure::Credentials(class), format!("{}: {error}", self.describe(None)));
-                    let error = match &error {
-                        // Their messages have the remedy.
-                        ReadError::File(UnreadableReason::NotLocal(_))
-                        | ReadError::Copy(_)
-                        | ReadError::CopyNotPermitted(_) => fail(ErrorClass::Denied),
-                        ReadError::NotCopied(_) => fail(ErrorClass::Transient),
-                        ReadError::File(reason) => self.refuse(ErrorClass::Denied, &reason.to_string()),
-                    };
-                    (Err(error), fingerprint)
-                }
+                Err((error, fingerprint)) => (Err(self.failed(error.cause(), &error.to_string())), fingerprint),
                 Ok((text, fingerprint)) => {
                     let http = http.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     let loaded = from_profile(text, profile, region, &http).await;
                     let loaded = loaded.map(|credentials| Loaded { credentials, at, role: None });
-                    (loaded.map_err(|(class, reason)| self.refuse(class, &reason)), fingerprint)
+                    (loaded.map_err(|(cause, reason)| self.failed(cause, &reason)), fingerprint)
                 }
             },
         }
     }
 
-    fn refuse(&self, class: ErrorClass, reason: &str) -> CallError {
-        failed(Failure::Credentials(class), format!("{}: {reason}", self.describe(None)))
+    /// There are no credentials, because what they are read from has not answered.
+    fn no_answer(&self, when: &str) -> CallError {
+        match self {
+            Self::Role(_) => self.failed(NoCredentials::Imds, &format!("no answer from IMDS {when}")),
+            // A file is on this router; only the profile's role has to be waited for.
+            Self::File { .. } => self.failed(NoCredentials::Sts, &format!("no answer from STS {when}")),
+        }
+    }
+
+    fn failed(&self, failure: impl Into<Failure>, reason: &str) -> CallError {
+        failed(failure.into(), format!("{}: {reason}", self.describe(None)))
     }
 }
 
@@ -339,26 +331,28 @@ async fn from_profile(
     profile: &str,
     region: &Region,
     http: &SharedHttpClient,
-) -> Result<Credentials, (ErrorClass, String)> {
+) -> Result<Credentials, (NoCredentials, String)> {
     let config = ProviderConfig::without_region()
         .with_region(Some(aws_sdk_ec2::config::Region::new(region.to_string())))
         .with_http_client(http.clone());
     let files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Credentials, text).build();
     if let Some(unsupported) = unsupported(&files, profile).await {
-        return Err((ErrorClass::Denied, unsupported));
+        return Err((NoCredentials::Profile, unsupported));
     }
     let provider =
         ProfileFileCredentialsProvider::builder().configure(&config).profile_files(files).profile_name(profile).build();
     let Ok(read) = timeout(PROFILE, provider.provide_credentials()).await else {
-        return Err((ErrorClass::Transient, format!("no answer from STS within {PROFILE:?}")));
+        return Err((NoCredentials::Sts, format!("no answer from STS within {PROFILE:?}")));
     };
     read.map_err(|error| {
-        let class = match error {
-            CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => ErrorClass::Denied,
-            _ => ErrorClass::Transient,
+        let cause = match error {
+            CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
+                NoCredentials::Profile
+            }
+            _ => NoCredentials::Sts,
         };
         let reason = error.source().map_or("there is no such profile in it, or no keys".to_owned(), root_cause);
-        (class, reason)
+        (cause, reason)
     })
 }
 
@@ -528,6 +522,7 @@ mod tests {
         let facts = keys.facts();
         assert_eq!(key().as_deref(), Some("ASIASTS"), "{facts:?}");
         let error = facts.error.expect("STS is away");
+        assert_eq!(error.failure, NoCredentials::Sts.into(), "{error:?}");
         assert!(error.class() == ErrorClass::Transient && error.message.contains("no way to STS"), "{error:?}");
 
         write("another-role");

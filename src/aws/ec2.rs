@@ -384,7 +384,7 @@ impl Ec2 {
     /// Loads credentials if there are none yet, and returns which are in use.
     ///
     /// # Errors
-    /// Code `Credentials`: there are none, with the reason.
+    /// [`Failure::Credentials`]: there are none, with the reason.
     pub async fn load_credentials(&self, timeout: Duration) -> Result<CredentialFacts, CallError> {
         self.ready(Bound::after(timeout)).await?;
         Ok(self.credentials())
@@ -537,10 +537,7 @@ impl Ec2 {
     async fn ready(&self, Bound { deadline, timeout }: Bound) -> Result<Generation, CallError> {
         timeout_at(deadline, self.0.keys.ready()).await.unwrap_or_else(|_| {
             // Nothing was sent to EC2.
-            Err(failed(
-                Failure::Credentials(ErrorClass::Transient),
-                format!("{}: no answer within {timeout:?}", self.0.keys.facts().source),
-            ))
+            Err(self.0.keys.no_answer(timeout))
         })
     }
 

@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use serde::Deserialize;
 use tokio::time::timeout;
-use vipa_core::model::ec2::{CallError, Eni, EniNetwork, ErrorClass, Failure, Instance};
+use vipa_core::model::ec2::{CallError, Eni, EniNetwork, ErrorClass, Failure, Instance, NoCredentials};
 use vipa_core::model::ids::{InstanceId, InstanceType, InvalidId, MacAddress, Partition, Region};
 
 use vipa_core::report::remedies;
@@ -30,6 +30,8 @@ const ADDRESS: &str = "http://169.254.169.254";
 const STEP: Duration = Duration::from_secs(1);
 /// The time limit for one call: the request for a token and all other requests together.
 const CALL: Duration = Duration::from_secs(3);
+/// Why IMDS refuses every request.
+const DISABLED: &str = "IMDS is disabled on this instance";
 /// How long after our start a missing role may still appear: at boot, IMDS shows an instance's role minutes after the
 /// instance has started.
 const LATE: Duration = Duration::from_secs(5 * 60);
@@ -162,13 +164,13 @@ impl Imds {
     /// The credentials of the instance's role.
     ///
     /// # Errors
-    /// As [`Imds::eni`], and [`ErrorClass::Denied`] if the instance has no role. Both cases of `Denied` are
-    /// [`ErrorClass::Transient`] in the first 5 minutes, until IMDS has returned credentials once.
+    /// [`NoCredentials::Role`], [`NoCredentials::ImdsDisabled`] or [`NoCredentials::Imds`]. What is
+    /// [`ErrorClass::Denied`] is [`ErrorClass::Transient`] in the first 5 minutes, until IMDS has returned credentials once.
     pub(super) async fn role(&self) -> Result<Role, CallError> {
         const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
         let role = self.bounded(async {
             let names = self.get(ROLES).await.map_err(|error| match error {
-                Failed::NotFound(_) => failed(Failure::Credentials(ErrorClass::Denied), "the instance has no role"),
+                Failed::NotFound(_) => failed(NoCredentials::Role.into(), "the instance has no role"),
                 error => error.into(),
             })?;
             let name = names.lines().next().unwrap_or_default().trim();
@@ -176,25 +178,43 @@ impl Imds {
                 return Err(answer("the instance's role has an invalid name"));
             }
             let document = self.get(format!("{ROLES}{name}")).await?;
-            let credentials = read_role(&document).map_err(|reason| {
-                failed(Failure::InvalidResponse, format!("IMDS returned no credentials for the role {name}: {reason}"))
+            let credentials = read_role(&document).map_err(|(cause, reason)| {
+                let failure = Failure::Credentials { cause, class: ErrorClass::Transient };
+                failed(failure, format!("IMDS returned no credentials for the role {name}: {reason}"))
             })?;
             Ok(Role { name: name.to_owned(), credentials })
         });
-        match role.await {
+        match role.await.map_err(|error| self.without_credentials(error)) {
             Ok(role) => {
                 self.0.had_credentials.store(true, Ordering::Relaxed);
                 Ok(role)
             }
-            Err(error) if error.class() == ErrorClass::Denied && self.may_be_late() => {
-                let message = format!(
-                    "{}; the role of an instance that has just started may appear minutes later",
-                    error.message
-                );
-                Err(failed(Failure::Credentials(ErrorClass::Transient), message))
+            Err(mut error) => {
+                if let Failure::Credentials { class: class @ ErrorClass::Denied, .. } = &mut error.failure
+                    && self.may_be_late()
+                {
+                    *class = ErrorClass::Transient;
+                    error.message += "; the role of an instance that has just started may appear minutes later";
+                }
+                Err(error)
             }
-            Err(error) => Err(error),
         }
+    }
+
+    /// The failure of a request for credentials.
+    fn without_credentials(&self, error: CallError) -> CallError {
+        let class = match error.class() {
+            // A request for credentials changes nothing in EC2, so a late answer is harmless.
+            ErrorClass::TimedOut => ErrorClass::Transient,
+            class => class,
+        };
+        let (cause, message) = match error.failure {
+            Failure::Credentials { .. } => return error,
+            Failure::ImdsDisabled => (NoCredentials::ImdsDisabled, DISABLED.to_owned()),
+            Failure::Timeout => (NoCredentials::Imds, did_not_answer(&self.0.address)),
+            _ => (NoCredentials::Imds, error.message),
+        };
+        CallError::new(Failure::Credentials { cause, class }, message)
     }
 
     /// Whether credentials that IMDS does not return yet may still appear.
@@ -266,10 +286,9 @@ impl Failed {
         let token = matches!(error, ImdsError::FailedToLoadToken(_));
         match status {
             Some(404) if !token => Self::NotFound(answer(format!("there is no {path} (HTTP status 404)"))),
-            Some(403) => Self::Otherwise(failed(
-                Failure::ImdsDisabled,
-                format!("IMDS is disabled on this instance: {}", remedies::ENABLE_IMDS),
-            )),
+            Some(403) => {
+                Self::Otherwise(failed(Failure::ImdsDisabled, format!("{DISABLED}: {}", remedies::ENABLE_IMDS)))
+            }
             Some(429) => {
                 Self::Otherwise(failed(Failure::TooManyRequests, "IMDS limits the request rate (HTTP status 429)"))
             }
@@ -313,7 +332,11 @@ fn may_be_late(had_credentials: bool, after: Duration) -> bool {
 }
 
 fn no_answer(address: &str) -> CallError {
-    failed(Failure::Timeout, format!("IMDS at {address} did not answer: {}", remedies::WAY_TO_IMDS))
+    failed(Failure::Timeout, format!("{}: {}", did_not_answer(address), remedies::WAY_TO_IMDS))
+}
+
+fn did_not_answer(address: &str) -> String {
+    format!("IMDS at {address} did not answer")
 }
 
 fn answer(what: impl Into<String>) -> CallError {
@@ -345,18 +368,23 @@ struct RoleDocument {
 }
 
 /// The error has the document's code and message, which hold no secrets, and quotes nothing else of it.
-fn read_role(document: &str) -> Result<Credentials, String> {
+fn read_role(document: &str) -> Result<Credentials, (NoCredentials, String)> {
     let document: RoleDocument = serde_json::from_str(document)
-        .map_err(|e| format!("invalid document, line {} column {}", e.line(), e.column()))?;
+        .map_err(|e| (NoCredentials::Imds, format!("invalid document, line {} column {}", e.line(), e.column())))?;
     match document.code.as_deref() {
         None | Some("Success") => {}
-        Some(code) => return Err(format!("{code}: {}", document.message.unwrap_or_default())),
+        Some(code) => {
+            return Err((NoCredentials::Role, format!("{code}: {}", document.message.unwrap_or_default())));
+        }
     }
     match (document.access_key_id, document.secret_access_key, document.token, document.expiration) {
         (Some(id), Some(secret), Some(token), Some(expiration)) => {
             Ok(Credentials::new(id, secret, Some(token), Some(SystemTime::from(expiration)), "instance role"))
         }
-        _ => Err("the document lacks one of AccessKeyId, SecretAccessKey, Token, Expiration".to_owned()),
+        _ => {
+            let reason = "the document lacks one of AccessKeyId, SecretAccessKey, Token, Expiration";
+            Err((NoCredentials::Imds, reason.to_owned()))
+        }
     }
 }
 
@@ -373,15 +401,16 @@ mod tests {
         assert_eq!(credentials.session_token(), Some("t0ken"));
         let expected: jiff::Timestamp = "2026-01-01T06:00:00Z".parse().expect("a time");
         assert_eq!(credentials.expiry(), Some(SystemTime::from(expected)));
-        for (bad, reason) in [
-            (good.replace("Success", "AssumeRoleUnauthorizedAccess"), "AssumeRoleUnauthorizedAccess: "),
-            (good.replace("2026-01-01T06:00:00Z", "s3cret"), "invalid document"),
-            (good.replace("\"t0ken\"", "[\"s3cret\"]"), "invalid document"),
-            (good.replace("Expiration", "Else"), "the document lacks one of"),
-            ("<html>s3cret".to_owned(), "invalid document"),
+        use NoCredentials::{Imds, Role};
+        for (bad, cause, reason) in [
+            (good.replace("Success", "AssumeRoleUnauthorizedAccess"), Role, "AssumeRoleUnauthorizedAccess: "),
+            (good.replace("2026-01-01T06:00:00Z", "s3cret"), Imds, "invalid document"),
+            (good.replace("\"t0ken\"", "[\"s3cret\"]"), Imds, "invalid document"),
+            (good.replace("Expiration", "Else"), Imds, "the document lacks one of"),
+            ("<html>s3cret".to_owned(), Imds, "invalid document"),
         ] {
-            let error = read_role(&bad).expect_err(&bad);
-            assert!(error.starts_with(reason) && !error.contains("s3cret"), "{error}");
+            let (found, error) = read_role(&bad).expect_err(&bad);
+            assert!(found == cause && error.starts_with(reason) && !error.contains("s3cret"), "{found:?} {error}");
         }
     }
 

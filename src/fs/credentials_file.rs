@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use vipa_core::model::ec2::NoCredentials;
 
 use crate::fs::group::{self, AGENT_GROUP, GroupError};
 use crate::fs::json_file::{self, FileError};
@@ -95,23 +96,34 @@ pub fn remove(paths: &Paths) -> Result<bool, CopyError> {
     }
 }
 
-/// Why the text of the file is not available.
+/// Why the text of the file is not available. [`vipa_core::report::remedies`] has what to do.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The file cannot be read.
     #[error("{0}")]
     File(UnreadableReason),
     /// There is no copy, or it is of another file.
-    #[error(
-        "it has not been copied to {0}: `systemctl status vyos-aws-vipa-credentials.service` shows why; vyos-aws-vipa-credentials.timer, which starts it, must be active"
-    )]
+    #[error("it has not been copied to {0}")]
     NotCopied(PathBuf),
     /// This user may not read the copy.
-    #[error("only root and the agent may read its copy {0}: use sudo")]
+    #[error("only root and the agent may read its copy {0}")]
     CopyNotPermitted(PathBuf),
     /// The copy cannot be read. The reason could quote it, so it is not given.
-    #[error("its copy {0} cannot be read: remove it, and it is made again within a minute")]
+    #[error("its copy {0} cannot be read")]
     Copy(PathBuf),
+}
+
+impl ReadError {
+    /// The failure of a call that needs the file.
+    pub fn cause(&self) -> NoCredentials {
+        match self {
+            Self::File(UnreadableReason::NotLocal(_)) => NoCredentials::NotLocal,
+            Self::File(UnreadableReason::NotPermitted | UnreadableReason::Other(_)) => NoCredentials::File,
+            Self::NotCopied(_) => NoCredentials::NotCopied,
+            Self::CopyNotPermitted(_) => NoCredentials::CopyNotPermitted,
+            Self::Copy(_) => NoCredentials::Copy,
+        }
+    }
 }
 
 /// The credentials file, which the agent or a command reads repeatedly.

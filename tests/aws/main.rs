@@ -461,7 +461,7 @@ async fn a_missing_file_is_a_reason_and_is_taken_up_when_it_appears() {
     let mut watch = router.ec2.credentials_watch();
     std::fs::remove_file(router.file()).expect("removed");
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no file");
-    assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials.File"), "{error}");
     let source = format!("file {}, profile default", router.file().display());
     assert!(error.message.starts_with(&format!("{source}: No such file")), "{error}");
     assert_eq!(server.log().len(), 0);
@@ -497,7 +497,7 @@ async fn files_without_usable_keys_are_refused_and_never_quoted() {
     ] {
         router.rotate(text);
         let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err(text);
-        assert_eq!(error.code(), "Credentials", "{text:?}: {error}");
+        assert_eq!(error.code(), "Credentials.Profile", "{text:?}: {error}");
         assert!(error.message.contains(reason) && !error.message.contains("s3cret"), "{text:?}: {error}");
         assert_eq!(error.class(), ErrorClass::Denied, "{text:?}: {error}");
     }
@@ -568,14 +568,14 @@ async fn the_agent_reads_the_copy_of_its_file_and_never_the_file() {
     let global = Global { endpoint_url, credentials_file: Some(file.clone()), ..Global::default() };
     let region = "eu-central-1".try_into().expect("a region");
     let ec2 = Ec2::with_credentials_copy(&global, region, &Imds::at(&nowhere()), Some(&copy));
-    let refused = async |expected: &str, class: ErrorClass| {
+    let refused = async |expected: &str, code: &str, class: ErrorClass| {
         let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no credentials");
         let source = format!("file {}, profile default: ", file.display());
-        assert_eq!((error.code(), error.class()), ("Credentials", class), "{error}");
+        assert_eq!((error.code(), error.class()), (code, class), "{error}");
         assert!(error.message.starts_with(&source) && error.message.contains(expected), "{error}");
         assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
     };
-    refused("has not been copied to", ErrorClass::Transient).await;
+    refused("has not been copied to", "Credentials.NotCopied", ErrorClass::Transient).await;
     put(&file, serde_json::json!({ "text": keys("AKIACOPY") }));
     ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
     watch_files(&ec2);
@@ -588,15 +588,15 @@ async fn the_agent_reads_the_copy_of_its_file_and_never_the_file() {
     // Each ends what was read before.
     put(&file, serde_json::json!({ "unreadable": { "other": "No such file or directory (os error 2)" } }));
     gone().await;
-    refused("No such file or directory (os error 2)", ErrorClass::Denied).await;
+    refused("No such file or directory (os error 2)", "Credentials.File", ErrorClass::Denied).await;
     back("AKIABACK").await;
     put(&directory.path().join("other"), serde_json::json!({ "text": keys("AKIAOTHER") }));
     gone().await;
-    refused("has not been copied to", ErrorClass::Transient).await;
+    refused("has not been copied to", "Credentials.NotCopied", ErrorClass::Transient).await;
     back("AKIAAGAIN").await;
     rotate(&copy, &format!(r#"{{"format":1,"file":"s3cret","content":"{}"}}"#, "s3cret"));
     gone().await;
-    refused("cannot be read: remove it", ErrorClass::Denied).await;
+    refused("credentials.json cannot be read", "Credentials.Copy", ErrorClass::Denied).await;
     back("AKIALAST").await;
     let log = server.log();
     let used: Vec<&str> = log.iter().map(|request| request.key()).collect();
@@ -684,7 +684,7 @@ async fn credentials_that_take_longer_than_a_call_are_there_for_a_later_one() {
     let ec2 = with_role(&server, &imds.url);
     let bound = Duration::from_secs(1);
     let error = ec2.claim(&eni(), &[ADDRESS], bound).await.expect_err("three answers take 1.2 s");
-    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials.IMDS"), "{error}");
     assert_eq!(server.log().len(), 0);
     let deadline = Instant::now() + AMPLE;
     while let Err(error) = ec2.claim(&eni(), &[ADDRESS], bound).await {
@@ -729,7 +729,7 @@ async fn keys_whose_file_is_taken_away_are_used_no_more() {
     until("it is noticed", || router.ec2.credentials().error.is_some()).await;
     for _ in 0..2 {
         let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no keys");
-        assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials"), "{error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials.File"), "{error}");
     }
     assert_eq!(server.log().len(), 1);
 }
@@ -747,7 +747,7 @@ async fn credentials_past_their_end_are_replaced_before_use_and_tried_still_with
     ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with the old ones");
     assert_eq!(server.log()[2].key(), "ASIA1");
     let error = ec2.credentials().error.expect("IMDS is away");
-    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials.IMDS"), "{error}");
     assert!(error.message.starts_with("instance role: "), "{error}");
 }
 
@@ -772,17 +772,17 @@ async fn without_a_role_the_error_says_what_to_do() {
     });
     let server = serve(assigned);
     let error = with_role(&server, &imds.url).claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no role");
-    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials"), "it may be late: {error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials.Role"), "it may be late: {error}");
     assert!(error.message.contains("the instance has no role"), "{error}");
 
     let error = with_role(&server, &nowhere()).claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no IMDS");
-    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials.IMDS"), "{error}");
 
     let hanging = serve(|_| Answer::Hang);
     let (bound, began) = (Duration::from_millis(300), Instant::now());
     let error = with_role(&server, &hanging.url).claim(&eni(), &[ADDRESS], bound).await.expect_err("IMDS hangs");
-    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials"), "{error}");
-    assert!(error.message.contains("no answer within 300ms"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials.IMDS"), "{error}");
+    assert!(error.message.contains("no answer from IMDS within 300ms"), "{error}");
     assert!(began.elapsed() < bound + SLACK, "{:?}", began.elapsed());
     assert_eq!(server.log().len(), 0, "nothing was sent to EC2");
 }
@@ -920,12 +920,12 @@ async fn a_role_that_is_late_is_a_passing_failure_and_one_that_went_is_not() {
         })
     };
     let server = serve(assigned);
-    for refusal in [404, 403] {
+    for (refusal, code) in [(404, "Credentials.Role"), (403, "Credentials.IMDSDisabled")] {
         let status = Arc::new(AtomicUsize::new(refusal));
         let imds = role(&status);
         let ec2 = with_role(&server, &imds.url);
         let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no role yet");
-        assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials"), "{error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Transient, code), "{error}");
         assert!(error.message.contains("may appear minutes later"), "{error}");
         status.store(200, Ordering::SeqCst);
         ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with what came late");
@@ -933,7 +933,7 @@ async fn a_role_that_is_late_is_a_passing_failure_and_one_that_went_is_not() {
         // Their time is over, so that they are asked for anew, and kept where IMDS gives none.
         ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with the old ones");
         let error = ec2.credentials().error.expect("the role is gone");
-        assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials"), "{error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Denied, code), "{error}");
     }
 }
 
@@ -982,7 +982,7 @@ async fn what_is_no_file_is_refused_at_once_wherever_it_is_named() {
         let ec2 = Ec2::new(&global, region(), &Imds::at(&nowhere()));
         for _ in 0..2 {
             let error = ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no file");
-            assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials"), "{path:?}: {error}");
+            assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials.File"), "{path:?}: {error}");
             assert!(error.message.contains("it is not a regular file"), "{path:?}: {error}");
         }
         let global = Global {
@@ -1006,7 +1006,7 @@ async fn what_is_no_file_is_refused_at_once_wherever_it_is_named() {
                     path.display()
                 ));
                 let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("not supported");
-                assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials"), "{error}");
+                assert_eq!((error.class(), error.code()), (ErrorClass::Denied, "Credentials.Profile"), "{error}");
                 assert!(error.message.contains(&format!("has {key}, which is not supported")), "{error}");
             }
         }

@@ -304,15 +304,15 @@ fn the_credentials_the_clock_or_the_rights_are_amiss() {
     place.router.copy_credentials(&json!({ "text": keys }));
     let wrong = ("FAIL", "IAM: read", "AuthFailure");
     place.finds(Some(proven()), &[&[wrong], &untold[..]].concat());
-    let none = |words| [("FAIL", "Credentials", words), ("UNKNOWN", "IAM: read", "Credentials")];
+    let none = |words, code| [("FAIL", "Credentials", words), ("UNKNOWN", "IAM: read", code)];
     place.router.copy_credentials(&json!({ "unreadable": { "other": "No such file or directory (os error 2)" } }));
     place.finds(
         Some(proven()),
-        &[&none("with it, put aws_access_key_id and aws_secret_access_key into that file"), &untold[..]].concat(),
+        &[&none("Correct the file, or `aws-vipa credentials-file`", "Credentials.File"), &untold[..]].concat(),
     );
     fs::remove_file(&place.router.paths.credentials).expect("removed");
     let remedy = "`systemctl status vyos-aws-vipa-credentials.service` shows why";
-    place.finds(Some(proven()), &[&none(remedy), &untold[..]].concat());
+    place.finds(Some(proven()), &[&none(remedy, "Credentials.NotCopied"), &untold[..]].concat());
 
     for (ahead, words) in [(1_200, "behind EC2's"), (-1_200, "ahead of EC2's")] {
         let place = Place::new(World::two_routers().clock_ahead(ahead));
@@ -660,7 +660,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
         check::credentials(&Ok(credentials(hour)), Some(&account), now),
         check::credentials(&Ok(credentials(None)), None, now),
         check::credentials(&Ok(credentials(Some(now))), Some(&account), now),
-        check::credentials(&Err(error(ErrorClass::Denied, "Credentials", "the instance has no role")), None, now),
+        check::credentials(&Err(error(ErrorClass::Denied, "Credentials.Role", "the instance has no role")), None, now),
         check::clock(None, now),
         check::clock(Some(seconds(-29)), now),
         check::clock(Some(seconds(-31)), now),

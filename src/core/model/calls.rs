@@ -45,6 +45,7 @@ impl Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ec2::NoCredentials;
 
     #[test]
     fn each_outcome_of_each_operation_is_counted() {
@@ -62,7 +63,7 @@ mod tests {
             api("InternalError", ErrorClass::Transient),
             Some(CallError::new(Failure::Timeout, "no answer")),
             Some(CallError::new(Failure::Connection, "refused")),
-            Some(CallError::new(Failure::Credentials(ErrorClass::Denied), "none")),
+            Some(CallError::new(NoCredentials::Role.into(), "none")),
             Some(CallError::new(Failure::InvalidResponse, "rubbish")),
         ] {
             calls.count("ReplaceRoute", failure.as_ref());

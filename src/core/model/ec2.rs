@@ -154,8 +154,13 @@ pub enum Failure {
     InvalidResponse,
     /// HTTP status 429 without an error code.
     TooManyRequests,
-    /// There are no credentials to sign with. The code that loads them determines the class.
-    Credentials(ErrorClass),
+    /// There are no credentials to sign with.
+    Credentials {
+        /// Why not.
+        cause: NoCredentials,
+        /// [`NoCredentials::class`], unless IMDS limits the request rate, or the instance has just started.
+        class: ErrorClass,
+    },
     /// No request can be made from the configured endpoint and region.
     Settings,
     /// The region is unknown: none is configured, and IMDS has not answered.
@@ -166,6 +171,83 @@ pub enum Failure {
     UnknownMac,
     /// The instance's metadata service is disabled.
     ImdsDisabled,
+}
+
+/// Why there are no credentials: where an operator has to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NoCredentials {
+    /// The instance has no role, or EC2 may not assume it.
+    Role,
+    /// IMDS did not return the role's credentials.
+    Imds,
+    /// The instance's metadata service is disabled.
+    ImdsDisabled,
+    /// The credentials file has no usable keys for the profile.
+    Profile,
+    /// STS did not return credentials for the profile's role.
+    Sts,
+    /// The credentials file cannot be read.
+    File,
+    /// The credentials file is on a file system that may hang.
+    NotLocal,
+    /// Root's copy of the credentials file is missing, or is of another file.
+    NotCopied,
+    /// This user may not read the copy.
+    CopyNotPermitted,
+    /// The copy is corrupt.
+    Copy,
+}
+
+impl NoCredentials {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Role,
+        Self::Imds,
+        Self::ImdsDisabled,
+        Self::Profile,
+        Self::Sts,
+        Self::File,
+        Self::NotLocal,
+        Self::NotCopied,
+        Self::CopyNotPermitted,
+        Self::Copy,
+    ];
+
+    /// The code in log lines, in files and on the control socket.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Role => "Credentials.Role",
+            Self::Imds => "Credentials.IMDS",
+            Self::ImdsDisabled => "Credentials.IMDSDisabled",
+            Self::Profile => "Credentials.Profile",
+            Self::Sts => "Credentials.STS",
+            Self::File => "Credentials.File",
+            Self::NotLocal => "Credentials.NotLocal",
+            Self::NotCopied => "Credentials.NotCopied",
+            Self::CopyNotPermitted => "Credentials.CopyNotPermitted",
+            Self::Copy => "Credentials.Copy",
+        }
+    }
+
+    /// What it means for the next attempt.
+    pub fn class(self) -> ErrorClass {
+        match self {
+            Self::Imds | Self::Sts | Self::NotCopied => ErrorClass::Transient,
+            Self::Role
+            | Self::ImdsDisabled
+            | Self::Profile
+            | Self::File
+            | Self::NotLocal
+            | Self::CopyNotPermitted
+            | Self::Copy => ErrorClass::Denied,
+        }
+    }
+}
+
+impl From<NoCredentials> for Failure {
+    fn from(cause: NoCredentials) -> Self {
+        Self::Credentials { cause, class: cause.class() }
+    }
 }
 
 impl Failure {
@@ -196,13 +278,15 @@ impl Failure {
             "TLS" => Self::Tls,
             "Answer" => Self::InvalidResponse,
             "TooManyRequests" => Self::TooManyRequests,
-            "Credentials" => Self::Credentials(class),
             "Settings" => Self::Settings,
             "Region" => Self::NoRegion,
             "Interface" => Self::LocalInterface,
             "NotFound" => Self::UnknownMac,
             "Forbidden" => Self::ImdsDisabled,
-            _ => return None,
+            word => {
+                let cause = NoCredentials::ALL.into_iter().find(|cause| cause.code() == word)?;
+                Self::Credentials { cause, class }
+            }
         })
     }
 
@@ -215,7 +299,7 @@ impl Failure {
             Self::Tls => "TLS",
             Self::InvalidResponse => "Answer",
             Self::TooManyRequests => "TooManyRequests",
-            Self::Credentials(_) => "Credentials",
+            Self::Credentials { cause, .. } => cause.code(),
             Self::Settings => "Settings",
             Self::NoRegion => "Region",
             Self::LocalInterface => "Interface",
@@ -234,7 +318,7 @@ impl Failure {
     /// What the failure means for the next attempt.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Api { class, .. } | Self::Credentials(class) => *class,
+            Self::Api { class, .. } | Self::Credentials { class, .. } => *class,
             Self::Timeout => ErrorClass::TimedOut,
             Self::TooManyRequests => ErrorClass::Throttled,
             Self::Connection | Self::Tls | Self::InvalidResponse | Self::NoRegion | Self::LocalInterface => {
@@ -394,7 +478,7 @@ impl ErrorCode {
 pub(crate) fn every_failure() -> Vec<Failure> {
     use ErrorClass::*;
     let api = |code: &str, class| Failure::Api { code: code.try_into().expect("a code"), class };
-    vec![
+    let failures = vec![
         api("RequestLimitExceeded", Throttled),
         api("InternalError", Transient),
         api("RequestExpired", Clock),
@@ -409,14 +493,14 @@ pub(crate) fn every_failure() -> Vec<Failure> {
         Failure::Tls,
         Failure::InvalidResponse,
         Failure::TooManyRequests,
-        Failure::Credentials(Denied),
-        Failure::Credentials(Transient),
+        Failure::Credentials { cause: NoCredentials::Role, class: Transient },
         Failure::Settings,
         Failure::NoRegion,
         Failure::LocalInterface,
         Failure::UnknownMac,
         Failure::ImdsDisabled,
-    ]
+    ];
+    failures.into_iter().chain(NoCredentials::ALL.map(Failure::from)).collect()
 }
 
 #[cfg(test)]
@@ -491,7 +575,7 @@ mod tests {
             }
             assert_eq!(Failure::of(word.clone(), failure.class()), failure);
             let other = if failure.class() == ErrorClass::Clock { ErrorClass::Refused } else { ErrorClass::Clock };
-            if !matches!(failure, Failure::Credentials(_)) {
+            if !matches!(failure, Failure::Credentials { .. }) {
                 assert_eq!(Failure::of(word.clone(), other), Failure::InvalidResponse, "{word}");
             }
         }

@@ -136,7 +136,7 @@ pub fn agent(report: &Result<Report, String>) -> Step {
                     "{failed}. If all checks below are OK, the agent, which is not root, may be unable to read the file of `aws-vipa ca-certificate-file`"
                 ),
             ),
-            Some(Failure::Connection | Failure::Credentials(_) | Failure::Settings) => {
+            Some(Failure::Connection | Failure::Credentials { .. } | Failure::Settings) => {
                 fail(WHAT, format!("{failed}. If all checks below are OK, `restart aws-vipa`"))
             }
             _ => unknown(WHAT, format!("{failed}. Check `show aws-vipa status`")),
@@ -294,7 +294,7 @@ pub fn read_permission<T>(action: &str, read: &Result<T, CallError>, reached: bo
     const WHAT: &str = "IAM: read";
     match read {
         Ok(_) => ok(WHAT, format!("{action} is allowed")),
-        Err(error) if !reached || matches!(error.failure, Failure::Credentials(_)) => {
+        Err(error) if !reached || matches!(error.failure, Failure::Credentials { .. }) => {
             unknown(WHAT, format!("{action} is not checked: {}", error.code()))
         }
         Err(error) => fail(WHAT, remedies::with_next_step(error)),

@@ -4,7 +4,7 @@
 //! Remedies that depend on details of the call (which policy denied it, why a certificate was refused) are part of its error
 //! message; those texts are here too.
 
-use crate::model::ec2::{CallError, ErrorClass, Failure};
+use crate::model::ec2::{CallError, ErrorClass, Failure, NoCredentials};
 use crate::model::resource::Kind;
 
 /// For an action that a policy does not allow.
@@ -30,9 +30,6 @@ const ADDRESS: &str =
     "the address must be in the ENI's subnet and not be a primary address, and the ENI must have room for it";
 const THROTTLED: &str = "reduce the calls of other programs to EC2 in this account and region";
 const ENI: &str = "check which network interfaces are attached to this instance, and `aws-vipa network-interface-id`";
-
-const NO_CREDENTIALS: &str = "without `aws-vipa credentials-file`, attach a role to the instance; with it, put aws_access_key_id and aws_secret_access_key into that file, in the profile of `aws-vipa profile`";
-const CREDENTIALS_NOT_LOADED: &str = "without `aws-vipa credentials-file`, check that IMDS answers and the instance has a role; with it, check that STS is reachable and the keys may assume the role";
 
 /// Why credentials could not be loaded, and what to do.
 pub fn credentials_error(error: &CallError) -> String {
@@ -126,8 +123,7 @@ pub fn remedy(failure: &Failure) -> Option<&'static str> {
         Failure::NoRegion => "check that IMDS answers, or set `aws-vipa region`",
         Failure::LocalInterface => "check the interface with `show interfaces`",
         Failure::UnknownMac => ENI,
-        Failure::Credentials(ErrorClass::Denied) => NO_CREDENTIALS,
-        Failure::Credentials(_) => CREDENTIALS_NOT_LOADED,
+        Failure::Credentials { cause, .. } => return credentials(*cause),
         // Its message has it.
         Failure::ImdsDisabled => return None,
         Failure::Api { code, class } => match class {
@@ -153,6 +149,28 @@ pub fn remedy(failure: &Failure) -> Option<&'static str> {
             ErrorClass::Throttled => THROTTLED,
             ErrorClass::Transient | ErrorClass::Refused => return None,
         },
+    })
+}
+
+fn credentials(cause: NoCredentials) -> Option<&'static str> {
+    Some(match cause {
+        NoCredentials::Role => {
+            "attach a role to the instance, with a trust policy that allows EC2 to assume it, or set `aws-vipa credentials-file`"
+        }
+        NoCredentials::Imds => "check the route to 169.254.169.254 and the instance's metadata options",
+        NoCredentials::ImdsDisabled => ENABLE_IMDS,
+        NoCredentials::Profile => {
+            "put aws_access_key_id and aws_secret_access_key into that profile of the file, or correct `aws-vipa profile`"
+        }
+        NoCredentials::Sts => "check that STS is reachable and the keys may assume the role",
+        NoCredentials::File => "correct the file, or `aws-vipa credentials-file`",
+        // Its message has it.
+        NoCredentials::NotLocal => return None,
+        NoCredentials::NotCopied => {
+            "`systemctl status vyos-aws-vipa-credentials.service` shows why; vyos-aws-vipa-credentials.timer, which starts it, must be active"
+        }
+        NoCredentials::CopyNotPermitted => "run the command with sudo",
+        NoCredentials::Copy => "remove it: it is written again within a minute",
     })
 }
 
@@ -230,7 +248,14 @@ mod tests {
     fn every_failure_has_a_remedy_or_is_exempt() {
         let without = every_failure().into_iter().filter(|failure| remedy(failure).is_none());
         let without: Vec<String> = without.map(|failure| failure.code().to_owned()).collect();
-        let exempt = ["InternalError", "UnauthorizedOperation", "AccessDenied", "SomethingNew", "Forbidden"];
+        let exempt = [
+            "InternalError",
+            "UnauthorizedOperation",
+            "AccessDenied",
+            "SomethingNew",
+            "Forbidden",
+            "Credentials.NotLocal",
+        ];
         assert_eq!(without, exempt);
     }
 

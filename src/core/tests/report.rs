@@ -21,7 +21,7 @@ use vipa_core::model::assignment::Problem;
 use vipa_core::model::calls::Outcomes;
 use vipa_core::model::config::{Config, ElasticIpConfig, Global, GroupConfig, RouteConfig, SkippedGroup};
 use vipa_core::model::credentials::CredentialFacts;
-use vipa_core::model::ec2::{self, CallError, ErrorClass, Owners, Taker};
+use vipa_core::model::ec2::{self, CallError, ErrorClass, NoCredentials, Owners, Taker};
 use vipa_core::model::history::{Kind, Outcome, Record};
 use vipa_core::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
 use vipa_core::model::resource::{ElasticIp, Kind as ResourceKind, NotTakeable, Resource, Route};
@@ -279,7 +279,7 @@ const NO_IMDS: &str =
 const MISSING: &str = "file /config/aws/credentials, profile default: No such file or directory (os error 2)";
 
 fn missing() -> CallError {
-    CallError::new(ec2::Failure::Credentials(ErrorClass::Denied), MISSING)
+    CallError::new(NoCredentials::File.into(), MISSING)
 }
 
 /// A failed claim that the owner does not explain.
