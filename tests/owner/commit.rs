@@ -1,4 +1,4 @@
-//! `commit`, beside a keepalived and a systemd in and out of order.
+//! The command `commit`, with keepalived and systemd working and failing.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -23,7 +23,7 @@ fn one() -> Value {
     configuration(json!({ "a": group(1, json!({})) }))
 }
 
-/// What the owner script hands over.
+/// The input that the owner script passes to `commit`.
 fn input(proposed: &Value, effective: &Value) -> Vec<u8> {
     json!({
         "format": 1,
@@ -37,8 +37,8 @@ fn input(proposed: &Value, effective: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn bad_input_is_told_and_nothing_is_lost() {
-    let Some(router) = Router::booted("commit::bad_input_is_told_and_nothing_is_lost", one()) else {
+fn invalid_input_is_reported_and_changes_nothing() {
+    let Some(router) = Router::booted("commit::invalid_input_is_reported_and_changes_nothing", one()) else {
         return;
     };
     let files = || [CONFIG, GROUPS, INCLUDE, KEEPALIVED_CONF].map(|path| fs::read(path).expect("read"));
@@ -65,8 +65,8 @@ fn bad_input_is_told_and_nothing_is_lost() {
 }
 
 #[test]
-fn files_of_ours_that_cannot_be_read_are_written_anew() {
-    let Some(router) = Router::booted("commit::files_of_ours_that_cannot_be_read_are_written_anew", one()) else {
+fn unreadable_files_of_the_package_are_rewritten() {
+    let Some(router) = Router::booted("commit::unreadable_files_of_the_package_are_rewritten", one()) else {
         return;
     };
     let before = fs::read(CONFIG).expect("read");
@@ -100,7 +100,7 @@ fn without_keepalived_nothing_is_reloaded() {
     };
     let nothing = json!({ "high-availability": {} });
     fs::write(KEEPALIVED_CONF, keepalived_conf(&one())).expect("written");
-    // A pid file that nobody took away, and one that names another program.
+    // PID files without a process, of another program, and with invalid content.
     for pid in ["", "4000000\n", "1\n", "-1\n", "x\n"] {
         fs::write("/run/keepalived/keepalived.pid", pid).expect("written");
         vipa(&["commit"], &input(&one(), &nothing)).assert_silent();
@@ -109,7 +109,7 @@ fn without_keepalived_nothing_is_reloaded() {
         assert_eq!(router.asked(), [STOP_AGENT]);
         assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), keepalived_conf(&one()));
     }
-    // Nothing was configured, and nothing is.
+    // Nothing is configured before or after.
     vipa(&["commit"], &input(&nothing, &nothing)).assert_silent();
     assert_eq!(router.asked(), Vec::<String>::new());
 }
@@ -119,21 +119,22 @@ fn a_keepalived_that_has_just_started_survives() {
     let Some(mut router) = Router::enter("commit::a_keepalived_that_has_just_started_survives") else {
         return;
     };
-    // The owner script takes its time to start; here nothing comes between the start and the commit.
+    // On a router, the owner script takes a moment to start. Here `commit` follows the start of keepalived at once.
     let off = configuration(json!({ "a": group(1, Value::Null) }));
     router.commit(off.clone());
     let began = Instant::now();
     vipa(&["commit"], &input(&one(), &off)).assert_silent();
-    println!("commit beside a keepalived that has just started: {:?}", began.elapsed());
+    println!("commit after a start of keepalived: {:?}", began.elapsed());
     let expected: Vec<&str> = VYOS_RELOADS.into_iter().chain([START_AGENT, RELOAD]).collect();
     assert_eq!(router.asked(), expected);
     router.wait_attached(true);
 }
 
 #[test]
-fn a_reload_that_brings_nothing_is_told_and_bounded() {
+fn a_reload_without_effect_is_reported_within_its_time_limit() {
     let off = configuration(json!({ "a": group(1, Value::Null) }));
-    let Some(router) = Router::booted("commit::a_reload_that_brings_nothing_is_told_and_bounded", off.clone()) else {
+    let Some(router) = Router::booted("commit::a_reload_without_effect_is_reported_within_its_time_limit", off.clone())
+    else {
         return;
     };
     router.spoil("reload.lost");
@@ -152,9 +153,9 @@ fn a_reload_that_brings_nothing_is_told_and_bounded() {
 }
 
 #[test]
-fn a_systemd_that_refuses_is_told_and_the_next_call_goes_on() {
+fn a_failure_of_systemctl_is_reported_and_the_next_call_continues() {
     let off = configuration(json!({ "a": group(1, Value::Null) }));
-    let test = "commit::a_systemd_that_refuses_is_told_and_the_next_call_goes_on";
+    let test = "commit::a_failure_of_systemctl_is_reported_and_the_next_call_continues";
     let Some(router) = Router::booted(test, off.clone()) else {
         return;
     };
@@ -165,13 +166,13 @@ fn a_systemd_that_refuses_is_told_and_the_next_call_goes_on() {
     };
     router.spoil("systemctl.refuses");
     refused(vipa(&["commit"], &input(&one(), &off)), START_AGENT);
-    // VyOS drops the nodes, and nothing of ours goes by them.
+    // VyOS drops the nodes, so no file has them.
     assert!([CONFIG, GROUPS, INCLUDE].iter().all(|path| !Path::new(path).exists()));
     assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), keepalived_conf(&off));
     router.mend("systemctl.refuses");
     vipa(&["commit"], &input(&one(), &off)).assert_silent();
     router.wait_attached(true);
-    // What can be done without it is done, and the rest by the next call.
+    // The steps that do not need systemd are done; the next call does the others.
     router.spoil("systemctl.refuses");
     refused(vipa(&["commit"], &input(&off, &one())), STOP_AGENT);
     assert!([CONFIG, GROUPS, INCLUDE].iter().all(|path| !Path::new(path).exists()));
@@ -183,11 +184,11 @@ fn a_systemd_that_refuses_is_told_and_the_next_call_goes_on() {
     router.wait_attached(false);
 }
 
-/// The owner ends `commit` by force after its TIMEOUT: what was refused has to be taken back before that.
+/// The owner script kills `commit` after its TIMEOUT, so a failed commit must be rolled back before that.
 #[test]
-fn a_systemd_that_hangs_ends_in_what_was_before_and_in_time() {
+fn a_hanging_systemctl_is_rolled_back_within_the_timeout_of_the_owner() {
     let off = configuration(json!({ "a": group(1, Value::Null) }));
-    let test = "commit::a_systemd_that_hangs_ends_in_what_was_before_and_in_time";
+    let test = "commit::a_hanging_systemctl_is_rolled_back_within_the_timeout_of_the_owner";
     let Some(router) = Router::booted(test, off.clone()) else {
         return;
     };
@@ -195,8 +196,8 @@ fn a_systemd_that_hangs_ends_in_what_was_before_and_in_time() {
     fs::write("/run/lab/keys", "[default]\n").expect("written");
     tree["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "credentials-file": "/run/lab/keys" });
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/conf_mode/high-availability_vrrp_aws-vipa.py");
-    let script = fs::read_to_string(script).expect("the owner");
-    let (_, timeout) = script.split_once("\nTIMEOUT = ").expect("its bound");
+    let script = fs::read_to_string(script).expect("the owner script");
+    let (_, timeout) = script.split_once("\nTIMEOUT = ").expect("a time limit");
     let timeout: u64 = timeout.split('\n').next().expect("a line").parse().expect("seconds");
     router.spoil("systemctl.hangs");
     let began = Instant::now();
@@ -204,17 +205,17 @@ fn a_systemd_that_hangs_ends_in_what_was_before_and_in_time() {
     let took = began.elapsed();
     let expected = format!("systemctl {START_BOTH} did not end within");
     assert!(answer.code == Some(1) && answer.err.contains(&expected), "{answer:?}");
-    // With 2 s for a call beside this one.
+    // Including the 2 s that a call waits for a concurrent one.
     assert!(took + Duration::from_secs(2 + 3) < Duration::from_secs(timeout), "{took:?} of {timeout} s");
     assert!([CONFIG, GROUPS, INCLUDE, COPY].iter().all(|path| !Path::new(path).exists()));
     assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), keepalived_conf(&off));
-    // One call alone that hangs costs no other.
+    // One hanging call of systemctl does not prevent the others.
     router.mend("systemctl.hangs");
     router.asked();
     fs::write("/run/lab/systemctl.hangs", format!("{START_BOTH}\n")).expect("written");
-    let mut handed: Value = serde_json::from_slice(&input(&tree, &off)).expect("JSON");
-    handed["boot"] = json!(true);
-    let answer = vipa(&["commit"], handed.to_string().as_bytes());
+    let mut with_boot: Value = serde_json::from_slice(&input(&tree, &off)).expect("JSON");
+    with_boot["boot"] = json!(true);
+    let answer = vipa(&["commit"], with_boot.to_string().as_bytes());
     assert_eq!(answer.code, Some(1), "{answer:?}");
     assert_eq!(router.asked(), [START_BOTH, RELOAD]);
     router.wait_attached(true);
@@ -226,7 +227,7 @@ fn with_credentials(file: &str) -> Value {
     tree
 }
 
-/// A file that root alone may read, put in the place of another.
+/// Replaces a file by one that only root may read.
 fn replace(file: &str, text: &str) {
     fs::write("/run/lab/new", text).expect("written");
     fs::set_permissions("/run/lab/new", Permissions::from_mode(0o600)).expect("set");
@@ -242,8 +243,8 @@ fn text_copy(file: &str, text: &str) -> Value {
 }
 
 #[test]
-fn credentials_are_copied_for_the_agents_group_alone_and_again_when_they_change() {
-    let test = "commit::credentials_are_copied_for_the_agents_group_alone_and_again_when_they_change";
+fn credentials_are_copied_for_the_agents_group_only_and_after_each_change() {
+    let test = "commit::credentials_are_copied_for_the_agents_group_only_and_after_each_change";
     let Some(router) = Router::enter(test) else {
         return;
     };
@@ -266,12 +267,12 @@ fn credentials_are_copied_for_the_agents_group_alone_and_again_when_they_change(
         (found.uid(), found.gid(), found.mode() & 0o7777, found.ino(), found.ctime_nsec())
     };
     let before = state();
-    assert_eq!((before.0, before.1, before.2), (0, 0, 0o640), "the agent's group is root's in here");
+    assert_eq!((before.0, before.1, before.2), (0, 0, 0o640), "the agent's group has root's id in this namespace");
     credentials();
     vipa(&["commit"], &input(&tree, &tree)).assert_silent();
-    assert_eq!(state(), before, "nothing has changed, and nothing is written");
+    assert_eq!(state(), before, "written although nothing has changed");
 
-    // In place, and of the same length.
+    // A change in place, of the same length.
     let second = first.replace("example", "another");
     fs::write(keys, &second).expect("written");
     credentials();
@@ -291,14 +292,14 @@ fn credentials_are_copied_for_the_agents_group_alone_and_again_when_they_change(
         credentials();
         assert_eq!(copy(), unreadable(reason), "{make}");
     }
-    // The longest one, each byte of which is six in JSON.
+    // The longest text, with bytes that take six each in JSON.
     let longest = "\u{1}".repeat(64 * 1024);
     for text in [longest, first] {
         replace(keys, &text);
         credentials();
         assert_eq!(copy(), text_copy(keys, &text));
     }
-    // What is not as it was written is written again.
+    // A copy that something else has changed is written again.
     for spoil in [
         "chmod 644 /run/vyos-aws-vipa/credentials.json",
         "echo rubbish >/run/vyos-aws-vipa/credentials.json",
@@ -312,7 +313,7 @@ fn credentials_are_copied_for_the_agents_group_alone_and_again_when_they_change(
         assert_eq!((found.is_file(), found.mode() & 0o7777), (true, 0o640), "{spoil}");
         assert_eq!(copy()["file"], keys, "{spoil}");
     }
-    assert_eq!(router.asked(), Vec::<String>::new(), "the agent is not restarted");
+    assert_eq!(router.asked(), Vec::<String>::new(), "systemd was called");
     for file in ["config.json", "groups.json", "keepalived.conf", "warned.json"] {
         let text = fs::read_to_string(format!("/run/vyos-aws-vipa/{file}")).unwrap_or_default();
         assert!(!text.contains(SECRET), "{file}: {text}");
@@ -320,8 +321,8 @@ fn credentials_are_copied_for_the_agents_group_alone_and_again_when_they_change(
 }
 
 #[test]
-fn credentials_are_those_of_the_configuration_in_force() {
-    let test = "commit::credentials_are_those_of_the_configuration_in_force";
+fn the_copied_credentials_are_those_of_the_configuration_in_force() {
+    let test = "commit::the_copied_credentials_are_those_of_the_configuration_in_force";
     let off = configuration(json!({ "a": group(1, Value::Null) }));
     let Some(router) = Router::booted(test, off.clone()) else {
         return;
@@ -335,7 +336,7 @@ fn credentials_are_those_of_the_configuration_in_force() {
         assert_eq!(answer.code, Some(i32::from(refuses)), "{answer:?}");
     };
     router.asked();
-    // A refused commit leaves the copy as it was: none, and then that of the file before.
+    // A failed commit leaves the copy as it was: first there is none, then it is that of the previous file.
     router.spoil("systemctl.refuses");
     commit(&keys, &off);
     assert!(!Path::new(COPY).exists());
@@ -348,16 +349,16 @@ fn credentials_are_those_of_the_configuration_in_force() {
     commit(&one(), &keys);
     assert_eq!(copy(), text_copy("/run/lab/keys", "keys"));
     router.mend("systemctl.refuses");
-    // The timer too, where systemd has stopped it and has not said so in time.
+    // The timer is started again if systemctl stopped it and still failed.
     router.asked();
     fs::write("/run/lab/systemctl.refuses", format!("{STOP_TIMER}\n")).expect("written");
     fs::remove_file("/run/lab/timer").expect("it ran");
     commit(&one(), &keys);
     assert_eq!(copy(), text_copy("/run/lab/keys", "keys"));
     assert_eq!(router.asked(), [START_AGENT, STOP_TIMER, START_TIMER]);
-    assert!(Path::new("/run/lab/timer").exists(), "the copy is kept up to date");
+    assert!(Path::new("/run/lab/timer").exists(), "the timer is not running");
     router.mend("systemctl.refuses");
-    // So does one that cannot write config.json: nothing can replace a mount.
+    // The same if config.json cannot be written: a mount point cannot be replaced.
     let config = fs::read(CONFIG).expect("read");
     let run = |words: &[&str]| {
         let status = std::process::Command::new(words[0]).args(&words[1..]).status().expect("util-linux");
@@ -374,16 +375,16 @@ fn credentials_are_those_of_the_configuration_in_force() {
     router.asked();
 
     commit(&one(), &other);
-    assert!(!Path::new(COPY).exists(), "the role's turn");
+    assert!(!Path::new(COPY).exists(), "the copy is still there, but no credentials file is configured");
     assert_eq!(router.asked(), [START_AGENT, STOP_TIMER]);
     commit(&keys, &one());
     router.asked();
     commit(&off, &keys);
-    assert!(!Path::new(COPY).exists(), "the last node is gone");
+    assert!(!Path::new(COPY).exists(), "the copy is still there, but nothing is configured");
     assert_eq!(router.asked(), [STOP_AGENT, STOP_TIMER, RELOAD]);
 }
 
-/// A run of `credentials` that was on its way while the last node was deleted leaves nothing behind for long.
+/// `credentials` may run while the last node is deleted, and write a copy after that.
 #[test]
 fn credentials_that_are_copied_too_late_are_removed() {
     let Some(router) = Router::enter("commit::credentials_that_are_copied_too_late_are_removed") else {
@@ -402,11 +403,11 @@ fn credentials_that_are_copied_too_late_are_removed() {
     }
 }
 
-/// At boot nobody calls again: one step that fails costs none of the others.
+/// At boot no later call repeats a failed step.
 #[test]
-fn at_boot_a_step_that_fails_costs_no_other() {
+fn at_boot_a_failed_step_does_not_prevent_the_others() {
     let Some(router) = Router::booted(
-        "commit::at_boot_a_step_that_fails_costs_no_other",
+        "commit::at_boot_a_failed_step_does_not_prevent_the_others",
         configuration(json!({ "a": group(1, Value::Null) })),
     ) else {
         return;
@@ -415,9 +416,9 @@ fn at_boot_a_step_that_fails_costs_no_other() {
     fs::write("/run/lab/keys", "[default]\n").expect("written");
     tree["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "credentials-file": "/run/lab/keys" });
     let boot = |tree: &Value| {
-        let mut handed: Value = serde_json::from_slice(&input(tree, &configuration(json!({})))).expect("JSON");
-        handed["boot"] = json!(true);
-        vipa(&["commit"], handed.to_string().as_bytes())
+        let mut with_boot: Value = serde_json::from_slice(&input(tree, &configuration(json!({})))).expect("JSON");
+        with_boot["boot"] = json!(true);
+        vipa(&["commit"], with_boot.to_string().as_bytes())
     };
     fs::write("/run/lab/systemctl.refuses", format!("{START_BOTH}\n")).expect("written");
     router.asked();
@@ -425,15 +426,15 @@ fn at_boot_a_step_that_fails_costs_no_other() {
     assert!(answer.code == Some(1) && answer.err.contains(&format!("systemctl {START_BOTH} failed")), "{answer:?}");
     assert_eq!(router.asked(), [START_BOTH, RELOAD]);
     router.wait_attached(true);
-    assert!(Path::new(CONFIG).exists() && Path::new(COPY).exists(), "it stays in force");
+    assert!(Path::new(CONFIG).exists() && Path::new(COPY).exists(), "the configuration is not in force");
     router.mend("systemctl.refuses");
     assert_eq!(boot(&tree).code, Some(0));
     assert_eq!(router.asked(), [START_BOTH]);
 }
 
 #[test]
-fn a_call_waits_for_one_beside_it_and_not_for_ever() {
-    let Some(router) = Router::booted("commit::a_call_waits_for_one_beside_it_and_not_for_ever", one()) else {
+fn a_call_waits_for_a_concurrent_one_for_a_limited_time() {
+    let Some(router) = Router::booted("commit::a_call_waits_for_a_concurrent_one_for_a_limited_time", one()) else {
         return;
     };
     let (path, calls) = ("/run/vyos-aws-vipa/lock", Path::new(CALLS));
@@ -450,7 +451,7 @@ fn a_call_waits_for_one_beside_it_and_not_for_ever() {
     hold();
     std::thread::scope(|scope| {
         let call = scope.spawn(|| vipa(&["commit"], &of_a_commit(&disabled, &one())));
-        // flock(2): this process holds the file open too.
+        // This process has the file open too.
         let has_it_open = |process: &Path| {
             let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
             files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file == Path::new(path))
@@ -461,11 +462,12 @@ fn a_call_waits_for_one_beside_it_and_not_for_ever() {
         });
         assert_eq!(fs::read(CONFIG).expect("read"), before);
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::Unlock).expect("unlocked");
-        call.join().expect("an end").assert_silent();
+        call.join().expect("no panic").assert_silent();
     });
     assert_ne!(fs::read(CONFIG).expect("read"), before);
     assert!(calls.exists());
-    // What hangs there hangs no commit; but then it may have changed files at the same time, and the next call is full.
+    // A concurrent call that hangs does not block the commit. As it may have changed files meanwhile, the next call is made
+    // in full.
     hold();
     let began = Instant::now();
     vipa(&["commit"], &of_a_commit(&one(), &disabled)).assert_silent();
@@ -475,10 +477,10 @@ fn a_call_waits_for_one_beside_it_and_not_for_ever() {
     assert!(!calls.exists());
 }
 
-/// Its bound is 20 ms on a router, which the benchmark judges. Here it is the processor time of an unoptimised build.
+/// The limit on a router is 20 ms, which the benchmark checks. This measures the processor time of an unoptimised build.
 #[test]
-fn it_is_quick_with_200_groups_and_nothing_to_change() {
-    let Some(router) = Router::enter("commit::it_is_quick_with_200_groups_and_nothing_to_change") else {
+fn commit_is_quick_with_200_groups_and_nothing_to_change() {
+    let Some(router) = Router::enter("commit::commit_is_quick_with_200_groups_and_nothing_to_change") else {
         return;
     };
     let groups = (1..=200_u8).map(|n| {

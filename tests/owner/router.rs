@@ -1,5 +1,5 @@
-//! A router in namespaces of its own: empty /run, `eth0` and `eth1`, the real keepalived and the real `vyos-aws-vipa` at
-//! their real paths, stand-ins for systemd and for VyOS's commit.
+//! A router in its own namespaces: an empty /run, `eth0` and `eth1`, the real keepalived and the real `vyos-aws-vipa` at
+//! their real paths, and stand-ins for systemd and for VyOS's commit.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::namespace::{inside, ip};
 
 pub const CONFIG: &str = "/run/vyos-aws-vipa/config.json";
-/// What an earlier call of a commit has done.
+/// Written by the first call of a commit, for the later ones.
 pub const CALLS: &str = "/run/vyos-aws-vipa/calls.json";
 pub const GROUPS: &str = "/run/vyos-aws-vipa/groups.json";
 pub const INCLUDE: &str = "/run/vyos-aws-vipa/keepalived.conf";
@@ -24,24 +24,24 @@ pub const FIFO: &str = "/run/vyos-aws-vipa/notify.fifo";
 pub const KEEPALIVED_CONF: &str = "/run/keepalived/keepalived.conf";
 const KEEPALIVED_PID: &str = "/run/keepalived/keepalived.pid";
 const BINARY: &str = "/usr/bin/vyos-aws-vipa";
-/// What the stand-ins keep.
+/// The directory of the stand-ins' files.
 const LAB: &str = "/run/lab";
-/// The configuration session, and the file that grows when it is read.
+/// The configuration session, and a file that grows by a byte with each read of it.
 const SESSION: &str = "/run/lab/session.json";
 const READS: &str = "/run/lab/reads";
 
-/// Nothing in these tests takes as long.
+/// The time limit for each condition that a test waits for.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What the stand-in of systemd was asked, in order.
+/// Arguments of `systemctl`, as [`Router::asked`] returns them.
 pub const START_AGENT: &str = "start --no-block vyos-aws-vipa.service";
 pub const STOP_AGENT: &str = "stop --no-block vyos-aws-vipa.service";
 pub const RELOAD: &str = "reload keepalived.service";
-/// What VyOS's own owner asks.
+/// Those of VyOS's own owner script.
 pub const VYOS_RELOADS: [&str; 2] = ["daemon-reload", "reload-or-restart keepalived.service"];
 pub const VYOS_STOPS: [&str; 2] = ["daemon-reload", "stop keepalived.service"];
 
-/// What a program came to.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Answer {
     pub code: Option<i32>,
@@ -55,18 +55,18 @@ impl Answer {
         Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    /// What the operator reads, with the line breaks that VyOS makes undone.
+    /// The output for the operator, as one line: VyOS breaks lines.
     pub fn shown(&self) -> String {
         format!("{} {}", self.out, self.err).split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// Asserts that it went well, and said nothing.
+    /// Asserts that the program succeeded without output.
     pub fn assert_silent(&self) {
         assert_eq!((self.code, self.out.as_str(), self.err.as_str()), (Some(0), "", ""));
     }
 }
 
-/// A node of ours that VyOS runs the owner for: `global-parameters aws-vipa`, or that of the group with this name.
+/// A node for which VyOS runs the owner script of this package: `global-parameters aws-vipa`, or `aws-vipa` of a group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owned {
     Settings,
@@ -78,7 +78,7 @@ impl Owned {
         Self::Group(name.to_owned())
     }
 
-    /// Where it hangs, below `high-availability vrrp`.
+    /// The path of its parent below `high-availability vrrp`, as a JSON pointer.
     fn parent(&self) -> String {
         match self {
             Self::Settings => "/global-parameters".to_owned(),
@@ -86,8 +86,8 @@ impl Owned {
         }
     }
 
-    /// The words that VyOS puts behind the owner, by the template that the package installs. `$VAR(…)` is of the proposed
-    /// configuration (vyatta-cfg src/cstore/cstore-varref.cpp), and empty where nothing is set.
+    /// The arguments of the owner script, from the template that the package installs. `$VAR(…)` is a value of the proposed
+    /// configuration (vyatta-cfg src/cstore/cstore-varref.cpp), and empty if it is not set.
     fn words(&self, proposed: &Value) -> Vec<String> {
         let place = match self {
             Self::Settings => "global-parameters",
@@ -95,12 +95,12 @@ impl Owned {
         };
         let template = format!("vyos-templates/cfg/high-availability/vrrp/{place}/aws-vipa/node.def");
         let template = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(template)).expect("the template");
-        let (_, words) = template.split_once("/high-availability_vrrp_aws-vipa.py").expect("the owner");
-        let (words, _) = words.split_once('"').expect("its end");
+        let (_, words) = template.split_once("/high-availability_vrrp_aws-vipa.py").expect("the owner script");
+        let (words, _) = words.split_once('"').expect("a closing quote");
         let vrid = format!("/high-availability/vrrp{}/vrid", self.parent());
         let vrid = proposed.pointer(&vrid).and_then(Value::as_str).unwrap_or_default();
         let words = words.replace("$VAR(../vrid/@)", vrid);
-        assert!(!words.contains('$'), "{words} is not stood in for");
+        assert!(!words.contains('$'), "{words} has a variable that this stand-in does not support");
         words.split_whitespace().map(str::to_owned).collect()
     }
 }
@@ -108,30 +108,30 @@ impl Owned {
 /// A call of the owner script in a commit.
 #[derive(Debug)]
 pub struct Call {
-    /// The node that it was for: the answer is shown under its path.
+    /// The node that it was for. VyOS shows the output below its path.
     pub node: Owned,
     pub answer: Answer,
-    /// What the script handed over.
+    /// The input that the script passed to `commit`.
     pub input: Value,
-    /// The call has read the configuration: it was not left out as one with nothing left to do.
+    /// Whether the call has read the configuration. A later call of a commit ends before that if nothing is left to do.
     pub is_full: bool,
     pub took: Duration,
 }
 
-/// The router, from inside.
+/// A router. The test runs in its namespaces.
 pub struct Router {
     /// The configuration in effect.
     pub effective: Value,
-    /// Whether owners of one priority, whose order VyOS leaves open, run in the other order.
+    /// Whether owner scripts of the same priority run in reverse order: VyOS does not define their order.
     pub is_reversed: bool,
-    /// Whether the script runs as VyOS runs it, by its own interpreter. Then what it hands over is not known.
+    /// Whether the script runs by its own interpreter line, as on VyOS. [`Call::input`] is null then.
     pub is_run_by_its_interpreter: bool,
-    /// What VyOS's own library takes, in seconds: to be imported, to read the configurations, to make a dictionary of one.
+    /// How long VyOS's library takes to be imported, to read the configurations and to make a dictionary of one, in seconds.
     pub vyos_seconds: &'static str,
     commit: RefCell<Option<CommitProcess>>,
 }
 
-/// What runs the owner script in a commit: a process of VyOS's, or its daemon (vyos_commit.py).
+/// The stand-in for the process or daemon of VyOS that runs the owner script in a commit (vyos_commit.py).
 struct CommitProcess {
     child: Child,
     calls: ChildStdin,
@@ -139,10 +139,10 @@ struct CommitProcess {
 }
 
 impl CommitProcess {
-    /// Has it run the owner script with these words, or begin another commit; what that came to.
+    /// Runs the owner script with these arguments, or begins another commit, and returns the result.
     fn ask(&mut self, words: Option<&[String]>) -> Value {
         let line = json!(words).to_string() + "\n";
-        self.calls.write_all(line.as_bytes()).expect("a commit that runs");
+        self.calls.write_all(line.as_bytes()).expect("a running commit");
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("an answer");
         serde_json::from_str(&answer).expect("an answer in JSON")
@@ -150,16 +150,17 @@ impl CommitProcess {
 }
 
 impl Router {
-    /// The router, if the test is inside already; nothing if it has run there, and passed.
+    /// Runs the test again in new namespaces, and returns the router there. In the outer process it returns none, once the
+    /// test has passed inside.
     pub fn enter(test: &str) -> Option<Self> {
         if !inside(test, &["-Urnmpf", "--mount-proc", "--kill-child"]) {
             return None;
         }
         mount(&["-t", "tmpfs", "tmpfs", "/run"]);
-        for folder in ["/run/lab/bin", "/run/keepalived", "/run/vyos-aws-vipa"] {
-            fs::create_dir_all(folder).expect("a folder");
+        for directory in ["/run/lab/bin", "/run/keepalived", "/run/vyos-aws-vipa"] {
+            fs::create_dir_all(directory).expect("a directory");
         }
-        // One id alone is mapped in here: the agent's groups are root's.
+        // Only one id is mapped in these namespaces, so the agent's groups have root's id.
         let groups =
             fs::read_to_string("/etc/group").expect("groups") + "vyos-aws-vipa:x:0:\nvyos-aws-vipa-agent:x:0:\n";
         fs::write("/run/lab/group", groups).expect("written");
@@ -190,7 +191,7 @@ impl Router {
         })
     }
 
-    /// One that has booted with this configuration.
+    /// A router that has booted with this configuration.
     pub fn booted(test: &str, configuration: Value) -> Option<Self> {
         let mut router = Self::enter(test)?;
         for call in router.boot(configuration) {
@@ -210,8 +211,8 @@ impl Router {
         self.run_owners(configuration, false)
     }
 
-    /// What is deleted comes first, the lowest priority first; then the rest, the highest priority first (vyatta-cfg
-    /// src/commit/commit-algorithm.cpp). Of a node whose owner fails, what is in effect stays so.
+    /// Deleted nodes come first, the lowest priority first; then the others, the highest priority first (vyatta-cfg
+    /// src/commit/commit-algorithm.cpp). A node whose owner fails keeps the configuration in effect.
     fn run_owners(&mut self, proposed: Value, boot: bool) -> Vec<Call> {
         write_session(boot, &proposed, &self.effective);
         let Owners { gone, mut set, vyos } = owners(&proposed, &self.effective);
@@ -231,7 +232,7 @@ impl Router {
         calls
     }
 
-    /// Calls the owner script once more in the session of the last commit, without a word on what for.
+    /// Calls the owner script once more in the session of the last commit, without the arguments that name a node.
     pub fn run_owner(&self) -> Call {
         self.call(Owned::Settings, Vec::new())
     }
@@ -257,32 +258,32 @@ impl Router {
             let is_full = reads() > before;
             return Call { node, answer: Answer::of(output), input: Value::Null, is_full, took: began.elapsed() };
         }
-        // What the script hands over passes through a file on its way.
+        // run.py writes the script's input of `commit` to a file.
         let output = vyos(&mut Command::new("python3"), self.vyos_seconds)
             .arg(tests().join("run.py"))
             .arg(owner())
             .args(words)
             .output()
             .expect("python3");
-        let input = fs::read_to_string("/run/lab/input.json").expect("what was handed over");
+        let input = fs::read_to_string("/run/lab/input.json").expect("the input of `commit`");
         let (input, took) = (serde_json::from_str(&input).expect("JSON"), began.elapsed());
         Call { node, answer: Answer::of(output), input, is_full: reads() > before, took }
     }
 
-    /// Begins a commit in a process of its own, which holds VyOS's lock and calls the owner from now on.
+    /// Begins a commit in its own process, which holds VyOS's lock and calls the owner script from now on.
     pub fn begin_commit(&self) {
-        let folder = Path::new("/opt/vyatta/config");
-        if !folder.exists() {
+        let directory = Path::new("/opt/vyatta/config");
+        if !directory.exists() {
             mount(&["-t", "tmpfs", "tmpfs", "/opt"]);
             mount(&["-t", "tmpfs", "tmpfs", "/var/tmp"]);
-            fs::create_dir_all(folder).expect("a folder");
+            fs::create_dir_all(directory).expect("a directory");
         }
-        // What a commit has left that was killed: the next one makes the file anew.
+        // A killed commit leaves this file behind; the next one creates it again.
         let _ = fs::remove_file("/var/tmp/in_commit");
         self.run_commit("process");
     }
 
-    /// Starts a daemon like vyos-configd, which calls the owner from now on; it has begun a commit.
+    /// Starts a daemon like vyos-configd, which begins a commit and calls the owner script from now on.
     pub fn start_daemon(&self) {
         self.run_commit("daemon");
     }
@@ -301,7 +302,7 @@ impl Router {
         assert!(self.commit.replace(Some(commit)).is_none(), "two commits at the same time");
     }
 
-    /// Another commit of the same daemon.
+    /// Begins another commit of the same daemon.
     pub fn next_commit_of_the_daemon(&self) {
         self.commit.borrow_mut().as_mut().expect("a daemon").ask(None);
     }
@@ -310,19 +311,19 @@ impl Router {
     pub fn end_commit(&self) {
         let CommitProcess { mut child, calls, answers: _ } = self.commit.take().expect("a commit");
         drop(calls);
-        let status = child.wait().expect("its end");
+        let status = child.wait().expect("an exit status");
         assert!(status.success(), "{status}");
     }
 
-    /// Kills it.
+    /// Kills the process of the commit, or the daemon.
     pub fn kill_commit(&self) {
         let mut commit = self.commit.take().expect("a commit");
         commit.child.kill().expect("killed");
-        commit.child.wait().expect("its end");
+        commit.child.wait().expect("an exit status");
     }
 
-    /// Calls the owner script beside the commit that runs, as another session or the package's installation does: for no
-    /// node, by what is in effect for it.
+    /// Calls the owner script from outside the running commit, as another session or the installation of the package does:
+    /// for no node, with its own view of the configuration.
     pub fn run_owner_beside(&self, proposed: &Value, effective: &Value) -> Answer {
         let in_commit = fs::read(SESSION).ok();
         write_session(false, proposed, effective);
@@ -333,7 +334,7 @@ impl Router {
         Answer::of(output)
     }
 
-    /// What VyOS's owner of high-availability does: renders keepalived.conf in place, and reloads.
+    /// Acts as VyOS's owner script of high-availability: renders keepalived.conf in place, and reloads.
     fn high_availability(&self, configuration: &Value) {
         let groups = groups_of(configuration);
         systemctl("daemon-reload");
@@ -355,7 +356,7 @@ impl Router {
         self.wait("keepalived to run", || Path::new(KEEPALIVED_PID).exists());
     }
 
-    /// What systemd was asked since the last call of this.
+    /// The calls of systemctl since the last call of this method, in order.
     pub fn asked(&self) -> Vec<String> {
         let path = Path::new("/run/lab/systemctl.log");
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -377,9 +378,9 @@ impl Router {
         children.split_whitespace().any(open)
     }
 
-    /// Waits for keepalived to have read its configuration, and to hold the FIFO or not.
+    /// Waits until keepalived has read its configuration, and holds the FIFO open or has closed it.
     pub fn wait_attached(&self, expected: bool) {
-        self.wait(if expected { "keepalived to hold the FIFO" } else { "keepalived to let go of the FIFO" }, || {
+        self.wait(if expected { "keepalived to hold the FIFO" } else { "keepalived to close the FIFO" }, || {
             self.attached() == expected
         });
     }
@@ -389,24 +390,25 @@ impl Router {
         while !done() {
             if Instant::now() >= deadline {
                 let log = fs::read_to_string("/run/lab/keepalived.log").unwrap_or_default();
-                panic!("waited {DEADLINE:?} for {what}; keepalived said:\n{log}");
+                panic!("waited {DEADLINE:?} for {what}; keepalived's log:\n{log}");
             }
             sleep(Duration::from_millis(10));
         }
     }
 
-    /// Has the stand-in of systemd fail (`systemctl.refuses`), hang (`systemctl.hangs`), or lose reloads (`reload.lost`).
+    /// Makes the stand-in for systemctl fail (`systemctl.refuses`), hang (`systemctl.hangs`), or lose reloads
+    /// (`reload.lost`).
     pub fn spoil(&self, how: &str) {
         fs::write(Path::new(LAB).join(how), "").expect("written");
     }
 
-    /// Ends that again.
+    /// Ends that failure.
     pub fn mend(&self, how: &str) {
         fs::remove_file(Path::new(LAB).join(how)).expect("removed");
     }
 }
 
-/// What stands in for VyOS in the tests.
+/// The directory of the stand-ins for VyOS.
 fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/owner")
 }
@@ -416,7 +418,7 @@ fn owner() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/conf_mode/high-availability_vrrp_aws-vipa.py")
 }
 
-/// Has a command find the stand-in for VyOS's library, which takes these seconds (vyos/config.py).
+/// Makes a command use the stand-in for VyOS's library (vyos/config.py), which takes these times, in seconds.
 fn vyos<'a>(command: &'a mut Command, seconds: &str) -> &'a mut Command {
     command
         .env("PYTHONPATH", tests())
@@ -427,7 +429,7 @@ fn vyos<'a>(command: &'a mut Command, seconds: &str) -> &'a mut Command {
         .stdin(Stdio::null())
 }
 
-/// How often a configuration has been read.
+/// How often the configuration has been read.
 fn reads() -> u64 {
     fs::metadata(READS).map_or(0, |file| file.len())
 }
@@ -437,17 +439,17 @@ fn write_session(boot: bool, proposed: &Value, effective: &Value) {
     fs::write(SESSION, session.to_string()).expect("written");
 }
 
-/// The processor time of the processes that this one has run and waited for. A busy machine does not lengthen it.
+/// The processor time of all children that have ended. Unlike the elapsed time, it does not depend on the machine's load.
 pub fn processor_time_of_children() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").expect("read");
-    // proc(5): the name, which is in brackets, may hold anything; `state` is the field after it, the third of all.
+    // proc(5): the second field is a name in brackets, which may contain any characters; `state`, the third, follows it.
     let (_, fields) = stat.rsplit_once(')').expect("a name");
     let fields: Vec<&str> = fields.split_whitespace().collect();
     let ticks = |field: usize| -> u32 { fields[field - 3].parse().expect("a number") };
     Duration::from_secs(1) * (ticks(16) + ticks(17)) / rustix::param::clock_ticks_per_second() as u32
 }
 
-/// Runs the program with these words and this standard input.
+/// Runs the program with these arguments and this standard input.
 pub fn vipa(words: &[&str], input: &[u8]) -> Answer {
     let mut child = Command::new(BINARY)
         .args(words)
@@ -456,13 +458,13 @@ pub fn vipa(words: &[&str], input: &[u8]) -> Answer {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program");
-    // It may refuse the input before it has read all of it.
+    // The program may reject the input before it has read all of it.
     let _ = child.stdin.take().expect("a pipe").write_all(input);
-    Answer::of(child.wait_with_output().expect("an end"))
+    Answer::of(child.wait_with_output().expect("an output"))
 }
 
 fn systemctl(words: &str) {
-    let status = Command::new("systemctl").args(words.split(' ')).status().expect("the stand-in of systemd");
+    let status = Command::new("systemctl").args(words.split(' ')).status().expect("the stand-in for systemctl");
     assert!(status.success(), "systemctl {words}: {status}");
 }
 
@@ -471,7 +473,7 @@ fn mount(words: &[&str]) {
     assert!(status.success(), "mount {}: {status}", words.join(" "));
 }
 
-/// Puts our node back to what it is in the other configuration. Nothing above a node is deleted if that was not.
+/// Sets the node to its value in the other configuration. If that deletes it, its parents stay.
 fn put_back(configuration: &mut Value, other: &Value, node: &Owned) {
     let path = format!("/high-availability/vrrp{}", node.parent());
     let before = other.pointer(&path);
@@ -482,21 +484,21 @@ fn put_back(configuration: &mut Value, other: &Value, node: &Owned) {
     } else if let (Some(before), Owned::Group(name)) = (before, node) {
         configuration["high-availability"]["vrrp"]["group"][name] = before.clone();
     } else {
-        unreachable!("{node:?} was deleted and not in effect");
+        unreachable!("{node:?} was deleted, but is not in the effective configuration");
     }
 }
 
-/// The owners that VyOS runs for a change.
+/// The owner scripts that VyOS runs for a change.
 struct Owners {
-    /// Ours, of nodes that go.
+    /// Deleted nodes of this package.
     gone: Vec<Owned>,
-    /// Ours, of nodes that come or change.
+    /// New and changed nodes of this package.
     set: Vec<Owned>,
-    /// Whether its own of high-availability runs.
+    /// Whether VyOS's own owner script of high-availability runs.
     vyos: bool,
 }
 
-/// The owner of a node runs if something below it changes that no owner further down has.
+/// The owner script of a node runs if a node below it changes that has no owner script nearer to it.
 fn owners(proposed: &Value, effective: &Value) -> Owners {
     let parts = |configuration: &Value| {
         let mut rest = configuration["high-availability"].clone();
@@ -521,7 +523,7 @@ pub fn groups_of(configuration: &Value) -> Vec<(&String, &Value)> {
     groups.into_iter().flatten().collect()
 }
 
-/// What VyOS makes of a configuration, as far as these tests need it.
+/// The keepalived.conf that VyOS renders from a configuration, as far as these tests need it.
 pub fn keepalived_conf(configuration: &Value) -> String {
     let mut text = "# Autogenerated\n\nglobal_defs {\n    dynamic_interfaces\n    script_user root\n}\n\n".to_owned();
     for (name, group) in groups_of(configuration).into_iter().filter(|(_, group)| group.get("disable").is_none()) {
@@ -551,7 +553,7 @@ pub fn keepalived_conf(configuration: &Value) -> String {
     text
 }
 
-/// A group that gives no warning, as libvyosconfig gives it; `aws_vipa` is null for none.
+/// A group that causes no warning, in the form of libvyosconfig. `aws_vipa` may be null: no such node.
 pub fn group(vrid: u8, aws_vipa: Value) -> Value {
     let mut group = json!({
         "address": { format!("10.99.0.{}/24", 100 + u16::from(vrid)): {} },

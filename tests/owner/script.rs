@@ -1,4 +1,4 @@
-//! The owner script: what it hands over, and what the operator sees, for every change that VyOS runs it for.
+//! The owner script: the input that it passes to `commit`, and the output for the operator, for each kind of change.
 
 use std::fs::{self, OpenOptions};
 use std::io::Read;
@@ -14,8 +14,8 @@ use crate::router::{
     VYOS_RELOADS, VYOS_STOPS, configuration, group, keepalived_conf, processor_time_of_children, vipa,
 };
 
-/// What the script has to hand over of a configuration: lists where VyOS has several values, and its defaults.
-fn handed_over(configuration: &Value) -> Value {
+/// The form in which the script must pass on a configuration: with lists for nodes with several values, and with defaults.
+fn passed_on(configuration: &Value) -> Value {
     let Some(mut vrrp) = configuration.pointer("/high-availability/vrrp").cloned() else {
         return json!({});
     };
@@ -62,14 +62,14 @@ fn assert_input(call: &Call, boot: bool, proposed: &Value, effective: &Value) {
         "format": 1,
         "boot": boot,
         "called-for": called_for,
-        "proposed": handed_over(proposed),
-        "effective": handed_over(effective),
+        "proposed": passed_on(proposed),
+        "effective": passed_on(effective),
         "interface-addresses": { "eth0": ["10.99.0.1/24"], "eth1": ["10.98.0.1/24"], "lo": [] }
     });
     assert_eq!(call.input, expected);
 }
 
-/// Commits, and asserts on how often our owner runs, on what it hands over, and that it says nothing.
+/// Commits, and asserts how often the owner script runs, what it passes to `commit`, and that it prints nothing.
 fn commit_silently(router: &mut Router, after: &Value, calls: usize) {
     let before = router.effective.clone();
     let done = router.commit(after.clone());
@@ -85,10 +85,10 @@ fn outcomes(calls: &[Call]) -> Vec<(Owned, bool)> {
     calls.iter().map(|call| (call.node.clone(), call.answer.code == Some(0))).collect()
 }
 
-/// Asserts that the agent goes by what is in effect, and by nothing else.
+/// Asserts that config.json has exactly the configuration in effect.
 fn assert_in_force(router: &Router) {
     let before = fs::read(CONFIG).expect("read");
-    let tree = handed_over(&router.effective);
+    let tree = passed_on(&router.effective);
     let input = json!({
         "format": 1,
         "boot": true,
@@ -120,8 +120,8 @@ fn two() -> Value {
     configuration(json!({ "a": group(1, json!({})), "b": group(2, json!({})) }))
 }
 
-/// Nothing is left of us.
-fn assert_as_without_us(router: &Router) {
+/// Asserts that no files of the package are left, and the hook is detached.
+fn assert_as_without_the_package(router: &Router) {
     for path in [CONFIG, GROUPS, INCLUDE] {
         assert!(!Path::new(path).exists(), "{path}");
     }
@@ -145,8 +145,8 @@ fn at_boot_keepalived_is_attached_by_one_reload() {
 }
 
 #[test]
-fn a_fault_at_boot_leaves_that_group_out_and_fails_nothing() {
-    let Some(mut router) = Router::enter("script::a_fault_at_boot_leaves_that_group_out_and_fails_nothing") else {
+fn an_error_at_boot_skips_that_group_and_fails_nothing() {
+    let Some(mut router) = Router::enter("script::an_error_at_boot_skips_that_group_and_fails_nothing") else {
         return;
     };
     let tree = configuration(json!({
@@ -165,17 +165,17 @@ fn a_fault_at_boot_leaves_that_group_out_and_fails_nothing() {
 }
 
 #[test]
-fn what_fails_at_boot_is_a_warning_and_drops_no_node() {
-    let Some(mut router) = Router::enter("script::what_fails_at_boot_is_a_warning_and_drops_no_node") else {
+fn a_failure_at_boot_is_a_warning_and_no_node_is_dropped() {
+    let Some(mut router) = Router::enter("script::a_failure_at_boot_is_a_warning_and_no_node_is_dropped") else {
         return;
     };
-    // No file takes its place.
+    // A directory cannot be replaced by a file.
     fs::create_dir_all(Path::new(CONFIG).join("x")).expect("made");
     let calls = router.boot(two());
     assert!(calls.iter().all(|call| call.answer.code == Some(0)), "{calls:?}");
     let shown = calls[0].answer.shown();
     assert!(shown.contains("WARNING: cannot write /run/vyos-aws-vipa/config.json: "), "{shown}");
-    // The same outside the boot fails the commit.
+    // Outside of the boot, the same fails the commit.
     router.effective = json!({});
     let calls = router.commit(two());
     assert!(calls.iter().all(|call| call.answer.code == Some(1)), "{calls:?}");
@@ -183,8 +183,8 @@ fn what_fails_at_boot_is_a_warning_and_drops_no_node() {
 }
 
 #[test]
-fn a_change_of_our_nodes_alone_reloads_nothing() {
-    let Some(mut router) = Router::booted("script::a_change_of_our_nodes_alone_reloads_nothing", two()) else {
+fn a_change_of_aws_vipa_nodes_only_reloads_nothing() {
+    let Some(mut router) = Router::booted("script::a_change_of_aws_vipa_nodes_only_reloads_nothing", two()) else {
         return;
     };
     let disabled = configuration(json!({
@@ -193,7 +193,7 @@ fn a_change_of_our_nodes_alone_reloads_nothing() {
     }));
     commit_silently(&mut router, &disabled, 2);
     assert_eq!(router.asked(), [START_AGENT]);
-    // A leaf that goes.
+    // A leaf is deleted.
     let before = fs::read(CONFIG).expect("read");
     let mut less = disabled;
     less["high-availability"]["vrrp"]["group"]["b"]["aws-vipa"].as_object_mut().expect("a node").remove("address");
@@ -204,15 +204,15 @@ fn a_change_of_our_nodes_alone_reloads_nothing() {
 }
 
 #[test]
-fn routes_and_elastic_ips_are_handed_over_and_come_and_go() {
-    let test = "script::routes_and_elastic_ips_are_handed_over_and_come_and_go";
+fn routes_and_elastic_ips_are_passed_on_when_added_and_removed() {
+    let test = "script::routes_and_elastic_ips_are_passed_on_when_added_and_removed";
     let Some(mut router) = Router::booted(test, two()) else {
         return;
     };
     let before = fs::read(CONFIG).expect("read");
     let (one, other) = ("rtb-01234567", "rtb-89abcdef");
     let with = |nodes: Value| configuration(json!({ "a": group(1, nodes), "b": group(2, json!({})) }));
-    // libvyosconfig gives a single value as a string.
+    // libvyosconfig returns a single value as a string.
     let whole = with(json!({
         "no-address": {},
         "route": {
@@ -244,7 +244,7 @@ fn routes_and_elastic_ips_are_handed_over_and_come_and_go() {
         ]
     });
     assert_eq!(config["groups"][0], expected);
-    // A value and a tag that go.
+    // A value and a tag are deleted.
     let less = with(json!({
         "no-address": {},
         "route": { "2001:db8::/32": { "route-table": other } },
@@ -252,7 +252,7 @@ fn routes_and_elastic_ips_are_handed_over_and_come_and_go() {
     }));
     commit_silently(&mut router, &less, 1);
     assert_in_force(&router);
-    // And at boot.
+    // The same at boot.
     router.effective = json!({});
     let calls = router.boot(whole.clone());
     assert_input(&calls[0], true, &whole, &json!({}));
@@ -263,8 +263,9 @@ fn routes_and_elastic_ips_are_handed_over_and_come_and_go() {
 }
 
 #[test]
-fn settings_alone_run_the_owner_once() {
-    let Some(mut router) = Router::booted("script::settings_alone_run_the_owner_once", two()) else {
+fn a_change_of_the_global_parameters_runs_the_owner_once() {
+    let Some(mut router) = Router::booted("script::a_change_of_the_global_parameters_runs_the_owner_once", two())
+    else {
         return;
     };
     let mut set = two();
@@ -278,8 +279,8 @@ fn settings_alone_run_the_owner_once() {
 }
 
 #[test]
-fn a_change_of_other_nodes_alone_is_seen_by_the_hook() {
-    let Some(mut router) = Router::booted("script::a_change_of_other_nodes_alone_is_seen_by_the_hook", two()) else {
+fn a_change_of_other_nodes_only_is_read_by_the_hook() {
+    let Some(mut router) = Router::booted("script::a_change_of_other_nodes_only_is_read_by_the_hook", two()) else {
         return;
     };
     let mut moved = two();
@@ -292,17 +293,17 @@ fn a_change_of_other_nodes_alone_is_seen_by_the_hook() {
 }
 
 #[test]
-fn new_groups_come_with_one_reload_of_ours_at_most() {
+fn new_groups_cause_at_most_one_reload_by_commit() {
     let first = configuration(json!({ "a": group(1, Value::Null) }));
-    let Some(mut router) = Router::booted("script::new_groups_come_with_one_reload_of_ours_at_most", first) else {
+    let Some(mut router) = Router::booted("script::new_groups_cause_at_most_one_reload_by_commit", first) else {
         return;
     };
-    // The first one with our nodes: VyOS reloads before anything is attached.
+    // The first aws-vipa nodes: VyOS reloads keepalived before the hook is attached.
     let on = configuration(json!({ "a": group(1, json!({})), "b": group(2, json!({})) }));
     commit_silently(&mut router, &on, 2);
     assert_eq!(router.asked(), vyos_then(&[START_AGENT, RELOAD]));
     router.wait_attached(true);
-    // A later one finds the hook attached.
+    // Later, the hook is attached already.
     let more = configuration(json!({ "a": group(1, json!({})), "b": group(2, json!({})), "c": group(3, json!({})) }));
     commit_silently(&mut router, &more, 1);
     assert_eq!(router.asked(), vyos_then(&[START_AGENT]));
@@ -311,10 +312,9 @@ fn new_groups_come_with_one_reload_of_ours_at_most() {
 }
 
 #[test]
-fn a_group_that_is_master_already_is_attached_by_one_reload() {
+fn a_running_keepalived_is_attached_by_one_reload() {
     let off = configuration(json!({ "a": group(1, Value::Null) }));
-    let Some(mut router) = Router::booted("script::a_group_that_is_master_already_is_attached_by_one_reload", off)
-    else {
+    let Some(mut router) = Router::booted("script::a_running_keepalived_is_attached_by_one_reload", off) else {
         return;
     };
     let on = configuration(json!({ "a": group(1, json!({})) }));
@@ -329,8 +329,8 @@ fn a_group_that_is_master_already_is_attached_by_one_reload() {
 }
 
 #[test]
-fn our_nodes_go_and_vyos_is_as_it_was() {
-    let Some(mut router) = Router::booted("script::our_nodes_go_and_vyos_is_as_it_was", two()) else {
+fn removing_the_aws_vipa_nodes_leaves_vyos_as_it_was() {
+    let Some(mut router) = Router::booted("script::removing_the_aws_vipa_nodes_leaves_vyos_as_it_was", two()) else {
         return;
     };
     let one = configuration(json!({ "a": group(1, json!({})), "b": group(2, Value::Null) }));
@@ -341,9 +341,9 @@ fn our_nodes_go_and_vyos_is_as_it_was() {
     commit_silently(&mut router, &none, 1);
     assert_eq!(router.asked(), [STOP_AGENT, RELOAD]);
     router.wait_attached(false);
-    assert_as_without_us(&router);
+    assert_as_without_the_package(&router);
     assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), keepalived_conf(&none));
-    // Both at once, with the settings.
+    // Both groups at once, with global parameters.
     let mut with_settings = two();
     with_settings["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "region": "eu-west-1" });
     commit_silently(&mut router, &with_settings, 3);
@@ -352,12 +352,12 @@ fn our_nodes_go_and_vyos_is_as_it_was() {
     commit_silently(&mut router, &none, 3);
     assert_eq!(router.asked(), [STOP_AGENT, RELOAD]);
     router.wait_attached(false);
-    assert_as_without_us(&router);
+    assert_as_without_the_package(&router);
 }
 
 #[test]
-fn a_group_that_goes_is_taken_out_before_vyos_renders() {
-    let Some(mut router) = Router::booted("script::a_group_that_goes_is_taken_out_before_vyos_renders", two()) else {
+fn a_deleted_group_is_removed_before_vyos_renders() {
+    let Some(mut router) = Router::booted("script::a_deleted_group_is_removed_before_vyos_renders", two()) else {
         return;
     };
     let one = configuration(json!({ "a": group(1, json!({})) }));
@@ -365,7 +365,7 @@ fn a_group_that_goes_is_taken_out_before_vyos_renders() {
     assert_eq!(router.asked(), then_vyos(&[START_AGENT], &VYOS_RELOADS));
     assert_eq!((names_in(CONFIG), names_in(GROUPS)), (vec!["a".to_owned()], vec!["a".to_owned()]));
     router.wait_attached(true);
-    // The last one with our nodes, beside one without.
+    // The last group with aws-vipa is deleted; one without it stays.
     let mixed = configuration(json!({ "a": group(1, json!({})), "z": group(9, Value::Null) }));
     commit_silently(&mut router, &mixed, 0);
     router.asked();
@@ -373,29 +373,29 @@ fn a_group_that_goes_is_taken_out_before_vyos_renders() {
     commit_silently(&mut router, &without, 1);
     assert_eq!(router.asked(), then_vyos(&[STOP_AGENT, RELOAD], &VYOS_RELOADS));
     router.wait_attached(false);
-    assert_as_without_us(&router);
+    assert_as_without_the_package(&router);
     assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), keepalived_conf(&without));
 }
 
 #[test]
-fn the_whole_tree_goes() {
-    let Some(mut router) = Router::booted("script::the_whole_tree_goes", two()) else {
+fn the_whole_tree_is_deleted_and_set_again() {
+    let Some(mut router) = Router::booted("script::the_whole_tree_is_deleted_and_set_again", two()) else {
         return;
     };
     let mut gone = two();
     gone.as_object_mut().expect("a tree").remove("high-availability");
     commit_silently(&mut router, &gone, 2);
     assert_eq!(router.asked(), then_vyos(&[STOP_AGENT, RELOAD], &VYOS_STOPS));
-    assert_as_without_us(&router);
-    // And comes back.
+    assert_as_without_the_package(&router);
+    // It is set again.
     commit_silently(&mut router, &two(), 2);
     assert_eq!(router.asked(), vyos_then(&[START_AGENT, RELOAD]));
     router.wait_attached(true);
 }
 
 #[test]
-fn every_fault_is_shown_with_its_node_and_nothing_is_changed() {
-    let test = "script::every_fault_is_shown_with_its_node_and_nothing_is_changed";
+fn every_error_is_shown_with_its_node_and_nothing_is_changed() {
+    let test = "script::every_error_is_shown_with_its_node_and_nothing_is_changed";
     let Some(mut router) = Router::booted(test, two()) else {
         return;
     };
@@ -419,7 +419,7 @@ fn every_fault_is_shown_with_its_node_and_nothing_is_changed() {
     }
     assert_eq!((files(), router.asked()), (before, vec![]));
     assert!(router.attached());
-    // What this commit does not touch may stay wrong.
+    // An error in a node that this commit does not change is a warning.
     router.effective =
         configuration(json!({ "a": group(1, json!({})), "b": group(2, json!({ "interface": "eth7" })) }));
     let other = configuration(json!({
@@ -431,10 +431,10 @@ fn every_fault_is_shown_with_its_node_and_nothing_is_changed() {
     assert!(calls[0].answer.shown().starts_with("WARNING: high-availability vrrp group b aws-vipa interface:"));
 }
 
-/// What a commit is refused for is the fault of the node that VyOS shows it under, in whatever order the owners run.
+/// VyOS shows each error below the node that has it, in whatever order the owner scripts run.
 #[test]
-fn one_group_s_fault_fails_no_other_s_call() {
-    let Some(mut router) = Router::booted("script::one_group_s_fault_fails_no_other_s_call", two()) else {
+fn an_error_of_one_group_fails_no_call_for_another() {
+    let Some(mut router) = Router::booted("script::an_error_of_one_group_fails_no_call_for_another", two()) else {
         return;
     };
     let off = || group(2, Value::Null);
@@ -451,11 +451,11 @@ fn one_group_s_fault_fails_no_other_s_call() {
             |nodes: [(Owned, bool); 2]| if is_reversed { nodes.into_iter().rev().collect() } else { nodes.to_vec() };
         for (row, groups, expected) in [
             (
-                "only our nodes",
+                "only aws-vipa nodes",
                 json!({ "a": group(1, faulty()), "b": group(2, json!({ "disable": {} })) }),
                 set([(a(), false), (b(), true)]),
             ),
-            ("ours are deleted", json!({ "a": group(1, faulty()), "b": off() }), vec![(b(), true), (a(), false)]),
+            ("aws-vipa is deleted", json!({ "a": group(1, faulty()), "b": off() }), vec![(b(), true), (a(), false)]),
             ("the group is deleted", json!({ "a": group(1, faulty()) }), vec![(b(), true), (a(), false)]),
             (
                 "both",
@@ -463,7 +463,7 @@ fn one_group_s_fault_fails_no_other_s_call() {
                 set([(a(), false), (b(), true)]),
             ),
             (
-                "both, and ours are deleted",
+                "both, and aws-vipa is deleted",
                 json!({ "a": with_other_nodes(group(1, faulty())), "b": with_other_nodes(off()) }),
                 vec![(b(), true), (a(), false)],
             ),
@@ -483,13 +483,13 @@ fn one_group_s_fault_fails_no_other_s_call() {
                 }
             }
             assert_in_force(&router);
-            // Back to both.
+            // Both groups again, without errors.
             let calls = router.commit(two());
             assert!(calls.iter().all(|call| call.answer.code == Some(0)), "{row}: {calls:?}");
             assert_in_force(&router);
         }
     }
-    // A new group with a fault, beside the last one that goes: nothing of ours is left.
+    // The last group is deleted, and a new one has an error: nothing of the package is left.
     let calls = router.commit(configuration(json!({ "a": group(1, json!({})), "n": group(3, Value::Null) })));
     assert_eq!(outcomes(&calls), [(b(), true)]);
     router.wait_attached(true);
@@ -499,12 +499,13 @@ fn one_group_s_fault_fails_no_other_s_call() {
     calls[0].answer.assert_silent();
     assert_eq!(router.asked(), then_vyos(&[STOP_AGENT, RELOAD], &VYOS_RELOADS));
     router.wait_attached(false);
-    assert_as_without_us(&router);
+    assert_as_without_the_package(&router);
 }
 
 #[test]
-fn a_fault_of_the_settings_fails_their_call_alone() {
-    let Some(mut router) = Router::booted("script::a_fault_of_the_settings_fails_their_call_alone", two()) else {
+fn an_error_of_the_global_parameters_fails_only_their_call() {
+    let Some(mut router) = Router::booted("script::an_error_of_the_global_parameters_fails_only_their_call", two())
+    else {
         return;
     };
     let mut tree = configuration(json!({ "a": group(1, json!({ "disable": {} })) }));
@@ -518,7 +519,7 @@ fn a_fault_of_the_settings_fails_their_call_alone() {
         call.answer.assert_silent();
     }
     assert_in_force(&router);
-    // And one of a group leaves the settings alone.
+    // An error of a group does not affect the global parameters.
     let mut tree = configuration(json!({ "a": group(1, json!({ "interface": "eth7" })) }));
     tree["high-availability"]["vrrp"]["global-parameters"]["aws-vipa"] = json!({ "region": "eu-west-1" });
     let calls = router.commit(tree);
@@ -527,10 +528,10 @@ fn a_fault_of_the_settings_fails_their_call_alone() {
     assert_in_force(&router);
 }
 
-/// Two groups of one commit may have one VRID, on interfaces of their own: then the call may be for either.
+/// Two groups on different interfaces may have the same VRID. The script cannot tell which of them a call is for.
 #[test]
-fn groups_that_share_a_vrid_are_refused_together() {
-    let Some(mut router) = Router::booted("script::groups_that_share_a_vrid_are_refused_together", two()) else {
+fn groups_with_the_same_vrid_fail_together() {
+    let Some(mut router) = Router::booted("script::groups_with_the_same_vrid_fail_together", two()) else {
         return;
     };
     let on_eth1 = |nodes| {
@@ -548,7 +549,7 @@ fn groups_that_share_a_vrid_are_refused_together() {
     assert_eq!(outcomes(&calls), [(Owned::group("a"), false), (Owned::group("b"), true), (Owned::group("c"), false)]);
     calls[1].answer.assert_silent();
     assert_in_force(&router);
-    // Where one of them is not changed, the call is for the other.
+    // If only one of them is changed, the call is for that one.
     let calls = router.commit(configuration(json!({
         "a": group(1, json!({})),
         "b": group(2, json!({})),
@@ -584,7 +585,7 @@ fn warnings_are_shown_under_the_group_that_they_are_about() {
             let start = format!("WARNING: high-availability vrrp {name}: ");
             assert_eq!(call.answer.shown().matches("WARNING: ").count(), expected, "{call:?}");
             assert_eq!(call.answer.shown().matches(&start).count(), expected, "{call:?}");
-            // A blank line before and after, as VyOS has it, and none between.
+            // VyOS prints a blank line before and after; there is none in between.
             let blank = call.answer.out.trim_matches('\n').lines().filter(|line| line.is_empty()).count();
             assert_eq!(blank, 0, "{}", call.answer.out);
         }
@@ -594,14 +595,14 @@ fn warnings_are_shown_under_the_group_that_they_are_about() {
         let calls = router.boot(tree.clone());
         assert_eq!(calls.len(), 5);
         assert_shown(&calls);
-        // Everything goes, and comes back at once.
+        // Everything is deleted, and set again.
         for call in router.commit(configuration(json!({}))) {
             call.answer.assert_silent();
         }
         let calls = router.commit(tree.clone());
         assert_eq!(calls.len(), 5);
         assert_shown(&calls);
-        // What is printed is not printed again.
+        // Warnings are not printed again.
         router.run_owner().answer.assert_silent();
         router.commit(configuration(json!({})));
     }
@@ -632,10 +633,10 @@ fn a_warning_is_shown_once_while_it_holds() {
     router.commit(later)[0].answer.assert_silent();
 }
 
-/// What the warning says of keepalived is so.
+/// Shows that the statement of the warning about keepalived is true.
 #[test]
-fn keepalived_takes_an_address_of_the_router_itself_away() {
-    let Some(mut router) = Router::enter("script::keepalived_takes_an_address_of_the_router_itself_away") else {
+fn keepalived_removes_an_address_of_the_router_itself() {
+    let Some(mut router) = Router::enter("script::keepalived_removes_an_address_of_the_router_itself") else {
         return;
     };
     let on_eth1 = |address: &str| {
@@ -656,12 +657,12 @@ fn keepalived_takes_an_address_of_the_router_itself_away() {
 }
 
 #[test]
-fn odd_names_reach_keepalived_and_no_shell() {
-    let Some(mut router) = Router::enter("script::odd_names_reach_keepalived_and_no_shell") else {
+fn unusual_names_reach_keepalived_and_no_shell() {
+    let Some(mut router) = Router::enter("script::unusual_names_reach_keepalived_and_no_shell") else {
         return;
     };
     let names = ["odd$(n)ame", "$(touch${IFS}/run/lab/shell)", "a;touch\\b", "`reboot`", "~a@b&|<>*?", "größe", "-rf"];
-    // What keepalived cannot carry is a fault; the rest goes its way.
+    // A name that keepalived cannot have is an error, below; the others work.
     let usable: Vec<&str> = names.iter().copied().filter(|name| !name.contains('{')).collect();
     let tree = |names: &[&str]| {
         let groups = names.iter().zip(1..).map(|(name, vrid)| ((*name).to_owned(), group(vrid, json!({}))));
@@ -682,11 +683,11 @@ fn odd_names_reach_keepalived_and_no_shell() {
         .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
         .open(FIFO)
         .expect("opened");
-    // On a busy machine the groups are MASTER before the FIFO is attached, and no later line tells of it.
+    // On a busy machine the groups may be MASTER before the FIFO is attached; keepalived does not repeat the notify event.
     router.restart_keepalived();
     let mut lines = String::new();
     router.wait("every group to be MASTER", || {
-        // Nothing to read is an error here, and so is nobody's being there to write.
+        // An empty FIFO and one without a writer are errors of the read.
         let _ = fifo.read_to_string(&mut lines);
         usable.iter().all(|name| lines.contains(&format!("INSTANCE \"{name}\" MASTER 100\n")))
     });
@@ -695,7 +696,7 @@ fn odd_names_reach_keepalived_and_no_shell() {
     let before = fs::read(CONFIG).expect("read");
     for name in ["a b", "a\u{a0}b", "a#b", "a!b", "$(touch${IFS}/run/lab/shell)", "a\u{1b}[31mb"] {
         let mut more = tree(&usable);
-        // Only our nodes are new: VyOS itself does not run.
+        // Only aws-vipa nodes are new, so VyOS's own owner script does not run.
         let mut one = group(99, Value::Null);
         router.effective = more.clone();
         router.effective["high-availability"]["vrrp"]["group"][name] = one.clone();
@@ -703,18 +704,18 @@ fn odd_names_reach_keepalived_and_no_shell() {
         more["high-availability"]["vrrp"]["group"][name] = one;
         let calls = router.commit(more.clone());
         assert_eq!((calls.len(), calls[0].answer.code), (1, Some(1)), "{calls:?}");
-        assert_eq!(calls[0].input["proposed"], handed_over(&more));
+        assert_eq!(calls[0].input["proposed"], passed_on(&more));
         let expected = format!("high-availability vrrp group {} aws-vipa: ", name.escape_debug());
         let shown = calls[0].answer.shown();
         assert!(shown.starts_with(&expected) && shown.ends_with("rename the group"), "{shown}");
     }
     assert_eq!((fs::read(CONFIG).expect("read"), router.asked()), (before, vec![]));
-    assert!(!Path::new("/run/lab/shell").exists(), "a shell has read a name");
+    assert!(!Path::new("/run/lab/shell").exists(), "a shell has evaluated a name");
 }
 
 #[test]
-fn interfaces_of_every_kind_are_handed_over() {
-    let Some(mut router) = Router::enter("script::interfaces_of_every_kind_are_handed_over") else {
+fn interfaces_of_every_kind_are_passed_on() {
+    let Some(mut router) = Router::enter("script::interfaces_of_every_kind_are_passed_on") else {
         return;
     };
     let mut tree = two();
@@ -772,7 +773,7 @@ fn the_fifo_keeps_its_inode() {
     router.wait_attached(true);
 }
 
-/// Runs the tests of a module of Python beside this file.
+/// Runs the tests of a Python module in this directory.
 fn python_tests(module: &str) {
     let done = Command::new("python3")
         .args(["-m", "unittest", "-v", module])
@@ -784,9 +785,9 @@ fn python_tests(module: &str) {
     assert!(done.status.success() && !said.contains("Ran 0 tests"), "{}:\n{said}", done.status);
 }
 
-/// A binary that is missing, hangs, crashes or says rubbish (failures.py).
+/// The program is missing, hangs, crashes or prints garbage (failures.py).
 #[test]
-fn a_program_out_of_order_is_told_clearly() {
+fn a_failure_of_the_program_is_reported_clearly() {
     python_tests("failures");
 }
 
@@ -796,7 +797,7 @@ fn the_script_works_inside_the_daemons_of_vyos() {
     python_tests("daemon");
 }
 
-/// Which calls of a commit were made in full, and failed.
+/// For each call of a commit: whether it was made in full, and whether it failed.
 fn full_and_failed(calls: &[Call]) -> Vec<(bool, bool)> {
     calls.iter().map(|call| (call.is_full, call.answer.code != Some(0))).collect()
 }
@@ -822,12 +823,12 @@ fn all(node: fn() -> Value) -> Value {
     tree(node(), node(), node())
 }
 
-/// What the agent goes by. To look at it changes nothing, unlike [`assert_in_force`], after which every call is a full one.
+/// The configuration for the agent. Unlike [`assert_in_force`], after which each call is made in full, this changes nothing.
 fn config() -> Value {
     serde_json::from_slice(&fs::read(CONFIG).expect("read")).expect("JSON")
 }
 
-/// Commits, and asserts that the first call alone was made in full, and what the agent goes by then.
+/// Commits, and asserts that only the first call was made in full, and the resulting config.json.
 fn commit_with_one_full_call(router: &mut Router, after: Value, expected: &Value) {
     let calls = router.commit(after);
     let first_alone: Vec<(bool, bool)> = (0..calls.len()).map(|n| (n == 0, false)).collect();
@@ -835,7 +836,7 @@ fn commit_with_one_full_call(router: &mut Router, after: Value, expected: &Value
     assert_eq!(config(), *expected);
 }
 
-/// A router that has booted with all three plain; and what the agent goes by if all are disabled, and if none is.
+/// A router that has booted with three enabled groups; and config.json if all of them are disabled, and if none is.
 fn with_three(test: &str) -> Option<(Router, Value, Value)> {
     let mut router = Router::enter(test)?;
     router.is_run_by_its_interpreter = true;
@@ -847,7 +848,7 @@ fn with_three(test: &str) -> Option<(Router, Value, Value)> {
     Some((router, is_disabled, is_plain))
 }
 
-/// VyOS calls once for each group: what the first call has done, the others leave out.
+/// VyOS calls the script once for each group. The later calls skip what the first one has done.
 #[test]
 fn later_calls_of_a_commit_end_at_once() {
     let Some(mut router) = Router::enter("script::later_calls_of_a_commit_end_at_once") else {
@@ -855,7 +856,7 @@ fn later_calls_of_a_commit_end_at_once() {
     };
     router.is_run_by_its_interpreter = true;
     let (done, skipped, failed) = ((true, false), (false, false), (true, true));
-    // Without a commit that holds the lock, each call is a full one, and nothing is remembered.
+    // If no commit holds the lock, each call is made in full, and calls.json is not written.
     let calls = router.boot(tree(plain(), plain(), plain()));
     assert_eq!(full_and_failed(&calls), [done, done, done]);
     assert!(!Path::new(CALLS).exists());
@@ -868,7 +869,7 @@ fn later_calls_of_a_commit_end_at_once() {
     assert_in_force(&router);
     router.end_commit();
 
-    // The next commit, with a fault in one group: its call fails, in whatever order they come.
+    // The next commit has an error in one group: the call for that group fails, in any order.
     for (is_reversed, changes, expected) in [
         (false, tree(plain(), faulty(), plain()), vec![done, failed, skipped]),
         (true, tree(plain(), faulty(), plain()), vec![done, failed, skipped]),
@@ -887,7 +888,7 @@ fn later_calls_of_a_commit_end_at_once() {
     }
     router.is_reversed = false;
 
-    // A commit that is aborted after its first call: the next one takes its own configuration over.
+    // A commit is aborted after its first call: the next one applies its own configuration.
     router.effective = tree(disabled(), disabled(), disabled());
     router.begin_commit();
     let calls = router.commit(tree(plain(), disabled(), disabled()));
@@ -897,17 +898,17 @@ fn later_calls_of_a_commit_end_at_once() {
     let calls = router.commit(tree(disabled(), disabled(), disabled()));
     assert_eq!(full_and_failed(&calls), [done]);
     assert_in_force(&router);
-    // In the same commit, but keepalived has been started again since.
+    // keepalived has been restarted since the first call of the commit.
     router.restart_keepalived();
     router.wait_attached(true);
     router.effective = tree(plain(), disabled(), disabled());
     let calls = router.commit(tree(disabled(), disabled(), disabled()));
     assert_eq!(full_and_failed(&calls), [done]);
-    // And nothing since.
+    // Nothing has happened since.
     router.effective = tree(plain(), disabled(), disabled());
     let calls = router.commit(tree(disabled(), disabled(), disabled()));
     assert_eq!(full_and_failed(&calls), [skipped]);
-    // A file that is gone.
+    // A file has been removed.
     fs::remove_file(CONFIG).expect("removed");
     router.effective = tree(plain(), disabled(), disabled());
     let calls = router.commit(tree(disabled(), disabled(), disabled()));
@@ -915,7 +916,7 @@ fn later_calls_of_a_commit_end_at_once() {
     assert_in_force(&router);
     router.end_commit();
 
-    // Ours go first, then VyOS renders keepalived.conf, then the new ones come.
+    // Deleted groups come first, then VyOS renders keepalived.conf, then the new groups follow.
     router.begin_commit();
     let calls = router.commit(configuration(json!({ "d": group(4, plain()), "e": group(5, plain()) })));
     assert_eq!(full_and_failed(&calls), [done, skipped, skipped, done, skipped]);
@@ -925,14 +926,14 @@ fn later_calls_of_a_commit_end_at_once() {
     let calls = router.commit(configuration(json!({})));
     assert_eq!(calls.len(), 2);
     assert!(calls[0].is_full && !calls[1].is_full, "{calls:?}");
-    assert_as_without_us(&router);
+    assert_as_without_the_package(&router);
     router.end_commit();
 }
 
-/// A warning is something to show: the call for that group shows it, once.
+/// The call for a group shows its warning, once.
 #[test]
-fn a_call_with_a_warning_of_its_own_is_made() {
-    let Some(mut router) = Router::enter("script::a_call_with_a_warning_of_its_own_is_made") else {
+fn a_call_for_a_group_with_a_warning_is_made_in_full() {
+    let Some(mut router) = Router::enter("script::a_call_for_a_group_with_a_warning_is_made_in_full") else {
         return;
     };
     router.is_run_by_its_interpreter = true;
@@ -949,10 +950,10 @@ fn a_call_with_a_warning_of_its_own_is_made() {
     }
 }
 
-/// Commits follow one another at once, each in a process of its own, and one is killed in the middle.
+/// Commits follow one another at once, each in its own process, and two of them are killed.
 #[test]
-fn commits_of_the_same_second_are_told_apart() {
-    let test = "script::commits_of_the_same_second_are_told_apart";
+fn commits_within_the_same_second_are_distinguished() {
+    let test = "script::commits_within_the_same_second_are_distinguished";
     let Some((mut router, is_disabled, is_plain)) = with_three(test) else {
         return;
     };
@@ -966,23 +967,23 @@ fn commits_of_the_same_second_are_told_apart() {
     router.begin_commit();
     commit_with_one_full_call(&mut router, all(disabled), &is_disabled);
     router.kill_commit();
-    // VyOS has all of it to do again.
+    // VyOS repeats all of it.
     router.effective = all(plain);
     router.begin_commit();
     commit_with_one_full_call(&mut router, all(disabled), &is_disabled);
     router.kill_commit();
-    // Or something else.
+    // VyOS commits something else.
     router.effective = tree(plain(), disabled(), disabled());
     router.begin_commit();
     commit_with_one_full_call(&mut router, all(plain), &is_plain);
     router.end_commit();
 }
 
-/// Another session, or the installation of the package, calls by what is in effect there: whatever that changes, the next
-/// call of the commit mends.
+/// Another session, or the installation of the package, calls the script with the configuration in effect there. The next
+/// call of the commit repairs what that has changed.
 #[test]
-fn a_call_beside_the_commit_costs_no_call_of_it() {
-    let test = "script::a_call_beside_the_commit_costs_no_call_of_it";
+fn a_call_from_outside_the_commit_replaces_no_call_of_it() {
+    let test = "script::a_call_from_outside_the_commit_replaces_no_call_of_it";
     let Some((mut router, is_disabled, is_plain)) = with_three(test) else {
         return;
     };
@@ -993,20 +994,20 @@ fn a_call_beside_the_commit_costs_no_call_of_it() {
             router.begin_commit()
         }
         commit_with_one_full_call(&mut router, all(disabled), &is_disabled);
-        // One that takes all back, one with the same configuration, and one that removes all.
+        // Calls that undo the commit, that have the same configuration, and that remove everything.
         for effective in [all(plain), all(disabled), configuration(json!({}))] {
             router.run_owner_beside(&effective, &effective).assert_silent();
             router.effective = all(plain);
             commit_with_one_full_call(&mut router, all(disabled), &is_disabled);
         }
         router.wait_attached(true);
-        // One that is refused changes nothing.
+        // A failed call changes nothing.
         let answer = router.run_owner_beside(&tree(faulty(), plain(), plain()), &all(plain));
         assert!(answer.code == Some(1) && answer.shown().contains("interface eth7 does not exist"), "{answer:?}");
         router.effective = all(plain);
         assert_eq!(full_and_failed(&router.commit(all(disabled))), [(false, false); 3]);
         assert_eq!(config(), is_disabled);
-        // None of them counts as a call of the commit.
+        // None of these counts as a call of the commit.
         router.run_owner_beside(&all(plain), &all(plain)).assert_silent();
         assert!(!Path::new(CALLS).exists());
         assert_eq!(config(), is_plain);
@@ -1015,7 +1016,7 @@ fn a_call_beside_the_commit_costs_no_call_of_it() {
     }
 }
 
-/// In the daemon, with the program itself: daemon.py has another one in its place.
+/// In the daemon, with the real program: daemon.py has a stand-in for it.
 #[test]
 fn later_calls_in_the_daemon_end_at_once() {
     let test = "script::later_calls_in_the_daemon_end_at_once";
@@ -1025,7 +1026,7 @@ fn later_calls_in_the_daemon_end_at_once() {
     let (done, skipped, failed) = ((true, false), (false, false), (true, true));
     router.start_daemon();
     commit_with_one_full_call(&mut router, all(disabled), &is_disabled);
-    // The next one, and one that is aborted after its first call.
+    // The next commit, and one that is aborted after its first call.
     router.next_commit_of_the_daemon();
     commit_with_one_full_call(&mut router, all(plain), &is_plain);
     router.effective = tree(plain(), disabled(), disabled());
@@ -1056,17 +1057,16 @@ fn later_calls_in_the_daemon_end_at_once() {
     router.end_commit();
 }
 
-/// What VyOS's library takes, in seconds: a whole call took 0.3 to 0.75 s on a booted VyOS 1.4. It sleeps, which takes no
-/// processor time.
+/// How long VyOS's library takes, in seconds, and in total: a whole call took 0.3 to 0.75 s on a booted VyOS 1.4. The
+/// stand-in sleeps, which takes no processor time.
 const VYOS: (&str, Duration) = ("0.2 0.3 0.05", Duration::from_millis(650));
 
-/// The benchmark holds the program as it is shipped to 2 s for 200 groups more than for none, and to 50 ms for a call with
-/// nothing left to do. Here it is an unoptimised one, whose start alone takes several times as long, on a busy machine, where a
-/// call may wait for the processor without end. So processor time counts, and 5 s; 200 full calls would take some minutes. The
-/// times are only printed.
+/// The benchmark limits the released program to 2 s more for 200 groups than for none, and to 50 ms for a call with nothing
+/// left to do. This test runs an unoptimised build, perhaps on a busy machine, so it limits the processor time, to 5 s; 200
+/// calls in full would take minutes. The elapsed times are only printed.
 #[test]
-fn two_hundred_groups_cost_little_more_than_none() {
-    let Some(mut router) = Router::enter("script::two_hundred_groups_cost_little_more_than_none") else {
+fn two_hundred_groups_take_little_more_time_than_none() {
+    let Some(mut router) = Router::enter("script::two_hundred_groups_take_little_more_time_than_none") else {
         return;
     };
     router.is_run_by_its_interpreter = true;
@@ -1098,7 +1098,7 @@ fn two_hundred_groups_cost_little_more_than_none() {
             assert_eq!(calls.len(), 200);
             let (full, short): (Vec<&Call>, Vec<&Call>) = calls.iter().partition(|call| call.is_full);
             short.iter().for_each(|call| call.answer.assert_silent());
-            // keepalived with 200 groups may be too slow for a call here: then another call has that left to do.
+            // keepalived with 200 groups may be too slow for one call: then the next one is made in full as well.
             let late = full.iter().filter(|call| call.answer.shown().contains("FIFO")).count();
             assert!(full.iter().all(|call| call.answer.code == Some(0)) && full.len() <= 1 + late, "{full:?}");
             let mut took: Vec<Duration> = short.iter().map(|call| call.took).collect();
