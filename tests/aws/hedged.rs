@@ -1,4 +1,4 @@
-//! Requests whose bytes or whose answers are late, and that are sent once more, over TLS to the simulator.
+//! Requests that are sent once more, because their acknowledgement by TCP or their answer is late; over TLS to the simulator.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,16 +19,17 @@ use crate::{AMPLE, Answer, Router, SLACK, assigned, nowhere, serve};
 
 const NAME: &str = "ec2.eu-west-1.amazonaws.com";
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
-/// A claim over a dead connection takes 0.3 s, and what a new connection takes. On a busy machine not each is that fast.
+/// The limit for a claim on a dead connection, which takes 0.3 s and the time for a new connection. On a busy machine, only
+/// the fastest of several claims keeps it.
 const ARRIVED: Duration = Duration::from_secs(1);
-/// The request time-out where none is configured.
+/// The default of `request-timeout`.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 fn eni() -> EniId {
     "eni-0a000000000000001".try_into().expect("an ENI")
 }
 
-/// EC2 over TLS in namespaces of a test, and a client of it with a credentials file.
+/// EC2 over TLS in the test's namespaces, and its client with a credentials file.
 struct Place {
     cloud: Simulator,
     listeners: Vec<Listener>,
@@ -37,7 +38,7 @@ struct Place {
 }
 
 impl Place {
-    /// EC2 listens on these addresses; its name has all of them.
+    /// EC2 listens on these addresses, and its name resolves to all of them.
     fn new(addresses: &[&str]) -> Self {
         let cloud = Simulator::start(World::two_routers().stale_reads(Duration::ZERO)).expect("a cloud");
         let dir = tempfile::tempdir().expect("a directory");
@@ -57,7 +58,7 @@ impl Place {
         place
     }
 
-    /// Gives EC2's name the addresses, in their order.
+    /// Makes EC2's name resolve to the addresses, in the order of the listeners.
     fn name(&self) {
         let lines = self.listeners.iter().map(|listener| format!("{} {NAME}\n", listener.address().ip()));
         fs::write(self.dir.path().join("hosts"), lines.collect::<String>()).expect("written");
@@ -74,7 +75,7 @@ impl Place {
         (answer, began.elapsed())
     }
 
-    /// A claim, and what arrived of it.
+    /// Claims, and returns the one request that arrived, and the time that the claim took.
     async fn arrived(&self, what: &str) -> (Request, Duration) {
         let before = self.cloud.requests().len();
         let (answer, took) = self.claim(TIMEOUT).await;
@@ -85,7 +86,7 @@ impl Place {
         (requests.remove(0), took)
     }
 
-    /// The client's ends of all connections so far.
+    /// The client's address of each connection so far.
     fn clients(&self) -> BTreeSet<SocketAddr> {
         self.cloud.requests().iter().map(|request| request.peer).collect()
     }
@@ -101,7 +102,7 @@ fn client(dir: &Path) -> Ec2 {
     Ec2::new(&global, "eu-west-1".try_into().expect("a region"), &Imds::at(&nowhere()))
 }
 
-/// Loses every packet to this address.
+/// Drops every packet to this address.
 fn lose(address: SocketAddr) {
     const CHAIN: &str = "add table inet lost ; add chain inet lost input { type filter hook input priority 0 ; }";
     let rule = format!("add rule inet lost input ip daddr {} drop", address.ip());
@@ -114,12 +115,12 @@ fn block_on(test: impl Future<Output = ()>) {
 }
 
 #[test]
-fn a_claim_over_a_black_holed_connection_arrives_over_a_new_one() {
+fn a_claim_on_a_black_holed_connection_arrives_on_a_new_one() {
     lab::in_namespaces(|| block_on(black_holed("127.0.0.1")));
 }
 
 #[test]
-fn the_same_over_ipv6() {
+fn a_claim_on_a_black_holed_connection_over_ipv6_arrives_on_a_new_one() {
     lab::in_namespaces(|| block_on(black_holed("::1")));
 }
 
@@ -128,7 +129,7 @@ async fn black_holed(address: &str) {
     let mut fastest = TIMEOUT;
     for _ in 0..3 {
         let (warm, _) = place.arrived("a warm connection").await;
-        let (again, took) = place.arrived("the same").await;
+        let (again, took) = place.arrived("the same connection").await;
         assert_eq!(again.peer, warm.peer, "{took:?}");
         lab::black_hole([warm.peer]);
         let (claim, took) = place.arrived("a black-holed connection").await;
@@ -136,10 +137,10 @@ async fn black_holed(address: &str) {
         assert!(took >= Duration::from_millis(300), "{took:?}");
         fastest = fastest.min(took);
         let (next, took) = place.arrived("the next claim").await;
-        assert_eq!(next.peer, claim.peer, "over the new connection, at once: {took:?}");
+        assert_eq!(next.peer, claim.peer, "not over the new connection: {took:?}");
     }
     assert!(fastest < ARRIVED, "{fastest:?}");
-    // Reads alike, and all that go out at the same time are sent once more.
+    // The same for reads, and for concurrent requests.
     lab::black_hole(place.clients());
     let (owners, claimed) = tokio::join!(place.ec2.owners(None, &[ADDRESS], TIMEOUT), place.claim(TIMEOUT));
     owners.map(drop).and(claimed.0.map(drop)).expect("both answers");
@@ -150,14 +151,14 @@ fn a_claim_goes_to_the_address_of_the_endpoint_that_answers() {
     lab::in_namespaces(|| {
         block_on(async {
             let mut place = Place::new(&["127.0.0.2", "127.0.0.3"]);
-            // On a busy machine the first one may be sent twice.
+            // On a busy machine the first claim may be sent twice.
             place.claim(TIMEOUT).await.0.expect("claimed");
             let (warm, _) = place.arrived("a warm connection").await;
             let (dead, alive): (Vec<_>, Vec<_>) = place.listeners.iter().partition(|l| l.number() == warm.listener);
             lose(dead[0].address());
             let alive = alive[0].number();
             assert_eq!(place.arrived("an address that is dead").await.0.listener, alive);
-            // A client that has no connection yet: the dead address may be the one that it tries first.
+            // A new client may try the dead address first.
             for _ in 0..2 {
                 let mut fastest = TIMEOUT;
                 for _ in 0..3 {
@@ -180,7 +181,7 @@ fn a_claim_that_is_answered_in_time_is_sent_once() {
     lab::in_namespaces(|| {
         block_on(async {
             let place = Place::new(&["127.0.0.1"]);
-            // An answer takes longer than TCP may take for its acknowledgement.
+            // The answer takes longer than the limit for TCP's acknowledgement.
             place.cloud.add_fault(Fault::on(On::claims()).delay_before(Duration::from_millis(400)));
             for _ in 0..3 {
                 place.arrived("an answer that takes 0.4 s").await;
@@ -201,12 +202,12 @@ fn a_claim_whose_answer_is_late_is_sent_once_more() {
             place.arrived("a warm connection").await;
             let late = Duration::from_secs(2);
             for (fault, at_least, at_most) in [
-                // The second answer comes at once.
+                // The second request is answered at once.
                 (Fault::on(On::claims()).delay_before(late).times(1), Duration::from_secs(1), late),
                 (Fault::on(On::claims()).hang().performed().times(1), Duration::from_secs(1), late),
-                // The first one still comes before the second.
+                // The first request is answered before the second.
                 (Fault::on(On::claims()).delay_before(late), late, TIMEOUT),
-                // The second does not come at all.
+                // Neither request is answered.
                 (Fault::on(On::claims()).hang(), TIMEOUT, TIMEOUT + SLACK),
             ] {
                 let before = place.cloud.requests().len();
@@ -224,7 +225,7 @@ fn a_claim_whose_answer_is_late_is_sent_once_more() {
                 let [first, second] = &requests[..] else { panic!("{fault:?}: {requests:#?}") };
                 assert_ne!(first.connection, second.connection, "{fault:?}");
             }
-            // Answers that come after the attempt change nothing.
+            // Answers after the end of the attempt have no effect.
             let late = place.cloud.wait_for("the late answers", AMPLE, |cloud| {
                 let performed = cloud.requests().iter().filter(|request| request.performed.is_some()).count();
                 (performed == 7).then_some(())
@@ -236,7 +237,7 @@ fn a_claim_whose_answer_is_late_is_sent_once_more() {
 }
 
 #[tokio::test]
-async fn the_second_request_is_signed_anew() {
+async fn the_second_request_has_its_own_signature() {
     let server = serve(|request| if request.connection == 1 { Answer::Hang } else { assigned(request) });
     let router = Router::new(&server.url);
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
@@ -247,7 +248,7 @@ async fn the_second_request_is_signed_anew() {
 }
 
 #[tokio::test]
-async fn a_call_that_usually_takes_long_is_given_twice_that_time() {
+async fn a_call_that_usually_takes_long_is_repeated_after_twice_that_time() {
     let slow = Duration::from_millis(900);
     let slower = Duration::from_millis(1_400);
     let late = Arc::new(AtomicBool::new(false));

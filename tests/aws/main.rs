@@ -1,4 +1,4 @@
-//! EC2 and IMDS as the agent calls them: the real SDK over real sockets.
+//! The agent's calls of EC2 and IMDS: with the real SDK over real sockets.
 
 mod across_zones;
 mod hedged;
@@ -19,9 +19,9 @@ use vipa_core::model::ec2::{Acknowledgement, ErrorClass};
 use vipa_core::model::ids::EniId;
 use vyos_aws_vipa::aws::{Ec2, Imds};
 
-/// Long enough for any answer that comes.
+/// A time limit that no answered call reaches.
 const AMPLE: Duration = Duration::from_secs(10);
-/// What a busy machine may add to a bound.
+/// The time that a busy machine may add to a limit.
 const SLACK: Duration = Duration::from_secs(2);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 
@@ -29,7 +29,7 @@ fn eni() -> EniId {
     "eni-0123456789abcdef0".try_into().expect("an ENI")
 }
 
-/// A port on which nothing listens.
+/// The URL of a port on which nothing listens.
 fn nowhere() -> String {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     format!("http://{}", listener.local_addr().expect("its address"))
@@ -63,7 +63,7 @@ impl Router {
         self.dir.path().join("credentials")
     }
 
-    /// As an operator's tool does it: a new file in the place of the old one.
+    /// Replaces the credentials file by a new file.
     fn rotate(&self, text: &str) {
         rotate(&self.file(), text);
     }
@@ -83,7 +83,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Looks at the files as the agent does, until the test ends.
+/// Checks the files for changes as the agent does, until the test ends.
 fn watch_files(ec2: &Ec2) {
     let mut watch = ec2.credentials_watch();
     tokio::spawn(async move {
@@ -94,7 +94,7 @@ fn watch_files(ec2: &Ec2) {
 }
 
 #[tokio::test]
-async fn a_claim_is_one_signed_request_and_its_answer_the_proof() {
+async fn a_claim_is_one_signed_request() {
     let server = serve(assigned);
     let router = Router::new(&server.url);
     let addresses = [ADDRESS, Ipv4Addr::new(10, 0, 0, 101)];
@@ -120,19 +120,19 @@ async fn without_addresses_nothing_is_sent() {
     assert_eq!(server.log().len(), 0);
 }
 
-/// The list may be missing, or hold only what was not assigned before.
+/// The list of the answer may be missing, or have only newly assigned addresses.
 #[tokio::test]
-async fn a_claim_that_the_answer_does_not_list_is_acknowledged_and_not_proven() {
+async fn addresses_missing_from_the_answer_are_acknowledged_but_not_proven() {
     let all = [ADDRESS, Ipv4Addr::new(10, 0, 0, 101), Ipv4Addr::new(10, 0, 0, 102)];
     let server = serve(|request| {
-        // As if the second and the third had not been asked for.
+        // As if the second and the third address had not been requested.
         assigned(&Request { body: request.body.replace("PrivateIpAddress.2=", "Other="), ..request.clone() })
     });
     let router = Router::new(&server.url);
     let acknowledged = router.ec2.claim(&eni(), &all, AMPLE).await.expect("acknowledged");
     assert_eq!(acknowledged.unlisted, all[1..].iter().copied().collect());
     assert_eq!(acknowledged.request_id.map(String::from).as_deref(), Some("0f0e-1d"));
-    assert_eq!(server.log().len(), 1, "one attempt");
+    assert_eq!(server.log().len(), 1, "more than one attempt");
 
     for list in ["", "<assignedPrivateIpAddressesSet/>"] {
         let server = serve(move |_| {
@@ -146,7 +146,7 @@ async fn a_claim_that_the_answer_does_not_list_is_acknowledged_and_not_proven() 
 }
 
 #[tokio::test]
-async fn every_refusal_has_its_class_and_what_to_do_and_is_tried_once() {
+async fn every_refusal_has_its_class_and_remedy_and_is_sent_once() {
     let blob = "x".repeat(1200);
     let cases = [
         ("RequestLimitExceeded", 503, ErrorClass::Throttled, "slow"),
@@ -174,13 +174,13 @@ async fn every_refusal_has_its_class_and_what_to_do_and_is_tried_once() {
         assert!(error.message.starts_with("slow down") && error.message.contains(hint), "{error:?}");
         assert!(error.message.len() < 600 && !error.message.contains(char::is_control), "{error:?}");
         assert_eq!(error.request_id.map(String::from).as_deref(), Some("0f0e-2d"), "{code}");
-        assert_eq!(server.log().len(), n + 1, "one attempt each");
+        assert_eq!(server.log().len(), n + 1, "more than one attempt: {code}");
     }
 }
 
 #[tokio::test]
-async fn a_denial_by_another_policy_than_the_roles_says_which() {
-    // As long as EC2's own: what the message says of the policy is behind the first 300 characters.
+async fn a_denial_names_the_policy_that_caused_it() {
+    // As long as EC2's own message, which names the policy after its first 300 characters.
     let who = format!("arn:aws:sts::123456789012:assumed-role/{}/i-0123456789abcdef0", "r".repeat(64));
     let what = "ec2:AssignPrivateIpAddresses on resource: \
                 arn:aws:ec2:eu-central-1:123456789012:network-interface/eni-0123456789abcdef0";
@@ -213,7 +213,7 @@ async fn a_denial_by_another_policy_than_the_roles_says_which() {
 }
 
 #[tokio::test]
-async fn rubbish_for_an_answer_is_an_error_that_says_so() {
+async fn an_invalid_answer_is_an_error() {
     for (status, body) in [
         (200, ""),
         (200, "<html>It works!</html>"),
@@ -243,7 +243,7 @@ async fn rubbish_for_an_answer_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_cut_off() {
+async fn an_endless_answer_is_cut_off() {
     let server = serve(|_| Answer::Endless);
     let router = Router::new(&server.url);
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("too long");
@@ -252,7 +252,7 @@ async fn an_answer_without_end_is_cut_off() {
 }
 
 #[tokio::test]
-async fn pages_without_end_are_cut_off() {
+async fn endless_pages_are_cut_off() {
     let server = serve(|_| {
         ok(
             "<DescribeNetworkInterfacesResponse><networkInterfaceSet/><nextToken>more</nextToken></DescribeNetworkInterfacesResponse>",
@@ -275,7 +275,7 @@ async fn pages_without_end_are_cut_off() {
     assert_eq!(server.log().len(), 1);
 }
 
-/// The state of keepalive is a column of /proc/net/tcp: `02` in front of the time says that its timer runs.
+/// A column of /proc/net/tcp has the state of TCP's keepalive: `02` and a time mean that its timer is running.
 #[tokio::test]
 async fn an_idle_connection_is_kept_alive() {
     let server = serve(assigned);
@@ -288,7 +288,7 @@ async fn an_idle_connection_is_kept_alive() {
         let ours = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         ours.filter(|columns| columns.get(2) == Some(&far_end.as_str())).map(|columns| columns[5].to_owned()).next()
     };
-    until("the timer runs for keepalive", || timer().is_some_and(|timer| timer.starts_with("02:"))).await;
+    until("the timer of keepalive runs", || timer().is_some_and(|timer| timer.starts_with("02:"))).await;
     let (_, when) =
         timer().and_then(|timer| timer.split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned()))).expect("it runs");
     let hundredths = u64::from_str_radix(&when, 16).expect("a time");
@@ -296,7 +296,7 @@ async fn an_idle_connection_is_kept_alive() {
 }
 
 #[tokio::test]
-async fn an_owner_that_cannot_be_read_is_not_nobody() {
+async fn an_unreadable_owner_is_an_error_and_not_unassigned() {
     let server = serve(|_| {
         ok(
             "<DescribeNetworkInterfacesResponse><networkInterfaceSet><item><networkInterfaceId>eni-x</networkInterfaceId></item></networkInterfaceSet></DescribeNetworkInterfacesResponse>",
@@ -308,7 +308,7 @@ async fn an_owner_that_cannot_be_read_is_not_nobody() {
 }
 
 #[tokio::test]
-async fn a_dropped_connection_is_not_tried_again_by_itself() {
+async fn a_request_on_a_dropped_connection_is_not_repeated() {
     let server = serve(|_| Answer::Close);
     let router = Router::new(&server.url);
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("dropped");
@@ -317,7 +317,7 @@ async fn a_dropped_connection_is_not_tried_again_by_itself() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_said_with_the_reason() {
+async fn a_failed_connection_is_reported_with_its_reason() {
     let router = Router::new(&nowhere());
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("refused");
     assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Connection"), "{error}");
@@ -330,7 +330,7 @@ async fn nobody_there_is_said_with_the_reason() {
 }
 
 #[tokio::test]
-async fn settings_that_cannot_work_are_an_answer_and_no_panic() {
+async fn unusable_settings_are_an_error() {
     for url in
         ["", "ec2", "ftp://ec2", "http://", "http:// a", "https://[::", "http://a:99999", "http://\u{0}", "file:///etc"]
     {
@@ -341,7 +341,7 @@ async fn settings_that_cannot_work_are_an_answer_and_no_panic() {
 }
 
 #[tokio::test]
-async fn a_hang_ends_at_the_bound_and_the_next_attempt_uses_none_of_the_old_connections() {
+async fn a_hanging_call_times_out_and_the_next_attempt_uses_a_new_connection() {
     let dead = Arc::new(AtomicBool::new(false));
     let server = serve({
         let dead = dead.clone();
@@ -388,12 +388,12 @@ async fn a_claim_does_not_wait_for_a_read() {
     let began = Instant::now();
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
     assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
-    assert!(!reader.is_finished(), "the read still waits");
+    assert!(!reader.is_finished(), "the read has ended");
     reader.abort();
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again() {
+async fn a_connection_is_reused() {
     let server = serve(assigned);
     let router = Router::new(&server.url);
     for _ in 0..5 {
@@ -403,8 +403,8 @@ async fn a_connection_is_used_again() {
 }
 
 #[tokio::test]
-async fn ec2s_time_is_used_after_a_refusal_that_the_clock_explains() {
-    // EC2 is 10 minutes ahead, and refuses what was not signed within a minute of its time.
+async fn after_a_refusal_caused_by_the_clock_ec2s_time_is_used() {
+    // EC2's clock is 10 minutes ahead, and EC2 refuses signatures that are more than a minute off.
     let ec2s_time = || Timestamp::now() + SignedDuration::from_mins(10);
     let server = serve(move |request| {
         let off = request.signed_at().duration_until(ec2s_time()).unsigned_abs();
@@ -423,13 +423,13 @@ async fn ec2s_time_is_used_after_a_refusal_that_the_clock_explains() {
     let skew = router.ec2.clock_skew().expect("measured");
     assert!((SignedDuration::from_secs(597)..=SignedDuration::from_secs(601)).contains(&skew), "{skew:?}");
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("signed with EC2's time");
-    // The connections are replaced after a hang; the clock stays.
+    // Both requests were sent once.
     assert_eq!(server.log().len(), 2);
 }
 
 #[tokio::test]
-async fn a_refusal_that_the_clock_does_not_explain_is_one_of_the_credentials() {
-    // A Date that is off, from a middlebox say, and signatures that are taken as they are.
+async fn a_refusal_not_caused_by_the_clock_is_about_the_credentials() {
+    // The Date of the answers is wrong, perhaps by a proxy, but the signatures are accepted.
     let date = || Timestamp::now() - SignedDuration::from_mins(10);
     let refuse = Arc::new(AtomicBool::new(false));
     let server = serve({
@@ -455,7 +455,7 @@ async fn a_refusal_that_the_clock_does_not_explain_is_one_of_the_credentials() {
 }
 
 #[tokio::test]
-async fn a_missing_file_is_a_reason_and_is_taken_up_when_it_appears() {
+async fn a_missing_file_is_reported_and_read_when_it_appears() {
     let server = serve(assigned);
     let router = Router::new(&server.url);
     let mut watch = router.ec2.credentials_watch();
@@ -469,7 +469,7 @@ async fn a_missing_file_is_a_reason_and_is_taken_up_when_it_appears() {
     assert_eq!((facts.source, facts.loaded_at, facts.error), (source, None, Some(error)));
 
     router.rotate(&keys("AKIATWO"));
-    // Something else happens each second in the agent's loop, and drops the wait.
+    // Other events in the agent's loop cancel the wait.
     let deadline = Instant::now() + AMPLE;
     while tokio::time::timeout(Duration::from_secs(1), watch.changed()).await.is_err() {
         assert!(Instant::now() < deadline, "not reported without any call within {AMPLE:?}");
@@ -483,7 +483,7 @@ async fn a_missing_file_is_a_reason_and_is_taken_up_when_it_appears() {
 }
 
 #[tokio::test]
-async fn files_without_usable_keys_are_refused_and_never_quoted() {
+async fn files_without_usable_keys_are_rejected_and_never_quoted() {
     let server = serve(assigned);
     let router = Router::new(&server.url);
     for (text, reason) in [
@@ -520,7 +520,7 @@ async fn rotated_keys_are_used_after_one_refusal() {
 }
 
 #[tokio::test]
-async fn rotated_keys_are_used_without_a_refusal_once_they_are_noticed() {
+async fn rotated_keys_are_used_without_a_refusal_once_the_change_is_noticed() {
     let server = serve(assigned);
     let router = Router::new(&server.url);
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
@@ -532,7 +532,7 @@ async fn rotated_keys_are_used_without_a_refusal_once_they_are_noticed() {
 }
 
 #[tokio::test]
-async fn keys_that_change_under_a_request_make_its_refusal_a_passing_one() {
+async fn a_refusal_is_transient_if_the_keys_have_changed_since_the_request() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("credentials");
     std::fs::write(&file, keys("AKIAONE")).expect("written");
@@ -555,7 +555,7 @@ async fn keys_that_change_under_a_request_make_its_refusal_a_passing_one() {
 }
 
 #[tokio::test]
-async fn the_agent_reads_the_copy_of_its_file_and_never_the_file() {
+async fn the_agent_reads_the_copy_of_the_credentials_file_only() {
     let server = serve(assigned);
     let directory = tempfile::tempdir().expect("a directory");
     let (file, copy) = (directory.path().join("file"), directory.path().join("credentials.json"));
@@ -585,7 +585,7 @@ async fn the_agent_reads_the_copy_of_its_file_and_never_the_file() {
         until("the keys are back", || ec2.credentials().access_key_id.as_deref() == Some(key)).await;
         ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
     };
-    // Each ends what was read before.
+    // Each of these ends the use of the previous keys.
     put(&file, serde_json::json!({ "unreadable": { "other": "No such file or directory (os error 2)" } }));
     gone().await;
     refused("No such file or directory (os error 2)", "Credentials.File", ErrorClass::Denied).await;
@@ -609,7 +609,7 @@ async fn the_agent_reads_the_copy_of_its_file_and_never_the_file() {
 }
 
 #[tokio::test]
-async fn another_profile_is_asked_for_by_name() {
+async fn a_configured_profile_is_used() {
     let server = serve(assigned);
     let router = Router::with(Global {
         endpoint_url: Some(server.url.clone()),
@@ -621,12 +621,12 @@ async fn another_profile_is_asked_for_by_name() {
     assert_eq!(server.log()[0].key(), "AKIATWO");
 }
 
-/// An IMDS with a role whose credentials are good for `seconds`, and whose key ids count up.
+/// An IMDS with a role whose credentials are valid for `seconds`. Each answer has the next access key id.
 fn imds_with_role(seconds: i64, up: Arc<AtomicBool>) -> Scripted {
     slow_imds_with_role(Duration::ZERO, seconds, up)
 }
 
-/// The same, where each answer takes that long.
+/// The same, with answers that take `delay`.
 fn slow_imds_with_role(delay: Duration, seconds: i64, up: Arc<AtomicBool>) -> Scripted {
     let given = AtomicUsize::new(0);
     serve(move |request| {
@@ -661,7 +661,7 @@ fn with_role(ec2: &Scripted, imds: &str) -> Ec2 {
 }
 
 #[tokio::test]
-async fn a_roles_credentials_are_kept_and_outlive_imds() {
+async fn credentials_of_a_role_are_cached_and_used_while_imds_is_down() {
     let up = Arc::new(AtomicBool::new(true));
     let (server, imds) = (serve(assigned), imds_with_role(6 * 3600, up.clone()));
     let ec2 = with_role(&server, &imds.url);
@@ -678,7 +678,7 @@ async fn a_roles_credentials_are_kept_and_outlive_imds() {
 }
 
 #[tokio::test]
-async fn credentials_that_take_longer_than_a_call_are_there_for_a_later_one() {
+async fn credentials_that_load_longer_than_a_call_are_used_by_a_later_one() {
     let delay = Duration::from_millis(400);
     let (server, imds) = (serve(assigned), slow_imds_with_role(delay, 6 * 3600, Arc::new(AtomicBool::new(true))));
     let ec2 = with_role(&server, &imds.url);
@@ -690,13 +690,13 @@ async fn credentials_that_take_longer_than_a_call_are_there_for_a_later_one() {
     while let Err(error) = ec2.claim(&eni(), &[ADDRESS], bound).await {
         assert!(Instant::now() < deadline, "not within {AMPLE:?}: {error}");
     }
-    assert_eq!(server.log()[0].key(), "ASIA0", "what was read for the first call");
+    assert_eq!(server.log()[0].key(), "ASIA0", "not the credentials that the first call has loaded");
     assert_eq!(imds.log().len(), 3, "a token, the role's name and its credentials");
 }
 
 #[tokio::test]
-async fn credentials_and_the_call_have_one_bound_together() {
-    // What is left is too short for a second request.
+async fn loading_credentials_counts_towards_the_time_limit_of_the_call() {
+    // The time left is too short for a second request.
     let delay = Duration::from_millis(700);
     let (server, imds) =
         (serve(|_| Answer::Hang), slow_imds_with_role(delay, 6 * 3600, Arc::new(AtomicBool::new(true))));
@@ -704,12 +704,12 @@ async fn credentials_and_the_call_have_one_bound_together() {
     let error = with_role(&server, &imds.url).claim(&eni(), &[ADDRESS], bound).await.expect_err("no answer");
     let took = began.elapsed();
     assert_eq!((error.class(), server.log().len()), (ErrorClass::TimedOut, 1), "{error}");
-    // Three answers of IMDS come first. Were they no part of it, it would take another 2.1 s.
+    // Three answers of IMDS come first. If they did not count, the call would take another 2.1 s.
     assert!(took < bound + 2 * delay, "{took:?}");
 }
 
 #[tokio::test]
-async fn imds_is_not_asked_for_each_claim_near_the_end_of_a_roles_credentials() {
+async fn near_their_expiry_credentials_are_not_requested_for_each_claim() {
     let (server, imds) = (serve(assigned), imds_with_role(600, Arc::new(AtomicBool::new(true))));
     let ec2 = with_role(&server, &imds.url);
     for _ in 0..3 {
@@ -720,7 +720,7 @@ async fn imds_is_not_asked_for_each_claim_near_the_end_of_a_roles_credentials() 
 }
 
 #[tokio::test]
-async fn keys_whose_file_is_taken_away_are_used_no_more() {
+async fn keys_of_a_removed_file_are_no_longer_used() {
     let server = serve(assigned);
     let router = Router::new(&server.url);
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
@@ -735,7 +735,7 @@ async fn keys_whose_file_is_taken_away_are_used_no_more() {
 }
 
 #[tokio::test]
-async fn credentials_past_their_end_are_replaced_before_use_and_tried_still_without_imds() {
+async fn expired_credentials_are_replaced_before_use_and_still_tried_while_imds_is_down() {
     let up = Arc::new(AtomicBool::new(true));
     let (server, imds) = (serve(assigned), imds_with_role(-10, up.clone()));
     let ec2 = with_role(&server, &imds.url);
@@ -746,13 +746,13 @@ async fn credentials_past_their_end_are_replaced_before_use_and_tried_still_with
     up.store(false, Ordering::SeqCst);
     ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with the old ones");
     assert_eq!(server.log()[2].key(), "ASIA1");
-    let error = ec2.credentials().error.expect("IMDS is away");
+    let error = ec2.credentials().error.expect("IMDS is down");
     assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials.IMDS"), "{error}");
     assert!(error.message.starts_with("instance role: "), "{error}");
 }
 
 #[tokio::test]
-async fn an_expired_role_is_asked_for_anew_after_the_refusal() {
+async fn after_a_refusal_of_expired_credentials_new_ones_are_requested() {
     let imds = imds_with_role(6 * 3600, Arc::new(AtomicBool::new(true)));
     let server = serve(|request| match request.key() {
         "ASIA0" => refused(400, "RequestExpired", "Request has expired."),
@@ -765,14 +765,14 @@ async fn an_expired_role_is_asked_for_anew_after_the_refusal() {
 }
 
 #[tokio::test]
-async fn without_a_role_the_error_says_what_to_do() {
+async fn missing_credentials_of_a_role_are_reported_with_their_cause() {
     let imds = serve(|request| match request.line.starts_with("PUT ") {
         true => Answer::Text(200, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n".to_owned(), "t".to_owned()),
         false => Answer::Text(404, String::new(), String::new()),
     });
     let server = serve(assigned);
     let error = with_role(&server, &imds.url).claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no role");
-    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials.Role"), "it may be late: {error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials.Role"), "{error}");
     assert!(error.message.contains("the instance has no role"), "{error}");
 
     let error = with_role(&server, &nowhere()).claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no IMDS");
@@ -784,11 +784,11 @@ async fn without_a_role_the_error_says_what_to_do() {
     assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Credentials.IMDS"), "{error}");
     assert!(error.message.contains("no answer from IMDS within 300ms"), "{error}");
     assert!(began.elapsed() < bound + SLACK, "{:?}", began.elapsed());
-    assert_eq!(server.log().len(), 0, "nothing was sent to EC2");
+    assert_eq!(server.log().len(), 0, "EC2 was called");
 }
 
 #[tokio::test]
-async fn a_certificate_file_that_cannot_be_used_is_named_where_it_matters() {
+async fn an_unusable_certificate_file_is_named_by_errors_of_tls() {
     let server = serve(assigned);
     let dir = tempfile::tempdir().expect("a directory");
     let ca = dir.path().join("ca.pem");
@@ -799,16 +799,16 @@ async fn a_certificate_file_that_cannot_be_used_is_named_where_it_matters() {
             std::fs::write(&ca, text).expect("written");
         }
         let router = Router::with(global(server.url.clone()));
-        router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("no TLS, no matter");
+        router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("not needed without TLS");
         let router = Router::with(global(server.url.replace("http:", "https:")));
-        let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no TLS there");
+        let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("the server has no TLS");
         assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Connection"), "{error}");
         assert!(error.message.contains(&format!("ca-certificate-file {}: ", ca.display())), "{error}");
     }
 }
 
 #[tokio::test]
-async fn imds_is_asked_with_a_token_and_answers_in_ids() {
+async fn imds_is_queried_with_a_token_and_its_answers_are_parsed() {
     let imds = serve(|request| {
         let path = request.line.split(' ').nth(1).expect("a path").to_owned();
         if path == "/latest/api/token" {
@@ -838,17 +838,17 @@ async fn imds_is_asked_with_a_token_and_answers_in_ids() {
     let found = client.eni(mac("02:00:00:00:00:01")).await.expect("the ENI");
     assert_eq!((found.id, found.primary), (eni(), Ipv4Addr::new(10, 0, 0, 10)));
     assert_eq!((found.subnet.as_str(), found.vpc.as_str()), ("subnet-0123abcd", "vpc-0123abcd"));
-    let error = client.eni(mac("02:00:00:00:00:02")).await.expect_err("rubbish");
+    let error = client.eni(mac("02:00:00:00:00:02")).await.expect_err("an invalid id");
     assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
     let error = client.eni(mac("02:00:00:00:00:03")).await.expect_err("unknown");
     assert_eq!((error.class(), error.code()), (ErrorClass::NoSuchInterface, "NotFound"), "{error}");
     assert!(error.message.contains("02:00:00:00:00:03"), "{error}");
     let tokens = imds.log().iter().filter(|r| r.line.starts_with("PUT ")).count();
-    assert_eq!(tokens, 1, "the token is kept");
+    assert_eq!(tokens, 1, "the token was not kept");
 }
 
 #[tokio::test]
-async fn a_token_that_imds_has_forgotten_is_replaced_in_the_same_call() {
+async fn a_token_that_imds_rejects_is_replaced_in_the_same_call() {
     let given = AtomicUsize::new(0);
     let forgotten = Arc::new(AtomicUsize::new(0));
     let imds = serve({
@@ -876,11 +876,11 @@ async fn a_token_that_imds_has_forgotten_is_replaced_in_the_same_call() {
     let before = imds.log().len();
     let error = client.instance().await.expect_err("every token is refused");
     assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
-    assert!(imds.log().len() - before <= 3, "two questions and one token: {:?}", &imds.log()[before..]);
+    assert!(imds.log().len() - before <= 3, "more than two requests and one for a token: {:?}", &imds.log()[before..]);
 }
 
 #[tokio::test]
-async fn imds_failures_have_their_class_and_their_bound() {
+async fn failures_of_imds_have_their_class_and_time_limit() {
     for (answer, class, code) in [
         (403, ErrorClass::Denied, "Forbidden"),
         (429, ErrorClass::Throttled, "TooManyRequests"),
@@ -890,7 +890,7 @@ async fn imds_failures_have_their_class_and_their_bound() {
         let imds = serve(move |_| Answer::Text(answer, String::new(), String::new()));
         let error = Imds::at(&imds.url).instance().await.expect_err("no token");
         assert_eq!((error.class(), error.code()), (class, code), "{answer}: {error}");
-        assert_eq!(imds.log().len(), 1, "one attempt");
+        assert_eq!(imds.log().len(), 1, "more than one attempt");
     }
     let imds = serve(|_| Answer::Hang);
     let began = Instant::now();
@@ -901,9 +901,9 @@ async fn imds_failures_have_their_class_and_their_bound() {
     assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Connection"), "{error}");
 }
 
-/// IMDS refuses the role's credentials at boot, with 404 or 403, and after the role is taken away.
+/// IMDS does not return the role's credentials, with 404 or 403: at boot, and after the role was removed.
 #[tokio::test]
-async fn a_role_that_is_late_is_a_passing_failure_and_one_that_went_is_not() {
+async fn a_role_that_has_not_appeared_yet_is_a_transient_failure_and_a_removed_one_is_not() {
     let role = |status: &Arc<AtomicUsize>| {
         let status = status.clone();
         serve(move |request| {
@@ -928,9 +928,9 @@ async fn a_role_that_is_late_is_a_passing_failure_and_one_that_went_is_not() {
         assert_eq!((error.class(), error.code()), (ErrorClass::Transient, code), "{error}");
         assert!(error.message.contains("may appear minutes later"), "{error}");
         status.store(200, Ordering::SeqCst);
-        ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with what came late");
+        ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with the credentials that have appeared");
         status.store(refusal, Ordering::SeqCst);
-        // Their time is over, so that they are asked for anew, and kept where IMDS gives none.
+        // They have expired, so they are requested again, and used on if IMDS returns none.
         ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed with the old ones");
         let error = ec2.credentials().error.expect("the role is gone");
         assert_eq!((error.class(), error.code()), (ErrorClass::Denied, code), "{error}");
@@ -938,7 +938,7 @@ async fn a_role_that_is_late_is_a_passing_failure_and_one_that_went_is_not() {
 }
 
 #[tokio::test]
-async fn an_answer_of_imds_is_bounded_and_a_slow_one_names_the_address() {
+async fn answers_of_imds_are_limited_in_size_and_time() {
     let long = |length: usize| {
         serve(move |request| match request.line.starts_with("PUT ") {
             true => Answer::Text(200, "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n".to_owned(), "t".to_owned()),
@@ -960,13 +960,13 @@ async fn an_answer_of_imds_is_bounded_and_a_slow_one_names_the_address() {
         }
     });
     let mac = "02:00:00:00:00:01".to_owned().try_into().expect("a MAC address");
-    let error = Imds::at(&slow.url).eni(mac).await.expect_err("four answers take 3.6 s");
+    let error = Imds::at(&slow.url).eni(mac).await.expect_err("a time-out: four answers take 3.6 s");
     assert!(error.message.contains(&format!("IMDS at {} did not answer", slow.url)), "{error}");
 }
 
-/// What an operator may name by mistake is never waited for: on the one thread of this runtime everything would stand still.
+/// Opening such a path never waits: it would block the only thread of this runtime.
 #[tokio::test]
-async fn what_is_no_file_is_refused_at_once_wherever_it_is_named() {
+async fn a_path_that_is_not_a_regular_file_is_rejected_at_once() {
     let server = serve(assigned);
     let dir = tempfile::tempdir().expect("a directory");
     let fifo = dir.path().join("fifo");
@@ -991,11 +991,11 @@ async fn what_is_no_file_is_refused_at_once_wherever_it_is_named() {
             ..Global::default()
         };
         let router = Router::with(global);
-        let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("no TLS there");
+        let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("the server has no TLS");
         assert_eq!(error.code(), "Connection", "{path:?}: {error}");
         assert!(error.message.contains("ca-certificate-file /") && error.message.contains("not a regular"), "{error}");
-        router.ec2.probe_endpoint(AMPLE).await.expect_err("no TLS there");
-        // What a profile names is not opened either.
+        router.ec2.probe_endpoint(AMPLE).await.expect_err("the server has no TLS");
+        // Paths that a profile names are not opened either.
         let router = Router::new(&server.url);
         for key in ["web_identity_token_file", "credential_source"] {
             for chain in
@@ -1014,9 +1014,9 @@ async fn what_is_no_file_is_refused_at_once_wherever_it_is_named() {
     assert_eq!(server.log().len(), 0);
 }
 
-/// Runs itself once more with the environment variables of other AWS tools, all set to an address on which nothing listens.
+/// Runs this test again with the environment variables of other AWS tools, all of which name a port on which nothing listens.
 #[test]
-fn the_environment_has_no_say() {
+fn the_environment_has_no_effect() {
     const MARK: &str = "VIPA_TEST_OF_THE_ENVIRONMENT";
     if std::env::var_os(MARK).is_none() {
         let home = tempfile::tempdir().expect("a directory");
@@ -1028,7 +1028,7 @@ fn the_environment_has_no_say() {
         std::fs::write(home.path().join(".aws/config"), elsewhere).expect("written");
         std::fs::write(home.path().join(".aws/credentials"), keys("AKIAHOME")).expect("written");
         let output = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "the_environment_has_no_say"])
+            .args(["--exact", "the_environment_has_no_effect"])
             .env(MARK, "1")
             .env("HOME", home.path())
             .env("AWS_ACCESS_KEY_ID", "AKIAENV")

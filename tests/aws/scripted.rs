@@ -1,4 +1,4 @@
-//! A server that answers as a test says: for what a sound EC2 or IMDS would never do, and for the exact moment of an answer.
+//! A server with the answers of a test: for invalid answers, which EC2 and IMDS do not give, and for exactly timed ones.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,13 +8,13 @@ use std::thread;
 
 use jiff::Timestamp;
 
-/// A request as it came in.
+/// A request.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub line: String,
     pub headers: HashMap<String, String>,
     pub body: String,
-    /// Which connection it came over, from 1.
+    /// The number of its connection, from 1.
     pub connection: usize,
 }
 
@@ -42,11 +42,11 @@ impl Request {
 pub enum Answer {
     /// Status, more header lines, body.
     Text(u16, String, String),
-    /// Nothing, and the connection stays.
+    /// No answer on an open connection.
     Hang,
-    /// Nothing, and the connection ends.
+    /// The connection is closed without an answer.
     Close,
-    /// A body that does not end.
+    /// An endless body.
     Endless,
 }
 
@@ -129,7 +129,7 @@ pub fn ok(body: impl Into<String>) -> Answer {
     Answer::Text(200, String::new(), body.into())
 }
 
-/// An answer to AssignPrivateIpAddresses that assigns what was asked for.
+/// An answer to AssignPrivateIpAddresses that assigns the requested addresses.
 pub fn assigned(request: &Request) -> Answer {
     let items: String = (1..)
         .map_while(|n| request.parameter(&format!("PrivateIpAddress.{n}")))
@@ -150,7 +150,7 @@ pub fn no_interface() -> Answer {
     ok("<DescribeNetworkInterfacesResponse><networkInterfaceSet/></DescribeNetworkInterfacesResponse>")
 }
 
-/// An answer in EC2's words for an error.
+/// An error in EC2's format.
 pub fn refused(status: u16, code: &str, message: &str) -> Answer {
     Answer::Text(
         status,

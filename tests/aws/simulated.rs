@@ -1,4 +1,4 @@
-//! Against the simulator, which moves addresses and checks signatures.
+//! Calls of the simulator, which moves addresses and checks signatures.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ fn eni(n: u8) -> EniId {
     format!("eni-0a00000000000000{n}").try_into().expect("an ENI")
 }
 
-/// A router with a user's key, and the cloud that it calls.
+/// A router with a user's access key, and the simulated EC2 that it calls.
 struct Place {
     cloud: Simulator,
     ec2: Ec2,
@@ -61,12 +61,12 @@ fn prompt() -> World {
 }
 
 #[tokio::test]
-async fn an_address_moves_and_its_owner_is_seen() {
+async fn an_address_moves_and_its_new_owner_is_read() {
     let place = Place::new(prompt());
     for n in [1, 2] {
         let acknowledged = place.ec2.claim(&eni(n), &[ADDRESS], AMPLE).await.expect("claimed");
-        assert!(acknowledged.request_id.is_some(), "EC2 names the request");
-        assert!(acknowledged.unlisted.is_empty(), "and lists what it has assigned");
+        assert!(acknowledged.request_id.is_some(), "no request id");
+        assert!(acknowledged.unlisted.is_empty(), "{:?}", acknowledged.unlisted);
         assert_eq!(place.cloud.owner(ADDRESS).map(|e| e.to_string()), Some(eni(n).to_string()));
         let vpc = "vpc-0a000000000000001".try_into().expect("a VPC");
         let asked = [ADDRESS, Ipv4Addr::new(10, 99, 0, 11), Ipv4Addr::new(10, 99, 0, 200)];
@@ -132,8 +132,8 @@ async fn an_elastic_ip_is_shown_with_the_address_and_moves_along() {
 }
 
 #[tokio::test]
-async fn owners_come_in_pages_and_in_chunks_below_the_limit_of_200_values() {
-    // 250 interfaces with an address each, on one instance after the other.
+async fn owners_are_read_in_pages_and_in_requests_below_the_limit_of_200_values() {
+    // 250 instances with an interface each.
     let address = |n: usize| Ipv4Addr::new(10, 99, 4 + (n / 200) as u8, (n % 200) as u8 + 10);
     let mut world = prompt().subnet("subnet-0a0000000000000ff", "vpc-0a000000000000001", "10.99.4.0/22", "eu-west-1a");
     for n in 0..250 {
@@ -151,11 +151,11 @@ async fn owners_come_in_pages_and_in_chunks_below_the_limit_of_200_values() {
     }
     let requests = place.cloud.requests();
     let filtered: Vec<_> = requests.iter().map(|r| r.addresses.len()).collect();
-    assert_eq!(filtered, [[199; 7].as_slice(), &[51; 2]].concat(), "30 interfaces a page");
+    assert_eq!(filtered, [[199; 7].as_slice(), &[51; 2]].concat(), "not 30 interfaces a page");
 }
 
 #[tokio::test]
-async fn pages_that_are_too_large_or_too_many_are_refused_as_they_come() {
+async fn too_large_and_too_many_pages_are_rejected_as_they_arrive() {
     let place = Place::new(prompt());
     for (interfaces, addresses, requests, reason) in [
         (1000, 50, 1, "the answer of http://127.0.0.1:"),
@@ -174,13 +174,13 @@ async fn pages_that_are_too_large_or_too_many_are_refused_as_they_come() {
         let error = place.ec2.described(&[eni(1)], AMPLE).await.expect_err("no end");
         assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
         place.cloud.clear_faults();
-        place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect("a sound answer");
+        place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect("a valid answer");
     }
 }
 
-/// Each page comes within the bound, and all of them together do not.
+/// Each page arrives within the limit, but all of them together do not.
 #[tokio::test]
-async fn the_pages_of_a_read_have_one_bound_together() {
+async fn the_time_limit_of_a_read_is_that_of_all_its_pages_together() {
     let place = Place::new(prompt());
     let bound = Duration::from_secs(1);
     let pages = Fault::on(On::action("DescribeNetworkInterfaces")).delay_before(bound * 2 / 5);
@@ -193,7 +193,7 @@ async fn the_pages_of_a_read_have_one_bound_together() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_assigned_is_told_apart() {
+async fn the_reasons_why_an_address_cannot_be_assigned_are_distinguished() {
     let place = Place::new(prompt());
     for (n, address, class) in [
         (1, Ipv4Addr::new(10, 98, 0, 1), ErrorClass::BadResource),
@@ -207,7 +207,7 @@ async fn what_cannot_be_assigned_is_told_apart() {
 }
 
 #[tokio::test]
-async fn faults_on_the_way_have_their_class_and_their_bound() {
+async fn faults_of_the_connection_and_of_ec2_have_their_class_and_time_limit() {
     let place = Place::new(prompt());
     let bound = Duration::from_millis(500);
     for (fault, class, code) in [
@@ -236,17 +236,17 @@ async fn faults_on_the_way_have_their_class_and_their_bound() {
         if class == ErrorClass::Denied {
             assert!(error.message.contains("allow ec2:AssignPrivateIpAddresses to file "), "{error}");
         }
-        assert_eq!(place.cloud.requests().len(), before + 1, "one attempt: {fault:?}");
+        assert_eq!(place.cloud.requests().len(), before + 1, "more than one attempt: {fault:?}");
         place.cloud.clear_faults();
         place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.unwrap_or_else(|e| panic!("after {fault:?}: {e}"));
     }
     place.cloud.add_fault(Fault::on(On::action("DescribeNetworkInterfaces")).effect(Effect::Truncated).performed());
-    let error = place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("half an answer");
+    let error = place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("a truncated answer");
     assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
 }
 
 #[tokio::test]
-async fn throttling_by_the_bucket_is_told() {
+async fn throttling_by_the_token_bucket_is_reported() {
     let throttling =
         Throttling { mutating_burst: 2.0, mutating_per_second: 0.1, reading_burst: 100.0, reading_per_second: 100.0 };
     let place = Place::new(prompt().throttling(Some(throttling)));
@@ -259,7 +259,7 @@ async fn throttling_by_the_bucket_is_told() {
 }
 
 #[tokio::test]
-async fn wrong_keys_are_refused_and_right_ones_taken_up() {
+async fn wrong_keys_are_refused_and_corrected_ones_are_used() {
     let place = Place::new(prompt().access_key("AKIAVIPAEXAMPLE00002", "the second secret"));
     place.key(KEY, "a wrong secret");
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("a wrong secret");
@@ -281,7 +281,7 @@ async fn wrong_keys_are_refused_and_right_ones_taken_up() {
 }
 
 #[tokio::test]
-async fn tls_needs_an_authority_that_is_trusted_and_follows_its_file() {
+async fn tls_needs_a_trusted_authority_and_follows_changes_of_its_file() {
     let cloud = Simulator::start(prompt()).expect("a cloud");
     let url = cloud.serve_ec2_tls(FREE, None, &["127.0.0.1"]).expect("EC2").url();
     assert!(url.starts_with("https://"), "{url}");
@@ -298,7 +298,7 @@ async fn tls_needs_an_authority_that_is_trusted_and_follows_its_file() {
     let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("no file yet");
     assert!(error.message.contains("ca-certificate-file "), "{error}");
     rotate(&ca, place.cloud.ca_pem());
-    let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("as it was before");
+    let error = place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("the previous roots");
     assert!(error.message.contains("changed, read again"), "{error}");
     place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("trusted");
     let other = Simulator::start(prompt()).expect("another cloud");
@@ -310,8 +310,8 @@ async fn tls_needs_an_authority_that_is_trusted_and_follows_its_file() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     rotate(&ca, &format!("{}{}", other.ca_pem(), place.cloud.ca_pem()));
-    place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("as it was before");
-    place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("one of two");
+    place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect_err("the previous roots");
+    place.ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("one of two authorities");
 }
 
 #[tokio::test]
@@ -329,7 +329,7 @@ async fn a_certificate_for_another_name_is_refused() {
 }
 
 #[tokio::test]
-async fn a_role_signs_and_is_replaced_when_it_expires() {
+async fn credentials_of_a_role_sign_requests_and_are_replaced_when_they_expire() {
     let cloud = Simulator::start(prompt()).expect("a cloud");
     let url = cloud.serve_ec2_http(FREE, None).expect("EC2").url();
     let imds = cloud.serve_imds("i-0a000000000000001", FREE, None).expect("IMDS").url();
@@ -347,11 +347,11 @@ async fn a_role_signs_and_is_replaced_when_it_expires() {
 
     cloud.remove_role("i-0a000000000000001").expect("removed");
     cloud.forget_imds_sessions();
-    ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("the key is good still");
+    ec2.claim(&eni(1), &[ADDRESS], AMPLE).await.expect("the key is still valid");
 }
 
 #[tokio::test]
-async fn imds_tells_who_the_router_is() {
+async fn imds_identifies_the_router() {
     let cloud = Simulator::start(prompt()).expect("a cloud");
     let imds = Imds::at(&cloud.serve_imds("i-0a000000000000002", FREE, None).expect("IMDS").url());
     for _ in 0..2 {

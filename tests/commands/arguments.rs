@@ -41,7 +41,7 @@ fn a_group_may_have_any_name_that_keepalived_carries() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_the_reason() {
+fn invalid_arguments_are_rejected_with_the_reason() {
     for (words, reason) in [
         (&["force", "pause", "--minutes", "0", "--", "web"][..], "from 1 to 1440 minutes"),
         (&["force", "pause", "--minutes", "1441", "--", "web"], "from 1 to 1440 minutes"),
@@ -62,7 +62,7 @@ fn program() -> Command {
 }
 
 #[test]
-fn the_program_tells_its_version_and_its_commands() {
+fn the_program_prints_its_version_and_commands() {
     let said = |words: &[&str]| {
         let output = program().args(words).output().expect("it runs");
         assert!(output.status.success(), "{words:?}: {output:?}");
@@ -87,7 +87,7 @@ fn the_program_tells_its_version_and_its_commands() {
 
 /// VyOS's commands have no options, and its terminals have 80 columns.
 #[test]
-fn errors_are_in_vyos_s_words_and_fit_on_its_terminal() {
+fn errors_name_commands_of_vyos_and_fit_on_its_terminal() {
     let long = "a-name-of-a-group-that-is-unknown ".repeat(4);
     for (words, code, expected) in [
         (&["show", "status"][..], 1, "is not configured: `set high-availability vrrp group <group> aws-vipa`"),
@@ -107,7 +107,7 @@ fn errors_are_in_vyos_s_words_and_fit_on_its_terminal() {
 }
 
 #[test]
-fn that_nobody_reads_an_error_is_no_crash() {
+fn a_closed_standard_error_is_no_crash() {
     let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
     drop(reader);
     // With or without a configuration on this machine, it must exit and not end by a signal.

@@ -83,14 +83,16 @@ fn router_1() -> (Simulator, impl Sized, Router) {
 
 /// Requests at the same time share one response of EC2.
 #[test]
-fn many_who_want_it_fresh_are_one_read_a_second() {
-    if !inside("force::many_who_want_it_fresh_are_one_read_a_second") {
+fn many_concurrent_fresh_requests_are_one_read_a_second() {
+    if !inside("force::many_concurrent_fresh_requests_are_one_read_a_second") {
         return;
     }
     let (cloud, _servers, router) = router_1();
-    fs::create_dir(&router.paths.state).expect("a folder");
+    fs::create_dir(&router.paths.state).expect("a directory");
     let agent = start(&router.paths);
-    wait_for("the agent", &router, |r| r["agent"].is_object() && r["ec2"]["last_success_at"].is_string());
+    wait_for("no agent that has read EC2", &router, |r| {
+        r["agent"].is_object() && r["ec2"]["last_success_at"].is_string()
+    });
     let reads = || cloud.requests().iter().filter(|r| r.action == "DescribeNetworkInterfaces").count();
     let (before, began) = (reads(), Instant::now());
     let fresh = || {
@@ -107,21 +109,21 @@ fn many_who_want_it_fresh_are_one_read_a_second() {
     thread::scope(|scope| (0..8).for_each(|_| _ = scope.spawn(|| (0..10).for_each(|_| fresh()))));
     let most = began.elapsed().as_secs() as usize + 1;
     let made = reads() - before;
-    // The regular read may come between them.
-    assert!((1..=most + 1).contains(&made), "{made} reads for 80 questions in {:?}", began.elapsed());
+    // The regular read may be among them.
+    assert!((1..=most + 1).contains(&made), "{made} reads for 80 requests in {:?}", began.elapsed());
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
     agent.join().expect("it ended");
 }
 
 /// The disk is not writable: a pause takes effect, and the output says that it is not saved.
 #[test]
-fn a_pause_that_is_not_on_disk_is_not_said_to_outlive_the_agent() {
-    if !inside("force::a_pause_that_is_not_on_disk_is_not_said_to_outlive_the_agent") {
+fn a_pause_that_cannot_be_saved_is_reported_as_lost_at_a_restart() {
+    if !inside("force::a_pause_that_cannot_be_saved_is_reported_as_lost_at_a_restart") {
         return;
     }
     let (_cloud, _servers, router) = router_1();
     let agent = start(&router.paths);
-    wait_for("the agent has the group", &router, |r| r["agent"].is_object() && web(r).is_object());
+    wait_for("no agent with the group", &router, |r| r["agent"].is_object() && web(r).is_object());
     let pause = || Force::Pause { group: group("web"), minutes: 5.try_into().expect("in range") };
     let (text, result) = force(&router, pause());
     let error = result.expect_err("not saved").to_string();
@@ -135,18 +137,18 @@ fn a_pause_that_is_not_on_disk_is_not_said_to_outlive_the_agent() {
     let (text, result) = force(&router, Force::Resume { group: group("web") });
     let error = result.expect_err("not saved").to_string();
     assert!(text.starts_with("Pause of group web ended: ") && error.starts_with("the end of the pause"), "{error}");
-    fs::create_dir(&router.paths.state).expect("a folder");
+    fs::create_dir(&router.paths.state).expect("a directory");
     force(&router, pause()).1.expect("saved");
     assert!(web(&report(&router)).get("pause_not_saved").is_none());
-    let kept = fs::read_to_string(router.paths.state.join("pauses.json")).expect("there when it is answered");
+    let kept = fs::read_to_string(router.paths.state.join("pauses.json")).expect("saved before the command ends");
     assert!(kept.contains(r#""groups":{"web":"#) && kept.contains(r#""minutes":5"#), "{kept}");
 
     // A second agent, started by hand, does not disturb the first one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let error = runtime.block_on(agent::run(&router.paths)).expect_err("there is one");
+    let error = runtime.block_on(agent::run(&router.paths)).expect_err("an agent is running");
     assert!(matches!(error, agent::AgentError::Running { .. }), "{error:?}");
     assert!(error.to_string().contains("another agent is running"), "{error}");
-    assert!(report(&router)["agent"].is_object(), "the first one answers");
+    assert!(report(&router)["agent"].is_object(), "the first agent does not answer");
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
     agent.join().expect("it ended");
 }
@@ -178,8 +180,8 @@ fn without_a_configuration_there_is_nothing_to_force() {
 }
 
 #[test]
-fn a_person_forces_and_the_past_is_told_after_a_restart() {
-    if !inside("force::a_person_forces_and_the_past_is_told_after_a_restart") {
+fn forced_actions_and_the_history_survive_a_restart() {
+    if !inside("force::forced_actions_and_the_history_survive_a_restart") {
         return;
     }
     ip("address add 169.254.169.254/32 dev lo");
@@ -190,11 +192,11 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     cloud.steal(VIP, "eni-0a000000000000002").expect("assigned");
     let router = Router::calling(&ec2.url(), VIP.octets(), "eth0");
     let mut config: Config = json_file::read(&router.paths.config).expect("read");
-    let unfit = SkippedGroup { name: "a b".to_owned(), errors: vec!["it holds white space".to_owned()] };
-    config.skipped.push(unfit);
+    let misnamed = SkippedGroup { name: "a b".to_owned(), errors: vec!["it holds white space".to_owned()] };
+    config.skipped.push(misnamed);
     config.skipped.push(SkippedGroup { name: "bad".to_owned(), errors: vec!["10.1.1.1 is in two groups".to_owned()] });
     json_file::write(&router.paths.config, 0o644, &config).expect("written");
-    fs::create_dir(&router.paths.state).expect("a folder");
+    fs::create_dir(&router.paths.state).expect("a directory");
     let mut fifo = router.keepalived();
 
     match force(&router, claim("web")) {
@@ -209,9 +211,9 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
         assert!(Instant::now() < deadline, "no socket");
         thread::sleep(Duration::from_millis(5));
     }
-    wait_for("attached", &router, |r| r["hook"]["attached"] == true);
+    wait_for("not attached", &router, |r| r["hook"]["attached"] == true);
     fifo.write_all(b"INSTANCE \"web\" BACKUP 100\n").expect("written");
-    wait_for("BACKUP", &router, |r| web(r)["vrrp"] == "BACKUP");
+    wait_for("not BACKUP", &router, |r| web(r)["vrrp"] == "BACKUP");
     refused(&router, claim("web"), "group web is BACKUP, not MASTER, on this router: claim on the router that is");
     refused(&router, claim("mail"), "group mail has no aws-vipa node: `show aws-vipa status` lists");
     refused(&router, claim("bad"), "group bad is skipped because of an error: check `show aws-vipa group bad`");
@@ -248,7 +250,7 @@ fn a_person_forces_and_the_past_is_told_after_a_restart() {
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
     agent.join().expect("it ended");
     let agent = start(&router.paths);
-    let status = wait_for("the agent is back", &router, |r| r["agent"].is_object());
+    let status = wait_for("no agent after the restart", &router, |r| r["agent"].is_object());
     assert!(web(&status)["paused_until"].is_string(), "{status:#}");
     let kinds = |status: &Value| -> Vec<String> {
         let records = status["history"].as_array().expect("a history").iter();

@@ -1,4 +1,4 @@
-//! `generate iam-policy`: with answers of IMDS, and without.
+//! The command `generate iam-policy`: with and without answers of IMDS.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -33,11 +33,11 @@ fn pinned(name: &str, facts: &PolicyInputs, tag: Option<&str>) {
         fs::write(&path, &text).expect("the pinned file is written");
     }
     let pinned = fs::read_to_string(&path).unwrap_or_default();
-    assert!(pinned == text, "{name} is not what is printed now (BLESS=1 takes it over):\n{text}");
+    assert!(pinned == text, "{name} differs from what is printed now (BLESS=1 rewrites it):\n{text}");
 }
 
 #[test]
-fn the_policy_names_what_is_known_and_says_what_is_not() {
+fn the_policy_has_what_is_known_and_notes_name_what_is_missing() {
     let all = PolicyInputs {
         partition: Some("aws-cn".try_into().expect("a partition")),
         region: Some("cn-north-1".try_into().expect("a region")),
@@ -143,8 +143,8 @@ fn the_policy_has_only_what_the_configuration_needs() {
 }
 
 #[test]
-fn imds_tells_the_partition_the_account_and_the_enis() {
-    if !inside("iam_policy::imds_tells_the_partition_the_account_and_the_enis") {
+fn partition_account_and_enis_are_read_from_imds() {
+    if !inside("iam_policy::partition_account_and_enis_are_read_from_imds") {
         return;
     }
     let any = "127.0.0.1:0".parse().expect("an address");
@@ -176,7 +176,7 @@ fn imds_tells_the_partition_the_account_and_the_enis() {
 }
 
 #[test]
-fn without_imds_there_is_a_policy_all_the_same() {
+fn without_imds_a_policy_is_printed_too() {
     let region = Some("eusc-de-east-1".try_into().expect("a region"));
     let router = Router::new().configured(Global { region, ..Global::default() }, [10, 99, 0, 100], "lo");
     let (policy, notes) = generate(&router, &nowhere(), None);
@@ -200,7 +200,7 @@ fn without_imds_there_is_a_policy_all_the_same() {
 }
 
 #[test]
-fn nothing_configured_has_no_policy() {
+fn without_a_configuration_there_is_no_policy() {
     let command = IamPolicy { tag: None };
     let error = command.run(&Router::new().paths, &Imds::at(&nowhere()), &mut Vec::new(), &mut Vec::new());
     assert!(matches!(error, Err(IamPolicyError::Configuration(_))), "{error:?}");

@@ -17,20 +17,20 @@ use vyos_aws_vipa::paths::Paths;
 /// A router's files in a temporary directory.
 pub struct Router {
     pub paths: Paths,
-    pub folder: TempDir,
+    pub directory: TempDir,
 }
 
 impl Router {
     pub fn new() -> Self {
         // Not below $TMPDIR, because the line breaks of a report depend on the length of the paths in it.
-        let folder = tempfile::tempdir_in("/tmp").expect("a directory");
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir_in("/tmp").expect("a directory");
+        let at = |name: &str| directory.path().join(name);
         let paths = Paths {
             config: at("config.json"),
             groups: at("groups.json"),
             include: at("keepalived-include.conf"),
             fifo: at("notify.fifo"),
-            run: folder.path().to_owned(),
+            run: directory.path().to_owned(),
             warned: at("warned.json"),
             calls: at("calls.json"),
             lock: at("lock"),
@@ -43,7 +43,7 @@ impl Router {
             state: at("state"),
             credentials: at("credentials.json"),
         };
-        Self { paths, folder }
+        Self { paths, directory }
     }
 
     /// A stand-in for keepalived: it has the FIFO open as keepalived does, until this is dropped.
@@ -80,7 +80,7 @@ impl Router {
     /// A router with EC2 at `endpoint`, and credentials in a file, with the agent's copy of it.
     pub fn calling(endpoint: &str, address: [u8; 4], interface: &str) -> Self {
         let router = Self::new();
-        let credentials = router.folder.path().join("credentials");
+        let credentials = router.directory.path().join("credentials");
         let keys = "[default]\naws_access_key_id = AKIAVIPAEXAMPLE00001\naws_secret_access_key = vipa-example-secret\n";
         fs::write(&credentials, keys).expect("written");
         router.copy_credentials(&json!({ "text": keys }));
@@ -95,12 +95,12 @@ impl Router {
 
     /// Writes the agent's copy of the credentials file.
     pub fn copy_credentials(&self, content: &Value) {
-        let copy = json!({ "file": self.folder.path().join("credentials"), "content": content });
+        let copy = json!({ "file": self.directory.path().join("credentials"), "content": content });
         json_file::write(&self.paths.credentials, 0o640, &copy).expect("written");
     }
 
-    /// An agent that gives these bytes to one connection after the other, each after its request was read; none: it
-    /// hangs until the client gives up. Ends with the requests.
+    /// An agent that answers each connection with the next of these texts, once it has read a request; at `None` it waits
+    /// until the client gives up. The thread returns the requests.
     pub fn agent(&self, answers: Vec<Option<Vec<u8>>>) -> thread::JoinHandle<Vec<String>> {
         let listener = UnixListener::bind(&self.paths.socket).expect("bound");
         thread::spawn(move || {
@@ -119,20 +119,20 @@ impl Router {
     }
 }
 
-/// A port on which nothing listens.
+/// The URL of a port on which nothing listens.
 pub fn nowhere() -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     format!("http://{}", listener.local_addr().expect("its address"))
 }
 
-/// Whether this is the process inside: root in a network of its own, where `eth0` has the MAC address of the simulated
-/// router's ENI. Outside, the test of that name is run inside, and fails with it.
+/// Returns whether this process is root in its own network namespace, where `eth0` has the MAC address of the simulated
+/// router's ENI. In the outer process, runs the test of that name in such a namespace, and fails if it fails.
 pub fn inside(test: &str) -> bool {
     const INSIDE: &str = "TEST_INSIDE_NAMESPACE";
     if env::var_os(INSIDE).is_none() {
         let status = Command::new("unshare")
             .arg("-Urn")
-            .arg(env::current_exe().expect("our own file"))
+            .arg(env::current_exe().expect("the path of this program"))
             .args([test, "--exact", "--nocapture"])
             .env(INSIDE, "1")
             .status()

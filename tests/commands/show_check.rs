@@ -1,4 +1,4 @@
-//! `show check`: against the simulator, with one fault at a time.
+//! The command `show check`: with the simulator, and one fault at a time.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ const ELASTIC_IP: &str = "eipalloc-0a000000000000001";
 const PEER: &str = "eni-0a000000000000002";
 const THIRD_PARTY: &str = "eni-0a000000000000003";
 
-/// A router without faults, and its cloud.
+/// A router without faults, and the simulated AWS that it calls.
 struct Place {
     router: Router,
     cloud: Simulator,
@@ -50,7 +50,7 @@ impl Place {
         let imds = cloud.serve_imds("i-0a000000000000001", any, None).expect("IMDS").url();
         cloud.steal(VIP, OURS).expect("assigned");
         let router = Router::calling(&ec2, VIP.octets(), "eth0");
-        let ca = router.folder.path().join("ca.pem");
+        let ca = router.directory.path().join("ca.pem");
         fs::write(&ca, cloud.ca_pem()).expect("written");
         let place = Self { attached: Some(router.keepalived()), router, cloud, imds };
         place.configure(|config| config.global.ca_certificate_file = Some(ca));
@@ -63,7 +63,7 @@ impl Place {
         json_file::write(&self.router.paths.config, 0o644, &config).expect("written");
     }
 
-    /// The output, with an agent whose permission is proven, unless the agent is down.
+    /// The output and the result. `agent` is the agent's report; without it, the agent is down.
     fn walk(&self, agent: Option<Value>) -> (String, Result<(), ShowCheckError>) {
         let agent = agent.map(|report| {
             let answer = format!("{}\n", json!({"format": 1, "ok": report}));
@@ -80,16 +80,16 @@ impl Place {
 
     /// Asserts that these steps, and no others, are not OK, with these texts.
     #[track_caller]
-    fn finds(&self, agent: Option<Value>, amiss: &[(&str, &str, &str)]) {
+    fn finds(&self, agent: Option<Value>, faults: &[(&str, &str, &str)]) {
         let (text, result) = self.walk(agent);
         let steps = steps(&text);
         let found: Vec<_> = steps.iter().filter(|s| s.0 != "OK").map(|s| (s.0.as_str(), s.1.as_str())).collect();
-        let expected: Vec<_> = amiss.iter().map(|(outcome, what, _)| (*outcome, *what)).collect();
+        let expected: Vec<_> = faults.iter().map(|(outcome, what, _)| (*outcome, *what)).collect();
         assert_eq!(found, expected, "{text}");
-        for (_, what, words) in amiss {
+        for (_, what, words) in faults {
             assert!(steps.iter().any(|s| s.1 == *what && s.2.contains(words)), "{what}: {words}\n{text}");
         }
-        let failed = amiss.iter().filter(|a| a.0 == "FAIL").count();
+        let failed = faults.iter().filter(|a| a.0 == "FAIL").count();
         match result {
             Ok(()) => assert_eq!(failed, 0, "{text}"),
             Err(error @ ShowCheckError::Failed(_)) => {
@@ -146,7 +146,7 @@ fn all_is_well() {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
     let actions: Vec<String> = place.cloud.requests().into_iter().map(|r| r.action).collect();
-    assert!(actions.iter().all(|a| a.starts_with("Describe")), "nothing is changed: {actions:?}");
+    assert!(actions.iter().all(|a| a.starts_with("Describe")), "a call may have changed something: {actions:?}");
 
     // An instance's role, and an agent that has never claimed.
     place.configure(|config| config.global.credentials_file = None);
@@ -157,8 +157,8 @@ fn all_is_well() {
 }
 
 #[test]
-fn the_hook_the_agent_or_a_group_is_amiss() {
-    if !inside("show_check::the_hook_the_agent_or_a_group_is_amiss") {
+fn the_hook_the_agent_or_a_group_has_a_fault() {
+    if !inside("show_check::the_hook_the_agent_or_a_group_has_a_fault") {
         return;
     }
     let mut place = Place::new(World::two_routers());
@@ -169,13 +169,13 @@ fn the_hook_the_agent_or_a_group_is_amiss() {
     let mut old = proven();
     old["agent"]["file_error"] = json!("config.json does not have the expected content");
     place.finds(Some(old), &[("FAIL", "Agent", "running with an old configuration: config.json does not")]);
-    // A file that root can read may be unreadable for the agent.
+    // The agent may be unable to read a file that root can read.
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/status/ec2-unreachable.json");
     let unreachable: Value = serde_json::from_str(&fs::read_to_string(path).expect("a pinned report")).expect("JSON");
     let mut blind = proven();
     blind["ec2"]["last_error"] = unreachable["ec2"]["last_error"].clone();
     blind["generated_at"] = unreachable["generated_at"].clone();
-    // That may have ended by the next call.
+    // This failure may have ended with the next call.
     place.finds(Some(blind.clone()), &[("UNKNOWN", "Agent", "ago: Timeout: no answer from https://ec2.eu-central-1")]);
     blind["ec2"]["last_error"]["code"] = json!("TLS");
     blind["ec2"]["last_error"]["class"] = json!("transient");
@@ -217,12 +217,12 @@ fn imds_is_down() {
     }
     let place = Place::new(World::two_routers());
     place.cloud.refuse_connections(Service::Imds);
-    let amiss = [
+    let unreachable = [
         ("FAIL", "IMDS", "no connection to IMDS at http://127.0.0.1:"),
         ("UNKNOWN", "ENI", "eth0: Connection:"),
         ("UNKNOWN", "Address", "10.99.0.100: its ENI is unknown"),
     ];
-    place.finds(Some(proven()), &amiss);
+    place.finds(Some(proven()), &unreachable);
     // Without an answer, the command ends after its time limit.
     place.cloud.accept_connections(Service::Imds).expect("accepted");
     place.cloud.add_fault(Fault::on(On::any()).hang());
@@ -235,7 +235,7 @@ fn imds_is_down() {
         ("UNKNOWN", "Address", "unknown"),
     ];
     place.finds(Some(proven()), &silent);
-    // The region is not known either.
+    // The region is unknown as well.
     place.configure(|config| config.global = Global::default());
     let lost = [
         ("FAIL", "IMDS", "Timeout"),
@@ -247,8 +247,8 @@ fn imds_is_down() {
 }
 
 #[test]
-fn the_way_to_ec2_is_amiss() {
-    if !inside("show_check::the_way_to_ec2_is_amiss") {
+fn the_path_to_ec2_has_a_fault() {
+    if !inside("show_check::the_path_to_ec2_has_a_fault") {
         return;
     }
     let place = Place::new(World::two_routers());
@@ -285,39 +285,39 @@ fn the_way_to_ec2_is_amiss() {
 }
 
 #[test]
-fn the_credentials_the_clock_or_the_rights_are_amiss() {
-    if !inside("show_check::the_credentials_the_clock_or_the_rights_are_amiss") {
+fn the_credentials_the_clock_or_the_permissions_have_a_fault() {
+    if !inside("show_check::the_credentials_the_clock_or_the_permissions_have_a_fault") {
         return;
     }
     let place = Place::new(World::two_routers());
-    let untold = [
+    let unread = [
         ("UNKNOWN", "ENI in EC2", "no answer from EC2"),
         ("UNKNOWN", "Address limit", "no answer from EC2"),
         ("UNKNOWN", "Src/dest check", "no answer from EC2"),
     ];
     let denied = ("FAIL", "IAM: read", "allow ec2:DescribeNetworkInterfaces to file");
     let fault = place.cloud.add_fault(Fault::on(On::ec2().access_key("AKIAVIPAEXAMPLE00001")).deny());
-    place.finds(Some(proven()), &[&[denied], &untold[..]].concat());
+    place.finds(Some(proven()), &[&[denied], &unread[..]].concat());
     place.cloud.remove_fault(fault);
     // The agent uses its copy, whatever the file contains.
     let keys = "[default]\naws_access_key_id = AKIAVIPAEXAMPLE00001\naws_secret_access_key = wrong\n";
     place.router.copy_credentials(&json!({ "text": keys }));
     let wrong = ("FAIL", "IAM: read", "AuthFailure");
-    place.finds(Some(proven()), &[&[wrong], &untold[..]].concat());
+    place.finds(Some(proven()), &[&[wrong], &unread[..]].concat());
     let none = |words, code| [("FAIL", "Credentials", words), ("UNKNOWN", "IAM: read", code)];
     place.router.copy_credentials(&json!({ "unreadable": { "other": "No such file or directory (os error 2)" } }));
     place.finds(
         Some(proven()),
-        &[&none("Correct the file, or `aws-vipa credentials-file`", "Credentials.File"), &untold[..]].concat(),
+        &[&none("Correct the file, or `aws-vipa credentials-file`", "Credentials.File"), &unread[..]].concat(),
     );
     fs::remove_file(&place.router.paths.credentials).expect("removed");
     let remedy = "`systemctl status vyos-aws-vipa-credentials.service` shows why";
-    place.finds(Some(proven()), &[&none(remedy, "Credentials.NotCopied"), &untold[..]].concat());
+    place.finds(Some(proven()), &[&none(remedy, "Credentials.NotCopied"), &unread[..]].concat());
 
     for (ahead, words) in [(1_200, "behind EC2's"), (-1_200, "ahead of EC2's")] {
         let place = Place::new(World::two_routers().clock_ahead(ahead));
         let (text, result) = place.walk(Some(proven()));
-        result.expect_err("the clock");
+        result.expect_err("a wrong clock");
         let steps = steps(&text);
         let clock = steps.iter().find(|s| s.1 == "Clock").unwrap_or_else(|| panic!("{text}"));
         assert!(clock.0 == "FAIL" && clock.2.contains(words) && clock.2.contains("`show ntp`"), "{text}");
@@ -326,8 +326,8 @@ fn the_credentials_the_clock_or_the_rights_are_amiss() {
 }
 
 #[test]
-fn an_eni_or_an_address_is_amiss() {
-    if !inside("show_check::an_eni_or_an_address_is_amiss") {
+fn an_eni_or_an_address_has_a_fault() {
+    if !inside("show_check::an_eni_or_an_address_has_a_fault") {
         return;
     }
     let mut world = World::two_routers();
@@ -364,8 +364,8 @@ fn an_eni_or_an_address_is_amiss() {
 }
 
 #[test]
-fn the_room_on_an_eni_is_told_where_ec2_tells_it() {
-    if !inside("show_check::the_room_on_an_eni_is_told_where_ec2_tells_it") {
+fn the_room_on_an_eni_is_shown_if_ec2_returns_it() {
+    if !inside("show_check::the_room_on_an_eni_is_shown_if_ec2_returns_it") {
         return;
     }
     let with_room_for = |limit: usize| {
@@ -573,7 +573,7 @@ fn pinned(name: &str, steps: &[Step]) {
         fs::write(&path, &text).expect("the pinned file is written");
     }
     let pinned = fs::read_to_string(&path).unwrap_or_default();
-    assert!(pinned == text, "{name} is not what is printed now (BLESS=1 takes it over):\n{text}");
+    assert!(pinned == text, "{name} differs from what is printed now (BLESS=1 rewrites it):\n{text}");
 }
 
 #[test]
@@ -686,7 +686,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
         [address].into_iter().chain(check::interface(&id(OURS), &[VIP].into(), &[], &cloud)).collect::<Vec<_>>()
     })
     .chain({
-        // The other router is known, and neither has the address; or it is not known, and may have it.
+        // The owner is neither router; it may be the other router, which is unknown; it is this router's ENI elsewhere.
         let of = |eni: &str, instance: &str| Owner {
             eni: id(eni),
             instance: Some(instance.try_into().expect("an instance")),
@@ -762,7 +762,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
 }
 
 #[test]
-fn nothing_configured_has_nothing_to_check() {
+fn without_a_configuration_there_is_nothing_to_check() {
     let error =
         run(&Router::new().paths, &Imds::at(&nowhere()), Access::Granted, &mut Vec::new()).expect_err("nothing");
     assert!(error.to_string().contains("aws-vipa is not configured"), "{error}");

@@ -79,7 +79,7 @@ fn the_agents_report_is_printed() {
 }
 
 #[test]
-fn the_past_is_told_where_it_is_asked_for() {
+fn the_history_is_printed_on_request() {
     let router = Router::new();
     let mut report: Value = serde_json::from_str(&pinned("ok.json")).expect("JSON");
     report["history"] = serde_json::from_str(&pinned("history.json")).expect("JSON");
@@ -94,14 +94,14 @@ fn the_past_is_told_where_it_is_asked_for() {
         let request: Value = serde_json::from_str(&request).expect("JSON");
         assert_eq!(request, json!({"format": 1, "request": "status", "fresh": false, "history": 50}));
     }
-    // Only the agent has it.
+    // Only the agent has the history.
     let router = Router::calling(&nowhere(), [10, 99, 0, 100], "lo");
     let text = show(&router, detail, &nowhere()).expect("printed");
     assert!(text.ends_with("\nHistory: only available from the agent.\n"), "{text}");
 }
 
 #[test]
-fn a_fresh_report_that_takes_too_long_is_told_as_it_was() {
+fn if_a_fresh_report_takes_too_long_the_last_one_is_printed() {
     let request_timeout = 1.try_into().expect("in range");
     let router = Router::new().configured(Global { request_timeout, ..Global::default() }, [10, 99, 0, 100], "eth0");
     let agent = router.agent(vec![answer("ok.json"), None]);
@@ -116,7 +116,7 @@ fn a_fresh_report_that_takes_too_long_is_told_as_it_was() {
 
 /// Text from an agent is printed escaped, and never in a command that root might paste.
 #[test]
-fn what_the_agent_says_is_shown_and_never_offered_to_be_pasted() {
+fn text_from_the_agent_is_printed_but_never_in_a_command_to_paste() {
     let hostile = "\u{9b}2J\u{7f}\u{202e}\u{1b}[31m";
     let region = Region::try_from("eu-central-1").ok();
     let router = Router::new().configured(Global { region, ..Global::default() }, [10, 99, 0, 100], "eth0");
@@ -152,7 +152,7 @@ fn what_the_agent_says_is_shown_and_never_offered_to_be_pasted() {
 }
 
 #[test]
-fn without_root_nothing_is_looked_at_and_nobody_is_called() {
+fn without_root_no_state_is_read_and_aws_is_not_called() {
     let (ec2, imds) = (Listening::start(), Listening::start());
     let router = Router::calling(&ec2.url, [10, 99, 0, 100], "lo");
     for format in [TABLE, JSON, ShowStatus { fresh: true, ..TABLE }] {
@@ -183,7 +183,7 @@ fn without_root_nothing_is_looked_at_and_nobody_is_called() {
 
 /// A stopped agent, an IMDS that delays each response, and an EC2 that does not respond.
 #[test]
-fn whatever_is_down_a_person_waits_for_four_seconds_at_most() {
+fn whatever_is_down_the_command_ends_within_four_seconds() {
     let (ec2, imds) = (Listening::start(), Listening::start());
     for region in [None, Region::try_from("eu-west-1").ok()] {
         let global = Global { region, endpoint_url: Some(ec2.url.clone()), ..Global::default() };
@@ -208,7 +208,7 @@ fn whatever_is_down_a_person_waits_for_four_seconds_at_most() {
 }
 
 #[test]
-fn an_agent_that_is_out_of_order_is_named_and_the_report_made_without_it() {
+fn a_faulty_agent_is_named_and_the_report_is_made_without_it() {
     for (answer, why) in [
         (Some(b"\x00\xff\x1b[2J\n".to_vec()), "cannot read the agent's answer"),
         (Some(b"{\"format\":1,\"ok\":{\"surprise\":1}}\n".to_vec()), "unexpected content: missing field"),
@@ -235,7 +235,7 @@ fn an_agent_that_is_out_of_order_is_named_and_the_report_made_without_it() {
 }
 
 #[test]
-fn without_anything_that_answers_there_is_a_report_all_the_same() {
+fn a_report_is_printed_even_if_nothing_answers() {
     let router = Router::calling(&nowhere(), [127, 0, 0, 1], "lo");
     let text = show(&router, TABLE, &nowhere()).expect("printed");
     for expected in [
@@ -256,7 +256,7 @@ fn without_anything_that_answers_there_is_a_report_all_the_same() {
 }
 
 #[test]
-fn what_hangs_is_given_up() {
+fn hanging_services_are_given_up() {
     let (imds, ec2) = (Listening::start(), Listening::start());
     let router = Router::calling(&ec2.url, [10, 99, 0, 100], "lo");
     let start = Instant::now();
@@ -267,7 +267,7 @@ fn what_hangs_is_given_up() {
 }
 
 #[test]
-fn nothing_to_tell_is_an_error_that_says_what_to_do() {
+fn without_a_configuration_the_error_says_what_to_do() {
     let router = Router::new();
     let not_configured = |router: &Router| match show(router, TABLE, &nowhere()) {
         Err(error @ ShowStatusError::NotConfigured) => error.to_string(),
@@ -306,7 +306,7 @@ fn the_hook_is_attached_while_keepalived_holds_the_fifo_open() {
 }
 
 #[test]
-fn that_nobody_reads_on_is_no_error() {
+fn a_closed_output_is_no_error() {
     struct Closed(io::ErrorKind);
     impl Write for Closed {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -330,8 +330,8 @@ fn that_nobody_reads_on_is_no_error() {
 
 /// In a network of its own: `eth0` has the MAC address of the simulated router's ENI, and the virtual address.
 #[test]
-fn without_the_agent_ec2_tells_who_has_the_address() {
-    if !inside("show_status::without_the_agent_ec2_tells_who_has_the_address") {
+fn without_the_agent_the_owner_is_read_from_ec2() {
+    if !inside("show_status::without_the_agent_the_owner_is_read_from_ec2") {
         return;
     }
     ip("address add 10.99.0.100/32 dev eth0");
