@@ -1,5 +1,5 @@
-//! The documents, held against the program: their tables, examples and blocks are read and compared with the definitions,
-//! the expected reports and what the program does. `BLESS=1` rewrites the status that README shows.
+//! Checks of the documents: their tables, examples and blocks are compared with the definitions, the expected reports and
+//! the program. `BLESS=1` rewrites the status in README.
 
 mod definitions;
 #[path = "../src/core/tests/examples/mod.rs"]
@@ -23,7 +23,7 @@ use vipa_core::vyos::verify::{HostState, Verification, verify};
 use vyos_aws_vipa::commands::hook::HookError;
 use vyos_aws_vipa::log_messages::ALL;
 
-/// The most that README has, in bytes: whoever opens it reads all of it.
+/// The size limit of README, in bytes, so that it stays readable as a whole.
 const README_SIZE: usize = 9_000;
 
 fn root() -> &'static Path {
@@ -79,7 +79,7 @@ fn block(text: &str) -> &str {
     &code[..code.find("```").expect("its end")]
 }
 
-/// What stands in backticks.
+/// The parts of a text that are in backticks.
 fn backticked(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -148,13 +148,13 @@ fn every_link_leads_somewhere_and_every_document_is_linked() {
             linked.insert(target);
         }
     }
-    let lonely: Vec<_> = documents.iter().filter(|(path, _)| !linked.contains(Path::new(path))).collect();
-    assert!(lonely.is_empty(), "no document links to {lonely:#?}");
+    let unlinked: Vec<_> = documents.iter().filter(|(path, _)| !linked.contains(Path::new(path))).collect();
+    assert!(unlinked.is_empty(), "no document links to {unlinked:#?}");
 }
 
-/// What a document names as a file or directory of this repository.
+/// Files and directories of this repository.
 #[test]
-fn every_file_that_a_document_names_exists() {
+fn every_file_named_in_a_document_exists() {
     let path = Regex::new(
         r"(^|[ `(])((src|tests|scripts|docs|debian|interface-definitions|vyos-templates|\.ci)/[-A-Za-z0-9_./]*[A-Za-z0-9_/])",
     )
@@ -170,9 +170,9 @@ fn every_file_that_a_document_names_exists() {
     assert!(named.len() > 15, "{named:#?}");
 }
 
-/// One place for each change that a maintainer may want.
+/// Its table has one place for each change that a maintainer may want.
 #[test]
-fn the_architecture_says_where_to_change_what() {
+fn the_architecture_names_the_place_of_each_change() {
     let architecture = read("docs/internals/architecture.md");
     let rows = rows(section(&architecture, "Where to change what"), "| To change | Look in |");
     assert!(rows.len() >= 25, "{rows:#?}");
@@ -183,7 +183,7 @@ fn the_architecture_says_where_to_change_what() {
     assert!(architecture.matches("**Architecture invariant:**").count() >= 8);
 }
 
-/// The nodes of a table, with what stands for the last value.
+/// The nodes of a table, with the placeholder of the last value.
 fn nodes<'a>(configuration: &'a str, title: &str) -> Vec<(&'a str, Option<&'a str>)> {
     let rows = rows(section(configuration, title), "| Node | Meaning | Default |");
     let node = |row: Vec<&'a str>| {
@@ -194,8 +194,8 @@ fn nodes<'a>(configuration: &'a str, title: &str) -> Vec<(&'a str, Option<&'a st
     rows.into_iter().map(node).collect()
 }
 
-/// The nodes that the package installs below a directory, as they are typed without values; of a node with values and others
-/// below it, whether it is one.
+/// Collects the nodes that the package installs below a directory, by their path without values, and whether each is a tag:
+/// has values, and nodes below them.
 fn installed_nodes(directory: &Path, path: &str, found: &mut BTreeMap<String, bool>) {
     for below in fs::read_dir(directory).expect("a directory").flatten().map(|entry| entry.path()) {
         let name = below.file_name().and_then(|name| name.to_str()).expect("a name");
@@ -224,7 +224,7 @@ fn the_configuration_tables_have_every_node_with_its_range() {
             |node: &str| node.split(' ').filter(|word| !word.starts_with('<')).collect::<Vec<_>>().join(" ");
         let names: BTreeSet<String> = documented.iter().map(|(node, _)| without_values(node)).collect();
         let unknown: Vec<_> = names.iter().filter(|name| !installed.contains_key(*name)).collect();
-        // What a node with others below it means may stand in their rows.
+        // The rows of the nodes below it may explain a tag.
         let missing: Vec<_> = installed.iter().filter(|(name, is_tag)| !**is_tag && !names.contains(*name)).collect();
         assert!(unknown.is_empty() && missing.is_empty(), "{unknown:?} {missing:?}");
         let path = path.replace("node.tag", "web").replace('/', " ");
@@ -247,7 +247,7 @@ fn the_configuration_tables_have_every_node_with_its_range() {
 fn the_command_table_has_every_operational_command() {
     let value = Regex::new("<[^>]*>").expect("a pattern");
     let commands = read("docs/operations/commands.md");
-    let (table, _) = commands.split_once("\n\n`show aws-vipa status` and").expect("the text behind the table");
+    let (table, _) = commands.split_once("\n\n`show aws-vipa status` and").expect("the text after the table");
     let documented: BTreeSet<String> =
         operational_commands(table).into_iter().map(|command| value.replace_all(command, "<>").into_owned()).collect();
     let mut installed = BTreeSet::new();
@@ -256,7 +256,7 @@ fn the_command_table_has_every_operational_command() {
     assert_eq!(documented, installed);
 }
 
-/// The operational commands that the package installs, with `<>` for a value.
+/// Collects the operational commands that the package installs, with `<>` for a value.
 fn runnable(directory: &Path, words: &str, found: &mut BTreeSet<String>) {
     for path in fs::read_dir(directory).expect("a directory").flatten().map(|entry| entry.path()) {
         match path.file_name().and_then(|name| name.to_str()).expect("a name") {
@@ -270,7 +270,7 @@ fn runnable(directory: &Path, words: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The `set` commands of a text, behind a prompt or not.
+/// The `set` commands of a text, with or without a prompt.
 fn set_commands(text: &str) -> Vec<&str> {
     text.lines()
         .map(|line| {
@@ -280,7 +280,7 @@ fn set_commands(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The operational commands of a text: in backticks, and behind a prompt.
+/// The operational commands of a text: in backticks, and after a prompt.
 fn operational_commands(text: &str) -> Vec<&str> {
     let typed =
         text.lines().filter(|line| line.starts_with("vyos@")).filter_map(|line| Some(line.split_once(":~$ ")?.1));
@@ -291,7 +291,7 @@ fn operational_commands(text: &str) -> Vec<&str> {
     backticked(text).chain(typed).filter(is_ours).collect()
 }
 
-/// The commands of VyOS in the manual page: in bold, with what stands for a value in italics.
+/// The commands of VyOS in the manual page, which are in bold, with placeholders of values in italics.
 fn commands_of_the_manual() -> Vec<String> {
     let manual = read("debian/vyos-aws-vipa.8").replace(r"\-", "-");
     let mut commands = vec![String::new()];
@@ -308,7 +308,7 @@ fn commands_of_the_manual() -> Vec<String> {
     commands.filter(|command| command.contains(" aws-vipa") && !command.starts_with("vyos-aws-vipa")).collect()
 }
 
-/// A command with values for what is in `<>`, and the same with each word misspelt in turn that is no value.
+/// A command with values for the placeholders in `<>`, and its variants in each of which one other word is misspelt.
 fn filled_in(command: &str) -> (String, Vec<String>) {
     let words: Vec<&str> = command.split(' ').collect();
     let is_value = |at: usize| {
@@ -329,7 +329,7 @@ fn filled_in(command: &str) -> (String, Vec<String>) {
     (text(None), (0..words.len()).filter(|at| !is_value(*at)).map(|at| text(Some(at))).collect())
 }
 
-/// The nodes of VyOS's own that the examples set in a group, and whether they take a value.
+/// The nodes of VyOS that the examples set in a group, and whether they have a value.
 const VYOS_NODES: [(&str, bool); 7] = [
     ("address", true),
     ("hello-source-address", true),
@@ -349,13 +349,13 @@ fn is_vyos_s(command: &str) -> bool {
 }
 
 #[test]
-fn every_example_is_taken_by_the_definitions_and_none_that_is_misspelt() {
+fn every_example_is_accepted_and_each_misspelt_one_is_rejected() {
     let manual = commands_of_the_manual();
     let manual: Vec<&str> = manual.iter().map(String::as_str).filter(|command| command.starts_with("set ")).collect();
     assert_eq!(manual, ["set high-availability vrrp group <group> aws-vipa"]);
     let documents = documents();
     let examples = documents.iter().flat_map(|(_, document)| set_commands(document));
-    // tests/operators holds these against the commands.
+    // tests/operators checks these.
     let examples = examples.filter(|command| !command.starts_with("set system login "));
     let (ours, vyos): (Vec<&str>, Vec<&str>) = examples.partition(|command| command.contains(" aws-vipa"));
     assert!(ours.len() >= 8 && vyos.len() >= 32, "{ours:?} {vyos:?}");
@@ -380,7 +380,7 @@ fn every_example_is_taken_by_the_definitions_and_none_that_is_misspelt() {
 }
 
 #[test]
-fn every_operational_command_exists_and_none_that_is_misspelt() {
+fn every_operational_command_exists_and_each_misspelt_one_does_not() {
     let documents = documents();
     let manual = commands_of_the_manual();
     let manual = manual.iter().map(String::as_str).filter(|command| !command.starts_with("set "));
@@ -396,7 +396,7 @@ fn every_operational_command_exists_and_none_that_is_misspelt() {
     }
 }
 
-/// What `commit` makes of these `set` commands on a router with this address.
+/// The result of verification for these `set` commands on a router with this address.
 fn committed(commands: &[&str], boot: bool, own: &str) -> Verification {
     let mut configuration = Configuration::default();
     commands.iter().for_each(|command| configuration.perform(command));
@@ -412,9 +412,9 @@ fn committed(commands: &[&str], boot: bool, own: &str) -> Verification {
     verify(&input, &HostState { interfaces, mode: &|_| Ok(None) })
 }
 
-/// Without a fault, and with no warning but for the file that is not on this machine.
+/// Without an error, and with no warning except for the missing credentials file.
 #[test]
-fn the_set_ups_commit() {
+fn the_example_configurations_commit() {
     let (readme, configuration) = (read("README.md"), read("docs/operations/configuration.md"));
     let one_subnet = ["10.99.0.11/24", "10.99.0.12/24"];
     for (text, warnings, own) in [
@@ -435,7 +435,7 @@ fn the_set_ups_commit() {
 }
 
 #[test]
-fn the_status_in_the_readme_is_what_is_printed() {
+fn the_status_in_the_readme_is_the_printed_one() {
     let readme = read("README.md");
     let (command, shown) = block(section(&readme, "Operate")).split_once('\n').expect("a command");
     assert_eq!(command, "vyos@router:~$ show aws-vipa status");
@@ -448,10 +448,10 @@ fn the_status_in_the_readme_is_what_is_printed() {
 }
 
 #[test]
-fn the_policy_allows_what_the_program_asks_for() {
+fn the_documented_policy_allows_the_calls_of_the_program() {
     let aws = read("docs/operations/aws.md");
     let documented: Value = serde_json::from_str(block(section(&aws, "Permissions"))).expect("a policy");
-    // Behind the policy stands what is left to do.
+    // Notes follow the policy.
     let printed = read("tests/status/iam-policy.txt");
     let mut printed = serde_json::Deserializer::from_str(&printed).into_iter::<Value>();
     let printed = printed.next().expect("a value").expect("a policy");
@@ -465,7 +465,7 @@ fn the_policy_allows_what_the_program_asks_for() {
     }
 }
 
-/// The expected reports, as JSON; a history alone stands in a report of nothing else.
+/// The expected reports, as JSON. A history without a report is put into one.
 fn reports() -> Vec<Value> {
     let report = |path: &String| {
         let value: Value = serde_json::from_str(&read(path)).expect("JSON");
@@ -490,7 +490,7 @@ fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn the_json_tables_have_every_field_and_no_other() {
+fn the_json_tables_have_every_field_and_no_others() {
     let mut printed = BTreeSet::new();
     reports().iter().for_each(|report| paths(report, "", &mut printed));
     assert!(printed.len() > 80, "{printed:#?}");
@@ -498,7 +498,7 @@ fn the_json_tables_have_every_field_and_no_other() {
     let mut documented = BTreeSet::new();
     for part in document.split("\n## ").skip(1).take_while(|part| !part.starts_with("Values\n")) {
         let (title, table) = part.split_once('\n').expect("a heading");
-        // The heading, or else the text above the table, says what has these fields.
+        // The heading, or otherwise the text above the table, names the object that has these fields.
         let above = table.split("\n| Field |").next().expect("the text above");
         let objects: Vec<String> = match title {
             "Report" => vec![String::new()],
@@ -514,9 +514,9 @@ fn the_json_tables_have_every_field_and_no_other() {
     assert_eq!(documented, printed);
 }
 
-/// The values that the program reads for a field of a report, by its error about another one.
+/// The values that the program accepts for a field of a report, from its error about another value.
 fn values_of(field: &str) -> BTreeSet<String> {
-    /// Puts another value into the first field of that name.
+    /// Sets the first field of that name to another value.
     fn replace(value: &mut Value, field: &str) -> bool {
         match value {
             Value::Object(fields) => match fields.get_mut(field).filter(|value| value.is_string()) {
@@ -592,7 +592,7 @@ fn the_log_messages_are_those_of_the_program() {
 #[test]
 fn the_log_lines_shown_are_those_of_the_program() {
     let line = Regex::new(r"(?m)vyos-aws-vipa\[[0-9]+\]: ([A-Z]+) (.*)$").expect("a pattern");
-    // A value in quotes or brackets may hold blanks.
+    // A value in quotes or brackets may contain blanks.
     let field = Regex::new(r#" ([a-z_]+)=("[^"]*"|\[[^]]*\]|[^ ]*)"#).expect("a pattern");
     let mut shown = 0;
     for (path, document) in documents() {
@@ -616,7 +616,7 @@ fn the_log_lines_shown_are_those_of_the_program() {
     assert!(shown >= 3, "{shown}");
 }
 
-/// Whether the parts of a text that stand between "…" follow one another in another one.
+/// Whether the other text contains the parts between "…" in this order.
 fn is_found(text: &str, within: &str) -> bool {
     let mut rest = within;
     text.split('…').all(|part| match rest.split_once(part.trim()) {
@@ -628,7 +628,7 @@ fn is_found(text: &str, within: &str) -> bool {
     })
 }
 
-/// What the hook and `commit` say of groups that cannot be served, and of files that are gone.
+/// Errors of the hook and of `commit` about groups that are skipped, and about missing files.
 fn errors_of_the_hook() -> String {
     let path = PathBuf::from("/run/keepalived/keepalived.conf");
     let group = "vrrp_instance web {\n    interface eth0\n    virtual_router_id 1\n}\n";
@@ -637,7 +637,6 @@ fn errors_of_the_hook() -> String {
     format!("{fault}\n{unreadable}\n{}", HookError::Lost(path))
 }
 
-/// The causes of a transition are those that the program logs.
 #[test]
 fn the_causes_are_those_of_the_program() {
     let reference = read("docs/reference/log-messages.md");
@@ -649,16 +648,16 @@ fn the_causes_are_those_of_the_program() {
     assert_eq!(documented, logged);
 }
 
-/// Whether the program can log a failure with this code: a word of its own, or a code of EC2's that it has a class for.
+/// Whether the program can log a failure with this code: its own code, or one of EC2's that has a class.
 fn is_code(code: &str) -> bool {
     let code = ErrorCode::try_from(code).expect("a code");
     let class = code.class(400);
     matches!(Failure::api(code, class), Failure::InvalidResponse) || class != ErrorClass::Refused
 }
 
-/// The texts of the table are what is printed: log lines by the reference, the others by the program or its expected output.
+/// Log lines are checked against the reference, other texts against the program or its expected output.
 #[test]
-fn the_texts_to_look_for_are_those_of_the_program() {
+fn the_texts_in_troubleshooting_are_those_of_the_program() {
     let reference = read("docs/reference/log-messages.md");
     let messages = log_messages(&reference);
     let causes: BTreeSet<&str> = examples::causes().into_iter().map(reasons::cause).collect();

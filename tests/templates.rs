@@ -20,25 +20,25 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a folder")
+fn empty_directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The files below a folder, by their path in it.
-fn files(folder: &Path) -> BTreeMap<PathBuf, String> {
+/// The files below a directory, by their path in it.
+fn files(directory: &Path) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
         for entry in fs::read_dir(&next).unwrap_or_else(|e| panic!("{}: {e}", next.display())) {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else {
-                let name = path.strip_prefix(folder).expect("below it").to_owned();
+                let name = path.strip_prefix(directory).expect("below it").to_owned();
                 files.insert(name, fs::read_to_string(&path).expect("read"));
             }
         }
@@ -58,7 +58,7 @@ fn no_template_belongs_to_another_package() {
 }
 
 #[test]
-fn every_node_helps_and_every_value_is_explained_and_checked() {
+fn every_node_has_a_help_text_and_every_value_an_explanation_and_a_check() {
     for (name, text) in files(&templates().join("cfg")).into_iter().chain(files(&templates().join("op"))) {
         let has = |field: &str| text.lines().any(|line| line.starts_with(field));
         assert!(has("help: ") && !text.contains("No help available"), "{}: {text}", name.display());
@@ -69,7 +69,7 @@ fn every_node_helps_and_every_value_is_explained_and_checked() {
     }
 }
 
-/// A node that verification does not know fails every commit that has it.
+/// A node that verification does not support would fail each commit that has it.
 #[test]
 fn verification_knows_every_node_of_the_definitions() {
     let verification_of = |path: &str, nodes: &serde_json::Value| {
@@ -105,7 +105,7 @@ fn verification_knows_every_node_of_the_definitions() {
         }
         assert_eq!(verification_of(path, &serde_json::json!({ "another": "x" })), 1, "{path} aws-vipa another");
     }
-    assert_eq!(tags, 2, "elastic-ip and route");
+    assert_eq!(tags, 2, "not only elastic-ip and route");
 }
 
 /// The names of the nodes in a directory of templates.
@@ -116,7 +116,7 @@ fn nodes_below(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn set_commands_are_taken_or_refused_as_vyos_would() {
+fn set_commands_are_accepted_or_rejected() {
     const GROUP: &str = "set high-availability vrrp group X aws-vipa";
     const GLOBAL: &str = "set high-availability vrrp global-parameters aws-vipa";
     for (node, good, bad) in [
@@ -200,36 +200,36 @@ fn set_commands_are_taken_or_refused_as_vyos_would() {
     }
 }
 
-/// Has bash run a command, with functions and variables set before, and gives what it printed.
-fn bash(script: &str, folder: &Path) -> String {
-    let output = Command::new("bash").args(["-c", script]).current_dir(folder).output().expect("bash runs");
+/// The output of a script of bash.
+fn bash(script: &str, directory: &Path) -> String {
+    let output = Command::new("bash").args(["-c", script]).current_dir(directory).output().expect("bash runs");
     assert!(output.status.success(), "{script}: {}", text(&output.stderr));
     text(&output.stdout)
 }
 
-/// How VyOS evaluates the text of an operational command, on a terminal and elsewhere: as it is (vyatta-op
-/// functions/interpreter/vyatta-op-run), and behind `sudo` for administrators of rolling (the same file of vyos-1x).
+/// How VyOS evaluates the text of an operational command, on a terminal and elsewhere: unchanged (vyatta-op
+/// functions/interpreter/vyatta-op-run), and with `sudo` for administrators of rolling (the same file of vyos-1x).
 const WAYS: [&str; 4] = ["TEXT", "(TEXT) | ${VYATTA_PAGER:-cat}", "sudo TEXT", "(sudo TEXT) | ${VYATTA_PAGER:-cat}"];
 
-/// As VyOS runs an operational command, in all of its ways: `$4` becomes `${args[4]}`, and a shell evaluates the line.
-fn run(words: &[&str], folder: &Path) -> String {
+/// Runs an operational command in all of these ways: VyOS replaces `$4` by `${args[4]}`, and a shell evaluates the line.
+fn run(words: &[&str], directory: &Path) -> String {
     let quoted: Vec<_> = words.iter().map(|w| format!("'{w}'")).collect();
     let command = run_of(&quoted.join(" ")).unwrap_or_else(|e| panic!("{words:?}: {e:?}"));
-    let command = Regex::new(r"\$([0-9])").expect("a regular expression").replace_all(&command, r"$${args[$1]}");
-    // It runs what it gets, and prints it where that is a program.
+    let command = Regex::new(r"\$([0-9])").expect("a pattern").replace_all(&command, r"$${args[$1]}");
+    // The stand-in for sudo prints the call of a program, and runs a function.
     let sudo = "sudo() { case $1 in /*) printf '[%s]' \"$@\" ;; *) \"$@\" ;; esac; }";
     let journalctl = "journalctl() { printf '[%s]' journalctl \"$@\"; }";
     let ways: Vec<_> = WAYS.iter().map(|way| format!("eval '{}'; echo", way.replace("TEXT", &command))).collect();
     let script = format!("{sudo}; {journalctl}; args=(vyos {}); {}", quoted.join(" "), ways.join("; "));
-    let called = bash(&script, folder);
+    let called = bash(&script, directory);
     let called: BTreeSet<_> = called.lines().collect();
     assert_eq!(called.len(), 1, "{words:?} depends on the way in which VyOS runs it: {called:#?}");
     called.first().expect("one").to_string()
 }
 
 #[test]
-fn operational_commands_run_what_they_should() {
-    let folder = folder();
+fn operational_commands_run_the_program_and_journalctl() {
+    let directory = empty_directory();
     for (words, expected) in [
         ("show aws-vipa status", "[/usr/bin/vyos-aws-vipa][show][status]"),
         ("show aws-vipa status detail", "[/usr/bin/vyos-aws-vipa][show][status][--detail]"),
@@ -256,7 +256,7 @@ fn operational_commands_run_what_they_should() {
         ("reset aws-vipa resume LAN", "[/usr/bin/vyos-aws-vipa][force][resume][--][LAN]"),
         ("restart aws-vipa", "[/usr/bin/vyos-aws-vipa][restart]"),
     ] {
-        assert_eq!(run(&words.split(' ').collect::<Vec<_>>(), folder.path()), expected, "{words}");
+        assert_eq!(run(&words.split(' ').collect::<Vec<_>>(), directory.path()), expected, "{words}");
     }
     for line in [
         "show aws-vipa",
@@ -277,7 +277,7 @@ fn operational_commands_run_what_they_should() {
     }
 }
 
-/// Whether a text is the call of one program: plain words, and `"$4"` alone or behind `--option=`.
+/// Whether a text is the call of one program: plain words, and `"$4"` alone or after `--option=`.
 fn is_plain_call(text: &str) -> bool {
     const KEYWORDS: [&str; 23] = [
         "if", "then", "elif", "else", "fi", "time", "for", "in", "until", "while", "do", "done", "case", "esac",
@@ -291,9 +291,9 @@ fn is_plain_call(text: &str) -> bool {
         && text.split(' ').all(|word| !KEYWORDS.contains(&word))
 }
 
-/// VyOS rolling puts `sudo` before the text, and vyos-op-run hands it to another shell than 1.4 does.
+/// VyOS rolling prepends `sudo` to the text, and vyos-op-run passes it to another shell than 1.4 does.
 #[test]
-fn every_operational_command_is_the_call_of_one_program() {
+fn every_operational_command_calls_one_program() {
     for text in [
         "if true",
         "sudo a; b",
@@ -327,8 +327,8 @@ fn every_operational_command_is_the_call_of_one_program() {
 }
 
 #[test]
-fn a_name_or_a_tag_reaches_the_program_as_it_was_typed() {
-    let folder = folder();
+fn names_and_tags_reach_the_program_unchanged() {
+    let directory = empty_directory();
     for name in ["-h", "--help", "$HOME", "$(touch hurt)", "`touch hurt`", "a;touch hurt", "a\\b", "(", "~", "*", "a@b"]
     {
         for (words, before) in [
@@ -339,31 +339,31 @@ fn a_name_or_a_tag_reaches_the_program_as_it_was_typed() {
             (vec!["force", "aws-vipa", "resume", name], "[force][resume][--]["),
             (vec!["generate", "aws-vipa", "iam-policy", "tag", name], "[generate][iam-policy][--tag="),
         ] {
-            assert_eq!(run(&words, folder.path()), format!("[/usr/bin/vyos-aws-vipa]{before}{name}]"), "{words:?}");
+            assert_eq!(run(&words, directory.path()), format!("[/usr/bin/vyos-aws-vipa]{before}{name}]"), "{words:?}");
         }
     }
-    assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0, "a name was executed");
+    assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 0, "a name was executed");
 }
 
-/// What VyOS evaluates for the words it offers (vyatta-cfg src/cstore/cstore.cpp, `getCompletionEnv`).
-fn offered(node: &str, typed: &[&str], before: &str, folder: &Path) -> Vec<String> {
+/// The words that VyOS offers as completions for a node (vyatta-cfg src/cstore/cstore.cpp, `getCompletionEnv`).
+fn offered(node: &str, typed: &[&str], before: &str, directory: &Path) -> Vec<String> {
     let typed: Vec<_> = typed.iter().map(|w| format!(" '{w}'")).collect();
     let template = fs::read_to_string(templates().join(node).join("node.def")).expect("a template");
-    let allowed = template.lines().find_map(|line| line.strip_prefix("allowed: ")).expect("something is offered");
+    let allowed = template.lines().find_map(|line| line.strip_prefix("allowed: ")).expect("a completion");
     let allowed = allowed.replace("/bin/cli-shell-api", "cli-shell-api").replace('\'', r"'\''");
     let script = format!("{before}; COMP_WORDS=({}); f () {{ eval '{allowed}'; }}; f || true", typed.concat());
-    let output = Command::new("bash").args(["-c", &script]).current_dir(folder).output().expect("bash runs");
-    // On VyOS it would stand in the middle of the line that is typed.
+    let output = Command::new("bash").args(["-c", &script]).current_dir(directory).output().expect("bash runs");
+    // On VyOS, errors would appear in the middle of the typed line.
     assert_eq!(text(&output.stderr), "", "{script}");
     text(&output.stdout).split_whitespace().map(str::to_owned).collect()
 }
 
 #[test]
-fn the_group_s_own_ipv4_addresses_are_offered() {
+fn the_ipv4_addresses_of_the_group_are_completed() {
     const NODE: &str = "cfg/high-availability/vrrp/group/node.tag/aws-vipa/address";
-    let folder = folder();
+    let directory = empty_directory();
     for group in ["LAN", "$(touch hurt)", "a;touch hurt", "a\\b"] {
-        // Prints what it is asked for, and then as VyOS lists nodes.
+        // Lists nodes as VyOS does, and prints any other call.
         let cli = format!(
             r#"cli-shell-api() {{ case "$*" in
                 'listNodes high-availability vrrp group {group} address') echo "'10.0.0.1/24' 'fe80::1/64' '10.0.0.2'" ;;
@@ -375,45 +375,45 @@ fn the_group_s_own_ipv4_addresses_are_offered() {
             esac; }}"#
         );
         let path = ["set", "high-availability", "vrrp", "group", group, "aws-vipa", "address", ""];
-        assert_eq!(offered(NODE, &path, &cli, folder.path()), ["10.0.0.1", "10.0.0.2", "10.0.0.3"], "{group}");
+        assert_eq!(offered(NODE, &path, &cli, directory.path()), ["10.0.0.1", "10.0.0.2", "10.0.0.3"], "{group}");
         let edited = ["set", "aws-vipa", "address", ""];
-        assert_eq!(offered(NODE, &edited, &cli, folder.path()), ["10.0.0.9"], "within edit");
+        assert_eq!(offered(NODE, &edited, &cli, directory.path()), ["10.0.0.9"], "within edit");
         for typed in ["", "10"] {
             let within = ["set", "address", typed];
-            assert_eq!(offered(NODE, &within, &cli, folder.path()), [""; 0], "within edit of aws-vipa itself");
+            assert_eq!(offered(NODE, &within, &cli, directory.path()), [""; 0], "within edit of aws-vipa itself");
         }
     }
-    assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0, "a name was executed");
+    assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 0, "a name was executed");
 }
 
 #[test]
-fn files_are_offered_unless_a_shell_would_read_more_into_their_names() {
-    let folder = folder();
-    let auth = folder.path().join("auth");
+fn files_are_completed_unless_their_names_have_special_characters_of_the_shell() {
+    let directory = empty_directory();
+    let auth = directory.path().join("auth");
     fs::create_dir_all(auth.join("aws")).expect("made");
     for name in ["credentials", "aws/ca-1.pem", "$(hurt)", "a b", "a'b", "a;b"] {
         fs::write(auth.join(name), "").expect("written");
     }
     for leaf in ["credentials-file", "ca-certificate-file"] {
         let node = format!("cfg/high-availability/vrrp/global-parameters/aws-vipa/{leaf}");
-        let config = folder.path().to_str().expect("text");
+        let config = directory.path().to_str().expect("text");
         let shell = format!("sh() {{ command sh -c \"${{2//\\/config\\//{config}/}}\"; }}");
-        let mut found = offered(&node, &["set", leaf, ""], &shell, folder.path());
+        let mut found = offered(&node, &["set", leaf, ""], &shell, directory.path());
         found.sort();
         assert_eq!(found, ["aws/ca-1.pem", "credentials"].map(|name| format!("{config}/auth/{name}")), "{leaf}");
     }
 }
 
 #[test]
-fn the_regions_offered_are_those_of_the_sdk() {
-    // Offline, and for this machine's platform alone: that is what the build of this test has fetched, and no more.
+fn the_completed_regions_are_those_of_the_sdk() {
+    // Offline, and only for this machine's platform: the build of this test has fetched no other packages.
     let cargo = Path::new(env!("CARGO"));
     let version = Command::new(cargo).arg("-vV").output().expect("cargo runs");
     let version = text(&version.stdout);
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("cargo names its platform");
     let metadata = Command::new(cargo)
         .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host])
-        // Of the same toolchain: where sudo runs the tests, PATH leads to none.
+        // From the same toolchain: with sudo, PATH has none.
         .env("RUSTC", cargo.with_file_name("rustc"))
         .current_dir(repository())
         .output()
@@ -425,7 +425,7 @@ fn the_regions_offered_are_those_of_the_sdk() {
     let manifest = Path::new(sdk["manifest_path"].as_str().expect("a path"));
     // The partitions that the SDK resolves endpoints from are JSON in its source.
     let source = fs::read_to_string(manifest.with_file_name("src").join("endpoint_lib.rs")).expect("its source");
-    let region = Regex::new(r#"\\"([a-z0-9-]+)\\":\{\\"description\\""#).expect("a regular expression");
+    let region = Regex::new(r#"\\"([a-z0-9-]+)\\":\{\\"description\\""#).expect("a pattern");
     let known: BTreeSet<_> = region.captures_iter(&source).map(|found| found[1].to_owned()).collect();
     let known: Vec<_> = known.into_iter().filter(|name| !name.ends_with("-global")).collect();
     assert!(known.len() > 30, "the SDK's source has another form: {known:?}");
@@ -433,9 +433,9 @@ fn the_regions_offered_are_those_of_the_sdk() {
     assert_eq!(offered(node, &["set", "region", ""], ":", repository()), known);
 }
 
-/// The program knows every word that the operational commands run, and a group's name reaches it whole, as a name.
+/// A group's name reaches it whole, and never as an option.
 #[test]
-fn the_program_takes_what_the_operational_commands_run() {
+fn the_program_accepts_the_arguments_of_the_operational_commands() {
     let group = "-x$(>hurt);`>hurt`";
     let mut ran = 0;
     for command in [
@@ -456,39 +456,39 @@ fn the_program_takes_what_the_operational_commands_run() {
         "generate aws-vipa iam-policy",
         "generate aws-vipa iam-policy tag vrrp=yes",
     ] {
-        let folder = folder();
+        let directory = empty_directory();
         let run = definitions::run_of(command).expect("a command");
         let words: Vec<&str> = command.split(' ').map(|word| if word == "GROUP" { group } else { word }).collect();
-        // No network, and nothing of this machine's in /run.
+        // Without a network, and with an empty /run.
         let script = format!("mount -t tmpfs tmpfs /run && sudo() {{ shift; \"$PROGRAM\" \"$@\"; }} && {run}");
         let output = Command::new("unshare")
             .args(["--user", "--map-root-user", "--net", "--mount", "bash", "-c", &script, "bash"])
             .args(&words)
             .env("PROGRAM", env!("CARGO_BIN_EXE_vyos-aws-vipa"))
-            .current_dir(folder.path())
+            .current_dir(directory.path())
             .output()
             .expect("unshare(1)");
         let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-        // clap ends with 2 over words that it does not know.
+        // clap exits with 2 for unknown arguments.
         assert!(matches!(output.status.code(), Some(0 | 1)) && !said.contains("Usage:"), "{command}: {said}");
         assert!(
             said.contains("not configured") || said.contains("agent") || said.contains("Statement"),
             "{command}: {said}"
         );
-        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0, "{command}: a name was executed");
+        assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 0, "{command}: a name was executed");
         ran += 1;
     }
     assert_eq!(ran, op_runs().values().filter(|run| run.contains("/usr/bin/vyos-aws-vipa")).count());
 }
 
-/// The program itself looks whether there is an agent to restart.
+/// The program itself checks both.
 #[test]
-fn restart_restarts_a_configured_agent_only() {
-    let folder = folder();
-    let systemctl = folder.path().join("systemctl");
+fn restart_needs_a_configuration_and_root() {
+    let directory = empty_directory();
+    let systemctl = directory.path().join("systemctl");
     fs::write(&systemctl, "#!/bin/sh\necho \"$*\" >>\"$ASKED\"\n").expect("written");
     fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).expect("set");
-    let asked = folder.path().join("asked");
+    let asked = directory.path().join("asked");
     let configured = "mkdir /run/vyos-aws-vipa && echo {} >/run/vyos-aws-vipa/config.json";
     for (make, sudo, code, stderr) in [
         ("true", "", 1, "aws-vipa is not configured"),
@@ -501,7 +501,7 @@ fn restart_restarts_a_configured_agent_only() {
             .args(["--user", "--map-root-user", "--net", "--mount", "bash", "-c", &script])
             .env("PROGRAM", env!("CARGO_BIN_EXE_vyos-aws-vipa"))
             .env("ASKED", &asked)
-            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.path().display()))
+            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", directory.path().display()))
             .output()
             .expect("unshare(1)");
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));

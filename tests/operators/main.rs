@@ -1,4 +1,4 @@
-//! Operational commands as VyOS rolling runs them for operators: by the part of op_cache.json that the package installs,
+//! Operational commands, as VyOS rolling runs them for operators: with the part of op_cache.json that the package installs,
 //! and a stand-in for vyos-op-run.
 
 #[path = "../definitions/op_runs.rs"]
@@ -23,7 +23,7 @@ fn cache() -> PathBuf {
     repository().join("vyos-templates/op_cache.json")
 }
 
-/// A directory with what commands call: each program prints its words.
+/// A directory with stand-ins for the called programs, which print their arguments.
 fn directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     fs::create_dir(directory.path().join("bin")).expect("made");
@@ -36,12 +36,12 @@ fn directory() -> tempfile::TempDir {
     directory
 }
 
-/// What the operator's command calls, or why it was refused. Nothing else may come of it.
+/// Runs a command as an operator, and returns the call that it makes, or why it was refused. It must have no other effect.
 fn run(policies: &[&str], words: &[&str]) -> Result<String, String> {
     run_by("\"$@\"", policies, words)
 }
 
-/// The same, typed on VyOS's command line, which evaluates an operator's words once more (vyos-1x vyatta-op-run).
+/// The same from VyOS's command line, which evaluates an operator's words once more (vyos-1x vyatta-op-run).
 fn typed(words: &[&str]) -> Result<String, String> {
     run_by(
         "runner=$1 cache=$2 operators=$3 user=$4; shift 4; words=\"$@\"; eval \"$runner $cache $operators $user $words\"",
@@ -50,7 +50,7 @@ fn typed(words: &[&str]) -> Result<String, String> {
     )
 }
 
-/// Has bash run vyos-op-run and its arguments, which are the script's own.
+/// Runs vyos-op-run from a script of bash, which gets vyos-op-run and its arguments.
 fn run_by(script: &str, policies: &[&str], words: &[&str]) -> Result<String, String> {
     let directory = directory();
     let allow: Vec<Vec<&str>> = policies.iter().map(|policy| policy.split(' ').collect()).collect();
@@ -81,7 +81,7 @@ fn refused(words: &[&str], why: &str) {
     }
 }
 
-/// The commands of the cache, by their words.
+/// Collects the commands of the cache, by their words.
 fn commands(node: &Value, words: &str, found: &mut BTreeMap<String, String>) {
     let data = &node["__node_data"];
     let words = match data["node_type"].as_str() {
@@ -97,14 +97,14 @@ fn commands(node: &Value, words: &str, found: &mut BTreeMap<String, String>) {
 }
 
 #[test]
-fn operators_have_the_commands_that_administrators_have() {
+fn operators_have_the_same_commands_as_administrators() {
     let (mut operators, administrators) = (BTreeMap::new(), op_runs());
     let text = fs::read_to_string(cache()).expect("the part of op_cache.json");
     commands(&serde_json::from_str(&text).expect("JSON"), "", &mut operators);
     assert!(operators.len() >= 18, "{operators:#?}");
     assert_eq!(operators.keys().collect::<Vec<_>>(), administrators.keys().collect::<Vec<_>>());
     for (words, run) in administrators {
-        // `"$4"` stands for the fourth word.
+        // `"$4"` is the fourth word.
         let word = |text: &str| (1..9).fold(text.to_owned(), |text, n| text.replace(&format!("\"${n}\""), "''"));
         let placeholder = regex_lite::Regex::new(r"'\{\{[a-z-]+-tag_value\}\}'").expect("a pattern");
         assert_eq!(placeholder.replace_all(&operators[&words], "''"), word(&run), "{words}");
@@ -135,7 +135,7 @@ fn commands_call_the_program_with_their_arguments() {
         assert_eq!(run(&["*"], &words), Ok(expected.clone()), "{words:?}");
         assert_eq!(typed(&words), Ok(expected), "{words:?}");
     }
-    // Quoted for both evaluations.
+    // Quotes for both evaluations.
     let expected = "[/usr/bin/vyos-aws-vipa][show][group][--][a;b c]".to_owned();
     assert_eq!(typed(&["show", "aws-vipa", "group", "'a;b c'"]), Ok(expected));
     refused(&["show", "aws-vipa"], "Incomplete");
@@ -144,7 +144,7 @@ fn commands_call_the_program_with_their_arguments() {
 }
 
 #[test]
-fn a_group_of_any_name_reaches_the_program_as_it_was_typed() {
+fn names_of_groups_reach_the_program_unchanged() {
     const NAMES: [&str; 13] = [
         "LAN",
         "-h",
@@ -178,9 +178,9 @@ fn a_group_of_any_name_reaches_the_program_as_it_was_typed() {
     }
 }
 
-/// vyos-op-run would hand them on changed.
+/// vyos-op-run would pass them on changed.
 #[test]
-fn other_arguments_are_refused_with_the_reason() {
+fn other_arguments_are_rejected_with_the_reason() {
     for name in ["a&b", "<a>", "a$@", "a$*b", "a\nb"] {
         refused(&["show", "aws-vipa", "group", name], "needs an administrator");
     }
@@ -199,18 +199,18 @@ fn other_arguments_are_refused_with_the_reason() {
     }
 }
 
-/// vyos-op-run does not check the name before `minutes`. What it replaces after the quoting is outside of our reach.
+/// vyos-op-run does not check the name before `minutes`, and replaces `$@` in it after quoting.
 #[test]
-fn quotes_in_an_argument_that_is_not_checked_stay_inside_the_quotes_of_the_command() {
+fn quotes_in_an_unchecked_argument_do_not_end_the_quotes_of_the_command() {
     for name in ["a';touch hurt;'", "a\";touch hurt;\"", "';touch hurt #"] {
         let called = run(&["*"], &["force", "aws-vipa", "pause", name, "minutes", "5"]).expect("run");
         assert!(called.starts_with("[/usr/bin/vyos-aws-vipa][force][pause][--minutes=5][--]["), "{called}");
     }
 }
 
-/// The groups of operators that a document sets up: what each may do, and what not.
+/// The operator groups of the document allow and refuse the commands that it says.
 #[test]
-fn the_documented_operator_groups_allow_what_they_say() {
+fn the_documented_operator_groups_allow_the_documented_commands() {
     let commands = fs::read_to_string(repository().join("docs/operations/commands.md")).expect("the document");
     let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for line in commands.lines().filter_map(|line| line.strip_prefix("set system login operator-group ")) {
