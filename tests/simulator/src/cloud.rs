@@ -1,4 +1,4 @@
-//! The state of the simulated region: what exists, who has which address and since when.
+//! The state of the simulated region: its resources, and the owners of its addresses over time.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ pub struct ApiError {
     pub status: u16,
     /// EC2's error code.
     pub code: String,
-    /// The text beside it.
+    /// The message.
     pub message: String,
 }
 
@@ -41,7 +41,7 @@ impl ApiError {
     }
 }
 
-/// A [`World`] that cannot be: every fault with its place.
+/// A [`World`] is not valid: all its faults, each with its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the world has faults:\n{}", .0.join("\n"))]
 pub struct WorldError(pub Vec<String>);
@@ -74,7 +74,7 @@ pub(crate) struct Instance {
 
 pub(crate) struct Role {
     pub(crate) name: String,
-    /// The access key that IMDS gives out now.
+    /// The access key that IMDS returns now.
     pub(crate) key: String,
     pub(crate) updated: Timestamp,
 }
@@ -86,7 +86,7 @@ pub(crate) struct Key {
     pub(crate) instance: Option<InstanceId>,
 }
 
-/// Since when an address is where it is; `eni` is `None` when nobody has it.
+/// An owner of an address, and since when it has it. `eni` is `None` while the address is unassigned.
 struct Held {
     since: Option<Instant>,
     eni: Option<EniId>,
@@ -99,7 +99,7 @@ pub(crate) struct Cloud {
     pub(crate) enis: BTreeMap<EniId, Eni>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) route_tables: BTreeMap<RouteTableId, RouteTable>,
-    /// What routes lead to and exists no more, network interfaces apart.
+    /// The targets of routes that have been deleted, except for network interfaces.
     pub(crate) deleted_gateways: BTreeSet<String>,
     pub(crate) elastic_ips: BTreeMap<AllocationId, ElasticIp>,
     pub(crate) keys: BTreeMap<String, Key>,
@@ -116,7 +116,7 @@ pub(crate) struct Assigned {
     pub(crate) elastic_ip: Option<Shown>,
 }
 
-/// Who has what, as one read sees it.
+/// The addresses of each interface, as one read shows them.
 pub(crate) struct View(BTreeMap<EniId, Vec<Assigned>>);
 
 impl View {
@@ -125,7 +125,7 @@ impl View {
         self.0.get(eni).map_or(&[], Vec::as_slice)
     }
 
-    /// Where an Elastic IP is.
+    /// The interface and private address of an Elastic IP.
     pub(crate) fn elastic_ip(&self, id: &AllocationId) -> Option<(&EniId, Ipv4Addr, &Shown)> {
         self.0.iter().find_map(|(eni, addresses)| {
             addresses.iter().find_map(|assigned| {
@@ -137,7 +137,7 @@ impl View {
 }
 
 impl Cloud {
-    /// Checks the world and makes it real; reports every fault.
+    /// Checks the world and builds its state. The error has all faults.
     pub(crate) fn build(world: World) -> Result<Cloud, WorldError> {
         let mut faults = Vec::new();
         let mut cloud = Cloud {
@@ -288,7 +288,7 @@ impl Cloud {
         Ok(())
     }
 
-    /// Makes a new key for an instance's role; it is what IMDS gives out from now on.
+    /// Makes a new key for an instance's role, which IMDS returns from now on.
     pub(crate) fn give_role_key(&mut self, id: &InstanceId, role: &str, valid: Duration) -> String {
         let key = format!("ASIA{:016X}", self.random());
         let secret = hex(&[self.random().to_be_bytes(), self.random().to_be_bytes()].concat());
@@ -309,7 +309,7 @@ impl Cloud {
         key
     }
 
-    /// A number that differs from call to call and repeats from run to run (xorshift64).
+    /// The next number of a sequence that is the same in each run (xorshift64).
     pub(crate) fn random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -317,7 +317,7 @@ impl Cloud {
         self.random
     }
 
-    /// The moment whose state a read shows.
+    /// The time whose state a read shows.
     pub(crate) fn moment_read(&mut self, now: Instant) -> Option<Instant> {
         let age = match self.world.stale_reads {
             StaleReads::ExactlyMs(age) => age,
@@ -326,7 +326,7 @@ impl Cloud {
         now.checked_sub(Duration::from_millis(age))
     }
 
-    /// Who had what at a moment; `None` is before the start.
+    /// The addresses of each interface at that time; `None` is before the start.
     pub(crate) fn view(&self, moment: Option<Instant>) -> View {
         let mut view: BTreeMap<EniId, Vec<Assigned>> = BTreeMap::new();
         let mut elastic_ips = self.elastic_ips_at(moment);
@@ -344,12 +344,12 @@ impl Cloud {
         View(view)
     }
 
-    /// Who has an address of a VPC now.
+    /// The current owner of an address of a VPC.
     pub(crate) fn owner(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<&EniId> {
         self.addresses.get(&(vpc.clone(), address))?.last()?.eni.as_ref()
     }
 
-    /// Since when the owner of an address has it; `None`: from the start.
+    /// When the owner of an address got it; `None`: at the start.
     pub(crate) fn owned_since(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<Instant> {
         self.addresses.get(&(vpc.clone(), address))?.last()?.since
     }
@@ -360,8 +360,7 @@ impl Cloud {
         subnet.map(|subnet| &subnet.vpc).ok_or(ApiError::new(500, "InternalError", "An internal error has occurred"))
     }
 
-    /// The VPC in which the tests' bare addresses are looked up: that of the first instance, and
-    /// without instances the first one.
+    /// The VPC of addresses that tests give without one: that of the first instance, or without instances the first VPC.
     pub(crate) fn home(&self) -> Option<VpcId> {
         let of_instance = |world: &World| {
             let interface = world.instances.first()?.network_interfaces.first()?;
@@ -371,7 +370,7 @@ impl Cloud {
         of_instance(&self.world).or_else(|| self.world.vpcs.first()?.id.parse().ok())
     }
 
-    /// The interface of that id, with EC2's two errors for wrong ids.
+    /// The interface with that id, or EC2's error for a malformed or unknown one.
     pub(crate) fn eni(&self, id: &str) -> Result<(EniId, &Eni), ApiError> {
         let id: EniId = id.parse().map_err(|_| {
             let message = format!("Invalid id: \"{id}\"");
@@ -387,7 +386,7 @@ impl Cloud {
         }
     }
 
-    /// The instance of that id, with EC2's two errors for wrong ids.
+    /// The instance with that id, or EC2's error for a malformed or unknown one.
     pub(crate) fn instance(&self, id: &str) -> Result<InstanceId, ApiError> {
         let error = |code, message| Err(ApiError::new(400, code, message));
         match id.parse() {
@@ -397,8 +396,7 @@ impl Cloud {
         }
     }
 
-    /// Gives addresses to an interface. Beside an error some have moved if the world's batches are
-    /// [`Batch::OthersMove`].
+    /// Assigns addresses to an interface. In spite of an error, some may have moved: see [`Batch::OthersMove`].
     pub(crate) fn assign(
         &mut self,
         now: Moment,
@@ -454,7 +452,7 @@ impl Cloud {
         result
     }
 
-    /// Takes secondary addresses off an interface; their Elastic IPs are dissociated.
+    /// Unassigns secondary addresses of an interface; their Elastic IPs are disassociated.
     pub(crate) fn unassign(
         &mut self,
         now: Moment,
@@ -501,7 +499,7 @@ impl Cloud {
         });
     }
 
-    /// Takes a token from the action's bucket, if there is one left.
+    /// Takes a token from the action's bucket. Returns whether there was one.
     pub(crate) fn admit(&mut self, now: Instant, action: &str, mutating: bool) -> bool {
         let Some(Throttling { mutating_burst, mutating_per_second, reading_burst, reading_per_second }) =
             self.world.throttling
@@ -535,7 +533,7 @@ impl Cloud {
     }
 }
 
-/// Whether what is so since a moment (`None`: from the start) was so at another one.
+/// Whether a state since one time (`None`: from the start) existed at the other time.
 pub(crate) fn was(since: Option<Instant>, moment: Option<Instant>) -> bool {
     since.is_none_or(|since| moment.is_some_and(|moment| since <= moment))
 }

@@ -1,5 +1,4 @@
-//! The control socket: one JSON command a line in, one JSON answer a line out, `{"ok": …}` or
-//! `{"error": "…"}`.
+//! The control socket: each line in is a JSON command, each line out its answer, `{"ok": …}` or `{"error": "…"}`.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
@@ -18,11 +17,11 @@ use simulator::{
 
 use crate::Failure;
 
-/// What a running simulator can be asked and told.
+/// A command for a running simulator.
 #[derive(Subcommand, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum Command {
-    /// Who has an address: the interface's id or null.
+    /// The owner of an address: an interface's id or null.
     Owner {
         /// The private address.
         address: Ipv4Addr,
@@ -43,16 +42,16 @@ pub enum Command {
     ImdsRequests,
     /// Every change of an owner so far.
     Moves,
-    /// Moves and the last requests, for people.
+    /// All moves and the last requests, as text.
     Log,
-    /// Let a third party give an address to an interface.
+    /// Let a third party assign an address to an interface.
     Steal {
         /// The private address.
         address: Ipv4Addr,
         /// The network interface.
         eni: EniId,
     },
-    /// Let a third party take an address off its interface.
+    /// Let a third party unassign an address.
     Release {
         /// The private address.
         address: Ipv4Addr,
@@ -99,7 +98,7 @@ pub enum Command {
         #[arg(long, default_value_t = 30)]
         seconds: u64,
     },
-    /// Let a third party make a route lead elsewhere; it makes the route where there is none.
+    /// Let a third party change or create a route.
     StealRoute {
         /// The route table.
         table: RouteTableId,
@@ -115,7 +114,7 @@ pub enum Command {
         /// The prefix or prefix list.
         destination: Destination,
     },
-    /// Let a third party delete what routes lead to: a gateway, an endpoint …
+    /// Let a third party delete a target of routes: a gateway, an endpoint …
     DeleteGateway {
         /// Its id.
         id: String,
@@ -149,15 +148,15 @@ pub enum Command {
         allocation: AllocationId,
         /// The network interface.
         eni: EniId,
-        /// A private address of it, the primary one unless given.
+        /// Its private address; the primary one by default.
         private: Option<Ipv4Addr>,
     },
-    /// Let a third party dissociate an Elastic IP.
+    /// Let a third party disassociate an Elastic IP.
     ReleaseAssociation {
         /// The Elastic IP.
         allocation: AllocationId,
     },
-    /// Let a third party give an Elastic IP back to EC2.
+    /// Let a third party release an Elastic IP.
     DeleteElasticIp {
         /// The Elastic IP.
         allocation: AllocationId,
@@ -206,7 +205,7 @@ pub enum Command {
     },
     /// Remove all faults.
     ClearFaults,
-    /// The faults that are still to come, by id.
+    /// The active faults, by id.
     Faults,
     /// The listeners.
     Listeners,
@@ -220,17 +219,17 @@ pub enum Command {
         /// Its number.
         listener: usize,
     },
-    /// Accept a listener's new connections and leave them alone.
+    /// Accept a listener's new connections, but never answer.
     Mute {
         /// Its number.
         listener: usize,
     },
-    /// Serve a listener's new connections again.
+    /// Answer on a listener's new connections again.
     Unmute {
         /// Its number.
         listener: usize,
     },
-    /// Make every read as old as this.
+    /// Make each read show a state of that age.
     StaleReads {
         /// Milliseconds; 0 for prompt reads.
         milliseconds: u64,
@@ -262,7 +261,7 @@ fn elastic_ip(text: &str) -> Result<ElasticIp, serde_json::Error> {
     serde_json::from_str(text)
 }
 
-/// Answers commands at the socket, in threads of its own, until the program ends.
+/// Answers commands at the socket, in separate threads, until the program ends.
 pub fn serve(path: &Path, simulator: Simulator) -> io::Result<()> {
     if UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another simulator answers there"));

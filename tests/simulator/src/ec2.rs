@@ -18,10 +18,10 @@ use crate::wire::xml::Xml;
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 const STS_NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
-/// Most values that the filters of one request may have.
+/// The limit for the number of values of all filters of a request.
 const MAX_FILTER_VALUES: usize = 200;
 
-/// A request as far as it can be read without knowing the region.
+/// A parsed request. Parsing needs no state of the region.
 pub(crate) struct Call {
     parts: Parts,
     body: Bytes,
@@ -57,7 +57,7 @@ impl Call {
         named.iter().filter_map(|text| text.parse().ok()).collect()
     }
 
-    /// What the request names by a parameter, alone or in a list, and by filters whose name ends with `filter`.
+    /// The values of a parameter, single or as a list, and of the filters whose name ends with `filter`.
     pub(crate) fn named(&self, parameter: &str, filter: &str) -> Vec<String> {
         let mut named = self.parameters.list(parameter);
         named.extend(self.parameters.get(parameter).map(str::to_owned));
@@ -82,7 +82,7 @@ impl Call {
         self.flag("DryRun").unwrap_or(false)
     }
 
-    /// Does what is asked.
+    /// Performs the request.
     pub(crate) fn perform(&self, cloud: &mut Cloud, now: Moment, number: usize, request_id: &str) -> Reply {
         let result =
             self.authenticate(cloud, now).and_then(|()| self.act(cloud, now, &Cause::Request(number), request_id));
@@ -200,7 +200,7 @@ impl Call {
         }))
     }
 
-    /// An answer that says that it was done, and nothing else.
+    /// An answer with `return: true`, and nothing else.
     pub(crate) fn bare(&self, request_id: &str) -> Reply {
         let body = self.answer(request_id, |xml| {
             xml.text("return", true);
@@ -280,7 +280,7 @@ impl Call {
         }))
     }
 
-    /// The types that are named. Each takes as many addresses an interface as the interface with the least room in this world.
+    /// The requested types. The limit of addresses per interface is the lowest one of the interfaces in this world.
     fn describe_instance_types(&self, cloud: &Cloud, request_id: &str) -> Result<String, ApiError> {
         self.only(&["InstanceType", "DryRun"])?;
         let named = self.parameters.list("InstanceType");
@@ -372,7 +372,7 @@ impl Call {
         cloud.keys.get(self.access_key()?)?.instance.as_ref()
     }
 
-    /// The interface of an instance that has one alone.
+    /// The interface of an instance that has only one.
     pub(crate) fn only_interface(&self, cloud: &Cloud, instance: &str) -> Result<EniId, ApiError> {
         let id = cloud.instance(instance)?;
         let mut found = interfaces(cloud, &id);
@@ -409,7 +409,7 @@ impl Call {
         }
     }
 
-    /// The things that pass all filters.
+    /// The resources that match all filters.
     pub(crate) fn select<'a, Id: 'a>(
         &self,
         candidates: impl Iterator<Item = &'a Id>,
@@ -441,8 +441,7 @@ impl Call {
         Ok(found)
     }
 
-    /// One page of what was found, and the token of the next one. The token names the last thing
-    /// shown.
+    /// One page of the results, and the token of the next one, which contains the last id of this one.
     pub(crate) fn page<'a, 'b, Id: ToString>(
         &self,
         found: &'a [&'b Id],
@@ -486,7 +485,7 @@ impl Call {
     }
 }
 
-/// An error as EC2 writes it. (STS writes it otherwise; the SDKs read the code in both.)
+/// An error in EC2's format. STS's differs, but the SDKs read the code from both.
 pub(crate) fn error_reply(error: &ApiError, request_id: &str) -> Reply {
     let xml = Xml::document("Response", "", |xml| {
         xml.element("Errors", |xml| {
@@ -503,7 +502,7 @@ fn token_of(id: &str) -> String {
     crate::wire::sigv4::hex(id.as_bytes())
 }
 
-/// A page of network interfaces or route tables that are nobody's, with a token that no other page has.
+/// A page of network interfaces or route tables that do not exist, with a token that no other page has.
 pub(crate) fn endless_page(action: &str, page: usize, things: usize, entries: usize) -> String {
     Xml::document(&format!("{action}Response"), NAMESPACE, |xml| match action {
         "DescribeRouteTables" => route_tables::write_endless_page(xml, page, things, entries),
@@ -523,7 +522,7 @@ pub(crate) fn endless_page(action: &str, page: usize, things: usize, entries: us
     })
 }
 
-/// What an interface has for a filter of that name; `None` if there is no such filter.
+/// The values of an interface for a filter; `None` if there is no such filter.
 fn eni_values(cloud: &Cloud, view: &View, id: &EniId, name: &str) -> Option<Vec<String>> {
     let eni = cloud.enis.get(id)?;
     let subnet = cloud.subnets.get(&eni.subnet)?;

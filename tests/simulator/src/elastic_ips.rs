@@ -1,5 +1,5 @@
-//! Elastic IPs: which private address each is associated with and since when, EC2's rules for changing
-//! that, and the actions that read and change it.
+//! Elastic IPs: their associations with private addresses over time, EC2's rules for changes, and the actions that read and
+//! change them.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -15,19 +15,19 @@ use crate::world;
 
 pub(crate) struct ElasticIp {
     public: Ipv4Addr,
-    /// The account that it belongs to, if that is another one than the world's.
+    /// Its account, if that differs from the world's.
     account: Option<String>,
     managed: bool,
     history: Vec<Held>,
 }
 
-/// What an Elastic IP is associated with since a moment.
+/// An association of an Elastic IP, and since when it exists.
 struct Held {
     since: Option<Instant>,
     association: Option<Association>,
 }
 
-/// It stays with the private address, whichever interface that moves to.
+/// It stays with the private address if that moves to another interface.
 #[derive(Clone)]
 struct Association {
     id: AssociationId,
@@ -79,7 +79,7 @@ impl Cloud {
         insert_new(&mut self.elastic_ips, id, ElasticIp { public, account, managed, history })
     }
 
-    /// The Elastic IPs by the private addresses that they were associated with at a moment.
+    /// The Elastic IPs that were associated at that time, by private address.
     pub(crate) fn elastic_ips_at(&self, moment: Option<Instant>) -> BTreeMap<(&VpcId, Ipv4Addr), Shown> {
         let shown = |(id, elastic_ip): (&AllocationId, &'_ ElasticIp)| (id.clone(), elastic_ip.public);
         self.elastic_ips
@@ -101,7 +101,7 @@ impl Cloud {
         })
     }
 
-    /// The Elastic IP of that id, with EC2's error for one that it does not know.
+    /// The Elastic IP with that id, or EC2's error for an unknown one.
     fn elastic_ip(&self, id: &str) -> Result<(AllocationId, &ElasticIp), ApiError> {
         let missing = || {
             let message = format!("The allocation ID '{id}' does not exist");
@@ -112,7 +112,7 @@ impl Cloud {
         Ok((id, found))
     }
 
-    /// The same for an action that changes it, with EC2's errors for those that are not the caller's to change.
+    /// The same for an action that changes it, with EC2's errors for Elastic IPs that the caller may not change.
     fn own_elastic_ip(&self, id: &str) -> Result<(AllocationId, &ElasticIp), ApiError> {
         let failure = |message: String| Err(ApiError::new(400, "AuthFailure", message));
         match self.elastic_ip(id)? {
@@ -133,7 +133,7 @@ impl Cloud {
         }
     }
 
-    /// What an Elastic IP is associated with now.
+    /// The current association of an Elastic IP.
     fn associated_with(&self, elastic_ip: &ElasticIp) -> Option<AssociatedWith> {
         let Association { vpc, private, .. } = elastic_ip.association()?;
         let network_interface = self.owner(vpc, *private)?.clone();
@@ -218,8 +218,8 @@ impl Cloud {
         self.record(now, id.clone(), from, to, cause);
     }
 
-    /// What becomes of the Elastic IP of a private address that has just changed hands: it goes along, and is
-    /// dissociated where nobody has the address any more.
+    /// Updates the Elastic IP of a private address that has just moved: it moves along, or is disassociated if the address was
+    /// unassigned.
     pub(crate) fn move_along(
         &mut self,
         now: Moment,
@@ -317,7 +317,7 @@ impl Call {
         }))
     }
 
-    /// All that the account has: this action has no pages.
+    /// All Elastic IPs of the account: this action has no pages.
     pub(crate) fn describe_addresses(
         &self,
         cloud: &mut Cloud,
@@ -360,7 +360,7 @@ impl Call {
     }
 }
 
-/// What an Elastic IP has for a filter of that name; `None` if there is no such filter.
+/// The values of an Elastic IP for a filter; `None` if there is no such filter.
 fn values(cloud: &Cloud, view: &View, id: &AllocationId, name: &str) -> Option<Vec<String>> {
     let elastic_ip = cloud.elastic_ips.get(id)?;
     let place = view.elastic_ip(id);
@@ -410,7 +410,7 @@ impl Simulator {
         })
     }
 
-    /// What the Elastic IP is associated with now.
+    /// The current association of the Elastic IP.
     ///
     /// # Errors
     /// It does not exist.
@@ -420,7 +420,7 @@ impl Simulator {
         Ok(state.cloud.associated_with(elastic_ip))
     }
 
-    /// The private address that an Elastic IP is associated with now, and its interface.
+    /// The private address that an Elastic IP is associated with, and its interface.
     pub fn elastic_ip(&self, public: Ipv4Addr) -> Option<(EniId, Ipv4Addr)> {
         let state = self.shared().state();
         let found = state.cloud.elastic_ips.values().find(|elastic_ip| elastic_ip.public == public)?;
@@ -428,13 +428,13 @@ impl Simulator {
         Some((place.network_interface, place.private_address))
     }
 
-    /// Every association, dissociation and move along with a private address so far.
+    /// All associations, disassociations and moves along with a private address so far.
     pub fn association_moves(&self) -> Vec<AssociationMove> {
         self.shared().state().cloud.journal.associations.clone()
     }
 
-    /// A third party associates the Elastic IP with a private address of an interface, the primary one without
-    /// `private`, by EC2's rules.
+    /// A third party associates the Elastic IP with a private address of an interface, by default the primary one, by EC2's
+    /// rules.
     ///
     /// # Errors
     /// EC2's own.
@@ -450,10 +450,10 @@ impl Simulator {
         })
     }
 
-    /// A third party dissociates the Elastic IP.
+    /// A third party disassociates the Elastic IP.
     ///
     /// # Errors
-    /// EC2's own, or it is associated with nothing.
+    /// EC2's own, or it is not associated.
     pub fn release_association(&self, allocation: impl AsRef<str>) -> Result<(), ApiError> {
         self.shared().change(|state| {
             let (id, elastic_ip) = state.cloud.own_elastic_ip(allocation.as_ref())?;
@@ -463,7 +463,7 @@ impl Simulator {
         })
     }
 
-    /// A third party gives the Elastic IP back to EC2: it does not exist any more.
+    /// A third party releases the Elastic IP: it no longer exists.
     ///
     /// # Errors
     /// EC2's own.
@@ -478,11 +478,11 @@ impl Simulator {
         })
     }
 
-    /// Waits until the Elastic IP is associated with an address of the interface; returns when it came to it
-    /// last, `None` if it is there from the start.
+    /// Waits until the Elastic IP is associated with an address of the interface. Returns its last move there, or `None` if it
+    /// has been there from the start.
     ///
     /// # Errors
-    /// It did not within the time.
+    /// It was not within the time.
     pub fn wait_for_association(
         &self,
         allocation: impl AsRef<str>,

@@ -1,4 +1,4 @@
-//! Faults that a test injects: what they apply to, and what goes wrong.
+//! Faults that a test injects: which requests they apply to, and their effects.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cloud::ApiError;
 use crate::log::{Request, Service};
 
-/// Which requests a [`Fault`] applies to: all that have every property that is set.
+/// The requests that a [`Fault`] applies to: those with all properties that are set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct On {
@@ -30,9 +30,9 @@ pub struct On {
     pub dry_run: Option<bool>,
     /// The access key id.
     pub access_key: Option<String>,
-    /// The instance whose role's key signs, or that asks IMDS.
+    /// The instance whose role's key has signed the request, or that has called IMDS.
     pub instance: Option<String>,
-    /// The number of the listener, so that one router alone is hit.
+    /// The number of the listener, to affect only one router.
     pub listener: Option<usize>,
 }
 
@@ -97,7 +97,7 @@ impl On {
         self
     }
 
-    /// Only dry runs, or all but those.
+    /// Only dry runs, or only others.
     pub fn dry_run(mut self, dry_run: bool) -> On {
         self.dry_run = Some(dry_run);
         self
@@ -143,28 +143,26 @@ impl On {
     }
 }
 
-/// Something that goes wrong with the requests that it applies to. Of several that apply to one
-/// request the first with an effect counts, and the others with one wait for the next request; those
-/// that only delay add up.
+/// A fault of the requests that it applies to. If several apply to one request, the first one with an effect is used, and the
+/// others with an effect remain for later requests. Delays add up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Fault {
     /// What it applies to.
     pub on: On,
-    /// How many requests it applies to before it is gone; `None`: until removed.
+    /// The number of requests that it applies to; `None`: until it is removed.
     pub times: Option<u32>,
     /// Milliseconds between arrival and performing.
     pub delay_before_ms: u64,
     /// Milliseconds between performing and the answer.
     pub delay_after_ms: u64,
-    /// The request is performed although the client does not get its true answer.
+    /// The request is performed, although the client does not get its real answer.
     pub perform: bool,
-    /// What the client gets instead of the true answer.
+    /// What the client gets instead of the real answer.
     pub effect: Option<Effect>,
 }
 
-/// What the client gets instead of the true answer. The log has the names of the garbled bodies as
-/// their codes.
+/// What the client gets instead of the real answer. In the log, the name of an invalid body is its code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
@@ -172,40 +170,40 @@ pub enum Effect {
     Drop,
     /// Nothing, until the client gives up.
     Hang,
-    /// An error. For IMDS the status counts alone.
+    /// An error. For IMDS, only the status is used.
     Error {
         /// The HTTP status.
         status: u16,
         /// EC2's error code.
         code: String,
     },
-    /// `UnauthorizedOperation`, as IAM denies.
+    /// `UnauthorizedOperation`: a denial by IAM.
     Deny,
     /// 200 with a body that is not XML.
     NotXml,
-    /// 200 with the first half of the true body (of an error's if it is not performed).
+    /// 200 with the first half of the real body, or of an error's if the request is not performed.
     Truncated,
-    /// 200 with XML that never gets to the point, of so many bytes.
+    /// 200 with that many bytes of XML without a result.
     Huge(usize),
-    /// 200 with a page of so many network interfaces of so many addresses each, and the token for another page: one after the
-    /// other, without end. `DescribeRouteTables` gets route tables with routes instead.
+    /// 200 with a page of network interfaces, and the token for another page: endlessly many. `DescribeRouteTables` returns
+    /// route tables with routes instead.
     EndlessPages {
         /// Network interfaces in a page.
         interfaces: usize,
         /// Private addresses of each, at most 256.
         addresses: usize,
     },
-    /// 200 to an EC2 request with `return: true`, and nothing else of the true answer.
+    /// 200 with `return: true`, and nothing else of EC2's real answer.
     Bare,
 }
 
 impl Fault {
-    /// A fault without an effect yet, for every request that `on` describes.
+    /// A fault for all requests that `on` describes, without an effect yet.
     pub fn on(on: On) -> Fault {
         Fault { on, ..Fault::default() }
     }
 
-    /// Applies to so many requests and is gone then.
+    /// Applies to only that many requests.
     pub fn times(mut self, times: u32) -> Fault {
         self.times = Some(times);
         self
@@ -223,7 +221,7 @@ impl Fault {
         self
     }
 
-    /// Performs the request all the same; only the answer is lost or replaced.
+    /// Performs the request nevertheless; only the answer is lost or replaced.
     pub fn performed(mut self) -> Fault {
         self.perform = true;
         self
@@ -239,7 +237,7 @@ impl Fault {
         self.effect(Effect::Hang)
     }
 
-    /// Answers an error.
+    /// Answers with an error.
     pub fn error(self, status: u16, code: &str) -> Fault {
         self.effect(Effect::Error { status, code: code.to_owned() })
     }
@@ -261,10 +259,10 @@ impl Fault {
     }
 }
 
-/// Names a fault, to remove it.
+/// Identifies a fault, so that it can be removed.
 pub type FaultId = usize;
 
-/// What the faults together do to one request.
+/// The effects of all faults on one request.
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) before: Duration,
@@ -286,7 +284,7 @@ impl Faults {
         self.next
     }
 
-    /// Uses up the faults that apply to a request.
+    /// Applies the faults to a request, and counts it for each of them.
     pub(crate) fn plan(&mut self, request: &Request) -> Plan {
         let mut plan = Plan::default();
         for (_, fault) in &mut self.active {
@@ -309,7 +307,7 @@ impl Faults {
     }
 }
 
-/// IAM's refusal, with a message of the kind that only `sts:DecodeAuthorizationMessage` reads.
+/// A denial by IAM, with an encoded message, as for `sts:DecodeAuthorizationMessage`.
 pub(crate) fn denial(action: &str, who: &str) -> ApiError {
     let message = format!(
         "You are not authorized to perform this operation. User: {who} is not authorized to perform: \

@@ -1,4 +1,4 @@
-//! The names EC2 gives to things, checked once where they enter.
+//! EC2's identifiers, which are checked when they are parsed.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -99,7 +99,7 @@ resource_id!(
     "The id of an Elastic IP's association with a private address."
 );
 
-/// Old ids have 8 hexadecimal digits, those given since 2018 have 17.
+/// Ids have 17 hexadecimal digits, or 8 if they were assigned before 2018.
 pub(crate) fn is_resource_number(hex: &str) -> bool {
     matches!(hex.len(), 8 | 17) && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
@@ -122,8 +122,7 @@ impl Cidr {
         self.length <= inner.length && self.contains(Ipv4Addr::from(inner.network))
     }
 
-    /// The first four addresses of a subnet and its last one are never given to an interface
-    /// (VPC user guide, "Subnet CIDR blocks").
+    /// The first four addresses and the last one of a subnet are reserved (VPC user guide, "Subnet CIDR blocks").
     pub fn reserves(self, address: Ipv4Addr) -> bool {
         let offset = u32::from(address) & !self.mask();
         offset < 4 || offset == !self.mask()
@@ -134,7 +133,7 @@ impl Cidr {
         (!self.mask() as usize + 1).saturating_sub(5)
     }
 
-    /// The block that an address and a length name, whichever address of the block that is.
+    /// The block of that length that contains the address.
     pub(crate) fn without_host_bits(text: &str) -> Result<Cidr, Malformed> {
         let parse = || {
             let (address, length) = text.split_once('/')?;

@@ -1,5 +1,5 @@
-//! The instance metadata service, version 2 alone: a session token comes first (EC2 user guide, "Use
-//! the Instance Metadata Service to access instance metadata").
+//! The instance metadata service, version 2 only, with session tokens (EC2 user guide, "Use the Instance Metadata Service to
+//! access instance metadata").
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,12 +18,12 @@ use crate::wire::sigv4::hex;
 const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
 
-/// The session tokens that were given out: for which instance, and until when they are good.
+/// The issued session tokens, with their instance and expiry.
 #[derive(Default)]
 pub(crate) struct Sessions(BTreeMap<String, (InstanceId, Instant)>);
 
 impl Sessions {
-    /// Makes every token invalid, as a restart of the service would.
+    /// Makes all tokens invalid, as a restart of the service does.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
@@ -88,7 +88,7 @@ fn look_up(tree: &BTreeMap<String, String>, path: &str) -> Option<String> {
     (!entries.is_empty()).then(|| entries.join("\n"))
 }
 
-/// Every leaf that the instance can read.
+/// All leaves that the instance can read.
 fn tree(cloud: &mut Cloud, now: Moment, instance: &InstanceId) -> BTreeMap<String, String> {
     let moment = cloud.moment_read(now.instant);
     let view = cloud.view(moment);

@@ -1,10 +1,9 @@
-//! EC2 and IMDSv2 as the tests need them: private addresses, routes and Elastic IPs that really move from
-//! one network interface to another, on the real wire protocol. boto3, the AWS CLI and the AWS SDKs can use it.
+//! A simulator of EC2 and IMDSv2 for tests: private addresses, routes and Elastic IPs move between network interfaces, and the
+//! wire protocol is the real one. boto3, the AWS CLI and the AWS SDKs can use it.
 //!
-//! A [`World`] says what exists. [`Simulator::start`] makes it real, the `serve_…` methods open
-//! listeners: EC2 over HTTP or TLS, IMDS for one instance each, in any network namespace. All of them
-//! share one state. A test then looks at who owns an address, at the log of requests and at the log of
-//! moves, injects faults and plays the third party.
+//! A [`World`] describes the resources. [`Simulator::start`] starts a simulator of it, and the `serve_…` methods open listeners:
+//! EC2 over HTTP or TLS, and IMDS for one instance each, in any network namespace. All of them share one state. A test reads
+//! the owners of addresses, the log of requests and the log of moves, injects faults, and acts as a third party.
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,7 +19,7 @@
 //! let address = "10.99.0.100".parse()?;
 //! simulator.add_fault(Fault::on(On::claims().address(address)).hang().performed().times(2));
 //!
-//! // A third party takes it; waiting ends with the move, or with an error that shows the log.
+//! // A third party takes it. Waiting ends with the move, or with an error that shows the log.
 //! simulator.steal(address, "eni-0a000000000000003")?;
 //! let moved = simulator.wait_for_owner(address, "eni-0a000000000000003", Duration::from_secs(1))?;
 //! assert_eq!(moved.expect("it had no owner before").from, None);
@@ -29,36 +28,35 @@
 //! # }
 //! ```
 //!
-//! # What it assumes
-//! Where no documentation says what EC2 does, the default is what is worse for a client, and the
-//! world can be told otherwise:
+//! # Assumptions
+//! Where EC2's behaviour is not documented, the default is the worse one for a client. Some can be changed:
 //!
-//! | question | default | otherwise |
+//! | Question | Default | Setting |
 //! |---|---|---|
-//! | how old is what `Describe…` and IMDS `local-ipv4s` show? | up to 60 s, chosen anew for each read | [`World::stale_reads`], [`Simulator::set_stale_reads`] |
-//! | a claim of several addresses of which one is refused | moves none | [`Batch::OthersMove`] |
-//! | a claim that its client gave up on | lands all the same, when its time comes | |
-//! | an address that the interface has already | is no error | [`World::refuse_reassignment_to_same_interface`] |
-//! | `AssociateAddress` with an address that the interface has just got | refused for 0.3 s | [`World::association_lag`] |
+//! | age of the state that `Describe…` and IMDS `local-ipv4s` show | up to 60 s, random for each read | [`World::stale_reads`], [`Simulator::set_stale_reads`] |
+//! | a claim of several addresses, one of which is refused | moves none | [`Batch::OthersMove`] |
+//! | a claim whose client gave up | is still performed, when its time comes | |
+//! | assigning an address that the interface already has | succeeds | [`World::refuse_reassignment_to_same_interface`] |
+//! | `AssociateAddress` with an address that was just assigned to the interface | refused for 0.3 s | [`World::association_lag`] |
 //! | `AssociateAddress` without `AllowReassociation` | as with `false` | |
 //! | a local route, with a network interface as its new target | replaced, in every table | |
-//! | a dry run | sees which resources exist, and no more | |
+//! | a dry run | checks only that the resources exist | |
 //! | routes of a table and family beyond 50 | `RouteLimitExceeded` | [`World::routes_per_table`] |
 //! | requests of one action beyond 50 at once and 5 a second (reads: 100 and 20) | `RequestLimitExceeded` | [`World::throttling`] |
 //! | a session token that has expired | `RequestExpired` | [`World::expired_token_code`] |
 //! | an access key that does not exist | `AuthFailure` | [`World::unknown_key_code`] |
 //!
-//! Signatures are checked as EC2 does: scope, clock, key, session token, and the value itself if the
-//! world knows the key's secret.
+//! Signatures are checked as EC2 does: scope, clock, key, session token, and the value itself if the world has the key's
+//! secret.
 //!
-//! # Failures
-//! [`Fault`] with [`On`] delays, drops, hangs, refuses or garbles requests that match, performed or
-//! not. A [`Listener`] can be stopped (connections are refused), muted (accepted and left alone) and
-//! started again; [`Listener::number`] in [`On::listener`] hits one router alone.
+//! # Faults
+//! A [`Fault`] delays the requests that match its [`On`], drops, refuses or never answers them, or makes their answers invalid;
+//! they are performed or not. A [`Listener`] can be stopped (connections are refused), muted (connections are accepted but not
+//! answered) and started again. [`On::listener`] with [`Listener::number`] affects only one router.
 //!
 //! # Blocking
-//! The simulator runs in a thread of its own. Methods of [`Simulator`] and [`Listener`] block for a
-//! moment, those named `wait_…` up to the time given: call them from a plain thread.
+//! The simulator runs in a separate thread. Methods of [`Simulator`] and [`Listener`] block briefly, and `wait_…` up to the
+//! given time, so call them outside of async tasks.
 
 mod cloud;
 mod ec2;

@@ -1,4 +1,4 @@
-//! What happened and when: every request, every move of an address, a route or an Elastic IP.
+//! The logs: all requests, and all moves of addresses, routes and Elastic IPs, with their times.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::ids::{AllocationId, EniId, InstanceId, RouteTableId, VpcId};
 use crate::route::{Destination, Target};
 
-/// One moment on both clocks.
+/// One point in time on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) instant: Instant,
@@ -23,7 +23,7 @@ impl Moment {
     }
 }
 
-/// Which of the two services was asked.
+/// The service of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Service {
@@ -33,11 +33,11 @@ pub enum Service {
     Imds,
 }
 
-/// A request and what became of it.
+/// A request and its outcome.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Request {
-    /// Counts all requests from 0.
+    /// The number of the request, from 0.
     pub number: usize,
     /// The service.
     pub service: Service,
@@ -46,9 +46,9 @@ pub struct Request {
     pub arrived: Instant,
     /// The same on the wall clock.
     pub arrived_wall: Timestamp,
-    /// The [`Listener`](crate::Listener) it came through.
+    /// The number of its [`Listener`](crate::Listener).
     pub listener: usize,
-    /// Counts accepted connections from 0: equal numbers mean the same TCP connection.
+    /// The number of its TCP connection, from 0.
     pub connection: usize,
     /// The client's address and port.
     pub peer: SocketAddr,
@@ -72,11 +72,11 @@ pub struct Request {
     pub parameters: Vec<(String, String)>,
     /// The access key id of the signature.
     pub access_key: Option<String>,
-    /// EC2: the instance whose role has the access key. IMDS: the instance that asks.
+    /// EC2: the instance whose role has the access key. IMDS: the calling instance.
     pub instance: Option<InstanceId>,
-    /// The id that the answer carries.
+    /// The request id in the answer.
     pub request_id: String,
-    /// When it was performed, if it was (refusals of the service itself count).
+    /// When it was performed, if it was. A refusal by the service counts.
     #[serde(skip)]
     pub performed: Option<Instant>,
     /// The same on the wall clock.
@@ -89,9 +89,10 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Nothing yet.
+    /// No answer yet.
     Pending,
-    /// A status and an error code, `Success` if it was the true answer of a success. The client may have left before.
+    /// A status and an error code, or `Success` for the real answer of a success. The client may have closed the connection
+    /// before.
     Answered {
         /// The HTTP status.
         status: u16,
@@ -100,7 +101,7 @@ pub enum Outcome {
     },
     /// The connection was closed without an answer.
     Dropped,
-    /// Silence until the client gives up.
+    /// No answer until the client gave up.
     Hanging,
 }
 
@@ -181,11 +182,11 @@ impl fmt::Display for Request {
 pub enum Cause {
     /// A request, by its number in the log.
     Request(usize),
-    /// The test's own hand: [`steal`](crate::Simulator::steal) and its like.
+    /// A call of the test, such as [`steal`](crate::Simulator::steal).
     ThirdParty,
 }
 
-/// An address that changed hands.
+/// A move of an address.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Move {
@@ -198,9 +199,9 @@ pub struct Move {
     pub vpc: VpcId,
     /// The address.
     pub address: Ipv4Addr,
-    /// The interface that had it.
+    /// The previous owner.
     pub from: Option<EniId>,
-    /// The interface that has it now.
+    /// The new owner.
     pub to: Option<EniId>,
     /// Why.
     pub cause: Cause,
@@ -212,7 +213,7 @@ impl fmt::Display for Move {
     }
 }
 
-/// A route that leads elsewhere now, appeared or was removed.
+/// A change of a route's target, its creation or removal.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RouteMove {
@@ -223,11 +224,11 @@ pub struct RouteMove {
     pub wall: Timestamp,
     /// The route table.
     pub route_table: RouteTableId,
-    /// What the route matches.
+    /// The destination.
     pub destination: Destination,
-    /// Where it led before.
+    /// The previous target.
     pub from: Option<Target>,
-    /// Where it leads now.
+    /// The new target.
     pub to: Option<Target>,
     /// Why.
     pub cause: Cause,
@@ -240,7 +241,7 @@ impl fmt::Display for RouteMove {
     }
 }
 
-/// What an Elastic IP is associated with.
+/// An association of an Elastic IP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AssociatedWith {
@@ -256,7 +257,7 @@ impl fmt::Display for AssociatedWith {
     }
 }
 
-/// An Elastic IP that was associated, dissociated, or moved along with its private address.
+/// An association or disassociation of an Elastic IP, or its move along with its private address.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AssociationMove {
@@ -267,9 +268,9 @@ pub struct AssociationMove {
     pub wall: Timestamp,
     /// The Elastic IP.
     pub allocation: AllocationId,
-    /// What it was associated with before.
+    /// The previous association.
     pub from: Option<AssociatedWith>,
-    /// What it is associated with now.
+    /// The new association.
     pub to: Option<AssociatedWith>,
     /// Why.
     pub cause: Cause,
@@ -288,7 +289,7 @@ fn write_move<T: fmt::Display>(
     (from, to): (&Option<T>, &Option<T>),
     cause: &Cause,
 ) -> fmt::Result {
-    let name = |owner: &Option<T>| owner.as_ref().map_or("nobody".to_owned(), T::to_string);
+    let name = |owner: &Option<T>| owner.as_ref().map_or("none".to_owned(), T::to_string);
     write!(f, "{wall:.6} {what} from {} to {} by ", name(from), name(to))?;
     match cause {
         Cause::Request(number) => write!(f, "request #{number}"),
@@ -296,7 +297,7 @@ fn write_move<T: fmt::Display>(
     }
 }
 
-/// Every move so far, in the order in which they happened.
+/// All moves so far, in order.
 #[derive(Default)]
 pub(crate) struct Journal {
     pub(crate) addresses: Vec<Move>,

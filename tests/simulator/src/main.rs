@@ -1,5 +1,5 @@
-//! The simulator as a program, for scripts: `simulator serve` runs it, `simulator ctl` asks and
-//! tells it things over a Unix socket, `simulator world` prints a world to start from.
+//! The simulator as a program, for scripts: `simulator serve` runs it, `simulator ctl` sends commands to its Unix socket, and
+//! `simulator world` prints an example of a world.
 
 mod control;
 
@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// EC2 and IMDSv2 with private addresses, routes and Elastic IPs that really move.
+/// A simulator of EC2 and IMDSv2 with private addresses, routes and Elastic IPs that move.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -23,9 +23,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run until SIGTERM or SIGINT; prints the listeners and then `ready`.
+    /// Run until SIGTERM or SIGINT; print the listeners, and then `ready`.
     Serve(Serve),
-    /// Ask or tell a running simulator something; prints JSON, a bare word for a bare text.
+    /// Send a command to a running simulator; print the answer as JSON, or a string without quotes.
     Ctl {
         /// The socket of `serve --socket`.
         #[arg(long)]
@@ -33,9 +33,9 @@ enum Verb {
         #[command(subcommand)]
         command: control::Command,
     },
-    /// Print the world of two routers and a stranger, as `serve --world` reads it.
+    /// Print the world of two routers and a third party, for `serve --world`.
     World {
-        /// The routers in two availability zones, with route tables and an Elastic IP.
+        /// With the routers in two availability zones, route tables and an Elastic IP.
         #[arg(long)]
         two_zones: bool,
     },
@@ -43,7 +43,7 @@ enum Verb {
 
 #[derive(Args)]
 struct Serve {
-    /// The world, a JSON file; two routers and a stranger without it.
+    /// The world, a JSON file; by default two routers and a third party.
     #[arg(long)]
     world: Option<PathBuf>,
     /// Serve EC2 over HTTP, optionally in a network namespace: 127.0.0.1:8080@/proc/PID/ns/net
@@ -55,18 +55,18 @@ struct Serve {
     /// A name or IP address in the certificates of the TLS listeners.
     #[arg(long, value_name = "NAME")]
     tls_name: Vec<String>,
-    /// Serve IMDS as an instance sees it.
+    /// Serve IMDS for an instance.
     #[arg(long, value_name = "INSTANCE=ADDRESS[@NETNS]")]
     imds: Vec<Metadata>,
-    /// Write the certificate authority's certificate here.
+    /// Write the certificate authority's certificate to this file.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Listen here for `ctl`.
+    /// The socket for `ctl`.
     #[arg(long)]
     socket: Option<PathBuf>,
 }
 
-/// Where to listen.
+/// A listening address, and its network namespace.
 #[derive(Clone)]
 struct Place {
     address: SocketAddr,

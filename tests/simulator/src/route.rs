@@ -1,4 +1,4 @@
-//! The two ends of a route, as texts name them: what it matches, and where it leads.
+//! The destination and the target of a route, and their text forms.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -46,7 +46,7 @@ impl fmt::Display for Ipv6Cidr {
     }
 }
 
-/// What a route matches: `10.0.0.0/8`, `2001:db8::/32` or a prefix list, `pl-…`.
+/// The destination of a route: `10.0.0.0/8`, `2001:db8::/32` or a prefix list, `pl-…`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Destination {
@@ -93,7 +93,7 @@ impl fmt::Display for Destination {
     }
 }
 
-/// Where a route leads: `local`, a network interface, or something else by its id: `igw-…`, `vgw-…`,
+/// The target of a route: `local`, a network interface, or another resource by its id: `igw-…`, `vgw-…`,
 /// `vpce-…`, `nat-…`, `tgw-…`, `pcx-…`, `eigw-…`, `lgw-…`, `cagw-…`, or a core network's ARN.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -106,14 +106,14 @@ pub enum Target {
     Gateway(Gateway),
 }
 
-/// The id of what a route leads to, if that is no network interface.
+/// The id of a route's target that is not a network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
     id: String,
     kind: &'static Kind,
 }
 
-/// A kind of target: how its ids begin, the parameter that names it in requests, its element in answers.
+/// A kind of target: the prefix of its ids, its parameter in requests, its element in answers.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Kind {
     prefix: &'static str,
@@ -121,7 +121,7 @@ pub(crate) struct Kind {
     element: &'static str,
 }
 
-/// All kinds of targets that are no network interface.
+/// All kinds of targets except for network interfaces.
 pub(crate) static KINDS: [Kind; 10] = [
     Kind { prefix: "igw-", parameter: "GatewayId", element: "gatewayId" },
     Kind { prefix: "vgw-", parameter: "GatewayId", element: "gatewayId" },
@@ -136,7 +136,7 @@ pub(crate) static KINDS: [Kind; 10] = [
 ];
 
 impl Gateway {
-    /// The parameter that names it in requests.
+    /// Its parameter in requests.
     pub(crate) fn parameter(&self) -> &'static str {
         self.kind.parameter
     }
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_ends_read_back_as_they_were_written() {
+    fn destinations_and_targets_read_back_as_they_were_written() {
         for text in ["0.0.0.0/0", "10.99.9.9/32", "::/0", "2001:db8:99::/56", "2001:db8::1/128", "pl-0a000001"] {
             assert_eq!(text.parse::<Destination>().unwrap().to_string(), text);
         }

@@ -1,5 +1,4 @@
-//! Route tables: which destination leads where and since when, EC2's rules for changing that, and the
-//! actions that read and change it.
+//! Route tables: the targets of their routes over time, EC2's rules for changes, and the actions that read and change them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,25 +19,25 @@ pub(crate) struct RouteTable {
     vpc: VpcId,
     main: bool,
     subnets: Vec<SubnetId>,
-    /// By destination, and whether a virtual private gateway propagated the route: one of each can stand beside
-    /// the other, and the other one counts.
+    /// By destination, and whether a virtual private gateway has propagated the route. A table may have both for one
+    /// destination; the one that is not propagated is used then.
     routes: BTreeMap<(Destination, bool), Vec<Held>>,
 }
 
-/// What a table has for a destination since a moment; without a route it has none.
+/// The route of a destination, and since when it is in the table. `None`: there is no route.
 struct Held {
     since: Option<Instant>,
     route: Option<(Target, Origin)>,
 }
 
-/// How a route came to be.
+/// The origin of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Origin {
-    /// With the table: the local routes.
+    /// The creation of the table: local routes.
     CreateRouteTable,
-    /// By `CreateRoute`.
+    /// `CreateRoute`.
     CreateRoute,
-    /// By a virtual private gateway.
+    /// Propagation by a virtual private gateway.
     EnableVgwRoutePropagation,
 }
 
@@ -46,28 +45,28 @@ pub enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Route {
-    /// What it matches.
+    /// The destination.
     pub destination: Destination,
-    /// Where it leads.
+    /// The target.
     pub target: Target,
-    /// How it came to be.
+    /// The origin.
     pub origin: Origin,
-    /// Whether what it leads to is gone, detached or stopped.
+    /// Whether its target was deleted, is detached or stopped.
     pub blackhole: bool,
 }
 
 impl RouteTable {
-    /// What stands for a destination now.
+    /// The current route of a destination, of one of the two kinds.
     fn standing(&self, destination: &Destination, propagated: bool) -> Option<&(Target, Origin)> {
         self.routes.get(&(destination.clone(), propagated))?.last()?.route.as_ref()
     }
 
-    /// What counts for a destination now: a propagated route is second to any other.
+    /// The route of a destination that is used now: a propagated one has lower priority.
     fn effective(&self, destination: &Destination) -> Option<&(Target, Origin)> {
         self.standing(destination, false).or_else(|| self.standing(destination, true))
     }
 
-    /// All routes at a moment.
+    /// All routes at that time.
     fn at(&self, moment: Option<Instant>) -> impl Iterator<Item = (&Destination, &(Target, Origin))> {
         self.routes.iter().filter_map(move |((destination, _), history)| {
             let held = history.iter().rev().find(|held| was(held.since, moment))?;
@@ -124,7 +123,7 @@ impl Cloud {
         insert_new(&mut self.route_tables, id, RouteTable { vpc, main: table.main, subnets, routes })
     }
 
-    /// The route table of that id, with EC2's two errors for wrong ids.
+    /// The route table with that id, or EC2's error for a malformed or unknown one.
     fn route_table(&self, id: &str) -> Result<(RouteTableId, &RouteTable), ApiError> {
         let id: RouteTableId = id.parse().map_err(|_| {
             let message = format!("Invalid id: \"{id}\" (expecting \"rtb-...\")");
@@ -139,9 +138,9 @@ impl Cloud {
         }
     }
 
-    /// EC2's rules for what a route of a VPC's table may match and where it may lead: only a network interface or
-    /// an appliance in its own VPC can take over traffic within the VPC, and only that of all of it or of a whole
-    /// subnet (VPC user guide, "Routing for a middlebox appliance").
+    /// EC2's rules for destination and target of a route in a VPC's table. Only a network interface or an appliance in the VPC
+    /// can be the target for traffic within the VPC, and only for that of the whole VPC or of a whole subnet (VPC user guide,
+    /// "Routing for a middlebox appliance").
     fn may_lead(&self, vpc: &VpcId, destination: &Destination, target: &Target) -> Result<(), ApiError> {
         if let Target::NetworkInterface(id) = target {
             let (_, eni) = self.eni(id.as_ref())?;
@@ -275,7 +274,7 @@ impl Cloud {
         }
     }
 
-    /// A route as it is shown. Whether it is a blackhole is always of now.
+    /// A route as a read shows it. Whether it is a blackhole is never stale.
     fn shown(&self, destination: &Destination, (target, origin): &(Target, Origin)) -> Route {
         let blackhole = match target {
             Target::Local => false,
@@ -335,7 +334,7 @@ impl Call {
         }))
     }
 
-    /// `CreateRoute` takes an IPv4 address with host bits for the block that it lies in.
+    /// `CreateRoute` accepts an IPv4 prefix with host bits, and drops them.
     fn route_destination(&self, creates: bool) -> Result<Destination, ApiError> {
         let given: Vec<(&str, &str)> =
             DESTINATIONS.iter().filter_map(|name| Some((*name, self.parameters.get(name)?))).collect();
@@ -417,7 +416,7 @@ impl Call {
     }
 }
 
-/// The parameters of which one names a route's destination.
+/// The parameters for a route's destination, only one of which may be present.
 const DESTINATIONS: [&str; 3] = ["DestinationCidrBlock", "DestinationIpv6CidrBlock", "DestinationPrefixListId"];
 
 fn combination(message: &str) -> ApiError {
@@ -523,7 +522,7 @@ fn write_route(xml: &mut Xml, cloud: &Cloud, route: &Route) {
     xml.text("origin", format!("{:?}", route.origin));
 }
 
-/// A page of route tables that are nobody's, with a token that no other page has.
+/// A page of route tables that do not exist, with a token that no other page has.
 pub(crate) fn write_endless_page(xml: &mut Xml, page: usize, tables: usize, routes: usize) {
     xml.items("routeTableSet", 0..tables, |xml, n| {
         xml.text("routeTableId", format!("rtb-{page:07x}{n:010x}"));

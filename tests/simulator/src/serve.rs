@@ -1,5 +1,5 @@
-//! Listeners in any network namespace, and the way of a request from its connection through the
-//! faults to the service and back.
+//! Listeners in any network namespace, and the handling of a request: from its connection through the faults to the service,
+//! and back.
 
 use std::fs::File;
 use std::io;
@@ -27,10 +27,10 @@ use crate::imds;
 use crate::log::{Moment, Outcome, Request, Service};
 use crate::simulator::{Shared, State};
 
-/// Longest request body that is read.
+/// The size limit of a request's body.
 const MAX_BODY: usize = 1 << 20;
 
-/// What a listener speaks, and for whom.
+/// The service of a listener, over HTTP or TLS, and the instance of IMDS.
 #[derive(Clone)]
 pub(crate) enum Role {
     Ec2(Option<TlsAcceptor>),
@@ -94,17 +94,17 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Its number, as requests in the log have it.
+    /// Its number, which requests in the log have.
     pub fn number(&self) -> usize {
         self.0.number
     }
 
-    /// The address with the port that it got.
+    /// Its address and port.
     pub fn address(&self) -> SocketAddr {
         self.0.address
     }
 
-    /// The service that it gives.
+    /// Its service.
     pub fn service(&self) -> Service {
         self.0.role.service()
     }
@@ -123,7 +123,7 @@ impl Listener {
     pub fn stop(&self) {
         if let Some((task, gone)) = self.running().take() {
             task.abort();
-            // An error is what is waited for: the task has dropped its end, and all it held.
+            // The expected error: the task has dropped the sender, after the socket.
             let _ = gone.recv();
         }
     }
@@ -141,7 +141,7 @@ impl Listener {
         self.running().is_some()
     }
 
-    /// While set, new connections are accepted and then left alone: no TLS, no answer.
+    /// While set, new connections are accepted, but not answered, without even a TLS handshake.
     pub fn mute(&self, mute: bool) {
         self.0.mute.store(mute, Ordering::SeqCst);
     }
@@ -160,7 +160,7 @@ impl Listener {
         let open = Open { socket, _alive: alive };
         let inner = Arc::clone(&self.0);
         let task = self.0.runtime.spawn(async move {
-            // Taken as a whole, so that it is dropped as a whole, even by a task that never ran.
+            // Moves all of it into the task, so that even a task that never ran drops its fields in order.
             let open = open;
             let mut connections = JoinSet::new();
             loop {
@@ -203,14 +203,14 @@ impl Listener {
     }
 }
 
-/// What a running listener holds. Fields are dropped in their order: the end of the channel tells
-/// [`Listener::stop`] that the socket is closed.
+/// The socket of a running listener. Fields are dropped in order, so [`Listener::stop`] sees the end of the channel once the
+/// socket is closed.
 struct Open {
     socket: tokio::net::TcpListener,
     _alive: mpsc::Sender<()>,
 }
 
-/// Binds in the namespace: in a thread of its own, since entering one changes the whole thread.
+/// Binds in the namespace. Entering a namespace changes the whole thread, so a separate one does it.
 fn bind(address: SocketAddr, namespace: Option<&(PathBuf, File)>) -> io::Result<TcpListener> {
     let listen = || TcpListener::bind(address).map_err(|error| context(error, format!("listening on {address}")));
     let Some((path, file)) = namespace else {
@@ -248,7 +248,7 @@ enum Answer {
 impl Connection {
     async fn speak(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let service = service_fn(|request| Arc::clone(&self).respond(request));
-        // An error means that the client left or that the answer is to close: the log has it.
+        // An error: the client has closed the connection, or a fault closes it. The log has the outcome.
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
@@ -260,7 +260,7 @@ impl Connection {
             Role::Ec2(_) => Call::Ec2(Box::new(ec2::Call::read(parts, body))),
             Role::Imds(instance) => Call::Imds(Box::new(parts), instance.clone()),
         };
-        // A task of its own: a client that gives up does not undo what it asked for.
+        // A separate task, so that a request is performed even if its client gives up.
         let task = tokio::spawn(Arc::clone(&self).exchange(call, arrived));
         match task.await.map_err(io::Error::other)? {
             Answer::Send(reply) => reply.into_response(),
@@ -327,7 +327,7 @@ impl Connection {
         })
     }
 
-    /// The request as it stands in the log before anything is done about it.
+    /// The request as the log has it before it is performed.
     fn enter(&self, state: &mut State, call: &Call, arrived: Moment) -> Request {
         let (high, low) = (state.cloud.random(), state.cloud.random());
         let mut request = Request {
@@ -409,7 +409,7 @@ impl Call {
         reply
     }
 
-    /// EC2's answers have the Date of its clock, where that is another than this machine's.
+    /// EC2's answers have its own clock's time as Date, if that differs from this machine's.
     fn dated(&self, state: &State, reply: Reply) -> Reply {
         match (self, state.cloud.world.clock_ahead_seconds) {
             (Call::Imds(..), _) | (_, 0) => reply,

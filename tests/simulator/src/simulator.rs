@@ -1,4 +1,4 @@
-//! The handle that tests hold.
+//! The handle of a running simulator, for tests.
 
 use std::fmt;
 use std::io;
@@ -21,7 +21,7 @@ use crate::serve::{Listener, Role};
 use crate::tls::Authority;
 use crate::world::{StaleReads, World};
 
-/// A running simulator. Clones share it; it ends with the last of them.
+/// A running simulator. Clones are handles of the same one, which ends when the last is dropped.
 #[derive(Clone)]
 pub struct Simulator(Arc<Running>);
 
@@ -62,7 +62,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and wakes those who wait.
+    /// Changes the state, and wakes waiting threads.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state();
         let result = change(&mut state);
@@ -78,8 +78,7 @@ impl Shared {
     }
 }
 
-/// What was awaited did not come in time. Shows what was seen instead: owners, moves and the last
-/// requests.
+/// A condition did not become true in time. The message shows owners, moves and the last requests.
 #[derive(Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Timeout(String);
@@ -91,7 +90,7 @@ impl fmt::Debug for Timeout {
 }
 
 impl Simulator {
-    /// Starts a simulator of `world`, with a certificate authority of its own and no listener yet.
+    /// Starts a simulator of `world`, with its own certificate authority and without listeners.
     ///
     /// # Errors
     /// The faults of the world.
@@ -155,7 +154,7 @@ impl Simulator {
         self.serve(address, netns, Role::Ec2(Some(acceptor)))
     }
 
-    /// Serves IMDS as `instance` sees it: whoever reaches this listener is that instance.
+    /// Serves IMDS for `instance`: each client of this listener is taken for that instance.
     ///
     /// # Errors
     /// As [`serve_ec2_http`](Self::serve_ec2_http), or an instance that does not exist.
@@ -186,21 +185,21 @@ impl Simulator {
         }
     }
 
-    /// Takes connections to a service again.
+    /// Accepts connections to a service again.
     ///
     /// # Errors
-    /// An address cannot be bound any more.
+    /// An address cannot be bound again.
     pub fn accept_connections(&self, service: Service) -> io::Result<()> {
         self.listeners().iter().filter(|listener| listener.service() == service).try_for_each(Listener::start)
     }
 
-    /// Who has the address now, in the VPC of the first instance.
+    /// The owner of the address now, in the VPC of the first instance.
     pub fn owner(&self, address: Ipv4Addr) -> Option<EniId> {
         let state = self.0.shared.state();
         state.cloud.owner(&state.cloud.home()?, address).cloned()
     }
 
-    /// Who has the address of that VPC now.
+    /// The owner of the address of that VPC now.
     pub fn owner_in(&self, vpc: &VpcId, address: Ipv4Addr) -> Option<EniId> {
         self.0.shared.state().cloud.owner(vpc, address).cloned()
     }
@@ -210,14 +209,14 @@ impl Simulator {
         self.log(Service::Ec2)
     }
 
-    /// The EC2 requests from that number on: all that came after a moment at which the log had this length.
+    /// The EC2 requests from that number on: those that arrived after the log had this length.
     pub fn requests_from(&self, number: usize) -> Vec<Request> {
         let state = self.0.shared.state();
         let news = state.requests.get(number..).unwrap_or_default();
         news.iter().filter(|request| request.service == Service::Ec2).cloned().collect()
     }
 
-    /// How many requests of both services there were so far: the number of the next one.
+    /// The number of requests of both services so far, which is the number of the next one.
     pub fn next_number(&self) -> usize {
         self.0.shared.state().requests.len()
     }
@@ -237,10 +236,10 @@ impl Simulator {
         self.0.shared.state().cloud.journal.addresses.clone()
     }
 
-    /// A third party gives the address to an interface, by EC2's rules.
+    /// A third party assigns the address to an interface, by EC2's rules.
     ///
     /// # Errors
-    /// EC2's own: the address is not in the subnet, primary, or beyond the limit.
+    /// EC2's own: the address is not in the subnet, is a primary one, or exceeds the limit.
     pub fn steal(&self, address: Ipv4Addr, eni: impl AsRef<str>) -> Result<(), ApiError> {
         self.0.shared.change(|state| {
             let cause = Cause::ThirdParty;
@@ -248,19 +247,19 @@ impl Simulator {
         })
     }
 
-    /// A third party takes the address off its interface: nobody has it then.
+    /// A third party unassigns the address.
     ///
     /// # Errors
-    /// Nobody has it, or it is a primary address.
+    /// It is not assigned, or it is a primary address.
     pub fn release(&self, address: Ipv4Addr) -> Result<(), ApiError> {
         let owner = self.owner(address);
-        let owner = owner.ok_or_else(|| ApiError::value(format!("nobody has {address}")))?;
+        let owner = owner.ok_or_else(|| ApiError::value(format!("{address} is not assigned")))?;
         self.0
             .shared
             .change(|state| state.cloud.unassign(Moment::now(), owner.as_ref(), &[address], &Cause::ThirdParty))
     }
 
-    /// A third party deletes a network interface; its addresses are nobody's then.
+    /// A third party deletes a network interface; its addresses are unassigned.
     ///
     /// # Errors
     /// It does not exist.
@@ -272,7 +271,7 @@ impl Simulator {
         })
     }
 
-    /// A third party detaches a network interface from its instance; routes to it are blackholes.
+    /// A third party detaches a network interface from its instance; routes to it become blackholes.
     ///
     /// # Errors
     /// It does not exist.
@@ -283,7 +282,7 @@ impl Simulator {
     /// A third party attaches a network interface to an instance.
     ///
     /// # Errors
-    /// One of them does not exist, or something has that device index.
+    /// One of them does not exist, or the device index is in use.
     pub fn attach_network_interface(
         &self,
         eni: impl AsRef<str>,
@@ -339,7 +338,7 @@ impl Simulator {
         Ok(state.cloud.view(Some(Instant::now())).of(&id).iter().map(|assigned| assigned.address).collect())
     }
 
-    /// Stops an instance: routes to its network interfaces are blackholes, its addresses stay.
+    /// Stops an instance: routes to its network interfaces become blackholes, its addresses stay.
     ///
     /// # Errors
     /// It does not exist.
@@ -370,7 +369,7 @@ impl Simulator {
         self.0.shared.change(|state| state.faults.add(fault))
     }
 
-    /// Removes a fault; one that is used up is gone already.
+    /// Removes a fault, if it still exists.
     pub fn remove_fault(&self, id: FaultId) {
         self.0.shared.change(|state| state.faults.active.retain(|(other, _)| *other != id));
     }
@@ -380,12 +379,12 @@ impl Simulator {
         self.0.shared.change(|state| state.faults.active.clear());
     }
 
-    /// The faults that are still to come.
+    /// The active faults.
     pub fn faults(&self) -> Vec<(FaultId, Fault)> {
         self.0.shared.state().faults.active.clone()
     }
 
-    /// Changes how old the answers of reads may be.
+    /// Changes how old the state may be that reads show.
     pub fn set_stale_reads(&self, stale: StaleReads) {
         self.0.shared.change(|state| state.cloud.world.stale_reads = stale);
     }
@@ -395,8 +394,8 @@ impl Simulator {
         self.0.shared.change(|state| state.cloud.world.clock_ahead_seconds = seconds);
     }
 
-    /// Gives the instance's role a new access key, valid for so long, and returns its id. IMDS gives
-    /// it out from now on. The keys before it stay valid until they expire.
+    /// Gives the instance's role a new access key that is valid for that time, and returns its id. IMDS returns it from now
+    /// on. Previous keys stay valid until they expire.
     ///
     /// # Errors
     /// The instance does not exist or has no role.
@@ -409,7 +408,7 @@ impl Simulator {
         })
     }
 
-    /// The access key id that IMDS gives the instance now.
+    /// The access key id that IMDS returns to the instance now.
     ///
     /// # Errors
     /// The instance does not exist or has no role.
@@ -420,7 +419,7 @@ impl Simulator {
         role.map(|role| role.key.clone()).ok_or_else(|| no_role(instance))
     }
 
-    /// Takes the role off an instance: IMDS has no credentials for it any more.
+    /// Removes the role of an instance: IMDS no longer returns credentials.
     ///
     /// # Errors
     /// The instance does not exist.
@@ -461,11 +460,10 @@ impl Simulator {
         &self.0.shared
     }
 
-    /// Waits until `look` returns something; it is asked again after every change. `what` names what
-    /// is awaited, for the error.
+    /// Waits until `look`, which is called after each change, returns a value. `what` describes it in the error.
     ///
     /// # Errors
-    /// It did not come within the time.
+    /// It did not within the time.
     pub fn wait_for<T>(
         &self,
         what: &str,
@@ -487,11 +485,11 @@ impl Simulator {
         }
     }
 
-    /// Waits until the interface has the address; returns when it got it last, `None` if it has it
-    /// from the start.
+    /// Waits until the interface has the address. Returns the last move of the address to it, or `None` if it has had the
+    /// address from the start.
     ///
     /// # Errors
-    /// It did not get it within the time.
+    /// It did not get the address within the time.
     pub fn wait_for_owner(
         &self,
         address: Ipv4Addr,
@@ -507,10 +505,10 @@ impl Simulator {
         })
     }
 
-    /// Waits for a request of either service, seen already or still to come, and returns the first.
+    /// Waits for a matching request of either service, and returns the first one, which may have arrived before.
     ///
     /// # Errors
-    /// None came within the time.
+    /// None arrived within the time.
     pub fn wait_for_request(
         &self,
         what: &str,
@@ -528,7 +526,7 @@ fn no_role(instance: &str) -> ApiError {
     ApiError::value(format!("instance {instance} has no role"))
 }
 
-/// The moves of addresses, routes and Elastic IPs, and the last 40 requests, one a line.
+/// The moves of addresses, routes and Elastic IPs, and the last 40 requests, one per line.
 impl fmt::Display for Simulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.0.shared.state();

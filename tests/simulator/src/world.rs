@@ -1,5 +1,5 @@
-//! The world to simulate, as a test builds it or a JSON file holds it: raw text, checked as a whole
-//! by [`Simulator::start`](crate::Simulator::start).
+//! The world to simulate, which a test builds or a JSON file contains. Its texts are checked by
+//! [`Simulator::start`](crate::Simulator::start).
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 /// A region of one account: VPCs, subnets, route tables, instances with their network interfaces, Elastic
 /// IPs, access keys.
 ///
-/// The JSON form has the field names in kebab case; fields with a default may be left out.
+/// In JSON, the field names are in kebab case, and fields with a default are optional.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct World {
     /// The region; signatures for another one are refused.
     pub region: String,
-    /// The partition that IMDS names, `aws` unless set.
+    /// The partition in IMDS; `aws` by default.
     pub partition: String,
-    /// The domain that IMDS names, `amazonaws.com` unless set.
+    /// The domain in IMDS; `amazonaws.com` by default.
     pub domain: String,
     /// The account: 12 digits.
     pub account: String,
@@ -28,33 +28,32 @@ pub struct World {
     pub subnets: Vec<Subnet>,
     /// The instances with the network interfaces attached to them.
     pub instances: Vec<Instance>,
-    /// Network interfaces that are attached to no instance.
+    /// Network interfaces without an instance.
     pub network_interfaces: Vec<NetworkInterface>,
     /// The route tables.
     pub route_tables: Vec<RouteTable>,
-    /// Elastic IPs beside those that the network interfaces name themselves.
+    /// Elastic IPs, in addition to those of the network interfaces.
     pub elastic_ips: Vec<ElasticIp>,
-    /// Access keys of users; the keys of instance roles are made at start.
+    /// Access keys of users. Those of instance roles are made at the start.
     pub access_keys: Vec<AccessKey>,
-    /// How old the answers of reads may be.
+    /// How old the state may be that reads show.
     pub stale_reads: StaleReads,
-    /// What a claim of several addresses does when one of them cannot be assigned.
+    /// The effect of a claim of several addresses, one of which cannot be assigned.
     pub batch: Batch,
-    /// Assigning an address to the interface that has it already is an error. It is believed to
-    /// succeed; no documentation says so.
+    /// Whether assigning an address to an interface that already has it is an error. It probably succeeds, but this is not
+    /// documented.
     pub refuse_reassignment_to_same_interface: bool,
-    /// How long after an address came to an interface `AssociateAddress` still refuses it, in milliseconds: "for a
-    /// moment" is all that is known.
+    /// How long `AssociateAddress` refuses an address after it was assigned to the interface, in milliseconds. The real time is
+    /// unknown.
     pub association_lag_ms: u64,
-    /// How many routes of a family a route table can have, propagated ones apart; EC2's quota can be raised.
+    /// The limit of routes of an address family in a route table, without propagated ones. EC2's quota can be raised.
     pub routes_per_table: usize,
-    /// Requests of each action before `RequestLimitExceeded`; `None` never throttles.
+    /// The throttling of each action; `None`: no throttling.
     pub throttling: Option<Throttling>,
-    /// Greatest difference between `X-Amz-Date` and the simulator's clock, in seconds; `None` does
-    /// not look at the clock.
+    /// The limit for the difference between `X-Amz-Date` and the simulator's clock, in seconds; `None`: no limit.
     pub clock_tolerance_seconds: Option<u64>,
-    /// How many seconds EC2's clock is ahead of this machine's: signatures are judged by it, and answers have it for
-    /// their Date.
+    /// How many seconds EC2's clock is ahead of this machine's. Signatures are checked with that clock, and answers have its
+    /// time as Date.
     pub clock_ahead_seconds: i64,
     /// The error code for a session token that has expired. Users of EC2 report `RequestExpired`;
     /// other services answer `ExpiredToken`.
@@ -92,16 +91,14 @@ impl Default for World {
     }
 }
 
-/// How old the answers of `Describe…` and of IMDS `local-ipv4s` are. Users saw IMDS lag by 30 to
-/// 60 s, and EC2 calls itself eventually consistent without a bound, so the default is the worst that
-/// was seen.
+/// How old the state is that `Describe…` and IMDS `local-ipv4s` show. Users have seen IMDS lag by 30 to 60 s, and EC2 is
+/// documented as eventually consistent without a time limit, so the default is the longest delay that was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StaleReads {
-    /// Every read shows the state of this many milliseconds ago. 0: reads are prompt.
+    /// Each read shows the state of this many milliseconds ago; 0: the current state.
     ExactlyMs(u64),
-    /// Every read shows the state of a moment that is chosen anew for each read, at most this many
-    /// milliseconds ago: later reads may show older states.
+    /// Each read shows the state of a random time, at most this many milliseconds ago. Later reads may show older states.
     UpToMs(u64),
 }
 
@@ -111,15 +108,14 @@ impl Default for StaleReads {
     }
 }
 
-/// What `AssignPrivateIpAddresses` does with several addresses of which one is refused. EC2 does not
-/// document it.
+/// The effect of `AssignPrivateIpAddresses` with several addresses, one of which is refused. It is not documented.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Batch {
-    /// Nothing moves (the default: the pessimistic reading).
+    /// No address moves. The default, as it is the worse one for a client.
     #[default]
     AllOrNothing,
-    /// The others move, and the answer is the error all the same.
+    /// The others move, and the answer is the error.
     OthersMove,
 }
 
@@ -128,13 +124,13 @@ pub enum Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Throttling {
-    /// Requests that change something, at once.
+    /// The burst of requests that change something.
     pub mutating_burst: f64,
-    /// Refill of the former, per second.
+    /// Their refill, per second.
     pub mutating_per_second: f64,
-    /// Reads, at once.
+    /// The burst of reads.
     pub reading_burst: f64,
-    /// Refill of the former, per second.
+    /// Their refill, per second.
     pub reading_per_second: f64,
 }
 
@@ -157,7 +153,7 @@ pub struct Vpc {
     pub ipv6_cidr: Option<String>,
 }
 
-/// A subnet, which lies in one availability zone.
+/// A subnet in one availability zone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Subnet {
@@ -174,7 +170,7 @@ pub struct Subnet {
     pub availability_zone: String,
 }
 
-/// A route table. The local routes of its VPC are in it without being named.
+/// A route table. It also has the local routes of its VPC.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RouteTable {
@@ -188,22 +184,22 @@ pub struct RouteTable {
     /// The subnets that are associated with it.
     #[serde(default)]
     pub subnets: Vec<String>,
-    /// Where each destination leads: `10.0.0.0/8`, `2001:db8::/32` or `pl-…` to `eni-…`, `igw-…`, `vpce-…`, `nat-…`,
+    /// The target of each destination: `10.0.0.0/8`, `2001:db8::/32` or `pl-…` to `eni-…`, `igw-…`, `vpce-…`, `nat-…`,
     /// `tgw-…` and so on.
     #[serde(default)]
     pub routes: BTreeMap<String, String>,
-    /// The routes that a virtual private gateway propagated: destination and `vgw-…`.
+    /// The routes that a virtual private gateway has propagated: destination and `vgw-…`.
     #[serde(default)]
     pub propagated: BTreeMap<String, String>,
 }
 
 impl RouteTable {
-    /// A route table with the local routes alone.
+    /// A route table with only the local routes.
     pub fn new(id: &str, vpc: &str) -> RouteTable {
         RouteTable { id: id.to_owned(), vpc: vpc.to_owned(), ..RouteTable::default() }
     }
 
-    /// Makes it the main one of its VPC.
+    /// Makes it the main route table of its VPC.
     pub fn main(mut self) -> RouteTable {
         self.main = true;
         self
@@ -221,7 +217,7 @@ impl RouteTable {
         self
     }
 
-    /// Adds a route that a virtual private gateway propagated.
+    /// Adds a route that a virtual private gateway has propagated.
     pub fn propagated(mut self, destination: &str, gateway: &str) -> RouteTable {
         self.propagated.insert(destination.to_owned(), gateway.to_owned());
         self
@@ -236,13 +232,13 @@ pub struct ElasticIp {
     pub id: String,
     /// The public address.
     pub public: Ipv4Addr,
-    /// The network interface that it is associated with at start.
+    /// The network interface that it is associated with at the start.
     #[serde(default)]
     pub network_interface: Option<String>,
-    /// The private address there; the primary one unless set.
+    /// Its private address; the primary one by default.
     #[serde(default)]
     pub private: Option<Ipv4Addr>,
-    /// The account that it belongs to, if that is another one than the world's.
+    /// Its account, if that differs from the world's.
     #[serde(default)]
     pub account: Option<String>,
     /// It belongs to a managed resource, such as a NAT gateway or a load balancer.
@@ -251,7 +247,7 @@ pub struct ElasticIp {
 }
 
 impl ElasticIp {
-    /// An Elastic IP that is associated with nothing.
+    /// An Elastic IP without an association.
     pub fn new(id: &str, public: Ipv4Addr) -> ElasticIp {
         ElasticIp { id: id.to_owned(), public, network_interface: None, private: None, account: None, managed: false }
     }
@@ -263,13 +259,13 @@ impl ElasticIp {
         self
     }
 
-    /// Makes it another account's.
+    /// Sets its account.
     pub fn of_account(mut self, account: &str) -> ElasticIp {
         self.account = Some(account.to_owned());
         self
     }
 
-    /// Makes it a managed resource's.
+    /// Makes it one of a managed resource.
     pub fn managed(mut self) -> ElasticIp {
         self.managed = true;
         self
@@ -282,7 +278,7 @@ impl ElasticIp {
 pub struct Instance {
     /// `i-…`
     pub id: String,
-    /// The name of its role; IMDS gives out keys for it.
+    /// The name of its role, for which IMDS returns keys.
     #[serde(default)]
     pub role: Option<String>,
     /// Its network interfaces in the order of their device index.
@@ -295,7 +291,7 @@ impl Instance {
         Instance { id: id.to_owned(), ..Instance::default() }
     }
 
-    /// Gives it a role.
+    /// Sets its role.
     pub fn role(mut self, name: &str) -> Instance {
         self.role = Some(name.to_owned());
         self
@@ -318,20 +314,20 @@ pub struct NetworkInterface {
     pub mac: String,
     /// The subnet's id.
     pub subnet: String,
-    /// Its primary private address, which never moves.
+    /// Its primary private address, which cannot move.
     pub primary: Ipv4Addr,
-    /// Its secondary private addresses at start.
+    /// Its secondary private addresses at the start.
     #[serde(default)]
     pub secondary: Vec<Ipv4Addr>,
     /// Elastic IPs by the private address with which they are associated and move. The allocation id is
     /// `eipalloc-` and the public address as 17 hexadecimal digits.
     #[serde(default)]
     pub elastic_ips: BTreeMap<Ipv4Addr, Ipv4Addr>,
-    /// The source/destination check; routers have it off.
+    /// The source/destination check, which is off on routers.
     #[serde(default)]
     pub source_dest_check: bool,
-    /// How many private IPv4 addresses it can have, the primary one among them. The instance type
-    /// sets it in EC2; 30 unless set, as for an m5.4xlarge.
+    /// The limit of its private IPv4 addresses, including the primary one. In EC2 it depends on the instance type. By default
+    /// 30, as for an m5.4xlarge.
     #[serde(default = "default_address_limit")]
     pub address_limit: usize,
 }
@@ -341,7 +337,7 @@ fn default_address_limit() -> usize {
 }
 
 impl NetworkInterface {
-    /// An interface with a primary address alone, source/destination check off.
+    /// An interface with only a primary address, without the source/destination check.
     pub fn new(id: &str, mac: &str, subnet: &str, primary: Ipv4Addr) -> NetworkInterface {
         NetworkInterface {
             id: id.to_owned(),
@@ -367,7 +363,7 @@ impl NetworkInterface {
         self
     }
 
-    /// Sets how many private addresses it can have.
+    /// Sets the limit of its private addresses.
     pub fn address_limit(mut self, limit: usize) -> NetworkInterface {
         self.address_limit = limit;
         self
@@ -386,13 +382,13 @@ impl NetworkInterface {
 pub struct AccessKey {
     /// The access key id, `AKIA…` or `ASIA…`.
     pub id: String,
-    /// The secret; without one the signature's value is not checked.
+    /// The secret. Without it, the signature's value is not checked.
     #[serde(default)]
     pub secret: Option<String>,
-    /// The session token that must come along, if it is a temporary key.
+    /// The session token that requests must have, for a temporary key.
     #[serde(default)]
     pub session_token: Option<String>,
-    /// Seconds from the start after which it has expired.
+    /// When it expires, in seconds from the start.
     #[serde(default)]
     pub expires_after_seconds: Option<u64>,
 }
@@ -403,7 +399,7 @@ impl World {
         World { region: region.to_owned(), ..World::default() }
     }
 
-    /// Two routers and a stranger in one subnet, `10.99.0.0/24` of `eu-west-1a`:
+    /// Two routers and a third party in one subnet, `10.99.0.0/24` of `eu-west-1a`:
     ///
     /// | instance | role | interface | MAC | primary |
     /// |---|---|---|---|---|
@@ -434,7 +430,7 @@ impl World {
             .access_key("AKIAVIPAEXAMPLE00001", "vipa-example-secret")
     }
 
-    /// Two routers in two availability zones, and a stranger beside the first:
+    /// Two routers in two availability zones, and a third party in the first one's subnet:
     ///
     /// | instance | role | interface | MAC | primary | subnet |
     /// |---|---|---|---|---|---|
@@ -446,7 +442,7 @@ impl World {
     /// `2001:db8:99:1::/64` in `eu-west-1b`, each with a route table, `rtb-0a000000000000001` (the main one) and
     /// `rtb-0a000000000000002`, whose default route leads to `igw-0a000000000000001`. The VPC
     /// `vpc-0a000000000000001` has `10.99.0.0/16` and `2001:db8:99::/56`. The Elastic IP
-    /// `eipalloc-0a000000000000001`, `203.0.113.10`, is associated with nothing. The access key is that of
+    /// `eipalloc-0a000000000000001`, `203.0.113.10`, is not associated. The access key is that of
     /// [`two_routers`](World::two_routers).
     pub fn two_zones() -> World {
         let (vpc, first, second) = ("vpc-0a000000000000001", "subnet-0a000000000000001", "subnet-0a000000000000002");
@@ -505,7 +501,7 @@ impl World {
         self
     }
 
-    /// Adds a network interface that is attached to no instance.
+    /// Adds a network interface without an instance.
     pub fn unattached(mut self, interface: NetworkInterface) -> World {
         self.network_interfaces.push(interface);
         self
@@ -529,31 +525,31 @@ impl World {
         self
     }
 
-    /// Every read shows the state of exactly `age` ago; [`Duration::ZERO`] makes reads prompt.
+    /// Makes each read show the state of exactly `age` ago; [`Duration::ZERO`]: the current state.
     pub fn stale_reads(mut self, age: Duration) -> World {
         self.stale_reads = StaleReads::ExactlyMs(age.as_millis() as u64);
         self
     }
 
-    /// Sets what a batch with a bad address does.
+    /// Sets the effect of a claim with a bad address.
     pub fn batch(mut self, batch: Batch) -> World {
         self.batch = batch;
         self
     }
 
-    /// Sets how long after an address came to an interface `AssociateAddress` still refuses it.
+    /// Sets how long `AssociateAddress` refuses an address after it was assigned.
     pub fn association_lag(mut self, lag: Duration) -> World {
         self.association_lag_ms = lag.as_millis() as u64;
         self
     }
 
-    /// Sets how many routes of a family a route table can have.
+    /// Sets the limit of routes of an address family in a route table.
     pub fn routes_per_table(mut self, limit: usize) -> World {
         self.routes_per_table = limit;
         self
     }
 
-    /// Sets or switches off the throttling.
+    /// Sets the throttling; `None`: none.
     pub fn throttling(mut self, throttling: Option<Throttling>) -> World {
         self.throttling = throttling;
         self
@@ -565,7 +561,7 @@ impl World {
         self
     }
 
-    /// Sets or switches off the look at the client's clock.
+    /// Sets the limit for the client's clock; `None`: no limit.
     pub fn clock_tolerance(mut self, tolerance: Option<Duration>) -> World {
         self.clock_tolerance_seconds = tolerance.map(|tolerance| tolerance.as_secs());
         self

@@ -1,5 +1,4 @@
-//! The real clients, boto3 and the AWS CLI, against the simulator: what they understand and sign is
-//! what keeps it honest.
+//! boto3 and the AWS CLI as clients of the simulator: they must understand its answers, and it must accept their signatures.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -19,10 +18,10 @@ const T1: &str = "rtb-0a000000000000001";
 const OVERLAY: &str = "10.200.0.1/32";
 const EIP: &str = "eipalloc-0a000000000000001";
 
-/// A program of the private Python environment, which is made if need be.
+/// A program of the tests' Python environment, which is made if it does not exist.
 fn python_program(name: &str) -> PathBuf {
     let venv = match std::env::var_os("VIPA_AWS_VENV") {
-        Some(folder) => PathBuf::from(folder),
+        Some(directory) => PathBuf::from(directory),
         None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("venv-aws"),
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/make-venv");
@@ -35,14 +34,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A folder of this test for the CA's certificate.
-fn folder(test: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
+/// A directory of this test for the CA's certificate.
+fn directory(test: &str) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
 }
 
-/// Without anything from the caller's environment that could change what the client does.
+/// A client without environment variables of the caller.
 fn client(program: &str, ca: Option<&Path>) -> Command {
     let mut command = Command::new(python_program(program));
     command
@@ -88,7 +87,7 @@ fn world() -> World {
     world
 }
 
-/// Runs one of the Python scripts beside this file to its end.
+/// Runs one of the Python scripts in this directory to its end.
 fn run_script(name: &str, simulator: &Simulator, url: &str, ca: Option<&Path>) {
     let mut command = with_key(client("python", ca), "vipa-example-secret");
     command.env("PYTHONDONTWRITEBYTECODE", "1");
@@ -127,23 +126,23 @@ fn boto3(simulator: &Simulator, url: &str, ca: Option<&Path>) {
 }
 
 #[test]
-fn boto3_claims_steals_reads_and_is_refused_over_http() {
+fn boto3_claims_reads_and_is_refused_over_http() {
     let simulator = Simulator::start(world()).unwrap();
     let ec2 = simulator.serve_ec2_http(any_port(), None).unwrap();
     boto3(&simulator, &ec2.url(), None);
 }
 
 #[test]
-fn boto3_claims_steals_reads_and_is_refused_over_tls() {
+fn boto3_claims_reads_and_is_refused_over_tls() {
     let simulator = Simulator::start(world()).unwrap();
-    let ca = folder("boto3-tls").join("ca.pem");
+    let ca = directory("boto3-tls").join("ca.pem");
     std::fs::write(&ca, simulator.ca_pem()).unwrap();
     let ec2 = simulator.serve_ec2_tls(any_port(), None, &["ec2.eu-west-1.amazonaws.com", "127.0.0.1"]).unwrap();
     boto3(&simulator, &ec2.url(), Some(&ca));
 }
 
-/// Two zones with a propagated route, tables for two pages, an interface that is attached to nothing, and an Elastic
-/// IP of another account.
+/// Two zones with a propagated route, two pages of route tables, an unattached interface, and an Elastic IP of another
+/// account.
 fn zones() -> World {
     let mut world = World::two_zones().stale_reads(Duration::ZERO).association_lag(Duration::ZERO).routes_per_table(4);
     world.route_tables[0] = world.route_tables[0].clone().propagated("10.201.0.0/16", "vgw-0a000000000000001");
@@ -170,7 +169,7 @@ fn boto3_moves_routes_and_elastic_ips_between_zones() {
         simulator.add_fault(Fault::on(on().dry_run(false)).drop_connection().performed().times(1));
     }
     run_script("routes_with_boto3.py", &simulator, &ec2.url(), None);
-    // The last of each was performed, and its answer was lost.
+    // The last request of each kind was performed, and its answer was lost.
     assert_eq!(simulator.route_owner(T1, OVERLAY).unwrap().unwrap(), STRANGER, "{simulator}");
     assert_eq!(simulator.association(EIP).unwrap().unwrap().network_interface, STRANGER, "{simulator}");
     assert!(simulator.faults().is_empty(), "{:?}", simulator.faults());
@@ -220,9 +219,9 @@ fn the_aws_cli_moves_a_route_and_an_elastic_ip() {
 }
 
 #[test]
-fn the_aws_cli_takes_credentials_of_the_role_from_imds() {
+fn the_aws_cli_gets_credentials_of_the_role_from_imds() {
     let simulator = Simulator::start(world()).unwrap();
-    let ca = folder("cli-imds").join("ca.pem");
+    let ca = directory("cli-imds").join("ca.pem");
     std::fs::write(&ca, simulator.ca_pem()).unwrap();
     let ec2 = simulator.serve_ec2_tls(any_port(), None, &["127.0.0.1"]).unwrap();
     let imds = simulator.serve_imds("i-0a000000000000002", any_port(), None).unwrap();
@@ -262,7 +261,7 @@ fn the_aws_cli_takes_credentials_of_the_role_from_imds() {
 }
 
 #[test]
-fn a_wrong_secret_and_an_unknown_authority_are_noticed() {
+fn a_wrong_secret_and_an_unknown_authority_are_refused() {
     let simulator = Simulator::start(world()).unwrap();
     let http = simulator.serve_ec2_http(any_port(), None).unwrap();
     let tls = simulator.serve_ec2_tls(any_port(), None, &["127.0.0.1"]).unwrap();
@@ -307,8 +306,8 @@ impl Drop for Program {
 
 #[test]
 fn the_program_serves_scripts() {
-    let folder = folder("program");
-    let [world_file, ca, socket] = ["world.json", "ca.pem", "socket"].map(|name| folder.join(name));
+    let directory = directory("program");
+    let [world_file, ca, socket] = ["world.json", "ca.pem", "socket"].map(|name| directory.join(name));
     let binary = env!("CARGO_BIN_EXE_simulator");
     let world = Command::new(binary).arg("world").output().unwrap();
     std::fs::write(&world_file, &world.stdout).unwrap();
@@ -367,11 +366,11 @@ fn the_program_serves_scripts() {
     assert!(!socket.exists());
 }
 
-/// The control socket alone sets up, takes and deletes: no client is needed for that.
+/// All changes are made over the control socket, without a client.
 #[test]
-fn the_program_lets_scripts_take_routes_and_elastic_ips() {
-    let folder = folder("program-zones");
-    let [world_file, socket] = ["world.json", "socket"].map(|name| folder.join(name));
+fn the_program_lets_scripts_change_routes_and_elastic_ips() {
+    let directory = directory("program-zones");
+    let [world_file, socket] = ["world.json", "socket"].map(|name| directory.join(name));
     let binary = env!("CARGO_BIN_EXE_simulator");
     let world = Command::new(binary).args(["world", "--two-zones"]).output().unwrap();
     std::fs::write(&world_file, &world.stdout).unwrap();
@@ -455,8 +454,8 @@ fn the_program_lets_scripts_take_routes_and_elastic_ips() {
 }
 
 #[test]
-fn the_program_names_what_is_wrong_with_its_world() {
-    let file = folder("wrong-world").join("world.json");
+fn the_program_reports_the_faults_of_its_world() {
+    let file = directory("wrong-world").join("world.json");
     let binary = env!("CARGO_BIN_EXE_simulator");
     for (content, wanted) in [
         ("{", "EOF"),

@@ -39,7 +39,7 @@ def routes(id):
     }
 
 
-# What a table looks like before anything was moved.
+# A table at the start.
 first = table(T1)
 assert first == {
     "RouteTableId": T1,
@@ -85,7 +85,7 @@ assert first == {
     "Tags": [],
 }, first
 
-# A route is made, moves to the other zone, and reads show to whom.
+# A route is created, moves to the other zone, and reads show its target.
 for destination in (OVERLAY, OVERLAY6):
     for id in (T1, T2):
         assert refused(route, ec2.replace_route, id, destination, R1) == (400, "InvalidRoute.NotFound")
@@ -102,7 +102,7 @@ for destination in (OVERLAY, OVERLAY6):
             "State": "active",
         }, seen
 
-# An interface that is attached to nothing is a blackhole.
+# A route to an unattached interface is a blackhole.
 route(ec2.create_route, T2, "10.202.0.0/16", "eni-0b000000000000001")
 seen = routes(T2)["10.202.0.0/16"]
 assert seen == {
@@ -112,7 +112,7 @@ assert seen == {
     "State": "blackhole",
 }, seen
 
-# Other targets than interfaces, and a local route taken and restored.
+# Targets other than interfaces, and a local route that is replaced and restored.
 for name, id, shown in [
     ("GatewayId", IGW, "GatewayId"),
     ("VpcEndpointId", "vpce-0a000000000000001", "GatewayId"),
@@ -144,7 +144,7 @@ assert [len(page["RouteTables"]) for page in pages] == [5, 2], pages
 named = ec2.describe_route_tables(RouteTableIds=[T2, T1])["RouteTables"]
 assert sorted(found["RouteTableId"] for found in named) == [T1, T2], named
 
-# An Elastic IP goes from zone to zone.
+# An Elastic IP moves between zones.
 address = ec2.describe_addresses(AllocationIds=[EIP])["Addresses"][0]
 assert address == {
     "AllocationId": EIP,
@@ -187,7 +187,7 @@ assert interface["Association"] == association, interface
 for id in (before, after, after):
     ec2.disassociate_address(AssociationId=id)
 
-# It goes along with its private address, and is lost with it.
+# It moves along with its private address, and is disassociated when that is unassigned.
 claim = ec2.assign_private_ip_addresses
 claim(NetworkInterfaceId=R1, PrivateIpAddresses=["10.99.0.100"], AllowReassignment=True)
 associate(EIP, R1, PrivateIpAddress="10.99.0.100")
@@ -197,7 +197,7 @@ assert (address["NetworkInterfaceId"], address["PrivateIpAddress"]) == (STRANGER
 ec2.unassign_private_ip_addresses(NetworkInterfaceId=STRANGER, PrivateIpAddresses=["10.99.0.100"])
 assert "AssociationId" not in ec2.describe_addresses(AllocationIds=[EIP])["Addresses"][0]
 
-# Nothing that is dry is done.
+# Dry runs change nothing.
 dry = {"DryRun": True}
 for call, arguments, more in [
     (route, (ec2.create_route, T1, "10.203.0.0/16", R1), dry),
@@ -224,7 +224,7 @@ for expected, call, arguments, more in [
     ((400, "AuthFailure"), associate, (FOREIGN, R1), {}),
     ((400, "InvalidParameterValue"), associate, (EIP, R1), {"PrivateIpAddress": "10.99.1.12"}),
     ((400, "InvalidAllocationID.NotFound"), ec2.describe_addresses, (), {"AllocationIds": [FOREIGN]}),
-    # Faults of the caller's making.
+    # Injected faults.
     ((403, "UnauthorizedOperation"), route, (ec2.replace_route, T1, OVERLAY, STRANGER), dry),
     ((403, "UnauthorizedOperation"), associate, (EIP, STRANGER), dry),
     ((503, "RequestLimitExceeded"), route, (ec2.replace_route, T1, OVERLAY, STRANGER), {}),

@@ -18,7 +18,7 @@ def claim(eni, *addresses, **more):
     )
 
 
-# The claim of a script: find the own instance by its address, then assign.
+# A claim as scripts make it: find the instance by its address, then assign.
 instance = ec2.describe_instances(
     Filters=[{"Name": "private-ip-address", "Values": ["10.99.0.11"]}]
 )["Reservations"][0]["Instances"][0]
@@ -33,7 +33,7 @@ assert [item["PrivateIpAddress"] for item in answer["AssignedPrivateIpAddresses"
     "10.99.0.101",
 ], answer
 
-# Another one takes an address, and a filtered read shows it.
+# A third party takes an address, and a filtered read shows it.
 claim(STRANGER, "10.99.0.101")
 found = ec2.describe_network_interfaces(
     Filters=[
@@ -54,7 +54,7 @@ assert owners == {
 assert found[0]["PrivateIpAddresses"][0]["Primary"], found
 assert found[0]["MacAddress"] == "02:00:00:00:00:01", found
 
-# An Elastic IP goes with its private address.
+# An Elastic IP moves with its private address.
 claim(R2, "10.99.0.110")
 moved = ec2.describe_network_interfaces(
     Filters=[{"Name": "addresses.association.public-ip", "Values": ["203.0.113.7"]}]
@@ -75,7 +75,7 @@ assert len({i["NetworkInterfaceId"] for page in pages for i in page["NetworkInte
 subnet = ec2.describe_subnets(SubnetIds=["subnet-0a000000000000001"])["Subnets"][0]
 assert subnet["CidrBlock"] == "10.99.0.0/24" and subnet["AvailabilityZone"] == "eu-west-1a", subnet
 
-# Giving back.
+# Unassigning.
 ec2.unassign_private_ip_addresses(NetworkInterfaceId=STRANGER, PrivateIpAddresses=["10.99.0.101"])
 
 # What EC2 refuses.
@@ -88,7 +88,7 @@ for expected, call, arguments, more in [
     ((412, "DryRunOperation"), read, (), {"DryRun": True}),
     ((400, "InvalidPaginationToken"), read, (), {"NextToken": "?"}),
     ((400, "InvalidParameterValue"), read, (), {"Filters": [{"Name": "colour", "Values": ["red"]}]}),
-    # Faults of the caller's making, each for one address.
+    # Injected faults, each for one address.
     ((503, "RequestLimitExceeded"), claim, (R1, "10.99.0.150"), {}),
     ((403, "UnauthorizedOperation"), claim, (R1, "10.99.0.151"), {}),
     ((500, "InternalError"), claim, (R1, "10.99.0.152"), {}),

@@ -1,10 +1,10 @@
 //! The parameters of a request of the EC2 query protocol.
 
-/// The parameters in the order in which they came.
+/// The parameters in their order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Parameters(Vec<(String, String)>);
 
-/// One `Filter.N`: a name and the values of which one must match.
+/// One `Filter.N`: a name, and values, one of which must match.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Filter {
     pub(crate) name: String,
@@ -56,7 +56,7 @@ impl Parameters {
             .collect()
     }
 
-    /// The first parameter that is none of `known`, with `X` in `known` standing for `X` and `X.…`.
+    /// The first parameter that is not in `known`, where `X` includes `X.…`.
     pub(crate) fn unknown(&self, known: &[&str]) -> Option<&str> {
         self.0.iter().map(|(key, _)| key.as_str()).find(|key| !known.contains(&key.split('.').next().unwrap_or(key)))
     }
@@ -66,8 +66,7 @@ impl Parameters {
     }
 }
 
-/// Whether `value` matches an EC2 filter value, where `*` stands for any text and `?` for one
-/// character.
+/// Whether `value` matches an EC2 filter value, in which `*` matches any text and `?` one character.
 pub(crate) fn matches(pattern: &str, value: &str) -> bool {
     fn go(pattern: &[u8], value: &[u8]) -> bool {
         match (pattern.split_first(), value.split_first()) {

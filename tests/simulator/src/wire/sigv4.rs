@@ -22,7 +22,7 @@ pub(crate) struct Signed {
 }
 
 impl Signed {
-    /// Reads the headers; `None` if one is missing or not as the signature scheme wants it.
+    /// Reads the headers; `None` if one is missing or malformed.
     pub(crate) fn read(parts: &Parts) -> Option<Signed> {
         let header = |name: &str| parts.headers.get(name)?.to_str().ok();
         let fields = header("authorization")?.strip_prefix("AWS4-HMAC-SHA256")?;

@@ -1,4 +1,4 @@
-//! A plain HTTP client that signs nothing, and what the tests start with.
+//! A plain HTTP client without signatures, and the setup of the tests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ pub const R2: &str = "eni-0a000000000000002";
 pub const STRANGER: &str = "eni-0a000000000000003";
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 pub const SOON: Duration = Duration::from_secs(10);
-/// A key whose signature's value is not checked: these tests do not sign.
+/// A key without a secret, so that the value of signatures is not checked: these tests do not sign.
 pub const KEY: &str = "AKIAVIPAUNSIGNED0001";
 
 /// One keep-alive connection.
@@ -110,7 +110,7 @@ pub fn world() -> World {
     unsigned(World::two_routers())
 }
 
-/// With prompt reads and a key whose signature's value is not checked.
+/// The world with prompt reads, and with that key.
 pub fn unsigned(world: World) -> World {
     let mut world = world.stale_reads(Duration::ZERO);
     world.access_keys.push(AccessKey { id: KEY.to_owned(), ..AccessKey::default() });

@@ -1,4 +1,4 @@
-//! Elastic IPs: what they can be associated with, what reads show, and what goes wrong on request.
+//! Elastic IPs: their associations, reads, and injected faults.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ fn read(allocation: &str) -> String {
 }
 
 #[test]
-fn an_elastic_ip_goes_from_zone_to_zone_and_reads_show_it() {
+fn an_elastic_ip_moves_between_zones_and_reads_show_it() {
     let (simulator, _, mut client) = start(zones());
     let unassociated = client.ask(&read(EIP));
     assert_eq!(between(&unassociated.body, "<publicIp>", "<"), Some("203.0.113.10"));
@@ -52,7 +52,7 @@ fn an_elastic_ip_goes_from_zone_to_zone_and_reads_show_it() {
     assert_eq!(place(&simulator, EIP), at(R1, R1_PRIMARY));
     let second = association_id(&client.ask(&associate(EIP, R2, Some(R2_PRIMARY), true)));
     assert_ne!(first, second);
-    // Once more: nothing happens, whether or not it may be moved.
+    // The same association again changes nothing, with or without AllowReassociation.
     for allow in [true, false] {
         assert_eq!(association_id(&client.ask(&associate(EIP, R2, None, allow))), second);
     }
@@ -93,7 +93,7 @@ fn an_elastic_ip_goes_from_zone_to_zone_and_reads_show_it() {
     }
     let named = client.ask(&format!("DescribeAddresses&AllocationId.1={EIP}&AllocationId.2={OTHER}"));
     assert_eq!(named.body.matches("<allocationId>").count(), 2, "{}", named.body);
-    // An ended association can be ended again.
+    // Disassociating again is no error.
     for id in [&first, &second, &second] {
         assert_eq!(client.ask(&format!("DisassociateAddress&AssociationId={id}")).code(), "Success");
     }
@@ -102,7 +102,7 @@ fn an_elastic_ip_goes_from_zone_to_zone_and_reads_show_it() {
 }
 
 #[test]
-fn refusals_carry_the_codes_of_ec2_and_change_nothing() {
+fn refusals_have_the_codes_of_ec2_and_change_nothing() {
     let [foreign, managed] = ["eipalloc-0b000000000000001", "eipalloc-0b000000000000002"];
     let world = zones()
         .elastic_ip(ElasticIp::new(foreign, Ipv4Addr::new(203, 0, 113, 20)).of_account("210987654321"))
@@ -142,7 +142,7 @@ fn refusals_carry_the_codes_of_ec2_and_change_nothing() {
             400,
             "InvalidAssociationID.NotFound",
         ),
-        // A dry run sees what exists, and no more.
+        // A dry run checks only that the resources exist.
         (format!("{}&DryRun=true", associate(EIP, R2, None, true)), 412, "DryRunOperation"),
         (format!("{}&DryRun=true", associate(EIP, R1, Some(VIP), true)), 412, "DryRunOperation"),
         (format!("{}&DryRun=true", associate(foreign, R2, None, true)), 400, "AuthFailure"),
@@ -158,7 +158,7 @@ fn refusals_carry_the_codes_of_ec2_and_change_nothing() {
         assert_eq!((answer.status, answer.code()), (status, code), "{query}: {}", answer.body);
     }
     assert_eq!(simulator.association_moves().len(), moves, "{simulator}");
-    // An id in a filter that is nobody's is no error, and another account's Elastic IP is not shown.
+    // An unknown id in a filter is no error, and another account's Elastic IP is not shown.
     let all = client.ask("DescribeAddresses").body;
     assert!(all.matches("<allocationId>").count() == 3 && !all.contains(foreign), "{all}");
     assert!(!client.ask(&read(foreign)).body.contains("<allocationId>"));
@@ -185,7 +185,7 @@ fn a_private_address_has_one_elastic_ip() {
 }
 
 #[test]
-fn an_association_goes_along_with_its_private_address() {
+fn an_association_moves_along_with_its_private_address() {
     let (simulator, _, mut client) = start(zones());
     client.claim(R1, &[VIP]);
     let id = association_id(&client.ask(&associate(EIP, R1, Some(VIP), true)));
@@ -208,7 +208,7 @@ fn an_association_goes_along_with_its_private_address() {
 }
 
 #[test]
-fn an_address_that_has_just_come_is_refused_for_a_moment() {
+fn a_newly_assigned_address_cannot_be_associated_at_once() {
     let lag = Duration::from_millis(300);
     assert_eq!(World::default().association_lag_ms, 300);
     let (_simulator, _, mut client) = start(zones().association_lag(lag).throttling(None));
@@ -246,7 +246,7 @@ fn reads_of_associations_are_as_stale_as_those_of_addresses() {
 }
 
 #[test]
-fn faults_hit_one_elastic_ip_and_a_late_request_lands() {
+fn faults_affect_one_elastic_ip_and_a_late_request_is_performed() {
     let (simulator, listener, mut client) = start(zones());
     simulator.add_fault(Fault::on(On::action("AssociateAddress").allocation(EIP)).deny().times(2));
     let dry = format!("{}&DryRun=true", associate(EIP, R1, None, true));
@@ -269,7 +269,7 @@ fn faults_hit_one_elastic_ip_and_a_late_request_lands() {
 }
 
 #[test]
-fn a_third_party_adds_takes_releases_and_deletes_elastic_ips() {
+fn a_third_party_adds_moves_releases_and_deletes_elastic_ips() {
     let (simulator, _, mut client) = start(zones());
     let new = "eipalloc-0b000000000000001";
     let public = Ipv4Addr::new(203, 0, 113, 30);

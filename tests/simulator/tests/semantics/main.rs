@@ -1,4 +1,4 @@
-//! What the simulator does, seen over its own sockets by a plain HTTP client.
+//! The behaviour of the simulator for a plain HTTP client.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -19,7 +19,7 @@ use simulator::{
 use client::{Client, KEY, R1, R2, SOON, STRANGER, VIP, any_port, between, claim, find, start, world};
 
 #[test]
-fn a_claim_moves_the_address_and_the_log_tells_it() {
+fn a_claim_moves_the_address_and_is_logged() {
     let (simulator, _, mut client) = start(world());
     let before = Instant::now();
     let answer = client.claim(R1, &[VIP]);
@@ -48,7 +48,7 @@ fn a_claim_moves_the_address_and_the_log_tells_it() {
 }
 
 #[test]
-fn refusals_carry_the_codes_of_ec2_and_move_nothing() {
+fn refusals_have_the_codes_of_ec2_and_move_nothing() {
     let world = world().instance(
         Instance::new("i-0a000000000000004").interface(
             NetworkInterface::new(
@@ -112,7 +112,7 @@ fn a_batch_can_also_move_the_others() {
 }
 
 #[test]
-fn an_elastic_ip_moves_along_and_is_lost_with_an_unassign() {
+fn an_elastic_ip_moves_along_and_is_disassociated_by_an_unassign() {
     let public = Ipv4Addr::new(203, 0, 113, 7);
     let mut world = world();
     let stranger = world.instances[2].network_interfaces.remove(0);
@@ -186,7 +186,7 @@ fn reads_are_stale_by_default_and_prompt_on_request() {
 }
 
 #[test]
-fn every_fault_does_what_it_says() {
+fn every_fault_has_its_effect() {
     let mut world = world();
     world.throttling = None;
     let (simulator, listener, mut client) = start(world);
@@ -211,12 +211,12 @@ fn every_fault_does_what_it_says() {
     assert_eq!(client.ask(&find(VIP)).code(), "Success");
     simulator.clear_faults();
     assert_eq!(simulator.owner(VIP).unwrap(), R1);
-    // Performed, but told otherwise.
+    // Performed, but answered with an error.
     simulator.add_fault(Fault::on(On::claims()).error(500, "InternalError").performed().times(1));
     let answer = client.claim(R2, &[VIP]);
     assert_eq!((answer.status, answer.code()), (500, "InternalError"));
     assert_eq!(simulator.owner(VIP).unwrap(), R2);
-    // Rubbish.
+    // Invalid answers.
     for (effect, begins, bytes) in [
         (Effect::NotXml, "<html>", 20..1000),
         (Effect::Truncated, "<?xml", 20..500),
@@ -228,7 +228,7 @@ fn every_fault_does_what_it_says() {
         assert!(answer.body.starts_with(begins) && !answer.body.contains("</Assign"));
         assert!(bytes.contains(&answer.body.len()), "{begins} {}", answer.body.len());
     }
-    // Done, and no list of what was assigned.
+    // Performed, and answered without the list of assigned addresses.
     simulator.add_fault(Fault::on(On::claims()).effect(Effect::Bare).performed().times(1));
     let answer = client.claim(R1, &[VIP]);
     assert_eq!((answer.status, simulator.owner(VIP).unwrap()), (200, R1.parse().unwrap()));
@@ -254,7 +254,7 @@ fn every_fault_does_what_it_says() {
 }
 
 #[test]
-fn a_request_lands_although_its_client_gave_up() {
+fn a_request_is_performed_although_its_client_gave_up() {
     let (simulator, listener, mut client) = start(world());
     let delay = Duration::from_millis(300);
     simulator.add_fault(Fault::on(On::claims()).delay_before(delay).times(1));
@@ -307,7 +307,7 @@ fn throttling_follows_the_buckets() {
 }
 
 #[test]
-fn pages_hold_what_they_promise() {
+fn pages_have_their_size_and_order() {
     let mut world = world();
     for number in 0..8u8 {
         world = world.unattached(NetworkInterface::new(
@@ -359,7 +359,7 @@ fn addresses_of_two_vpcs_do_not_mix() {
 }
 
 #[test]
-fn imds_wants_a_token_and_tells_who_the_instance_is() {
+fn imds_requires_a_token_and_identifies_the_instance() {
     let simulator = Simulator::start(world()).unwrap();
     let r1 = "i-0a000000000000001";
     let listener = simulator.serve_imds(r1, any_port(), None).unwrap();
@@ -399,7 +399,7 @@ fn imds_wants_a_token_and_tells_who_the_instance_is() {
     let document = client.imds(&token, "/latest/dynamic/instance-identity/document").body;
     assert!(document.contains("\"region\": \"eu-west-1\""), "{document}");
     assert_eq!(client.imds(&token, "/latest/meta-data/nothing").status, 404);
-    // A token lives as long as was asked for.
+    // A token is valid for the requested time.
     client.send("PUT", "/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 1\r\n", "");
     let short = client.receive().unwrap().body;
     let begin = Instant::now();
@@ -423,14 +423,14 @@ fn imds_wants_a_token_and_tells_who_the_instance_is() {
 }
 
 #[test]
-fn waiting_in_vain_shows_what_was_seen() {
+fn a_failed_wait_shows_the_state() {
     let (simulator, _, mut client) = start(world());
     client.claim(R2, &[VIP]);
     let error = simulator.wait_for_owner(VIP, R1, Duration::from_millis(50)).unwrap_err();
     let text = error.to_string();
     for wanted in [
         "eni-0a000000000000001 has 10.99.0.100",
-        "10.99.0.100 from nobody to eni-0a000000000000002 by request #0",
+        "10.99.0.100 from none to eni-0a000000000000002 by request #0",
         "#0 AssignPrivateIpAddresses eni-0a000000000000002 [10.99.0.100] AllowReassignment",
     ] {
         assert!(text.contains(wanted), "{wanted:?} is not in:\n{text}");
@@ -460,8 +460,8 @@ fn every_fault_of_a_world_is_reported() {
     }
 }
 
-/// Runs `test` again as the only one in new user and network namespaces, where an ordinary user may
-/// make more of them. Returns whether this is that second run.
+/// Runs only `test` again in new user and network namespaces, in which an ordinary user may make more of them. Returns whether
+/// this is that second run.
 fn inside_namespaces(test: &str) -> bool {
     if std::env::var_os("VIPA_INSIDE_NAMESPACES").is_some() {
         return true;
@@ -480,7 +480,7 @@ fn inside_namespaces(test: &str) -> bool {
     false
 }
 
-/// A process that keeps a network namespace with the IMDS address alive.
+/// A process that keeps a network namespace with the IMDS address.
 struct Namespace(std::process::Child);
 
 impl Namespace {

@@ -1,4 +1,4 @@
-//! Routes: who may make them lead where, what reads show, and what goes wrong on request.
+//! Routes: their destinations and targets, reads, and injected faults.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ fn owner(simulator: &Simulator, table: &str, destination: &str) -> Option<String
 }
 
 #[test]
-fn a_route_leads_where_the_last_request_says_and_the_log_tells_it() {
+fn a_route_has_the_target_of_the_last_request_and_changes_are_logged() {
     let (simulator, _, mut client) = start(zones());
     for destination in [OVERLAY, OVERLAY6] {
         let from = simulator.next_number();
@@ -83,13 +83,13 @@ fn a_route_leads_where_the_last_request_says_and_the_log_tells_it() {
     let text = simulator.to_string();
     assert!(text.contains(&format!("{OVERLAY} in {T1} from {R1} to {R2} by request #1")), "{text}");
     assert!(text.contains(&format!("ReplaceRoute {T1} {OVERLAY} {R2}")), "{text}");
-    // Host bits of an IPv4 destination are dropped when a route is made.
+    // CreateRoute drops the host bits of an IPv4 destination.
     assert_eq!(client.ask(&create(T1, "100.68.0.18/18", R1)).code(), "Success");
     assert_eq!(owner(&simulator, T1, "100.68.0.0/18").as_deref(), Some(R1));
 }
 
 #[test]
-fn refusals_carry_the_codes_of_ec2_and_change_nothing() {
+fn refusals_have_the_codes_of_ec2_and_change_nothing() {
     let world = zones()
         .vpc("vpc-0b000000000000001", "10.50.0.0/16")
         .subnet("subnet-0b000000000000001", "vpc-0b000000000000001", "10.50.0.0/24", "eu-west-1a")
@@ -134,7 +134,7 @@ fn refusals_carry_the_codes_of_ec2_and_change_nothing() {
             "InvalidParameterCombination",
         ),
         (format!("{}&LocalTarget=true", create(T1, OVERLAY, R1)), 400, "UnknownParameter"),
-        // A dry run sees what exists, and no more.
+        // A dry run checks only that the resources exist.
         (format!("{}&DryRun=true", create(T1, OVERLAY, R1)), 412, "DryRunOperation"),
         (format!("{}&DryRun=true", replace(T1, OVERLAY, R1)), 412, "DryRunOperation"),
         (format!("{}&DryRun=true", create("rtb-0a00000000000000f", OVERLAY, R1)), 400, "InvalidRouteTableID.NotFound"),
@@ -151,13 +151,13 @@ fn refusals_carry_the_codes_of_ec2_and_change_nothing() {
     assert!(simulator.route_moves().is_empty(), "{simulator}");
     let dry = simulator.requests().into_iter().filter(|request| request.dry_run).count();
     assert_eq!(dry, 5, "{simulator}");
-    // Nobody named in a filter is no error.
+    // An unknown id in a filter is no error.
     let answer = client.ask(&read("rtb-0a00000000000000f"));
     assert!(answer.code() == "Success" && !answer.body.contains("<routeTableId>"), "{}", answer.body);
 }
 
 #[test]
-fn within_the_vpc_only_whole_subnets_lead_elsewhere() {
+fn within_the_vpc_only_routes_for_whole_subnets_are_accepted() {
     let (simulator, _, mut client) = start(zones());
     for (query, code) in [
         (create(T1, "10.99.0.100/32", R1), "InvalidParameterValue"),
@@ -170,7 +170,7 @@ fn within_the_vpc_only_whole_subnets_lead_elsewhere() {
         (create(T1, "10.99.0.0/24", "nat-0a000000000000001"), "Success"),
         (create(T1, "10.98.0.0/15", IGW), "Success"),
         (replace(T1, "10.99.1.0/24", IGW), "InvalidParameterValue"),
-        // The local route itself can be taken, and restored.
+        // The local route itself can be replaced, and restored.
         (replace(T1, "10.99.0.0/16", IGW), "InvalidParameterValue"),
         (replace(T1, "10.99.0.0/16", R1), "Success"),
     ] {
@@ -186,7 +186,7 @@ fn within_the_vpc_only_whole_subnets_lead_elsewhere() {
 }
 
 #[test]
-fn a_propagated_route_cannot_be_replaced_and_is_second_to_others() {
+fn a_propagated_route_cannot_be_replaced_and_has_lower_priority() {
     let mut world = zones();
     world.route_tables[0] = world.route_tables[0].clone().propagated("10.200.0.0/16", "vgw-0a000000000000001");
     let (simulator, _, mut client) = start(world);
@@ -208,11 +208,11 @@ fn a_propagated_route_cannot_be_replaced_and_is_second_to_others() {
 }
 
 #[test]
-fn a_table_holds_so_many_routes_of_a_family() {
+fn a_table_has_a_limit_of_routes_of_a_family() {
     let mut world = zones().routes_per_table(3);
     world.route_tables[0] = world.route_tables[0].clone().propagated("10.201.0.0/16", "vgw-0a000000000000001");
     let (_simulator, _, mut client) = start(world);
-    // The local and the default route are two, the propagated one does not count.
+    // The local and the default route count, the propagated one does not.
     for (destination, code) in [
         (OVERLAY, "Success"),
         ("10.200.0.2/32", "RouteLimitExceeded"),
@@ -227,7 +227,7 @@ fn a_table_holds_so_many_routes_of_a_family() {
 }
 
 #[test]
-fn a_route_is_a_blackhole_while_its_target_is_gone_or_still() {
+fn a_route_is_a_blackhole_while_its_target_is_deleted_detached_or_stopped() {
     let mut world = zones();
     world.route_tables[0] = world.route_tables[0].clone().route("10.201.0.0/16", "nat-0a000000000000001");
     let (simulator, _, mut client) = start(world);
@@ -261,7 +261,7 @@ fn a_route_is_a_blackhole_while_its_target_is_gone_or_still() {
     simulator.delete_network_interface(R1).unwrap();
     expect(OVERLAY, &detached, "blackhole");
     assert!(simulator.route(T1, OVERLAY).unwrap().unwrap().blackhole);
-    // It is there all the same, and can be replaced.
+    // The route still exists, and can be replaced.
     assert_eq!(client.ask(&create(T1, OVERLAY, R2)).code(), "RouteAlreadyExists");
     assert_eq!(client.ask(&replace(T1, OVERLAY, R2)).code(), "Success");
     assert!(!simulator.route(T1, OVERLAY).unwrap().unwrap().blackhole);
@@ -332,7 +332,7 @@ fn reads_of_routes_are_as_stale_as_those_of_addresses() {
 }
 
 #[test]
-fn faults_hit_one_table_one_destination_or_dry_runs_alone() {
+fn faults_affect_only_one_table_one_destination_or_dry_runs() {
     let (simulator, listener, mut client) = start(zones());
     let other = "10.200.0.2/32";
     simulator.steal_route(T1, OVERLAY, STRANGER).unwrap();
@@ -353,7 +353,7 @@ fn faults_hit_one_table_one_destination_or_dry_runs_alone() {
     }
     simulator.clear_faults();
     assert_eq!(owner(&simulator, T2, "0.0.0.0/0"), None);
-    // The endless answer is one of route tables.
+    // Endless pages have route tables.
     let endless = Effect::EndlessPages { interfaces: 2, addresses: 3 };
     simulator.add_fault(Fault::on(On::action("DescribeRouteTables")).effect(endless).times(1));
     let body = client.ask(&read(T1)).body;
@@ -365,7 +365,7 @@ fn faults_hit_one_table_one_destination_or_dry_runs_alone() {
     assert!(client.receive().is_err());
     assert_eq!(owner(&simulator, T1, OVERLAY).as_deref(), Some(R2));
     assert_eq!(simulator.requests().pop().unwrap().outcome, Outcome::Dropped);
-    // Silence, and nothing is performed.
+    // Not answered, and not performed.
     simulator.add_fault(Fault::on(On::action("ReplaceRoute")).hang().times(1));
     let mut client = Client::new(&listener);
     client.0.get_ref().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -390,7 +390,7 @@ fn a_route_moves_although_its_client_gave_up() {
 }
 
 #[test]
-fn each_action_has_a_bucket_of_its_own() {
+fn each_action_has_its_own_token_bucket() {
     let (simulator, _, mut client) = start(zones().throttling(Some(Throttling {
         mutating_burst: 2.0,
         mutating_per_second: 0.01,
@@ -406,7 +406,7 @@ fn each_action_has_a_bucket_of_its_own() {
 }
 
 #[test]
-fn a_third_party_adds_tables_takes_routes_and_deletes_both() {
+fn a_third_party_adds_tables_changes_routes_and_deletes_both() {
     let (simulator, _, mut client) = start(zones());
     let new = "rtb-0b000000000000001";
     simulator.add_route_table(&RouteTable::new(new, VPC).route(OVERLAY, R1)).unwrap();

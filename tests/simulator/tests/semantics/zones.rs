@@ -7,7 +7,7 @@ use simulator::{Simulator, World};
 use crate::client::{Client, R1, R2, STRANGER, any_port, start, unsigned};
 
 #[test]
-fn an_address_moves_within_its_subnet_alone() {
+fn an_address_moves_only_within_its_subnet() {
     let (simulator, _, mut client) = start(unsigned(World::two_zones()));
     let [first, second] = [Ipv4Addr::new(10, 99, 0, 100), Ipv4Addr::new(10, 99, 1, 100)];
     for (eni, address, code) in [
@@ -29,7 +29,7 @@ fn an_address_moves_within_its_subnet_alone() {
 }
 
 #[test]
-fn imds_tells_each_router_its_zone_and_subnet() {
+fn imds_returns_the_zone_and_subnet_of_each_router() {
     let simulator = Simulator::start(unsigned(World::two_zones())).unwrap();
     for (number, zone, cidr, ipv6) in
         [(1, "eu-west-1a", "10.99.0.0/24", "2001:db8:99::/64"), (2, "eu-west-1b", "10.99.1.0/24", "2001:db8:99:1::/64")]
