@@ -344,6 +344,16 @@ impl ResourceState {
         if self.retarget(Some(behind)) && was_known {
             self.other_eni(now);
         }
+        // An association that was read before the ENI was known, and is right, is not repeated.
+        let is_right = |read: &OwnerRead| self.asked.is_some_and(|asked| asked <= read.began) && self.is_ours(read);
+        if !was_known
+            && self.planned.resource.kind() == Kind::ElasticIp
+            && matches!(self.phase, Phase::Pending { .. })
+            && self.owner_read.as_ref().is_some_and(is_right)
+        {
+            self.verified(now);
+            self.checks.reads = VERIFY_DELAYS.map(|delay| now + delay).into();
+        }
     }
 
     /// Returns whether the resource belongs elsewhere than before.
@@ -474,7 +484,7 @@ impl ResourceState {
             return None;
         }
         let read = self.owner_read.as_ref();
-        let may_be_ours = read.is_none_or(|read| self.is_ours(read));
+        let may_be_ours = read.is_none_or(|read| self.eni.is_none() || self.is_ours(read));
         let asked = self.asked.filter(|_| may_be_ours);
         let unanswered = self.last_claim.as_ref().and_then(|claim| match &claim.answer {
             Some((ended, Err(error))) => {

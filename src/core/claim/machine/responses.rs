@@ -361,6 +361,8 @@ impl Machine {
         let rng = &mut self.rng;
         match mem::replace(&mut resource.phase, Phase::Idle) {
             phase @ (Phase::Idle | Phase::AwaitLocalAddress { .. } | Phase::InFlight(_)) => resource.phase = phase,
+            // Whether it is ours cannot be seen yet. Once the ENI is known, everything is read again.
+            phase if resource.eni.is_none() => resource.phase = phase,
             // A correct association is not repeated. This read may be stale: more reads follow.
             Phase::Pending { .. } if ours && awaited => {
                 resource.verified(now);

@@ -331,6 +331,46 @@ fn an_association_that_is_right_is_not_repeated() {
     assert_eq!(times_of(&harness, begin, Kind::ElasticIp), [320]);
 }
 
+/// IMDS and the kernel may answer later than EC2: before, a read cannot show whether this router has the resource.
+#[test]
+fn nothing_that_is_right_is_claimed_when_the_eni_is_known_after_the_read() {
+    let restarted = || {
+        let mut harness = master(configured(1, 1));
+        harness.kill_agent();
+        harness.imds = Err(ErrorClass::Transient);
+        harness.start_agent();
+        harness.run(secs(5));
+        harness
+    };
+    let mut harness = restarted();
+    let begin = harness.now;
+    harness.imds = Ok(());
+    harness.run(secs(30));
+    assert_eq!(claimed(&harness, begin), []);
+    assert_eq!(shown(&harness), vec![(Verdict::Ok, None); 2]);
+
+    // After a notify event the address and the route are claimed in any case.
+    let mut harness = restarted();
+    harness.backup("a");
+    harness.run(ms(300));
+    harness.master("a");
+    harness.run(secs(5));
+    let begin = harness.now;
+    harness.imds = Ok(());
+    harness.run(secs(30));
+    let all: Vec<Vec<Resource>> = claimed(&harness, begin).into_iter().map(|(_, resources)| resources).collect();
+    assert_eq!(all, [vec![vip(1).into()], vec![route(1)]]);
+    assert_eq!(shown(&harness), vec![(Verdict::Ok, None); 2]);
+
+    // What the peer has is claimed.
+    let mut harness = restarted();
+    harness.associate(elastic_ip(1), PEER, Ipv4Addr::new(10, 0, 0, 2));
+    harness.give(route(1), PEER);
+    harness.imds = Ok(());
+    harness.run(secs(30));
+    assert_eq!(harness.our_resources().len(), 3, "{:?}", harness.our_resources());
+}
+
 #[test]
 fn an_association_whose_answer_was_lost_is_read_before_it_is_repeated() {
     for fault in [Fault::LandsUnanswered, Fault::LandsCutOff] {
