@@ -418,14 +418,19 @@ mod tests {
         let (eni, within) = (EniId::try_from("eni-0123abcd").expect("an ENI"), Duration::from_secs(6));
         let request = ClaimRequest::Addresses { eni, addresses: vec![Ipv4Addr::new(10, 0, 0, 100)] };
         let attempt = claim(sender.subscribe(), &request, within);
+        let allocation = "eipalloc-0123abcd".try_into().expect("an allocation");
+        let read_request = ReadRequest::ElasticIps(vec![allocation]);
+        let read = read(sender.subscribe(), &read_request, within);
         let region = async {
             tokio::time::sleep(within * 3 / 4).await;
             sender.send_replace(Some(ec2));
         };
         let began = Instant::now();
-        let (result, ()) = tokio::join!(attempt, region);
-        let (error, took) = (result.expect_err("no answer"), began.elapsed());
-        assert_eq!(error.failure, Failure::Timeout, "{error}");
+        let (claimed, read, ()) = tokio::join!(attempt, read, region);
+        let took = began.elapsed();
+        for error in [claimed.expect_err("no answer"), read.expect_err("no answer")] {
+            assert_eq!(error.failure, Failure::Timeout, "{error}");
+        }
         // If the wait were not part of the attempt, this would take three quarters of the time more.
         assert!(took < within * 3 / 2, "{took:?}");
     }
