@@ -428,7 +428,7 @@ impl Invariants {
     fn dry_run(&self, now: BootInstant, id: &Resource) {
         let is_standby = |name: &GroupName| {
             let inputs = self.groups.get(name).copied().unwrap_or_default();
-            inputs.notified.map_or(inputs.invalidated.is_some(), |vrrp| vrrp == VrrpState::Backup)
+            inputs.invalidated.is_some() || inputs.notified == Some(VrrpState::Backup)
         };
         let acts = |group: &&GroupConfig| !group.disable && !self.paused.contains_key(&group.name);
         let owners = self.config.groups.iter().filter(acts).filter(|g| self.of(&g.name).contains(id));

@@ -7,13 +7,13 @@ use std::net::Ipv4Addr;
 use fastrand::Rng;
 use proptest::prelude::*;
 
-use super::harness::{
-    ETH0, ETH1, Fault, Harness, PEER, STRANGER, config, eni, group, interface, ms, run, secs, vip, wanted,
-};
+use super::harness::{ETH0, ETH1, Fault, Harness, PEER, STRANGER, eni, group, interface, ms, run, secs, vip, wanted};
 use crate::claim::Event;
 use crate::keepalived::groups::{Groups, VirtualAddress};
-use crate::model::config::{Config, GroupConfig};
+use crate::model::config::{Config, ElasticIpConfig, GroupConfig, RouteConfig};
 use crate::model::ec2::ErrorClass;
+use crate::model::ids::{AllocationId, RouteTableId};
+use crate::model::resource::{Prefix, Resource, Route};
 use crate::model::vrrp::NotifyState;
 
 /// Something that happens, and then time passes.
@@ -33,6 +33,10 @@ enum Step {
     Refuse(Option<ErrorClass>),
     RefuseReads(Option<ErrorClass>),
     Bad(Option<u8>),
+    /// A claim of a route or an Elastic IP, and dry runs for it.
+    BadResource(usize, Option<ErrorClass>),
+    /// A third party or the peer takes a route or an Elastic IP, or it is free.
+    TakeResource(usize, Option<bool>),
     Delays(u64, u64),
     Stale(u64),
     Imds(bool),
@@ -68,16 +72,44 @@ const CLASSES: [ErrorClass; 8] = [
     ErrorClass::Refused,
 ];
 
+/// The routes and the Elastic IP of group `b`.
+fn resources() -> [Resource; 3] {
+    let route = |n: u8| Resource::Route(Route { table: table(n), destination: destination() });
+    [route(1), route(2), Resource::ElasticIp(allocation())]
+}
+
+fn table(n: u8) -> RouteTableId {
+    format!("rtb-0000000{n}").try_into().expect("a route table")
+}
+
+fn destination() -> Prefix {
+    "192.0.2.0/24".parse().expect("a prefix")
+}
+
+fn allocation() -> AllocationId {
+    "eipalloc-00000001".try_into().expect("an allocation")
+}
+
+/// Group `b`, with routes and an Elastic IP.
+fn wanted_b() -> GroupConfig {
+    let tables = [table(1), table(2)].into();
+    GroupConfig {
+        routes: vec![RouteConfig { destination: destination(), tables, interface: None }],
+        elastic_ips: vec![ElasticIpConfig { allocation: allocation(), private_address: None, interface: None }],
+        ..wanted("b")
+    }
+}
+
 /// What the operator asks for: all groups; one switched off; one gone; one with another ENI; one with a part of its
 /// addresses.
 fn configured(n: usize) -> Config {
-    let all = config(&NAMES);
+    let all = Config { groups: vec![wanted("a"), wanted_b(), wanted("c")], ..Config::default() };
     let groups: Vec<GroupConfig> = match n {
         0 => all.groups,
-        1 => vec![wanted("a"), GroupConfig { disable: true, ..wanted("b") }, wanted("c")],
+        1 => vec![wanted("a"), GroupConfig { disable: true, ..wanted_b() }, wanted("c")],
         2 => vec![wanted("a"), wanted("c")],
-        3 => vec![GroupConfig { network_interface_id: Some(eni(ETH1)), ..wanted("a") }, wanted("b"), wanted("c")],
-        _ => vec![GroupConfig { addresses: [vip(1)].into(), ..wanted("a") }, wanted("b"), wanted("c")],
+        3 => vec![GroupConfig { network_interface_id: Some(eni(ETH1)), ..wanted("a") }, wanted_b(), wanted("c")],
+        _ => vec![GroupConfig { addresses: [vip(1)].into(), ..wanted("a") }, wanted_b(), wanted("c")],
     };
     Config { groups, ..Config::default() }
 }
@@ -130,6 +162,8 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => proptest::option::of(classes()).prop_map(Step::Refuse),
         2 => proptest::option::of(classes()).prop_map(Step::RefuseReads),
         1 => proptest::option::of(1..8_u8).prop_map(Step::Bad),
+        2 => (0..3_usize, proptest::option::of(classes())).prop_map(|(n, class)| Step::BadResource(n, class)),
+        2 => (0..3_usize, proptest::option::of(any::<bool>())).prop_map(|(n, by)| Step::TakeResource(n, by)),
         2 => (1..4_000_u64, 1..4_000_u64).prop_map(|(c, r)| Step::Delays(c, r)),
         1 => (0..60_000_u64).prop_map(Step::Stale),
         1 => any::<bool>().prop_map(Step::Imds),
@@ -180,6 +214,25 @@ impl Harness {
             Step::Refuse(class) => self.ec2.refuses = class,
             Step::RefuseReads(class) => self.ec2.read_refuses = class,
             Step::Bad(n) => self.ec2.bad = n.map(|n| vip(n).into()).into_iter().collect(),
+            Step::BadResource(n, class) => {
+                let resource = resources()[n].clone();
+                self.ec2.dry_runs_fail.remove(&resource);
+                if let Some(class) = class {
+                    self.ec2.bad = [resource.clone()].into();
+                    self.ec2.bad_class = class;
+                    self.ec2.dry_runs_fail.insert(resource, class);
+                }
+            }
+            Step::TakeResource(n, by) => {
+                let by = by.map(|is_stranger| if is_stranger { STRANGER } else { PEER });
+                match (&resources()[n], by) {
+                    (resource, None) => self.unassign(resource.clone()),
+                    (Resource::ElasticIp(_), Some(by)) => {
+                        self.associate(resources()[n].clone(), by, Ipv4Addr::new(10, 0, 0, 2));
+                    }
+                    (resource, Some(by)) => self.give(resource.clone(), by),
+                }
+            }
             Step::Delays(claim, read) => {
                 self.ec2.claim_delay = ms(claim);
                 self.ec2.read_delay = ms(read);
@@ -236,6 +289,7 @@ impl Harness {
         self.ec2.refuses = None;
         self.ec2.read_refuses = None;
         self.ec2.bad.clear();
+        self.ec2.dry_runs_fail.clear();
         self.ec2.claim_delay = ms(50);
         self.ec2.read_delay = ms(20);
         self.ec2.stale = secs(0);
@@ -257,11 +311,13 @@ impl Harness {
         }
     }
 
-    /// The addresses whose groups keepalived takes for MASTER.
-    fn due_to_us(&self) -> BTreeSet<Ipv4Addr> {
+    /// The addresses, routes and Elastic IPs whose groups keepalived takes for MASTER.
+    fn due_to_us(&self) -> BTreeSet<Resource> {
         let master =
             |g: &&crate::keepalived::groups::RunningGroup| self.truth.get(&g.name) == Some(&NotifyState::Master);
-        self.groups.groups.iter().filter(master).flat_map(|g| &g.addresses).map(|a| a.address).collect()
+        let masters: Vec<_> = self.groups.groups.iter().filter(master).collect();
+        let others = masters.iter().filter(|g| g.name == group("b")).flat_map(|_| resources());
+        masters.iter().flat_map(|g| &g.addresses).map(|a| a.address.into()).chain(others).collect()
     }
 }
 
@@ -284,10 +340,11 @@ proptest! {
         // A contest's longest wait, twice, and some reads.
         harness.run(secs(2 * 450 + 120));
         let due = harness.due_to_us();
-        prop_assert!(due.is_subset(&harness.ours()), "due to us: {:?}, ours: {:?}", due, harness.ours());
+        let ours = harness.our_resources();
+        prop_assert!(due.is_subset(&ours), "due to us: {:?}, ours: {:?}", due, ours);
         let quiet = harness.now;
         harness.run(secs(20 * 60));
-        prop_assert_eq!(harness.claims_since(quiet), vec![], "claims although all is well");
-        prop_assert!(due.is_subset(&harness.ours()));
+        prop_assert_eq!(harness.requests_since(quiet), vec![], "claims although all is well");
+        prop_assert!(due.is_subset(&harness.our_resources()));
     }
 }
