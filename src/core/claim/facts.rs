@@ -34,6 +34,21 @@ pub struct GroupFacts {
     pub problems: Vec<Problem>,
     /// What it moves: addresses first, then routes and Elastic IPs.
     pub resources: Vec<ResourceFacts>,
+    /// The virtual addresses that are never assigned to an ENI, and show only whether the group is MASTER.
+    pub not_assigned: Vec<LocalAddressFacts>,
+}
+
+/// What is known about a virtual address that is not assigned to an ENI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalAddressFacts {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The interface that keepalived adds it to.
+    pub interface: InterfaceName,
+    /// Whether it is there.
+    pub is_local: bool,
+    /// Since when.
+    pub since: Option<BootInstant>,
 }
 
 /// What is known about a resource.
@@ -87,6 +102,20 @@ impl Machine {
                     .filter_map(|id| Some((id, self.resources.get(id)?)))
                     .map(|(id, resource)| self.resource_facts(now, group, id, resource))
                     .collect(),
+                not_assigned: self.not_assigned(group),
+            })
+            .collect()
+    }
+
+    fn not_assigned(&self, group: &Group) -> Vec<LocalAddressFacts> {
+        let not_assigned = group.addresses.iter().filter(|ip| !self.resources.contains_key(&Resource::Address(**ip)));
+        let known = not_assigned.filter_map(|ip| Some((*ip, self.evidence.get(ip)?)));
+        known
+            .map(|(address, local)| LocalAddressFacts {
+                address,
+                interface: local.held_on.clone(),
+                is_local: self.is_local(address),
+                since: local.since,
             })
             .collect()
     }

@@ -19,7 +19,7 @@ pub use event::{
     Action, Cause, ClaimId, ClaimRequest, DryRunId, DryRunRequest, Event, LogEvent, Misplaced, PutBy, ReadId,
     ReadRequest, RestoredState,
 };
-pub use facts::{GroupFacts, ResourceFacts};
+pub use facts::{GroupFacts, LocalAddressFacts, ResourceFacts};
 pub use machine::Machine;
 pub use reason::{
     EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason, Refusal,

@@ -23,6 +23,12 @@ pub fn group(report: &Report) -> String {
             text.push('\n');
             rows(&mut text, address_rows(address, report.agent.is_some(), now));
         }
+        for address in &group.not_assigned {
+            text.push('\n');
+            let shown = format!("{}: never assigned to an ENI", address.address);
+            let kernel = local(address.local, address.local_since, now);
+            rows(&mut text, vec![("Address", shown), ("Kernel", kernel)]);
+        }
         for items in alike(group.items().filter(|item| item.kind != Kind::Address).collect()) {
             text.push('\n');
             match &items[..] {
@@ -53,13 +59,17 @@ fn group_rows(group: &GroupReport, now: Timestamp) -> Vec<(&'static str, String)
     vec![("Group", name(group).into_owned()), ("VRRP", format!("{}{since}{reason}", group.vrrp)), ("Claims", claims)]
 }
 
-fn address_rows(address: &AddressReport, asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
-    let since = address.local_since.map_or(String::new(), |at| format!(", since {}", time_and_age(at, now)));
-    let local = match address.local {
+fn local(local: Option<bool>, since: Option<Timestamp>, now: Timestamp) -> String {
+    let since = since.map_or(String::new(), |at| format!(", since {}", time_and_age(at, now)));
+    match local {
         Some(true) => format!("on a local interface{since}"),
         Some(false) => format!("on no local interface{since}"),
         None => "unknown".to_owned(),
-    };
+    }
+}
+
+fn address_rows(address: &AddressReport, asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
+    let local = local(address.local, address.local_since, now);
     let permission = match address.assign_permission_proven_at {
         Some(at) => format!("assign permission proven {}", time_and_age(at, now)),
         None if asked => "assign permission never proven".to_owned(),

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 
 use super::model::{
-    AddressReport, ClaimReport, ElasticIpReport, FailedCall, GroupReport, OwnerReport, ResourceReport, RouteReport,
+    AddressReport, ClaimReport, ElasticIpReport, FailedCall, GroupReport, LocalAddressReport, OwnerReport,
+    ResourceReport, RouteReport,
 };
 use super::reasons;
-use crate::claim::{BootInstant, GroupFacts, LastClaim, ResourceFacts};
+use crate::claim::{BootInstant, GroupFacts, LastClaim, LocalAddressFacts, ResourceFacts};
 use crate::model::resource::Resource;
 
 /// The groups of the report. `clock` gives the time of day of an instant. What the agent has in state files is absent.
@@ -25,6 +26,7 @@ fn group(facts: GroupFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> GroupR
         pause_not_saved: None,
         errors: facts.problems.iter().map(reasons::problem).collect(),
         addresses: Vec::new(),
+        not_assigned: facts.not_assigned.into_iter().map(|facts| not_assigned(facts, clock)).collect(),
         routes: Vec::new(),
         elastic_ips: Vec::new(),
     };
@@ -57,6 +59,11 @@ fn group(facts: GroupFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> GroupR
         }
     }
     group
+}
+
+fn not_assigned(facts: LocalAddressFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> LocalAddressReport {
+    let LocalAddressFacts { address, interface, is_local, since } = facts;
+    LocalAddressReport { address, interface, local: Some(is_local), local_since: since.map(clock) }
 }
 
 fn resource(facts: ResourceFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> ResourceReport {

@@ -179,6 +179,9 @@ pub struct GroupReport {
     pub errors: Vec<String>,
     /// The addresses that it moves.
     pub addresses: Vec<AddressReport>,
+    /// The virtual addresses that are never assigned to an ENI: overlay addresses, and all with `no-address`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_assigned: Vec<LocalAddressReport>,
     /// The routes that it moves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteReport>,
@@ -208,6 +211,19 @@ impl GroupReport {
         let elastic_ips = elastic_ips.map(|e| (Resource::ElasticIp(e.allocation.clone()), &e.state.interface));
         addresses.chain(routes).chain(elastic_ips)
     }
+}
+
+/// A virtual address that is never assigned to an ENI. On its interface it shows that the group is MASTER.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalAddressReport {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The interface that keepalived adds it to.
+    pub interface: InterfaceName,
+    /// Whether it is on a local interface; absent if unknown.
+    pub local: Option<bool>,
+    /// Since when it is, or is not, as far as the agent has seen it.
+    pub local_since: Option<Timestamp>,
 }
 
 /// One route.

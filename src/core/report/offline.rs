@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::command::{Target, claim_command};
 use super::model::{
-    AddressReport, Ec2Report, ElasticIpReport, FailedCall, GroupReport, HookReport, OwnerReport, Report,
-    ResourceReport, RouteReport,
+    AddressReport, Ec2Report, ElasticIpReport, FailedCall, GroupReport, HookReport, LocalAddressReport, OwnerReport,
+    Report, ResourceReport, RouteReport,
 };
 use super::{reasons, remedies};
 use crate::FORMAT;
@@ -115,6 +115,7 @@ fn without_addresses(name: &str) -> GroupReport {
         pause_not_saved: None,
         errors: Vec::new(),
         addresses: Vec::new(),
+        not_assigned: Vec::new(),
         routes: Vec::new(),
         elastic_ips: Vec::new(),
     }
@@ -133,6 +134,15 @@ fn group(config: &Config, facts: &Observations, group: &PlannedGroup) -> GroupRe
         addresses: group.assigned().map(|assigned| address(config, facts, group.disabled, &others, assigned)).collect(),
         ..without_addresses(group.name.as_str())
     };
+    let is_assigned = |address: &&PlannedAddress| group.assigned().any(|(other, _)| other.address == address.address);
+    for planned in group.addresses.iter().filter(|address| !is_assigned(address)) {
+        report.not_assigned.push(LocalAddressReport {
+            address: planned.address,
+            interface: planned.held_on.clone(),
+            local: is_local(facts, planned),
+            local_since: None,
+        });
+    }
     for planned in &group.resources {
         let state = unread(facts, group.disabled, planned);
         match &planned.resource {
@@ -147,6 +157,12 @@ fn group(config: &Config, facts: &Observations, group: &PlannedGroup) -> GroupRe
         }
     }
     report
+}
+
+/// Whether the address is on its interface, if the local addresses are known.
+fn is_local(facts: &Observations, planned: &PlannedAddress) -> Option<bool> {
+    let local = facts.local.as_ref()?;
+    Some(local.get(&planned.address).is_some_and(|having| is_there(&planned.held_on, having)))
 }
 
 /// A route or an Elastic IP: only the agent reads who has it.
@@ -181,10 +197,7 @@ fn address(
             instance: owner.and_then(|o| o.instance.clone()),
         }
     });
-    let local = facts
-        .local
-        .as_ref()
-        .map(|local| local.get(&planned.address).is_some_and(|having| is_there(&planned.held_on, having)));
+    let local = is_local(facts, planned);
     let evidence = local.filter(|_| !planned.outside_vrrp);
     let seen = if disabled { Seen::Disabled } else { Seen::of(evidence, owner.as_ref().map(|o| o.who)) };
     let command = match (seen, eni, &facts.region) {

@@ -242,6 +242,10 @@ fn group_lines(text: &mut String, group: &GroupReport, now: Timestamp) {
     for address in &group.addresses {
         address_lines(text, address, now);
     }
+    for address in &group.not_assigned {
+        let here = format!("{} / {}", address.interface, local(address.local, address.local_since, now));
+        lines(text, COLUMNS, [[address.address.to_string(), here, "not on an ENI".to_owned(), String::new()]]);
+    }
     for items in alike(group.items().filter(|item| item.kind != Kind::Address).collect()) {
         match &items[..] {
             [item] => {
@@ -289,14 +293,18 @@ fn columns(text: &mut String, item: &Item, name: String, interface: String, now:
     lines(text, COLUMNS, rows);
 }
 
-fn address_lines(text: &mut String, address: &AddressReport, now: Timestamp) {
-    let local = match (address.local, address.local_since) {
-        (Some(local), since) => {
-            let word = if local { "yes" } else { "no" };
-            since.map_or(word.to_owned(), |at| format!("{word}, {}", span(now, at)))
-        }
-        (None, _) => "unknown".to_owned(),
+/// Whether an address is on a local interface, and since when.
+fn local(local: Option<bool>, since: Option<Timestamp>, now: Timestamp) -> String {
+    let word = match local {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => return "unknown".to_owned(),
     };
+    since.map_or(word.to_owned(), |at| format!("{word}, {}", span(now, at)))
+}
+
+fn address_lines(text: &mut String, address: &AddressReport, now: Timestamp) {
+    let local = local(address.local, address.local_since, now);
     let item = Item::address(address);
     columns(text, &item, item.name.clone(), format!("{} / {local}", address.interface), now);
     let elastic_ip = address.elastic_ip.as_ref();

@@ -33,7 +33,7 @@ use vipa_core::report::group::group as group_text;
 use vipa_core::report::history::history;
 use vipa_core::report::model::{
     AddressReport, AgentReport, CallsReport, ClaimReport, Ec2Report, ElasticIpReport, FailedCall, FileErrorKind,
-    GroupReport, HookReport, OwnerReport, Report, ResourceReport, RouteReport,
+    GroupReport, HookReport, LocalAddressReport, OwnerReport, Report, ResourceReport, RouteReport,
 };
 use vipa_core::report::offline::{self, Observations};
 use vipa_core::report::status::table;
@@ -113,6 +113,7 @@ fn group(name: &str, vrrp: VrrpState, addresses: Vec<AddressReport>) -> GroupRep
         pause_not_saved: None,
         errors: Vec::new(),
         addresses,
+        not_assigned: Vec::new(),
         routes: Vec::new(),
         elastic_ips: Vec::new(),
     }
@@ -530,7 +531,14 @@ fn across_zones() -> Vec<GroupReport> {
     };
     let elastic_ip_of = ElasticIp { allocation: allocation(1), public_address: Ipv4Addr::new(203, 0, 113, 1) };
     let with_elastic_ip = AddressReport { elastic_ip: Some(elastic_ip_of), ..held(100) };
+    let not_assigned = |address, local| LocalAddressReport {
+        address,
+        interface: InterfaceName::try_from("eth0").expect("an interface"),
+        local: Some(local),
+        local_since: Some(ago(7_385)),
+    };
     let edge = GroupReport {
+        not_assigned: vec![not_assigned(Ipv4Addr::new(192, 0, 2, 10), true)],
         routes: vec![
             takes(1, "192.0.2.10/32", held_state()),
             takes(2, "192.0.2.10/32", timed_out),
@@ -541,6 +549,7 @@ fn across_zones() -> Vec<GroupReport> {
         ..group("edge", VrrpState::Master, vec![with_elastic_ip])
     };
     let nat = GroupReport {
+        not_assigned: vec![not_assigned(address(120), false)],
         routes: vec![takes(3, "10.20.0.0/16", stood_by_state())],
         elastic_ips: vec![elastic_ip(2, Ipv4Addr::new(10, 99, 1, 11), not_ready)],
         ..group("nat", VrrpState::Backup, Vec::new())
@@ -691,6 +700,8 @@ fn facts() -> Observations {
         peers: vec![Ipv4Addr::new(10, 99, 0, 2)],
         addresses: vec![VirtualAddress { address: Ipv4Addr::new(10, 99, 0, last), interface: None }],
     };
+    let mut web = group("web", 100);
+    web.addresses.push(VirtualAddress { address: Ipv4Addr::new(192, 0, 2, 10), interface: None });
     let owns = |last: u8, who: Who, primary| {
         let owner = owner(who).expect("an owner");
         let eni = owner.eni.expect("an ENI");
@@ -706,7 +717,7 @@ fn facts() -> Observations {
         now: now(),
         agent_error: "the agent is not running (/run/vyos-aws-vipa-agent/agent.sock: Connection refused (os error 111)); nothing is claimed. `restart aws-vipa` (`sudo systemctl restart vyos-aws-vipa`) starts it; `show log aws-vipa` shows why it stopped".to_owned(),
         not_answered: Vec::new(),
-        groups: Some(Groups { groups: vec![group("web", 100), group("db", 101), group("mail", 102)] }),
+        groups: Some(Groups { groups: vec![web, group("db", 101), group("mail", 102)] }),
         local: Some(
             [100, 102]
                 .map(|n| (Ipv4Addr::new(10, 99, 0, n), BTreeSet::from(["eth0".try_into().expect("an interface")])))

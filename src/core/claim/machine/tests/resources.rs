@@ -101,6 +101,13 @@ fn shown(harness: &Harness) -> Vec<(Verdict, Option<String>)> {
     all.map(|state| (state.verdict, state.reason)).collect()
 }
 
+/// The addresses that are never assigned, and whether each is on its interface.
+fn not_assigned(harness: &Harness) -> Vec<(Ipv4Addr, Option<bool>)> {
+    let group = live::groups(harness.machine.facts(harness.now), clock).remove(0);
+    assert!(group.addresses.is_empty(), "{:?}", group.addresses);
+    group.not_assigned.into_iter().map(|address| (address.address, address.local)).collect()
+}
+
 // ── B20: what an address does, the others do ──
 
 #[test]
@@ -145,6 +152,7 @@ fn a_group_without_addresses_is_known_to_be_master_by_its_address_all_the_same()
     harness.master("a");
     assert_eq!(claimed(&harness, begin), [(0, vec![route(1)])]);
     harness.run(secs(60));
+    assert_eq!(not_assigned(&harness), [(vip(1), Some(true))]);
     // A new agent has read no notify event.
     harness.kill_agent();
     harness.give(route(1), PEER);
@@ -175,6 +183,7 @@ fn an_overlay_address_is_moved_by_its_route_and_never_assigned() {
     assert_eq!(claimed(&harness, begin), [(0, vec![route])]);
     harness.run(secs(100));
     assert_eq!(shown(&harness), [(Verdict::Ok, None)]);
+    assert_eq!(not_assigned(&harness), [(vip(1), Some(true))]);
     // Without the address the traffic that the route brings is lost.
     harness.local.clear();
     harness.look_around();
@@ -182,6 +191,7 @@ fn an_overlay_address_is_moved_by_its_route_and_never_assigned() {
     let (verdict, reason) = shown(&harness).remove(0);
     assert_eq!(verdict, Verdict::Drift);
     assert!(reason.expect("a reason").contains("the group's address has not been on eth0"));
+    assert_eq!(not_assigned(&harness), [(vip(1), Some(false))]);
 }
 
 #[test]
