@@ -15,7 +15,7 @@ const SEEN: Duration = Duration::from_secs(7);
 /// With that interval: how long the master may be without its routes after a split-brain (B7).
 const HEALED: Duration = Duration::from_secs(5 + 5);
 
-/// How long a call of EC2 takes where it takes its time.
+/// How long a slow call of EC2 takes.
 const CALL: Duration = Duration::from_millis(300);
 
 /// The overlay address, with a route in the table of each zone. Returns when r1 has both and r2 is ready to take over, with the
@@ -118,7 +118,7 @@ fn master_loses_power() {
     });
 }
 
-/// The whole zone of the master: its router lives on without EC2, its client is alone, and the standby loses the address of
+/// The whole zone of the master: its router runs without EC2, its client is cut off, and the standby loses the address of
 /// the endpoint that it uses.
 #[test]
 fn zone_is_cut_off_and_comes_back() {
@@ -211,7 +211,7 @@ fn route_is_stolen_by_a_third_party() {
     });
 }
 
-/// What a route led to is gone: that is no theft, and it is replaced.
+/// The target of a route is deleted: that is no ownership loss, and the route is replaced.
 #[test]
 fn route_is_a_blackhole() {
     lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
@@ -230,7 +230,7 @@ fn route_is_a_blackhole() {
     });
 }
 
-/// The instance of the master is stopped: its routes are blackholes, and the standby takes them all the same.
+/// The instance of the master is stopped: its routes are blackholes, and the standby claims them nevertheless.
 #[test]
 fn instance_of_the_master_is_stopped() {
     lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
@@ -249,7 +249,7 @@ fn instance_of_the_master_is_stopped() {
     });
 }
 
-/// The ENI of the master is deleted: the master says so, and does not keep asking.
+/// The ENI of the master is deleted: the master reports it, and does not repeat the call.
 #[test]
 fn network_interface_of_the_master_is_deleted() {
     lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
@@ -396,7 +396,7 @@ fn standby_lacks_a_permission() {
     });
 }
 
-/// EC2 throttles the change of one route table: its claim goes on, and the other one does not wait for it.
+/// EC2 throttles the change of one route table: its claim is retried, and the claim of the other table does not wait for it.
 #[test]
 fn throttled_in_one_table() {
     lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {

@@ -1,5 +1,5 @@
 //! A claim whose warm connection is dead: packets on it are lost, as after a NAT gateway has dropped its state or an
-//! endpoint's zone has gone, and neither end has noticed.
+//! endpoint's zone has failed, and neither end has noticed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -144,7 +144,7 @@ impl Drop for Pings {
 }
 
 impl Pings {
-    /// All pings so far whose answer is there or is not expected any more.
+    /// All pings so far that are answered or whose answer is no longer expected.
     pub fn so_far(&self) -> Vec<Ping> {
         let missing = Timestamp::now() - PATIENCE;
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);

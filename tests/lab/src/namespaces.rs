@@ -50,7 +50,7 @@ pub fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-/// Network and mount namespaces of a host of its own, which end with this.
+/// The network and mount namespaces of a separate host. They end when this is dropped.
 pub(crate) struct Host {
     /// The process that keeps them.
     holder: Child,

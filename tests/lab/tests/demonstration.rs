@@ -19,7 +19,7 @@ const NAMESPACES: [&str; 4] = ["user", "net", "mnt", "pid"];
 
 #[test]
 fn the_demonstration_ends_with_the_address_on_the_master_and_leaves_nothing_behind() {
-    // Twice in a row: nothing that one leaves behind helps or harms the next.
+    // Twice in a row: the first run must leave nothing behind that affects the second.
     let owner = "Owner        eni-0a000000000000001 of i-0a000000000000001, says the AWS CLI:";
     ends_well(&[], &["first", "second"], owner, 2);
 }

@@ -1,4 +1,4 @@
-//! B20 to B22: routes and Elastic IPs beside the addresses of a group.
+//! B20 to B22: routes and Elastic IPs, together with the addresses of a group.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -49,7 +49,7 @@ fn configured(routes: u32, elastic_ips: u32) -> GroupConfig {
     group
 }
 
-/// A standby that has read all of it on the peer.
+/// A standby that has read that the peer has everything.
 fn standby(group: GroupConfig) -> Harness {
     let mut harness = before_the_first_read(group);
     harness.run(secs(10));
@@ -74,7 +74,7 @@ fn before_the_first_read(group: GroupConfig) -> Harness {
     harness
 }
 
-/// A master that has had all of it for long.
+/// A master that has had everything for a while.
 fn master(group: GroupConfig) -> Harness {
     let mut harness = standby(group);
     harness.master("a");
@@ -108,7 +108,7 @@ fn not_assigned(harness: &Harness) -> Vec<(Ipv4Addr, Option<bool>)> {
     group.not_assigned.into_iter().map(|address| (address.address, address.local)).collect()
 }
 
-// ── B20: what an address does, the others do ──
+// ── B20: routes and Elastic IPs behave as addresses do ──
 
 #[test]
 fn a_move_begins_with_all_kinds_at_once_and_the_addresses_first() {
@@ -136,7 +136,7 @@ fn an_elastic_ip_goes_to_the_private_address_that_is_configured_or_to_the_primar
         private_address: Some(private_address),
     };
     assert_eq!(requests[1..], [request(1, network_interface(ETH0).primary), request(2, vip(1))]);
-    // On another address of the right ENI it is not where it belongs.
+    // Another address of the right ENI is a wrong association.
     harness.run(secs(100));
     let begin = harness.now;
     harness.associate(elastic_ip(2), ETH0, Ipv4Addr::new(10, 0, 0, 9));
@@ -161,7 +161,7 @@ fn a_group_without_addresses_is_known_to_be_master_by_its_address_all_the_same()
     harness.run(secs(10));
     assert_eq!(claimed(&harness, begin).len(), 1, "{:?}", claimed(&harness, begin));
     assert_eq!(harness.owner(route(1)), Some(ETH0));
-    // Where the address is not here, nothing is claimed.
+    // Without the address on the interface, nothing is claimed.
     harness.kill_agent();
     harness.give(route(1), PEER);
     harness.backup("a");
@@ -306,7 +306,7 @@ fn a_route_that_leads_to_a_gateway_is_never_taken() {
     harness.run(secs(31));
     assert_eq!(times_of(&harness, begin, Kind::Route).len(), 1);
     assert_eq!(shown(&harness)[0].0, Verdict::Ok);
-    // While it is ours, somebody lets it lead to the gateway.
+    // While this router has it, a third party makes it lead to the gateway.
     let begin = harness.now;
     harness.run(secs(60));
     harness.show(route(1), Some(Holder::NotTakeable(gateway.clone())));
