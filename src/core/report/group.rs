@@ -94,7 +94,24 @@ fn item_rows(item: &Item, asked: bool, now: Timestamp) -> Vec<(&'static str, Str
     let claimed = item.last_claim.zip(last_claim(item, now));
     let mut rows = vec![(label, format!("{}: {}", item.name, item.verdict))];
     rows.extend(common_rows(item, claimed, asked, now));
+    if item.kind != Kind::Address {
+        rows.push(("IAM", permissions(std::slice::from_ref(item), asked, now)));
+    }
     rows
+}
+
+/// What is proven of the permission to claim routes or Elastic IPs.
+fn permissions(items: &[Item], asked: bool, now: Timestamp) -> String {
+    let proven: Vec<Timestamp> = items.iter().filter_map(|item| item.permission_proven_at).collect();
+    match (proven.iter().min(), items.len()) {
+        _ if !asked => "only available from the agent".to_owned(),
+        (None, _) => "permission never proven".to_owned(),
+        (Some(at), 1) => format!("permission proven {}", time_and_age(*at, now)),
+        (Some(at), all) if proven.len() == all => {
+            format!("permission proven for each, first {}", time_and_age(*at, now))
+        }
+        (Some(_), all) => format!("permission proven for {} of {all}", proven.len()),
+    }
 }
 
 /// Routes or Elastic IPs that are alike.
@@ -107,6 +124,7 @@ fn many_rows(items: &[Item], asked: bool, now: Timestamp) -> Vec<(&'static str, 
     rows.extend(names.into_iter().map(|names| ("", names)));
     let claimed = newest_claim(items).map(|last| (last, claim(last, now)));
     rows.extend(common_rows(first, claimed, asked, now));
+    rows.push(("IAM", permissions(items, asked, now)));
     rows
 }
 

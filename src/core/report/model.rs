@@ -262,6 +262,8 @@ pub(crate) struct Item<'a> {
     /// For an address: whether it is on a local interface, and since when.
     pub local: Option<(Option<bool>, Option<Timestamp>)>,
     pub owner: Option<&'a OwnerReport>,
+    /// For a route or an Elastic IP: when the permission to claim it was last proven.
+    pub permission_proven_at: Option<Timestamp>,
     pub verdict: Verdict,
     pub reason: Option<&'a String>,
     pub last_claim: Option<&'a ClaimReport>,
@@ -279,6 +281,7 @@ impl<'a> Item<'a> {
             eni: address.eni.as_ref(),
             local: Some((address.local, address.local_since)),
             owner: address.owner.as_ref(),
+            permission_proven_at: None,
             verdict: address.verdict,
             reason: address.reason.as_ref(),
             last_claim: address.last_claim.as_ref(),
@@ -306,6 +309,7 @@ impl<'a> Item<'a> {
             eni: state.eni.as_ref(),
             local: None,
             owner: state.owner.as_ref(),
+            permission_proven_at: state.permission_proven_at,
             verdict: state.verdict,
             reason: state.reason.as_ref(),
             last_claim: state.last_claim.as_ref(),

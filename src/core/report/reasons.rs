@@ -102,6 +102,7 @@ pub fn reason(kind: Kind, reason: &Reason, clock: impl Fn(BootInstant) -> Timest
         Reason::ReadinessUnknown => "readiness not checked yet; the next ownership check shows it".to_owned(),
         // The status names the resources beside the text, which those with the same obstacle share.
         Reason::NotReady(Obstacle::NotTakeable { why, .. }) => not_takeable(why),
+        Reason::NotReady(Obstacle::DryRunRefused { error, .. }) => dry_run_refused("the claim", kind, error),
         Reason::NotReady(obstacle) => not_ready(obstacle, at),
         Reason::Unexpected { vrrp, interface } => format!(
             "VRRP is {vrrp} here, but {evidence} is on {interface}: if `show vrrp` shows MASTER, `restart aws-vipa`; \
@@ -237,12 +238,18 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
             };
             format!("the last claim from this router failed{when}: {}; {lasts}", refusal(why))
         }
-        Obstacle::DryRunRefused { resource, error } => format!(
-            "EC2 would refuse the claim of {resource}, as a dry run has shown: {}; checked again every ten minutes, and when \
-             the credentials or the configuration change",
-            with_remedy_of_kind(resource.kind(), error)
-        ),
+        Obstacle::DryRunRefused { resource, error } => {
+            dry_run_refused(&format!("the claim of {resource}"), resource.kind(), error)
+        }
     }
+}
+
+fn dry_run_refused(claim: &str, kind: Kind, error: &CallError) -> String {
+    format!(
+        "EC2 would refuse {claim}, as a dry run has shown: {}; checked again every ten minutes, and when the credentials or \
+         the configuration change",
+        with_remedy_of_kind(kind, error)
+    )
 }
 
 /// Why the agent refuses a request about the group, and what to do instead.

@@ -251,7 +251,12 @@ fn group_lines(text: &mut String, group: &GroupReport, now: Timestamp) {
             [item] => {
                 indented(text, 0, [item.name.clone()]);
                 columns(text, item, String::new(), item.interface.to_string(), now);
-                indented(text, 2, last_claim(item, now));
+                let standby = matches!(item.verdict, Verdict::StandbyReady | Verdict::StandbyNotReady);
+                let permission = standby.then(|| match item.permission_proven_at {
+                    Some(at) => format!("permission proven {}", time(at)),
+                    None => "permission never proven".to_owned(),
+                });
+                indented(text, 2, last_claim(item, now).into_iter().chain(permission));
             }
             items => many_lines(text, group, items, now),
         }

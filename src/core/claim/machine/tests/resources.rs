@@ -473,8 +473,9 @@ fn a_standby_whose_dry_run_is_refused_is_not_ready_until_one_succeeds() {
         assert_eq!(verdicts, [ready, not_ready, not_ready, ready], "{class:?}");
         assert_eq!(proven(&harness), [true, false, false, true]);
         let reason = shown(&harness)[1].1.clone().expect("a reason");
-        let words = format!("refuse the claim of 0.0.0.0/0 in rtb-00000002, as a dry run has shown: {class:?}: ");
+        let words = format!("refuse the claim, as a dry run has shown: {class:?}: ");
         assert!(reason.contains(&words), "{reason}");
+        assert_eq!(shown(&harness)[2].1, Some(reason), "the status shows one text for all");
         assert_eq!(readiness(&harness, begin), [false], "{class:?}: once for all");
         // It is as ready as before for what the dry run does not concern, and a change of the IAM policy is seen.
         harness.ec2.dry_runs_fail.clear();
