@@ -121,8 +121,11 @@ class Session:
     def delete(self, path):
         def without(at, words):
             if words[0] in at:
-                if len(words) == 1:
+                if len(words) == 1 or at[words[0]] == words[1]:
                     del at[words[0]]
+                elif isinstance(at[words[0]], list):
+                    values = [value for value in at[words[0]] if value != words[1]]
+                    at[words[0]] = values if len(values) > 1 else values[0]
                 else:
                     without(at[words[0]], words[1:])
                     # VyOS keeps an empty node, and no tag node without a tag.
