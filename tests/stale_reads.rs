@@ -147,6 +147,7 @@ fn eni(owner: &Owner) -> Eni {
         subnet: "subnet-00000001".try_into().expect("an id"),
         vpc: "vpc-00000001".try_into().expect("an id"),
         primary: Ipv4Addr::new(10, 99, 0, 12),
+        block: None,
     }
 }
 

@@ -365,6 +365,7 @@ mod tests {
             subnet: "subnet-0000000a".try_into().expect("a subnet"),
             vpc: "vpc-0000000a".try_into().expect("a VPC"),
             primary: Ipv4Addr::new(10, 0, 0, 1),
+            block: None,
         };
         let mut state = PersistentState::load(std::path::Path::new("/nonexistent"));
         let eth0 = InterfaceName::try_from("eth0").expect("a name");

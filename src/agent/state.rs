@@ -369,6 +369,7 @@ mod tests {
             subnet: id("subnet-00000001").expect("an id"),
             vpc: "vpc-00000001".try_into().expect("an id"),
             primary: Ipv4Addr::new(10, 99, 0, 10),
+            block: Some("10.99.0.0/24".parse().expect("a block")),
         };
         let mut state = PersistentState::load(directory.path());
         assert_eq!(state.urgency(), None, "nothing was there, and nothing is to be written");
@@ -495,6 +496,7 @@ mod tests {
                     subnet: "subnet-00000001".to_owned().try_into().expect("an id"),
                     vpc: "vpc-00000001".try_into().expect("an id"),
                     primary: Ipv4Addr::new(10, 99, 0, 10),
+                    block: None,
                 };
                 let on = interface(&format!("eth{n}"));
                 state.enis.change(|cache| cache.learn(&instance(1), &region, &on, mac(n), known));

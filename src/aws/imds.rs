@@ -32,6 +32,8 @@ const STEP: Duration = Duration::from_secs(1);
 const CALL: Duration = Duration::from_secs(3);
 /// Why IMDS refuses every request.
 const DISABLED: &str = "IMDS is disabled on this instance";
+/// The time limit for an answer that a claim can do without: the claim waits for it.
+const OPTIONAL: Duration = Duration::from_millis(200);
 /// How long after our start a missing role may still appear: at boot, IMDS shows an instance's role minutes after the
 /// instance has started.
 const LATE: Duration = Duration::from_secs(5 * 60);
@@ -105,26 +107,33 @@ impl Imds {
     /// - [`ErrorClass::Denied`], code `Forbidden`: IMDS is disabled on the instance
     pub async fn eni(&self, mac: MacAddress) -> Result<Eni, CallError> {
         let below = |item: &str| format!("/latest/meta-data/network/interfaces/macs/{mac}/{item}");
-        self.bounded(async {
-            let id = self.get(below("interface-id")).await.map_err(|error| match error {
-                Failed::NotFound(_) => failed(
-                    Failure::UnknownMac,
-                    format!("IMDS lists no network interface with MAC address {mac} on this instance"),
-                ),
-                error => error.into(),
-            })?;
-            let subnet = self.get(below("subnet-id")).await?;
-            let vpc = self.get(below("vpc-id")).await?;
-            let addresses = self.get(below("local-ipv4s")).await?;
-            let first = addresses.lines().next().unwrap_or_default().trim();
-            Ok(Eni {
-                id: id.try_into().map_err(unreadable)?,
-                subnet: subnet.try_into().map_err(unreadable)?,
-                vpc: vpc.try_into().map_err(unreadable)?,
-                primary: first.parse::<Ipv4Addr>().map_err(|_| answer(format!("{first:?} is not an IPv4 address")))?,
+        let eni = self
+            .bounded(async {
+                let id = self.get(below("interface-id")).await.map_err(|error| match error {
+                    Failed::NotFound(_) => failed(
+                        Failure::UnknownMac,
+                        format!("IMDS lists no network interface with MAC address {mac} on this instance"),
+                    ),
+                    error => error.into(),
+                })?;
+                let subnet = self.get(below("subnet-id")).await?;
+                let vpc = self.get(below("vpc-id")).await?;
+                let addresses = self.get(below("local-ipv4s")).await?;
+                let first = addresses.lines().next().unwrap_or_default().trim();
+                Ok(Eni {
+                    id: id.try_into().map_err(unreadable)?,
+                    subnet: subnet.try_into().map_err(unreadable)?,
+                    vpc: vpc.try_into().map_err(unreadable)?,
+                    primary: first
+                        .parse::<Ipv4Addr>()
+                        .map_err(|_| answer(format!("{first:?} is not an IPv4 address")))?,
+                    block: None,
+                })
             })
-        })
-        .await
+            .await?;
+        // Only the readiness of a standby depends on it: without it the ENI is known all the same.
+        let block = timeout(OPTIONAL, self.get(below("subnet-ipv4-cidr-block"))).await;
+        Ok(Eni { block: block.ok().and_then(Result::ok).and_then(|block| block.parse().ok()), ..eni })
     }
 
     /// The block of the subnet of the ENI whose MAC address this is, and the account that the ENI belongs to.

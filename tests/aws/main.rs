@@ -825,6 +825,7 @@ async fn imds_is_queried_with_a_token_and_its_answers_are_parsed() {
             "network/interfaces/macs/02:00:00:00:00:01/subnet-id" => ok("subnet-0123abcd"),
             "network/interfaces/macs/02:00:00:00:00:01/vpc-id" => ok("vpc-0123abcd"),
             "network/interfaces/macs/02:00:00:00:00:01/local-ipv4s" => ok("10.0.0.10\n10.0.0.100"),
+            "network/interfaces/macs/02:00:00:00:00:01/subnet-ipv4-cidr-block" => ok("10.0.0.0/24"),
             "network/interfaces/macs/02:00:00:00:00:02/interface-id" => ok("<html>"),
             _ => Answer::Text(404, String::new(), String::new()),
         }
@@ -838,6 +839,7 @@ async fn imds_is_queried_with_a_token_and_its_answers_are_parsed() {
     let found = client.eni(mac("02:00:00:00:00:01")).await.expect("the ENI");
     assert_eq!((found.id, found.primary), (eni(), Ipv4Addr::new(10, 0, 0, 10)));
     assert_eq!((found.subnet.as_str(), found.vpc.as_str()), ("subnet-0123abcd", "vpc-0123abcd"));
+    assert_eq!(found.block, Some("10.0.0.0/24".parse().expect("a block")));
     let error = client.eni(mac("02:00:00:00:00:02")).await.expect_err("an invalid id");
     assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
     let error = client.eni(mac("02:00:00:00:00:03")).await.expect_err("unknown");

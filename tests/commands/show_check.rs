@@ -615,7 +615,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
     let id = |id: &str| EniId::try_from(id).expect("an ENI");
     let subnet = || "subnet-0a000000000000001".try_into().expect("a subnet");
     let vpc = "vpc-0a000000000000001".try_into().expect("a VPC");
-    let eni = Eni { id: id(OURS), subnet: subnet(), vpc, primary: Ipv4Addr::new(10, 99, 0, 11) };
+    let eni = Eni { id: id(OURS), subnet: subnet(), vpc, primary: Ipv4Addr::new(10, 99, 0, 11), block: None };
     let credentials = |expires_at| CredentialFacts {
         source: "instance role router".to_owned(),
         access_key_id: Some("ASIAVIPAEXAMPLE00001".to_owned()),

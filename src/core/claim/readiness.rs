@@ -2,6 +2,7 @@
 //! show anyway, and what dry runs show.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::Machine;
 use super::event::LogEvent;
@@ -49,6 +50,7 @@ impl Machine {
         let obstacle = unknown
             .or_else(|| self.verifications[id.kind()].error.clone().map(Obstacle::ReadFailed))
             .or_else(|| primary(id, resource).map(Obstacle::Primary))
+            .or_else(|| self.outside_subnet(id, resource))
             .or_else(|| {
                 let why = resource.not_takeable()?.clone();
                 Some(Obstacle::NotTakeable { resource: id.clone(), why })
@@ -67,6 +69,28 @@ impl Machine {
             resource.owner_read.as_ref()?;
         }
         Some(obstacle)
+    }
+
+    /// That the address, or a virtual address without which a route or an Elastic IP is of no use, is outside the subnet of
+    /// the ENI and is moved by no route.
+    fn outside_subnet(&self, id: &Resource, resource: &ResourceState) -> Option<Obstacle> {
+        let behind = self.interface_enis.get(&resource.planned.interface)?.eni.as_ref()?;
+        let block = behind.block.filter(|_| resource.eni.as_ref() == Some(&behind.id))?;
+        let resources = self.groups.get(&resource.group).map(|group| group.resources.as_slice()).unwrap_or_default();
+        let has_route = |address: Ipv4Addr| {
+            resources
+                .iter()
+                .any(|id| matches!(id, Resource::Route(r) if r.destination.net().contains(&IpAddr::V4(address))))
+        };
+        let addresses = match id {
+            Resource::Address(address) => vec![*address],
+            Resource::Route(_) | Resource::ElasticIp(_) => {
+                let addresses = self.evidence_of(id, resource).into_iter();
+                addresses.filter(|address| !has_route(*address)).collect()
+            }
+        };
+        let address = addresses.into_iter().find(|address| !block.net().contains(&IpAddr::V4(*address)))?;
+        Some(Obstacle::OutsideSubnet { address, block })
     }
 
     /// That the ENI which the resource belongs on is not attached to this instance, if EC2 reported that.

@@ -7,7 +7,7 @@ use super::{BootInstant, Cause};
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, Owner};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
-use crate::model::resource::{Kind, NotTakeable, Resource};
+use crate::model::resource::{Kind, NotTakeable, Prefix, Resource};
 use crate::model::vrrp::VrrpState;
 
 /// Why an address has its verdict.
@@ -113,6 +113,13 @@ pub enum Obstacle {
     ReadFailed(CallError),
     /// EC2 never reassigns the address.
     Primary(PrimaryAddress),
+    /// A virtual address of the group is outside the subnet, where EC2 assigns none, and no route leads to it.
+    OutsideSubnet {
+        /// The address.
+        address: Ipv4Addr,
+        /// The CIDR block of the subnet.
+        block: Prefix,
+    },
     /// A route or an Elastic IP cannot be claimed.
     NotTakeable {
         /// The resource.
@@ -149,7 +156,7 @@ impl Obstacle {
                 *at = None;
                 refusal.error.request_id = None;
             }
-            Self::Primary(_) | Self::NotTakeable { .. } | Self::EniElsewhere(_) => {}
+            Self::Primary(_) | Self::OutsideSubnet { .. } | Self::NotTakeable { .. } | Self::EniElsewhere(_) => {}
         }
         self
     }

@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::model::ids::{AccountId, EniId, ErrorCode, InstanceId, Region, RequestId, SubnetId, VpcId};
+use crate::model::resource::Prefix;
 
 /// How far the clock may differ from EC2's before it explains a refused signature. AWS refuses requests that are 5 minutes off
 /// (Signature Version 4, "Elements of an AWS API request signature").
@@ -60,6 +61,9 @@ pub struct Eni {
     pub vpc: VpcId,
     /// Its primary address, which is never evidence of a VRRP state and never claimed.
     pub primary: Ipv4Addr,
+    /// The IPv4 CIDR block of its subnet; absent: not reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<Prefix>,
 }
 
 /// A network interface, as EC2 reports it.

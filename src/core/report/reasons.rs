@@ -227,6 +227,10 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
         Obstacle::EniUnknown(unknown) => eni_unknown(unknown),
         Obstacle::ReadFailed(error) => read_failed(error),
         Obstacle::Primary(address) => primary(address),
+        Obstacle::OutsideSubnet { address, block } => format!(
+            "{address} is not in {block}, the subnet of the ENI, and EC2 assigns addresses only within the subnet: set \
+             `aws-vipa route {address}/32` for an overlay address, or choose another address"
+        ),
         Obstacle::NotTakeable { resource, why } => format!("{resource}: {}", not_takeable(why)),
         Obstacle::EniElsewhere(elsewhere) => eni_elsewhere(elsewhere),
         Obstacle::LastClaimRefused { at: when, refusal: why } => {

@@ -155,6 +155,12 @@ pub fn obstacles() -> Vec<Obstacle> {
         Obstacle::ReadFailed(_) => [Obstacle::ReadFailed(error())],
         Obstacle::Primary(_) => [Obstacle::Primary(primary())],
         Obstacle::EniElsewhere(_) => elsewhere().map(Obstacle::EniElsewhere),
+        Obstacle::OutsideSubnet { .. } => [
+            Obstacle::OutsideSubnet {
+                address: Ipv4Addr::new(192, 0, 2, 1),
+                block: "10.99.0.0/24".parse().expect("a block"),
+            },
+        ],
         Obstacle::NotTakeable { .. } => {
             not_takeable().into_iter().map(|why| Obstacle::NotTakeable { resource: route(), why })
         },

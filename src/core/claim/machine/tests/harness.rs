@@ -85,6 +85,7 @@ pub fn network_interface(id: &str) -> Eni {
         subnet: "subnet-0000000a".try_into().expect("a subnet"),
         vpc: "vpc-0000000a".try_into().expect("a VPC"),
         primary: Ipv4Addr::new(10, 0, 0, 1),
+        block: Some("10.0.0.0/16".parse().expect("a block")),
     }
 }
 

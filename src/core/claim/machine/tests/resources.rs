@@ -195,6 +195,45 @@ fn an_overlay_address_is_moved_by_its_route_and_never_assigned() {
 }
 
 #[test]
+fn an_address_outside_the_subnet_without_a_route_to_it_is_not_ready() {
+    let outside = Ipv4Addr::new(192, 0, 2, 1);
+    let route = |destination: &str| RouteConfig {
+        destination: prefix(destination),
+        tables: [table(1)].into(),
+        interface: None,
+    };
+    let verdicts = |config: GroupConfig| {
+        let config = Config { groups: vec![config], ..Config::default() };
+        let mut harness = Harness::settled(config, Groups { groups: vec![run("a", "eth0", 10, &[outside])] });
+        harness.run(secs(40));
+        let group = live::groups(harness.machine.facts(harness.now), clock).remove(0);
+        let addresses = group.addresses.into_iter().map(|address| (address.verdict, address.reason));
+        addresses.chain(shown(&harness)).collect::<Vec<_>>()
+    };
+    let not_ready = |(verdict, reason): &(Verdict, Option<String>)| {
+        let names_it =
+            reason.as_ref().is_some_and(|reason| reason.contains("192.0.2.1 is not in 10.0.0.0/16, the subnet"));
+        *verdict == Verdict::StandbyNotReady && names_it
+    };
+    let group = |no_address, routes| GroupConfig { no_address, routes, ..configured(0, 1) };
+    for (group, expected) in [
+        (wanted("a"), [true].as_slice()),
+        // An address that is assigned all the same, whatever leads to it.
+        (GroupConfig { routes: vec![route("192.0.2.0/24")], ..wanted("a") }, &[true, false]),
+        // Without an address to assign, what is moved with it is of no use.
+        (group(true, vec![]), &[true]),
+        (group(true, vec![route("198.51.100.0/24")]), &[true, true]),
+        (group(true, vec![route("192.0.2.0/24")]), &[false, false]),
+        (group(false, vec![route("192.0.2.1/32")]), &[false, false]),
+    ] {
+        let found = verdicts(group.clone());
+        assert_eq!(found.iter().map(not_ready).collect::<Vec<_>>(), expected, "{group:?}: {found:#?}");
+        let ready = found.iter().filter(|one| !not_ready(one)).all(|(verdict, _)| *verdict == Verdict::StandbyReady);
+        assert!(ready, "{group:?}: {found:#?}");
+    }
+}
+
+#[test]
 fn nothing_is_claimed_after_backup_and_a_waiting_claim_is_dropped() {
     let mut harness = standby(configured(1, 1));
     harness.ec2.refuses = Some(ErrorClass::Throttled);
