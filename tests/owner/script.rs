@@ -262,6 +262,79 @@ fn routes_and_elastic_ips_are_passed_on_when_added_and_removed() {
     assert!(router.attached());
 }
 
+/// Every fault of a group with routes, Elastic IPs or `no-address`: at commit, at boot, and when it goes.
+#[test]
+fn faults_of_routes_and_elastic_ips_fail_their_commit_and_leave_out_their_group_at_boot() {
+    let test = "script::faults_of_routes_and_elastic_ips_fail_their_commit_and_leave_out_their_group_at_boot";
+    let (table, allocation, prefix) = ("rtb-01234567", "eipalloc-01234567", "10.0.0.0/8");
+    let with = |b: Value| {
+        let nodes = json!({ "route": { prefix: { "route-table": table } }, "elastic-ip": { allocation: {} } });
+        configuration(json!({ "a": group(1, nodes), "b": group(2, b) }))
+    };
+    let Some(mut router) = Router::booted(test, with(Value::Null)) else {
+        return;
+    };
+    let route = |prefix: &str, tables: Value| json!({ "route": { prefix: { "route-table": tables } } });
+    let many: Vec<String> = (0..200).map(|n| format!("rtb-{n:08x}")).collect();
+    let before = fs::read(CONFIG).expect("read");
+    for (nodes, expected) in [
+        (route("10.0.0.1/8", json!(table)), " route 10.0.0.1/8: 10.0.0.1/8 has host bits: the prefix is 10.0.0.0/8"),
+        (
+            route("9.0.0.0/8", json!("rtb-1")),
+            " route 9.0.0.0/8 route-table rtb-1: \"rtb-1\" is not the id of a route table",
+        ),
+        (
+            route(prefix, json!(table)),
+            " route 10.0.0.0/8 route-table rtb-01234567: this route is already moved by group a",
+        ),
+        (route("10.99.0.101/32", json!(table)), " route 10.99.0.101/32: 10.99.0.101 is already moved by group a"),
+        (route("9.0.0.0/8", json!(many)), " route: this router would move 201 routes, and at most 200 are supported"),
+        (
+            json!({ "elastic-ip": { allocation: { "private-address": "10.99.0.5" } } }),
+            " elastic-ip eipalloc-01234567: this Elastic IP is already moved by group a",
+        ),
+        (
+            json!({ "elastic-ip": { "eipalloc-89abcdef": {} } }),
+            " elastic-ip eipalloc-89abcdef: eipalloc-01234567 of group a has the same private address",
+        ),
+        (
+            json!({ "no-address": {}, "address": "10.99.0.102", "elastic-ip": { "eipalloc-89abcdef": {} } }),
+            " no-address: contradicts address: delete one of the two",
+        ),
+        (json!({ "no-address": {} }), " no-address: leaves nothing to move"),
+    ] {
+        let expected = format!("high-availability vrrp group b aws-vipa{expected}");
+        let calls = router.commit(with(nodes.clone()));
+        assert_eq!(outcomes(&calls), [(Owned::group("b"), false)], "{expected}");
+        assert!(calls[0].answer.shown().contains(&expected), "{}: not {expected}", calls[0].answer.shown());
+        assert_eq!(fs::read(CONFIG).expect("read"), before, "{expected}");
+        assert_eq!(router.effective, with(Value::Null));
+        // An older version may have let it pass.
+        router.effective = json!({});
+        let calls = router.boot(with(nodes));
+        assert_eq!(outcomes(&calls), [(Owned::group("a"), true), (Owned::group("b"), true)], "{expected}");
+        calls[0].answer.assert_silent();
+        let shown = calls[1].answer.shown();
+        assert!(shown.contains(&format!("WARNING: {expected}")) && shown.contains(": group skipped"), "{shown}");
+        assert_eq!(names_in(CONFIG), ["a"], "{expected}");
+        commit_silently(&mut router, &with(Value::Null), 1);
+        assert_eq!(fs::read(CONFIG).expect("read"), before, "{expected}");
+    }
+    // Without its route an overlay address is of no use.
+    let overlay = |nodes: Value| {
+        let mut tree = with(nodes);
+        tree["high-availability"]["vrrp"]["group"]["b"]["address"] = json!({ "10.255.0.1/32": {} });
+        tree
+    };
+    let with_route = route("10.255.0.1/32", json!("rtb-89abcdef"));
+    commit_silently(&mut router, &overlay(with_route), 1);
+    let calls = router.commit(overlay(json!({})));
+    assert_eq!(outcomes(&calls), [(Owned::group("b"), true)]);
+    let expected = "WARNING: high-availability vrrp group b: 10.255.0.1 is not in a subnet of eth0";
+    assert!(calls[0].answer.shown().contains(expected), "{}", calls[0].answer.shown());
+    assert_in_force(&router);
+}
+
 #[test]
 fn a_change_of_the_global_parameters_runs_the_owner_once() {
     let Some(mut router) = Router::booted("script::a_change_of_the_global_parameters_runs_the_owner_once", two())
