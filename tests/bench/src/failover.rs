@@ -1,7 +1,8 @@
 //! The whole failover with the real keepalived: the master loses power, and the address is the other router's in EC2.
 //!
-//! The agent's log tells when it had read the line. A reader of VyOS's own FIFO, which keepalived writes each line to first,
-//! would not do: on two processors it was woken up to 5 ms after the agent, whether it slept or looked without a pause.
+//! The agent's status tells when it had read the line. Its log would not do: it holds back the lines of transitions that
+//! repeat. A reader of VyOS's own FIFO, which keepalived writes each line to first, would not do either: on two processors it
+//! was woken up to 5 ms after the agent, whether it slept or looked without a pause.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -73,7 +74,7 @@ pub fn measure(lab: &mut Lab, rounds: usize) -> Failover {
         let moved = lab.simulator.wait_for_owner(VIP, &lab.r2.enis[0], PATIENCE);
         let moved = moved.unwrap_or_else(|error| panic!("{error}")).expect("a move");
         let claim = claim_of(&lab.simulator, VIP, from).unwrap_or_else(|error| panic!("{error}"));
-        let line = became_master(&lab.r2);
+        let line = became_master(&lab.r2, off);
         let open =
             |request: &lab::simulator::Request| request.connection == claim.connection && request.arrived_wall < line;
         measured.push(Round {
@@ -93,13 +94,12 @@ pub fn measure(lab: &mut Lab, rounds: usize) -> Failover {
     }
 }
 
-/// When the router's agent last took its group for MASTER, by its log, because keepalived said so.
-fn became_master(router: &Router) -> Timestamp {
-    let log = router.agent_log();
-    let transition = ["transition", GROUP, "to=MASTER", "cause=\"keepalived: MASTER\""];
-    let line = log.lines().rev().find(|line| transition.iter().all(|text| line.contains(text)));
-    let time = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    time.unwrap_or_else(|| panic!("no transition to MASTER: {log}"))
+/// Since when the router's agent takes its group for MASTER, which it did not do at `off`.
+fn became_master(router: &Router, off: Timestamp) -> Timestamp {
+    let group = router.shown(GROUP, VIP).group;
+    let since = group["vrrp_since"].as_str().and_then(|time| time.parse().ok());
+    let since = since.filter(|since| group["vrrp"] == "MASTER" && *since > off);
+    since.unwrap_or_else(|| panic!("not MASTER since {off}: {group:#}\n{}", router.agent_log()))
 }
 
 fn millis_between(from: Timestamp, to: Timestamp) -> f64 {
