@@ -134,10 +134,22 @@ fn bring_up(router: &mut Router, groups: usize, verify_interval: u32) {
 /// If anything fails.
 pub fn idle(lab: &mut Lab, groups: usize, verify_interval: u32, intervals: u32) -> Idle {
     bring_up(&mut lab.r1, groups, verify_interval);
+    let last_claim = lab.claims(None).last().expect("a claim").arrived;
+    at_rest(lab, groups, verify_interval, intervals, last_claim).0
+}
+
+/// Measures the agent of a router that is MASTER for all its groups and has sent its last claim then. Gives the regular
+/// reads too, from before the time that is measured.
+pub(crate) fn at_rest(
+    lab: &Lab,
+    groups: usize,
+    verify_interval: u32,
+    intervals: u32,
+    last_claim: Instant,
+) -> (Idle, Vec<Request>) {
     let agent = lab.r1.main_pid("vyos-aws-vipa").expect("an agent");
     let clock = clock_getcpuclockid(Pid::from_raw(agent.as_raw_nonzero().get())).expect("its CPU clock");
     let cpu = || Duration::from(clock.now().expect("the agent's CPU time"));
-    let last_claim = lab.claims(None).last().expect("a claim").arrived;
     let interval = Duration::from_secs(verify_interval.into());
     // Half an interval after a regular read, so that each later one is far from both ends of what is measured.
     let is_regular = |request: &Request| request.arrived > last_claim + CONFIRMED;
@@ -154,7 +166,7 @@ pub fn idle(lab: &mut Lab, groups: usize, verify_interval: u32, intervals: u32) 
         within.count() as f64 * 3_600.0 / measured.as_secs_f64()
     };
     let seen = Seen::of(agent.as_raw_nonzero().get()).expect("the agent's memory");
-    Idle {
+    let idle = Idle {
         groups,
         resident_mb: seen.resident_mb,
         peak_mb: seen.peak_mb,
@@ -164,7 +176,8 @@ pub fn idle(lab: &mut Lab, groups: usize, verify_interval: u32, intervals: u32) 
         descriptors: seen.descriptors,
         ec2_calls_per_hour: per_hour(lab.simulator.requests()),
         imds_requests_per_hour: per_hour(lab.simulator.imds_requests()),
-    }
+    };
+    (idle, lab.simulator.requests().into_iter().filter(is_regular).collect())
 }
 
 /// Measures the commands, each run so often. `bench` is this program, for [`run`] on the router.

@@ -6,6 +6,7 @@ use crate::cost::Runs;
 use crate::growth::{Growth, Order, judge};
 use crate::many::CALL;
 use crate::report::Measured;
+use crate::resources::{Kind, Resources};
 use crate::spread::{Spread, millis};
 
 /// One figure.
@@ -67,12 +68,16 @@ const CALLS: f64 = 3.0;
 const OUT_OF_STEP: (f64, f64) = (8.0, 500.0);
 /// Line to request while the warm connection is dead, in milliseconds.
 const BLACK_HOLE: f64 = 500.0;
-/// Addresses that one regular read takes.
+/// All of up to that many routes or Elastic IPs are ours within so many calls' time.
+const MOVES: (usize, f64) = (50, 8.0);
+/// Addresses, route tables or Elastic IPs that one regular read takes.
 const READ: usize = 200;
 /// Addresses that one regular read can take: EC2 takes 200 filter values in a request, and the VPC's id is one of them.
 const FILTERED: usize = 199;
 /// Resident memory of the agent in MB.
 const RESIDENT: f64 = 16.0;
+/// The same of one that holds 200 routes and 50 Elastic IPs too.
+const RESIDENT_WITH_OTHERS: f64 = 20.0;
 /// CPU of the idle agent in per cent.
 const CPU: f64 = 0.1;
 /// `commit` with nothing to change, and `show status`, in milliseconds.
@@ -176,6 +181,9 @@ pub fn figures(measured: &Measured, verify_interval: u32) -> Vec<Figure> {
         all.push(calls);
         all.push(Figure::new(format!("{what}, IMDS requests per hour"), idle.imds_requests_per_hour, "", None));
     }
+    if let Some(resources) = &measured.resources {
+        all.extend(of_resources(resources, verify_interval));
+    }
     for commands in &measured.commands {
         let what = groups(commands.groups);
         let bounds = [Some(COMMAND), None, Some(HOOK), Some(COMMAND), None];
@@ -221,6 +229,45 @@ pub fn figures(measured: &Measured, verify_interval: u32) -> Vec<Figure> {
     });
     all.push(dependencies);
     all.push(Figure::new("whole run", measured.seconds, "s", RUN));
+    all
+}
+
+/// The figures of routes and Elastic IPs.
+fn of_resources(resources: &Resources, verify_interval: u32) -> Vec<Figure> {
+    let mut all = Vec::new();
+    for first in &resources.first {
+        let (what, agent) = (format!("line to {}, agent", first.kind.call()), &first.agent);
+        all.push(Figure::new(format!("{what}, p50"), agent.p50, "ms", LINE[0]));
+        if let Some(p99) = agent.p99 {
+            all.push(Figure::new(format!("{what}, p99"), p99, "ms", LINE[1]));
+        }
+        all.push(Figure::new(format!("{what}, max of {}", agent.count), agent.max, "ms", None));
+    }
+    for moves in &resources.moves {
+        let what = format!("{} at once", moves.kind.count(moves.count));
+        let bound = (moves.count <= MOVES.0).then_some(MOVES.1 * millis(CALL));
+        all.push(Figure::new(format!("{what}, agent, until the last, max"), moves.agent.max, "ms", bound));
+        all.push(Figure::new(format!("{what}, agent, claims"), moves.calls as f64, "", moves.count as f64));
+        all.push(Figure::new(format!("{what}, agent, claims over EC2's rate"), moves.refused as f64, "", 0.0));
+        for (who, peer) in [("boto3", moves.boto3), ("AWS CLI", moves.cli)] {
+            let how = if peer.extrapolated { " (extrapolated)" } else { "" };
+            all.push(Figure::new(format!("{what}, {who}, until the last{how}"), peer.ms, "ms", None));
+        }
+    }
+    let (held, idle) = (&resources.held, &resources.held.idle);
+    let what =
+        format!("idle agent, {} and {}", Kind::Route.count(held.routes), Kind::ElasticIp.count(held.elastic_ips));
+    all.push(Figure::new(format!("{what}, resident memory"), idle.resident_mb, "MB", RESIDENT_WITH_OTHERS));
+    all.push(Figure::new(format!("{what}, resident memory at most"), idle.peak_mb, "MB", RESIDENT_WITH_OTHERS));
+    all.push(Figure::new(format!("{what}, CPU"), idle.cpu_percent(), "%", CPU));
+    // A read may come a little early or late.
+    let reads = |count: usize| 3_600.0 / f64::from(verify_interval) * count.div_ceil(READ) as f64 * 1.05;
+    for (call, per_hour, count) in [
+        ("DescribeRouteTables", held.route_reads_per_hour, held.routes),
+        ("DescribeAddresses", held.elastic_ip_reads_per_hour, held.elastic_ips),
+    ] {
+        all.push(Figure::new(format!("{what}, {call} per hour"), per_hour, "", reads(count)));
+    }
     all
 }
 
@@ -297,7 +344,8 @@ mod tests {
         assert_eq!(LINE, [1.0, 5.0]);
         assert_eq!((MANY, CALLS, OUT_OF_STEP), ((50, 1.3), 3.0, (8.0, 500.0)));
         assert_eq!(BLACK_HOLE, 500.0);
-        assert_eq!((RESIDENT, CPU, READ), (16.0, 0.1, 200));
+        assert_eq!((RESIDENT, RESIDENT_WITH_OTHERS, CPU, READ), (16.0, 20.0, 0.1, 200));
+        assert_eq!(MOVES, (50, 8.0));
         assert_eq!((COMMAND, HOOK), (20.0, 10.0));
         assert_eq!(OWNER, (2_000.0, 50.0));
         assert_eq!((PACKAGE, DEPENDS), (6.0, ["libc6", "keepalived", "vyos-1x"]));

@@ -17,5 +17,6 @@ pub mod page;
 pub mod peers;
 pub mod picture;
 pub mod report;
+pub mod resources;
 pub mod spread;
 pub mod told;

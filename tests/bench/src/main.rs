@@ -8,7 +8,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use bench::report::{Circumstances, Measured, Package, Report, machine};
-use bench::{black_hole, cost, failover, line, many, owner, page, picture};
+use bench::resources::{Kind, Resources};
+use bench::{black_hole, cost, failover, line, many, owner, page, picture, resources};
 use clap::{Args, Parser, Subcommand};
 use lab::Lab;
 use lab::simulator::World;
@@ -70,7 +71,7 @@ struct Run {
 struct Measure {
     #[command(flatten)]
     subject: Subject,
-    /// line, many, failover, black-hole, idle, commands or owner.
+    /// line, many, failover, black-hole, first, routes, elastic-ips, held, idle, commands or owner.
     what: String,
     /// Groups, for idle, commands and owner.
     #[arg(default_value_t = 1)]
@@ -112,6 +113,14 @@ impl Subject {
     /// The groups of a commit, and how often it is made.
     fn owner(&self) -> (Vec<usize>, usize) {
         if self.smoke { (vec![1, 3], 1) } else { (vec![1, 20, 200], 5) }
+    }
+
+    fn resources(&self) -> resources::Sizes {
+        let counts = self.groups();
+        match self.smoke {
+            true => resources::Sizes { groups: 2, lives: 1, counts, rounds: 1, peers: (2, 1), held: (3, 2) },
+            false => resources::Sizes { groups: 50, lives: 2, counts, rounds: 3, peers: (10, 1), held: (200, 50) },
+        }
     }
 
     /// Seconds between two regular reads, and how many times that to measure.
@@ -199,25 +208,33 @@ fn measure_all(run: &Run) -> Result<Measured, Failure> {
     let of_groups = |what: &str, groups: Vec<usize>| -> Vec<Measurement> {
         groups.into_iter().map(|n| Measurement::new(&me, subject, what, Some(n))).collect()
     };
-    let mut once = ["line", "many", "failover", "black-hole"].map(|what| Measurement::new(&me, subject, what, None));
+    let new = |what| Measurement::new(&me, subject, what, None);
+    let mut once = ["line", "many", "failover", "black-hole", "first"].map(new);
+    let (mut moves, mut held) = (["routes", "elastic-ips"].map(new), new("held"));
     let (mut commands, mut idle) = (of_groups("commands", subject.groups()), of_groups("idle", subject.groups()));
     let mut owner = of_groups("owner", subject.owner().0);
     if subject.smoke {
         // No time counts: all at once.
-        let mut all = once.iter_mut().chain(&mut commands).chain(&mut idle).chain(&mut owner);
+        let once = once.iter_mut().chain(&mut moves).chain([&mut held]);
+        let mut all = once.chain(&mut commands).chain(&mut idle).chain(&mut owner);
         all.try_for_each(Measurement::start)?;
     }
-    let [line, many, failover, black_hole] = once;
+    let [line, many, failover, black_hole, first] = once;
     let (line, many, failover, black_hole) = (line.end()?, many.end()?, failover.end()?, Some(black_hole.end()?));
+    let first = first.end()?;
+    // The calls of both kinds take far longer than all that is computed for them.
+    moves.iter_mut().try_for_each(Measurement::start)?;
+    let moves = moves.into_iter().map(Measurement::end::<Vec<_>>).collect::<Result<Vec<_>, Failure>>()?.concat();
     let commands = commands.into_iter().map(Measurement::end).collect::<Result<_, Failure>>()?;
     let owner = owner.into_iter().map(Measurement::end::<Vec<_>>).collect::<Result<Vec<_>, Failure>>()?.concat();
     // An idle agent takes nothing from its neighbours: all of them at once, each in a lab of its own.
-    idle.iter_mut().try_for_each(Measurement::start)?;
+    idle.iter_mut().chain([&mut held]).try_for_each(Measurement::start)?;
+    let resources = Some(Resources { first, moves, held: held.end()? });
     let idle = idle.into_iter().map(Measurement::end).collect::<Result<_, Failure>>()?;
     let binary_mb = megabytes(&subject.product)?;
     let package = Package { mb: megabytes(&run.package)?, depends: depends(&run.package)? };
     let seconds = began.elapsed().as_secs_f64();
-    Ok(Measured { line, many, failover, black_hole, idle, commands, owner, binary_mb, package, seconds })
+    Ok(Measured { line, many, failover, black_hole, idle, commands, owner, resources, binary_mb, package, seconds })
 }
 
 /// This program once more, in namespaces of its own, for one measurement.
@@ -309,6 +326,16 @@ fn perform_measure(measure: &Measure) -> Result<(), Failure> {
         "black-hole" => {
             let rounds = if subject.smoke { 1 } else { 10 };
             print(&black_hole::measure(&mut lab(cost::world()), rounds))?;
+        }
+        "first" => print(&resources::first(&mut lab(resources::world()), &subject.resources()))?,
+        "routes" | "elastic-ips" => {
+            let kind = if measure.what == "routes" { Kind::Route } else { Kind::ElasticIp };
+            print(&resources::moves(&mut lab(resources::world()), environment, kind, &subject.resources()))?;
+        }
+        "held" => {
+            // Two of each kind of read are needed.
+            let ((interval, _), sizes) = (subject.idle(), subject.resources());
+            print(&resources::held(&mut lab(resources::world()), sizes.held, interval, 2))?;
         }
         "idle" => {
             let (interval, times) = subject.idle();

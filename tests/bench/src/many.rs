@@ -207,12 +207,12 @@ fn one_by_one(lab: &Lab, environment: &Path, peer: Peer, groups: usize) -> f64 {
 }
 
 /// The measured value, or one of the line through the first and the last measured one.
-fn alone(points: &[(usize, f64)], groups: usize) -> Alone {
+pub(crate) fn alone(points: &[(usize, f64)], groups: usize) -> Alone {
     if let Some((_, ms)) = points.iter().find(|(measured, _)| *measured == groups) {
         return Alone { ms: *ms, extrapolated: false };
     }
     let [(n, first), .., (m, last)] = points else {
-        panic!("two numbers of groups at least are needed to extrapolate to {groups}");
+        panic!("two measured numbers at least are needed to extrapolate to {groups}");
     };
     let slope = (last - first) / (*m as f64 - *n as f64);
     Alone { ms: first + slope * (groups as f64 - *n as f64), extrapolated: true }

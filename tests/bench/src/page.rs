@@ -149,6 +149,20 @@ pub fn markdown(report: &Report) -> String {
         let what = format!("{} at once, 300 ms per API call, until the last address", groups(many.groups));
         times.add_row([what, "1".to_owned(), String::new(), peer(many.boto3), peer(many.cli)]);
     }
+    let moves = measured.resources.iter().flat_map(|resources| &resources.moves);
+    for moves in moves.clone() {
+        let peer = |peer: crate::many::Alone| {
+            let mark = if peer.extrapolated { "~" } else { "" };
+            format!("{mark}{}", ratio(peer.ms, moves.agent.p50))
+        };
+        let what = format!("{} at once, 300 ms per API call, until the last", moves.kind.count(moves.count));
+        times.add_row([what, "1".to_owned(), String::new(), peer(moves.boto3), peer(moves.cli)]);
+    }
+    let others = moves.clone().next().map_or("", |_| {
+        " For routes and Elastic IPs the AWS CLI is called as Pacemaker's aws-vpc-move-ip and awseip do, and boto3 in one \
+         script for all of them; both make one call after the other. More than 50 take the agent as long as EC2's rate limit of 5 \
+         calls a second demands."
+    });
     let owner = commits(&measured.owner);
     let mut bounds = table(["figure", "bound", "used"]);
     for figure in &report.figures {
@@ -170,7 +184,7 @@ pub fn markdown(report: &Report) -> String {
         "# Benchmarks\n\nWritten by `scripts/bench --update-docs`.\n\nMeasured with version {} (commit {}) on {} ({}; {}), against \
          the project's EC2 simulator over TLS, in {:.0} s.\n\nThe agent is compared with a boto3 script and the AWS CLI, \
          which are timed from the start of the script; the time that keepalived and VyOS need to start it is not \
-         included. \"Bare TLS\" is the lower limit: an open connection that sends the bytes of the agent's own request. ~ \
+         included.{others} \"Bare TLS\" is the lower limit: an open connection that sends the bytes of the agent's own request. ~ \
          marks values extrapolated from 1 and 10 groups. The numbers in brackets are how often the agent, and then the \
          others, were measured. All figures are in [benchmarks.json](benchmarks.json).\n\n![Time of the agent and of the \
          others](benchmarks.svg)\n\n## Compared with other tools\n\n{times}\n\n## Failover\n\nA whole failover with the real \

@@ -16,11 +16,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+use crate::resources::Kind;
+
 /// The access key of [`lab::world`], and its secret: a static user's, which costs the peers no call to IMDS.
 const ACCESS_KEY: [&str; 2] = ["AKIAVIPAEXAMPLE00001", "vipa-example-secret"];
 
-/// The claim of a script.
+/// The claim of a script, and the move of routes or Elastic IPs.
 const SCRIPT: &str = include_str!("claim.py");
+const MOVE: &str = include_str!("move.py");
 
 /// A script with boto3, or the AWS CLI, from a Python environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,47 @@ impl Peer {
             }
         }
         began
+    }
+
+    /// Takes routes or Elastic IPs for the router's first interface, one after the other, as a transition script would. Each
+    /// has its route table and destination, or its allocation and private address.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn take(self, router: &Router, environment: &Path, kind: Kind, places: &[[String; 2]]) {
+        let eni = router.enis[0].as_str();
+        match self {
+            Peer::Boto3 => {
+                let kind = match kind {
+                    Kind::Route => "route",
+                    Kind::ElasticIp => "elastic-ip",
+                };
+                let places: Vec<String> = places.iter().map(|place| place.join("=")).collect();
+                let places = places.iter().map(String::as_str);
+                let arguments: Vec<&str> = ["-c", MOVE, kind, eni].into_iter().chain(places).collect();
+                run(router, environment, "python", &arguments);
+            }
+            Peer::Cli => places.iter().for_each(|place| {
+                let [what, place] = place.each_ref().map(String::as_str);
+                let aws = |arguments: &[&str]| run(router, environment, "aws", arguments);
+                match kind {
+                    // What Pacemaker's aws-vpc-move-ip does for each table.
+                    Kind::Route => {
+                        let query =
+                            format!("RouteTables[*].Routes[?DestinationCidrBlock=='{place}'].NetworkInterfaceId");
+                        aws(&["ec2", "describe-route-tables", "--route-table-ids", what, "--query", &query]);
+                        let route = ["--route-table-id", what, "--destination-cidr-block", place];
+                        aws(&[["ec2", "replace-route", "--network-interface-id", eni].as_slice(), &route].concat());
+                    }
+                    // What its awseip does: it does not look before.
+                    Kind::ElasticIp => {
+                        let from = ["--allocation-id", what, "--allow-reassociation"];
+                        let to = ["--network-interface-id", eni, "--private-ip-address", place];
+                        aws(&[["ec2", "associate-address"].as_slice(), &from, &to].concat());
+                    }
+                }
+            }),
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use crate::many::{Alone, CALL};
+use crate::many::{Alone, CALL, Many};
 use crate::report::Report;
+use crate::resources::{Kind, Moves};
 use crate::spread::millis;
 
 const WIDTH: f64 = 960.0;
@@ -11,6 +12,9 @@ const HEIGHT: f64 = 380.0;
 
 /// Colours that differ in brightness too: agent, bare TLS, boto3, AWS CLI.
 const COLOURS: [&str; 4] = ["#0b5fa5", "#8a8a8a", "#d9822b", "#7b2d26"];
+
+/// The same for routes: agent, AWS CLI.
+const ROUTES: [&str; 2] = ["#5aa9e6", "#c06c84"];
 
 /// An area with a logarithmic scale along one side.
 struct Scale {
@@ -112,17 +116,23 @@ fn lines(svg: &mut String, report: &Report) -> fmt::Result {
         text(svg, across.at(one.groups as f64), up.from + 16.0, "middle", &one.groups.to_string())?;
     }
     text(svg, (across.from + across.to) / 2.0, up.from + 34.0, "middle", "groups; dashed: extrapolated")?;
-    let agent = |m: &crate::many::Many| Alone { ms: m.agent.p50, extrapolated: false };
-    let series: [(&str, &str, Vec<Alone>); 3] = [
-        ("agent", COLOURS[0], many.iter().map(agent).collect()),
-        ("boto3 script", COLOURS[2], many.iter().map(|m| m.boto3).collect()),
-        ("AWS CLI", COLOURS[3], many.iter().map(|m| m.cli).collect()),
+    let agent: fn(&Many) -> Alone = |m| Alone { ms: m.agent.p50, extrapolated: false };
+    let of_groups = |of: fn(&Many) -> Alone| many.iter().map(|m| (m.groups, of(m))).collect::<Vec<_>>();
+    let mut series = vec![
+        ("agent", COLOURS[0], of_groups(agent)),
+        ("boto3 script", COLOURS[2], of_groups(|m| m.boto3)),
+        ("AWS CLI", COLOURS[3], of_groups(|m| m.cli)),
     ];
+    if let Some(resources) = &report.measured.resources {
+        let routes = || resources.moves.iter().filter(|moves| moves.kind == Kind::Route);
+        let agent = |moves: &Moves| Alone { ms: moves.agent.p50, extrapolated: false };
+        series.push(("agent, routes", ROUTES[0], routes().map(|moves| (moves.count, agent(moves))).collect()));
+        series.push(("AWS CLI, routes", ROUTES[1], routes().map(|moves| (moves.count, moves.cli)).collect()));
+    }
     for (n, (name, colour, values)) in series.iter().enumerate() {
-        let points: Vec<(f64, f64, bool)> = many
+        let points: Vec<(f64, f64, bool)> = values
             .iter()
-            .zip(values)
-            .map(|(m, value)| (across.at(m.groups as f64), up.at(value.ms / millis(CALL)), value.extrapolated))
+            .map(|(count, value)| (across.at(*count as f64), up.at(value.ms / millis(CALL)), value.extrapolated))
             .collect();
         for pair in points.windows(2) {
             let [(x1, y1, _), (x2, y2, extrapolated)] = pair else { continue };

@@ -11,6 +11,7 @@ use crate::growth::Growth;
 use crate::line::Line;
 use crate::many::Many;
 use crate::owner;
+use crate::resources::Resources;
 use crate::spread::Spread;
 
 /// What one run has measured.
@@ -32,6 +33,9 @@ pub struct Measured {
     /// Commits of many groups; none in a report of an older version.
     #[serde(default)]
     pub owner: Vec<owner::Commit>,
+    /// Routes and Elastic IPs; none in a report of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     /// Size of the binary, in MB of a million bytes.
     pub binary_mb: f64,
     /// The Debian package that the binary was taken from.

@@ -79,26 +79,27 @@ impl Told {
     }
 }
 
-/// Waits until so many addresses are shown, and each with that verdict.
+/// Waits until so many addresses, routes and Elastic IPs are shown, and each with that verdict.
 ///
 /// # Panics
 /// If that does not come about within a minute; with what is shown, and the end of the agent's log.
-pub fn await_verdict(router: &Router, addresses: usize, verdict: &str) {
+pub fn await_verdict(router: &Router, resources: usize, verdict: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let status = router.status();
         let groups = status["groups"].as_array().into_iter().flatten();
-        let shown: Vec<&Value> = groups.filter_map(|group| group["addresses"].as_array()).flatten().collect();
-        let others = shown.iter().filter(|address| address["verdict"] != verdict);
+        let lists = groups.flat_map(|group| ["addresses", "routes", "elastic_ips"].map(|kind| &group[kind]));
+        let shown: Vec<&Value> = lists.filter_map(Value::as_array).flatten().collect();
+        let others = shown.iter().filter(|resource| resource["verdict"] != verdict);
         let first = others.clone().next();
-        if shown.len() == addresses && first.is_none() {
+        if shown.len() == resources && first.is_none() {
             return;
         }
         let log = router.agent_log();
         let tail: Vec<&str> = log.lines().rev().take(20).collect();
         assert!(
             Instant::now() < deadline,
-            "not {verdict} within {PATIENCE:?}: {} of {addresses} addresses, of which {} are not, such as {first:#?}\n{tail:#?}",
+            "not {verdict} within {PATIENCE:?}: {} of {resources} are shown, of which {} are not, such as {first:#?}\n{tail:#?}",
             shown.len(),
             others.count(),
         );
