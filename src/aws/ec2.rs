@@ -41,7 +41,7 @@ use super::assumptions::MAX_FILTER_VALUES;
 use super::clock::Clock;
 use super::credentials::{CredentialsWatch, Generation, Keys};
 use super::errors::{failed, from_sdk, one_line};
-use super::hedge::{self, Captured, Late, UsualTimes, is_answer};
+use super::hedge::{self, Captured, Late, UsualTimes, better, is_answer, is_final};
 use super::imds::Imds;
 use super::transport::{self, Budget, Resolver, Roots};
 use crate::fs::operator_file::{FileFingerprint, Found, OperatorFile, UnreadableReason};
@@ -481,7 +481,7 @@ impl Ec2 {
         let Bound { deadline, timeout } = bound;
         let used = self.ready(bound).await?;
         let (mut number, correction) = (0, self.0.clock.correction());
-        match timeout_at(deadline, self.first_answer(action, send, &mut number)).await {
+        match timeout_at(deadline, self.answer(action, deadline, send, &mut number)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 let refused =
@@ -495,16 +495,20 @@ impl Ec2 {
         }
     }
 
-    /// The answer to a request. If it is late, the request is signed and sent again, on new connections, and the first of
-    /// the two answers counts. `number` is that of the connections used last.
-    async fn first_answer<T, E, F>(
+    /// The answer to a request. If it is late, the request is signed and sent again, on new connections. The first success of
+    /// the two counts. The failure of one waits for the other: EC2 may have refused the copy only because it has both. It waits
+    /// for as long as an answer usually takes, and at most until `deadline`, so that a known refusal never becomes a timeout.
+    /// `number` is that of the connections used last.
+    async fn answer<T, E, F>(
         &self,
         action: &'static str,
+        deadline: Instant,
         send: impl Fn(&aws_sdk_ec2::Client) -> F,
         number: &mut u64,
     ) -> F::Output
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata,
     {
         let usual = &self.0.usual_times;
         let send = |number: &mut u64, captured| {
@@ -521,15 +525,21 @@ impl Ec2 {
             late = captured.late(usual.limit(action), || self.0.resolver.first_of_several(&host)) => late,
         };
         self.leave_connections(*number, action, late, peer);
-        let second = pin!(send(number, Captured::default()));
-        match select(first, second).await {
-            Either::Left((answer, other)) | Either::Right((answer, other)) => {
-                if is_answer(&answer) {
-                    answer
-                } else {
-                    other.await
-                }
-            }
+        let copy = pin!(send(number, Captured::default()));
+        let outcome = select(first, copy).await;
+        let until = deadline.min(Instant::now() + usual.limit(action));
+        match outcome {
+            Either::Left((first, copy)) if !is_final(&first) => match timeout_at(until, copy).await {
+                Ok(copy) => better(first, copy),
+                Err(_) => first,
+            },
+            // EC2 does not have the first request.
+            Either::Right((copy, _)) if late == Late::Bytes && is_answer(&copy) => copy,
+            Either::Right((copy, first)) if !is_final(&copy) => match timeout_at(until, first).await {
+                Ok(first) => better(first, copy),
+                Err(_) => copy,
+            },
+            Either::Left((answer, _)) | Either::Right((answer, _)) => answer,
         }
     }
 

@@ -14,7 +14,7 @@ use aws_sdk_ec2::config::interceptors::{
     BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
 };
 use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_ec2::error::SdkError;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use tokio::time::{Instant, sleep};
@@ -119,6 +119,24 @@ impl Captured {
 /// Whether EC2 has answered, with success or with an error.
 pub(super) fn is_answer<T, E, R>(outcome: &Result<T, SdkError<E, R>>) -> bool {
     matches!(outcome, Ok(_) | Err(SdkError::ServiceError(_)))
+}
+
+/// Whether the outcome of one of two copies of a request counts, whatever the other one's is: a success, also that of a dry
+/// run. That a route exists already is no reason to wait: the other copy may have created it, and a read shows it.
+pub(super) fn is_final<T, E: ProvideErrorMetadata, R>(outcome: &Result<T, SdkError<E, R>>) -> bool {
+    match outcome {
+        Ok(_) => true,
+        Err(error) => matches!(error.code(), Some("DryRunOperation" | "RouteAlreadyExists")),
+    }
+}
+
+/// Which outcome of two copies of a request counts. An answer of EC2 shows more than a failure of the connection.
+pub(super) fn better<T, E: ProvideErrorMetadata, R>(
+    first: Result<T, SdkError<E, R>>,
+    copy: Result<T, SdkError<E, R>>,
+) -> Result<T, SdkError<E, R>> {
+    let copy_counts = !is_final(&first) && (is_final(&copy) || !is_answer(&first) && is_answer(&copy));
+    if copy_counts { copy } else { first }
 }
 
 /// Records the connection of each request, and that its answer begins.

@@ -236,6 +236,78 @@ fn a_claim_whose_answer_is_late_is_sent_once_more() {
     });
 }
 
+#[test]
+fn a_copy_that_is_throttled_does_not_hide_the_success_of_the_first_request() {
+    lab::in_namespaces(|| {
+        block_on(async {
+            let place = Place::new(&["127.0.0.1"]);
+            let answered = place.cloud.requests().len();
+            place.cloud.add_fault(Fault::on(On::claims()).delay_before(Duration::from_millis(1_500)).times(1));
+            // From the second request on.
+            let throttle = async {
+                tokio::time::timeout(AMPLE, async {
+                    while place.cloud.requests().len() == answered {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                })
+                .await
+                .expect("a request");
+                place.cloud.add_fault(Fault::on(On::claims()).throttle());
+            };
+            let ((answer, took), ()) = tokio::join!(place.claim(TIMEOUT), throttle);
+            answer.unwrap_or_else(|error| panic!("after {took:?}: {error}\n{}", place.cloud));
+            let requests = place.cloud.requests().split_off(answered);
+            let [first, copy] = &requests[..] else { panic!("{requests:#?}") };
+            assert!(first.succeeded(), "{first}");
+            assert_eq!(copy.code(), Some("RequestLimitExceeded"), "{copy}");
+        });
+    });
+}
+
+#[test]
+fn a_refusal_of_the_copy_counts_when_the_first_request_is_never_answered() {
+    lab::in_namespaces(|| {
+        block_on(async {
+            let place = Place::new(&["127.0.0.1"]);
+            // In the second case the call ends before the wait for the first answer does.
+            for timeout in [TIMEOUT, Duration::from_millis(1_600)] {
+                let before = place.cloud.requests().len();
+                place.cloud.add_fault(Fault::on(On::claims()).hang().times(1));
+                place.cloud.add_fault(Fault::on(On::claims()).deny());
+                let (answer, took) = place.claim(timeout).await;
+                let error = answer.expect_err("denied");
+                assert_eq!(error.class(), ErrorClass::Denied, "{timeout:?}: {error}");
+                assert!(took >= timeout.min(Duration::from_secs(2)), "{timeout:?}: {took:?}");
+                assert!(took < timeout + SLACK, "{timeout:?}: {took:?}");
+                assert_eq!(place.cloud.requests().len() - before, 2, "{}", place.cloud);
+                place.cloud.clear_faults();
+            }
+        });
+    });
+}
+
+#[test]
+fn a_refusal_of_the_copy_counts_at_once_when_the_first_request_has_not_arrived() {
+    lab::in_namespaces(|| {
+        block_on(async {
+            let place = Place::new(&["127.0.0.1"]);
+            let mut fastest = TIMEOUT;
+            for _ in 0..3 {
+                let (warm, _) = place.arrived("a warm connection").await;
+                lab::black_hole([warm.peer]);
+                place.cloud.add_fault(Fault::on(On::claims()).throttle());
+                let before = place.cloud.requests().len();
+                let (answer, took) = place.claim(TIMEOUT).await;
+                assert_eq!(answer.expect_err("throttled").class(), ErrorClass::Throttled);
+                assert_eq!(place.cloud.requests().len() - before, 1, "{}", place.cloud);
+                place.cloud.clear_faults();
+                fastest = fastest.min(took);
+            }
+            assert!(fastest < ARRIVED, "{fastest:?}");
+        });
+    });
+}
+
 #[tokio::test]
 async fn the_second_request_has_its_own_signature() {
     let server = serve(|request| if request.connection == 1 { Answer::Hang } else { assigned(request) });
