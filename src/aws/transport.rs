@@ -1,16 +1,16 @@
 //! The HTTP client under the SDK: TLS by rustls, connections kept warm, answers of bounded length.
 //!
-//! Names are resolved by the system (getaddrinfo on tokio's threads for blocking work), and addresses that did not answer
-//! are tried last. Proxy variables of the environment are ignored, and a request that finds every connection in use opens
-//! another: a claim never waits behind a read.
+//! Names are resolved by the system (getaddrinfo on tokio's threads for blocking work), or by the last answer while the name
+//! server is silent, and addresses that did not answer are tried last. Proxy variables of the environment are ignored, and a
+//! request that finds every connection in use opens another: a claim never waits behind a read.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{fmt, io};
 
 use aws_smithy_http_client::pool::{Client, ConnectionPool, DriverSpawner, Partition, PartitionId};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -30,6 +30,7 @@ use http_body_util::{BodyExt, StreamBody};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::fs::operator_file::OperatorFile;
 
@@ -49,6 +50,9 @@ const MAX_IMDS_ANSWER: usize = 64 * 1024;
 const SHORT_ANSWER: usize = 64 * 1024;
 /// How many longer answers are read at the same time. Others wait in the kernel's buffers.
 const LONG_ANSWERS: usize = 2;
+/// How long a lookup may take where the last answer for the name is known: a claim has to arrive also while the name server
+/// does not answer.
+const LOOKUP: Duration = Duration::from_millis(300);
 /// How many addresses without an answer are remembered.
 const MAX_SILENT: usize = 16;
 /// The longest file of certificates.
@@ -118,7 +122,7 @@ impl fmt::Display for TooLong {
 
 impl std::error::Error for TooLong {}
 
-/// Resolves names by the system, and tries addresses that did not answer last. Clones are the same resolver; it outlives the
+/// Resolves names by the system, remembers the answers, and tries addresses that did not answer last. Clones are the same resolver; it outlives the
 /// connections.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Resolver(Arc<Mutex<Addresses>>);
@@ -151,6 +155,23 @@ impl Resolver {
         }
     }
 
+    /// The addresses by `lookup`; the last answer if there is one and the lookup fails or takes longer than [`LOOKUP`].
+    async fn resolve(
+        &self,
+        name: &str,
+        lookup: impl Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,
+    ) -> io::Result<Vec<IpAddr>> {
+        let last = self.addresses().last.get(name).cloned();
+        let Some(last) = last else { return Ok(self.order(name, lookup.await?)) };
+        let (resolver, asked) = (self.clone(), name.to_owned());
+        // An answer that is late for this connection serves the next one.
+        let lookup = tokio::spawn(async move { lookup.await.map(|found| resolver.order(&asked, found)) });
+        match timeout(LOOKUP, lookup).await {
+            Ok(Ok(Ok(found))) => Ok(found),
+            _ => Ok(self.order(name, last)),
+        }
+    }
+
     fn order(&self, name: &str, mut found: Vec<IpAddr>) -> Vec<IpAddr> {
         let mut addresses = self.addresses();
         found.sort_by_key(|address| addresses.silent.iter().position(|silent| silent == address));
@@ -161,10 +182,12 @@ impl Resolver {
 
 impl ResolveDns for Resolver {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
-        DnsFuture::new(async move {
-            let found = tokio::net::lookup_host((name, 0)).await.map_err(ResolveDnsError::new)?;
-            Ok(self.order(name, found.map(|address| address.ip()).collect()))
-        })
+        let asked = name.to_owned();
+        let lookup = async move {
+            let found = tokio::net::lookup_host((asked, 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        };
+        DnsFuture::new(async move { self.resolve(name, lookup).await.map_err(ResolveDnsError::new) })
     }
 }
 
@@ -273,6 +296,7 @@ impl HttpConnector for Bounded<SharedHttpConnector> {
 #[cfg(test)]
 mod tests {
     use futures_util::{FutureExt, StreamExt};
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -331,6 +355,34 @@ mod tests {
         }
         (0..100).for_each(|n| resolver.avoid([10, 0, 1, n].into()));
         assert_eq!(resolver.addresses().silent.len(), MAX_SILENT);
+    }
+
+    #[tokio::test]
+    async fn the_last_answer_for_a_name_is_used_while_the_name_server_is_silent() {
+        let resolver = Resolver::default();
+        let addresses = |last: &[u8]| last.iter().map(|n| IpAddr::from([10, 0, 0, *n])).collect::<Vec<_>>();
+        let failure = || std::future::ready(Err(io::Error::other("no name server")));
+        resolver.resolve("ec2", failure()).await.expect_err("no answer is known");
+        let answer = addresses(&[1, 2]);
+        let found = resolver.resolve("ec2", std::future::ready(Ok(answer))).await;
+        assert_eq!(found.expect("an answer"), addresses(&[1, 2]));
+        resolver.avoid([10, 0, 0, 1].into());
+        assert_eq!(resolver.resolve("ec2", failure()).await.expect("the last answer"), addresses(&[2, 1]));
+        resolver.resolve("sts", failure()).await.expect_err("no answer for this name is known");
+
+        let (send, late) = tokio::sync::oneshot::channel();
+        let began = Instant::now();
+        let found = resolver.resolve("ec2", async { late.await.map_err(io::Error::other) }).await;
+        assert_eq!(found.expect("the last answer"), addresses(&[2, 1]));
+        assert!(began.elapsed() >= LOOKUP, "{:?}", began.elapsed());
+        send.send(addresses(&[1, 3])).expect("the lookup goes on");
+        let last = || resolver.addresses().last["ec2"].clone();
+        let kept = timeout(Duration::from_secs(30), async {
+            while last() != addresses(&[3, 1]) {
+                tokio::task::yield_now().await;
+            }
+        });
+        kept.await.unwrap_or_else(|_| panic!("{:?}", last()));
     }
 
     #[test]
