@@ -60,9 +60,9 @@ messages! {
     ADDRESS_MISSING = ERROR "MASTER, but the address is missing from its interface" [address, times];
     ADDRESS_UNEXPECTED = WARN "not MASTER, but the address is on its interface" [address, times];
     AGENT_STARTED = INFO "agent started" [version];
-    AGENT_STOPS = INFO "agent stopping; addresses stay assigned" [];
+    AGENT_STOPS = INFO "agent stopping; addresses, routes and Elastic IPs stay as they are" [];
     CERTIFICATE_FILE_NOT_USED = WARN "cannot load CA certificate file" [path, reason];
-    CLAIM_ABANDONED = ERROR "claim abandoned: address not on a local interface" [resource, times];
+    CLAIM_ABANDONED = ERROR "claim abandoned: the group's virtual address is on no local interface" [resource, times];
     CLAIM_ACKNOWLEDGED = INFO "claim acknowledged" [eni, addresses, duration_ms, request_id, unlisted];
     CLAIM_FAILED = WARN "claim failed, will retry" [eni, addresses, route, elastic_ip, duration_ms, code, message, request_id, times];
     CLAIM_FORCED = INFO "claim forced" [group];
@@ -88,7 +88,7 @@ messages! {
     GROUPS_READ = INFO "keepalived's groups loaded" [groups];
     GROUP_PAUSED = INFO "group paused" [group, minutes];
     HISTORY_RECORDS_SKIPPED = WARN "history records from another version skipped" [path, skipped];
-    HELD_BY_THIRD_PARTY = WARN "assigned to a third party; a failover will take it" [resources, eni, instance];
+    HELD_BY_THIRD_PARTY = WARN "held by a third party's network interface; a failover will take it" [resources, eni, instance];
     HOOK_ATTACHED = INFO "hook attached" [times];
     HOOK_NOT_ATTACHED = WARN "hook not attached" [reason, times];
     INSTANCE_KNOWN = INFO "instance identified" [instance, region];

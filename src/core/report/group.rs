@@ -154,5 +154,5 @@ fn owner(owner: &OwnerReport, now: Timestamp) -> String {
         (Some(_), None) => " of no instance".to_owned(),
         (None, _) => String::new(),
     };
-    format!("{}{eni}{instance}; read {}", who(owner.who), ago(owner.at, now))
+    format!("{}{eni}{instance}; read {}", who(owner), ago(owner.at, now))
 }

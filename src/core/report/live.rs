@@ -71,8 +71,9 @@ fn resource(facts: ResourceFacts, clock: &impl Fn(BootInstant) -> Timestamp) -> 
         interface: facts.interface,
         eni: facts.eni,
         owner: facts.owner.map(|(read, who)| {
+            let instead_of_eni = reasons::instead_of_eni(&read);
             let (eni, instance) = read.owner.map(|owner| (owner.eni, owner.instance)).unzip();
-            OwnerReport { at: clock(read.at), who, eni, instance: instance.flatten() }
+            OwnerReport { at: clock(read.at), who, eni, instance: instance.flatten(), instead_of_eni }
         }),
         permission_proven_at: facts.permission_proven.map(clock),
         verdict: facts.verdict,

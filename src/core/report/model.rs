@@ -328,7 +328,7 @@ impl<'a> Item<'a> {
 
     /// Whether one text describes both, but for their names, claims and the times of reads.
     fn is_like(&self, other: &Self) -> bool {
-        let owner = |item: &Self| item.owner.map(|owner| (owner.who, owner.eni.clone(), owner.instance.clone()));
+        let owner = |item: &Self| item.owner.map(|owner| OwnerReport { at: Timestamp::default(), ..owner.clone() });
         (self.kind, self.interface, self.eni, self.verdict, self.reason)
             == (other.kind, other.interface, other.eni, other.verdict, other.reason)
             && owner(self) == owner(other)
@@ -439,6 +439,9 @@ pub struct OwnerReport {
     pub eni: Option<EniId>,
     /// The instance that the ENI is attached to.
     pub instance: Option<InstanceId>,
+    /// What EC2 shows where no ENI has a route or an Elastic IP: the id of the route's target, `blackhole`, `no such table` …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of_eni: Option<String>,
 }
 
 /// The last claim of an address.

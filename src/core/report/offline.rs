@@ -195,6 +195,7 @@ fn address(
             who: Who::of(owner, eni, facts.instance.as_ref(), others),
             eni: owner.map(|o| o.eni.clone()),
             instance: owner.and_then(|o| o.instance.clone()),
+            instead_of_eni: None,
         }
     });
     let local = is_local(facts, planned);

@@ -10,8 +10,8 @@ use super::model::FileErrorKind;
 use super::remedies::{ATTACH_HOOK, WAY_TO_EC2, with_remedy, with_remedy_of_kind};
 use super::status::time;
 use crate::claim::{
-    BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason,
-    Refusal, RequestRefusal,
+    BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, OwnerRead, PrimaryAddress,
+    Reason, Refusal, RequestRefusal,
 };
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, ErrorClass, Owner};
@@ -312,11 +312,10 @@ fn last_seen(owner: &LastOwner) -> String {
 
 fn rate_limited(kind: Kind, next: impl Display) -> String {
     let limit = match kind {
-        Kind::Address => "rate limit for claims of this network interface (ENI)",
-        Kind::Route => "EC2's rate limit for changes of routes",
-        Kind::ElasticIp => "EC2's rate limit for associations of Elastic IPs",
+        Kind::Address => "rate limit for claims of this network interface (ENI) reached",
+        Kind::Route | Kind::ElasticIp => "this router spaces its calls to stay within EC2's rate limit",
     };
-    format!("{limit} reached: next claim at {next}")
+    format!("{limit}: next claim at {next}")
 }
 
 fn eni_unknown(EniUnknown { interface, error }: &EniUnknown) -> String {
@@ -344,12 +343,26 @@ fn primary(PrimaryAddress { address, owner }: &PrimaryAddress) -> String {
     )
 }
 
+/// What EC2 shows of a resource that no ENI has; `None`: nothing.
+pub(super) fn instead_of_eni(read: &OwnerRead) -> Option<String> {
+    Some(match read.not_takeable.as_ref() {
+        None if read.is_blackhole => "blackhole".to_owned(),
+        None => return None,
+        Some(NotTakeable::LeadsTo(target)) => target.clone(),
+        Some(NotTakeable::Propagated) => "propagated".to_owned(),
+        Some(NotTakeable::NoSuchTable) => "no such table".to_owned(),
+        Some(NotTakeable::NoSuchAllocation) => "no such allocation".to_owned(),
+        Some(NotTakeable::ManagedBy(service)) => format!("managed by {service}"),
+    })
+}
+
 /// Why a route or an Elastic IP is never taken, and what to do.
 pub fn not_takeable(why: &NotTakeable) -> String {
     match why {
         NotTakeable::LeadsTo(target) => format!(
-            "the route leads to {target}, and only a route that is absent, a blackhole, or leads to a network interface is \
-             taken: correct `aws-vipa route`, or delete this route in EC2"
+            "the route leads to {target}, so this router never replaces it. If the prefix or the table is wrong, correct \
+             `aws-vipa route`; only if the group's routers are to carry this traffic, point the route at the master's \
+             network interface (ENI) in EC2"
         ),
         NotTakeable::Propagated => {
             "the route is propagated by a virtual private gateway and cannot be replaced: correct `aws-vipa route`, or \
@@ -388,4 +401,23 @@ fn read_failed(error: &CallError) -> String {
 /// The failure of the last read, to follow what is known from before.
 fn last_check(error: Option<&CallError>) -> String {
     error.map_or_else(String::new, |error| format!("; {}", read_failed(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::resource::Holder;
+
+    #[test]
+    fn what_ec2_shows_where_no_eni_has_it_is_reported() {
+        let shown = |holder| instead_of_eni(&OwnerRead::new(BootInstant::default(), BootInstant::default(), holder));
+        let not_takeable = |why| shown(Some(Holder::NotTakeable(why)));
+        assert_eq!(shown(None), None);
+        assert_eq!(shown(Some(Holder::Blackhole)).as_deref(), Some("blackhole"));
+        assert_eq!(not_takeable(NotTakeable::LeadsTo("igw-0000000a".to_owned())).as_deref(), Some("igw-0000000a"));
+        assert_eq!(not_takeable(NotTakeable::Propagated).as_deref(), Some("propagated"));
+        assert_eq!(not_takeable(NotTakeable::NoSuchTable).as_deref(), Some("no such table"));
+        assert_eq!(not_takeable(NotTakeable::NoSuchAllocation).as_deref(), Some("no such allocation"));
+        assert_eq!(not_takeable(NotTakeable::ManagedBy("nlb".to_owned())).as_deref(), Some("managed by nlb"));
+    }
 }

@@ -334,8 +334,11 @@ pub(super) fn name(group: &GroupReport) -> Cow<'_, str> {
     }
 }
 
-pub(super) fn who(who: Who) -> &'static str {
-    match who {
+pub(super) fn who(owner: &OwnerReport) -> &str {
+    if let Some(instead) = &owner.instead_of_eni {
+        return instead;
+    }
+    match owner.who {
         Who::ThisRouter => "this router",
         Who::ThisRouterOtherEni => "this router's other ENI",
         Who::OtherRouter => "other router",
@@ -346,7 +349,12 @@ pub(super) fn who(who: Who) -> &'static str {
 }
 
 fn owner(owner: &OwnerReport, now: Timestamp) -> Vec<String> {
-    let who = who(owner.who);
+    let (who, read) = (who(owner), ago(owner.at, now));
+    let first = match owner.instead_of_eni {
+        // The id of a gateway is as wide as the column.
+        Some(_) => vec![who.to_owned(), format!("read {read}")],
+        None => vec![format!("{who} / {read}")],
+    };
     let ours = matches!(owner.who, Who::ThisRouter | Who::ThisRouterOtherEni);
     let instance = match (&owner.eni, &owner.instance) {
         (Some(_), Some(instance)) if !ours => Some(instance.to_string()),
@@ -354,7 +362,7 @@ fn owner(owner: &OwnerReport, now: Timestamp) -> Vec<String> {
         _ => None,
     };
     let eni = owner.eni.as_ref().map(ToString::to_string);
-    [format!("{who} / {}", ago(owner.at, now))].into_iter().chain(eni).chain(instance).collect()
+    first.into_iter().chain(eni).chain(instance).collect()
 }
 
 pub(super) fn claim(claim: &ClaimReport, now: Timestamp) -> String {

@@ -191,7 +191,7 @@ fn owner(who: Who) -> Option<OwnerReport> {
         Who::Unassigned => (None, None),
     };
     let instance = instance.map(|i| InstanceId::try_from(i).expect("an instance"));
-    Some(OwnerReport { at: ago(4), who, eni: eni.map(self::eni), instance })
+    Some(OwnerReport { at: ago(4), who, eni: eni.map(self::eni), instance, instead_of_eni: None })
 }
 
 /// The failure of a call two seconds ago.
@@ -283,9 +283,13 @@ fn missing() -> CallError {
     CallError::new(NoCredentials::File.into(), MISSING)
 }
 
-/// A failed claim that the owner does not explain.
+/// A failed claim of an address that the owner does not explain.
 fn refusal(error: CallError) -> Refusal {
-    Refusal { kind: ResourceKind::Address, error, explanation: None }
+    refusal_of(ResourceKind::Address, error)
+}
+
+fn refusal_of(kind: ResourceKind, error: CallError) -> Refusal {
+    Refusal { kind, error, explanation: None }
 }
 
 fn timeout() -> CallError {
@@ -485,10 +489,11 @@ fn across_zones() -> Vec<GroupReport> {
         private_address: Some(private_address),
         state,
     };
+    let retrying = Reason::Retrying { refusal: refusal_of(ResourceKind::Route, timeout()), allowed_at: None };
     let timed_out = ResourceReport {
         owner: owner(Who::OtherRouter),
         verdict: Verdict::Claiming,
-        reason: why(Reason::Retrying { refusal: refusal(timeout()), allowed_at: None }),
+        reason: why_of(ResourceKind::Route, retrying),
         last_claim: Some(ClaimReport {
             eni: Some(eni(OURS)),
             at: ago(1),
@@ -500,10 +505,19 @@ fn across_zones() -> Vec<GroupReport> {
         ..held_state()
     };
     let gateway = NotTakeable::LeadsTo("igw-0123456789abcdef0".to_owned());
+    let leads_to = Some("igw-0123456789abcdef0".to_owned());
     let gateway = ResourceReport {
-        owner: owner(Who::Unassigned),
+        owner: owner(Who::Unassigned).map(|owner| OwnerReport { instead_of_eni: leads_to, ..owner }),
         verdict: Verdict::Drift,
         reason: why_of(ResourceKind::Route, Reason::NotTakeable(gateway)),
+        last_claim: None,
+        ..held_state()
+    };
+    let managed = ResourceReport {
+        owner: owner(Who::Unassigned)
+            .map(|owner| OwnerReport { instead_of_eni: Some("managed by nlb".to_owned()), ..owner }),
+        verdict: Verdict::Drift,
+        reason: why_of(ResourceKind::ElasticIp, Reason::NotTakeable(NotTakeable::ManagedBy("nlb".to_owned()))),
         last_claim: None,
         ..held_state()
     };
@@ -515,18 +529,19 @@ fn across_zones() -> Vec<GroupReport> {
         request_id: request(),
         error: Some(failed(&error)),
     };
-    let refused = ResourceReport {
+    let refused = |kind| ResourceReport {
         owner: owner(Who::OtherRouter),
         verdict: Verdict::Drift,
-        reason: why(Reason::Refused(refusal(error.clone()))),
-        last_claim: Some(claim),
+        reason: why_of(kind, Reason::Refused(refusal_of(kind, error.clone()))),
+        last_claim: Some(claim.clone()),
         last_failure: Some(failed(&error)),
         ..held_state()
     };
-    let obstacle = Obstacle::LastClaimRefused { at: Some(instant(1_800)), refusal: refusal(error) };
+    let kind = ResourceKind::ElasticIp;
+    let obstacle = Obstacle::LastClaimRefused { at: Some(instant(1_800)), refusal: refusal_of(kind, error.clone()) };
     let not_ready = ResourceReport {
         verdict: Verdict::StandbyNotReady,
-        reason: why(Reason::NotReady(obstacle)),
+        reason: why_of(kind, Reason::NotReady(obstacle)),
         ..stood_by_state()
     };
     let elastic_ip_of = ElasticIp { allocation: allocation(1), public_address: Ipv4Addr::new(203, 0, 113, 1) };
@@ -543,9 +558,13 @@ fn across_zones() -> Vec<GroupReport> {
             takes(1, "192.0.2.10/32", held_state()),
             takes(2, "192.0.2.10/32", timed_out),
             takes(2, "0.0.0.0/0", gateway),
-            takes(2, "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/128", refused.clone()),
+            takes(2, "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/128", refused(ResourceKind::Route)),
         ],
-        elastic_ips: vec![elastic_ip(1, address(100), held_state()), elastic_ip(3, address(11), refused)],
+        elastic_ips: vec![
+            elastic_ip(1, address(100), held_state()),
+            elastic_ip(3, address(11), refused(kind)),
+            elastic_ip(4, address(12), managed),
+        ],
         ..group("edge", VrrpState::Master, vec![with_elastic_ip])
     };
     let nat = GroupReport {
