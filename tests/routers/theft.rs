@@ -11,7 +11,7 @@ use crate::{BINARY, ELECTION, SLACK};
 
 /// Texts of the log.
 const TAKEN: &str = "ownership lost";
-const CONTESTED: &str = "contested";
+const CONTESTED: &str = "contested: ";
 
 /// The longest time until a loss is detected: a verify-interval of 5 s, and a recheck 2 s later.
 pub const SEEN: Duration = Duration::from_secs(7);

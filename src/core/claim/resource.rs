@@ -17,6 +17,10 @@ use crate::model::resource::{ElasticIp, Holder, Kind, NotTakeable};
 /// After an acknowledged claim, ownership is verified at these times.
 pub const VERIFY_DELAYS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(10)];
 
+/// After a read that may be stale has verified the ownership without a claim, it is verified after these
+/// times, in seconds.
+const STALE_READ_SECONDS: [u64; 7] = [1, 3, 10, 20, 30, 45, 60];
+
 /// For this long after an acknowledgement, EC2 and IMDS may return stale data.
 pub const GRACE_PERIOD: Duration = Duration::from_secs(60);
 
@@ -68,6 +72,8 @@ pub struct Attempt {
     pub failed: u32,
     /// Set while a failed batch is bisected: only addresses of the same bisect group share a request.
     pub bisect_group: Option<u64>,
+    /// For an Elastic IP: a read that begins at this time, or later, shows whether it has moved along with its address.
+    pub moved_along: Option<BootInstant>,
     /// A repeated MASTER_RX_LOWER_PRI has caused a read: if it shows another owner, no recheck is needed before a claim.
     pub outranked_other: bool,
 }
@@ -439,6 +445,12 @@ impl ResourceState {
         self.checks.verified_since.get_or_insert(now);
     }
 
+    /// The read that has verified the ownership without a claim may be stale, and so may those of the next minute.
+    pub fn may_be_stale(&mut self, now: BootInstant) {
+        self.grace = Some(Grace { from: now, verified: true, lagging: true });
+        self.checks.reads = STALE_READ_SECONDS.map(|delay| now + Duration::from_secs(delay)).into();
+    }
+
     /// Whether it may share a request with every other free address.
     pub fn is_free(&self) -> bool {
         self.rejection.isolated.is_none() && self.attempt.bisect_group.is_none()
@@ -492,7 +504,7 @@ impl ResourceState {
             }
             Some((_, Ok(_))) | None => None,
         });
-        let since = asked.max(unanswered)?;
+        let since = asked.max(unanswered).max(self.attempt.moved_along)?;
         read.is_none_or(|read| read.began < since).then_some(since + OWNER_CHECK_TIMEOUT)
     }
 

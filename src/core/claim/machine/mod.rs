@@ -132,6 +132,10 @@ struct ChannelState {
     rate_limiter: backoff::RateLimiter,
     first_attempts: backoff::Spacing,
     timeouts: u32,
+    /// When a timeout last counted: parallel claims that time out together count once.
+    timed_out: Option<BootInstant>,
+    /// When a claim was last acknowledged.
+    acknowledged: Option<BootInstant>,
     /// The last error allowed one more attempt: the next one of this kind counts as permanent.
     second_chance: bool,
 }
@@ -142,6 +146,8 @@ impl ChannelState {
             rate_limiter: channel.rate_limiter(),
             first_attempts: backoff::Spacing::default(),
             timeouts: 0,
+            timed_out: None,
+            acknowledged: None,
             second_chance: false,
         }
     }

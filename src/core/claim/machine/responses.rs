@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::scheduler::READ_BATCH_WINDOW;
 use super::{ClaimInFlight, Machine};
 use crate::claim::event::{ClaimId, ClaimRequest, LogEvent, ReadId};
-use crate::claim::resource::{Mismatch, OWNER_CHECK_TIMEOUT, OwnerRead, Phase, ResourceState, VERIFY_DELAYS};
+use crate::claim::resource::{
+    GRACE_PERIOD, Mismatch, OWNER_CHECK_TIMEOUT, OwnerRead, Phase, ResourceState, VERIFY_DELAYS,
+};
 use crate::claim::{BootInstant, backoff};
 use crate::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Owner, Taker};
 use crate::model::ids::{GroupName, InterfaceName};
@@ -88,6 +90,7 @@ impl Machine {
             Ok(Acknowledgement { unlisted, .. }) => {
                 let channel = self.channel(&claim.channel);
                 channel.timeouts = 0;
+                channel.acknowledged = Some(now);
                 channel.second_chance = false;
                 // The unknown error is over, for the other addresses that it isolated, too.
                 let was_refused =
@@ -102,6 +105,9 @@ impl Machine {
                         if id.address().is_some_and(|ip| unlisted.contains(&ip)) {
                             resource.read_at(now);
                         }
+                    }
+                    if let Some(address) = id.address() {
+                        self.read_moved_along(now, address);
                     }
                 }
             }
@@ -121,6 +127,18 @@ impl Machine {
         self.log(LogEvent::Claim { request: claim.request, previous, duration: claim.began.until(now), result });
     }
 
+    /// The claim of an address was acknowledged: an Elastic IP that is associated with it has moved along.
+    fn read_moved_along(&mut self, now: BootInstant, address: Ipv4Addr) {
+        for elastic_ip in self.resources.values_mut().filter(|r| r.private_address == Some(address)) {
+            let is_on_it = |read: &OwnerRead| read.private_address == Some(address);
+            if matches!(elastic_ip.phase, Phase::Pending { .. }) && elastic_ip.owner_read.as_ref().is_some_and(is_on_it)
+            {
+                elastic_ip.attempt.moved_along = Some(now + VERIFY_DELAYS[0]);
+                elastic_ip.read_at(now + VERIFY_DELAYS[0]);
+            }
+        }
+    }
+
     pub(super) fn claim_failed(
         &mut self,
         now: BootInstant,
@@ -130,7 +148,12 @@ impl Machine {
     ) {
         let channel = self.channel(&claim.channel);
         let timed_out = error.class() == ErrorClass::TimedOut;
-        channel.timeouts = if timed_out { channel.timeouts.saturating_add(1) } else { 0 };
+        if !timed_out {
+            channel.timeouts = 0;
+        } else if claim.request.kind() == Kind::Address || channel.timed_out.is_none_or(|last| last <= claim.began) {
+            channel.timeouts = channel.timeouts.saturating_add(1);
+            channel.timed_out = Some(now);
+        }
         let second_chance = !mem::replace(
             &mut channel.second_chance,
             matches!(error.class(), ErrorClass::Clock | ErrorClass::NoSuchInterface),
@@ -201,15 +224,18 @@ impl Machine {
         }
     }
 
-    /// Whether an Elastic IP is associated with a private address whose own claim has not been verified yet: EC2 refuses the
-    /// association until the address is on the ENI.
+    /// Whether an Elastic IP belongs on an address that this router is claiming, or has claimed a short time ago: EC2 may refuse
+    /// the association although reads show the address on the ENI already.
     fn awaits_private_address(&self, now: BootInstant, request: &ClaimRequest) -> bool {
         let ClaimRequest::ElasticIp { private_address: Some(address), .. } = request else {
             return false;
         };
         self.resources.get(&Resource::Address(*address)).is_some_and(|address| match address.phase {
             Phase::Pending { .. } | Phase::InFlight(_) => true,
-            Phase::Assigned { .. } => address.in_grace(now),
+            Phase::Assigned { .. } => {
+                let claimed = address.last_claim.as_ref().and_then(|claim| claim.answer.as_ref());
+                claimed.is_some_and(|(ended, result)| result.is_ok() && now < *ended + GRACE_PERIOD)
+            }
             Phase::Idle | Phase::AwaitLocalAddress { .. } | Phase::CheckOwner { .. } => false,
         })
     }
@@ -363,10 +389,11 @@ impl Machine {
             phase @ (Phase::Idle | Phase::AwaitLocalAddress { .. } | Phase::InFlight(_)) => resource.phase = phase,
             // Whether it is ours cannot be seen yet. Once the ENI is known, everything is read again.
             phase if resource.eni.is_none() => resource.phase = phase,
-            // A correct association is not repeated. This read may be stale: more reads follow.
+            // A correct association is not repeated. This read may be stale: more reads follow, and one that shows another
+            // owner leads to a claim.
             Phase::Pending { .. } if ours && awaited => {
                 resource.verified(now);
-                resource.checks.reads = VERIFY_DELAYS.map(|delay| now + delay).into();
+                resource.may_be_stale(now);
             }
             // A read that may be older than the notify event does not cancel its claim.
             phase @ Phase::Pending { .. }

@@ -18,6 +18,8 @@ const MAX_CLAIMS_PER_ENI: usize = 2;
 const EXTRA_FRESH_CLAIMS: usize = 1;
 /// The most claims of routes and Elastic IPs in flight, without those that began before the notify event of a first attempt ...
 const MAX_SINGLE_CLAIMS: usize = 8;
+/// ... of which routes leave so many to Elastic IPs that wait, and the other way round ...
+const OTHER_KIND_RESERVE: usize = 2;
 /// ... and together with those.
 const MAX_SINGLE_CLAIMS_WITH_OUTDATED: usize = 16;
 /// How old a read of the local addresses may be for a claim.
@@ -44,7 +46,7 @@ impl Machine {
                 match id {
                     Resource::Address(_) => waiting.entry(eni.clone()).or_default().push(id.clone()),
                     Resource::Route(_) | Resource::ElasticIp(_) => {
-                        single.push((resource.is_repeated(), due, id.clone()))
+                        single.push((self.is_repeated(id, resource), due, id.clone()));
                     }
                 }
             }
@@ -53,10 +55,20 @@ impl Machine {
         for (eni, ids) in waiting {
             wants_local_read |= self.send_addresses(now, eni, ids);
         }
-        // First attempts before retries, and what has waited longest first.
+        // First attempts before retries, what has waited longest first, and routes and Elastic IPs by turns.
         single.sort();
-        for (_, _, id) in single {
-            wants_local_read |= self.send_single(now, id);
+        let (routes, elastic_ips): (Vec<_>, Vec<_>) =
+            single.into_iter().partition(|(_, _, id)| id.kind() == Kind::Route);
+        let (mut routes, mut elastic_ips) = (routes.into_iter(), elastic_ips.into_iter());
+        let both = !routes.as_slice().is_empty() && !elastic_ips.as_slice().is_empty();
+        loop {
+            let turn = [routes.next(), elastic_ips.next()];
+            if turn.iter().all(Option::is_none) {
+                break;
+            }
+            for (_, _, id) in turn.into_iter().flatten() {
+                wants_local_read |= self.send_single(now, id, both);
+            }
         }
         if wants_local_read && self.local_read_requested.is_none_or(|asked| asked + LOCAL_READ_TIMEOUT <= now) {
             self.local_read_requested = Some(now);
@@ -96,9 +108,9 @@ impl Machine {
         false
     }
 
-    /// Claims a route or an Elastic IP that is due. Returns whether it could not be claimed because the local addresses have to
-    /// be read first.
-    fn send_single(&mut self, now: BootInstant, id: Resource) -> bool {
+    /// Claims a route or an Elastic IP that is due. `both`: so are some of the other kind, for which it leaves room. Returns
+    /// whether it could not be claimed because the local addresses have to be read first.
+    fn send_single(&mut self, now: BootInstant, id: Resource, both: bool) -> bool {
         let Some(resource) = self.resources.get(&id) else {
             return false;
         };
@@ -107,7 +119,9 @@ impl Machine {
         };
         let in_flight = self.claims.values().filter(|claim| claim.request.kind() != Kind::Address);
         let (outdated, current): (Vec<&ClaimInFlight>, Vec<&ClaimInFlight>) = in_flight.partition(|c| is_outdated(c));
+        let of_kind = current.iter().filter(|claim| claim.request.kind() == id.kind()).count();
         let has_room = current.len() < MAX_SINGLE_CLAIMS
+            && (!both || of_kind < MAX_SINGLE_CLAIMS - OTHER_KIND_RESERVE)
             && current.len() + outdated.len() < MAX_SINGLE_CLAIMS_WITH_OUTDATED
             && !current.iter().any(|claim| claim.resources.contains(&id));
         if !has_room || self.may_go(now, &id, resource) > Some(now) || !self.may_be_taken(now, &id, resource) {
@@ -133,12 +147,22 @@ impl Machine {
     /// Whether a route or an Elastic IP may be claimed, by what reads have shown.
     fn may_be_taken(&self, now: BootInstant, id: &Resource, resource: &ResourceState) -> bool {
         resource.not_takeable().is_none()
+            && !self.awaits_address_claim(resource)
             && match id.kind() {
                 Kind::Address => true,
                 // A wrong table must not cut a VPC off.
                 Kind::Route => resource.owner_read.is_some(),
                 Kind::ElasticIp => resource.awaits_read_until().is_none_or(|until| until <= now),
             }
+    }
+
+    /// Whether an Elastic IP belongs on an address that this router is claiming: EC2 refuses the association until the address
+    /// is on the ENI, and an Elastic IP that is associated with the address moves along with it.
+    fn awaits_address_claim(&self, resource: &ResourceState) -> bool {
+        let address = resource.private_address.and_then(|address| self.resources.get(&Resource::Address(address)));
+        address.is_some_and(|address| {
+            address.eni == resource.eni && matches!(address.phase, Phase::Pending { .. } | Phase::InFlight(_))
+        })
     }
 
     fn may_send(&self, now: BootInstant, channel: &Channel, in_flight: &[&ClaimInFlight]) -> bool {
@@ -167,7 +191,15 @@ impl Machine {
         resource: &ResourceState,
     ) -> Option<BootInstant> {
         let rate_limiter = &self.channels.get(&Channel::of(id.kind(), resource.eni.as_ref()?))?.rate_limiter;
-        Some(if resource.is_repeated() { rate_limiter.next_repeated(now) } else { rate_limiter.next(now) })
+        Some(if self.is_repeated(id, resource) { rate_limiter.next_repeated(now) } else { rate_limiter.next(now) })
+    }
+
+    /// Whether the resource has failed more than once. For a route or an Elastic IP, an acknowledged claim of the same kind
+    /// since then shows that EC2 has recovered.
+    fn is_repeated(&self, id: &Resource, resource: &ResourceState) -> bool {
+        let acknowledged = || self.channels.get(&Channel::of(id.kind(), resource.eni.as_ref()?))?.acknowledged;
+        let failed = resource.last_failure.as_ref().map(|(when, _)| *when);
+        resource.is_repeated() && (id.kind() == Kind::Address || acknowledged() <= failed)
     }
 
     /// Whether only a read of the local addresses is missing for the claim.
@@ -227,7 +259,10 @@ impl Machine {
         let id = ClaimId(self.next_id());
         let resources = request.resources();
         let has_first = resources.iter().filter_map(|id| self.resources.get(id)).any(ResourceState::is_first_attempt);
-        let is_repeated = resources.iter().filter_map(|id| self.resources.get(id)).all(ResourceState::is_repeated);
+        let is_repeated = resources
+            .iter()
+            .filter_map(|id| Some((id, self.resources.get(id)?)))
+            .all(|(id, r)| self.is_repeated(id, r));
         for resource in &resources {
             if let Some(resource) = self.resources.get_mut(resource) {
                 resource.phase = Phase::InFlight(id);
@@ -272,9 +307,24 @@ impl Machine {
     }
 
     pub(super) fn send_reads(&mut self, now: BootInstant) {
+        self.verify_together(now);
         for kind in Kind::ALL {
             if self.reads_kind(kind) {
                 self.send_reads_of(now, kind);
+            }
+        }
+    }
+
+    /// Has the owners of all kinds read at the same time: each read then keeps a connection warm for the claims of its kind.
+    fn verify_together(&mut self, now: BootInstant) {
+        let together = now + self.config.global.verify_interval.duration() / 2;
+        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| self.reads_kind(*kind)).collect();
+        if kinds.iter().any(|kind| self.verifications[*kind].due.is_some_and(|due| due <= now)) {
+            for kind in kinds {
+                let verification = &mut self.verifications[kind];
+                if verification.throttled == 0 && verification.due.is_some_and(|due| due <= together) {
+                    verification.request(now);
+                }
             }
         }
     }

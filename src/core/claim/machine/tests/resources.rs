@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use super::harness::{
     ETH0, Fault, Harness, PEER, STRANGER, clock, eni, group, ms, network_interface, run, secs, vip, wanted,
 };
-use crate::claim::{BootInstant, ClaimRequest, DryRunRequest, Event, LogEvent};
+use crate::claim::{Action, BootInstant, ClaimRequest, DryRunRequest, Event, LogEvent};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, ElasticIpConfig, GroupConfig, RouteConfig};
 use crate::model::ec2::{ErrorClass, Taker};
@@ -115,7 +115,7 @@ fn a_move_begins_with_all_kinds_at_once_and_the_addresses_first() {
     let mut harness = standby(configured(2, 2));
     let begin = harness.now;
     harness.master("a");
-    let all = [vec![vip(1).into()], vec![route(1)], vec![route(2)], vec![elastic_ip(1)], vec![elastic_ip(2)]];
+    let all = [vec![vip(1).into()], vec![route(1)], vec![elastic_ip(1)], vec![route(2)], vec![elastic_ip(2)]];
     assert_eq!(claimed(&harness, begin), all.map(|resources| (0, resources)));
     harness.run(secs(20));
     assert_eq!(harness.our_resources().len(), 5, "{:?}", harness.our_resources());
@@ -129,6 +129,7 @@ fn an_elastic_ip_goes_to_the_private_address_that_is_configured_or_to_the_primar
     group.elastic_ips[1].private_address = Some(vip(1));
     let mut harness = standby(group);
     harness.master("a");
+    harness.run(secs(1));
     let requests: Vec<ClaimRequest> = harness.requests_since(BootInstant::default()).into_iter().map(|r| r.1).collect();
     let request = |n, private_address| ClaimRequest::ElasticIp {
         allocation: allocation(n),
@@ -434,7 +435,7 @@ fn an_association_whose_answer_was_lost_is_read_before_it_is_repeated() {
 }
 
 #[test]
-fn an_association_that_comes_before_its_private_address_is_repeated_soon() {
+fn an_association_waits_for_its_private_address_and_is_repeated_soon_if_it_comes_too_early() {
     let mut group = configured(0, 1);
     group.elastic_ips[0].private_address = Some(vip(1));
     let mut harness = standby(group);
@@ -446,8 +447,97 @@ fn an_association_that_comes_before_its_private_address_is_repeated_soon() {
     harness.ec2.bad.clear();
     harness.run(secs(3));
     let times = times_of(&harness, begin, Kind::ElasticIp);
-    assert!(times.len() >= 2 && times[1] < 500, "{times:?}");
+    assert!(times.len() >= 2 && times[0] == 200 && times[1] < 700, "{times:?}");
     assert_eq!(harness.owner(elastic_ip(1)), Some(ETH0));
+}
+
+#[test]
+fn an_elastic_ip_that_moves_along_with_its_address_is_not_associated_again() {
+    let mut group = configured(0, 2);
+    group.elastic_ips[0].private_address = Some(vip(1));
+    let mut harness = standby(group);
+    harness.ec2.claim_delay = ms(200);
+    harness.associate(elastic_ip(1), PEER, vip(1));
+    harness.run(secs(60));
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(ms(300));
+    harness.associate(elastic_ip(1), ETH0, vip(1));
+    harness.run(secs(60));
+    let associated: Vec<Vec<Resource>> = claimed(&harness, begin).into_iter().map(|(_, resources)| resources).collect();
+    assert_eq!(associated, [vec![vip(1).into()], vec![elastic_ip(2)]]);
+    assert_eq!(shown(&harness), vec![(Verdict::Ok, None); 2]);
+    // One that has not moved along is claimed.
+    harness.backup("a");
+    harness.give(vip(1), PEER);
+    harness.associate(elastic_ip(1), PEER, vip(1));
+    harness.run(secs(100));
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(10));
+    let times = times_of(&harness, begin, Kind::ElasticIp);
+    assert!(times.len() == 1 && times[0] >= 1_200 && times[0] < 5_000, "{times:?}");
+    assert_eq!(harness.owner(elastic_ip(1)), Some(ETH0));
+}
+
+#[test]
+fn a_stale_read_of_an_elastic_ip_does_not_suppress_its_claim_for_long_and_is_no_theft() {
+    let mut harness = standby(GroupConfig { no_address: true, ..configured(0, 1) });
+    harness.master("a");
+    harness.run(secs(100));
+    harness.backup("a");
+    harness.associate(elastic_ip(1), PEER, Ipv4Addr::new(10, 0, 0, 2));
+    harness.ec2.stale = secs(30);
+    harness.run(secs(5));
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(100));
+    let times = times_of(&harness, begin, Kind::ElasticIp);
+    assert!(!times.is_empty() && times[0] <= 40_000, "{times:?}");
+    assert_eq!(harness.ownership_loss_times(begin), [0_u64; 0]);
+    assert_eq!(harness.owner(elastic_ip(1)), Some(ETH0));
+    assert_eq!(shown(&harness), [(Verdict::Ok, None)]);
+}
+
+#[test]
+fn routes_are_claimed_soon_after_ec2_has_recovered() {
+    let mut harness = standby(configured(50, 0));
+    harness.ec2.claim_delay = ms(300);
+    harness.ec2.bad = (1..=50).map(route).collect();
+    harness.ec2.bad_class = ErrorClass::Transient;
+    harness.master("a");
+    harness.run(secs(15));
+    harness.ec2.bad.clear();
+    let begin = harness.now;
+    harness.run(secs(20));
+    assert_eq!(harness.our_resources().len(), 51, "{:?}", times_of(&harness, begin, Kind::Route));
+}
+
+#[test]
+fn calls_that_time_out_together_count_once() {
+    let mut harness = standby(GroupConfig { no_address: true, ..configured(16, 0) });
+    harness.ec2.claims = vec![Fault::Fails(ErrorClass::TimedOut); 16];
+    harness.master("a");
+    harness.run(secs(10));
+    let timeouts = harness.done.iter().filter_map(|(_, action)| match action {
+        Action::Claim { request: ClaimRequest::Route { .. }, timeout, .. } => Some(*timeout),
+        _ => None,
+    });
+    assert!(timeouts.max() <= Some(secs(12)), "{:?}", harness.done);
+}
+
+#[test]
+fn elastic_ips_do_not_wait_for_routes() {
+    let mut harness = standby(configured(50, 6));
+    harness.ec2.claim_delay = ms(300);
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(20));
+    let times = times_of(&harness, begin, Kind::ElasticIp);
+    assert!(times.iter().filter(|at| **at == 0).count() >= 2 && times[5] <= 1_000, "{times:?}");
+    // 7 calls' time for 50 routes, and one more for the Elastic IPs.
+    let last = times_of(&harness, begin, Kind::Route).into_iter().max();
+    assert!(last <= Some(7 * 300), "{last:?}");
 }
 
 // ── B22 and B25: a standby proves its permission by dry runs ──
