@@ -328,6 +328,23 @@ fn a_route_that_cannot_be_read_is_never_claimed_and_an_elastic_ip_after_three_se
 }
 
 #[test]
+fn a_route_that_leads_to_a_gateway_does_not_make_its_group_unknown() {
+    let mut harness = standby(configured(1, 0));
+    harness.show(route(1), Some(Holder::NotTakeable(NotTakeable::LeadsTo("igw-0000000a".to_owned()))));
+    harness.run(secs(60));
+    harness.master("a");
+    harness.run(secs(60));
+    let begin = harness.now;
+    harness.child_frozen = true;
+    harness.run(secs(5));
+    harness.child_frozen = false;
+    harness.run(secs(20));
+    let logs = harness.done.iter().filter(|(when, _)| *when >= begin);
+    let is_transition = |action: &&Action| matches!(action, Action::Log(LogEvent::Transition { .. }));
+    assert_eq!(logs.map(|(_, action)| action).find(is_transition), None);
+}
+
+#[test]
 fn a_route_that_leads_to_a_gateway_is_never_taken() {
     let gateway = NotTakeable::LeadsTo("igw-0000000a".to_owned());
     let mut harness = standby(configured(1, 0));
