@@ -52,7 +52,7 @@ const SHORT_ANSWER: usize = 64 * 1024;
 const LONG_ANSWERS: usize = 2;
 /// How long a lookup may take where the last answer for the name is known: a claim has to arrive also while the name server
 /// does not answer.
-const LOOKUP: Duration = Duration::from_millis(300);
+const LOOKUP: Duration = Duration::from_millis(200);
 /// How many addresses without an answer are remembered.
 const MAX_SILENT: usize = 16;
 /// The longest file of certificates.
