@@ -120,12 +120,14 @@ async fn a_dry_run_is_allowed_and_changes_nothing() {
         assert_eq!(place.cloud.route_moves().len(), moves);
     }
     let ipv6 = route(TABLE, "2001:db8:ff::/48");
-    place.ec2.dry_run_route(&ipv6, &eni(1), true, AMPLE).await.expect("allowed");
     let before = place.count();
+    place.ec2.dry_run_route(&ipv6, &eni(1), true, AMPLE).await.expect("allowed");
+    assert_eq!(place.sent(before), dry(&["ReplaceRoute", "CreateRoute"]));
     for private_address in [None, Some(Ipv4Addr::new(10, 99, 0, 11))] {
+        let before = place.count();
         place.ec2.dry_run_elastic_ip(&id, &eni(1), private_address, AMPLE).await.expect("allowed");
+        assert_eq!(place.sent(before), dry(&["AssociateAddress"]), "{private_address:?}");
     }
-    assert_eq!(place.sent(before), dry(&["AssociateAddress"]));
     assert_eq!(place.cloud.association(ELASTIC_IP).expect("an Elastic IP"), None);
 }
 

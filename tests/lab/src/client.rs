@@ -157,9 +157,11 @@ impl Pings {
         routers.iter().all(|router| *router == routers[0]).then_some(routers[0])?
     }
 
-    /// Whether none of the last three pings was answered.
-    pub fn are_lost(&self) -> bool {
-        self.last_answers().iter().all(Option::is_none)
+    /// Whether three pings or more were sent from that time on, and the last three were not answered.
+    pub fn are_lost_since(&self, time: Timestamp) -> bool {
+        let pings = self.so_far();
+        let since: Vec<&Ping> = pings.iter().filter(|ping| ping.sent >= time).collect();
+        since.len() >= 3 && since.iter().rev().take(3).all(|ping| ping.answer.is_none())
     }
 
     fn last_answers(&self) -> [Option<u8>; 3] {

@@ -273,7 +273,7 @@ fn a_route_that_a_third_party_takes_is_taken_back_after_two_reads_and_too_often_
 }
 
 #[test]
-fn one_kind_that_is_refused_or_unread_does_not_hold_back_another() {
+fn a_refused_route_does_not_hold_back_an_address() {
     let mut harness = standby(configured(1, 0));
     harness.ec2.bad = [route(1)].into();
     for class in [ErrorClass::Denied, ErrorClass::BadResource, ErrorClass::Throttled, ErrorClass::Transient] {

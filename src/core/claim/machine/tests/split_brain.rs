@@ -349,8 +349,8 @@ impl Pair {
                 Action::Log(LogEvent::ContestedEnded { resource, taker, .. }) => {
                     self.routers[router].losses.retain(|(_, of, _, by)| (of, *by) != (&resource, taker));
                 }
-                Action::DryRun { .. } => unreachable!("addresses have no dry run"),
-                Action::Claim { .. } | Action::Log(_) => {}
+                Action::DryRun { .. } | Action::Claim { .. } => unreachable!("the groups have only addresses"),
+                Action::Log(_) => {}
             }
         }
     }
