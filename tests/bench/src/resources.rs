@@ -19,6 +19,9 @@ use crate::peers::Peer;
 use crate::spread::{Spread, millis};
 use crate::told::{Told, await_verdict};
 
+/// How often keepalived shows activity while it is MASTER: the advertisement interval.
+const ACTIVITY: Duration = Duration::from_secs(1);
+
 /// The most of a kind that a router moves.
 pub const MOST: usize = 200;
 /// The route tables that each destination is in.
@@ -323,7 +326,14 @@ fn agent(lab: &mut Lab, kind: Kind, count: usize, rounds: usize) -> Round {
         await_verdict(&lab.r1, count, "STANDBY-READY");
         let (moves, from) = (moves_to(lab, kind, &lab.r1).len(), lab.simulator.next_number());
         let began = told.tell(GROUP, "MASTER");
-        times.push(last_move(lab, kind, &lab.r1, moves, count) - began);
+        // The agent claims only for a keepalived that shows activity, and here its notify events are all of it.
+        let mut active = began;
+        let keep_active = || {
+            if active.elapsed() >= ACTIVITY {
+                active = told.tell(GROUP, "MASTER_PRIORITY");
+            }
+        };
+        times.push(last_move(lab, kind, &lab.r1, moves, count, keep_active) - began);
         // The rest of the answers: a claim in flight is not undone by BACKUP.
         let answered = |lab: &Lab| lab.simulator.requests_from(from).iter().all(|r| r.dry_run || r.succeeded());
         lab.wait("all answers", CALL * 10, answered);
@@ -375,10 +385,19 @@ fn moves_to(lab: &Lab, kind: Kind, router: &Router) -> Vec<Instant> {
     }
 }
 
-/// When the last of so many came to the router, of the moves from that number on.
-fn last_move(lab: &Lab, kind: Kind, router: &Router, from: usize, count: usize) -> Instant {
+/// When the last of so many came to the router, of the moves from that number on. Until then `meanwhile` is called again and
+/// again.
+fn last_move(
+    lab: &Lab,
+    kind: Kind,
+    router: &Router,
+    from: usize,
+    count: usize,
+    mut meanwhile: impl FnMut(),
+) -> Instant {
     let what = format!("{} on router {}", kind.count(count), router.number);
     let last = lab.simulator.wait_for(&what, PATIENCE, |_| {
+        meanwhile();
         let times = moves_to(lab, kind, router).split_off(from);
         (times.len() >= count).then(|| times.into_iter().max()).flatten()
     });
@@ -397,7 +416,7 @@ fn one_by_one(lab: &Lab, environment: &Path, peer: Peer, kind: Kind, count: usiz
         .collect();
     let began = Instant::now();
     peer.take(&lab.r2, environment, kind, &places);
-    millis(last_move(lab, kind, &lab.r2, moves, count) - began)
+    millis(last_move(lab, kind, &lab.r2, moves, count, || ()) - began)
 }
 
 /// The agent that holds so many routes and Elastic IPs, over so many intervals between two regular reads.
