@@ -46,7 +46,7 @@ impl Ec2 {
         error: CallError,
         bound: Bound,
     ) -> Result<Acknowledgement, CallError> {
-        let Ok(holders) = self.routes_within(std::slice::from_ref(route), || bound).await else {
+        let Ok(holders) = self.routes_within(std::slice::from_ref(route), bound).await else {
             return Err(error);
         };
         match holders.get(&Resource::Route(route.clone())) {
@@ -130,21 +130,17 @@ impl Ec2 {
         Ok(Acknowledgement { request_id: request_id(&answer), unlisted: BTreeSet::new() })
     }
 
-    /// Where the routes lead: DescribeRouteTables, 200 tables a request with every page of its answer, which together are
-    /// bounded by `timeout`. A route that its table does not have is absent.
+    /// Where the routes lead: DescribeRouteTables, 200 tables a request, which together with all pages are bounded by
+    /// `timeout`. A route that its table does not have is absent.
     ///
     /// # Errors
     /// See [`CallError`]. An error in one page fails the whole call.
     pub async fn routes(&self, routes: &[Route], timeout: Duration) -> Result<BTreeMap<Resource, Holder>, CallError> {
-        self.routes_within(routes, || Bound::after(timeout)).await
+        self.routes_within(routes, Bound::after(timeout)).await
     }
 
-    /// The same; `bound` is called for each request with its pages.
-    async fn routes_within(
-        &self,
-        routes: &[Route],
-        bound: impl Fn() -> Bound,
-    ) -> Result<BTreeMap<Resource, Holder>, CallError> {
+    /// The same within a bound that has begun already.
+    async fn routes_within(&self, routes: &[Route], bound: Bound) -> Result<BTreeMap<Resource, Holder>, CallError> {
         let mut wanted: BTreeMap<&RouteTableId, Vec<&Route>> = BTreeMap::new();
         for route in routes {
             wanted.entry(&route.table).or_default().push(route);
@@ -153,7 +149,6 @@ impl Ec2 {
         let tables: Vec<&RouteTableId> = wanted.keys().copied().collect();
         let mut missing: BTreeSet<&RouteTableId> = tables.iter().copied().collect();
         for chunk in tables.chunks(MAX_FILTER_VALUES) {
-            let bound = bound();
             let ids = chunk.iter().map(ToString::to_string).collect();
             let filter = Filter::builder().name("route-table-id").set_values(Some(ids)).build();
             let mut pages = Pages::new("route tables");

@@ -237,6 +237,10 @@ fn two_files_may_define_the_same_node() {
 /// An invalid definition: the kind of the definition, the content of its root element, a part of the error message.
 type Invalid = (&'static str, &'static str, &'static str);
 
+/// What the schemas refuse, or VyOS's own generator although the schemas allow it: `<multi/>` and `<valueless/>` outside of a
+/// leaf, and an owner without a priority (vyos-1x scripts/build-command-templates). Besides, what has no form that is safe: a
+/// name that leads out of the directory of the templates or is one of theirs, and a command whose quotes or `$` would make an
+/// argument part of the command.
 const INVALID: &[Invalid] = &[
     ("config", "<node name='a'>", "invalid XML"),
     ("config", "<node name='a'></nod>", "invalid XML"),

@@ -266,6 +266,17 @@ pub enum DryRunRequest {
 }
 
 impl DryRunRequest {
+    /// The calls of a claim for this ENI; none for an address. `creates`: the table has no such route. `private_address` of an
+    /// Elastic IP: absent also if it is an address that moves, because a standby's ENI does not have that yet, and this is no
+    /// reason against the association.
+    pub fn new(resource: &Resource, eni: EniId, creates: bool, private_address: Option<Ipv4Addr>) -> Option<Self> {
+        match resource.clone() {
+            Resource::Address(_) => None,
+            Resource::Route(route) => Some(Self::Route { route, eni, creates }),
+            Resource::ElasticIp(allocation) => Some(Self::ElasticIp { allocation, eni, private_address }),
+        }
+    }
+
     /// What the claim is for.
     pub fn resource(&self) -> Resource {
         match self {

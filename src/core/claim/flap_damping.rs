@@ -1,6 +1,6 @@
-//! Flap damping: when an address counts as contested, and how long claims are held down.
+//! Flap damping: when a resource counts as contested, and how long claims are held down.
 //!
-//! If the address is contested with the peer (another router of the group), both routers are MASTER. VRRP ends that as soon
+//! If it is contested with the peer (another router of the group), both routers are MASTER. VRRP ends that as soon
 //! as the link between them is back, so claims are not delayed. If it is contested with a stranger, claims are delayed to
 //! save API calls. Both can be the case; the current owner decides whether a claim is delayed.
 
@@ -12,20 +12,20 @@ use fastrand::Rng;
 use super::{BootInstant, backoff};
 use crate::model::ec2::Taker;
 
-/// An address is contested after more than this many ownership losses ...
+/// A resource is contested after more than this many ownership losses ...
 const LOSSES_ALLOWED: usize = 3;
 /// ... within this time.
 const LOSS_WINDOW: Duration = Duration::from_secs(5 * 60);
-/// The address is no longer contested with a stranger after ownership was verified for this long.
+/// It is no longer contested with a stranger after ownership was verified for this long.
 const STRANGER_HOLD_DOWN: Duration = Duration::from_secs(15 * 60);
-/// The same for the peer, but at least two verify-intervals: a peer that is still MASTER claims the address within one.
+/// The same for the peer, but at least two verify-intervals: a peer that is still MASTER claims it within one.
 const PEER_HOLD_DOWN: Duration = Duration::from_secs(60);
 /// The first and the longest delay of a claim on the router with the higher priority.
 const OUTRANKING_DELAY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 /// The same if this router has not heard a peer of lower priority, with 50 % jitter.
 const OUTRANKED_DELAY: (Duration, Duration) = (Duration::from_secs(75), Duration::from_secs(300));
 
-/// The ownership losses of one address since its group became MASTER, and the last reclaim.
+/// The ownership losses of one resource since its group became MASTER, and the last reclaim.
 #[derive(Debug, Clone, Default)]
 pub struct FlapDamping {
     peer: Losses,

@@ -2,7 +2,7 @@
 //! show anyway, and what dry runs show.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use super::Machine;
 use super::event::LogEvent;
@@ -78,9 +78,7 @@ impl Machine {
         let block = behind.block.filter(|_| resource.eni.as_ref() == Some(&behind.id))?;
         let resources = self.groups.get(&resource.group).map(|group| group.resources.as_slice()).unwrap_or_default();
         let has_route = |address: Ipv4Addr| {
-            resources
-                .iter()
-                .any(|id| matches!(id, Resource::Route(r) if r.destination.net().contains(&IpAddr::V4(address))))
+            resources.iter().any(|id| matches!(id, Resource::Route(route) if route.destination.contains(address)))
         };
         let addresses = match id {
             Resource::Address(address) => vec![*address],
@@ -89,7 +87,7 @@ impl Machine {
                 addresses.filter(|address| !has_route(*address)).collect()
             }
         };
-        let address = addresses.into_iter().find(|address| !block.net().contains(&IpAddr::V4(*address)))?;
+        let address = addresses.into_iter().find(|address| !block.contains(*address))?;
         Some(Obstacle::OutsideSubnet { address, block })
     }
 

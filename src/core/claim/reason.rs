@@ -1,4 +1,4 @@
-//! Why an address has its verdict, a standby is not ready, a request is refused, or owners were not read. These are values;
+//! Why a resource has its verdict, a standby is not ready, a request is refused, or owners were not read. These are values;
 //! [`crate::report::reasons`] renders them.
 
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
 use crate::model::resource::{Kind, NotTakeable, Prefix, Resource};
 use crate::model::vrrp::VrrpState;
 
-/// Why an address has its verdict.
+/// Why a resource has its verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// An operator paused the group.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
-use crate::model::config::{Config, GroupConfig};
+use crate::model::config::{Config, GroupConfig, overlay_addresses};
 use crate::model::ids::{EniId, GroupName, InterfaceName};
 use crate::model::resource::{Resource, Route};
 
@@ -51,6 +51,12 @@ impl PlannedGroup {
             let resource = self.resources.iter().find(|r| r.resource.address() == Some(address.address))?;
             Some((address, resource))
         })
+    }
+
+    /// The addresses that are not assigned to an ENI: they only show whether the group is MASTER.
+    pub fn not_assigned(&self) -> impl Iterator<Item = &PlannedAddress> {
+        let is_assigned = |address| self.assigned().any(|(assigned, _)| assigned.address == address);
+        self.addresses.iter().filter(move |address| !is_assigned(address.address))
     }
 }
 
@@ -111,9 +117,9 @@ pub enum Problem {
 /// Combines the configuration with what keepalived runs.
 ///
 /// A group moves its configured addresses that keepalived runs in it, or all that keepalived runs in it if none are
-/// configured, except an address that is the destination of one of its own routes. The interface is the configured one,
-/// else the address's own, else the group's. If two groups have one resource, the first in the order of names moves it;
-/// disabled groups come after all others.
+/// configured, except one that is the destination of one of its own routes; with `no-address` none. The interface is the
+/// configured one, else the address's own, else the group's. If two groups have one resource, the first in the order of
+/// names moves it; disabled groups come after all others.
 pub fn plan(config: &Config, groups: &Groups) -> Plan {
     let running: HashMap<&GroupName, &RunningGroup> = groups.groups.iter().map(|g| (&g.name, g)).collect();
     let mut wanted: Vec<&GroupConfig> = config.groups.iter().collect();
@@ -148,7 +154,7 @@ fn planned<'a>(
     let mut problems = Vec::new();
     let mut addresses: Vec<PlannedAddress> = Vec::new();
     let mut resources: Vec<PlannedResource> = Vec::new();
-    let overlay: BTreeSet<Ipv4Addr> = wanted.routes.iter().filter_map(|route| route.destination.host()).collect();
+    let overlay = overlay_addresses(&wanted.routes);
     let is_wanted = |a: &&VirtualAddress| {
         wanted.addresses.is_empty() || wanted.addresses.contains(&a.address) || overlay.contains(&a.address)
     };

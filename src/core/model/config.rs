@@ -172,6 +172,11 @@ pub struct RouteConfig {
     pub interface: Option<InterfaceName>,
 }
 
+/// The addresses that a route of the group covers exactly. The route moves them, and they are never assigned to an ENI.
+pub fn overlay_addresses(routes: &[RouteConfig]) -> BTreeSet<Ipv4Addr> {
+    routes.iter().filter_map(|route| route.destination.host()).collect()
+}
+
 /// `aws-vipa elastic-ip <eipalloc-…>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,7 +1,7 @@
 //! What a router claims in EC2 for a VRRP group, and which ENI has it.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -59,6 +59,11 @@ impl Prefix {
         self.0
     }
 
+    /// Whether it contains the address.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        self.0.contains(&IpAddr::V4(address))
+    }
+
     /// Whether it is an IPv4 prefix.
     pub fn is_ipv4(self) -> bool {
         matches!(self.0, IpNet::V4(_))
@@ -104,8 +109,7 @@ impl fmt::Display for Prefix {
 }
 
 /// The kind of a [`Resource`]. It determines the API calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// AssignPrivateIpAddresses, DescribeNetworkInterfaces.
     Address,

@@ -462,16 +462,8 @@ pub fn dry_run(
     if matches!(holder, Some(Holder::NotTakeable(_))) {
         return None;
     }
-    let eni = eni.clone();
-    match planned.resource.clone() {
-        Resource::Address(_) => None,
-        Resource::Route(route) => Some(DryRunRequest::Route { route, eni, creates: holder.is_none() }),
-        Resource::ElasticIp(allocation) => {
-            // An address that moves is not on the ENI of a standby, and that is no reason against the association.
-            let private_address = planned.private_address.filter(|address| !moved.contains(address));
-            Some(DryRunRequest::ElasticIp { allocation, eni, private_address })
-        }
-    }
+    let private_address = planned.private_address.filter(|address| !moved.contains(address));
+    DryRunRequest::new(&planned.resource, eni.clone(), holder.is_none(), private_address)
 }
 
 /// A route or an Elastic IP of a group with these peers: the calls of its claim with EC2's answers to their dry runs, and where
@@ -545,13 +537,12 @@ pub fn overlay(group: &PlannedGroup, aws: &AwsState) -> Vec<Step> {
     const WHAT: &str = "Overlay";
     let routes_to = |address: Ipv4Addr| {
         let routes = group.resources.iter().filter_map(|planned| match &planned.resource {
-            Resource::Route(route) if route.destination.net().contains(&IpAddr::V4(address)) => Some((planned, route)),
+            Resource::Route(route) if route.destination.contains(address) => Some((planned, route)),
             _ => None,
         });
         routes.collect::<Vec<_>>()
     };
     let block_of = |held_on: &InterfaceName| aws.local.get(held_on).and_then(|(_, place)| Some(place.as_ref()?.block));
-    let is_assigned = |address: Ipv4Addr| group.assigned().any(|(assigned, _)| assigned.address == address);
     let step = |planned: &PlannedAddress| {
         let address = planned.address;
         let routes = routes_to(address);
@@ -591,7 +582,7 @@ pub fn overlay(group: &PlannedGroup, aws: &AwsState) -> Vec<Step> {
             ),
         ))
     };
-    group.addresses.iter().filter(|address| !is_assigned(address.address)).filter_map(step).collect()
+    group.not_assigned().filter_map(step).collect()
 }
 
 /// An ENI in EC2: attached to this instance, within its address limit, and without source/destination check. `wanted` are the

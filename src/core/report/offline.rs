@@ -134,8 +134,7 @@ fn group(config: &Config, facts: &Observations, group: &PlannedGroup) -> GroupRe
         addresses: group.assigned().map(|assigned| address(config, facts, group.disabled, &others, assigned)).collect(),
         ..without_addresses(group.name.as_str())
     };
-    let is_assigned = |address: &&PlannedAddress| group.assigned().any(|(other, _)| other.address == address.address);
-    for planned in group.addresses.iter().filter(|address| !is_assigned(address)) {
+    for planned in group.not_assigned() {
         report.not_assigned.push(LocalAddressReport {
             address: planned.address,
             interface: planned.held_on.clone(),

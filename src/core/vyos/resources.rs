@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::input::Node;
 use super::verify::ConfigError;
-use crate::model::config::{ElasticIpConfig, RouteConfig};
+use crate::model::config::{ElasticIpConfig, RouteConfig, overlay_addresses};
 use crate::model::ids::{AllocationId, InterfaceName, RouteTableId};
 use crate::model::resource::{Kind, Prefix, Resource, Route};
 
@@ -116,11 +116,6 @@ pub(super) fn elastic_ips(node: Node<'_>, exists: &dyn Fn(&str) -> bool, errors:
 
 fn is_of_a_host(address: Ipv4Addr) -> bool {
     !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.is_broadcast())
-}
-
-/// The addresses that a route of the group covers exactly. The route moves them, and they are never assigned to an ENI.
-pub(super) fn overlay_addresses(routes: &[RouteConfig]) -> BTreeSet<Ipv4Addr> {
-    routes.iter().filter_map(|route| route.destination.host()).collect()
 }
 
 /// What the groups that were checked so far move. A disabled group moves nothing, so it may have the same resources as an

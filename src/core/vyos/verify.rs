@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net};
 
 use super::input::{CalledFor, Input, Node};
-use super::resources::{self, Errors, Moved, OfGroup, overlay_addresses};
-use crate::model::config::{Config, ElasticIpConfig, Global, GroupConfig, SkippedGroup};
+use super::resources::{self, Errors, Moved, OfGroup};
+use crate::model::config::{Config, ElasticIpConfig, Global, GroupConfig, SkippedGroup, overlay_addresses};
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::{EniId, GroupName, InterfaceName, Region};
 use crate::model::mounts::NotLocal;
@@ -329,7 +329,6 @@ fn own_address(address: Ipv4Addr, interface: &str) -> String {
 }
 
 fn global_parameters(node: Node<'_>, errors: &mut Errors, warnings: &mut Vec<String>, host: &HostState<'_>) -> Global {
-    const PATH: &str = GLOBAL_PARAMETERS;
     const KNOWN: [&str; 7] = [
         "region",
         "endpoint-url",
@@ -340,12 +339,11 @@ fn global_parameters(node: Node<'_>, errors: &mut Errors, warnings: &mut Vec<Str
         "request-timeout",
     ];
     errors.add_unknown(node, "", &KNOWN);
-    let mut refuse = |name: &str, message: String| errors.add(name, message);
     let mut global = Global::default();
     if let Some(region) = node.value("region") {
         match Region::try_from(region) {
             Ok(region) => global.region = Some(region),
-            Err(error) => refuse("region", error.to_string()),
+            Err(error) => errors.add("region", error.to_string()),
         }
     }
     if let Some(url) = node.value("endpoint-url") {
@@ -353,12 +351,12 @@ fn global_parameters(node: Node<'_>, errors: &mut Errors, warnings: &mut Vec<Str
             Ok(endpoint) => {
                 if endpoint.is_in_clear() {
                     warnings.push(format!(
-                        "{PATH} endpoint-url: {url} is not encrypted: the session token can be read in transit, and the server is not authenticated; use https://"
+                        "{GLOBAL_PARAMETERS} endpoint-url: {url} is not encrypted: the session token can be read in transit, and the server is not authenticated; use https://"
                     ));
                 }
                 global.endpoint_url = Some(url.to_owned());
             }
-            Err(reason) => refuse("endpoint-url", format!("{url:?} {reason}")),
+            Err(reason) => errors.add("endpoint-url", format!("{url:?} {reason}")),
         }
     }
     for (name, into) in
@@ -369,29 +367,31 @@ fn global_parameters(node: Node<'_>, errors: &mut Errors, warnings: &mut Vec<Str
         };
         match usable_path(file) {
             Ok(path) => {
-                warnings.extend(file_warnings(name, &path, host).into_iter().map(|w| format!("{PATH} {name}: {w}")));
+                warnings.extend(
+                    file_warnings(name, &path, host).into_iter().map(|w| format!("{GLOBAL_PARAMETERS} {name}: {w}")),
+                );
                 *into = Some(path);
             }
-            Err(reason) => refuse(name, format!("{file:?} {reason}")),
+            Err(reason) => errors.add(name, format!("{file:?} {reason}")),
         }
     }
     if let Some(profile) = node.value("profile") {
         if profile.is_empty() || profile.chars().any(|c| c.is_control() || matches!(c, '[' | ']')) {
-            refuse("profile", format!("{profile:?} is not a valid profile name"));
+            errors.add("profile", format!("{profile:?} is not a valid profile name"));
         } else if global.credentials_file.is_none() {
-            refuse("profile", "requires a credentials file: set credentials-file too".to_owned());
+            errors.add("profile", "requires a credentials file: set credentials-file too".to_owned());
         } else {
             global.profile = Some(profile.to_owned());
         }
     }
     match node.value("verify-interval").map(str::parse) {
         Some(Ok(interval)) => global.verify_interval = interval,
-        Some(Err(error)) => refuse("verify-interval", error.to_string()),
+        Some(Err(error)) => errors.add("verify-interval", error.to_string()),
         None => {}
     }
     match node.value("request-timeout").map(str::parse) {
         Some(Ok(timeout)) => global.request_timeout = timeout,
-        Some(Err(error)) => refuse("request-timeout", error.to_string()),
+        Some(Err(error)) => errors.add("request-timeout", error.to_string()),
         None => {}
     }
     global
@@ -622,7 +622,7 @@ impl<'a> Checks<'a> {
                     "{outside}: EC2 moves addresses only within their subnet, and an overlay address needs aws-vipa \
                      route {address}/32"
                 ));
-            } else if !group.routes.iter().any(|route| route.destination.net().contains(&IpAddr::V4(address))) {
+            } else if !group.routes.iter().any(|route| route.destination.contains(address)) {
                 warn(&format!("{outside}, and no route leads to it: set aws-vipa route {address}/32"));
             }
         }

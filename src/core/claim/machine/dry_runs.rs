@@ -46,19 +46,9 @@ impl Machine {
 
     fn dry_run_request(&self, id: &Resource) -> Option<DryRunRequest> {
         let resource = self.resources.get(id)?;
-        let eni = resource.eni.clone()?;
-        match id {
-            Resource::Address(_) => None,
-            Resource::Route(route) => {
-                Some(DryRunRequest::Route { route: route.clone(), eni, creates: resource.is_absent_route() })
-            }
-            Resource::ElasticIp(allocation) => {
-                // An address that the group moves is not on the ENI yet, and that is no reason against the association.
-                let moves = |address: &_| self.resources.contains_key(&Resource::Address(*address));
-                let private_address = resource.private_address.filter(|address| !moves(address));
-                Some(DryRunRequest::ElasticIp { allocation: allocation.clone(), eni, private_address })
-            }
-        }
+        let moves = |address: &_| self.resources.contains_key(&Resource::Address(*address));
+        let private_address = resource.private_address.filter(|address| !moves(address));
+        DryRunRequest::new(id, resource.eni.clone()?, resource.is_absent_route(), private_address)
     }
 
     /// When the resource's next dry run is due, if its group is a standby and a claim would make the calls: the regular reads

@@ -124,7 +124,7 @@ impl Machine {
             && (!both || of_kind < MAX_SINGLE_CLAIMS - OTHER_KIND_RESERVE)
             && current.len() + outdated.len() < MAX_SINGLE_CLAIMS_WITH_OUTDATED
             && !current.iter().any(|claim| claim.resources.contains(&id));
-        if !has_room || self.may_go(now, &id, resource) > Some(now) || !self.may_be_taken(now, &id, resource) {
+        if !has_room || self.may_go(now, &id, resource) > Some(now) || !self.may_be_taken(now, resource) {
             return false;
         }
         if !self.is_ready(now, &id) {
@@ -144,16 +144,11 @@ impl Machine {
         false
     }
 
-    /// Whether a route or an Elastic IP may be claimed, by what reads have shown.
-    fn may_be_taken(&self, now: BootInstant, id: &Resource, resource: &ResourceState) -> bool {
-        resource.not_takeable().is_none()
-            && !self.awaits_address_claim(resource)
-            && match id.kind() {
-                Kind::Address => true,
-                // A wrong table must not cut a VPC off.
-                Kind::Route => resource.owner_read.is_some(),
-                Kind::ElasticIp => resource.awaits_read_until().is_none_or(|until| until <= now),
-            }
+    /// Whether a route or an Elastic IP may be claimed, by what reads have shown; an Elastic IP also if none has come for a while.
+    fn may_be_taken(&self, now: BootInstant, resource: &ResourceState) -> bool {
+        let has_waited =
+            || resource.not_takeable().is_none() && resource.awaits_read_until().is_some_and(|until| until <= now);
+        !self.awaits_address_claim(resource) && (!resource.awaits_read() || has_waited())
     }
 
     /// Whether an Elastic IP belongs on an address that this router is claiming: EC2 refuses the association until the address
