@@ -335,9 +335,12 @@ fn agent(lab: &mut Lab, kind: Kind, count: usize, rounds: usize) -> Round {
         };
         times.push(last_move(lab, kind, &lab.r1, moves, count, keep_active) - began);
         // The rest of the answers: a claim in flight is not undone by BACKUP.
-        let answered = |lab: &Lab| lab.simulator.requests_from(from).iter().all(|r| r.dry_run || r.succeeded());
-        lab.wait("all answers", CALL * 10, answered);
-        let claims = lab.simulator.requests_from(from).into_iter().filter(|request| kind.is_claim(request));
+        let claims = |lab: &Lab| {
+            let requests = lab.simulator.requests_from(from).into_iter();
+            requests.filter(|request| kind.is_claim(request)).collect::<Vec<_>>()
+        };
+        lab.wait("all answers", CALL * 10, |lab| claims(lab).iter().all(|claim| claim.succeeded()));
+        let claims = claims(lab).into_iter();
         let claims: Vec<Duration> = claims.map(|request| request.arrived.saturating_duration_since(began)).collect();
         (calls, refused) = (calls.max(claims.len()), refused.max(beyond_the_rate(&claims)));
         told.tell(GROUP, "BACKUP");
