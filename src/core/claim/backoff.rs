@@ -58,10 +58,11 @@ impl RateLimiter {
     }
 
     /// Claims with one resource in each call: EC2's own bucket for such calls, 50 at once and 5 a second (EC2 API, "Request
-    /// throttling"); those that keep failing 20 at once, and 1,500 an hour.
+    /// throttling"), less one, because calls arrive a little sooner or later than they are sent; those that keep failing 20 at
+    /// once, and 1,500 an hour.
     pub fn of_single_calls() -> Self {
         Self {
-            all: TokenBucket::new(50, Duration::from_millis(200)),
+            all: TokenBucket::new(49, Duration::from_millis(200)),
             repeated: TokenBucket::new(20, Duration::from_millis(2_400)),
             reserve: 10,
         }
