@@ -161,10 +161,11 @@ fn spread_out(lab: &mut Lab, groups: usize, rounds: usize) -> OutOfStep {
 fn agent(lab: &mut Lab, groups: usize, rounds: usize) -> (usize, Spread, usize) {
     let names = set_groups(&mut lab.r1, groups);
     let mut told = Told::commit(&lab.r1);
-    told.restart(&lab.r1);
-    told.stand_by(&lab.r1, &names);
     let (mut times, mut calls) = (Vec::new(), 0);
     for _ in 0..rounds {
+        // Claims of failovers that follow each other within a second are spread out.
+        told.restart(&lab.r1);
+        told.stand_by(&lab.r1, &names);
         (0..groups).for_each(|n| lab.simulator.steal(address(n), STRANGER[0]).expect("a third party's"));
         let (moves, from) = (lab.simulator.moves().len(), lab.simulator.next_number());
         let mut began = None;
