@@ -52,7 +52,7 @@ use crate::systemd::log_throttle::LogThrottle;
 const DEFAULT_PROFILE: &str = "default";
 /// Network interfaces in a page. The API allows 5 to 1000. Two routers with 15 network interfaces each fill one page, and
 /// parsing it blocks the agent for a few milliseconds only.
-pub(super) const PAGE: usize = 30;
+const PAGE: usize = 30;
 /// The most pages that are read for one set of addresses. Each address is on one interface of its VPC, so 199 addresses need
 /// at most 7 full pages; EC2 may return shorter ones.
 const MAX_PAGES: usize = 20;
@@ -371,7 +371,11 @@ impl Ec2 {
                 }
                 Err(error)
             }
-            Failure::Timeout | Failure::InvalidResponse | Failure::TooManyRequests | Failure::Settings => Err(error),
+            Failure::Timeout
+            | Failure::InvalidResponse
+            | Failure::TooLong
+            | Failure::TooManyRequests
+            | Failure::Settings => Err(error),
             _ => Ok(()),
         }
     }
@@ -399,7 +403,7 @@ impl Ec2 {
         mut keep: impl FnMut(NetworkInterface) -> Result<(), CallError>,
     ) -> Result<(), CallError> {
         let bound = Bound::after(timeout);
-        let mut pages = Pages::new("network interfaces");
+        let mut pages = Pages::new("network interfaces", PAGE);
         while let Some(token) = pages.next()? {
             let answer = self
                 .attempt("ec2:DescribeNetworkInterfaces", bound, |client| {
@@ -781,18 +785,20 @@ fn describe(interface: &NetworkInterface) -> Result<(EniId, Interface), CallErro
     Ok((eni, described))
 }
 
-/// The pages of an answer, of [`PAGE`] items at most.
+/// The pages of an answer.
 pub(super) struct Pages {
     /// What is listed, for messages.
     what: &'static str,
+    /// The most items in a page.
+    size: usize,
     read: usize,
     token: Option<String>,
     is_last: bool,
 }
 
 impl Pages {
-    pub(super) fn new(what: &'static str) -> Self {
-        Self { what, read: 0, token: None, is_last: false }
+    pub(super) fn new(what: &'static str, size: usize) -> Self {
+        Self { what, size, read: 0, token: None, is_last: false }
     }
 
     /// The token for the next page, which the first one does not have; none after the last page.
@@ -809,13 +815,13 @@ impl Pages {
 
     /// The items of a page. `next` is the token that came with it.
     pub(super) fn items<T>(&mut self, items: Option<Vec<T>>, next: Option<String>) -> Result<Vec<T>, CallError> {
-        let what = self.what;
+        let Self { what, size, .. } = *self;
         let Some(items) = items else {
             return Err(invalid_response(format!("the answer does not list {what}")));
         };
-        if items.len() > PAGE {
+        if items.len() > size {
             let count = items.len();
-            return Err(invalid_response(format!("{count} {what} in a page; at most {PAGE} were requested")));
+            return Err(invalid_response(format!("{count} {what} in a page; at most {size} were requested")));
         }
         let next = next.filter(|token| !token.is_empty());
         if next.as_ref().is_some_and(|token| token.len() > MAX_TOKEN) {

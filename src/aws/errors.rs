@@ -10,6 +10,8 @@ use vipa_core::model::ec2::{CallError, Failure};
 use vipa_core::model::ids::{ErrorCode, RequestId};
 use vipa_core::report::remedies;
 
+use super::transport::TooLong;
+
 /// The most characters of a message that are kept.
 const MAX_MESSAGE: usize = 300;
 /// A longer word is dropped: the message of `UnauthorizedOperation` has its reason encoded in a word of a thousand letters.
@@ -49,10 +51,14 @@ where
             }
             None => failed(Failure::Connection, format!("no connection to {endpoint}")),
         },
-        SdkError::ResponseError(answer) => failed(
-            Failure::InvalidResponse,
-            format!("the answer of {endpoint} cannot be read: {}", root_cause(error_of(answer, error))),
-        ),
+        SdkError::ResponseError(answer) => {
+            let error = error_of(answer, error);
+            let is_too_long = chain(error).any(|e| e.is::<TooLong>());
+            failed(
+                if is_too_long { Failure::TooLong } else { Failure::InvalidResponse },
+                format!("the answer of {endpoint} cannot be read: {}", root_cause(error)),
+            )
+        }
         SdkError::TimeoutError(_) => failed(Failure::Timeout, format!("no answer from {endpoint}")),
         // Nothing was sent: the request cannot be made from these settings.
         other => failed(Failure::Settings, format!("no request can be made to {endpoint}: {}", root_cause(other))),

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_ec2::types::{self, Filter, RouteOrigin, RouteState, RouteTable};
-use vipa_core::model::ec2::{Acknowledgement, CallError};
+use vipa_core::model::ec2::{Acknowledgement, CallError, Failure};
 use vipa_core::model::ids::{EniId, RouteTableId};
 use vipa_core::model::resource::{Holder, NotTakeable, Prefix, Resource, Route};
 
 use super::assumptions::MAX_FILTER_VALUES;
-use super::ec2::{Bound, Ec2, PAGE, Pages, owner, permitted, request_id, unreadable};
+use super::ec2::{Bound, Ec2, Pages, owner, permitted, request_id, unreadable};
+use super::errors::failed;
+
+/// Route tables in a page: the most that the API allows.
+const PAGE: usize = 100;
 
 impl Ec2 {
     /// Makes a route lead to the ENI: ReplaceRoute; CreateRoute if the table has no route with exactly this destination.
@@ -131,7 +135,8 @@ impl Ec2 {
     }
 
     /// Where the routes lead: DescribeRouteTables, 200 tables a request, which together with all pages are bounded by
-    /// `timeout`. A route that its table does not have is absent.
+    /// `timeout`. If an answer is too long, each half of its tables is read on its own. A route that its table does not have
+    /// is absent.
     ///
     /// # Errors
     /// See [`CallError`]. An error in one page fails the whole call.
@@ -149,21 +154,9 @@ impl Ec2 {
         let tables: Vec<&RouteTableId> = wanted.keys().copied().collect();
         let mut missing: BTreeSet<&RouteTableId> = tables.iter().copied().collect();
         for chunk in tables.chunks(MAX_FILTER_VALUES) {
-            let ids = chunk.iter().map(ToString::to_string).collect();
-            let filter = Filter::builder().name("route-table-id").set_values(Some(ids)).build();
-            let mut pages = Pages::new("route tables");
-            while let Some(token) = pages.next()? {
-                let answer = self
-                    .attempt("ec2:DescribeRouteTables", bound, |client| {
-                        client
-                            .describe_route_tables()
-                            .filters(filter.clone())
-                            .max_results(PAGE as i32)
-                            .set_next_token(token.clone())
-                            .send()
-                    })
-                    .await?;
-                for table in pages.items(answer.route_tables, answer.next_token)? {
+            let mut parts = vec![chunk];
+            while let Some(part) = parts.pop() {
+                let read = self.route_tables(part, bound, |table| {
                     let id: RouteTableId = table.route_table_id().unwrap_or_default().try_into().map_err(unreadable)?;
                     for route in wanted.get(&id).into_iter().flatten() {
                         if let Some(holder) = holder(&table, route)? {
@@ -171,6 +164,22 @@ impl Ec2 {
                         }
                     }
                     missing.remove(&id);
+                    Ok(())
+                });
+                match (read.await, part) {
+                    (Ok(()), _) => {}
+                    (Err(error), [table]) if error.failure == Failure::TooLong => {
+                        return Err(failed(
+                            error.failure,
+                            format!("EC2's answer about {table} is too long: {}", error.message),
+                        ));
+                    }
+                    // EC2 lists each table with all its routes.
+                    (Err(error), _) if error.failure == Failure::TooLong => {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.extend([second, first]);
+                    }
+                    (Err(error), _) => return Err(error),
                 }
             }
         }
@@ -178,6 +187,32 @@ impl Ec2 {
             holders.insert(Resource::Route(route.clone()), Holder::NotTakeable(NotTakeable::NoSuchTable));
         }
         Ok(holders)
+    }
+
+    /// Reads every page of DescribeRouteTables about these tables. Each table goes to `keep` as soon as its page has arrived.
+    async fn route_tables(
+        &self,
+        ids: &[&RouteTableId],
+        bound: Bound,
+        mut keep: impl FnMut(RouteTable) -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
+        let ids = ids.iter().map(ToString::to_string).collect();
+        let filter = Filter::builder().name("route-table-id").set_values(Some(ids)).build();
+        let mut pages = Pages::new("route tables", PAGE);
+        while let Some(token) = pages.next()? {
+            let answer = self
+                .attempt("ec2:DescribeRouteTables", bound, |client| {
+                    client
+                        .describe_route_tables()
+                        .filters(filter.clone())
+                        .max_results(PAGE as i32)
+                        .set_next_token(token.clone())
+                        .send()
+                })
+                .await?;
+            pages.items(answer.route_tables, answer.next_token)?.into_iter().try_for_each(&mut keep)?;
+        }
+        Ok(())
     }
 }
 

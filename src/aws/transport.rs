@@ -40,7 +40,7 @@ const IDLE: Duration = Duration::from_secs(300);
 /// How long a connection is idle before the kernel sends a TCP keepalive probe. Probes also refresh the state of firewalls
 /// on the path, and a dead connection is found before a request times out on it.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// The longest answer of EC2: a page of [`super::ec2::PAGE`] network interfaces, each with 64 addresses that have names and
+/// The longest answer of EC2: a page of 30 network interfaces, each with 64 addresses that have names and
 /// Elastic IP addresses (700 bytes an address) and with 50 tags (20 KiB), stays below it.
 const MAX_ANSWER: usize = 2 * 1024 * 1024;
 /// The longest answer of IMDS: a role's document is 2 KiB.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use simulator::{Fault, On, Simulator, World};
+use simulator::{Fault, On, RouteTable, Simulator, World};
 use vipa_core::model::config::Global;
 use vipa_core::model::ec2::ErrorClass;
 use vipa_core::model::ids::{AllocationId, EniId};
-use vipa_core::model::resource::{Holder, NotTakeable, Resource, Route};
+use vipa_core::model::resource::{Holder, Kind, NotTakeable, Resource, Route};
+use vipa_core::report::remedies::remedy_of_kind;
 use vyos_aws_vipa::aws::{Ec2, Imds};
 
 use crate::{AMPLE, nowhere};
@@ -39,7 +40,10 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let world = World::two_zones().stale_reads(Duration::ZERO).association_lag(Duration::ZERO);
+        Self::with(World::two_zones().stale_reads(Duration::ZERO).association_lag(Duration::ZERO))
+    }
+
+    fn with(world: World) -> Self {
         let cloud = Simulator::start(world).expect("a cloud");
         let url = cloud.serve_ec2_http(FREE, None).expect("EC2").url();
         let dir = tempfile::tempdir().expect("a directory");
@@ -229,4 +233,39 @@ async fn a_route_that_is_created_meanwhile_is_replaced_unless_it_leads_to_a_gate
     let error = place.ec2.claim_route(&route(TABLE, "0.0.0.0/0"), &eni(1), AMPLE).await.expect_err("a gateway's");
     assert_eq!((error.class(), error.code()), (ErrorClass::Refused, "RouteAlreadyExists"), "{error}");
     assert_eq!(place.cloud.route_moves().len(), 2, "nothing else was moved");
+}
+
+/// EC2 lists a table with all its routes, and may list 100 tables in a page.
+#[tokio::test]
+async fn tables_with_many_routes_are_read_in_smaller_groups() {
+    const VPC: &str = "vpc-0a000000000000001";
+    let id = |n: usize| format!("rtb-0c{n:015x}");
+    let table = |n: usize, routes: usize| {
+        let prefix =
+            |route: usize| format!("172.{}.{}.{}/30", 16 + (route >> 14), route >> 6 & 0xff, (route & 0x3f) << 2);
+        (0..routes).fold(RouteTable::new(&id(n), VPC), |table, route| table.route(&prefix(route), eni(1).as_str()))
+    };
+    let world = World::two_zones().stale_reads(Duration::ZERO).routes_per_table(20_000);
+    let world = (0..8).fold(world, |world, n| world.route_table(table(n, 2_000)));
+    let place = Place::with(world.route_table(table(8, 16_000)).route_table(table(9, 1)));
+    let destination = "172.16.0.0/30";
+    let read = |tables: Vec<usize>| {
+        let routes: Vec<Route> = tables.into_iter().map(|n| route(&id(n), destination)).collect();
+        let ec2 = place.ec2.clone();
+        async move { ec2.routes(&routes, AMPLE).await }
+    };
+    let before = place.count();
+    let holders = read((0..8).collect()).await.expect("a read");
+    assert_eq!(holders.len(), 8, "{holders:?}");
+    assert!(holders.values().all(|holder| matches!(holder, Holder::Eni(owner) if owner.eni == eni(1))), "{holders:?}");
+    let requests = place.cloud.requests().split_off(before);
+    let tables: Vec<usize> = requests.iter().map(|request| request.route_tables.len()).collect();
+    assert!(tables.starts_with(&[8, 4]) && tables.len() <= 15, "{tables:?}");
+
+    let error = read(vec![9, 8]).await.expect_err("one table is too long");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "AnswerTooLong"), "{error}");
+    assert!(error.message.contains(&id(8)) && error.message.contains("longer than 2048 KiB"), "{error}");
+    let remedy = remedy_of_kind(Kind::Route, &error.failure).expect("a remedy");
+    assert!(remedy.starts_with("delete routes of this table"), "{remedy}");
+    read(vec![9]).await.expect("a small table");
 }

@@ -247,7 +247,7 @@ async fn an_endless_answer_is_cut_off() {
     let server = serve(|_| Answer::Endless);
     let router = Router::new(&server.url);
     let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err("too long");
-    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
+    assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "AnswerTooLong"), "{error}");
     assert!(error.message.ends_with("cannot be read: it is longer than 2048 KiB"), "{error}");
 }
 

@@ -157,22 +157,22 @@ async fn owners_are_read_in_pages_and_in_requests_below_the_limit_of_200_values(
 #[tokio::test]
 async fn too_large_and_too_many_pages_are_rejected_as_they_arrive() {
     let place = Place::new(prompt());
-    for (interfaces, addresses, requests, reason) in [
-        (1000, 50, 1, "the answer of http://127.0.0.1:"),
-        (1000, 50, 1, " cannot be read: it is longer than 2048 KiB"),
-        (31, 1, 1, "31 network interfaces in a page; at most 30 were requested"),
-        (30, 50, 20, "more than 20 pages of network interfaces"),
-        (0, 0, 20, "more than 20 pages of network interfaces"),
+    for (interfaces, addresses, requests, code, reason) in [
+        (1000, 50, 1, "AnswerTooLong", "the answer of http://127.0.0.1:"),
+        (1000, 50, 1, "AnswerTooLong", " cannot be read: it is longer than 2048 KiB"),
+        (31, 1, 1, "Answer", "31 network interfaces in a page; at most 30 were requested"),
+        (30, 50, 20, "Answer", "more than 20 pages of network interfaces"),
+        (0, 0, 20, "Answer", "more than 20 pages of network interfaces"),
     ] {
         let before = place.cloud.requests().len();
         let endless = Effect::EndlessPages { interfaces, addresses };
         place.cloud.add_fault(Fault::on(On::action("DescribeNetworkInterfaces")).effect(endless));
         let error = place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect_err("no end");
-        assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Transient, code), "{error}");
         assert!(error.message.contains(reason), "{interfaces} of {addresses}: {error}");
         assert_eq!(place.cloud.requests().len() - before, requests, "{interfaces} of {addresses}: {error}");
         let error = place.ec2.described(&[eni(1)], AMPLE).await.expect_err("no end");
-        assert_eq!((error.class(), error.code()), (ErrorClass::Transient, "Answer"), "{error}");
+        assert_eq!((error.class(), error.code()), (ErrorClass::Transient, code), "{error}");
         place.cloud.clear_faults();
         place.ec2.owners(None, &[ADDRESS], AMPLE).await.expect("a valid answer");
     }
@@ -222,7 +222,7 @@ async fn faults_of_the_connection_and_of_ec2_have_their_class_and_time_limit() {
         (Fault::on(On::claims()).effect(Effect::NotXml), ErrorClass::Transient, "Answer"),
         (Fault::on(On::claims()).effect(Effect::Truncated), ErrorClass::Transient, "Answer"),
         (Fault::on(On::claims()).effect(Effect::Truncated).performed(), ErrorClass::Transient, "Answer"),
-        (Fault::on(On::claims()).effect(Effect::Huge(16 << 20)), ErrorClass::Transient, "Answer"),
+        (Fault::on(On::claims()).effect(Effect::Huge(16 << 20)), ErrorClass::Transient, "AnswerTooLong"),
     ] {
         let before = place.cloud.requests().len();
         place.cloud.add_fault(fault.clone().times(1));

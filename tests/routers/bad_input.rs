@@ -128,7 +128,7 @@ fn status_without_the_agent() {
         lab.simulator.remove_fault(hang);
         assert!(!text.contains("this router"), "{text}");
         for (effect, word) in
-            [(Effect::NotXml, "Answer"), (Effect::Truncated, "Answer"), (Effect::Huge(8 << 20), "Answer")]
+            [(Effect::NotXml, "Answer"), (Effect::Truncated, "Answer"), (Effect::Huge(8 << 20), "AnswerTooLong")]
         {
             lab.simulator.add_fault(Fault::on(On::action("DescribeNetworkInterfaces")).effect(effect).times(1));
             status(lab, &["LAST CALL FAILED", word]);

@@ -156,6 +156,8 @@ pub enum Failure {
     Tls,
     /// The answer could not be used.
     InvalidResponse,
+    /// The answer is longer than any that is expected.
+    TooLong,
     /// HTTP status 429 without an error code.
     TooManyRequests,
     /// There are no credentials to sign with.
@@ -281,6 +283,7 @@ impl Failure {
             "Connection" => Self::Connection,
             "TLS" => Self::Tls,
             "Answer" => Self::InvalidResponse,
+            "AnswerTooLong" => Self::TooLong,
             "TooManyRequests" => Self::TooManyRequests,
             "Settings" => Self::Settings,
             "Region" => Self::NoRegion,
@@ -302,6 +305,7 @@ impl Failure {
             Self::Connection => "Connection",
             Self::Tls => "TLS",
             Self::InvalidResponse => "Answer",
+            Self::TooLong => "AnswerTooLong",
             Self::TooManyRequests => "TooManyRequests",
             Self::Credentials { cause, .. } => cause.code(),
             Self::Settings => "Settings",
@@ -325,9 +329,12 @@ impl Failure {
             Self::Api { class, .. } | Self::Credentials { class, .. } => *class,
             Self::Timeout => ErrorClass::TimedOut,
             Self::TooManyRequests => ErrorClass::Throttled,
-            Self::Connection | Self::Tls | Self::InvalidResponse | Self::NoRegion | Self::LocalInterface => {
-                ErrorClass::Transient
-            }
+            Self::Connection
+            | Self::Tls
+            | Self::InvalidResponse
+            | Self::TooLong
+            | Self::NoRegion
+            | Self::LocalInterface => ErrorClass::Transient,
             Self::Settings | Self::ImdsDisabled => ErrorClass::Denied,
             Self::UnknownMac => ErrorClass::NoSuchInterface,
         }
@@ -496,6 +503,7 @@ pub(crate) fn every_failure() -> Vec<Failure> {
         Failure::Connection,
         Failure::Tls,
         Failure::InvalidResponse,
+        Failure::TooLong,
         Failure::TooManyRequests,
         Failure::Credentials { cause: NoCredentials::Role, class: Transient },
         Failure::Settings,

@@ -83,6 +83,9 @@ pub fn remedy_of_kind(kind: Kind, failure: &Failure) -> Option<&'static str> {
         Failure::Api { code, class: ErrorClass::BadResource | ErrorClass::Refused | ErrorClass::Denied } => {
             of_code(kind, code.as_str())
         }
+        Failure::TooLong if kind == Kind::Route => {
+            Some("delete routes of this table, or move `aws-vipa route` to a route table with fewer routes")
+        }
         _ => None,
     };
     of_kind.or_else(|| remedy(failure))
@@ -115,7 +118,7 @@ pub fn remedy(failure: &Failure) -> Option<&'static str> {
     Some(match failure {
         Failure::Timeout | Failure::Connection => WAY_TO_EC2,
         Failure::Tls => "check `aws-vipa ca-certificate-file`, and the host name in `aws-vipa endpoint-url`",
-        Failure::InvalidResponse => {
+        Failure::InvalidResponse | Failure::TooLong => {
             "another service than EC2 may have answered: check `aws-vipa endpoint-url` and proxies on the way"
         }
         Failure::TooManyRequests => THROTTLED,
