@@ -175,6 +175,8 @@ pub(super) struct PeriodicVerification {
     /// Absent while a read is in flight and no other one was requested since.
     due: Option<BootInstant>,
     throttled: u32,
+    /// When the last read began, a periodic one or another.
+    began: Option<BootInstant>,
     /// When the last completed read began.
     ended: Option<BootInstant>,
     /// When a read last succeeded.
@@ -458,7 +460,7 @@ impl Machine {
                 _ => [None; 4],
             };
             let flap_damping = r.checks.verified_since.and_then(|since| r.flap_damping.ends(since, verify_interval));
-            wanted.into_iter().chain([r.checks.reads.first().copied(), flap_damping]).flatten()
+            wanted.into_iter().chain([self.next_read(resource, r), flap_damping]).flatten()
         });
         let has_due_claim = self.resources.values().any(|r| matches!(r.phase, Phase::Pending { due } if due <= now));
         let in_flight = self.claims.values().filter(|_| has_due_claim).map(|c| c.began);

@@ -28,6 +28,9 @@ const LOCAL_READ_MAX_AGE: Duration = Duration::from_millis(100);
 pub(super) const LOCAL_READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// Reads that are due within this time share a request.
 pub(super) const READ_BATCH_WINDOW: Duration = Duration::from_millis(100);
+/// The shortest time between reads of routes, and of Elastic IPs, that only verify claims: their claims are acknowledged one
+/// by one, and all that were acknowledged meanwhile share the next read.
+const MIN_VERIFICATION_GAP: Duration = Duration::from_secs(1);
 /// The most reads of one kind in flight.
 const MAX_READS: usize = 4;
 /// The shortest time between periodic verifications on a standby.
@@ -332,6 +335,14 @@ impl Machine {
         }
     }
 
+    /// When the next read that the resource has scheduled is sent.
+    pub(super) fn next_read(&self, id: &Resource, resource: &ResourceState) -> Option<BootInstant> {
+        let due = resource.checks.reads.first().copied()?;
+        let only_verifies = matches!(resource.phase, Phase::Assigned { mismatch: None, .. });
+        let last = self.verifications[id.kind()].began.filter(|_| only_verifies && id.kind() != Kind::Address);
+        Some(last.map_or(due, |last| due.max(last + MIN_VERIFICATION_GAP)))
+    }
+
     fn send_reads_of(&mut self, now: BootInstant, kind: Kind) {
         if self.reads.values().filter(|read| read.kind == kind).count() >= MAX_READS {
             return;
@@ -345,11 +356,11 @@ impl Machine {
         let is_verifying = self.reads.values().any(|r| r.kind == kind && r.is_periodic);
         let is_periodic = self.verifications[kind].due.is_some_and(|due| due <= now) && !is_verifying;
         let together = now + READ_BATCH_WINDOW;
-        let is_due = |due: &BootInstant| *due <= now;
         let mut of_kind = self.resources.iter().filter(|(id, _)| id.kind() == kind);
-        if !is_periodic && !of_kind.any(|(_, r)| r.checks.reads.first().is_some_and(is_due)) {
+        if !is_periodic && !of_kind.any(|(id, r)| self.next_read(id, r).is_some_and(|due| due <= now)) {
             return;
         }
+        self.verifications[kind].began = Some(now);
         let mut requests: BTreeMap<Option<VpcId>, BTreeSet<Resource>> = BTreeMap::new();
         for (id, resource) in &mut self.resources {
             let group = self.groups.get(&resource.group);

@@ -792,6 +792,20 @@ fn two_hundred_routes_stay_within_ec2_s_token_bucket_and_move_nevertheless() {
 }
 
 #[test]
+fn claims_that_are_acknowledged_one_by_one_share_the_reads_that_verify_them() {
+    let mut harness = standby(configured(200, 0));
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(31));
+    let reads = harness.reads_since(begin).into_iter().filter(|(_, read)| read.kind() == Kind::Route);
+    let times: Vec<u64> = reads.map(|(when, _)| when).collect();
+    assert!((30..=33).contains(&times.len()), "one a second: {times:?}");
+    // The last route was claimed after 30.2 s, and the first read that shows it follows in two seconds.
+    harness.run(ms(1_300));
+    assert_eq!(shown(&harness), vec![(Verdict::Ok, None); 200]);
+}
+
+#[test]
 fn one_read_of_each_kind_in_an_interval() {
     let mut harness = master(configured(50, 20));
     let begin = harness.now;
