@@ -4,7 +4,6 @@ use std::future::pending;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::sync::oneshot;
 use vipa_core::claim::{BootInstant, Event, RequestRefusal};
 use vipa_core::model::history::{Kind, Record};
@@ -17,7 +16,7 @@ use vipa_core::report::{live, offline, reasons, remedies};
 use super::Agent;
 use crate::agent::state::Saved;
 use crate::control::server::Call;
-use crate::control::{ErrorResponse, Request, Response, ResponseCode};
+use crate::control::{Encoded, ErrorResponse, Request, Response, ResponseCode};
 use crate::fs::json_file::FORMAT;
 use crate::log_messages::log;
 
@@ -75,7 +74,7 @@ impl Agent<'_> {
         let now = self.clock.now();
         let Call { request, answer: reply } = call;
         let answer = match request {
-            Request::Status { fresh: false, history } => Ok(value(&self.report(history))),
+            Request::Status { fresh: false, history } => Encoded::new(&self.report(history)),
             Request::Status { fresh: true, history } => {
                 // Requests within a second share one read.
                 let asked = self.fresh_asked.filter(|asked| *asked + READ_REUSE_TIME > now);
@@ -135,11 +134,11 @@ impl Agent<'_> {
                 continue;
             }
             let answer = match &waiter.what {
-                What::Report { history } => value(&self.fresh_report(*history, waiter.since)),
-                What::Claims(group) => value(&self.claims_since(group, waiter.since)),
-                What::Saved(group) => value(&self.saved(group)),
+                What::Report { history } => Encoded::new(&self.fresh_report(*history, waiter.since)),
+                What::Claims(group) => Encoded::new(&self.claims_since(group, waiter.since)),
+                What::Saved(group) => Encoded::new(&self.saved(group)),
             };
-            let _ = waiter.reply.send(Ok(answer));
+            let _ = waiter.reply.send(answer);
         }
         self.waiters.0 = waiting;
     }
@@ -292,8 +291,4 @@ impl Agent<'_> {
 
 fn refused(group: &GroupName, why: &RequestRefusal) -> ErrorResponse {
     ErrorResponse::new(ResponseCode::Refused, reasons::refused(group, why))
-}
-
-fn value(of: &impl serde::Serialize) -> Value {
-    serde_json::to_value(of).unwrap_or_default()
 }

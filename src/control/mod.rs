@@ -16,4 +16,4 @@ mod protocol;
 pub(crate) mod server;
 
 pub use access::Access;
-pub use protocol::{ErrorResponse, Request, Response, ResponseCode};
+pub use protocol::{Encoded, ErrorResponse, Request, Response, ResponseCode};

@@ -49,8 +49,22 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// The answer: any JSON value, or an error.
-pub type Response = Result<Value, ErrorResponse>;
+/// The answer, or an error.
+pub type Response = Result<Encoded, ErrorResponse>;
+
+/// An answer as JSON text: a tree of values would take several times the memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded(String);
+
+impl Encoded {
+    /// # Errors
+    /// If the value cannot be JSON, such as a map whose keys are no strings.
+    pub fn new(value: &impl Serialize) -> Response {
+        let failed =
+            |error| ErrorResponse::new(ResponseCode::Refused, format!("the answer cannot be encoded: {error}"));
+        serde_json::to_string(value).map(Self).map_err(failed)
+    }
+}
 
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -124,11 +138,10 @@ pub(super) fn parse_request(line: &str) -> Result<Request, ErrorResponse> {
 
 /// Encodes an answer as a line.
 pub(super) fn answer_line(answer: &Response) -> String {
-    let value = match answer {
-        Ok(value) => json!({"format": FORMAT, "ok": value}),
-        Err(refusal) => json!({"format": FORMAT, "error": refusal}),
-    };
-    format!("{value}\n")
+    match answer {
+        Ok(Encoded(value)) => format!("{{\"format\":{FORMAT},\"ok\":{value}}}\n"),
+        Err(refusal) => format!("{}\n", json!({"format": FORMAT, "error": refusal})),
+    }
 }
 
 /// Decodes the answer in a line; the outer error is why the line is not an answer. Keeps only what a `T` consists of.
@@ -188,10 +201,12 @@ mod tests {
             assert!(line.ends_with("}\n") && !line.trim_end().contains('\n'), "{line:?}");
             assert_eq!(parse_request(&line), Ok(request), "{line}");
         }
-        for answer in [Ok(json!({"a": [1, "two\n"]})), Err(ErrorResponse::new(ResponseCode::Refused, "paused"))] {
+        let value = json!({"a": [1, "two\n"]});
+        let refused = ErrorResponse::new(ResponseCode::Refused, "paused");
+        for (answer, expected) in [(Encoded::new(&value), Ok(value)), (Err(refused.clone()), Err(refused))] {
             let line = answer_line(&answer);
             assert!(!line.trim_end().contains('\n'), "{line:?}");
-            assert_eq!(parse_answer(line.as_bytes()), Ok(answer), "{line}");
+            assert_eq!(parse_answer(line.as_bytes()), Ok(expected), "{line}");
         }
     }
 

@@ -233,6 +233,7 @@ mod tests {
     use vipa_core::model::ids::GroupName;
 
     use super::*;
+    use crate::control::Encoded;
     use crate::control::client::{Client, ClientError};
     use crate::netlink::namespace::inside;
 
@@ -243,14 +244,14 @@ mod tests {
         let mut paused = Vec::new();
         while let Some(Call { request, answer }) = calls.recv().await {
             let said = match request {
-                Request::Status { fresh: false, .. } => Ok(json!({"paused": paused})),
-                Request::Status { fresh: true, .. } => Ok(Value::String("x".repeat(1 << 20))),
+                Request::Status { fresh: false, .. } => Encoded::new(&json!({"paused": paused})),
+                Request::Status { fresh: true, .. } => Encoded::new(&"x".repeat(1 << 20)),
                 Request::Claim { group } => {
                     Err(ErrorResponse::new(ResponseCode::Refused, format!("{group} is paused")))
                 }
                 Request::Pause { group, minutes } => {
                     paused.push(group.to_string());
-                    Ok(json!(minutes.get()))
+                    Encoded::new(&minutes.get())
                 }
                 // Dropped without an answer.
                 Request::Resume { .. } => continue,
