@@ -13,7 +13,7 @@ use crate::log::{Cause, Journal, Moment, Move};
 use crate::route::Ipv6Cidr;
 use crate::route_tables::RouteTable;
 use crate::wire::sigv4::hex;
-use crate::world::{self, Batch, StaleReads, Throttling, World};
+use crate::world::{self, Batch, ClaimAnswers, StaleReads, Throttling, World};
 
 /// An error of the EC2 API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -246,7 +246,7 @@ impl Cloud {
         let id: InstanceId = instance.id.parse().map_err(text)?;
         insert_new(&mut self.instances, id.clone(), Instance { role: None, running: true })?;
         if let Some(role) = &instance.role {
-            self.give_role_key(&id, role, Duration::from_secs(6 * 3600));
+            self.give_role_key(&id, role, Duration::from_secs(self.world.role_keys.valid_seconds));
         }
         Ok(())
     }
@@ -307,6 +307,22 @@ impl Cloud {
             instance.role = Some(Role { name: role.to_owned(), key: key.clone(), updated: now });
         }
         key
+    }
+
+    /// Makes a new key for an instance's role if the world renews keys and the present one is old enough.
+    pub(crate) fn renew_role_key(&mut self, id: &InstanceId) {
+        let world::RoleKeys { valid_seconds, renewed_seconds_before_expiry } = self.world.role_keys;
+        let Some(role) = self.instances.get(id).and_then(|instance| instance.role.as_ref()) else {
+            return;
+        };
+        let expires = self.keys.get(&role.key).and_then(|key| key.expires);
+        let due = expires
+            .zip(renewed_seconds_before_expiry)
+            .is_some_and(|(expires, before)| Timestamp::now() + Duration::from_secs(before) >= expires);
+        if due {
+            let name = role.name.clone();
+            self.give_role_key(id, &name, Duration::from_secs(valid_seconds));
+        }
     }
 
     /// The next number of a sequence that is the same in each run (xorshift64).
@@ -446,7 +462,9 @@ impl Cloud {
         if result.is_err() && self.world.batch == Batch::AllOrNothing {
             return result;
         }
-        for address in accepted {
+        let first_alone = self.world.claim_answers == ClaimAnswers::FirstMoves && matches!(cause, Cause::Request(_));
+        let moving = addresses.iter().take(if first_alone { 1 } else { addresses.len() });
+        for address in moving.copied().filter(|address| accepted.contains(address)) {
             self.hand_over(now, &vpc, address, Some(&id), cause);
         }
         result

@@ -14,12 +14,10 @@ use crate::serve::Reply;
 use crate::wire::query::{Filter, Parameters, matches};
 use crate::wire::sigv4::Signed;
 use crate::wire::xml::Xml;
+use crate::world::ClaimAnswers;
 
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 const STS_NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
-
-/// The limit for the number of values of all filters of a request.
-const MAX_FILTER_VALUES: usize = 200;
 
 /// A parsed request. Parsing needs no state of the region.
 pub(crate) struct Call {
@@ -153,7 +151,8 @@ impl Call {
             let message = "The API version is not 2016-11-15";
             return Err(ApiError::new(400, "NoSuchVersion", message));
         }
-        if !cloud.admit(now.instant, &self.action, mutating) {
+        let counts = !(cloud.world.free_dry_runs && self.is_dry_run());
+        if counts && !cloud.admit(now.instant, &self.action, mutating) {
             return Err(ApiError::new(503, "RequestLimitExceeded", "Request limit exceeded."));
         }
         match self.action.as_str() {
@@ -182,9 +181,13 @@ impl Call {
         let (eni, addresses) = self.interface_and_addresses()?;
         let allow = self.flag("AllowReassignment")?;
         cloud.assign(now, eni, &addresses, allow, cause)?;
+        let listed = match cloud.world.claim_answers {
+            ClaimAnswers::All => addresses.len(),
+            ClaimAnswers::FirstListed | ClaimAnswers::FirstMoves => 1,
+        };
         Ok(self.answer(request_id, |xml| {
             xml.text("networkInterfaceId", eni);
-            xml.items("assignedPrivateIpAddressesSet", &addresses, |xml, address| {
+            xml.items("assignedPrivateIpAddressesSet", addresses.iter().take(listed), |xml, address| {
                 xml.text("privateIpAddress", address);
             });
             xml.text("return", true);
@@ -240,6 +243,7 @@ impl Call {
         let moment = cloud.moment_read(now.instant);
         let view = cloud.view(moment);
         let found = self.select(
+            cloud.world.filter_value_limit,
             cloud.enis.keys().filter(|id| named.is_empty() || named.contains(&id.to_string())),
             |id, name| eni_values(cloud, &view, id, name),
         )?;
@@ -264,6 +268,7 @@ impl Call {
         let moment = cloud.moment_read(now.instant);
         let view = cloud.view(moment);
         let found = self.select(
+            cloud.world.filter_value_limit,
             cloud.instances.keys().filter(|id| named.is_empty() || named.contains(&id.to_string())),
             |id, name| instance_values(cloud, &view, id, name),
         )?;
@@ -306,6 +311,7 @@ impl Call {
             }
         }
         let found = self.select(
+            cloud.world.filter_value_limit,
             cloud.subnets.keys().filter(|id| named.is_empty() || named.contains(&id.to_string())),
             |id, name| {
                 let subnet = cloud.subnets.get(id)?;
@@ -412,14 +418,14 @@ impl Call {
     /// The resources that match all filters.
     pub(crate) fn select<'a, Id: 'a>(
         &self,
+        most_values: usize,
         candidates: impl Iterator<Item = &'a Id>,
         values: impl Fn(&Id, &str) -> Option<Vec<String>>,
     ) -> Result<Vec<&'a Id>, ApiError> {
         let filters = self.parameters.filters();
         let count: usize = filters.iter().map(|filter| filter.values.len()).sum();
-        if count > MAX_FILTER_VALUES {
-            let message =
-                format!("The maximum number of filter values specified on a single call is {MAX_FILTER_VALUES}");
+        if count > most_values {
+            let message = format!("The maximum number of filter values specified on a single call is {most_values}");
             return Err(ApiError::new(400, "FilterLimitExceeded", message));
         }
         let passes = |id: &Id, filter: &Filter| {

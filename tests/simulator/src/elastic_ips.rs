@@ -348,7 +348,8 @@ impl Call {
                 || publics.contains(&elastic_ip.public.to_string())
         };
         let candidates = own().filter(|(id, elastic_ip)| wanted(id, elastic_ip)).map(|(id, _)| id);
-        let found = self.select(candidates, |id, name| values(cloud, &view, id, name))?;
+        let found =
+            self.select(cloud.world.filter_value_limit, candidates, |id, name| values(cloud, &view, id, name))?;
         self.refuse_dry_run()?;
         Ok(self.answer(request_id, |xml| {
             xml.items("addressesSet", found, |xml, id| {

@@ -14,6 +14,7 @@ use crate::log::Moment;
 use crate::route::Ipv6Cidr;
 use crate::serve::Reply;
 use crate::wire::sigv4::hex;
+use crate::world::ImdsAddresses;
 
 const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
@@ -90,6 +91,7 @@ fn look_up(tree: &BTreeMap<String, String>, path: &str) -> Option<String> {
 
 /// All leaves that the instance can read.
 fn tree(cloud: &mut Cloud, now: Moment, instance: &InstanceId) -> BTreeMap<String, String> {
+    cloud.renew_role_key(instance);
     let moment = cloud.moment_read(now.instant);
     let view = cloud.view(moment);
     let world = &cloud.world;
@@ -111,7 +113,11 @@ fn tree(cloud: &mut Cloud, now: Moment, instance: &InstanceId) -> BTreeMap<Strin
         let vpc_cidr = cloud.vpcs.get(&subnet.vpc).map(|vpc| vpc.cidr.to_string()).unwrap_or_default();
         let vpc_ipv6 = cloud.vpcs.get(&subnet.vpc).and_then(|vpc| vpc.ipv6_cidr);
         let ipv6 = |cidr: Option<Ipv6Cidr>| cidr.map(|cidr| cidr.to_string()).unwrap_or_default();
-        let addresses: Vec<String> = view.of(id).iter().map(|ip| ip.address.to_string()).collect();
+        let mut addresses: Vec<_> = view.of(id).iter().map(|ip| ip.address).collect();
+        if world.imds_addresses == ImdsAddresses::Ascending {
+            addresses.sort();
+        }
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let publics: Vec<String> =
             view.of(id).iter().filter_map(|ip| Some(ip.elastic_ip.as_ref()?.public.to_string())).collect();
         if index == 0 {

@@ -35,6 +35,14 @@
 //! |---|---|---|
 //! | age of the state that `Describe…` and IMDS `local-ipv4s` show | up to 60 s, random for each read | [`World::stale_reads`], [`Simulator::set_stale_reads`] |
 //! | a claim of several addresses, one of which is refused | moves none | [`Batch::OthersMove`] |
+//! | the answer to a claim of several addresses | lists all, and all move | [`ClaimAnswers`] |
+//! | a dry run that is denied and wrong | `UnauthorizedOperation` | [`World::deny_dry_runs_last`] |
+//! | a dry run in the rate limits | counts | [`World::free_dry_runs`] |
+//! | values in all filters of a call beyond 200 | `FilterLimitExceeded` | [`World::filter_value_limit`] |
+//! | IMDS `local-ipv4s` | has the primary address first | [`ImdsAddresses::Ascending`] |
+//! | a connection that is idle | is kept | [`World::idle_timeout_ms`] |
+//! | a role's keys before they expire | IMDS has no newer ones | [`RoleKeys::renewed_seconds_before_expiry`] |
+//! | signatures more than 300 s from EC2's time | `RequestExpired`, `AuthFailure` | [`World::clock_tolerance_seconds`] |
 //! | a claim whose client gave up | is still performed, when its time comes | |
 //! | assigning an address that the interface already has | succeeds | [`World::refuse_reassignment_to_same_interface`] |
 //! | `AssociateAddress` with an address that was just assigned to the interface | refused for 0.3 s | [`World::association_lag`] |
@@ -82,5 +90,6 @@ pub use route_tables::{Origin, Route};
 pub use serve::Listener;
 pub use simulator::{Simulator, Timeout};
 pub use world::{
-    AccessKey, Batch, ElasticIp, Instance, NetworkInterface, RouteTable, StaleReads, Subnet, Throttling, Vpc, World,
+    AccessKey, Batch, ClaimAnswers, ElasticIp, ImdsAddresses, Instance, NetworkInterface, RoleKeys, RouteTable,
+    StaleReads, Subnet, Throttling, Vpc, World,
 };

@@ -400,6 +400,7 @@ impl Call {
         }
         let moment = cloud.moment_read(now.instant);
         let found = self.select(
+            cloud.world.filter_value_limit,
             cloud.route_tables.keys().filter(|id| named.is_empty() || named.contains(&id.to_string())),
             |id, name| values(cloud, moment, id, name),
         )?;

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -176,6 +176,7 @@ impl Listener {
                     peer,
                     role: inner.role.clone(),
                     shared: Arc::clone(&inner.shared),
+                    active: Mutex::new(Instant::now()),
                 });
                 let mute = inner.mute.load(Ordering::SeqCst);
                 connections.spawn(async move {
@@ -236,6 +237,8 @@ struct Connection {
     peer: SocketAddr,
     role: Role,
     shared: Arc<Shared>,
+    /// When the last request came or was answered.
+    active: Mutex<Instant>,
 }
 
 /// What happens to a connection after a request.
@@ -253,6 +256,9 @@ impl Connection {
     }
 
     async fn respond(self: Arc<Self>, request: hyper::Request<Incoming>) -> Result<Response<Full<Bytes>>, io::Error> {
+        if self.was_dropped() {
+            return std::future::pending().await;
+        }
         let arrived = Moment::now();
         let (parts, body) = request.into_parts();
         let body = Limited::new(body, MAX_BODY).collect().await.map_err(io::Error::other)?.to_bytes();
@@ -262,11 +268,20 @@ impl Connection {
         };
         // A separate task, so that a request is performed even if its client gives up.
         let task = tokio::spawn(Arc::clone(&self).exchange(call, arrived));
-        match task.await.map_err(io::Error::other)? {
+        let answer = task.await.map_err(io::Error::other)?;
+        *self.active.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        match answer {
             Answer::Send(reply) => reply.into_response(),
             Answer::Close => Err(io::Error::other("closed by a fault")),
             Answer::Silence => std::future::pending().await,
         }
+    }
+
+    /// Whether something on the path has dropped the connection because it was idle: what is sent on it arrives nowhere.
+    fn was_dropped(&self) -> bool {
+        let bound = self.shared.state().cloud.world.idle_timeout_ms.map(Duration::from_millis);
+        let idle = self.active.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        matches!(self.role, Role::Ec2(_)) && bound.is_some_and(|bound| idle > bound)
     }
 
     async fn exchange(self: Arc<Self>, call: Call, arrived: Moment) -> Answer {
@@ -280,7 +295,10 @@ impl Connection {
         let Plan { before, after, perform, effect } = plan;
         sleep(before).await;
         let mut reply = None;
-        if effect.is_none() || perform {
+        // A dry run changes nothing, so that one that is denied can be looked at all the same.
+        let checks_first =
+            effect == Some(Effect::Deny) && call.is_dry_run() && self.shared.state().cloud.world.deny_dry_runs_last;
+        if effect.is_none() || perform || checks_first {
             reply = Some(self.shared.change(|state| call.perform(state, number, &request_id)));
         }
         sleep(after).await;
@@ -294,6 +312,9 @@ impl Connection {
                 (None, None) | (Some(Effect::Drop), _) => Answer::Close,
                 (Some(Effect::Hang), _) => Answer::Silence,
                 (Some(Effect::Error { status, code }), _) => Answer::Send(injected(status, &code)),
+                (Some(Effect::Deny), Some(reply)) if checks_first && reply.code != "DryRunOperation" => {
+                    Answer::Send(reply)
+                }
                 (Some(Effect::Deny), _) => Answer::Send(call.refuse(&call.denial(state), &request_id)),
                 (Some(Effect::NotXml), _) => {
                     let page = "<html><head><title>Welcome to the hotel</title><body>Sign in & surf";
@@ -425,6 +446,10 @@ impl Call {
             Call::Ec2(_) => ec2::error_reply(error, request_id),
             Call::Imds(..) => Reply::plain(error.status, &error.message),
         }
+    }
+
+    fn is_dry_run(&self) -> bool {
+        matches!(self, Call::Ec2(call) if call.is_dry_run())
     }
 
     fn action(&self) -> &str {

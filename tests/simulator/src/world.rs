@@ -43,6 +43,22 @@ pub struct World {
     /// Whether assigning an address to an interface that already has it is an error. It probably succeeds, but this is not
     /// documented.
     pub refuse_reassignment_to_same_interface: bool,
+    /// What the answer to a claim of several addresses lists.
+    pub claim_answers: ClaimAnswers,
+    /// A dry run that a policy denies is answered with what else is wrong with it, if something is; otherwise with the
+    /// denial, whatever else is wrong.
+    pub deny_dry_runs_last: bool,
+    /// Dry runs do not count in the rate limits of [`throttling`](World::throttling).
+    pub free_dry_runs: bool,
+    /// How many values the filters of one call can have together.
+    pub filter_value_limit: usize,
+    /// The order of IMDS `local-ipv4s`.
+    pub imds_addresses: ImdsAddresses,
+    /// How long, in milliseconds, a connection to EC2 can be idle before it is dropped silently, as a NAT gateway does;
+    /// `None` keeps every connection.
+    pub idle_timeout_ms: Option<u64>,
+    /// The keys of instance roles.
+    pub role_keys: RoleKeys,
     /// How long `AssociateAddress` refuses an address after it was assigned to the interface, in milliseconds. The real time is
     /// unknown.
     pub association_lag_ms: u64,
@@ -80,6 +96,13 @@ impl Default for World {
             stale_reads: StaleReads::default(),
             batch: Batch::default(),
             refuse_reassignment_to_same_interface: false,
+            claim_answers: ClaimAnswers::default(),
+            deny_dry_runs_last: false,
+            free_dry_runs: false,
+            filter_value_limit: 200,
+            imds_addresses: ImdsAddresses::default(),
+            idle_timeout_ms: None,
+            role_keys: RoleKeys::default(),
             association_lag_ms: 300,
             routes_per_table: 50,
             throttling: Some(Throttling::default()),
@@ -117,6 +140,48 @@ pub enum Batch {
     AllOrNothing,
     /// The others move, and the answer is the error.
     OthersMove,
+}
+
+/// What the answer to `AssignPrivateIpAddresses` lists. The API's model has a list of the addresses; examples show answers
+/// without it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClaimAnswers {
+    /// All addresses, and all move (the default).
+    #[default]
+    All,
+    /// The first address alone; all move.
+    FirstListed,
+    /// The first address alone, and it alone moves.
+    FirstMoves,
+}
+
+/// The order of the addresses in IMDS `local-ipv4s`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImdsAddresses {
+    /// The primary address is the first (the default).
+    #[default]
+    PrimaryFirst,
+    /// From the lowest to the highest.
+    Ascending,
+}
+
+/// The keys that IMDS gives out for instance roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RoleKeys {
+    /// How long a key is valid.
+    pub valid_seconds: u64,
+    /// How long before a key expires IMDS gives out a new one; `None`: only
+    /// [`Simulator::rotate_credentials`](crate::Simulator::rotate_credentials) makes new keys.
+    pub renewed_seconds_before_expiry: Option<u64>,
+}
+
+impl Default for RoleKeys {
+    fn default() -> Self {
+        RoleKeys { valid_seconds: 6 * 3600, renewed_seconds_before_expiry: None }
+    }
 }
 
 /// A token bucket for each action of the account (EC2 developer guide, "Request throttling"). EC2's own are larger for

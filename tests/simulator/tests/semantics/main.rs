@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod assumptions;
 mod client;
 mod elastic_ips;
 mod route_tables;
