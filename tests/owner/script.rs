@@ -1,14 +1,16 @@
 //! The owner script: the input that it passes to `commit`, and the output for the operator, for each kind of change.
 
+use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::namespace::ip;
 use crate::router::{
     CALLS, CONFIG, Call, FIFO, GROUPS, INCLUDE, KEEPALIVED_CONF, Owned, RELOAD, Router, START_AGENT, STOP_AGENT,
     VYOS_RELOADS, VYOS_STOPS, configuration, group, keepalived_conf, processor_time_of_children, vipa,
@@ -1186,4 +1188,40 @@ fn two_hundred_groups_take_little_more_time_than_none() {
             assert!(more < Duration::from_secs(5), "{more:?}");
         }
     }
+}
+
+/// tests/aws-account/router/on-debian renders what VyOS would render, and calls `commit` as VyOS's owner script does.
+#[test]
+fn the_debian_routers_of_the_acceptance_commit_their_group() {
+    let Some(router) = Router::enter("script::the_debian_routers_of_the_acceptance_commit_their_group") else {
+        return;
+    };
+    ip("address add 10.99.0.70/24 dev eth0");
+    ip("route add default via 10.99.0.254 dev eth0");
+    // systemd-run would start the program that answers the clients.
+    fs::create_dir("/run/lab/acceptance").expect("a directory");
+    symlink("/bin/true", "/run/lab/acceptance/systemd-run").expect("a link");
+    let output = Command::new("bash")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/aws-account/router/on-debian"))
+        .args(["start", "10.99", "10.255.0.1", "4070", "rtb-01234567", "rtb-89abcdef", "eipalloc-01234567"])
+        .env("PATH", format!("/run/lab/acceptance:{}", env::var("PATH").expect("a path")))
+        .output()
+        .expect("bash");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    router.wait_attached(true);
+    let config: Value = serde_json::from_slice(&fs::read(CONFIG).expect("read")).expect("JSON");
+    assert_eq!(config["skipped"], json!([]));
+    let group = &config["groups"][0];
+    assert_eq!(group["name"], "acceptance");
+    assert_eq!(
+        group["routes"],
+        json!([{ "destination": "10.255.0.1/32", "tables": ["rtb-01234567", "rtb-89abcdef"], "interface": null }])
+    );
+    assert_eq!(
+        group["elastic_ips"],
+        json!([{ "allocation": "eipalloc-01234567", "private_address": "10.99.0.72", "interface": null }])
+    );
+    let groups: Value = serde_json::from_slice(&fs::read(GROUPS).expect("read")).expect("JSON");
+    let addresses = ["10.99.0.100", "10.255.0.1"].map(|address| json!({ "address": address, "interface": null }));
+    assert_eq!(groups["groups"][0]["addresses"], json!(addresses));
 }
