@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod python;
+
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,18 +20,6 @@ const T1: &str = "rtb-0a000000000000001";
 const OVERLAY: &str = "10.200.0.1/32";
 const EIP: &str = "eipalloc-0a000000000000001";
 
-/// A program of the tests' Python environment, which is made if it does not exist.
-fn python_program(name: &str) -> PathBuf {
-    let venv = match std::env::var_os("VIPA_AWS_VENV") {
-        Some(directory) => PathBuf::from(directory),
-        None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("venv-aws"),
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/make-venv");
-    let made = Command::new(&script).arg(&venv).output().unwrap();
-    assert!(made.status.success(), "{}: {}", script.display(), text(&made.stderr));
-    venv.join("bin").join(name)
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -43,7 +33,7 @@ fn directory(test: &str) -> PathBuf {
 
 /// A client without environment variables of the caller.
 fn client(program: &str, ca: Option<&Path>) -> Command {
-    let mut command = Command::new(python_program(program));
+    let mut command = Command::new(python::program(program));
     command
         .env_clear()
         .env("HOME", "/nonexistent")

@@ -1,0 +1,1 @@
+"""The acceptance of vyos-aws-vipa in an AWS account: scripts/accept-on-aws."""
