@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
-use vipa_core::claim::{Action, BootInstant, Event, LogEvent, Machine};
+use vipa_core::claim::{Action, BootInstant, Event, LogEvent, Machine, ReadAnswer};
 use vipa_core::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use vipa_core::model::config::{Config, Global, GroupConfig};
 use vipa_core::model::ec2::{Acknowledgement, Eni, Owner};
@@ -85,7 +85,8 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
                     let moment = now.saturating_sub(rng.u64(0..=OLDEST));
                     let owner =
                         history.iter().rev().find(|(since, _)| *since <= moment).map(|(_, owner)| owner.clone());
-                    let result = Ok(owner.map(|owner| (VIP.into(), Holder::Eni(owner))).into_iter().collect());
+                    let holders = owner.map(|owner| (VIP.into(), Holder::Eni(owner))).into_iter().collect();
+                    let result = Ok(ReadAnswer { holders, ..ReadAnswer::default() });
                     coming.at(now + CALL, Event::Read { id, result });
                 }
                 Action::Resolve(interface) => {
@@ -95,6 +96,8 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
                     coming.at(now + 1, Event::LocalAddresses { addresses: local(), requested: true });
                 }
                 Action::DryRun { .. } => unreachable!("an address has no dry run"),
+                // What is not answered stays unknown.
+                Action::Inspect { .. } => {}
                 Action::Log(LogEvent::OwnershipLost { .. }) => seen.ownership_losses += 1,
                 Action::Log(LogEvent::Contested { .. }) => seen.contests += 1,
                 Action::Log(_) => {}

@@ -1,6 +1,5 @@
 //! Calls to EC2, IMDS and the kernel. Each is a task of its own, so that the event loop never waits for one.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
-use vipa_core::claim::{ClaimId, ClaimRequest, DryRunId, DryRunRequest, Event, ReadId, ReadRequest};
+use vipa_core::claim::{
+    ClaimId, ClaimRequest, DryRunId, DryRunRequest, Event, Inspection, ReadAnswer, ReadId, ReadRequest,
+};
 use vipa_core::model::calls::Calls;
 use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
-use vipa_core::model::ec2::{Acknowledgement, CallError, Eni, Failure, Instance};
-use vipa_core::model::ids::{InstanceId, InterfaceName, MacAddress, Region};
-use vipa_core::model::resource::{Holder, Resource};
+use vipa_core::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, Failure, Instance};
+use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region};
 
 use super::{BootClock, BootInstant};
 use crate::agent::state::PersistentState;
@@ -166,6 +166,25 @@ impl Effects {
         });
     }
 
+    /// Reads what the regular reads do not show.
+    pub fn inspect(&self, wants_limit: bool, enis: Vec<EniId>, timeout: Duration) {
+        let (ec2, imds, answers) = (self.ec2.borrow().clone(), self.imds.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let limit = async {
+                let instance_type = imds.instance_type().await?;
+                let ec2 = ec2.as_ref().ok_or_else(no_region)?;
+                let addresses = ec2.addresses_per_interface(&instance_type, timeout).await?;
+                Ok(AddressLimit { instance_type, addresses })
+            };
+            let interfaces = async { ec2.as_ref().ok_or_else(no_region)?.described(&enis, timeout).await };
+            let inspection = Inspection {
+                limit: if wants_limit { Some(limit.await) } else { None },
+                interfaces: if enis.is_empty() { None } else { Some(interfaces.await) },
+            };
+            let _ = answers.send(EffectResult::Event(Event::Inspected(inspection)));
+        });
+    }
+
     pub fn resolve(&self, interface: InterfaceName) {
         let (imds, answers) = (self.imds.clone(), self.answers.clone());
         tokio::spawn(async move {
@@ -313,19 +332,16 @@ async fn read(
     ec2: watch::Receiver<Option<Ec2>>,
     request: &ReadRequest,
     within: Duration,
-) -> Result<BTreeMap<Resource, Holder>, CallError> {
+) -> Result<ReadAnswer, CallError> {
     let began = Instant::now();
     let Some(ec2) = client(ec2, within).await else {
         return Err(no_region());
     };
     let within = within.saturating_sub(began.elapsed());
     match request {
-        ReadRequest::Addresses { vpc, addresses } => {
-            let holders = ec2.holders(Some(vpc), addresses, within).await?.into_iter();
-            Ok(holders.map(|(address, holder)| (Resource::Address(address), holder)).collect())
-        }
-        ReadRequest::Routes(routes) => ec2.routes(routes, within).await,
-        ReadRequest::ElasticIps(allocations) => ec2.associations(allocations, within).await,
+        ReadRequest::Addresses { vpc, addresses, enis } => ec2.holders(Some(vpc), addresses, enis, within).await,
+        ReadRequest::Routes(routes) => ec2.routes(routes, within).await.map(ReadAnswer::from),
+        ReadRequest::ElasticIps(allocations) => ec2.associations(allocations, within).await.map(ReadAnswer::from),
     }
 }
 

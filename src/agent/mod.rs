@@ -273,6 +273,7 @@ impl<'a> Agent<'a> {
                 Action::Claim { id, request, timeout } => self.effects.claim(id, request, timeout),
                 Action::Read { id, request, timeout } => self.effects.read(id, request, timeout),
                 Action::DryRun { id, request, timeout } => self.effects.dry_run(id, request, timeout),
+                Action::Inspect { wants_limit, enis, timeout } => self.effects.inspect(wants_limit, enis, timeout),
                 Action::Resolve(interface) => self.effects.resolve(interface),
                 Action::ReadLocalAddresses => self.effects.list_addresses(),
                 Action::Log(note) => self.note(note),

@@ -26,14 +26,14 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
-use vipa_core::claim::DryRunRequest;
+use vipa_core::claim::{DryRunRequest, ReadAnswer};
 use vipa_core::model::calls::Calls;
 use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Failure, Interface, Owner, Owners};
 use vipa_core::model::endpoint::Endpoint;
 use vipa_core::model::ids::{EniId, InstanceType, InvalidId, Region, RequestId, VpcId};
-use vipa_core::model::resource::{ElasticIp, Holder};
+use vipa_core::model::resource::{ElasticIp, Holder, Resource};
 use vipa_core::report::clock_skew::skew;
 use vipa_core::report::remedies::DeniedBy;
 
@@ -261,11 +261,12 @@ impl Ec2 {
         addresses: &[Ipv4Addr],
         timeout: Duration,
     ) -> Result<Owners, CallError> {
-        let holders = self.holders(vpc, addresses, timeout).await?.into_iter();
-        Ok(holders.filter_map(|(address, holder)| Some((address, holder.owner()?.clone()))).collect())
+        let holders = self.holders(vpc, addresses, &[], timeout).await?.holders.into_iter();
+        Ok(holders.filter_map(|(resource, holder)| Some((resource.address()?, holder.owner()?.clone()))).collect())
     }
 
-    /// The same, with the Elastic IPs that are associated with the addresses.
+    /// The same, with the Elastic IPs that are associated with the addresses, and with the descriptions of those of `enis` that
+    /// have one of the addresses.
     ///
     /// # Errors
     /// As [`Ec2::owners`].
@@ -273,9 +274,10 @@ impl Ec2 {
         &self,
         vpc: Option<&VpcId>,
         addresses: &[Ipv4Addr],
+        enis: &[EniId],
         timeout: Duration,
-    ) -> Result<BTreeMap<Ipv4Addr, Holder>, CallError> {
-        let mut holders = BTreeMap::new();
+    ) -> Result<ReadAnswer, CallError> {
+        let mut answer = ReadAnswer::default();
         // One value is the VPC's.
         for chunk in addresses.chunks(MAX_FILTER_VALUES - 1) {
             let wanted: HashSet<Ipv4Addr> = chunk.iter().copied().collect();
@@ -287,9 +289,16 @@ impl Ec2 {
             .chain(vpc.map(|vpc| Filter::builder().name("vpc-id").values(vpc.as_str())))
             .map(|filter| filter.build())
             .collect();
-            self.interfaces(&filters, timeout, |interface| add_holders(&interface, &wanted, &mut holders)).await?;
+            let keep = |interface: NetworkInterface| {
+                add_holders(&interface, &wanted, &mut answer.holders)?;
+                if enis.iter().any(|eni| interface.network_interface_id() == Some(eni.as_str())) {
+                    answer.interfaces.extend([describe(&interface)?]);
+                }
+                Ok(())
+            };
+            self.interfaces(&filters, timeout, keep).await?;
         }
-        Ok(holders)
+        Ok(answer)
     }
 
     /// Describes these network interfaces, by their ids; one that does not exist is absent. `timeout` bounds each request.
@@ -742,7 +751,7 @@ fn endpoint_of(region: &Region) -> Option<String> {
 fn add_holders(
     interface: &NetworkInterface,
     wanted: &HashSet<Ipv4Addr>,
-    holders: &mut BTreeMap<Ipv4Addr, Holder>,
+    holders: &mut BTreeMap<Resource, Holder>,
 ) -> Result<(), CallError> {
     let eni: EniId = interface.network_interface_id().unwrap_or_default().try_into().map_err(unreadable)?;
     let instance = interface.attachment().and_then(|a| a.instance_id()).map(|id| id.try_into().map_err(unreadable));
@@ -756,7 +765,7 @@ fn add_holders(
                 Some(elastic_ip) => Holder::WithElasticIp { owner, elastic_ip },
                 None => Holder::Eni(owner),
             };
-            holders.insert(address, holder);
+            holders.insert(address.into(), holder);
         }
     }
     Ok(())
@@ -776,11 +785,14 @@ fn describe(interface: &NetworkInterface) -> Result<(EniId, Interface), CallErro
     let instance = interface.attachment().and_then(|a| a.instance_id()).map(|id| id.try_into().map_err(unreadable));
     let addresses =
         interface.private_ip_addresses().iter().map(|a| address(a.private_ip_address().unwrap_or_default()));
+    let primary = interface.private_ip_address().map(address).transpose()?;
     let described = Interface {
         subnet: interface.subnet_id().unwrap_or_default().try_into().map_err(unreadable)?,
         instance: instance.transpose()?,
         source_dest_check: interface.source_dest_check(),
+        primary,
         addresses: addresses.collect::<Result<_, _>>()?,
+        prefixes: interface.ipv4_prefixes().len(),
     };
     Ok((eni, described))
 }

@@ -18,7 +18,7 @@ use vipa_core::keepalived::groups::Groups;
 use vipa_core::model::assignment::{Plan, PlannedGroup, PlannedResource, plan};
 use vipa_core::model::config::Config;
 use vipa_core::model::credentials::CredentialFacts;
-use vipa_core::model::ec2::{CallError, Eni, EniNetwork, Failure};
+use vipa_core::model::ec2::{AddressLimit, CallError, Eni, EniNetwork, Failure};
 use vipa_core::model::ids::{EniId, InterfaceName, Region};
 use vipa_core::model::resource::{Kind, Resource};
 use vipa_core::report::check::{self, AwsState, CheckResult, Step};
@@ -129,6 +129,7 @@ async fn walk<W: Write>(
         let (eni, place) = done(asked).await;
         let in_use = report.as_ref().ok().and_then(|report| report.eni_of(&interface));
         printer.step(check::eni(&interface, &eni, in_use))?;
+        aws.in_use.extend(in_use.map(|eni| (interface.clone(), eni.clone())));
         if let Ok(eni) = eni {
             aws.local.insert(interface, (eni, place));
         }
@@ -183,7 +184,8 @@ fn known<'a>(report: Option<&'a Report>, eni: &EniId) -> Vec<&'a AddressReport> 
 
 /// The ENI that a resource belongs on.
 fn target(resource: &PlannedResource, aws: &AwsState) -> Option<EniId> {
-    resource.eni.clone().or_else(|| aws.local.get(&resource.interface).map(|(eni, _)| eni.id.clone()))
+    let local = || aws.local.get(&resource.interface).map(|(eni, _)| eni.id.clone());
+    resource.eni.clone().or_else(local).or_else(|| aws.in_use.get(&resource.interface).cloned())
 }
 
 /// When the agent last proved the permission to claim each route and Elastic IP.
@@ -276,9 +278,12 @@ impl Asked {
             let (ec2, elastic_ips) = (self.ec2.clone(), elastic_ips.clone());
             spawn(async move { bounded(&ec2, bound, ec2.associations(&elastic_ips, bound)).await })
         });
-        let room = aws.instance_type.clone().map(|kind| {
+        let limit = aws.instance_type.clone().map(|kind| {
             let ec2 = self.ec2.clone();
-            spawn(async move { bounded(&ec2, bound, ec2.addresses_per_interface(&kind, bound)).await })
+            spawn(async move {
+                let addresses = bounded(&ec2, bound, ec2.addresses_per_interface(&kind, bound)).await?;
+                Ok(AddressLimit { instance_type: kind, addresses })
+            })
         });
         let host = self.host.as_deref().unwrap_or(self.ec2.endpoint());
         printer.step(check::name(host, &done(self.name).await))?;
@@ -305,8 +310,8 @@ impl Asked {
                 aws.holders.extend(resources.into_iter().map(|resource| (resource.clone(), holders.remove(&resource))));
             }
         }
-        aws.room = match room {
-            Some(room) => Some(done(room).await),
+        aws.limit = match limit {
+            Some(limit) => Some(done(limit).await),
             None => None,
         };
         aws.interfaces = described.ok();

@@ -103,15 +103,18 @@ async fn an_elastic_ip_is_shown_with_the_address_and_moves_along() {
             associated.expect("associated");
         }
         let own = Ipv4Addr::new(10, 99, 0, 10 + n);
-        let mut holders = ec2.holders(Some(&vpc), &[ADDRESS, own], AMPLE).await.expect("holders");
+        let answer = ec2.holders(Some(&vpc), &[ADDRESS, own], &[eni(n)], AMPLE).await.expect("holders");
+        assert_eq!(answer.interfaces, ec2.described(&[eni(n)], AMPLE).await.expect("described"));
+        assert_eq!(answer.interfaces[&eni(n)].primary, Some(own));
+        let mut holders = answer.holders;
         let owner = |primary| Owner {
             eni: eni(n),
             instance: Some(format!("i-0a00000000000000{n}").try_into().expect("an instance")),
             primary,
         };
-        assert_eq!(holders.remove(&own), Some(Holder::Eni(owner(true))));
+        assert_eq!(holders.remove(&own.into()), Some(Holder::Eni(owner(true))));
         let with = Holder::WithElasticIp { owner: owner(false), elastic_ip: elastic_ip.clone() };
-        assert_eq!(holders.remove(&ADDRESS), Some(with));
+        assert_eq!(holders.remove(&ADDRESS.into()), Some(with));
         let associations = ec2.associations(std::slice::from_ref(&allocation), AMPLE).await.expect("associations");
         let association =
             Holder::Association { owner: owner(false), private_address: ADDRESS, public_address: Some(public_address) };

@@ -220,7 +220,8 @@ fn imds_is_down() {
     let unreachable = [
         ("FAIL", "IMDS", "no connection to IMDS at http://127.0.0.1:"),
         ("UNKNOWN", "ENI", "eth0: Connection:"),
-        ("UNKNOWN", "Address", "10.99.0.100: its ENI is unknown"),
+        ("UNKNOWN", "Address", "10.99.0.100: IMDS does not return the CIDR block"),
+        ("UNKNOWN", "ENI in EC2", "the id of this instance is unknown"),
     ];
     place.finds(Some(proven()), &unreachable);
     // Without an answer, the command ends after its time limit.
@@ -234,7 +235,8 @@ fn imds_is_down() {
         ("UNKNOWN", "IAM: read", "not checked: Timeout"),
         ("UNKNOWN", "Address", "unknown"),
     ];
-    place.finds(Some(proven()), &silent);
+    let unread = ["ENI in EC2", "Address limit", "Src/dest check"].map(|what| ("UNKNOWN", what, "no answer from EC2"));
+    place.finds(Some(proven()), &[&silent[..], &unread].concat());
     // The region is unknown as well.
     place.configure(|config| config.global = Global::default());
     let lost = [
@@ -243,7 +245,7 @@ fn imds_is_down() {
         ("FAIL", "Region", "aws-vipa region`"),
         ("UNKNOWN", "Address", "unknown"),
     ];
-    place.finds(Some(proven()), &lost);
+    place.finds(Some(proven()), &[&lost[..], &unread].concat());
 }
 
 #[test]
@@ -383,7 +385,7 @@ fn the_room_on_an_eni_is_shown_if_ec2_returns_it() {
     assert_eq!((room.0.as_str(), room.2.as_str()), ("OK", words), "{text}");
     place.cloud.add_fault(Fault::on(On::action("DescribeInstanceTypes")).deny());
     place.finds(Some(proven()), &[("UNKNOWN", "Address limit", "allow ec2:DescribeInstanceTypes to")]);
-    let full = "a m5.4xlarge allows 2. Use a larger instance type";
+    let full = "a m5.4xlarge allows 2: use a larger instance type";
     with_room_for(2).finds(Some(proven()), &[("FAIL", "Address limit", full)]);
 }
 
@@ -530,7 +532,7 @@ fn an_overlay_address_without_a_route_and_an_eni_that_drops_its_packets() {
     place.finds(Some(proven()), &[]);
 
     place.cloud.set_source_dest_check(OURS, true).expect("switched");
-    let on = ("FAIL", "Src/dest check", "ON for eni-0a000000000000001: EC2 drops packets");
+    let on = ("FAIL", "Src/dest check", "is on for eni-0a000000000000001, and EC2 drops packets");
     place.finds(Some(proven()), &[on]);
 }
 
@@ -675,8 +677,14 @@ fn each_step_says_what_was_found_and_what_to_do() {
     ])
     .chain(check::interface(&id(OURS), &[VIP].into(), &[], &AwsState::default()))
     .chain({
-        let described =
-            Interface { subnet: subnet(), instance: None, source_dest_check: None, addresses: [eni.primary].into() };
+        let described = Interface {
+            subnet: subnet(),
+            instance: None,
+            source_dest_check: None,
+            primary: Some(eni.primary),
+            addresses: [eni.primary].into(),
+            prefixes: 0,
+        };
         let cloud = AwsState {
             local: [(eth0.clone(), (eni.clone(), None))].into(),
             interfaces: Some([(id(OURS), described)].into()),

@@ -1,9 +1,10 @@
 //! A standby reports that it could not take over, before it has to.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use lab::simulator::{Fault, On};
-use lab::{GROUP, Lab, Router, VIP};
+use lab::{GROUP, Lab, Router, STRANGER, VIP};
 use serde_json::{Value, json};
 
 use crate::{BINARY, ELECTION, SLACK};
@@ -52,6 +53,91 @@ fn standby_whose_keys_are_over() {
         not_ready(lab, &["RequestExpired", "read again, no new credentials"]);
         lab.simulator.rotate_credentials(&instance, Duration::from_secs(3_600)).expect("a role");
         ready_again_and_takes_over(lab);
+    });
+}
+
+/// The step of `show check` that fails on router 2, and what it says.
+fn check_fails(lab: &Lab, step: &str, words: &str) {
+    let output = lab.r2.command("vyos-aws-vipa").args(["show", "check"]).output().expect("run");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Each cell is wrapped within its column.
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(!output.status.success() && flat.contains(&format!("FAIL {step}")), "{step}:\n{text}");
+    assert!(flat.contains(words), "{words}:\n{text}");
+}
+
+#[test]
+fn standby_whose_eni_is_full() {
+    let mut world = lab::world().stale_reads(Duration::ZERO);
+    let own = &mut world.instances[1].network_interfaces[0];
+    *own = own.clone().address_limit(3).secondary(Ipv4Addr::new(10, 99, 0, 60)).prefix("10.99.0.208/28");
+    lab::scenario_in(world, BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.commit_pair();
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", ELECTION + SLACK);
+        let full =
+            "has 2 addresses and 1 prefix, which counts as an address, and may get 1 more; a m5.4xlarge allows 3";
+        not_ready(lab, &[full, "use a larger instance type, or unassign addresses"]);
+        check_fails(lab, "Address limit", full);
+        lab.simulator.unassign_prefixes(&lab.r2.enis[0]).expect("an ENI");
+        ready_again_and_takes_over(lab);
+    });
+}
+
+#[test]
+fn standby_with_source_destination_check() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        lab.simulator.set_source_dest_check(&lab.r2.enis[0], true).expect("an ENI");
+        let on = format!("the source/destination check is on for {}", lab.r2.enis[0]);
+        not_ready(lab, &[&on, "--no-source-dest-check`"]);
+        check_fails(lab, "Src/dest check", &on);
+        lab.simulator.set_source_dest_check(&lab.r2.enis[0], false).expect("an ENI");
+        ready_again_and_takes_over(lab);
+    });
+}
+
+#[test]
+fn standby_whose_eni_is_attached_elsewhere() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        let (eni, other) = (lab.r2.enis[0].clone(), "i-0a000000000000003");
+        lab.simulator.detach_network_interface(&eni).expect("an ENI");
+        not_ready(lab, &[&format!("{eni} is attached to no instance, and traffic is lost")]);
+        check_fails(lab, "ENI in EC2", "is attached to no instance");
+        lab.simulator.attach_network_interface(&eni, other, 2).expect("attached");
+        not_ready(lab, &[&format!("{eni} is attached to {other}, not to this instance {}", lab.r2.instance)]);
+        check_fails(lab, "ENI in EC2", &format!("is attached to {other}, not to this instance"));
+        lab.simulator.detach_network_interface(&eni).expect("an ENI");
+        lab.simulator.attach_network_interface(&eni, &lab.r2.instance, 0).expect("attached");
+        ready_again_and_takes_over(lab);
+    });
+}
+
+#[test]
+fn standby_for_the_primary_address_of_a_third_party() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        let primary = lab.simulator.private_addresses(STRANGER[0]).expect("an ENI")[0];
+        for (router, priority) in [(&mut lab.r1, 200), (&mut lab.r2, 100)] {
+            router.set_group(GROUP, 10, &format!("{primary}/24"), priority);
+            router.commit();
+        }
+        let reason = format!("{primary} is the primary address of {}", STRANGER[0]);
+        let shown = |lab: &Lab| lab.r2.shown(GROUP, primary);
+        lab.wait(&reason, LONGEST + SLACK, |lab| {
+            let shown = shown(lab);
+            let why = shown.address["reason"].as_str().unwrap_or_default().to_owned();
+            shown.verdict() == "STANDBY-NOT-READY" && why.starts_with(&reason)
+        });
+        assert_eq!(lab.r2.logged(&["standby not ready", &reason]), 1);
+        check_fails(lab, "Address", &reason);
+        lab.simulator.delete_network_interface(STRANGER[0]).expect("an ENI");
+        lab.wait_for_verdict(&lab.r2, GROUP, primary, "STANDBY-READY", LONGEST + SLACK);
+        lab.r1.power_off();
+        lab.wait_for_owner(primary, &lab.r2, ELECTION + SLACK);
     });
 }
 

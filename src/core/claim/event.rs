@@ -8,7 +8,7 @@ use super::BootInstant;
 use super::reason::Obstacle;
 use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
-use crate::model::ec2::{Acknowledgement, CallError, Eni, Owner, Taker};
+use crate::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, Interface, Owner, Taker};
 use crate::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, VpcId};
 use crate::model::resource::{Holder, Kind, NotTakeable, Resource, Route};
 use crate::model::vrrp::{NotifyEvent, NotifyState, VrrpState};
@@ -120,9 +120,11 @@ pub enum Event {
     Read {
         /// The id of the action.
         id: ReadId,
-        /// The holder of each resource, or the failure. A resource that is free is absent.
-        result: Result<BTreeMap<Resource, Holder>, CallError>,
+        /// What the read shows, or the failure.
+        result: Result<ReadAnswer, CallError>,
     },
+    /// The response to [`Action::Inspect`].
+    Inspected(Inspection),
     /// The response to [`Action::DryRun`].
     DryRun {
         /// The id of the action.
@@ -177,6 +179,15 @@ pub enum Action {
         /// The calls.
         request: DryRunRequest,
         /// The timeout of all of them.
+        timeout: Duration,
+    },
+    /// Read what the regular reads do not show; respond with [`Event::Inspected`].
+    Inspect {
+        /// Whether to read how many addresses each ENI of this instance can have.
+        wants_limit: bool,
+        /// The ENIs to describe, by their ids.
+        enis: Vec<EniId>,
+        /// The timeout of each request.
         timeout: Duration,
     },
     /// Read the ENI of an interface from IMDS; respond with [`Event::Resolved`].
@@ -293,8 +304,10 @@ pub enum ReadRequest {
     Addresses {
         /// The VPC of the addresses: a private address is unique only within its VPC.
         vpc: VpcId,
-        /// The addresses.
+        /// The addresses, the primary ones of `enis` among them.
         addresses: Vec<Ipv4Addr>,
+        /// The ENIs to describe.
+        enis: Vec<EniId>,
     },
     /// DescribeRouteTables.
     Routes(Vec<Route>),
@@ -320,6 +333,30 @@ impl ReadRequest {
             Self::ElasticIps(allocations) => allocations.iter().cloned().map(Resource::ElasticIp).collect(),
         }
     }
+}
+
+/// What a read of owners shows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReadAnswer {
+    /// The holder of each resource. A resource that is free is absent.
+    pub holders: BTreeMap<Resource, Holder>,
+    /// The description of each ENI that was to be described; one that EC2 does not show is absent.
+    pub interfaces: BTreeMap<EniId, Interface>,
+}
+
+impl From<BTreeMap<Resource, Holder>> for ReadAnswer {
+    fn from(holders: BTreeMap<Resource, Holder>) -> Self {
+        Self { holders, interfaces: BTreeMap::new() }
+    }
+}
+
+/// What the regular reads do not show. Absent: it was not to be read.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// How many addresses each ENI of this instance can have, or the failure.
+    pub limit: Option<Result<AddressLimit, CallError>>,
+    /// The description of each ENI; one that does not exist is absent.
+    pub interfaces: Option<Result<BTreeMap<EniId, Interface>, CallError>>,
 }
 
 /// An event for the log and the history.

@@ -8,6 +8,7 @@ mod flap_damping;
 mod group;
 mod local_address;
 mod machine;
+mod obstacles;
 mod permission;
 mod read_schedule;
 mod readiness;
@@ -16,13 +17,11 @@ mod resource;
 
 pub use boot_instant::BootInstant;
 pub use event::{
-    Action, Cause, ClaimId, ClaimRequest, DryRunId, DryRunRequest, Event, LogEvent, Misplaced, PutBy, ReadId,
-    ReadRequest, RestoredState,
+    Action, Cause, ClaimId, ClaimRequest, DryRunId, DryRunRequest, Event, Inspection, LogEvent, Misplaced, PutBy,
+    ReadAnswer, ReadId, ReadRequest, RestoredState,
 };
 pub use facts::{GroupFacts, LocalAddressFacts, ResourceFacts};
 pub use machine::Machine;
-pub use reason::{
-    EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason, Refusal,
-    RequestRefusal,
-};
+pub use obstacles::{EniElsewhere, NoRoom, PrimaryAddress, Room, Unassignable, drops_forwarded};
+pub use reason::{EniUnknown, Explanation, LastOwner, NotRead, Obstacle, Reason, Refusal, RequestRefusal};
 pub use resource::{LastClaim, OwnerRead};

@@ -17,6 +17,17 @@ const FAILED_DELAY: Duration = Duration::from_secs(10);
 /// ... up to this.
 const MAX_FAILED_DELAY: Duration = Duration::from_secs(10 * 60);
 
+/// The delay of what is done once a day.
+pub fn next_day(rng: &mut Rng) -> Duration {
+    backoff::jitter_around(PROVEN_FOR, 10, rng)
+}
+
+/// The delay of another try after a failure that EC2 did not decide.
+pub fn retry_delay(failed_before: u32, rng: &mut Rng) -> Duration {
+    let delay = FAILED_DELAY.saturating_mul(1 << failed_before.min(16)).min(MAX_FAILED_DELAY);
+    backoff::jitter_around(delay, 20, rng)
+}
+
 /// What is known of the permission to claim one resource.
 #[derive(Debug, Default)]
 pub struct Permission {
@@ -63,7 +74,7 @@ impl Permission {
         self.failed = 0;
         self.proven = Some(now);
         self.refused = None;
-        self.due = now + backoff::jitter_around(PROVEN_FOR, 10, rng);
+        self.due = now + next_day(rng);
     }
 
     /// The dry run has failed.
@@ -75,9 +86,8 @@ impl Permission {
             self.refused = Some(error.clone());
             self.due = now + backoff::jitter_around(REFUSED_DELAY, 10, rng);
         } else {
-            let delay = FAILED_DELAY.saturating_mul(1 << self.failed.min(16)).min(MAX_FAILED_DELAY);
+            self.due = now + retry_delay(self.failed, rng);
             self.failed = self.failed.saturating_add(1);
-            self.due = now + backoff::jitter_around(delay, 20, rng);
         }
     }
 

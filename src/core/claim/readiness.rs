@@ -1,15 +1,20 @@
-//! What stands between a standby and a failover, and what a person should know before one: all that the regular reads
-//! show anyway, and what dry runs show.
+//! What prevents a standby from taking over, and what an operator should know before a failover: what the regular reads show
+//! anyway, and what dry runs and inspections show.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::net::Ipv4Addr;
+
+use ipnet::IpNet;
 
 use super::Machine;
 use super::event::LogEvent;
+use super::event::ReadAnswer;
 use super::group::Group;
-use super::reason::{EniElsewhere, Explanation, Obstacle, PrimaryAddress, Refusal};
+use super::obstacles::{EniElsewhere, NoRoom, PrimaryAddress, Room, Unassignable, drops_forwarded};
+use super::reason::{Explanation, Obstacle, Refusal};
 use super::resource::ResourceState;
-use crate::model::ec2::{CallError, ErrorClass, Failure, Owner};
+use crate::model::ec2::{CallError, ErrorClass, Failure, Interface, Owner};
 use crate::model::ids::{EniId, InstanceId};
 use crate::model::resource::{Holder, Resource};
 use crate::model::verdict::Who;
@@ -28,6 +33,15 @@ pub(super) struct Attachment {
 
 /// The ENIs that get resources, as far as reads have shown them.
 pub(super) type Attachments = BTreeMap<EniId, Attachment>;
+
+/// An ENI that gets resources, as EC2 describes it.
+#[derive(Debug)]
+pub(super) struct DescribedEni {
+    pub interface: Interface,
+    /// That it has no room for the virtual addresses that move to it. It is decided with each description: there can be as many
+    /// addresses as events in a second.
+    pub no_room: Option<NoRoom>,
+}
 
 impl Machine {
     /// What prevents a standby from taking over a group: not known yet; nothing; or this.
@@ -50,12 +64,14 @@ impl Machine {
         let obstacle = unknown
             .or_else(|| self.verifications[id.kind()].error.clone().map(Obstacle::ReadFailed))
             .or_else(|| primary(id, resource).map(Obstacle::Primary))
-            .or_else(|| self.outside_subnet(id, resource))
+            .or_else(|| self.unassignable(id, resource))
             .or_else(|| {
                 let why = resource.not_takeable()?.clone();
                 Some(Obstacle::NotTakeable { resource: id.clone(), why })
             })
             .or_else(|| self.eni_elsewhere(resource).map(Obstacle::EniElsewhere))
+            .or_else(|| self.no_room(id, resource).map(Obstacle::NoRoom))
+            .or_else(|| self.source_dest_check(resource).map(Obstacle::SourceDestCheck))
             .or_else(|| {
                 let refusal = refusal(id, resource, resource.rejection.permanent.as_ref()?);
                 let at = resource.last_claim.as_ref().and_then(|c| c.answer.as_ref()).map(|(when, _)| *when);
@@ -71,9 +87,9 @@ impl Machine {
         Some(obstacle)
     }
 
-    /// That the address, or a virtual address without which a route or an Elastic IP is of no use, is outside the subnet of
-    /// the ENI and is moved by no route.
-    fn outside_subnet(&self, id: &Resource, resource: &ResourceState) -> Option<Obstacle> {
+    /// That AWS reserves the address; or that it, or a virtual address without which a route or an Elastic IP is of no use, is
+    /// outside the subnet of the ENI and is moved by no route.
+    fn unassignable(&self, id: &Resource, resource: &ResourceState) -> Option<Obstacle> {
         let behind = self.interface_enis.get(&resource.planned.interface)?.eni.as_ref()?;
         let block = behind.block.filter(|_| resource.eni.as_ref() == Some(&behind.id))?;
         let resources = self.groups.get(&resource.group).map(|group| group.resources.as_slice()).unwrap_or_default();
@@ -87,46 +103,96 @@ impl Machine {
                 addresses.filter(|address| !has_route(*address)).collect()
             }
         };
-        let address = addresses.into_iter().find(|address| !block.contains(*address))?;
-        Some(Obstacle::OutsideSubnet { address, block })
+        let IpNet::V4(subnet) = block.net() else { return None };
+        addresses.into_iter().find_map(|address| match Unassignable::of(address, subnet)? {
+            Unassignable::OutsideSubnet => Some(Obstacle::OutsideSubnet { address, block }),
+            Unassignable::Reserved => id.address().map(|address| Obstacle::Reserved { address, block }),
+        })
+    }
+
+    fn no_room(&self, id: &Resource, resource: &ResourceState) -> Option<NoRoom> {
+        let (address, described) = (id.address()?, self.enis.get(resource.eni.as_ref()?)?);
+        described.no_room.clone().filter(|_| !described.interface.addresses.contains(&address))
+    }
+
+    fn source_dest_check(&self, resource: &ResourceState) -> Option<EniId> {
+        let eni = resource.eni.as_ref()?;
+        (drops_forwarded(&self.enis.get(eni)?.interface) == Some(true)).then(|| eni.clone())
+    }
+
+    /// Decides whether the ENIs have room for what moves to them.
+    pub(super) fn update_room(&mut self) {
+        let Some(limit) = &self.address_limit else {
+            return;
+        };
+        let mut moving: BTreeMap<&EniId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+        let is_enabled =
+            |resource: &ResourceState| self.groups.get(&resource.group).is_some_and(|group| !group.disabled);
+        for (id, resource) in self.resources.iter().filter(|(_, resource)| is_enabled(resource)) {
+            if let (Some(address), Some(eni)) = (id.address(), &resource.eni) {
+                moving.entry(eni).or_default().insert(address);
+            }
+        }
+        for (eni, described) in &mut self.enis {
+            let room = Room::of(&described.interface, moving.get(eni).unwrap_or(&BTreeSet::new()));
+            let no_room = || NoRoom { eni: eni.clone(), room, limit: limit.clone() };
+            described.no_room = (!room.fits(limit.addresses)).then(no_room);
+        }
+    }
+
+    /// The primary address of the ENI that the resource belongs on, once IMDS or EC2 has shown it.
+    pub(super) fn primary_of(&self, eni: &EniId, resource: &ResourceState) -> Option<Ipv4Addr> {
+        let behind = self.interface_enis.get(&resource.planned.interface)?.eni.as_ref();
+        let described = || self.enis.get(eni)?.interface.primary;
+        behind.filter(|behind| behind.id == *eni).map(|behind| behind.primary).or_else(described)
     }
 
     /// That the ENI which the resource belongs on is not attached to this instance, if EC2 reported that.
     pub(super) fn eni_elsewhere(&self, resource: &ResourceState) -> Option<EniElsewhere> {
-        let eni = resource.eni.as_ref()?;
-        let (this, attachment) = (self.instance.clone()?, self.not_here(eni)?);
-        let attached_to = attachment.to.clone();
-        let is_configured = resource.planned.eni.is_some();
-        Some(EniElsewhere { eni: eni.clone(), this, attached_to, is_configured })
+        let (eni, this) = (resource.eni.as_ref()?, self.instance.as_ref()?);
+        let attachment = self.attachments.get(eni).filter(|attachment| attachment.is_current)?;
+        EniElsewhere::of(eni, attachment.to.as_ref(), this, resource.planned.eni.is_some())
     }
 
-    fn not_here(&self, eni: &EniId) -> Option<&Attachment> {
-        let ours = self.instance.as_ref()?;
-        self.attachments.get(eni).filter(|a| a.is_current && a.to.as_ref() != Some(ours))
-    }
-
-    /// Records where the ENIs that get resources are attached, as a read of these resources shows.
-    pub(super) fn learn_attachments(
+    /// Records the ENIs that get resources, as a read of these resources shows them. `described` are the ENIs that it was to
+    /// describe.
+    pub(super) fn learn_enis(
         &mut self,
         read: &[Resource],
+        described: &[EniId],
         is_regular: bool,
-        holders: &BTreeMap<Resource, Holder>,
+        answer: &mut ReadAnswer,
     ) {
-        let targets: BTreeSet<&EniId> = self.resources.values().filter_map(|r| r.eni.as_ref()).collect();
+        let targets: BTreeSet<EniId> = self.resources.values().filter_map(|r| r.eni.clone()).collect();
         self.attachments.retain(|eni, _| targets.contains(eni));
+        self.enis.retain(|eni, _| targets.contains(eni) && !described.contains(eni));
         for eni in read.iter().filter(|_| is_regular).filter_map(|id| self.resources.get(id)?.eni.as_ref()) {
-            if let Some(attachment) = self.attachments.get_mut(eni) {
+            // A read that describes it shows it always, and any other one only if it is an owner.
+            if !self.enis.contains_key(eni)
+                && let Some(attachment) = self.attachments.get_mut(eni)
+            {
                 attachment.is_current = false;
             }
         }
-        for owner in holders.values().filter_map(Holder::owner).filter(|owner| targets.contains(&owner.eni)) {
-            let new = || Attachment { to: owner.instance.clone(), is_current: true, is_logged: false };
-            let attachment = self.attachments.entry(owner.eni.clone()).or_insert_with(new);
-            if attachment.to == owner.instance {
+        let owners = answer.holders.values().filter_map(Holder::owner).map(|owner| (&owner.eni, &owner.instance));
+        let owners = owners.filter(|(eni, _)| !self.enis.contains_key(*eni));
+        let interfaces = answer.interfaces.iter().map(|(eni, interface)| (eni, &interface.instance));
+        for (eni, instance) in owners.chain(interfaces).filter(|(eni, _)| targets.contains(*eni)) {
+            let new = || Attachment { to: instance.clone(), is_current: true, is_logged: false };
+            let attachment = self.attachments.entry(eni.clone()).or_insert_with(new);
+            if attachment.to == *instance {
                 attachment.is_current = true;
             } else {
                 *attachment = new();
             }
+        }
+        for (eni, interface) in mem::take(&mut answer.interfaces) {
+            if targets.contains(&eni) {
+                self.enis.insert(eni, DescribedEni { interface, no_room: None });
+            }
+        }
+        if !described.is_empty() {
+            self.update_room();
         }
     }
 
@@ -180,8 +246,7 @@ impl Machine {
 
 /// That the address is the primary address of an ENI, by the last read.
 fn primary(id: &Resource, resource: &ResourceState) -> Option<PrimaryAddress> {
-    let owner = resource.owner_read.as_ref()?.owner.clone().filter(|owner| owner.primary)?;
-    Some(PrimaryAddress { address: id.address()?, owner })
+    PrimaryAddress::of(id.address()?, resource.owner_read.as_ref()?.owner.as_ref())
 }
 
 /// A failed claim, and what the owner explains of it.

@@ -3,10 +3,11 @@
 
 use std::net::Ipv4Addr;
 
+use super::obstacles::{EniElsewhere, NoRoom, PrimaryAddress};
 use super::{BootInstant, Cause};
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, Owner};
-use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
+use crate::model::ids::{EniId, GroupName, InterfaceName};
 use crate::model::resource::{Kind, NotTakeable, Prefix, Resource};
 use crate::model::vrrp::VrrpState;
 
@@ -120,6 +121,13 @@ pub enum Obstacle {
         /// The CIDR block of the subnet.
         block: Prefix,
     },
+    /// AWS reserves the address in its subnet, and EC2 never assigns it.
+    Reserved {
+        /// The address.
+        address: Ipv4Addr,
+        /// The CIDR block of the subnet.
+        block: Prefix,
+    },
     /// A route or an Elastic IP cannot be claimed.
     NotTakeable {
         /// The resource.
@@ -129,6 +137,10 @@ pub enum Obstacle {
     },
     /// The ENI that the address belongs on is not attached to this instance.
     EniElsewhere(EniElsewhere),
+    /// The ENI has no room for the virtual addresses that it does not have yet.
+    NoRoom(NoRoom),
+    /// The source/destination check of the ENI is on: EC2 drops packets that this router forwards.
+    SourceDestCheck(EniId),
     /// EC2 refused the last claim from here.
     LastClaimRefused {
         /// When, if the answer is that of the last claim.
@@ -156,7 +168,13 @@ impl Obstacle {
                 *at = None;
                 refusal.error.request_id = None;
             }
-            Self::Primary(_) | Self::OutsideSubnet { .. } | Self::NotTakeable { .. } | Self::EniElsewhere(_) => {}
+            Self::Primary(_)
+            | Self::OutsideSubnet { .. }
+            | Self::Reserved { .. }
+            | Self::NotTakeable { .. }
+            | Self::EniElsewhere(_)
+            | Self::NoRoom(_)
+            | Self::SourceDestCheck(_) => {}
         }
         self
     }
@@ -169,28 +187,6 @@ pub struct EniUnknown {
     pub interface: InterfaceName,
     /// Why the ENI could not be resolved.
     pub error: CallError,
-}
-
-/// An ENI that is not attached to this instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EniElsewhere {
-    /// The ENI.
-    pub eni: EniId,
-    /// This instance.
-    pub this: InstanceId,
-    /// The instance that the ENI is attached to, if any.
-    pub attached_to: Option<InstanceId>,
-    /// Whether `network-interface-id` names the ENI.
-    pub is_configured: bool,
-}
-
-/// A virtual address that is the primary address of an ENI.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PrimaryAddress {
-    /// The address.
-    pub address: Ipv4Addr,
-    /// Its owner.
-    pub owner: Owner,
 }
 
 /// A failed claim, and what the owner explains of it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::model::ids::{AccountId, EniId, ErrorCode, InstanceId, Region, RequestId, SubnetId, VpcId};
+use crate::model::ids::{AccountId, EniId, ErrorCode, InstanceId, InstanceType, Region, RequestId, SubnetId, VpcId};
 use crate::model::resource::Prefix;
 
 /// How far the clock may differ from EC2's before it explains a refused signature. AWS refuses requests that are 5 minutes off
@@ -75,8 +75,21 @@ pub struct Interface {
     pub instance: Option<InstanceId>,
     /// Whether EC2 drops packets that are neither from nor to one of its addresses; absent: not reported.
     pub source_dest_check: Option<bool>,
+    /// Its primary private IPv4 address; absent: it has IPv6 addresses alone.
+    pub primary: Option<Ipv4Addr>,
     /// Its private IPv4 addresses, the primary one among them.
     pub addresses: BTreeSet<Ipv4Addr>,
+    /// How many IPv4 prefixes are delegated to it.
+    pub prefixes: usize,
+}
+
+/// How many private IPv4 addresses each ENI of an instance type can have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressLimit {
+    /// The type of the instance.
+    pub instance_type: InstanceType,
+    /// The number of addresses, the primary one included.
+    pub addresses: usize,
 }
 
 /// The subnet block and the account of an ENI, which IMDS reports in addition to [`Eni`].

@@ -9,11 +9,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::claim::DryRunRequest;
+use crate::claim::{DryRunRequest, EniElsewhere, NoRoom, PrimaryAddress, Room, Unassignable, drops_forwarded};
 use crate::model::assignment::{Plan, PlannedAddress, PlannedGroup, PlannedResource};
 use crate::model::config::Config;
 use crate::model::credentials::CredentialFacts;
-use crate::model::ec2::{CLOCK_TOLERANCE, CallError, Eni, EniNetwork, Failure, Instance, Interface, Owner, Owners};
+use crate::model::ec2::{
+    AddressLimit, CLOCK_TOLERANCE, CallError, Eni, EniNetwork, Failure, Instance, Interface, Owner, Owners,
+};
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::{AccountId, EniId, ErrorCode, InstanceId, InstanceType, InterfaceName, SubnetId};
 use crate::model::resource::{Holder, Kind, Resource};
@@ -172,7 +174,7 @@ pub fn configuration(config: &Config, plan: &Result<Plan, String>) -> Vec<Step> 
     let mut moved = Vec::new();
     let (addresses, routes, elastic_ips) = (count(Kind::Address), count(Kind::Route), count(Kind::ElasticIp));
     if addresses > 0 || routes + elastic_ips == 0 {
-        moved.push(many_addresses(addresses));
+        moved.push(reasons::many_addresses(addresses));
     }
     moved.extend((routes > 0).then(|| many(routes, "route")));
     moved.extend((elastic_ips > 0).then(|| many(elastic_ips, "Elastic IP")));
@@ -352,10 +354,12 @@ pub struct AwsState {
     pub instance: Option<InstanceId>,
     /// Its type.
     pub instance_type: Option<InstanceType>,
-    /// How many addresses an ENI of such an instance can have; absent where the type is not known.
-    pub room: Option<Result<usize, CallError>>,
+    /// How many addresses each of its ENIs can have; absent where the type is not known.
+    pub limit: Option<Result<AddressLimit, CallError>>,
     /// The ENIs of the local interfaces, and their subnets.
     pub local: BTreeMap<InterfaceName, (Eni, Option<EniNetwork>)>,
+    /// The ENI that the agent uses for each interface: it keeps the last answer of IMDS.
+    pub in_use: BTreeMap<InterfaceName, EniId>,
     /// EC2's description of the ENIs that get addresses; absent if EC2 did not answer.
     pub interfaces: Option<BTreeMap<EniId, Interface>>,
     /// The owners of the addresses; absent if EC2 did not answer.
@@ -399,9 +403,7 @@ pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: 
     const WHAT: &str = "Address";
     let Some(eni) = eni else { return unknown(WHAT, format!("{address}: its ENI is unknown")) };
     let owner = aws.owners.as_ref().map(|owners| owners.get(&address));
-    if let Some(Some(owner)) = owner
-        && owner.primary
-    {
+    if let Some(PrimaryAddress { owner, .. }) = PrimaryAddress::of(address, owner.flatten()) {
         let text =
             format!("{address} is the primary address of {}, which EC2 never moves. Choose another address", owner.eni);
         return fail(WHAT, text);
@@ -412,17 +414,19 @@ pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: 
     let Some(block) = aws.block(subnet) else {
         return unknown(WHAT, format!("{address}: IMDS does not return the CIDR block of {subnet}"));
     };
-    if !block.contains(&address) {
-        return fail(
-            WHAT,
-            format!(
-                "{address} is not in {block}, the subnet of {eni}; EC2 assigns addresses only within the subnet. Choose another address, set `aws-vipa interface`, or for an overlay address `aws-vipa route {address}/32 route-table <rtb-…>`"
-            ),
-        );
-    }
-    if is_reserved(address, block) {
-        let text = format!("{address} is reserved by AWS in {block}. Choose another address");
-        return fail(WHAT, text);
+    match Unassignable::of(address, block) {
+        None => {}
+        Some(Unassignable::OutsideSubnet) => {
+            return fail(
+                WHAT,
+                format!(
+                    "{address} is not in {block}, the subnet of {eni}; EC2 assigns addresses only within the subnet. Choose another address, set `aws-vipa interface`, or for an overlay address `aws-vipa route {address}/32 route-table <rtb-…>`"
+                ),
+            );
+        }
+        Some(Unassignable::Reserved) => {
+            return fail(WHAT, format!("{address} is reserved by AWS in {block}. Choose another address"));
+        }
     }
     if let Some(Some(owner)) = owner
         && aws.is_no_routers(owner, peers, eni)
@@ -443,12 +447,6 @@ pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: 
         Some(Some(Owner { eni: owner, .. })) => format!(", assigned to {owner}"),
     };
     ok(WHAT, format!("{address} is in {block}, the subnet of {eni}{owner}"))
-}
-
-/// AWS reserves the first four addresses of a subnet and the last (VPC User Guide, "Subnet CIDR blocks").
-fn is_reserved(address: Ipv4Addr, block: Ipv4Net) -> bool {
-    let first = u32::from(block.network());
-    (first..=first.saturating_add(3)).contains(&u32::from(address)) || address == block.broadcast()
 }
 
 /// The dry run of a claim; none: it would not be made, or has none.
@@ -600,61 +598,61 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressRepo
             format!("EC2 has no {eni} in this region. Check `aws-vipa network-interface-id` and `aws-vipa region`");
         return vec![fail(IN_EC2, text)];
     };
-    let attached = match (&interface.instance, &aws.instance) {
-        (Some(theirs), Some(ours)) if theirs == ours => ok(IN_EC2, format!("{eni} is attached to this instance")),
-        (Some(theirs), None) => {
-            unknown(IN_EC2, format!("{eni} is attached to {theirs}; the id of this instance is unknown"))
-        }
-        (Some(theirs), Some(_)) => fail(
-            IN_EC2,
-            format!("{eni} is attached to {theirs}, not to this instance. Check `aws-vipa network-interface-id`"),
-        ),
-        (None, _) => fail(
-            IN_EC2,
-            format!("{eni} is attached to no instance. Attach it, or check `aws-vipa network-interface-id`"),
-        ),
+    let nowhere = || {
+        fail(IN_EC2, format!("{eni} is attached to no instance. Attach it, or check `aws-vipa network-interface-id`"))
     };
-    let check = match interface.source_dest_check {
-        Some(false) => ok(CHECK, format!("off for {eni}")),
-        Some(true) => fail(
-            CHECK,
-            format!(
-                "ON for {eni}: EC2 drops packets that this router forwards. Turn it off: `aws ec2 modify-network-interface-attribute \
-                 --network-interface-id {eni} --no-source-dest-check`"
+    let there = interface.instance.as_ref();
+    let attached = match (&aws.instance, there) {
+        (None, None) => nowhere(),
+        (None, Some(there)) => {
+            unknown(IN_EC2, format!("{eni} is attached to {there}; the id of this instance is unknown"))
+        }
+        (Some(this), _) => match EniElsewhere::of(eni, there, this, false) {
+            None => ok(IN_EC2, format!("{eni} is attached to this instance")),
+            Some(EniElsewhere { attached_to: None, .. }) => nowhere(),
+            Some(EniElsewhere { attached_to: Some(there), .. }) => fail(
+                IN_EC2,
+                format!("{eni} is attached to {there}, not to this instance. Check `aws-vipa network-interface-id`"),
             ),
-        ),
+        },
+    };
+    let check = match drops_forwarded(interface) {
+        Some(false) => ok(CHECK, format!("off for {eni}")),
+        Some(true) => fail(CHECK, reasons::source_dest_check(eni)),
         None => unknown(CHECK, format!("{eni}: no answer from EC2")),
     };
-    let used = interface.addresses.len();
-    let to_come = wanted.difference(&interface.addresses).count();
+    let space = Room::of(interface, wanted);
     let refused = refusals(eni, known).find(|e| has_code(e, ErrorCode::is_no_room));
     let room = if let Some(refused) = refused {
         fail(
             ROOM,
             format!(
                 "{eni} has {}, and the last claim was refused: {}. Use a larger instance type, or unassign addresses",
-                many_addresses(used),
+                reasons::many_addresses(space.addresses),
                 refused.code
             ),
         )
-    } else if to_come == 0 {
-        ok(ROOM, format!("{eni} has {}, including all that move there", many_addresses(used)))
+    } else if space.to_come == 0 {
+        ok(ROOM, format!("{eni} has {}, including all that move there", reasons::many_addresses(space.addresses)))
     } else {
         let kind = aws.instance_type.as_ref().map_or("the instance type".to_owned(), |kind| format!("a {kind}"));
-        let has = format!("{eni} has {} and may get {to_come} more", many_addresses(used));
-        match &aws.room {
-            Some(Ok(most)) if used + to_come <= *most => ok(ROOM, format!("{has}; {kind} allows {most}")),
-            Some(Ok(most)) => {
-                fail(ROOM, format!("{has}; {kind} allows {most}. Use a larger instance type, or unassign addresses"))
+        let has = format!("{eni} {}", reasons::has(space));
+        match &aws.limit {
+            Some(Ok(limit)) if space.fits(limit.addresses) => {
+                ok(ROOM, format!("{has}; {kind} allows {}", limit.addresses))
+            }
+            Some(Ok(limit)) => {
+                let full = NoRoom { eni: eni.clone(), room: space, limit: limit.clone() };
+                fail(ROOM, reasons::no_room(&full))
             }
             Some(Err(error)) => unknown(
                 ROOM,
                 format!(
                     "{has}. Unknown whether {kind} allows {}: EC2 did not answer (not needed for a failover): {error}",
-                    used + to_come
+                    space.needed()
                 ),
             ),
-            None => unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}", used + to_come)),
+            None => unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}", space.needed())),
         }
     };
     [Some(attached), (!wanted.is_empty()).then_some(room), Some(check)].into_iter().flatten().collect()
@@ -679,8 +677,4 @@ pub fn no_region() -> Step {
 
 fn many(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-fn many_addresses(count: usize) -> String {
-    format!("{count} address{}", if count == 1 { "" } else { "es" })
 }

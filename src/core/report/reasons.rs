@@ -10,12 +10,12 @@ use super::model::FileErrorKind;
 use super::remedies::{ATTACH_HOOK, WAY_TO_EC2, with_remedy, with_remedy_of_kind};
 use super::status::time;
 use crate::claim::{
-    BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, OwnerRead, PrimaryAddress,
-    Reason, Refusal, RequestRefusal,
+    BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NoRoom, NotRead, Obstacle, OwnerRead,
+    PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
 };
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, ErrorClass, Owner};
-use crate::model::ids::GroupName;
+use crate::model::ids::{EniId, GroupName};
 use crate::model::resource::{Kind, NotTakeable};
 use crate::model::vrrp::{NotifyState, VrrpState};
 
@@ -231,8 +231,13 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
             "{address} is not in {block}, the subnet of the ENI, and EC2 assigns addresses only within the subnet: set \
              `aws-vipa route {address}/32` for an overlay address, or choose another address"
         ),
+        Obstacle::Reserved { address, block } => {
+            format!("{address} is reserved by AWS in {block}: choose another address for the group")
+        }
         Obstacle::NotTakeable { resource, why } => format!("{resource}: {}", not_takeable(why)),
         Obstacle::EniElsewhere(elsewhere) => eni_elsewhere(elsewhere),
+        Obstacle::NoRoom(full) => no_room(full),
+        Obstacle::SourceDestCheck(eni) => source_dest_check(eni),
         Obstacle::LastClaimRefused { at: when, refusal: why } => {
             let when = when.map_or_else(String::new, |when| format!(" at {}", at(when)));
             let lasts = if why.kind != Kind::Address && why.error.class() == ErrorClass::Denied {
@@ -334,6 +339,39 @@ fn eni_elsewhere(EniElsewhere { eni, this, attached_to, is_configured }: &EniEls
         }
         None => format!("{eni} is attached to no instance, and traffic is lost: attach it to this one, or {remedy}"),
     }
+}
+
+/// What an ENI has, and what may come to it.
+pub(super) fn has(Room { addresses, prefixes, to_come }: Room) -> String {
+    let prefixes = match prefixes {
+        0 => String::new(),
+        1 => " and 1 prefix, which counts as an address,".to_owned(),
+        _ => format!(" and {prefixes} prefixes, each of which counts as an address,"),
+    };
+    format!("has {}{prefixes} and may get {to_come} more", many_addresses(addresses))
+}
+
+/// A number of addresses.
+pub(super) fn many_addresses(count: usize) -> String {
+    format!("{count} address{}", if count == 1 { "" } else { "es" })
+}
+
+/// That an ENI has no room for the virtual addresses, and what to do.
+pub(super) fn no_room(NoRoom { eni, room, limit }: &NoRoom) -> String {
+    format!(
+        "{eni} {}; a {} allows {}: use a larger instance type, or unassign addresses",
+        has(*room),
+        limit.instance_type,
+        limit.addresses
+    )
+}
+
+/// That an ENI drops what this router forwards, and what to do.
+pub(super) fn source_dest_check(eni: &EniId) -> String {
+    format!(
+        "the source/destination check is on for {eni}, and EC2 drops packets that this router forwards. Turn it off: `aws ec2 \
+         modify-network-interface-attribute --network-interface-id {eni} --no-source-dest-check`"
+    )
 }
 
 fn primary(PrimaryAddress { address, owner }: &PrimaryAddress) -> String {

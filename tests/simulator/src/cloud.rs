@@ -62,6 +62,7 @@ pub(crate) struct Eni {
     pub(crate) mac: String,
     pub(crate) subnet: SubnetId,
     pub(crate) primary: Ipv4Addr,
+    pub(crate) prefixes: Vec<Cidr>,
     pub(crate) source_dest_check: bool,
     pub(crate) attachment: Option<(InstanceId, usize)>,
     pub(crate) address_limit: usize,
@@ -260,7 +261,13 @@ impl Cloud {
         let subnet: SubnetId = interface.subnet.parse().map_err(text)?;
         let place = self.subnets.get(&subnet).ok_or(format!("{subnet} does not exist"))?;
         let (vpc, cidr) = (place.vpc.clone(), place.cidr);
-        let count = 1 + interface.secondary.len();
+        let prefixes: Result<Vec<Cidr>, _> =
+            interface.prefixes.iter().map(|prefix| prefix.parse().map_err(text)).collect();
+        let prefixes = prefixes?;
+        if let Some(prefix) = prefixes.iter().find(|prefix| prefix.length() != 28 || !cidr.covers(**prefix)) {
+            return Err(format!("{prefix} is not a prefix of 16 addresses in {cidr}"));
+        }
+        let count = 1 + interface.secondary.len() + prefixes.len();
         if count > interface.address_limit {
             return Err(format!("{count} addresses exceed its limit"));
         }
@@ -268,6 +275,7 @@ impl Cloud {
             mac: interface.mac.to_ascii_lowercase(),
             subnet,
             primary: interface.primary,
+            prefixes,
             source_dest_check: interface.source_dest_check,
             attachment,
             address_limit: interface.address_limit,
@@ -424,7 +432,7 @@ impl Cloud {
         let (id, eni) = self.eni(eni)?;
         let (vpc, subnet, limit) = (self.vpc_of(eni)?.clone(), &self.subnets[&eni.subnet], eni.address_limit);
         let cidr = subnet.cidr;
-        let mut count = self.view(Some(now.instant)).of(&id).len();
+        let mut count = self.view(Some(now.instant)).of(&id).len() + eni.prefixes.len();
         let mut accepted = BTreeSet::new();
         let mut first_error = None;
         for address in addresses {

@@ -641,6 +641,9 @@ fn write_eni(xml: &mut Xml, cloud: &Cloud, view: &View, id: &EniId, eni: &Eni) {
     write_association(xml, cloud, addresses.first().and_then(|first| first.elastic_ip.as_ref()));
     xml.items("tagSet", [(); 0], |_, ()| {});
     write_addresses(xml, cloud, eni, addresses);
+    xml.items("ipv4PrefixSet", &eni.prefixes, |xml, prefix| {
+        xml.text("ipv4Prefix", prefix);
+    });
     xml.items("ipv6AddressesSet", [(); 0], |_, ()| {});
     xml.text("interfaceType", "interface");
 }

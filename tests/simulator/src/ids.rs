@@ -128,6 +128,11 @@ impl Cidr {
         offset < 4 || offset == !self.mask()
     }
 
+    /// The length of its prefix.
+    pub(crate) fn length(self) -> u8 {
+        self.length
+    }
+
     /// How many addresses interfaces can use.
     pub fn usable(self) -> usize {
         (!self.mask() as usize + 1).saturating_sub(5)

@@ -320,6 +320,20 @@ impl Simulator {
         })
     }
 
+    /// A third party takes all delegated prefixes from a network interface.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn unassign_prefixes(&self, eni: impl AsRef<str>) -> Result<(), ApiError> {
+        self.0.shared.change(|state| {
+            let (id, _) = state.cloud.eni(eni.as_ref())?;
+            if let Some(eni) = state.cloud.enis.get_mut(&id) {
+                eni.prefixes.clear();
+            }
+            Ok(())
+        })
+    }
+
     /// Whether the source/destination check of a network interface is on.
     ///
     /// # Errors

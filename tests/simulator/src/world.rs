@@ -388,10 +388,13 @@ pub struct NetworkInterface {
     /// `eipalloc-` and the public address as 17 hexadecimal digits.
     #[serde(default)]
     pub elastic_ips: BTreeMap<Ipv4Addr, Ipv4Addr>,
+    /// The prefixes that are delegated to it at the start, each of 16 addresses.
+    #[serde(default)]
+    pub prefixes: Vec<String>,
     /// The source/destination check, which is off on routers.
     #[serde(default)]
     pub source_dest_check: bool,
-    /// The limit of its private IPv4 addresses, including the primary one. In EC2 it depends on the instance type. By default
+    /// The limit of its private IPv4 addresses, including the primary one; a prefix counts as one. In EC2 it depends on the instance type. By default
     /// 30, as for an m5.4xlarge.
     #[serde(default = "default_address_limit")]
     pub address_limit: usize,
@@ -411,6 +414,7 @@ impl NetworkInterface {
             primary,
             secondary: Vec::new(),
             elastic_ips: BTreeMap::new(),
+            prefixes: Vec::new(),
             source_dest_check: false,
             address_limit: default_address_limit(),
         }
@@ -425,6 +429,12 @@ impl NetworkInterface {
     /// Associates an Elastic IP with a private address of this interface.
     pub fn elastic_ip(mut self, private: Ipv4Addr, public: Ipv4Addr) -> NetworkInterface {
         self.elastic_ips.insert(private, public);
+        self
+    }
+
+    /// Delegates a prefix of 16 addresses to it.
+    pub fn prefix(mut self, prefix: &str) -> NetworkInterface {
+        self.prefixes.push(prefix.to_owned());
         self
     }
 

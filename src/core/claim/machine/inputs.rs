@@ -36,6 +36,7 @@ impl Machine {
             resource.rejection.isolated = None;
             resource.permission.request(now);
         }
+        self.inspection.request(now);
         self.retry_permanent(now);
         self.verifications.request(now);
     }
@@ -346,6 +347,7 @@ impl Machine {
     pub(super) fn credentials_changed(&mut self, now: BootInstant) {
         self.retry_permanent(now);
         self.resources.values_mut().for_each(|resource| resource.permission.request(now));
+        self.inspection.request(now);
         // Shows whether they work before a failover needs them.
         self.verifications.request(now + MIN_STANDBY_INTERVAL);
     }

@@ -3,6 +3,7 @@
 mod dry_runs;
 mod inference;
 mod inputs;
+mod inspection;
 mod responses;
 mod scheduler;
 #[cfg(test)]
@@ -17,17 +18,18 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use self::inference::{MISPLACED_AFTER, liveness_max_age, liveness_timeout};
+use self::inspection::InspectionSchedule;
 use self::scheduler::LOCAL_READ_TIMEOUT;
 use super::event::{Action, Cause, ClaimId, ClaimRequest, DryRunId, Event, LogEvent, PutBy, ReadId, RestoredState};
 use super::group::{Group, GroupState};
 use super::local_address::LocalAddress;
-use super::readiness::Attachments;
+use super::readiness::{Attachments, DescribedEni};
 use super::reason::{Obstacle, RequestRefusal};
 use super::resource::{Phase, ResourceState};
 use super::{BootInstant, backoff};
 use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
-use crate::model::ec2::{CallError, Eni, Owner};
+use crate::model::ec2::{AddressLimit, CallError, Eni, Owner};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
 use crate::model::resource::{Kind, Resource};
 use crate::model::vrrp::VrrpState;
@@ -68,6 +70,11 @@ pub struct Machine {
     pub(super) peers: BTreeMap<Ipv4Addr, Owner>,
     /// The instances that the ENIs are attached to, as far as reads have shown.
     pub(super) attachments: Attachments,
+    /// The ENIs that get resources, as the last regular read, or an inspection, has described them.
+    pub(super) enis: BTreeMap<EniId, DescribedEni>,
+    /// How many addresses each of them can have, once EC2 has answered. It cannot change while the instance runs.
+    pub(super) address_limit: Option<AddressLimit>,
+    inspection: InspectionSchedule,
     /// The id of this instance, once it is known.
     pub(super) instance: Option<InstanceId>,
     /// The state from before the agent started, for resources that are not configured yet.
@@ -166,6 +173,8 @@ struct ReadInFlight {
     began: BootInstant,
     kind: Kind,
     resources: Vec<Resource>,
+    /// The ENIs that it describes.
+    enis: Vec<EniId>,
     is_periodic: bool,
 }
 
@@ -218,13 +227,14 @@ impl IndexMut<Kind> for Verifications {
 }
 
 /// Whether an obstacle is the one that was logged. EC2 names the resource in the message of a refused dry run: what is over for
-/// one of many is no news.
+/// one of many is no news. Nor is another number of addresses on an ENI that is still full.
 fn is_same_obstacle(logged: Option<&Obstacle>, now: Option<&Obstacle>) -> bool {
     match (logged, now) {
         (
             Some(Obstacle::DryRunRefused { resource, error }),
             Some(Obstacle::DryRunRefused { resource: other, error: new }),
         ) => resource.kind() == other.kind() && error.code() == new.code(),
+        (Some(Obstacle::NoRoom(full)), Some(Obstacle::NoRoom(now))) => full.eni == now.eni,
         (logged, now) => logged == now,
     }
 }
@@ -248,6 +258,9 @@ impl Machine {
             last_dry_run: None,
             peers: BTreeMap::new(),
             attachments: Attachments::new(),
+            enis: BTreeMap::new(),
+            address_limit: None,
+            inspection: InspectionSchedule::default(),
             instance: None,
             restored: Vec::new(),
             local: BTreeMap::new(),
@@ -293,6 +306,7 @@ impl Machine {
             Event::Claimed { id, result } => self.claimed(now, id, result),
             Event::Read { id, result } => self.read(now, id, result),
             Event::DryRun { id, result } => self.dry_run_ended(now, id, &result),
+            Event::Inspected(inspection) => self.inspected(now, inspection),
             Event::Credentials => self.credentials_changed(now),
             Event::Pause { group, until } => self.pause(now, &group, until),
             Event::Resume(group) => self.resume(now, &group),
@@ -404,6 +418,7 @@ impl Machine {
         self.send_claims(now);
         self.send_reads(now);
         self.send_dry_runs(now);
+        self.send_inspection(now);
         self.send_resolves(now);
         self.check_placement(now);
         self.check_readiness();
@@ -475,6 +490,7 @@ impl Machine {
             self.coming.as_ref().map(|(_, since)| *since + NEW_GROUPS_TIMEOUT),
             self.local_read_requested.map(|requested| requested + LOCAL_READ_TIMEOUT),
             self.next_dry_run(now),
+            self.next_inspection(),
         ];
         resources
             .chain(next_claim)

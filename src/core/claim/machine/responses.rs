@@ -1,13 +1,13 @@
 //! Handles the responses of EC2 and IMDS.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::mem;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::scheduler::READ_BATCH_WINDOW;
 use super::{ClaimInFlight, Machine};
-use crate::claim::event::{ClaimId, ClaimRequest, LogEvent, ReadId};
+use crate::claim::event::{ClaimId, ClaimRequest, LogEvent, ReadAnswer, ReadId};
 use crate::claim::resource::{
     GRACE_PERIOD, Mismatch, OWNER_CHECK_TIMEOUT, OwnerRead, Phase, ResourceState, VERIFY_DELAYS,
 };
@@ -268,19 +268,20 @@ impl Machine {
         Some(self.taker(&resource.group, owner))
     }
 
-    pub(super) fn read(&mut self, now: BootInstant, id: ReadId, result: Result<BTreeMap<Resource, Holder>, CallError>) {
+    pub(super) fn read(&mut self, now: BootInstant, id: ReadId, result: Result<ReadAnswer, CallError>) {
         let Some(read) = self.reads.remove(&id) else {
             return;
         };
         let kind = read.kind;
         match result {
-            Ok(mut holders) => {
+            Ok(mut answer) => {
                 self.verifications[kind].success = Some(now);
                 if self.verifications[kind].error.take().is_some() {
                     self.log(LogEvent::Read { kind, error: None });
                 }
                 self.verifications[kind].throttled = 0;
-                self.learn_attachments(&read.resources, read.is_periodic, &holders);
+                self.learn_enis(&read.resources, &read.enis, read.is_periodic, &mut answer);
+                let mut holders = answer.holders;
                 let peers: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.peers).copied().collect();
                 // The comparisons below need the peers.
                 for ip in read.resources.iter().filter_map(Resource::address).filter(|ip| peers.contains(ip)) {

@@ -1,6 +1,7 @@
 //! When requests to EC2, IMDS and the kernel are sent, and what is in them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::inference::liveness_max_age;
@@ -361,7 +362,11 @@ impl Machine {
             return;
         }
         self.verifications[kind].began = Some(now);
-        let mut requests: BTreeMap<Option<VpcId>, BTreeSet<Resource>> = BTreeMap::new();
+        let primaries: BTreeMap<EniId, Ipv4Addr> = match kind {
+            Kind::Address if is_periodic => self.primaries(),
+            Kind::Address | Kind::Route | Kind::ElasticIp => BTreeMap::new(),
+        };
+        let mut requests: BTreeMap<Option<VpcId>, (BTreeSet<Resource>, BTreeSet<EniId>)> = BTreeMap::new();
         for (id, resource) in &mut self.resources {
             let group = self.groups.get(&resource.group);
             let is_due = resource.checks.reads.first().is_some_and(|due| *due <= together);
@@ -382,7 +387,7 @@ impl Machine {
             };
             if id.kind() == kind {
                 resource.checks.reads.forget_until(together);
-                requests.entry(vpc.clone()).or_default().insert(id.clone());
+                requests.entry(vpc.clone()).or_default().0.insert(id.clone());
             }
             // Include the peers in every read of addresses until one of their owners is known. For other kinds of resource, they
             // are read with the periodic verification.
@@ -390,10 +395,18 @@ impl Machine {
                 && let Some(group) = group
                 && (is_periodic || id.kind() == kind && !group.peers.iter().any(|peer| self.peers.contains_key(peer)))
             {
-                requests.entry(vpc).or_default().extend(group.peers.iter().copied().map(Resource::Address));
+                requests.entry(vpc.clone()).or_default().0.extend(group.peers.iter().copied().map(Resource::Address));
+            }
+            // A standby's own ENI shows in the answer by its primary address alone.
+            if let Some(eni) = &resource.eni
+                && let Some(primary) = primaries.get(eni)
+            {
+                let (resources, enis) = requests.entry(vpc).or_default();
+                resources.insert((*primary).into());
+                enis.insert(eni.clone());
             }
         }
-        requests.retain(|_, resources| !resources.is_empty());
+        requests.retain(|_, (resources, _)| !resources.is_empty());
         if is_periodic {
             self.forget_channels(now);
             // Its end sets it again.
@@ -404,13 +417,21 @@ impl Machine {
                 }
             }
         }
-        for (vpc, resources) in requests {
+        for (vpc, (resources, enis)) in requests {
             let id = ReadId(self.next_id());
             let resources: Vec<Resource> = resources.into_iter().collect();
+            let enis: Vec<EniId> = enis.into_iter().collect();
             let timeout = self.config.global.request_timeout.duration();
-            self.reads.insert(id, ReadInFlight { began: now, kind, resources: resources.clone(), is_periodic });
-            self.actions.push(Action::Read { id, request: read_request(vpc, resources), timeout });
+            let read = ReadInFlight { began: now, kind, resources: resources.clone(), enis: enis.clone(), is_periodic };
+            self.reads.insert(id, read);
+            self.actions.push(Action::Read { id, request: read_request(vpc, resources, enis), timeout });
         }
+    }
+
+    /// The primary addresses of the ENIs that get resources, as far as they are known.
+    fn primaries(&self) -> BTreeMap<EniId, Ipv4Addr> {
+        let targets = self.resources.values().filter_map(|resource| Some((resource.eni.as_ref()?, resource)));
+        targets.filter_map(|(eni, resource)| Some((eni.clone(), self.primary_of(eni, resource)?))).collect()
     }
 
     /// Removes the state of channels without resources, unless a claim is in flight or their rate limit is in use.
@@ -450,7 +471,7 @@ impl Machine {
 }
 
 /// The call that reads resources of one kind.
-fn read_request(vpc: Option<VpcId>, resources: Vec<Resource>) -> ReadRequest {
+fn read_request(vpc: Option<VpcId>, resources: Vec<Resource>, enis: Vec<EniId>) -> ReadRequest {
     let (mut addresses, mut routes, mut allocations) = (Vec::new(), Vec::new(), Vec::new());
     for resource in resources {
         match resource {
@@ -460,7 +481,7 @@ fn read_request(vpc: Option<VpcId>, resources: Vec<Resource>) -> ReadRequest {
         }
     }
     match vpc {
-        Some(vpc) => ReadRequest::Addresses { vpc, addresses },
+        Some(vpc) => ReadRequest::Addresses { vpc, addresses, enis },
         None if routes.is_empty() => ReadRequest::ElasticIps(allocations),
         None => ReadRequest::Routes(routes),
     }

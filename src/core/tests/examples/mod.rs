@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use vipa_core::claim::{
-    BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason,
-    Refusal, RequestRefusal,
+    BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NoRoom, NotRead, Obstacle, PrimaryAddress,
+    Reason, Refusal, RequestRefusal, Room,
 };
 use vipa_core::model::assignment::Problem;
-use vipa_core::model::ec2::{CallError, ErrorClass, Failure, Owner};
+use vipa_core::model::ec2::{AddressLimit, CallError, ErrorClass, Failure, Owner};
 use vipa_core::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
 use vipa_core::model::resource::{Kind, NotTakeable, Resource, Route};
 use vipa_core::model::vrrp::{NotifyState, VrrpState};
@@ -161,6 +161,18 @@ pub fn obstacles() -> Vec<Obstacle> {
                 block: "10.99.0.0/24".parse().expect("a block"),
             },
         ],
+        Obstacle::Reserved { .. } => [
+            Obstacle::Reserved {
+                address: Ipv4Addr::new(10, 99, 0, 3),
+                block: "10.99.0.0/24".parse().expect("a block"),
+            },
+        ],
+        Obstacle::NoRoom(_) => [0, 1, 2].map(|prefixes| {
+            let limit = AddressLimit { instance_type: "t3.micro".try_into().expect("a type"), addresses: 2 };
+            let room = Room { addresses: 2 - prefixes.min(1), prefixes, to_come: 1 };
+            Obstacle::NoRoom(NoRoom { eni: eni(), room, limit })
+        }),
+        Obstacle::SourceDestCheck(_) => [Obstacle::SourceDestCheck(eni())],
         Obstacle::NotTakeable { .. } => {
             not_takeable().into_iter().map(|why| Obstacle::NotTakeable { resource: route(), why })
         },

@@ -13,12 +13,12 @@ use jiff::Timestamp;
 use super::invariants::{Invariants, STALL};
 use crate::claim::machine::Machine;
 use crate::claim::{
-    Action, BootInstant, ClaimId, ClaimRequest, DryRunRequest, Event, LogEvent, PutBy, ReadId, ReadRequest,
-    RestoredState,
+    Action, BootInstant, ClaimId, ClaimRequest, DryRunRequest, Event, Inspection, LogEvent, PutBy, ReadAnswer, ReadId,
+    ReadRequest, RestoredState,
 };
 use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
-use crate::model::ec2::{Acknowledgement, CallError, Eni, ErrorClass, Failure, Owner};
+use crate::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, ErrorClass, Failure, Interface, Owner};
 use crate::model::history::{History, Kind, Record};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, RequestId};
 use crate::model::resource::{Holder, Resource};
@@ -134,6 +134,10 @@ pub struct Ec2 {
     pub bad_class: ErrorClass,
     /// What dry runs for these fail with.
     pub dry_runs_fail: BTreeMap<Resource, ErrorClass>,
+    /// How it describes ENIs; of all others it shows nothing but that they are owners.
+    pub interfaces: BTreeMap<EniId, Interface>,
+    /// How many addresses an ENI can have; none: the agent may not read it.
+    pub limit: Option<usize>,
 }
 
 /// What happens to a claim.
@@ -153,7 +157,7 @@ enum Happening {
     /// To the agent that was started so many times.
     Tell(u32, Event),
     Land(ClaimRequest),
-    Show(u32, ReadId, Vec<Resource>),
+    Show(u32, ReadId, ReadRequest),
     /// After a stall that began then.
     Thaw(BootInstant),
     /// It is known who has put addresses on interfaces a second before.
@@ -236,6 +240,8 @@ impl Harness {
                 bad: BTreeSet::new(),
                 bad_class: ErrorClass::BadResource,
                 dry_runs_fail: BTreeMap::new(),
+                interfaces: BTreeMap::new(),
+                limit: None,
             },
             imds: Ok(()),
             instances: BTreeMap::new(),
@@ -333,7 +339,7 @@ impl Harness {
                 Action::Claim { id, request, timeout } => self.claim(*id, request, *timeout),
                 Action::Read { id, request, timeout } => {
                     let delay = self.ec2.read_delay.min(*timeout);
-                    self.later(delay / 2, Happening::Show(self.epoch, *id, request.resources()));
+                    self.later(delay / 2, Happening::Show(self.epoch, *id, request.clone()));
                 }
                 Action::DryRun { id, request, timeout } => {
                     let class = self.ec2.dry_runs_fail.get(&request.resource()).copied();
@@ -342,6 +348,19 @@ impl Harness {
                         delay,
                         Event::DryRun { id: *id, result: class.map_or(Ok(()), |class| Err(error(class))) },
                     );
+                }
+                Action::Inspect { wants_limit, enis, .. } => {
+                    let denied = || error(ErrorClass::Denied);
+                    let instance_type = || "m5.large".try_into().expect("a type");
+                    let limit = self.ec2.limit.ok_or_else(denied);
+                    let limit = limit.map(|addresses| AddressLimit { instance_type: instance_type(), addresses });
+                    let described = self.described(enis);
+                    let interfaces = if described.is_empty() { Err(denied()) } else { Ok(described) };
+                    let inspection = Inspection {
+                        limit: wants_limit.then_some(limit),
+                        interfaces: (!enis.is_empty()).then_some(interfaces),
+                    };
+                    self.answer(self.ec2.read_delay, Event::Inspected(inspection));
                 }
                 Action::Resolve(interface) => {
                     let eni = match self.imds {
@@ -433,10 +452,10 @@ impl Harness {
             Happening::Land(request) => {
                 request.resources().into_iter().for_each(|resource| self.give(resource, request.eni().as_str()));
             }
-            Happening::Show(epoch, id, resources) => {
+            Happening::Show(epoch, id, request) => {
                 let result = match self.ec2.read_refuses {
                     Some(class) => Err(error(class)),
-                    None => Ok(self.shown(&resources)),
+                    None => Ok(self.answer_to(&request)),
                 };
                 let rest = self.ec2.read_delay / 2;
                 self.later(rest, Happening::Tell(epoch, Event::Read { id, result }));
@@ -826,6 +845,18 @@ impl Harness {
     /// EC2 has this of a resource from now on.
     pub fn show(&mut self, resource: impl Into<Resource>, holder: Option<Holder>) {
         self.holders.push((self.now, resource.into(), holder));
+    }
+
+    fn answer_to(&self, request: &ReadRequest) -> ReadAnswer {
+        let interfaces = match request {
+            ReadRequest::Addresses { enis, .. } => self.described(enis),
+            ReadRequest::Routes(_) | ReadRequest::ElasticIps(_) => BTreeMap::new(),
+        };
+        ReadAnswer { holders: self.shown(&request.resources()), interfaces }
+    }
+
+    fn described(&self, enis: &[EniId]) -> BTreeMap<EniId, Interface> {
+        enis.iter().filter_map(|eni| Some((eni.clone(), self.ec2.interfaces.get(eni)?.clone()))).collect()
     }
 
     fn shown(&self, resources: &[Resource]) -> BTreeMap<Resource, Holder> {

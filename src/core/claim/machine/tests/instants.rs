@@ -1,5 +1,6 @@
 //! What happens at the exact instant of a bound.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::harness::{ETH0, Harness, STRANGER, eni, error, ms, owner, secs, vip};
@@ -18,9 +19,10 @@ fn address(harness: &mut Harness) -> &mut ResourceState {
 /// Ends a read that began at `began`, and returns the phase of the address.
 fn phase_after_read(harness: &mut Harness, began: BootInstant, result: Result<&str, ErrorClass>) -> Phase {
     let id = ReadId(u64::MAX);
-    let read = ReadInFlight { began, kind: Kind::Address, resources: vec![vip(1).into()], is_periodic: false };
+    let (resources, enis) = (vec![vip(1).into()], Vec::new());
+    let read = ReadInFlight { began, kind: Kind::Address, resources, enis, is_periodic: false };
     harness.machine.reads.insert(id, read);
-    let owners = |id: &str| [(vip(1).into(), Holder::Eni(owner(id)))].into();
+    let owners = |id: &str| BTreeMap::from([(vip(1).into(), Holder::Eni(owner(id)))]).into();
     harness.machine.read(harness.now, id, result.map(owners).map_err(error));
     address(harness).phase.clone()
 }

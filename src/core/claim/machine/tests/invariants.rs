@@ -184,7 +184,7 @@ impl Invariants {
             Event::Liveness { after } => self.liveness = self.liveness.max(Some(*after)),
             Event::Resolved { interface, eni: Ok(eni) } => self.resolved(now, interface, eni),
             Event::Claimed { id, result } => self.claimed(now, *id, result.is_ok()),
-            Event::Read { id, result } => self.read(now, *id, result.as_ref().ok()),
+            Event::Read { id, result } => self.read(now, *id, result.as_ref().ok().map(|answer| &answer.holders)),
             Event::DryRun { id, .. } => assert!(self.dry_runs.remove(id), "an answer to a dry run in flight"),
             Event::Pause { group, until } => {
                 self.paused.insert(group.clone(), *until);
@@ -204,6 +204,7 @@ impl Invariants {
             | Event::Instance(_)
             | Event::Inactive { .. }
             | Event::Hup
+            | Event::Inspected(_)
             | Event::Credentials
             | Event::ReadNow
             | Event::Tick => {}
@@ -420,7 +421,7 @@ impl Invariants {
                 self.invalidate(now, group);
             }
             Action::Log(LogEvent::NotLocal { resource, .. }) => self.moved(resource.clone()).adopted = true,
-            Action::Resolve(_) | Action::ReadLocalAddresses | Action::Log(_) => {}
+            Action::Inspect { .. } | Action::Resolve(_) | Action::ReadLocalAddresses | Action::Log(_) => {}
         }
     }
 

@@ -269,8 +269,9 @@ impl Pair {
             }
             Happening::Show(router, epoch, id, ips, rest) => {
                 let shown = self.shown(&ips).into_iter();
-                let owners = shown.map(|(ip, owner)| (ip.into(), Holder::Eni(owner))).collect();
-                self.later(rest, Happening::Tell(router, epoch, Event::Read { id, result: Ok(owners) }));
+                let owners: BTreeMap<Resource, Holder> =
+                    shown.map(|(ip, owner)| (ip.into(), Holder::Eni(owner))).collect();
+                self.later(rest, Happening::Tell(router, epoch, Event::Read { id, result: Ok(owners.into()) }));
             }
             Happening::Timer(router, name, timer) => {
                 if self.routers[router].vrrp[&name].timer == timer {
@@ -350,7 +351,8 @@ impl Pair {
                     self.routers[router].losses.retain(|(_, of, _, by)| (of, *by) != (&resource, taker));
                 }
                 Action::DryRun { .. } | Action::Claim { .. } => unreachable!("the groups have only addresses"),
-                Action::Log(_) => {}
+                // What is not answered stays unknown.
+                Action::Inspect { .. } | Action::Log(_) => {}
             }
         }
     }

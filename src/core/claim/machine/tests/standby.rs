@@ -3,10 +3,12 @@
 use std::net::Ipv4Addr;
 
 use super::harness::{Act, ETH0, Harness, PEER, STRANGER, clock, config, eni, ms, owner, run, secs, vip, wanted};
-use crate::claim::{BootInstant, Event, LogEvent};
+use crate::claim::{Action, BootInstant, Event, LogEvent};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
-use crate::model::ec2::{ErrorClass, Owner};
+use crate::model::ec2::{ErrorClass, Interface, Owner};
+use crate::model::ids::EniId;
+use crate::model::resource::Kind;
 use crate::model::verdict::{Verdict, Who};
 use crate::model::vrrp::NotifyState;
 use crate::report::reasons;
@@ -137,7 +139,7 @@ fn one_read_serves_all_groups_and_the_peers() {
         crate::claim::Action::Read { request, .. } => Some(request.resources().len()),
         _ => None,
     });
-    assert_eq!(addresses, Some(41), "forty, and that of the other router");
+    assert_eq!(addresses, Some(42), "forty, that of the other router, and the primary one of the ENI");
 }
 
 #[test]
@@ -313,6 +315,220 @@ fn what_is_not_known_of_an_interface_is_held_against_nobody() {
     harness.give_to(vip(1), of("eni-0000000f", OTHER));
     harness.run(secs(60));
     assert_eq!(shown(&harness), (Verdict::StandbyReady, None));
+}
+
+/// How EC2 describes the ENI of eth0, with these addresses beside its primary one.
+fn described(secondary: &[Ipv4Addr]) -> Interface {
+    let primary = Ipv4Addr::new(10, 0, 0, 1);
+    Interface {
+        subnet: "subnet-0000000a".try_into().expect("a subnet"),
+        instance: Some(US.try_into().expect("an id")),
+        source_dest_check: Some(false),
+        primary: Some(primary),
+        addresses: secondary.iter().copied().chain([primary]).collect(),
+        prefixes: 0,
+    }
+}
+
+/// A standby whose ENI EC2 describes like that.
+fn described_as(limit: Option<usize>, interface: Interface) -> Harness {
+    let mut harness = Harness::new(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1), vip(2)])] });
+    harness.ec2.limit = limit;
+    harness.ec2.interfaces.insert(eni(ETH0), interface);
+    harness.start_agent();
+    harness.tell(Event::Instance(US.try_into().expect("an id")));
+    harness.backup("a");
+    harness.run(secs(10));
+    harness
+}
+
+/// The verdicts of both addresses, and the reason for the first.
+fn both(harness: &Harness) -> ([Verdict; 2], Option<String>) {
+    let resources = harness.machine.facts(harness.now).remove(0).resources;
+    let reason = resources[0].reason.as_ref().map(|reason| reasons::reason(Kind::Address, reason, clock));
+    ([resources[0].verdict, resources[1].verdict], reason)
+}
+
+const READY: [Verdict; 2] = [Verdict::StandbyReady; 2];
+const NOT_READY: [Verdict; 2] = [Verdict::StandbyNotReady; 2];
+
+#[test]
+fn a_full_eni_keeps_a_standby_from_being_ready() {
+    // The primary address, a prefix, and two virtual addresses to come.
+    let with_prefix = |prefixes| Interface { prefixes, ..described(&[]) };
+    let mut harness = described_as(Some(4), with_prefix(1));
+    assert_eq!(both(&harness), (READY, None));
+    let begin = harness.now;
+    harness.ec2.interfaces.insert(eni(ETH0), with_prefix(2));
+    harness.run(secs(60));
+    let why = "eni-0000000a has 1 address and 2 prefixes, each of which counts as an address, and may get 2 more; a m5.large \
+               allows 4: use a larger instance type, or unassign addresses";
+    assert_eq!(both(&harness), (NOT_READY, Some(why.to_owned())));
+    assert_eq!(readiness(&harness, begin), [Some(why.to_owned())]);
+    // It is still full, and that is no news.
+    harness.ec2.interfaces.insert(eni(ETH0), Interface { prefixes: 1, ..described(&[vip(9)]) });
+    harness.run(secs(60));
+    assert_eq!(both(&harness).0, NOT_READY);
+    assert_eq!(readiness(&harness, begin).len(), 1);
+    // What is on it already needs no room.
+    harness.ec2.interfaces.insert(eni(ETH0), Interface { prefixes: 2, ..described(&[vip(1)]) });
+    harness.run(secs(60));
+    assert_eq!(both(&harness).0, [Verdict::StandbyReady, Verdict::StandbyNotReady]);
+    harness.ec2.interfaces.insert(eni(ETH0), with_prefix(0));
+    harness.run(secs(60));
+    assert_eq!(both(&harness), (READY, None));
+    assert_eq!(readiness(&harness, begin).last(), Some(&None));
+}
+
+#[test]
+fn room_that_is_not_known_is_no_obstacle() {
+    let full = Interface { prefixes: 99, ..described(&[]) };
+    let mut harness = described_as(None, full.clone());
+    assert_eq!(both(&harness), (READY, None));
+    // A read no longer shows the ENI.
+    let mut shown = described_as(Some(4), full);
+    assert_eq!(both(&shown).0, NOT_READY);
+    shown.ec2.interfaces.clear();
+    shown.run(secs(60));
+    assert_eq!(both(&shown), (READY, None));
+    // New credentials may read the limit.
+    harness.ec2.limit = Some(4);
+    harness.run(secs(3_600));
+    assert_eq!(both(&harness), (READY, None), "a refusal lasts a day");
+    harness.tell(Event::Credentials);
+    harness.run(secs(30));
+    assert_eq!(both(&harness).0, NOT_READY);
+}
+
+/// The calls that need a call of their own.
+fn inspections(harness: &Harness, since: BootInstant) -> Vec<(u64, bool, Vec<EniId>)> {
+    let all = harness.done.iter().filter_map(|(when, action)| match action {
+        Action::Inspect { wants_limit, enis, .. } if *when >= since => {
+            Some((since.until(*when).as_secs(), *wants_limit, enis.clone()))
+        }
+        _ => None,
+    });
+    all.collect()
+}
+
+#[test]
+fn the_limit_is_read_once_and_after_a_refusal_once_a_day() {
+    let mut harness = described_as(Some(9), described(&[]));
+    let start = BootInstant::default();
+    let limits = |harness: &Harness, since| inspections(harness, since).len();
+    assert_eq!(limits(&harness, start), 1);
+    harness.tell(Event::Credentials);
+    harness.tell(Event::Config(harness.config.clone()));
+    harness.run(secs(200_000));
+    assert_eq!(limits(&harness, start), 1, "it cannot change while the instance runs");
+
+    let mut harness = described_as(None, described(&[]));
+    let begin = harness.now;
+    assert_eq!(limits(&harness, start), 1);
+    harness.run(secs(3 * 86_400));
+    let times: Vec<u64> = inspections(&harness, begin).into_iter().map(|(at, ..)| at / 3_600).collect();
+    assert!((2..=3).contains(&times.len()) && times[0] >= 21, "{times:?}");
+    let begin = harness.now;
+    harness.tell(Event::Config(harness.config.clone()));
+    harness.run(secs(1));
+    assert_eq!(limits(&harness, begin), 1, "a change");
+}
+
+#[test]
+fn a_master_inspects_nothing() {
+    let mut harness = Harness::new(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
+    harness.start_agent();
+    harness.master("a");
+    harness.run(secs(600));
+    assert_eq!(inspections(&harness, BootInstant::default()), []);
+    harness.backup("a");
+    harness.run(secs(1));
+    assert_eq!(inspections(&harness, BootInstant::default()).len(), 1);
+}
+
+#[test]
+fn the_source_destination_check_keeps_a_standby_from_being_ready() {
+    let with = |check| Interface { source_dest_check: check, ..described(&[]) };
+    let mut harness = described_as(None, with(None));
+    assert_eq!(both(&harness), (READY, None), "unknown");
+    let begin = harness.now;
+    harness.ec2.interfaces.insert(eni(ETH0), with(Some(true)));
+    harness.run(secs(60));
+    let (verdicts, reason) = both(&harness);
+    assert_eq!(verdicts, NOT_READY);
+    let words = "the source/destination check is on for eni-0000000a, and EC2 drops packets that this router forwards";
+    assert!(reason.as_ref().is_some_and(|reason| reason.starts_with(words)), "{reason:?}");
+    assert_eq!(readiness(&harness, begin), [reason]);
+    harness.ec2.interfaces.insert(eni(ETH0), with(Some(false)));
+    harness.run(secs(60));
+    assert_eq!(both(&harness), (READY, None));
+    assert_eq!(readiness(&harness, begin).last(), Some(&None));
+}
+
+/// A standby's own ENI has none of the virtual addresses: it shows by its primary address.
+#[test]
+fn a_standby_whose_eni_went_elsewhere_is_not_ready() {
+    let mut harness = described_as(None, described(&[]));
+    let begin = harness.now;
+    for (instance, words) in [
+        (None, "eni-0000000a is attached to no instance, and traffic is lost"),
+        (Some(SOMEBODY), "eni-0000000a is attached to i-0000000c, not to this instance i-0000000a"),
+    ] {
+        let instance = instance.map(|id| id.try_into().expect("an id"));
+        harness.ec2.interfaces.insert(eni(ETH0), Interface { instance, ..described(&[]) });
+        harness.run(secs(60));
+        let (verdicts, reason) = both(&harness);
+        assert!(verdicts == NOT_READY && reason.as_ref().is_some_and(|reason| reason.contains(words)), "{reason:?}");
+    }
+    harness.ec2.interfaces.insert(eni(ETH0), described(&[]));
+    harness.run(secs(60));
+    assert_eq!(both(&harness), (READY, None));
+    assert_eq!(readiness(&harness, begin).len(), 3);
+}
+
+/// `network-interface-id` names an ENI that no interface of this router has, and that is no owner: only its id leads to it.
+#[test]
+fn a_configured_eni_is_described_by_its_id_once_and_then_by_its_address() {
+    let group = GroupConfig { network_interface_id: Some(eni("eni-0000000f")), ..wanted("a") };
+    let config = Config { groups: vec![group], ..Config::default() };
+    let mut harness = Harness::new(config, Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
+    let primary = Ipv4Addr::new(10, 0, 0, 9);
+    let there = |instance: &str| Interface {
+        instance: Some(instance.try_into().expect("an id")),
+        primary: Some(primary),
+        addresses: [primary].into(),
+        ..described(&[])
+    };
+    harness.ec2.limit = Some(9);
+    harness.ec2.interfaces.insert(eni("eni-0000000f"), there(SOMEBODY));
+    harness.start_agent();
+    harness.tell(Event::Instance(US.try_into().expect("an id")));
+    harness.backup("a");
+    harness.run(secs(10));
+    let (verdict, reason) = shown(&harness);
+    let words = "eni-0000000f is attached to i-0000000c, not to this instance i-0000000a";
+    assert_eq!(verdict, Verdict::StandbyNotReady);
+    assert!(reason.as_ref().is_some_and(|reason| reason.starts_with(words)), "{reason:?}");
+    harness.ec2.interfaces.insert(eni("eni-0000000f"), there(US));
+    harness.run(secs(60));
+    assert_eq!(shown(&harness), (Verdict::StandbyReady, None));
+    let inspected: Vec<Vec<EniId>> =
+        inspections(&harness, BootInstant::default()).into_iter().map(|(.., enis)| enis).collect();
+    assert_eq!(inspected, [[eni("eni-0000000f")]]);
+}
+
+#[test]
+fn an_address_that_aws_reserves_keeps_a_standby_from_being_ready() {
+    let last = Ipv4Addr::new(10, 0, 255, 255);
+    let harness = Harness::settled(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[last, vip(1)])] });
+    let resources = harness.machine.facts(harness.now).remove(0).resources;
+    let reserved = resources.iter().find(|r| r.resource == last.into()).expect("the address");
+    let reason = reserved.reason.as_ref().map(|reason| reasons::reason(Kind::Address, reason, clock));
+    assert_eq!(reserved.verdict, Verdict::StandbyNotReady);
+    let words = "10.0.255.255 is reserved by AWS in 10.0.0.0/16: choose another address for the group";
+    assert_eq!(reason.as_deref(), Some(words));
+    let others = resources.iter().filter(|r| r.resource != last.into());
+    assert!(others.into_iter().all(|r| r.verdict == Verdict::StandbyReady));
 }
 
 #[test]

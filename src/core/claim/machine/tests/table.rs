@@ -13,7 +13,8 @@ use super::harness::{
 use crate::claim::group::GroupState;
 use crate::claim::resource::Phase;
 use crate::claim::{
-    Action, BootInstant, Cause, ClaimId, DryRunId, Event, LogEvent, Misplaced, PutBy, ReadId, RestoredState,
+    Action, BootInstant, Cause, ClaimId, DryRunId, Event, Inspection, LogEvent, Misplaced, PutBy, ReadAnswer, ReadId,
+    RestoredState,
 };
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
@@ -213,6 +214,10 @@ fn events() -> Vec<(String, Make)> {
     for class in [ErrorClass::Transient, ErrorClass::Throttled] {
         add(&format!("read failed, {class:?}"), Box::new(move |w| read(w, Err(class))));
     }
+    add(
+        "inspected: no answer",
+        Box::new(|_| Event::Inspected(Inspection { limit: Some(Err(error(ErrorClass::TimedOut))), interfaces: None })),
+    );
     // No address has one.
     add("answer to another's dry run", Box::new(|_| Event::DryRun { id: DryRunId(9_999), result: Ok(()) }));
     add("other credentials", Box::new(|_| Event::Credentials));
@@ -311,7 +316,8 @@ fn read(harness: &mut Harness, result: Result<Option<EniId>, ErrorClass>) -> Eve
     let id = flying(harness).unwrap_or(ReadId(0));
     harness.now = harness.now + ms(5);
     let owners = |owner: Option<EniId>| {
-        owner.into_iter().map(|id| (vip(1).into(), Holder::Eni(super::harness::owner(id.as_str())))).collect()
+        let holder = |id: EniId| (vip(1).into(), Holder::Eni(super::harness::owner(id.as_str())));
+        ReadAnswer { holders: owner.into_iter().map(holder).collect(), ..ReadAnswer::default() }
     };
     Event::Read { id, result: result.map(owners).map_err(error) }
 }
@@ -466,6 +472,7 @@ fn wants(actions: &[Action]) -> String {
         Action::Claim { request, .. } => Some(format!("claim for {}", request.eni())),
         Action::Read { .. } => Some("read".to_owned()),
         Action::DryRun { .. } => Some("dry run".to_owned()),
+        Action::Inspect { .. } => Some("inspect".to_owned()),
         Action::Resolve(_) => Some("resolve".to_owned()),
         Action::ReadLocalAddresses => Some("read local addresses".to_owned()),
         // The state says it.
@@ -712,7 +719,7 @@ fn phase_number(phase: &Phase) -> usize {
     }
 }
 
-const EVENTS: usize = 22;
+const EVENTS: usize = 23;
 
 /// Another event needs a row in the table.
 fn event_number(event: &Event) -> usize {
@@ -739,5 +746,6 @@ fn event_number(event: &Event) -> usize {
         Event::Inactive { .. } => 18,
         Event::PutBy(_) => 19,
         Event::DryRun { .. } => 21,
+        Event::Inspected(_) => 22,
     }
 }

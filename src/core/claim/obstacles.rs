@@ -1,0 +1,121 @@
+//! What prevents a router from taking over, by what EC2, IMDS and the kernel show. A standby's readiness and `show check` both
+//! decide here, so that they come to the same result.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::model::ec2::{AddressLimit, Interface, Owner};
+use crate::model::ids::{EniId, InstanceId};
+
+/// A virtual address that is the primary address of an ENI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrimaryAddress {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Its owner.
+    pub owner: Owner,
+}
+
+impl PrimaryAddress {
+    /// EC2 never reassigns an address whose owner has it as its primary one.
+    pub fn of(address: Ipv4Addr, owner: Option<&Owner>) -> Option<Self> {
+        let owner = owner.filter(|owner| owner.primary)?.clone();
+        Some(Self { address, owner })
+    }
+}
+
+/// Why EC2 assigns an address to no ENI of a subnet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unassignable {
+    /// It is not in the subnet.
+    OutsideSubnet,
+    /// AWS reserves it: the first four addresses of a subnet and the last (VPC User Guide, "Subnet CIDR blocks").
+    Reserved,
+}
+
+impl Unassignable {
+    /// The same for an address and the CIDR block of a subnet; none: EC2 can assign it.
+    pub fn of(address: Ipv4Addr, subnet: Ipv4Net) -> Option<Self> {
+        if !subnet.contains(&address) {
+            return Some(Self::OutsideSubnet);
+        }
+        let first = u32::from(subnet.network());
+        let is_reserved =
+            (first..=first.saturating_add(3)).contains(&u32::from(address)) || address == subnet.broadcast();
+        is_reserved.then_some(Self::Reserved)
+    }
+}
+
+/// An ENI that is not attached to this instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EniElsewhere {
+    /// The ENI.
+    pub eni: EniId,
+    /// This instance.
+    pub this: InstanceId,
+    /// The instance that the ENI is attached to, if any.
+    pub attached_to: Option<InstanceId>,
+    /// Whether `network-interface-id` names the ENI.
+    pub is_configured: bool,
+}
+
+impl EniElsewhere {
+    /// An ENI that EC2 shows attached to `attached_to`; none: that is this instance.
+    pub fn of(eni: &EniId, attached_to: Option<&InstanceId>, this: &InstanceId, is_configured: bool) -> Option<Self> {
+        let elsewhere =
+            || Self { eni: eni.clone(), this: this.clone(), attached_to: attached_to.cloned(), is_configured };
+        (attached_to != Some(this)).then(elsewhere)
+    }
+}
+
+/// How full an ENI is. EC2 counts its addresses, the primary one among them, and each prefix that is delegated to it as one
+/// (EC2 User Guide, "Prefix delegation for Amazon EC2 network interfaces").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Its addresses.
+    pub addresses: usize,
+    /// The prefixes that are delegated to it.
+    pub prefixes: usize,
+    /// The virtual addresses that may come to it.
+    pub to_come: usize,
+}
+
+impl Room {
+    /// That of an ENI to which these virtual addresses move.
+    pub fn of(interface: &Interface, moving: &BTreeSet<Ipv4Addr>) -> Self {
+        Self {
+            addresses: interface.addresses.len(),
+            prefixes: interface.prefixes,
+            to_come: moving.difference(&interface.addresses).count(),
+        }
+    }
+
+    /// What it counts once all of them have come.
+    pub fn needed(&self) -> usize {
+        self.addresses + self.prefixes + self.to_come
+    }
+
+    /// Whether all of them fit.
+    pub fn fits(&self, limit: usize) -> bool {
+        self.to_come == 0 || self.needed() <= limit
+    }
+}
+
+/// An ENI that has no room for all virtual addresses that move to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoRoom {
+    /// The ENI.
+    pub eni: EniId,
+    /// How full it is.
+    pub room: Room,
+    /// What its instance type allows.
+    pub limit: AddressLimit,
+}
+
+/// Whether EC2 drops packets that this router forwards, as far as is known: it does for an ENI with the source/destination
+/// check.
+pub fn drops_forwarded(interface: &Interface) -> Option<bool> {
+    interface.source_dest_check
+}
