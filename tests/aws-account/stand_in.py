@@ -313,7 +313,7 @@ class Region:
 
     def run_routers(self):
         first, second = self.routers
-        while not self.ended.wait(0.02):
+        while not self.ended.wait(0.05):
             with self.lock:
                 now = time.monotonic()
                 hears = self.reaches(first, vrrp=True) and self.reaches(second, vrrp=True)

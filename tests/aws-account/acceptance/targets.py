@@ -85,7 +85,7 @@ class Simulator:
     tests/simulator/tests/make-venv makes."""
 
     name = 'simulator'
-    times = Times(poll=0.5, settle=1.5, imds=1.5, batch=0.5, idle=5, create=60, delete=60, ready=60, probe=40, cut=40,
+    times = Times(poll=1, settle=1.5, imds=1.5, batch=0.5, idle=5, create=60, delete=60, ready=60, probe=40, cut=40,
                   heal=40, boot=40, before=2, after=0.5, patience=20)
 
     def __init__(self, options):
