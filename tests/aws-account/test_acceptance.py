@@ -234,9 +234,16 @@ class Whole(unittest.TestCase):
 
     def start(self, *arguments, simulate=()):
         settings = [word for setting in simulate for word in ('--simulate', setting)]
+
+        def take_signals():
+            # nohup and shells ignore some for what they start.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+
         return subprocess.Popen(
             [sys.executable, ROOT / 'scripts/accept-on-aws', '--against', 'simulator', '--yes', '--report', self.report, *arguments,
-             *settings], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+             *settings], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            preexec_fn=take_signals)
 
     def finish(self, process, code):
         output, _ = process.communicate(timeout=500)
