@@ -97,7 +97,7 @@ fn fail_over(seed: u64, verify_interval: u16) -> Seen {
                 }
                 Action::DryRun { .. } => unreachable!("an address has no dry run"),
                 // What is not answered stays unknown.
-                Action::Inspect { .. } => {}
+                Action::Inspect { .. } | Action::ReadNetwork => {}
                 Action::Log(LogEvent::OwnershipLost { .. }) => seen.ownership_losses += 1,
                 Action::Log(LogEvent::Contested { .. }) => seen.contests += 1,
                 Action::Log(_) => {}

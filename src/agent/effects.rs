@@ -15,12 +15,13 @@ use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, Failure, Instance};
 use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region};
+use vipa_core::model::path::Service;
 
 use super::{BootClock, BootInstant};
 use crate::agent::state::PersistentState;
 use crate::aws::{CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError};
 use crate::log_messages::log;
-use crate::netlink::addresses;
+use crate::netlink::{addresses, routes};
 use crate::systemd::log_throttle::LogThrottle;
 
 /// The first and the longest wait between attempts to read the instance identity from IMDS. Each wait is twice the
@@ -195,6 +196,17 @@ impl Effects {
                 InterfaceError::Imds(error) => error,
             });
             let _ = answers.send(EffectResult::Eni { interface, mac, result });
+        });
+    }
+
+    /// Reads the kernel's paths to EC2 and IMDS.
+    pub fn read_network(&self) {
+        let ec2 = self.ec2.borrow().as_ref().map(Ec2::known_addresses).unwrap_or_default();
+        let (imds, answers) = (self.imds.address(), self.answers.clone());
+        tokio::spawn(async move {
+            let ec2 = ec2.into_iter().map(|address| (Service::Ec2, address));
+            let network = routes::local_network(ec2.chain(imds.map(|address| (Service::Imds, address)))).await;
+            let _ = answers.send(EffectResult::Event(Event::Network(network)));
         });
     }
 

@@ -276,6 +276,7 @@ impl<'a> Agent<'a> {
                 Action::Inspect { wants_limit, enis, timeout } => self.effects.inspect(wants_limit, enis, timeout),
                 Action::Resolve(interface) => self.effects.resolve(interface),
                 Action::ReadLocalAddresses => self.effects.list_addresses(),
+                Action::ReadNetwork => self.effects.read_network(),
                 Action::Log(note) => self.note(note),
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -458,6 +458,13 @@ impl Ec2 {
     /// The host and the port of that URL.
     pub fn host(&self) -> Option<(String, u16)> {
         Endpoint::parse(&self.0.endpoint).ok().map(|endpoint| endpoint.host_and_port())
+    }
+
+    /// The addresses of that host, as far as the calls have resolved it.
+    pub fn known_addresses(&self) -> Vec<SocketAddr> {
+        let Some((host, port)) = self.host() else { return Vec::new() };
+        let addresses = host.parse().map_or_else(|_| self.0.resolver.known(&host), |address: IpAddr| vec![address]);
+        addresses.into_iter().map(|address| (address, port).into()).collect()
     }
 
     /// One attempt. `action` is the IAM action.

@@ -1,7 +1,7 @@
 //! A client of the instance metadata service, version 2 only (Amazon EC2 User Guide, "Instance metadata and user data").
 
 use std::error::Error;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,6 +17,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use serde::Deserialize;
 use tokio::time::timeout;
 use vipa_core::model::ec2::{CallError, Eni, EniNetwork, ErrorClass, Failure, Instance, NoCredentials};
+use vipa_core::model::endpoint::Endpoint;
 use vipa_core::model::ids::{InstanceId, InstanceType, InvalidId, MacAddress, Partition, Region};
 
 use vipa_core::report::remedies;
@@ -66,6 +67,12 @@ impl Imds {
     /// IMDS at its address. Uses no network.
     pub fn new() -> Self {
         Self::at(ADDRESS)
+    }
+
+    /// Its address, unless that is a name.
+    pub fn address(&self) -> Option<SocketAddr> {
+        let (host, port) = Endpoint::parse(&self.0.address).ok()?.host_and_port();
+        Some((host.parse::<IpAddr>().ok()?, port).into())
     }
 
     /// A service with the API of IMDS at another `http://` address. Uses no network.

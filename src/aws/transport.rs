@@ -140,6 +140,11 @@ impl Resolver {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The addresses by the last answer for a name.
+    pub(super) fn known(&self, name: &str) -> Vec<IpAddr> {
+        self.addresses().last.get(name).cloned().unwrap_or_default()
+    }
+
     /// The address that a new connection tries first, where the name has more than one.
     pub(super) fn first_of_several(&self, name: &str) -> Option<IpAddr> {
         self.addresses().last.get(name).filter(|addresses| addresses.len() > 1)?.first().copied()

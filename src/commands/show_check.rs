@@ -20,6 +20,7 @@ use vipa_core::model::config::Config;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{AddressLimit, CallError, Eni, EniNetwork, Failure};
 use vipa_core::model::ids::{EniId, InterfaceName, Region};
+use vipa_core::model::path::Service;
 use vipa_core::model::resource::{Kind, Resource};
 use vipa_core::report::check::{self, AwsState, CheckResult, Step};
 use vipa_core::report::model::{AddressReport, Report};
@@ -29,6 +30,7 @@ use super::show_status::{self, Deadline, ShowStatusError, ask, attached, no_answ
 use crate::aws::{Ec2, Imds, InterfaceEnis};
 use crate::control::Access;
 use crate::fs::json_file;
+use crate::netlink::routes::local_network;
 use crate::paths::Paths;
 
 /// The most dry runs for routes, and for Elastic IPs: EC2 allows 50 such calls at once, and a failover may follow.
@@ -106,7 +108,9 @@ async fn walk<W: Write>(
         let imds = imds.clone();
         async move { tokio::join!(answered(bound, imds.instance()), answered(bound, imds.instance_type())) }
     });
-    let plan = json_file::read::<Groups>(&paths.groups).map(|groups| plan(config, &groups)).map_err(|e| e.to_string());
+    let groups = json_file::read::<Groups>(&paths.groups);
+    let plan = groups.as_ref().map(|groups| plan(config, groups)).map_err(ToString::to_string);
+    let groups = groups.unwrap_or_default();
     let planned = plan.clone().unwrap_or_default();
     let enis = ask_enis(&planned, imds, bound).await;
     let copy = &paths.credentials;
@@ -141,6 +145,9 @@ async fn walk<W: Write>(
     let mut moving: BTreeMap<EniId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for (_, resource) in &resources {
         if let Some(eni) = target(resource, &aws) {
+            if resource.resource.kind() == Kind::Route {
+                aws.routed.insert(eni.clone());
+            }
             moving.entry(eni).or_default().extend(resource.resource.address());
         }
     }
@@ -149,7 +156,7 @@ async fn walk<W: Write>(
     match early.or_else(|| Some(Asked::new(config, instance.ok()?.region, imds, copy, deadline))) {
         Some(asked) => {
             let ec2 = asked.ec2.clone();
-            asked.print(config, &planned, &moving, &mut aws, printer).await?;
+            asked.print(config, (&groups, &planned), &moving, &mut aws, printer).await?;
             aws.dry_runs = dry_runs(&ec2, &resources, &moving, &aws, deadline).await;
         }
         None => printer.step(check::no_region())?,
@@ -222,6 +229,7 @@ async fn dry_runs(
 /// The calls of EC2 that do not need the ENIs.
 struct Asked {
     ec2: Ec2,
+    imds: Imds,
     deadline: Deadline,
     host: Option<String>,
     name: JoinHandle<Result<Vec<IpAddr>, String>>,
@@ -239,14 +247,14 @@ impl Asked {
         let (there, whose) = (ec2.clone(), ec2.clone());
         let reached = spawn(async move { there.probe_endpoint(bound).await });
         let credentials = spawn(async move { whose.load_credentials(bound).await });
-        Self { ec2, deadline, host: host.map(|(host, _)| host), name, reached, credentials }
+        Self { ec2, imds: imds.clone(), deadline, host: host.map(|(host, _)| host), name, reached, credentials }
     }
 
     /// Makes the remaining calls, and prints all results.
     async fn print<W: Write>(
         self,
         config: &Config,
-        plan: &Plan,
+        (groups, plan): (&Groups, &Plan),
         moving: &BTreeMap<EniId, BTreeSet<Ipv4Addr>>,
         aws: &mut AwsState,
         printer: &mut Printer<'_, W>,
@@ -286,7 +294,15 @@ impl Asked {
             })
         });
         let host = self.host.as_deref().unwrap_or(self.ec2.endpoint());
-        printer.step(check::name(host, &done(self.name).await))?;
+        let name = done(self.name).await;
+        let ec2 = self.ec2.host().zip(name.as_ref().ok()).into_iter();
+        let ec2 = ec2.flat_map(|((_, port), found)| found.iter().map(move |ip| (Service::Ec2, (*ip, port).into())));
+        let imds = self.imds.address().map(|address| (Service::Imds, address));
+        aws.network = local_network(ec2.chain(imds)).await;
+        printer.step(check::name(host, &name))?;
+        for step in check::paths(&aws.network, groups) {
+            printer.step(step)?;
+        }
         let reached = done(self.reached).await;
         printer.step(check::endpoint(self.ec2.endpoint(), &reached))?;
         let mut places = aws.local.values().filter_map(|(_, place)| place.as_ref());

@@ -98,7 +98,7 @@ impl Assignment {
 async fn assigned() -> Result<Assigned, KernelError> {
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
-    let all = super::list("addresses", RouteNetlinkMessage::GetAddress(request), |message| match message {
+    let all = super::list("the list of addresses", RouteNetlinkMessage::GetAddress(request), |message| match message {
         RouteNetlinkMessage::NewAddress(message) => Assignment::of(&message),
         _ => None,
     });

@@ -32,10 +32,11 @@ impl Links {
     pub async fn read() -> Result<Self, KernelError> {
         let mut request = LinkMessage::default();
         request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let all = super::list("interfaces", RouteNetlinkMessage::GetLink(request), |message| match message {
-            RouteNetlinkMessage::NewLink(message) => link(&message),
-            _ => None,
-        });
+        let all =
+            super::list("the list of interfaces", RouteNetlinkMessage::GetLink(request), |message| match message {
+                RouteNetlinkMessage::NewLink(message) => link(&message),
+                _ => None,
+            });
         Ok(Self(all.await?.into_iter().collect()))
     }
 

@@ -1,4 +1,4 @@
-//! The kernel's addresses and links of this network namespace, over rtnetlink (rtnetlink(7)), and its TCP connections.
+//! The kernel's addresses, links and routes of this network namespace, over rtnetlink (rtnetlink(7)), and its TCP connections.
 
 pub mod addresses;
 pub mod links;
@@ -6,6 +6,7 @@ pub mod links;
 pub(crate) mod namespace;
 #[cfg(test)]
 pub(crate) mod processor;
+pub mod routes;
 pub mod tcp;
 
 use std::io;
@@ -26,13 +27,13 @@ const MAX_DUMP_ATTEMPTS: usize = 5;
 pub enum KernelError {
     #[error("cannot open a netlink socket: {0}")]
     Socket(#[source] io::Error),
-    #[error("the netlink socket was closed before the list of {0} was complete")]
+    #[error("the netlink socket was closed before the kernel gave {0}")]
     Closed(&'static str),
-    #[error("the kernel refuses the list of {what}: {reason}")]
+    #[error("the kernel refuses {what}: {reason}")]
     Refused { what: &'static str, reason: io::Error },
-    #[error("the kernel did not give the list of {0} within {QUERY_TIMEOUT:?}")]
+    #[error("the kernel did not give {0} within {QUERY_TIMEOUT:?}")]
     TimedOut(&'static str),
-    #[error("the list of {0} changed each time it was read, {MAX_DUMP_ATTEMPTS} times")]
+    #[error("{0} changed each time it was read, {MAX_DUMP_ATTEMPTS} times")]
     Changing(&'static str),
 }
 

@@ -8,12 +8,13 @@ use std::{env, fs};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use simulator::{Fault, On, Service, Simulator, World};
-use vipa_core::keepalived::groups::Groups;
+use vipa_core::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use vipa_core::model::assignment::{Plan, PlannedResource};
 use vipa_core::model::config::{Config, ElasticIpConfig, Global, RouteConfig, SkippedGroup};
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, Eni, ErrorClass, Instance, Interface, Owner};
 use vipa_core::model::ids::{EniId, InterfaceName};
+use vipa_core::model::path::{self, LocalNetwork, Path};
 use vipa_core::model::resource::{Holder, NotTakeable, Resource, Route};
 use vipa_core::report::check::{self, AwsState, CheckResult, Step};
 use vipa_core::report::model::{FailedCall, Report};
@@ -141,7 +142,7 @@ fn all_is_well() {
         "and its certificate is\n                         trusted",
         "access key AKIAVIPAEXAMPLE00001",
         "ec2:DescribeNetworkInterfaces is allowed",
-        "\n15 checks: 15 OK\n",
+        "\n17 checks: 17 OK\n",
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
@@ -334,8 +335,12 @@ fn an_eni_or_an_address_has_a_fault() {
     }
     let mut world = World::two_routers();
     world.instances[0].network_interfaces[0].source_dest_check = true;
+    let place = Place::new(world);
     let on = ("FAIL", "Src/dest check", "--network-interface-id eni-0a000000000000001 --no-source-dest-check`");
-    Place::new(world).finds(Some(proven()), &[on]);
+    for (forwards, faults) in [("1", &[on][..]), ("0", &[])] {
+        fs::write("/proc/sys/net/ipv4/ip_forward", forwards).expect("a setting of this namespace");
+        place.finds(Some(proven()), faults);
+    }
 
     for (address, words) in [
         ([10, 98, 0, 1], "10.98.0.1 is not in 10.99.0.0/24, the subnet of eni-0a000000000000001"),
@@ -654,6 +659,32 @@ fn each_step_says_what_was_found_and_what_to_do() {
         check::name("10.99.1.1", &Err("unused".to_owned())),
         check::name("ec2.example", &Ok(Vec::new())),
         check::name("ec2.example", &Err("Name or service not known".to_owned())),
+    ])
+    .chain({
+        let destination = Ipv4Addr::new(10, 99, 1, 1);
+        let direct = Path { destination, gateway: None, source: Some(eni.primary) };
+        let by = |gateway| Some(Path { gateway: Some(gateway), ..direct });
+        let groups = Groups {
+            groups: vec![RunningGroup {
+                name: "web".try_into().expect("a name"),
+                interface: eth0.clone(),
+                vrid: 10,
+                priority: 100,
+                advertise_interval: AdvertiseInterval::default(),
+                peers: vec![Ipv4Addr::new(10, 99, 0, 12)],
+                addresses: vec![VirtualAddress { address: VIP, interface: None }],
+            }],
+        };
+        let steps = |ec2: Option<Path>, imds: Option<Path>| {
+            let paths = vec![(path::Service::Ec2, ec2), (path::Service::Imds, imds)];
+            check::paths(&LocalNetwork { forwards: Some(true), paths }, &groups)
+        };
+        let through = [Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 12), VIP];
+        let [good, by_peer, by_vip] = through.map(by);
+        [steps(good, Some(direct)), steps(by_peer, None), steps(by_vip, Some(Path { source: Some(VIP), ..direct }))]
+            .concat()
+    })
+    .chain([
         check::endpoint("https://ec2.example", &Ok(())),
         check::endpoint("http://ec2.example", &Ok(())),
         check::endpoint("http://[::1]:8080", &Ok(())),

@@ -89,6 +89,8 @@ fn standby_with_source_destination_check() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.set_global("verify-interval 5");
         lab.bring_up();
+        // As VyOS does.
+        lab.r2.call(&["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]);
         lab.simulator.set_source_dest_check(&lab.r2.enis[0], true).expect("an ENI");
         let on = format!("the source/destination check is on for {}", lab.r2.enis[0]);
         not_ready(lab, &[&on, "--no-source-dest-check`"]);
@@ -138,6 +140,51 @@ fn standby_for_the_primary_address_of_a_third_party() {
         lab.wait_for_verdict(&lab.r2, GROUP, primary, "STANDBY-READY", LONGEST + SLACK);
         lab.r1.power_off();
         lab.wait_for_owner(primary, &lab.r2, ELECTION + SLACK);
+    });
+}
+
+/// The kernel sends the packets of router 2 to EC2 by another route, until it is deleted.
+fn depends_on(lab: &mut Lab, route: &[&str], words: &str) {
+    let ec2 = "10.99.0.1/32";
+    let said = lab.r2.logged(&["standby ready"]);
+    lab.r2.call(&[&["ip", "route", "add", ec2], route].concat());
+    not_ready(lab, &["packets to EC2 (10.99.0.1)", words]);
+    check_fails(lab, "Path", words);
+    lab.r2.call(&["ip", "route", "delete", ec2]);
+    lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", LONGEST + SLACK);
+    assert_eq!(lab.r2.logged(&["standby ready"]), said + 1);
+}
+
+/// Through the master everything works, and for as long as it lives.
+#[test]
+fn standby_whose_way_to_ec2_leads_by_the_other_router() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        // Router 1 forwards, as VyOS does, and no redirect shows router 2 the direct path.
+        for file in ["ip_forward", "conf/all/send_redirects", "conf/eth0/send_redirects"] {
+            let on = u8::from(file == "ip_forward");
+            lab.r1.call(&["sh", "-c", &format!("echo {on} >/proc/sys/net/ipv4/{file}")]);
+        }
+        lab.bring_up();
+        depends_on(lab, &["via", "10.99.0.100"], "go through the virtual address 10.99.0.100");
+        depends_on(lab, &["via", "10.99.0.11"], "go through 10.99.0.11, the other router of a group");
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+    });
+}
+
+/// Router 2 is the master of another group, and has its address.
+#[test]
+fn standby_whose_source_address_is_a_virtual_one() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        for (router, priority) in [(&mut lab.r1, 100), (&mut lab.r2, 200)] {
+            router.set_group("other", 20, "10.99.0.101/24", priority);
+            router.commit();
+        }
+        lab.bring_up();
+        lab.wait_for_verdict(&lab.r2, "other", Ipv4Addr::new(10, 99, 0, 101), "OK", ELECTION + SLACK);
+        depends_on(lab, &["dev", "eth0", "src", "10.99.0.101"], "have the virtual address 10.99.0.101 as their source");
     });
 }
 

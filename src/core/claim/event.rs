@@ -10,6 +10,7 @@ use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
 use crate::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, Interface, Owner, Taker};
 use crate::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, VpcId};
+use crate::model::path::LocalNetwork;
 use crate::model::resource::{Holder, Kind, NotTakeable, Resource, Route};
 use crate::model::vrrp::{NotifyEvent, NotifyState, VrrpState};
 
@@ -90,6 +91,8 @@ pub enum Event {
         /// Whether this is the response to [`Action::ReadLocalAddresses`].
         requested: bool,
     },
+    /// The response to [`Action::ReadNetwork`].
+    Network(LocalNetwork),
     /// Which kind of process added each address, where the kernel's notification shows it. Replaces the previous one.
     PutBy(BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>>),
     /// keepalived's VRRP process has run.
@@ -194,6 +197,8 @@ pub enum Action {
     Resolve(InterfaceName),
     /// Read the kernel's addresses; respond with a `requested` [`Event::LocalAddresses`].
     ReadLocalAddresses,
+    /// Read from the kernel whether this router forwards, and its paths to EC2 and IMDS; respond with [`Event::Network`].
+    ReadNetwork,
     /// Log the event, and add most kinds of it to the history.
     Log(LogEvent),
 }

@@ -22,6 +22,8 @@ pub use event::{
 };
 pub use facts::{GroupFacts, LocalAddressFacts, ResourceFacts};
 pub use machine::Machine;
-pub use obstacles::{EniElsewhere, NoRoom, PrimaryAddress, Room, Unassignable, drops_forwarded};
+pub use obstacles::{
+    Dependence, DependentPath, EniElsewhere, NoRoom, PrimaryAddress, Room, Unassignable, drops_packets,
+};
 pub use reason::{EniUnknown, Explanation, LastOwner, NotRead, Obstacle, Reason, Refusal, RequestRefusal};
 pub use resource::{LastClaim, OwnerRead};

@@ -6,8 +6,10 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+use crate::keepalived::groups::Groups;
 use crate::model::ec2::{AddressLimit, Interface, Owner};
 use crate::model::ids::{EniId, InstanceId};
+use crate::model::path::{LocalNetwork, Path, Service};
 
 /// A virtual address that is the primary address of an ENI.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,8 +116,60 @@ pub struct NoRoom {
     pub limit: AddressLimit,
 }
 
-/// Whether EC2 drops packets that this router forwards, as far as is known: it does for an ENI with the source/destination
-/// check.
-pub fn drops_forwarded(interface: &Interface) -> Option<bool> {
-    interface.source_dest_check
+/// Whether the source/destination check of an ENI drops packets of this router, as far as is known: those that it forwards, and
+/// those to what a route leads to it. `gets_route`: routes move to the ENI.
+pub fn drops_packets(interface: &Interface, forwards: Option<bool>, gets_route: bool) -> Option<bool> {
+    match interface.source_dest_check? {
+        false => Some(false),
+        true if gets_route => Some(true),
+        true => forwards,
+    }
+}
+
+/// A path to EC2 or IMDS that does not lead there, or not back, once the group has another master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DependentPath {
+    /// Where it leads.
+    pub service: Service,
+    /// The address of the service.
+    pub destination: Ipv4Addr,
+    /// What it depends on.
+    pub on: Dependence,
+}
+
+/// What a path depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dependence {
+    /// The packets go to a virtual address.
+    VirtualAddress(Ipv4Addr),
+    /// The packets go to the other router of a group.
+    OtherRouter(Ipv4Addr),
+    /// The packets have a virtual address as their source: the answers go where that is assigned.
+    VirtualSource(Ipv4Addr),
+}
+
+impl DependentPath {
+    /// The first service to none of whose addresses a path is known that depends on nothing; none: there is no such service.
+    pub fn of(network: &LocalNetwork, groups: &Groups) -> Option<Self> {
+        [Service::Ec2, Service::Imds].into_iter().find_map(|service| Self::to(service, network, groups))
+    }
+
+    /// The same for one service. A path that is not known depends on nothing, as far as is known.
+    pub fn to(service: Service, network: &LocalNetwork, groups: &Groups) -> Option<Self> {
+        let (virtual_addresses, peers) = (groups.virtual_addresses(), groups.peers());
+        let dependence = |path: Path| {
+            let next_hop = path.next_hop();
+            if virtual_addresses.contains(&next_hop) {
+                Some(Dependence::VirtualAddress(next_hop))
+            } else if peers.contains(&next_hop) {
+                Some(Dependence::OtherRouter(next_hop))
+            } else {
+                path.source.filter(|source| virtual_addresses.contains(source)).map(Dependence::VirtualSource)
+            }
+        };
+        let dependent = |path: Path| Some(Self { service, destination: path.destination, on: dependence(path)? });
+        let paths = network.paths.iter().filter(|(to, _)| *to == service);
+        let all: Option<Vec<Self>> = paths.map(|(_, path)| path.and_then(dependent)).collect();
+        all?.into_iter().next()
+    }
 }

@@ -11,7 +11,7 @@ use super::Machine;
 use super::event::LogEvent;
 use super::event::ReadAnswer;
 use super::group::Group;
-use super::obstacles::{EniElsewhere, NoRoom, PrimaryAddress, Room, Unassignable, drops_forwarded};
+use super::obstacles::{DependentPath, EniElsewhere, NoRoom, PrimaryAddress, Room, Unassignable, drops_packets};
 use super::reason::{Explanation, Obstacle, Refusal};
 use super::resource::ResourceState;
 use crate::model::ec2::{CallError, ErrorClass, Failure, Interface, Owner};
@@ -41,6 +41,8 @@ pub(super) struct DescribedEni {
     /// That it has no room for the virtual addresses that move to it. It is decided with each description: there can be as many
     /// addresses as events in a second.
     pub no_room: Option<NoRoom>,
+    /// Routes move to it.
+    pub gets_route: bool,
 }
 
 impl Machine {
@@ -60,8 +62,10 @@ impl Machine {
     pub(super) fn obstacle_of(&self, id: &Resource, resource: &ResourceState) -> Option<Option<Obstacle>> {
         let interface = &resource.planned.interface;
         let is_resolved = self.interface_enis.get(interface)?.eni.is_some();
-        let unknown = self.eni_unknown(interface).filter(|_| !is_resolved).map(Obstacle::EniUnknown);
-        let obstacle = unknown
+        let unknown = || self.eni_unknown(interface).filter(|_| !is_resolved).map(Obstacle::EniUnknown);
+        let path = self.dependent_path.map(Obstacle::DependentPath);
+        let obstacle = path
+            .or_else(unknown)
             .or_else(|| self.verifications[id.kind()].error.clone().map(Obstacle::ReadFailed))
             .or_else(|| primary(id, resource).map(Obstacle::Primary))
             .or_else(|| self.unassignable(id, resource))
@@ -117,26 +121,35 @@ impl Machine {
 
     fn source_dest_check(&self, resource: &ResourceState) -> Option<EniId> {
         let eni = resource.eni.as_ref()?;
-        (drops_forwarded(&self.enis.get(eni)?.interface) == Some(true)).then(|| eni.clone())
+        let described = self.enis.get(eni)?;
+        let drops = drops_packets(&described.interface, self.network.forwards, described.gets_route);
+        (drops == Some(true)).then(|| eni.clone())
     }
 
-    /// Decides whether the ENIs have room for what moves to them.
-    pub(super) fn update_room(&mut self) {
-        let Some(limit) = &self.address_limit else {
-            return;
-        };
+    /// Decides what the paths to EC2 and IMDS depend on.
+    pub(super) fn update_network(&mut self) {
+        self.dependent_path = DependentPath::of(&self.network, &self.keepalived);
+    }
+
+    /// Decides what moves to the described ENIs, and whether they have room for it.
+    pub(super) fn update_enis(&mut self) {
         let mut moving: BTreeMap<&EniId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+        let mut routed: BTreeSet<&EniId> = BTreeSet::new();
         let is_enabled =
             |resource: &ResourceState| self.groups.get(&resource.group).is_some_and(|group| !group.disabled);
         for (id, resource) in self.resources.iter().filter(|(_, resource)| is_enabled(resource)) {
-            if let (Some(address), Some(eni)) = (id.address(), &resource.eni) {
-                moving.entry(eni).or_default().insert(address);
+            let Some(eni) = &resource.eni else { continue };
+            match id {
+                Resource::Address(address) => _ = moving.entry(eni).or_default().insert(*address),
+                Resource::Route(_) => _ = routed.insert(eni),
+                Resource::ElasticIp(_) => {}
             }
         }
         for (eni, described) in &mut self.enis {
+            described.gets_route = routed.contains(eni);
             let room = Room::of(&described.interface, moving.get(eni).unwrap_or(&BTreeSet::new()));
-            let no_room = || NoRoom { eni: eni.clone(), room, limit: limit.clone() };
-            described.no_room = (!room.fits(limit.addresses)).then(no_room);
+            let limit = self.address_limit.as_ref().filter(|limit| !room.fits(limit.addresses));
+            described.no_room = limit.map(|limit| NoRoom { eni: eni.clone(), room, limit: limit.clone() });
         }
     }
 
@@ -188,11 +201,11 @@ impl Machine {
         }
         for (eni, interface) in mem::take(&mut answer.interfaces) {
             if targets.contains(&eni) {
-                self.enis.insert(eni, DescribedEni { interface, no_room: None });
+                self.enis.insert(eni, DescribedEni { interface, no_room: None, gets_route: false });
             }
         }
         if !described.is_empty() {
-            self.update_room();
+            self.update_enis();
         }
     }
 

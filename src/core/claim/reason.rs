@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::obstacles::{EniElsewhere, NoRoom, PrimaryAddress};
+use super::obstacles::{DependentPath, EniElsewhere, NoRoom, PrimaryAddress};
 use super::{BootInstant, Cause};
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, Owner};
@@ -139,8 +139,10 @@ pub enum Obstacle {
     EniElsewhere(EniElsewhere),
     /// The ENI has no room for the virtual addresses that it does not have yet.
     NoRoom(NoRoom),
-    /// The source/destination check of the ENI is on: EC2 drops packets that this router forwards.
+    /// The source/destination check of the ENI is on: EC2 drops packets of this router.
     SourceDestCheck(EniId),
+    /// The path to EC2 or IMDS depends on the other router, or on a virtual address.
+    DependentPath(DependentPath),
     /// EC2 refused the last claim from here.
     LastClaimRefused {
         /// When, if the answer is that of the last claim.
@@ -174,7 +176,8 @@ impl Obstacle {
             | Self::NotTakeable { .. }
             | Self::EniElsewhere(_)
             | Self::NoRoom(_)
-            | Self::SourceDestCheck(_) => {}
+            | Self::SourceDestCheck(_)
+            | Self::DependentPath(_) => {}
         }
         self
     }

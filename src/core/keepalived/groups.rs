@@ -1,6 +1,7 @@
 //! What keepalived runs: the model behind /run/vyos-aws-vipa/groups.json, written by `hook` from the complete
 //! keepalived.conf, and read by the agent, which may not read keepalived.conf itself (it holds `auth_pass`).
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -42,6 +43,18 @@ pub struct RunningGroup {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub struct AdvertiseInterval(Duration);
+
+impl Groups {
+    /// Every IPv4 address that keepalived adds to an interface as MASTER, in any group.
+    pub fn virtual_addresses(&self) -> BTreeSet<Ipv4Addr> {
+        self.groups.iter().flat_map(|group| &group.addresses).map(|address| address.address).collect()
+    }
+
+    /// The IPv4 addresses of the other routers of all groups, as far as keepalived.conf names them.
+    pub fn peers(&self) -> BTreeSet<Ipv4Addr> {
+        self.groups.iter().flat_map(|group| &group.peers).copied().collect()
+    }
+}
 
 impl AdvertiseInterval {
     /// The longest one in the protocol (RFC 3768, 5.3.7: eight bits of seconds).

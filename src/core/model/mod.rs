@@ -10,6 +10,7 @@ pub mod eni_cache;
 pub mod history;
 pub mod ids;
 pub mod mounts;
+pub mod path;
 pub mod pause;
 pub mod permissions;
 pub mod resource;

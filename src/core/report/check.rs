@@ -9,7 +9,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::claim::{DryRunRequest, EniElsewhere, NoRoom, PrimaryAddress, Room, Unassignable, drops_forwarded};
+use crate::claim::{
+    DependentPath, DryRunRequest, EniElsewhere, NoRoom, PrimaryAddress, Room, Unassignable, drops_packets,
+};
+use crate::keepalived::groups::Groups;
 use crate::model::assignment::{Plan, PlannedAddress, PlannedGroup, PlannedResource};
 use crate::model::config::Config;
 use crate::model::credentials::CredentialFacts;
@@ -18,6 +21,7 @@ use crate::model::ec2::{
 };
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::{AccountId, EniId, ErrorCode, InstanceId, InstanceType, InterfaceName, SubnetId};
+use crate::model::path::{LocalNetwork, Service};
 use crate::model::resource::{Holder, Kind, Resource};
 use crate::model::verdict::Who;
 use crate::report::clock_skew::skew;
@@ -237,6 +241,24 @@ pub fn name(host: &str, addresses: &Result<Vec<IpAddr>, String>) -> Step {
     }
 }
 
+/// The paths to EC2 and IMDS, as far as their addresses are known.
+pub fn paths(network: &LocalNetwork, groups: &Groups) -> Vec<Step> {
+    const WHAT: &str = "Path";
+    let step = |service| {
+        let mut paths = network.paths.iter().filter(|(to, _)| *to == service).map(|(_, path)| path).peekable();
+        paths.peek()?;
+        if let Some(dependent) = DependentPath::to(service, network, groups) {
+            return Some(fail(WHAT, reasons::dependent_path(&dependent)));
+        }
+        let Some(path) = paths.flatten().next() else {
+            return Some(unknown(WHAT, format!("the kernel shows no route to {service}")));
+        };
+        let through = path.gateway.map_or("directly".to_owned(), |gateway| format!("through {gateway}"));
+        Some(ok(WHAT, format!("to {service} ({}) {through}", path.destination)))
+    };
+    [Service::Ec2, Service::Imds].into_iter().filter_map(step).collect()
+}
+
 /// The connection to the endpoint, TLS included.
 pub fn endpoint(url: &str, reached: &Result<(), CallError>) -> Step {
     let what = if url.starts_with("http://") { "Endpoint" } else { "TLS" };
@@ -368,6 +390,10 @@ pub struct AwsState {
     pub holders: BTreeMap<Resource, Option<Holder>>,
     /// EC2's answers to dry runs of claims; absent where none was made.
     pub dry_runs: BTreeMap<Resource, Result<(), CallError>>,
+    /// The ENIs that get routes.
+    pub routed: BTreeSet<EniId>,
+    /// What the kernel shows of this router's network.
+    pub network: LocalNetwork,
     /// When the agent's dry runs and claims last proved the permission to claim.
     pub proven: BTreeMap<Resource, Timestamp>,
 }
@@ -616,7 +642,11 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressRepo
             ),
         },
     };
-    let check = match drops_forwarded(interface) {
+    let gets_route = aws.routed.contains(eni);
+    let check = match drops_packets(interface, aws.network.forwards, gets_route) {
+        Some(false) if interface.source_dest_check == Some(true) => {
+            ok(CHECK, format!("on for {eni}: it drops nothing, because this router does not forward"))
+        }
         Some(false) => ok(CHECK, format!("off for {eni}")),
         Some(true) => fail(CHECK, reasons::source_dest_check(eni)),
         None => unknown(CHECK, format!("{eni}: no answer from EC2")),

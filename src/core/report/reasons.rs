@@ -10,8 +10,8 @@ use super::model::FileErrorKind;
 use super::remedies::{ATTACH_HOOK, WAY_TO_EC2, with_remedy, with_remedy_of_kind};
 use super::status::time;
 use crate::claim::{
-    BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NoRoom, NotRead, Obstacle, OwnerRead,
-    PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
+    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, LastOwner, NoRoom, NotRead,
+    Obstacle, OwnerRead, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
 };
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, ErrorClass, Owner};
@@ -238,6 +238,7 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
         Obstacle::EniElsewhere(elsewhere) => eni_elsewhere(elsewhere),
         Obstacle::NoRoom(full) => no_room(full),
         Obstacle::SourceDestCheck(eni) => source_dest_check(eni),
+        Obstacle::DependentPath(path) => dependent_path(path),
         Obstacle::LastClaimRefused { at: when, refusal: why } => {
             let when = when.map_or_else(String::new, |when| format!(" at {}", at(when)));
             let lasts = if why.kind != Kind::Address && why.error.class() == ErrorClass::Denied {
@@ -369,9 +370,27 @@ pub(super) fn no_room(NoRoom { eni, room, limit }: &NoRoom) -> String {
 /// That an ENI drops what this router forwards, and what to do.
 pub(super) fn source_dest_check(eni: &EniId) -> String {
     format!(
-        "the source/destination check is on for {eni}, and EC2 drops packets that this router forwards. Turn it off: `aws ec2 \
+        "the source/destination check is on for {eni}, and EC2 drops packets that are not from or to its addresses. Turn it off: `aws ec2 \
          modify-network-interface-attribute --network-interface-id {eni} --no-source-dest-check`"
     )
+}
+
+/// What the path to EC2 or IMDS depends on, and what to do.
+pub(super) fn dependent_path(DependentPath { service, destination, on }: &DependentPath) -> String {
+    let packets = format!("packets to {service} ({destination})");
+    let route = "set a route through another next hop, such as the VPC's own router, the first address of the subnet";
+    match on {
+        Dependence::VirtualAddress(address) => {
+            format!("{packets} go through the virtual address {address}, and are lost in a failover: {route}")
+        }
+        Dependence::OtherRouter(address) => {
+            format!("{packets} go through {address}, the other router of a group, and are lost when it fails: {route}")
+        }
+        Dependence::VirtualSource(address) => format!(
+            "{packets} have the virtual address {address} as their source, and the answers go to the router that has it: set a \
+             route with another source address"
+        ),
+    }
 }
 
 fn primary(PrimaryAddress { address, owner }: &PrimaryAddress) -> String {

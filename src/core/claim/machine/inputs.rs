@@ -131,6 +131,7 @@ impl Machine {
             }
             self.groups.insert(name, group);
         }
+        self.update_network();
         let groups = &self.groups;
         self.peers.retain(|peer, _| groups.values().any(|g| g.peers.contains(peer)));
         for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_none() && !b.in_flight) {

@@ -89,7 +89,7 @@ impl Machine {
             Some(Err(error)) => errors.push(error),
             None => {}
         }
-        self.update_room();
+        self.update_enis();
         let schedule = &mut self.inspection;
         if !schedule.is_outdated {
             let may_pass = errors.iter().any(|error| !error.is_refusal());

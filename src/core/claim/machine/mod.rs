@@ -23,6 +23,7 @@ use self::scheduler::LOCAL_READ_TIMEOUT;
 use super::event::{Action, Cause, ClaimId, ClaimRequest, DryRunId, Event, LogEvent, PutBy, ReadId, RestoredState};
 use super::group::{Group, GroupState};
 use super::local_address::LocalAddress;
+use super::obstacles::DependentPath;
 use super::readiness::{Attachments, DescribedEni};
 use super::reason::{Obstacle, RequestRefusal};
 use super::resource::{Phase, ResourceState};
@@ -31,6 +32,7 @@ use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
 use crate::model::ec2::{AddressLimit, CallError, Eni, Owner};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
+use crate::model::path::LocalNetwork;
 use crate::model::resource::{Kind, Resource};
 use crate::model::vrrp::VrrpState;
 
@@ -50,7 +52,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Machine {
     pub(super) config: Config,
-    keepalived: Groups,
+    pub(super) keepalived: Groups,
     /// Groups that take effect with keepalived's next reload, and when they were announced.
     coming: Option<(Groups, BootInstant)>,
     pub(super) groups: BTreeMap<GroupName, Group>,
@@ -75,6 +77,10 @@ pub struct Machine {
     /// How many addresses each of them can have, once EC2 has answered. It cannot change while the instance runs.
     pub(super) address_limit: Option<AddressLimit>,
     inspection: InspectionSchedule,
+    /// What the kernel has shown of this router's network with the last regular read.
+    pub(super) network: LocalNetwork,
+    /// By that, and by the groups that keepalived runs.
+    pub(super) dependent_path: Option<DependentPath>,
     /// The id of this instance, once it is known.
     pub(super) instance: Option<InstanceId>,
     /// The state from before the agent started, for resources that are not configured yet.
@@ -227,7 +233,7 @@ impl IndexMut<Kind> for Verifications {
 }
 
 /// Whether an obstacle is the one that was logged. EC2 names the resource in the message of a refused dry run: what is over for
-/// one of many is no news. Nor is another number of addresses on an ENI that is still full.
+/// one of many is no news. Nor is another number of addresses on an ENI that is still full, or another address of an endpoint.
 fn is_same_obstacle(logged: Option<&Obstacle>, now: Option<&Obstacle>) -> bool {
     match (logged, now) {
         (
@@ -235,6 +241,9 @@ fn is_same_obstacle(logged: Option<&Obstacle>, now: Option<&Obstacle>) -> bool {
             Some(Obstacle::DryRunRefused { resource: other, error: new }),
         ) => resource.kind() == other.kind() && error.code() == new.code(),
         (Some(Obstacle::NoRoom(full)), Some(Obstacle::NoRoom(now))) => full.eni == now.eni,
+        (Some(Obstacle::DependentPath(path)), Some(Obstacle::DependentPath(now))) => {
+            (path.service, path.on) == (now.service, now.on)
+        }
         (logged, now) => logged == now,
     }
 }
@@ -261,6 +270,8 @@ impl Machine {
             enis: BTreeMap::new(),
             address_limit: None,
             inspection: InspectionSchedule::default(),
+            network: LocalNetwork::default(),
+            dependent_path: None,
             instance: None,
             restored: Vec::new(),
             local: BTreeMap::new(),
@@ -300,6 +311,10 @@ impl Machine {
             Event::Writer(there) => self.writer(now, there),
             Event::LocalAddresses { addresses, requested } => self.local(now, addresses, requested),
             Event::PutBy(put_by) => self.put_by = put_by,
+            Event::Network(network) => {
+                self.network = network;
+                self.update_network();
+            }
             Event::Liveness { after } => self.liveness = self.liveness.max(Some(after)),
             Event::Inactive { since } => self.inactive(now, since),
             Event::Resolved { interface, eni } => self.resolved(now, &interface, eni),

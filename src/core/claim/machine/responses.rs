@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::scheduler::READ_BATCH_WINDOW;
 use super::{ClaimInFlight, Machine};
-use crate::claim::event::{ClaimId, ClaimRequest, LogEvent, ReadAnswer, ReadId};
+use crate::claim::event::{Action, ClaimId, ClaimRequest, LogEvent, ReadAnswer, ReadId};
 use crate::claim::resource::{
     GRACE_PERIOD, Mismatch, OWNER_CHECK_TIMEOUT, OwnerRead, Phase, ResourceState, VERIFY_DELAYS,
 };
@@ -324,6 +324,10 @@ impl Machine {
         }
         if read.is_periodic {
             self.verifications[kind].ended = Some(read.began);
+            if kind == Kind::Address {
+                // By now the name of EC2's endpoint has been resolved.
+                self.actions.push(Action::ReadNetwork);
+            }
             // The interval counts from the end of a read. A read that was requested meanwhile is not put off.
             if self.verifications[kind].due.is_none() {
                 self.verifications[kind].due = Some(now + self.verification_interval(kind));

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use vipa_core::claim::{
-    BootInstant, Cause, EniElsewhere, EniUnknown, Explanation, LastOwner, NoRoom, NotRead, Obstacle, PrimaryAddress,
-    Reason, Refusal, RequestRefusal, Room,
+    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, LastOwner, NoRoom, NotRead,
+    Obstacle, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
 };
 use vipa_core::model::assignment::Problem;
 use vipa_core::model::ec2::{AddressLimit, CallError, ErrorClass, Failure, Owner};
 use vipa_core::model::ids::{EniId, GroupName, InstanceId, InterfaceName};
+use vipa_core::model::path::Service;
 use vipa_core::model::resource::{Kind, NotTakeable, Resource, Route};
 use vipa_core::model::vrrp::{NotifyState, VrrpState};
 use vipa_core::report::model::FileErrorKind;
@@ -148,6 +149,22 @@ fn not_takeable() -> Vec<NotTakeable> {
     )
 }
 
+fn dependent_paths() -> Vec<Obstacle> {
+    let address = Ipv4Addr::new(10, 99, 0, 100);
+    let on = examples!(Dependence:
+        Dependence::VirtualAddress(_) => [Dependence::VirtualAddress(address)],
+        Dependence::OtherRouter(_) => [Dependence::OtherRouter(address)],
+        Dependence::VirtualSource(_) => [Dependence::VirtualSource(address)],
+    );
+    let services = examples!(Service:
+        Service::Ec2 => [Service::Ec2],
+        Service::Imds => [Service::Imds],
+    );
+    let destination = Ipv4Addr::new(192, 0, 2, 1);
+    let path = |service, on| Obstacle::DependentPath(DependentPath { service, destination, on });
+    services.into_iter().flat_map(|service| on.iter().map(move |on| path(service, *on))).collect()
+}
+
 /// Every obstacle of a standby.
 pub fn obstacles() -> Vec<Obstacle> {
     let mut obstacles = examples!(Obstacle:
@@ -173,6 +190,7 @@ pub fn obstacles() -> Vec<Obstacle> {
             Obstacle::NoRoom(NoRoom { eni: eni(), room, limit })
         }),
         Obstacle::SourceDestCheck(_) => [Obstacle::SourceDestCheck(eni())],
+        Obstacle::DependentPath(_) => dependent_paths(),
         Obstacle::NotTakeable { .. } => {
             not_takeable().into_iter().map(|why| Obstacle::NotTakeable { resource: route(), why })
         },

@@ -21,6 +21,7 @@ use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, ErrorClass, Failure, Interface, Owner};
 use crate::model::history::{History, Kind, Record};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, RequestId};
+use crate::model::path::LocalNetwork;
 use crate::model::resource::{Holder, Resource};
 use crate::model::vrrp::{NotifyEvent, NotifyState};
 
@@ -172,6 +173,8 @@ pub struct Harness {
     pub invariants: Invariants,
     pub ec2: Ec2,
     pub imds: Result<(), ErrorClass>,
+    /// What the kernel shows of the paths to EC2 and IMDS.
+    pub network: LocalNetwork,
     /// The instances that ENIs are attached to; of all others EC2 does not say it.
     pub instances: BTreeMap<EniId, InstanceId>,
     /// The ENI behind each interface.
@@ -244,6 +247,7 @@ impl Harness {
                 limit: None,
             },
             imds: Ok(()),
+            network: LocalNetwork { forwards: Some(true), paths: Vec::new() },
             instances: BTreeMap::new(),
             enis: BTreeMap::from([(interface("eth0"), eni(ETH0)), (interface("eth1"), eni(ETH1))]),
             config,
@@ -369,6 +373,7 @@ impl Harness {
                     };
                     self.answer(ms(1), Event::Resolved { interface: interface.clone(), eni });
                 }
+                Action::ReadNetwork => self.answer(ms(1), Event::Network(self.network.clone())),
                 Action::ReadLocalAddresses => {
                     let addresses = self.interfaces();
                     self.answer(Duration::ZERO, Event::LocalAddresses { addresses, requested: true });

@@ -205,6 +205,7 @@ impl Invariants {
             | Event::Inactive { .. }
             | Event::Hup
             | Event::Inspected(_)
+            | Event::Network(_)
             | Event::Credentials
             | Event::ReadNow
             | Event::Tick => {}
@@ -421,7 +422,11 @@ impl Invariants {
                 self.invalidate(now, group);
             }
             Action::Log(LogEvent::NotLocal { resource, .. }) => self.moved(resource.clone()).adopted = true,
-            Action::Inspect { .. } | Action::Resolve(_) | Action::ReadLocalAddresses | Action::Log(_) => {}
+            Action::Inspect { .. }
+            | Action::Resolve(_)
+            | Action::ReadLocalAddresses
+            | Action::ReadNetwork
+            | Action::Log(_) => {}
         }
     }
 

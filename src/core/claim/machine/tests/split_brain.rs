@@ -352,7 +352,7 @@ impl Pair {
                 }
                 Action::DryRun { .. } | Action::Claim { .. } => unreachable!("the groups have only addresses"),
                 // What is not answered stays unknown.
-                Action::Inspect { .. } | Action::Log(_) => {}
+                Action::Inspect { .. } | Action::ReadNetwork | Action::Log(_) => {}
             }
         }
     }

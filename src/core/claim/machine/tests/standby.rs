@@ -3,11 +3,12 @@
 use std::net::Ipv4Addr;
 
 use super::harness::{Act, ETH0, Harness, PEER, STRANGER, clock, config, eni, ms, owner, run, secs, vip, wanted};
-use crate::claim::{Action, BootInstant, Event, LogEvent};
+use crate::claim::{Action, BootInstant, Event, LogEvent, drops_packets};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{ErrorClass, Interface, Owner};
 use crate::model::ids::EniId;
+use crate::model::path::{Path, Service};
 use crate::model::resource::Kind;
 use crate::model::verdict::{Verdict, Who};
 use crate::model::vrrp::NotifyState;
@@ -446,6 +447,110 @@ fn a_master_inspects_nothing() {
     assert_eq!(inspections(&harness, BootInstant::default()).len(), 1);
 }
 
+fn path_to(destination: Ipv4Addr, gateway: Option<Ipv4Addr>, source: Ipv4Addr) -> Option<Path> {
+    Some(Path { destination, gateway, source: Some(source) })
+}
+
+const ENDPOINTS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+
+/// A standby with these paths to EC2, and a good one to IMDS; and what a regular read shows then.
+fn with_paths(paths: &[Option<Path>]) -> (Harness, Verdict, Option<String>) {
+    let mut harness = with_instances(None);
+    harness.network.paths = paths.iter().map(|path| (Service::Ec2, *path)).collect();
+    let imds = path_to(Ipv4Addr::new(169, 254, 169, 254), Some(Ipv4Addr::new(10, 0, 0, 254)), OWN);
+    harness.network.paths.push((Service::Imds, imds));
+    harness.run(secs(60));
+    let (verdict, reason) = shown(&harness);
+    (harness, verdict, reason)
+}
+
+#[test]
+fn a_path_that_depends_on_the_other_router_keeps_a_standby_from_being_ready() {
+    let gateway = Some(Ipv4Addr::new(10, 0, 0, 254));
+    for (path, words) in [
+        (
+            path_to(ENDPOINTS[0], Some(vip(1)), OWN),
+            "packets to EC2 (192.0.2.1) go through the virtual address 10.0.1.1",
+        ),
+        (
+            path_to(ENDPOINTS[0], Some(OTHERS_ADDRESS), OWN),
+            "packets to EC2 (192.0.2.1) go through 10.0.0.2, the other router",
+        ),
+        (path_to(OTHERS_ADDRESS, None, OWN), "packets to EC2 (10.0.0.2) go through 10.0.0.2, the other router"),
+        (
+            path_to(ENDPOINTS[0], gateway, vip(1)),
+            "packets to EC2 (192.0.2.1) have the virtual address 10.0.1.1 as their source",
+        ),
+    ] {
+        let (mut harness, verdict, reason) = with_paths(&[path]);
+        assert_eq!(verdict, Verdict::StandbyNotReady, "{words}");
+        assert!(reason.as_ref().is_some_and(|reason| reason.starts_with(words)), "{reason:?}");
+        let begin = harness.now;
+        // Another address of the endpoint is no news.
+        harness.network.paths[0].1 = path.map(|path| Path {
+            destination: if path.gateway.is_some() { ENDPOINTS[1] } else { path.destination },
+            ..path
+        });
+        harness.run(secs(60));
+        assert_eq!(readiness(&harness, begin), [], "{words}");
+        harness.network.paths[0].1 = path_to(ENDPOINTS[0], gateway, OWN);
+        harness.run(secs(60));
+        assert_eq!(shown(&harness), (Verdict::StandbyReady, None), "{words}");
+        assert_eq!(readiness(&harness, begin), [None], "{words}");
+    }
+}
+
+#[test]
+fn a_path_to_imds_through_the_other_router_is_one_too() {
+    let mut harness = with_instances(None);
+    harness.network.paths =
+        vec![(Service::Imds, path_to(Ipv4Addr::new(169, 254, 169, 254), Some(OTHERS_ADDRESS), OWN))];
+    harness.run(secs(60));
+    let (verdict, reason) = shown(&harness);
+    assert_eq!(verdict, Verdict::StandbyNotReady);
+    let words = "packets to IMDS (169.254.169.254) go through 10.0.0.2, the other router";
+    assert!(reason.as_ref().is_some_and(|reason| reason.starts_with(words)), "{reason:?}");
+}
+
+#[test]
+fn a_path_that_may_depend_on_nothing_is_no_obstacle() {
+    let by_peer = path_to(ENDPOINTS[0], Some(OTHERS_ADDRESS), OWN);
+    let independent = path_to(ENDPOINTS[1], Some(Ipv4Addr::new(10, 0, 0, 254)), OWN);
+    for paths in [&[][..], &[None], &[by_peer, None], &[by_peer, independent], &[independent]] {
+        let (_, verdict, reason) = with_paths(paths);
+        assert_eq!((verdict, reason), (Verdict::StandbyReady, None), "{paths:?}");
+    }
+}
+
+/// A master has other things to say, and nothing changes back and forth.
+#[test]
+fn a_path_that_depends_on_the_other_router_does_not_hold_back_a_master() {
+    let (mut harness, ..) = with_paths(&[path_to(ENDPOINTS[0], Some(OTHERS_ADDRESS), OWN)]);
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(300));
+    assert_eq!(shown(&harness), (Verdict::Ok, None));
+    assert_eq!(harness.claim_times(begin).len(), 1);
+    assert_eq!(readiness(&harness, begin), []);
+}
+
+#[test]
+fn the_check_of_a_router_that_does_not_forward_drops_only_what_a_route_leads_to() {
+    let with = || Interface { source_dest_check: Some(true), ..described(&[]) };
+    for (forwards, verdicts) in [(Some(true), NOT_READY), (Some(false), READY), (None, READY)] {
+        let mut harness = described_as(None, with());
+        harness.network.forwards = forwards;
+        harness.run(secs(60));
+        assert_eq!(both(&harness).0, verdicts, "{forwards:?}");
+    }
+    for gets_route in [false, true] {
+        assert_eq!(drops_packets(&with(), Some(false), gets_route), Some(gets_route));
+        assert_eq!(drops_packets(&with(), None, gets_route), gets_route.then_some(true));
+        assert_eq!(drops_packets(&described(&[]), Some(true), gets_route), Some(false));
+    }
+}
+
 #[test]
 fn the_source_destination_check_keeps_a_standby_from_being_ready() {
     let with = |check| Interface { source_dest_check: check, ..described(&[]) };
@@ -456,7 +561,7 @@ fn the_source_destination_check_keeps_a_standby_from_being_ready() {
     harness.run(secs(60));
     let (verdicts, reason) = both(&harness);
     assert_eq!(verdicts, NOT_READY);
-    let words = "the source/destination check is on for eni-0000000a, and EC2 drops packets that this router forwards";
+    let words = "the source/destination check is on for eni-0000000a, and EC2 drops packets that are not from or to its addresses";
     assert!(reason.as_ref().is_some_and(|reason| reason.starts_with(words)), "{reason:?}");
     assert_eq!(readiness(&harness, begin), [reason]);
     harness.ec2.interfaces.insert(eni(ETH0), with(Some(false)));

@@ -20,6 +20,7 @@ use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{Acknowledgement, ErrorClass, Taker};
 use crate::model::ids::EniId;
+use crate::model::path::LocalNetwork;
 use crate::model::resource::Holder;
 use crate::model::vrrp::{NotifyState, VrrpState};
 
@@ -218,6 +219,7 @@ fn events() -> Vec<(String, Make)> {
         "inspected: no answer",
         Box::new(|_| Event::Inspected(Inspection { limit: Some(Err(error(ErrorClass::TimedOut))), interfaces: None })),
     );
+    add("network", Box::new(|_| Event::Network(LocalNetwork::default())));
     // No address has one.
     add("answer to another's dry run", Box::new(|_| Event::DryRun { id: DryRunId(9_999), result: Ok(()) }));
     add("other credentials", Box::new(|_| Event::Credentials));
@@ -475,6 +477,8 @@ fn wants(actions: &[Action]) -> String {
         Action::Inspect { .. } => Some("inspect".to_owned()),
         Action::Resolve(_) => Some("resolve".to_owned()),
         Action::ReadLocalAddresses => Some("read local addresses".to_owned()),
+        // Each periodic read of addresses asks for it.
+        Action::ReadNetwork => None,
         // The state says it.
         Action::Log(LogEvent::Transition { .. }) => None,
         Action::Log(LogEvent::Claim { result, .. }) => {
@@ -719,7 +723,7 @@ fn phase_number(phase: &Phase) -> usize {
     }
 }
 
-const EVENTS: usize = 23;
+const EVENTS: usize = 24;
 
 /// Another event needs a row in the table.
 fn event_number(event: &Event) -> usize {
@@ -747,5 +751,6 @@ fn event_number(event: &Event) -> usize {
         Event::PutBy(_) => 19,
         Event::DryRun { .. } => 21,
         Event::Inspected(_) => 22,
+        Event::Network(_) => 23,
     }
 }
