@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use vipa_core::keepalived::conf::{self, ConfError};
 use vipa_core::model::ec2::{ErrorClass, Failure, NoCredentials};
 use vipa_core::model::ids::ErrorCode;
+use vipa_core::report::failover::KindName;
 use vipa_core::report::model::Report;
 use vipa_core::report::reasons;
 use vipa_core::vyos::input::Input;
@@ -489,12 +490,8 @@ fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
-fn the_json_tables_have_every_field_and_no_others() {
-    let mut printed = BTreeSet::new();
-    reports().iter().for_each(|report| paths(report, "", &mut printed));
-    assert!(printed.len() > 80, "{printed:#?}");
-    let document = read("docs/reference/status-json.md");
+/// The fields of a document about JSON, by their paths.
+fn documented_fields(document: &str) -> BTreeSet<String> {
     let mut documented = BTreeSet::new();
     for part in document.split("\n## ").skip(1).take_while(|part| !part.starts_with("Values\n")) {
         let (title, table) = part.split_once('\n').expect("a heading");
@@ -511,7 +508,21 @@ fn the_json_tables_have_every_field_and_no_others() {
             }
         }
     }
-    assert_eq!(documented, printed);
+    documented
+}
+
+#[test]
+fn the_json_tables_have_every_field_and_no_others() {
+    let timelines = files("tests/failover", "json");
+    let timelines = timelines.iter().map(|path| serde_json::from_str(&read(path)).expect("JSON")).collect();
+    for (document, printed, least) in
+        [("docs/reference/status-json.md", reports(), 80), ("docs/reference/failover-json.md", timelines, 60)]
+    {
+        let mut fields = BTreeSet::new();
+        printed.iter().for_each(|value| paths(value, "", &mut fields));
+        assert!(fields.len() > least, "{document}: {fields:#?}");
+        assert_eq!(documented_fields(&read(document)), fields, "{document}");
+    }
 }
 
 /// The values that the program accepts for a field of a report, from its error about another value.
@@ -562,6 +573,30 @@ fn the_json_values_are_those_of_the_program() {
     assert_eq!(documented.keys().copied().collect::<BTreeSet<_>>(), words);
     for (field, values) in documented {
         assert_eq!(values, values_of(field), "{field}");
+    }
+}
+
+/// The words that a summary of a timeline can have.
+#[test]
+fn the_kinds_of_the_timelines_are_those_of_the_program() {
+    let document = read("docs/reference/failover-json.md");
+    let rows = rows(section(&document, "Values"), "| Field | Value | Meaning |");
+    let documented: BTreeSet<&str> = rows.iter().flat_map(|row| backticked(row[1])).collect();
+    let error = serde_json::from_value::<KindName>(json!("another")).expect_err("another value").to_string();
+    let (_, expected) = error.split_once("`another`, expected ").unwrap_or_else(|| panic!("{error}"));
+    assert_eq!(documented, backticked(expected).collect());
+}
+
+#[test]
+fn the_timeline_shown_is_the_expected_one() {
+    let commands = read("docs/operations/commands.md");
+    let (command, shown) = block(section(&commands, "The timeline of a failover")).split_once('\n').expect("a command");
+    assert_eq!(command, "vyos@router:~$ show aws-vipa failover");
+    let printed = read("tests/failover/address.txt");
+    if env::var_os("BLESS").is_some() {
+        fs::write(root().join("docs/operations/commands.md"), commands.replace(shown, &printed)).expect("written");
+    } else {
+        assert_eq!(shown, printed, "BLESS=1 rewrites it");
     }
 }
 

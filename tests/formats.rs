@@ -16,11 +16,12 @@ use vyos_aws_vipa::fs::json_file::{self, FORMAT};
 
 /// The files that survive an upgrade, in /run/vyos-aws-vipa and /var/lib/vyos-aws-vipa, except warned.json: losing it is
 /// harmless.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "config-with-routes.json",
     "config.json",
     "credentials.json",
     "eni-cache.json",
+    "failovers.json",
     "groups.json",
     "history.json",
     "ownership-losses.json",
@@ -47,6 +48,7 @@ fn read_all(format: u64) -> Vec<(&'static str, Value)> {
         ("config.json", read::<Config>(&directory.join("config.json"))),
         ("credentials.json", read::<CredentialsCopy>(&directory.join("credentials.json"))),
         ("eni-cache.json", json(serde_json::to_value(state.enis.get()))),
+        ("failovers.json", json(serde_json::to_value(state.failovers.get()))),
         ("groups.json", read::<Groups>(&directory.join("groups.json"))),
         ("history.json", json(serde_json::to_value(state.history.get()))),
         ("ownership-losses.json", json(serde_json::to_value(state.loss_history.get()))),

@@ -14,12 +14,12 @@ use vipa_core::model::calls::Calls;
 use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, Failure, Instance};
-use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region};
+use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region, RequestId};
 use vipa_core::model::path::Service;
 
 use super::{BootClock, BootInstant};
 use crate::agent::state::PersistentState;
-use crate::aws::{CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError};
+use crate::aws::{CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, with_request_id};
 use crate::log_messages::log;
 use crate::netlink::{addresses, routes};
 use crate::systemd::log_throttle::LogThrottle;
@@ -46,6 +46,12 @@ pub enum EffectResult {
     },
     /// The local addresses could not be read, and why.
     AddressesNotListed(String),
+    /// The answer to a read of owners, with EC2's request id of its last request.
+    Read {
+        id: ReadId,
+        result: Result<ReadAnswer, CallError>,
+        request_id: Option<RequestId>,
+    },
     /// An event for the state machine.
     Event(Event),
 }
@@ -151,8 +157,8 @@ impl Effects {
     pub fn read(&self, id: ReadId, request: ReadRequest, timeout: Duration) {
         let (ec2, answers) = (self.ec2.subscribe(), self.answers.clone());
         tokio::spawn(async move {
-            let result = read(ec2, &request, timeout).await;
-            let _ = answers.send(EffectResult::Event(Event::Read { id, result }));
+            let (result, request_id) = with_request_id(read(ec2, &request, timeout)).await;
+            let _ = answers.send(EffectResult::Read { id, result, request_id });
         });
     }
 
@@ -262,20 +268,24 @@ impl Effects {
                 }
                 None
             }
-            EffectResult::Event(event) => {
-                match &event {
-                    Event::Claimed { result: Ok(_), .. } | Event::Read { result: Ok(_), .. } => {
-                        self.last_success = Some(now);
-                        self.last_error = None;
-                    }
-                    Event::Claimed { result: Err(error), .. } | Event::Read { result: Err(error), .. } => {
-                        self.last_error = Some((now, error.clone()));
-                    }
-                    _ => {}
-                }
-                Some(event)
-            }
+            EffectResult::Read { id, result, .. } => Some(self.ended(now, Event::Read { id, result })),
+            EffectResult::Event(event) => Some(self.ended(now, event)),
         }
+    }
+
+    /// Remembers how a call has ended, if the event is about one.
+    fn ended(&mut self, now: BootInstant, event: Event) -> Event {
+        match &event {
+            Event::Claimed { result: Ok(_), .. } | Event::Read { result: Ok(_), .. } => {
+                self.last_success = Some(now);
+                self.last_error = None;
+            }
+            Event::Claimed { result: Err(error), .. } | Event::Read { result: Err(error), .. } => {
+                self.last_error = Some((now, error.clone()));
+            }
+            _ => {}
+        }
+        event
     }
 
     fn learn(&self, state: &mut PersistentState, interface: &InterfaceName, mac: MacAddress, eni: &Eni) {

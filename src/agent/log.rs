@@ -5,8 +5,9 @@ use std::future::pending;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use vipa_core::claim::{ClaimRequest, LogEvent, Misplaced};
+use vipa_core::claim::{BootInstant, ClaimRequest, LogEvent, Misplaced};
 use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Owner, Taker};
+use vipa_core::model::failover::Transition;
 use vipa_core::model::history::{Kind, Outcome, Record};
 use vipa_core::model::ids::{EniId, GroupName, InstanceId, RequestId};
 use vipa_core::model::resource::{Kind as ResourceKind, Resource};
@@ -163,20 +164,22 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
 
 impl Agent<'_> {
     /// Logs an event of the state machine, and adds it to the history.
-    pub(super) fn note(&mut self, note: LogEvent) {
+    pub(super) fn note(&mut self, now: BootInstant, note: LogEvent) {
         let time = Timestamp::now();
         let record = match note {
             LogEvent::Transition { group, from, to, cause } => {
                 let is_unknown = to == VrrpState::Unknown;
                 let (before, after) = (from.to_string(), to.to_string());
-                let change = Change::Transition { is_unknown, from: before, to: after, cause: reasons::cause(cause) };
+                let cause = reasons::cause(cause);
+                self.record_transition(now, &group, Transition { from, to, cause });
+                let change = Change::Transition { is_unknown, from: before, to: after, cause };
                 self.log.change(change, &group);
-                Record::new(time, Kind::Transition { from, to, cause: reasons::cause(cause).to_owned() })
-                    .of_group(group)
+                Record::new(time, Kind::Transition { from, to, cause: cause.to_owned() }).of_group(group)
             }
             LogEvent::Claim { request, previous, duration, result } => {
                 let duration_ms = duration.as_millis().try_into().unwrap_or(u64::MAX);
                 self.log_claim(&request, duration_ms, &result);
+                self.record_claim(now, duration, &request.resources(), &result);
                 let eni = request.eni().clone();
                 if result.is_ok() && request.kind() == ResourceKind::Address {
                     self.state.permissions.change(|permissions| permissions.prove(eni.clone(), time));
@@ -432,7 +435,7 @@ mod tests {
                 (LogEvent::Read { kind: ResourceKind::Address, error: Some(error) }, "ownership check denied"),
             ] {
                 log.0.lock().expect("no panic").clear();
-                agent.note(event);
+                agent.note(BootInstant::default(), event);
                 let line = log.text();
                 assert!(line.contains(message), "{line}");
                 assert_eq!(line.split_once("remedy=").is_some(), expected.is_some(), "{line}");
@@ -456,9 +459,15 @@ mod tests {
                 let resource = || Resource::Address(Ipv4Addr::new(10, 0, 0, n));
                 let taker = Taker::Peer;
                 let group = || GroupName::try_from(format!("g{n}")).expect("a name");
-                agent.note(LogEvent::OwnershipLost { group: group(), resource: resource(), by: by.clone(), taker });
+                agent.note(
+                    BootInstant::default(),
+                    LogEvent::OwnershipLost { group: group(), resource: resource(), by: by.clone(), taker },
+                );
                 if round == 3 {
-                    agent.note(LogEvent::Contested { group: group(), resource: resource(), by: by.clone(), taker });
+                    agent.note(
+                        BootInstant::default(),
+                        LogEvent::Contested { group: group(), resource: resource(), by: by.clone(), taker },
+                    );
                 }
             }
         }

@@ -7,6 +7,7 @@
 
 mod config_watch;
 mod effects;
+mod failovers;
 mod hook_log;
 mod liveness;
 mod log;
@@ -183,12 +184,6 @@ impl BootClock {
         Self::read()
     }
 
-    fn of_both_kinds(self) -> Now {
-        // With an empty id only the time of day counts.
-        let boot = std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default();
-        Now { wall: Timestamp::now(), boot: boot.trim().to_owned(), since_boot: self.now().since_boot() }
-    }
-
     fn instant(self, moment: BootInstant) -> Instant {
         let left = self.now().until(moment);
         Instant::now() + left
@@ -209,6 +204,8 @@ impl BootClock {
 struct Agent<'a> {
     paths: &'a Paths,
     clock: BootClock,
+    /// The id of this boot; empty: unknown. Then only the time of day counts.
+    boot: String,
     machine: Machine,
     effects: Effects,
     state: PersistentState,
@@ -247,6 +244,7 @@ impl<'a> Agent<'a> {
         Self {
             paths,
             clock,
+            boot: std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default().trim().to_owned(),
             machine: Machine::new(clock.started, fastrand::u64(..)),
             effects,
             state,
@@ -270,14 +268,18 @@ impl<'a> Agent<'a> {
         let now = self.clock.now();
         for action in self.machine.handle(now, event) {
             match action {
-                Action::Claim { id, request, timeout } => self.effects.claim(id, request, timeout),
+                Action::Claim { id, request, timeout } => {
+                    let resources = request.resources();
+                    self.effects.claim(id, request, timeout);
+                    self.record_request(now, &resources);
+                }
                 Action::Read { id, request, timeout } => self.effects.read(id, request, timeout),
                 Action::DryRun { id, request, timeout } => self.effects.dry_run(id, request, timeout),
                 Action::Inspect { wants_limit, enis, timeout } => self.effects.inspect(wants_limit, enis, timeout),
                 Action::Resolve(interface) => self.effects.resolve(interface),
                 Action::ReadLocalAddresses => self.effects.list_addresses(),
                 Action::ReadNetwork => self.effects.read_network(),
-                Action::Log(note) => self.note(note),
+                Action::Log(note) => self.note(now, note),
             }
         }
         self.liveness.wanted(self.look_again(), now);
@@ -299,7 +301,7 @@ impl<'a> Agent<'a> {
     }
 
     fn restore_pauses(&mut self) {
-        let now = self.clock.of_both_kinds();
+        let now = self.of_both_kinds(self.clock.now());
         let lasting: Vec<_> =
             self.state.pauses.get().lasting(&now).map(|(group, left)| (group.clone(), left)).collect();
         for (group, left) in lasting {
@@ -387,11 +389,25 @@ impl<'a> Agent<'a> {
     }
 
     fn answer(&mut self, answer: EffectResult) {
+        let read = match &answer {
+            EffectResult::Read { result: Ok(_), request_id, .. } => Some(request_id.clone()),
+            _ => None,
+        };
         let event = self.effects.answered(answer, &mut self.state, self.clock);
         self.report_instance();
+        let before = self.clock.now();
         if let Some(event) = event {
             self.handle(event);
         }
+        if let Some(request_id) = read {
+            self.record_owners(before, request_id.as_ref());
+            self.state_writer.notice(&self.state);
+        }
+    }
+
+    /// An instant by both clocks.
+    fn of_both_kinds(&self, at: BootInstant) -> Now {
+        Now { wall: self.clock.timestamp(at), boot: self.boot.clone(), since_boot: at.since_boot() }
     }
 
     /// Passes the instance id to the machine once it is known.

@@ -87,6 +87,7 @@ impl Agent<'_> {
                 }
                 return;
             }
+            Request::Failovers => Encoded::new(&self.failovers()),
             Request::Claim { group } => match self.refuses(&group).or_else(|| self.machine.refuses_force(&group)) {
                 Some(why) => Err(refused(&group, &why)),
                 None => {
@@ -181,7 +182,7 @@ impl Agent<'_> {
         if let Some(why) = self.refuses(group) {
             return Err(refused(group, &why));
         }
-        let now = self.clock.of_both_kinds();
+        let now = self.of_both_kinds(self.clock.now());
         log!(GROUP_PAUSED, %group, minutes = minutes.get());
         self.state.pauses.change(|pauses| pauses.pause(group.clone(), minutes, &now));
         self.state.pauses.hurry();
@@ -221,7 +222,7 @@ impl Agent<'_> {
     }
 
     /// The current report, with that many history records.
-    fn report(&self, history: usize) -> Report {
+    pub(super) fn report(&self, history: usize) -> Report {
         let now = self.clock.now();
         let clock = self.clock;
         let at = |moment: BootInstant| clock.timestamp(moment);

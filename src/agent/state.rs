@@ -1,4 +1,4 @@
-//! What survives a restart of the agent: its history, contests, the ENIs of MAC addresses, pauses, and proven
+//! What survives a restart of the agent: its history, contests, failovers, the ENIs of MAC addresses, pauses, and proven
 //! permissions.
 //!
 //! The files are in /var/lib/vyos-aws-vipa (the unit's StateDirectory, 0700). Root never reads them; the status gets
@@ -14,6 +14,7 @@ use vipa_core::keepalived::groups::Groups;
 use vipa_core::model::assignment::plan;
 use vipa_core::model::config::Config;
 use vipa_core::model::eni_cache::EniCache;
+use vipa_core::model::failover::Failovers;
 use vipa_core::model::history::{History, LossHistory, Record};
 use vipa_core::model::ids::{EniId, GroupName};
 use vipa_core::model::pause::Pauses;
@@ -29,6 +30,8 @@ pub struct PersistentState {
     pub history: StateFile<History>,
     /// Addresses that other owners took.
     pub loss_history: StateFile<LossHistory>,
+    /// The last failovers of each group.
+    pub failovers: StateFile<Failovers>,
     /// The ENIs of MAC addresses, for the time while IMDS does not answer.
     pub enis: StateFile<EniCache>,
     /// Groups that an operator has paused.
@@ -51,6 +54,7 @@ impl PersistentState {
         Self {
             history,
             loss_history,
+            failovers: StateFile::load(directory.join("failovers.json")),
             enis: StateFile::load(directory.join("eni-cache.json")),
             pauses: StateFile::load(directory.join("pauses.json")),
             permissions: StateFile::load(directory.join("permissions.json")),
@@ -73,6 +77,11 @@ impl PersistentState {
         if self.loss_history.get().has_other_than(is_configured) {
             self.loss_history.change(|loss_history| loss_history.retain(is_configured));
         }
+        self.failovers.change_if(|failovers| {
+            let has_other = failovers.has_other_than(is_configured);
+            failovers.retain(is_configured);
+            has_other
+        });
         let plan = plan(config, groups);
         // The interfaces of a group that is skipped, or that keepalived does not run, are not known.
         if !config.skipped.is_empty() || plan.groups.iter().any(|group| group.vrid.is_none()) {
@@ -96,25 +105,32 @@ impl PersistentState {
 
     /// How soon something must be written; `None` if everything is on disk or being written.
     pub(crate) fn urgency(&self) -> Option<Urgency> {
-        let Self { history, loss_history, enis, pauses, permissions } = self;
-        [history.dirty, loss_history.dirty, enis.dirty, pauses.dirty, permissions.dirty].into_iter().max().flatten()
+        let Self { history, loss_history, failovers, enis, pauses, permissions } = self;
+        let dirty = [history.dirty, loss_history.dirty, failovers.dirty, enis.dirty, pauses.dirty, permissions.dirty];
+        dirty.into_iter().max().flatten()
     }
 
     /// What must be written now, for a thread that may wait for the disk. Let the writes end before the next ones
     /// begin, and pass their results to [`PersistentState::written`].
     pub(crate) fn writes(&mut self) -> Vec<PendingWrite> {
-        let Self { history, loss_history, enis, pauses, permissions } = self;
-        [history.write(), loss_history.write(), enis.write(), pauses.write(), permissions.write()]
-            .into_iter()
-            .flatten()
-            .collect()
+        let Self { history, loss_history, failovers, enis, pauses, permissions } = self;
+        let writes = [
+            history.write(),
+            loss_history.write(),
+            failovers.write(),
+            enis.write(),
+            pauses.write(),
+            permissions.write(),
+        ];
+        writes.into_iter().flatten().collect()
     }
 
     /// Records the results of the writes. A write that failed, or is not among the results, will be repeated.
     pub(crate) fn written(&mut self, results: &[WriteResult]) {
-        let Self { history, loss_history, enis, pauses, permissions } = self;
+        let Self { history, loss_history, failovers, enis, pauses, permissions } = self;
         history.written(results);
         loss_history.written(results);
+        failovers.written(results);
         enis.written(results);
         pauses.written(results);
         permissions.written(results);
@@ -219,6 +235,13 @@ where
         let changed = change(&mut self.value);
         self.touch(Urgency::Soon);
         changed
+    }
+
+    /// Changes the value, if `change` says that it has changed anything.
+    pub(crate) fn change_if(&mut self, change: impl FnOnce(&mut T) -> bool) {
+        if change(&mut self.value) {
+            self.touch(Urgency::Soon);
+        }
     }
 
     /// Requests that the last change is written at once.

@@ -43,6 +43,7 @@ use super::credentials::{CredentialsWatch, Generation, Keys};
 use super::errors::{failed, from_sdk, one_line};
 use super::hedge::{self, Captured, Late, UsualTimes, better, is_answer, is_final};
 use super::imds::Imds;
+use super::request_ids;
 use super::transport::{self, Budget, Resolver, Roots};
 use crate::fs::operator_file::{FileFingerprint, Found, OperatorFile, UnreadableReason};
 use crate::log_messages::log;
@@ -476,9 +477,13 @@ impl Ec2 {
     ) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        T: aws_sdk_ec2::operation::RequestId,
         E: ProvideErrorMetadata + Error + 'static,
     {
         let result = self.uncounted_attempt(action, bound, send).await;
+        if let Ok(answer) = &result {
+            request_ids::succeeded(request_id(answer));
+        }
         // The operation has the name of its action.
         let operation = action.trim_start_matches("ec2:");
         self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).count(operation, result.as_ref().err());

@@ -23,6 +23,7 @@ mod errors;
 mod hedge;
 mod imds;
 mod interface_enis;
+mod request_ids;
 mod routes;
 mod transport;
 
@@ -30,3 +31,4 @@ pub use credentials::CredentialsWatch;
 pub use ec2::Ec2;
 pub use imds::Imds;
 pub use interface_enis::{InterfaceEnis, InterfaceError};
+pub use request_ids::with_request_id;

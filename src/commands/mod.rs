@@ -11,6 +11,7 @@ pub mod owner;
 pub mod repeated_call;
 pub mod restart;
 pub mod show_check;
+pub mod show_failover;
 pub mod show_group;
 pub mod show_status;
 
@@ -76,6 +77,8 @@ pub enum Show {
     Status(show_status::ShowStatus),
     /// Show one group in detail
     Group(show_group::ShowGroup),
+    /// Show the timelines of the last failovers
+    Failover(show_failover::ShowFailover),
     /// Check failover readiness
     Check,
 }
@@ -110,6 +113,7 @@ impl Command {
                 match what {
                     Show::Status(status) => Ok(status.run(paths, &imds, access, &mut out)?),
                     Show::Check => Ok(show_check::run(paths, &imds, access, &mut out)?),
+                    Show::Failover(failover) => Ok(failover.run(paths, &mut out)?),
                     Show::Group(group) => Ok(group.run(paths, &imds, access, &mut out)?),
                 }
             }

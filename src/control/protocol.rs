@@ -25,6 +25,8 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "is_zero")]
         history: usize,
     },
+    /// The timelines of the last failovers.
+    Failovers,
     /// Claim a group's addresses now.
     Claim {
         /// The group.
@@ -110,7 +112,7 @@ impl Request {
     /// [`ResponseCode::NotPermitted`].
     pub fn permitted(&self, uid: u32) -> Result<(), ErrorResponse> {
         match self {
-            Self::Status { .. } => Ok(()),
+            Self::Status { .. } | Self::Failovers => Ok(()),
             Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } if uid == 0 => Ok(()),
             Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } => Err(ErrorResponse::new(
                 ResponseCode::NotPermitted,
@@ -184,10 +186,11 @@ mod tests {
         GroupName::try_from("a").expect("a name")
     }
 
-    fn every_request() -> [Request; 4] {
+    fn every_request() -> [Request; 5] {
         let minutes = Minutes::try_from(5).expect("in range");
         [
             Request::Status { fresh: true, history: 50 },
+            Request::Failovers,
             Request::Claim { group: group() },
             Request::Pause { group: group(), minutes },
             Request::Resume { group: group() },
@@ -248,7 +251,7 @@ mod tests {
             assert_eq!(request.permitted(0), Ok(()));
             let may = request.permitted(1000);
             match request {
-                Request::Status { .. } => assert_eq!(may, Ok(())),
+                Request::Status { .. } | Request::Failovers => assert_eq!(may, Ok(())),
                 _ => assert_eq!(may.expect_err("refused").code, ResponseCode::NotPermitted, "{request:?}"),
             }
         }

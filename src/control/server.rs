@@ -244,7 +244,7 @@ mod tests {
         let mut paused = Vec::new();
         while let Some(Call { request, answer }) = calls.recv().await {
             let said = match request {
-                Request::Status { fresh: false, .. } => Encoded::new(&json!({"paused": paused})),
+                Request::Status { fresh: false, .. } | Request::Failovers => Encoded::new(&json!({"paused": paused})),
                 Request::Status { fresh: true, .. } => Encoded::new(&"x".repeat(1 << 20)),
                 Request::Claim { group } => {
                     Err(ErrorResponse::new(ResponseCode::Refused, format!("{group} is paused")))

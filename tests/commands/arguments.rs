@@ -74,7 +74,7 @@ fn the_program_prints_its_version_and_commands() {
         assert!(help.contains(&format!("\n  {command}")), "{command}: {help}");
     }
     for (words, expected) in [
-        (&["show", "--help"][..], &["status", "group", "check"][..]),
+        (&["show", "--help"][..], &["status", "group", "failover", "check"][..]),
         (&["show", "status", "--help"], &["--json", "--fresh", "--detail"]),
         (&["force", "--help"], &["claim", "pause", "resume"]),
         (&["force", "pause", "--help"], &["--minutes", "[default: 30]"]),

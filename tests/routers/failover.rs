@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lab::{GROUP, Lab, VIP};
+use lab::{GROUP, Lab, Router, VIP};
+use serde_json::Value;
 
 use crate::{BINARY, ELECTION, SLACK};
 
@@ -83,6 +84,16 @@ fn master_loses_power() {
     });
 }
 
+/// The longest time until a standby has read the owners again.
+const CONFIRMED: Duration = Duration::from_secs(40);
+
+/// The timelines of the last failovers of the router's group.
+fn timeline(router: &Router) -> Value {
+    let text = router.call(&["vyos-aws-vipa", "show", "failover", "--json"]);
+    let report: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    report["groups"][0].clone()
+}
+
 /// A lower priority on the master, and a higher one again.
 #[test]
 fn planned_failover_and_back() {
@@ -93,7 +104,20 @@ fn planned_failover_and_back() {
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "STANDBY-READY", SLACK);
-        assert_eq!((lab.claims(Some(&lab.r1)).len(), lab.claims(Some(&lab.r2)).len()), (1, 1));
+        let claims = (lab.claims(Some(&lab.r1)), lab.claims(Some(&lab.r2)));
+        assert_eq!((claims.0.len(), claims.1.len()), (1, 1));
+        let is_relieved = |lab: &Lab| timeline(&lab.r1)["left_master"]["kinds"][0]["confirmed"] == 1;
+        lab.wait("a read that shows who has it now", CONFIRMED, is_relieved);
+        let (r1, r2) = (timeline(&lab.r1), timeline(&lab.r2));
+        let moved = &r2["became_master"]["resources"][0];
+        assert_eq!(r2["became_master"]["cause"], "keepalived: MASTER", "{r2:#}");
+        assert_eq!(moved["acknowledged"]["request_id"], *claims.1[0].request_id, "{r2:#}");
+        let ms = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{r2:#}"));
+        let times =
+            [&moved["requested_ms"], &moved["acknowledged"]["ended_ms"], &moved["confirmed"]["ended_ms"]].map(ms);
+        assert!(times.is_sorted() && times[0] < 1_000, "{r2:#}");
+        let (relieved, ours) = (&r1["left_master"]["resources"][0]["confirmed"], lab.r2.enis[0].clone());
+        assert!(relieved["eni"] == *ours && moved["confirmed"]["eni"] == *ours, "{r1:#} {r2:#}");
         lab.r1.set(["set high-availability vrrp group vyos-aws priority 200"]);
         lab.r1.commit();
         lab.wait_for_owner(VIP, &lab.r1, ELECTION + SLACK);

@@ -120,6 +120,35 @@ impl Machine {
             .collect()
     }
 
+    /// What this package moves for the group.
+    pub fn resources_of_group(&self, group: &GroupName) -> &[Resource] {
+        self.groups.get(group).map_or(&[], |group| &group.resources)
+    }
+
+    /// The group that moves the resource.
+    pub fn group_of(&self, resource: &Resource) -> Option<&GroupName> {
+        self.resources.get(resource).map(|state| &state.group)
+    }
+
+    /// The owner that the last read has shown, and when it ended, if that is the owner to expect after a transition at `since`: this
+    /// router's ENI after one to MASTER, and else another one.
+    pub fn new_owner(
+        &self,
+        resource: &Resource,
+        became_master: bool,
+        since: BootInstant,
+    ) -> Option<(BootInstant, &Owner)> {
+        let state = self.resources.get(resource)?;
+        let read = state.owner_read.as_ref()?;
+        let owner = read.owner.as_ref()?;
+        let is_new = if became_master {
+            matches!(state.phase, Phase::Assigned { verified: true, .. }) && state.is_ours(read) && read.at >= since
+        } else {
+            state.eni.as_ref() != Some(&owner.eni) && read.began >= since
+        };
+        is_new.then_some((read.at, owner))
+    }
+
     /// Whether there is nothing to read the owner of.
     pub fn has_nothing_to_read(&self) -> bool {
         self.kinds_to_read().next().is_none()

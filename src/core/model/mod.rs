@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod ec2;
 pub mod endpoint;
 pub mod eni_cache;
+pub mod failover;
 pub mod history;
 pub mod ids;
 pub mod mounts;

@@ -11,7 +11,8 @@ use super::ec2::Owner;
 use super::ids::{AllocationId, RouteTableId};
 
 /// What can follow the master of a group in EC2. Addresses come first, as they do in every list and in every move.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "Named", into = "Named")]
 pub enum Resource {
     /// A private address of an ENI.
     Address(Ipv4Addr),
@@ -19,6 +20,35 @@ pub enum Resource {
     Route(Route),
     /// An Elastic IP that is associated with a private address of an ENI.
     ElasticIp(AllocationId),
+}
+
+/// One resource in files and on the control socket, with the fields of the status report.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Named {
+    Address { address: Ipv4Addr },
+    Route { table: RouteTableId, destination: Prefix },
+    ElasticIp { allocation: AllocationId },
+}
+
+impl From<Named> for Resource {
+    fn from(named: Named) -> Self {
+        match named {
+            Named::Address { address } => Self::Address(address),
+            Named::Route { table, destination } => Self::Route(Route { table, destination }),
+            Named::ElasticIp { allocation } => Self::ElasticIp(allocation),
+        }
+    }
+}
+
+impl From<Resource> for Named {
+    fn from(resource: Resource) -> Self {
+        match resource {
+            Resource::Address(address) => Self::Address { address },
+            Resource::Route(Route { table, destination }) => Self::Route { table, destination },
+            Resource::ElasticIp(allocation) => Self::ElasticIp { allocation },
+        }
+    }
 }
 
 /// A route: the entry for a destination in a route table.

@@ -33,7 +33,8 @@ pub fn history(report: &Report) -> String {
     text
 }
 
-fn exact(at: Timestamp) -> String {
+/// A time with its milliseconds.
+pub(super) fn exact(at: Timestamp) -> String {
     at.strftime("%F %T%.3f").to_string()
 }
 

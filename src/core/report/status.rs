@@ -444,15 +444,15 @@ fn notice_lines(text: &mut String, notice: &Notice) {
 }
 
 fn what_to_know(group: &GroupReport, item: &Item) -> Vec<String> {
-    let reason = item.reason.cloned().unwrap_or_else(|| without_reason(item.verdict, group));
+    let reason = item.reason.cloned().unwrap_or_else(|| without_reason(item.verdict, &group.name));
     let error = item.last_claim.and_then(|c| c.error.as_ref());
     let error = error.filter(|e| !reason.contains(&e.message)).map(|e| format!("Last claim: {}", failure(e)));
     [reason].into_iter().chain(error).collect()
 }
 
 /// The text for a verdict without a reason.
-fn without_reason(verdict: Verdict, group: &GroupReport) -> String {
-    let name = quoted(&group.name);
+pub(super) fn without_reason(verdict: Verdict, group: &str) -> String {
+    let name = quoted(group);
     match verdict {
         Verdict::Claiming => "A claim is in flight, and is repeated until EC2 confirms it.".to_owned(),
         Verdict::Drift => format!(
