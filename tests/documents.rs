@@ -600,6 +600,14 @@ fn the_timeline_shown_is_the_expected_one() {
     }
 }
 
+#[test]
+fn the_reason_codes_are_those_of_the_program() {
+    let document = read("docs/reference/status-json.md");
+    let rows = rows(section(&document, "Reason codes"), "| Code | Reason |");
+    let documented: BTreeSet<&str> = rows.iter().flat_map(|row| backticked(row[0])).collect();
+    assert_eq!(documented, examples::reasons_of_verdicts().iter().map(reasons::code).collect());
+}
+
 /// The log messages of the reference, each with the levels and fields that its rows have.
 fn log_messages(reference: &str) -> Vec<(&str, &str, Vec<&str>)> {
     let rows = rows(reference, "| Level | Message | Fields | Meaning, and what to do |");

@@ -387,6 +387,9 @@ pub struct ResourceReport {
     pub verdict: Verdict,
     /// Why, and what to do, where the verdict is not OK; a warning beside STANDBY-READY.
     pub reason: Option<String>,
+    /// The code of that reason ([`reasons::code`](super::reasons::code)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason_code: Option<String>,
     /// The last claim.
     pub last_claim: Option<ClaimReport>,
     /// Why a claim failed last, while none has succeeded since: the last one may be in flight.
@@ -416,6 +419,9 @@ pub struct AddressReport {
     pub verdict: Verdict,
     /// Why, and what to do, where the verdict is not OK; a warning beside STANDBY-READY.
     pub reason: Option<String>,
+    /// The code of that reason ([`reasons::code`](super::reasons::code)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason_code: Option<String>,
     /// The last claim.
     pub last_claim: Option<ClaimReport>,
     /// The last failure, unless a claim has succeeded since; `last_claim` may be a newer one in flight.

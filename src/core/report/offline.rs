@@ -174,6 +174,7 @@ fn unread(facts: &Observations, disabled: bool, planned: &PlannedResource) -> Re
         permission_proven_at: None,
         verdict: seen.verdict(),
         reason: seen.reason().map(str::to_owned),
+        reason_code: None,
         last_claim: None,
         last_failure: None,
     }
@@ -217,6 +218,7 @@ fn address(
         elastic_ip: None,
         verdict: seen.verdict(),
         reason: seen.reason().map(str::to_owned),
+        reason_code: None,
         last_claim: None,
         last_failure: None,
         assign_permission_proven_at: None,

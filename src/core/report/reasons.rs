@@ -178,6 +178,54 @@ pub fn reason(kind: Kind, reason: &Reason, clock: impl Fn(BootInstant) -> Timest
     }
 }
 
+/// The code of a reason, for programs: it stays the same while the text may change. An obstacle has its own.
+pub fn code(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Paused(_) => "paused",
+        Reason::VrrpUnknown(_) => "vrrp-unknown",
+        Reason::VrrpDown(_) => "vrrp-down",
+        Reason::NoTimer(_) => "no-timer",
+        Reason::ReadinessUnknown => "readiness-unknown",
+        Reason::NotReady(obstacle) => obstacle_code(obstacle),
+        Reason::Unexpected { .. } => "address-unexpected",
+        Reason::NotTakenOver => "not-taken-over",
+        Reason::HeldByStranger(_) => "held-by-third-party",
+        Reason::ContestedWithPeer(_) => "contested-with-peer",
+        Reason::ContestedWithStranger { .. } => "contested-with-third-party",
+        Reason::NotTakeable(_) => "not-takeable",
+        Reason::Refused(_) => "claim-refused",
+        Reason::Missing { .. } => "address-missing",
+        Reason::EniElsewhere(_) => "eni-elsewhere",
+        Reason::EniUnknown(_) => "eni-unknown",
+        Reason::NotVerifiedLately { .. } => "not-verified-lately",
+        Reason::NotVerified { .. } => "not-verified",
+        Reason::Mismatch { .. } => "mismatch",
+        Reason::NotLocal => "not-local",
+        Reason::AwaitingLiveness => "awaiting-liveness",
+        Reason::CheckingOwner { .. } => "checking-owner",
+        Reason::Retrying { .. } => "retrying",
+        Reason::RateLimited { .. } => "rate-limited",
+        Reason::AwaitingPrecondition => "awaiting-precondition",
+    }
+}
+
+fn obstacle_code(obstacle: &Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::EniUnknown(_) => "eni-unknown",
+        Obstacle::ReadFailed(_) => "read-failed",
+        Obstacle::Primary(_) => "primary-address",
+        Obstacle::OutsideSubnet { .. } => "outside-subnet",
+        Obstacle::Reserved { .. } => "address-reserved",
+        Obstacle::NotTakeable { .. } => "not-takeable",
+        Obstacle::EniElsewhere(_) => "eni-elsewhere",
+        Obstacle::NoRoom(_) => "no-room",
+        Obstacle::SourceDestCheck(_) => "source-dest-check",
+        Obstacle::DependentPath(_) => "dependent-path",
+        Obstacle::LastClaimRefused { .. } => "claim-refused",
+        Obstacle::DryRunRefused { .. } => "dry-run-refused",
+    }
+}
+
 fn held_by_third_party(kind: Kind, owner: &Owner) -> String {
     let holder = holder(owner);
     match kind {

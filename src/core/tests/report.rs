@@ -131,6 +131,7 @@ fn held(last: u8) -> AddressReport {
         elastic_ip: None,
         verdict: Verdict::Ok,
         reason: None,
+        reason_code: None,
         last_claim: Some(ClaimReport {
             eni: Some(eni(OURS)),
             at: ago(7_385),
@@ -157,8 +158,19 @@ fn stood_by(last: u8) -> AddressReport {
 
 /// What is known of a route or an Elastic IP of a MASTER that has it.
 fn held_state() -> ResourceReport {
-    let AddressReport { interface, eni, owner, verdict, reason, last_claim, last_failure, .. } = held(100);
-    ResourceReport { interface, eni, owner, permission_proven_at: None, verdict, reason, last_claim, last_failure }
+    let AddressReport { interface, eni, owner, verdict, reason, reason_code, last_claim, last_failure, .. } = held(100);
+    let permission_proven_at = None;
+    ResourceReport {
+        interface,
+        eni,
+        owner,
+        permission_proven_at,
+        verdict,
+        reason,
+        reason_code,
+        last_claim,
+        last_failure,
+    }
 }
 
 /// The same on a standby, while the other router has it.
@@ -210,6 +222,11 @@ fn why(reason: Reason) -> Option<String> {
 
 fn why_of(kind: ResourceKind, reason: Reason) -> Option<String> {
     Some(reasons::reason(kind, &reason, clock))
+}
+
+/// Its code, as the agent reports it.
+fn code(reason: &Reason) -> Option<String> {
+    Some(reasons::code(reason).to_owned())
 }
 
 /// What `clock` shows as that long before [`now`].
@@ -354,11 +371,15 @@ fn a_standby_whose_address_is_held_by_another() {
         attached_to: InstanceId::try_from("i-0fedcba9876543210").ok(),
         is_configured: true,
     };
-    let not_ready = |last, who, obstacle| AddressReport {
-        owner: owner(who),
-        verdict: Verdict::StandbyNotReady,
-        reason: why(Reason::NotReady(obstacle)),
-        ..stood_by(last)
+    let not_ready = |last, who, obstacle| {
+        let reason = Reason::NotReady(obstacle);
+        AddressReport {
+            owner: owner(who),
+            verdict: Verdict::StandbyNotReady,
+            reason_code: code(&reason),
+            reason: why(reason),
+            ..stood_by(last)
+        }
     };
     let addresses = vec![
         AddressReport { owner: owner(Who::Stranger), reason: why(Reason::HeldByStranger(stranger)), ..stood_by(110) },
@@ -493,6 +514,7 @@ fn across_zones() -> Vec<GroupReport> {
     let timed_out = ResourceReport {
         owner: owner(Who::OtherRouter),
         verdict: Verdict::Claiming,
+        reason_code: code(&retrying),
         reason: why_of(ResourceKind::Route, retrying),
         last_claim: Some(ClaimReport {
             eni: Some(eni(OURS)),
@@ -539,9 +561,11 @@ fn across_zones() -> Vec<GroupReport> {
     };
     let kind = ResourceKind::ElasticIp;
     let obstacle = Obstacle::LastClaimRefused { at: Some(instant(1_800)), refusal: refusal_of(kind, error.clone()) };
+    let obstacle = Reason::NotReady(obstacle);
     let not_ready = ResourceReport {
         verdict: Verdict::StandbyNotReady,
-        reason: why_of(kind, Reason::NotReady(obstacle)),
+        reason_code: code(&obstacle),
+        reason: why_of(kind, obstacle),
         ..stood_by_state()
     };
     let elastic_ip_of = ElasticIp { allocation: allocation(1), public_address: Ipv4Addr::new(203, 0, 113, 1) };
@@ -992,6 +1016,9 @@ fn every_reason_has_a_text_of_its_own() {
     assert!(texts.iter().all(|text| !text.is_empty() && !text.contains('\n') && !text.contains("  ")), "{texts:#?}");
     let causes: BTreeSet<&str> = examples::causes().into_iter().map(reasons::cause).collect();
     assert_eq!(causes.len(), examples::causes().len());
+    let codes = examples::reasons_of_verdicts();
+    let is_word = |code: &str| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    assert!(codes.iter().map(reasons::code).all(is_word), "{codes:#?}");
     let requests = examples::request_refusals();
     let refusals: BTreeSet<String> =
         requests.iter().map(|refusal| reasons::refused(&group_name("web"), refusal)).collect();
