@@ -1,14 +1,20 @@
-//! How many calls of EC2's API were made, and their outcomes.
+//! How many calls of EC2's API were made, and their outcomes, and how soon after a notify event.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::counters::{Histogram, NotifyToRequest};
 use super::ec2::{CallError, ErrorClass, Failure};
 
-/// The calls by API operation.
+/// The calls.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Calls(BTreeMap<&'static str, Outcomes>);
+pub struct Calls {
+    /// By API operation.
+    operations: BTreeMap<&'static str, Outcomes>,
+    /// From a notify event to the first request of each claim that it caused.
+    pub notify_to_request: Histogram<NotifyToRequest>,
+}
 
 /// How many calls of one operation had each outcome. A request that was sent again within its attempt counts once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,12 +27,15 @@ pub struct Outcomes {
     pub refused: u64,
     /// There was no valid answer, or the call was not sent.
     pub failed: u64,
+    /// How many requests were late and were sent again.
+    #[serde(default)]
+    pub sent_again: u64,
 }
 
 impl Calls {
     /// Counts a call that has ended.
     pub fn count(&mut self, operation: &'static str, failure: Option<&CallError>) {
-        let outcomes = self.0.entry(operation).or_default();
+        let outcomes = self.operations.entry(operation).or_default();
         *match failure {
             None => &mut outcomes.succeeded,
             Some(error) if error.code() == "DryRunOperation" => &mut outcomes.succeeded,
@@ -36,9 +45,14 @@ impl Calls {
         } += 1;
     }
 
+    /// Counts a request that is sent again within its attempt.
+    pub fn sent_again(&mut self, operation: &'static str) {
+        self.operations.entry(operation).or_default().sent_again += 1;
+    }
+
     /// Each operation that was called, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, Outcomes)> {
-        self.0.iter().map(|(operation, outcomes)| (*operation, *outcomes))
+        self.operations.iter().map(|(operation, outcomes)| (*operation, *outcomes))
     }
 }
 
@@ -69,9 +83,10 @@ mod tests {
             calls.count("ReplaceRoute", failure.as_ref());
         }
         calls.count("AssociateAddress", None);
+        calls.sent_again("AssociateAddress");
         let counted: Vec<_> = calls.iter().collect();
-        let once = Outcomes { succeeded: 1, ..Outcomes::default() };
-        let replaced = Outcomes { succeeded: 3, throttled: 1, refused: 2, failed: 4 };
+        let once = Outcomes { succeeded: 1, sent_again: 1, ..Outcomes::default() };
+        let replaced = Outcomes { succeeded: 3, throttled: 1, refused: 2, failed: 4, sent_again: 0 };
         assert_eq!(counted, [("AssociateAddress", once), ("ReplaceRoute", replaced)]);
     }
 }

@@ -3,6 +3,7 @@
 pub mod assignment;
 pub mod calls;
 pub mod config;
+pub mod counters;
 pub mod credentials;
 pub mod ec2;
 pub mod endpoint;

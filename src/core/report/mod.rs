@@ -10,6 +10,7 @@ pub mod group;
 pub mod history;
 pub mod iam_policy;
 pub mod live;
+pub mod metrics;
 pub mod model;
 pub mod offline;
 pub mod reasons;

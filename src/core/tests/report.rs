@@ -606,7 +606,7 @@ fn routes_and_elastic_ips_follow_the_master() {
     let calls = |operation: &str, outcomes| CallsReport { operation: operation.to_owned(), outcomes };
     report.ec2.calls = vec![
         calls("AssignPrivateIpAddresses", Outcomes { succeeded: 2, ..Outcomes::default() }),
-        calls("ReplaceRoute", Outcomes { succeeded: 9, throttled: 3, refused: 1, failed: 4 }),
+        calls("ReplaceRoute", Outcomes { succeeded: 9, throttled: 3, refused: 1, failed: 4, sent_again: 2 }),
     ];
     pinned("across-zones", &report);
     for name in ["edge", "nat"] {
