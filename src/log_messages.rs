@@ -95,6 +95,7 @@ messages! {
     INSTANCE_NOT_KNOWN = WARN "cannot read instance identity from IMDS; retrying" [code, message, times];
     KEEPALIVED_NOT_READ = WARN "keepalived is not running, or its activity cannot be read" [error, times];
     LOCAL_ADDRESSES_NOT_READ = WARN "cannot read local addresses" [error, times];
+    METRICS_NOT_WRITTEN = WARN "cannot write metrics" [error, times];
     NETLINK_FAILED = WARN "cannot subscribe to address changes; retrying" [error, times];
     NETLINK_SOCKETS_NOT_READ = WARN "cannot read netlink sockets; the origin of addresses is unknown" [error, path, times];
     NETLINK_SOCKET_CLOSED = WARN "netlink socket closed; reopening" [times];

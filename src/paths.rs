@@ -37,6 +37,8 @@ pub struct Paths {
     pub keepalived_vrrp_pid: PathBuf,
     /// The agent's control socket.
     pub socket: PathBuf,
+    /// The agent's metrics ([`vipa_core::report::metrics`]), which everyone may read.
+    pub metrics: PathBuf,
     /// The agent's state files (StateDirectory of its unit).
     pub state: PathBuf,
     /// The agent's copy of the credentials file ([`crate::fs::credentials_file::CredentialsCopy`]).
@@ -63,6 +65,7 @@ impl Paths {
             keepalived_pid: "/run/keepalived/keepalived.pid".into(),
             keepalived_vrrp_pid: "/run/vrrp.pid".into(),
             socket: "/run/vyos-aws-vipa-agent/agent.sock".into(),
+            metrics: "/run/vyos-aws-vipa-agent/metrics.prom".into(),
             state: "/var/lib/vyos-aws-vipa".into(),
         }
     }

@@ -19,7 +19,7 @@ use vipa_core::model::path::Service;
 
 use super::{BootClock, BootInstant};
 use crate::agent::state::PersistentState;
-use crate::aws::{CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, with_request_id};
+use crate::aws::{CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, after_notify, with_request_id};
 use crate::log_messages::log;
 use crate::netlink::{addresses, routes};
 use crate::systemd::log_throttle::LogThrottle;
@@ -146,10 +146,11 @@ impl Effects {
         });
     }
 
-    pub fn claim(&self, id: ClaimId, request: ClaimRequest, timeout: Duration) {
-        let (ec2, answers) = (self.ec2.subscribe(), self.answers.clone());
+    /// Makes a claim. `notified`: when the notify event was read that has caused it, if one has.
+    pub fn claim(&self, id: ClaimId, request: ClaimRequest, timeout: Duration, notified: Option<Instant>) {
+        let (ec2, answers, calls) = (self.ec2.subscribe(), self.answers.clone(), Arc::clone(&self.calls));
         tokio::spawn(async move {
-            let result = claim(ec2, &request, timeout).await;
+            let result = after_notify(calls, notified, claim(ec2, &request, timeout)).await;
             let _ = answers.send(EffectResult::Event(Event::Claimed { id, result }));
         });
     }

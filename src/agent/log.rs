@@ -168,6 +168,7 @@ impl Agent<'_> {
         let time = Timestamp::now();
         let record = match note {
             LogEvent::Transition { group, from, to, cause } => {
+                self.counters.transition(&group);
                 let is_unknown = to == VrrpState::Unknown;
                 let (before, after) = (from.to_string(), to.to_string());
                 let cause = reasons::cause(cause);
@@ -180,6 +181,7 @@ impl Agent<'_> {
                 let duration_ms = duration.as_millis().try_into().unwrap_or(u64::MAX);
                 self.log_claim(&request, duration_ms, &result);
                 self.record_claim(now, duration, &request.resources(), &result);
+                self.counters.claim(request.kind(), duration, result.as_ref().err().map(CallError::class));
                 let eni = request.eni().clone();
                 if result.is_ok() && request.kind() == ResourceKind::Address {
                     self.state.permissions.change(|permissions| permissions.prove(eni.clone(), time));
@@ -193,6 +195,7 @@ impl Agent<'_> {
             // The history has the results of the read.
             LogEvent::Read { kind, error } => return self.log_read(kind, error.as_ref()),
             LogEvent::OwnershipLost { group, resource, by, taker } => {
+                self.counters.ownership_lost(&group, taker);
                 self.log.change(Change::OwnershipLost(NewOwner::new(&by, taker)), named_resource(&resource, &group));
                 Record::new(time, Kind::OwnershipLost { by, taker }).of_group(group).about([resource])
             }

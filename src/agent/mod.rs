@@ -11,6 +11,7 @@ mod failovers;
 mod hook_log;
 mod liveness;
 mod log;
+mod metrics_writer;
 mod requests;
 pub mod state;
 mod state_writer;
@@ -29,6 +30,7 @@ use vipa_core::claim::{Action, BootInstant, Event, Machine, RestoredState};
 use vipa_core::keepalived::groups::Groups;
 use vipa_core::keepalived::notify_line::Splitter;
 use vipa_core::model::config::Config;
+use vipa_core::model::counters::Counters;
 use vipa_core::model::history::{Kind, Record};
 use vipa_core::model::pause::Now;
 use vipa_core::model::vrrp::NotifyEvent;
@@ -39,6 +41,7 @@ use self::effects::{EffectResult, Effects};
 use self::hook_log::HookLog;
 use self::liveness::Liveness;
 use self::log::{AgentLog, Change};
+use self::metrics_writer::{MetricsStep, MetricsWriter};
 use self::requests::PendingReplies;
 use self::state_writer::StateWriter;
 use self::watchdog::Watchdog;
@@ -141,6 +144,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
                 agent.state_writer.step(&mut agent.state, step);
                 agent.reply();
             }
+            step = agent.metrics.due() => agent.metrics_step(step),
             () = agent.log.due() => agent.log.write_due(),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -150,6 +154,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     log!(AGENT_STOPS);
     // There is no one left to report a failure to.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    agent.metrics.end().await;
     if let Err(error) = agent.state_writer.end(&mut agent.state).await {
         log!(STATE_NOT_WRITTEN, %error);
     }
@@ -210,11 +215,16 @@ struct Agent<'a> {
     effects: Effects,
     state: PersistentState,
     state_writer: StateWriter,
+    /// What happened since the start; the calls of EC2 are counted by `effects`.
+    counters: Counters,
+    metrics: MetricsWriter,
     log: AgentLog,
     liveness: Liveness,
     waiters: PendingReplies,
     /// When the last fresh report was requested.
     fresh_asked: Option<BootInstant>,
+    /// When the notify events were read that are being handled.
+    notified: Option<Instant>,
     splitter: Splitter,
     /// The origin of local addresses, as last reported to the machine.
     puts: Puts,
@@ -249,10 +259,13 @@ impl<'a> Agent<'a> {
             effects,
             state,
             state_writer: StateWriter::default(),
+            counters: Counters::default(),
+            metrics: MetricsWriter::new(paths.metrics.clone()),
             log: AgentLog::default(),
             liveness: Liveness::new(paths),
             waiters: PendingReplies::default(),
             fresh_asked: None,
+            notified: None,
             splitter: Splitter::default(),
             puts: Puts::default(),
             config: Config::default(),
@@ -270,7 +283,7 @@ impl<'a> Agent<'a> {
             match action {
                 Action::Claim { id, request, timeout } => {
                     let resources = request.resources();
-                    self.effects.claim(id, request, timeout);
+                    self.effects.claim(id, request, timeout, self.notified);
                     self.record_request(now, &resources);
                 }
                 Action::Read { id, request, timeout } => self.effects.read(id, request, timeout),
@@ -284,7 +297,20 @@ impl<'a> Agent<'a> {
         }
         self.liveness.wanted(self.look_again(), now);
         self.state_writer.notice(&self.state);
+        self.metrics.notice(Instant::now());
         self.reply();
+    }
+
+    fn metrics_step(&mut self, step: MetricsStep) {
+        match step {
+            MetricsStep::Write => self.metrics.write(self.report(0), self.counted(), Instant::now()),
+            MetricsStep::Completed(result) => self.metrics.completed(result),
+        }
+    }
+
+    /// What happened since the start, with what the calls of EC2 show.
+    fn counted(&self) -> Counters {
+        Counters { notify_to_request: self.effects.calls().notify_to_request, ..self.counters.clone() }
     }
 
     fn restore_ownership_losses(&mut self) {
@@ -334,11 +360,15 @@ impl<'a> Agent<'a> {
                 self.hook.discarding = true;
             }
             fifo::FifoEvent::Bytes(bytes) => {
+                let read = Instant::now();
                 let lines = self.lines(&bytes);
                 if !self.hook.discarding {
                     self.hook.last_news = self.hook.last_line;
+                    self.notified = Some(read);
                     self.handle(Event::Notify(lines));
+                    self.notified = None;
                 }
+                self.metrics.put_off(read);
             }
             fifo::FifoEvent::Drained => {
                 self.hook.discarding = false;
@@ -425,6 +455,7 @@ impl<'a> Agent<'a> {
                 self.config_file.is_read();
                 self.effects.configure(&config.global);
                 self.state.forget_unconfigured(&config, &self.groups);
+                self.counters.retain(|name| config.groups.iter().any(|group| group.name.as_str() == name));
                 self.config = config.clone();
                 log!(CONFIGURATION_READ, groups = config.groups.len(), skipped = config.skipped.len());
                 self.handle(Event::Config(config));

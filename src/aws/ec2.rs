@@ -484,10 +484,12 @@ impl Ec2 {
         if let Ok(answer) = &result {
             request_ids::succeeded(request_id(answer));
         }
-        // The operation has the name of its action.
-        let operation = action.trim_start_matches("ec2:");
-        self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).count(operation, result.as_ref().err());
+        self.calls().count(operation(action), result.as_ref().err());
         result
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.0.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn uncounted_attempt<T, E, F>(
@@ -635,7 +637,8 @@ impl Ec2 {
     }
 
     /// Replaces the connections because a request on one of them is late, and avoids its remote address.
-    fn leave_connections(&self, number: u64, action: &str, late: Late, peer: Option<IpAddr>) {
+    fn leave_connections(&self, number: u64, action: &'static str, late: Late, peer: Option<IpAddr>) {
+        self.calls().sent_again(operation(action));
         let shown = peer.map_or_else(|| self.0.endpoint.clone(), |peer| peer.to_string());
         let mut throttle = self.0.late_throttle.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(times) = throttle.say((late, shown.clone())) {
@@ -751,6 +754,11 @@ impl EndpointUrl {
         Endpoint::parse(url).map_err(|reason| format!("endpoint-url {url:?} {reason}"))?;
         Ok(Self(url.to_owned()))
     }
+}
+
+/// The API operation, which has the name of its IAM action.
+fn operation(action: &'static str) -> &'static str {
+    action.trim_start_matches("ec2:")
 }
 
 /// The endpoint of EC2 in a region, by the SDK's rules for its partition.

@@ -19,6 +19,7 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use tokio::time::{Instant, sleep};
 
+use super::notified;
 use crate::netlink::tcp::acknowledgements;
 
 /// How long TCP may take to acknowledge a request, unless the round trip is longer than half of it. A live
@@ -139,7 +140,7 @@ pub(super) fn better<T, E: ProvideErrorMetadata, R>(
     if copy_counts { copy } else { first }
 }
 
-/// Records the connection of each request, and that its answer begins.
+/// Records that each request is sent, its connection, and that its answer begins.
 #[derive(Debug)]
 pub(super) struct Capture;
 
@@ -158,6 +159,7 @@ impl Intercept for Capture {
             // A probe of the endpoint is no attempt.
             let _ = CAPTURED.try_with(|captured| captured.0.connection.set(capture.clone()));
         }
+        notified::sending();
         Ok(())
     }
 

@@ -34,7 +34,7 @@ const DETAIL: usize = 50;
 /// How long the command may wait in total. With the time for the rest of its work, a report takes at most 4 s.
 const PATIENCE: Duration = Duration::from_millis(3_700);
 /// How long to wait for an answer of the agent that needs no call of EC2.
-const AGENT_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const AGENT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The report could not be made or printed.
 #[derive(Debug, thiserror::Error)]

@@ -191,4 +191,39 @@ mod tests {
         Lines(&mut written).write_all("WARN bad reason=two\nlines\u{9b}\u{7f}\u{202e}\n".as_bytes()).expect("written");
         assert_eq!(String::from_utf8_lossy(&written), "WARN bad reason=two\\nlines\\u{9b}\\u{7f}\\u{202e}\n");
     }
+
+    /// A pattern for the journal's messages can be tried on the lines of standard error.
+    #[test]
+    fn a_message_of_the_journal_is_the_line_of_standard_error_without_the_time() {
+        let (messages, shared) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let written = Arc::clone(&shared);
+        let lines = tracing_subscriber::fmt::layer().with_writer(move || Lines(Shared(Arc::clone(&written))));
+        let subscriber = tracing_subscriber::registry()
+            .with(Readable(Recorder(Arc::clone(&messages))))
+            .with(lines.with_target(false).with_ansi(false));
+        tracing::subscriber::with_default(subscriber, || {
+            let address = std::net::Ipv4Addr::new(10, 99, 0, 100);
+            let addresses = [address];
+            tracing::event!(Level::WARN, %address, ?addresses, code = "Time\"out", absent = None::<u8>, n = 3, "failed: why");
+            tracing::event!(Level::INFO, "the agent is ready");
+            tracing::event!(Level::ERROR, reason = %"two\nlines\u{202e}", text = "tab\t", "bad");
+        });
+        let written = String::from_utf8(shared.lock().expect("no panic").clone()).expect("text");
+        let without_time = written.lines().map(|line| line.split_once(' ').expect("a time").1.trim_start());
+        let messages = messages.lock().expect("no panic");
+        let messages: Vec<&str> = messages.iter().map(|(message, _): &Recorded| message.as_str()).collect();
+        assert_eq!(without_time.collect::<Vec<_>>(), messages);
+    }
+
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 }

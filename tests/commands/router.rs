@@ -40,6 +40,7 @@ impl Router {
             keepalived_pid: at("keepalived.pid"),
             keepalived_vrrp_pid: at("keepalived_vrrp.pid"),
             socket: at("agent.sock"),
+            metrics: at("metrics.prom"),
             state: at("state"),
             credentials: at("credentials.json"),
         };

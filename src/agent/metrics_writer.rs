@@ -1,0 +1,250 @@
+//! Writes the metrics beside the event loop: a file in Prometheus's text format, for node_exporter's textfile collector.
+//!
+//! The loop only collects the facts. Rendering and writing happen on another thread, and neither while the requests that a
+//! notify event has caused may still have to be sent.
+
+use std::fs;
+use std::future::pending;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use vipa_core::model::counters::Counters;
+use vipa_core::report::metrics;
+use vipa_core::report::model::Report;
+
+use crate::fs::json_file::{self, FileError};
+use crate::log_messages::log;
+use crate::systemd::log_throttle::LogThrottle;
+
+/// The least time between two writes.
+const INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long changes are collected before they are written.
+const COLLECTION_TIME: Duration = Duration::from_secs(1);
+
+/// How long after a notify event nothing is collected.
+const QUIET_TIME: Duration = Duration::from_millis(100);
+
+/// How long notify events may put off a write.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// How long the end of the agent waits for the write under way.
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// node_exporter runs as another user.
+const MODE: u32 = 0o644;
+
+/// The schedule of the writes.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    path: PathBuf,
+    /// When the present changes are written, and until when notify events may put that off.
+    due: Option<(Instant, Instant)>,
+    /// When the last write began.
+    last: Option<Instant>,
+    under_way: Option<JoinHandle<Result<(), FileError>>>,
+    throttle: LogThrottle<String>,
+}
+
+/// The next step of the writer.
+#[derive(Debug)]
+pub enum MetricsStep {
+    /// Collect the facts, and write them.
+    Write,
+    /// The write has ended.
+    Completed(Result<Result<(), FileError>, JoinError>),
+}
+
+impl MetricsWriter {
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, due: None, last: None, under_way: None, throttle: LogThrottle::default() }
+    }
+
+    /// Schedules a write, because something may have changed.
+    pub fn notice(&mut self, now: Instant) {
+        if self.due.is_none() {
+            let rested = self.last.map_or(now, |last| last + INTERVAL);
+            let due = rested.max(now + COLLECTION_TIME);
+            self.due = Some((due, due + LONGEST_DELAY));
+        }
+    }
+
+    /// Puts off the write that is due, because a notify event has come.
+    pub fn put_off(&mut self, now: Instant) {
+        if let Some((due, latest)) = &mut self.due {
+            *due = (*due).max(now + QUIET_TIME).min(*latest);
+        }
+    }
+
+    /// Waits until there is something to do. Safe to cancel: the deadline and the write under way are stored.
+    pub async fn due(&mut self) -> MetricsStep {
+        match (&mut self.under_way, self.due) {
+            (Some(write), _) => MetricsStep::Completed(write.await),
+            (None, Some((due, _))) => {
+                tokio::time::sleep_until(due.into()).await;
+                MetricsStep::Write
+            }
+            (None, None) => pending().await,
+        }
+    }
+
+    /// Starts a write.
+    pub fn write(&mut self, report: Report, counters: Counters, now: Instant) {
+        (self.due, self.last) = (None, Some(now));
+        let path = self.path.clone();
+        self.under_way = Some(spawn_blocking(move || write(&path, &report, &counters)));
+    }
+
+    /// Records the result of a write. One that failed is repeated with the next change.
+    pub fn completed(&mut self, result: Result<Result<(), FileError>, JoinError>) {
+        self.under_way = None;
+        let error = match result {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        if let Some(times) = self.throttle.say(error.clone()) {
+            log!(METRICS_NOT_WRITTEN, error, times);
+        }
+    }
+
+    /// Removes the file: the numbers of an agent that has ended are outdated. The unit's RuntimeDirectory does the same after
+    /// a crash.
+    pub async fn end(&mut self) {
+        if let Some(write) = self.under_way.take() {
+            let _ = tokio::time::timeout(FINAL_WRITE_TIMEOUT, write).await;
+        }
+        // It may not exist.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Renders the metrics, and writes the file if it has another text.
+fn write(path: &Path, report: &Report, counters: &Counters) -> Result<(), FileError> {
+    let text = metrics::render(report, counters);
+    if fs::read(path).is_ok_and(|written| written == text.as_bytes()) {
+        return Ok(());
+    }
+    json_file::write_bytes(path, MODE, text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use vipa_core::model::resource::Kind;
+
+    use super::*;
+
+    fn seconds(tenths: u64) -> Duration {
+        Duration::from_millis(tenths * 100)
+    }
+
+    #[test]
+    fn writes_are_fifteen_seconds_apart_and_collect_changes() {
+        let mut writer = MetricsWriter::new("/nonexistent/metrics.prom".into());
+        let began = Instant::now();
+        let due = |writer: &MetricsWriter| writer.due.map(|(due, _)| due - began);
+        assert_eq!(due(&writer), None, "nothing has changed");
+        writer.notice(began);
+        writer.notice(began + seconds(5));
+        assert_eq!(due(&writer), Some(COLLECTION_TIME));
+        (writer.due, writer.last) = (None, Some(began + seconds(10)));
+        writer.notice(began + seconds(20));
+        assert_eq!(due(&writer), Some(seconds(160)));
+        writer.due = None;
+        writer.notice(began + seconds(300));
+        assert_eq!(due(&writer), Some(seconds(310)));
+    }
+
+    #[test]
+    fn notify_events_put_off_a_write_but_not_for_ever() {
+        let mut writer = MetricsWriter::new("/nonexistent/metrics.prom".into());
+        let began = Instant::now();
+        writer.put_off(began);
+        assert!(writer.due.is_none());
+        writer.notice(began);
+        let due = |writer: &MetricsWriter| writer.due.expect("due").0 - began;
+        writer.put_off(began + seconds(5));
+        assert_eq!(due(&writer), seconds(10), "soon enough");
+        writer.put_off(began + seconds(10));
+        assert_eq!(due(&writer), seconds(11));
+        (10..100).for_each(|tenths| writer.put_off(began + seconds(tenths)));
+        assert_eq!(due(&writer), COLLECTION_TIME + LONGEST_DELAY);
+    }
+
+    fn report() -> Report {
+        serde_json::from_str(include_str!("../../tests/status/ok.json")).expect("a report")
+    }
+
+    /// Performs a write, and returns whether it succeeded.
+    async fn perform(writer: &mut MetricsWriter, counters: &Counters) -> bool {
+        writer.write(report(), counters.clone(), Instant::now());
+        let MetricsStep::Completed(done) = writer.due().await else { panic!("nothing is under way") };
+        let is_written = done.as_ref().is_ok_and(Result::is_ok);
+        writer.completed(done);
+        is_written
+    }
+
+    #[tokio::test]
+    async fn the_file_is_for_everyone_to_read_and_the_same_text_is_not_written_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("metrics.prom");
+        let inode = || fs::metadata(&path).map(|metadata| metadata.ino()).ok();
+        let mut writer = MetricsWriter::new(path.clone());
+        let mut counters = Counters::default();
+        assert!(perform(&mut writer, &counters).await);
+        assert_eq!(fs::metadata(&path).expect("written").permissions().mode() & 0o777, 0o644);
+        let first = inode();
+        assert!(perform(&mut writer, &counters).await);
+        assert_eq!(inode(), first, "the same text");
+        counters.claim(Kind::Address, Duration::ZERO, None);
+        assert!(perform(&mut writer, &counters).await);
+        assert_ne!(inode(), first);
+        assert!(fs::read_to_string(&path).expect("written").contains("acknowledged\",class=\"\"} 1"));
+        assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1, "nothing else is left");
+        writer.end().await;
+        assert_eq!(inode(), None);
+        assert!(perform(&mut writer, &counters).await);
+        assert!(inode().is_some(), "what is gone is written again");
+    }
+
+    #[tokio::test]
+    async fn a_write_that_failed_is_repeated() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("later").join("metrics.prom");
+        let mut writer = MetricsWriter::new(path.clone());
+        assert!(!perform(&mut writer, &Counters::default()).await);
+        fs::create_dir(directory.path().join("later")).expect("made");
+        assert!(perform(&mut writer, &Counters::default()).await);
+        assert!(path.exists());
+    }
+
+    /// /run is in memory, as /dev/shm is.
+    #[test]
+    fn two_hundred_groups_are_written_within_two_milliseconds() {
+        let mut many = report();
+        let web = many.groups.pop().expect("a group");
+        many.groups.clear();
+        for n in 0..200 {
+            let mut group = web.clone();
+            group.name = format!("group-of-customer-{n:03}");
+            group.addresses.truncate(1);
+            many.groups.push(group);
+        }
+        let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
+        let path = directory.path().join("metrics.prom");
+        let mut counters = Counters::default();
+        // The quickest of many, because other processes interrupt.
+        let quickest = (0..50).map(|_| {
+            counters.claim(Kind::Address, Duration::ZERO, None);
+            let began = Instant::now();
+            write(&path, &many, &counters).expect("written");
+            began.elapsed()
+        });
+        let quickest = quickest.min().expect("one");
+        println!("{} bytes in {quickest:?}", fs::metadata(&path).expect("written").len());
+        assert!(quickest < Duration::from_millis(2), "{quickest:?}");
+    }
+}
