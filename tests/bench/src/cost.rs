@@ -38,8 +38,11 @@ pub struct Idle {
     pub groups: usize,
     /// Resident memory (VmRSS), in MB of a million bytes.
     pub resident_mb: f64,
-    /// The most that it ever was (VmHWM), the claim of all groups included.
+    /// The most that it ever was (VmHWM), the claim of all groups and writing their metrics included.
     pub peak_mb: f64,
+    /// Size of the metrics, in kB of a thousand bytes; a report of an older version does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_kb: Option<f64>,
     /// How long was measured, in seconds.
     pub seconds: f64,
     /// CPU time in that time, in milliseconds.
@@ -165,11 +168,15 @@ pub(crate) fn at_rest(
         let within = requests.iter().filter(|r| r.arrived >= began && r.arrived < began + measured);
         within.count() as f64 * 3_600.0 / measured.as_secs_f64()
     };
+    let metrics = lab.r1.read("/run/vyos-aws-vipa-agent/metrics.prom");
+    let states = metrics.lines().filter(|line| line.starts_with("vyos_aws_vipa_vrrp_state{")).count();
+    assert_eq!(states, groups, "groups in the metrics");
     let seen = Seen::of(agent.as_raw_nonzero().get()).expect("the agent's memory");
     let idle = Idle {
         groups,
         resident_mb: seen.resident_mb,
         peak_mb: seen.peak_mb,
+        metrics_kb: Some(metrics.len() as f64 / 1e3),
         seconds: measured.as_secs_f64(),
         cpu_ms: millis(cpu_after - cpu_before),
         threads: seen.threads,

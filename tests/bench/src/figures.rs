@@ -78,6 +78,8 @@ const FILTERED: usize = 199;
 const RESIDENT: f64 = 16.0;
 /// The same of one that holds 200 routes and 50 Elastic IPs too.
 const RESIDENT_WITH_OTHERS: f64 = 20.0;
+/// Metrics of up to so many groups, in kB.
+const METRICS: (usize, f64) = (200, 300.0);
 /// CPU of the idle agent in per cent.
 const CPU: f64 = 0.1;
 /// `commit` with nothing to change, and `show status`, in milliseconds.
@@ -162,6 +164,10 @@ pub fn figures(measured: &Measured, verify_interval: u32) -> Vec<Figure> {
         let what = format!("idle agent, {}", groups(idle.groups));
         all.push(Figure::new(format!("{what}, resident memory"), idle.resident_mb, "MB", RESIDENT));
         all.push(Figure::new(format!("{what}, resident memory at most"), idle.peak_mb, "MB", RESIDENT));
+        if let Some(size) = idle.metrics_kb {
+            let bound = (idle.groups <= METRICS.0).then_some(METRICS.1);
+            all.push(Figure::new(format!("{what}, metrics"), size, "kB", bound));
+        }
         all.push(Figure::new(format!("{what}, CPU"), idle.cpu_percent(), "%", CPU));
         all.push(Figure::new(format!("{what}, CPU time per hour"), idle.cpu_seconds_per_hour(), "s", None));
         all.push(Figure::new(format!("{what}, threads"), idle.threads as f64, "", None));
@@ -345,6 +351,7 @@ mod tests {
         assert_eq!((MANY, CALLS, OUT_OF_STEP), ((50, 1.3), 3.0, (8.0, 500.0)));
         assert_eq!(BLACK_HOLE, 500.0);
         assert_eq!((RESIDENT, RESIDENT_WITH_OTHERS, CPU, READ), (16.0, 20.0, 0.1, 200));
+        assert_eq!(METRICS, (200, 300.0));
         assert_eq!(MOVES, (50, 8.0));
         assert_eq!((COMMAND, HOOK), (20.0, 10.0));
         assert_eq!(OWNER, (2_000.0, 50.0));

@@ -94,6 +94,7 @@ fn everything_can_be_measured_and_reported() {
     for idle in &measured.idle {
         assert!(idle.resident_mb > 1.0 && idle.threads >= 1 && idle.descriptors > 3, "{idle:?}");
         assert!(idle.ec2_calls_per_hour > 0.0 && idle.cpu_ms > 0.0, "{idle:?}");
+        assert!(idle.metrics_kb.is_some_and(|size| size > 5.0), "{idle:?}");
     }
     for (name, runs) in measured.commands.iter().flat_map(|commands| commands.all()) {
         assert!(
