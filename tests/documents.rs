@@ -18,11 +18,15 @@ use vipa_core::model::ec2::{ErrorClass, Failure, NoCredentials};
 use vipa_core::model::ids::ErrorCode;
 use vipa_core::report::failover::KindName;
 use vipa_core::report::model::Report;
-use vipa_core::report::reasons;
+use vipa_core::report::{metrics, reasons};
 use vipa_core::vyos::input::Input;
 use vipa_core::vyos::verify::{HostState, Verification, verify};
 use vyos_aws_vipa::commands::hook::HookError;
 use vyos_aws_vipa::log_messages::ALL;
+
+/// The command that makes VyOS's node_exporter read a directory (vyos-1x interface-definitions/
+/// service_monitoring_prometheus.xml.in).
+const PROMETHEUS: &str = "set service monitoring prometheus node-exporter collectors textfile";
 
 /// The size limit of README, in bytes, so that it stays readable as a whole.
 const README_SIZE: usize = 9_000;
@@ -356,8 +360,9 @@ fn every_example_is_accepted_and_each_misspelt_one_is_rejected() {
     assert_eq!(manual, ["set high-availability vrrp group <group> aws-vipa"]);
     let documents = documents();
     let examples = documents.iter().flat_map(|(_, document)| set_commands(document));
-    // tests/operators checks these.
-    let examples = examples.filter(|command| !command.starts_with("set system login "));
+    // tests/operators and tests/monitoring check these.
+    let others = ["set system login ", "set service event-handler event ", PROMETHEUS];
+    let examples = examples.filter(|command| !others.iter().any(|other| command.starts_with(other)));
     let (ours, vyos): (Vec<&str>, Vec<&str>) = examples.partition(|command| command.contains(" aws-vipa"));
     assert!(ours.len() >= 8 && vyos.len() >= 32, "{ours:?} {vyos:?}");
     for command in ours.into_iter().chain(manual) {
@@ -780,5 +785,102 @@ fn the_tests_of_each_behaviour_exist() {
         assert!(!named.is_empty(), "{row:?}");
         let missing: Vec<_> = named.iter().filter(|name| !tests.contains(**name)).collect();
         assert!(missing.is_empty(), "{}: {missing:?}", row[0]);
+    }
+}
+
+#[test]
+fn the_metrics_are_those_of_the_program() {
+    let reference = read("docs/reference/metrics.md");
+    let documented: Vec<Vec<String>> = rows(&reference, "| Name | Type | Labels | Meaning |")
+        .iter()
+        .map(|row| {
+            let labels: Vec<&str> = backticked(row[2]).collect();
+            let name = backticked(row[0]).next().expect("a name");
+            [name, row[1], &labels.join(" "), row[3]].map(str::to_owned).into()
+        })
+        .collect();
+    let written: Vec<Vec<String>> = metrics::ALL
+        .iter()
+        .map(|m| [m.name, m.kind.as_str(), &m.labels.join(" "), m.help].map(str::to_owned).into())
+        .collect();
+    assert_eq!(documented, written);
+    let labels = rows(&reference, "| Label | Value | Meaning |");
+    let explained: BTreeSet<&str> = labels.iter().flat_map(|row| backticked(row[0])).filter(|l| *l != "le").collect();
+    assert_eq!(explained, metrics::ALL.iter().flat_map(|metric| metric.labels).copied().collect());
+}
+
+/// In the documents, the alert rules, their tests and the dashboard.
+#[test]
+fn every_metric_that_is_named_exists() {
+    let name = Regex::new("vyos_aws_vipa_[a-z0-9_]+").expect("a pattern");
+    let mut texts = documents();
+    for path in ["debian/examples", "tests/monitoring"] {
+        let files = [files(path, "yml"), files(path, "json"), files(path, "rs")].concat();
+        texts.extend(files.into_iter().map(|path| (path.clone(), read(&path))));
+    }
+    let mut named = BTreeSet::new();
+    for (path, text) in texts {
+        for found in name.find_iter(&text) {
+            let exists = metrics::ALL.iter().any(|metric| {
+                let suffixes = match metric.kind {
+                    metrics::MetricKind::Histogram => &["_bucket", "_sum", "_count"][..],
+                    _ => &[""],
+                };
+                found.as_str().strip_prefix(metric.name).is_some_and(|rest| suffixes.contains(&rest))
+            });
+            // The reference names the histograms themselves.
+            let is_named = path == "docs/reference/metrics.md" && metrics::ALL.iter().any(|m| m.name == found.as_str());
+            assert!(exists || is_named, "{path} names {}", found.as_str());
+            named.insert(found.as_str().to_owned());
+        }
+    }
+    assert!(named.len() > 20, "{named:#?}");
+}
+
+#[test]
+fn the_alerts_are_those_of_the_rules() {
+    let rules = read("debian/examples/prometheus-rules.yml");
+    let rules: Vec<(&str, &str)> = rules
+        .split("- alert: ")
+        .skip(1)
+        .map(|rule| {
+            let severity = rule.split_once("severity: ").and_then(|(_, rest)| rest.lines().next()).expect("a severity");
+            (rule.lines().next().expect("a name"), severity)
+        })
+        .collect();
+    let monitoring = read("docs/operations/monitoring.md");
+    let rows = rows(&monitoring, "| Alert | Severity | Meaning | What to do |");
+    let documented: Vec<(&str, &str)> =
+        rows.iter().map(|row| (backticked(row[0]).next().expect("an alert"), row[1])).collect();
+    assert_eq!(documented, rules);
+}
+
+/// Each stable message is one of the program, and each pattern finds one message alone.
+#[test]
+fn the_stable_messages_are_those_of_the_program() {
+    let reference = read("docs/reference/log-messages.md");
+    let (_, table) = reference.split_once("\n| Event | Pattern |\n").expect("a table");
+    let patterns = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let patterns: Vec<String> =
+        patterns.map(|line| backticked(line).next().expect("a pattern").replace("\\|", "|")).collect();
+    assert!(patterns.len() >= 12, "{patterns:#?}");
+    let states = ["MASTER", "BACKUP", "FAULT", "STOP", "UNKNOWN"];
+    for pattern in patterns {
+        let whole = Regex::new(&format!("^(?:{pattern})$")).expect("a pattern");
+        let mut found = BTreeSet::new();
+        for message in ALL {
+            for (from, to) in states.iter().flat_map(|from| states.iter().map(move |to| (from, to))) {
+                let value = |field: &&str| match *field {
+                    "from" => (*from).to_owned(),
+                    "to" => (*to).to_owned(),
+                    _ => "\"a value\"".to_owned(),
+                };
+                let fields: String = message.fields.iter().map(|f| format!(" {f}={}", value(f))).collect();
+                if whole.is_match(&format!("{} {}{fields}", message.level, message.text)) {
+                    found.insert((message.level, message.text.split(':').next()));
+                }
+            }
+        }
+        assert_eq!(found.len(), 1, "{pattern} finds {found:?}");
     }
 }
