@@ -104,7 +104,7 @@ async fn an_elastic_ip_is_shown_with_the_address_and_moves_along() {
         }
         let own = Ipv4Addr::new(10, 99, 0, 10 + n);
         let answer = ec2.holders(Some(&vpc), &[ADDRESS, own], &[eni(n)], AMPLE).await.expect("holders");
-        assert_eq!(answer.interfaces, ec2.described(&[eni(n)], AMPLE).await.expect("described"));
+        assert_eq!(answer.interfaces, place.ec2.described(&[eni(n)], AMPLE).await.expect("described"));
         assert_eq!(answer.interfaces[&eni(n)].primary, Some(own));
         let mut holders = answer.holders;
         let owner = |primary| Owner {

@@ -49,6 +49,28 @@ fn a_claim_moves_the_address_and_is_logged() {
 }
 
 #[test]
+fn a_prefix_takes_the_place_of_an_address() {
+    let own = Ipv4Addr::new(10, 99, 0, 14);
+    let interface =
+        NetworkInterface::new("eni-0a000000000000004", "02:00:00:00:00:04", "subnet-0a000000000000001", own);
+    let interface = interface.address_limit(3).prefix("10.99.0.208/28");
+    let (simulator, _, mut client) = start(world().instance(Instance::new("i-0a000000000000004").interface(interface)));
+    let eni = "eni-0a000000000000004";
+    assert_eq!(client.claim(eni, &[VIP]).code(), "Success");
+    let other = Ipv4Addr::new(10, 99, 0, 101);
+    assert_eq!(client.claim(eni, &[other]).code(), "PrivateIpAddressLimitExceeded");
+    simulator.unassign_prefixes(eni).expect("an ENI");
+    assert_eq!(client.claim(eni, &[other]).code(), "Success");
+    for (prefix, why) in [("10.99.0.0/24", "not a prefix of 16 addresses"), ("10.98.0.0/28", "in 10.99.0.0/24")] {
+        let interface =
+            NetworkInterface::new("eni-0a000000000000005", "02:00:00:00:00:05", "subnet-0a000000000000001", own);
+        let wrong = world().instance(Instance::new("i-0a000000000000005").interface(interface.prefix(prefix)));
+        let error = Simulator::start(wrong).expect_err("no such prefix").to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
 fn refusals_have_the_codes_of_ec2_and_move_nothing() {
     let world = world().instance(
         Instance::new("i-0a000000000000004").interface(
