@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::future::pending;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,9 @@ pub struct MetricsWriter {
     due: Option<(Instant, Instant)>,
     /// When the last write began.
     last: Option<Instant>,
-    under_way: Option<JoinHandle<Result<(), FileError>>>,
+    /// The hash of the last text.
+    written: Option<u64>,
+    under_way: Option<JoinHandle<Result<u64, FileError>>>,
     throttle: LogThrottle<String>,
 }
 
@@ -53,12 +56,12 @@ pub enum MetricsStep {
     /// Collect the facts, and write them.
     Write,
     /// The write has ended.
-    Completed(Result<Result<(), FileError>, JoinError>),
+    Completed(Result<Result<u64, FileError>, JoinError>),
 }
 
 impl MetricsWriter {
     pub fn new(path: PathBuf) -> Self {
-        Self { path, due: None, last: None, under_way: None, throttle: LogThrottle::default() }
+        Self { path, due: None, last: None, written: None, under_way: None, throttle: LogThrottle::default() }
     }
 
     /// Schedules a write, because something may have changed.
@@ -92,15 +95,18 @@ impl MetricsWriter {
     /// Starts a write.
     pub fn write(&mut self, report: Report, counters: Counters, now: Instant) {
         (self.due, self.last) = (None, Some(now));
-        let path = self.path.clone();
-        self.under_way = Some(spawn_blocking(move || write(&path, &report, &counters)));
+        let (path, written) = (self.path.clone(), self.written);
+        self.under_way = Some(spawn_blocking(move || write(&path, &report, &counters, written)));
     }
 
     /// Records the result of a write. One that failed is repeated with the next change.
-    pub fn completed(&mut self, result: Result<Result<(), FileError>, JoinError>) {
+    pub fn completed(&mut self, result: Result<Result<u64, FileError>, JoinError>) {
         self.under_way = None;
         let error = match result {
-            Ok(Ok(())) => return,
+            Ok(Ok(hash)) => {
+                self.written = Some(hash);
+                return;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
@@ -120,13 +126,16 @@ impl MetricsWriter {
     }
 }
 
-/// Renders the metrics, and writes the file if it has another text.
-fn write(path: &Path, report: &Report, counters: &Counters) -> Result<(), FileError> {
+/// Renders the metrics, and writes the file unless it has the same text. Returns the hash of the text.
+fn write(path: &Path, report: &Report, counters: &Counters, written: Option<u64>) -> Result<u64, FileError> {
     let text = metrics::render(report, counters);
-    if fs::read(path).is_ok_and(|written| written == text.as_bytes()) {
-        return Ok(());
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let hash = hasher.finish();
+    if written != Some(hash) || !path.exists() {
+        json_file::write_bytes(path, MODE, text.as_bytes())?;
     }
-    json_file::write_bytes(path, MODE, text.as_bytes())
+    Ok(hash)
 }
 
 #[cfg(test)]
@@ -240,7 +249,7 @@ mod tests {
         let quickest = (0..50).map(|_| {
             counters.claim(Kind::Address, Duration::ZERO, None);
             let began = Instant::now();
-            write(&path, &many, &counters).expect("written");
+            write(&path, &many, &counters, None).expect("written");
             began.elapsed()
         });
         let quickest = quickest.min().expect("one");
