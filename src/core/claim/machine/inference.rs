@@ -212,7 +212,7 @@ impl Machine {
         for resource in self.resources.values() {
             if let Phase::Pending { due } = resource.phase
                 && due <= now
-                && !resource.awaits_read()
+                && self.may_be_taken(now, resource)
                 && !self.has_liveness(now, resource)
                 && (resource.is_retry() || due + liveness_timeout(self.interval(&resource.group)) <= now)
             {

@@ -149,7 +149,7 @@ impl Machine {
     }
 
     /// Whether a route or an Elastic IP may be claimed, by what reads have shown; an Elastic IP also if none has come for a while.
-    fn may_be_taken(&self, now: BootInstant, resource: &ResourceState) -> bool {
+    pub(super) fn may_be_taken(&self, now: BootInstant, resource: &ResourceState) -> bool {
         let has_waited =
             || resource.not_takeable().is_none() && resource.awaits_read_until().is_some_and(|until| until <= now);
         !self.awaits_address_claim(resource) && (!resource.awaits_read() || has_waited())

@@ -328,6 +328,23 @@ fn a_route_that_cannot_be_read_is_never_claimed_and_an_elastic_ip_after_three_se
 }
 
 #[test]
+fn an_elastic_ip_that_cannot_be_read_is_claimed_again_only_while_keepalived_is_active() {
+    let mut harness = before_the_first_read(configured(0, 1));
+    harness.ec2.refuses = Some(ErrorClass::TimedOut);
+    harness.ec2.read_refuses = Some(ErrorClass::TimedOut);
+    harness.master("a");
+    harness.run(secs(5));
+    harness.child_frozen = true;
+    harness.run(secs(3));
+    let begin = harness.now;
+    harness.run(secs(60));
+    assert_eq!(times_of(&harness, begin, Kind::ElasticIp), [0_u64; 0]);
+    harness.child_frozen = false;
+    harness.run(secs(60));
+    assert!(!times_of(&harness, begin, Kind::ElasticIp).is_empty(), "and goes on");
+}
+
+#[test]
 fn a_route_that_leads_to_a_gateway_does_not_make_its_group_unknown() {
     let mut harness = standby(configured(1, 0));
     harness.show(route(1), Some(Holder::NotTakeable(NotTakeable::LeadsTo("igw-0000000a".to_owned()))));
