@@ -103,7 +103,7 @@ class Simulator:
         for setting in options.simulate:
             name, _, value = setting.partition('=')
             if name == 'cut-seconds':
-                self.times = dataclasses.replace(self.times, cut=int(value), heal=int(value) + 4)
+                self.times = dataclasses.replace(self.times, cut=int(value), heal=int(value) + 20)
             else:
                 arguments += [f'--{name}', value] if name in own else ['--set', setting]
         # A session of its own: the terminal's Ctrl-C is not for it, since it is needed until the stack is deleted.
