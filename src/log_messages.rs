@@ -106,6 +106,9 @@ messages! {
     OWNERSHIP_LOST = WARN "ownership lost" [resource, eni, instance, taker, times];
     OWNERS_REFUSED = ERROR "ownership check denied" [of, code, message, remedy, request_id, times];
     PAUSE_ENDED = INFO "group resumed" [group];
+    PERMISSION_DENIED = ERROR "EC2 denies the permission to claim" [of, code, message, request_id];
+    PERMISSION_NOT_PROVED = WARN "permission to claim not proved" [of, code, message, request_id];
+    PERMISSION_PROVED = INFO "permission to claim proved" [of, code];
     REQUEST_SENT_AGAIN = WARN "request to EC2 sent again on a new connection" [action, peer, reason, times];
     SD_NOTIFY_FAILED = WARN "sd_notify failed" [error, times];
     STANDBY_NOT_READY = ERROR "standby not ready" [group, obstacle, times];

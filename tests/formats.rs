@@ -16,7 +16,7 @@ use vyos_aws_vipa::fs::json_file::{self, FORMAT};
 
 /// The files that survive an upgrade, in /run/vyos-aws-vipa and /var/lib/vyos-aws-vipa, except warned.json: losing it is
 /// harmless.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "config-with-routes.json",
     "config.json",
     "credentials.json",
@@ -27,6 +27,7 @@ const FILES: [&str; 10] = [
     "ownership-losses.json",
     "pauses.json",
     "permissions.json",
+    "proofs.json",
 ];
 
 fn directory(format: u64) -> PathBuf {
@@ -54,6 +55,7 @@ fn read_all(format: u64) -> Vec<(&'static str, Value)> {
         ("ownership-losses.json", json(serde_json::to_value(state.loss_history.get()))),
         ("pauses.json", json(serde_json::to_value(state.pauses.get()))),
         ("permissions.json", json(serde_json::to_value(state.permissions.get()))),
+        ("proofs.json", json(serde_json::to_value(state.proofs.get()))),
     ]
 }
 

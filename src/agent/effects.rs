@@ -1,10 +1,12 @@
 //! Calls to EC2, IMDS and the kernel. Each is a task of its own, so that the event loop never waits for one.
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use vipa_core::claim::{
@@ -16,10 +18,14 @@ use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, Failure, Instance};
 use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region, RequestId};
 use vipa_core::model::path::Service;
+use vipa_core::model::proof::Caller;
+use vipa_core::model::resource::Resource;
 
 use super::{BootClock, BootInstant};
 use crate::agent::state::PersistentState;
-use crate::aws::{CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, after_notify, with_request_id};
+use crate::aws::{
+    AssignmentProbe, CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, after_notify, with_request_id,
+};
 use crate::log_messages::log;
 use crate::netlink::{addresses, routes};
 use crate::systemd::log_throttle::LogThrottle;
@@ -33,6 +39,9 @@ const REPORTED_CLOCK_SKEW_SECONDS: i64 = 5;
 
 /// Where the hypervisor of Nitro instances shows the instance's id (EC2 User Guide, "Identify EC2 instances").
 const ASSET_TAG: &str = "/sys/devices/virtual/dmi/id/board_asset_tag";
+
+/// The most dry runs in flight for a proof.
+const DRY_RUNS_AT_ONCE: usize = 8;
 
 /// The result of a task.
 #[derive(Debug)]
@@ -52,8 +61,19 @@ pub enum EffectResult {
         result: Result<ReadAnswer, CallError>,
         request_id: Option<RequestId>,
     },
+    /// What an operator had proved.
+    Proved(Findings),
     /// An event for the state machine.
     Event(Event),
+}
+
+/// What was asked of EC2 for a proof, and the answers.
+#[derive(Debug)]
+pub struct Findings {
+    /// Who has asked; none: the instance is not known, and EC2 was not asked about ENIs.
+    pub caller: Option<Caller>,
+    pub enis: Vec<(EniId, Result<AssignmentProbe, CallError>)>,
+    pub dry_runs: Vec<(Resource, Result<(), CallError>)>,
 }
 
 /// Starts the calls, and stores the results of earlier ones.
@@ -193,6 +213,48 @@ impl Effects {
         });
     }
 
+    /// Has EC2 show that it permits the claims, without moving anything. `timeout` bounds each call, and `within` all of them.
+    pub fn prove(&self, enis: BTreeSet<EniId>, dry_runs: Vec<DryRunRequest>, timeout: Duration, within: Duration) {
+        let (ec2, answers) = (self.ec2.subscribe(), self.answers.clone());
+        let (instance, endpoint_url) = (self.instance_id(), self.global.endpoint_url.clone());
+        tokio::spawn(async move {
+            let deadline = Instant::now() + within;
+            let left = || timeout.min(deadline.saturating_duration_since(Instant::now()));
+            let ec2 = client(ec2, left()).await;
+            let mut findings = Findings { caller: None, enis: Vec::new(), dry_runs: Vec::new() };
+            if let Some(instance) = &instance {
+                for eni in enis {
+                    let result = match &ec2 {
+                        Some(ec2) => ec2.probe_assignment(&eni, instance, left()).await,
+                        None => Err(no_region()),
+                    };
+                    findings.enis.push((eni, result));
+                }
+            }
+            for some in dry_runs.chunks(DRY_RUNS_AT_ONCE) {
+                let asked = some.iter().map(async |request| {
+                    let result = match &ec2 {
+                        Some(ec2) => ec2.dry_run(request, left()).await,
+                        None => Err(no_region()),
+                    };
+                    (request.resource(), result)
+                });
+                findings.dry_runs.extend(join_all(asked).await);
+            }
+            // After the calls, which load the credentials.
+            findings.caller = instance
+                .zip(ec2)
+                .map(|(instance, ec2)| Caller::new(instance, ec2.region().clone(), endpoint_url, &ec2.credentials()));
+            let _ = answers.send(EffectResult::Proved(findings));
+        });
+    }
+
+    /// Who calls EC2 now; none while the instance or the region is not known, or credentials were never loaded.
+    pub fn caller(&self) -> Option<Caller> {
+        let credentials = self.credentials().filter(|credentials| credentials.access_key_id.is_some())?;
+        Some(Caller::new(self.instance_id()?, self.region()?, self.global.endpoint_url.clone(), &credentials))
+    }
+
     pub fn resolve(&self, interface: InterfaceName) {
         let (imds, answers) = (self.imds.clone(), self.answers.clone());
         tokio::spawn(async move {
@@ -263,6 +325,8 @@ impl Effects {
                 };
                 Some(Event::Resolved { interface, eni })
             }
+            // The agent has stored them.
+            EffectResult::Proved(_) => None,
             EffectResult::AddressesNotListed(error) => {
                 if let Some(times) = self.throttle.say(error.clone()) {
                     log!(LOCAL_ADDRESSES_NOT_READ, error, times);
@@ -388,8 +452,6 @@ fn local_error(error: &dyn std::error::Error) -> CallError {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-
-    use vipa_core::model::ids::EniId;
 
     use super::*;
 

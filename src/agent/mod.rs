@@ -12,6 +12,7 @@ mod hook_log;
 mod liveness;
 mod log;
 mod metrics_writer;
+mod proofs;
 mod requests;
 pub mod state;
 mod state_writer;
@@ -42,6 +43,7 @@ use self::hook_log::HookLog;
 use self::liveness::Liveness;
 use self::log::{AgentLog, Change};
 use self::metrics_writer::{MetricsStep, MetricsWriter};
+use self::proofs::Proving;
 use self::requests::PendingReplies;
 use self::state_writer::StateWriter;
 use self::watchdog::Watchdog;
@@ -221,6 +223,8 @@ struct Agent<'a> {
     log: AgentLog,
     liveness: Liveness,
     waiters: PendingReplies,
+    /// What an operator has proved.
+    proving: Proving,
     /// When the last fresh report was requested.
     fresh_asked: Option<BootInstant>,
     /// When the notify events were read that are being handled.
@@ -264,6 +268,7 @@ impl<'a> Agent<'a> {
             log: AgentLog::default(),
             liveness: Liveness::new(paths),
             waiters: PendingReplies::default(),
+            proving: Proving::default(),
             fresh_asked: None,
             notified: None,
             splitter: Splitter::default(),
@@ -423,6 +428,9 @@ impl<'a> Agent<'a> {
             EffectResult::Read { result: Ok(_), request_id, .. } => Some(request_id.clone()),
             _ => None,
         };
+        if let EffectResult::Proved(findings) = answer {
+            return self.proved(findings);
+        }
         let event = self.effects.answered(answer, &mut self.state, self.clock);
         self.report_instance();
         let before = self.clock.now();

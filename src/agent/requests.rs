@@ -31,6 +31,9 @@ const READ_REPLY_MARGIN: Duration = Duration::from_millis(500);
 /// How long a request for a pause waits for the disk.
 const DISK_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a request for a proof waits for EC2's answers, and for the disk.
+const PROOF_REPLY_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// How long an answer of EC2 counts as fresh: requests within that time share one read.
 const READ_REUSE_TIME: Duration = Duration::from_secs(1);
 
@@ -56,6 +59,8 @@ enum What {
     Claims(GroupName),
     /// The pause of a group, or its end, on disk.
     Saved(GroupName),
+    /// What EC2 has shown of the permission to claim.
+    Proof,
 }
 
 impl PendingReplies {
@@ -104,6 +109,10 @@ impl Agent<'_> {
                 Err(refusal) => Err(refusal),
                 Ok(()) => return self.wait_for_the_disk(group, now, reply),
             },
+            Request::Prove => match self.start_proof() {
+                Err(refusal) => Err(refusal),
+                Ok(()) => return self.wait(What::Proof, now, reply),
+            },
             Request::Resume { group } => match self.resume(&group) {
                 Err(refusal) => Err(refusal),
                 Ok(()) => return self.wait_for_the_disk(group, now, reply),
@@ -118,6 +127,7 @@ impl Agent<'_> {
             What::Report { .. } => self.config.global.request_timeout.duration() + READ_REPLY_MARGIN,
             What::Claims(_) => CLAIM_REPLY_TIMEOUT,
             What::Saved(_) => DISK_REPLY_TIMEOUT,
+            What::Proof => PROOF_REPLY_TIMEOUT,
         };
         self.waiters.0.push(PendingReply { what, since, until: Instant::now() + patience, reply });
     }
@@ -130,6 +140,7 @@ impl Agent<'_> {
                 What::Report { .. } => self.machine.has_nothing_to_read() || self.machine.has_read_since(waiter.since),
                 What::Claims(group) => self.machine.has_responses(group, waiter.since),
                 What::Saved(_) => self.state.pauses.saved() != Saved::NotYet,
+                What::Proof => self.proof_ended(),
             };
             if !happened && Instant::now() < waiter.until {
                 waiting.push(waiter);
@@ -139,6 +150,7 @@ impl Agent<'_> {
                 What::Report { history } => Encoded::new(&self.fresh_report(*history, waiter.since)),
                 What::Claims(group) => Encoded::new(&self.claims_since(group, waiter.since)),
                 What::Saved(group) => Encoded::new(&self.saved(group)),
+                What::Proof => self.proof_report().and_then(|report| Encoded::new(&report)),
             };
             let _ = waiter.reply.send(answer);
         }
@@ -278,6 +290,7 @@ impl Agent<'_> {
                     .as_ref()
                     .map(|(when, error)| report::FailedCall::new(at(*when), error)),
                 clock_skew: self.effects.clock_skew(),
+                proofs: self.proofs(),
                 calls: self
                     .effects
                     .calls()

@@ -19,6 +19,7 @@ use vipa_core::model::history::{History, LossHistory, Record};
 use vipa_core::model::ids::{EniId, GroupName};
 use vipa_core::model::pause::Pauses;
 use vipa_core::model::permissions::Permissions;
+use vipa_core::model::proof::Proofs;
 
 use crate::fs::json_file::{self, FileError};
 use crate::log_messages::log;
@@ -38,6 +39,8 @@ pub struct PersistentState {
     pub pauses: StateFile<Pauses>,
     /// When EC2 last accepted a claim for each ENI.
     pub permissions: StateFile<Permissions>,
+    /// What `force prove` has shown of each ENI.
+    pub proofs: StateFile<Proofs>,
 }
 
 impl PersistentState {
@@ -58,6 +61,7 @@ impl PersistentState {
             enis: StateFile::load(directory.join("eni-cache.json")),
             pauses: StateFile::load(directory.join("pauses.json")),
             permissions: StateFile::load(directory.join("permissions.json")),
+            proofs: StateFile::load(directory.join("proofs.json")),
         }
     }
 
@@ -100,20 +104,31 @@ impl PersistentState {
             let mut permissions = self.permissions.get().clone();
             permissions.retain(|eni| used.contains(eni));
             self.permissions.set(permissions);
+            let mut proofs = self.proofs.get().clone();
+            proofs.retain(|eni| used.contains(eni));
+            self.proofs.set(proofs);
         }
     }
 
     /// How soon something must be written; `None` if everything is on disk or being written.
     pub(crate) fn urgency(&self) -> Option<Urgency> {
-        let Self { history, loss_history, failovers, enis, pauses, permissions } = self;
-        let dirty = [history.dirty, loss_history.dirty, failovers.dirty, enis.dirty, pauses.dirty, permissions.dirty];
+        let Self { history, loss_history, failovers, enis, pauses, permissions, proofs } = self;
+        let dirty = [
+            history.dirty,
+            loss_history.dirty,
+            failovers.dirty,
+            enis.dirty,
+            pauses.dirty,
+            permissions.dirty,
+            proofs.dirty,
+        ];
         dirty.into_iter().max().flatten()
     }
 
     /// What must be written now, for a thread that may wait for the disk. Let the writes end before the next ones
     /// begin, and pass their results to [`PersistentState::written`].
     pub(crate) fn writes(&mut self) -> Vec<PendingWrite> {
-        let Self { history, loss_history, failovers, enis, pauses, permissions } = self;
+        let Self { history, loss_history, failovers, enis, pauses, permissions, proofs } = self;
         let writes = [
             history.write(),
             loss_history.write(),
@@ -121,19 +136,21 @@ impl PersistentState {
             enis.write(),
             pauses.write(),
             permissions.write(),
+            proofs.write(),
         ];
         writes.into_iter().flatten().collect()
     }
 
     /// Records the results of the writes. A write that failed, or is not among the results, will be repeated.
     pub(crate) fn written(&mut self, results: &[WriteResult]) {
-        let Self { history, loss_history, failovers, enis, pauses, permissions } = self;
+        let Self { history, loss_history, failovers, enis, pauses, permissions, proofs } = self;
         history.written(results);
         loss_history.written(results);
         failovers.written(results);
         enis.written(results);
         pauses.written(results);
         permissions.written(results);
+        proofs.written(results);
     }
 }
 

@@ -8,6 +8,7 @@
 //! | A claim that EC2 answers with success has been performed, also for an address that the answer does not list. | [`Ec2::claim`](super::Ec2::claim) names those that are not listed, and they are read at once |
 //! | A batch is performed as a whole or not at all. | [`Ec2::claim`](super::Ec2::claim) gives one error for all its addresses; the caller bisects |
 //! | A dry run that a policy does not allow is answered with `UnauthorizedOperation`, whatever else is wrong with the call. | [`Ec2::dry_run_route`](super::Ec2::dry_run_route) takes `InvalidRoute.NotFound` and `RouteAlreadyExists` for a permission |
+//! | An assignment that a policy does not allow is answered with `UnauthorizedOperation`, whatever else is wrong with the call. | [`Ec2::probe_assignment`](super::Ec2::probe_assignment): any other refusal is taken for a permission |
 //! | EC2 counts a dry run like the call itself in its rate limit. | the claim machine spreads dry runs out |
 //! | The first line of `local-ipv4s` below an interface in IMDS is its primary address. | [`Imds::eni`](super::Imds::eni) |
 //! | A signature more than [`CLOCK_TOLERANCE`] from EC2's time may be refused, a closer one is not. | which refusals are the clock's |

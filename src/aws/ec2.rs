@@ -32,7 +32,7 @@ use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Failure, Interface, Owner, Owners};
 use vipa_core::model::endpoint::Endpoint;
-use vipa_core::model::ids::{EniId, InstanceType, InvalidId, Region, RequestId, VpcId};
+use vipa_core::model::ids::{EniId, InstanceId, InstanceType, InvalidId, Region, RequestId, VpcId};
 use vipa_core::model::resource::{ElasticIp, Holder, Resource};
 use vipa_core::report::clock_skew::skew;
 use vipa_core::report::remedies::DeniedBy;
@@ -111,6 +111,22 @@ struct Refused<'a> {
     correction: SignedDuration,
     /// The credentials that it was signed with.
     used: Generation,
+}
+
+/// What came of [`Ec2::probe_assignment`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AssignmentProbe {
+    /// EC2 does not show the ENI.
+    NoSuchEni,
+    /// The ENI is attached to another instance, or to none: EC2 was not asked.
+    NotAttached(Option<InstanceId>),
+    /// EC2's answer.
+    Answered {
+        /// EC2's request id.
+        request_id: Option<RequestId>,
+        /// A success, or the refusal.
+        result: Result<(), CallError>,
+    },
 }
 
 /// The SDK's client and what it was made from. It is replaced when the certificate file has changed, and when an answer is
@@ -335,6 +351,42 @@ impl Ec2 {
                 self.dry_run_elastic_ip(allocation, eni, *private_address, timeout).await
             }
         }
+    }
+
+    /// Asks EC2 to assign the ENI its own primary address, without AllowReassignment, if a read has just shown that the ENI is
+    /// attached to this instance. Whatever EC2 answers, nothing moves: the only address in the request is where it stays, and
+    /// EC2 never moves a primary address.
+    ///
+    /// # Errors
+    /// See [`CallError`]: EC2 has not described the ENI.
+    pub async fn probe_assignment(
+        &self,
+        eni: &EniId,
+        instance: &InstanceId,
+        timeout: Duration,
+    ) -> Result<AssignmentProbe, CallError> {
+        let bound = Bound::after(timeout);
+        let described = self.described(std::slice::from_ref(eni), timeout).await?;
+        let Some(interface) = described.get(eni) else {
+            return Ok(AssignmentProbe::NoSuchEni);
+        };
+        if interface.instance.as_ref() != Some(instance) {
+            return Ok(AssignmentProbe::NotAttached(interface.instance.clone()));
+        }
+        let Some(primary) = interface.primary else {
+            return Err(invalid_response(format!("the answer does not show the primary address of {eni}")));
+        };
+        let answer = self.attempt("ec2:AssignPrivateIpAddresses", bound, |client| {
+            client
+                .assign_private_ip_addresses()
+                .network_interface_id(eni.as_str())
+                .private_ip_addresses(primary.to_string())
+                .send()
+        });
+        Ok(match answer.await {
+            Ok(answer) => AssignmentProbe::Answered { request_id: request_id(&answer), result: Ok(()) },
+            Err(error) => AssignmentProbe::Answered { request_id: error.request_id.clone(), result: Err(error) },
+        })
     }
 
     /// How many private IPv4 addresses a network interface of such an instance can have (DescribeInstanceTypes,

@@ -29,7 +29,7 @@ mod routes;
 mod transport;
 
 pub use credentials::CredentialsWatch;
-pub use ec2::Ec2;
+pub use ec2::{AssignmentProbe, Ec2};
 pub use imds::Imds;
 pub use interface_enis::{InterfaceEnis, InterfaceError};
 pub use notified::after_notify;

@@ -1,4 +1,4 @@
-//! `force`: sends an operator's request to claim, pause or resume to the agent, and prints the result.
+//! `force`: sends an operator's request to claim, pause, resume or prove to the agent, and prints the result.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use vipa_core::model::pause::Minutes;
 use vipa_core::report::command::{Target, offer_commands, quoted};
 use vipa_core::report::force;
 use vipa_core::report::model::{GroupReport, Report};
+use vipa_core::report::proof::{ProveReport, proved};
 
 use super::print;
 use super::show_status::{ShowStatusError, configuration, no_answer};
@@ -21,6 +22,9 @@ use crate::paths::Paths;
 
 /// The time limit of the agent's answer. The agent waits up to 5 s for EC2 to answer a claim.
 const PATIENCE: Duration = Duration::from_secs(7);
+
+/// The time limit of a proof, for which the agent waits up to 8 s.
+const PROVE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The request was not carried out, or not completely.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,14 @@ pub enum ForceError {
         /// How many addresses were not claimed.
         missing: usize,
         /// How many the group has.
+        all: usize,
+    },
+    /// EC2 has not shown that it permits everything.
+    #[error("{missing} of {all} not proved: see above")]
+    NotProved {
+        /// How many permissions are not proved.
+        missing: usize,
+        /// How many were to be proved.
         all: usize,
     },
     /// The change is in effect, but a restart of the agent loses it.
@@ -73,6 +85,8 @@ pub enum Force {
         #[arg(long, default_value_t)]
         minutes: Minutes,
     },
+    /// Prove the permission to claim, without moving anything
+    Prove,
     /// End a pause
     Resume {
         /// The VRRP group.
@@ -90,6 +104,7 @@ impl Force {
             Self::Claim { group } => Request::Claim { group },
             Self::Pause { group, minutes } => Request::Pause { group, minutes },
             Self::Resume { group } => Request::Resume { group },
+            Self::Prove => return prove(paths, out),
         };
         let mut group: GroupReport = answer(paths, call(paths, &request))?;
         let now = jiff::Timestamp::now();
@@ -113,7 +128,24 @@ impl Force {
                 print(out, &force::resumed(&group)).map_err(ForceError::Print)?;
                 kept(group, "the end of the pause")
             }
+            // It has returned above.
+            Self::Prove => Ok(()),
         }
+    }
+}
+
+/// Has the agent prove the permission to claim, and prints what it has found out.
+fn prove(paths: &Paths, out: &mut impl Write) -> Result<(), ForceError> {
+    let asked = Client::connect(&paths.socket, PROVE_PATIENCE).and_then(|mut client| client.call(&Request::Prove));
+    let report: ProveReport = answer(paths, asked)?;
+    print(out, &proved(&report)).map_err(ForceError::Print)?;
+    let all = report.findings.len();
+    match report.findings.iter().filter(|(_, finding)| !finding.is_allowed()).count() {
+        0 => match report.not_saved {
+            Some(why) => Err(ForceError::NotSaved { what: "the proof", why }),
+            None => Ok(()),
+        },
+        missing => Err(ForceError::NotProved { missing, all }),
     }
 }
 

@@ -61,7 +61,7 @@ pub enum Command {
         /// What to generate.
         what: Generate,
     },
-    /// Claim now, or pause and resume claiming (root only)
+    /// Claim now, pause and resume claiming, or prove the permission (root only)
     Force {
         #[command(subcommand)]
         /// What to do.

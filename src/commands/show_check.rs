@@ -162,7 +162,10 @@ async fn walk<W: Write>(
         None => printer.step(check::no_region())?,
     }
     for (eni, _) in moving.iter().filter(|(_, addresses)| !addresses.is_empty()) {
-        printer.step(check::assign_permission(eni, report.is_ok().then(|| known(eni)).as_deref()))?;
+        let known = report.is_ok().then(|| known(eni));
+        let proofs = report.as_ref().map(|report| &report.ec2.proofs[..]).unwrap_or_default();
+        let proof = proofs.iter().find(|proof| proof.eni == *eni);
+        printer.step(check::assign_permission(eni, known.as_deref(), proof, Timestamp::now()))?;
     }
     for (group, resource) in &resources {
         let eni = target(resource, &aws);

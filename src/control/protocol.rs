@@ -42,6 +42,8 @@ pub enum Request {
         #[serde(default)]
         minutes: Minutes,
     },
+    /// Have EC2 show that it permits to claim, without moving anything.
+    Prove,
     /// End a pause.
     Resume {
         /// The group.
@@ -115,8 +117,8 @@ impl Request {
     pub fn permitted(&self, uid: u32) -> Result<(), ErrorResponse> {
         match self {
             Self::Status { .. } | Self::Failovers | Self::Metrics => Ok(()),
-            Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } if uid == 0 => Ok(()),
-            Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } => Err(ErrorResponse::new(
+            Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } | Self::Prove if uid == 0 => Ok(()),
+            Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } | Self::Prove => Err(ErrorResponse::new(
                 ResponseCode::NotPermitted,
                 "only root may change anything: use sudo".to_owned(),
             )),
@@ -188,7 +190,7 @@ mod tests {
         GroupName::try_from("a").expect("a name")
     }
 
-    fn every_request() -> [Request; 6] {
+    fn every_request() -> [Request; 7] {
         let minutes = Minutes::try_from(5).expect("in range");
         [
             Request::Status { fresh: true, history: 50 },
@@ -197,6 +199,7 @@ mod tests {
             Request::Claim { group: group() },
             Request::Pause { group: group(), minutes },
             Request::Resume { group: group() },
+            Request::Prove,
         ]
     }
 

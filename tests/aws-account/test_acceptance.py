@@ -320,7 +320,7 @@ class Refuted(Whole):
         report = self.finish(self.start('--only', 'assumptions', simulate=[
             'filter-value-limit=100', 'refuse-reassignment-to-same-interface=true', 'claim-answers="first-moves"',
             'batch="others-move"', 'imds-addresses="ascending"', 'clock-tolerance-seconds=100', 'idle-timeout-ms=3000',
-            'deny-dry-runs-last=true', 'free-dry-runs=true', 'role-keys={"valid-seconds": 299, "renewed-seconds-before-expiry": 1}']), 1)
+            'deny-dry-runs-last=true', 'deny-claims-last=true', 'free-dry-runs=true', 'role-keys={"valid-seconds": 299, "renewed-seconds-before-expiry": 1}']), 1)
         self.assertEqual(self.verdicts(report), {name: 'refuted' for name, _, _ in assumptions.CHECKS}, self.output)
         self.assertEqual((report['failovers'], report['left']), ([], []))
         self.assertFalse([call for call in self.calls() if call[1] == 'stop-instances'])

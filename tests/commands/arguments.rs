@@ -76,7 +76,7 @@ fn the_program_prints_its_version_and_commands() {
     for (words, expected) in [
         (&["show", "--help"][..], &["status", "group", "failover", "check"][..]),
         (&["show", "status", "--help"], &["--json", "--fresh", "--detail"]),
-        (&["force", "--help"], &["claim", "pause", "resume"]),
+        (&["force", "--help"], &["claim", "pause", "prove", "resume"]),
         (&["force", "pause", "--help"], &["--minutes", "[default: 30]"]),
         (&["generate", "iam-policy", "--help"], &["--tag <KEY=VALUE>"]),
     ] {

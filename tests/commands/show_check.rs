@@ -15,9 +15,11 @@ use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, Eni, ErrorClass, Instance, Interface, Owner};
 use vipa_core::model::ids::{EniId, InterfaceName};
 use vipa_core::model::path::{self, LocalNetwork, Path};
+use vipa_core::model::proof::Change;
 use vipa_core::model::resource::{Holder, NotTakeable, Resource, Route};
 use vipa_core::report::check::{self, AwsState, CheckResult, Step};
 use vipa_core::report::model::{FailedCall, Report};
+use vipa_core::report::proof::ProofReport;
 use vyos_aws_vipa::aws::Imds;
 use vyos_aws_vipa::commands::show_check::{ShowCheckError, run};
 use vyos_aws_vipa::control::Access;
@@ -630,6 +632,15 @@ fn each_step_says_what_was_found_and_what_to_do() {
         expires_at,
         error: None,
     };
+    let proof = |allowed, outdated_by| ProofReport {
+        eni: id(OURS),
+        at: now - SignedDuration::from_hours(75),
+        allowed,
+        code: if allowed { "InvalidParameterValue" } else { "UnauthorizedOperation" }.try_into().ok(),
+        message: (!allowed).then(|| "You are not authorized to perform this operation.".to_owned()),
+        request_id: None,
+        outdated_by,
+    };
     let account = "123456789012".try_into().expect("an account");
     let seconds = SignedDuration::from_secs;
     let hour = Some(now + seconds(3_600));
@@ -703,8 +714,11 @@ fn each_step_says_what_was_found_and_what_to_do() {
         check::read_permission::<()>(DESCRIBE, &Err(denied()), true),
         check::read_permission::<()>(DESCRIBE, &Err(unknown_key()), true),
         check::read_permission::<()>(DESCRIBE, &Err(timeout()), false),
-        check::assign_permission(&id(OURS), Some(&[])),
-        check::assign_permission(&id(OURS), None),
+        check::assign_permission(&id(OURS), Some(&[]), None, now),
+        check::assign_permission(&id(OURS), None, None, now),
+        check::assign_permission(&id(OURS), Some(&[]), Some(&proof(true, None)), now),
+        check::assign_permission(&id(OURS), Some(&[]), Some(&proof(false, None)), now),
+        check::assign_permission(&id(OURS), Some(&[]), Some(&proof(true, Some(Change::Credentials))), now),
     ])
     .chain(check::interface(&id(OURS), &[VIP].into(), &[], &AwsState::default()))
     .chain({

@@ -118,6 +118,7 @@ fn commands_call_the_program_with_their_arguments() {
         ("show aws-vipa status", "[/usr/bin/vyos-aws-vipa][show][status]".to_owned()),
         ("show aws-vipa status json", "[/usr/bin/vyos-aws-vipa][show][status][--json]".to_owned()),
         ("show aws-vipa group LAN", "[/usr/bin/vyos-aws-vipa][show][group][--][LAN]".to_owned()),
+        ("force aws-vipa prove", "[/usr/bin/vyos-aws-vipa][force][prove]".to_owned()),
         ("show aws-vipa failover", "[/usr/bin/vyos-aws-vipa][show][failover]".to_owned()),
         ("show aws-vipa failover json", "[/usr/bin/vyos-aws-vipa][show][failover][--json]".to_owned()),
         ("show aws-vipa failover group LAN", "[/usr/bin/vyos-aws-vipa][show][failover][--][LAN]".to_owned()),

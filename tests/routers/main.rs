@@ -11,6 +11,7 @@ mod failover;
 mod groups;
 mod imds;
 mod keepalived;
+mod proof;
 mod readiness;
 mod split_brain;
 mod theft;

@@ -28,6 +28,12 @@
     </tagNode>
   </children>
 </tagNode>
+<leafNode name="prove">
+  <properties>
+    <help>Prove the permission to claim, without moving anything</help>
+  </properties>
+  <command>sudo /usr/bin/vyos-aws-vipa force prove</command>
+</leafNode>
 <tagNode name="resume">
   <properties>
     <help>Resume claiming for a group</help>

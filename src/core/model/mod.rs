@@ -15,6 +15,7 @@ pub mod mounts;
 pub mod path;
 pub mod pause;
 pub mod permissions;
+pub mod proof;
 pub mod resource;
 pub mod verdict;
 pub mod vrrp;

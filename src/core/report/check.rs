@@ -27,6 +27,7 @@ use crate::model::verdict::Who;
 use crate::report::clock_skew::skew;
 use crate::report::command::quoted;
 use crate::report::model::{AddressReport, FailedCall, FileErrorKind, Report};
+use crate::report::proof::{self, ProofReport};
 use crate::report::status::{GAP, WIDTH, lines, span, time};
 use crate::report::{reasons, remedies};
 
@@ -325,15 +326,36 @@ pub fn read_permission<T>(action: &str, read: &Result<T, CallError>, reached: bo
     }
 }
 
-/// The IAM permission to claim for an ENI, which only a claim proves. `known` are the agent's reports of the addresses that
-/// move there; absent if it does not answer.
-pub fn assign_permission(eni: &EniId, known: Option<&[&AddressReport]>) -> Step {
+/// The IAM permission to claim for an ENI, which a claim proves, or `force aws-vipa prove`. `known` are the agent's reports of
+/// the addresses that move there; absent if it does not answer. `proof` is what it has stored.
+pub fn assign_permission(
+    eni: &EniId,
+    known: Option<&[&AddressReport]>,
+    proof: Option<&ProofReport>,
+    now: Timestamp,
+) -> Step {
     const WHAT: &str = "IAM: claim";
+    const ACTION: &str = "ec2:AssignPrivateIpAddresses";
     let Some(known) = known else {
         return unknown(WHAT, format!("{eni}: only available from the agent"));
     };
     let refusal = refusals(eni, known).find(|e| has_code(e, ErrorCode::is_denial));
     let proven = known.iter().filter_map(|a| a.assign_permission_proven_at).max();
+    // What EC2 has answered last counts.
+    let last = refusal.map(|refusal| refusal.at).max(proven);
+    let proof = proof.filter(|proof| last.is_none_or(|last| last < proof.at));
+    let current = proof.filter(|proof| proof.outdated_by.is_none());
+    let sentence = proof::sentence(proof, now);
+    if let Some(current) = current {
+        return if current.allowed {
+            ok(WHAT, format!("{eni}: {ACTION} {sentence}"))
+        } else {
+            let code = current.code.as_ref().map_or("denied", |code| code.as_str());
+            let message = current.message.as_deref().unwrap_or_default().trim_end_matches('.');
+            let remedy = remedies::IAM_POLICY;
+            fail(WHAT, format!("{eni}: {ACTION} {sentence}: {code}: {message}. {remedy}"))
+        };
+    }
     match (refusal, proven) {
         (Some(refusal), _) => fail(
             WHAT,
@@ -345,12 +367,15 @@ pub fn assign_permission(eni: &EniId, known: Option<&[&AddressReport]>) -> Step 
                 remedies::IAM_POLICY
             ),
         ),
-        (None, Some(at)) => ok(WHAT, format!("{eni}: ec2:AssignPrivateIpAddresses proven {}", time(at))),
+        (None, Some(at)) => ok(WHAT, format!("{eni}: {ACTION} proven {}", time(at))),
         (None, None) => unknown(
             WHAT,
-            format!(
-                "{eni}: ec2:AssignPrivateIpAddresses never proven; EC2 has no dry run for it. A failover to this router proves it, or `force aws-vipa claim` while it is MASTER"
-            ),
+            match proof {
+                Some(_) => format!("{eni}: {ACTION} {sentence}"),
+                None => format!(
+                    "{eni}: {ACTION} never proven; EC2 has no dry run for it. `force aws-vipa prove` proves it, or a failover to this router"
+                ),
+            },
         ),
     }
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::history::history;
 use super::model::{AddressReport, ClaimReport, GroupReport, Item, OwnerReport, Report, alike, names};
+use super::proof::{ProofReport, sentence};
 use super::status::{
     GAP, WIDTH, ago, claim, head, label, last_claim, lines, name, newest_claim, span, tail, time, time_and_age, who,
 };
@@ -21,7 +22,8 @@ pub fn group(report: &Report) -> String {
         rows(&mut text, group_rows(group, now));
         for address in &group.addresses {
             text.push('\n');
-            rows(&mut text, address_rows(address, report.agent.is_some(), now));
+            let proof = report.ec2.proofs.iter().find(|proof| Some(&proof.eni) == address.eni.as_ref());
+            rows(&mut text, address_rows(address, report.agent.is_some(), proof, now));
         }
         for address in &group.not_assigned {
             text.push('\n');
@@ -68,9 +70,17 @@ fn local(local: Option<bool>, since: Option<Timestamp>, now: Timestamp) -> Strin
     }
 }
 
-fn address_rows(address: &AddressReport, asked: bool, now: Timestamp) -> Vec<(&'static str, String)> {
+fn address_rows(
+    address: &AddressReport,
+    asked: bool,
+    proof: Option<&ProofReport>,
+    now: Timestamp,
+) -> Vec<(&'static str, String)> {
     let local = local(address.local, address.local_since, now);
+    // What EC2 has answered last counts.
+    let proof = proof.filter(|proof| address.assign_permission_proven_at.is_none_or(|at| at < proof.at));
     let permission = match address.assign_permission_proven_at {
+        _ if proof.is_some() => format!("assign permission {}", sentence(proof, now)),
         Some(at) => format!("assign permission proven {}", time_and_age(at, now)),
         None if asked => "assign permission never proven".to_owned(),
         None => "only available from the agent".to_owned(),

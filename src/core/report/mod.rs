@@ -13,6 +13,7 @@ pub mod live;
 pub mod metrics;
 pub mod model;
 pub mod offline;
+pub mod proof;
 pub mod reasons;
 pub mod remedies;
 pub mod status;

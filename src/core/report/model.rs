@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::command::ClaimCommand;
+use super::proof::ProofReport;
 use crate::model::calls::Outcomes;
 use crate::model::ec2::{CallError, ErrorClass, Failure};
 use crate::model::history::{Kind, Record};
@@ -109,6 +110,9 @@ pub struct Ec2Report {
     pub last_error: Option<FailedCall>,
     /// EC2's clock minus this router's, in seconds, if they differ by more than a few.
     pub clock_skew: Option<i64>,
+    /// What `force prove` has shown of the permission to assign addresses, by ENI.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<ProofReport>,
     /// The agent's calls since its start, by the name of the operation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<CallsReport>,

@@ -92,6 +92,7 @@ pub fn report(config: &Config, facts: &Observations) -> Report {
             last_success_at: facts.owners.as_ref().map(|(at, _)| *at),
             last_error: facts.ec2_error.clone(),
             clock_skew: None,
+            proofs: Vec::new(),
             calls: Vec::new(),
         },
         groups,

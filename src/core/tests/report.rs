@@ -24,6 +24,7 @@ use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, ErrorClass, NoCredentials, Owners, Taker};
 use vipa_core::model::history::{Kind, Outcome, Record};
 use vipa_core::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
+use vipa_core::model::proof::Change;
 use vipa_core::model::resource::{ElasticIp, Kind as ResourceKind, NotTakeable, Resource, Route};
 use vipa_core::model::verdict::{Verdict, Who};
 use vipa_core::model::vrrp::{NotifyState, VrrpState};
@@ -36,6 +37,7 @@ use vipa_core::report::model::{
     GroupReport, HookReport, LocalAddressReport, OwnerReport, Report, ResourceReport, RouteReport,
 };
 use vipa_core::report::offline::{self, Observations};
+use vipa_core::report::proof::{Finding, ProofReport, ProveReport, Subject, proved};
 use vipa_core::report::status::table;
 use vipa_core::report::{reasons, remedies};
 use vipa_core::vyos::input::Input;
@@ -95,6 +97,7 @@ fn report(groups: Vec<GroupReport>) -> Report {
             last_success_at: Some(ago(4)),
             last_error: None,
             clock_skew: None,
+            proofs: Vec::new(),
             calls: Vec::new(),
         },
         groups,
@@ -603,6 +606,26 @@ fn across_zones() -> Vec<GroupReport> {
 #[test]
 fn routes_and_elastic_ips_follow_the_master() {
     let mut report = report(across_zones());
+    report.ec2.proofs = vec![
+        ProofReport {
+            eni: eni(OURS),
+            at: ago(3 * 86_400),
+            allowed: true,
+            code: "InvalidParameterValue".try_into().ok(),
+            message: None,
+            request_id: request(),
+            outdated_by: Some(Change::Credentials),
+        },
+        ProofReport {
+            eni: eni(THEIRS),
+            at: ago(60),
+            allowed: false,
+            code: "UnauthorizedOperation".try_into().ok(),
+            message: Some("You are not authorized to perform this operation.".to_owned()),
+            request_id: None,
+            outdated_by: None,
+        },
+    ];
     let calls = |operation: &str, outcomes| CallsReport { operation: operation.to_owned(), outcomes };
     report.ec2.calls = vec![
         calls("AssignPrivateIpAddresses", Outcomes { succeeded: 2, ..Outcomes::default() }),
@@ -1010,6 +1033,36 @@ proptest! {
 }
 
 /// Each reason has a text of one line. Causes, and refusals of a request, all have different ones.
+#[test]
+fn what_a_proof_has_shown() {
+    let of_eni = || Subject::Eni(eni(OURS));
+    let of = |resource: Resource| Subject::Resource(resource);
+    let no_table = || {
+        let code = "InvalidRouteTableID.NotFound".try_into().expect("a code");
+        CallError::new(ec2::Failure::Api { code, class: ErrorClass::BadResource }, "The routeTable ID does not exist")
+    };
+    let throttled = || {
+        let code = "RequestLimitExceeded".try_into().expect("a code");
+        CallError::new(ec2::Failure::Api { code, class: ErrorClass::Throttled }, "Request limit exceeded.")
+    };
+    let findings = vec![
+        (of_eni(), Finding::Allowed { code: "InvalidParameterValue".try_into().ok() }),
+        (of_eni(), Finding::Allowed { code: None }),
+        (of_eni(), Finding::Denied { error: denied("You are not authorized to perform this operation.") }),
+        (of_eni(), Finding::Inconclusive { error: throttled() }),
+        (of_eni(), Finding::Inconclusive { error: timeout() }),
+        (of_eni(), Finding::NotAttached { instance: InstanceId::try_from("i-0fedcba9876543210").ok() }),
+        (of_eni(), Finding::NotAttached { instance: None }),
+        (of_eni(), Finding::NoSuchEni),
+        (of_eni(), Finding::InstanceUnknown),
+        (of(Resource::Route(route(0, "192.0.2.0/24"))), Finding::of_dry_run(Ok(()))),
+        (of(Resource::Route(route(1, "192.0.2.0/24"))), Finding::of_dry_run(Err(no_table()))),
+        (of(Resource::ElasticIp(allocation(0))), Finding::of_dry_run(Err(denied("You are not authorized.")))),
+        (of(Resource::ElasticIp(allocation(1))), Finding::of_dry_run(Err(throttled()))),
+    ];
+    fits("force-proved", &proved(&ProveReport { findings, left_out: 180, not_saved: None }));
+}
+
 #[test]
 fn every_reason_has_a_text_of_its_own() {
     let texts = examples::texts();

@@ -175,6 +175,15 @@ class Checks:
             return CONFIRMED, answered
         return (REFUTED if any(code.startswith('Invalid') for code, _ in seen) else NOT_TOLD), answered
 
+    def denied_claim(self):
+        # Whatever EC2 answers, nothing moves: the interface has the address already, as its primary one.
+        code, = self.near.run('call', 1, '', 'Action=AssignPrivateIpAddresses', f'NetworkInterfaceId={self.interface}',
+                              f'PrivateIpAddress.1={self.primary}')['codes']
+        answered = f'AssignPrivateIpAddresses without permission, of a primary address: {code}'
+        if code == 'UnauthorizedOperation':
+            return CONFIRMED, answered
+        return (REFUTED if code.startswith('Invalid') else NOT_TOLD), answered
+
     def dry_run_rate(self):
         limit, route = 'RequestLimitExceeded', self.route('CreateRoute', self.stack['RoutesB'], '0.0.0.0/0')
 
@@ -258,6 +267,8 @@ CHECKS = [
     ('batch', 'A batch is performed as a whole or not at all.', Checks.batch),
     ('denied-dry-run', 'A dry run that a policy does not allow is answered with UnauthorizedOperation, whatever else is wrong with'
      ' the call.', Checks.denied_dry_run),
+    ('denied-claim', 'An assignment that a policy does not allow is answered with UnauthorizedOperation, whatever else'
+     ' is wrong with the call.', Checks.denied_claim),
     ('dry-run-rate', 'EC2 counts a dry run like the call itself in its rate limit.', Checks.dry_run_rate),
     ('primary-first', 'The first line of local-ipv4s below an interface in IMDS is its primary address.', Checks.primary_first),
     ('clock', "A signature more than CLOCK_TOLERANCE from EC2's time may be refused, a closer one is not.", Checks.clock),

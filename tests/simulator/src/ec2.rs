@@ -80,6 +80,13 @@ impl Call {
         self.flag("DryRun").unwrap_or(false)
     }
 
+    /// Whether it asks to assign primary addresses only, which never move.
+    pub(crate) fn assigns_primaries(&self, cloud: &Cloud) -> bool {
+        let is_primary = |address: &Ipv4Addr| cloud.enis.values().any(|eni| eni.primary == *address);
+        let addresses = self.addresses();
+        self.action == "AssignPrivateIpAddresses" && !addresses.is_empty() && addresses.iter().all(is_primary)
+    }
+
     /// Performs the request.
     pub(crate) fn perform(&self, cloud: &mut Cloud, now: Moment, number: usize, request_id: &str) -> Reply {
         let result =

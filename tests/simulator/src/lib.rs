@@ -37,6 +37,7 @@
 //! | a claim of several addresses, one of which is refused | moves none | [`Batch::OthersMove`] |
 //! | the answer to a claim of several addresses | lists all, and all move | [`ClaimAnswers`] |
 //! | a dry run that is denied and wrong | `UnauthorizedOperation` | [`World::deny_dry_runs_last`] |
+//! | an assignment that is denied and wrong | `UnauthorizedOperation` | [`World::deny_claims_last`] |
 //! | a dry run in the rate limits | counts | [`World::free_dry_runs`] |
 //! | values in all filters of a call beyond 200 | `FilterLimitExceeded` | [`World::filter_value_limit`] |
 //! | IMDS `local-ipv4s` | has the primary address first | [`ImdsAddresses::Ascending`] |

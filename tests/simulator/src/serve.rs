@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::cloud::ApiError;
+use crate::cloud::{ApiError, Cloud};
 use crate::ec2;
 use crate::faults::{Effect, Plan, denial};
 use crate::ids::InstanceId;
@@ -295,9 +295,13 @@ impl Connection {
         let Plan { before, after, perform, effect } = plan;
         sleep(before).await;
         let mut reply = None;
-        // A dry run changes nothing, so that one that is denied can be looked at all the same.
-        let checks_first =
-            effect == Some(Effect::Deny) && call.is_dry_run() && self.shared.state().cloud.world.deny_dry_runs_last;
+        // A call that changes nothing can be looked at although it is denied.
+        let checks_first = effect == Some(Effect::Deny) && {
+            let state = self.shared.state();
+            let world = &state.cloud.world;
+            call.is_dry_run() && world.deny_dry_runs_last
+                || call.assigns_primaries(&state.cloud) && world.deny_claims_last
+        };
         if effect.is_none() || perform || checks_first {
             reply = Some(self.shared.change(|state| call.perform(state, number, &request_id)));
         }
@@ -450,6 +454,10 @@ impl Call {
 
     fn is_dry_run(&self) -> bool {
         matches!(self, Call::Ec2(call) if call.is_dry_run())
+    }
+
+    fn assigns_primaries(&self, cloud: &Cloud) -> bool {
+        matches!(self, Call::Ec2(call) if call.assigns_primaries(cloud))
     }
 
     fn action(&self) -> &str {

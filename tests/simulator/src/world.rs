@@ -48,6 +48,9 @@ pub struct World {
     /// A dry run that a policy denies is answered with what else is wrong with it, if something is; otherwise with the
     /// denial, whatever else is wrong.
     pub deny_dry_runs_last: bool,
+    /// An assignment that a policy denies is answered with what is wrong with it if it names primary addresses only, which never
+    /// move; otherwise with the denial, whatever else is wrong.
+    pub deny_claims_last: bool,
     /// Dry runs do not count in the rate limits of [`throttling`](World::throttling).
     pub free_dry_runs: bool,
     /// How many values the filters of one call can have together.
@@ -98,6 +101,7 @@ impl Default for World {
             refuse_reassignment_to_same_interface: false,
             claim_answers: ClaimAnswers::default(),
             deny_dry_runs_last: false,
+            deny_claims_last: false,
             free_dry_runs: false,
             filter_value_limit: 200,
             imds_addresses: ImdsAddresses::default(),

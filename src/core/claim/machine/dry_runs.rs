@@ -1,6 +1,7 @@
 //! When dry runs are sent, and what their answers mean. A claim never waits for one: they are sent only while no claim of
 //! their kinds is in flight or has used up a part of EC2's rate limit.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Channel, Machine};
@@ -8,6 +9,7 @@ use crate::claim::BootInstant;
 use crate::claim::event::{Action, DryRunId, DryRunRequest};
 use crate::claim::resource::{Phase, ResourceState};
 use crate::model::ec2::{CallError, ErrorClass};
+use crate::model::ids::EniId;
 use crate::model::resource::{Kind, Resource};
 use crate::model::vrrp::VrrpState;
 
@@ -42,6 +44,21 @@ impl Machine {
         self.dry_runs.insert(id, resource);
         let timeout = self.config.global.request_timeout.duration();
         self.actions.push(Action::DryRun { id, request, timeout });
+    }
+
+    /// What an operator can have proved: the ENIs that addresses are assigned to, and the dry runs of the other claims.
+    pub fn to_prove(&self) -> (BTreeSet<EniId>, Vec<DryRunRequest>) {
+        let (mut enis, mut dry_runs) = (BTreeSet::new(), Vec::new());
+        for (id, resource) in &self.resources {
+            if self.groups.get(&resource.group).is_none_or(|group| group.disabled) {
+                continue;
+            }
+            match id {
+                Resource::Address(_) => enis.extend(resource.eni.clone()),
+                Resource::Route(_) | Resource::ElasticIp(_) => dry_runs.extend(self.dry_run_request(id)),
+            }
+        }
+        (enis, dry_runs)
     }
 
     fn dry_run_request(&self, id: &Resource) -> Option<DryRunRequest> {

@@ -57,6 +57,19 @@ fn a_denied_dry_run_can_be_checked_before_it_is_denied() {
 }
 
 #[test]
+fn a_denied_assignment_of_a_primary_address_can_be_checked_before_it_is_denied() {
+    for (last, of_primary) in [(false, "UnauthorizedOperation"), (true, "InvalidParameterValue")] {
+        let mut world = world();
+        world.deny_claims_last = last;
+        let (simulator, _, mut client) = start(world);
+        simulator.add_fault(Fault::on(On::claims()).deny());
+        assert_eq!(client.claim(R1, &[Ipv4Addr::new(10, 99, 0, 11)]).code(), of_primary);
+        assert_eq!(client.claim(R1, &[VIP]).code(), "UnauthorizedOperation");
+        assert!(simulator.moves().is_empty(), "{simulator}");
+    }
+}
+
+#[test]
 fn dry_runs_can_be_left_out_of_the_rate_limits() {
     for (free, of_last) in [(false, "RequestLimitExceeded"), (true, "DryRunOperation")] {
         let one = Throttling { mutating_burst: 1.0, mutating_per_second: 0.0, ..Throttling::default() };

@@ -1,0 +1,207 @@
+//! What `force prove` has found out about the permission to claim, as values and as text for a terminal of 80 columns.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::remedies;
+use super::status::{GAP, WIDTH, ago, lines};
+use crate::model::ec2::CallError;
+use crate::model::ids::{EniId, ErrorCode, InstanceId, RequestId};
+use crate::model::proof::{Change, Judgement, Proof};
+use crate::model::resource::Resource;
+
+/// The widths of the columns: `INCONCLUSIVE`, and the rest.
+const COLUMNS: [u16; 2] = [12, WIDTH - 12 - GAP];
+
+/// The stored proof for one ENI, in the status report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProofReport {
+    /// The ENI.
+    pub eni: EniId,
+    /// When EC2 answered.
+    pub at: Timestamp,
+    /// Whether EC2 permits to assign addresses to it.
+    pub allowed: bool,
+    /// The error code of EC2's answer; absent: a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<ErrorCode>,
+    /// EC2's message, of a denial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// EC2's request id.
+    pub request_id: Option<RequestId>,
+    /// What has changed since, so that it counts no more; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outdated_by: Option<Change>,
+}
+
+impl ProofReport {
+    /// The report of a stored proof.
+    pub fn new(eni: &EniId, proof: &Proof, outdated_by: Option<Change>) -> Self {
+        let Proof { at, allowed, code, message, request_id, .. } = proof.clone();
+        Self { eni: eni.clone(), at, allowed, code, message, request_id, outdated_by }
+    }
+}
+
+/// What a proof was about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// To assign addresses to the ENI.
+    Eni(EniId),
+    /// To claim a route or an Elastic IP.
+    Resource(Resource),
+}
+
+/// What was found out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Finding {
+    /// EC2 permits the call.
+    Allowed {
+        /// The error code of EC2's answer; absent: a success.
+        code: Option<ErrorCode>,
+    },
+    /// A policy denies the call, or does not allow it.
+    Denied {
+        /// EC2's answer.
+        error: CallError,
+    },
+    /// EC2 permits the call, and would refuse this one.
+    Refused {
+        /// EC2's answer.
+        error: CallError,
+    },
+    /// EC2's answer, or its absence, shows nothing.
+    Inconclusive {
+        /// The failure.
+        error: CallError,
+    },
+    /// The ENI is attached to another instance or none, so EC2 was not asked.
+    NotAttached {
+        /// The instance that it is attached to.
+        instance: Option<InstanceId>,
+    },
+    /// EC2 has no such ENI.
+    NoSuchEni,
+    /// The id of this instance is not known, so EC2 was not asked.
+    InstanceUnknown,
+}
+
+impl From<Judgement> for Finding {
+    fn from(judgement: Judgement) -> Self {
+        match judgement {
+            Judgement::Allowed(code) => Self::Allowed { code },
+            Judgement::Denied(error) => Self::Denied { error },
+            Judgement::Inconclusive(error) => Self::Inconclusive { error },
+        }
+    }
+}
+
+impl Finding {
+    /// What a dry run has shown.
+    pub fn of_dry_run(result: Result<(), CallError>) -> Self {
+        match result {
+            // Only this shows that the claim itself would be performed.
+            Ok(()) => Self::Allowed { code: None },
+            Err(error) => match Judgement::of(Err(error.clone())) {
+                Judgement::Allowed(_) => Self::Refused { error },
+                judgement => judgement.into(),
+            },
+        }
+    }
+
+    /// Whether a claim would be permitted and performed.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allowed { .. })
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Allowed { .. } => "ALLOWED",
+            Self::Denied { .. } => "DENIED",
+            Self::Refused { .. } => "REFUSED",
+            Self::Inconclusive { .. } => "INCONCLUSIVE",
+            Self::NotAttached { .. } | Self::NoSuchEni | Self::InstanceUnknown => "NOT ASKED",
+        }
+    }
+}
+
+/// The answer to a request for proofs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProveReport {
+    /// What was found out, about ENIs first.
+    pub findings: Vec<(Subject, Finding)>,
+    /// How many routes and Elastic IPs were left out, because EC2 limits the rate of calls.
+    pub left_out: usize,
+    /// Why the proofs are not on disk, if so.
+    pub not_saved: Option<String>,
+}
+
+/// The findings as text.
+pub fn proved(report: &ProveReport) -> String {
+    let mut text = String::new();
+    let titles = ["Result", "Permission, and what to do"].map(str::to_owned);
+    lines(&mut text, COLUMNS, [titles, COLUMNS.map(|width| "-".repeat(width.into()))]);
+    let rows =
+        report.findings.iter().map(|(subject, finding)| [finding.word().to_owned(), explained(subject, finding)]);
+    lines(&mut text, COLUMNS, rows);
+    if report.left_out > 0 {
+        let left_out = format!(
+            "{} more routes and Elastic IPs: a standby makes a dry run of each by itself, once a day",
+            report.left_out
+        );
+        lines(&mut text, COLUMNS, [["NOT ASKED".to_owned(), left_out]]);
+    }
+    text
+}
+
+fn explained(subject: &Subject, finding: &Finding) -> String {
+    let what = match subject {
+        Subject::Eni(eni) => format!("ec2:AssignPrivateIpAddresses for {eni}"),
+        Subject::Resource(resource) => format!("dry run of the claim of {resource}"),
+    };
+    match finding {
+        Finding::Allowed { code: None } => what,
+        Finding::Allowed { code: Some(code) } => format!("{what} (EC2 refused the parameter only: {code})"),
+        Finding::Denied { error } | Finding::Refused { error } => {
+            let next = match subject {
+                Subject::Eni(_) => remedies::with_next_step(error),
+                Subject::Resource(resource) => remedies::with_next_step_of_kind(resource.kind(), error),
+            };
+            format!("{what}: {next}")
+        }
+        Finding::Inconclusive { error } => {
+            let error = error.to_string();
+            let error = error.trim_end_matches('.');
+            format!("{what}: {error}. This shows nothing about the permission: run `force aws-vipa prove` again")
+        }
+        Finding::NotAttached { instance: Some(instance) } => {
+            format!("{what}: it is attached to {instance}, not to this instance. Check `aws-vipa network-interface-id`")
+        }
+        Finding::NotAttached { instance: None } => {
+            format!("{what}: it is attached to no instance. Attach it, or check `aws-vipa network-interface-id`")
+        }
+        Finding::NoSuchEni => {
+            format!("{what}: EC2 does not show it. Check `aws-vipa network-interface-id` and `aws-vipa region`")
+        }
+        Finding::InstanceUnknown => format!("{what}: IMDS has not named this instance yet. Run it again"),
+    }
+}
+
+/// A stored proof in a sentence; `None`: there is none.
+pub fn sentence(proof: Option<&ProofReport>, now: Timestamp) -> String {
+    const PROVE: &str = "`force aws-vipa prove`";
+    let Some(proof) = proof else { return format!("not proved: run {PROVE}") };
+    let age = ago(proof.at, now);
+    let by = |change| match change {
+        Change::Instance => "on another instance",
+        Change::Endpoint => "in another region or at another endpoint",
+        Change::Credentials => "with other credentials",
+    };
+    match (proof.outdated_by, proof.allowed) {
+        (Some(change), _) => format!("proved {age}, but {}: run {PROVE} again", by(change)),
+        (None, true) => format!("proved {age} by {PROVE}"),
+        (None, false) => format!("denied {age} by {PROVE}"),
+    }
+}

@@ -1,0 +1,83 @@
+//! `force aws-vipa prove`: what EC2's answers show, and that nothing moves.
+
+use std::time::Duration;
+
+use lab::simulator::{Fault, On, Request};
+use lab::{Lab, Router, VIP};
+
+use crate::BINARY;
+
+/// The output of `force prove`, with its blanks as one, and whether it succeeded.
+fn prove(router: &Router) -> (bool, String) {
+    let output = router.command("vyos-aws-vipa").args(["force", "prove"]).output().expect("force prove");
+    (output.status.success(), lab::said(&output).split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// The line of `show check` about the permission.
+fn check(router: &Router) -> String {
+    let output = router.command("vyos-aws-vipa").args(["show", "check"]).output().expect("show check");
+    let said = lab::said(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+    let (_, about) = said.split_once(" IAM: claim ").unwrap_or_else(|| panic!("{said}"));
+    about.split_once(" OK Address ").map_or(about, |(line, _)| line).to_owned()
+}
+
+#[test]
+fn a_proof_moves_nothing_and_shows_what_ec2_permits() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        let (eni, primary) = (lab.r2.enis[0].clone(), lab.r2.primaries[0]);
+        let before = lab.simulator.moves().len();
+        let is_proof = |r: &&Request| r.action == "AssignPrivateIpAddresses" && r.addresses == [primary];
+        let proofs = |lab: &Lab| lab.simulator.requests().iter().filter(is_proof).cloned().collect::<Vec<Request>>();
+        assert!(check(&lab.r2).contains("never proven"), "{}", check(&lab.r2));
+        assert_eq!(proofs(lab).len(), 0, "it never runs by itself");
+
+        // The simulator refuses to assign a primary address, after it has accepted the caller.
+        let (succeeded, said) = prove(&lab.r2);
+        assert!(succeeded && said.contains("ALLOWED ec2:AssignPrivateIpAddresses"), "{said}");
+        assert!(said.contains("InvalidParameterValue") && said.contains(&*eni), "{said}");
+        let [proof] = &proofs(lab)[..] else { panic!("{}", lab.simulator) };
+        assert!(!proof.allow_reassignment && proof.network_interfaces == [eni.clone()], "{proof:#?}");
+        assert!(
+            check(&lab.r2).contains("proved 0s ago by") || check(&lab.r2).contains("s ago by"),
+            "{}",
+            check(&lab.r2)
+        );
+
+        let throttled = lab.simulator.add_fault(Fault::on(On::claims()).throttle());
+        let (succeeded, said) = prove(&lab.r2);
+        assert!(!succeeded && said.contains("INCONCLUSIVE") && said.contains("RequestLimitExceeded"), "{said}");
+        assert!(said.contains("run `force aws-vipa prove` again") && said.contains("1 of 1 not proved"), "{said}");
+        lab.simulator.remove_fault(throttled);
+        let status = lab.r2.status();
+        assert_eq!(status["ec2"]["proofs"][0]["allowed"], true, "what was shown before stays: {status:#}");
+
+        let denied = lab.simulator.add_fault(Fault::on(On::claims()).deny());
+        let (succeeded, said) = prove(&lab.r2);
+        assert!(!succeeded && said.contains("DENIED") && said.contains("UnauthorizedOperation"), "{said}");
+        assert!(said.contains("ec2:AssignPrivateIpAddresses") && said.contains("iam-policy"), "{said}");
+        lab.simulator.remove_fault(denied);
+        let line = check(&lab.r2);
+        assert!(line.contains("denied") && line.contains("UnauthorizedOperation"), "{line}");
+        assert_eq!(lab.r2.logged(&["EC2 denies the permission to claim"]), 1);
+
+        // If EC2 judged the parameters first, a role without the permission would get this answer.
+        let first = lab.simulator.add_fault(Fault::on(On::claims()).error(400, "InvalidParameterValue"));
+        let (succeeded, said) = prove(&lab.r2);
+        assert!(succeeded && said.contains("ALLOWED"), "{said}");
+        lab.simulator.remove_fault(first);
+
+        // The proof survives a restart of the agent.
+        lab.r2.systemctl(&["restart", "vyos-aws-vipa.service"]);
+        let is_kept = |lab: &Lab| lab.r2.status()["ec2"]["proofs"][0]["allowed"] == true;
+        lab.wait("the proof", Duration::from_secs(20), is_kept);
+
+        let asked = proofs(lab).len();
+        lab.simulator.detach_network_interface(&eni).expect("detached");
+        let (succeeded, said) = prove(&lab.r2);
+        assert!(!succeeded && said.contains("NOT ASKED") && said.contains("attached to no instance"), "{said}");
+        assert_eq!(proofs(lab).len(), asked, "EC2 is not asked about an ENI that is elsewhere");
+        assert_eq!(lab.simulator.moves().len(), before, "nothing moves: {}", lab.simulator);
+        assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r1.enis[0]);
+    });
+}
