@@ -73,7 +73,7 @@ messages! {
     CONNECTION_NOT_ACCEPTED = WARN "cannot accept control connections; retrying" [error, socket, times];
     CONTESTED_ENDED = INFO "no longer contested" [resource, taker, times];
     CONTESTED_WITH_PEER = ERROR "contested: both routers are MASTER; restore the VRRP link between them" [resource, eni, instance, taker, times];
-    CONTESTED_WITH_STRANGER = ERROR "contested: stop the other process that claims it" [resource, eni, instance, taker, times];
+    CONTESTED_WITH_THIRD_PARTY = ERROR "contested: stop the other process that claims it" [resource, eni, instance, taker, times];
     CREDENTIALS_READ = INFO "credentials for EC2 read" [source, first];
     DIRECTORY_MISSING = DEBUG "directory does not exist yet" [directory];
     DIRECTORY_NOT_WATCHED = WARN "cannot watch directory; retrying" [error, directory, times];

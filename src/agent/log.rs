@@ -155,7 +155,7 @@ fn write(change: &Change, line: &ThrottledLine<String>) {
             let (eni, instance, taker) = new_owner.fields();
             match new_owner.taker {
                 Taker::Peer => log!(CONTESTED_WITH_PEER, resource = %who, eni, instance, taker, times),
-                Taker::Stranger => log!(CONTESTED_WITH_STRANGER, resource = %who, eni, instance, taker, times),
+                Taker::ThirdParty => log!(CONTESTED_WITH_THIRD_PARTY, resource = %who, eni, instance, taker, times),
             }
         }
         Change::ContestedEnded { taker } => log!(CONTESTED_ENDED, resource = %who, taker = taker_name(*taker), times),
@@ -351,7 +351,7 @@ fn is_transient(error: &CallError) -> bool {
 fn taker_name(taker: Taker) -> &'static str {
     match taker {
         Taker::Peer => "peer",
-        Taker::Stranger => "third-party",
+        Taker::ThirdParty => "third-party",
     }
 }
 

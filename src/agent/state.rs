@@ -478,7 +478,7 @@ mod tests {
         let mut add = |second, name: &str, address: Option<u8>, kind| {
             state.record(Record::new(at(second), kind).of_group(group(name)).about(address.map(ip)));
         };
-        let (peer, stranger) = (Taker::Peer, Taker::Stranger);
+        let (peer, third_party) = (Taker::Peer, Taker::ThirdParty);
         let ownership_lost = || Kind::OwnershipLost { by: owner(2), taker: peer };
         let becomes = |to| Kind::Transition { from: VrrpState::Master, to, cause: String::new() };
         add(0, "a", Some(1), ownership_lost());
@@ -492,13 +492,13 @@ mod tests {
         add(8, "b", Some(3), Kind::Contested { by: owner(2), taker: peer });
         add(9, "b", Some(3), Kind::ContestedEnded { taker: peer });
         add(10, "b", Some(4), ownership_lost());
-        add(11, "b", Some(4), Kind::OwnershipLost { by: owner(3), taker: stranger });
-        add(12, "b", Some(4), Kind::Contested { by: owner(3), taker: stranger });
+        add(11, "b", Some(4), Kind::OwnershipLost { by: owner(3), taker: third_party });
+        add(12, "b", Some(4), Kind::Contested { by: owner(3), taker: third_party });
         add(13, "b", Some(4), Kind::ContestedEnded { taker: peer });
         let expected = [
             ("a".to_owned(), ip(1), vec![(4, peer)], vec![]),
             ("b".to_owned(), ip(2), vec![(1, peer), (5, peer)], vec![peer]),
-            ("b".to_owned(), ip(4), vec![(11, stranger)], vec![stranger]),
+            ("b".to_owned(), ip(4), vec![(11, third_party)], vec![third_party]),
         ];
         assert_eq!(loss_history(&state), expected);
         flushed(&mut state);
@@ -665,7 +665,7 @@ mod tests {
         fs::write(directory.path().join("history.json"), text).expect("written");
         assert_eq!(
             PersistentState::load(directory.path()).history.get().last(9),
-            [Record::new(at(1), Kind::ContestedEnded { taker: Taker::Stranger })]
+            [Record::new(at(1), Kind::ContestedEnded { taker: Taker::ThirdParty })]
         );
     }
 

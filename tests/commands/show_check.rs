@@ -753,12 +753,12 @@ fn each_step_says_what_was_found_and_what_to_do() {
             owners: Some(owners.iter().cloned().collect()),
             ..AwsState::default()
         };
-        let stranger = (VIP, of("eni-0a000000000000003", "i-0a000000000000003"));
-        let known = cloud(&[stranger.clone(), (peer, of("eni-0a000000000000002", "i-0a000000000000002"))]);
+        let third_party = (VIP, of("eni-0a000000000000003", "i-0a000000000000003"));
+        let known = cloud(&[third_party.clone(), (peer, of("eni-0a000000000000002", "i-0a000000000000002"))]);
         let elsewhere = cloud(&[(VIP, of(OURS, "i-0a000000000000002"))]);
         [
             check::address(VIP, &[peer], Some(&id(OURS)), &known),
-            check::address(VIP, &[peer], Some(&id(OURS)), &cloud(&[stranger])),
+            check::address(VIP, &[peer], Some(&id(OURS)), &cloud(&[third_party])),
             check::address(VIP, &[peer], Some(&id(OURS)), &elsewhere),
         ]
     })

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use lab::simulator::{Fault, On, RouteTable, Simulator};
-use lab::{GROUP, Lab, ROUTE_TABLES, Router, STRANGER, VIP};
+use lab::{GROUP, Lab, ROUTE_TABLES, Router, THIRD_PARTY, VIP};
 use regex_lite::Regex;
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ fn what_the_agent_logs_is_found_by_the_patterns() {
         expect(lab, &lab.r2, "it could again", STANDBY_READ);
 
         for theft in 1..=4 {
-            lab.simulator.steal(VIP, STRANGER[0]).expect("stolen");
+            lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("stolen");
             lab.wait("the theft is seen", SEEN + SLACK, |lab| lab.r1.logged(&["ownership lost"]) == theft);
             if theft < 4 {
                 lab.wait_for_owner(VIP, &lab.r1, SLACK);

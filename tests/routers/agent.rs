@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lab::simulator::{Fault, On};
-use lab::{Cut, GROUP, Lab, Router, STRANGER, Signal, VIP};
+use lab::{Cut, GROUP, Lab, Router, Signal, THIRD_PARTY, VIP};
 
 use crate::theft::{SEEN, steal};
 use crate::{BINARY, ELECTION, SLACK};
@@ -90,13 +90,13 @@ fn killed_while_paused() {
             let shown = lab.r1.shown(GROUP, VIP);
             lab.r1.status()["agent"].is_object() && (shown.vrrp(), shown.verdict()) == ("MASTER", "PAUSED")
         });
-        lab.simulator.steal(VIP, STRANGER[0]).expect("stolen");
+        lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("stolen");
         // Every 15 s as on a standby, with a jitter of up to a fifth.
         lab.wait("the theft is read", Duration::from_secs(18) + SLACK, |lab| {
-            lab.r1.shown(GROUP, VIP).address["owner"]["eni"] == STRANGER[0]
+            lab.r1.shown(GROUP, VIP).address["owner"]["eni"] == THIRD_PARTY[0]
         });
         lab.watch("the thief keeps it", SEEN, |lab| {
-            lab.simulator.owner(VIP).is_some_and(|o| o == *STRANGER[0])
+            lab.simulator.owner(VIP).is_some_and(|o| o == *THIRD_PARTY[0])
                 && lab.r1.shown(GROUP, VIP).verdict() == "PAUSED"
         });
         assert_eq!(lab.claims(None).len(), 1, "{:#?}", lab.claims(None));
@@ -159,7 +159,7 @@ fn killed_while_disabled() {
         lab.wait("the new agent has the group", SLACK, |lab| {
             lab.r1.status()["agent"].is_object() && lab.r1.shown(GROUP, VIP).verdict() == "DISABLED"
         });
-        lab.simulator.steal(VIP, STRANGER[0]).expect("stolen");
+        lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("stolen");
         lab.r1.systemctl(&["restart", "keepalived.service"]);
         lab.wait("MASTER again", 2 * ELECTION + SLACK, |lab| lab.r1.has_local(VIP));
         lab.watch("no claim", Duration::from_secs(5), |lab| lab.claims(Some(&lab.r1)).len() == 1);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use lab::simulator::{Effect, Fault, On, Request, Throttling};
-use lab::{EC2, GROUP, Lab, STRANGER, VIP};
+use lab::{EC2, GROUP, Lab, THIRD_PARTY, VIP};
 
 use crate::{BINARY, ELECTION, SLACK};
 
@@ -278,7 +278,7 @@ fn name_of_the_end_point_gone() {
             shown.verdict() == "CLAIMING" && shown.address["last_claim"]["error"]["code"] == "Connection"
         });
         // If the address is still ours, the read beside a retry may detect that first.
-        lab.simulator.steal(VIP, STRANGER[0]).expect("a theft");
+        lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("a theft");
         lab.r2.set_dns(Some(EC2));
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", Duration::from_secs(6) + SLACK);
         assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r2.enis[0]);

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use lab::simulator::{Fault, On};
-use lab::{GROUP, Lab, Router, STRANGER, VIP};
+use lab::{GROUP, Lab, Router, THIRD_PARTY, VIP};
 use serde_json::{Value, json};
 
 use crate::{BINARY, ELECTION, SLACK};
@@ -122,12 +122,12 @@ fn standby_whose_eni_is_attached_elsewhere() {
 fn standby_for_the_primary_address_of_a_third_party() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.set_global("verify-interval 5");
-        let primary = lab.simulator.private_addresses(STRANGER[0]).expect("an ENI")[0];
+        let primary = lab.simulator.private_addresses(THIRD_PARTY[0]).expect("an ENI")[0];
         for (router, priority) in [(&mut lab.r1, 200), (&mut lab.r2, 100)] {
             router.set_group(GROUP, 10, &format!("{primary}/24"), priority);
             router.commit();
         }
-        let reason = format!("{primary} is the primary address of {}", STRANGER[0]);
+        let reason = format!("{primary} is the primary address of {}", THIRD_PARTY[0]);
         let shown = |lab: &Lab| lab.r2.shown(GROUP, primary);
         lab.wait(&reason, LONGEST + SLACK, |lab| {
             let shown = shown(lab);
@@ -136,7 +136,7 @@ fn standby_for_the_primary_address_of_a_third_party() {
         });
         assert_eq!(lab.r2.logged(&["standby not ready", &reason]), 1);
         check_fails(lab, "Address", &reason);
-        lab.simulator.delete_network_interface(STRANGER[0]).expect("an ENI");
+        lab.simulator.delete_network_interface(THIRD_PARTY[0]).expect("an ENI");
         lab.wait_for_verdict(&lab.r2, GROUP, primary, "STANDBY-READY", LONGEST + SLACK);
         lab.r1.power_off();
         lab.wait_for_owner(primary, &lab.r2, ELECTION + SLACK);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lab::simulator::StaleReads;
-use lab::{GROUP, Lab, STRANGER, VIP};
+use lab::{GROUP, Lab, THIRD_PARTY, VIP};
 use vyos_aws_vipa::control::Request;
 use vyos_aws_vipa::control::client::Client;
 
@@ -24,7 +24,7 @@ fn theft_is_looked_at_twice_and_undone() {
         // Until the reads that confirm the claim are over.
         lab.watch("one claim", Duration::from_secs(11), |lab| lab.claims(None).len() == 1);
         let before = lab.reads(&lab.r1).len();
-        lab.simulator.steal(VIP, STRANGER[0]).expect("stolen");
+        lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("stolen");
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "DRIFT", SEEN + SLACK);
         lab.wait_for_owner(VIP, &lab.r1, SLACK);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
@@ -34,7 +34,7 @@ fn theft_is_looked_at_twice_and_undone() {
         let disagreeing: Vec<Instant> = reads.iter().map(|r| r.arrived).filter(|at| *at < claims[1].arrived).collect();
         assert!(disagreeing.len() >= 2, "{reads:#?}");
         assert!(claims[1].arrived - disagreeing[0] >= Duration::from_secs(1), "{reads:#?}");
-        assert_eq!((lab.r1.logged(&[TAKEN]), lab.r1.logged(&[TAKEN, STRANGER[0]])), (1, 1));
+        assert_eq!((lab.r1.logged(&[TAKEN]), lab.r1.logged(&[TAKEN, THIRD_PARTY[0]])), (1, 1));
         assert_eq!(lab.r2.shown(GROUP, VIP).verdict(), "STANDBY-READY");
     });
 }
@@ -51,18 +51,18 @@ fn thief_that_comes_again_and_again_is_a_contest() {
                 lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
             }
         }
-        assert_eq!(lab.r1.logged(&[CONTESTED, STRANGER[0], "i-0a0000000000000"]), 1);
+        assert_eq!(lab.r1.logged(&[CONTESTED, THIRD_PARTY[0], "i-0a0000000000000"]), 1);
         let rests = |lab: &Lab, claims: usize| {
             // The back-off is 75 s at first, with a jitter of a half.
             lab.watch("no claim", Duration::from_secs(10), |lab| lab.claims(None).len() == claims);
-            assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *STRANGER[0]);
+            assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *THIRD_PARTY[0]);
         };
         rests(lab, 4);
         let shown = lab.r1.shown(GROUP, VIP);
         assert_eq!(shown.verdict(), "CONTESTED");
         let reason = shown.address["reason"].as_str().unwrap_or_default();
-        let stranger = lab.r1.instance.replace("01", "03");
-        assert!(reason.contains(STRANGER[0]) && reason.contains(&stranger), "{reason}");
+        let third_party = lab.r1.instance.replace("01", "03");
+        assert!(reason.contains(THIRD_PARTY[0]) && reason.contains(&third_party), "{reason}");
 
         let socket = lab.r1.path("/run/vyos-aws-vipa-agent/agent.sock");
         let mut agent = Client::connect(&socket, SLACK).expect("the agent listens");
@@ -91,7 +91,7 @@ fn thief_that_comes_again_and_again_is_a_contest() {
 
 /// Takes the address, and waits until router 1 has detected that many losses.
 pub fn steal(lab: &Lab, theft: usize) {
-    lab.simulator.steal(VIP, STRANGER[0]).expect("stolen");
+    lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("stolen");
     lab.wait("the theft is seen", SEEN + SLACK, |lab| lab.r1.logged(&[TAKEN]) == theft);
 }
 

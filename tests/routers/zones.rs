@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use lab::simulator::{ElasticIp, Fault, On, Request, RouteTable, World};
-use lab::{Cut, ELASTIC_IP, GROUP, Lab, OVERLAY, OVERLAY_ROUTE, Pings, ROUTE_TABLES, Router, STRANGER, Signal, VIP};
+use lab::{Cut, ELASTIC_IP, GROUP, Lab, OVERLAY, OVERLAY_ROUTE, Pings, ROUTE_TABLES, Router, Signal, THIRD_PARTY, VIP};
 use serde_json::Value;
 
 use crate::{BINARY, ELECTION, SLACK};
@@ -203,7 +203,7 @@ fn route_is_stolen_by_a_third_party() {
         let pings = pings(lab);
         answers(lab, &lab.r1, &pings);
         let before = lab.route_claims(None).len();
-        lab.simulator.steal_route(ROUTE_TABLES[0], OVERLAY_ROUTE, STRANGER[0]).expect("stolen");
+        lab.simulator.steal_route(ROUTE_TABLES[0], OVERLAY_ROUTE, THIRD_PARTY[0]).expect("stolen");
         lost(lab, &pings[0]);
         lab.wait_for_route(ROUTE_TABLES[0], OVERLAY_ROUTE, &lab.r1, SEEN + SLACK);
         answers(lab, &lab.r1, &pings);
@@ -211,7 +211,7 @@ fn route_is_stolen_by_a_third_party() {
         let again = lab.route_claims(None).split_off(before);
         assert_eq!(tables(&again), [ROUTE_TABLES[0]], "{again:#?}");
         assert_eq!(again[0].network_interfaces, [lab.r1.enis[0].clone()]);
-        assert_eq!(lab.r1.logged(&["ownership lost", ROUTE_TABLES[0], STRANGER[0]]), 1);
+        assert_eq!(lab.r1.logged(&["ownership lost", ROUTE_TABLES[0], THIRD_PARTY[0]]), 1);
         let missed = pings[1].so_far().iter().filter(|ping| ping.answer.is_none_or(|(_, router)| router != 1)).count();
         assert!(missed <= 5, "the other zone's route was not touched: {missed} pings lost");
     });
@@ -224,8 +224,8 @@ fn route_is_a_blackhole() {
         bring_up(lab);
         let pings = pings(lab);
         answers(lab, &lab.r1, &pings);
-        lab.simulator.detach_network_interface(STRANGER[0]).expect("detached");
-        lab.simulator.steal_route(ROUTE_TABLES[1], OVERLAY_ROUTE, STRANGER[0]).expect("stolen");
+        lab.simulator.detach_network_interface(THIRD_PARTY[0]).expect("detached");
+        lab.simulator.steal_route(ROUTE_TABLES[1], OVERLAY_ROUTE, THIRD_PARTY[0]).expect("stolen");
         let route = lab.simulator.route(ROUTE_TABLES[1], OVERLAY_ROUTE).expect("a table").expect("a route");
         assert!(route.blackhole, "{route:?}");
         lost(lab, &pings[1]);
@@ -317,14 +317,14 @@ fn association_follows_the_master_and_is_taken_back_from_a_third_party() {
         let pings = client.ping(public);
         answers(lab, &lab.r1, [&pings]);
         let routes = claims(lab);
-        lab.simulator.steal_association(allocation, STRANGER[0], None).expect("stolen");
+        lab.simulator.steal_association(allocation, THIRD_PARTY[0], None).expect("stolen");
         lost(lab, &pings);
         let r1 = lab.r1.enis[0].clone();
         lab.simulator.wait_for_association(allocation, r1, SEEN + SLACK).unwrap_or_else(|error| panic!("{error}"));
         answers(lab, &lab.r1, [&pings]);
         settled(lab);
         assert_eq!((since(start, lab.associations(None)).len(), claims(lab)), (1, routes), "{}", lab.simulator);
-        assert_eq!(lab.r1.logged(&["ownership lost", allocation, STRANGER[0]]), 1);
+        assert_eq!(lab.r1.logged(&["ownership lost", allocation, THIRD_PARTY[0]]), 1);
         lab.r1.power_off();
         let r2 = lab.r2.enis[0].clone();
         let moved = lab.simulator.wait_for_association(allocation, r2, ELECTION + SLACK);

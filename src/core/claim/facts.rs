@@ -257,7 +257,7 @@ impl Machine {
         if group.since + GRACE_PERIOD < now && self.who(group, resource, owner) == Who::ThisRouter {
             return (Verdict::Drift, Some(Reason::NotTakenOver));
         }
-        (Verdict::StandbyReady, self.holder(group, resource).cloned().map(Reason::HeldByStranger))
+        (Verdict::StandbyReady, self.holder(group, resource).cloned().map(Reason::HeldByThirdParty))
     }
 
     fn master_verdict(&self, now: BootInstant, id: &Resource, resource: &ResourceState) -> (Verdict, Option<Reason>) {
@@ -265,7 +265,7 @@ impl Machine {
             let owner = last_owner(resource);
             let why = match with {
                 Taker::Peer => Reason::ContestedWithPeer(owner),
-                Taker::Stranger => Reason::ContestedWithStranger { group: resource.group.clone(), owner },
+                Taker::ThirdParty => Reason::ContestedWithThirdParty { group: resource.group.clone(), owner },
             };
             return (Verdict::Contested, Some(why));
         }

@@ -1,7 +1,7 @@
 //! Flap damping: when a resource counts as contested, and how long claims are held down.
 //!
 //! If it is contested with the peer (another router of the group), both routers are MASTER. VRRP ends that as soon
-//! as the link between them is back, so claims are not delayed. If it is contested with a stranger, claims are delayed to
+//! as the link between them is back, so claims are not delayed. If it is contested with a third party, claims are delayed to
 //! save API calls. Both can be the case; the current owner decides whether a claim is delayed.
 
 use std::collections::VecDeque;
@@ -16,8 +16,8 @@ use crate::model::ec2::Taker;
 const LOSSES_ALLOWED: usize = 3;
 /// ... within this time.
 const LOSS_WINDOW: Duration = Duration::from_secs(5 * 60);
-/// It is no longer contested with a stranger after ownership was verified for this long.
-const STRANGER_HOLD_DOWN: Duration = Duration::from_secs(15 * 60);
+/// It is no longer contested with a third party after ownership was verified for this long.
+const THIRD_PARTY_HOLD_DOWN: Duration = Duration::from_secs(15 * 60);
 /// The same for the peer, but at least two verify-intervals: a peer that is still MASTER claims it within one.
 const PEER_HOLD_DOWN: Duration = Duration::from_secs(60);
 /// The first and the longest delay of a claim on the router with the higher priority.
@@ -29,8 +29,8 @@ const OUTRANKED_DELAY: (Duration, Duration) = (Duration::from_secs(75), Duration
 #[derive(Debug, Clone, Default)]
 pub struct FlapDamping {
     peer: Losses,
-    stranger: Losses,
-    /// The number of reclaims from a stranger while contested.
+    third_party: Losses,
+    /// The number of reclaims from a third party while contested.
     reclaims: u32,
     /// The last claim that a read has caused.
     pub reclaimed: Option<BootInstant>,
@@ -52,7 +52,7 @@ impl FlapDamping {
         verify_interval: Duration,
     ) -> Self {
         let mut flap_damping = Self::default();
-        for taker in [Taker::Peer, Taker::Stranger] {
+        for taker in [Taker::Peer, Taker::ThirdParty] {
             let times: VecDeque<BootInstant> =
                 losses.iter().filter(|(_, by)| *by == taker).map(|(at, _)| *at).collect();
             let hold_down = hold_down(taker, verify_interval);
@@ -66,24 +66,24 @@ impl FlapDamping {
     fn losses_by(&mut self, taker: Taker) -> &mut Losses {
         match taker {
             Taker::Peer => &mut self.peer,
-            Taker::Stranger => &mut self.stranger,
+            Taker::ThirdParty => &mut self.third_party,
         }
     }
 
     /// The kind of owner with which the address is contested; with both, the one of the last loss.
     pub fn contested_by(&self) -> Option<Taker> {
         let last = |losses: &Losses| losses.times.back().copied();
-        match (self.peer.contested, self.stranger.contested) {
+        match (self.peer.contested, self.third_party.contested) {
             (false, false) => None,
-            (true, true) if last(&self.stranger) > last(&self.peer) => Some(Taker::Stranger),
+            (true, true) if last(&self.third_party) > last(&self.peer) => Some(Taker::ThirdParty),
             (true, _) => Some(Taker::Peer),
-            (false, true) => Some(Taker::Stranger),
+            (false, true) => Some(Taker::ThirdParty),
         }
     }
 
-    /// Whether claims are delayed because of a stranger.
+    /// Whether claims are delayed because of a third party.
     pub fn delays_claims(&self) -> bool {
-        self.stranger.contested
+        self.third_party.contested
     }
 
     /// Counts an ownership loss. Returns true if the address becomes contested.
@@ -98,7 +98,7 @@ impl FlapDamping {
         true
     }
 
-    /// The delay of the next claim, if `from` is the current owner. No delay unless contested with a stranger, or if the peer
+    /// The delay of the next claim, if `from` is the current owner. No delay unless contested with a third party, or if the peer
     /// is the owner.
     pub fn damping_delay(&mut self, from: Option<Taker>, outranks: bool, rng: &mut Rng) -> Option<Duration> {
         if !self.delays_claims() || from == Some(Taker::Peer) {
@@ -117,19 +117,19 @@ impl FlapDamping {
 
     /// When the next contest ends, if the address has been confirmed as ours since `verified` without a break.
     pub fn ends(&self, verified: BootInstant, verify_interval: Duration) -> Option<BootInstant> {
-        let on = [(Taker::Peer, self.peer.contested), (Taker::Stranger, self.stranger.contested)];
+        let on = [(Taker::Peer, self.peer.contested), (Taker::ThirdParty, self.third_party.contested)];
         on.iter().filter(|(_, on)| *on).map(|(taker, _)| verified + hold_down(*taker, verify_interval)).min()
     }
 
     /// Ends the hold-downs that are due, and returns their kinds of owner.
     pub fn end_due(&mut self, now: BootInstant, verified: BootInstant, verify_interval: Duration) -> Vec<Taker> {
         let due = |taker| verified + hold_down(taker, verify_interval) <= now;
-        [Taker::Peer, Taker::Stranger].into_iter().filter(|taker| due(*taker) && self.over(*taker)).collect()
+        [Taker::Peer, Taker::ThirdParty].into_iter().filter(|taker| due(*taker) && self.over(*taker)).collect()
     }
 
     /// Forgets all losses, and returns the kinds of owner with which the address was contested.
     pub fn end(&mut self) -> Vec<Taker> {
-        let over = [Taker::Peer, Taker::Stranger].into_iter().filter(|taker| self.over(*taker)).collect();
+        let over = [Taker::Peer, Taker::ThirdParty].into_iter().filter(|taker| self.over(*taker)).collect();
         // The minimum interval between reclaims holds even if the group leaves MASTER and returns.
         *self = Self { reclaimed: self.reclaimed, ..Self::default() };
         over
@@ -150,7 +150,7 @@ impl FlapDamping {
 fn hold_down(with: Taker, verify_interval: Duration) -> Duration {
     match with {
         Taker::Peer => PEER_HOLD_DOWN.max(2 * verify_interval),
-        Taker::Stranger => STRANGER_HOLD_DOWN,
+        Taker::ThirdParty => THIRD_PARTY_HOLD_DOWN,
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_fourth_theft_within_five_minutes_begins_a_contest() {
-        for by in [Taker::Peer, Taker::Stranger] {
+        for by in [Taker::Peer, Taker::ThirdParty] {
             let mut flap_damping = FlapDamping::default();
             assert_eq!([0, 100, 200, 299].map(|t| flap_damping.ownership_lost(at(t), by)), [false, false, false, true]);
             assert_eq!(flap_damping.contested_by(), Some(by));
@@ -180,26 +180,26 @@ mod tests {
     }
 
     #[test]
-    fn thefts_by_the_peer_and_by_a_stranger_are_counted_apart_and_the_last_one_names_the_contest() {
+    fn thefts_by_the_peer_and_by_a_third_party_are_counted_apart_and_the_last_one_names_the_contest() {
         let mut flap_damping = FlapDamping::default();
-        let by = [Taker::Peer, Taker::Stranger];
+        let by = [Taker::Peer, Taker::ThirdParty];
         assert!((0..6).all(|t| !flap_damping.ownership_lost(at(t), by[t as usize % 2])), "three each");
         assert!(flap_damping.ownership_lost(at(6), Taker::Peer));
         assert_eq!(flap_damping.contested_by(), Some(Taker::Peer));
-        assert!(flap_damping.ownership_lost(at(7), Taker::Stranger));
-        assert_eq!(flap_damping.contested_by(), Some(Taker::Stranger));
+        assert!(flap_damping.ownership_lost(at(7), Taker::ThirdParty));
+        assert_eq!(flap_damping.contested_by(), Some(Taker::ThirdParty));
         assert_eq!(
             flap_damping.end_due(at(7) + PEER_HOLD_DOWN, at(7), INTERVAL),
             [Taker::Peer],
-            "the stranger's lasts longer"
+            "the third party's lasts longer"
         );
         (0..6).for_each(|t| _ = flap_damping.ownership_lost(at(10 + t), Taker::Peer));
         assert_eq!(flap_damping.contested_by(), Some(Taker::Peer), "the last one was the peer's");
-        flap_damping.ownership_lost(at(15), Taker::Stranger);
+        flap_damping.ownership_lost(at(15), Taker::ThirdParty);
         assert_eq!(flap_damping.contested_by(), Some(Taker::Peer), "both at once");
         assert_eq!(flap_damping.end_due(at(15) + PEER_HOLD_DOWN, at(15), INTERVAL), [Taker::Peer]);
         flap_damping.reclaimed = Some(at(15));
-        assert_eq!(flap_damping.end(), [Taker::Stranger]);
+        assert_eq!(flap_damping.end(), [Taker::ThirdParty]);
         assert_eq!((flap_damping.contested_by(), flap_damping.reclaimed), (None, Some(at(15))), "claims stay apart");
     }
 
@@ -211,13 +211,13 @@ mod tests {
                 ages.iter().map(|age| (now - Duration::from_secs(*age), by)).collect();
             FlapDamping::resumed(now, &losses, contested, INTERVAL)
         };
-        let (peer, stranger) = (Taker::Peer, Taker::Stranger);
-        let mut flap_damping = resumed(stranger, &[1_200, 899], &[stranger]);
-        assert_eq!(flap_damping.contested_by(), Some(stranger));
+        let (peer, third_party) = (Taker::Peer, Taker::ThirdParty);
+        let mut flap_damping = resumed(third_party, &[1_200, 899], &[third_party]);
+        assert_eq!(flap_damping.contested_by(), Some(third_party));
         assert_eq!(flap_damping.ends(at(4_000), INTERVAL), Some(at(4_000 + 15 * 60)));
-        assert!(flap_damping.damping_delay(Some(stranger), true, &mut Rng::with_seed(7)).is_some());
+        assert!(flap_damping.damping_delay(Some(third_party), true, &mut Rng::with_seed(7)).is_some());
         assert_eq!(
-            resumed(stranger, &[1_200, 901], &[stranger]).contested_by(),
+            resumed(third_party, &[1_200, 901], &[third_party]).contested_by(),
             None,
             "nobody has taken it for so long"
         );
@@ -225,14 +225,14 @@ mod tests {
         assert_eq!(flap_damping.contested_by(), Some(peer));
         assert_eq!(flap_damping.damping_delay(Some(peer), false, &mut Rng::with_seed(7)), None);
         assert_eq!(resumed(peer, &[90, 61], &[peer]).contested_by(), None);
-        let mut flap_damping = resumed(stranger, &[290, 200, 100], &[]);
+        let mut flap_damping = resumed(third_party, &[290, 200, 100], &[]);
         assert_eq!(flap_damping.contested_by(), None);
-        assert!(flap_damping.ownership_lost(at(3_609), stranger), "the fourth within five minutes");
+        assert!(flap_damping.ownership_lost(at(3_609), third_party), "the fourth within five minutes");
         assert!(
-            !resumed(stranger, &[290, 200, 100], &[]).ownership_lost(at(3_611), stranger),
+            !resumed(third_party, &[290, 200, 100], &[]).ownership_lost(at(3_611), third_party),
             "the third within five minutes"
         );
-        assert!(!resumed(stranger, &[290, 200, 100], &[]).ownership_lost(at(3_609), peer), "the peer's first");
+        assert!(!resumed(third_party, &[290, 200, 100], &[]).ownership_lost(at(3_609), peer), "the peer's first");
     }
 
     #[test]
@@ -251,20 +251,22 @@ mod tests {
     fn the_router_that_outranks_waits_at_most_thirty_seconds_and_the_other_minutes() {
         let mut rng = Rng::with_seed(7);
         let mut flap_damping = FlapDamping::default();
-        let stranger = Some(Taker::Stranger);
-        assert_eq!(flap_damping.damping_delay(stranger, true, &mut rng), None);
+        let third_party = Some(Taker::ThirdParty);
+        assert_eq!(flap_damping.damping_delay(third_party, true, &mut rng), None);
         for t in 0..4 {
-            flap_damping.ownership_lost(at(t), Taker::Stranger);
+            flap_damping.ownership_lost(at(t), Taker::ThirdParty);
         }
         assert_eq!(flap_damping.damping_delay(Some(Taker::Peer), false, &mut rng), None, "the peer has it now");
-        let waits: Vec<u64> =
-            (0..5).filter_map(|_| flap_damping.damping_delay(stranger, true, &mut rng)).map(|d| d.as_secs()).collect();
+        let waits: Vec<u64> = (0..5)
+            .filter_map(|_| flap_damping.damping_delay(third_party, true, &mut rng))
+            .map(|d| d.as_secs())
+            .collect();
         assert_eq!(waits, [5, 10, 20, 30, 30]);
         for _ in 0..100 {
             let wait = flap_damping.damping_delay(None, false, &mut rng).expect("contested");
             assert!(wait >= Duration::from_secs(150) && wait <= Duration::from_secs(450), "{wait:?}");
         }
         flap_damping.claim_now();
-        assert_eq!(flap_damping.damping_delay(stranger, true, &mut rng), Some(Duration::from_secs(5)));
+        assert_eq!(flap_damping.damping_delay(third_party, true, &mut rng), Some(Duration::from_secs(5)));
     }
 }

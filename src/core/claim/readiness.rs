@@ -253,7 +253,7 @@ impl Machine {
         let others: BTreeSet<InstanceId> =
             group.peers.iter().map(|peer| self.peers.get(peer)?.instance.clone()).collect::<Option<_>>()?;
         let who = Who::of(Some(holder), resource.eni.as_ref(), self.instance.as_ref(), &others);
-        (who == Who::Stranger && !others.is_empty()).then_some(holder)
+        (who == Who::ThirdParty && !others.is_empty()).then_some(holder)
     }
 }
 

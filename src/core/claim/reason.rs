@@ -36,11 +36,11 @@ pub enum Reason {
     /// The group is BACKUP, but the address is still assigned to this router in EC2.
     NotTakenOver,
     /// The standby is ready; a failover takes the address from an owner that is not one of the group's routers.
-    HeldByStranger(Owner),
+    HeldByThirdParty(Owner),
     /// The other router of the group took the address repeatedly.
     ContestedWithPeer(LastOwner),
     /// Another owner took the address repeatedly.
-    ContestedWithStranger {
+    ContestedWithThirdParty {
         /// The group.
         group: GroupName,
         /// The owner now.

@@ -286,7 +286,7 @@ impl ResourceState {
     }
 
     /// Schedules a claim that no notify event has caused, while `from` owns the resource: keepalived must be active, the
-    /// group's address must be on its interface, and with a stranger the hold-down must be over.
+    /// group's address must be on its interface, and with a third party the hold-down must be over.
     pub fn claim_with_precondition(
         &mut self,
         earliest: BootInstant,
@@ -302,7 +302,7 @@ impl ResourceState {
         self.checks.verified_since = None;
     }
 
-    /// The peer owns the resource of a pending claim: ends the hold-down that a stranger caused.
+    /// The peer owns the resource of a pending claim: ends the hold-down that a third party caused.
     pub fn expedite(&mut self, now: BootInstant, rng: &mut Rng) {
         let earliest = if self.attempt.failed > 0 {
             now + backoff::retry_delay(self.attempt.failed, rng)
@@ -597,11 +597,11 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_because_of_a_stranger_goes_at_once_where_the_peer_has_it_and_nothing_failed() {
+    fn what_waits_because_of_a_third_party_goes_at_once_where_the_peer_has_it_and_nothing_failed() {
         let mut rng = Rng::with_seed(1);
         let mut expedited = |failed: u32, losses: u64| {
             let mut address = address();
-            (0..losses).for_each(|t| _ = address.flap_damping.ownership_lost(at(t), Taker::Stranger));
+            (0..losses).for_each(|t| _ = address.flap_damping.ownership_lost(at(t), Taker::ThirdParty));
             address.attempt.failed = failed;
             address.phase = Phase::Pending { due: at(1_000) };
             address.expedite(at(100), &mut rng);

@@ -32,8 +32,7 @@ pub enum Taker {
     /// The other router: its instance has one of the group's peer addresses.
     Peer,
     /// A third party: any other instance.
-    #[serde(rename = "third-party")]
-    Stranger,
+    ThirdParty,
 }
 
 /// The owner of each address that was asked for; an address that no ENI has is absent.

@@ -102,14 +102,14 @@ pub enum Kind {
     OwnershipLost {
         /// Who has it.
         by: Owner,
-        /// Whether that is the group's peer or a stranger.
+        /// Whether that is the group's peer or a third party.
         taker: Taker,
     },
     /// A resource was lost too often.
     Contested {
         /// Who takes it.
         by: Owner,
-        /// Whether that is the group's peer or a stranger.
+        /// Whether that is the group's peer or a third party.
         taker: Taker,
     },
     /// The resource is no longer CONTESTED.

@@ -59,8 +59,7 @@ pub enum Who {
     /// The instance that has one of the group's peer addresses.
     OtherRouter,
     /// A third party: any other ENI.
-    #[serde(rename = "third-party")]
-    Stranger,
+    ThirdParty,
     /// No ENI has it.
     Unassigned,
     /// An ENI whose instance cannot be compared with this router's, because IMDS has not answered.
@@ -83,8 +82,8 @@ impl Who {
         match (&owner.instance, instance) {
             (Some(theirs), Some(ours)) if theirs == ours && eni.is_some() => Self::ThisRouterOtherEni,
             (Some(theirs), ours) if others.contains(theirs) && ours != Some(theirs) => Self::OtherRouter,
-            (Some(theirs), Some(ours)) if theirs != ours => Self::Stranger,
-            (None, _) if eni.is_some() => Self::Stranger,
+            (Some(theirs), Some(ours)) if theirs != ours => Self::ThirdParty,
+            (None, _) if eni.is_some() => Self::ThirdParty,
             _ => Self::Unknown,
         }
     }
@@ -115,15 +114,15 @@ mod tests {
             (None, Some(1), Some(1), Who::Unassigned),
             (Some((1, Some(1))), Some(1), Some(1), Who::ThisRouter),
             (Some((1, None)), Some(1), None, Who::ThisRouter),
-            (Some((1, None)), Some(1), Some(1), Who::Stranger),
+            (Some((1, None)), Some(1), Some(1), Who::ThirdParty),
             (Some((1, Some(2))), Some(1), Some(1), Who::OtherRouter),
-            (Some((1, Some(3))), Some(1), Some(1), Who::Stranger),
+            (Some((1, Some(3))), Some(1), Some(1), Who::ThirdParty),
             (Some((2, Some(1))), Some(1), Some(1), Who::ThisRouterOtherEni),
             (Some((3, Some(2))), Some(1), Some(1), Who::OtherRouter),
             (Some((3, Some(2))), None, None, Who::OtherRouter),
-            (Some((4, Some(3))), Some(1), Some(1), Who::Stranger),
-            (Some((4, Some(3))), None, Some(1), Who::Stranger),
-            (Some((4, None)), Some(1), Some(1), Who::Stranger),
+            (Some((4, Some(3))), Some(1), Some(1), Who::ThirdParty),
+            (Some((4, Some(3))), None, Some(1), Who::ThirdParty),
+            (Some((4, None)), Some(1), Some(1), Who::ThirdParty),
             (Some((4, Some(3))), Some(1), None, Who::Unknown),
             (Some((4, None)), None, Some(1), Who::Unknown),
             (Some((2, Some(1))), None, Some(1), Who::Unknown),

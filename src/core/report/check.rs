@@ -439,7 +439,7 @@ impl AwsState {
         let instance = |peer| self.owners.as_ref()?.get(peer)?.instance.clone();
         let others: Option<BTreeSet<InstanceId>> = peers.iter().map(instance).collect();
         others.is_some_and(|others| {
-            !others.is_empty() && Who::of(Some(owner), Some(eni), self.instance.as_ref(), &others) == Who::Stranger
+            !others.is_empty() && Who::of(Some(owner), Some(eni), self.instance.as_ref(), &others) == Who::ThirdParty
         })
     }
 

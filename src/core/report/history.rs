@@ -62,7 +62,7 @@ fn event(record: &Record) -> String {
         Kind::Contested { by, taker: Taker::Peer } => {
             format!("{resources} ({group}) CONTESTED: both routers are MASTER; last lost to {}", holder(by))
         }
-        Kind::Contested { by, taker: Taker::Stranger } => {
+        Kind::Contested { by, taker: Taker::ThirdParty } => {
             format!("{resources} ({group}) CONTESTED: lost several times, last to {}", holder(by))
         }
         Kind::ContestedEnded { .. } => format!("{resources} ({group}) no longer contested"),

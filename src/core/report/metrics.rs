@@ -176,7 +176,7 @@ fn groups(text: &mut Text, report: &Report, counters: &Counters) {
     }
     let mut losses = text.family(&LOSSES);
     for (labels, group) in &groups {
-        for taker in [Taker::Peer, Taker::Stranger] {
+        for taker in [Taker::Peer, Taker::ThirdParty] {
             let count = counted(group).and_then(|counters| counters.losses.get(&taker).copied());
             losses.after(labels, &[&Word(taker)], count.unwrap_or_default());
         }

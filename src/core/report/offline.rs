@@ -245,11 +245,11 @@ impl Seen {
         match (local, who) {
             (None, _) | (_, None | Some(Who::Unknown)) => Self::NotEnough,
             (Some(true), Some(Who::ThisRouter)) => Self::LikeMaster,
-            (Some(true), Some(Who::ThisRouterOtherEni | Who::OtherRouter | Who::Stranger | Who::Unassigned)) => {
+            (Some(true), Some(Who::ThisRouterOtherEni | Who::OtherRouter | Who::ThirdParty | Who::Unassigned)) => {
                 Self::HereButNotOurs
             }
             (Some(false), Some(Who::ThisRouter | Who::ThisRouterOtherEni)) => Self::OursButNotHere,
-            (Some(false), Some(Who::OtherRouter | Who::Stranger | Who::Unassigned)) => Self::LikeBackup,
+            (Some(false), Some(Who::OtherRouter | Who::ThirdParty | Who::Unassigned)) => Self::LikeBackup,
         }
     }
 
@@ -301,12 +301,12 @@ mod tests {
             (Some(true), Some(ThisRouter), Seen::LikeMaster),
             (Some(true), Some(ThisRouterOtherEni), Seen::HereButNotOurs),
             (Some(true), Some(OtherRouter), Seen::HereButNotOurs),
-            (Some(true), Some(Stranger), Seen::HereButNotOurs),
+            (Some(true), Some(ThirdParty), Seen::HereButNotOurs),
             (Some(true), Some(Unassigned), Seen::HereButNotOurs),
             (Some(false), Some(ThisRouter), Seen::OursButNotHere),
             (Some(false), Some(ThisRouterOtherEni), Seen::OursButNotHere),
             (Some(false), Some(OtherRouter), Seen::LikeBackup),
-            (Some(false), Some(Stranger), Seen::LikeBackup),
+            (Some(false), Some(ThirdParty), Seen::LikeBackup),
             (Some(false), Some(Unassigned), Seen::LikeBackup),
         ] {
             assert_eq!(Seen::of(local, who), seen, "{local:?} {who:?}");

@@ -118,7 +118,7 @@ pub fn reason(kind: Kind, reason: &Reason, clock: impl Fn(BootInstant) -> Timest
                 "VRRP is BACKUP here, but {still}: the MASTER has not claimed it; check `show aws-vipa status` there"
             )
         }
-        Reason::HeldByStranger(owner) => held_by_third_party(kind, owner),
+        Reason::HeldByThirdParty(owner) => held_by_third_party(kind, owner),
         Reason::ContestedWithPeer(owner) => {
             let now = last_seen(owner);
             format!(
@@ -127,7 +127,7 @@ pub fn reason(kind: Kind, reason: &Reason, clock: impl Fn(BootInstant) -> Timest
                  by itself"
             )
         }
-        Reason::ContestedWithStranger { group, owner } => {
+        Reason::ContestedWithThirdParty { group, owner } => {
             let name = quoted(group.as_str());
             let at_once = format!("`force aws-vipa claim {name}` claims it at once");
             let find = format!("`show aws-vipa group {name}` shows who took it: stop what claims it there");
@@ -189,9 +189,9 @@ pub fn code(reason: &Reason) -> &'static str {
         Reason::NotReady(obstacle) => obstacle_code(obstacle),
         Reason::Unexpected { .. } => "address-unexpected",
         Reason::NotTakenOver => "not-taken-over",
-        Reason::HeldByStranger(_) => "held-by-third-party",
+        Reason::HeldByThirdParty(_) => "held-by-third-party",
         Reason::ContestedWithPeer(_) => "contested-with-peer",
-        Reason::ContestedWithStranger { .. } => "contested-with-third-party",
+        Reason::ContestedWithThirdParty { .. } => "contested-with-third-party",
         Reason::NotTakeable(_) => "not-takeable",
         Reason::Refused(_) => "claim-refused",
         Reason::Missing { .. } => "address-missing",

@@ -342,7 +342,7 @@ pub(super) fn who(owner: &OwnerReport) -> &str {
         Who::ThisRouter => "this router",
         Who::ThisRouterOtherEni => "this router's other ENI",
         Who::OtherRouter => "other router",
-        Who::Stranger => "third party",
+        Who::ThirdParty => "third party",
         Who::Unassigned => "unassigned",
         Who::Unknown => "unknown",
     }

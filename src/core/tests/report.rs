@@ -201,7 +201,7 @@ fn owner(who: Who) -> Option<OwnerReport> {
         Who::ThisRouter => (Some(OURS), Some("i-0123456789abcdef0")),
         Who::ThisRouterOtherEni => (Some("eni-0aaaaaaaaaaaaaaaa"), Some("i-0123456789abcdef0")),
         Who::OtherRouter => (Some(THEIRS), Some("i-0fedcba9876543210")),
-        Who::Stranger => (Some("eni-0bad0bad0bad0bad0"), Some("i-0bad0bad0bad0bad0")),
+        Who::ThirdParty => (Some("eni-0bad0bad0bad0bad0"), Some("i-0bad0bad0bad0bad0")),
         Who::Unknown => (Some("eni-0bad0bad0bad0bad0"), None),
         Who::Unassigned => (None, None),
     };
@@ -366,8 +366,8 @@ fn a_claim_is_refused() {
 /// A failover would work, and takes the address from somebody.
 #[test]
 fn a_standby_whose_address_is_held_by_another() {
-    let stranger = owned_by(Who::Stranger).expect("an owner");
-    let primary = PrimaryAddress { address: address(111), owner: ec2::Owner { primary: true, ..stranger.clone() } };
+    let third_party = owned_by(Who::ThirdParty).expect("an owner");
+    let primary = PrimaryAddress { address: address(111), owner: ec2::Owner { primary: true, ..third_party.clone() } };
     let misplaced = EniElsewhere {
         eni: eni(THEIRS),
         this: InstanceId::try_from("i-0123456789abcdef0").expect("an instance"),
@@ -385,8 +385,12 @@ fn a_standby_whose_address_is_held_by_another() {
         }
     };
     let addresses = vec![
-        AddressReport { owner: owner(Who::Stranger), reason: why(Reason::HeldByStranger(stranger)), ..stood_by(110) },
-        not_ready(111, Who::Stranger, Obstacle::Primary(primary)),
+        AddressReport {
+            owner: owner(Who::ThirdParty),
+            reason: why(Reason::HeldByThirdParty(third_party)),
+            ..stood_by(110)
+        },
+        not_ready(111, Who::ThirdParty, Obstacle::Primary(primary)),
         AddressReport { eni: Some(eni(THEIRS)), ..not_ready(112, Who::OtherRouter, Obstacle::EniElsewhere(misplaced)) },
     ];
     pinned("held-by-another", &report(vec![group("web", VrrpState::Backup, addresses)]));
@@ -403,7 +407,7 @@ fn the_address_is_with_someone_else() {
     let addresses = vec![
         drift(100, Who::OtherRouter),
         drift(101, Who::ThisRouterOtherEni),
-        drift(102, Who::Stranger),
+        drift(102, Who::ThirdParty),
         drift(103, Who::Unassigned),
     ];
     pinned("drift", &report(vec![group("web", VrrpState::Master, addresses)]));
@@ -412,11 +416,11 @@ fn the_address_is_with_someone_else() {
 #[test]
 fn another_takes_it_again_and_again() {
     let contested = AddressReport {
-        owner: owner(Who::Stranger),
+        owner: owner(Who::ThirdParty),
         verdict: Verdict::Contested,
-        reason: why(Reason::ContestedWithStranger {
+        reason: why(Reason::ContestedWithThirdParty {
             group: group_name("web"),
-            owner: LastOwner::Other(owned_by(Who::Stranger).expect("an owner")),
+            owner: LastOwner::Other(owned_by(Who::ThirdParty).expect("an owner")),
         }),
         ..held(100)
     };
@@ -642,10 +646,10 @@ fn routes_and_elastic_ips_follow_the_master() {
 fn two_hundred_routes_and_fifty_elastic_ips() {
     let destination = |n: u8| format!("10.{n}.0.0/16");
     let lost = |n: u8| {
-        let reason = Reason::Mismatch { owner: owned_by(Who::Stranger), error: None };
+        let reason = Reason::Mismatch { owner: owned_by(Who::ThirdParty), error: None };
         let reason = why_of(ResourceKind::Route, reason);
         match n {
-            20..40 => ResourceReport { owner: owner(Who::Stranger), verdict: Verdict::Drift, reason, ..held_state() },
+            20..40 => ResourceReport { owner: owner(Who::ThirdParty), verdict: Verdict::Drift, reason, ..held_state() },
             _ => held_state(),
         }
     };
@@ -873,10 +877,10 @@ fn records() -> Vec<Record> {
             .of_group(web())
             .about([address(100)]),
         Record::new(at(3_900), claim(Some(ours), done())).about([address(100)]),
-        Record::new(at(3_800), Kind::Contested { by: nobodys, taker: Taker::Stranger })
+        Record::new(at(3_800), Kind::Contested { by: nobodys, taker: Taker::ThirdParty })
             .of_group(web())
             .about([address(100)]),
-        Record::new(at(3_000), Kind::ContestedEnded { taker: Taker::Stranger }).of_group(web()).about([address(100)]),
+        Record::new(at(3_000), Kind::ContestedEnded { taker: Taker::ThirdParty }).of_group(web()).about([address(100)]),
         Record::new(at(2_000), Kind::NotLocal).of_group(web()).about([address(101)]),
         Record::new(at(1_900), Kind::Unresolved { interface: eth1, error: timed_out }),
         Record::new(at(1_800), claim(Some(theirs()), done())).about([Resource::Route(route(1, "192.0.2.10/32"))]),
@@ -924,7 +928,7 @@ fn a_group_that_is_not_well() {
         ..held(last)
     };
     let refused = AddressReport {
-        owner: owner(Who::Stranger),
+        owner: owner(Who::ThirdParty),
         last_claim: Some(ClaimReport {
             eni: None,
             at: ago(2),
@@ -943,7 +947,7 @@ fn a_group_that_is_not_well() {
         assign_permission_proven_at: None,
         ..paused(101)
     };
-    let unattached = OwnerReport { instance: None, ..owner(Who::Stranger).expect("an owner") };
+    let unattached = OwnerReport { instance: None, ..owner(Who::ThirdParty).expect("an owner") };
     let unattached = AddressReport { owner: Some(unattached), local: Some(false), ..paused(102) };
     let nobodys = AddressReport { owner: owner(Who::Unassigned), ..paused(103) };
     let mut web = group("w$(eb)", VrrpState::Unknown, vec![refused, unknown, unattached, nobodys]);

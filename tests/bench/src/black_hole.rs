@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lab::{GROUP, Lab, STRANGER, VIP};
+use lab::{GROUP, Lab, THIRD_PARTY, VIP};
 
 use crate::peers::claim_of;
 use crate::spread::Spread;
@@ -21,7 +21,7 @@ pub fn measure(lab: &mut Lab, rounds: usize) -> Spread {
     let times: Vec<Duration> = (0..rounds)
         .map(|_| {
             told.stand_by(&lab.r1, &[GROUP.to_owned()]);
-            lab.simulator.steal(VIP, STRANGER[0]).expect("a third party's");
+            lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("a third party's");
             let warm: BTreeSet<_> = lab.simulator.requests().iter().map(|request| request.peer).collect();
             lab::black_hole(warm.iter().copied());
             let from = lab.simulator.next_number();

@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lab::simulator::{NetworkInterface, Request, Service, World};
-use lab::{EC2, Lab, Router, STRANGER};
+use lab::{EC2, Lab, Router, THIRD_PARTY};
 use serde::{Deserialize, Serialize};
 
 use crate::distance;
@@ -253,7 +253,7 @@ fn paused(lab: &Lab, told: &mut Told, request: &[u8], ec2: SocketAddr, sizes: Si
 /// A group becomes MASTER while a third party has its address, and BACKUP again once EC2 has answered: when its line was
 /// written, and the time from there.
 fn transition(lab: &Lab, told: &mut Told, n: usize) -> (Instant, Duration) {
-    lab.simulator.steal(address(n), STRANGER[0]).expect("a third party's");
+    lab.simulator.steal(address(n), THIRD_PARTY[0]).expect("a third party's");
     let from = lab.simulator.next_number();
     let began = told.tell(&group(n), "MASTER");
     let claim = arrival(lab, address(n), from);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lab::simulator::{Fault, On, World};
-use lab::{Lab, Router, STRANGER};
+use lab::{Lab, Router, THIRD_PARTY};
 use serde::{Deserialize, Serialize};
 
 use crate::distance::wait_until;
@@ -141,7 +141,7 @@ fn spread_out(lab: &mut Lab, groups: usize, rounds: usize) -> OutOfStep {
         // What the round before has used of the allowance does not count in this one.
         told.restart(&lab.r1);
         told.stand_by(&lab.r1, &names);
-        (0..groups).for_each(|n| lab.simulator.steal(address(n), STRANGER[0]).expect("a third party's"));
+        (0..groups).for_each(|n| lab.simulator.steal(address(n), THIRD_PARTY[0]).expect("a third party's"));
         let (moves, from) = (lab.simulator.moves().len(), lab.simulator.next_number());
         let mut last_line = Instant::now();
         for name in &names {
@@ -166,7 +166,7 @@ fn agent(lab: &mut Lab, groups: usize, rounds: usize) -> (usize, Spread, usize) 
         // Claims of failovers that follow each other within a second are spread out.
         told.restart(&lab.r1);
         told.stand_by(&lab.r1, &names);
-        (0..groups).for_each(|n| lab.simulator.steal(address(n), STRANGER[0]).expect("a third party's"));
+        (0..groups).for_each(|n| lab.simulator.steal(address(n), THIRD_PARTY[0]).expect("a third party's"));
         let (moves, from) = (lab.simulator.moves().len(), lab.simulator.next_number());
         let mut began = None;
         for name in &names {
@@ -200,7 +200,7 @@ fn last_move(lab: &Lab, from: usize, groups: usize, router: &Router) -> Instant 
 
 /// The transition scripts of all groups, one after the other, as VyOS runs them.
 fn one_by_one(lab: &Lab, environment: &Path, peer: Peer, groups: usize) -> f64 {
-    (0..groups).for_each(|n| lab.simulator.steal(address(n), STRANGER[0]).expect("a third party's"));
+    (0..groups).for_each(|n| lab.simulator.steal(address(n), THIRD_PARTY[0]).expect("a third party's"));
     let moves = lab.simulator.moves().len();
     let began = Instant::now();
     (0..groups).for_each(|n| _ = peer.claim(&lab.r2, environment, address(n)));

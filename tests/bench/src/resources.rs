@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lab::simulator::{ElasticIp, Fault, On, Request, RouteTable, World};
-use lab::{GROUP, Lab, Router, STRANGER};
+use lab::{GROUP, Lab, Router, THIRD_PARTY};
 use serde::{Deserialize, Serialize};
 
 use crate::cost;
@@ -165,8 +165,8 @@ pub fn world() -> World {
     for number in 0..TABLES {
         let here = (0..MOST).filter(|n| n % TABLES == number);
         let table =
-            here.fold(RouteTable::new(&table(number), &vpc), |table, n| table.route(&destination(n), STRANGER[0]));
-        let table = (0..MOST).fold(table, |table, n| table.route(&format!("{}/32", overlay(n)), STRANGER[0]));
+            here.fold(RouteTable::new(&table(number), &vpc), |table, n| table.route(&destination(n), THIRD_PARTY[0]));
+        let table = (0..MOST).fold(table, |table, n| table.route(&format!("{}/32", overlay(n)), THIRD_PARTY[0]));
         world = world.route_table(table);
     }
     (0..MOST).fold(world, |world, n| {
@@ -244,7 +244,7 @@ pub fn first(lab: &mut Lab, sizes: &Sizes) -> Vec<First> {
     for _ in 0..sizes.lives {
         for n in 0..sizes.groups {
             let (simulator, overlay) = (&lab.simulator, format!("{}/32", overlay(n)));
-            simulator.steal_route(table(0), &overlay, STRANGER[0]).expect("a third party's");
+            simulator.steal_route(table(0), &overlay, THIRD_PARTY[0]).expect("a third party's");
             release(lab, n);
         }
         // A new agent has read what EC2 has now, and none of its claims counts against a rate limit.
@@ -365,7 +365,7 @@ fn take_away(lab: &Lab, kind: Kind, count: usize) {
     for n in 0..count {
         match kind {
             Kind::Route => {
-                lab.simulator.steal_route(table(n), &destination(n), STRANGER[0]).expect("a third party's");
+                lab.simulator.steal_route(table(n), &destination(n), THIRD_PARTY[0]).expect("a third party's");
             }
             Kind::ElasticIp => release(lab, n),
         }

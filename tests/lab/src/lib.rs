@@ -72,7 +72,7 @@ pub const ELASTIC_IP: (Ipv4Addr, &str) = (Ipv4Addr::new(203, 0, 113, 10), "eipal
 pub const EC2: &str = "ec2.eu-west-1.amazonaws.com";
 
 /// The ENIs of a third party, in the subnets of eth0 and eth1.
-pub const STRANGER: [&str; 2] = ["eni-0a000000000000003", "eni-0b000000000000003"];
+pub const THIRD_PARTY: [&str; 2] = ["eni-0a000000000000003", "eni-0b000000000000003"];
 
 /// How often a condition is checked.
 const LOOK: Duration = Duration::from_millis(10);

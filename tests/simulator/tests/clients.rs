@@ -14,7 +14,7 @@ use simulator::{Effect, ElasticIp, Fault, NetworkInterface, On, RouteTable, Simu
 
 const R1: &str = "eni-0a000000000000001";
 const R2: &str = "eni-0a000000000000002";
-const STRANGER: &str = "eni-0a000000000000003";
+const THIRD_PARTY: &str = "eni-0a000000000000003";
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 const T1: &str = "rtb-0a000000000000001";
 const OVERLAY: &str = "10.200.0.1/32";
@@ -62,10 +62,10 @@ fn any_port() -> SocketAddr {
 
 fn world() -> World {
     let mut world = World::two_routers().stale_reads(Duration::ZERO);
-    let stranger = world.instances[2].network_interfaces.remove(0);
+    let third_party = world.instances[2].network_interfaces.remove(0);
     let with_eip = Ipv4Addr::new(10, 99, 0, 110);
-    let stranger = stranger.secondary(with_eip).elastic_ip(with_eip, Ipv4Addr::new(203, 0, 113, 7));
-    world.instances[2].network_interfaces.push(stranger);
+    let third_party = third_party.secondary(with_eip).elastic_ip(with_eip, Ipv4Addr::new(203, 0, 113, 7));
+    world.instances[2].network_interfaces.push(third_party);
     for number in 0..8u8 {
         world = world.unattached(NetworkInterface::new(
             &format!("eni-0b00000000000000{number}"),
@@ -153,15 +153,15 @@ fn boto3_moves_routes_and_elastic_ips_between_zones() {
     let simulator = Simulator::start(zones()).unwrap();
     let ec2 = simulator.serve_ec2_http(any_port(), None).unwrap();
     for action in ["ReplaceRoute", "AssociateAddress"] {
-        let on = || On::action(action).network_interface(STRANGER);
+        let on = || On::action(action).network_interface(THIRD_PARTY);
         simulator.add_fault(Fault::on(on().dry_run(true)).deny().times(1));
         simulator.add_fault(Fault::on(on().dry_run(false)).throttle().times(1));
         simulator.add_fault(Fault::on(on().dry_run(false)).drop_connection().performed().times(1));
     }
     run_script("routes_with_boto3.py", &simulator, &ec2.url(), None);
     // The last request of each kind was performed, and its answer was lost.
-    assert_eq!(simulator.route_owner(T1, OVERLAY).unwrap().unwrap(), STRANGER, "{simulator}");
-    assert_eq!(simulator.association(EIP).unwrap().unwrap().network_interface, STRANGER, "{simulator}");
+    assert_eq!(simulator.route_owner(T1, OVERLAY).unwrap().unwrap(), THIRD_PARTY, "{simulator}");
+    assert_eq!(simulator.association(EIP).unwrap().unwrap().network_interface, THIRD_PARTY, "{simulator}");
     assert!(simulator.faults().is_empty(), "{:?}", simulator.faults());
 }
 
@@ -233,12 +233,12 @@ fn the_aws_cli_gets_credentials_of_the_role_from_imds() {
     assert!(request.claims(VIP) && request.allow_reassignment, "{simulator}");
     assert_eq!(simulator.owner(VIP).unwrap(), R2);
 
-    simulator.steal(VIP, STRANGER).unwrap();
+    simulator.steal(VIP, THIRD_PARTY).unwrap();
     let filter = format!("Name=addresses.private-ip-address,Values={VIP}");
     let query = "NetworkInterfaces[].NetworkInterfaceId";
     let read = ["ec2", "describe-network-interfaces", "--filters", &filter, "--query", query];
     let output = aws(&read);
-    assert_eq!(text(&output.stdout).trim(), STRANGER, "{}\n{simulator}", text(&output.stderr));
+    assert_eq!(text(&output.stdout).trim(), THIRD_PARTY, "{}\n{simulator}", text(&output.stderr));
 
     let output = aws(&["sts", "get-caller-identity", "--query", "Arn"]);
     let arn = "arn:aws:sts::123456789012:assumed-role/router/i-0a000000000000002";
@@ -342,13 +342,13 @@ fn the_program_serves_scripts() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(told(&["faults"]), "[]");
     assert_eq!(told(&["owner", &address]), R1);
-    told(&["steal", &address, STRANGER]);
-    let moved = told(&["wait-for-owner", &address, STRANGER, "--seconds", "1"]);
+    told(&["steal", &address, THIRD_PARTY]);
+    let moved = told(&["wait-for-owner", &address, THIRD_PARTY, "--seconds", "1"]);
     assert!(moved.contains("\"third-party\""), "{moved}");
     let requests: serde_json::Value = serde_json::from_str(&told(&["requests"])).unwrap();
     assert_eq!(requests[0]["action"], "AssignPrivateIpAddresses", "{requests}");
     assert_eq!(requests[0]["addresses"][0], address.as_str(), "{requests}");
-    let refused = ctl(&["steal", "10.99.1.1", STRANGER]);
+    let refused = ctl(&["steal", "10.99.1.1", THIRD_PARTY]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("InvalidParameterValue"), "{refused:?}");
     assert_eq!(ctl(&["owner", "nonsense"]).status.code(), Some(2));

@@ -8,7 +8,7 @@ from botocore.exceptions import ConnectionClosedError
 from client import ec2, refused
 
 R1, R2 = "eni-0a000000000000001", "eni-0a000000000000002"
-STRANGER = "eni-0a000000000000003"
+THIRD_PARTY = "eni-0a000000000000003"
 VPC = "vpc-0a000000000000001"
 T1, T2 = "rtb-0a000000000000001", "rtb-0a000000000000002"
 IGW = "igw-0a000000000000001"
@@ -191,10 +191,10 @@ for id in (before, after, after):
 claim = ec2.assign_private_ip_addresses
 claim(NetworkInterfaceId=R1, PrivateIpAddresses=["10.99.0.100"], AllowReassignment=True)
 associate(EIP, R1, PrivateIpAddress="10.99.0.100")
-claim(NetworkInterfaceId=STRANGER, PrivateIpAddresses=["10.99.0.100"], AllowReassignment=True)
+claim(NetworkInterfaceId=THIRD_PARTY, PrivateIpAddresses=["10.99.0.100"], AllowReassignment=True)
 address = ec2.describe_addresses(AllocationIds=[EIP])["Addresses"][0]
-assert (address["NetworkInterfaceId"], address["PrivateIpAddress"]) == (STRANGER, "10.99.0.100"), address
-ec2.unassign_private_ip_addresses(NetworkInterfaceId=STRANGER, PrivateIpAddresses=["10.99.0.100"])
+assert (address["NetworkInterfaceId"], address["PrivateIpAddress"]) == (THIRD_PARTY, "10.99.0.100"), address
+ec2.unassign_private_ip_addresses(NetworkInterfaceId=THIRD_PARTY, PrivateIpAddresses=["10.99.0.100"])
 assert "AssociationId" not in ec2.describe_addresses(AllocationIds=[EIP])["Addresses"][0]
 
 # Dry runs change nothing.
@@ -225,14 +225,14 @@ for expected, call, arguments, more in [
     ((400, "InvalidParameterValue"), associate, (EIP, R1), {"PrivateIpAddress": "10.99.1.12"}),
     ((400, "InvalidAllocationID.NotFound"), ec2.describe_addresses, (), {"AllocationIds": [FOREIGN]}),
     # Injected faults.
-    ((403, "UnauthorizedOperation"), route, (ec2.replace_route, T1, OVERLAY, STRANGER), dry),
-    ((403, "UnauthorizedOperation"), associate, (EIP, STRANGER), dry),
-    ((503, "RequestLimitExceeded"), route, (ec2.replace_route, T1, OVERLAY, STRANGER), {}),
-    ((503, "RequestLimitExceeded"), associate, (EIP, STRANGER), {}),
+    ((403, "UnauthorizedOperation"), route, (ec2.replace_route, T1, OVERLAY, THIRD_PARTY), dry),
+    ((403, "UnauthorizedOperation"), associate, (EIP, THIRD_PARTY), dry),
+    ((503, "RequestLimitExceeded"), route, (ec2.replace_route, T1, OVERLAY, THIRD_PARTY), {}),
+    ((503, "RequestLimitExceeded"), associate, (EIP, THIRD_PARTY), {}),
 ]:
     seen = refused(call, *arguments, **more)
     assert seen == expected, (arguments, more, seen, expected)
-for call, arguments in [(route, (ec2.replace_route, T1, OVERLAY, STRANGER)), (associate, (EIP, STRANGER))]:
+for call, arguments in [(route, (ec2.replace_route, T1, OVERLAY, THIRD_PARTY)), (associate, (EIP, THIRD_PARTY))]:
     try:
         call(*arguments)
     except ConnectionClosedError:

@@ -9,7 +9,7 @@ from botocore.parsers import ResponseParserError
 from client import ec2, refused
 
 R1, R2 = "eni-0a000000000000001", "eni-0a000000000000002"
-STRANGER = "eni-0a000000000000003"
+THIRD_PARTY = "eni-0a000000000000003"
 
 
 def claim(eni, *addresses, **more):
@@ -34,7 +34,7 @@ assert [item["PrivateIpAddress"] for item in answer["AssignedPrivateIpAddresses"
 ], answer
 
 # A third party takes an address, and a filtered read shows it.
-claim(STRANGER, "10.99.0.101")
+claim(THIRD_PARTY, "10.99.0.101")
 found = ec2.describe_network_interfaces(
     Filters=[
         {"Name": "addresses.private-ip-address", "Values": ["10.99.0.100", "10.99.0.101"]},
@@ -49,7 +49,7 @@ owners = {
 }
 assert owners == {
     "10.99.0.100": (R1, "i-0a000000000000001"),
-    "10.99.0.101": (STRANGER, "i-0a000000000000003"),
+    "10.99.0.101": (THIRD_PARTY, "i-0a000000000000003"),
 }, owners
 assert found[0]["PrivateIpAddresses"][0]["Primary"], found
 assert found[0]["MacAddress"] == "02:00:00:00:00:01", found
@@ -76,7 +76,7 @@ subnet = ec2.describe_subnets(SubnetIds=["subnet-0a000000000000001"])["Subnets"]
 assert subnet["CidrBlock"] == "10.99.0.0/24" and subnet["AvailabilityZone"] == "eu-west-1a", subnet
 
 # Unassigning.
-ec2.unassign_private_ip_addresses(NetworkInterfaceId=STRANGER, PrivateIpAddresses=["10.99.0.101"])
+ec2.unassign_private_ip_addresses(NetworkInterfaceId=THIRD_PARTY, PrivateIpAddresses=["10.99.0.101"])
 
 # What EC2 refuses.
 read = ec2.describe_network_interfaces

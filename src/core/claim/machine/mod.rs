@@ -68,7 +68,7 @@ pub struct Machine {
     /// The dry runs in flight.
     dry_runs: BTreeMap<DryRunId, Resource>,
     last_dry_run: Option<BootInstant>,
-    /// The owners of the peers' addresses: they distinguish the other router from a stranger.
+    /// The owners of the peers' addresses: they distinguish the other router from a third party.
     pub(super) peers: BTreeMap<Ipv4Addr, Owner>,
     /// The instances that the ENIs are attached to, as far as reads have shown.
     pub(super) attachments: Attachments,

@@ -253,12 +253,12 @@ impl Machine {
         self.groups.get(&self.resources.get(id)?.group)?.rx_lower
     }
 
-    /// Whether an owner is the group's peer or a stranger.
+    /// Whether an owner is the group's peer or a third party.
     fn taker(&self, group: &GroupName, owner: &Owner) -> Taker {
         let mut peers = self.groups.get(group).into_iter().flat_map(|g| &g.peers).filter_map(|ip| self.peers.get(ip));
         let is_same =
             |peer: &Owner| peer.eni == owner.eni || (peer.instance.is_some() && peer.instance == owner.instance);
-        if peers.any(is_same) { Taker::Peer } else { Taker::Stranger }
+        if peers.any(is_same) { Taker::Peer } else { Taker::ThirdParty }
     }
 
     /// The same for the owner in the last read, unless it is this router's ENI.

@@ -215,10 +215,10 @@ pub fn reasons_of_verdicts() -> Vec<Reason> {
         Reason::NotReady(_) => [Reason::NotReady(Obstacle::ReadFailed(error()))],
         Reason::Unexpected { .. } => [Reason::Unexpected { vrrp: VrrpState::Backup, interface: interface() }],
         Reason::NotTakenOver => [Reason::NotTakenOver],
-        Reason::HeldByStranger(_) => [Reason::HeldByStranger(owner())],
+        Reason::HeldByThirdParty(_) => [Reason::HeldByThirdParty(owner())],
         Reason::ContestedWithPeer(_) => [Reason::ContestedWithPeer(LastOwner::ThisRouter)],
-        Reason::ContestedWithStranger { .. } => [
-            Reason::ContestedWithStranger { group: group(), owner: LastOwner::ThisRouter },
+        Reason::ContestedWithThirdParty { .. } => [
+            Reason::ContestedWithThirdParty { group: group(), owner: LastOwner::ThisRouter },
         ],
         Reason::NotTakeable(_) => not_takeable().into_iter().map(Reason::NotTakeable),
         Reason::Refused(_) => [Reason::Refused(refusals().remove(0))],
@@ -244,7 +244,7 @@ pub fn reasons_of_verdicts() -> Vec<Reason> {
     all.extend(causes().into_iter().map(Reason::VrrpUnknown));
     all.extend(obstacles().into_iter().map(Reason::NotReady));
     all.extend(last_owners().into_iter().map(Reason::ContestedWithPeer));
-    all.extend(last_owners().into_iter().map(|owner| Reason::ContestedWithStranger { group: group(), owner }));
+    all.extend(last_owners().into_iter().map(|owner| Reason::ContestedWithThirdParty { group: group(), owner }));
     all.extend(refusals().into_iter().map(Reason::Refused));
     all
 }

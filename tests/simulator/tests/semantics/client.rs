@@ -8,7 +8,7 @@ use simulator::{AccessKey, Listener, Simulator, World};
 
 pub const R1: &str = "eni-0a000000000000001";
 pub const R2: &str = "eni-0a000000000000002";
-pub const STRANGER: &str = "eni-0a000000000000003";
+pub const THIRD_PARTY: &str = "eni-0a000000000000003";
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 pub const SOON: Duration = Duration::from_secs(10);
 /// A key without a secret, so that the value of signatures is not checked: these tests do not sign.

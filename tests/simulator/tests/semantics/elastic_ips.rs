@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use simulator::{AssociatedWith, ElasticIp, Fault, NetworkInterface, On, Simulator, StaleReads, World};
 
-use crate::client::{Answer, Client, R1, R2, SOON, STRANGER, VIP, between, find, start, unsigned};
+use crate::client::{Answer, Client, R1, R2, SOON, THIRD_PARTY, VIP, between, find, start, unsigned};
 
 const EIP: &str = "eipalloc-0a000000000000001";
 const OTHER: &str = "eipalloc-0a000000000000002";
@@ -107,7 +107,7 @@ fn refusals_have_the_codes_of_ec2_and_change_nothing() {
     let world = zones()
         .elastic_ip(ElasticIp::new(foreign, Ipv4Addr::new(203, 0, 113, 20)).of_account("210987654321"))
         .elastic_ip(
-            ElasticIp::new(managed, Ipv4Addr::new(203, 0, 113, 21)).on(STRANGER, [10, 99, 0, 13].into()).managed(),
+            ElasticIp::new(managed, Ipv4Addr::new(203, 0, 113, 21)).on(THIRD_PARTY, [10, 99, 0, 13].into()).managed(),
         );
     let (simulator, _, mut client) = start(world);
     let of_managed = association_of(&mut client, managed);
@@ -126,7 +126,7 @@ fn refusals_have_the_codes_of_ec2_and_change_nothing() {
         (associate(EIP, R1, Some(VIP), true), 400, "InvalidParameterValue"),
         (associate(EIP, R1, Some(R2_PRIMARY), true), 400, "InvalidParameterValue"),
         (format!("{}&PrivateIpAddress=nonsense", associate(EIP, R1, None, true)), 400, "InvalidParameterValue"),
-        (associate(EIP, STRANGER, None, false), 400, "Resource.AlreadyAssociated"),
+        (associate(EIP, THIRD_PARTY, None, false), 400, "Resource.AlreadyAssociated"),
         (without.clone(), 400, "Resource.AlreadyAssociated"),
         (format!("AssociateAddress&NetworkInterfaceId={R1}"), 400, "MissingParameter"),
         (format!("AssociateAddress&AllocationId={EIP}"), 400, "MissingParameter"),
@@ -189,14 +189,14 @@ fn an_association_moves_along_with_its_private_address() {
     let (simulator, _, mut client) = start(zones());
     client.claim(R1, &[VIP]);
     let id = association_id(&client.ask(&associate(EIP, R1, Some(VIP), true)));
-    client.claim(STRANGER, &[VIP]);
-    assert_eq!(place(&simulator, EIP), at(STRANGER, VIP));
+    client.claim(THIRD_PARTY, &[VIP]);
+    assert_eq!(place(&simulator, EIP), at(THIRD_PARTY, VIP));
     assert_eq!(association_of(&mut client, EIP), id);
-    assert_eq!(between(&client.ask(&read(EIP)).body, "<networkInterfaceId>", "<"), Some(STRANGER));
+    assert_eq!(between(&client.ask(&read(EIP)).body, "<networkInterfaceId>", "<"), Some(THIRD_PARTY));
     assert_eq!(simulator.association_moves().len(), 2, "{simulator}");
     let interface = client.ask(&find(VIP)).body;
-    assert!(interface.contains(&format!("<allocationId>{EIP}<")) && interface.contains(STRANGER), "{interface}");
-    client.ask(&format!("UnassignPrivateIpAddresses&NetworkInterfaceId={STRANGER}&PrivateIpAddress.1={VIP}"));
+    assert!(interface.contains(&format!("<allocationId>{EIP}<")) && interface.contains(THIRD_PARTY), "{interface}");
+    client.ask(&format!("UnassignPrivateIpAddresses&NetworkInterfaceId={THIRD_PARTY}&PrivateIpAddress.1={VIP}"));
     assert_eq!(place(&simulator, EIP), None);
     client.claim(R1, &[VIP]);
     assert_eq!(place(&simulator, EIP), None);
@@ -232,13 +232,13 @@ fn reads_of_associations_are_as_stale_as_those_of_addresses() {
     assert!(shows(&mut client, R1), "{simulator}");
     simulator.set_stale_reads(StaleReads::ExactlyMs(300));
     simulator.wait_for("the association is old", SOON, |_| shows(&mut client, R1).then_some(())).unwrap();
-    simulator.steal_association(EIP, STRANGER, None).unwrap();
+    simulator.steal_association(EIP, THIRD_PARTY, None).unwrap();
     let stolen = Instant::now();
     while shows(&mut client, R1) {
         assert!(stolen.elapsed() < SOON, "{simulator}");
     }
     assert!(stolen.elapsed() > Duration::from_millis(290), "{:?}", stolen.elapsed());
-    assert!(shows(&mut client, STRANGER), "{simulator}");
+    assert!(shows(&mut client, THIRD_PARTY), "{simulator}");
     simulator.set_stale_reads(StaleReads::UpToMs(60_000));
     client.ask(&associate(EIP, R2, None, true));
     let misses = (0..10).filter(|_| !shows(&mut client, R2)).count();

@@ -17,7 +17,7 @@ use simulator::{
     Throttling,
 };
 
-use client::{Client, KEY, R1, R2, SOON, STRANGER, VIP, any_port, between, claim, find, start, world};
+use client::{Client, KEY, R1, R2, SOON, THIRD_PARTY, VIP, any_port, between, claim, find, start, world};
 
 #[test]
 fn a_claim_moves_the_address_and_is_logged() {
@@ -86,7 +86,7 @@ fn refusals_have_the_codes_of_ec2_and_move_nothing() {
     let (simulator, _, mut client) = start(world);
     let full = "eni-0a000000000000004";
     let other = Ipv4Addr::new(10, 99, 0, 101);
-    assert_eq!(client.claim(STRANGER, &[other]).code(), "Success");
+    assert_eq!(client.claim(THIRD_PARTY, &[other]).code(), "Success");
     let outside = Ipv4Addr::new(10, 99, 1, 100);
     for (query, status, code) in [
         (claim(R1, &[outside], true), 400, "InvalidParameterValue"),
@@ -138,8 +138,8 @@ fn a_batch_can_also_move_the_others() {
 fn an_elastic_ip_moves_along_and_is_disassociated_by_an_unassign() {
     let public = Ipv4Addr::new(203, 0, 113, 7);
     let mut world = world();
-    let stranger = world.instances[2].network_interfaces.remove(0);
-    world.instances[2].network_interfaces.push(stranger.secondary(VIP).elastic_ip(VIP, public));
+    let third_party = world.instances[2].network_interfaces.remove(0);
+    world.instances[2].network_interfaces.push(third_party.secondary(VIP).elastic_ip(VIP, public));
     let (simulator, _, mut client) = start(world);
     client.claim(R1, &[VIP]);
     let (eni, private) = simulator.elastic_ip(public).unwrap();
@@ -200,7 +200,7 @@ fn reads_are_stale_by_default_and_prompt_on_request() {
     assert!(shows(&mut client), "{simulator}");
     simulator.set_stale_reads(StaleReads::ExactlyMs(300));
     simulator.wait_for("the claim is old", SOON, |_| shows(&mut client).then_some(())).unwrap();
-    simulator.steal(VIP, STRANGER).unwrap();
+    simulator.steal(VIP, THIRD_PARTY).unwrap();
     let stolen = Instant::now();
     while shows(&mut client) {
         assert!(stolen.elapsed() < SOON, "{simulator}");

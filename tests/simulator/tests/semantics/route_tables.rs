@@ -6,7 +6,7 @@ use simulator::{
     Effect, Fault, NetworkInterface, On, Origin, Outcome, RouteTable, Simulator, StaleReads, Target, Throttling, World,
 };
 
-use crate::client::{Answer, Client, R1, R2, SOON, STRANGER, between, start, unsigned};
+use crate::client::{Answer, Client, R1, R2, SOON, THIRD_PARTY, between, start, unsigned};
 
 const T1: &str = "rtb-0a000000000000001";
 const T2: &str = "rtb-0a000000000000002";
@@ -68,14 +68,14 @@ fn a_route_has_the_target_of_the_last_request_and_changes_are_logged() {
             assert_eq!((answer.status, answer.code()), (200, "Success"), "{query}: {}", answer.body);
             assert!(answer.body.contains("<return>true</return>"), "{}", answer.body);
         }
-        assert_eq!(owner(&simulator, T1, destination).as_deref(), Some(STRANGER));
+        assert_eq!(owner(&simulator, T1, destination).as_deref(), Some(THIRD_PARTY));
         assert_eq!(owner(&simulator, T2, destination), None);
         let moves: Vec<_> =
             simulator.route_moves().into_iter().filter(|moved| moved.destination.to_string() == destination).collect();
         let led = |target: &Option<Target>| target.as_ref().map(Target::to_string);
         let steps: Vec<_> = moves.iter().map(|moved| (led(&moved.from), led(&moved.to))).collect();
-        let [r1, r2, stranger] = [R1, R2, STRANGER].map(|eni| Some(eni.to_owned()));
-        assert_eq!(steps, [(None, r1.clone()), (r1, r2.clone()), (r2, stranger)], "{simulator}");
+        let [r1, r2, third_party] = [R1, R2, THIRD_PARTY].map(|eni| Some(eni.to_owned()));
+        assert_eq!(steps, [(None, r1.clone()), (r1, r2.clone()), (r2, third_party)], "{simulator}");
         let requests = simulator.requests_from(from);
         assert!(requests.iter().all(|request| request.changes_route(T1, destination)), "{simulator}");
         assert_eq!(requests[0].network_interfaces, [R1]);
@@ -323,7 +323,7 @@ fn reads_of_routes_are_as_stale_as_those_of_addresses() {
     assert!(shows(&mut client, R1), "{simulator}");
     simulator.set_stale_reads(StaleReads::ExactlyMs(300));
     simulator.wait_for("the route is old", SOON, |_| shows(&mut client, R1).then_some(())).unwrap();
-    simulator.steal_route(T1, OVERLAY, STRANGER).unwrap();
+    simulator.steal_route(T1, OVERLAY, THIRD_PARTY).unwrap();
     let stolen = Instant::now();
     while shows(&mut client, R1) {
         assert!(stolen.elapsed() < SOON, "{simulator}");
@@ -335,8 +335,8 @@ fn reads_of_routes_are_as_stale_as_those_of_addresses() {
 fn faults_affect_only_one_table_one_destination_or_dry_runs() {
     let (simulator, listener, mut client) = start(zones());
     let other = "10.200.0.2/32";
-    simulator.steal_route(T1, OVERLAY, STRANGER).unwrap();
-    simulator.steal_route(T1, other, STRANGER).unwrap();
+    simulator.steal_route(T1, OVERLAY, THIRD_PARTY).unwrap();
+    simulator.steal_route(T1, other, THIRD_PARTY).unwrap();
     simulator.add_fault(Fault::on(On::action("ReplaceRoute").route_table(T2)).deny());
     simulator.add_fault(Fault::on(On::action("ReplaceRoute").destination(OVERLAY).dry_run(false)).throttle().times(1));
     let dry = format!("{}&DryRun=true", replace(T1, OVERLAY, R1));
@@ -377,7 +377,7 @@ fn faults_affect_only_one_table_one_destination_or_dry_runs() {
 #[test]
 fn a_route_moves_although_its_client_gave_up() {
     let (simulator, listener, mut client) = start(zones());
-    simulator.steal_route(T1, OVERLAY, STRANGER).unwrap();
+    simulator.steal_route(T1, OVERLAY, THIRD_PARTY).unwrap();
     let delay = Duration::from_millis(300);
     simulator.add_fault(Fault::on(On::action("ReplaceRoute")).delay_before(delay).times(1));
     client.send_query(&replace(T1, OVERLAY, R1));
@@ -412,7 +412,7 @@ fn a_third_party_adds_tables_changes_routes_and_deletes_both() {
     simulator.add_route_table(&RouteTable::new(new, VPC).route(OVERLAY, R1)).unwrap();
     assert_eq!(owner(&simulator, new, OVERLAY).as_deref(), Some(R1));
     assert!(simulator.wait_for_route(new, OVERLAY, R1, SOON).unwrap().is_none());
-    for target in [R2, IGW, "vpce-0a000000000000001", "nat-0a000000000000001", STRANGER] {
+    for target in [R2, IGW, "vpce-0a000000000000001", "nat-0a000000000000001", THIRD_PARTY] {
         simulator.steal_route(new, OVERLAY, target).unwrap();
         assert_eq!(simulator.route(new, OVERLAY).unwrap().unwrap().target.to_string(), target);
     }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use simulator::{Simulator, World};
 
-use crate::client::{Client, R1, R2, STRANGER, any_port, start, unsigned};
+use crate::client::{Client, R1, R2, THIRD_PARTY, any_port, start, unsigned};
 
 #[test]
 fn an_address_moves_only_within_its_subnet() {
@@ -13,14 +13,14 @@ fn an_address_moves_only_within_its_subnet() {
     for (eni, address, code) in [
         (R1, first, "Success"),
         (R2, first, "InvalidParameterValue"),
-        (STRANGER, first, "Success"),
+        (THIRD_PARTY, first, "Success"),
         (R2, second, "Success"),
         (R1, second, "InvalidParameterValue"),
     ] {
         let answer = client.claim(eni, &[address]);
         assert_eq!(answer.code(), code, "{eni} {address}: {}", answer.body);
     }
-    assert_eq!(simulator.owner(first).unwrap(), STRANGER);
+    assert_eq!(simulator.owner(first).unwrap(), THIRD_PARTY);
     assert_eq!(simulator.owner(second).unwrap(), R2);
     assert_eq!(simulator.steal(second, R1).unwrap_err().code, "InvalidParameterValue");
     let answer = client.ask("DescribeSubnets&Filter.1.Name=availability-zone&Filter.1.Value.1=eu-west-1b");

@@ -29,7 +29,7 @@ use crate::model::vrrp::{NotifyEvent, NotifyState};
 pub const ETH0: &str = "eni-0000000a";
 pub const ETH1: &str = "eni-0000000b";
 pub const PEER: &str = "eni-0000000c";
-pub const STRANGER: &str = "eni-0000000d";
+pub const THIRD_PARTY: &str = "eni-0000000d";
 
 /// How long a standby waits for the other router's advertisements (RFC 9568 and 5798, 6.1: three intervals and a skew).
 const ELECTION: Duration = Duration::from_millis(3_600);

@@ -1,8 +1,8 @@
 //! B8 to B10, B13, B18 and B19: what is known without a line, and what changes under the machine's feet.
 
 use super::harness::{
-    Act, ETH0, Fault, Harness, PEER, STRANGER, config, eni, group, interface, line, ms, network_interface, run, secs,
-    vip, wanted,
+    Act, ETH0, Fault, Harness, PEER, THIRD_PARTY, config, eni, group, interface, line, ms, network_interface, run,
+    secs, vip, wanted,
 };
 use crate::claim::machine::inference::liveness_max_age;
 use crate::claim::{Action, BootInstant, Cause, Event, LogEvent, Misplaced, RequestRefusal};
@@ -138,7 +138,7 @@ fn keepalived_may_have_little_to_do() {
     harness.start_agent();
     harness.run(secs(25));
     assert_eq!(harness.ours(), [vip(1)].into());
-    harness.give(vip(1), STRANGER);
+    harness.give(vip(1), THIRD_PARTY);
     harness.run(secs(120));
     assert_eq!(harness.ours(), [vip(1)].into());
 }
@@ -165,7 +165,7 @@ fn a_group_that_advertises_seldom_is_not_taken_for_dead() {
         harness.run(secs(100));
         assert_eq!(harness.ours(), [vip(1)].into(), "every {interval} s");
         // And what is taken away is taken back with the next one.
-        for other in [PEER, STRANGER] {
+        for other in [PEER, THIRD_PARTY] {
             harness.give(vip(1), other);
             harness.run(secs(40 + 2 * interval));
             assert_eq!(harness.ours(), [vip(1)].into(), "every {interval} s");
@@ -340,7 +340,7 @@ fn keepalived_is_looked_at_seldom_where_nothing_comes_of_it() {
                 let mut harness = Harness::held();
                 harness.tell(Event::FifoFull);
                 harness.run(secs(2));
-                harness.give(vip(1), STRANGER);
+                harness.give(vip(1), THIRD_PARTY);
                 harness.local.clear();
                 harness.look_around();
                 harness
@@ -712,7 +712,7 @@ fn the_interface_is_not_said_to_agree_where_nobody_can_tell() {
             let until = w.now + secs(600);
             w.tell(Event::Pause { group: group("a"), until });
         }),
-        ("another has it", |w| w.give(vip(1), STRANGER)),
+        ("another has it", |w| w.give(vip(1), THIRD_PARTY)),
         ("the group goes", |w| w.reload(Groups { groups: vec![] })),
     ];
     for (what, happens) in whys {
@@ -892,7 +892,7 @@ fn a_group_renamed_while_master_keeps_its_address_without_a_claim() {
     harness.run(secs(5));
     assert_eq!(transitions(&harness, begin), [(VrrpState::Master, Cause::Inferred)]);
     assert_eq!(harness.claim_times(begin), [0_u64; 0]);
-    harness.give(vip(1), STRANGER);
+    harness.give(vip(1), THIRD_PARTY);
     harness.run(secs(40));
     assert_eq!(harness.claim_times(begin).len(), 1, "it is looked after under its new name");
 }
@@ -1029,7 +1029,7 @@ fn an_eni_that_cannot_be_found_out_is_asked_for_until_it_can_and_the_claim_follo
 #[test]
 fn a_configured_eni_is_claimed_for_without_the_metadata_service() {
     let mut harness = Harness::new(config(&["a"]), one_group());
-    harness.config.groups[0].network_interface_id = Some(eni(STRANGER));
+    harness.config.groups[0].network_interface_id = Some(eni(THIRD_PARTY));
     harness.imds = Err(ErrorClass::Transient);
     harness.start_agent();
     harness.run(secs(1));
@@ -1038,7 +1038,7 @@ fn a_configured_eni_is_claimed_for_without_the_metadata_service() {
         Action::Claim { request, .. } => Some(request.eni().to_string()),
         _ => None,
     });
-    assert_eq!(claim.as_deref(), Some(STRANGER));
+    assert_eq!(claim.as_deref(), Some(THIRD_PARTY));
     // The same by evidence: without a VPC nothing can be read, so it is claimed without.
     harness.run(secs(5));
     harness.done.clear();

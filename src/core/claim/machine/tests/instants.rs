@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::harness::{ETH0, Harness, STRANGER, eni, error, ms, owner, secs, vip};
+use super::harness::{ETH0, Harness, THIRD_PARTY, eni, error, ms, owner, secs, vip};
 use crate::claim::machine::{Channel, ClaimInFlight, ReadInFlight};
 use crate::claim::resource::{Mismatch, Phase, ResourceState};
 use crate::claim::{BootInstant, ClaimId, ClaimRequest, Event, ReadId};
@@ -49,7 +49,7 @@ fn of_two_reads_that_began_at_the_same_instant_the_later_response_counts() {
     let mut harness = Harness::held();
     let began = harness.now - ms(10);
     assert_eq!(phase_after_read(&mut harness, began, Ok(ETH0)), VERIFIED);
-    let phase = phase_after_read(&mut harness, began, Ok(STRANGER));
+    let phase = phase_after_read(&mut harness, began, Ok(THIRD_PARTY));
     assert!(matches!(phase, Phase::Assigned { mismatch: Some(_), .. }), "{phase:?}");
     let phase = phase_after_read(&mut harness, began - ms(1), Ok(ETH0));
     assert!(matches!(phase, Phase::Assigned { mismatch: Some(_), .. }), "an earlier read: {phase:?}");
@@ -60,9 +60,9 @@ fn a_read_that_began_exactly_a_second_after_the_mismatch_is_a_recheck() {
     let phase_after_recheck = |delay: Duration| {
         let mut harness = Harness::held();
         let began = harness.now - ms(10);
-        let mismatch = Mismatch { since: began - delay, owner: Some(owner(STRANGER)), failed: 0 };
+        let mismatch = Mismatch { since: began - delay, owner: Some(owner(THIRD_PARTY)), failed: 0 };
         address(&mut harness).phase = Phase::Assigned { verified: true, mismatch: Some(mismatch) };
-        phase_after_read(&mut harness, began, Ok(STRANGER))
+        phase_after_read(&mut harness, began, Ok(THIRD_PARTY))
     };
     assert!(matches!(phase_after_recheck(secs(1) - ms(1)), Phase::Assigned { mismatch: Some(_), .. }));
     assert!(matches!(phase_after_recheck(secs(1)), Phase::Pending { .. }));
@@ -75,7 +75,7 @@ fn a_failed_recheck_adds_no_read_where_one_is_due_at_the_same_instant() {
         let now = harness.now;
         let interval = harness.machine.config.global.verify_interval.duration();
         // After so many failures the delay is the whole interval.
-        let mismatch = Mismatch { since: now - secs(600), owner: Some(owner(STRANGER)), failed: 8 };
+        let mismatch = Mismatch { since: now - secs(600), owner: Some(owner(THIRD_PARTY)), failed: 8 };
         address(&mut harness).phase = Phase::Assigned { verified: true, mismatch: Some(mismatch) };
         address(&mut harness).checks.reads = [now + interval + later].into();
         phase_after_read(&mut harness, now - ms(10), Err(ErrorClass::Transient));

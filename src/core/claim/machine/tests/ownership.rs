@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::harness::{Act, Fault, Harness, PEER, STRANGER, config, group, ms, run, secs, vip};
+use super::harness::{Act, Fault, Harness, PEER, THIRD_PARTY, config, group, ms, run, secs, vip};
 use crate::claim::resource::Phase;
 use crate::claim::{Action, BootInstant, Cause, Event, LogEvent};
 use crate::keepalived::groups::Groups;
@@ -18,12 +18,12 @@ fn run_with_a_thief(harness: &mut Harness, seconds: u64) {
     for _ in 0..seconds * 10 {
         harness.run(ms(100));
         if !harness.ours().is_empty() {
-            harness.give(vip(1), STRANGER);
+            harness.give(vip(1), THIRD_PARTY);
         }
     }
 }
 
-/// Gives the address to a stranger each time that its ownership is verified, until so many ownership losses are logged; a
+/// Gives the address to a third party each time that its ownership is verified, until so many ownership losses are logged; a
 /// read follows at once.
 fn losses(harness: &mut Harness, count: usize) {
     let begin = harness.now;
@@ -31,7 +31,7 @@ fn losses(harness: &mut Harness, count: usize) {
     while harness.ownership_loss_times(begin).len() < count {
         assert!(harness.now < deadline, "{:?} after {:?}", harness.ownership_loss_times(begin), phase(harness));
         if *phase(harness) == (Phase::Assigned { verified: true, mismatch: None }) && !harness.ours().is_empty() {
-            harness.give(vip(1), STRANGER);
+            harness.give(vip(1), THIRD_PARTY);
             harness.tell(Event::ReadNow);
         }
         harness.run(ms(50));
@@ -161,7 +161,7 @@ fn a_master_line_renews_the_minute() {
 fn two_reads_that_name_another_owner_are_a_theft_and_the_address_is_claimed_back() {
     let mut harness = Harness::held();
     let begin = harness.now;
-    harness.give(vip(1), STRANGER);
+    harness.give(vip(1), THIRD_PARTY);
     harness.run(secs(40));
     let reads = harness.read_times(begin);
     let [first, second] = [reads[0], reads[1]];
@@ -173,7 +173,7 @@ fn two_reads_that_name_another_owner_are_a_theft_and_the_address_is_claimed_back
         LogEvent::OwnershipLost { by, .. } => Some(by.eni.to_string()),
         _ => None,
     });
-    assert_eq!(by.as_deref(), Some(STRANGER));
+    assert_eq!(by.as_deref(), Some(THIRD_PARTY));
     let before_the_claim = harness.done.iter().rev().skip_while(|(_, a)| !matches!(a, Action::Claim { .. }));
     let look = before_the_claim.map(|(_, a)| a).find(|a| matches!(a, Action::ReadLocalAddresses | Action::Read { .. }));
     assert_eq!(look, Some(&Action::ReadLocalAddresses), "the interface is looked at right before");
@@ -187,7 +187,7 @@ fn the_second_look_does_not_wait_for_the_interval() {
     harness.master("a");
     harness.run(secs(100));
     let begin = harness.now;
-    harness.give(vip(1), STRANGER);
+    harness.give(vip(1), THIRD_PARTY);
     harness.run(secs(310));
     let reads = harness.read_times(begin);
     assert!((1_020..=2_020).contains(&(reads[1] - reads[0])), "{reads:?}");
@@ -198,7 +198,7 @@ fn the_second_look_does_not_wait_for_the_interval() {
 fn a_read_asked_for_meanwhile_is_no_second_look() {
     let mut harness = Harness::held();
     let begin = harness.now;
-    harness.give(vip(1), STRANGER);
+    harness.give(vip(1), THIRD_PARTY);
     harness.tell(Event::ReadNow);
     for _ in 0..9 {
         harness.run(ms(110));
@@ -211,7 +211,7 @@ fn a_read_asked_for_meanwhile_is_no_second_look() {
 
 #[test]
 fn two_reads_that_name_nobody_lead_to_a_claim_that_is_no_theft() {
-    for (first, second) in [(None, None), (None, Some(STRANGER)), (Some(STRANGER), None)] {
+    for (first, second) in [(None, None), (None, Some(THIRD_PARTY)), (Some(THIRD_PARTY), None)] {
         let mut harness = Harness::held();
         let begin = harness.now;
         let own = |harness: &mut Harness, id: Option<&str>| match id {
@@ -233,7 +233,7 @@ fn two_reads_that_name_nobody_lead_to_a_claim_that_is_no_theft() {
 fn one_read_that_disagrees_is_nothing_if_the_next_agrees() {
     let mut harness = Harness::held();
     let begin = harness.now;
-    harness.give(vip(1), STRANGER);
+    harness.give(vip(1), THIRD_PARTY);
     harness.tell(Event::ReadNow);
     harness.run(ms(100));
     harness.give(vip(1), "eni-0000000a");
@@ -246,7 +246,7 @@ fn one_read_that_disagrees_is_nothing_if_the_next_agrees() {
 fn a_second_look_that_fails_is_tried_again() {
     let mut harness = Harness::held();
     let begin = harness.now;
-    harness.give(vip(1), STRANGER);
+    harness.give(vip(1), THIRD_PARTY);
     harness.tell(Event::ReadNow);
     harness.run(ms(100));
     harness.ec2.read_refuses = Some(ErrorClass::Throttled);
@@ -308,7 +308,7 @@ fn an_address_that_is_not_on_the_interface_is_not_taken_back() {
     let begin = harness.now;
     harness.local.clear();
     harness.look_around();
-    harness.give(vip(1), STRANGER);
+    harness.give(vip(1), THIRD_PARTY);
     harness.tell(Event::ReadNow);
     harness.run(secs(100));
     assert_eq!(harness.claim_times(begin), [0_u64; 0]);
@@ -351,7 +351,7 @@ fn the_router_that_outranks_the_other_waits_half_a_minute_at_most() {
         harness.run(secs(1));
         harness.says("a", NotifyState::MasterRxLowerPri);
         if !harness.ours().is_empty() {
-            harness.give(vip(1), STRANGER);
+            harness.give(vip(1), THIRD_PARTY);
         }
     }
     let claims = harness.claim_times(begin);
@@ -477,7 +477,7 @@ fn in_a_contest_retries_wait_as_long() {
     harness.ec2.refuses = Some(ErrorClass::Transient);
     let begin = harness.now;
     harness.says("a", NotifyState::Master);
-    harness.give(vip(1), STRANGER);
+    harness.give(vip(1), THIRD_PARTY);
     harness.run(secs(600));
     let claims = harness.claim_times(begin);
     assert_eq!(claims[0], 0);
@@ -580,7 +580,7 @@ fn a_contest_with_the_peer_is_shown_and_delays_nothing() {
 fn whoever_has_the_address_now_decides_whether_a_claim_waits() {
     let mut harness = held_beside_the_peer();
     losses(&mut harness, 4);
-    assert_eq!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by(), Some(Taker::Stranger));
+    assert_eq!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by(), Some(Taker::ThirdParty));
     harness.says("a", NotifyState::Master);
     harness.run(secs(80));
     let begin = harness.now;
@@ -589,18 +589,18 @@ fn whoever_has_the_address_now_decides_whether_a_claim_waits() {
     assert_eq!(harness.claim_times(begin).len(), 1, "{:?}", phase(&harness));
     harness.run(secs(80));
     let begin = harness.now;
-    harness.give(vip(1), STRANGER);
+    harness.give(vip(1), THIRD_PARTY);
     harness.run(secs(30));
     assert_eq!(harness.claim_times(begin), [0_u64; 0], "{:?}", phase(&harness));
 }
 
 #[test]
-fn what_waits_because_of_a_stranger_does_not_once_the_peer_has_it() {
+fn what_waits_because_of_a_third_party_does_not_once_the_peer_has_it() {
     let mut harness = held_beside_the_peer();
     losses(&mut harness, 4);
     let begin = harness.now;
     harness.run(secs(12));
-    assert_eq!(harness.claim_times(begin), [0_u64; 0], "the stranger has it: {:?}", phase(&harness));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0], "the third party has it: {:?}", phase(&harness));
     let begin = harness.now;
     harness.give(vip(1), PEER);
     harness.run(secs(10));
@@ -610,7 +610,7 @@ fn what_waits_because_of_a_stranger_does_not_once_the_peer_has_it() {
     harness.says("a", NotifyState::Master);
     harness.run(secs(80));
     harness.ec2.refuses = Some(ErrorClass::Transient);
-    harness.give(vip(1), STRANGER);
+    harness.give(vip(1), THIRD_PARTY);
     harness.tell(Event::ReadNow);
     harness.run(secs(1));
     harness.says("a", NotifyState::Master);
@@ -618,7 +618,7 @@ fn what_waits_because_of_a_stranger_does_not_once_the_peer_has_it() {
     harness.ec2.refuses = None;
     let begin = harness.now;
     harness.run(secs(10));
-    assert_eq!(harness.claim_times(begin), [0_u64; 0], "the stranger has it: {:?}", phase(&harness));
+    assert_eq!(harness.claim_times(begin), [0_u64; 0], "the third party has it: {:?}", phase(&harness));
     let begin = harness.now;
     harness.give(vip(1), PEER);
     harness.run(secs(10));
@@ -626,7 +626,7 @@ fn what_waits_because_of_a_stranger_does_not_once_the_peer_has_it() {
 }
 
 #[test]
-fn a_restart_knows_the_peer_from_a_stranger() {
+fn a_restart_knows_the_peer_from_a_third_party() {
     let mut harness = held_beside_the_peer();
     run_with(&mut harness, PEER, 150);
     assert_eq!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by(), Some(Taker::Peer));
@@ -643,7 +643,7 @@ fn a_restart_knows_the_peer_from_a_stranger() {
 fn the_peer_is_known_by_the_read_that_shows_what_it_took() {
     let mut harness = held_beside_the_peer();
     losses(&mut harness, 4);
-    assert_eq!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by(), Some(Taker::Stranger));
+    assert_eq!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by(), Some(Taker::ThirdParty));
     // Another instance has the peer's address now, and no regular read has told since.
     harness.give(Ipv4Addr::new(10, 0, 0, 2), "eni-0000000f");
     harness.says("a", NotifyState::Master);

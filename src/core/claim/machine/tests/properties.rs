@@ -7,7 +7,9 @@ use std::net::Ipv4Addr;
 use fastrand::Rng;
 use proptest::prelude::*;
 
-use super::harness::{ETH0, ETH1, Fault, Harness, PEER, STRANGER, eni, group, interface, ms, run, secs, vip, wanted};
+use super::harness::{
+    ETH0, ETH1, Fault, Harness, PEER, THIRD_PARTY, eni, group, interface, ms, run, secs, vip, wanted,
+};
 use crate::claim::Event;
 use crate::keepalived::groups::{Groups, VirtualAddress};
 use crate::model::config::{Config, ElasticIpConfig, GroupConfig, RouteConfig};
@@ -156,7 +158,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (a_group.clone(), states()).prop_map(|(g, s)| Step::Unheard(g, s)),
         2 => (1..8_u8, any::<bool>()).prop_map(|(n, is_there)| Step::ByHand(n, is_there)),
         4 => a_group.clone().prop_map(Step::RxLower),
-        8 => (1..8_u8, any::<bool>()).prop_map(|(n, stranger)| Step::Take(n, stranger)),
+        8 => (1..8_u8, any::<bool>()).prop_map(|(n, third_party)| Step::Take(n, third_party)),
         1 => (1..8_u8).prop_map(Step::Unassign),
         4 => proptest::collection::vec(fault, 1..4).prop_map(Step::Claims),
         2 => proptest::option::of(classes()).prop_map(Step::Refuse),
@@ -208,7 +210,7 @@ impl Harness {
                     self.says(NAMES[g], NotifyState::MasterRxLowerPri);
                 }
             }
-            Step::Take(n, stranger) => self.give(vip(n), if stranger { STRANGER } else { PEER }),
+            Step::Take(n, third_party) => self.give(vip(n), if third_party { THIRD_PARTY } else { PEER }),
             Step::Unassign(n) => self.unassign(vip(n)),
             Step::Claims(faults) => self.ec2.claims = faults,
             Step::Refuse(class) => self.ec2.refuses = class,
@@ -224,7 +226,7 @@ impl Harness {
                 }
             }
             Step::TakeResource(n, by) => {
-                let by = by.map(|is_stranger| if is_stranger { STRANGER } else { PEER });
+                let by = by.map(|is_third_party| if is_third_party { THIRD_PARTY } else { PEER });
                 match (&resources()[n], by) {
                     (resource, None) => self.unassign(resource.clone()),
                     (Resource::ElasticIp(_), Some(by)) => {

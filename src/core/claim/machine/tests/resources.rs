@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::harness::{
-    ETH0, Fault, Harness, PEER, STRANGER, clock, eni, group, ms, network_interface, run, secs, vip, wanted,
+    ETH0, Fault, Harness, PEER, THIRD_PARTY, clock, eni, group, ms, network_interface, run, secs, vip, wanted,
 };
 use crate::claim::{Action, BootInstant, ClaimRequest, DryRunRequest, Event, LogEvent};
 use crate::keepalived::groups::Groups;
@@ -252,20 +252,20 @@ fn a_route_that_a_third_party_takes_is_taken_back_after_two_reads_and_too_often_
     for (n, resource) in [route(1), elastic_ip(1)].into_iter().enumerate() {
         let begin = harness.now;
         match &resource {
-            Resource::ElasticIp(_) => harness.associate(resource.clone(), STRANGER, Ipv4Addr::new(10, 0, 0, 7)),
-            _ => harness.give(resource.clone(), STRANGER),
+            Resource::ElasticIp(_) => harness.associate(resource.clone(), THIRD_PARTY, Ipv4Addr::new(10, 0, 0, 7)),
+            _ => harness.give(resource.clone(), THIRD_PARTY),
         }
         harness.run(secs(35));
         let lost = harness.log_events(begin).into_iter().filter_map(|(_, log)| match log {
             LogEvent::OwnershipLost { resource, by, taker, .. } => Some((resource, by.eni, taker)),
             _ => None,
         });
-        assert_eq!(lost.collect::<Vec<_>>(), [(resource.clone(), eni(STRANGER), Taker::Stranger)], "{n}");
+        assert_eq!(lost.collect::<Vec<_>>(), [(resource.clone(), eni(THIRD_PARTY), Taker::ThirdParty)], "{n}");
         assert_eq!(claimed(&harness, begin).len(), 1, "{:?}", claimed(&harness, begin));
         assert_eq!(harness.owner(resource), Some(ETH0));
     }
     for _ in 0..6 {
-        harness.give(route(1), STRANGER);
+        harness.give(route(1), THIRD_PARTY);
         harness.run(secs(40));
     }
     assert_eq!(shown(&harness)[0].0, Verdict::Contested);

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::harness::{Act, ETH0, Harness, PEER, STRANGER, clock, config, eni, ms, owner, run, secs, vip, wanted};
+use super::harness::{Act, ETH0, Harness, PEER, THIRD_PARTY, clock, config, eni, ms, owner, run, secs, vip, wanted};
 use crate::claim::{Action, BootInstant, Event, LogEvent, drops_packets};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
@@ -244,10 +244,10 @@ fn the_primary_address_of_another_interface_keeps_a_standby_from_being_ready() {
     let mut harness = with_instances(None);
     assert_eq!(shown(&harness), (Verdict::StandbyReady, None));
     let begin = harness.now;
-    harness.give_to(vip(1), Owner { primary: true, ..of(STRANGER, SOMEBODY) });
+    harness.give_to(vip(1), Owner { primary: true, ..of(THIRD_PARTY, SOMEBODY) });
     harness.run(secs(60));
     let why = format!(
-        "10.0.1.1 is the primary address of {STRANGER} of {SOMEBODY}, which EC2 never moves: choose another address for the group"
+        "10.0.1.1 is the primary address of {THIRD_PARTY} of {SOMEBODY}, which EC2 never moves: choose another address for the group"
     );
     assert_eq!(shown(&harness), (Verdict::StandbyNotReady, Some(why.clone())));
     assert_eq!(readiness(&harness, begin), [Some(why.clone())]);
@@ -640,19 +640,19 @@ fn an_address_that_aws_reserves_keeps_a_standby_from_being_ready() {
 fn a_standby_names_the_holder_of_an_address_that_no_router_of_the_group_has() {
     let mut harness = with_instances(None);
     let begin = harness.now;
-    harness.give_to(vip(1), of(STRANGER, SOMEBODY));
+    harness.give_to(vip(1), of(THIRD_PARTY, SOMEBODY));
     harness.run(secs(200));
     let (verdict, reason) = shown(&harness);
     assert_eq!(verdict, Verdict::StandbyReady, "a failover would take it");
     let held =
-        format!("assigned to {STRANGER} of {SOMEBODY}, which is not one of the group's routers: a failover takes");
+        format!("assigned to {THIRD_PARTY} of {SOMEBODY}, which is not one of the group's routers: a failover takes");
     assert!(reason.as_ref().is_some_and(|reason| reason.starts_with(&held)), "{reason:?}");
     let log_events = harness.log_events(begin).into_iter();
     let said: Vec<_> =
         log_events.filter(|(_, log)| matches!(log, LogEvent::ForeignHolder { .. })).map(|(_, log)| log).collect();
     assert_eq!(
         said,
-        [LogEvent::ForeignHolder { resources: vec![vip(1).into()], by: of(STRANGER, SOMEBODY) }],
+        [LogEvent::ForeignHolder { resources: vec![vip(1).into()], by: of(THIRD_PARTY, SOMEBODY) }],
         "said once"
     );
     assert_eq!(readiness(&harness, begin), []);
@@ -663,7 +663,7 @@ fn a_standby_names_the_holder_of_an_address_that_no_router_of_the_group_has() {
 
 /// The holder may be the other router.
 #[test]
-fn a_holder_is_no_stranger_while_the_other_router_is_not_known() {
+fn a_holder_is_no_third_party_while_the_other_router_is_not_known() {
     let unknown: [(&str, Act); 3] = [
         ("never shown", |harness| {
             harness.unassign(OTHERS_ADDRESS);
@@ -683,7 +683,7 @@ fn a_holder_is_no_stranger_while_the_other_router_is_not_known() {
         let mut harness = with_instances(None);
         let begin = harness.now;
         act(&mut harness);
-        harness.give_to(vip(1), of(STRANGER, SOMEBODY));
+        harness.give_to(vip(1), of(THIRD_PARTY, SOMEBODY));
         harness.run(secs(200));
         assert_eq!(shown(&harness), (Verdict::StandbyReady, None), "{what}");
         assert!(
@@ -719,7 +719,7 @@ fn an_address_that_is_refused_while_nobody_has_it_may_be_of_another_account() {
 fn one_bad_address_leaves_the_others_of_its_group_ready() {
     let config = config(&["a"]);
     let mut harness = Harness::settled(config, Groups { groups: vec![run("a", "eth0", 10, &[vip(1), vip(2)])] });
-    harness.give_to(vip(2), Owner { primary: true, ..owner(STRANGER) });
+    harness.give_to(vip(2), Owner { primary: true, ..owner(THIRD_PARTY) });
     harness.run(secs(60));
     let verdicts = harness.machine.facts(harness.now).remove(0).resources;
     let verdicts: Vec<Verdict> = verdicts.iter().map(|a| a.verdict).collect();

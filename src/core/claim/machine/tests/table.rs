@@ -7,8 +7,8 @@ use std::time::Duration;
 use std::{env, fs};
 
 use super::harness::{
-    ETH0, Harness, PEER, STRANGER, config, eni, error, group, interface, line, ms, network_interface, run, secs, vip,
-    wanted,
+    ETH0, Harness, PEER, THIRD_PARTY, config, eni, error, group, interface, line, ms, network_interface, run, secs,
+    vip, wanted,
 };
 use crate::claim::group::GroupState;
 use crate::claim::resource::Phase;
@@ -61,7 +61,7 @@ const STATES: [(&str, Setup); 31] = [
     ("MASTER by inference, paused", || Harness::held().with(pause).with(|w| w.tell(Event::FifoFull)).after(secs(5))),
     ("disabled", || Harness::held().with(|w| w.tell(Event::Config(switched_off()))).with(Harness::local_master_line)),
     ("await local address", || {
-        Harness::held().with(|w| w.forget_locally()).with(Harness::assign_to_stranger).after(secs(5))
+        Harness::held().with(|w| w.forget_locally()).with(Harness::assign_to_third_party).after(secs(5))
     }),
     ("check owner", || {
         Harness::held().with(|w| w.tell(Event::FifoFull)).until(|p| matches!(p, Phase::CheckOwner { .. }))
@@ -88,7 +88,7 @@ const STATES: [(&str, Setup); 31] = [
         Harness::one().with(|w| w.ec2.read_refuses = Some(ErrorClass::Denied)).with(|w| w.master("a")).after(secs(70))
     }),
     ("assigned, verified", Harness::held),
-    ("assigned, mismatch", || Harness::held().with(Harness::assign_to_stranger).after(ms(500))),
+    ("assigned, mismatch", || Harness::held().with(Harness::assign_to_third_party).after(ms(500))),
     ("assigned, mismatch: unassigned", || {
         Harness::held().with(|w| w.unassign(vip(1))).with(|w| w.tell(Event::ReadNow)).after(ms(500))
     }),
@@ -208,7 +208,7 @@ fn events() -> Vec<(String, Make)> {
         add(&format!("claim failed, {class:?}"), Box::new(move |w| claimed(w, Some(class))));
     }
     for (name, owner) in
-        [("ours", Some(ETH0)), ("the peer's", Some(PEER)), ("a stranger's", Some(STRANGER)), ("unassigned", None)]
+        [("ours", Some(ETH0)), ("the peer's", Some(PEER)), ("a third party's", Some(THIRD_PARTY)), ("unassigned", None)]
     {
         add(&format!("read: {name}"), Box::new(move |w| read(w, Ok(owner.map(eni)))));
     }
@@ -286,8 +286,8 @@ fn restored() -> RestoredState {
     RestoredState {
         group: group("a"),
         resource: vip(1).into(),
-        losses: vec![(BootInstant::default(), Taker::Stranger)],
-        contested: vec![Taker::Stranger],
+        losses: vec![(BootInstant::default(), Taker::ThirdParty)],
+        contested: vec![Taker::ThirdParty],
     }
 }
 
@@ -369,13 +369,13 @@ impl Harness {
         self.look_around();
     }
 
-    fn assign_to_stranger(&mut self) {
-        self.give(vip(1), STRANGER);
+    fn assign_to_third_party(&mut self) {
+        self.give(vip(1), THIRD_PARTY);
         self.tell(Event::ReadNow);
     }
 
     pub fn lose_ownership(&mut self) {
-        self.assign_to_stranger();
+        self.assign_to_third_party();
         self.run(ms(500));
         let deadline = self.now + secs(5);
         while matches!(self.machine.resources[&vip(1).into()].phase, Phase::Assigned { .. }) {
@@ -462,7 +462,7 @@ fn state(harness: &Harness, now: BootInstant) -> String {
     }
     text += match address.flap_damping.contested_by() {
         Some(Taker::Peer) => ", contested by the peer",
-        Some(Taker::Stranger) => ", contested",
+        Some(Taker::ThirdParty) => ", contested",
         None => "",
     };
     text
@@ -547,7 +547,15 @@ const REVIEWED: [(&str, &[&str]); 17] = [
     ("MASTER, the FIFO was full", &["line Master", "line Backup", "liveness", "local, requested: there"]),
     (
         "MASTER, paused",
-        &["line Master", "line MasterRxLowerPri", "fifo full", "read: a stranger's", "resume", "force", "writer gone"],
+        &[
+            "line Master",
+            "line MasterRxLowerPri",
+            "fifo full",
+            "read: a third party's",
+            "resume",
+            "force",
+            "writer gone",
+        ],
     ),
     ("disabled", &["line Master", "read: the peer's", "force", "the same configuration"]),
     (
@@ -555,7 +563,7 @@ const REVIEWED: [(&str, &[&str]); 17] = [
         &[
             "read: ours",
             "read: the peer's",
-            "read: a stranger's",
+            "read: a third party's",
             "read: unassigned",
             "read failed, Transient",
             "line Backup",
@@ -591,14 +599,14 @@ const REVIEWED: [(&str, &[&str]); 17] = [
     ),
     (
         "assigned",
-        &["read: ours", "read: the peer's", "read: a stranger's", "read: unassigned", "line Backup", "fifo full"],
+        &["read: ours", "read: the peer's", "read: a third party's", "read: unassigned", "line Backup", "fifo full"],
     ),
     (
         "assigned, verified",
         &[
             "read: ours",
             "read: the peer's",
-            "read: a stranger's",
+            "read: a third party's",
             "read: unassigned",
             "line Master",
             "line Backup",
@@ -614,15 +622,15 @@ const REVIEWED: [(&str, &[&str]); 17] = [
         &[
             "read: ours",
             "read: the peer's",
-            "read: a stranger's",
+            "read: a third party's",
             "read: unassigned",
             "read failed, Transient",
             "tick when it is due",
             "fifo full",
         ],
     ),
-    ("assigned, mismatch: unassigned", &["read: ours", "read: unassigned", "read: a stranger's"]),
-    ("assigned, verified, contested", &["line Backup", "line Master", "force", "read: ours", "read: a stranger's"]),
+    ("assigned, mismatch: unassigned", &["read: ours", "read: unassigned", "read: a third party's"]),
+    ("assigned, verified, contested", &["line Backup", "line Master", "force", "read: ours", "read: a third party's"]),
 ];
 
 /// Handles every event in every state, and asserts in every cell what must always hold. Calls `row` with the names of the
