@@ -294,7 +294,7 @@ fn clock_far_from_ec2s() {
         // What each router sends before its first answer is rejected; then it signs with EC2's time.
         for router in [&lab.r1, &lab.r2] {
             let refused = lab.simulator.requests().into_iter().filter(|r| !r.succeeded());
-            let of_it = refused.filter(|r| r.instance.as_ref().is_some_and(|id| id.as_str() == router.instance));
+            let of_it = refused.filter(|r| r.instance.as_ref().is_some_and(|id| id.to_string() == router.instance));
             let mut actions: Vec<String> = of_it.map(|r| r.action).collect();
             actions.sort();
             let once = ["DescribeInstanceTypes", "DescribeNetworkInterfaces"];
