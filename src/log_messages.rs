@@ -119,6 +119,7 @@ messages! {
     TRANSITION = INFO "transition" [group, from, to, cause, times];
     TRANSITION_TO_UNKNOWN = WARN "transition" [group, from, to, cause, times];
     WATCH_FAILED = WARN "inotify watch failed; reopening" [error, directory, times];
+    WOULD_BE_REFUSED = ERROR "EC2 would refuse the claim" [of, code, message, request_id];
 }
 
 /// Logs a message with its fields, which are written as in tracing's macros. A field that the message does not have is an

@@ -39,13 +39,19 @@ impl Agent<'_> {
     pub(super) fn start_proof(&mut self) -> Result<(), ErrorResponse> {
         let refused = |why: &str| Err(ErrorResponse::new(ResponseCode::Refused, why));
         if let Proving::UnderWay(_) = self.proving {
-            return refused("a proof is under way: run it again when that has ended");
+            return refused("`force aws-vipa prove` is already running: wait 10 s, and run it again");
         }
         let (enis, dry_runs) = self.machine.to_prove();
         if enis.is_empty() && dry_runs.is_empty() {
             return refused(
                 "there is nothing to prove: no group is enabled, or no ENI is known. Check `show aws-vipa status`",
             );
+        }
+        if self.machine.is_claiming() {
+            return refused("claims are in flight, and come first: run `force aws-vipa prove` when they have ended");
+        }
+        if !enis.is_empty() && self.effects.instance_id().is_none() {
+            return refused("the id of this instance is not known yet: `show aws-vipa check` shows why");
         }
         let all = dry_runs.len();
         let dry_runs = chosen(dry_runs);
@@ -147,7 +153,11 @@ fn log_finding(subject: &Subject, finding: &Finding) {
             let code = code.as_ref().map(|code| code.as_str());
             log!(PERMISSION_PROVED, of, code);
         }
-        Finding::Denied { error } | Finding::Refused { error } => {
+        Finding::Refused { error } => {
+            let request_id = error.request_id.as_ref().map(|id| id.as_str());
+            log!(WOULD_BE_REFUSED, of, code = error.code(), message = error.message, request_id);
+        }
+        Finding::Denied { error } => {
             let request_id = error.request_id.as_ref().map(|id| id.as_str());
             log!(PERMISSION_DENIED, of, code = error.code(), message = error.message, request_id);
         }

@@ -42,7 +42,7 @@ pub enum Request {
         #[serde(default)]
         minutes: Minutes,
     },
-    /// Have EC2 show that it permits to claim, without moving anything.
+    /// Test whether EC2 allows the claims, without moving anything.
     Prove,
     /// End a pause.
     Resume {

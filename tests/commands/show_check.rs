@@ -155,7 +155,7 @@ fn all_is_well() {
     place.configure(|config| config.global.credentials_file = None);
     let mut report = proven();
     report["groups"] = json!([]);
-    place.finds(Some(report), &[("UNKNOWN", "IAM: claim", "never proven; EC2 has no dry run for it")]);
+    place.finds(Some(report), &[("UNKNOWN", "IAM: claim", "not proven yet. Run `force aws-vipa prove`")]);
     assert!(place.walk(Some(proven())).0.contains("instance role router of account 123456789012,"));
 }
 
@@ -359,13 +359,13 @@ fn an_eni_or_an_address_has_a_fault() {
     let named = |id: &str| Some(id.try_into().expect("an ENI"));
     place.configure(|config| config.groups[0].network_interface_id = named("eni-0a000000000000002"));
     let other = [
-        ("UNKNOWN", "IAM: claim", "eni-0a000000000000002: ec2:AssignPrivateIpAddresses never proven"),
+        ("UNKNOWN", "IAM: claim", "eni-0a000000000000002: ec2:AssignPrivateIpAddresses not proven yet"),
         ("FAIL", "ENI in EC2", "attached to i-0a000000000000002, not to this instance"),
     ];
     place.finds(Some(proven()), &other);
     place.configure(|config| config.groups[0].network_interface_id = named("eni-0bad0bad0bad0bad0"));
     let none = [
-        ("UNKNOWN", "IAM: claim", "never proven"),
+        ("UNKNOWN", "IAM: claim", "not proven yet"),
         ("UNKNOWN", "Address", "the subnet of eni-0bad0bad0bad0bad0 is unknown"),
         ("FAIL", "ENI in EC2", "EC2 has no eni-0bad0bad0bad0bad0"),
     ];

@@ -29,7 +29,7 @@ fn a_proof_moves_nothing_and_shows_what_ec2_permits() {
         let before = lab.simulator.moves().len();
         let is_proof = |r: &&Request| r.action == "AssignPrivateIpAddresses" && r.addresses == [primary];
         let proofs = |lab: &Lab| lab.simulator.requests().iter().filter(is_proof).cloned().collect::<Vec<Request>>();
-        assert!(check(&lab.r2).contains("never proven"), "{}", check(&lab.r2));
+        assert!(check(&lab.r2).contains("not proven yet"), "{}", check(&lab.r2));
         assert_eq!(proofs(lab).len(), 0, "it never runs by itself");
 
         // The simulator refuses to assign a primary address, after it has accepted the caller.
@@ -39,7 +39,7 @@ fn a_proof_moves_nothing_and_shows_what_ec2_permits() {
         let [proof] = &proofs(lab)[..] else { panic!("{}", lab.simulator) };
         assert!(!proof.allow_reassignment && proof.network_interfaces == [eni.clone()], "{proof:#?}");
         assert!(
-            check(&lab.r2).contains("proved 0s ago by") || check(&lab.r2).contains("s ago by"),
+            check(&lab.r2).contains("proven 0s ago by") || check(&lab.r2).contains("s ago by"),
             "{}",
             check(&lab.r2)
         );

@@ -353,7 +353,12 @@ pub fn assign_permission(
             let code = current.code.as_ref().map_or("denied", |code| code.as_str());
             let message = current.message.as_deref().unwrap_or_default().trim_end_matches('.');
             let remedy = remedies::IAM_POLICY;
-            fail(WHAT, format!("{eni}: {ACTION} {sentence}: {code}: {message}. {remedy}"))
+            fail(
+                WHAT,
+                format!(
+                    "{eni}: {ACTION} {sentence}: {code}: {message}. {remedy}. Then run `force aws-vipa prove` again"
+                ),
+            )
         };
     }
     match (refusal, proven) {
@@ -372,9 +377,7 @@ pub fn assign_permission(
             WHAT,
             match proof {
                 Some(_) => format!("{eni}: {ACTION} {sentence}"),
-                None => format!(
-                    "{eni}: {ACTION} never proven; EC2 has no dry run for it. `force aws-vipa prove` proves it, or a failover to this router"
-                ),
+                None => format!("{eni}: {ACTION} not proven yet. Run `force aws-vipa prove`: it moves nothing"),
             },
         ),
     }

@@ -81,7 +81,7 @@ metrics! {
     TRANSITIONS = Counter "vrrp_transitions_total" [group] "Changes of the VRRP state.";
     GROUP_ERRORS = Gauge "group_errors" [group] "Configuration errors because of which the group, or some of what it moves, is skipped.";
     GROUP_PAUSED = Gauge "group_paused" [group] "Whether an operator has paused the claims of the group.";
-    STANDBY_READY = Gauge "standby_ready" [group] "Whether a failover to this router would work; absent while the group is not standby.";
+    STANDBY_READY = Gauge "standby_ready" [group] "1 if nothing that is known prevents a failover to this router, else 0; absent while the group is not standby, or something is unknown.";
     CONTESTED = Gauge "contested_resources" [group] "How many resources of the group are contested.";
     LOSSES = Counter "ownership_losses_total" [group, taker] "Resources of the group that another owner took while the group was MASTER.";
     VERDICT = Gauge "resource_verdict" [group, kind, resource, verdict] "1, with the verdict on the resource.";
@@ -187,10 +187,12 @@ fn verdicts(group: &GroupReport) -> impl Iterator<Item = Verdict> {
     group.items().map(|item| item.verdict)
 }
 
-/// Whether a standby could take over; absent if the group is no standby.
+/// Whether nothing prevents a failover to a standby; absent if the group is no standby, or if something is not known.
 fn is_ready(group: &GroupReport) -> Option<bool> {
     let has = |verdict| verdicts(group).any(|other| other == verdict);
-    if has(Verdict::StandbyNotReady) { Some(false) } else { has(Verdict::StandbyReady).then_some(true) }
+    let all_are_ready =
+        verdicts(group).next().is_some() && verdicts(group).all(|verdict| verdict == Verdict::StandbyReady);
+    if has(Verdict::StandbyNotReady) { Some(false) } else { all_are_ready.then_some(true) }
 }
 
 /// What is shown of a resource.

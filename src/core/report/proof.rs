@@ -174,7 +174,7 @@ fn explained(subject: &Subject, finding: &Finding) -> String {
         Finding::Inconclusive { error } => {
             let error = error.to_string();
             let error = error.trim_end_matches('.');
-            format!("{what}: {error}. This shows nothing about the permission: run `force aws-vipa prove` again")
+            format!("{what}: {error}. The permission is still unknown: run `force aws-vipa prove` again")
         }
         Finding::NotAttached { instance: Some(instance) } => {
             format!("{what}: it is attached to {instance}, not to this instance. Check `aws-vipa network-interface-id`")
@@ -185,14 +185,16 @@ fn explained(subject: &Subject, finding: &Finding) -> String {
         Finding::NoSuchEni => {
             format!("{what}: EC2 does not show it. Check `aws-vipa network-interface-id` and `aws-vipa region`")
         }
-        Finding::InstanceUnknown => format!("{what}: IMDS has not named this instance yet. Run it again"),
+        Finding::InstanceUnknown => format!(
+            "{what}: the id of this instance is not known yet. Run `force aws-vipa prove` again; if that persists, `show aws-vipa check`"
+        ),
     }
 }
 
 /// A stored proof in a sentence; `None`: there is none.
 pub fn sentence(proof: Option<&ProofReport>, now: Timestamp) -> String {
     const PROVE: &str = "`force aws-vipa prove`";
-    let Some(proof) = proof else { return format!("not proved: run {PROVE}") };
+    let Some(proof) = proof else { return format!("not proven: run {PROVE}") };
     let age = ago(proof.at, now);
     let by = |change| match change {
         Change::Instance => "on another instance",
@@ -200,8 +202,8 @@ pub fn sentence(proof: Option<&ProofReport>, now: Timestamp) -> String {
         Change::Credentials => "with other credentials",
     };
     match (proof.outdated_by, proof.allowed) {
-        (Some(change), _) => format!("proved {age}, but {}: run {PROVE} again", by(change)),
-        (None, true) => format!("proved {age} by {PROVE}"),
+        (Some(change), _) => format!("proven {age}, but {}: run {PROVE} again", by(change)),
+        (None, true) => format!("proven {age} by {PROVE}"),
         (None, false) => format!("denied {age} by {PROVE}"),
     }
 }

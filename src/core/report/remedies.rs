@@ -74,7 +74,8 @@ fn followed_by_next_step(error: &CallError, remedy: Option<&str>) -> String {
         Failure::ImdsDisabled => return error.to_string(),
         _ => remedy.unwrap_or(OTHERWISE),
     };
-    format!("{error}. {}", capitalized(next))
+    let error = error.to_string();
+    format!("{}. {}", error.trim_end_matches('.'), capitalized(next))
 }
 
 /// The remedy for a failed call about resources of that kind, as part of a sentence. None: see [`remedy`].

@@ -61,6 +61,11 @@ impl Machine {
         (enis, dry_runs)
     }
 
+    /// Whether a claim is in flight.
+    pub fn is_claiming(&self) -> bool {
+        !self.claims.is_empty()
+    }
+
     fn dry_run_request(&self, id: &Resource) -> Option<DryRunRequest> {
         let resource = self.resources.get(id)?;
         let moves = |address: &_| self.resources.contains_key(&Resource::Address(*address));
