@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use vipa_core::claim::DryRunRequest;
+use vipa_core::claim::{DryRunRequest, Event};
 use vipa_core::model::proof::Judgement;
 use vipa_core::model::resource::{Kind, Resource};
 use vipa_core::report::proof::{Finding, ProofReport, ProveReport, Subject};
@@ -65,7 +65,7 @@ impl Agent<'_> {
     pub(super) fn proved(&mut self, findings: Findings) {
         let at = Timestamp::now();
         let Findings { caller, enis, dry_runs } = findings;
-        let mut all = Vec::new();
+        let (mut all, mut shown) = (Vec::new(), Vec::new());
         for (eni, probe) in enis {
             let finding = match (probe, &caller) {
                 (Err(error), _) => Finding::Inconclusive { error },
@@ -75,6 +75,11 @@ impl Agent<'_> {
                 (Ok(AssignmentProbe::Answered { request_id, result }), Some(caller)) => {
                     let judgement = Judgement::of(result);
                     let (proof, id) = (judgement.clone(), eni.clone());
+                    match &judgement {
+                        Judgement::Allowed(_) => shown.push((eni.clone(), Ok(()))),
+                        Judgement::Denied(error) => shown.push((eni.clone(), Err(error.clone()))),
+                        Judgement::Inconclusive(_) => {}
+                    }
                     self.state.proofs.change(|proofs| proofs.add(at, id, &proof, request_id.as_ref(), caller.clone()));
                     judgement.into()
                 }
@@ -90,6 +95,7 @@ impl Agent<'_> {
             Proving::Idle | Proving::Done(_) => 0,
         };
         self.proving = Proving::Done(ProveReport { findings: all, left_out, not_saved: None });
+        shown.into_iter().for_each(|(eni, result)| self.handle(Event::Proved { eni, result }));
         self.state.proofs.hurry();
         self.state_writer.notice(&self.state);
         self.reply();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lab::simulator::{Fault, On, Request};
-use lab::{Lab, Router, VIP};
+use lab::{GROUP, Lab, Router, VIP};
 
 use crate::BINARY;
 
@@ -60,12 +60,20 @@ fn a_proof_moves_nothing_and_shows_what_ec2_permits() {
         let line = check(&lab.r2);
         assert!(line.contains("denied") && line.contains("UnauthorizedOperation"), "{line}");
         assert_eq!(lab.r2.logged(&["EC2 denies the permission to claim"]), 1);
+        let shown = lab.r2.shown(GROUP, VIP);
+        assert_eq!(shown.verdict(), "STANDBY-NOT-READY");
+        let reason = shown.address["reason"].as_str().unwrap_or_default().to_owned();
+        assert!(
+            reason.contains("`force aws-vipa prove` has shown") && reason.contains("UnauthorizedOperation"),
+            "{reason}"
+        );
 
         // If EC2 judged the parameters first, a role without the permission would get this answer.
         let first = lab.simulator.add_fault(Fault::on(On::claims()).error(400, "InvalidParameterValue"));
         let (succeeded, said) = prove(&lab.r2);
         assert!(succeeded && said.contains("ALLOWED"), "{said}");
         lab.simulator.remove_fault(first);
+        assert_eq!(lab.r2.shown(GROUP, VIP).verdict(), "STANDBY-READY");
 
         // The proof survives a restart of the agent.
         lab.r2.systemctl(&["restart", "vyos-aws-vipa.service"]);

@@ -303,6 +303,12 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
 }
 
 fn dry_run_refused(claim: &str, kind: Kind, error: &CallError) -> String {
+    if kind == Kind::Address {
+        return format!(
+            "EC2 would refuse {claim}, as `force aws-vipa prove` has shown: {}; then run `force aws-vipa prove` again",
+            with_remedy_of_kind(kind, error)
+        );
+    }
     format!(
         "EC2 would refuse {claim}, as a dry run has shown: {}; checked again every ten minutes, and when the credentials or \
          the configuration change",

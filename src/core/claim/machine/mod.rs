@@ -321,6 +321,7 @@ impl Machine {
             Event::Claimed { id, result } => self.claimed(now, id, result),
             Event::Read { id, result } => self.read(now, id, result),
             Event::DryRun { id, result } => self.dry_run_ended(now, id, &result),
+            Event::Proved { eni, result } => self.permission_proved(&eni, &result),
             Event::Inspected(inspection) => self.inspected(now, inspection),
             Event::Credentials => self.credentials_changed(now),
             Event::Pause { group, until } => self.pause(now, &group, until),

@@ -196,6 +196,7 @@ pub fn obstacles() -> Vec<Obstacle> {
         },
         Obstacle::DryRunRefused { .. } => [
             Obstacle::DryRunRefused { resource: route(), error: refusals().remove(0).error },
+            Obstacle::DryRunRefused { resource: Ipv4Addr::new(10, 99, 0, 100).into(), error: refusals().remove(0).error },
         ],
         Obstacle::LastClaimRefused { .. } => [Obstacle::LastClaimRefused { at: None, refusal: refusals().remove(0) }],
     );

@@ -205,6 +205,7 @@ impl Invariants {
             | Event::Inactive { .. }
             | Event::Hup
             | Event::Inspected(_)
+            | Event::Proved { .. }
             | Event::Network(_)
             | Event::Credentials
             | Event::ReadNow

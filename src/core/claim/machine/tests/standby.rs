@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::harness::{Act, ETH0, Harness, PEER, THIRD_PARTY, clock, config, eni, ms, owner, run, secs, vip, wanted};
+use super::harness::{
+    Act, ETH0, Harness, PEER, THIRD_PARTY, clock, config, eni, error, ms, owner, run, secs, vip, wanted,
+};
 use crate::claim::{Action, BootInstant, Event, LogEvent, drops_packets};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
@@ -433,6 +435,41 @@ fn the_limit_is_read_once_and_after_a_refusal_once_a_day() {
     harness.tell(Event::Config(harness.config.clone()));
     harness.run(secs(1));
     assert_eq!(limits(&harness, begin), 1, "a change");
+}
+
+#[test]
+fn a_denied_proof_keeps_a_standby_from_being_ready() {
+    let denied = || Event::Proved { eni: eni(ETH0), result: Err(error(ErrorClass::Denied)) };
+    let not_ready = |harness: &Harness| shown(harness).0 == Verdict::StandbyNotReady;
+    for over in ["allowed", "credentials", "configuration", "claim"] {
+        let mut harness = described_as(Some(4), described(&[]));
+        assert!(!not_ready(&harness));
+        harness.tell(Event::Proved { eni: eni(PEER), result: Err(error(ErrorClass::Denied)) });
+        assert!(!not_ready(&harness), "it is about another ENI");
+        let begin = harness.now;
+        harness.tell(denied());
+        let (_, reason) = shown(&harness);
+        assert!(not_ready(&harness) && reason.expect("a reason").contains("`force aws-vipa prove` has shown"));
+        assert!(
+            harness
+                .log_events(begin)
+                .iter()
+                .any(|(_, log)| matches!(log, LogEvent::Readiness { obstacle: Some(_), .. }))
+        );
+        harness.run(secs(100));
+        assert!(not_ready(&harness), "reads show nothing of it");
+        match over {
+            "allowed" => harness.tell(Event::Proved { eni: eni(ETH0), result: Ok(()) }),
+            "credentials" => harness.tell(Event::Credentials),
+            "configuration" => harness.tell(Event::Config(harness.config.clone())),
+            _ => {
+                harness.master("a");
+                harness.run(secs(20));
+                harness.backup("a");
+            }
+        }
+        assert!(!not_ready(&harness), "{over}: {:?}", shown(&harness));
+    }
 }
 
 #[test]
