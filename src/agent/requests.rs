@@ -11,7 +11,7 @@ use vipa_core::model::ids::GroupName;
 use vipa_core::model::pause::Minutes;
 use vipa_core::model::resource::Resource;
 use vipa_core::report::model::{self as report, Report};
-use vipa_core::report::{live, metrics, offline, reasons, remedies};
+use vipa_core::report::{live, offline, reasons, remedies};
 
 use super::Agent;
 use crate::agent::state::Saved;
@@ -80,7 +80,6 @@ impl Agent<'_> {
         let Call { request, answer: reply } = call;
         let answer = match request {
             Request::Status { fresh: false, history } => Encoded::new(&self.report(history)),
-            Request::Metrics => Encoded::new(&metrics::render(&self.report(0), &self.counted())),
             Request::Status { fresh: true, history } => {
                 // Requests within a second share one read.
                 let asked = self.fresh_asked.filter(|asked| *asked + READ_REUSE_TIME > now);

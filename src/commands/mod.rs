@@ -13,7 +13,6 @@ pub mod restart;
 pub mod show_check;
 pub mod show_failover;
 pub mod show_group;
-pub mod show_metrics;
 pub mod show_status;
 
 use std::error::Error;
@@ -82,8 +81,6 @@ pub enum Show {
     Failover(show_failover::ShowFailover),
     /// Check failover readiness
     Check,
-    /// Print the agent's metrics in Prometheus's text format
-    Metrics,
 }
 
 /// What to print.
@@ -118,7 +115,6 @@ impl Command {
                     Show::Check => Ok(show_check::run(paths, &imds, access, &mut out)?),
                     Show::Failover(failover) => Ok(failover.run(paths, &mut out)?),
                     Show::Group(group) => Ok(group.run(paths, &imds, access, &mut out)?),
-                    Show::Metrics => Ok(show_metrics::run(paths, &mut out)?),
                 }
             }
             Self::Generate { what: Generate::IamPolicy(policy) } => {

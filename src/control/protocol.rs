@@ -27,8 +27,6 @@ pub enum Request {
     },
     /// The timelines of the last failovers.
     Failovers,
-    /// The metrics, as text.
-    Metrics,
     /// Claim a group's addresses now.
     Claim {
         /// The group.
@@ -116,7 +114,7 @@ impl Request {
     /// [`ResponseCode::NotPermitted`].
     pub fn permitted(&self, uid: u32) -> Result<(), ErrorResponse> {
         match self {
-            Self::Status { .. } | Self::Failovers | Self::Metrics => Ok(()),
+            Self::Status { .. } | Self::Failovers => Ok(()),
             Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } | Self::Prove if uid == 0 => Ok(()),
             Self::Claim { .. } | Self::Pause { .. } | Self::Resume { .. } | Self::Prove => Err(ErrorResponse::new(
                 ResponseCode::NotPermitted,
@@ -190,12 +188,11 @@ mod tests {
         GroupName::try_from("a").expect("a name")
     }
 
-    fn every_request() -> [Request; 7] {
+    fn every_request() -> [Request; 6] {
         let minutes = Minutes::try_from(5).expect("in range");
         [
             Request::Status { fresh: true, history: 50 },
             Request::Failovers,
-            Request::Metrics,
             Request::Claim { group: group() },
             Request::Pause { group: group(), minutes },
             Request::Resume { group: group() },
@@ -257,7 +254,7 @@ mod tests {
             assert_eq!(request.permitted(0), Ok(()));
             let may = request.permitted(1000);
             match request {
-                Request::Status { .. } | Request::Failovers | Request::Metrics => assert_eq!(may, Ok(())),
+                Request::Status { .. } | Request::Failovers => assert_eq!(may, Ok(())),
                 _ => assert_eq!(may.expect_err("refused").code, ResponseCode::NotPermitted, "{request:?}"),
             }
         }

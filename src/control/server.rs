@@ -254,7 +254,7 @@ mod tests {
                     Encoded::new(&minutes.get())
                 }
                 // Dropped without an answer.
-                Request::Resume { .. } | Request::Metrics | Request::Prove => continue,
+                Request::Resume { .. } | Request::Prove => continue,
             };
             let _ = answer.send(said);
         }
