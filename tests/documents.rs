@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use vipa_core::keepalived::conf::{self, ConfError};
 use vipa_core::model::ec2::{ErrorClass, Failure, NoCredentials};
 use vipa_core::model::ids::ErrorCode;
-use vipa_core::report::failover::KindName;
+use vipa_core::model::resource::Kind;
 use vipa_core::report::model::Report;
 use vipa_core::report::{metrics, reasons};
 use vipa_core::vyos::input::Input;
@@ -587,7 +587,7 @@ fn the_kinds_of_the_timelines_are_those_of_the_program() {
     let document = read("docs/reference/failover-json.md");
     let rows = rows(section(&document, "Values"), "| Field | Value | Meaning |");
     let documented: BTreeSet<&str> = rows.iter().flat_map(|row| backticked(row[1])).collect();
-    let error = serde_json::from_value::<KindName>(json!("another")).expect_err("another value").to_string();
+    let error = serde_json::from_value::<Kind>(json!("another")).expect_err("another value").to_string();
     let (_, expected) = error.split_once("`another`, expected ").unwrap_or_else(|| panic!("{error}"));
     assert_eq!(documented, backticked(expected).collect());
 }

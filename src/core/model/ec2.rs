@@ -400,6 +400,34 @@ pub enum ErrorClass {
     Refused,
 }
 
+impl ErrorClass {
+    /// All classes.
+    pub const ALL: [Self; 8] = [
+        Self::TimedOut,
+        Self::Throttled,
+        Self::Transient,
+        Self::Clock,
+        Self::Denied,
+        Self::NoSuchInterface,
+        Self::BadResource,
+        Self::Refused,
+    ];
+
+    /// Its word, as JSON and the metrics have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TimedOut => "timed-out",
+            Self::Throttled => "throttled",
+            Self::Transient => "transient",
+            Self::Clock => "clock",
+            Self::Denied => "denied",
+            Self::NoSuchInterface => "no-such-interface",
+            Self::BadResource => "bad-resource",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// The meaning of EC2's error codes ("Error codes for the Amazon EC2 API", and "Common errors" there).
 impl ErrorCode {
     /// What the code means for the next attempt. `status` is the answer's HTTP status, which decides only for a code

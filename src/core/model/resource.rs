@@ -139,7 +139,7 @@ impl fmt::Display for Prefix {
 }
 
 /// The kind of a [`Resource`]. It determines the API calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// AssignPrivateIpAddresses, DescribeNetworkInterfaces.

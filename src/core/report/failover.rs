@@ -79,7 +79,7 @@ pub struct Timeline {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KindTimeline {
     /// The kind.
-    pub kind: KindName,
+    pub kind: Kind,
     /// How many there are.
     pub resources: usize,
     /// When the first request for any of them was sent.
@@ -100,18 +100,6 @@ pub struct KindTimeline {
     pub first_confirmed: Option<Confirmed>,
     /// The last of them.
     pub last_confirmed: Option<Confirmed>,
-}
-
-/// The word for a [`Kind`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KindName {
-    /// Addresses.
-    Address,
-    /// Routes.
-    Route,
-    /// Elastic IPs.
-    ElasticIp,
 }
 
 /// An acknowledged claim of a resource.
@@ -163,16 +151,6 @@ pub struct ResourceNow {
     pub verdict: Verdict,
     /// Why, and what to do, where the verdict is not OK.
     pub reason: Option<String>,
-}
-
-impl From<Kind> for KindName {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Address => Self::Address,
-            Kind::Route => Self::Route,
-            Kind::ElasticIp => Self::ElasticIp,
-        }
-    }
 }
 
 /// One request for claims that has ended; those of one batch share it.
@@ -249,7 +227,7 @@ impl KindTimeline {
         let took = |(_, attempt): &(&Resource, &AcknowledgedAttempt)| attempt.ended_ms - attempt.began_ms;
         let read_at = |(_, read): &(&Resource, &ConfirmingRead)| read.ended_ms;
         Self {
-            kind: kind.into(),
+            kind,
             resources: moved.len(),
             first_request_ms: moved.iter().filter_map(|moved| moved.requested_ms).min(),
             acknowledged: acknowledged.len(),
@@ -432,8 +410,8 @@ fn claims(kind: Kind, moved: &[&MovedResource]) -> Vec<(u64, String)> {
     let last = format!("{} of {} acknowledged, last", summary.acknowledged, moved.len());
     events.extend(summary.last_acknowledged.iter().map(|acknowledged| answered(&last, acknowledged)));
     for Failures { code, class, attempts, first_ms, last_ms, request_id } in &summary.failures {
-        let (attempts, class) =
-            (if *attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") }, word(*class));
+        let attempts = if *attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") };
+        let class = class.as_str();
         let since = if first_ms == last_ms { String::new() } else { format!(", first at {first_ms}") };
         events.push((*last_ms, format!("{attempts} failed: {code} ({class}){since}{}", request(request_id.as_ref()))));
     }
@@ -468,27 +446,13 @@ fn outcome(attempt: &Attempt<'_>) -> String {
     let took = attempt.ended_ms - attempt.began_ms;
     let request = request(attempt.request_id);
     match attempt.failure {
-        Some((code, class)) => format!("FAILED after {took} ms: {code} ({}){request}", word(class)),
+        Some((code, class)) => format!("FAILED after {took} ms: {code} ({}){request}", class.as_str()),
         None => format!("acknowledged by EC2 after {took} ms{request}"),
     }
 }
 
 fn request(id: Option<&RequestId>) -> String {
     id.map_or(String::new(), |id| format!("; request {id}"))
-}
-
-/// The word of a class, as JSON has it.
-fn word(class: ErrorClass) -> &'static str {
-    match class {
-        ErrorClass::TimedOut => "timed-out",
-        ErrorClass::Throttled => "throttled",
-        ErrorClass::Transient => "transient",
-        ErrorClass::Clock => "clock",
-        ErrorClass::Denied => "denied",
-        ErrorClass::NoSuchInterface => "no-such-interface",
-        ErrorClass::BadResource => "bad-resource",
-        ErrorClass::Refused => "refused",
-    }
 }
 
 fn named(resources: &[&Resource]) -> String {

@@ -105,18 +105,6 @@ metrics! {
 /// About how many bytes a group with one resource takes.
 const GROUP_BYTES: usize = 1_400;
 
-/// The classes of failures.
-const CLASSES: [ErrorClass; 8] = [
-    ErrorClass::TimedOut,
-    ErrorClass::Throttled,
-    ErrorClass::Transient,
-    ErrorClass::Clock,
-    ErrorClass::Denied,
-    ErrorClass::NoSuchInterface,
-    ErrorClass::BadResource,
-    ErrorClass::Refused,
-];
-
 /// The text of an agent's report with its counters.
 pub fn render(report: &Report, counters: &Counters) -> String {
     let mut text = Text(String::with_capacity(8_192 + report.groups.len() * GROUP_BYTES));
@@ -283,7 +271,7 @@ fn claims(text: &mut Text, report: &Report, counters: &Counters) {
     let mut family = text.family(&CLAIMS);
     for (kind, claims) in &kinds {
         family.sample(&[&Word(kind), &"acknowledged", &""], claims.acknowledged);
-        for class in CLASSES {
+        for class in ErrorClass::ALL {
             let count = claims.failed.get(&class).copied().unwrap_or_default();
             family.sample(&[&Word(kind), &"failed", &Word(class)], count);
         }

@@ -63,17 +63,6 @@ enum Step {
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
-const CLASSES: [ErrorClass; 8] = [
-    ErrorClass::TimedOut,
-    ErrorClass::Throttled,
-    ErrorClass::Transient,
-    ErrorClass::Clock,
-    ErrorClass::Denied,
-    ErrorClass::NoSuchInterface,
-    ErrorClass::BadResource,
-    ErrorClass::Refused,
-];
-
 /// The routes and the Elastic IP of group `b`.
 fn resources() -> [Resource; 3] {
     let route = |n: u8| Resource::Route(Route { table: table(n), destination: destination() });
@@ -142,7 +131,7 @@ fn states() -> impl Strategy<Value = NotifyState> {
 }
 
 fn classes() -> impl Strategy<Value = ErrorClass> {
-    proptest::sample::select(&CLASSES[..])
+    proptest::sample::select(&ErrorClass::ALL[..])
 }
 
 fn steps() -> impl Strategy<Value = Step> {

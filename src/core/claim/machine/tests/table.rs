@@ -33,17 +33,6 @@ const LINES: [NotifyState; 6] = [
     NotifyState::Deleted,
 ];
 
-const CLASSES: [ErrorClass; 8] = [
-    ErrorClass::TimedOut,
-    ErrorClass::Throttled,
-    ErrorClass::Transient,
-    ErrorClass::Clock,
-    ErrorClass::Denied,
-    ErrorClass::NoSuchInterface,
-    ErrorClass::BadResource,
-    ErrorClass::Refused,
-];
-
 /// How a state is reached.
 type Setup = fn() -> Harness;
 
@@ -204,7 +193,7 @@ fn events() -> Vec<(String, Make)> {
             other => other,
         }),
     );
-    for class in CLASSES {
+    for class in ErrorClass::ALL {
         add(&format!("claim failed, {class:?}"), Box::new(move |w| claimed(w, Some(class))));
     }
     for (name, owner) in
