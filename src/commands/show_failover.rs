@@ -1,20 +1,16 @@
 //! `show failover`: the timelines of the last failovers, which only the agent has.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use vipa_core::model::ids::GroupName;
 use vipa_core::printable;
 use vipa_core::report::failover::{FailoverReport, failover};
 
 use super::print;
-use super::show_status::{ShowStatusError, configuration, no_answer};
+use super::show_status::{AGENT_PATIENCE, ShowStatusError, configuration, no_answer};
 use crate::control::Request;
 use crate::control::client::{Client, ClientError};
 use crate::paths::Paths;
-
-/// How long to wait for the agent, which needs no call of EC2 for its answer.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The timelines could not be shown.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +74,7 @@ fn of_group(report: &FailoverReport, name: &str) -> Result<FailoverReport, ShowF
 }
 
 fn ask(paths: &Paths) -> Result<FailoverReport, ShowFailoverError> {
-    let answer = Client::connect(&paths.socket, PATIENCE).and_then(|mut client| client.call(&Request::Failovers));
+    let answer = Client::connect(&paths.socket, AGENT_PATIENCE).and_then(|mut client| client.call(&Request::Failovers));
     answer.map_err(|error| {
         let denied = matches!(error, ClientError::NotPermitted);
         let why = no_answer(&paths.socket, error);

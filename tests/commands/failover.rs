@@ -2,19 +2,15 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use simulator::{Fault, On, Request, Simulator, World};
-use vyos_aws_vipa::agent;
+use simulator::{Fault, On, Request, Simulator};
 use vyos_aws_vipa::commands::show_failover::{ShowFailover, ShowFailoverError};
-use vyos_aws_vipa::paths::Paths;
 
-use crate::router::{Router, inside, ip};
+use crate::router::{Router, VIP, inside, ip, router_1, start, stop};
 
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 const R1: &str = "eni-0a000000000000001";
 const R2: &str = "eni-0a000000000000002";
 const WITHIN: Duration = Duration::from_secs(20);
@@ -41,21 +37,6 @@ fn wait_for(what: &str, router: &Router, is_so: impl Fn(&Value) -> bool) -> Valu
     }
 }
 
-/// A running agent, until SIGTERM.
-fn start(paths: &Paths) -> thread::JoinHandle<()> {
-    let paths = paths.clone();
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(agent::run(&paths)).expect("it ran");
-        runtime.shutdown_background();
-    })
-}
-
-fn stop(agent: thread::JoinHandle<()>) {
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
-    agent.join().expect("it ended");
-}
-
 /// The request ids that EC2 gave these calls.
 fn ids(cloud: &Simulator, is_one: impl Fn(&Request) -> bool) -> Vec<String> {
     cloud.requests().iter().filter(|request| is_one(request)).map(|request| request.request_id.clone()).collect()
@@ -66,13 +47,8 @@ fn a_timeline_has_what_ec2_answered_and_survives_a_restart() {
     if !inside("failover::a_timeline_has_what_ec2_answered_and_survives_a_restart") {
         return;
     }
-    ip("address add 169.254.169.254/32 dev lo");
-    let cloud = Simulator::start(World::two_routers().stale_reads(Duration::ZERO)).expect("a simulator");
-    let ec2 = cloud.serve_ec2_http("127.0.0.1:0".parse().expect("an address"), None).expect("EC2");
-    let imds = "169.254.169.254:80".parse().expect("an address");
-    cloud.serve_imds("i-0a000000000000001", imds, None).expect("IMDS");
+    let (cloud, router) = router_1();
     cloud.steal(VIP, R2).expect("assigned");
-    let router = Router::calling(&ec2.url(), VIP.octets(), "eth0");
     fs::create_dir(&router.paths.state).expect("a directory");
     let mut fifo = router.keepalived();
     let error = show(&router, false, None).expect_err("no agent").to_string();

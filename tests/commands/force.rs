@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use simulator::{Fault, On, Simulator, World};
+use simulator::{Fault, On};
 use vipa_core::model::config::{Config, SkippedGroup};
 use vipa_core::model::ids::GroupName;
 use vyos_aws_vipa::agent;
@@ -17,11 +16,9 @@ use vyos_aws_vipa::commands::show_group::ShowGroup;
 use vyos_aws_vipa::commands::show_status::ShowStatus;
 use vyos_aws_vipa::control::Access;
 use vyos_aws_vipa::fs::json_file;
-use vyos_aws_vipa::paths::Paths;
 
-use crate::router::{Router, inside, ip, nowhere};
+use crate::router::{Router, VIP, inside, ip, nowhere, router_1, start, stop};
 
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 const WITHIN: Duration = Duration::from_secs(20);
 
 fn group(name: &str) -> GroupName {
@@ -71,23 +68,13 @@ fn wait_for(what: &str, router: &Router, is_so: impl Fn(&Value) -> bool) -> Valu
     }
 }
 
-/// The simulated EC2 of router 1, and the router with its files, without an agent.
-fn router_1() -> (Simulator, impl Sized, Router) {
-    ip("address add 169.254.169.254/32 dev lo");
-    let cloud = Simulator::start(World::two_routers().stale_reads(Duration::ZERO)).expect("a simulator");
-    let ec2 = cloud.serve_ec2_http("127.0.0.1:0".parse().expect("an address"), None).expect("EC2");
-    let imds = cloud.serve_imds("i-0a000000000000001", "169.254.169.254:80".parse().expect("an address"), None);
-    let router = Router::calling(&ec2.url(), VIP.octets(), "eth0");
-    (cloud, (ec2, imds.expect("IMDS")), router)
-}
-
 /// Requests at the same time share one response of EC2.
 #[test]
 fn many_concurrent_fresh_requests_are_one_read_a_second() {
     if !inside("force::many_concurrent_fresh_requests_are_one_read_a_second") {
         return;
     }
-    let (cloud, _servers, router) = router_1();
+    let (cloud, router) = router_1();
     fs::create_dir(&router.paths.state).expect("a directory");
     let agent = start(&router.paths);
     wait_for("no agent that has read EC2", &router, |r| {
@@ -111,8 +98,7 @@ fn many_concurrent_fresh_requests_are_one_read_a_second() {
     let made = reads() - before;
     // The regular read may be among them.
     assert!((1..=most + 1).contains(&made), "{made} reads for 80 requests in {:?}", began.elapsed());
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
-    agent.join().expect("it ended");
+    stop(agent);
 }
 
 /// The disk is not writable: a pause takes effect, and the output says that it is not saved.
@@ -121,7 +107,7 @@ fn a_pause_that_cannot_be_saved_is_reported_as_lost_at_a_restart() {
     if !inside("force::a_pause_that_cannot_be_saved_is_reported_as_lost_at_a_restart") {
         return;
     }
-    let (_cloud, _servers, router) = router_1();
+    let (_cloud, router) = router_1();
     let agent = start(&router.paths);
     wait_for("no agent with the group", &router, |r| r["agent"].is_object() && web(r).is_object());
     let pause = || Force::Pause { group: group("web"), minutes: 5.try_into().expect("in range") };
@@ -149,18 +135,7 @@ fn a_pause_that_cannot_be_saved_is_reported_as_lost_at_a_restart() {
     assert!(matches!(error, agent::AgentError::Running { .. }), "{error:?}");
     assert!(error.to_string().contains("another agent is running"), "{error}");
     assert!(report(&router)["agent"].is_object(), "the first agent does not answer");
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
-    agent.join().expect("it ended");
-}
-
-/// A running agent, until SIGTERM.
-fn start(paths: &Paths) -> thread::JoinHandle<()> {
-    let paths = paths.clone();
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(agent::run(&paths)).expect("it ran");
-        runtime.shutdown_background();
-    })
+    stop(agent);
 }
 
 /// The group `web` of a report.
@@ -184,13 +159,8 @@ fn forced_actions_and_the_history_survive_a_restart() {
     if !inside("force::forced_actions_and_the_history_survive_a_restart") {
         return;
     }
-    ip("address add 169.254.169.254/32 dev lo");
-    let cloud = Simulator::start(World::two_routers().stale_reads(Duration::ZERO)).expect("a simulator");
-    let ec2 = cloud.serve_ec2_http("127.0.0.1:0".parse().expect("an address"), None).expect("EC2");
-    let imds = "169.254.169.254:80".parse().expect("an address");
-    cloud.serve_imds("i-0a000000000000001", imds, None).expect("IMDS");
+    let (cloud, router) = router_1();
     cloud.steal(VIP, "eni-0a000000000000002").expect("assigned");
-    let router = Router::calling(&ec2.url(), VIP.octets(), "eth0");
     let mut config: Config = json_file::read(&router.paths.config).expect("read");
     let misnamed = SkippedGroup { name: "a b".to_owned(), errors: vec!["it holds white space".to_owned()] };
     config.skipped.push(misnamed);
@@ -247,8 +217,7 @@ fn forced_actions_and_the_history_survive_a_restart() {
     assert_eq!(web(&report(&router))["addresses"][0]["verdict"], "PAUSED");
 
     // The pause and the history survive a restart of the agent.
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
-    agent.join().expect("it ended");
+    stop(agent);
     let agent = start(&router.paths);
     let status = wait_for("no agent after the restart", &router, |r| r["agent"].is_object());
     assert!(web(&status)["paused_until"].is_string(), "{status:#}");
@@ -296,6 +265,5 @@ fn forced_actions_and_the_history_survive_a_restart() {
         .expect("printed");
     let text = String::from_utf8(out).expect("UTF-8");
     assert!(text.contains("none: nothing is moved, see below") && !text.contains("BACKUP -> MASTER"), "{text}");
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
-    agent.join().expect("it ended");
+    stop(agent);
 }

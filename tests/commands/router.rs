@@ -4,15 +4,21 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::time::Duration;
 use std::{env, fs, thread};
 
 use serde_json::{Value, json};
+use simulator::{Simulator, World};
 use tempfile::TempDir;
 use vipa_core::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use vipa_core::model::config::{Config, Global, GroupConfig};
 use vipa_core::model::ids::{GroupName, InterfaceName, Region};
+use vyos_aws_vipa::agent;
 use vyos_aws_vipa::fs::json_file;
 use vyos_aws_vipa::paths::Paths;
+
+/// The address of the group `web`.
+pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 100);
 
 /// A router's files in a temporary directory.
 pub struct Router {
@@ -150,4 +156,31 @@ pub fn inside(test: &str) -> bool {
 pub fn ip(words: &str) {
     let status = Command::new("ip").args(words.split(' ')).status().expect("ip(8) of iproute2");
     assert!(status.success(), "ip {words}: {status}");
+}
+
+/// The simulated EC2 of router 1, and the router with its files, without an agent. The simulator serves until it is dropped.
+pub fn router_1() -> (Simulator, Router) {
+    ip("address add 169.254.169.254/32 dev lo");
+    let cloud = Simulator::start(World::two_routers().stale_reads(Duration::ZERO)).expect("a simulator");
+    let ec2 = cloud.serve_ec2_http("127.0.0.1:0".parse().expect("an address"), None).expect("EC2");
+    let imds = "169.254.169.254:80".parse().expect("an address");
+    cloud.serve_imds("i-0a000000000000001", imds, None).expect("IMDS");
+    let router = Router::calling(&ec2.url(), VIP.octets(), "eth0");
+    (cloud, router)
+}
+
+/// Starts an agent, which runs until [`stop`].
+pub fn start(paths: &Paths) -> thread::JoinHandle<()> {
+    let paths = paths.clone();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(agent::run(&paths)).expect("it ran");
+        runtime.shutdown_background();
+    })
+}
+
+/// Sends SIGTERM to this process, which ends its agent.
+pub fn stop(agent: thread::JoinHandle<()>) {
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("a signal");
+    agent.join().expect("it ended");
 }
