@@ -41,7 +41,7 @@ const REPORTED_CLOCK_SKEW_SECONDS: i64 = 5;
 const ASSET_TAG: &str = "/sys/devices/virtual/dmi/id/board_asset_tag";
 
 /// The most dry runs in flight for a proof.
-const DRY_RUNS_AT_ONCE: usize = 8;
+const MAX_DRY_RUNS_IN_FLIGHT: usize = 8;
 
 /// The result of a task.
 #[derive(Debug)]
@@ -61,18 +61,19 @@ pub enum EffectResult {
         result: Result<ReadAnswer, CallError>,
         request_id: Option<RequestId>,
     },
-    /// What an operator had proved.
-    Proved(Findings),
+    /// EC2's answers to the calls of a proof.
+    Proved(ProofAnswers),
     /// An event for the state machine.
     Event(Event),
 }
 
-/// What was asked of EC2 for a proof, and the answers.
+/// EC2's answer about an ENI, and who has called EC2.
+type Probed = Result<(AssignmentProbe, Caller), CallError>;
+
+/// EC2's answers to the calls of a proof.
 #[derive(Debug)]
-pub struct Findings {
-    /// Who has asked; none: the instance is not known, and EC2 was not asked about ENIs.
-    pub caller: Option<Caller>,
-    pub enis: Vec<(EniId, Result<AssignmentProbe, CallError>)>,
+pub struct ProofAnswers {
+    pub enis: Vec<(EniId, Probed)>,
     pub dry_runs: Vec<(Resource, Result<(), CallError>)>,
 }
 
@@ -214,24 +215,35 @@ impl Effects {
     }
 
     /// Has EC2 show that it permits the claims, without moving anything. `timeout` bounds each call, and `within` all of them.
-    pub fn prove(&self, enis: BTreeSet<EniId>, dry_runs: Vec<DryRunRequest>, timeout: Duration, within: Duration) {
+    /// `enis` are attached to this instance.
+    pub fn prove(
+        &self,
+        enis: Option<(InstanceId, BTreeSet<EniId>)>,
+        dry_runs: Vec<DryRunRequest>,
+        timeout: Duration,
+        within: Duration,
+    ) {
         let (ec2, answers) = (self.ec2.subscribe(), self.answers.clone());
-        let (instance, endpoint_url) = (self.instance_id(), self.global.endpoint_url.clone());
+        let endpoint_url = self.global.endpoint_url.clone();
         tokio::spawn(async move {
             let deadline = Instant::now() + within;
             let left = || timeout.min(deadline.saturating_duration_since(Instant::now()));
             let ec2 = client(ec2, left()).await;
-            let mut findings = Findings { caller: None, enis: Vec::new(), dry_runs: Vec::new() };
-            if let Some(instance) = &instance {
+            let mut proved = ProofAnswers { enis: Vec::new(), dry_runs: Vec::new() };
+            if let Some((instance, enis)) = enis {
                 for eni in enis {
                     let result = match &ec2 {
-                        Some(ec2) => ec2.probe_assignment(&eni, instance, left()).await,
+                        Some(ec2) => ec2.probe_assignment(&eni, &instance, left()).await.map(|probe| {
+                            // After the call, which loads the credentials.
+                            let (region, credentials) = (ec2.region().clone(), ec2.credentials());
+                            (probe, Caller::new(instance.clone(), region, endpoint_url.clone(), &credentials))
+                        }),
                         None => Err(no_region()),
                     };
-                    findings.enis.push((eni, result));
+                    proved.enis.push((eni, result));
                 }
             }
-            for some in dry_runs.chunks(DRY_RUNS_AT_ONCE) {
+            for some in dry_runs.chunks(MAX_DRY_RUNS_IN_FLIGHT) {
                 let asked = some.iter().map(async |request| {
                     let result = match &ec2 {
                         Some(ec2) => ec2.dry_run(request, left()).await,
@@ -239,13 +251,9 @@ impl Effects {
                     };
                     (request.resource(), result)
                 });
-                findings.dry_runs.extend(join_all(asked).await);
+                proved.dry_runs.extend(join_all(asked).await);
             }
-            // After the calls, which load the credentials.
-            findings.caller = instance
-                .zip(ec2)
-                .map(|(instance, ec2)| Caller::new(instance, ec2.region().clone(), endpoint_url, &ec2.credentials()));
-            let _ = answers.send(EffectResult::Proved(findings));
+            let _ = answers.send(EffectResult::Proved(proved));
         });
     }
 

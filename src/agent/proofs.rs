@@ -1,16 +1,15 @@
 //! `force prove`: has EC2 show that it permits the claims, without moving anything, when an operator asks for it.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use vipa_core::claim::{DryRunRequest, Event};
-use vipa_core::model::proof::Judgement;
-use vipa_core::model::resource::{Kind, Resource};
+use vipa_core::model::ids::EniId;
+use vipa_core::model::proof::{Judgement, Proof};
 use vipa_core::report::proof::{Finding, ProofReport, ProveReport, Subject};
 
 use super::Agent;
-use super::effects::Findings;
+use super::effects::ProofAnswers;
 use crate::agent::state::Saved;
 use crate::aws::AssignmentProbe;
 use crate::control::{ErrorResponse, ResponseCode};
@@ -19,17 +18,17 @@ use crate::log_messages::log;
 /// The time limit of all calls together.
 const PROVE_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// The most dry runs for routes, and for Elastic IPs: EC2 allows 50 such calls at once, and a failover may follow.
-const MAX_DRY_RUNS: usize = 20;
-
 /// The proof that is under way, or done.
 #[derive(Debug, Default)]
 pub(super) enum Proving {
     /// None.
     #[default]
     Idle,
-    /// EC2 has not answered everything. How many dry runs are left out.
-    UnderWay(usize),
+    /// EC2 has not answered everything.
+    UnderWay {
+        /// How many dry runs are not made.
+        skipped: usize,
+    },
     /// What was found out, for the client.
     Done(ProveReport),
 }
@@ -38,7 +37,8 @@ impl Agent<'_> {
     /// Starts a proof of everything that is configured.
     pub(super) fn start_proof(&mut self) -> Result<(), ErrorResponse> {
         let refused = |why: &str| Err(ErrorResponse::new(ResponseCode::Refused, why));
-        if let Proving::UnderWay(_) = self.proving {
+        // Two clients at a time would get one report.
+        if matches!(self.proving, Proving::UnderWay { .. }) || self.waiters.await_a_proof() {
             return refused("`force aws-vipa prove` is already running: wait 10 s, and run it again");
         }
         let (enis, dry_runs) = self.machine.to_prove();
@@ -50,29 +50,28 @@ impl Agent<'_> {
         if self.machine.is_claiming() {
             return refused("claims are in flight, and come first: run `force aws-vipa prove` when they have ended");
         }
-        if !enis.is_empty() && self.effects.instance_id().is_none() {
+        let instance = self.effects.instance_id();
+        if !enis.is_empty() && instance.is_none() {
             return refused("the id of this instance is not known yet: `show aws-vipa check` shows why");
         }
         let all = dry_runs.len();
-        let dry_runs = chosen(dry_runs);
-        self.proving = Proving::UnderWay(all - dry_runs.len());
+        let dry_runs = DryRunRequest::chosen(dry_runs);
+        self.proving = Proving::UnderWay { skipped: all - dry_runs.len() };
         let timeout = self.config.global.request_timeout.duration();
-        self.effects.prove(enis, dry_runs, timeout, PROVE_TIMEOUT);
+        self.effects.prove(instance.map(|instance| (instance, enis)), dry_runs, timeout, PROVE_TIMEOUT);
         Ok(())
     }
 
     /// EC2 has answered: stores what ENIs are about, logs everything, and answers the client.
-    pub(super) fn proved(&mut self, findings: Findings) {
+    pub(super) fn proved(&mut self, ProofAnswers { enis, dry_runs }: ProofAnswers) {
         let at = Timestamp::now();
-        let Findings { caller, enis, dry_runs } = findings;
         let (mut all, mut shown) = (Vec::new(), Vec::new());
         for (eni, probe) in enis {
-            let finding = match (probe, &caller) {
-                (Err(error), _) => Finding::Inconclusive { error },
-                (Ok(AssignmentProbe::NoSuchEni), _) => Finding::NoSuchEni,
-                (Ok(AssignmentProbe::NotAttached(instance)), _) => Finding::NotAttached { instance },
-                (Ok(AssignmentProbe::Answered { .. }), None) => Finding::InstanceUnknown,
-                (Ok(AssignmentProbe::Answered { request_id, result }), Some(caller)) => {
+            let finding = match probe {
+                Err(error) => Finding::Inconclusive { error },
+                Ok((AssignmentProbe::NoSuchEni, _)) => Finding::NoSuchEni,
+                Ok((AssignmentProbe::NotAttached(instance), _)) => Finding::NotAttached { instance },
+                Ok((AssignmentProbe::Answered { request_id, result }, caller)) => {
                     let judgement = Judgement::of(result);
                     let (proof, id) = (judgement.clone(), eni.clone());
                     match &judgement {
@@ -80,7 +79,7 @@ impl Agent<'_> {
                         Judgement::Denied(error) => shown.push((eni.clone(), Err(error.clone()))),
                         Judgement::Inconclusive(_) => {}
                     }
-                    self.state.proofs.change(|proofs| proofs.add(at, id, &proof, request_id.as_ref(), caller.clone()));
+                    self.state.proofs.change(|proofs| proofs.add(at, id, &proof, request_id.as_ref(), caller));
                     judgement.into()
                 }
             };
@@ -90,11 +89,11 @@ impl Agent<'_> {
             dry_runs.into_iter().map(|(resource, result)| (Subject::Resource(resource), Finding::of_dry_run(result))),
         );
         all.iter().for_each(|(subject, finding)| log_finding(subject, finding));
-        let left_out = match self.proving {
-            Proving::UnderWay(left_out) => left_out,
+        let skipped = match self.proving {
+            Proving::UnderWay { skipped } => skipped,
             Proving::Idle | Proving::Done(_) => 0,
         };
-        self.proving = Proving::Done(ProveReport { findings: all, left_out, not_saved: None });
+        self.proving = Proving::Done(ProveReport { findings: all, skipped, not_saved: None });
         shown.into_iter().for_each(|(eni, result)| self.handle(Event::Proved { eni, result }));
         self.state.proofs.hurry();
         self.state_writer.notice(&self.state);
@@ -117,7 +116,7 @@ impl Agent<'_> {
                 };
                 Ok(ProveReport { not_saved, ..report.clone() })
             }
-            Proving::Idle | Proving::UnderWay(_) => Err(ErrorResponse::new(
+            Proving::Idle | Proving::UnderWay { .. } => Err(ErrorResponse::new(
                 ResponseCode::Busy,
                 "EC2 has not answered in time: `show log aws-vipa` shows the results",
             )),
@@ -128,25 +127,13 @@ impl Agent<'_> {
     pub(super) fn proofs(&self) -> Vec<ProofReport> {
         let caller = self.effects.caller();
         let all = self.state.proofs.get().all(caller.as_ref());
-        all.map(|(eni, proof, outdated_by)| ProofReport::new(eni, proof, outdated_by)).collect()
+        let reported = |(eni, proof, outdated_by): (&EniId, &Proof, _)| ProofReport {
+            eni: eni.clone(),
+            answer: proof.answer.clone(),
+            outdated_by,
+        };
+        all.map(reported).collect()
     }
-}
-
-/// As many dry runs of each kind as EC2 should get at once: of routes first one in each table, because a policy names tables.
-fn chosen(dry_runs: Vec<DryRunRequest>) -> Vec<DryRunRequest> {
-    let mut seen = BTreeSet::new();
-    let (first, others): (Vec<_>, Vec<_>) = dry_runs.into_iter().partition(|request| match request.resource() {
-        Resource::Route(route) => seen.insert(route.table),
-        Resource::Address(_) | Resource::ElasticIp(_) => true,
-    });
-    let mut left = Kind::ALL.map(|_| MAX_DRY_RUNS);
-    let take = |request: &DryRunRequest| {
-        let left = &mut left[request.resource().kind() as usize];
-        let is_taken = *left > 0;
-        *left = left.saturating_sub(1);
-        is_taken
-    };
-    first.into_iter().chain(others).filter(take).collect()
 }
 
 fn log_finding(subject: &Subject, finding: &Finding) {
@@ -177,29 +164,5 @@ fn log_finding(subject: &Subject, finding: &Finding) {
             log!(PERMISSION_NOT_PROVED, of, message);
         }
         Finding::NoSuchEni => log!(PERMISSION_NOT_PROVED, of, message = "EC2 does not show the ENI"),
-        Finding::InstanceUnknown => log!(PERMISSION_NOT_PROVED, of, message = "the id of this instance is unknown"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use vipa_core::model::ids::EniId;
-    use vipa_core::model::resource::Route;
-
-    use super::*;
-
-    #[test]
-    fn of_many_routes_one_of_each_table_is_asked_for_first() {
-        let eni = EniId::try_from("eni-00000001").expect("an id");
-        let dry_run = |table: u32, n: u32| {
-            let table = format!("rtb-{table:08x}").try_into().expect("a route table");
-            let destination = format!("10.{n}.0.0/16").parse().expect("a prefix");
-            DryRunRequest::Route { route: Route { table, destination }, eni: eni.clone(), creates: false }
-        };
-        let all: Vec<_> =
-            (0..4).flat_map(|table| (0..50).map(move |n| (table, n))).map(|(t, n)| dry_run(t, n)).collect();
-        let chosen = chosen(all);
-        assert_eq!(chosen.len(), MAX_DRY_RUNS);
-        assert_eq!(chosen[..4], [dry_run(0, 0), dry_run(1, 0), dry_run(2, 0), dry_run(3, 0)]);
     }
 }

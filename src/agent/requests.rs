@@ -64,6 +64,11 @@ enum What {
 }
 
 impl PendingReplies {
+    /// Whether a client waits for a proof.
+    pub fn await_a_proof(&self) -> bool {
+        self.0.iter().any(|reply| matches!(reply.what, What::Proof))
+    }
+
     /// Waits until the first of them times out. Safe to cancel: the deadlines are stored.
     pub async fn due(&self) {
         match self.0.iter().map(|w| w.until).min() {

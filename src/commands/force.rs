@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Subcommand;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use vipa_core::model::config::Config;
 use vipa_core::model::ids::GroupName;
@@ -11,7 +12,7 @@ use vipa_core::model::pause::Minutes;
 use vipa_core::report::command::{Target, offer_commands, quoted};
 use vipa_core::report::force;
 use vipa_core::report::model::{GroupReport, Report};
-use vipa_core::report::proof::{ProveReport, proved};
+use vipa_core::report::proof::{self, ProveReport};
 
 use super::print;
 use super::show_status::{ShowStatusError, configuration, no_answer};
@@ -100,36 +101,30 @@ impl Force {
     /// # Errors
     /// [`ForceError`].
     pub fn run(self, paths: &Paths, out: &mut impl Write) -> Result<(), ForceError> {
-        let request = match self.clone() {
-            Self::Claim { group } => Request::Claim { group },
-            Self::Pause { group, minutes } => Request::Pause { group, minutes },
-            Self::Resume { group } => Request::Resume { group },
-            Self::Prove => return prove(paths, out),
-        };
-        let mut group: GroupReport = answer(paths, call(paths, &request))?;
-        let now = jiff::Timestamp::now();
         match self {
             Self::Claim { group: name } => {
+                let mut group: GroupReport = answer(paths, call(paths, &Request::Claim { group: name.clone() }))?;
                 let (missing, all) = force::missing(&group);
                 if missing > 0 {
                     offer_by_hand(paths, &mut group);
                 }
-                print(out, &force::claimed(&group, now)).map_err(ForceError::Print)?;
+                print(out, &force::claimed(&group, Timestamp::now())).map_err(ForceError::Print)?;
                 match missing {
                     0 => Ok(()),
                     missing => Err(ForceError::NotClaimed { group: quoted(name.as_str()).into_owned(), missing, all }),
                 }
             }
-            Self::Pause { .. } => {
-                print(out, &force::paused(&group, now)).map_err(ForceError::Print)?;
+            Self::Pause { group, minutes } => {
+                let group: GroupReport = answer(paths, call(paths, &Request::Pause { group, minutes }))?;
+                print(out, &force::paused(&group, Timestamp::now())).map_err(ForceError::Print)?;
                 kept(group, "the pause")
             }
-            Self::Resume { .. } => {
+            Self::Prove => prove(paths, out),
+            Self::Resume { group } => {
+                let group: GroupReport = answer(paths, call(paths, &Request::Resume { group }))?;
                 print(out, &force::resumed(&group)).map_err(ForceError::Print)?;
                 kept(group, "the end of the pause")
             }
-            // It has returned above.
-            Self::Prove => Ok(()),
         }
     }
 }
@@ -138,7 +133,7 @@ impl Force {
 fn prove(paths: &Paths, out: &mut impl Write) -> Result<(), ForceError> {
     let asked = Client::connect(&paths.socket, PROVE_PATIENCE).and_then(|mut client| client.call(&Request::Prove));
     let report: ProveReport = answer(paths, asked)?;
-    print(out, &proved(&report)).map_err(ForceError::Print)?;
+    print(out, &proof::table(&report)).map_err(ForceError::Print)?;
     let all = report.findings.len();
     match report.findings.iter().filter(|(_, finding)| !finding.is_allowed()).count() {
         0 => match report.not_saved {

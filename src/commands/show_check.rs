@@ -33,10 +33,8 @@ use crate::fs::json_file;
 use crate::netlink::routes::local_network;
 use crate::paths::Paths;
 
-/// The most dry runs for routes, and for Elastic IPs: EC2 allows 50 such calls at once, and a failover may follow.
-const MAX_DRY_RUNS: usize = 20;
-/// The most of them in flight.
-const DRY_RUNS_AT_ONCE: usize = 8;
+/// The most dry runs in flight.
+const MAX_DRY_RUNS_IN_FLIGHT: usize = 8;
 
 /// A step failed, or the checks could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -217,11 +215,9 @@ async fn dry_runs(
 ) -> BTreeMap<Resource, Result<(), CallError>> {
     let moved = moving.values().flatten().copied().collect();
     let request = |resource: &PlannedResource| check::dry_run(resource, &target(resource, aws)?, &moved, aws);
-    let all: Vec<DryRunRequest> = resources.iter().filter_map(|(_, resource)| request(resource)).collect();
-    let of_kind = |kind: Kind| all.iter().filter(move |request| request.resource().kind() == kind).take(MAX_DRY_RUNS);
-    let chosen: Vec<&DryRunRequest> = of_kind(Kind::Route).chain(of_kind(Kind::ElasticIp)).collect();
+    let chosen = DryRunRequest::chosen(resources.iter().filter_map(|(_, resource)| request(resource)).collect());
     let mut answers = BTreeMap::new();
-    for some in chosen.chunks(DRY_RUNS_AT_ONCE) {
+    for some in chosen.chunks(MAX_DRY_RUNS_IN_FLIGHT) {
         let bound = deadline.left();
         let asked = some.iter().map(async |request| (request.resource(), ec2.dry_run(request, bound).await));
         answers.extend(join_all(asked).await);

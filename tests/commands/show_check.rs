@@ -15,7 +15,7 @@ use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, Eni, ErrorClass, Instance, Interface, Owner};
 use vipa_core::model::ids::{EniId, InterfaceName};
 use vipa_core::model::path::{self, LocalNetwork, Path};
-use vipa_core::model::proof::Change;
+use vipa_core::model::proof::{Answer, Change};
 use vipa_core::model::resource::{Holder, NotTakeable, Resource, Route};
 use vipa_core::report::check::{self, AwsState, CheckResult, Step};
 use vipa_core::report::model::{FailedCall, Report};
@@ -634,11 +634,13 @@ fn each_step_says_what_was_found_and_what_to_do() {
     };
     let proof = |allowed, outdated_by| ProofReport {
         eni: id(OURS),
-        at: now - SignedDuration::from_hours(75),
-        allowed,
-        code: if allowed { "InvalidParameterValue" } else { "UnauthorizedOperation" }.try_into().ok(),
-        message: (!allowed).then(|| "You are not authorized to perform this operation.".to_owned()),
-        request_id: None,
+        answer: Answer {
+            at: now - SignedDuration::from_hours(75),
+            allowed,
+            code: if allowed { "InvalidParameterValue" } else { "UnauthorizedOperation" }.try_into().ok(),
+            message: (!allowed).then(|| "You are not authorized to perform this operation.".to_owned()),
+            request_id: None,
+        },
         outdated_by,
     };
     let account = "123456789012".try_into().expect("an account");

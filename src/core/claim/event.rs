@@ -289,6 +289,9 @@ pub enum DryRunRequest {
 }
 
 impl DryRunRequest {
+    /// The most of each kind for one command: EC2 allows 50 such calls at once, and a failover may follow.
+    pub const MAX_ON_REQUEST: usize = 20;
+
     /// The calls of a claim for this ENI; none for an address. `creates`: the table has no such route. `private_address` of an
     /// Elastic IP: absent also if it is an address that moves, because a standby's ENI does not have that yet, and this is no
     /// reason against the association.
@@ -298,6 +301,24 @@ impl DryRunRequest {
             Resource::Route(route) => Some(Self::Route { route, eni, creates }),
             Resource::ElasticIp(allocation) => Some(Self::ElasticIp { allocation, eni, private_address }),
         }
+    }
+
+    /// As many of each kind as EC2 should get for one command of an operator, of routes first one in each table, because a
+    /// policy names tables.
+    pub fn chosen(requests: Vec<Self>) -> Vec<Self> {
+        let mut seen = BTreeSet::new();
+        let (first, others): (Vec<_>, Vec<_>) = requests.into_iter().partition(|request| match request {
+            Self::Route { route, .. } => seen.insert(route.table.clone()),
+            Self::ElasticIp { .. } => true,
+        });
+        let mut left = Kind::ALL.map(|_| Self::MAX_ON_REQUEST);
+        let take = |request: &Self| {
+            let left = &mut left[request.resource().kind() as usize];
+            let is_taken = *left > 0;
+            *left = left.saturating_sub(1);
+            is_taken
+        };
+        first.into_iter().chain(others).filter(take).collect()
     }
 
     /// What the claim is for.
@@ -516,4 +537,28 @@ pub enum Cause {
     Paused,
     /// The pause has ended.
     PauseEnded,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_routes_one_of_each_table_is_asked_for_first() {
+        let eni = EniId::try_from("eni-00000001").expect("an id");
+        let route = |table: u32, n: u32| {
+            let table = format!("rtb-{table:08x}").try_into().expect("a route table");
+            let destination = format!("10.{n}.0.0/16").parse().expect("a prefix");
+            DryRunRequest::Route { route: Route { table, destination }, eni: eni.clone(), creates: false }
+        };
+        let elastic_ip = |n: u32| {
+            let allocation = format!("eipalloc-{n:08x}").try_into().expect("an allocation");
+            DryRunRequest::ElasticIp { allocation, eni: eni.clone(), private_address: None }
+        };
+        let routes = (0..4).flat_map(|table| (0..50).map(move |n| (table, n))).map(|(table, n)| route(table, n));
+        let chosen = DryRunRequest::chosen(routes.chain((0..3).map(elastic_ip)).collect());
+        assert_eq!(chosen[..4], [route(0, 0), route(1, 0), route(2, 0), route(3, 0)]);
+        let of_kind = |kind| chosen.iter().filter(|request| request.resource().kind() == kind).count();
+        assert_eq!((of_kind(Kind::Route), of_kind(Kind::ElasticIp)), (DryRunRequest::MAX_ON_REQUEST, 3));
+    }
 }

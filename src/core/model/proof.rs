@@ -110,10 +110,10 @@ pub enum Change {
     Credentials,
 }
 
-/// What EC2's answer has shown for an ENI.
+/// EC2's answer about the permission to assign addresses to an ENI.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Proof {
+pub struct Answer {
     /// When EC2 answered.
     pub at: Timestamp,
     /// Whether EC2 permits to assign addresses to the ENI.
@@ -127,6 +127,14 @@ pub struct Proof {
     /// EC2's request id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<RequestId>,
+}
+
+/// What EC2 has answered to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proof {
+    /// The answer.
+    pub answer: Answer,
     /// Who has called EC2.
     pub caller: Caller,
 }
@@ -153,7 +161,8 @@ impl Proofs {
             Judgement::Denied(error) => (false, ErrorCode::try_from(error.code()).ok(), Some(error.message.clone())),
             Judgement::Inconclusive(_) => return,
         };
-        self.enis.insert(eni, Proof { at, allowed, code, message, request_id: request_id.cloned(), caller });
+        let answer = Answer { at, allowed, code, message, request_id: request_id.cloned() };
+        self.enis.insert(eni, Proof { answer, caller });
     }
 
     /// The proof for each ENI, and why it does not count any more, if so. While the caller is not known, none counts as changed.
@@ -242,7 +251,8 @@ mod tests {
         proofs.add(Timestamp::MAX, eni.clone(), &inconclusive, None, caller());
         let change = |now: Option<&Caller>| {
             let (of, proof, change) = proofs.all(now).next().expect("a proof");
-            assert!(*of == eni && proof.at == Timestamp::UNIX_EPOCH && !proof.allowed, "{proof:?}");
+            let Answer { at, allowed, .. } = &proof.answer;
+            assert!(*of == eni && *at == Timestamp::UNIX_EPOCH && !allowed, "{proof:?}");
             change
         };
         assert_eq!(change(None), None);

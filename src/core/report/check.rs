@@ -343,15 +343,14 @@ pub fn assign_permission(
     let proven = known.iter().filter_map(|a| a.assign_permission_proven_at).max();
     // What EC2 has answered last counts.
     let last = refusal.map(|refusal| refusal.at).max(proven);
-    let proof = proof.filter(|proof| last.is_none_or(|last| last < proof.at));
-    let current = proof.filter(|proof| proof.outdated_by.is_none());
-    let sentence = proof::sentence(proof, now);
-    if let Some(current) = current {
-        return if current.allowed {
+    let proof = proof.filter(|proof| last.is_none_or(|last| last < proof.answer.at));
+    if let Some(current) = proof.filter(|proof| proof.outdated_by.is_none()) {
+        let sentence = proof::sentence(current, now);
+        return if current.answer.allowed {
             ok(WHAT, format!("{eni}: {ACTION} {sentence}"))
         } else {
-            let code = current.code.as_ref().map_or("denied", |code| code.as_str());
-            let message = current.message.as_deref().unwrap_or_default().trim_end_matches('.');
+            let code = current.answer.code.as_ref().map_or("denied", |code| code.as_str());
+            let message = current.answer.message.as_deref().unwrap_or_default().trim_end_matches('.');
             let remedy = remedies::IAM_POLICY;
             fail(
                 WHAT,
@@ -376,7 +375,7 @@ pub fn assign_permission(
         (None, None) => unknown(
             WHAT,
             match proof {
-                Some(_) => format!("{eni}: {ACTION} {sentence}"),
+                Some(outdated) => format!("{eni}: {ACTION} {}", proof::sentence(outdated, now)),
                 None => format!("{eni}: {ACTION} not proven yet. Run `force aws-vipa prove`: it moves nothing"),
             },
         ),

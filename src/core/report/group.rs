@@ -78,12 +78,12 @@ fn address_rows(
 ) -> Vec<(&'static str, String)> {
     let local = local(address.local, address.local_since, now);
     // What EC2 has answered last counts.
-    let proof = proof.filter(|proof| address.assign_permission_proven_at.is_none_or(|at| at < proof.at));
-    let permission = match address.assign_permission_proven_at {
-        _ if proof.is_some() => format!("assign permission {}", sentence(proof, now)),
-        Some(at) => format!("assign permission proven {}", time_and_age(at, now)),
-        None if asked => "assign permission never proven".to_owned(),
-        None => "only available from the agent".to_owned(),
+    let proof = proof.filter(|proof| address.assign_permission_proven_at.is_none_or(|at| at < proof.answer.at));
+    let permission = match (proof, address.assign_permission_proven_at) {
+        (Some(proof), _) => format!("assign permission {}", sentence(proof, now)),
+        (None, Some(at)) => format!("assign permission proven {}", time_and_age(at, now)),
+        (None, None) if asked => "assign permission never proven".to_owned(),
+        (None, None) => "only available from the agent".to_owned(),
     };
     let mut rows = item_rows(&Item::address(address), asked, now);
     rows.insert(2, ("Kernel", local));

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::remedies;
 use super::status::{GAP, WIDTH, ago, lines};
 use crate::model::ec2::CallError;
-use crate::model::ids::{EniId, ErrorCode, InstanceId, RequestId};
-use crate::model::proof::{Change, Judgement, Proof};
+use crate::model::ids::{EniId, ErrorCode, InstanceId};
+use crate::model::proof::{Answer, Change, Judgement};
 use crate::model::resource::Resource;
 
 /// The widths of the columns: `INCONCLUSIVE`, and the rest.
@@ -18,29 +18,12 @@ const COLUMNS: [u16; 2] = [12, WIDTH - 12 - GAP];
 pub struct ProofReport {
     /// The ENI.
     pub eni: EniId,
-    /// When EC2 answered.
-    pub at: Timestamp,
-    /// Whether EC2 permits to assign addresses to it.
-    pub allowed: bool,
-    /// The error code of EC2's answer; absent: a success.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<ErrorCode>,
-    /// EC2's message, of a denial.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    /// EC2's request id.
-    pub request_id: Option<RequestId>,
+    /// EC2's answer.
+    #[serde(flatten)]
+    pub answer: Answer,
     /// What has changed since, so that it counts no more; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outdated_by: Option<Change>,
-}
-
-impl ProofReport {
-    /// The report of a stored proof.
-    pub fn new(eni: &EniId, proof: &Proof, outdated_by: Option<Change>) -> Self {
-        let Proof { at, allowed, code, message, request_id, .. } = proof.clone();
-        Self { eni: eni.clone(), at, allowed, code, message, request_id, outdated_by }
-    }
 }
 
 /// What a proof was about.
@@ -84,8 +67,6 @@ pub enum Finding {
     },
     /// EC2 has no such ENI.
     NoSuchEni,
-    /// The id of this instance is not known, so EC2 was not asked.
-    InstanceUnknown,
 }
 
 impl From<Judgement> for Finding {
@@ -122,7 +103,7 @@ impl Finding {
             Self::Denied { .. } => "DENIED",
             Self::Refused { .. } => "REFUSED",
             Self::Inconclusive { .. } => "INCONCLUSIVE",
-            Self::NotAttached { .. } | Self::NoSuchEni | Self::InstanceUnknown => "NOT ASKED",
+            Self::NotAttached { .. } | Self::NoSuchEni => "NOT ASKED",
         }
     }
 }
@@ -132,26 +113,26 @@ impl Finding {
 pub struct ProveReport {
     /// What was found out, about ENIs first.
     pub findings: Vec<(Subject, Finding)>,
-    /// How many routes and Elastic IPs were left out, because EC2 limits the rate of calls.
-    pub left_out: usize,
+    /// How many routes and Elastic IPs were skipped, because EC2 limits the rate of calls.
+    pub skipped: usize,
     /// Why the proofs are not on disk, if so.
     pub not_saved: Option<String>,
 }
 
-/// The findings as text.
-pub fn proved(report: &ProveReport) -> String {
+/// The findings as a table.
+pub fn table(report: &ProveReport) -> String {
     let mut text = String::new();
     let titles = ["Result", "Permission, and what to do"].map(str::to_owned);
     lines(&mut text, COLUMNS, [titles, COLUMNS.map(|width| "-".repeat(width.into()))]);
     let rows =
         report.findings.iter().map(|(subject, finding)| [finding.word().to_owned(), explained(subject, finding)]);
     lines(&mut text, COLUMNS, rows);
-    if report.left_out > 0 {
-        let left_out = format!(
+    if report.skipped > 0 {
+        let skipped = format!(
             "{} more routes and Elastic IPs: a standby makes a dry run of each by itself, once a day",
-            report.left_out
+            report.skipped
         );
-        lines(&mut text, COLUMNS, [["NOT ASKED".to_owned(), left_out]]);
+        lines(&mut text, COLUMNS, [["NOT ASKED".to_owned(), skipped]]);
     }
     text
 }
@@ -185,23 +166,19 @@ fn explained(subject: &Subject, finding: &Finding) -> String {
         Finding::NoSuchEni => {
             format!("{what}: EC2 does not show it. Check `aws-vipa network-interface-id` and `aws-vipa region`")
         }
-        Finding::InstanceUnknown => format!(
-            "{what}: the id of this instance is not known yet. Run `force aws-vipa prove` again; if that persists, `show aws-vipa check`"
-        ),
     }
 }
 
-/// A stored proof in a sentence; `None`: there is none.
-pub fn sentence(proof: Option<&ProofReport>, now: Timestamp) -> String {
+/// A stored proof in a sentence.
+pub fn sentence(proof: &ProofReport, now: Timestamp) -> String {
     const PROVE: &str = "`force aws-vipa prove`";
-    let Some(proof) = proof else { return format!("not proven: run {PROVE}") };
-    let age = ago(proof.at, now);
+    let age = ago(proof.answer.at, now);
     let by = |change| match change {
         Change::Instance => "on another instance",
         Change::Endpoint => "in another region or at another endpoint",
         Change::Credentials => "with other credentials",
     };
-    match (proof.outdated_by, proof.allowed) {
+    match (proof.outdated_by, proof.answer.allowed) {
         (Some(change), _) => format!("proven {age}, but {}: run {PROVE} again", by(change)),
         (None, true) => format!("proven {age} by {PROVE}"),
         (None, false) => format!("denied {age} by {PROVE}"),

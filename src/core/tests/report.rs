@@ -24,7 +24,7 @@ use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, ErrorClass, NoCredentials, Owners, Taker};
 use vipa_core::model::history::{Kind, Outcome, Record};
 use vipa_core::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
-use vipa_core::model::proof::Change;
+use vipa_core::model::proof::{Answer, Change};
 use vipa_core::model::resource::{ElasticIp, Kind as ResourceKind, NotTakeable, Resource, Route};
 use vipa_core::model::verdict::{Verdict, Who};
 use vipa_core::model::vrrp::{NotifyState, VrrpState};
@@ -37,7 +37,7 @@ use vipa_core::report::model::{
     GroupReport, HookReport, LocalAddressReport, OwnerReport, Report, ResourceReport, RouteReport,
 };
 use vipa_core::report::offline::{self, Observations};
-use vipa_core::report::proof::{Finding, ProofReport, ProveReport, Subject, proved};
+use vipa_core::report::proof::{self, Finding, ProofReport, ProveReport, Subject};
 use vipa_core::report::status::table;
 use vipa_core::report::{reasons, remedies};
 use vipa_core::vyos::input::Input;
@@ -613,20 +613,24 @@ fn routes_and_elastic_ips_follow_the_master() {
     report.ec2.proofs = vec![
         ProofReport {
             eni: eni(OURS),
-            at: ago(3 * 86_400),
-            allowed: true,
-            code: "InvalidParameterValue".try_into().ok(),
-            message: None,
-            request_id: request(),
+            answer: Answer {
+                at: ago(3 * 86_400),
+                allowed: true,
+                code: "InvalidParameterValue".try_into().ok(),
+                message: None,
+                request_id: request(),
+            },
             outdated_by: Some(Change::Credentials),
         },
         ProofReport {
             eni: eni(THEIRS),
-            at: ago(60),
-            allowed: false,
-            code: "UnauthorizedOperation".try_into().ok(),
-            message: Some("You are not authorized to perform this operation.".to_owned()),
-            request_id: None,
+            answer: Answer {
+                at: ago(60),
+                allowed: false,
+                code: "UnauthorizedOperation".try_into().ok(),
+                message: Some("You are not authorized to perform this operation.".to_owned()),
+                request_id: None,
+            },
             outdated_by: None,
         },
     ];
@@ -1058,13 +1062,12 @@ fn what_a_proof_has_shown() {
         (of_eni(), Finding::NotAttached { instance: InstanceId::try_from("i-0fedcba9876543210").ok() }),
         (of_eni(), Finding::NotAttached { instance: None }),
         (of_eni(), Finding::NoSuchEni),
-        (of_eni(), Finding::InstanceUnknown),
         (of(Resource::Route(route(0, "192.0.2.0/24"))), Finding::of_dry_run(Ok(()))),
         (of(Resource::Route(route(1, "192.0.2.0/24"))), Finding::of_dry_run(Err(no_table()))),
         (of(Resource::ElasticIp(allocation(0))), Finding::of_dry_run(Err(denied("You are not authorized.")))),
         (of(Resource::ElasticIp(allocation(1))), Finding::of_dry_run(Err(throttled()))),
     ];
-    fits("force-proved", &proved(&ProveReport { findings, left_out: 180, not_saved: None }));
+    fits("force-proved", &proof::table(&ProveReport { findings, skipped: 180, not_saved: None }));
 }
 
 #[test]
