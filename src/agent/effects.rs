@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -14,6 +14,7 @@ use vipa_core::claim::{
 };
 use vipa_core::model::calls::Calls;
 use vipa_core::model::config::Global;
+use vipa_core::model::counters::{FirstRequests, Histogram, NotifyToRequest};
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, Failure, Instance};
 use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region, RequestId};
@@ -24,7 +25,7 @@ use vipa_core::model::resource::Resource;
 use super::{BootClock, BootInstant};
 use crate::agent::state::PersistentState;
 use crate::aws::{
-    AssignmentProbe, CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, after_notify, with_request_id,
+    AssignmentProbe, CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, when_sent, with_request_id,
 };
 use crate::log_messages::log;
 use crate::netlink::{addresses, routes};
@@ -95,6 +96,8 @@ pub struct Effects {
     credentials: Option<CredentialsWatch>,
     /// The calls of all clients of EC2 so far.
     calls: Arc<Mutex<Calls>>,
+    /// How soon after notify events the claims were sent.
+    first_requests: Arc<Mutex<FirstRequests>>,
     throttle: LogThrottle<String>,
     pub last_success: Option<BootInstant>,
     pub last_error: Option<(BootInstant, CallError)>,
@@ -115,6 +118,7 @@ impl Effects {
             ec2: watch::Sender::new(None),
             credentials: None,
             calls: Arc::default(),
+            first_requests: Arc::default(),
             throttle: LogThrottle::default(),
             last_success: None,
             last_error: None,
@@ -167,11 +171,16 @@ impl Effects {
         });
     }
 
-    /// Makes a claim. `notified`: when the notify event was read that has caused it, if one has.
-    pub fn claim(&self, id: ClaimId, request: ClaimRequest, timeout: Duration, notified: Option<Instant>) {
-        let (ec2, answers, calls) = (self.ec2.subscribe(), self.answers.clone(), Arc::clone(&self.calls));
+    /// Makes a claim. `notified`: the notify events that have caused it.
+    pub fn claim(&self, id: ClaimId, request: ClaimRequest, timeout: Duration, notified: Vec<(Resource, BootInstant)>) {
+        let (ec2, answers) = (self.ec2.subscribe(), self.answers.clone());
+        let first_requests = Arc::clone(&self.first_requests);
+        let measure = move || {
+            let notified: Vec<_> = notified.into_iter().map(|(resource, at)| (resource, at.since_boot())).collect();
+            locked(&first_requests).sent(BootClock::read().since_boot(), &notified);
+        };
         tokio::spawn(async move {
-            let result = after_notify(calls, notified, claim(ec2, &request, timeout)).await;
+            let result = when_sent(measure, claim(ec2, &request, timeout)).await;
             let _ = answers.send(EffectResult::Event(Event::Claimed { id, result }));
         });
     }
@@ -390,9 +399,19 @@ impl Effects {
         self.ec2.borrow().as_ref().map(Ec2::credentials)
     }
 
+    /// Forgets what was measured of resources that are no longer configured.
+    pub fn retain(&self, is_configured: impl Fn(&Resource) -> bool) {
+        locked(&self.first_requests).retain(is_configured);
+    }
+
     /// How many calls of EC2 were made, and their outcomes.
     pub fn calls(&self) -> Calls {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.calls).clone()
+    }
+
+    /// From notify events to the first requests that they caused.
+    pub fn notify_to_request(&self) -> Histogram<NotifyToRequest> {
+        locked(&self.first_requests).durations.clone()
     }
 
     /// EC2's clock minus this router's, in seconds, unless the round trip and the whole seconds of a Date explain it.
@@ -447,6 +466,10 @@ async fn client(mut ec2: watch::Receiver<Option<Ec2>>, within: Duration) -> Opti
         Ok(Ok(ec2)) => ec2.clone(),
         _ => None,
     }
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn no_region() -> CallError {

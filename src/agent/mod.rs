@@ -227,8 +227,6 @@ struct Agent<'a> {
     proving: Proving,
     /// When the last fresh report was requested.
     fresh_asked: Option<BootInstant>,
-    /// When the notify events were read that are being handled.
-    notified: Option<Instant>,
     splitter: Splitter,
     /// The origin of local addresses, as last reported to the machine.
     puts: Puts,
@@ -270,7 +268,6 @@ impl<'a> Agent<'a> {
             waiters: PendingReplies::default(),
             proving: Proving::default(),
             fresh_asked: None,
-            notified: None,
             splitter: Splitter::default(),
             puts: Puts::default(),
             config: Config::default(),
@@ -283,12 +280,15 @@ impl<'a> Agent<'a> {
 
     /// Passes an event to the state machine, and carries out its actions.
     fn handle(&mut self, event: Event) {
-        let now = self.clock.now();
+        self.handle_at(self.clock.now(), event);
+    }
+
+    fn handle_at(&mut self, now: BootInstant, event: Event) {
         for action in self.machine.handle(now, event) {
             match action {
-                Action::Claim { id, request, timeout } => {
+                Action::Claim { id, request, timeout, notified } => {
                     let resources = request.resources();
-                    self.effects.claim(id, request, timeout, self.notified);
+                    self.effects.claim(id, request, timeout, notified);
                     self.record_request(now, &resources);
                 }
                 Action::Read { id, request, timeout } => self.effects.read(id, request, timeout),
@@ -315,7 +315,7 @@ impl<'a> Agent<'a> {
 
     /// What happened since the start, with what the calls of EC2 show.
     fn counted(&self) -> Counters {
-        Counters { notify_to_request: self.effects.calls().notify_to_request, ..self.counters.clone() }
+        Counters { notify_to_request: self.effects.notify_to_request(), ..self.counters.clone() }
     }
 
     fn restore_ownership_losses(&mut self) {
@@ -365,15 +365,13 @@ impl<'a> Agent<'a> {
                 self.hook.discarding = true;
             }
             fifo::FifoEvent::Bytes(bytes) => {
-                let read = Instant::now();
+                let read = self.clock.now();
                 let lines = self.lines(&bytes);
                 if !self.hook.discarding {
                     self.hook.last_news = self.hook.last_line;
-                    self.notified = Some(read);
-                    self.handle(Event::Notify(lines));
-                    self.notified = None;
+                    self.handle_at(read, Event::Notify(lines));
                 }
-                self.metrics.put_off(read);
+                self.metrics.put_off(Instant::now());
             }
             fifo::FifoEvent::Drained => {
                 self.hook.discarding = false;
@@ -467,6 +465,7 @@ impl<'a> Agent<'a> {
                 self.config = config.clone();
                 log!(CONFIGURATION_READ, groups = config.groups.len(), skipped = config.skipped.len());
                 self.handle(Event::Config(config));
+                self.effects.retain(|resource| self.machine.group_of(resource).is_some());
             }
             Err(error) => self.config_file.is_unread(&error),
         }

@@ -19,7 +19,7 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use tokio::time::{Instant, sleep};
 
-use super::notified;
+use super::sent;
 use crate::netlink::tcp::acknowledgements;
 
 /// How long TCP may take to acknowledge a request, unless the round trip is longer than half of it. A live
@@ -159,7 +159,7 @@ impl Intercept for Capture {
             // A probe of the endpoint is no attempt.
             let _ = CAPTURED.try_with(|captured| captured.0.connection.set(capture.clone()));
         }
-        notified::sending();
+        sent::sending();
         Ok(())
     }
 

@@ -23,14 +23,14 @@ mod errors;
 mod hedge;
 mod imds;
 mod interface_enis;
-mod notified;
 mod request_ids;
 mod routes;
+mod sent;
 mod transport;
 
 pub use credentials::CredentialsWatch;
 pub use ec2::{AssignmentProbe, Ec2};
 pub use imds::Imds;
 pub use interface_enis::{InterfaceEnis, InterfaceError};
-pub use notified::after_notify;
 pub use request_ids::with_request_id;
+pub use sent::when_sent;

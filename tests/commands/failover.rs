@@ -42,6 +42,19 @@ fn ids(cloud: &Simulator, is_one: impl Fn(&Request) -> bool) -> Vec<String> {
     cloud.requests().iter().filter(|request| is_one(request)).map(|request| request.request_id.clone()).collect()
 }
 
+fn claims(cloud: &Simulator) -> Vec<String> {
+    ids(cloud, |request| request.action == "AssignPrivateIpAddresses")
+}
+
+#[track_caller]
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + WITHIN;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn a_timeline_has_what_ec2_answered_and_survives_a_restart() {
     if !inside("failover::a_timeline_has_what_ec2_answered_and_survives_a_restart") {
@@ -71,12 +84,12 @@ fn a_timeline_has_what_ec2_answered_and_survives_a_restart() {
     });
     let moved = &web["became_master"]["resources"][0];
     let requests = cloud.requests().split_off(before);
-    let claims = ids(&cloud, |r| r.action == "AssignPrivateIpAddresses");
-    assert_eq!(claims.len(), 2, "{cloud}");
+    let sent = claims(&cloud);
+    assert_eq!(sent.len(), 2, "{cloud}");
     assert_eq!((&moved["address"], &moved["attempts"]), (&"10.99.0.100".into(), &2.into()), "{web:#}");
-    assert_eq!(moved["failures"][0]["request_id"], *claims[0], "{web:#}");
+    assert_eq!(moved["failures"][0]["request_id"], *sent[0], "{web:#}");
     assert_eq!(moved["failures"][0]["class"], "throttled", "{web:#}");
-    assert_eq!(moved["acknowledged"]["request_id"], *claims[1], "{web:#}");
+    assert_eq!(moved["acknowledged"]["request_id"], *sent[1], "{web:#}");
     let read = moved["confirmed"]["request_id"].as_str().expect("an id");
     let is_that_read = |r: &Request| r.request_id == read && r.action == "DescribeNetworkInterfaces";
     assert!(requests.iter().any(is_that_read), "{web:#} {cloud}");
@@ -98,8 +111,8 @@ fn a_timeline_has_what_ec2_answered_and_survives_a_restart() {
         "BACKUP -> MASTER, keepalived: MASTER",
         "last advertisement heard: not reported by keepalived",
         "request sent: 10.99.0.100",
-        &format!("RequestLimitExceeded (throttled); request {}", claims[0]),
-        &format!("request {}", claims[1]),
+        &format!("RequestLimitExceeded (throttled); request {}", sent[0]),
+        &format!("request {}", sent[1]),
         &format!("confirmed by a read; request {read}"),
         "now State MASTER: 1 OK",
     ] {
@@ -111,9 +124,17 @@ fn a_timeline_has_what_ec2_answered_and_survives_a_restart() {
     let agent = start(&router.paths);
     let after = wait_for("not started", &router, |web| web["vrrp"] == "UNKNOWN");
     assert_eq!(after["became_master"], web["became_master"]);
-    fifo.write_all(b"INSTANCE \"web\" MASTER 200\n").expect("written");
+    // The second event comes while the claim for the first is in flight, and has to wait for its own.
+    let before = claims(&cloud).len();
+    cloud.add_fault(Fault::on(On::claims()).times(2).delay_before(Duration::from_millis(200)));
+    for event in 1..=2 {
+        fifo.write_all(b"INSTANCE \"web\" MASTER 200\n").expect("written");
+        eventually("a claim", || claims(&cloud).len() == before + event);
+    }
     let after = wait_for("not MASTER again", &router, |web| web["now"][0]["verdict"] == "OK");
     assert_eq!(after["became_master"], web["became_master"]);
+    let both = "\nvyos_aws_vipa_notify_to_request_seconds_count 2\n";
+    eventually("both are measured", || fs::read_to_string(&router.paths.metrics).is_ok_and(|text| text.contains(both)));
 
     fifo.write_all(b"INSTANCE \"web\" BACKUP 100\n").expect("written");
     ip("address del 10.99.0.100/32 dev eth0");

@@ -172,6 +172,8 @@ pub enum Action {
         request: ClaimRequest,
         /// The timeout of the attempt.
         timeout: Duration,
+        /// The notify events that have caused it, by resource. A retry has them again.
+        notified: Vec<(Resource, BootInstant)>,
     },
     /// Send the read; respond with [`Event::Read`].
     Read {

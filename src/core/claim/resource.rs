@@ -63,9 +63,11 @@ pub struct ResourceState {
 }
 
 /// The current attempt to claim the resource. A new notify event or operator's request, a success, and becoming idle reset
-/// all fields.
+/// all fields; the first two keep the notify event of a claim that was not sent yet.
 #[derive(Debug, Default)]
 pub struct Attempt {
+    /// The notify event that has caused the claim, if one has. Another one counts only once a claim was sent.
+    pub notified: Option<BootInstant>,
     /// What a claim without a notify event has to wait for.
     pub precondition: Option<Precondition>,
     /// The number of consecutive failed claims.
@@ -270,7 +272,9 @@ impl ResourceState {
         self.phase = Phase::Pending { due: now };
         self.asked = Some(now);
         self.join_if_refused();
-        self.attempt = Attempt::default();
+        let was_sent = |since: &BootInstant| self.last_claim.as_ref().is_some_and(|claim| claim.began >= *since);
+        let notified = self.attempt.notified.filter(|since| !was_sent(since));
+        self.attempt = Attempt { notified, ..Attempt::default() };
         self.checks = Checks::default();
         self.rejection.permanent = None;
         self.flap_damping.claim_now();

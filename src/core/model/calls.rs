@@ -1,10 +1,9 @@
-//! How many calls of EC2's API were made, and their outcomes, and how soon after a notify event.
+//! How many calls of EC2's API were made, and their outcomes.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::counters::{Histogram, NotifyToRequest};
 use super::ec2::{CallError, ErrorClass, Failure};
 
 /// The calls.
@@ -12,8 +11,6 @@ use super::ec2::{CallError, ErrorClass, Failure};
 pub struct Calls {
     /// By API operation.
     operations: BTreeMap<&'static str, Outcomes>,
-    /// From a notify event to the first request of each claim that it caused.
-    pub notify_to_request: Histogram<NotifyToRequest>,
 }
 
 /// How many calls of one operation had each outcome. A request that was sent again within its attempt counts once.

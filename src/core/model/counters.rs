@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ec2::{ErrorClass, Taker};
 use super::ids::GroupName;
-use super::resource::Kind;
+use super::resource::{Kind, Resource};
 
 /// The upper bounds of the durations of claims, in milliseconds. EC2 takes some hundred.
 const CLAIM_BOUNDS: [u64; 11] = [50, 100, 200, 300, 500, 750, 1_000, 2_000, 3_000, 5_000, 10_000];
@@ -20,7 +20,7 @@ pub struct Counters {
     pub claims: BTreeMap<Kind, Claims>,
     /// Transitions and losses, by group.
     pub groups: BTreeMap<String, GroupCounters>,
-    /// From a notify event to the requests that it caused.
+    /// From notify events to the first requests that they caused, by resource.
     pub notify_to_request: Histogram<NotifyToRequest>,
 }
 
@@ -74,6 +74,31 @@ impl Counters {
     /// Forgets the groups that are no longer configured.
     pub fn retain(&mut self, is_configured: impl Fn(&str) -> bool) {
         self.groups.retain(|group, _| is_configured(group));
+    }
+}
+
+/// How soon after a notify event the first request for each resource was sent. Times are since the boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FirstRequests {
+    /// From the notify event to the request.
+    pub durations: Histogram<NotifyToRequest>,
+    /// The notify event of each resource that was measured last.
+    measured: BTreeMap<Resource, Duration>,
+}
+
+impl FirstRequests {
+    /// A request is sent for these resources, each with the notify event that has caused its claim. Retries do not count.
+    pub fn sent(&mut self, now: Duration, notified: &[(Resource, Duration)]) {
+        for (resource, at) in notified {
+            if self.measured.insert(resource.clone(), *at) != Some(*at) {
+                self.durations.add(now.saturating_sub(*at));
+            }
+        }
+    }
+
+    /// Forgets the resources that are no longer configured; their requests stay counted.
+    pub fn retain(&mut self, is_configured: impl Fn(&Resource) -> bool) {
+        self.measured.retain(|resource, _| is_configured(resource));
     }
 }
 
@@ -168,6 +193,25 @@ mod tests {
         assert_eq!((claims.acknowledged, claims.durations.count()), (1, 1));
         assert_eq!(claims.failed, BTreeMap::from([(ErrorClass::TimedOut, 1)]));
         assert_eq!(counters.claims.get(&Kind::Address), None);
+    }
+
+    #[test]
+    fn the_first_request_after_each_notify_event_is_measured_for_each_resource() {
+        let [a, b]: [Resource; 2] = [1, 2].map(|n| std::net::Ipv4Addr::new(10, 0, 0, n).into());
+        let ms = Duration::from_millis;
+        let mut requests = FirstRequests::default();
+        let mut sent = |now, notified: &[(&Resource, u64)]| {
+            let notified: Vec<_> = notified.iter().map(|(resource, at)| ((*resource).clone(), ms(*at))).collect();
+            requests.sent(ms(now), &notified);
+            (requests.durations.count(), requests.durations.sum())
+        };
+        assert_eq!(sent(1_000, &[]), (0, ms(0)), "a claim that no notify event has caused");
+        assert_eq!(sent(1_002, &[(&a, 1_000)]), (1, ms(2)));
+        assert_eq!(sent(1_020, &[(&a, 1_000), (&b, 1_005)]), (2, ms(17)), "a retry of the one, and the other");
+        assert_eq!(sent(9_000, &[(&a, 8_500), (&b, 1_005)]), (3, ms(517)), "the next notify event");
+        requests.retain(|resource| *resource == a);
+        assert_eq!(requests.measured.len(), 1);
+        assert_eq!(requests.durations.count(), 3);
     }
 
     #[test]

@@ -201,6 +201,7 @@ impl Machine {
                     resource.grace = None;
                 }
                 resource.claim_now(now);
+                resource.attempt.notified.get_or_insert(now);
             } else if changed {
                 // A repeated MASTER_RX_LOWER_PRI in a state other than MASTER: it proves MASTER, not an ownership loss.
                 resource.adopt(now);

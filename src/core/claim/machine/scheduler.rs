@@ -262,6 +262,8 @@ impl Machine {
             .iter()
             .filter_map(|id| Some((id, self.resources.get(id)?)))
             .all(|(id, r)| self.is_repeated(id, r));
+        let notified = |id: &Resource| Some((id.clone(), self.resources.get(id)?.attempt.notified?));
+        let notified = resources.iter().filter_map(notified).collect();
         for resource in &resources {
             if let Some(resource) = self.resources.get_mut(resource) {
                 resource.phase = Phase::InFlight(id);
@@ -283,7 +285,7 @@ impl Machine {
         }
         let timeout = backoff::attempt_timeout(request_timeout, state.timeouts);
         self.claims.insert(id, ClaimInFlight { channel, request: request.clone(), began: now, resources });
-        self.actions.push(Action::Claim { id, request, timeout });
+        self.actions.push(Action::Claim { id, request, timeout, notified });
     }
 
     /// Claims addresses whose owner cannot be read because the VPC is unknown, although the ENI is known.

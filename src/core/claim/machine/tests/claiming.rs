@@ -63,6 +63,56 @@ fn a_master_line_claims_before_anything_else_is_done() {
 }
 
 #[test]
+fn a_claim_names_the_notify_event_that_has_caused_it_whenever_it_is_sent() {
+    let (names, mut harness) = many_settled(2);
+    let begin = harness.now;
+    harness.ec2.claims = vec![Fault::None, Fault::Fails(ErrorClass::Throttled)];
+    harness.master(&names[0]);
+    harness.run(ms(5));
+    harness.master(&names[1]);
+    harness.run(secs(2));
+    let claims = harness.notified_since(begin);
+    let [first, delayed, retry] = &claims[..] else { panic!("{claims:?}") };
+    assert_eq!(*first, (0, vec![(vip(0), 0)]));
+    assert_eq!(*delayed, (20, vec![(vip(1), 5)]), "it shares the ENI with the first, and is sent later");
+    assert_eq!(retry.1, [(vip(1), 5)]);
+
+    // A claim that a read causes names none.
+    harness.run(secs(100));
+    let begin = harness.now;
+    harness.give(vip(0), PEER);
+    harness.run(secs(60));
+    let claims = harness.notified_since(begin);
+    assert!(!claims.is_empty() && claims.iter().all(|(_, notified)| notified.is_empty()), "{claims:?}");
+}
+
+#[test]
+fn a_claim_that_waits_names_the_first_notify_event_and_one_after_it_the_next() {
+    let mut harness = Harness::new(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
+    harness.imds = Err(ErrorClass::Transient);
+    harness.start_agent();
+    harness.backup("a");
+    harness.run(secs(10));
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(3));
+    harness.says("a", NotifyState::Master);
+    assert_eq!(harness.notified_since(begin), [], "the ENI is not known");
+    harness.imds = Ok(());
+    harness.run(secs(7));
+    let claims = harness.notified_since(begin);
+    let [(when, notified)] = &claims[..] else { panic!("{claims:?}") };
+    assert!((3_000..10_000).contains(when), "{claims:?}");
+    assert_eq!(*notified, [(vip(1), 0)]);
+    harness.says("a", NotifyState::Master);
+    assert_eq!(harness.notified_since(begin)[1], (10_000, vec![(vip(1), 10_000)]));
+    harness.backup("a");
+    harness.run(secs(1));
+    harness.master("a");
+    assert_eq!(harness.notified_since(begin)[2], (11_000, vec![(vip(1), 11_000)]));
+}
+
+#[test]
 fn rx_lower_pri_claims_after_ten_seconds_without_one() {
     let mut harness = Harness::held();
     let begin = harness.now;

@@ -340,7 +340,7 @@ impl Harness {
         for action in actions {
             self.invariants.wants(self.now, &action);
             match &action {
-                Action::Claim { id, request, timeout } => self.claim(*id, request, *timeout),
+                Action::Claim { id, request, timeout, .. } => self.claim(*id, request, *timeout),
                 Action::Read { id, request, timeout } => {
                     let delay = self.ec2.read_delay.min(*timeout);
                     self.later(delay / 2, Happening::Show(self.epoch, *id, request.clone()));
@@ -917,6 +917,19 @@ impl Harness {
                 _ => None,
             })
             .collect()
+    }
+
+    /// The notify events that each claim since a moment names, by address; in milliseconds after the moment, as the claim is.
+    pub fn notified_since(&self, moment: BootInstant) -> Vec<(u64, Vec<(Ipv4Addr, u64)>)> {
+        let ms = |when: &BootInstant| moment.until(*when).as_millis() as u64;
+        let of = |(when, action): &(BootInstant, Action)| match action {
+            Action::Claim { notified, .. } if *when >= moment => {
+                let addresses = notified.iter().filter_map(|(resource, at)| Some((resource.address()?, ms(at))));
+                Some((ms(when), addresses.collect()))
+            }
+            _ => None,
+        };
+        self.done.iter().filter_map(of).collect()
     }
 
     /// All dry runs since a moment, and how many milliseconds after it they went out.

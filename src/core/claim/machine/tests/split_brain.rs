@@ -320,7 +320,7 @@ impl Pair {
         let epoch = self.routers[router].epoch;
         for action in self.routers[router].machine.handle(self.now, event) {
             match action {
-                Action::Claim { id, request: ClaimRequest::Addresses { addresses, .. }, timeout } => {
+                Action::Claim { id, request: ClaimRequest::Addresses { addresses, .. }, timeout, .. } => {
                     let this = &mut self.routers[router];
                     this.claims.extend(addresses.iter().map(|ip| Claim {
                         at: self.now,
