@@ -1,4 +1,9 @@
 //! Records the last failovers, from what the state machine reports and does.
+//!
+//! failovers.json grows with the groups and with their failed attempts, and is written as a whole. A transition and the read
+//! that confirms the new owner are written with the other changes of their half second. The attempts between them wait up to
+//! a minute for the next write: while EC2 fails, there is one a minute on their account, however many groups claim. A crash
+//! of the agent loses at most that minute of attempts.
 
 use std::time::Duration;
 
@@ -11,6 +16,7 @@ use vipa_core::report::failover::{self, FailoverReport};
 use vipa_core::report::model::GroupReport;
 
 use super::Agent;
+use super::state::Urgency;
 use crate::fs::json_file::FORMAT;
 
 impl Agent<'_> {
@@ -19,7 +25,9 @@ impl Agent<'_> {
         let now = self.of_both_kinds(at);
         let machine = &self.machine;
         self.state.failovers.change_if(|failovers| {
-            failovers.transition(&now, group, transition, || machine.resources_of_group(group).to_vec())
+            let is_failover =
+                failovers.transition(&now, group, transition, || machine.resources_of_group(group).to_vec());
+            is_failover.then_some(Urgency::Soon)
         });
     }
 
@@ -32,7 +40,7 @@ impl Agent<'_> {
             for resource in resources {
                 is_first |= machine.group_of(resource).is_some_and(|group| failovers.requested(&now, group, resource));
             }
-            is_first
+            is_first.then_some(Urgency::Later)
         });
     }
 
@@ -54,7 +62,7 @@ impl Agent<'_> {
                     .group_of(resource)
                     .is_some_and(|group| failovers.claimed(&now, duration, group, resource, result));
             }
-            counts
+            counts.then_some(Urgency::Later)
         });
     }
 
@@ -70,7 +78,7 @@ impl Agent<'_> {
                 let request_id = request_id.filter(|_| read >= handled_after);
                 is_first |= failovers.confirmed(boot, read.since_boot(), &group, &resource, owner, request_id);
             }
-            is_first
+            is_first.then_some(Urgency::Soon)
         });
     }
 

@@ -119,7 +119,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     log!(AGENT_STARTED, version);
     let started = Record::new(Timestamp::now(), Kind::Started { version: version.to_owned() });
     agent.state.record(started);
-    agent.state_writer.notice(&agent.state);
+    agent.state_writer.notice(&agent.state, Instant::now());
     let mut watchdog = Watchdog::new();
     agent.effects.identify();
     loop {
@@ -301,7 +301,7 @@ impl<'a> Agent<'a> {
             }
         }
         self.liveness.wanted(self.look_again(), now);
-        self.state_writer.notice(&self.state);
+        self.state_writer.notice(&self.state, Instant::now());
         self.metrics.notice(Instant::now());
         self.reply();
     }
@@ -437,7 +437,7 @@ impl<'a> Agent<'a> {
         }
         if let Some(request_id) = read {
             self.record_owners(before, request_id.as_ref());
-            self.state_writer.notice(&self.state);
+            self.state_writer.notice(&self.state, Instant::now());
         }
     }
 

@@ -1,6 +1,6 @@
 //! `force prove`: has EC2 show that it permits the claims, without moving anything, when an operator asks for it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use vipa_core::claim::{DryRunRequest, Event};
@@ -96,7 +96,7 @@ impl Agent<'_> {
         self.proving = Proving::Done(ProveReport { findings: all, skipped, not_saved: None });
         shown.into_iter().for_each(|(eni, result)| self.handle(Event::Proved { eni, result }));
         self.state.proofs.hurry();
-        self.state_writer.notice(&self.state);
+        self.state_writer.notice(&self.state, Instant::now());
         self.reply();
     }
 

@@ -84,7 +84,7 @@ impl PersistentState {
         self.failovers.change_if(|failovers| {
             let has_other = failovers.has_other_than(is_configured);
             failovers.retain(is_configured);
-            has_other
+            has_other.then_some(Urgency::Soon)
         });
         let plan = plan(config, groups);
         // The interfaces of a group that is skipped, or that keepalived does not run, are not known.
@@ -254,10 +254,10 @@ where
         changed
     }
 
-    /// Changes the value, if `change` says that it has changed anything.
-    pub(crate) fn change_if(&mut self, change: impl FnOnce(&mut T) -> bool) {
-        if change(&mut self.value) {
-            self.touch(Urgency::Soon);
+    /// Changes the value. `change` says how soon that must be on disk, if it has changed anything.
+    pub(crate) fn change_if(&mut self, change: impl FnOnce(&mut T) -> Option<Urgency>) {
+        if let Some(urgency) = change(&mut self.value) {
+            self.touch(urgency);
         }
     }
 
