@@ -110,12 +110,18 @@ pub fn write_for_group<T: Serialize>(path: &Path, group: u32, mode: u32, value: 
     replace(path, Some(group), mode, &to_bytes(path, value)?)
 }
 
+/// A JSON object with its `format`.
+#[derive(Serialize)]
+struct WithFormat<'a, T> {
+    format: u64,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
 fn to_bytes<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, FileError> {
     let content = |reason: String| FileError::Content { path: path.to_owned(), reason };
-    let mut value = serde_json::to_value(value).map_err(|e| content(e.to_string()))?;
-    let object = value.as_object_mut().ok_or_else(|| content("it is not an object".to_owned()))?;
-    object.insert("format".to_owned(), FORMAT.into());
-    let mut bytes = serde_json::to_vec(&value).map_err(|e| content(e.to_string()))?;
+    let mut bytes =
+        serde_json::to_vec(&WithFormat { format: FORMAT, value }).map_err(|error| content(error.to_string()))?;
     bytes.push(b'\n');
     Ok(bytes)
 }
