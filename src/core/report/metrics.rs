@@ -183,8 +183,8 @@ fn is_ready(group: &GroupReport) -> Option<bool> {
     if has(Verdict::StandbyNotReady) { Some(false) } else { all_are_ready.then_some(true) }
 }
 
-/// What is shown of a resource.
-struct Shown<'a> {
+/// What the series about one resource show. Addresses, routes and Elastic IPs have the same series.
+struct ResourceSeries<'a> {
     /// Group, kind and resource.
     labels: Labels,
     verdict: Verdict,
@@ -193,22 +193,23 @@ struct Shown<'a> {
     owner: Option<&'a OwnerReport>,
 }
 
-fn shown(group: &GroupReport) -> Vec<Shown<'_>> {
+fn resource_series(group: &GroupReport) -> Vec<ResourceSeries<'_>> {
     let labels = |resource: Resource| {
         let kind = Word(resource.kind());
         Labels::new(&VERDICT, &[&group.name, &kind, &resource])
     };
-    let mut shown = Vec::new();
+    let mut all = Vec::new();
     for address in &group.addresses {
         let (verdict, reason) = (address.verdict, address.reason_code.as_deref());
         let (local, owner) = (address.local, address.owner.as_ref());
-        shown.push(Shown { labels: labels(address.address.into()), verdict, reason, local, owner });
+        all.push(ResourceSeries { labels: labels(address.address.into()), verdict, reason, local, owner });
     }
     for (resource, state) in other_resources(group) {
         let (verdict, reason) = (state.verdict, state.reason_code.as_deref());
-        shown.push(Shown { labels: labels(resource), verdict, reason, local: None, owner: state.owner.as_ref() });
+        let (labels, owner) = (labels(resource), state.owner.as_ref());
+        all.push(ResourceSeries { labels, verdict, reason, local: None, owner });
     }
-    shown
+    all
 }
 
 fn other_resources(group: &GroupReport) -> impl Iterator<Item = (Resource, &ResourceReport)> {
@@ -218,19 +219,19 @@ fn other_resources(group: &GroupReport) -> impl Iterator<Item = (Resource, &Reso
 }
 
 fn resources(text: &mut Text, report: &Report) {
-    let shown: Vec<_> = report.groups.iter().flat_map(shown).collect();
+    let all: Vec<_> = report.groups.iter().flat_map(resource_series).collect();
     let mut verdicts = text.family(&VERDICT);
-    for one in &shown {
+    for one in &all {
         verdicts.after(&one.labels, &[&one.verdict], 1);
     }
     let mut reasons = text.family(&REASON);
-    for one in &shown {
+    for one in &all {
         if let Some(reason) = one.reason {
             reasons.after(&one.labels, &[&reason], 1);
         }
     }
     let mut local = text.family(&LOCAL);
-    for one in &shown {
+    for one in &all {
         if let Some(is_local) = one.local {
             local.after(&one.labels, &[], u8::from(is_local));
         }
@@ -243,7 +244,7 @@ fn resources(text: &mut Text, report: &Report) {
             }
         }
     }
-    let owners: Vec<_> = shown.iter().filter_map(|one| Some((&one.labels, one.owner?))).collect();
+    let owners: Vec<_> = all.iter().filter_map(|one| Some((&one.labels, one.owner?))).collect();
     let mut by_owner = text.family(&OWNER);
     for (labels, owner) in &owners {
         let eni = owner.eni.as_ref().map_or("", |eni| eni.as_str());
