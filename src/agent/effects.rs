@@ -414,10 +414,11 @@ impl Effects {
         locked(&self.first_requests).durations.clone()
     }
 
-    /// EC2's clock minus this router's, in seconds, unless the round trip and the whole seconds of a Date explain it.
+    /// EC2's clock minus this router's, in seconds; 0 if the round trip and the whole seconds of a Date explain the difference.
+    /// None: no answer has shown EC2's clock.
     pub fn clock_skew(&self) -> Option<i64> {
         let seconds = self.ec2.borrow().as_ref()?.clock_skew()?.as_secs();
-        (seconds.abs() >= REPORTED_CLOCK_SKEW_SECONDS).then_some(seconds)
+        Some(if seconds.abs() >= REPORTED_CLOCK_SKEW_SECONDS { seconds } else { 0 })
     }
 }
 

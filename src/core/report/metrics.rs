@@ -1,7 +1,7 @@
 //! The status report and the counters in Prometheus's text format (version 0.0.4).
 //!
 //! A word, such as a verdict, is the value of a label, and the series with the present word is 1; those with other words are
-//! absent. So the size does not depend on how many words there are.
+//! absent. So the size does not depend on how many words there are. What is not known is absent too.
 
 use std::fmt::{self, Display, Write};
 
@@ -95,11 +95,11 @@ metrics! {
     CALLS = Counter "ec2_calls_total" [operation, outcome] "Calls of EC2, by API operation and outcome.";
     CALLS_SENT_AGAIN = Counter "ec2_requests_sent_again_total" [operation] "Requests to EC2 that were late and were sent again on a new connection.";
     LAST_SUCCESS = Gauge "ec2_last_success_timestamp_seconds" [] "When EC2 last answered a claim or a read with success.";
-    LAST_CALL_FAILED = Gauge "ec2_last_call_failed" [] "Whether the last claim or read failed.";
+    LAST_CALL_FAILED = Gauge "ec2_last_call_failed" [] "Whether the last claim or read failed; absent before one has ended.";
     CREDENTIALS_LOADED = Gauge "credentials_loaded_timestamp_seconds" [] "When the credentials were loaded.";
     CREDENTIALS_EXPIRY = Gauge "credentials_expiry_timestamp_seconds" [] "When the credentials expire; absent if they do not, or are not loaded.";
-    CREDENTIALS_ERROR = Gauge "credentials_error" [] "Whether the last attempt to load credentials failed; earlier ones may still be in use.";
-    CLOCK_SKEW = Gauge "clock_skew_seconds" [] "EC2's clock minus this router's; 0 below 5 seconds, or if unknown.";
+    CREDENTIALS_ERROR = Gauge "credentials_error" [] "Whether the last attempt to load credentials failed; earlier ones may still be in use. Absent before an attempt.";
+    CLOCK_SKEW = Gauge "clock_skew_seconds" [] "EC2's clock minus this router's; 0 below 5 seconds, absent before an answer has shown EC2's clock.";
 }
 
 /// About how many bytes a group with one resource takes.
@@ -124,11 +124,10 @@ fn agent(text: &mut Text, report: &Report) {
     let instance = report.ec2.instance.as_ref().map_or("", |instance| instance.as_str());
     let region = report.ec2.region.as_ref().map_or("", |region| region.as_str());
     text.family(&INSTANCE_INFO).sample(&[&instance, &region], 1);
-    let is_faulty = report.agent.as_ref().is_some_and(|agent| agent.file_error.is_some());
-    text.value(&CONFIGURATION_ERROR, u8::from(is_faulty));
-    if let Some(attached) = report.hook.attached {
-        text.value(&HOOK_ATTACHED, u8::from(attached));
+    if let Some(agent) = &report.agent {
+        text.value(&CONFIGURATION_ERROR, u8::from(agent.file_error.is_some()));
     }
+    text.known(&HOOK_ATTACHED, report.hook.attached.map(u8::from));
     text.value(&FIFO_FULL, report.hook.fifo_full_count);
     text.time(&NOTIFY_EVENT, report.hook.last_line_at);
     text.time(&ACTIVITY, report.hook.last_activity_at);
@@ -299,11 +298,16 @@ fn ec2(text: &mut Text, report: &Report) {
         again.sample(&[operation], outcomes.sent_again);
     }
     text.time(&LAST_SUCCESS, ec2.last_success_at);
-    text.value(&LAST_CALL_FAILED, u8::from(ec2.last_error.is_some()));
+    text.known(&LAST_CALL_FAILED, has_failed(ec2.last_error.is_some(), ec2.last_success_at));
     text.time(&CREDENTIALS_LOADED, ec2.credentials_loaded_at);
     text.time(&CREDENTIALS_EXPIRY, ec2.credentials_expire_at);
-    text.value(&CREDENTIALS_ERROR, u8::from(ec2.credentials_error.is_some()));
-    text.value(&CLOCK_SKEW, ec2.clock_skew.unwrap_or_default());
+    text.known(&CREDENTIALS_ERROR, has_failed(ec2.credentials_error.is_some(), ec2.credentials_loaded_at));
+    text.known(&CLOCK_SKEW, ec2.clock_skew);
+}
+
+/// Whether the last attempt has failed, by its error and the time of the last success; none: there was no attempt.
+fn has_failed(has_error: bool, last_success: Option<Timestamp>) -> Option<u8> {
+    (has_error || last_success.is_some()).then_some(has_error.into())
 }
 
 /// The text so far.
@@ -319,10 +323,15 @@ impl Text {
         self.family(metric).sample(&[], value);
     }
 
-    fn time(&mut self, metric: &'static Metric, at: Option<Timestamp>) {
-        if let Some(at) = at {
-            self.value(metric, Seconds(at));
+    /// Nothing is written of a value that is not known.
+    fn known(&mut self, metric: &'static Metric, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.value(metric, value);
         }
+    }
+
+    fn time(&mut self, metric: &'static Metric, at: Option<Timestamp>) {
+        self.known(metric, at.map(Seconds));
     }
 }
 

@@ -108,7 +108,7 @@ pub struct Ec2Report {
     pub last_success_at: Option<Timestamp>,
     /// The last failure, if it is newer than the last success.
     pub last_error: Option<FailedCall>,
-    /// EC2's clock minus this router's, in seconds, if they differ by more than a few.
+    /// EC2's clock minus this router's, in seconds; 0 if they differ by a few at most. Absent: not known yet.
     pub clock_skew: Option<i64>,
     /// What `force prove` has shown of the permission to assign addresses, by ENI.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -170,6 +170,42 @@ fn a_standby_is_ready_or_not_and_a_master_neither() {
     assert!(standby.groups.iter().any(|group| ready(&standby, &group.name) == Some(0.0)), "{standby:#?}");
 }
 
+/// An agent that has just started, and one whose calls fail from the beginning.
+#[test]
+fn what_is_not_known_is_absent() {
+    let mut starting = report("ok.json");
+    let ec2 = &mut starting.ec2;
+    (ec2.last_success_at, ec2.credentials_loaded_at, ec2.credentials_expire_at) = (None, None, None);
+    ec2.clock_skew = None;
+    let hook = &mut starting.hook;
+    (hook.attached, hook.last_line_at, hook.last_activity_at) = (None, None, None);
+    let unknown = [
+        "vyos_aws_vipa_hook_attached",
+        "vyos_aws_vipa_last_notify_event_timestamp_seconds",
+        "vyos_aws_vipa_last_keepalived_activity_timestamp_seconds",
+        "vyos_aws_vipa_ec2_last_success_timestamp_seconds",
+        "vyos_aws_vipa_ec2_last_call_failed",
+        "vyos_aws_vipa_credentials_loaded_timestamp_seconds",
+        "vyos_aws_vipa_credentials_expiry_timestamp_seconds",
+        "vyos_aws_vipa_credentials_error",
+        "vyos_aws_vipa_clock_skew_seconds",
+    ];
+    let of = |report: &Report| {
+        let series = series(&render(report, &Counters::default()));
+        unknown.map(|name| series.get(name).copied())
+    };
+    assert_eq!(of(&starting), [None; 9]);
+    let known = of(&report("ok.json"));
+    assert!(known.iter().all(Option::is_some), "{known:?}");
+    assert_eq!((known[4], known[7], known[8]), (Some(0.0), Some(0.0), Some(0.0)));
+
+    starting.ec2.last_error = report("ec2-unreachable.json").ec2.last_error;
+    starting.ec2.credentials_error = Some("no credentials".to_owned());
+    let failing = of(&starting);
+    assert_eq!((failing[4], failing[7]), (Some(1.0), Some(1.0)));
+    assert_eq!((failing[3], failing[5]), (None, None));
+}
+
 #[test]
 fn names_are_escaped() {
     let mut hostile = report("ok.json");

@@ -96,7 +96,7 @@ fn report(groups: Vec<GroupReport>) -> Report {
             credentials_error: None,
             last_success_at: Some(ago(4)),
             last_error: None,
-            clock_skew: None,
+            clock_skew: Some(0),
             proofs: Vec::new(),
             calls: Vec::new(),
         },
