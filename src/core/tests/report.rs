@@ -14,12 +14,14 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use vipa_core::claim::{
-    BootInstant, Cause, EniElsewhere, EniUnknown, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason, Refusal,
+    BootInstant, Cause, EniElsewhere, EniUnknown, GroupFacts, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason,
+    Refusal, ResourceFacts,
 };
 use vipa_core::keepalived::groups::{self, AdvertiseInterval, Groups, VirtualAddress};
 use vipa_core::model::assignment::Problem;
 use vipa_core::model::calls::Outcomes;
 use vipa_core::model::config::{Config, ElasticIpConfig, Global, GroupConfig, RouteConfig, SkippedGroup};
+use vipa_core::model::counters::Counters;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, ErrorClass, NoCredentials, Owners, Taker};
 use vipa_core::model::history::{Kind, Outcome, Record};
@@ -39,7 +41,7 @@ use vipa_core::report::model::{
 use vipa_core::report::offline::{self, Observations};
 use vipa_core::report::proof::{self, Finding, ProofReport, ProveReport, Subject};
 use vipa_core::report::status::table;
-use vipa_core::report::{reasons, remedies};
+use vipa_core::report::{live, metrics, reasons, remedies};
 use vipa_core::vyos::input::Input;
 use vipa_core::vyos::verify::{HostState, verify};
 
@@ -1084,4 +1086,50 @@ fn every_reason_has_a_text_of_its_own() {
         requests.iter().map(|refusal| reasons::refused(&group_name("web"), refusal)).collect();
     assert_eq!(refusals.len(), requests.len());
     assert!(refusals.iter().all(|text| text.contains("group web")), "{refusals:#?}");
+}
+
+/// Every reason of a verdict, the obstacles of a standby among them, for each kind of resource.
+#[test]
+fn every_reason_is_a_label_of_the_metrics_under_its_documented_code() {
+    let documentation = include_str!("../../../docs/reference/status-json.md");
+    let resources: [Resource; 3] = [
+        Ipv4Addr::new(10, 99, 0, 100).into(),
+        Resource::Route(route(0, "192.0.2.0/24")),
+        Resource::ElasticIp(allocation(0)),
+    ];
+    for reason in examples::reasons_of_verdicts() {
+        let facts = |resource: &Resource| ResourceFacts {
+            resource: resource.clone(),
+            interface: InterfaceName::try_from("eth0").expect("an interface"),
+            eni: None,
+            private_address: None,
+            is_local: false,
+            local_since: None,
+            owner: None,
+            permission_proven: None,
+            verdict: Verdict::StandbyNotReady,
+            reason: Some(reason.clone()),
+            last_claim: None,
+            last_failure: None,
+        };
+        let group = GroupFacts {
+            name: group_name("web"),
+            vrrp: VrrpState::Backup,
+            since: BootInstant::default(),
+            unknown_because: None,
+            disabled: false,
+            paused_until: None,
+            problems: Vec::new(),
+            resources: resources.iter().map(facts).collect(),
+            not_assigned: Vec::new(),
+        };
+        let text = metrics::render(&report(live::groups(vec![group], clock)), &Counters::default());
+        let code = reasons::code(&reason);
+        assert!(documentation.contains(&format!("\n| `{code}` | ")), "{code} has no row");
+        for (kind, resource) in ["address", "route", "elastic-ip"].iter().zip(&resources) {
+            let labels = format!(r#"group="web",kind="{kind}",resource="{resource}",reason="{code}""#);
+            let line = format!("vyos_aws_vipa_resource_reason{{{labels}}} 1");
+            assert!(text.lines().any(|other| other == line), "{line} in {text}");
+        }
+    }
 }
