@@ -2,12 +2,15 @@
 //!
 //! The loop only collects the facts. Rendering and writing happen on another thread, and neither while the requests that a
 //! notify event has caused may still have to be sent.
+//!
+//! node_exporter publishes when the file was modified, and an alert judges by it whether the agent is alive. So the loop has a
+//! file that stays the same touched before it is a minute old; a loop that hangs touches nothing.
 
-use std::fs;
+use std::fs::{self, File};
 use std::future::pending;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use vipa_core::model::counters::Counters;
@@ -20,6 +23,13 @@ use crate::systemd::log_throttle::LogThrottle;
 
 /// The least time between two writes.
 const INTERVAL: Duration = Duration::from_secs(15);
+
+/// The time from the last write, or look at an unchanged file, to the next one without any change.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(45);
+
+/// An unchanged file is touched from this age on: the next look at it may be [`INTERVAL`] and [`LONGEST_DELAY`] later, and it
+/// stays younger than a minute.
+const OLD: Duration = Duration::from_secs(30);
 
 /// How long changes are collected before they are written.
 const COLLECTION_TIME: Duration = Duration::from_secs(1);
@@ -80,16 +90,22 @@ impl MetricsWriter {
         }
     }
 
-    /// Waits until there is something to do. Safe to cancel: the deadline and the write under way are stored.
+    /// Waits until there is something to do. Safe to cancel: the deadlines and the write under way are stored.
     pub async fn due(&mut self) -> MetricsStep {
-        match (&mut self.under_way, self.due) {
+        let next = self.next();
+        match (&mut self.under_way, next) {
             (Some(write), _) => MetricsStep::Completed(write.await),
-            (None, Some((due, _))) => {
-                tokio::time::sleep_until(due.into()).await;
+            (None, Some(next)) => {
+                tokio::time::sleep_until(next.into()).await;
                 MetricsStep::Write
             }
             (None, None) => pending().await,
         }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let refresh = self.last.map(|last| last + REFRESH_INTERVAL);
+        self.due.map(|(due, _)| due).into_iter().chain(refresh).min()
     }
 
     /// Starts a write.
@@ -99,7 +115,7 @@ impl MetricsWriter {
         self.under_way = Some(spawn_blocking(move || write(&path, &report, &counters, written)));
     }
 
-    /// Records the result of a write. One that failed is repeated with the next change.
+    /// Records the result of a write. One that failed is repeated with the next change, or without one in a minute.
     pub fn completed(&mut self, result: Result<Result<u64, FileError>, JoinError>) {
         self.under_way = None;
         let error = match result {
@@ -126,14 +142,21 @@ impl MetricsWriter {
     }
 }
 
-/// Renders the metrics, and writes the file unless it has the same text. Returns the hash of the text.
+/// Renders the metrics, and writes the file; one that has the same text is touched if it is old. Returns the hash of the text.
 fn write(path: &Path, report: &Report, counters: &Counters, written: Option<u64>) -> Result<u64, FileError> {
     let text = metrics::render(report, counters);
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     let hash = hasher.finish();
-    if written != Some(hash) || !path.exists() {
-        json_file::write_bytes(path, MODE, text.as_bytes())?;
+    // After a change of the clock its age is wrong, and may be negative.
+    let is_recent = |modified: SystemTime| modified.elapsed().is_ok_and(|age| age < OLD);
+    match fs::metadata(path).and_then(|metadata| metadata.modified()) {
+        Ok(modified) if written == Some(hash) && is_recent(modified) => {}
+        Ok(_) if written == Some(hash) => {
+            let touched = File::options().write(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+            touched.map_err(FileError::io("write", path))?;
+        }
+        Ok(_) | Err(_) => json_file::write_bytes(path, MODE, text.as_bytes())?,
     }
     Ok(hash)
 }
@@ -183,6 +206,19 @@ mod tests {
         assert_eq!(due(&writer), COLLECTION_TIME + LONGEST_DELAY);
     }
 
+    #[test]
+    fn without_changes_the_file_is_looked_at_within_a_minute() {
+        let mut writer = MetricsWriter::new("/nonexistent/metrics.prom".into());
+        let began = Instant::now();
+        assert_eq!(writer.next(), None, "nothing is known yet");
+        writer.last = Some(began);
+        assert_eq!(writer.next(), Some(began + REFRESH_INTERVAL));
+        writer.notice(began + seconds(10));
+        assert_eq!(writer.next(), Some(began + INTERVAL));
+        assert!(REFRESH_INTERVAL + LONGEST_DELAY < Duration::from_secs(60));
+        assert!(OLD + INTERVAL + LONGEST_DELAY < Duration::from_secs(60));
+    }
+
     fn report() -> Report {
         serde_json::from_str(include_str!("../../tests/status/ok.json")).expect("a report")
     }
@@ -217,6 +253,31 @@ mod tests {
         assert_eq!(inode(), None);
         assert!(perform(&mut writer, &counters).await);
         assert!(inode().is_some(), "what is gone is written again");
+    }
+
+    #[tokio::test]
+    async fn an_unchanged_file_is_touched_when_it_is_old() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("metrics.prom");
+        let metadata = || fs::metadata(&path).expect("written");
+        let modified = || metadata().modified().expect("a time");
+        let mut writer = MetricsWriter::new(path.clone());
+        let counters = Counters::default();
+        assert!(perform(&mut writer, &counters).await);
+        let inode = metadata().ino();
+        let now = SystemTime::now();
+        for (time, is_kept, why) in [
+            (now - Duration::from_secs(10), true, "young"),
+            (now - OLD, false, "old"),
+            (now - Duration::from_secs(86_400), false, "the clock was set forward"),
+            (now + Duration::from_secs(86_400), false, "the clock was set back"),
+        ] {
+            File::options().write(true).open(&path).expect("opened").set_modified(time).expect("set");
+            assert!(perform(&mut writer, &counters).await);
+            assert_eq!(modified() == time, is_kept, "{why}");
+            assert!(is_kept || modified().elapsed().is_ok_and(|age| age < OLD), "{why}");
+        }
+        assert_eq!(metadata().ino(), inode, "it was not written again");
     }
 
     #[tokio::test]
