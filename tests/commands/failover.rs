@@ -107,7 +107,7 @@ fn a_timeline_has_what_ec2_answered_and_survives_a_restart() {
     let text = show(&router, false, None).expect("shown");
     let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for expected in [
-        "Group web became MASTER at ",
+        "Group web Became MASTER at ",
         "BACKUP -> MASTER, keepalived: MASTER",
         "last advertisement heard: not reported by keepalived",
         "request sent: 10.99.0.100",
@@ -146,6 +146,6 @@ fn a_timeline_has_what_ec2_answered_and_survives_a_restart() {
     let read = web["left_master"]["resources"][0]["confirmed"]["request_id"].as_str().expect("an id");
     assert_eq!(ids(&cloud, |r| r.request_id == read && r.succeeded()).len(), 1, "{cloud}");
     let text = show(&router, false, Some("web")).expect("shown");
-    assert!(text.contains("Group web left MASTER at ") && text.contains("\n    now  State"), "{text}");
+    assert!(text.contains("\nLeft MASTER at ") && text.contains("\n    now  State"), "{text}");
     stop(agent);
 }

@@ -313,15 +313,14 @@ pub fn failover(report: &FailoverReport) -> String {
 }
 
 fn group_text(text: &mut String, group: &GroupFailovers, now: Timestamp) {
-    let name = quoted(&group.name);
+    indented(text, 0, [format!("Group {}", quoted(&group.name))]);
     for timeline in group.became_master.iter().chain(&group.left_master) {
-        let Timeline { at, from, to, .. } = timeline;
-        let what = match to {
-            VrrpState::Master => "became MASTER",
-            _ => "left MASTER",
+        let what = match timeline.to {
+            VrrpState::Master => "Became MASTER",
+            _ => "Left MASTER",
         };
-        let at = format!("{} UTC ({})", exact(*at), span(now, *at));
-        indented(text, 0, [format!("Group {name} {what} at {at}: {from} -> {to}")]);
+        let at = timeline.at;
+        indented(text, 0, [format!("{what} at {} UTC, {} ago", exact(at), span(now, at))]);
         let mut rows = rows(timeline);
         if group.left_master.as_ref().is_none_or(|left| left == timeline) {
             rows.push(["    now".to_owned(), "State".to_owned(), state(group)]);
@@ -406,7 +405,7 @@ fn claims(kind: Kind, moved: &[&MovedResource]) -> Vec<(u64, String)> {
         (attempt.ended_ms, format!("{which}: {}, after {took} ms{request}", named(&[resource])))
     };
     events.extend(summary.first_acknowledged.iter().map(|first| answered("first acknowledged", first)));
-    events.extend(summary.slowest.iter().map(|slowest| answered("slowest", slowest)));
+    events.extend(summary.slowest.iter().map(|slowest| answered("EC2's slowest answer", slowest)));
     let last = format!("{} of {} acknowledged, last", summary.acknowledged, moved.len());
     events.extend(summary.last_acknowledged.iter().map(|acknowledged| answered(&last, acknowledged)));
     for Failures { code, class, attempts, first_ms, last_ms, request_id } in &summary.failures {

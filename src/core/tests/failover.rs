@@ -298,6 +298,23 @@ fn a_claim_without_an_answer_so_far() {
 }
 
 #[test]
+fn the_headings_of_a_group_with_a_long_name_take_a_line_each() {
+    let name = "virtual-addresses-of-the-public-services-in-availability-zone-a";
+    let mut router = Router::new();
+    router.group(name, VrrpState::Backup, &[(address(100), Verdict::StandbyReady, None)]);
+    router.becomes_master(name, &[address(100)]);
+    router.changes(name, 90_000, [VrrpState::Master, VrrpState::Backup], "keepalived: BACKUP", &[address(100)]);
+    let text = failover(&router.report());
+    let headings: Vec<&str> = text.lines().filter(|line| line.starts_with(char::is_alphabetic)).collect();
+    let expected = [
+        &*format!("Group {name}"),
+        "Became MASTER at 2026-11-22 11:00:00.142 UTC, 3m 4s ago",
+        "Left MASTER at 2026-11-22 11:01:30.142 UTC, 1m 34s ago",
+    ];
+    assert_eq!(headings, expected, "{text}");
+}
+
+#[test]
 fn groups_without_a_failover() {
     let mut router = Router::new();
     pinned_text("no-group", &router.report());
