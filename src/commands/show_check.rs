@@ -141,6 +141,7 @@ async fn walk<W: Write>(
     let resources: Vec<(&PlannedGroup, &PlannedResource)> =
         acting.iter().flat_map(|group| group.resources.iter().map(|resource| (*group, resource))).collect();
     let mut moving: BTreeMap<EniId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    aws.configured = resources.iter().filter_map(|(_, resource)| resource.eni.clone()).collect();
     for (_, resource) in &resources {
         if let Some(eni) = target(resource, &aws) {
             if resource.resource.kind() == Kind::Route {

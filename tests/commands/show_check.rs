@@ -367,7 +367,11 @@ fn an_eni_or_an_address_has_a_fault() {
     let none = [
         ("UNKNOWN", "IAM: claim", "not proven yet"),
         ("UNKNOWN", "Address", "the subnet of eni-0bad0bad0bad0bad0 is unknown"),
-        ("FAIL", "ENI in EC2", "EC2 has no eni-0bad0bad0bad0bad0"),
+        (
+            "FAIL",
+            "ENI in EC2",
+            "EC2 has no eni-0bad0bad0bad0bad0 in this region: correct `aws-vipa network-interface-id`",
+        ),
     ];
     place.finds(Some(proven()), &none);
 }

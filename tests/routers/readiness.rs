@@ -119,6 +119,23 @@ fn standby_whose_eni_is_attached_elsewhere() {
 }
 
 #[test]
+fn standby_whose_eni_was_deleted() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        let eni = lab.r2.enis[0].clone();
+        lab.simulator.detach_network_interface(&eni).expect("an ENI");
+        not_ready(lab, &[&format!("{eni} is attached to no instance")]);
+        lab.simulator.delete_network_interface(&eni).expect("an ENI");
+        not_ready(lab, &[&format!("EC2 has no {eni} in this region: check `aws-vipa region`")]);
+        check_fails(lab, "ENI in EC2", &format!("EC2 has no {eni} in this region"));
+        let shown = lab.r2.shown(GROUP, VIP);
+        assert_eq!(shown.address["reason_code"], "no-such-eni", "{}", shown.address);
+        assert_eq!(lab.r2.logged(&["standby ready"]), 0);
+    });
+}
+
+#[test]
 fn standby_for_the_primary_address_of_a_third_party() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.set_global("verify-interval 5");

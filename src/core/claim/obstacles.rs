@@ -1,7 +1,7 @@
 //! What prevents a router from taking over, by what EC2, IMDS and the kernel show. A standby's readiness and `show check` both
 //! decide here, so that they come to the same result.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -47,6 +47,29 @@ impl Unassignable {
         let is_reserved =
             (first..=first.saturating_add(3)).contains(&u32::from(address)) || address == subnet.broadcast();
         is_reserved.then_some(Self::Reserved)
+    }
+}
+
+/// An ENI that EC2 does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoSuchEni {
+    /// The ENI.
+    pub eni: EniId,
+    /// Whether `network-interface-id` names it.
+    pub is_configured: bool,
+}
+
+impl NoSuchEni {
+    /// The description of an ENI that EC2 was to describe.
+    ///
+    /// # Errors
+    /// EC2 does not have the ENI.
+    pub fn or_interface<'a>(
+        eni: &EniId,
+        described: &'a BTreeMap<EniId, Interface>,
+        is_configured: bool,
+    ) -> Result<&'a Interface, Self> {
+        described.get(eni).ok_or_else(|| Self { eni: eni.clone(), is_configured })
     }
 }
 

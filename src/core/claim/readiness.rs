@@ -7,13 +7,15 @@ use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 
-use super::Machine;
 use super::event::LogEvent;
 use super::event::ReadAnswer;
 use super::group::Group;
-use super::obstacles::{DependentPath, EniElsewhere, NoRoom, PrimaryAddress, Room, Unassignable, drops_packets};
+use super::obstacles::{
+    DependentPath, EniElsewhere, NoRoom, NoSuchEni, PrimaryAddress, Room, Unassignable, drops_packets,
+};
 use super::reason::{Explanation, Obstacle, Refusal};
 use super::resource::ResourceState;
+use super::{BootInstant, Machine};
 use crate::model::ec2::{CallError, ErrorClass, Failure, Interface, Owner};
 use crate::model::ids::{EniId, InstanceId};
 use crate::model::resource::{Holder, Resource};
@@ -33,6 +35,10 @@ pub(super) struct Attachment {
 
 /// The ENIs that get resources, as far as reads have shown them.
 pub(super) type Attachments = BTreeMap<EniId, Attachment>;
+
+/// The ENIs that get resources and that EC2 did not show where it was to describe them; with [`NoSuchEni`], once an inspection
+/// has not shown them either.
+pub(super) type UnseenEnis = BTreeMap<EniId, Option<NoSuchEni>>;
 
 /// An ENI that gets resources, as EC2 describes it.
 #[derive(Debug)]
@@ -73,6 +79,7 @@ impl Machine {
                 let why = resource.not_takeable()?.clone();
                 Some(Obstacle::NotTakeable { resource: id.clone(), why })
             })
+            .or_else(|| self.unseen.get(resource.eni.as_ref()?)?.clone().map(Obstacle::NoSuchEni))
             .or_else(|| self.eni_elsewhere(resource).map(Obstacle::EniElsewhere))
             .or_else(|| self.no_room(id, resource).map(Obstacle::NoRoom))
             .or_else(|| self.source_dest_check(resource).map(Obstacle::SourceDestCheck))
@@ -171,6 +178,7 @@ impl Machine {
     /// describe.
     pub(super) fn learn_enis(
         &mut self,
+        now: BootInstant,
         read: &[Resource],
         described: &[EniId],
         is_regular: bool,
@@ -178,7 +186,18 @@ impl Machine {
     ) {
         let targets: BTreeSet<EniId> = self.resources.values().filter_map(|r| r.eni.clone()).collect();
         self.attachments.retain(|eni, _| targets.contains(eni));
-        self.enis.retain(|eni, _| targets.contains(eni) && !described.contains(eni));
+        let owners = answer.holders.values().filter_map(Holder::owner).map(|owner| &owner.eni);
+        let shown: BTreeSet<&EniId> = owners.chain(answer.interfaces.keys()).collect();
+        self.unseen.retain(|eni, _| targets.contains(eni) && !shown.contains(eni));
+        for eni in described.iter().filter(|eni| targets.contains(*eni) && !shown.contains(eni)) {
+            if !self.unseen.contains_key(eni) {
+                self.unseen.insert(eni.clone(), None);
+                self.inspection.request_enis(now);
+            }
+        }
+        // What is known of one that is not shown stays until the inspection.
+        let is_kept = |eni: &EniId| !described.contains(eni) || self.unseen.contains_key(eni);
+        self.enis.retain(|eni, _| targets.contains(eni) && is_kept(eni));
         for eni in read.iter().filter(|_| is_regular).filter_map(|id| self.resources.get(id)?.eni.as_ref()) {
             // A read that describes it shows it always, and any other one only if it is an owner.
             if !self.enis.contains_key(eni)

@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::obstacles::{DependentPath, EniElsewhere, NoRoom, PrimaryAddress};
+use super::obstacles::{DependentPath, EniElsewhere, NoRoom, NoSuchEni, PrimaryAddress};
 use super::{BootInstant, Cause};
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, Owner};
@@ -135,6 +135,8 @@ pub enum Obstacle {
         /// Why.
         why: NotTakeable,
     },
+    /// EC2 does not have the ENI that the address belongs on.
+    NoSuchEni(NoSuchEni),
     /// The ENI that the address belongs on is not attached to this instance.
     EniElsewhere(EniElsewhere),
     /// The ENI has no room for the virtual addresses that it does not have yet.
@@ -174,6 +176,7 @@ impl Obstacle {
             | Self::OutsideSubnet { .. }
             | Self::Reserved { .. }
             | Self::NotTakeable { .. }
+            | Self::NoSuchEni(_)
             | Self::EniElsewhere(_)
             | Self::NoRoom(_)
             | Self::SourceDestCheck(_)

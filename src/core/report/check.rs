@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::claim::{
-    DependentPath, DryRunRequest, EniElsewhere, NoRoom, PrimaryAddress, Room, Unassignable, drops_packets,
+    DependentPath, DryRunRequest, EniElsewhere, NoRoom, NoSuchEni, PrimaryAddress, Room, Unassignable, drops_packets,
 };
 use crate::keepalived::groups::Groups;
 use crate::model::assignment::{Plan, PlannedAddress, PlannedGroup, PlannedResource};
@@ -419,6 +419,8 @@ pub struct AwsState {
     pub dry_runs: BTreeMap<Resource, Result<(), CallError>>,
     /// The ENIs that get routes.
     pub routed: BTreeSet<EniId>,
+    /// The ENIs that `network-interface-id` names.
+    pub configured: BTreeSet<EniId>,
     /// What the kernel shows of this router's network.
     pub network: LocalNetwork,
     /// When the agent's dry runs and claims last proved the permission to claim.
@@ -646,10 +648,9 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressRepo
         let steps = [IN_EC2, ROOM, CHECK].into_iter().filter(|what| *what != ROOM || !wanted.is_empty());
         return steps.map(|what| unknown(what, format!("{eni}: no answer from EC2"))).collect();
     };
-    let Some(interface) = interfaces.get(eni) else {
-        let text =
-            format!("EC2 has no {eni} in this region. Check `aws-vipa network-interface-id` and `aws-vipa region`");
-        return vec![fail(IN_EC2, text)];
+    let interface = match NoSuchEni::or_interface(eni, interfaces, aws.configured.contains(eni)) {
+        Ok(interface) => interface,
+        Err(absent) => return vec![fail(IN_EC2, reasons::no_such_eni(&absent))],
     };
     let nowhere = || {
         fail(IN_EC2, format!("{eni} is attached to no instance. Attach it, or check `aws-vipa network-interface-id`"))

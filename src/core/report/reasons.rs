@@ -10,8 +10,8 @@ use super::model::FileErrorKind;
 use super::remedies::{ATTACH_HOOK, WAY_TO_EC2, with_remedy, with_remedy_of_kind};
 use super::status::time;
 use crate::claim::{
-    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, LastOwner, NoRoom, NotRead,
-    Obstacle, OwnerRead, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
+    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, LastOwner, NoRoom, NoSuchEni,
+    NotRead, Obstacle, OwnerRead, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
 };
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, ErrorClass, Owner};
@@ -217,6 +217,7 @@ fn obstacle_code(obstacle: &Obstacle) -> &'static str {
         Obstacle::OutsideSubnet { .. } => "outside-subnet",
         Obstacle::Reserved { .. } => "address-reserved",
         Obstacle::NotTakeable { .. } => "not-takeable",
+        Obstacle::NoSuchEni(_) => "no-such-eni",
         Obstacle::EniElsewhere(_) => "eni-elsewhere",
         Obstacle::NoRoom(_) => "no-room",
         Obstacle::SourceDestCheck(_) => "source-dest-check",
@@ -283,6 +284,7 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
             format!("{address} is reserved by AWS in {block}: choose another address for the group")
         }
         Obstacle::NotTakeable { resource, why } => format!("{resource}: {}", not_takeable(why)),
+        Obstacle::NoSuchEni(absent) => no_such_eni(absent),
         Obstacle::EniElsewhere(elsewhere) => eni_elsewhere(elsewhere),
         Obstacle::NoRoom(full) => no_room(full),
         Obstacle::SourceDestCheck(eni) => source_dest_check(eni),
@@ -380,6 +382,16 @@ fn rate_limited(kind: Kind, next: impl Display) -> String {
 
 fn eni_unknown(EniUnknown { interface, error }: &EniUnknown) -> String {
     format!("the network interface (ENI) of {interface} is unknown: {error}")
+}
+
+/// That EC2 does not have an ENI, and what to do.
+pub(super) fn no_such_eni(NoSuchEni { eni, is_configured }: &NoSuchEni) -> String {
+    let remedy = if *is_configured {
+        "correct `aws-vipa network-interface-id`, or `aws-vipa region` if that is wrong"
+    } else {
+        "check `aws-vipa region`, and which network interfaces are attached to this instance"
+    };
+    format!("EC2 has no {eni} in this region: {remedy}")
 }
 
 fn eni_elsewhere(EniElsewhere { eni, this, attached_to, is_configured }: &EniElsewhere) -> String {

@@ -24,7 +24,7 @@ use super::event::{Action, Cause, ClaimId, ClaimRequest, DryRunId, Event, LogEve
 use super::group::{Group, GroupState};
 use super::local_address::LocalAddress;
 use super::obstacles::DependentPath;
-use super::readiness::{Attachments, DescribedEni};
+use super::readiness::{Attachments, DescribedEni, UnseenEnis};
 use super::reason::{Obstacle, RequestRefusal};
 use super::resource::{Phase, ResourceState};
 use super::{BootInstant, backoff};
@@ -74,10 +74,12 @@ pub struct Machine {
     pub(super) attachments: Attachments,
     /// The ENIs that get resources, as the last regular read, or an inspection, has described them.
     pub(super) enis: BTreeMap<EniId, DescribedEni>,
+    /// Those of them that EC2 did not show last.
+    pub(super) unseen: UnseenEnis,
     /// How many addresses each of them can have, once EC2 has answered. It cannot change while the instance runs.
     pub(super) address_limit: Option<AddressLimit>,
-    inspection: InspectionSchedule,
-    /// What the kernel has shown of this router's network with the last regular read.
+    pub(super) inspection: InspectionSchedule,
+    /// What the kernel has shown of this router's network last.
     pub(super) network: LocalNetwork,
     /// By that, and by the groups that keepalived runs.
     pub(super) dependent_path: Option<DependentPath>,
@@ -268,6 +270,7 @@ impl Machine {
             peers: BTreeMap::new(),
             attachments: Attachments::new(),
             enis: BTreeMap::new(),
+            unseen: UnseenEnis::new(),
             address_limit: None,
             inspection: InspectionSchedule::default(),
             network: LocalNetwork::default(),

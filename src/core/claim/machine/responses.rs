@@ -280,7 +280,7 @@ impl Machine {
                     self.log(LogEvent::Read { kind, error: None });
                 }
                 self.verifications[kind].throttled = 0;
-                self.learn_enis(&read.resources, &read.enis, read.is_periodic, &mut answer);
+                self.learn_enis(now, &read.resources, &read.enis, read.is_periodic, &mut answer);
                 let mut holders = answer.holders;
                 let peers: BTreeSet<Ipv4Addr> = self.groups.values().flat_map(|g| &g.peers).copied().collect();
                 // The comparisons below need the peers.

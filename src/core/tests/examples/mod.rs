@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use vipa_core::claim::{
-    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, LastOwner, NoRoom, NotRead,
-    Obstacle, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
+    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, LastOwner, NoRoom, NoSuchEni,
+    NotRead, Obstacle, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
 };
 use vipa_core::model::assignment::Problem;
 use vipa_core::model::ec2::{AddressLimit, CallError, ErrorClass, Failure, Owner};
@@ -171,6 +171,9 @@ pub fn obstacles() -> Vec<Obstacle> {
         Obstacle::EniUnknown(_) => [Obstacle::EniUnknown(unknown_eni())],
         Obstacle::ReadFailed(_) => [Obstacle::ReadFailed(error())],
         Obstacle::Primary(_) => [Obstacle::Primary(primary())],
+        Obstacle::NoSuchEni(_) => [true, false].map(|is_configured| {
+            Obstacle::NoSuchEni(NoSuchEni { eni: eni(), is_configured })
+        }),
         Obstacle::EniElsewhere(_) => elsewhere().map(Obstacle::EniElsewhere),
         Obstacle::OutsideSubnet { .. } => [
             Obstacle::OutsideSubnet {

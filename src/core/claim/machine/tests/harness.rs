@@ -137,6 +137,8 @@ pub struct Ec2 {
     pub dry_runs_fail: BTreeMap<Resource, ErrorClass>,
     /// How it describes ENIs; of all others it shows nothing but that they are owners.
     pub interfaces: BTreeMap<EniId, Interface>,
+    /// An ENI that is not among them does not exist; else EC2 refuses to describe it.
+    pub has_no_others: bool,
     /// How many addresses an ENI can have; none: the agent may not read it.
     pub limit: Option<usize>,
 }
@@ -244,6 +246,7 @@ impl Harness {
                 bad_class: ErrorClass::BadResource,
                 dry_runs_fail: BTreeMap::new(),
                 interfaces: BTreeMap::new(),
+                has_no_others: false,
                 limit: None,
             },
             imds: Ok(()),
@@ -359,7 +362,8 @@ impl Harness {
                     let limit = self.ec2.limit.ok_or_else(denied);
                     let limit = limit.map(|addresses| AddressLimit { instance_type: instance_type(), addresses });
                     let described = self.described(enis);
-                    let interfaces = if described.is_empty() { Err(denied()) } else { Ok(described) };
+                    let is_denied = described.is_empty() && !self.ec2.has_no_others;
+                    let interfaces = if is_denied { Err(denied()) } else { Ok(described) };
                     let inspection = Inspection {
                         limit: wants_limit.then_some(limit),
                         interfaces: (!enis.is_empty()).then_some(interfaces),

@@ -407,6 +407,7 @@ fn a_contest_ends_after_fifteen_minutes_of_confirmed_ownership() {
     let ended = over(&harness, begin);
     assert!(ended.len() == 1 && (verified + 899_980..=verified + 900_000).contains(&ended[0]), "{ended:?}");
     // The next theft is the first one again.
+    let begin = harness.now;
     losses(&mut harness, 3);
     assert_eq!(contested(&harness, begin).len(), 0);
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::harness::{
     Act, ETH0, Harness, PEER, THIRD_PARTY, clock, config, eni, error, ms, owner, run, secs, vip, wanted,
 };
-use crate::claim::{Action, BootInstant, Event, LogEvent, drops_packets};
+use crate::claim::{Action, BootInstant, Event, Inspection, LogEvent, drops_packets};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{ErrorClass, Interface, Owner};
@@ -318,6 +318,17 @@ fn what_is_not_known_of_an_interface_is_held_against_nobody() {
     harness.give_to(vip(1), of("eni-0000000f", OTHER));
     harness.run(secs(60));
     assert_eq!(shown(&harness), (Verdict::StandbyReady, None));
+    // EC2 describes it, and has no such ENI.
+    harness.ec2.has_no_others = true;
+    harness.tell(Event::Credentials);
+    harness.run(secs(60));
+    assert_eq!(shown(&harness), (Verdict::StandbyNotReady, Some(no_such_eni(PEER))));
+}
+
+fn no_such_eni(id: &str) -> String {
+    format!(
+        "EC2 has no {id} in this region: correct `aws-vipa network-interface-id`, or `aws-vipa region` if that is wrong"
+    )
 }
 
 /// How EC2 describes the ENI of eth0, with these addresses beside its primary one.
@@ -657,6 +668,126 @@ fn a_configured_eni_is_described_by_its_id_once_and_then_by_its_address() {
     let inspected: Vec<Vec<EniId>> =
         inspections(&harness, BootInstant::default()).into_iter().map(|(.., enis)| enis).collect();
     assert_eq!(inspected, [[eni("eni-0000000f")]]);
+}
+
+/// Groups `a` and `b` with an ENI each that `network-interface-id` names. EC2 has only these ENIs.
+fn with_configured(enis: [&str; 2], interfaces: &[(&str, Interface)]) -> Harness {
+    let groups = ["a", "b"]
+        .iter()
+        .zip(enis)
+        .map(|(name, id)| GroupConfig { network_interface_id: Some(eni(id)), ..wanted(name) });
+    let config = Config { groups: groups.collect(), ..Config::default() };
+    let groups = vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])];
+    let mut harness = Harness::new(config, Groups { groups });
+    harness.ec2.has_no_others = true;
+    harness.ec2.interfaces.extend(interfaces.iter().map(|(id, interface)| (eni(id), interface.clone())));
+    harness.start_agent();
+    harness.tell(Event::Instance(US.try_into().expect("an id")));
+    harness.backup("a");
+    harness.backup("b");
+    harness.run(secs(5));
+    harness
+}
+
+const CONFIGURED: [&str; 2] = ["eni-0000000e", "eni-0000000f"];
+
+/// An ENI of this instance with this primary address.
+fn configured_eni(last: u8) -> Interface {
+    let primary = Ipv4Addr::new(10, 0, 0, last);
+    Interface { primary: Some(primary), addresses: [primary].into(), ..described(&[]) }
+}
+
+/// The verdict and the reason of the address of each group.
+fn each(harness: &Harness) -> Vec<(Verdict, Option<String>)> {
+    let groups = harness.machine.facts(harness.now).into_iter();
+    let resources = groups.flat_map(|group| group.resources);
+    let text = |reason: &_| reasons::reason(Kind::Address, reason, clock);
+    resources.map(|resource| (resource.verdict, resource.reason.as_ref().map(text))).collect()
+}
+
+#[test]
+fn an_eni_that_ec2_does_not_have_keeps_the_standby_of_its_groups_from_being_ready() {
+    let [good, bad] = CONFIGURED;
+    let mut harness = with_configured(CONFIGURED, &[(good, configured_eni(9))]);
+    let not_ready = (Verdict::StandbyNotReady, Some(no_such_eni(bad)));
+    assert_eq!(each(&harness), [(Verdict::StandbyReady, None), not_ready.clone()]);
+    assert_eq!(readiness(&harness, BootInstant::default()), [Some(no_such_eni(bad))]);
+    // It alone is looked up again, less and less often.
+    let begin = harness.now;
+    harness.run(secs(3 * 3_600));
+    let inspected = inspections(&harness, begin);
+    assert!((18..=30).contains(&inspected.len()), "{inspected:?}");
+    assert!(inspected.iter().all(|(.., enis)| enis == &[eni(bad)]), "{inspected:?}");
+    assert_eq!(each(&harness)[1], not_ready);
+    assert_eq!(readiness(&harness, begin), [], "said once");
+    harness.ec2.interfaces.insert(eni(bad), configured_eni(10));
+    harness.run(secs(13 * 60));
+    assert_eq!(each(&harness), vec![(Verdict::StandbyReady, None); 2]);
+    assert_eq!(readiness(&harness, begin), [None]);
+    let neither = with_configured(CONFIGURED, &[]);
+    assert_eq!(each(&neither), CONFIGURED.map(|id| (Verdict::StandbyNotReady, Some(no_such_eni(id)))));
+}
+
+/// EC2 shows a new ENI only after some seconds.
+#[test]
+fn an_eni_that_ec2_has_only_just_made_becomes_ready_by_itself() {
+    let [good, new] = CONFIGURED;
+    let mut harness = with_configured(CONFIGURED, &[(good, configured_eni(9))]);
+    assert_eq!(each(&harness)[1].0, Verdict::StandbyNotReady);
+    harness.ec2.interfaces.insert(eni(new), configured_eni(10));
+    harness.run(secs(12));
+    assert_eq!(each(&harness), vec![(Verdict::StandbyReady, None); 2]);
+}
+
+#[test]
+fn an_eni_that_is_detached_and_then_deleted_does_not_become_ready() {
+    let [good, bad] = CONFIGURED;
+    let interfaces = [(good, configured_eni(9)), (bad, configured_eni(10))];
+    let mut harness = with_configured(CONFIGURED, &interfaces);
+    assert_eq!(each(&harness), vec![(Verdict::StandbyReady, None); 2]);
+    let begin = harness.now;
+    harness.ec2.interfaces.insert(eni(bad), Interface { instance: None, ..configured_eni(10) });
+    harness.run(secs(60));
+    harness.ec2.interfaces.remove(&eni(bad));
+    harness.run(secs(60));
+    assert_eq!(each(&harness), [(Verdict::StandbyReady, None), (Verdict::StandbyNotReady, Some(no_such_eni(bad)))]);
+    let said = readiness(&harness, begin);
+    let detached = said[0].as_ref().is_some_and(|why| why.contains("is attached to no instance"));
+    assert!(said.len() == 2 && detached && said[1] == Some(no_such_eni(bad)), "{said:?}");
+}
+
+/// IMDS may still show an interface that is gone.
+#[test]
+fn an_eni_that_imds_shows_and_ec2_does_not_have_is_not_ready() {
+    let mut harness = described_as(Some(9), described(&[]));
+    harness.ec2.has_no_others = true;
+    let begin = harness.now;
+    harness.ec2.interfaces.clear();
+    harness.run(secs(60));
+    let why = "EC2 has no eni-0000000a in this region: check `aws-vipa region`, and which network interfaces are attached to \
+               this instance";
+    assert_eq!(both(&harness), (NOT_READY, Some(why.to_owned())));
+    // The regular read shows it again.
+    harness.ec2.interfaces.insert(eni(ETH0), described(&[]));
+    harness.run(secs(36));
+    assert_eq!(both(&harness), (READY, None));
+    assert_eq!(readiness(&harness, begin), [Some(why.to_owned()), None]);
+}
+
+/// A failure that may pass leaves what was known as it is.
+#[test]
+fn an_inspection_that_fails_says_nothing_of_an_eni() {
+    let mut harness = described_as(Some(9), Interface { instance: None, ..described(&[]) });
+    let begin = harness.now;
+    assert_eq!(both(&harness).0, NOT_READY);
+    let no_answer = || Inspection { limit: None, interfaces: Some(Err(error(ErrorClass::TimedOut))) };
+    harness.ec2.interfaces.clear();
+    harness.tell(Event::ReadNow);
+    harness.run(harness.ec2.read_delay);
+    assert_eq!(inspections(&harness, begin).len(), 1);
+    harness.tell(Event::Inspected(no_answer()));
+    assert_eq!(both(&harness).0, NOT_READY);
+    assert_eq!(readiness(&harness, begin), []);
 }
 
 #[test]
