@@ -67,6 +67,10 @@ impl Machine {
     /// The same for one resource.
     pub(super) fn obstacle_of(&self, id: &Resource, resource: &ResourceState) -> Option<Option<Obstacle>> {
         let interface = &resource.planned.interface;
+        // Whether the path still depends on it shows in a moment.
+        if self.dependent_path.is_some() && self.may_have_other_paths() {
+            return None;
+        }
         let is_resolved = self.interface_enis.get(interface)?.eni.is_some();
         let unknown = || self.eni_unknown(interface).filter(|_| !is_resolved).map(Obstacle::EniUnknown);
         let path = self.dependent_path.map(Obstacle::DependentPath);

@@ -135,7 +135,7 @@ impl Machine {
                 _ => VrrpState::Fault,
             };
             group.set_state(now, GroupState::Known { vrrp: to, cause: Cause::NoTimer });
-            self.log(LogEvent::Transition { group: name.clone(), from, to, cause: Cause::NoTimer });
+            self.transition(now, name.clone(), from, to, Cause::NoTimer);
             self.reset_flap_damping(&name);
         }
     }
@@ -177,7 +177,7 @@ impl Machine {
         group.set_state(now, GroupState::Unknown { why, liveness_after, last_known });
         self.make_idle(name);
         if from != VrrpState::Unknown {
-            self.log(LogEvent::Transition { group: name.clone(), from, to: VrrpState::Unknown, cause: why });
+            self.transition(now, name.clone(), from, VrrpState::Unknown, why);
         }
     }
 
@@ -266,12 +266,7 @@ impl Machine {
                     resource.phase = Phase::AwaitLocalAddress { since: liveness_after };
                 }
             }
-            self.log(LogEvent::Transition {
-                group: name.clone(),
-                from: VrrpState::Unknown,
-                to,
-                cause: Cause::Inferred,
-            });
+            self.transition(now, name.clone(), VrrpState::Unknown, to, Cause::Inferred);
             if !is_master {
                 self.reset_flap_damping(&name);
             }

@@ -214,12 +214,7 @@ impl Machine {
             self.reset_flap_damping(&event.group);
         }
         if changed {
-            self.log(LogEvent::Transition {
-                group: event.group.clone(),
-                from: was,
-                to: is,
-                cause: Cause::Notify(event.state),
-            });
+            self.transition(now, event.group.clone(), was, is, Cause::Notify(event.state));
         }
     }
 

@@ -4,6 +4,7 @@ mod dry_runs;
 mod inference;
 mod inputs;
 mod inspection;
+mod network;
 mod responses;
 mod scheduler;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use fastrand::Rng;
 
 use self::inference::{MISPLACED_AFTER, liveness_max_age, liveness_timeout};
 use self::inspection::InspectionSchedule;
+use self::network::NetworkReads;
 use self::scheduler::LOCAL_READ_TIMEOUT;
 use super::event::{Action, Cause, ClaimId, ClaimRequest, DryRunId, Event, LogEvent, PutBy, ReadId, RestoredState};
 use super::group::{Group, GroupState};
@@ -83,6 +85,7 @@ pub struct Machine {
     pub(super) network: LocalNetwork,
     /// By that, and by the groups that keepalived runs.
     pub(super) dependent_path: Option<DependentPath>,
+    network_reads: NetworkReads,
     /// The id of this instance, once it is known.
     pub(super) instance: Option<InstanceId>,
     /// The state from before the agent started, for resources that are not configured yet.
@@ -275,6 +278,7 @@ impl Machine {
             inspection: InspectionSchedule::default(),
             network: LocalNetwork::default(),
             dependent_path: None,
+            network_reads: NetworkReads::default(),
             instance: None,
             restored: Vec::new(),
             local: BTreeMap::new(),
@@ -314,10 +318,7 @@ impl Machine {
             Event::Writer(there) => self.writer(now, there),
             Event::LocalAddresses { addresses, requested } => self.local(now, addresses, requested),
             Event::PutBy(put_by) => self.put_by = put_by,
-            Event::Network(network) => {
-                self.network = network;
-                self.update_network();
-            }
+            Event::Network(network) => self.network_read(network),
             Event::Liveness { after } => self.liveness = self.liveness.max(Some(after)),
             Event::Inactive { since } => self.inactive(now, since),
             Event::Resolved { interface, eni } => self.resolved(now, &interface, eni),
@@ -438,6 +439,7 @@ impl Machine {
         self.send_reads(now);
         self.send_dry_runs(now);
         self.send_inspection(now);
+        self.send_network_read(now);
         self.send_resolves(now);
         self.check_placement(now);
         self.check_readiness();
@@ -510,6 +512,7 @@ impl Machine {
             self.local_read_requested.map(|requested| requested + LOCAL_READ_TIMEOUT),
             self.next_dry_run(now),
             self.next_inspection(),
+            self.network_reads.due,
         ];
         resources
             .chain(next_claim)

@@ -561,6 +561,60 @@ fn a_path_to_imds_through_the_other_router_is_one_too() {
     assert!(reason.as_ref().is_some_and(|reason| reason.starts_with(words)), "{reason:?}");
 }
 
+/// While this router was master, the packets to EC2 had the virtual address as their source.
+#[test]
+fn a_virtual_source_address_is_no_obstacle_for_the_master_that_was() {
+    let with_source = |source| vec![(Service::Ec2, path_to(ENDPOINTS[0], Some(Ipv4Addr::new(10, 0, 0, 254)), source))];
+    let mut harness = with_interval(300);
+    harness.network.paths = with_source(vip(1));
+    harness.master("a");
+    harness.run(secs(400));
+    harness.network.paths = with_source(OWN);
+    let begin = harness.now;
+    harness.backup("a");
+    assert_eq!(readiness(&harness, begin), []);
+    harness.run(ms(300));
+    assert_eq!(shown(&harness), (Verdict::StandbyReady, None));
+    // It stays as it is where the kernel shows it still.
+    harness.master("a");
+    harness.network.paths = with_source(vip(1));
+    harness.run(secs(1));
+    harness.backup("a");
+    harness.run(secs(1));
+    assert_eq!(shown(&harness).0, Verdict::StandbyNotReady);
+    let said = readiness(&harness, begin);
+    assert!(said.len() == 1 && said[0].is_some(), "{said:?}");
+}
+
+#[test]
+fn transitions_of_many_groups_share_the_reads_of_the_network() {
+    let groups = (0..200).map(|n| run(&format!("g{n}"), "eth0", n, &[vip(n)])).collect();
+    let names: Vec<String> = (0..200).map(|n| format!("g{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut harness = Harness::settled(config(&names), Groups { groups });
+    harness.run(secs(30));
+    let reads = |harness: &Harness, since| {
+        let all = harness.done.iter().filter(|(when, action)| *when >= since && *action == Action::ReadNetwork);
+        all.map(|(when, _)| since.until(*when).as_millis() as u64).collect::<Vec<_>>()
+    };
+    let begin = harness.now;
+    let states: Vec<_> = names.iter().map(|name| (*name, NotifyState::Master)).collect();
+    harness.all_become(&states);
+    harness.run(ms(900));
+    let together = reads(&harness, begin);
+    assert!((1..=3).contains(&together.len()), "{together:?}");
+    harness.run(secs(30));
+    let begin = harness.now;
+    for name in names {
+        harness.backup(name);
+        harness.run(ms(2));
+    }
+    harness.run(ms(500));
+    let spread = reads(&harness, begin);
+    assert!((2..=6).contains(&spread.len()), "{spread:?}");
+    assert!(spread.last().is_some_and(|last| *last >= 400 + 198), "after the last one: {spread:?}");
+}
+
 #[test]
 fn a_path_that_may_depend_on_nothing_is_no_obstacle() {
     let by_peer = path_to(ENDPOINTS[0], Some(OTHERS_ADDRESS), OWN);

@@ -11,6 +11,7 @@ use super::harness::{
     vip, wanted,
 };
 use crate::claim::group::GroupState;
+use crate::claim::machine::network::NetworkReads;
 use crate::claim::resource::Phase;
 use crate::claim::{
     Action, BootInstant, Cause, ClaimId, DryRunId, Event, Inspection, LogEvent, Misplaced, PutBy, ReadAnswer, ReadId,
@@ -89,6 +90,12 @@ const STATES: [(&str, Setup); 31] = [
 
 /// How an event is made: the world may be prepared for it, and time may pass before it.
 type Make = Box<dyn Fn(&mut Harness) -> Event>;
+
+/// When something other than the read of the network after a transition is due.
+fn due(w: &mut Harness) -> BootInstant {
+    w.machine.network_reads = NetworkReads::default();
+    w.machine.next_deadline(w.now).unwrap_or(w.now)
+}
 
 fn events() -> Vec<(String, Make)> {
     let mut events: Vec<(String, Make)> = Vec::new();
@@ -246,7 +253,7 @@ fn events() -> Vec<(String, Make)> {
     add(
         "tick when it is due",
         Box::new(|w| {
-            let due = w.machine.next_deadline(w.now).unwrap_or(w.now);
+            let due = due(w);
             w.sleep_until(due);
             Event::Tick
         }),
@@ -254,14 +261,14 @@ fn events() -> Vec<(String, Make)> {
     add(
         "tick more than two seconds late",
         Box::new(|w| {
-            w.now = w.machine.next_deadline(w.now).unwrap_or(w.now) + ms(2_001);
+            w.now = due(w) + ms(2_001);
             Event::Tick
         }),
     );
     add(
         "line Master, more than two seconds late",
         Box::new(|w| {
-            w.now = w.machine.next_deadline(w.now).unwrap_or(w.now) + ms(2_001);
+            w.now = due(w) + ms(2_001);
             Event::Notify(vec![line("a", NotifyState::Master)])
         }),
     );
