@@ -130,6 +130,12 @@ impl Machine {
         described.no_room.clone().filter(|_| !described.interface.addresses.contains(&address))
     }
 
+    /// Whether EC2 shows that the ENI has room for the virtual addresses that move to it.
+    pub(super) fn shows_room(&self, resource: &ResourceState) -> bool {
+        let described = resource.eni.as_ref().and_then(|eni| self.enis.get(eni));
+        self.address_limit.is_some() && described.is_some_and(|described| described.no_room.is_none())
+    }
+
     fn source_dest_check(&self, resource: &ResourceState) -> Option<EniId> {
         let eni = resource.eni.as_ref()?;
         let described = self.enis.get(eni)?;

@@ -10,7 +10,7 @@ use super::permission::Permission;
 use super::read_schedule::ReadSchedule;
 use super::{BootInstant, backoff, flap_damping::FlapDamping};
 use crate::model::assignment::PlannedResource;
-use crate::model::ec2::{CallError, Eni, ErrorClass, Owner, Taker};
+use crate::model::ec2::{CallError, Eni, ErrorClass, Failure, Owner, Taker};
 use crate::model::ids::{EniId, GroupName, RequestId};
 use crate::model::resource::{ElasticIp, Holder, Kind, NotTakeable};
 
@@ -280,6 +280,16 @@ impl ResourceState {
         self.flap_damping.claim_now();
         if self.awaits_read() {
             self.read_at(now);
+        }
+    }
+
+    /// There is room for a standby's resource: ends a rejection for which there was none on the ENI, or in the route table.
+    pub fn has_room(&mut self) {
+        if self.phase == Phase::Idle {
+            self.rejection.permanent.take_if(|error| match &error.failure {
+                Failure::Api { code, .. } => code.is_no_room() || code.is_full_table(),
+                _ => false,
+            });
         }
     }
 

@@ -522,6 +522,11 @@ impl ErrorCode {
     pub fn is_no_room(&self) -> bool {
         self.as_str() == "PrivateIpAddressLimitExceeded"
     }
+
+    /// Whether the route table has no room for another route.
+    pub fn is_full_table(&self) -> bool {
+        self.as_str() == "RouteLimitExceeded"
+    }
 }
 
 /// One failure of each variant, and of each class of EC2's codes.

@@ -14,7 +14,7 @@ use crate::claim::{
     NotRead, Obstacle, OwnerRead, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
 };
 use crate::model::assignment::Problem;
-use crate::model::ec2::{CallError, ErrorClass, Owner};
+use crate::model::ec2::{CallError, ErrorClass, Failure, Owner};
 use crate::model::ids::{EniId, GroupName};
 use crate::model::resource::{Kind, NotTakeable};
 use crate::model::vrrp::{NotifyState, VrrpState};
@@ -291,7 +291,11 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
         Obstacle::DependentPath(path) => dependent_path(path),
         Obstacle::LastClaimRefused { at: when, refusal: why } => {
             let when = when.map_or_else(String::new, |when| format!(" at {}", at(when)));
-            let lasts = if why.kind != Kind::Address && why.error.class() == ErrorClass::Denied {
+            let is_full = matches!(&why.error.failure, Failure::Api { code, .. } if code.is_full_table());
+            let lasts = if is_full {
+                "a standby does not retry: this remains until the table has the route, the credentials or the configuration \
+                 change, or a day has passed"
+            } else if why.kind != Kind::Address && why.error.class() == ErrorClass::Denied {
                 "a dry run checks within ten minutes whether this is still so"
             } else {
                 "a standby does not retry: this remains until the credentials or the configuration change"

@@ -18,6 +18,8 @@ pub(super) const MAX_DRY_RUNS: usize = 2;
 /// The shortest time between two dry runs. EC2 counts them like the calls themselves: of its 5 a second they leave 3 to the
 /// claims, also if both routers send them.
 const DRY_RUN_GAP: Duration = Duration::from_secs(1);
+/// The daily dry run ends the refusal of a claim for which the table had no room, if the claim is at least this old.
+const FULL_TABLE_LASTS: Duration = Duration::from_secs(12 * 60 * 60);
 
 impl Machine {
     /// Sends a dry run that is due, if one may be sent now.
@@ -130,6 +132,11 @@ impl Machine {
         // It shows what a claim would come to now, as far as permissions go.
         if resource.phase == Phase::Idle && (result.is_ok() || resource.permission.refused.is_some()) {
             resource.rejection.permanent.take_if(|error| error.class() == ErrorClass::Denied);
+        }
+        // No dry run shows the room in a table: its limit may have been raised since.
+        let claimed = resource.last_claim.as_ref().map(|claim| claim.began);
+        if result.is_ok() && claimed.is_some_and(|began| began + FULL_TABLE_LASTS <= now) {
+            resource.has_room();
         }
     }
 }

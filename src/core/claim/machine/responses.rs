@@ -365,6 +365,7 @@ impl Machine {
         let heard = self.heard(id);
         let group = self.resources.get(id)?.group.clone();
         let interval = self.interval(&group);
+        let has_room = self.shows_room(self.resources.get(id)?);
         let read = OwnerRead::new(began, now, holder);
         let owner = read.owner.clone();
         let from = owner.as_ref().map(|owner| self.taker(&group, owner));
@@ -384,6 +385,9 @@ impl Machine {
         resource.owner_read = Some(read);
         if resource.is_absent_route() {
             resource.permission.request_creation(now);
+        } else if id.kind() != Kind::Address || has_room {
+            // ReplaceRoute needs no room.
+            resource.has_room();
         }
         let awaited = awaited && resource.awaits_read_until().is_none();
         let outranked_other = mem::take(&mut resource.attempt.outranked_other) && owner.is_some();

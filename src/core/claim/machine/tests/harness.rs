@@ -133,6 +133,8 @@ pub struct Ec2 {
     /// A claim that names one of these fails.
     pub bad: BTreeSet<Resource>,
     pub bad_class: ErrorClass,
+    /// The code of that failure, if it matters.
+    pub bad_code: Option<&'static str>,
     /// What dry runs for these fail with.
     pub dry_runs_fail: BTreeMap<Resource, ErrorClass>,
     /// How it describes ENIs; of all others it shows nothing but that they are owners.
@@ -244,6 +246,7 @@ impl Harness {
                 read_refuses: None,
                 bad: BTreeSet::new(),
                 bad_class: ErrorClass::BadResource,
+                bad_code: None,
                 dry_runs_fail: BTreeMap::new(),
                 interfaces: BTreeMap::new(),
                 has_no_others: false,
@@ -416,7 +419,12 @@ impl Harness {
             (fault, _) => fault,
         };
         let delay = self.ec2.claim_delay;
-        let failed = |class| Event::Claimed { id, result: Err(error(class)) };
+        let code = self.ec2.bad_code.filter(|_| is_bad).map(|code| code.try_into().expect("a code"));
+        let failed = |class| {
+            let error = error(class);
+            let failure = code.clone().map_or(error.failure.clone(), |code| Failure::Api { code, class });
+            Event::Claimed { id, result: Err(CallError { failure, ..error }) }
+        };
         match fault {
             Fault::None if delay < timeout => {
                 self.later(delay / 2, Happening::Land(request.clone()));

@@ -774,6 +774,44 @@ fn a_claim_that_was_denied_is_no_obstacle_after_a_dry_run_that_succeeds() {
     assert_eq!(claimed(&harness, begin), []);
 }
 
+/// A standby whose last claim found the table full, and that its dry run allows.
+fn with_full_table() -> Harness {
+    let mut harness = standby(configured(1, 0));
+    harness.unassign(route(1));
+    harness.ec2.bad = [route(1)].into();
+    harness.ec2.bad_code = Some("RouteLimitExceeded");
+    harness.master("a");
+    harness.run(secs(20));
+    harness.backup("a");
+    harness.run(secs(3_600));
+    let (verdict, reason) = shown(&harness).remove(0);
+    assert_eq!(verdict, Verdict::StandbyNotReady);
+    let reason = reason.expect("a reason");
+    assert!(reason.contains("RouteLimitExceeded") && reason.contains("or a day has passed"), "{reason}");
+    harness
+}
+
+#[test]
+fn a_table_that_was_full_is_no_obstacle_once_it_has_the_route() {
+    let mut harness = with_full_table();
+    let begin = harness.now;
+    harness.give(route(1), PEER);
+    harness.run(secs(60));
+    assert_eq!(shown(&harness), [(Verdict::StandbyReady, None)]);
+    assert_eq!(readiness(&harness, begin), [true]);
+}
+
+#[test]
+fn a_table_that_was_full_is_no_obstacle_after_a_day() {
+    let mut harness = with_full_table();
+    let begin = harness.now;
+    harness.run(secs(20 * 3_600));
+    assert_eq!(shown(&harness)[0].0, Verdict::StandbyNotReady, "no dry run shows the room");
+    harness.run(secs(8 * 3_600));
+    assert_eq!(shown(&harness), [(Verdict::StandbyReady, None)]);
+    assert_eq!(readiness(&harness, begin), [true]);
+}
+
 // ── Numbers to hold ──
 
 #[test]

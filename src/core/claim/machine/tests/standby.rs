@@ -395,6 +395,25 @@ fn a_full_eni_keeps_a_standby_from_being_ready() {
 }
 
 #[test]
+fn a_claim_that_was_refused_for_want_of_room_is_no_obstacle_once_there_is_room() {
+    let full = || Interface { prefixes: 2, ..described(&[]) };
+    for limit in [Some(4), None] {
+        let mut harness = described_as(limit, full());
+        harness.ec2.bad = [vip(1).into(), vip(2).into()].into();
+        harness.ec2.bad_code = Some("PrivateIpAddressLimitExceeded");
+        harness.master("a");
+        harness.run(secs(20));
+        harness.backup("a");
+        harness.run(secs(60));
+        assert_eq!(both(&harness).0, NOT_READY);
+        harness.ec2.interfaces.insert(eni(ETH0), described(&[]));
+        harness.run(secs(60));
+        let verdicts = if limit.is_some() { READY } else { NOT_READY };
+        assert_eq!(both(&harness).0, verdicts, "only the limit shows that: {limit:?}");
+    }
+}
+
+#[test]
 fn room_that_is_not_known_is_no_obstacle() {
     let full = Interface { prefixes: 99, ..described(&[]) };
     let mut harness = described_as(None, full.clone());
