@@ -228,10 +228,15 @@ fn holder(table: &RouteTable, route: &Route) -> Result<Option<Holder>, CallError
         let destinations = [found.destination_cidr_block(), found.destination_ipv6_cidr_block()];
         destinations.into_iter().flatten().any(|text| text.parse::<Prefix>() == Ok(route.destination))
     };
-    let Some(found) = table.routes().iter().find(is_it) else {
+    let is_propagated = |found: &types::Route| {
+        matches!(found.origin(), Some(RouteOrigin::EnableVgwRoutePropagation | RouteOrigin::Advertisement))
+    };
+    // A table may have a static and a propagated route for one prefix: EC2 uses the static one, and ReplaceRoute replaces it.
+    let found = table.routes().iter().filter(is_it).min_by_key(|found| is_propagated(found));
+    let Some(found) = found else {
         return Ok(None);
     };
-    if matches!(found.origin(), Some(RouteOrigin::EnableVgwRoutePropagation | RouteOrigin::Advertisement)) {
+    if is_propagated(found) {
         return Ok(Some(Holder::NotTakeable(NotTakeable::Propagated)));
     }
     if found.state() == Some(&RouteState::Blackhole) {
@@ -258,4 +263,29 @@ fn target(route: &types::Route) -> String {
         route.instance_id(),
     ];
     known.into_iter().flatten().next().unwrap_or("an unknown target").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_static_route_takes_precedence_over_a_propagated_one() {
+        let route = Route {
+            table: "rtb-0a000000000000001".try_into().expect("a table"),
+            destination: "10.200.0.0/16".parse().expect("a prefix"),
+        };
+        let to = |origin| types::Route::builder().destination_cidr_block("10.200.0.0/16").origin(origin);
+        let vgw = to(RouteOrigin::EnableVgwRoutePropagation).gateway_id("vgw-0a000000000000001").build();
+        let eni = to(RouteOrigin::CreateRoute).network_interface_id("eni-0a000000000000001").build();
+        let shown = |routes: &[types::Route]| {
+            let table = RouteTable::builder().set_routes(Some(routes.to_vec())).build();
+            holder(&table, &route).expect("readable")
+        };
+        let propagated = Some(Holder::NotTakeable(NotTakeable::Propagated));
+        assert_eq!(shown(std::slice::from_ref(&vgw)), propagated);
+        for routes in [[vgw.clone(), eni.clone()], [eni, vgw]] {
+            assert!(matches!(shown(&routes), Some(Holder::Eni(_))), "{routes:?}");
+        }
+    }
 }

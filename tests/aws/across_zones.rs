@@ -135,6 +135,22 @@ async fn a_dry_run_is_allowed_and_changes_nothing() {
     assert_eq!(place.cloud.association(ELASTIC_IP).expect("an Elastic IP"), None);
 }
 
+/// The remedy for a propagated route: a static one beside it is replaced from then on.
+#[tokio::test]
+async fn a_static_route_beside_a_propagated_one_is_replaced() {
+    let mut world = World::two_zones().stale_reads(Duration::ZERO);
+    world.route_tables[0] = world.route_tables[0].clone().propagated("10.200.0.0/16", "vgw-0a000000000000001");
+    let place = Place::with(world);
+    let route = route(TABLE, "10.200.0.0/16");
+    assert_eq!(place.holder(&route).await, Some(Holder::NotTakeable(NotTakeable::Propagated)));
+    // The first call creates it.
+    for n in [1, 2] {
+        place.ec2.claim_route(&route, &eni(n), AMPLE).await.expect("claimed");
+        let Some(Holder::Eni(owner)) = place.holder(&route).await else { panic!("{}", place.cloud) };
+        assert_eq!(owner.eni, eni(n));
+    }
+}
+
 /// EC2 may check which routes exist before it answers that the call is allowed.
 #[tokio::test]
 async fn a_dry_run_that_a_route_contradicts_is_allowed_all_the_same() {

@@ -286,7 +286,7 @@ impl Holder {
 pub enum NotTakeable {
     /// The route leads to a target other than an ENI or an instance: an internet gateway, an endpoint, `local` …
     LeadsTo(String),
-    /// The route comes from a virtual private gateway (`EnableVgwRoutePropagation`).
+    /// The route comes from a virtual private gateway (`EnableVgwRoutePropagation`) or a route server (`Advertisement`).
     Propagated,
     /// There is no such route table, or it is not visible to this account.
     NoSuchTable,

@@ -492,8 +492,9 @@ pub fn not_takeable(why: &NotTakeable) -> String {
              network interface (ENI) in EC2"
         ),
         NotTakeable::Propagated => {
-            "the route is propagated by a virtual private gateway and cannot be replaced: correct `aws-vipa route`, or \
-             disable the propagation"
+            "the route is propagated by a virtual private gateway or a route server, and EC2 replaces only static routes. If the \
+             prefix or the table is wrong, correct `aws-vipa route`; only if the group's routers are to carry this traffic, \
+             create a static route for the prefix to the master's network interface (ENI) in EC2: it takes precedence"
                 .to_owned()
         }
         NotTakeable::NoSuchTable => {
