@@ -129,14 +129,16 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
         tokio::select! {
             biased;
             () = watchdog.due() => watchdog.feed(),
-            event = fifo.next() => agent.fifo(event, fifo.times_full()),
-            Some(answer) = answers.recv() => agent.answer(answer),
-            (local, puts) = addresses.changed() => agent.addresses(local.clone(), puts.clone()),
-            Some(call) = called.recv() => agent.handle_request(call),
+            // Before the FIFO: keepalived writes about a group only after its configuration is in place, so that no notify
+            // event is of a group that is not known yet.
             changed = watch.changed() => match changed {
                 Changed::Config => agent.read_config(),
                 Changed::Groups => agent.read_groups(),
             },
+            event = fifo.next() => agent.fifo(event, fifo.times_full()),
+            Some(answer) = answers.recv() => agent.answer(answer),
+            (local, puts) = addresses.changed() => agent.addresses(local.clone(), puts.clone()),
+            Some(call) = called.recv() => agent.handle_request(call),
             () = at(deadline) => agent.handle(Event::Tick),
             () = at(hook_lasts) => agent.log_missing_hook(),
             () = agent.liveness.due(look_again) => agent.check_liveness(),

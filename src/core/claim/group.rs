@@ -34,6 +34,8 @@ pub struct Group {
     pub rx_lower: Option<BootInstant>,
     /// When a repeated MASTER_RX_LOWER_PRI last caused a read.
     pub rx_read: Option<BootInstant>,
+    /// When keepalived was first active again, if that contradicts FAULT ([`Group::is_in_fault_without_notify`]).
+    pub timer_seen: Option<BootInstant>,
     /// The readiness that was last logged, if any: what prevents a takeover, if anything.
     pub obstacle: Option<Option<Obstacle>>,
 }
@@ -86,6 +88,7 @@ impl Group {
             last_notify: None,
             rx_lower: None,
             rx_read: None,
+            timer_seen: None,
             obstacle: None,
         }
     }
@@ -113,6 +116,12 @@ impl Group {
         if let GroupState::Unknown { liveness_after, .. } = &mut self.state {
             *liveness_after = moment;
         }
+    }
+
+    /// Whether the group counts as in FAULT only because keepalived slept, and no notify event said so.
+    pub fn is_in_fault_without_notify(&self) -> bool {
+        matches!(self.state, GroupState::Known { vrrp: VrrpState::Fault, cause: Cause::NoTimer })
+            && self.last_notify.is_none_or(|(_, vrrp)| vrrp != VrrpState::Fault)
     }
 
     pub fn is_writerless(&self) -> bool {

@@ -64,6 +64,16 @@ pub(super) fn settled(stalled: Option<BootInstant>, advertise_interval: Duration
     stalled.map_or_else(BootInstant::default, |stalled| stalled + advertise_interval + ADVERTISEMENT_MARGIN)
 }
 
+/// How often a timer of the group wakes keepalived, if it has one; shorter intervals count as [`MIN_ADVERTISE_INTERVAL`].
+fn beat(group: &Group) -> Duration {
+    group.advertise_interval.max(MIN_ADVERTISE_INTERVAL)
+}
+
+/// A keepalived that has slept for so long has no timer for the group.
+fn asleep(group: &Group) -> Duration {
+    beat(group) * BACKUP_SLEEP_INTERVALS + LIVENESS_MARGIN
+}
+
 /// How old keepalived's liveness may be for a retry, and for a claim without a notify event.
 pub(super) fn liveness_max_age(advertise_interval: Duration) -> Duration {
     advertise_interval.max(MIN_ADVERTISE_INTERVAL) + LIVENESS_MARGIN
@@ -86,6 +96,7 @@ impl Machine {
             GroupState::Unknown { liveness_after, .. } => Some(since(liveness_after)),
             // Something other than a timer may have woken keepalived.
             GroupState::Known { vrrp: VrrpState::Backup, cause: Cause::Inferred } => Some(MAX_LIVENESS_POLL),
+            _ if g.is_in_fault_without_notify() => Some(MAX_LIVENESS_POLL),
             GroupState::Known { .. } => None,
         });
         let resources = self.resources.values().filter_map(|r| match &r.phase {
@@ -111,13 +122,15 @@ impl Machine {
     /// one, and without its local addresses, it is in FAULT. That BACKUP was inferred does not contradict it: keepalived may
     /// have run because of a change in the network.
     pub(super) fn inactive(&mut self, now: BootInstant, since: BootInstant) {
-        let over = |g: &Group| match g.state {
-            GroupState::Unknown { liveness_after, .. } => {
-                since.max(liveness_after) + liveness_max_age(g.advertise_interval) <= now
+        for group in self.groups.values_mut() {
+            if group.timer_seen.is_some_and(|seen| since.max(seen) + asleep(group) <= now) {
+                group.timer_seen = None;
             }
+        }
+        let over = |g: &Group| match g.state {
+            GroupState::Unknown { liveness_after, .. } => since.max(liveness_after) + asleep(g) <= now,
             GroupState::Known { vrrp: VrrpState::Backup, cause: Cause::Inferred } => {
-                let sleep = g.advertise_interval.max(MIN_ADVERTISE_INTERVAL) * BACKUP_SLEEP_INTERVALS;
-                since.max(g.since) + sleep + LIVENESS_MARGIN <= now
+                since.max(g.since) + asleep(g) <= now
             }
             GroupState::Known { .. } => false,
         };
@@ -135,6 +148,7 @@ impl Machine {
                 _ => VrrpState::Fault,
             };
             group.set_state(now, GroupState::Known { vrrp: to, cause: Cause::NoTimer });
+            group.timer_seen = None;
             self.transition(now, name.clone(), from, to, Cause::NoTimer);
             self.reset_flap_damping(&name);
         }
@@ -234,13 +248,29 @@ impl Machine {
         })
     }
 
+    /// keepalived was active after that time. This contradicts a FAULT which no notify event gave, if it lasts: a change in
+    /// the network wakes keepalived once, and a timer does it again after an advertisement interval.
+    pub(super) fn active(&mut self, after: BootInstant) {
+        self.liveness = self.liveness.max(Some(after));
+        for group in self.groups.values_mut() {
+            if group.is_in_fault_without_notify() && after > group.since {
+                group.timer_seen.get_or_insert(after);
+            }
+        }
+    }
+
     /// Infers unknown states, and adopts resources whose addresses have appeared on their interface.
     pub(super) fn infer_states(&mut self, now: BootInstant) {
         if self.writer_gone.is_some() {
             return;
         }
         let liveness = self.liveness;
-        let is_live = |g: &Group| matches!(g.state, GroupState::Unknown { liveness_after, .. } if liveness >= Some(liveness_after));
+        let is_live = |g: &Group| match g.state {
+            GroupState::Unknown { liveness_after, .. } => liveness >= Some(liveness_after),
+            GroupState::Known { .. } => {
+                g.is_in_fault_without_notify() && g.timer_seen.is_some_and(|first| liveness >= Some(first + beat(g)))
+            }
+        };
         let names: Vec<GroupName> =
             self.groups.iter().filter(|(_, g)| g.is_active() && is_live(g)).map(|(n, _)| n.clone()).collect();
         for name in names {
@@ -251,8 +281,11 @@ impl Machine {
             let Some(group) = self.groups.get_mut(&name) else {
                 continue;
             };
-            let GroupState::Unknown { last_known, liveness_after, .. } = group.state else {
-                continue;
+            let from = group.state.vrrp();
+            let (last_known, liveness_after) = match group.state {
+                GroupState::Unknown { last_known, liveness_after, .. } => (last_known, liveness_after),
+                // keepalived has a timer after all: it hung, or a notify event was lost.
+                GroupState::Known { .. } => (None, now),
             };
             let to = match last_known {
                 _ if is_master => VrrpState::Master,
@@ -266,7 +299,7 @@ impl Machine {
                     resource.phase = Phase::AwaitLocalAddress { since: liveness_after };
                 }
             }
-            self.transition(now, name.clone(), VrrpState::Unknown, to, Cause::Inferred);
+            self.transition(now, name.clone(), from, to, Cause::Inferred);
             if !is_master {
                 self.reset_flap_damping(&name);
             }

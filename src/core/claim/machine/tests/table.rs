@@ -172,10 +172,10 @@ fn events() -> Vec<(String, Make)> {
     add("liveness of long ago", Box::new(|_| Event::Liveness { after: BootInstant::default() }));
     add("quiet", Box::new(|w| Event::Inactive { since: w.now }));
     add(
-        "quiet for three seconds",
+        "quiet for six seconds",
         Box::new(|w| {
             let since = w.now;
-            let due = since + secs(3);
+            let due = since + secs(6);
             while let Some(tick) = w.machine.deadline().filter(|deadline| *deadline <= due) {
                 w.machine.handle(tick, Event::Tick);
             }
@@ -525,7 +525,7 @@ fn check(cell: &str, harness: &Harness, was: Option<VrrpState>, actions: &[Actio
 
 /// The cells of `table.txt`: for each of these states, the events that a reviewer checks by hand.
 const REVIEWED: [(&str, &[&str]); 17] = [
-    ("new", &["line Master", "line Backup", "liveness", "quiet for three seconds"]),
+    ("new", &["line Master", "line Backup", "liveness", "quiet for six seconds"]),
     (
         "BACKUP by a line",
         &[
