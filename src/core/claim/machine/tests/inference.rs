@@ -1,11 +1,13 @@
 //! B8 to B10, B13, B18 and B19: what is known without a line, and what changes under the machine's feet.
 
+use std::net::Ipv4Addr;
+
 use super::harness::{
     Act, ETH0, Fault, Harness, PEER, THIRD_PARTY, config, eni, group, interface, line, ms, network_interface, run,
     secs, vip, wanted,
 };
 use crate::claim::machine::inference::liveness_max_age;
-use crate::claim::{Action, BootInstant, Cause, Event, LogEvent, Misplaced, RequestRefusal};
+use crate::claim::{Action, BootInstant, Cause, Event, LogEvent, Misplaced, PutBy, RequestRefusal};
 use crate::keepalived::groups::{AdvertiseInterval, Groups};
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::ErrorClass;
@@ -28,6 +30,12 @@ fn transitions(harness: &Harness, since: BootInstant) -> Vec<(VrrpState, Cause)>
     log_events
         .filter_map(|(_, n)| if let LogEvent::Transition { to, cause, .. } = n { Some((to, cause)) } else { None })
         .collect()
+}
+
+fn placements(harness: &Harness, since: BootInstant) -> Vec<(Ipv4Addr, Option<Misplaced>)> {
+    let of =
+        |(_, log)| if let LogEvent::Placement { address, wrong, .. } = log { Some((address, wrong)) } else { None };
+    harness.log_events(since).into_iter().filter_map(of).collect()
 }
 
 // ── B8 ──
@@ -312,6 +320,18 @@ fn a_fault_that_a_notify_event_gave_ends_with_another_event() {
     harness.last_beat = harness.now;
     harness.run(secs(60));
     assert_eq!(transitions(&harness, begin), []);
+}
+
+#[test]
+fn a_group_that_was_stopped_and_has_no_timer_is_still_stopped() {
+    let mut harness = Harness::one();
+    harness.kill_agent();
+    harness.becomes("a", NotifyState::Stop);
+    harness.beat = secs(10_000);
+    let begin = harness.now;
+    harness.start_agent();
+    harness.run(secs(10));
+    assert_eq!(transitions(&harness, begin), [(VrrpState::Stop, Cause::NoTimer)]);
 }
 
 #[test]
@@ -607,6 +627,50 @@ fn a_master_line_that_another_reader_took_is_made_good() {
 }
 
 #[test]
+fn a_master_line_may_come_until_a_second_after_its_address_however_soon_the_process_is_known() {
+    let mut harness = Harness::one();
+    let begin = harness.now;
+    harness.becomes_unheard("a", NotifyState::Master);
+    harness.tell(Event::PutBy([(vip(1), [(interface("eth0"), PutBy::Process)].into())].into()));
+    harness.run(ms(999));
+    assert_eq!(transitions(&harness, begin), []);
+    harness.run(ms(1));
+    assert_eq!(transitions(&harness, begin), [(VrrpState::Unknown, Cause::NoNotifyEvent)]);
+}
+
+#[test]
+fn an_address_that_an_unknown_process_put_there_contradicts_no_line() {
+    let mut harness = Harness::one();
+    let begin = harness.now;
+    // Notifications were lost: only the list of all addresses has it.
+    harness.local.insert(vip(1));
+    let addresses = [(vip(1), [interface("eth0")].into())].into();
+    harness.tell(Event::LocalAddresses { addresses, requested: false });
+    harness.run(secs(60));
+    assert_eq!(transitions(&harness, begin), []);
+}
+
+/// The line and the address come from different sources, in either order.
+#[test]
+fn what_a_person_puts_there_up_to_a_second_after_the_master_line_is_taken_for_what_keepalived_found() {
+    for (after, state) in [(1_000, VrrpState::Master), (1_001, VrrpState::Backup)] {
+        let mut harness = Harness::one();
+        harness.says("a", NotifyState::Master);
+        harness.run(ms(after));
+        harness.by_hand(vip(1), true);
+        harness.run(secs(5));
+        let begin = harness.now;
+        harness.tell(Event::FifoFull);
+        harness.run(secs(5));
+        assert_eq!(
+            transitions(&harness, begin),
+            [(VrrpState::Unknown, Cause::FifoFull), (state, Cause::Inferred)],
+            "{after} ms"
+        );
+    }
+}
+
+#[test]
 fn what_a_person_puts_on_a_standby_s_interface_is_no_mastership() {
     // By a line, and by evidence.
     for restarts in [false, true] {
@@ -747,19 +811,24 @@ fn a_master_without_its_address_is_not_ok() {
     );
     harness.run(secs(600));
     // Said once, and nothing is given up for it.
-    let places = |harness: &Harness| -> Vec<Option<Misplaced>> {
-        let log_events = harness.log_events(begin).into_iter();
-        log_events
-            .filter_map(|(_, n)| if let LogEvent::Placement { wrong, .. } = n { Some(wrong) } else { None })
-            .collect()
-    };
-    assert_eq!(places(&harness), [Some(Misplaced::Missing)]);
+    assert_eq!(placements(&harness, begin), [(vip(1), Some(Misplaced::Missing))]);
     assert_eq!((transitions(&harness, begin), harness.claim_times(begin)), (vec![], vec![]));
     assert_eq!(harness.ours(), [vip(1)].into());
     harness.local.insert(vip(1));
     harness.look_around();
     assert_eq!(verdict(&harness), Some(("OK".to_owned(), String::new())));
-    assert_eq!(places(&harness), [Some(Misplaced::Missing), None]);
+    assert_eq!(placements(&harness, begin), [(vip(1), Some(Misplaced::Missing)), (vip(1), None)]);
+}
+
+#[test]
+fn a_standby_s_interface_agrees_again_once_the_person_s_address_has_gone() {
+    let mut harness = Harness::one();
+    let begin = harness.now;
+    harness.by_hand(vip(1), true);
+    harness.run(secs(5));
+    assert_eq!(placements(&harness, begin), [(vip(1), Some(Misplaced::Unexpected))]);
+    harness.by_hand(vip(1), false);
+    assert_eq!(placements(&harness, begin), [(vip(1), Some(Misplaced::Unexpected)), (vip(1), None)]);
 }
 
 #[test]
@@ -969,6 +1038,23 @@ fn an_address_added_while_master_is_claimed() {
     harness.run(secs(5));
     assert_eq!(harness.claims_since(begin).iter().map(|(_, ips)| ips.clone()).collect::<Vec<_>>(), [vec![vip(2)]]);
     assert_eq!(harness.ours(), [vip(1), vip(2)].into());
+}
+
+#[test]
+fn each_address_is_evidence_of_itself_alone() {
+    let both = [vip(1), vip(2)];
+    let mut harness = Harness::settled(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &both)] });
+    harness.master("a");
+    harness.run(secs(60));
+    harness.local.remove(&vip(2));
+    harness.look_around();
+    harness.run(secs(2));
+    let begin = harness.now;
+    both.into_iter().for_each(|ip| harness.give(ip, PEER));
+    harness.tell(Event::FifoFull);
+    harness.run(secs(60));
+    assert!(transitions(&harness, begin).contains(&(VrrpState::Master, Cause::Inferred)));
+    assert_eq!(harness.ours(), [vip(1)].into());
 }
 
 #[test]
