@@ -134,7 +134,7 @@ impl Machine {
         self.update_network();
         let groups = &self.groups;
         self.peers.retain(|peer, _| groups.values().any(|g| g.peers.contains(peer)));
-        for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_none() && !b.in_flight) {
+        for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_none()) {
             interface_eni.next = Some(now);
         }
         self.verifications.request(now);

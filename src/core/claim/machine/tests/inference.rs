@@ -1,5 +1,6 @@
 //! B8 to B10, B13, B18 and B19: what is known without a line, and what changes under the machine's feet.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::harness::{
@@ -562,6 +563,21 @@ fn a_left_over_address_that_goes_right_before_the_claim_is_not_claimed() {
 }
 
 #[test]
+fn a_claim_that_a_line_has_caused_needs_no_local_address() {
+    let mut harness = Harness::new(config(&["a"]), one_group());
+    harness.imds = Err(ErrorClass::Transient);
+    harness.start_agent();
+    harness.run(ms(500));
+    let begin = harness.now;
+    harness.says("a", NotifyState::Master);
+    // As the claim of another group may have requested.
+    harness.tell(Event::LocalAddresses { addresses: BTreeMap::new(), requested: true });
+    harness.imds = Ok(());
+    harness.run(secs(5));
+    assert_eq!(harness.claim_times(begin).len(), 1);
+}
+
+#[test]
 fn an_address_that_is_there_without_vrrp_is_no_evidence() {
     let mut primary = run("a", "eth0", 10, &[network_interface(ETH0).primary]);
     primary.peers.clear();
@@ -648,6 +664,22 @@ fn an_address_that_an_unknown_process_put_there_contradicts_no_line() {
     harness.tell(Event::LocalAddresses { addresses, requested: false });
     harness.run(secs(60));
     assert_eq!(transitions(&harness, begin), []);
+}
+
+#[test]
+fn what_a_person_put_there_is_known_whatever_else_changes_on_the_interfaces() {
+    let mut harness = Harness::one();
+    harness.by_hand(vip(1), true);
+    harness.run(secs(2));
+    let begin = harness.now;
+    harness.elsewhere = [(vip(9), [interface("eth0")].into())].into();
+    harness.look_around();
+    harness.tell(Event::FifoFull);
+    harness.run(secs(5));
+    assert_eq!(
+        transitions(&harness, begin),
+        [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Backup, Cause::Inferred)]
+    );
 }
 
 /// The line and the address come from different sources, in either order.
@@ -810,7 +842,9 @@ fn a_master_without_its_address_is_not_ok() {
         "{shown}: {why}"
     );
     harness.run(secs(600));
-    // Said once, and nothing is given up for it.
+    // Said once, also when the configuration is read again, and nothing is given up for it.
+    harness.tell(Event::Config(harness.config.clone()));
+    harness.run(secs(60));
     assert_eq!(placements(&harness, begin), [(vip(1), Some(Misplaced::Missing))]);
     assert_eq!((transitions(&harness, begin), harness.claim_times(begin)), (vec![], vec![]));
     assert_eq!(harness.ours(), [vip(1)].into());
@@ -993,6 +1027,18 @@ fn the_address_of_a_group_that_was_there_before_does_not_make_new_ones_count() {
 }
 
 #[test]
+fn the_line_of_a_group_that_was_there_before_does_not_make_new_ones_count() {
+    let [a, z] = [run("a", "eth0", 10, &[vip(1)]), run("z", "eth0", 11, &[vip(2)])];
+    let mut harness = Harness::settled(config(&["a", "b"]), Groups { groups: vec![a.clone(), z] });
+    harness.tell(Event::Groups(Groups { groups: vec![a, run("b", "eth0", 12, &[vip(3)])] }));
+    // z has no aws-vipa node, and goes.
+    for old in ["a", "z"] {
+        harness.says(old, NotifyState::Backup);
+        assert!(!harness.machine.resources.contains_key(&vip(3).into()), "{old}");
+    }
+}
+
+#[test]
 fn a_group_that_goes_is_not_claimed_for_any_more() {
     let mut harness = Harness::one();
     harness.ec2.refuses = Some(ErrorClass::Transient);
@@ -1055,6 +1101,24 @@ fn each_address_is_evidence_of_itself_alone() {
     harness.run(secs(60));
     assert!(transitions(&harness, begin).contains(&(VrrpState::Master, Cause::Inferred)));
     assert_eq!(harness.ours(), [vip(1)].into());
+}
+
+#[test]
+fn an_address_that_moves_from_a_standby_to_a_master_is_where_it_belongs() {
+    let [a, b] = [("a", 10), ("b", 11)].map(|(name, vrid)| move |ips: &[_]| run(name, "eth0", vrid, ips));
+    let mut harness =
+        Harness::settled(config(&["a", "b"]), Groups { groups: vec![a(&[vip(1)]), b(&[vip(2), vip(3)])] });
+    harness.master("a");
+    harness.run(secs(60));
+    let begin = harness.now;
+    harness.groups = Groups { groups: vec![a(&[vip(1), vip(2)]), b(&[vip(3)])] };
+    harness.tell(Event::Groups(harness.groups.clone()));
+    harness.tell(Event::Hup);
+    harness.local.insert(vip(2));
+    harness.look_around();
+    harness.run(secs(60));
+    assert_eq!(harness.ours(), [vip(1), vip(2)].into());
+    assert_eq!(placements(&harness, begin), []);
 }
 
 #[test]

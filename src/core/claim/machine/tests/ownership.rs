@@ -444,6 +444,28 @@ fn a_restart_of_the_agent_ends_no_contest() {
 }
 
 #[test]
+fn after_a_restart_only_the_address_of_the_contest_is_contested() {
+    let (first, group) = (vip(0), run("a", "eth0", 10, &[vip(0), vip(1)]));
+    let mut harness = Harness::settled(config(&["a"]), Groups { groups: vec![group] });
+    harness.master("a");
+    harness.run(secs(100));
+    losses(&mut harness, 4);
+    harness.kill_agent();
+    harness.start_agent();
+    let contested_by = |ip: Ipv4Addr| harness.machine.resources[&ip.into()].flap_damping.contested_by();
+    assert_eq!((contested_by(first), contested_by(vip(1))), (None, Some(Taker::ThirdParty)));
+}
+
+#[test]
+fn a_master_line_that_waited_in_the_pipe_ends_no_contest() {
+    let mut harness = in_a_contest();
+    harness.kill_agent();
+    harness.says("a", NotifyState::Master);
+    harness.start_agent();
+    assert!(harness.machine.resources[&vip(1).into()].flap_damping.contested_by().is_some());
+}
+
+#[test]
 fn thefts_before_a_restart_of_the_agent_count() {
     let mut harness = Harness::held();
     let begin = harness.now;
