@@ -414,7 +414,7 @@ impl Machine {
             // Its end sets it again.
             self.verifications[kind].due = requests.is_empty().then(|| now + self.verification_interval(kind));
             if kind == Kind::Address {
-                for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_some() && !b.in_flight) {
+                for interface_eni in self.interface_enis.values_mut().filter(|b| b.eni.is_some()) {
                     interface_eni.next = Some(now);
                 }
             }
