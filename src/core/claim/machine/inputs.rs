@@ -143,8 +143,7 @@ impl Machine {
     pub(super) fn notify_events(&mut self, now: BootInstant, events: &[NotifyEvent]) {
         self.liveness = Some(now);
         for event in events {
-            let is_run = self.groups.get(&event.group).is_some_and(|g| g.vrid.is_some());
-            if !is_run && self.is_coming(&event.group) {
+            if self.is_only_coming(&event.group) {
                 self.count_coming(now);
             }
             let is = event.state.vrrp();
@@ -157,8 +156,10 @@ impl Machine {
         }
     }
 
-    pub(super) fn is_coming(&self, group: &GroupName) -> bool {
-        self.coming.as_ref().is_some_and(|(groups, _)| groups.groups.iter().any(|g| g.name == *group))
+    /// Whether the announced groups have this one, with or without an aws-vipa node, and the previous ones do not.
+    fn is_only_coming(&self, group: &GroupName) -> bool {
+        let has = |groups: &Groups| groups.groups.iter().any(|g| g.name == *group);
+        self.coming.as_ref().is_some_and(|(coming, _)| has(coming) && !has(&self.keepalived))
     }
 
     pub(super) fn notify_event(&mut self, now: BootInstant, event: &NotifyEvent) {

@@ -265,6 +265,25 @@ fn a_group_in_fault_stays_backup_only_while_keepalived_has_a_timer() {
     );
 }
 
+#[test]
+fn only_a_line_of_a_new_group_shows_that_keepalived_runs_the_new_groups() {
+    let groups = |vrid, more: &[&str]| {
+        let more = more.iter().map(|name| run(name, "eth0", 90, &[vip(9)]));
+        Groups { groups: [run("a", "eth0", vrid, &[vip(1)])].into_iter().chain(more).collect() }
+    };
+    let mut harness = Harness::settled(config(&["a"]), groups(10, &["without-node"]));
+    let begin = harness.now;
+    harness.tell(Event::Groups(groups(11, &["without-node", "new"])));
+    harness.tell(Event::Notify(vec![line("without-node", NotifyState::Backup)]));
+    assert_eq!(transitions(&harness, begin), []);
+    harness.tell(Event::Notify(vec![line("new", NotifyState::Backup)]));
+    assert_eq!(
+        transitions(&harness, begin),
+        [(VrrpState::Backup, Cause::Inferred)],
+        "with another vrid, it is a new group"
+    );
+}
+
 /// A new agent that has to infer the state, while keepalived sleeps for longer than any timer.
 fn in_fault_without_a_notify_event() -> Harness {
     let mut harness = Harness::one();
