@@ -123,8 +123,4 @@ impl Group {
         matches!(self.state, GroupState::Known { vrrp: VrrpState::Fault, cause: Cause::NoTimer })
             && self.last_notify.is_none_or(|(_, vrrp)| vrrp != VrrpState::Fault)
     }
-
-    pub fn is_writerless(&self) -> bool {
-        matches!(self.state, GroupState::Unknown { why: Cause::NoWriter, .. })
-    }
 }

@@ -420,9 +420,7 @@ impl Machine {
 
     fn settle(&mut self, now: BootInstant) {
         if self.writer_gone.is_some_and(|since| since + WRITER_GONE_TIMEOUT <= now) {
-            let known: Vec<GroupName> =
-                self.groups.iter().filter(|(_, g)| !g.is_writerless()).map(|(n, _)| n.clone()).collect();
-            known.iter().for_each(|name| self.invalidate(now, name, Cause::NoWriter));
+            self.invalidate_all(now, Cause::NoWriter);
         }
         if self.coming.as_ref().is_some_and(|(_, since)| *since + NEW_GROUPS_TIMEOUT <= now) {
             self.count_coming(now);
