@@ -398,9 +398,8 @@ impl Machine {
     /// none if a read since then has shown the right association.
     pub fn has_responses(&self, group: &GroupName, since: BootInstant) -> bool {
         self.resources_of(group).all(|state| {
-            let is_verified = matches!(state.phase, Phase::Assigned { verified: true, .. });
             state.last_claim.as_ref().is_some_and(|claim| claim.began >= since && claim.answer.is_some())
-                || is_verified && state.checks.verified_since.is_some_and(|verified| verified >= since)
+                || state.checks.verified_since.is_some_and(|verified| verified >= since)
         })
     }
 

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::invariants::{Invariants, STALL};
 use crate::claim::machine::Machine;
+use crate::claim::resource::Phase;
 use crate::claim::{
     Action, BootInstant, ClaimId, ClaimRequest, DryRunRequest, Event, Inspection, LogEvent, PutBy, ReadAnswer, ReadId,
     ReadRequest, RestoredState,
@@ -343,6 +344,10 @@ impl Harness {
         // B26.
         let is_soon = deadline.is_some_and(|deadline| deadline <= self.now + secs(2));
         assert!(is_soon || self.machine.groups.is_empty(), "a stall from {:?} on is seen at {deadline:?}", self.now);
+        for (id, resource) in &self.machine.resources {
+            let is_verified = resource.phase == Phase::Assigned { verified: true, mismatch: None };
+            assert!(resource.checks.verified_since.is_none() || is_verified, "{id}: {:?}", resource.phase);
+        }
         for action in actions {
             self.invariants.wants(self.now, &action);
             match &action {

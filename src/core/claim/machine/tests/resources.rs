@@ -415,6 +415,21 @@ fn an_association_that_is_right_is_not_repeated() {
     assert_eq!(times_of(&harness, begin, Kind::ElasticIp), [320]);
 }
 
+#[test]
+fn an_association_that_is_right_counts_as_a_response() {
+    let mut harness = master(GroupConfig { no_address: true, ..configured(0, 1) });
+    harness.backup("a");
+    harness.run(ms(300));
+    let begin = harness.now;
+    harness.master("a");
+    let has_responses = |harness: &Harness, since| harness.machine.has_responses(&group("a"), since);
+    assert!(!has_responses(&harness, begin), "not read yet");
+    harness.run(ms(20));
+    assert!(has_responses(&harness, begin) && has_responses(&harness, begin + ms(20)));
+    assert!(!has_responses(&harness, begin + ms(21)));
+    assert_eq!(claimed(&harness, begin), []);
+}
+
 /// IMDS and the kernel may answer later than EC2: before, a read cannot show whether this router has the resource.
 #[test]
 fn nothing_that_is_right_is_claimed_when_the_eni_is_known_after_the_read() {
