@@ -664,6 +664,21 @@ fn a_standby_whose_dry_run_is_refused_is_not_ready_until_one_succeeds() {
     }
 }
 
+/// EC2 names the resource in the message: only another code, or another kind of resource, is news.
+#[test]
+fn a_refused_dry_run_of_another_kind_is_logged_with_the_same_code_too() {
+    let mut harness = before_the_first_read(configured(1, 1));
+    harness.ec2.dry_runs_fail = [(route(1), ErrorClass::Denied), (elastic_ip(1), ErrorClass::Denied)].into();
+    let begin = harness.now;
+    harness.run(secs(20));
+    assert_eq!(readiness(&harness, begin), [false], "once for both");
+    let begin = harness.now;
+    harness.ec2.dry_runs_fail.remove(&route(1));
+    harness.run(secs(11 * 60 + 10));
+    assert_eq!(proven(&harness), [true, false]);
+    assert_eq!(readiness(&harness, begin), [false]);
+}
+
 #[test]
 fn a_dry_run_that_ec2_does_not_decide_is_repeated_less_and_less_and_makes_no_standby_unready() {
     for class in [ErrorClass::TimedOut, ErrorClass::Throttled, ErrorClass::Transient, ErrorClass::Clock] {
