@@ -783,6 +783,21 @@ fn two_hundred_dry_runs_are_spread_out_and_give_way_to_claims() {
     assert_eq!(dry_runs(&harness, begin), []);
 }
 
+/// A token of routes is back after 0.2 seconds.
+#[test]
+fn a_dry_run_waits_until_the_tokens_that_claims_have_used_are_back() {
+    let mut harness = standby(configured(10, 0));
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(ms(500));
+    assert_eq!(times_of(&harness, begin, Kind::Route).len(), 10);
+    harness.backup("a");
+    let begin = harness.now;
+    harness.tell(Event::Credentials);
+    harness.run(secs(20));
+    assert_eq!(dry_runs(&harness, begin)[0].0, 1_500);
+}
+
 #[test]
 fn a_claim_that_was_denied_is_no_obstacle_after_a_dry_run_that_succeeds() {
     let mut harness = standby(configured(1, 0));
