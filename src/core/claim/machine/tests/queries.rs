@@ -1,7 +1,7 @@
 //! What the agent asks the machine between events.
 
-use super::harness::{Harness, config, group, ms, run, secs, vip};
-use crate::claim::Event;
+use super::harness::{ETH0, Harness, PEER, config, eni, group, ms, run, secs, vip};
+use crate::claim::{BootInstant, Event};
 use crate::keepalived::groups::Groups;
 use crate::model::ids::InstanceId;
 
@@ -39,6 +39,56 @@ fn a_group_has_responses_once_every_claim_since_a_moment_has_ended() {
         !harness.machine.has_responses(&a, asked + ms(1))
             && !harness.machine.claimed_since(&vip(1).into(), asked + ms(1))
     );
+}
+
+#[test]
+fn a_resource_belongs_to_the_group_that_moves_it() {
+    let harness = Harness::one();
+    assert_eq!(harness.machine.resources_of_group(&group("a")), [vip(1).into()]);
+    assert_eq!(harness.machine.resources_of_group(&group("b")), []);
+    assert_eq!(harness.machine.group_of(&vip(1).into()), Some(&group("a")));
+    assert_eq!(harness.machine.group_of(&vip(2).into()), None);
+}
+
+#[test]
+fn the_new_owner_after_backup_is_another_eni_in_a_read_that_began_since() {
+    let mut harness = Harness::one();
+    let new_owner = |harness: &Harness, since| {
+        let shown = harness.machine.new_owner(&vip(1).into(), false, since);
+        shown.map(|(read, owner)| (read, owner.eni.clone()))
+    };
+    let read = harness.machine.resources[&vip(1).into()].owner_read.clone().expect("a read");
+    assert_eq!(new_owner(&harness, read.began), Some((read.at, eni(PEER))));
+    assert_eq!(new_owner(&harness, read.began + ms(1)), None);
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(secs(60));
+    harness.backup("a");
+    assert_eq!(harness.owner(vip(1)), Some(ETH0));
+    assert_eq!(new_owner(&harness, begin), None, "no router has taken over yet");
+    assert_eq!(harness.machine.new_owner(&vip(2).into(), false, begin), None, "an unknown resource");
+}
+
+#[test]
+fn the_new_owner_after_master_is_this_router_in_a_verifying_read_that_ended_since() {
+    let mut harness = Harness::one();
+    let new_owner = |harness: &Harness, since| {
+        let shown = harness.machine.new_owner(&vip(1).into(), true, since);
+        shown.map(|(read, owner)| (read, owner.eni.clone()))
+    };
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(ms(60));
+    assert_eq!(new_owner(&harness, BootInstant::default()), None, "no read has verified the claim");
+    harness.run(secs(60));
+    let read = harness.machine.resources[&vip(1).into()].owner_read.clone().expect("a read");
+    assert!(read.at > begin);
+    assert_eq!(new_owner(&harness, read.at), Some((read.at, eni(ETH0))));
+    assert_eq!(new_owner(&harness, read.at + ms(1)), None);
+    harness.give(vip(1), PEER);
+    harness.tell(Event::ReadNow);
+    harness.run(ms(500));
+    assert_eq!(new_owner(&harness, begin), None, "a mismatch");
 }
 
 #[test]
