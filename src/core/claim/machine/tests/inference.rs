@@ -214,6 +214,8 @@ fn a_group_in_fault_has_no_timer_and_does_not_hang() {
     assert_eq!(transitions(&harness, begin), [(VrrpState::Fault, Cause::NoTimer)]);
     let address = harness.reported().expect("the address");
     assert_eq!(address.verdict.to_string(), "STANDBY-NOT-READY");
+    let reason = address.reason.expect("a reason");
+    assert!(reason.contains("keepalived has no timer set"), "{reason}");
     let samples = harness.samples;
     // So it is after whatever else makes it doubtful.
     let begin = harness.now;

@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::harness::{ETH0, Harness, THIRD_PARTY, eni, error, ms, owner, secs, vip};
 use crate::claim::machine::{Channel, ClaimInFlight, ReadInFlight};
 use crate::claim::resource::{Mismatch, Phase, ResourceState};
-use crate::claim::{BootInstant, ClaimId, ClaimRequest, Event, ReadId};
+use crate::claim::{BootInstant, Cause, ClaimId, ClaimRequest, Event, LogEvent, ReadId};
 use crate::model::ec2::ErrorClass;
 use crate::model::resource::{Holder, Kind};
+use crate::model::verdict::Verdict;
+use crate::model::vrrp::VrrpState;
 
 const VERIFIED: Phase = Phase::Assigned { verified: true, mismatch: None };
 
@@ -98,6 +100,39 @@ fn a_retry_shares_no_request_once_liveness_is_exactly_too_old() {
     };
     assert_eq!(piggybacked(secs(3) - ms(1)), [vip(1).into()]);
     assert!(piggybacked(secs(3)).is_empty());
+}
+
+#[test]
+fn a_retry_that_the_rate_limit_delays_ends_at_the_instant_at_which_liveness_is_too_old() {
+    let mut harness = Harness::held();
+    harness.child_frozen = true;
+    let begin = harness.now;
+    for _ in 0..40 {
+        harness.machine.channel(&Channel::Addresses(eni(ETH0))).rate_limiter.take(begin, true);
+    }
+    address(&mut harness).claim_now(begin);
+    address(&mut harness).attempt.failed = 2;
+    harness.machine.liveness = Some(begin);
+    harness.tell(Event::Tick);
+    harness.run(secs(10));
+    let ended = |(when, log)| match log {
+        LogEvent::Transition { to, cause, .. } => Some((when, to, cause)),
+        _ => None,
+    };
+    let ended: Vec<_> = harness.log_events(begin).into_iter().filter_map(ended).collect();
+    assert_eq!(ended, [(3_000, VrrpState::Unknown, Cause::NoLiveness)]);
+}
+
+/// At the default interval of 30 seconds and the default timeout of three.
+#[test]
+fn a_verification_confirms_the_owner_for_exactly_twice_the_interval_and_the_timeout() {
+    let mut harness = Harness::held();
+    harness.ec2.read_refuses = Some(ErrorClass::Denied);
+    let read = address(&mut harness).owner_read.as_ref().expect("a read").at;
+    harness.run(harness.now.until(read + secs(66)));
+    assert_eq!(harness.reported().map(|address| address.verdict), Some(Verdict::Ok));
+    harness.run(ms(1));
+    assert_eq!(harness.reported().map(|address| address.verdict), Some(Verdict::Unknown));
 }
 
 #[test]

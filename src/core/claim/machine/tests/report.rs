@@ -206,6 +206,35 @@ fn what_a_question_was_not_answered_for_is_told() {
 }
 
 #[test]
+fn an_address_that_keepalived_moves_to_another_interface_has_to_be_seen_there() {
+    let mut harness = Harness::held();
+    let on_eth0 = GroupConfig { interface: Some(interface("eth0")), ..wanted("a") };
+    harness.tell(Event::Config(Config { groups: vec![on_eth0], ..Config::default() }));
+    harness.child_frozen = true;
+    let mut groups = harness.groups.clone();
+    groups.groups[0].addresses[0].interface = Some(interface("eth1"));
+    harness.tell(Event::Groups(groups.clone()));
+    harness.tell(Event::Hup);
+    harness.run(secs(1));
+    harness.shows(Verdict::Unknown, &["is on no local interface"]);
+    harness.groups = groups;
+    harness.look_around();
+    harness.run(secs(1));
+    harness.shows(Verdict::Unknown, &["waiting for keepalived activity"]);
+    harness.child_frozen = false;
+    harness.run(secs(10));
+    harness.shows(Verdict::Ok, &[]);
+}
+
+#[test]
+fn a_claim_that_the_rate_limit_delays_says_when_it_is_sent() {
+    let mut harness = Harness::one();
+    harness.storm();
+    harness
+        .shows(Verdict::Claiming, &["rate limit for claims of this network interface (ENI) reached: next claim at "]);
+}
+
+#[test]
 fn who_takes_it_in_a_contest_is_not_looked_for_here() {
     let mut harness = Harness::contested();
     harness.shows(Verdict::Contested, &["this router has it now. `show aws-vipa group a` shows who took it"]);

@@ -387,7 +387,7 @@ impl Harness {
         self.run(ms(60));
     }
 
-    fn storm(&mut self) {
+    pub fn storm(&mut self) {
         self.ec2.claim_delay = ms(1);
         while self.machine.resources[&vip(1).into()].phase.due().is_none_or(|due| due + ms(400) >= self.now) {
             self.backup("a");
