@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::harness::{
-    Act, ETH0, Harness, PEER, THIRD_PARTY, clock, config, eni, error, ms, owner, run, secs, vip, wanted,
+    Act, ETH0, Harness, PEER, THIRD_PARTY, clock, config, eni, error, interface, ms, owner, run, secs, vip, wanted,
 };
 use crate::claim::{Action, BootInstant, Event, Inspection, LogEvent, drops_packets};
 use crate::keepalived::groups::Groups;
@@ -195,6 +195,14 @@ fn an_eni_that_is_not_known_keeps_a_standby_from_being_ready() {
     let said = readiness(&harness, begin);
     assert!(said.len() == 1 && said[0].as_ref().is_some_and(|why| why.contains("eth0")), "{said:?}");
     harness.imds = Ok(());
+    harness.ec2.read_delay = secs(2);
+    let deadline = harness.now + secs(10);
+    while harness.machine.interface_enis[&interface("eth0")].eni.is_none() {
+        assert!(harness.now < deadline, "not resolved");
+        harness.run(ms(10));
+    }
+    harness.run(secs(1));
+    assert_eq!(readiness(&harness, begin), said, "the owner was not read yet");
     harness.run(secs(10));
     assert_eq!(readiness(&harness, begin).last(), Some(&None));
 }
