@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::harness::{
-    Act, ETH0, Harness, PEER, THIRD_PARTY, clock, config, eni, error, interface, ms, owner, run, secs, vip, wanted,
+    Act, ETH0, Harness, PEER, THIRD_PARTY, clock, config, eni, error, group, interface, ms, owner, run, secs, vip,
+    wanted,
 };
 use crate::claim::{Action, BootInstant, Event, Inspection, LogEvent, drops_packets};
 use crate::keepalived::groups::Groups;
@@ -751,6 +752,16 @@ fn a_configured_eni_is_described_by_its_id_once_and_then_by_its_address() {
     assert_eq!(inspected, [[eni("eni-0000000f")]]);
 }
 
+#[test]
+fn what_ec2_showed_of_an_eni_that_gets_no_resource_any_more_is_forgotten() {
+    let mut harness = described_as(Some(9), described(&[]));
+    assert!(harness.machine.enis.contains_key(&eni(ETH0)));
+    let group = GroupConfig { network_interface_id: Some(eni("eni-0000000f")), ..wanted("a") };
+    harness.tell(Event::Config(Config { groups: vec![group], ..Config::default() }));
+    harness.run(secs(60));
+    assert!(!harness.machine.enis.contains_key(&eni(ETH0)));
+}
+
 /// Groups `a` and `b` with an ENI each that `network-interface-id` names. EC2 has only these ENIs.
 fn with_configured(enis: [&str; 2], interfaces: &[(&str, Interface)]) -> Harness {
     let groups = ["a", "b"]
@@ -908,6 +919,27 @@ fn a_standby_names_the_holder_of_an_address_that_no_router_of_the_group_has() {
     harness.give_to(vip(1), of(PEER, OTHER));
     harness.run(secs(60));
     assert_eq!(shown(&harness), (Verdict::StandbyReady, None));
+}
+
+#[test]
+fn neither_a_master_nor_a_paused_standby_logs_a_holder() {
+    let acts: [(&str, Act); 2] = [
+        ("MASTER", |harness| harness.master("a")),
+        ("paused", |harness| {
+            let until = harness.now + secs(600);
+            harness.tell(Event::Pause { group: group("a"), until });
+        }),
+    ];
+    for (name, act) in acts {
+        let mut harness = with_instances(None);
+        act(&mut harness);
+        harness.run(secs(100));
+        let begin = harness.now;
+        harness.give_to(vip(1), of(THIRD_PARTY, SOMEBODY));
+        harness.run(secs(60));
+        let log_events = harness.log_events(begin);
+        assert!(!log_events.iter().any(|(_, log)| matches!(log, LogEvent::ForeignHolder { .. })), "{name}");
+    }
 }
 
 /// The holder may be the other router.
