@@ -612,6 +612,21 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_need_not_be_apart_from_the_last_one_once_the_peer_has_given_way_to_this_master() {
+        let earliest = |asked, heard| {
+            let mut address = address();
+            let eni = EniId::try_from("eni-0000000a").expect("an ENI");
+            address.last_claim = Some(LastClaim { eni, began: at(95), answer: None });
+            address.asked = Some(at(asked));
+            address.earliest_claim(at(100), Some(at(heard)), Duration::from_secs(1))
+        };
+        assert_eq!(earliest(90, 90), at(100));
+        assert_eq!(earliest(90, 97), at(100));
+        assert_eq!(earliest(90, 98), at(105), "the peer may still be MASTER");
+        assert_eq!(earliest(91, 90), at(105), "it was heard before this router became MASTER");
+    }
+
+    #[test]
     fn what_waits_because_of_a_third_party_goes_at_once_where_the_peer_has_it_and_nothing_failed() {
         let mut rng = Rng::with_seed(1);
         let mut expedited = |failed: u32, losses: u64| {
