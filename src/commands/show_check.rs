@@ -152,13 +152,21 @@ async fn walk<W: Write>(
     }
     aws.proven = report.as_ref().map(proven).unwrap_or_default();
     let known = |eni: &EniId| known(report.as_ref().ok(), eni);
-    match early.or_else(|| Some(Asked::new(config, instance.ok()?.region, imds, copy, deadline))) {
+    // The agent keeps the region of an earlier answer.
+    let region = instance.ok().map(|instance| instance.region).or_else(|| report.as_ref().ok()?.ec2.region.clone());
+    match early.or_else(|| Some(Asked::new(config, region?, imds, copy, deadline))) {
         Some(asked) => {
             let ec2 = asked.ec2.clone();
             asked.print(config, (&groups, &planned), &moving, &mut aws, printer).await?;
             aws.dry_runs = dry_runs(&ec2, &resources, &moving, &aws, deadline).await;
         }
-        None => printer.step(check::no_region())?,
+        None => {
+            printer.step(check::no_region())?;
+            let network = local_network(imds.address().map(|address| (Service::Imds, address))).await;
+            for step in check::paths(&network, &groups) {
+                printer.step(step)?;
+            }
+        }
     }
     for (eni, _) in moving.iter().filter(|(_, addresses)| !addresses.is_empty()) {
         let known = report.is_ok().then(|| known(eni));

@@ -240,15 +240,17 @@ fn imds_is_down() {
     ];
     let unread = ["ENI in EC2", "Address limit", "Src/dest check"].map(|what| ("UNKNOWN", what, "no answer from EC2"));
     place.finds(Some(proven()), &[&silent[..], &unread].concat());
-    // The region is unknown as well.
+    // Nobody knows the region.
     place.configure(|config| config.global = Global::default());
+    let mut agent = proven();
+    agent["ec2"]["region"] = Value::Null;
     let lost = [
         ("FAIL", "IMDS", "Timeout"),
         ("UNKNOWN", "ENI", "The agent uses eni-0a000000000000001 from an earlier"),
         ("FAIL", "Region", "aws-vipa region`"),
         ("UNKNOWN", "Address", "unknown"),
     ];
-    place.finds(Some(proven()), &[&lost[..], &unread].concat());
+    place.finds(Some(agent), &[&lost[..], &unread].concat());
 }
 
 #[test]

@@ -190,6 +190,31 @@ fn standby_whose_way_to_ec2_leads_by_the_other_router() {
     });
 }
 
+/// In EC2, IMDS answers on the link; here each router has its address. The packets of router 2 are dropped, because router 1
+/// would answer them as another instance.
+#[test]
+fn standby_whose_way_to_imds_leads_by_the_other_router() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.bring_up();
+        let said = lab.r2.logged(&["standby ready"]);
+        lab.r2.call(&["nft", "add table ip imds"]);
+        lab.r2.call(&["nft", "add chain ip imds out { type filter hook output priority 0; }"]);
+        lab.r2.call(&["nft", "add rule ip imds out oifname eth0 ip daddr 169.254.169.254 drop"]);
+        lab.r2.call(&["ip", "address", "delete", "169.254.169.254/32", "dev", "lo"]);
+        lab.r2.call(&["ip", "route", "add", "169.254.169.254/32", "via", "10.99.0.11"]);
+        let words = "go through 10.99.0.11, the other router of a group";
+        not_ready(lab, &["packets to IMDS (169.254.169.254)", words]);
+        check_fails(lab, "Path", words);
+        lab.r2.call(&["ip", "route", "delete", "169.254.169.254/32"]);
+        lab.r2.call(&["ip", "address", "add", "169.254.169.254/32", "dev", "lo"]);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", LONGEST + SLACK);
+        assert_eq!(lab.r2.logged(&["standby ready"]), said + 1);
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+    });
+}
+
 /// Router 2 is the master of another group, and has its address.
 #[test]
 fn standby_whose_source_address_is_a_virtual_one() {
