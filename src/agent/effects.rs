@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use vipa_core::claim::{
@@ -40,9 +39,6 @@ const REPORTED_CLOCK_SKEW_SECONDS: i64 = 5;
 
 /// Where the hypervisor of Nitro instances shows the instance's id (EC2 User Guide, "Identify EC2 instances").
 const ASSET_TAG: &str = "/sys/devices/virtual/dmi/id/board_asset_tag";
-
-/// The most dry runs in flight for a proof.
-const MAX_DRY_RUNS_IN_FLIGHT: usize = 8;
 
 /// The result of a task.
 #[derive(Debug)]
@@ -238,7 +234,7 @@ impl Effects {
             let deadline = Instant::now() + within;
             let left = || timeout.min(deadline.saturating_duration_since(Instant::now()));
             let ec2 = client(ec2, left()).await;
-            let mut proved = ProofAnswers { enis: Vec::new(), dry_runs: Vec::new() };
+            let mut probed = Vec::new();
             if let Some((instance, enis)) = enis {
                 for eni in enis {
                     let result = match &ec2 {
@@ -249,20 +245,14 @@ impl Effects {
                         }),
                         None => Err(no_region()),
                     };
-                    proved.enis.push((eni, result));
+                    probed.push((eni, result));
                 }
             }
-            for some in dry_runs.chunks(MAX_DRY_RUNS_IN_FLIGHT) {
-                let asked = some.iter().map(async |request| {
-                    let result = match &ec2 {
-                        Some(ec2) => ec2.dry_run(request, left()).await,
-                        None => Err(no_region()),
-                    };
-                    (request.resource(), result)
-                });
-                proved.dry_runs.extend(join_all(asked).await);
-            }
-            let _ = answers.send(EffectResult::Proved(proved));
+            let dry_runs = match &ec2 {
+                Some(ec2) => ec2.dry_runs(&dry_runs, left).await,
+                None => dry_runs.iter().map(|request| (request.resource(), Err(no_region()))).collect(),
+            };
+            let _ = answers.send(EffectResult::Proved(ProofAnswers { enis: probed, dry_runs }));
         });
     }
 

@@ -23,7 +23,7 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures_util::FutureExt;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join_all, select};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 use vipa_core::claim::{DryRunRequest, ReadAnswer};
@@ -54,6 +54,8 @@ const DEFAULT_PROFILE: &str = "default";
 /// Network interfaces in a page. The API allows 5 to 1000. Two routers with 15 network interfaces each fill one page, and
 /// parsing it blocks the agent for a few milliseconds only.
 const PAGE: usize = 30;
+/// The most dry runs in flight for a command of an operator.
+const MAX_DRY_RUNS_IN_FLIGHT: usize = 8;
 /// The most pages that are read for one set of addresses. Each address is on one interface of its VPC, so 199 addresses need
 /// at most 7 full pages; EC2 may return shorter ones.
 const MAX_PAGES: usize = 20;
@@ -338,6 +340,21 @@ impl Ec2 {
             .await?;
         }
         Ok(described)
+    }
+
+    /// Makes these dry runs, [`MAX_DRY_RUNS_IN_FLIGHT`] at a time. `left` is the time limit of those that begin now.
+    pub async fn dry_runs(
+        &self,
+        requests: &[DryRunRequest],
+        left: impl Fn() -> Duration,
+    ) -> Vec<(Resource, Result<(), CallError>)> {
+        let mut answers = Vec::new();
+        for some in requests.chunks(MAX_DRY_RUNS_IN_FLIGHT) {
+            let timeout = left();
+            let asked = some.iter().map(async |request| (request.resource(), self.dry_run(request, timeout).await));
+            answers.extend(join_all(asked).await);
+        }
+        answers
     }
 
     /// Whether EC2 permits the calls of a claim. Changes nothing.

@@ -4,11 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::net::lookup_host;
 use tokio::task::{JoinHandle, spawn, spawn_blocking};
@@ -32,9 +31,6 @@ use crate::control::Access;
 use crate::fs::json_file;
 use crate::netlink::routes::local_network;
 use crate::paths::Paths;
-
-/// The most dry runs in flight.
-const MAX_DRY_RUNS_IN_FLIGHT: usize = 8;
 
 /// A step failed, or the checks could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -162,10 +158,7 @@ async fn walk<W: Write>(
         }
         None => {
             printer.step(check::no_region())?;
-            let network = local_network(imds.address().map(|address| (Service::Imds, address))).await;
-            for step in check::paths(&network, &groups) {
-                printer.step(step)?;
-            }
+            print_paths([], imds, &groups, &mut aws, printer).await?;
         }
     }
     for (eni, _) in moving.iter().filter(|(_, addresses)| !addresses.is_empty()) {
@@ -225,13 +218,20 @@ async fn dry_runs(
     let moved = moving.values().flatten().copied().collect();
     let request = |resource: &PlannedResource| check::dry_run(resource, &target(resource, aws)?, &moved, aws);
     let chosen = DryRunRequest::chosen(resources.iter().filter_map(|(_, resource)| request(resource)).collect());
-    let mut answers = BTreeMap::new();
-    for some in chosen.chunks(MAX_DRY_RUNS_IN_FLIGHT) {
-        let bound = deadline.left();
-        let asked = some.iter().map(async |request| (request.resource(), ec2.dry_run(request, bound).await));
-        answers.extend(join_all(asked).await);
-    }
-    answers
+    ec2.dry_runs(&chosen, || deadline.left()).await.into_iter().collect()
+}
+
+/// Reads what the kernel shows of this router's network, and prints the paths to EC2's addresses and to IMDS.
+async fn print_paths<W: Write>(
+    ec2: impl IntoIterator<Item = (Service, SocketAddr)>,
+    imds: &Imds,
+    groups: &Groups,
+    aws: &mut AwsState,
+    printer: &mut Printer<'_, W>,
+) -> io::Result<()> {
+    let imds = imds.address().map(|address| (Service::Imds, address));
+    aws.network = local_network(ec2.into_iter().chain(imds)).await;
+    check::paths(&aws.network, groups).into_iter().try_for_each(|step| printer.step(step))
 }
 
 /// The calls of EC2 that do not need the ENIs.
@@ -305,12 +305,8 @@ impl Asked {
         let name = done(self.name).await;
         let ec2 = self.ec2.host().zip(name.as_ref().ok()).into_iter();
         let ec2 = ec2.flat_map(|((_, port), found)| found.iter().map(move |ip| (Service::Ec2, (*ip, port).into())));
-        let imds = self.imds.address().map(|address| (Service::Imds, address));
-        aws.network = local_network(ec2.chain(imds)).await;
         printer.step(check::name(host, &name))?;
-        for step in check::paths(&aws.network, groups) {
-            printer.step(step)?;
-        }
+        print_paths(ec2, &self.imds, groups, aws, printer).await?;
         let reached = done(self.reached).await;
         printer.step(check::endpoint(self.ec2.endpoint(), &reached))?;
         let mut places = aws.local.values().filter_map(|(_, place)| place.as_ref());

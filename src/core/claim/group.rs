@@ -107,6 +107,7 @@ impl Group {
         if self.state.vrrp() != state.vrrp() {
             self.since = now;
             self.obstacle = None;
+            self.timer_seen = None;
         }
         self.state = state;
     }

@@ -148,7 +148,6 @@ impl Machine {
                 _ => VrrpState::Fault,
             };
             group.set_state(now, GroupState::Known { vrrp: to, cause: Cause::NoTimer });
-            group.timer_seen = None;
             self.transition(now, name.clone(), from, to, Cause::NoTimer);
             self.reset_flap_damping(&name);
         }

@@ -9,7 +9,7 @@ use super::harness::{
 };
 use crate::claim::machine::inference::liveness_max_age;
 use crate::claim::{Action, BootInstant, Cause, Event, LogEvent, Misplaced, PutBy, RequestRefusal};
-use crate::keepalived::groups::{AdvertiseInterval, Groups};
+use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::ErrorClass;
 use crate::model::vrrp::{NotifyState, VrrpState};
@@ -152,7 +152,7 @@ fn keepalived_may_have_little_to_do() {
     assert_eq!(harness.ours(), [vip(1)].into());
 }
 
-/// One group that advertises so often, and keepalived does nothing else.
+/// One group that advertises once in so many seconds.
 fn advertising(interval: u64) -> Groups {
     let mut groups = one_group();
     groups.groups[0].advertise_interval = (interval * 1_000).try_into().expect("an interval");
@@ -233,10 +233,8 @@ fn a_group_in_fault_has_no_timer_and_does_not_hang() {
 
 #[test]
 fn a_group_in_fault_stays_backup_only_while_keepalived_has_a_timer() {
-    for (interval, latest) in [(secs(1), 6), (secs(10), 42)] {
-        let mut groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] };
-        groups.groups[0].advertise_interval = AdvertiseInterval::try_from(interval.as_millis() as u64).expect("valid");
-        let mut harness = Harness::settled(config(&["a"]), groups);
+    for (interval, latest) in [(1, 6), (10, 42)] {
+        let mut harness = Harness::settled(config(&["a"]), advertising(interval));
         harness.becomes("a", NotifyState::Fault);
         harness.run(secs(60));
         harness.kill_agent();
@@ -302,15 +300,13 @@ fn in_fault_without_a_notify_event() -> Harness {
 
 #[test]
 fn a_keepalived_that_has_a_timer_again_is_no_longer_in_fault() {
-    for interval in [secs(1), secs(10)] {
+    for interval in [1, 10] {
         let mut harness = in_fault_without_a_notify_event();
-        let mut groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] };
-        groups.groups[0].advertise_interval = AdvertiseInterval::try_from(interval.as_millis() as u64).expect("valid");
-        harness.tell(Event::Groups(groups));
+        harness.tell(Event::Groups(advertising(interval)));
         let begin = harness.now;
-        harness.beat = interval;
+        harness.beat = secs(interval);
         harness.last_beat = harness.now;
-        harness.run(interval * 3);
+        harness.run(secs(interval * 3));
         assert_eq!(transitions(&harness, begin), [(VrrpState::Backup, Cause::Inferred)], "{interval:?}");
         harness.run(secs(60));
         assert_eq!(harness.reported().expect("the address").verdict.to_string(), "STANDBY-READY", "{interval:?}");

@@ -3,7 +3,7 @@
 use super::harness::{ETH0, Harness, PEER, config, eni, group, ms, run, secs, vip};
 use crate::claim::{BootInstant, Event};
 use crate::keepalived::groups::Groups;
-use crate::model::ids::InstanceId;
+use crate::model::ids::{EniId, InstanceId};
 
 #[test]
 fn a_group_is_paused_from_the_command_to_the_end_of_the_pause() {
@@ -50,13 +50,16 @@ fn a_resource_belongs_to_the_group_that_moves_it() {
     assert_eq!(harness.machine.group_of(&vip(2).into()), None);
 }
 
+/// The ENI that a read has shown as the owner of the address since the group has become MASTER, or has ceased to be.
+fn new_owner(harness: &Harness, is_master: bool, since: BootInstant) -> Option<(BootInstant, EniId)> {
+    let shown = harness.machine.new_owner(&vip(1).into(), is_master, since);
+    shown.map(|(read, owner)| (read, owner.eni.clone()))
+}
+
 #[test]
 fn the_new_owner_after_backup_is_another_eni_in_a_read_that_began_since() {
     let mut harness = Harness::one();
-    let new_owner = |harness: &Harness, since| {
-        let shown = harness.machine.new_owner(&vip(1).into(), false, since);
-        shown.map(|(read, owner)| (read, owner.eni.clone()))
-    };
+    let new_owner = |harness: &Harness, since| new_owner(harness, false, since);
     let read = harness.machine.resources[&vip(1).into()].owner_read.clone().expect("a read");
     assert_eq!(new_owner(&harness, read.began), Some((read.at, eni(PEER))));
     assert_eq!(new_owner(&harness, read.began + ms(1)), None);
@@ -72,10 +75,7 @@ fn the_new_owner_after_backup_is_another_eni_in_a_read_that_began_since() {
 #[test]
 fn the_new_owner_after_master_is_this_router_in_a_verifying_read_that_ended_since() {
     let mut harness = Harness::one();
-    let new_owner = |harness: &Harness, since| {
-        let shown = harness.machine.new_owner(&vip(1).into(), true, since);
-        shown.map(|(read, owner)| (read, owner.eni.clone()))
-    };
+    let new_owner = |harness: &Harness, since| new_owner(harness, true, since);
     let begin = harness.now;
     harness.master("a");
     harness.run(ms(60));
