@@ -15,6 +15,7 @@ use vipa_core::model::vrrp::VrrpState;
 use vipa_core::report::{reasons, remedies};
 
 use super::Agent;
+use super::state::Urgency;
 use crate::log_messages::log;
 use crate::systemd::log_throttle::{LogThrottle, ThrottledLine, named};
 
@@ -185,6 +186,7 @@ impl Agent<'_> {
                 let eni = request.eni().clone();
                 if result.is_ok() && request.kind() == ResourceKind::Address {
                     self.state.permissions.change(|permissions| permissions.prove(eni.clone(), time));
+                    self.state.proofs.change_if(|proofs| proofs.disprove_denial(&eni).then_some(Urgency::Soon));
                 }
                 let outcome = match result {
                     Ok(Acknowledgement { request_id, .. }) => Outcome::Acknowledged { request_id },

@@ -142,7 +142,10 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
             () = at(deadline) => agent.handle(Event::Tick),
             () = at(hook_lasts) => agent.log_missing_hook(),
             () = agent.liveness.due(look_again) => agent.check_liveness(),
-            () = agent.effects.credentials_changed() => agent.handle(Event::Credentials),
+            () = agent.effects.credentials_changed() => {
+                agent.handle(Event::Credentials);
+                agent.denials_changed();
+            }
             () = agent.waiters.due() => agent.reply(),
             step = agent.state_writer.due() => {
                 agent.state_writer.step(&mut agent.state, step);
@@ -454,6 +457,7 @@ impl<'a> Agent<'a> {
             && self.machine.instance() != Some(&instance)
         {
             self.handle(Event::Instance(instance));
+            self.denials_changed();
         }
     }
 
@@ -467,6 +471,7 @@ impl<'a> Agent<'a> {
                 self.config = config.clone();
                 log!(CONFIGURATION_READ, groups = config.groups.len(), skipped = config.skipped.len());
                 self.handle(Event::Config(config));
+                self.denials_changed();
                 self.effects.retain(|resource| self.machine.group_of(resource).is_some());
             }
             Err(error) => self.config_file.is_unread(&error),

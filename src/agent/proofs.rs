@@ -65,7 +65,7 @@ impl Agent<'_> {
     /// EC2 has answered: stores what ENIs are about, logs everything, and answers the client.
     pub(super) fn proved(&mut self, ProofAnswers { enis, dry_runs }: ProofAnswers) {
         let at = Timestamp::now();
-        let (mut all, mut shown) = (Vec::new(), Vec::new());
+        let (mut all, mut allowed) = (Vec::new(), Vec::new());
         for (eni, probe) in enis {
             let finding = match probe {
                 Err(error) => Finding::Inconclusive { error },
@@ -74,10 +74,8 @@ impl Agent<'_> {
                 Ok((AssignmentProbe::Answered { request_id, result }, caller)) => {
                     let judgement = Judgement::of(result);
                     let (proof, id) = (judgement.clone(), eni.clone());
-                    match &judgement {
-                        Judgement::Allowed(_) => shown.push((eni.clone(), Ok(()))),
-                        Judgement::Denied(error) => shown.push((eni.clone(), Err(error.clone()))),
-                        Judgement::Inconclusive(_) => {}
+                    if matches!(judgement, Judgement::Allowed(_)) {
+                        allowed.push(eni.clone());
                     }
                     self.state.proofs.change(|proofs| proofs.add(at, id, &proof, request_id.as_ref(), caller));
                     judgement.into()
@@ -94,10 +92,17 @@ impl Agent<'_> {
             Proving::Idle | Proving::Done(_) => 0,
         };
         self.proving = Proving::Done(ProveReport { findings: all, skipped, not_saved: None });
-        shown.into_iter().for_each(|(eni, result)| self.handle(Event::Proved { eni, result }));
+        allowed.into_iter().for_each(|eni| self.handle(Event::Proved(eni)));
+        self.denials_changed();
         self.state.proofs.hurry();
         self.state_writer.notice(&self.state, Instant::now());
         self.reply();
+    }
+
+    /// Proofs, or who calls EC2, may have changed: tells the machine which denials count.
+    pub(super) fn denials_changed(&mut self) {
+        let denials = self.state.proofs.get().denials(self.effects.caller().as_ref());
+        self.handle(Event::Denials(denials));
     }
 
     /// The report for the client, once there is one and its proofs are on disk, or known not to be.

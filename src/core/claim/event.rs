@@ -135,13 +135,11 @@ pub enum Event {
         /// That EC2 permits the calls, or the failure.
         result: Result<(), CallError>,
     },
-    /// A proof that an operator has requested shows whether EC2 permits to assign addresses to the ENI, or the denial.
-    Proved {
-        /// The ENI.
-        eni: EniId,
-        /// That EC2 permits it, or the denial.
-        result: Result<(), CallError>,
-    },
+    /// A proof that an operator has requested shows that EC2 permits to assign addresses to the ENI.
+    Proved(EniId),
+    /// The ENIs for which the last proof was denied, as far as it counts for the present credentials. Replaces the previous
+    /// ones.
+    Denials(BTreeMap<EniId, CallError>),
     /// The credentials have changed.
     Credentials,
     /// An operator paused a group, possibly before the agent started.

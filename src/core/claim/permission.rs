@@ -41,7 +41,7 @@ pub struct Permission {
     failed: u32,
     /// When it was last proven, unless a dry run or a claim was refused since.
     pub proven: Option<BootInstant>,
-    /// Why the last dry run was refused; for an address: the denial that a proof has shown.
+    /// Why the last dry run was refused.
     pub refused: Option<CallError>,
 }
 

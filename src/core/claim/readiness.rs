@@ -18,7 +18,7 @@ use super::resource::ResourceState;
 use super::{BootInstant, Machine};
 use crate::model::ec2::{CallError, ErrorClass, Failure, Interface, Owner};
 use crate::model::ids::{EniId, InstanceId};
-use crate::model::resource::{Holder, Resource};
+use crate::model::resource::{Holder, Kind, Resource};
 use crate::model::verdict::Who;
 use crate::model::vrrp::VrrpState;
 
@@ -93,7 +93,8 @@ impl Machine {
                 Some(Obstacle::LastClaimRefused { at, refusal })
             })
             .or_else(|| {
-                let error = resource.permission.refused.clone()?;
+                let denied = || self.denials.get(resource.eni.as_ref()?).filter(|_| id.kind() == Kind::Address);
+                let error = resource.permission.refused.as_ref().or_else(denied)?.clone();
                 Some(Obstacle::DryRunRefused { resource: id.clone(), error })
             });
         if obstacle.is_none() {

@@ -438,7 +438,6 @@ impl ResourceState {
         self.phase = Phase::Assigned { verified: false, mismatch: None };
         self.attempt = Attempt::default();
         self.rejection = Rejection::default();
-        self.permission.refused = None;
         self.last_failure = None;
         if self.grace.as_ref().is_none_or(|grace| grace.verified && !grace.lasts(now)) {
             self.grace = Some(Grace { from: now, verified: false, lagging: false });

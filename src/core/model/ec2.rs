@@ -569,6 +569,13 @@ mod tests {
     }
 
     #[test]
+    fn the_word_of_a_class_is_that_of_json() {
+        for class in ErrorClass::ALL {
+            assert_eq!(serde_json::to_value(class).expect("JSON"), class.as_str());
+        }
+    }
+
+    #[test]
     fn every_code_has_its_class() {
         use ErrorClass::*;
         for (code, status, class) in [

@@ -129,6 +129,17 @@ pub struct Answer {
     pub request_id: Option<RequestId>,
 }
 
+impl Answer {
+    /// The denial, if the answer is one.
+    pub fn denial(&self) -> Option<CallError> {
+        let code = self.code.clone().filter(|_| !self.allowed)?;
+        let mut error =
+            CallError::new(Failure::api(code, ErrorClass::Denied), self.message.clone().unwrap_or_default());
+        error.request_id = self.request_id.clone();
+        Some(error)
+    }
+}
+
 /// What EC2 has answered to whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -168,6 +179,18 @@ impl Proofs {
     /// The proof for each ENI, and why it does not count any more, if so. While the caller is not known, none counts as changed.
     pub fn all<'a>(&'a self, now: Option<&'a Caller>) -> impl Iterator<Item = (&'a EniId, &'a Proof, Option<Change>)> {
         self.enis.iter().map(move |(eni, proof)| (eni, proof, now.and_then(|now| proof.caller.change(now))))
+    }
+
+    /// EC2 has accepted a claim for the ENI: forgets a denial. Returns whether there was one.
+    pub fn disprove_denial(&mut self, eni: &EniId) -> bool {
+        let is_denied = self.enis.get(eni).is_some_and(|proof| !proof.answer.allowed);
+        is_denied && self.enis.remove(eni).is_some()
+    }
+
+    /// The denials that still count, by ENI.
+    pub fn denials(&self, now: Option<&Caller>) -> BTreeMap<EniId, CallError> {
+        let counting = self.all(now).filter(|(_, _, change)| change.is_none());
+        counting.filter_map(|(eni, proof, _)| Some((eni.clone(), proof.answer.denial()?))).collect()
     }
 
     /// Removes other ENIs.
@@ -268,8 +291,21 @@ mod tests {
         assert_eq!(change(Some(&Caller { credentials, ..caller() })), Some(Change::Credentials));
         let access_key_id = Some("AKIA1".to_owned());
         assert_eq!(change(Some(&Caller { access_key_id, ..caller() })), Some(Change::Credentials));
+        let other = Caller { region: Region::try_from("eu-west-2").expect("a region"), ..caller() };
+        let denials = proofs.denials(Some(&caller()));
+        assert_eq!(
+            denials.iter().map(|(eni, error)| (eni, error.code())).collect::<Vec<_>>(),
+            [(&eni, "UnauthorizedOperation")]
+        );
+        assert_eq!(denials[&eni].class(), ErrorClass::Denied);
+        assert_eq!((proofs.denials(None), proofs.denials(Some(&other)).len()), (denials, 0));
         let text = serde_json::to_string(&proofs).expect("JSON");
         assert_eq!(serde_json::from_str::<Proofs>(&text).expect("read"), proofs);
+        let mut claimed = proofs.clone();
+        assert_eq!((claimed.disprove_denial(&eni), claimed.disprove_denial(&eni)), (true, false));
+        assert_eq!(claimed, Proofs::default());
+        proofs.add(Timestamp::MAX, eni.clone(), &Judgement::Allowed(None), None, caller());
+        assert!(proofs.denials(None).is_empty() && !proofs.disprove_denial(&eni));
         proofs.retain(|_| false);
         assert_eq!(proofs, Proofs::default());
     }

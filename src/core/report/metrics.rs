@@ -273,7 +273,7 @@ fn claims(text: &mut Text, report: &Report, counters: &Counters) {
         family.sample(&[&Word(kind), &"acknowledged", &""], claims.acknowledged);
         for class in ErrorClass::ALL {
             let count = claims.failed.get(&class).copied().unwrap_or_default();
-            family.sample(&[&Word(kind), &"failed", &Word(class)], count);
+            family.sample(&[&Word(kind), &"failed", &class.as_str()], count);
         }
     }
     let mut durations = text.family(&CLAIM_DURATION);

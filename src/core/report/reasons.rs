@@ -297,6 +297,11 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
                  change, or a day has passed"
             } else if why.kind != Kind::Address && why.error.class() == ErrorClass::Denied {
                 "a dry run checks within ten minutes whether this is still so"
+            } else if why.error.class() == ErrorClass::Denied {
+                "a standby does not retry: this remains until `force aws-vipa prove` is allowed, or the credentials or the \
+                 configuration change"
+            } else if matches!(&why.error.failure, Failure::Api { code, .. } if code.is_no_room()) {
+                "a standby does not retry: this remains until EC2 shows room, or the credentials or the configuration change"
             } else {
                 "a standby does not retry: this remains until the credentials or the configuration change"
             };

@@ -75,12 +75,10 @@ impl Machine {
         DryRunRequest::new(id, resource.eni.clone()?, resource.is_absent_route(), private_address)
     }
 
-    /// A proof shows the permission to assign addresses to the ENI: a denial counts until an allowed proof, an accepted claim, or
-    /// a change of the configuration or the credentials.
-    pub(super) fn permission_proved(&mut self, eni: &EniId, result: &Result<(), CallError>) {
+    /// EC2 permits to assign addresses to the ENI: a standby's claim that was denied before may succeed now.
+    pub(super) fn permission_proved(&mut self, eni: &EniId) {
         let addresses = self.resources.iter_mut().filter(|(id, _)| id.kind() == Kind::Address);
         for (_, resource) in addresses.filter(|(_, resource)| resource.eni.as_ref() == Some(eni)) {
-            resource.permission.refused = result.as_ref().err().cloned();
             if resource.phase == Phase::Idle {
                 resource.rejection.permanent.take_if(|error| error.class() == ErrorClass::Denied);
             }

@@ -34,8 +34,8 @@ impl Machine {
         self.replan(now);
         for resource in self.resources.values_mut() {
             resource.rejection.isolated = None;
+            resource.permission.request(now);
         }
-        self.request_permissions(now);
         self.inspection.request(now);
         self.retry_permanent(now);
         self.verifications.request(now);
@@ -344,20 +344,10 @@ impl Machine {
 
     pub(super) fn credentials_changed(&mut self, now: BootInstant) {
         self.retry_permanent(now);
-        self.request_permissions(now);
+        self.resources.values_mut().for_each(|resource| resource.permission.request(now));
         self.inspection.request(now);
         // Shows whether they work before a failover needs them.
         self.verifications.request(now + MIN_STANDBY_INTERVAL);
-    }
-
-    /// What is known of permissions may be outdated. No dry run shows that of an address again.
-    fn request_permissions(&mut self, now: BootInstant) {
-        for (id, resource) in &mut self.resources {
-            resource.permission.request(now);
-            if id.kind() == Kind::Address {
-                resource.permission.refused = None;
-            }
-        }
     }
 
     pub(super) fn retry_permanent(&mut self, now: BootInstant) {

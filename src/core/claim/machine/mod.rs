@@ -78,6 +78,8 @@ pub struct Machine {
     pub(super) enis: BTreeMap<EniId, DescribedEni>,
     /// Those of them that EC2 did not show last.
     pub(super) unseen: UnseenEnis,
+    /// Those to which EC2 does not permit to assign addresses, as proofs have shown.
+    pub(super) denials: BTreeMap<EniId, CallError>,
     /// How many addresses each of them can have, once EC2 has answered. It cannot change while the instance runs.
     pub(super) address_limit: Option<AddressLimit>,
     pub(super) inspection: InspectionSchedule,
@@ -274,6 +276,7 @@ impl Machine {
             attachments: Attachments::new(),
             enis: BTreeMap::new(),
             unseen: UnseenEnis::new(),
+            denials: BTreeMap::new(),
             address_limit: None,
             inspection: InspectionSchedule::default(),
             network: LocalNetwork::default(),
@@ -325,7 +328,8 @@ impl Machine {
             Event::Claimed { id, result } => self.claimed(now, id, result),
             Event::Read { id, result } => self.read(now, id, result),
             Event::DryRun { id, result } => self.dry_run_ended(now, id, &result),
-            Event::Proved { eni, result } => self.permission_proved(&eni, &result),
+            Event::Proved(eni) => self.permission_proved(&eni),
+            Event::Denials(denials) => self.denials = denials,
             Event::Inspected(inspection) => self.inspected(now, inspection),
             Event::Credentials => self.credentials_changed(now),
             Event::Pause { group, until } => self.pause(now, &group, until),

@@ -64,6 +64,9 @@ impl Machine {
         let Some(claim) = self.claims.remove(&id_of_claim) else {
             return;
         };
+        if result.is_ok() && claim.request.kind() == Kind::Address {
+            self.denials.remove(claim.request.eni());
+        }
         let previous = claim.resources.iter().find_map(|id| self.resources.get(id)?.owner_read.as_ref()?.owner.clone());
         for id in &claim.resources {
             if let Some(resource) = self.resources.get_mut(id)

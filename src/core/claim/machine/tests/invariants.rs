@@ -205,7 +205,8 @@ impl Invariants {
             | Event::Inactive { .. }
             | Event::Hup
             | Event::Inspected(_)
-            | Event::Proved { .. }
+            | Event::Proved(_)
+            | Event::Denials(_)
             | Event::Network(_)
             | Event::Credentials
             | Event::ReadNow

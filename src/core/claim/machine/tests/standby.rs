@@ -1,5 +1,6 @@
 //! B11: what a standby does to be able to take over.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::harness::{
@@ -478,37 +479,49 @@ fn the_limit_is_read_once_and_after_a_refusal_once_a_day() {
 
 #[test]
 fn a_denied_proof_keeps_a_standby_from_being_ready() {
-    let denied = || Event::Proved { eni: eni(ETH0), result: Err(error(ErrorClass::Denied)) };
+    let denied = |of| Event::Denials([(eni(of), error(ErrorClass::Denied))].into());
     let not_ready = |harness: &Harness| shown(harness).0 == Verdict::StandbyNotReady;
-    for over in ["allowed", "credentials", "configuration", "claim"] {
+    for over in ["it counts no longer", "claim"] {
         let mut harness = described_as(Some(4), described(&[]));
         assert!(!not_ready(&harness));
-        harness.tell(Event::Proved { eni: eni(PEER), result: Err(error(ErrorClass::Denied)) });
+        harness.tell(denied(PEER));
         assert!(!not_ready(&harness), "it is about another ENI");
         let begin = harness.now;
-        harness.tell(denied());
+        harness.tell(denied(ETH0));
         let (_, reason) = shown(&harness);
         assert!(not_ready(&harness) && reason.expect("a reason").contains("`force aws-vipa prove` has shown"));
-        assert!(
-            harness
-                .log_events(begin)
-                .iter()
-                .any(|(_, log)| matches!(log, LogEvent::Readiness { obstacle: Some(_), .. }))
-        );
+        let is_obstacle = |log: &LogEvent| matches!(log, LogEvent::Readiness { obstacle: Some(_), .. });
+        assert!(harness.log_events(begin).iter().any(|(_, log)| is_obstacle(log)));
         harness.run(secs(100));
         assert!(not_ready(&harness), "reads show nothing of it");
-        match over {
-            "allowed" => harness.tell(Event::Proved { eni: eni(ETH0), result: Ok(()) }),
-            "credentials" => harness.tell(Event::Credentials),
-            "configuration" => harness.tell(Event::Config(harness.config.clone())),
-            _ => {
-                harness.master("a");
-                harness.run(secs(20));
-                harness.backup("a");
-            }
+        // The keys of a role are renewed every few hours, for the same role.
+        harness.tell(Event::Credentials);
+        harness.tell(Event::Config(harness.config.clone()));
+        assert!(not_ready(&harness), "neither do other keys, nor a commit");
+        if over == "claim" {
+            harness.master("a");
+            harness.run(secs(20));
+            harness.backup("a");
+        } else {
+            harness.tell(Event::Denials(BTreeMap::new()));
         }
         assert!(!not_ready(&harness), "{over}: {:?}", shown(&harness));
     }
+}
+
+/// A claim of one group shows the permission for all that are on the ENI, also if the answer comes after BACKUP.
+#[test]
+fn an_accepted_claim_ends_the_denial_for_every_group_on_the_eni() {
+    let mut harness = Harness::settled(
+        config(&["a", "b"]),
+        Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] },
+    );
+    harness.tell(Event::Denials([(eni(ETH0), error(ErrorClass::Denied))].into()));
+    assert_eq!(shown(&harness).0, Verdict::StandbyNotReady);
+    harness.master("b");
+    harness.backup("b");
+    harness.run(secs(20));
+    assert_eq!(shown(&harness).0, Verdict::StandbyReady);
 }
 
 #[test]

@@ -218,7 +218,9 @@ fn events() -> Vec<(String, Make)> {
     add("network", Box::new(|_| Event::Network(LocalNetwork::default())));
     // No address has one.
     add("answer to another's dry run", Box::new(|_| Event::DryRun { id: DryRunId(9_999), result: Ok(()) }));
-    add("proof: denied", Box::new(|_| Event::Proved { eni: eni(ETH0), result: Err(error(ErrorClass::Denied)) }));
+    add("proof: allowed", Box::new(|_| Event::Proved(eni(ETH0))));
+    let denials = || [(eni(ETH0), error(ErrorClass::Denied))].into();
+    add("proof: denied", Box::new(move |_| Event::Denials(denials())));
     add("other credentials", Box::new(|_| Event::Credentials));
     add("pause", Box::new(|w| Event::Pause { group: group("a"), until: w.now + secs(600) }));
     add("resume", Box::new(|_| Event::Resume(group("a"))));
@@ -728,7 +730,7 @@ fn phase_number(phase: &Phase) -> usize {
     }
 }
 
-const EVENTS: usize = 25;
+const EVENTS: usize = 26;
 
 /// Another event needs a row in the table.
 fn event_number(event: &Event) -> usize {
@@ -757,6 +759,7 @@ fn event_number(event: &Event) -> usize {
         Event::DryRun { .. } => 21,
         Event::Inspected(_) => 22,
         Event::Network(_) => 23,
-        Event::Proved { .. } => 24,
+        Event::Proved(_) => 24,
+        Event::Denials(_) => 25,
     }
 }
