@@ -247,15 +247,25 @@ impl Machine {
         })
     }
 
-    /// keepalived was active after that time. This contradicts a FAULT which no notify event gave, if it lasts: a change in
-    /// the network wakes keepalived once, and a timer does it again after an advertisement interval.
-    pub(super) fn active(&mut self, after: BootInstant) {
+    /// keepalived was active after that time. This contradicts a FAULT which no notify event gave, if it lasts and no other
+    /// group's timer explains it: a change in the network wakes keepalived once, and a timer does it again after an
+    /// advertisement interval.
+    pub(super) fn active(&mut self, now: BootInstant, after: BootInstant) {
         self.liveness = self.liveness.max(Some(after));
-        for group in self.groups.values_mut() {
-            if group.is_in_fault_without_notify() && after > group.since {
-                group.timer_seen.get_or_insert(after);
+        let has_timer = |g: &Group| g.is_active() && matches!(g.state.vrrp(), VrrpState::Master | VrrpState::Backup);
+        if self.writer_gone.is_some() || self.groups.values().any(has_timer) {
+            return;
+        }
+        let mut names = Vec::new();
+        for (name, group) in self.groups.iter_mut().filter(|(_, g)| g.is_active() && g.is_in_fault_without_notify()) {
+            match group.timer_seen {
+                Some(first) if after >= first + beat(group) => names.push(name.clone()),
+                None if after > group.since => group.timer_seen = Some(after),
+                Some(_) | None => {}
             }
         }
+        // keepalived has a timer after all: it hung, or a notify event was lost.
+        names.into_iter().for_each(|name| self.infer(now, &name, None, after));
     }
 
     /// Infers unknown states, and adopts resources whose addresses have appeared on their interface.
@@ -264,44 +274,17 @@ impl Machine {
             return;
         }
         let liveness = self.liveness;
-        let is_live = |g: &Group| match g.state {
-            GroupState::Unknown { liveness_after, .. } => liveness >= Some(liveness_after),
-            GroupState::Known { .. } => {
-                g.is_in_fault_without_notify() && g.timer_seen.is_some_and(|first| liveness >= Some(first + beat(g)))
+        let unknown = |(name, group): (&GroupName, &Group)| match group.state {
+            GroupState::Unknown { last_known, liveness_after, .. }
+                if group.is_active() && liveness >= Some(liveness_after) =>
+            {
+                Some((name.clone(), last_known, liveness_after))
             }
+            _ => None,
         };
-        let names: Vec<GroupName> =
-            self.groups.iter().filter(|(_, g)| g.is_active() && is_live(g)).map(|(n, _)| n.clone()).collect();
-        for name in names {
-            let Some(group) = self.groups.get(&name) else {
-                continue;
-            };
-            let is_master = group.addresses.iter().any(|ip| self.shows_master(ip));
-            let Some(group) = self.groups.get_mut(&name) else {
-                continue;
-            };
-            let from = group.state.vrrp();
-            let (last_known, liveness_after) = match group.state {
-                GroupState::Unknown { last_known, liveness_after, .. } => (last_known, liveness_after),
-                // keepalived has a timer after all: it hung, or a notify event was lost.
-                GroupState::Known { .. } => (None, now),
-            };
-            let to = match last_known {
-                _ if is_master => VrrpState::Master,
-                Some(last_known @ (VrrpState::Fault | VrrpState::Stop)) => last_known,
-                _ => VrrpState::Backup,
-            };
-            group.set_state(now, GroupState::Known { vrrp: to, cause: Cause::Inferred });
-            let appearing = group.resources.iter().filter(|_| is_master && group.acts());
-            for id in appearing {
-                if let Some(resource) = self.resources.get_mut(id) {
-                    resource.phase = Phase::AwaitLocalAddress { since: liveness_after };
-                }
-            }
-            self.transition(now, name.clone(), from, to, Cause::Inferred);
-            if !is_master {
-                self.reset_flap_damping(&name);
-            }
+        let unknown: Vec<_> = self.groups.iter().filter_map(unknown).collect();
+        for (name, last_known, liveness_after) in unknown {
+            self.infer(now, &name, last_known, liveness_after);
         }
         let appeared: Vec<Resource> = self
             .resources
@@ -316,6 +299,40 @@ impl Machine {
             if let Some(resource) = self.resources.get_mut(&id) {
                 resource.adopt(now);
             }
+        }
+    }
+
+    /// The group has the state that its addresses show: keepalived was active after that time.
+    fn infer(
+        &mut self,
+        now: BootInstant,
+        name: &GroupName,
+        last_known: Option<VrrpState>,
+        liveness_after: BootInstant,
+    ) {
+        let Some(group) = self.groups.get(name) else {
+            return;
+        };
+        let is_master = group.addresses.iter().any(|ip| self.shows_master(ip));
+        let Some(group) = self.groups.get_mut(name) else {
+            return;
+        };
+        let from = group.state.vrrp();
+        let to = match last_known {
+            _ if is_master => VrrpState::Master,
+            Some(last_known @ (VrrpState::Fault | VrrpState::Stop)) => last_known,
+            _ => VrrpState::Backup,
+        };
+        group.set_state(now, GroupState::Known { vrrp: to, cause: Cause::Inferred });
+        let appearing = group.resources.iter().filter(|_| is_master && group.acts());
+        for id in appearing {
+            if let Some(resource) = self.resources.get_mut(id) {
+                resource.phase = Phase::AwaitLocalAddress { since: liveness_after };
+            }
+        }
+        self.transition(now, name.clone(), from, to, Cause::Inferred);
+        if !is_master {
+            self.reset_flap_damping(name);
         }
     }
 

@@ -322,7 +322,7 @@ impl Machine {
             Event::LocalAddresses { addresses, requested } => self.local(now, addresses, requested),
             Event::PutBy(put_by) => self.put_by = put_by,
             Event::Network(network) => self.network_read(network),
-            Event::Liveness { after } => self.active(after),
+            Event::Liveness { after } => self.active(now, after),
             Event::Inactive { since } => self.inactive(now, since),
             Event::Resolved { interface, eni } => self.resolved(now, &interface, eni),
             Event::Claimed { id, result } => self.claimed(now, id, result),

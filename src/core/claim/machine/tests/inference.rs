@@ -325,6 +325,24 @@ fn a_keepalived_that_wakes_up_once_is_still_in_fault() {
     assert_eq!(transitions(&harness, begin), []);
 }
 
+/// Both groups are in FAULT when the agent starts, and one returns.
+#[test]
+fn the_timer_of_another_group_ends_no_fault() {
+    let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
+    let mut harness = Harness::settled(config(&["a", "b"]), groups);
+    harness.all_become(&[("a", NotifyState::Fault), ("b", NotifyState::Fault)]);
+    harness.kill_agent();
+    harness.beat = secs(10_000);
+    harness.start_agent();
+    harness.run(secs(10));
+    let begin = harness.now;
+    harness.becomes("a", NotifyState::Backup);
+    harness.beat = secs(1);
+    harness.last_beat = harness.now;
+    harness.run(secs(60));
+    assert_eq!(transitions(&harness, begin), [(VrrpState::Backup, Cause::Notify(NotifyState::Backup))]);
+}
+
 #[test]
 fn a_fault_that_a_notify_event_gave_ends_with_another_event() {
     let mut harness = Harness::one();
