@@ -342,7 +342,7 @@ impl Ec2 {
         Ok(described)
     }
 
-    /// Makes these dry runs, [`MAX_DRY_RUNS_IN_FLIGHT`] at a time. `left` is the time limit of those that begin now.
+    /// Makes these dry runs, at most `MAX_DRY_RUNS_IN_FLIGHT` at a time. `left` is the time limit of those that begin now.
     pub async fn dry_runs(
         &self,
         requests: &[DryRunRequest],
