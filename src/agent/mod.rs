@@ -524,7 +524,50 @@ impl ReadFile {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
+    use vipa_core::keepalived::groups::{AdvertiseInterval, RunningGroup, VirtualAddress};
+    use vipa_core::model::config::GroupConfig;
+    use vipa_core::model::ids::{GroupName, InterfaceName};
+    use vipa_core::model::vrrp::NotifyState;
+
     use super::*;
+
+    /// An agent whose 200 groups, with an address each, have just become MASTER. It keeps its state in that directory, and
+    /// only logs: nothing else of what the machine wants is done.
+    pub(super) fn agent_of_two_hundred_masters<'a>(paths: &'a Paths, directory: &Path) -> Agent<'a> {
+        let state = PersistentState::load(directory);
+        let effects = Effects::new(tokio::sync::mpsc::unbounded_channel().0, &state, paths.credentials.clone());
+        let mut agent = Agent::new(paths, state, effects);
+        let names = (0..200).map(|n| GroupName::try_from(format!("group-of-customer-{n:03}")).expect("a name"));
+        let names: Vec<GroupName> = names.collect();
+        let run = |(name, n): (&GroupName, u8)| RunningGroup {
+            name: name.clone(),
+            interface: InterfaceName::try_from("eth0").expect("a name"),
+            vrid: n,
+            priority: 100,
+            advertise_interval: AdvertiseInterval::default(),
+            peers: Vec::new(),
+            addresses: vec![VirtualAddress { address: Ipv4Addr::new(10, 0, 0, n), interface: None }],
+        };
+        agent.groups = Groups { groups: names.iter().zip(0..).map(run).collect() };
+        agent.config = Config { groups: names.iter().cloned().map(GroupConfig::new).collect(), ..Config::default() };
+        let master = |group: &GroupName| NotifyEvent { group: group.clone(), state: NotifyState::Master };
+        let now = agent.clock.now();
+        for event in [
+            Event::Config(agent.config.clone()),
+            Event::Groups(agent.groups.clone()),
+            Event::Notify(names.iter().map(master).collect()),
+        ] {
+            for action in agent.machine.handle(now, event) {
+                if let Action::Log(note) = action {
+                    agent.note(now, note);
+                }
+            }
+        }
+        agent
+    }
 
     #[test]
     fn what_was_read_once_is_old_and_never_nothing() {

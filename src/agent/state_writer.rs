@@ -138,16 +138,13 @@ pub enum WriteStep {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use vipa_core::claim::{BootInstant, Cause, ClaimRequest, Event, LogEvent};
-    use vipa_core::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
-    use vipa_core::model::config::{Config, GroupConfig};
+    use vipa_core::claim::{ClaimRequest, LogEvent};
     use vipa_core::model::ec2::{CallError, ErrorClass, Failure};
-    use vipa_core::model::ids::{EniId, GroupName, InterfaceName};
-    use vipa_core::model::vrrp::{NotifyState, VrrpState};
+    use vipa_core::model::ids::EniId;
 
     use super::*;
     use crate::agent::Agent;
-    use crate::agent::effects::Effects;
+    use crate::agent::tests::agent_of_two_hundred_masters;
     use crate::paths::Paths;
 
     /// Writes what is due, and returns how often this has written failovers.json.
@@ -167,32 +164,9 @@ mod tests {
     #[tokio::test]
     async fn an_outage_of_ec2_writes_the_timelines_of_two_hundred_groups_once_a_minute() {
         let (directory, paths) = (tempfile::tempdir().expect("a directory"), Paths::system());
-        let state = PersistentState::load(directory.path());
-        let effects = Effects::new(tokio::sync::mpsc::unbounded_channel().0, &state, paths.credentials.clone());
-        let mut agent = Agent::new(&paths, state, effects);
-        let names: Vec<GroupName> = (0..200).map(|n| GroupName::try_from(format!("g{n}")).expect("a name")).collect();
-        let addresses: Vec<Ipv4Addr> = (0..200).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
-        let run = |(name, address): (&GroupName, &Ipv4Addr)| RunningGroup {
-            name: name.clone(),
-            interface: InterfaceName::try_from("eth0").expect("a name"),
-            vrid: address.octets()[3],
-            priority: 100,
-            advertise_interval: AdvertiseInterval::default(),
-            peers: Vec::new(),
-            addresses: vec![VirtualAddress { address: *address, interface: None }],
-        };
-        let groups = Groups { groups: names.iter().zip(&addresses).map(run).collect() };
-        let config = Config { groups: names.iter().cloned().map(GroupConfig::new).collect(), ..Config::default() };
-        let booted = |ms: u64| BootInstant::after_boot(Duration::from_millis(1_000 + ms));
-        // Nothing is done about what the machine wants.
-        agent.machine.handle(booted(0), Event::Config(config));
-        agent.machine.handle(booted(0), Event::Groups(groups));
-        for group in &names {
-            let (from, to) = (VrrpState::Backup, VrrpState::Master);
-            let transition =
-                LogEvent::Transition { group: group.clone(), from, to, cause: Cause::Notify(NotifyState::Master) };
-            agent.note(booted(0), transition);
-        }
+        let mut agent = agent_of_two_hundred_masters(&paths, directory.path());
+        let addresses: Vec<Ipv4Addr> = agent.groups.groups.iter().map(|group| group.addresses[0].address).collect();
+        let master_since = agent.clock.now();
         let code = "RequestLimitExceeded".try_into().expect("a code");
         let error = CallError::new(Failure::api(code, ErrorClass::Throttled), "Request limit exceeded.");
         let began = Instant::now();
@@ -206,12 +180,15 @@ mod tests {
                     duration: Duration::from_millis(300),
                     result: Err(error.clone()),
                 };
-                agent.note(booted(ms), claim);
+                agent.note(master_since + Duration::from_millis(ms), claim);
             }
             writes += step(&mut agent, began + Duration::from_millis(ms));
         }
         let failovers = agent.state.failovers.get();
-        let last = failovers.of(&names[199]).and_then(|last| last.became_master.as_ref()).expect("recorded");
+        let last = failovers
+            .of(&agent.groups.groups[199].name)
+            .and_then(|last| last.became_master.as_ref())
+            .expect("recorded");
         assert_eq!(last.resources[0].attempts, 300);
         // One for the transitions, one with the first failure in the history, and one a minute.
         assert!((10..=12).contains(&writes), "{writes}");

@@ -113,6 +113,21 @@ fn a_claim_that_waits_names_the_first_notify_event_and_one_after_it_the_next() {
 }
 
 #[test]
+fn a_claim_names_the_notify_event_after_the_last_claim_which_failed() {
+    let mut harness = Harness::one();
+    let begin = harness.now;
+    harness.ec2.claims = vec![Fault::Fails(ErrorClass::Throttled); 2];
+    harness.master("a");
+    harness.run(ms(500));
+    harness.says("a", NotifyState::Master);
+    let claims = harness.notified_since(begin);
+    let [first, retry, last] = &claims[..] else { panic!("{claims:?}") };
+    assert_eq!(*first, (0, vec![(vip(1), 0)]));
+    assert_eq!(retry.1, [(vip(1), 0)]);
+    assert_eq!(*last, (500, vec![(vip(1), 500)]));
+}
+
+#[test]
 fn rx_lower_pri_claims_after_ten_seconds_without_one() {
     let mut harness = Harness::held();
     let begin = harness.now;
