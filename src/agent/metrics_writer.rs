@@ -3,8 +3,8 @@
 //! The loop only collects the facts. Rendering and writing happen on another thread, and neither while the requests that a
 //! notify event has caused may still have to be sent.
 //!
-//! node_exporter publishes when the file was modified, and an alert judges by it whether the agent is alive. So the loop has a
-//! file that stays the same touched before it is a minute old; a loop that hangs touches nothing.
+//! node_exporter publishes when the file was modified, and an alert judges by it whether the agent is alive. So an unchanged
+//! file is touched before it is a minute old, at the loop's command: if the loop hangs, nothing is touched.
 
 use std::fs::{self, File};
 use std::future::pending;

@@ -32,6 +32,7 @@ use vipa_core::keepalived::groups::Groups;
 use vipa_core::keepalived::notify_line::Splitter;
 use vipa_core::model::config::Config;
 use vipa_core::model::counters::Counters;
+use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::history::{Kind, Record};
 use vipa_core::model::pause::Now;
 use vipa_core::model::vrrp::NotifyEvent;
@@ -129,8 +130,8 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
         tokio::select! {
             biased;
             () = watchdog.due() => watchdog.feed(),
-            // Before the FIFO: keepalived writes about a group only after its configuration is in place, so that no notify
-            // event is of a group that is not known yet.
+            // Before the FIFO: keepalived writes about a group only after its configuration is in place, so every notify event
+            // is about a known group.
             changed = watch.changed() => match changed {
                 Changed::Config => agent.read_config(),
                 Changed::Groups => agent.read_groups(),
@@ -142,10 +143,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
             () = at(deadline) => agent.handle(Event::Tick),
             () = at(hook_lasts) => agent.log_missing_hook(),
             () = agent.liveness.due(look_again) => agent.check_liveness(),
-            () = agent.effects.credentials_changed() => {
-                agent.handle(Event::Credentials);
-                agent.denials_changed();
-            }
+            () = agent.effects.credentials_changed() => agent.credentials_changed(),
             () = agent.waiters.due() => agent.reply(),
             step = agent.state_writer.due() => {
                 agent.state_writer.step(&mut agent.state, step);
@@ -220,6 +218,8 @@ struct Agent<'a> {
     boot: String,
     machine: Machine,
     effects: Effects,
+    /// The credentials since their last change.
+    credentials: Option<CredentialFacts>,
     state: PersistentState,
     state_writer: StateWriter,
     /// What happened since the start; the calls of EC2 are counted by `effects`.
@@ -264,6 +264,7 @@ impl<'a> Agent<'a> {
             boot: std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default().trim().to_owned(),
             machine: Machine::new(clock.started, fastrand::u64(..)),
             effects,
+            credentials: None,
             state,
             state_writer: StateWriter::default(),
             counters: Counters::default(),
@@ -459,6 +460,14 @@ impl<'a> Agent<'a> {
             self.handle(Event::Instance(instance));
             self.denials_changed();
         }
+    }
+
+    fn credentials_changed(&mut self) {
+        let now = self.effects.credentials();
+        let is_renewal = self.credentials.as_ref().zip(now.as_ref()).is_some_and(|(old, now)| now.renews(old));
+        self.credentials = now;
+        self.handle(if is_renewal { Event::KeysRenewed } else { Event::Credentials });
+        self.denials_changed();
     }
 
     fn read_config(&mut self) {

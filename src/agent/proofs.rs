@@ -91,10 +91,11 @@ impl Agent<'_> {
             Proving::UnderWay { skipped } => skipped,
             Proving::Idle | Proving::Done(_) => 0,
         };
+        // Before the client gets its answer, which says whether they are on disk.
+        self.state.proofs.hurry();
         self.proving = Proving::Done(ProveReport { findings: all, skipped, not_saved: None });
         allowed.into_iter().for_each(|eni| self.handle(Event::Proved(eni)));
         self.denials_changed();
-        self.state.proofs.hurry();
         self.state_writer.notice(&self.state, Instant::now());
         self.reply();
     }
@@ -168,6 +169,6 @@ fn log_finding(subject: &Subject, finding: &Finding) {
             let message = format!("the ENI is attached to {instance}");
             log!(PERMISSION_NOT_PROVED, of, message);
         }
-        Finding::NoSuchEni => log!(PERMISSION_NOT_PROVED, of, message = "EC2 does not show the ENI"),
+        Finding::NoSuchEni => log!(PERMISSION_NOT_PROVED, of, message = "EC2 has no such ENI"),
     }
 }

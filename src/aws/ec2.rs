@@ -32,7 +32,7 @@ use vipa_core::model::config::Global;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Failure, Interface, Owner, Owners};
 use vipa_core::model::endpoint::Endpoint;
-use vipa_core::model::ids::{EniId, InstanceId, InstanceType, InvalidId, Region, RequestId, VpcId};
+use vipa_core::model::ids::{EniId, ErrorCode, InstanceId, InstanceType, InvalidId, Region, RequestId, VpcId};
 use vipa_core::model::resource::{ElasticIp, Holder, Resource};
 use vipa_core::report::clock_skew::skew;
 use vipa_core::report::remedies::DeniedBy;
@@ -677,7 +677,7 @@ impl Ec2 {
                 Ok(false) => add(format!("{source}: read again, no new credentials")),
                 Err(_) => add(source),
             }
-        } else if matches!(&error.failure, Failure::Api { code, .. } if code.is_denial()) {
+        } else if error.failure.has_code(ErrorCode::is_denial) {
             add(denied_by.remedy(action, &self.0.keys.facts().source));
         } else if matches!(error.failure, Failure::Connection | Failure::Tls) {
             if self.look() {

@@ -202,6 +202,10 @@ fn the_hook_the_agent_or_a_group_has_a_fault() {
     };
     let denied = ("FAIL", "IAM: claim", "was denied: UnauthorizedOperation: no. `generate aws-vipa iam-policy`");
     place.finds(Some(refused("UnauthorizedOperation")), &[denied]);
+    // A claim for another group on the same ENI was accepted after it.
+    let mut allowed = refused("UnauthorizedOperation");
+    allowed["groups"][1]["addresses"][0]["assign_permission_proven_at"] = json!("2026-11-22T11:03:04Z");
+    place.finds(Some(allowed), &[]);
     // A retry in flight does not hide it.
     let mut retried = refused("UnauthorizedOperation");
     let address = &mut retried["groups"][1]["addresses"][0];
@@ -372,7 +376,7 @@ fn an_eni_or_an_address_has_a_fault() {
         (
             "FAIL",
             "ENI in EC2",
-            "EC2 has no eni-0bad0bad0bad0bad0 in this region: correct `aws-vipa network-interface-id`",
+            "EC2 has no eni-0bad0bad0bad0bad0 in this account and region: correct `aws-vipa network-interface-id`",
         ),
     ];
     place.finds(Some(proven()), &none);

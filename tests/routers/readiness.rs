@@ -127,8 +127,8 @@ fn standby_whose_eni_was_deleted() {
         lab.simulator.detach_network_interface(&eni).expect("an ENI");
         not_ready(lab, &[&format!("{eni} is attached to no instance")]);
         lab.simulator.delete_network_interface(&eni).expect("an ENI");
-        not_ready(lab, &[&format!("EC2 has no {eni} in this region: check `aws-vipa region`")]);
-        check_fails(lab, "ENI in EC2", &format!("EC2 has no {eni} in this region"));
+        not_ready(lab, &[&format!("EC2 has no {eni} in this account and region: check `aws-vipa region`")]);
+        check_fails(lab, "ENI in EC2", &format!("EC2 has no {eni} in this account and region"));
         let shown = lab.r2.shown(GROUP, VIP);
         assert_eq!(shown.address["reason_code"], "no-such-eni", "{}", shown.address);
         assert_eq!(lab.r2.logged(&["standby ready"]), 0);

@@ -140,8 +140,10 @@ pub enum Event {
     /// The ENIs for which the last proof was denied, as far as it counts for the present credentials. Replaces the previous
     /// ones.
     Denials(BTreeMap<EniId, CallError>),
-    /// The credentials have changed.
+    /// There are other credentials, or the first.
     Credentials,
+    /// The credentials were about to expire, and there are new keys from the same source.
+    KeysRenewed,
     /// An operator paused a group, possibly before the agent started.
     Pause {
         /// The group.

@@ -16,8 +16,8 @@ use super::obstacles::{
 use super::reason::{Explanation, Obstacle, Refusal};
 use super::resource::ResourceState;
 use super::{BootInstant, Machine};
-use crate::model::ec2::{CallError, ErrorClass, Failure, Interface, Owner};
-use crate::model::ids::{EniId, InstanceId};
+use crate::model::ec2::{CallError, ErrorClass, Interface, Owner};
+use crate::model::ids::{EniId, ErrorCode, InstanceId};
 use crate::model::resource::{Holder, Kind, Resource};
 use crate::model::verdict::Who;
 use crate::model::vrrp::VrrpState;
@@ -67,7 +67,7 @@ impl Machine {
     /// The same for one resource.
     pub(super) fn obstacle_of(&self, id: &Resource, resource: &ResourceState) -> Option<Option<Obstacle>> {
         let interface = &resource.planned.interface;
-        // Whether the path still depends on it shows in a moment.
+        // The read after the transition shows whether the path still depends on it.
         if self.dependent_path.is_some() && self.may_have_other_paths() {
             return None;
         }
@@ -210,7 +210,7 @@ impl Machine {
         let is_kept = |eni: &EniId| !described.contains(eni) || self.unseen.contains_key(eni);
         self.enis.retain(|eni, _| targets.contains(eni) && is_kept(eni));
         for eni in read.iter().filter(|_| is_regular).filter_map(|id| self.resources.get(id)?.eni.as_ref()) {
-            // A read that describes it shows it always, and any other one only if it is an owner.
+            // A read for which it is not described shows it only if it is an owner.
             if !self.enis.contains_key(eni)
                 && let Some(attachment) = self.attachments.get_mut(eni)
             {
@@ -296,7 +296,7 @@ fn primary(id: &Resource, resource: &ResourceState) -> Option<PrimaryAddress> {
 pub(super) fn refusal(id: &Resource, resource: &ResourceState, error: &CallError) -> Refusal {
     let is_about_the_address = id.address().is_some()
         && matches!(error.class(), ErrorClass::BadResource | ErrorClass::Refused)
-        && !matches!(&error.failure, Failure::Api { code, .. } if code.is_no_room());
+        && !error.failure.has_code(ErrorCode::is_no_room);
     let is_free = resource.owner_read.as_ref().is_some_and(|owner_read| owner_read.owner.is_none());
     let explanation = match primary(id, resource) {
         _ if !is_about_the_address => None,

@@ -135,7 +135,7 @@ pub enum Obstacle {
         /// Why.
         why: NotTakeable,
     },
-    /// EC2 does not have the ENI that the address belongs on.
+    /// EC2 does not have the ENI that the resource belongs on.
     NoSuchEni(NoSuchEni),
     /// The ENI that the address belongs on is not attached to this instance.
     EniElsewhere(EniElsewhere),

@@ -10,8 +10,8 @@ use super::permission::Permission;
 use super::read_schedule::ReadSchedule;
 use super::{BootInstant, backoff, flap_damping::FlapDamping};
 use crate::model::assignment::PlannedResource;
-use crate::model::ec2::{CallError, Eni, ErrorClass, Failure, Owner, Taker};
-use crate::model::ids::{EniId, GroupName, RequestId};
+use crate::model::ec2::{CallError, Eni, ErrorClass, Owner, Taker};
+use crate::model::ids::{EniId, ErrorCode, GroupName, RequestId};
 use crate::model::resource::{ElasticIp, Holder, Kind, NotTakeable};
 
 /// After an acknowledged claim, ownership is verified at these times.
@@ -284,12 +284,10 @@ impl ResourceState {
     }
 
     /// There is room for a standby's resource: ends a rejection for which there was none on the ENI, or in the route table.
-    pub fn has_room(&mut self) {
+    pub fn end_rejection_for_room(&mut self) {
         if self.phase == Phase::Idle {
-            self.rejection.permanent.take_if(|error| match &error.failure {
-                Failure::Api { code, .. } => code.is_no_room() || code.is_full_table(),
-                _ => false,
-            });
+            let was_for_room = |code: &ErrorCode| code.is_no_room() || code.is_full_table();
+            self.rejection.permanent.take_if(|error| error.failure.has_code(was_for_room));
         }
     }
 

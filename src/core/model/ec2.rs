@@ -335,6 +335,11 @@ impl Failure {
         }
     }
 
+    /// Whether it is an answer of EC2 with an error code of that kind.
+    pub fn has_code(&self, is_of_kind: fn(&ErrorCode) -> bool) -> bool {
+        matches!(self, Self::Api { code, .. } if is_of_kind(code))
+    }
+
     /// What the failure means for the next attempt.
     pub fn class(&self) -> ErrorClass {
         match self {

@@ -40,7 +40,7 @@ impl Judgement {
             Err(error) => error,
         };
         match &error.failure {
-            Failure::Api { code, .. } if code.is_denial() => Self::Denied(error),
+            failure if failure.has_code(ErrorCode::is_denial) => Self::Denied(error),
             Failure::Api { code, .. } if UNREADABLE.contains(&code.as_str()) => Self::Inconclusive(error),
             // The permission is judged before the parameters (src/aws/assumptions.rs).
             Failure::Api { code, class: ErrorClass::BadResource | ErrorClass::Refused } => {

@@ -342,6 +342,7 @@ pub fn assign_permission(
     let refusal = refusals(eni, known).find(|e| has_code(e, ErrorCode::is_denial));
     let proven = known.iter().filter_map(|a| a.assign_permission_proven_at).max();
     // What EC2 has answered last counts.
+    let refusal = refusal.filter(|refusal| proven.is_none_or(|proven| proven < refusal.at));
     let last = refusal.map(|refusal| refusal.at).max(proven);
     let proof = proof.filter(|proof| last.is_none_or(|last| last < proof.answer.at));
     if let Some(current) = proof.filter(|proof| proof.outdated_by.is_none()) {

@@ -91,7 +91,7 @@ metrics! {
     OWNER_READ = Gauge "resource_owner_read_timestamp_seconds" [group, kind, resource] "When the owner of the resource was last read.";
     CLAIMS = Counter "claims_total" [kind, outcome, class] "Claims, by kind of resource, outcome and class of the failure.";
     CLAIM_DURATION = Histogram "claim_duration_seconds" [kind] "How long acknowledged claims took.";
-    NOTIFY_TO_REQUEST = Histogram "notify_to_request_seconds" [] "From reading a notify event to handing the first request for a resource that it caused to the connection, however late; a retry does not count.";
+    NOTIFY_TO_REQUEST = Histogram "notify_to_request_seconds" [] "Time from reading a notify event until the first request for each resource is handed to its connection. Retries do not count.";
     CALLS = Counter "ec2_calls_total" [operation, outcome] "Calls of EC2, by API operation and outcome.";
     CALLS_SENT_AGAIN = Counter "ec2_requests_sent_again_total" [operation] "Requests to EC2 that were late and were sent again on a new connection.";
     LAST_SUCCESS = Gauge "ec2_last_success_timestamp_seconds" [] "When EC2 last answered a claim or a read with success.";

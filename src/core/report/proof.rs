@@ -164,7 +164,10 @@ fn explained(subject: &Subject, finding: &Finding) -> String {
             format!("{what}: it is attached to no instance. Attach it, or check `aws-vipa network-interface-id`")
         }
         Finding::NoSuchEni => {
-            format!("{what}: EC2 does not show it. Check `aws-vipa network-interface-id` and `aws-vipa region`")
+            format!(
+                "{what}: EC2 has no such ENI in this account and region. Check `aws-vipa network-interface-id`, `aws-vipa region` \
+                 and to which account the credentials belong"
+            )
         }
     }
 }

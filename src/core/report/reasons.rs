@@ -14,8 +14,8 @@ use crate::claim::{
     NotRead, Obstacle, OwnerRead, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
 };
 use crate::model::assignment::Problem;
-use crate::model::ec2::{CallError, ErrorClass, Failure, Owner};
-use crate::model::ids::{EniId, GroupName};
+use crate::model::ec2::{CallError, ErrorClass, Owner};
+use crate::model::ids::{EniId, ErrorCode, GroupName};
 use crate::model::resource::{Kind, NotTakeable};
 use crate::model::vrrp::{NotifyState, VrrpState};
 
@@ -291,19 +291,26 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
         Obstacle::DependentPath(path) => dependent_path(path),
         Obstacle::LastClaimRefused { at: when, refusal: why } => {
             let when = when.map_or_else(String::new, |when| format!(" at {}", at(when)));
-            let is_full = matches!(&why.error.failure, Failure::Api { code, .. } if code.is_full_table());
-            let lasts = if is_full {
-                "a standby does not retry: this remains until the table has the route, the credentials or the configuration \
-                 change, or a day has passed"
-            } else if why.kind != Kind::Address && why.error.class() == ErrorClass::Denied {
-                "a dry run checks within ten minutes whether this is still so"
-            } else if why.error.class() == ErrorClass::Denied {
-                "a standby does not retry: this remains until `force aws-vipa prove` is allowed, or the credentials or the \
-                 configuration change"
-            } else if matches!(&why.error.failure, Failure::Api { code, .. } if code.is_no_room()) {
-                "a standby does not retry: this remains until EC2 shows room, or the credentials or the configuration change"
+            let remains_until = |what| format!("a standby does not retry: this remains until {what}");
+            let (failure, is_denied) = (&why.error.failure, why.error.class() == ErrorClass::Denied);
+            let lasts = if failure.has_code(ErrorCode::is_full_table) {
+                remains_until(
+                    "the table has the route, the credentials or the configuration change, or a day has passed",
+                )
+            } else if is_denied && why.kind != Kind::Address {
+                "a dry run checks within ten minutes whether this is still so".to_owned()
+            } else if is_denied {
+                remains_until(
+                    "`force aws-vipa prove` or another claim shows the permission, or the credentials or the \
+                     configuration change",
+                )
+            } else if failure.has_code(ErrorCode::is_no_room) {
+                remains_until(
+                    "EC2 shows room (which needs the permission ec2:DescribeInstanceTypes), or the credentials or the \
+                     configuration change",
+                )
             } else {
-                "a standby does not retry: this remains until the credentials or the configuration change"
+                remains_until("the credentials or the configuration change")
             };
             format!("the last claim from this router failed{when}: {}; {lasts}", refusal(why))
         }
@@ -400,7 +407,7 @@ pub(super) fn no_such_eni(NoSuchEni { eni, is_configured }: &NoSuchEni) -> Strin
     } else {
         "check `aws-vipa region`, and which network interfaces are attached to this instance"
     };
-    format!("EC2 has no {eni} in this region: {remedy}")
+    format!("EC2 has no {eni} in this account and region: {remedy}, and check to which account the credentials belong")
 }
 
 fn eni_elsewhere(EniElsewhere { eni, this, attached_to, is_configured }: &EniElsewhere) -> String {

@@ -5,6 +5,7 @@
 //! message; those texts are here too.
 
 use crate::model::ec2::{CallError, ErrorClass, Failure, NoCredentials};
+use crate::model::ids::ErrorCode;
 use crate::model::resource::Kind;
 
 /// For an action that a policy does not allow.
@@ -69,7 +70,7 @@ pub(crate) fn with_next_step_of_kind(kind: Kind, error: &CallError) -> String {
 
 fn followed_by_next_step(error: &CallError, remedy: Option<&str>) -> String {
     let next = match &error.failure {
-        Failure::Api { code, .. } if code.is_denial() => IAM_POLICY,
+        failure if failure.has_code(ErrorCode::is_denial) => IAM_POLICY,
         // Its message has it.
         Failure::ImdsDisabled => return error.to_string(),
         _ => remedy.unwrap_or(OTHERWISE),
@@ -246,7 +247,6 @@ impl DeniedBy {
 mod tests {
     use super::*;
     use crate::model::ec2::every_failure;
-    use crate::model::ids::ErrorCode;
 
     #[test]
     fn every_failure_has_a_remedy_or_is_exempt() {
@@ -310,8 +310,7 @@ mod tests {
         for failure in every_failure() {
             let step = with_next_step(&CallError::new(failure.clone(), "why"));
             let tries_again = step.contains("Try again");
-            let has_none =
-                remedy(&failure).is_none() && !matches!(&failure, Failure::Api { code, .. } if code.is_denial());
+            let has_none = remedy(&failure).is_none() && !failure.has_code(ErrorCode::is_denial);
             assert_eq!(tries_again, has_none && failure != Failure::ImdsDisabled, "{step}");
         }
     }

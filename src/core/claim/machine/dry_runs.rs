@@ -134,7 +134,7 @@ impl Machine {
         // No dry run shows the room in a table: its limit may have been raised since.
         let claimed = resource.last_claim.as_ref().map(|claim| claim.began);
         if result.is_ok() && claimed.is_some_and(|began| began + FULL_TABLE_LASTS <= now) {
-            resource.has_room();
+            resource.end_rejection_for_room();
         }
     }
 }

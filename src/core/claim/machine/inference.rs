@@ -64,25 +64,25 @@ pub(super) fn settled(stalled: Option<BootInstant>, advertise_interval: Duration
     stalled.map_or_else(BootInstant::default, |stalled| stalled + advertise_interval + ADVERTISEMENT_MARGIN)
 }
 
-/// How often a timer of the group wakes keepalived, if it has one; shorter intervals count as [`MIN_ADVERTISE_INTERVAL`].
-fn beat(group: &Group) -> Duration {
-    group.advertise_interval.max(MIN_ADVERTISE_INTERVAL)
+/// How often a timer of a group in MASTER or BACKUP wakes keepalived; shorter intervals count as [`MIN_ADVERTISE_INTERVAL`].
+fn timer_interval(advertise_interval: Duration) -> Duration {
+    advertise_interval.max(MIN_ADVERTISE_INTERVAL)
 }
 
-/// A keepalived that has slept for so long has no timer for the group.
-fn asleep(group: &Group) -> Duration {
-    beat(group) * BACKUP_SLEEP_INTERVALS + LIVENESS_MARGIN
+/// A keepalived that has slept for so long has no timer for a group with this advertisement interval.
+fn longest_sleep(advertise_interval: Duration) -> Duration {
+    timer_interval(advertise_interval) * BACKUP_SLEEP_INTERVALS + LIVENESS_MARGIN
 }
 
 /// How old keepalived's liveness may be for a retry, and for a claim without a notify event.
 pub(super) fn liveness_max_age(advertise_interval: Duration) -> Duration {
-    advertise_interval.max(MIN_ADVERTISE_INTERVAL) + LIVENESS_MARGIN
+    timer_interval(advertise_interval) + LIVENESS_MARGIN
 }
 
 /// A first attempt that is due for that long needs liveness, too. A claim that has waited that long for it makes the state
 /// unknown.
 pub(super) fn liveness_timeout(advertise_interval: Duration) -> Duration {
-    advertise_interval.max(MIN_ADVERTISE_INTERVAL) + LIVENESS_TIMEOUT_MARGIN
+    timer_interval(advertise_interval) + LIVENESS_TIMEOUT_MARGIN
 }
 
 impl Machine {
@@ -123,14 +123,16 @@ impl Machine {
     /// have run because of a change in the network.
     pub(super) fn inactive(&mut self, now: BootInstant, since: BootInstant) {
         for group in self.groups.values_mut() {
-            if group.timer_seen.is_some_and(|seen| since.max(seen) + asleep(group) <= now) {
+            if group.timer_seen.is_some_and(|seen| since.max(seen) + longest_sleep(group.advertise_interval) <= now) {
                 group.timer_seen = None;
             }
         }
         let over = |g: &Group| match g.state {
-            GroupState::Unknown { liveness_after, .. } => since.max(liveness_after) + asleep(g) <= now,
+            GroupState::Unknown { liveness_after, .. } => {
+                since.max(liveness_after) + longest_sleep(g.advertise_interval) <= now
+            }
             GroupState::Known { vrrp: VrrpState::Backup, cause: Cause::Inferred } => {
-                since.max(g.since) + asleep(g) <= now
+                since.max(g.since) + longest_sleep(g.advertise_interval) <= now
             }
             GroupState::Known { .. } => false,
         };
@@ -247,19 +249,23 @@ impl Machine {
         })
     }
 
-    /// keepalived was active after that time. This contradicts a FAULT which no notify event gave, if it lasts and no other
-    /// group's timer explains it: a change in the network wakes keepalived once, and a timer does it again after an
-    /// advertisement interval.
+    /// keepalived was active after that time. This contradicts a FAULT which no notify event gave, if it lasts and no timer of
+    /// another group may explain it: a change in the network or a tracked script that ends wakes keepalived for a moment.
     pub(super) fn active(&mut self, now: BootInstant, after: BootInstant) {
         self.liveness = self.liveness.max(Some(after));
-        let has_timer = |g: &Group| g.is_active() && matches!(g.state.vrrp(), VrrpState::Master | VrrpState::Backup);
-        if self.writer_gone.is_some() || self.groups.values().any(has_timer) {
+        // Also one without an `aws-vipa` node, whose state is not known.
+        let may_have_timer = |name: &GroupName| {
+            let group = self.groups.get(name);
+            group.is_none_or(|group| !matches!(group.state.vrrp(), VrrpState::Fault | VrrpState::Stop))
+        };
+        if self.writer_gone.is_some() || self.keepalived.groups.iter().any(|running| may_have_timer(&running.name)) {
+            self.groups.values_mut().for_each(|group| group.timer_seen = None);
             return;
         }
         let mut names = Vec::new();
         for (name, group) in self.groups.iter_mut().filter(|(_, g)| g.is_active() && g.is_in_fault_without_notify()) {
             match group.timer_seen {
-                Some(first) if after >= first + beat(group) => names.push(name.clone()),
+                Some(first) if after >= first + longest_sleep(group.advertise_interval) => names.push(name.clone()),
                 None if after > group.since => group.timer_seen = Some(after),
                 Some(_) | None => {}
             }

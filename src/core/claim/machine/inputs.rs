@@ -17,7 +17,8 @@ use crate::claim::resource::{Phase, ResourceState};
 use crate::keepalived::groups::Groups;
 use crate::model::assignment::{PlannedGroup, plan};
 use crate::model::config::Config;
-use crate::model::ids::{GroupName, InterfaceName};
+use crate::model::ec2::{CallError, ErrorClass};
+use crate::model::ids::{ErrorCode, GroupName, InterfaceName};
 use crate::model::resource::{Kind, Resource};
 use crate::model::vrrp::{NotifyEvent, NotifyState, VrrpState};
 
@@ -37,7 +38,7 @@ impl Machine {
             resource.permission.request(now);
         }
         self.inspection.request(now);
-        self.retry_permanent(now);
+        self.retry_permanent(now, |_| true);
         self.verifications.request(now);
     }
 
@@ -343,21 +344,29 @@ impl Machine {
     }
 
     pub(super) fn credentials_changed(&mut self, now: BootInstant) {
-        self.retry_permanent(now);
+        self.retry_permanent(now, |_| true);
         self.resources.values_mut().for_each(|resource| resource.permission.request(now));
         self.inspection.request(now);
         // Shows whether they work before a failover needs them.
         self.verifications.request(now + MIN_STANDBY_INTERVAL);
     }
 
-    pub(super) fn retry_permanent(&mut self, now: BootInstant) {
+    pub(super) fn keys_renewed(&mut self, now: BootInstant) {
+        // The keys were the reason, and not what they permit.
+        self.retry_permanent(now, |error| {
+            error.class() == ErrorClass::Denied && !error.failure.has_code(ErrorCode::is_denial)
+        });
+        // Shows whether they work before a failover needs them.
+        self.verifications.request(now + MIN_STANDBY_INTERVAL);
+    }
+
+    /// Retries refused claims at once. A standby, which does not claim, forgets its failures that may be over.
+    fn retry_permanent(&mut self, now: BootInstant, may_be_over: impl Fn(&CallError) -> bool) {
         for resource in self.resources.values_mut() {
-            // For a standby, too: the failure may be over.
-            let was_permanent = resource.rejection.permanent.take().is_some();
-            if let Phase::Pending { due } = &mut resource.phase
-                && was_permanent
-            {
-                *due = now;
+            let permanent = &mut resource.rejection.permanent;
+            match &mut resource.phase {
+                Phase::Pending { due } if permanent.take().is_some() => *due = now,
+                _ => drop(permanent.take_if(|error| may_be_over(error))),
             }
         }
         for channel in self.channels.values_mut() {

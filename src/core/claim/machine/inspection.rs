@@ -1,6 +1,7 @@
 //! What the regular reads do not show, although the readiness of a standby depends on it: how many addresses an ENI can have;
 //! the ENIs that `network-interface-id` names and no interface of this router has; and whether EC2 has an ENI that a regular read
-//! did not show. They are read at the start, after a change of the configuration or the credentials, and once a day.
+//! did not show. All of them are read at the start, after a change of the configuration or the credentials, and once a day; an ENI
+//! that a regular read does not show, at once, and while EC2 does not have it, again and again.
 
 use std::collections::BTreeMap;
 

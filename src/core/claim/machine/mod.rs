@@ -76,7 +76,7 @@ pub struct Machine {
     pub(super) attachments: Attachments,
     /// The ENIs that get resources, as the last regular read, or an inspection, has described them.
     pub(super) enis: BTreeMap<EniId, DescribedEni>,
-    /// Those of them that EC2 did not show last.
+    /// Those that the last read which was to describe them did not show.
     pub(super) unseen: UnseenEnis,
     /// Those to which EC2 does not permit to assign addresses, as proofs have shown.
     pub(super) denials: BTreeMap<EniId, CallError>,
@@ -332,6 +332,7 @@ impl Machine {
             Event::Denials(denials) => self.denials = denials,
             Event::Inspected(inspection) => self.inspected(now, inspection),
             Event::Credentials => self.credentials_changed(now),
+            Event::KeysRenewed => self.keys_renewed(now),
             Event::Pause { group, until } => self.pause(now, &group, until),
             Event::Resume(group) => self.resume(now, &group),
             Event::Force(group) => self.force(now, &group),

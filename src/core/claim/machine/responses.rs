@@ -66,6 +66,7 @@ impl Machine {
         };
         if result.is_ok() && claim.request.kind() == Kind::Address {
             self.denials.remove(claim.request.eni());
+            self.permission_proved(claim.request.eni());
         }
         let previous = claim.resources.iter().find_map(|id| self.resources.get(id)?.owner_read.as_ref()?.owner.clone());
         for id in &claim.resources {
@@ -390,7 +391,7 @@ impl Machine {
             resource.permission.request_creation(now);
         } else if id.kind() != Kind::Address || has_room {
             // ReplaceRoute needs no room.
-            resource.has_room();
+            resource.end_rejection_for_room();
         }
         let awaited = awaited && resource.awaits_read_until().is_none();
         let outranked_other = mem::take(&mut resource.attempt.outranked_other) && owner.is_some();

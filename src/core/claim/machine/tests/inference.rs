@@ -306,7 +306,7 @@ fn a_keepalived_that_has_a_timer_again_is_no_longer_in_fault() {
         let begin = harness.now;
         harness.beat = secs(interval);
         harness.last_beat = harness.now;
-        harness.run(secs(interval * 3));
+        harness.run(secs(interval * 5 + 5));
         assert_eq!(transitions(&harness, begin), [(VrrpState::Backup, Cause::Inferred)], "{interval:?}");
         harness.run(secs(60));
         assert_eq!(harness.reported().expect("the address").verdict.to_string(), "STANDBY-READY", "{interval:?}");
@@ -321,6 +321,20 @@ fn a_keepalived_that_wakes_up_once_is_still_in_fault() {
     for _ in 0..10 {
         harness.last_beat = harness.now;
         harness.run(secs(30));
+    }
+    assert_eq!(transitions(&harness, begin), []);
+}
+
+#[test]
+fn a_script_that_keepalived_starts_and_awaits_ends_no_fault() {
+    let mut harness = in_fault_without_a_notify_event();
+    let begin = harness.now;
+    // `health-check interval 60`, and each run takes three seconds.
+    for _ in 0..10 {
+        for pause in [3, 57] {
+            harness.last_beat = harness.now;
+            harness.run(secs(pause));
+        }
     }
     assert_eq!(transitions(&harness, begin), []);
 }
@@ -340,7 +354,58 @@ fn the_timer_of_another_group_ends_no_fault() {
     harness.beat = secs(1);
     harness.last_beat = harness.now;
     harness.run(secs(60));
-    assert_eq!(transitions(&harness, begin), [(VrrpState::Backup, Cause::Notify(NotifyState::Backup))]);
+    let backup = (VrrpState::Backup, Cause::Notify(NotifyState::Backup));
+    assert_eq!(transitions(&harness, begin), [backup]);
+    // It is in FAULT again, and something wakes keepalived once: that other timer says nothing about now.
+    harness.becomes("a", NotifyState::Fault);
+    harness.beat = secs(10_000);
+    harness.run(secs(60));
+    harness.last_beat = harness.now;
+    harness.run(secs(60));
+    let fault = (VrrpState::Fault, Cause::Notify(NotifyState::Fault));
+    assert_eq!(transitions(&harness, begin), [backup, fault]);
+}
+
+/// Both groups are in FAULT when the agent starts, and keepalived wakes up just before one returns for a minute.
+#[test]
+fn what_was_seen_before_the_timer_of_another_group_ends_no_fault() {
+    let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
+    let mut harness = Harness::settled(config(&["a", "b"]), groups);
+    harness.all_become(&[("a", NotifyState::Fault), ("b", NotifyState::Fault)]);
+    harness.kill_agent();
+    harness.beat = secs(10_000);
+    harness.start_agent();
+    harness.run(secs(10));
+    harness.last_beat = harness.now;
+    harness.run(secs(3));
+    harness.becomes("a", NotifyState::Backup);
+    harness.beat = secs(1);
+    harness.last_beat = harness.now;
+    harness.run(secs(60));
+    let begin = harness.now;
+    harness.becomes("a", NotifyState::Fault);
+    harness.beat = secs(10_000);
+    harness.run(secs(1));
+    harness.last_beat = harness.now;
+    harness.run(secs(60));
+    assert_eq!(transitions(&harness, begin), [(VrrpState::Fault, Cause::Notify(NotifyState::Fault))]);
+}
+
+#[test]
+fn the_timer_of_a_group_without_a_node_ends_no_fault() {
+    let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("without-node", "eth1", 11, &[vip(9)])] };
+    let mut harness = Harness::settled(config(&["a"]), groups);
+    harness.becomes("a", NotifyState::Fault);
+    harness.kill_agent();
+    harness.beat = secs(10_000);
+    harness.start_agent();
+    harness.run(secs(10));
+    assert_eq!(harness.reported().expect("the address").verdict.to_string(), "STANDBY-NOT-READY");
+    let begin = harness.now;
+    harness.beat = secs(1);
+    harness.last_beat = harness.now;
+    harness.run(secs(60));
+    assert_eq!(transitions(&harness, begin), []);
 }
 
 #[test]

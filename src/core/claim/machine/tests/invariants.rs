@@ -209,6 +209,7 @@ impl Invariants {
             | Event::Denials(_)
             | Event::Network(_)
             | Event::Credentials
+            | Event::KeysRenewed
             | Event::ReadNow
             | Event::Tick => {}
         }

@@ -58,6 +58,7 @@ enum Step {
     Configure(usize),
     Announce(usize),
     Credentials,
+    KeysRenewed,
     ReadNow,
 }
 
@@ -173,6 +174,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (0..5_usize).prop_map(Step::Configure),
         1 => (0..4_usize).prop_map(Step::Announce),
         1 => Just(Step::Credentials),
+        1 => Just(Step::KeysRenewed),
         1 => Just(Step::ReadNow),
     ]
 }
@@ -269,6 +271,7 @@ impl Harness {
             }
             Step::Announce(n) => self.reload(announced(n)),
             Step::Credentials => self.tell(Event::Credentials),
+            Step::KeysRenewed => self.tell(Event::KeysRenewed),
             Step::ReadNow => self.tell(Event::ReadNow),
         }
     }

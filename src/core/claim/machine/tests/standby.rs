@@ -187,6 +187,36 @@ fn a_refusal_before_it_stood_by_counts_until_something_has_changed() {
 }
 
 #[test]
+fn new_keys_of_a_role_permit_what_the_old_ones_did() {
+    for (code, class, ends) in [
+        ("UnauthorizedOperation", ErrorClass::Denied, false),
+        ("InvalidParameterValue", ErrorClass::BadResource, false),
+        ("ExpiredToken", ErrorClass::Denied, true),
+    ] {
+        let mut harness = Harness::one();
+        (harness.ec2.bad, harness.ec2.bad_class) = ([vip(1).into()].into(), class);
+        harness.ec2.bad_code = Some(code);
+        harness.master("a");
+        harness.run(secs(5));
+        harness.backup("a");
+        harness.run(secs(20));
+        assert_eq!(shown(&harness).0, Verdict::StandbyNotReady, "{code}");
+        let begin = harness.now;
+        harness.tell(Event::KeysRenewed);
+        harness.run(secs(20));
+        let verdict = if ends { Verdict::StandbyReady } else { Verdict::StandbyNotReady };
+        assert_eq!(shown(&harness).0, verdict, "{code}");
+        assert_eq!(harness.read_times(begin).len(), 1, "{code}: they are tried");
+        // A master may as well try.
+        harness.master("a");
+        harness.run(secs(5));
+        let begin = harness.now;
+        harness.tell(Event::KeysRenewed);
+        assert_eq!(harness.claim_times(begin), [0], "{code}");
+    }
+}
+
+#[test]
 fn an_eni_that_is_not_known_keeps_a_standby_from_being_ready() {
     let mut harness = Harness::new(config(&["a"]), Groups { groups: vec![run("a", "eth0", 10, &[vip(1)])] });
     harness.imds = Err(ErrorClass::Transient);
@@ -337,7 +367,7 @@ fn what_is_not_known_of_an_interface_is_held_against_nobody() {
 
 fn no_such_eni(id: &str) -> String {
     format!(
-        "EC2 has no {id} in this region: correct `aws-vipa network-interface-id`, or `aws-vipa region` if that is wrong"
+        "EC2 has no {id} in this account and region: correct `aws-vipa network-interface-id`, or `aws-vipa region` if that is wrong, and check to which account the credentials belong"
     )
 }
 
@@ -517,6 +547,18 @@ fn an_accepted_claim_ends_the_denial_for_every_group_on_the_eni() {
         Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] },
     );
     harness.tell(Event::Denials([(eni(ETH0), error(ErrorClass::Denied))].into()));
+    assert_eq!(shown(&harness).0, Verdict::StandbyNotReady);
+    harness.master("b");
+    harness.backup("b");
+    harness.run(secs(20));
+    assert_eq!(shown(&harness).0, Verdict::StandbyReady);
+    // The denial of a claim of the other group, too.
+    (harness.ec2.bad, harness.ec2.bad_class) = ([vip(1).into()].into(), ErrorClass::Denied);
+    harness.master("a");
+    harness.run(secs(5));
+    harness.backup("a");
+    harness.ec2.bad.clear();
+    harness.run(secs(20));
     assert_eq!(shown(&harness).0, Verdict::StandbyNotReady);
     harness.master("b");
     harness.backup("b");
@@ -869,8 +911,8 @@ fn an_eni_that_imds_shows_and_ec2_does_not_have_is_not_ready() {
     let begin = harness.now;
     harness.ec2.interfaces.clear();
     harness.run(secs(60));
-    let why = "EC2 has no eni-0000000a in this region: check `aws-vipa region`, and which network interfaces are attached to \
-               this instance";
+    let why = "EC2 has no eni-0000000a in this account and region: check `aws-vipa region`, and which network interfaces \
+               are attached to this instance, and check to which account the credentials belong";
     assert_eq!(both(&harness), (NOT_READY, Some(why.to_owned())));
     // The regular read shows it again.
     harness.ec2.interfaces.insert(eni(ETH0), described(&[]));

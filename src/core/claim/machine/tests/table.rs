@@ -222,6 +222,7 @@ fn events() -> Vec<(String, Make)> {
     let denials = || [(eni(ETH0), error(ErrorClass::Denied))].into();
     add("proof: denied", Box::new(move |_| Event::Denials(denials())));
     add("other credentials", Box::new(|_| Event::Credentials));
+    add("new keys", Box::new(|_| Event::KeysRenewed));
     add("pause", Box::new(|w| Event::Pause { group: group("a"), until: w.now + secs(600) }));
     add("resume", Box::new(|_| Event::Resume(group("a"))));
     add("force", Box::new(|_| Event::Force(group("a"))));
@@ -730,7 +731,7 @@ fn phase_number(phase: &Phase) -> usize {
     }
 }
 
-const EVENTS: usize = 26;
+const EVENTS: usize = 27;
 
 /// Another event needs a row in the table.
 fn event_number(event: &Event) -> usize {
@@ -761,5 +762,6 @@ fn event_number(event: &Event) -> usize {
         Event::Network(_) => 23,
         Event::Proved(_) => 24,
         Event::Denials(_) => 25,
+        Event::KeysRenewed => 26,
     }
 }
