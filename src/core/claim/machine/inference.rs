@@ -266,8 +266,8 @@ impl Machine {
         for (name, group) in self.groups.iter_mut().filter(|(_, g)| g.is_active() && g.is_in_fault_without_notify()) {
             match group.timer_seen {
                 Some(first) if after >= first + longest_sleep(group.advertise_interval) => names.push(name.clone()),
-                None if after > group.since => group.timer_seen = Some(after),
-                Some(_) | None => {}
+                Some(_) => {}
+                None => group.timer_seen = Some(after.max(group.since)),
             }
         }
         // keepalived has a timer after all: it hung, or a notify event was lost.

@@ -410,17 +410,25 @@ fn the_timer_of_a_group_without_a_node_ends_no_fault() {
 
 #[test]
 fn a_fault_that_a_notify_event_gave_ends_with_another_event() {
-    let mut harness = Harness::one();
-    harness.becomes("a", NotifyState::Fault);
+    let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
+    let mut harness = Harness::settled(config(&["a", "b"]), groups);
+    harness.all_become(&[("a", NotifyState::Fault), ("b", NotifyState::Fault)]);
+    harness.kill_agent();
     harness.beat = secs(10_000);
+    harness.start_agent();
+    harness.run(secs(10));
+    harness.says("a", NotifyState::Fault);
     harness.tell(Event::FifoFull);
     harness.run(secs(10));
     let begin = harness.now;
-    // Another group's timer.
-    harness.beat = secs(1);
-    harness.last_beat = harness.now;
-    harness.run(secs(60));
-    assert_eq!(transitions(&harness, begin), []);
+    // keepalived is active all the time, as with `health-check interval 1`.
+    for _ in 0..9 {
+        harness.last_beat = harness.now;
+        harness.run(secs(1));
+    }
+    let names = |(_, event)| if let LogEvent::Transition { group, .. } = event { Some(group) } else { None };
+    let changed: Vec<_> = harness.log_events(begin).into_iter().filter_map(names).collect();
+    assert_eq!(changed, [group("b")], "{:?}", transitions(&harness, begin));
 }
 
 #[test]
