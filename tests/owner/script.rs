@@ -264,6 +264,61 @@ fn routes_and_elastic_ips_are_passed_on_when_added_and_removed() {
     assert!(router.attached());
 }
 
+/// Each other node, with the value that the agent then reads: at commit, at boot, and when it goes.
+#[test]
+fn every_node_is_in_force_when_committed_and_booted_until_it_is_deleted() {
+    let test = "script::every_node_is_in_force_when_committed_and_booted_until_it_is_deleted";
+    let Some(mut router) = Router::booted(test, two()) else {
+        return;
+    };
+    let config = || -> Value { serde_json::from_slice(&fs::read(CONFIG).expect("read")).expect("JSON") };
+    let before = config();
+    let (of_group, of_router) = ("/group/a/aws-vipa", "/global-parameters/aws-vipa");
+    for (below, nodes, read_as, expected) in [
+        (of_group, json!({ "address": "10.99.0.101" }), "/groups/0/addresses", json!(["10.99.0.101"])),
+        (of_group, json!({ "interface": "eth1" }), "/groups/0/interface", json!("eth1")),
+        (
+            of_group,
+            json!({ "network-interface-id": "eni-01234567" }),
+            "/groups/0/network_interface_id",
+            json!("eni-01234567"),
+        ),
+        (of_group, json!({ "disable": {} }), "/groups/0/disable", json!(true)),
+        (of_router, json!({ "region": "eu-central-1" }), "/global/region", json!("eu-central-1")),
+        (
+            of_router,
+            json!({ "endpoint-url": "https://vpce.example" }),
+            "/global/endpoint_url",
+            json!("https://vpce.example"),
+        ),
+        (of_router, json!({ "credentials-file": "/config/keys" }), "/global/credentials_file", json!("/config/keys")),
+        (of_router, json!({ "credentials-file": "/config/keys", "profile": "vipa" }), "/global/profile", json!("vipa")),
+        (
+            of_router,
+            json!({ "ca-certificate-file": "/config/ca.pem" }),
+            "/global/ca_certificate_file",
+            json!("/config/ca.pem"),
+        ),
+        (of_router, json!({ "verify-interval": "5" }), "/global/verify_interval", json!(5)),
+        (of_router, json!({ "request-timeout": "30" }), "/global/request_timeout", json!(30)),
+    ] {
+        let mut tree = two();
+        let (parent, _) = below.rsplit_once('/').expect("a parent");
+        tree["high-availability"]["vrrp"].pointer_mut(parent).expect("it exists")["aws-vipa"] = nodes.clone();
+        let is_set = |calls: &[Call], when: &str| {
+            assert!(calls.iter().all(|call| call.answer.code == Some(0)), "{nodes}, {when}: {calls:?}");
+            assert_eq!(config().pointer(read_as), Some(&expected), "{nodes}, {when}");
+        };
+        is_set(&router.commit(tree.clone()), "committed");
+        assert_in_force(&router);
+        router.effective = json!({});
+        is_set(&router.boot(tree), "booted");
+        let calls = router.commit(two());
+        assert!(calls.iter().all(|call| call.answer.code == Some(0)), "{nodes}: {calls:?}");
+        assert_eq!(config(), before, "{nodes}: deleted");
+    }
+}
+
 /// Every fault of a group with routes, Elastic IPs or `no-address`: at commit, at boot, and when it goes.
 #[test]
 fn faults_of_routes_and_elastic_ips_fail_their_commit_and_leave_out_their_group_at_boot() {
@@ -334,6 +389,14 @@ fn faults_of_routes_and_elastic_ips_fail_their_commit_and_leave_out_their_group_
     assert_eq!(outcomes(&calls), [(Owned::group("b"), true)]);
     let expected = "WARNING: high-availability vrrp group b: 10.255.0.1 is not in a subnet of eth0";
     assert!(calls[0].answer.shown().contains(expected), "{}", calls[0].answer.shown());
+    assert_in_force(&router);
+    router.effective = json!({});
+    // /run is empty then: the warning is shown anew.
+    fs::remove_file("/run/vyos-aws-vipa/warned.json").expect("removed");
+    let calls = router.boot(overlay(json!({})));
+    assert_eq!(outcomes(&calls), [(Owned::group("a"), true), (Owned::group("b"), true)]);
+    assert!(calls[1].answer.shown().contains(expected), "{calls:?}");
+    assert_eq!(names_in(CONFIG), ["a", "b"]);
     assert_in_force(&router);
 }
 
