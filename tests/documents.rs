@@ -463,7 +463,11 @@ fn the_documented_policy_allows_the_calls_of_the_program() {
     let printed = printed.next().expect("a value").expect("a policy");
     let actions = |policy: &Value| -> Vec<String> {
         let statements = policy["Statement"].as_array().expect("statements").iter();
-        statements.map(|statement| statement["Action"].as_str().expect("an action").to_owned()).collect()
+        let actions = statements.flat_map(|statement| match &statement["Action"] {
+            Value::Array(actions) => actions.clone(),
+            action => vec![action.clone()],
+        });
+        actions.map(|action| action.as_str().expect("an action").to_owned()).collect()
     };
     assert_eq!(actions(&documented), actions(&printed));
     for action in actions(&printed) {

@@ -294,7 +294,8 @@ impl Asked {
             let (ec2, elastic_ips) = (self.ec2.clone(), elastic_ips.clone());
             spawn(async move { bounded(&ec2, bound, ec2.associations(&elastic_ips, bound)).await })
         });
-        let limit = aws.instance_type.clone().map(|kind| {
+        let is_assigned = moving.values().any(|addresses| !addresses.is_empty());
+        let limit = aws.instance_type.clone().filter(|_| is_assigned).map(|kind| {
             let ec2 = self.ec2.clone();
             spawn(async move {
                 let addresses = bounded(&ec2, bound, ec2.addresses_per_interface(&kind, bound)).await?;

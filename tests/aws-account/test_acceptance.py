@@ -150,7 +150,7 @@ class Parts(unittest.TestCase):
         self.assertEqual(allowed, {
             'ec2:AssignPrivateIpAddresses': interfaces, 'ec2:ReplaceRoute': tables, 'ec2:CreateRoute': tables,
             'ec2:AssociateAddress': interfaces | {arns['AddressOfMaster']}, 'ec2:DescribeNetworkInterfaces': {'*'},
-            'ec2:DescribeRouteTables': {'*'}, 'ec2:DescribeAddresses': {'*'}})
+            'ec2:DescribeInstanceTypes': {'*'}, 'ec2:DescribeRouteTables': {'*'}, 'ec2:DescribeAddresses': {'*'}})
         # What the program itself prints for such a pair: the same actions, for the same kinds of resources.
         generated = (ROOT / 'tests/status/iam-policy-across-zones.txt').read_text()
         printed = {}

@@ -118,8 +118,7 @@ fn the_policy_has_only_what_the_configuration_needs() {
         }];
     });
     let (policy, notes) = generate(&router, &imds, None);
-    let reads = json!(["ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables", "ec2:DescribeAddresses"]);
-    let expected = [
+    let mut expected = vec![
         ("ClaimAddresses".to_owned(), json!("ec2:AssignPrivateIpAddresses"), json!([interface])),
         routes,
         (
@@ -128,12 +127,18 @@ fn the_policy_has_only_what_the_configuration_needs() {
             json!([arn("elastic-ip/eipalloc-0a000000000000001")]),
         ),
         ("ClaimElasticIpsForInterfaces".to_owned(), json!("ec2:AssociateAddress"), json!([interface])),
-        read(reads),
+        read(json!([
+            "ec2:DescribeNetworkInterfaces",
+            "ec2:DescribeInstanceTypes",
+            "ec2:DescribeRouteTables",
+            "ec2:DescribeAddresses"
+        ])),
     ];
     assert_eq!(statements(&policy), expected, "{policy}");
     assert!(notes.contains("has only this router's ENIs"), "{notes}");
     configure(&|group| group.no_address = true);
     let (policy, _) = generate(&router, &imds, None);
+    expected[4] = read(json!(["ec2:DescribeNetworkInterfaces", "ec2:DescribeRouteTables", "ec2:DescribeAddresses"]));
     assert_eq!(statements(&policy), expected[1..], "{policy}");
     // Without groups.json the interface is not known, and no ENI with it.
     fs::remove_file(&router.paths.groups).expect("removed");
@@ -158,8 +163,8 @@ fn partition_account_and_enis_are_read_from_imds() {
     let arn = "arn:aws-us-gov:ec2:eu-west-1:123456789012:network-interface/eni-0a000000000000001";
     assert_eq!(claim["Resource"], json!([arn]), "{policy}");
     assert!(notes.contains("has only this router's ENIs") && notes.ends_with("prints there."), "{notes}");
-    let read =
-        json!({"Sid": "ReadOwners", "Effect": "Allow", "Action": "ec2:DescribeNetworkInterfaces", "Resource": ["*"]});
+    let actions = ["ec2:DescribeNetworkInterfaces", "ec2:DescribeInstanceTypes"];
+    let read = json!({"Sid": "ReadOwners", "Effect": "Allow", "Action": actions, "Resource": ["*"]});
     assert_eq!(policy["Statement"][1], read);
 
     let (policy, notes) = generate(&router, &imds, Some("vrrp=yes"));

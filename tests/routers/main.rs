@@ -9,6 +9,7 @@ mod credentials;
 mod ec2;
 mod failover;
 mod groups;
+mod iam_policy;
 mod imds;
 mod keepalived;
 mod proof;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use lab::simulator::{Fault, On};
+use lab::simulator::{Fault, On, World};
 use lab::{GROUP, Lab, Router, THIRD_PARTY, VIP};
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::{BINARY, ELECTION, SLACK};
 
 /// The shortest time between two reads of a standby, and the longest with its jitter.
 const INTERVAL: Duration = Duration::from_secs(15);
-const LONGEST: Duration = Duration::from_secs(18);
+pub const LONGEST: Duration = Duration::from_secs(18);
 
 #[test]
 fn standby_that_cannot_reach_ec2() {
@@ -57,7 +57,7 @@ fn standby_whose_keys_are_over() {
 }
 
 /// The step of `show check` that fails on router 2, and what it says.
-fn check_fails(lab: &Lab, step: &str, words: &str) {
+pub fn check_fails(lab: &Lab, step: &str, words: &str) {
     let output = lab.r2.command("vyos-aws-vipa").args(["show", "check"]).output().expect("run");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     // Each cell is wrapped within its column.
@@ -66,12 +66,17 @@ fn check_fails(lab: &Lab, step: &str, words: &str) {
     assert!(flat.contains(words), "{words}:\n{text}");
 }
 
-#[test]
-fn standby_whose_eni_is_full() {
+/// The ENI of router 2 has no room for another address, because of a prefix.
+pub fn full_eni() -> World {
     let mut world = lab::world().stale_reads(Duration::ZERO);
     let own = &mut world.instances[1].network_interfaces[0];
     *own = own.clone().address_limit(3).secondary(Ipv4Addr::new(10, 99, 0, 60)).prefix("10.99.0.208/28");
-    lab::scenario_in(world, BINARY, |lab: &mut Lab| {
+    world
+}
+
+#[test]
+fn standby_whose_eni_is_full() {
+    lab::scenario_in(full_eni(), BINARY, |lab: &mut Lab| {
         lab.set_global("verify-interval 5");
         lab.commit_pair();
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", ELECTION + SLACK);
@@ -288,7 +293,7 @@ fn fresh_status_while_ec2_hangs() {
 }
 
 /// Router 2 reports it at its next read, with the reason, while router 1 has the address.
-fn not_ready(lab: &Lab, reasons: &[&str]) {
+pub fn not_ready(lab: &Lab, reasons: &[&str]) {
     lab.wait(&format!("not ready: {reasons:?}"), LONGEST + SLACK, |lab| {
         let shown = lab.r2.shown(GROUP, VIP);
         let reason = shown.address["reason"].as_str().unwrap_or_default().to_owned();

@@ -43,7 +43,7 @@ fn since(number: usize, mut requests: Vec<Request>) -> Vec<Request> {
 }
 
 /// Waits until the overlay address leads to the router in both zones.
-fn routes_lead_to(lab: &Lab, router: &Router, within: Duration) {
+pub fn routes_lead_to(lab: &Lab, router: &Router, within: Duration) {
     for table in ROUTE_TABLES {
         lab.wait_for_route(table, OVERLAY_ROUTE, router, within);
     }
@@ -519,7 +519,7 @@ fn prefix(n: usize) -> String {
 }
 
 /// Both routers in one subnet, with so many routes that lead to r1, and the Elastic IP.
-fn one_subnet(routes: usize) -> World {
+pub fn one_subnet(routes: usize) -> World {
     let world = lab::world().stale_reads(Duration::ZERO).routes_per_table(routes + 1);
     let table = RouteTable::new(ROUTE_TABLES[0], &world.vpcs[0].id).main();
     let r1 = world.instances[0].network_interfaces[0].id.clone();
@@ -621,18 +621,22 @@ fn two_hundred_routes_move_within_the_rate_limit_of_ec2() {
     });
 }
 
+/// Sets a route of [`one_subnet`] and the Elastic IP on both routers.
+pub fn set_all_kinds(lab: &mut Lab) {
+    let (_, allocation) = ELASTIC_IP;
+    let nodes = [format!("route {} route-table {}", prefix(0), ROUTE_TABLES[0]), format!("elastic-ip {allocation}")];
+    let nodes = nodes.map(|node| format!("set high-availability vrrp group {GROUP} aws-vipa {node}"));
+    for router in [&mut lab.r1, &mut lab.r2] {
+        router.set(nodes.iter().map(String::as_str));
+    }
+}
+
 /// All kinds at once: no call waits for the answer to another kind's.
 #[test]
 fn address_route_and_elastic_ip_at_once() {
     lab::scenario_in(one_subnet(1), BINARY, |lab: &mut Lab| {
         let (public, allocation) = ELASTIC_IP;
-        let nodes =
-            [format!("route {} route-table {}", prefix(0), ROUTE_TABLES[0]), format!("elastic-ip {allocation}")];
-        for router in [&mut lab.r1, &mut lab.r2] {
-            let nodes =
-                nodes.each_ref().map(|node| format!("set high-availability vrrp group {GROUP} aws-vipa {node}"));
-            router.set(nodes.iter().map(String::as_str));
-        }
+        set_all_kinds(lab);
         lab.bring_up();
         settled(lab);
         let start = lab.simulator.next_number();

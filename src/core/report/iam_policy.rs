@@ -106,6 +106,8 @@ pub fn policy(facts: &PolicyInputs, tag: Option<&Tag>) -> (Policy, Vec<String>) 
     if facts.claims_addresses {
         allow("ClaimAddresses", vec!["ec2:AssignPrivateIpAddresses"], of_interfaces(facts, &facts.enis, tag));
         interfaces.push(&facts.enis);
+        // How many addresses an ENI can have.
+        read.push("ec2:DescribeInstanceTypes");
     }
     if !facts.route_tables.is_empty() {
         let tables = named(facts, "route-table", "ec2:RouteTableID", &facts.route_tables);

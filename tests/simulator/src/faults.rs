@@ -1,5 +1,6 @@
 //! Faults that a test injects: which requests they apply to, and their effects.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub struct On {
     pub service: Option<Service>,
     /// EC2: the action's name. IMDS: the beginning of `METHOD /path`.
     pub action: Option<String>,
+    /// Not these EC2 actions.
+    pub other_than: BTreeSet<String>,
     /// An interface that the request names.
     pub network_interface: Option<String>,
     /// An address that the request names.
@@ -65,6 +68,12 @@ impl On {
     /// The IMDS requests whose path begins with `path`.
     pub fn imds_path(path: &str) -> On {
         On { action: Some(format!("GET {path}")), ..On::imds() }
+    }
+
+    /// Not these EC2 actions.
+    pub fn other_than(mut self, actions: &BTreeSet<String>) -> On {
+        self.other_than = actions.clone();
+        self
     }
 
     /// Only those that name the interface.
@@ -130,6 +139,7 @@ impl On {
         let among =
             |wanted: &Option<String>, named: &[String]| wanted.as_ref().is_none_or(|wanted| named.contains(wanted));
         action
+            && !self.other_than.contains(&request.action)
             && among(&self.network_interface, &request.network_interfaces)
             && among(&self.route_table, &request.route_tables)
             && among(&self.allocation, &request.allocations)
