@@ -65,7 +65,7 @@ fn addresses_and_the_room_on_the_eni() {
         let policy = bring_up(lab, Lab::commit_pair);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", ELECTION + SLACK);
         let full = "may get 1 more; a m5.4xlarge allows 3";
-        not_ready(lab, &[full]);
+        not_ready(lab, "no-room", &[full]);
         check_fails(lab, "Address limit", full);
         lab.simulator.unassign_prefixes(&lab.r2.enis[0]).expect("an ENI");
         settled(lab);

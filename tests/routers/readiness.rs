@@ -1,6 +1,7 @@
 //! A standby reports that it could not take over, before it has to.
 
 use std::net::Ipv4Addr;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lab::simulator::{Fault, On, World};
@@ -13,6 +14,9 @@ use crate::{BINARY, ELECTION, SLACK};
 const INTERVAL: Duration = Duration::from_secs(15);
 pub const LONGEST: Duration = Duration::from_secs(18);
 
+/// The agent writes its metrics every 15 s at most, after it has collected changes for a second.
+const WRITTEN: Duration = Duration::from_secs(16);
+
 #[test]
 fn standby_that_cannot_reach_ec2() {
     lab::scenario(BINARY, |lab: &mut Lab| {
@@ -21,6 +25,7 @@ fn standby_that_cannot_reach_ec2() {
         lab.r2.call(&["ip", "route", "add", "unreachable", "10.99.0.1/32"]);
         not_ready(
             lab,
+            "read-failed",
             &[
                 "check the route, security groups (also the VPC endpoint's), the firewall and DNS on the way to EC2's endpoint",
             ],
@@ -37,7 +42,11 @@ fn standby_that_may_not_read() {
         lab.bring_up();
         let reads = On::action("DescribeNetworkInterfaces").instance(&lab.r2.instance);
         let denial = lab.simulator.add_fault(Fault::on(reads).deny());
-        not_ready(lab, &["UnauthorizedOperation", "allow ec2:DescribeNetworkInterfaces to instance role router"]);
+        not_ready(
+            lab,
+            "read-failed",
+            &["UnauthorizedOperation", "allow ec2:DescribeNetworkInterfaces to instance role router"],
+        );
         lab.simulator.remove_fault(denial);
         ready_again_and_takes_over(lab);
     });
@@ -50,7 +59,7 @@ fn standby_whose_keys_are_over() {
         lab.bring_up();
         let instance = lab.r2.instance.clone();
         lab.simulator.expire_access_key(&lab.simulator.role_access_key(&instance).expect("a role"));
-        not_ready(lab, &["RequestExpired", "read again, no new credentials"]);
+        not_ready(lab, "read-failed", &["RequestExpired", "read again, no new credentials"]);
         lab.simulator.rotate_credentials(&instance, Duration::from_secs(3_600)).expect("a role");
         ready_again_and_takes_over(lab);
     });
@@ -82,7 +91,7 @@ fn standby_whose_eni_is_full() {
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", ELECTION + SLACK);
         let full =
             "has 2 addresses and 1 prefix, which counts as an address, and may get 1 more; a m5.4xlarge allows 3";
-        not_ready(lab, &[full, "use a larger instance type, or unassign addresses"]);
+        not_ready(lab, "no-room", &[full, "use a larger instance type, or unassign addresses"]);
         check_fails(lab, "Address limit", full);
         lab.simulator.unassign_prefixes(&lab.r2.enis[0]).expect("an ENI");
         ready_again_and_takes_over(lab);
@@ -98,7 +107,7 @@ fn standby_with_source_destination_check() {
         lab.r2.call(&["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]);
         lab.simulator.set_source_dest_check(&lab.r2.enis[0], true).expect("an ENI");
         let on = format!("the source/destination check is on for {}", lab.r2.enis[0]);
-        not_ready(lab, &[&on, "--no-source-dest-check`"]);
+        not_ready(lab, "source-dest-check", &[&on, "--no-source-dest-check`"]);
         check_fails(lab, "Src/dest check", &on);
         lab.simulator.set_source_dest_check(&lab.r2.enis[0], false).expect("an ENI");
         ready_again_and_takes_over(lab);
@@ -112,10 +121,14 @@ fn standby_whose_eni_is_attached_elsewhere() {
         lab.bring_up();
         let (eni, other) = (lab.r2.enis[0].clone(), "i-0a000000000000003");
         lab.simulator.detach_network_interface(&eni).expect("an ENI");
-        not_ready(lab, &[&format!("{eni} is attached to no instance, and traffic is lost")]);
+        not_ready(lab, "eni-elsewhere", &[&format!("{eni} is attached to no instance, and traffic is lost")]);
         check_fails(lab, "ENI in EC2", "is attached to no instance");
         lab.simulator.attach_network_interface(&eni, other, 2).expect("attached");
-        not_ready(lab, &[&format!("{eni} is attached to {other}, not to this instance {}", lab.r2.instance)]);
+        not_ready(
+            lab,
+            "eni-elsewhere",
+            &[&format!("{eni} is attached to {other}, not to this instance {}", lab.r2.instance)],
+        );
         check_fails(lab, "ENI in EC2", &format!("is attached to {other}, not to this instance"));
         lab.simulator.detach_network_interface(&eni).expect("an ENI");
         lab.simulator.attach_network_interface(&eni, &lab.r2.instance, 0).expect("attached");
@@ -130,12 +143,14 @@ fn standby_whose_eni_was_deleted() {
         lab.bring_up();
         let eni = lab.r2.enis[0].clone();
         lab.simulator.detach_network_interface(&eni).expect("an ENI");
-        not_ready(lab, &[&format!("{eni} is attached to no instance")]);
+        not_ready(lab, "eni-elsewhere", &[&format!("{eni} is attached to no instance")]);
         lab.simulator.delete_network_interface(&eni).expect("an ENI");
-        not_ready(lab, &[&format!("EC2 has no {eni} in this account and region: check `aws-vipa region`")]);
+        not_ready(
+            lab,
+            "no-such-eni",
+            &[&format!("EC2 has no {eni} in this account and region: check `aws-vipa region`")],
+        );
         check_fails(lab, "ENI in EC2", &format!("EC2 has no {eni} in this account and region"));
-        let shown = lab.r2.shown(GROUP, VIP);
-        assert_eq!(shown.address["reason_code"], "no-such-eni", "{}", shown.address);
         assert_eq!(lab.r2.logged(&["standby ready"]), 0);
     });
 }
@@ -157,6 +172,7 @@ fn standby_for_the_primary_address_of_a_third_party() {
             shown.verdict() == "STANDBY-NOT-READY" && why.starts_with(&reason)
         });
         assert_eq!(lab.r2.logged(&["standby not ready", &reason]), 1);
+        exports(lab, primary, "primary-address");
         check_fails(lab, "Address", &reason);
         lab.simulator.delete_network_interface(THIRD_PARTY[0]).expect("an ENI");
         lab.wait_for_verdict(&lab.r2, GROUP, primary, "STANDBY-READY", LONGEST + SLACK);
@@ -170,7 +186,7 @@ fn depends_on(lab: &mut Lab, route: &[&str], words: &str) {
     let ec2 = "10.99.0.1/32";
     let said = lab.r2.logged(&["standby ready"]);
     lab.r2.call(&[&["ip", "route", "add", ec2], route].concat());
-    not_ready(lab, &["packets to EC2 (10.99.0.1)", words]);
+    not_ready(lab, "dependent-path", &["packets to EC2 (10.99.0.1)", words]);
     check_fails(lab, "Path", words);
     lab.r2.call(&["ip", "route", "delete", ec2]);
     lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", LONGEST + SLACK);
@@ -209,7 +225,7 @@ fn standby_whose_way_to_imds_leads_by_the_other_router() {
         lab.r2.call(&["ip", "address", "delete", "169.254.169.254/32", "dev", "lo"]);
         lab.r2.call(&["ip", "route", "add", "169.254.169.254/32", "via", "10.99.0.11"]);
         let words = "go through 10.99.0.11, the other router of a group";
-        not_ready(lab, &["packets to IMDS (169.254.169.254)", words]);
+        not_ready(lab, "dependent-path", &["packets to IMDS (169.254.169.254)", words]);
         check_fails(lab, "Path", words);
         lab.r2.call(&["ip", "route", "delete", "169.254.169.254/32"]);
         lab.r2.call(&["ip", "address", "add", "169.254.169.254/32", "dev", "lo"]);
@@ -292,16 +308,33 @@ fn fresh_status_while_ec2_hangs() {
     });
 }
 
-/// Router 2 reports it at its next read, with the reason, while router 1 has the address.
-pub fn not_ready(lab: &Lab, reasons: &[&str]) {
-    lab.wait(&format!("not ready: {reasons:?}"), LONGEST + SLACK, |lab| {
+/// Router 2 reports it at its next read, with the reason, and its metrics have the code, while router 1 has the address.
+pub fn not_ready(lab: &Lab, code: &str, reasons: &[&str]) {
+    lab.wait(&format!("not ready: {code}: {reasons:?}"), LONGEST + SLACK, |lab| {
         let shown = lab.r2.shown(GROUP, VIP);
         let reason = shown.address["reason"].as_str().unwrap_or_default().to_owned();
-        shown.verdict() == "STANDBY-NOT-READY" && reasons.iter().all(|part| reason.contains(part))
+        let is_it = shown.address["reason_code"] == code && reasons.iter().all(|part| reason.contains(part));
+        shown.verdict() == "STANDBY-NOT-READY" && is_it
     });
     let texts: Vec<&str> = reasons.iter().copied().chain(["standby not ready"]).collect();
     assert_eq!(lab.r2.logged(&texts), 1);
+    exports(lab, VIP, code);
     assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r1.enis[0]);
+}
+
+/// Waits until the metrics of router 2 have the code as the reason for the verdict on the address.
+fn exports(lab: &Lab, address: Ipv4Addr, code: &str) {
+    let labels = format!("group=\"{GROUP}\",kind=\"address\",resource=\"{address}\",reason=\"{code}\"");
+    let sample = format!("vyos_aws_vipa_resource_reason{{{labels}}} 1");
+    let deadline = Instant::now() + WRITTEN + SLACK;
+    loop {
+        let metrics = lab.r2.read("/run/vyos-aws-vipa-agent/metrics.prom");
+        if metrics.lines().any(|line| line == sample) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no {sample} within {:?}: {metrics}", WRITTEN + SLACK);
+        sleep(Duration::from_millis(50));
+    }
 }
 
 fn ready_again_and_takes_over(lab: &Lab) {
@@ -341,7 +374,7 @@ fn standby_that_is_throttled_reads_less_often() {
         let reads = On::action("DescribeNetworkInterfaces").instance(&lab.r2.instance);
         let before = lab.reads(&lab.r2).len();
         lab.simulator.add_fault(Fault::on(reads).throttle());
-        not_ready(lab, &["RequestLimitExceeded"]);
+        not_ready(lab, "read-failed", &["RequestLimitExceeded"]);
         lab.wait("another read", 2 * LONGEST + SLACK, |lab| lab.reads(&lab.r2).len() == before + 2);
         let gap = gaps(lab, &lab.r2, before)[1];
         assert!(gap > 2 * INTERVAL * 8 / 10 - Duration::from_millis(500), "{gap:?}");
