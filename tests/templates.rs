@@ -445,6 +445,7 @@ fn the_program_accepts_the_arguments_of_the_operational_commands() {
         "show aws-vipa group GROUP",
         "show aws-vipa failover",
         "show aws-vipa failover group GROUP",
+        "show aws-vipa failover group GROUP json",
         "show aws-vipa failover json",
         "show aws-vipa check",
         "force aws-vipa claim GROUP",

@@ -122,6 +122,10 @@ fn commands_call_the_program_with_their_arguments() {
         ("show aws-vipa failover", "[/usr/bin/vyos-aws-vipa][show][failover]".to_owned()),
         ("show aws-vipa failover json", "[/usr/bin/vyos-aws-vipa][show][failover][--json]".to_owned()),
         ("show aws-vipa failover group LAN", "[/usr/bin/vyos-aws-vipa][show][failover][--][LAN]".to_owned()),
+        (
+            "show aws-vipa failover group LAN json",
+            "[/usr/bin/vyos-aws-vipa][show][failover][--json][--][LAN]".to_owned(),
+        ),
         ("show log aws-vipa", format!("{LOG}[--unit][vyos-aws-vipa.service]")),
         ("monitor log aws-vipa", format!("{LOG}[--follow][--unit][vyos-aws-vipa.service]")),
         ("restart aws-vipa", "[/usr/bin/vyos-aws-vipa][restart]".to_owned()),
