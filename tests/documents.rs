@@ -23,6 +23,7 @@ use vipa_core::vyos::input::Input;
 use vipa_core::vyos::verify::{HostState, Verification, verify};
 use vyos_aws_vipa::commands::hook::HookError;
 use vyos_aws_vipa::log_messages::ALL;
+use vyos_aws_vipa::paths::Paths;
 
 /// The command that makes VyOS's node_exporter read a directory (vyos-1x interface-definitions/
 /// service_monitoring_prometheus.xml.in).
@@ -811,6 +812,14 @@ fn the_metrics_are_those_of_the_program() {
     let labels = rows(&reference, "| Label | Value | Meaning |");
     let explained: BTreeSet<&str> = labels.iter().flat_map(|row| backticked(row[0])).filter(|l| *l != "le").collect();
     assert_eq!(explained, metrics::ALL.iter().flat_map(|metric| metric.labels).copied().collect());
+}
+
+#[test]
+fn telegraf_reads_the_agent_s_metrics() {
+    let example = read("debian/examples/telegraf.conf");
+    let settings: Vec<&str> = example.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
+    let file = format!("files = [\"{}\"]", Paths::system().metrics.display());
+    assert_eq!(settings, ["[[inputs.file]]", &file, "interval = \"15s\"", "data_format = \"prometheus\""]);
 }
 
 /// In the documents, the alert rules, their tests and the dashboard.
