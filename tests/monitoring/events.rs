@@ -79,6 +79,11 @@ fn configuration() -> BTreeMap<String, Value> {
     events
 }
 
+/// The patterns of an event, of which one has to match.
+fn alternatives(event: &Value) -> Vec<&str> {
+    event["filter"]["pattern"].as_str().unwrap_or_default().trim_matches(['(', ')']).split(")|(").collect()
+}
+
 /// Each event of the document has a pattern of the reference, the identifier, and a script that is shipped.
 #[test]
 fn the_documented_events_are_stable_ones() {
@@ -87,9 +92,8 @@ fn the_documented_events_are_stable_ones() {
     assert!(events.len() >= 3, "{events:#?}");
     let mut scripts = BTreeSet::new();
     for (name, event) in &events {
-        let pattern = event["filter"]["pattern"].as_str().unwrap_or_default();
-        let parts = pattern.trim_matches(['(', ')']).split(")|(");
-        assert!(parts.clone().all(|part| patterns.contains(part)), "{name}: {pattern} is not in {patterns:#?}");
+        let parts = alternatives(event);
+        assert!(parts.iter().all(|part| patterns.contains(*part)), "{name}: {parts:?} not in {patterns:#?}");
         assert_eq!(event["filter"]["syslog-identifier"], IDENTIFIER, "{name}");
         let path = event["script"]["path"].as_str().unwrap_or_default();
         let script =
@@ -181,6 +185,19 @@ fn what_the_agent_logs_is_found_by_the_patterns() {
         assert_eq!(handled.len(), lines.iter().map(by_line).sum::<usize>(), "{handled:#?}");
         assert!(lines.iter().all(|line| by_line(line) <= 1), "a line is found by two patterns");
         assert_eq!(handle(&json!(events), "sshd", &lines), Vec::<Value>::new(), "the lines of another program");
+
+        // Each event of the document, with its pattern as an operator copies it, gets the lines of all its alternatives.
+        let mut documented = configuration();
+        documented.values_mut().for_each(|event| event["script"] = json!({"path": "/bin/true"}));
+        let handled = handle(&json!(documented), IDENTIFIER, &lines);
+        for (name, event) in &documented {
+            let alternatives: Vec<Regex> = alternatives(event).into_iter().map(whole).collect();
+            let expected: Vec<&String> =
+                lines.iter().filter(|line| alternatives.iter().any(|one| one.is_match(line))).collect();
+            let found: Vec<&Value> =
+                handled.iter().filter(|h| h["event"] == name.as_str()).map(|h| &h["message"]).collect();
+            assert!(!found.is_empty() && found == expected, "{name}: {found:#?}, not {expected:#?}");
+        }
     });
 }
 
