@@ -36,8 +36,13 @@ fn shipped(path: &str) -> PathBuf {
 
 #[test]
 fn promtool_finds_nothing_wrong_with_the_metrics() {
-    let said = promtool(&["check", "metrics"], Some(&shipped("tests/status/metrics.prom")));
-    assert_eq!(said, "", "promtool check metrics");
+    assert_eq!(promtool(&["check", "metrics"], Some(&shipped("tests/status/metrics.prom"))), "");
+}
+
+/// promtool finds nothing wrong with the file that the router's agent has written.
+fn check_metrics(router: &Router) {
+    let file = router.path("/run/vyos-aws-vipa-agent/metrics.prom");
+    assert_eq!(promtool(&["check", "metrics"], Some(&file)), "", "router {}", router.number);
 }
 
 /// Each alert has a case in which it fires.
@@ -172,6 +177,8 @@ fn prometheus_sees_a_failover() {
         let age = value("max(time() - node_textfile_mtime_seconds{file=~\".*/vyos-aws-vipa\\\\.prom\"})");
         assert!(age.is_some_and(|age| age < 60.0), "{age:?}");
 
+        [&lab.r1, &lab.r2].into_iter().for_each(check_metrics);
+
         let dashboard = fs::read(shipped("debian/examples/grafana-dashboard.json")).expect("the dashboard");
         let mut queries = Vec::new();
         expressions(&serde_json::from_slice(&dashboard).expect("JSON"), &mut queries);
@@ -189,6 +196,7 @@ fn prometheus_sees_a_failover() {
         sees(lab, &format!("vyos_aws_vipa_standby_ready{{{}}}", of("r2")), 0.0);
         sees(lab, &format!("vyos_aws_vipa_resource_reason{{{},reason=\"read-failed\"}}", resource("r2")), 1.0);
         sees(lab, &format!("count(ALERTS{{alertname=\"VipaStandbyNotReady\",{}}})", of("r2")), 1.0);
+        check_metrics(&lab.r2);
         lab.simulator.remove_fault(denial);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", STANDBY_READ + SLACK);
         sees(lab, &format!("vyos_aws_vipa_standby_ready{{{}}}", of("r2")), 1.0);
@@ -205,6 +213,7 @@ fn prometheus_sees_a_failover() {
         let mean = value(&times.map(|name| format!("{name}{{instance=\"r2\"}}")).join(" / ")).expect("a time");
         println!("from the notify event to the request: {:.1} ms", mean * 1e3);
         assert_eq!(value(&format!("vyos_aws_vipa_standby_ready{{{}}}", of("r2"))), None, "it is no standby any more");
+        check_metrics(&lab.r2);
         drop(exporters);
     });
 }
