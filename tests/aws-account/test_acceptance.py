@@ -305,6 +305,11 @@ class Confirmed(Whole):
             action = ''.join(part.capitalize() for part in operation.split('-'))
             self.assertIn(action, main.PERMISSIONS[service.removesuffix('api')])
         self.assertEqual(self.calls()[0], ('sts', 'get-caller-identity'))
+        # The virtual addresses are reserved, and the reservation is gone at the end.
+        (reserved,) = (self.report / 'answers').glob('*-ec2-create-subnet-cidr-reservation.json')
+        answer = json.loads(reserved.read_text())
+        self.assertIn('/26', json.dumps(answer))
+        self.assertIn(('ec2', 'delete-subnet-cidr-reservation'), self.calls())
         # What verdicts refer to is there, and neither the presigned URL nor the program of the clients is in it.
         for each in report['assumptions']:
             for number in each['answers']:
