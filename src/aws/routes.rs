@@ -134,9 +134,9 @@ impl Ec2 {
         Ok(Acknowledgement { request_id: request_id(&answer), unlisted: BTreeSet::new() })
     }
 
-    /// Where the routes lead: DescribeRouteTables, 200 tables a request, which together with all pages are bounded by
-    /// `timeout`. If an answer is too long, each half of its tables is read on its own. A route that its table does not have
-    /// is absent.
+    /// Where the routes lead: DescribeRouteTables, with 200 tables in its filter and 100 in a page; all requests together are
+    /// bounded by `timeout`. If an answer is too long, each half of its tables is read on its own. A route that its table does
+    /// not have is absent.
     ///
     /// # Errors
     /// See [`CallError`]. An error in one page fails the whole call.
