@@ -222,19 +222,32 @@ fn destination(prefix: Prefix) -> (Option<String>, Option<String>) {
     if prefix.is_ipv4() { (Some(text), None) } else { (None, Some(text)) }
 }
 
+/// The IPv4 or IPv6 prefix of a route; none if it has a prefix list.
+fn prefix(route: &types::Route) -> Option<Prefix> {
+    route.destination_cidr_block().or(route.destination_ipv6_cidr_block())?.parse().ok()
+}
+
+/// The range of the VPC within which EC2 refuses to create a route for the destination. Its `local` routes, whatever their
+/// target is now, are the VPC's ranges. Within them EC2 accepts only routes for whole subnets (VPC User Guide, "Routing
+/// for a middlebox appliance"); of the prefixes that could be one, the table does not show which are.
+fn vpc_range_around(table: &RouteTable, destination: Prefix) -> Option<Prefix> {
+    let is_local = |route: &&types::Route| route.origin() == Some(&RouteOrigin::CreateRouteTable);
+    let mut ranges = table.routes().iter().filter(is_local).filter_map(prefix);
+    ranges.find(|range| destination.is_smaller_than_a_subnet() && destination.is_within(*range))
+}
+
 /// Where a route of the table leads; none if it is absent.
 fn holder(table: &RouteTable, route: &Route) -> Result<Option<Holder>, CallError> {
-    let is_it = |found: &&types::Route| {
-        let destinations = [found.destination_cidr_block(), found.destination_ipv6_cidr_block()];
-        destinations.into_iter().flatten().any(|text| text.parse::<Prefix>() == Ok(route.destination))
-    };
+    let is_it = |found: &&types::Route| prefix(found) == Some(route.destination);
     let is_propagated = |found: &types::Route| {
         matches!(found.origin(), Some(RouteOrigin::EnableVgwRoutePropagation | RouteOrigin::Advertisement))
     };
     // A table may have a static and a propagated route for one prefix: EC2 uses the static one, and ReplaceRoute replaces it.
     let found = table.routes().iter().filter(is_it).min_by_key(|found| is_propagated(found));
     let Some(found) = found else {
-        return Ok(None);
+        return Ok(
+            vpc_range_around(table, route.destination).map(|range| Holder::NotTakeable(NotTakeable::WithinVpc(range)))
+        );
     };
     if is_propagated(found) {
         return Ok(Some(Holder::NotTakeable(NotTakeable::Propagated)));
@@ -269,23 +282,68 @@ fn target(route: &types::Route) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_static_route_takes_precedence_over_a_propagated_one() {
+    /// What a table with these routes shows of the route for the destination.
+    fn shown(destination: &str, routes: &[types::Route]) -> Option<Holder> {
         let route = Route {
             table: "rtb-0a000000000000001".try_into().expect("a table"),
-            destination: "10.200.0.0/16".parse().expect("a prefix"),
+            destination: destination.parse().expect("a prefix"),
         };
+        let table = RouteTable::builder().set_routes(Some(routes.to_vec())).build();
+        holder(&table, &route).expect("readable")
+    }
+
+    #[test]
+    fn a_static_route_takes_precedence_over_a_propagated_one() {
         let to = |origin| types::Route::builder().destination_cidr_block("10.200.0.0/16").origin(origin);
         let vgw = to(RouteOrigin::EnableVgwRoutePropagation).gateway_id("vgw-0a000000000000001").build();
         let eni = to(RouteOrigin::CreateRoute).network_interface_id("eni-0a000000000000001").build();
-        let shown = |routes: &[types::Route]| {
-            let table = RouteTable::builder().set_routes(Some(routes.to_vec())).build();
-            holder(&table, &route).expect("readable")
-        };
         let propagated = Some(Holder::NotTakeable(NotTakeable::Propagated));
-        assert_eq!(shown(std::slice::from_ref(&vgw)), propagated);
+        assert_eq!(shown("10.200.0.0/16", std::slice::from_ref(&vgw)), propagated);
         for routes in [[vgw.clone(), eni.clone()], [eni, vgw]] {
-            assert!(matches!(shown(&routes), Some(Holder::Eni(_))), "{routes:?}");
+            assert!(matches!(shown("10.200.0.0/16", &routes), Some(Holder::Eni(_))), "{routes:?}");
         }
+    }
+
+    #[test]
+    fn a_route_within_the_vpc_that_is_no_whole_subnet_cannot_be_created() {
+        let local = |origin| types::Route::builder().origin(origin);
+        let routes = [
+            local(RouteOrigin::CreateRouteTable).destination_cidr_block("10.99.0.0/16").gateway_id("local").build(),
+            // The target of a local route can be changed.
+            local(RouteOrigin::CreateRouteTable)
+                .destination_cidr_block("10.98.0.0/16")
+                .network_interface_id("eni-0a000000000000001")
+                .build(),
+            local(RouteOrigin::CreateRouteTable)
+                .destination_ipv6_cidr_block("2001:db8::/56")
+                .gateway_id("local")
+                .build(),
+            local(RouteOrigin::CreateRoute)
+                .destination_cidr_block("10.97.0.0/16")
+                .network_interface_id("eni-0a000000000000001")
+                .build(),
+            local(RouteOrigin::CreateRoute)
+                .destination_cidr_block("10.99.8.1/32")
+                .network_interface_id("eni-0a000000000000001")
+                .build(),
+        ];
+        for (destination, range) in [
+            ("10.99.7.1/32", Some("10.99.0.0/16")),
+            ("10.98.7.0/29", Some("10.98.0.0/16")),
+            ("2001:db8:0:1::1/128", Some("2001:db8::/56")),
+            // It may be the range of a subnet.
+            ("10.99.7.0/28", None),
+            ("2001:db8:0:1::/64", None),
+            ("10.97.7.1/32", None),
+            ("10.255.0.1/32", None),
+            ("2001:db8:1::1/128", None),
+            ("10.0.0.0/8", None),
+        ] {
+            let range = range.map(|range| range.parse().expect("a prefix"));
+            let expected = range.map(|range| Holder::NotTakeable(NotTakeable::WithinVpc(range)));
+            assert_eq!(shown(destination, &routes), expected, "{destination}");
+        }
+        // EC2 has accepted it.
+        assert!(matches!(shown("10.99.8.1/32", &routes), Some(Holder::Eni(_))));
     }
 }

@@ -507,6 +507,10 @@ fn a_route_or_an_elastic_ip_is_amiss() {
     let gateway = ("FAIL", "Route", "the route leads to igw-0a000000000000001");
     place.finds(Some(proven()), &[gateway, differ("rtb-0a000000000000002 to no router")]);
     place.cloud.steal_route(TABLES[1], "10.255.0.1/32", PEER).expect("led");
+    // EC2 permits the call, and refuses the route.
+    place.configure(|config| config.groups[0].routes.push(route("10.99.7.1/32", &TABLES[..1])));
+    let inside = ("FAIL", "Route", "within 10.99.0.0/16, a range of the VPC, where EC2 accepts only routes for whole");
+    place.finds(Some(proven()), &[inside]);
     // What is configured does not exist.
     place.configure(|config| {
         config.groups[0].routes = vec![route("10.255.0.1/32", &[TABLES[0], "rtb-0bad0bad0bad0bad0"])];

@@ -366,6 +366,47 @@ fn denied_in_one_table() {
     });
 }
 
+/// EC2 refuses a route within the VPC's ranges, and its dry run does not: the standby shows it, and the master does not try.
+#[test]
+fn overlay_address_is_inside_the_vpc() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        let inside = "10.99.7.1/32";
+        let table = ROUTE_TABLES[0];
+        let aws_vipa = format!("high-availability vrrp group {GROUP} aws-vipa");
+        lab.set_global("verify-interval 5");
+        for (router, priority) in [(&mut lab.r1, 200), (&mut lab.r2, 100)] {
+            router.set_group(GROUP, 10, inside, priority);
+            router.set([format!("set {aws_vipa} route {inside} route-table {table}").as_str()]);
+            router.commit();
+        }
+        let words = "within 10.99.0.0/16, a range of the VPC, where EC2 accepts only routes for whole subnets";
+        for (router, verdict) in [(&lab.r1, "DRIFT"), (&lab.r2, "STANDBY-NOT-READY")] {
+            lab.wait(&format!("router {} shows why", router.number), ELECTION + SLACK, |_| {
+                let shown = shown(router, table);
+                shown["verdict"] == verdict && shown["reason"].as_str().is_some_and(|reason| reason.contains(words))
+            });
+            assert_eq!(shown(router, table)["reason_code"], "not-takeable");
+        }
+        assert_eq!(lab.r2.logged(&["standby not ready", words]), 1);
+        let metric = "reason=\"not-takeable\"";
+        // They are written at most every 15 s.
+        lab.wait("the metrics show it", Duration::from_secs(15) + SLACK, |lab| {
+            lab.r2.read("/run/vyos-aws-vipa-agent/metrics.prom").contains(metric)
+        });
+        assert_eq!(claims(lab), [0, 0], "{}", lab.simulator);
+        // The remedy: an address outside the VPC.
+        for router in [&mut lab.r1, &mut lab.r2] {
+            let group = format!("delete high-availability vrrp group {GROUP} address {inside}");
+            router.set([group.as_str(), format!("delete {aws_vipa} route {inside}").as_str()]);
+        }
+        bring_up(lab);
+        let pings = pings(lab);
+        answers(lab, &lab.r1, &pings);
+        lab.r1.power_off();
+        answers(lab, &lab.r2, &pings);
+    });
+}
+
 /// IAM denies the standby a call: a dry run shows it before a failover does, and changes nothing.
 #[test]
 fn standby_lacks_a_permission() {

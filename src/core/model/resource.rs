@@ -99,6 +99,17 @@ impl Prefix {
         matches!(self.0, IpNet::V4(_))
     }
 
+    /// Whether it lies within the other prefix, or is the same.
+    pub fn is_within(self, outer: Self) -> bool {
+        outer.0.contains(&self.0)
+    }
+
+    /// Whether no subnet of a VPC has this range: the smallest one is a /28, with IPv6 a /64 (VPC User Guide, "Subnet CIDR
+    /// blocks").
+    pub fn is_smaller_than_a_subnet(self) -> bool {
+        self.0.prefix_len() > if self.is_ipv4() { 28 } else { 64 }
+    }
+
     /// The only address in it, if it is an IPv4 prefix of one.
     pub fn host(self) -> Option<Ipv4Addr> {
         match self.0 {
@@ -288,6 +299,9 @@ pub enum NotTakeable {
     LeadsTo(String),
     /// The route comes from a virtual private gateway (`EnableVgwRoutePropagation`) or a route server (`Advertisement`).
     Propagated,
+    /// The table does not have the route, and EC2 refuses to create it: it lies within this range of the VPC, and is smaller
+    /// than every subnet.
+    WithinVpc(Prefix),
     /// There is no such route table, or it is not visible to this account.
     NoSuchTable,
     /// There is no such Elastic IP in this account and region.

@@ -489,6 +489,7 @@ pub(super) fn instead_of_eni(read: &OwnerRead) -> Option<String> {
         None => return None,
         Some(NotTakeable::LeadsTo(target)) => target.clone(),
         Some(NotTakeable::Propagated) => "propagated".to_owned(),
+        Some(NotTakeable::WithinVpc(_)) => "inside the VPC".to_owned(),
         Some(NotTakeable::NoSuchTable) => "no such table".to_owned(),
         Some(NotTakeable::NoSuchAllocation) => "no such allocation".to_owned(),
         Some(NotTakeable::ManagedBy(service)) => format!("managed by {service}"),
@@ -509,6 +510,10 @@ pub fn not_takeable(why: &NotTakeable) -> String {
              create a static route for the prefix to the master's network interface (ENI) in EC2: it takes precedence"
                 .to_owned()
         }
+        NotTakeable::WithinVpc(range) => format!(
+            "the destination lies within {range}, a range of the VPC, where EC2 accepts only routes for whole subnets: choose \
+             an overlay address outside the VPC's ranges, or correct the prefix or the table of `aws-vipa route`"
+        ),
         NotTakeable::NoSuchTable => {
             "there is no such route table in this account and region: correct `aws-vipa route … route-table`".to_owned()
         }
@@ -556,6 +561,8 @@ mod tests {
         assert_eq!(shown(Some(Holder::Blackhole)).as_deref(), Some("blackhole"));
         assert_eq!(not_takeable(NotTakeable::LeadsTo("igw-0000000a".to_owned())).as_deref(), Some("igw-0000000a"));
         assert_eq!(not_takeable(NotTakeable::Propagated).as_deref(), Some("propagated"));
+        let range = "10.99.0.0/16".parse().expect("a prefix");
+        assert_eq!(not_takeable(NotTakeable::WithinVpc(range)).as_deref(), Some("inside the VPC"));
         assert_eq!(not_takeable(NotTakeable::NoSuchTable).as_deref(), Some("no such table"));
         assert_eq!(not_takeable(NotTakeable::NoSuchAllocation).as_deref(), Some("no such allocation"));
         assert_eq!(not_takeable(NotTakeable::ManagedBy("nlb".to_owned())).as_deref(), Some("managed by nlb"));

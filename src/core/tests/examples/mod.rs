@@ -143,6 +143,7 @@ fn not_takeable() -> Vec<NotTakeable> {
     examples!(NotTakeable:
         NotTakeable::LeadsTo(_) => [NotTakeable::LeadsTo("igw-0123456789abcdef0".to_owned())],
         NotTakeable::Propagated => [NotTakeable::Propagated],
+        NotTakeable::WithinVpc(_) => [NotTakeable::WithinVpc("10.99.0.0/16".parse().expect("a prefix"))],
         NotTakeable::NoSuchTable => [NotTakeable::NoSuchTable],
         NotTakeable::NoSuchAllocation => [NotTakeable::NoSuchAllocation],
         NotTakeable::ManagedBy(_) => [NotTakeable::ManagedBy("nlb".to_owned())],

@@ -392,6 +392,34 @@ fn a_route_that_leads_to_a_gateway_is_never_taken() {
     assert_eq!(said.count(), 1);
 }
 
+/// EC2 refuses to create it, and a dry run does not show that: it answers only whether the call is allowed.
+#[test]
+fn a_route_within_the_vpc_s_ranges_is_not_ready_and_never_claimed() {
+    let within = NotTakeable::WithinVpc(prefix("10.0.0.0/16"));
+    let mut group = configured(1, 0);
+    let destination = prefix("10.0.7.1/32");
+    let inside = Resource::Route(Route { table: table(1), destination });
+    group.routes.push(RouteConfig { destination, tables: [table(1)].into(), interface: None });
+    let mut harness = standby(group);
+    harness.show(inside.clone(), Some(Holder::NotTakeable(within.clone())));
+    let begin = harness.now;
+    harness.run(secs(60));
+    assert_eq!(readiness(&harness, begin), [false]);
+    let [ready, (verdict, reason)] = &shown(&harness)[..] else { panic!("{:?}", shown(&harness)) };
+    assert_eq!((ready.0, *verdict), (Verdict::StandbyReady, Verdict::StandbyNotReady));
+    let reason = reason.as_ref().expect("a reason");
+    assert!(reason.contains("within 10.0.0.0/16, a range of the VPC"), "{reason}");
+    harness.master("a");
+    harness.run(secs(300));
+    assert_eq!(claimed(&harness, begin), [(60_000, vec![vip(1).into()]), (60_000, vec![route(1)])]);
+    assert_eq!(shown(&harness)[1].0, Verdict::Drift);
+    // An operator takes it out of the configuration.
+    harness.config.groups[0].routes.pop();
+    harness.tell(Event::Config(harness.config.clone()));
+    harness.run(secs(60));
+    assert_eq!(shown(&harness), [(Verdict::Ok, None)]);
+}
+
 #[test]
 fn an_association_that_is_right_is_not_repeated() {
     let mut harness = master(configured(0, 1));
