@@ -147,6 +147,7 @@ async fn walk<W: Write>(
         }
     }
     aws.proven = report.as_ref().map(proven).unwrap_or_default();
+    aws.moving = moving.clone();
     let known = |eni: &EniId| known(report.as_ref().ok(), eni);
     // The agent keeps the region of an earlier answer.
     let region = instance.ok().map(|instance| instance.region).or_else(|| report.as_ref().ok()?.ec2.region.clone());

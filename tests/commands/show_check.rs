@@ -517,6 +517,17 @@ fn a_route_or_an_elastic_ip_is_amiss() {
     });
     let missing = ("FAIL", "Route", "there is no such route table");
     place.finds(Some(proven()), &[missing, differ("rtb-0bad0bad0bad0bad0 to no router")]);
+    // The private address is that of the other router.
+    let allocation = || ELASTIC_IP.try_into().expect("an allocation");
+    let with = |private_address| ElasticIpConfig { allocation: allocation(), private_address, interface: None };
+    let absent = ("FAIL", "Elastic IP", "eni-0a000000000000001 does not have 10.99.1.12, and no group moves it there");
+    for (private_address, faults) in [([10, 99, 1, 12], &[absent][..]), ([10, 99, 0, 11], &[])] {
+        place.configure(|config| {
+            config.groups[0].routes = vec![route("10.255.0.1/32", &TABLES)];
+            config.groups[0].elastic_ips = vec![with(Some(private_address.into()))];
+        });
+        place.finds(Some(proven()), faults);
+    }
     // The Elastic IP cannot be read, or belongs to another account.
     place.configure(|config| config.groups[0].routes = vec![route("10.255.0.1/32", &TABLES)]);
     let fault = place.cloud.add_fault(Fault::on(On::action("DescribeAddresses")).deny());

@@ -407,6 +407,40 @@ fn overlay_address_is_inside_the_vpc() {
     });
 }
 
+/// The standby has the master's `private-address`, which its own ENI does not have; a dry run does not show that.
+#[test]
+fn private_address_is_that_of_the_other_router() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        let (public, allocation) = ELASTIC_IP;
+        let elastic_ip = format!("elastic-ip {allocation}");
+        let [first, second] = [&lab.r1, &lab.r2].map(|router| router.primaries[0]);
+        lab.set_global("verify-interval 5");
+        let route = format!("route {OVERLAY_ROUTE} route-table {}", ROUTE_TABLES[0]);
+        lab.commit_overlay(&[&route, &format!("{elastic_ip} private-address {first}")]);
+        let r1 = lab.r1.enis[0].clone();
+        let moved = lab.simulator.wait_for_association(allocation, r1, ELECTION + SLACK);
+        moved.unwrap_or_else(|error| panic!("{error}"));
+        lab.wait_for_verdicts(&lab.r1, "OK", SLACK);
+        let words = format!("{} does not have {first}", lab.r2.enis[0]);
+        lab.wait("the standby shows it", SEEN + SLACK, |lab| {
+            let shown = &lab.r2.status()["groups"][0]["elastic_ips"][0];
+            shown["verdict"] == "STANDBY-NOT-READY"
+                && shown["reason_code"] == "no-private-address"
+                && shown["reason"].as_str().is_some_and(|reason| reason.contains(&words))
+        });
+        assert_eq!(lab.r2.logged(&["standby not ready", &words]), 1);
+        let node = format!("set high-availability vrrp group {GROUP} aws-vipa {elastic_ip} private-address {second}");
+        lab.r2.set([node.as_str()]);
+        lab.r2.commit();
+        lab.wait_for_verdicts(&lab.r2, "STANDBY-READY", SEEN + SLACK);
+        let pings = lab.client_in_the_internet().ping(public);
+        answers(lab, &lab.r1, [&pings]);
+        lab.r1.power_off();
+        answers(lab, &lab.r2, [&pings]);
+        lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
+    });
+}
+
 /// IAM denies the standby a call: a dry run shows it before a failover does, and changes nothing.
 #[test]
 fn standby_lacks_a_permission() {

@@ -23,7 +23,8 @@ pub use event::{
 pub use facts::{GroupFacts, LocalAddressFacts, ResourceFacts};
 pub use machine::Machine;
 pub use obstacles::{
-    Dependence, DependentPath, EniElsewhere, NoRoom, NoSuchEni, PrimaryAddress, Room, Unassignable, drops_packets,
+    Dependence, DependentPath, EniElsewhere, NoPrivateAddress, NoRoom, NoSuchEni, PrimaryAddress, Room, Unassignable,
+    drops_packets,
 };
 pub use reason::{EniUnknown, Explanation, LastOwner, NotRead, Obstacle, Reason, Refusal, RequestRefusal};
 pub use resource::{LastClaim, OwnerRead};

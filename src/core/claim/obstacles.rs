@@ -95,6 +95,23 @@ impl EniElsewhere {
     }
 }
 
+/// The private address for an Elastic IP that its ENI does not have, and that this router does not move to it: EC2 refuses the
+/// association.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoPrivateAddress {
+    /// The ENI.
+    pub eni: EniId,
+    /// The address.
+    pub address: Ipv4Addr,
+}
+
+impl NoPrivateAddress {
+    /// The same for an ENI to which the address moves, or not.
+    pub fn of(address: Ipv4Addr, eni: &EniId, interface: &Interface, moves: bool) -> Option<Self> {
+        (!moves && !interface.addresses.contains(&address)).then(|| Self { eni: eni.clone(), address })
+    }
+}
+
 /// How full an ENI is. EC2 counts its addresses, the primary one among them, and each prefix that is delegated to it as one
 /// (EC2 User Guide, "Prefix delegation for Amazon EC2 network interfaces").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::event::LogEvent;
 use super::event::ReadAnswer;
 use super::group::Group;
 use super::obstacles::{
-    DependentPath, EniElsewhere, NoRoom, NoSuchEni, PrimaryAddress, Room, Unassignable, drops_packets,
+    DependentPath, EniElsewhere, NoPrivateAddress, NoRoom, NoSuchEni, PrimaryAddress, Room, Unassignable, drops_packets,
 };
 use super::reason::{Explanation, Obstacle, Refusal};
 use super::resource::ResourceState;
@@ -85,6 +85,7 @@ impl Machine {
             })
             .or_else(|| self.unseen.get(resource.eni.as_ref()?)?.clone().map(Obstacle::NoSuchEni))
             .or_else(|| self.eni_elsewhere(resource).map(Obstacle::EniElsewhere))
+            .or_else(|| self.no_private_address(resource).map(Obstacle::NoPrivateAddress))
             .or_else(|| self.no_room(id, resource).map(Obstacle::NoRoom))
             .or_else(|| self.source_dest_check(resource).map(Obstacle::SourceDestCheck))
             .or_else(|| {
@@ -126,6 +127,17 @@ impl Machine {
         })
     }
 
+    fn no_private_address(&self, resource: &ResourceState) -> Option<NoPrivateAddress> {
+        let (address, eni) = (resource.planned.private_address?, resource.eni.as_ref()?);
+        let moving = self.resources.get(&Resource::Address(address)).filter(|moving| moving.eni.as_ref() == Some(eni));
+        let moves = moving.is_some_and(|moving| self.is_enabled(moving));
+        NoPrivateAddress::of(address, eni, &self.enis.get(eni)?.interface, moves)
+    }
+
+    fn is_enabled(&self, resource: &ResourceState) -> bool {
+        self.groups.get(&resource.group).is_some_and(|group| !group.disabled)
+    }
+
     fn no_room(&self, id: &Resource, resource: &ResourceState) -> Option<NoRoom> {
         let (address, described) = (id.address()?, self.enis.get(resource.eni.as_ref()?)?);
         described.no_room.clone().filter(|_| !described.interface.addresses.contains(&address))
@@ -153,9 +165,7 @@ impl Machine {
     pub(super) fn update_enis(&mut self) {
         let mut moving: BTreeMap<&EniId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
         let mut routed: BTreeSet<&EniId> = BTreeSet::new();
-        let is_enabled =
-            |resource: &ResourceState| self.groups.get(&resource.group).is_some_and(|group| !group.disabled);
-        for (id, resource) in self.resources.iter().filter(|(_, resource)| is_enabled(resource)) {
+        for (id, resource) in self.resources.iter().filter(|(_, resource)| self.is_enabled(resource)) {
             let Some(eni) = &resource.eni else { continue };
             match id {
                 Resource::Address(address) => _ = moving.entry(eni).or_default().insert(*address),

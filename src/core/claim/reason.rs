@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::obstacles::{DependentPath, EniElsewhere, NoRoom, NoSuchEni, PrimaryAddress};
+use super::obstacles::{DependentPath, EniElsewhere, NoPrivateAddress, NoRoom, NoSuchEni, PrimaryAddress};
 use super::{BootInstant, Cause};
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, Owner};
@@ -139,6 +139,8 @@ pub enum Obstacle {
     NoSuchEni(NoSuchEni),
     /// The ENI that the address belongs on is not attached to this instance.
     EniElsewhere(EniElsewhere),
+    /// The ENI does not have the private address that the Elastic IP belongs on.
+    NoPrivateAddress(NoPrivateAddress),
     /// The ENI has no room for the virtual addresses that it does not have yet.
     NoRoom(NoRoom),
     /// The source/destination check of the ENI is on: EC2 drops packets of this router.
@@ -178,6 +180,7 @@ impl Obstacle {
             | Self::NotTakeable { .. }
             | Self::NoSuchEni(_)
             | Self::EniElsewhere(_)
+            | Self::NoPrivateAddress(_)
             | Self::NoRoom(_)
             | Self::SourceDestCheck(_)
             | Self::DependentPath(_) => {}

@@ -10,7 +10,8 @@ use ipnet::Ipv4Net;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::claim::{
-    DependentPath, DryRunRequest, EniElsewhere, NoRoom, NoSuchEni, PrimaryAddress, Room, Unassignable, drops_packets,
+    DependentPath, DryRunRequest, EniElsewhere, NoPrivateAddress, NoRoom, NoSuchEni, PrimaryAddress, Room,
+    Unassignable, drops_packets,
 };
 use crate::keepalived::groups::Groups;
 use crate::model::assignment::{Plan, PlannedAddress, PlannedGroup, PlannedResource};
@@ -418,6 +419,8 @@ pub struct AwsState {
     pub holders: BTreeMap<Resource, Option<Holder>>,
     /// EC2's answers to dry runs of claims; absent where none was made.
     pub dry_runs: BTreeMap<Resource, Result<(), CallError>>,
+    /// The virtual addresses that move to each ENI that gets anything.
+    pub moving: BTreeMap<EniId, BTreeSet<Ipv4Addr>>,
     /// The ENIs that get routes.
     pub routed: BTreeSet<EniId>,
     /// The ENIs that `network-interface-id` names.
@@ -432,6 +435,13 @@ impl AwsState {
     fn subnet(&self, eni: &EniId) -> Option<&SubnetId> {
         let local = self.local.values().find(|(local, _)| local.id == *eni).map(|(local, _)| &local.subnet);
         local.or_else(|| Some(&self.interfaces.as_ref()?.get(eni)?.subnet))
+    }
+
+    /// That the ENI does not have the private address that is configured for an Elastic IP.
+    fn no_private_address(&self, planned: &PlannedResource, eni: &EniId) -> Option<NoPrivateAddress> {
+        let address = planned.private_address?;
+        let moves = self.moving.get(eni).is_some_and(|moving| moving.contains(&address));
+        NoPrivateAddress::of(address, eni, self.interfaces.as_ref()?.get(eni)?, moves)
     }
 
     /// Whether the owner's ENI is attached to this instance, as far as is known.
@@ -528,6 +538,9 @@ pub fn resource(planned: &PlannedResource, peers: &[Ipv4Addr], eni: Option<&EniI
     let what = if kind == Kind::Route { "Route" } else { "Elastic IP" };
     let Some(eni) = eni else { return unknown(what, format!("{id}: its ENI is unknown")) };
     let Some(holder) = aws.holders.get(id) else { return unknown(what, format!("{id}: no answer from EC2")) };
+    if let Some(absent) = aws.no_private_address(planned, eni) {
+        return fail(what, format!("{id}: {}", reasons::no_private_address(&absent)));
+    }
     let calls = match (kind, holder) {
         (Kind::Route, None) => "ec2:ReplaceRoute and ec2:CreateRoute are",
         (Kind::Route, Some(_)) => "ec2:ReplaceRoute is",

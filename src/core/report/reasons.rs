@@ -10,8 +10,8 @@ use super::model::FileErrorKind;
 use super::remedies::{ATTACH_HOOK, WAY_TO_EC2, with_remedy, with_remedy_of_kind};
 use super::status::time;
 use crate::claim::{
-    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, LastOwner, NoRoom, NoSuchEni,
-    NotRead, Obstacle, OwnerRead, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
+    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, LastOwner, NoPrivateAddress,
+    NoRoom, NoSuchEni, NotRead, Obstacle, OwnerRead, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
 };
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, ErrorClass, Owner};
@@ -219,6 +219,7 @@ fn obstacle_code(obstacle: &Obstacle) -> &'static str {
         Obstacle::NotTakeable { .. } => "not-takeable",
         Obstacle::NoSuchEni(_) => "no-such-eni",
         Obstacle::EniElsewhere(_) => "eni-elsewhere",
+        Obstacle::NoPrivateAddress(_) => "no-private-address",
         Obstacle::NoRoom(_) => "no-room",
         Obstacle::SourceDestCheck(_) => "source-dest-check",
         Obstacle::DependentPath(_) => "dependent-path",
@@ -286,6 +287,7 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
         Obstacle::NotTakeable { resource, why } => format!("{resource}: {}", not_takeable(why)),
         Obstacle::NoSuchEni(absent) => no_such_eni(absent),
         Obstacle::EniElsewhere(elsewhere) => eni_elsewhere(elsewhere),
+        Obstacle::NoPrivateAddress(absent) => no_private_address(absent),
         Obstacle::NoRoom(full) => no_room(full),
         Obstacle::SourceDestCheck(eni) => source_dest_check(eni),
         Obstacle::DependentPath(path) => dependent_path(path),
@@ -422,6 +424,15 @@ fn eni_elsewhere(EniElsewhere { eni, this, attached_to, is_configured }: &EniEls
         }
         None => format!("{eni} is attached to no instance, and traffic is lost: attach it to this one, or {remedy}"),
     }
+}
+
+/// That an ENI does not have the private address for an Elastic IP, and what to do.
+pub(super) fn no_private_address(NoPrivateAddress { eni, address }: &NoPrivateAddress) -> String {
+    format!(
+        "{eni} does not have {address}, and no group moves it there: EC2 refuses to associate the Elastic IP with it. Correct \
+         `aws-vipa elastic-ip … private-address`, which differs between the routers, or assign it: `aws ec2 \
+         assign-private-ip-addresses --network-interface-id {eni} --private-ip-addresses {address}`"
+    )
 }
 
 /// What an ENI has, and what may come to it.

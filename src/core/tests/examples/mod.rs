@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use vipa_core::claim::{
-    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, LastOwner, NoRoom, NoSuchEni,
-    NotRead, Obstacle, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
+    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, LastOwner, NoPrivateAddress,
+    NoRoom, NoSuchEni, NotRead, Obstacle, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
 };
 use vipa_core::model::assignment::Problem;
 use vipa_core::model::ec2::{AddressLimit, CallError, ErrorClass, Failure, Owner};
@@ -187,6 +187,9 @@ pub fn obstacles() -> Vec<Obstacle> {
                 address: Ipv4Addr::new(10, 99, 0, 3),
                 block: "10.99.0.0/24".parse().expect("a block"),
             },
+        ],
+        Obstacle::NoPrivateAddress(_) => [
+            Obstacle::NoPrivateAddress(NoPrivateAddress { eni: eni(), address: Ipv4Addr::new(10, 99, 0, 12) }),
         ],
         Obstacle::NoRoom(_) => [0, 1, 2].map(|prefixes| {
             let limit = AddressLimit { instance_type: "t3.micro".try_into().expect("a type"), addresses: 2 };

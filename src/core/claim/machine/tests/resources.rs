@@ -9,7 +9,7 @@ use super::harness::{
 use crate::claim::{Action, BootInstant, ClaimRequest, DryRunRequest, Event, LogEvent};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, ElasticIpConfig, GroupConfig, RouteConfig};
-use crate::model::ec2::{ErrorClass, Taker};
+use crate::model::ec2::{ErrorClass, Interface, Taker};
 use crate::model::ids::{AllocationId, RouteTableId};
 use crate::model::resource::{Holder, Kind, NotTakeable, Prefix, Resource, Route};
 use crate::model::verdict::Verdict;
@@ -790,6 +790,48 @@ fn a_dry_run_names_no_private_address_that_the_group_moves() {
         |n, private_address| DryRunRequest::ElasticIp { allocation: allocation(n), eni: eni(ETH0), private_address };
     let sent: Vec<DryRunRequest> = harness.dry_runs_since(begin).into_iter().map(|(_, request)| request).collect();
     assert_eq!(sent, [request(1, None), request(2, Some(Ipv4Addr::new(10, 0, 0, 77)))]);
+}
+
+/// The value differs between the routers, and a dry run does not show that the ENI lacks it.
+#[test]
+fn an_elastic_ip_for_a_private_address_that_the_eni_does_not_have_is_not_ready() {
+    let unmoved = Ipv4Addr::new(10, 0, 0, 77);
+    let mut group = configured(0, 4);
+    for (n, address) in [unmoved, vip(1), vip(2)].into_iter().enumerate() {
+        group.elastic_ips[n].private_address = Some(address);
+    }
+    let mut harness = before_the_first_read(group);
+    // The address of a group that is disabled is not moved.
+    let off = GroupConfig { disable: true, ..wanted("b") };
+    harness.config.groups.push(off);
+    harness.tell(Event::Config(harness.config.clone()));
+    harness.reload(Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] });
+    let primary = network_interface(ETH0).primary;
+    let mut interface = Interface {
+        subnet: network_interface(ETH0).subnet,
+        instance: None,
+        source_dest_check: Some(false),
+        primary: Some(primary),
+        addresses: [primary].into(),
+        prefixes: 0,
+    };
+    harness.ec2.interfaces.insert(eni(ETH0), interface.clone());
+    let begin = harness.now;
+    harness.run(secs(60));
+    let (ready, not_ready) = (Verdict::StandbyReady, Verdict::StandbyNotReady);
+    let verdicts = |harness: &Harness| shown(harness).into_iter().map(|(verdict, _)| verdict).collect::<Vec<_>>();
+    assert_eq!(verdicts(&harness), [not_ready, ready, not_ready, ready], "{:#?}", shown(&harness));
+    let reason = shown(&harness)[0].1.clone().expect("a reason");
+    assert!(reason.contains("eni-0000000a does not have 10.0.0.77"), "{reason}");
+    // An operator assigns one, and the other is moved.
+    interface.addresses.insert(unmoved);
+    harness.ec2.interfaces.insert(eni(ETH0), interface);
+    harness.config.groups[1].disable = false;
+    harness.tell(Event::Config(harness.config.clone()));
+    harness.run(secs(60));
+    assert_eq!(verdicts(&harness), [ready; 4], "{:#?}", shown(&harness));
+    assert_eq!(readiness(&harness, begin), [false, true]);
+    assert_eq!(claimed(&harness, begin), []);
 }
 
 #[test]
