@@ -2,6 +2,7 @@
 //!
 //! Cancel safety: [`path_to`] has no effect to lose.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -36,11 +37,16 @@ pub async fn local_network(addresses: impl IntoIterator<Item = (Service, SocketA
         Ok(text) => Some(text.trim() != "0"),
         Err(_) => None,
     };
+    let addresses: Vec<(Service, SocketAddr)> = addresses.into_iter().collect();
+    let with = |ipv6: bool| -> BTreeSet<Service> {
+        addresses.iter().filter(|(_, address)| address.is_ipv6() == ipv6).map(|(service, _)| *service).collect()
+    };
+    let ipv6_only = &with(true) - &with(false);
     let paths = addresses.into_iter().map(async |(service, address)| match address {
         SocketAddr::V4(address) => (service, path_to(address).await.ok()),
         SocketAddr::V6(_) => (service, None),
     });
-    LocalNetwork { forwards, paths: join_all(paths).await }
+    LocalNetwork { forwards, ipv6_only, paths: join_all(paths).await }
 }
 
 async fn look_up(destination: SocketAddrV4) -> Result<Path, KernelError> {
@@ -91,6 +97,8 @@ fn path(destination: Ipv4Addr, route: &RouteMessage) -> Path {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
     use crate::netlink::namespace::{inside, ip};
 
@@ -126,6 +134,13 @@ mod tests {
         ip("rule add ipproto tcp dport 443 lookup 100");
         assert_eq!(shown(443).await, (at(13), at(11)));
         assert_eq!(shown(80).await, (at(12), at(100)));
+        // Only IPv4 paths are looked up.
+        let ipv4 = (Service::Ec2, SocketAddr::from((EC2, 443)));
+        let ipv6 = |service| (service, SocketAddr::from((Ipv6Addr::LOCALHOST, 443)));
+        let network = local_network([ipv4, ipv6(Service::Ec2), ipv6(Service::Imds)]).await;
+        assert_eq!(network.ipv6_only, [Service::Imds].into());
+        let paths: Vec<_> = network.paths.iter().map(|(service, path)| (*service, path.is_some())).collect();
+        assert_eq!(paths, [(Service::Ec2, true), (Service::Ec2, false), (Service::Imds, false)]);
         // On the link itself.
         ip("rule delete ipproto tcp dport 443 lookup 100");
         ip("route replace 192.0.2.0/24 dev eth0");

@@ -715,12 +715,22 @@ fn each_step_says_what_was_found_and_what_to_do() {
         };
         let steps = |ec2: Option<Path>, imds: Option<Path>| {
             let paths = vec![(path::Service::Ec2, ec2), (path::Service::Imds, imds)];
-            check::paths(&LocalNetwork { forwards: Some(true), paths }, &groups)
+            check::paths(&LocalNetwork { paths, ..LocalNetwork::default() }, &groups)
+        };
+        let over_ipv6 = LocalNetwork {
+            ipv6_only: [path::Service::Ec2].into(),
+            paths: vec![(path::Service::Ec2, None)],
+            ..LocalNetwork::default()
         };
         let through = [Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 12), VIP];
         let [good, by_peer, by_vip] = through.map(by);
-        [steps(good, Some(direct)), steps(by_peer, None), steps(by_vip, Some(Path { source: Some(VIP), ..direct }))]
-            .concat()
+        [
+            steps(good, Some(direct)),
+            steps(by_peer, None),
+            steps(by_vip, Some(Path { source: Some(VIP), ..direct })),
+            check::paths(&over_ipv6, &groups),
+        ]
+        .concat()
     })
     .chain([
         check::endpoint("https://ec2.example", &Ok(())),

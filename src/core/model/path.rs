@@ -1,5 +1,6 @@
 //! The network of this router as its kernel shows it: whether it forwards, and how packets get to EC2 and IMDS.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -44,6 +45,8 @@ impl Path {
 pub struct LocalNetwork {
     /// Whether this router forwards IPv4 packets, if that is known.
     pub forwards: Option<bool>,
+    /// The services all of whose known addresses are IPv6 addresses: the paths to them are not looked up.
+    pub ipv6_only: BTreeSet<Service>,
     /// The path to each known address of each service; absent: the kernel shows none, or the address is an IPv6 address.
     pub paths: Vec<(Service, Option<Path>)>,
 }

@@ -253,7 +253,14 @@ pub fn paths(network: &LocalNetwork, groups: &Groups) -> Vec<Step> {
             return Some(fail(WHAT, reasons::dependent_path(&dependent)));
         }
         let Some(path) = paths.flatten().next() else {
-            return Some(unknown(WHAT, format!("the kernel shows no route to {service}")));
+            let why = if network.ipv6_only.contains(&service) {
+                format!(
+                    "{service} has only IPv6 addresses: the path is not checked. Make sure that it leads neither through a virtual address nor through the other router"
+                )
+            } else {
+                format!("the kernel shows no route to {service}")
+            };
+            return Some(unknown(WHAT, why));
         };
         let through = path.gateway.map_or("directly".to_owned(), |gateway| format!("through {gateway}"));
         Some(ok(WHAT, format!("to {service} ({}) {through}", path.destination)))

@@ -254,7 +254,7 @@ impl Harness {
                 limit: None,
             },
             imds: Ok(()),
-            network: LocalNetwork { forwards: Some(true), paths: Vec::new() },
+            network: LocalNetwork { forwards: Some(true), ..LocalNetwork::default() },
             instances: BTreeMap::new(),
             enis: BTreeMap::from([(interface("eth0"), eni(ETH0)), (interface("eth1"), eni(ETH1))]),
             config,
