@@ -217,6 +217,44 @@ fn route_is_stolen_by_a_third_party() {
     });
 }
 
+/// A route table that the master's configuration no longer names: EC2's route stays, and a third party may change it.
+#[test]
+fn route_table_is_removed_from_the_configuration() {
+    lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
+        bring_up(lab);
+        let pings = pings(lab);
+        answers(lab, &lab.r1, &pings);
+        let [kept, removed] = ROUTE_TABLES;
+        let before = claims(lab);
+        let node =
+            format!("delete high-availability vrrp group {GROUP} aws-vipa route {OVERLAY_ROUTE} route-table {removed}");
+        lab.r1.set([node.as_str()]);
+        lab.r1.commit();
+        lab.wait("r1 no longer shows it", SLACK, |lab| shown(&lab.r1, removed).is_null());
+        let leads_to = |lab: &Lab, eni: &str| {
+            let owner = lab.simulator.route_owner(removed, OVERLAY_ROUTE).expect("a table");
+            owner.is_some_and(|owner| owner == *eni)
+        };
+        assert!(leads_to(lab, &lab.r1.enis[0]), "{}", lab.simulator);
+        answers(lab, &lab.r1, &pings);
+        lab.simulator.steal_route(removed, OVERLAY_ROUTE, THIRD_PARTY[0]).expect("stolen");
+        let start = lab.simulator.next_number();
+        lost(lab, &pings[1]);
+        lab.watch("the third party keeps it", 2 * SEEN, |lab| leads_to(lab, THIRD_PARTY[0]));
+        assert_eq!(claims(lab), before, "{}", lab.simulator);
+        let mut reads = since(start, lab.simulator.requests());
+        reads.retain(|read| read.action == "DescribeRouteTables" && read.peer.ip() == lab.r1.primaries[0]);
+        assert!(reads.len() >= 2 && reads.iter().all(|read| read.route_tables == [kept]), "{reads:#?}");
+        assert_eq!(lab.r1.logged(&["ownership lost"]), 0);
+        assert_eq!((shown(&lab.r1, kept)["verdict"].as_str(), pings[0].answered_by()), (Some("OK"), Some(1)));
+        // The other one is claimed back as before.
+        lab.simulator.steal_route(kept, OVERLAY_ROUTE, THIRD_PARTY[0]).expect("stolen");
+        lab.wait_for_route(kept, OVERLAY_ROUTE, &lab.r1, SEEN + SLACK);
+        answers(lab, &lab.r1, [&pings[0]]);
+        assert!(leads_to(lab, THIRD_PARTY[0]), "{}", lab.simulator);
+    });
+}
+
 /// The target of a route is deleted: that is no ownership loss, and the route is replaced.
 #[test]
 fn route_is_a_blackhole() {

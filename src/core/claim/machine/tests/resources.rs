@@ -273,6 +273,31 @@ fn a_route_that_a_third_party_takes_is_taken_back_after_two_reads_and_too_often_
 }
 
 #[test]
+fn what_the_configuration_no_longer_names_is_neither_read_nor_claimed() {
+    for (after, kept, removed) in
+        [(configured(1, 2), route(1), route(2)), (configured(2, 1), elastic_ip(1), elastic_ip(2))]
+    {
+        let mut harness = master(configured(2, 2));
+        harness.config.groups[0] = after;
+        harness.tell(Event::Config(harness.config.clone()));
+        harness.run(secs(60));
+        assert_eq!(harness.owner(removed.clone()), Some(ETH0), "it stays where it is");
+        let begin = harness.now;
+        match &removed {
+            Resource::ElasticIp(_) => harness.associate(removed.clone(), THIRD_PARTY, Ipv4Addr::new(10, 0, 0, 7)),
+            _ => harness.give(removed.clone(), THIRD_PARTY),
+        }
+        harness.run(secs(120));
+        assert_eq!(claimed(&harness, begin), [], "{removed}");
+        let reads = harness.reads_since(begin).into_iter().map(|(_, read)| read.resources());
+        let reads: Vec<Vec<Resource>> = reads.filter(|read| read.contains(&kept) || read.contains(&removed)).collect();
+        assert!(reads.len() >= 3 && reads.iter().all(|read| !read.contains(&removed)), "{removed}: {reads:?}");
+        assert_eq!(harness.log_events(begin), [], "{removed}");
+        assert_eq!(shown(&harness), vec![(Verdict::Ok, None); 3], "{removed}");
+    }
+}
+
+#[test]
 fn a_refused_route_does_not_hold_back_an_address() {
     let mut harness = standby(configured(1, 0));
     harness.ec2.bad = [route(1)].into();
