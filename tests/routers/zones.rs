@@ -380,6 +380,8 @@ fn denied_in_one_table() {
     lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
         let [denied, allowed] = ROUTE_TABLES;
         let start = bring_up(lab);
+        let pings = pings(lab);
+        answers(lab, &lab.r1, &pings);
         let deny = |action| On::action(action).instance(&lab.r2.instance).route_table(denied).dry_run(false);
         for action in ["ReplaceRoute", "CreateRoute"] {
             lab.simulator.add_fault(Fault::on(deny(action)).deny());
@@ -396,10 +398,13 @@ fn denied_in_one_table() {
         });
         let tried = |lab: &Lab| since(start, lab.route_claims(Some(&lab.r2)));
         assert_eq!(tables(&tried(lab)), ROUTE_TABLES, "{}", lab.simulator);
+        answers(lab, &lab.r2, [&pings[1]]);
+        lost(lab, &pings[0]);
         lab.watch("it rests", Duration::from_secs(3), |lab| tried(lab).len() == 2);
         lab.simulator.clear_faults();
         lab.r2.call(&["vyos-aws-vipa", "force", "claim", GROUP]);
         routes_lead_to(lab, &lab.r2, SLACK);
+        answers(lab, &lab.r2, &pings);
         lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
     });
 }
@@ -516,16 +521,28 @@ fn standby_lacks_a_permission() {
     });
 }
 
+/// When the first ping that r2 answered was sent.
+fn first_answered_by_r2(pings: &Pings) -> Option<Timestamp> {
+    let pings = pings.so_far();
+    let first = pings.iter().find(|ping| ping.answer.is_some_and(|(_, router)| router == 2));
+    first.map(|ping| ping.sent)
+}
+
 /// EC2 throttles the change of one route table: its claim is retried, and the claim of the other table does not wait for it.
 #[test]
 fn throttled_in_one_table() {
     lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
         let [throttled, other] = ROUTE_TABLES;
         let start = bring_up(lab);
+        let pings = pings(lab);
+        answers(lab, &lab.r1, &pings);
         let replace = On::action("ReplaceRoute").instance(&lab.r2.instance).route_table(throttled).dry_run(false);
         lab.simulator.add_fault(Fault::on(replace).throttle().times(4));
         lab.r1.power_off();
         routes_lead_to(lab, &lab.r2, ELECTION + Duration::from_secs(5) + SLACK);
+        answers(lab, &lab.r2, &pings);
+        let [late, early] = pings.each_ref().map(first_answered_by_r2);
+        assert!(early <= late, "the other zone has waited: {early:?}, {late:?}");
         lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
         let claims = since(start, lab.route_claims(Some(&lab.r2)));
         let of = |table: &str| -> Vec<&Request> { claims.iter().filter(|c| c.route_tables == [table]).collect() };
@@ -567,18 +584,28 @@ fn master_is_frozen() {
 #[test]
 fn agents_are_killed_and_started_again() {
     lab::scenario_in(lab::two_zones(), BINARY, |lab: &mut Lab| {
-        let (_, allocation) = ELASTIC_IP;
+        let (public, allocation) = ELASTIC_IP;
         let start = bring_up_with(lab, &[&format!("elastic-ip {allocation}")]);
+        let [first, second] = pings(lab);
+        let pings = [first, second, lab.client_in_the_internet().ping(public)];
+        answers(lab, &lab.r1, &pings);
+        let killed = Timestamp::now();
         for router in [&lab.r1, &lab.r2] {
             router.kill(Signal::KILL, "vyos-aws-vipa");
             router.start_agent();
         }
         settled(lab);
+        for pings in &pings {
+            let mut missed = pings.so_far();
+            missed.retain(|ping| ping.sent >= killed && ping.answer.is_none_or(|(_, router)| router != 1));
+            assert!(missed.len() <= 5, "packets need no agent: {missed:#?}");
+        }
         let claimed =
             |of: Option<&Router>| (since(start, lab.route_claims(of)).len(), since(start, lab.associations(of)).len());
         assert_eq!(claimed(None), (0, 0), "{}", lab.simulator);
         lab.r1.power_off();
         routes_lead_to(lab, &lab.r2, ELECTION + SLACK);
+        answers(lab, &lab.r2, &pings);
         lab.wait_for_verdicts(&lab.r2, "OK", SLACK);
         assert_eq!(claimed(Some(&lab.r2)), (2, 1), "{}", lab.simulator);
     });
