@@ -24,7 +24,8 @@ use vipa_core::model::resource::Resource;
 use super::{BootClock, BootInstant};
 use crate::agent::state::PersistentState;
 use crate::aws::{
-    AssignmentProbe, CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, when_sent, with_request_id,
+    AssignmentProbe, CredentialsChange, CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, when_sent,
+    with_request_id,
 };
 use crate::log_messages::log;
 use crate::netlink::{addresses, routes};
@@ -369,7 +370,7 @@ impl Effects {
     }
 
     /// Waits until the credentials change.
-    pub async fn credentials_changed(&mut self) {
+    pub async fn credentials_changed(&mut self) -> CredentialsChange {
         match &mut self.credentials {
             Some(watch) => watch.changed().await,
             None => pending().await,

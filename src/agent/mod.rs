@@ -32,7 +32,6 @@ use vipa_core::keepalived::groups::Groups;
 use vipa_core::keepalived::notify_line::Splitter;
 use vipa_core::model::config::Config;
 use vipa_core::model::counters::Counters;
-use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::history::{Kind, Record};
 use vipa_core::model::pause::Now;
 use vipa_core::model::vrrp::NotifyEvent;
@@ -50,6 +49,7 @@ use self::state_writer::StateWriter;
 use self::watchdog::Watchdog;
 use crate::agent::config_watch::{Changed, ConfigWatch};
 use crate::agent::state::PersistentState;
+use crate::aws::CredentialsChange;
 use crate::control::server::{self, BindError, Server};
 use crate::fs::json_file::{self, FileError};
 use crate::keepalived::fifo::{self, Fifo};
@@ -143,7 +143,13 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
             () = at(deadline) => agent.handle(Event::Tick),
             () = at(hook_lasts) => agent.log_missing_hook(),
             () = agent.liveness.due(look_again) => agent.check_liveness(),
-            () = agent.effects.credentials_changed() => agent.credentials_changed(),
+            change = agent.effects.credentials_changed() => {
+                agent.handle(match change {
+                    CredentialsChange::Others => Event::Credentials,
+                    CredentialsChange::NewKeys => Event::KeysRenewed,
+                });
+                agent.denials_changed();
+            }
             () = agent.waiters.due() => agent.reply(),
             step = agent.state_writer.due() => {
                 agent.state_writer.step(&mut agent.state, step);
@@ -218,8 +224,6 @@ struct Agent<'a> {
     boot: String,
     machine: Machine,
     effects: Effects,
-    /// The credentials since their last change.
-    credentials: Option<CredentialFacts>,
     state: PersistentState,
     state_writer: StateWriter,
     /// What happened since the start; the calls of EC2 are counted by `effects`.
@@ -264,7 +268,6 @@ impl<'a> Agent<'a> {
             boot: std::fs::read_to_string(BOOT_ID_PATH).unwrap_or_default().trim().to_owned(),
             machine: Machine::new(clock.started, fastrand::u64(..)),
             effects,
-            credentials: None,
             state,
             state_writer: StateWriter::default(),
             counters: Counters::default(),
@@ -460,14 +463,6 @@ impl<'a> Agent<'a> {
             self.handle(Event::Instance(instance));
             self.denials_changed();
         }
-    }
-
-    fn credentials_changed(&mut self) {
-        let now = self.effects.credentials();
-        let is_renewal = self.credentials.as_ref().zip(now.as_ref()).is_some_and(|(old, now)| now.renews(old));
-        self.credentials = now;
-        self.handle(if is_renewal { Event::KeysRenewed } else { Event::Credentials });
-        self.denials_changed();
     }
 
     fn read_config(&mut self) {

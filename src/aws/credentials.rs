@@ -84,6 +84,8 @@ struct State {
     readings: u64,
     read_at: Option<Instant>,
     generation: Generation,
+    /// Grows with each change of `current` that is more than new keys: another file, another role, or the first ones.
+    origin: u64,
 }
 
 struct Loaded {
@@ -194,7 +196,7 @@ impl Keys {
 
     pub(super) fn watch(&self, roots: Ec2) -> CredentialsWatch {
         let changed = self.0.changed.subscribe();
-        CredentialsWatch { keys: self.clone(), roots, changed, next_look: Instant::now() + WATCH }
+        CredentialsWatch { keys: self.clone(), roots, changed, origin: 0, next_look: Instant::now() + WATCH }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -239,7 +241,11 @@ impl Keys {
             Ok(loaded) => {
                 state.error = None;
                 let changed = state.current.as_ref().is_none_or(|old| old.credentials != loaded.credentials);
+                let role = loaded.role.clone();
                 let replaced = state.current.replace(loaded);
+                if other_file || replaced.as_ref().is_none_or(|old| old.role != role) {
+                    state.origin += 1;
+                }
                 if changed {
                     state.generation.0 += 1;
                     self.0.changed.send_replace(state.generation);
@@ -399,6 +405,15 @@ impl fmt::Debug for Keys {
     }
 }
 
+/// How the credentials have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialsChange {
+    /// They are others, or the first: what they permit is not known.
+    Others,
+    /// The same role has new keys.
+    NewKeys,
+}
+
 /// Reports changes of the credentials, so that refused calls can be tried again.
 #[derive(Debug)]
 pub struct CredentialsWatch {
@@ -406,6 +421,8 @@ pub struct CredentialsWatch {
     /// Its certificate file is checked as well.
     roots: Ec2,
     changed: watch::Receiver<Generation>,
+    /// The origin of the credentials at the last return.
+    origin: u64,
     /// A field, because the wait for it may be cancelled and started again more often than it fires.
     next_look: Instant,
 }
@@ -413,11 +430,15 @@ pub struct CredentialsWatch {
 impl CredentialsWatch {
     /// Waits until the credentials in use have changed since the last return, or the first have been loaded. Checks the files
     /// every 5 s. Cancel safe.
-    pub async fn changed(&mut self) {
+    pub async fn changed(&mut self) -> CredentialsChange {
         loop {
             tokio::select! {
                 // The sender lives in `keys`.
-                _ = self.changed.changed() => return,
+                _ = self.changed.changed() => {
+                    let origin = self.keys.state().origin;
+                    let is_same = std::mem::replace(&mut self.origin, origin) == origin;
+                    return if is_same { CredentialsChange::NewKeys } else { CredentialsChange::Others };
+                }
                 () = sleep_until(self.next_look) => {
                     self.next_look = Instant::now() + WATCH;
                     self.roots.look();
@@ -444,6 +465,7 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use aws_smithy_runtime_api::client::http::{
@@ -466,7 +488,9 @@ mod tests {
 
     impl HttpConnector for Sts {
         fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-            self.asked.lock().expect("the log").push(request.uri().to_owned());
+            let mut asked = self.asked.lock().expect("the log");
+            asked.push(request.uri().to_owned());
+            let number = asked.len();
             if self.hangs.load(Ordering::SeqCst) {
                 return HttpConnectorFuture::new(std::future::pending());
             }
@@ -478,7 +502,7 @@ mod tests {
             let answer = format!(
                 "<AssumeRoleResponse><AssumeRoleResult><AssumedRoleUser><AssumedRoleId>AROA:vipa</AssumedRoleId>\
                  <Arn>arn:aws:sts::123456789012:assumed-role/vipa/vipa</Arn></AssumedRoleUser><Credentials>\
-                 <AccessKeyId>ASIASTS</AccessKeyId><SecretAccessKey>s3cret</SecretAccessKey>\
+                 <AccessKeyId>ASIASTS</AccessKeyId><SecretAccessKey>s3cret{number}</SecretAccessKey>\
                  <SessionToken>t0ken</SessionToken><Expiration>{until:.0}</Expiration>\
                  </Credentials></AssumeRoleResult></AssumeRoleResponse>"
             );
@@ -487,23 +511,48 @@ mod tests {
         }
     }
 
+    /// Has the file name a role, for which STS gives the credentials.
+    fn write(path: &Path, role: &str) {
+        let text = format!(
+            "[default]\nrole_arn = arn:aws:iam::123456789012:role/{role}\nsource_profile = user\n\
+             [user]\naws_access_key_id = AKIAUSER\naws_secret_access_key = s3cret\n"
+        );
+        std::fs::write(path, text).expect("written");
+    }
+
+    fn keys_in(path: &Path, sts: &Sts) -> Keys {
+        let connector = SharedHttpConnector::new(sts.clone());
+        let http = http_client_fn(move |_, _| connector.clone());
+        let region = "eu-west-1".try_into().expect("a region");
+        Keys::file(path.to_owned(), None, "default".to_owned(), region, http, Clock::default())
+    }
+
+    #[tokio::test]
+    async fn new_keys_of_a_role_are_no_other_credentials_and_another_role_is() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("credentials");
+        write(&path, "vipa");
+        let keys = keys_in(&path, &Sts::default());
+        let counted = || {
+            let state = keys.state();
+            (state.origin, state.generation)
+        };
+        keys.ready().await.expect("STS answers");
+        assert_eq!(counted(), (1, Generation(1)));
+        keys.read(1).await;
+        assert_eq!(counted(), (1, Generation(2)), "new keys");
+        write(&path, "another-role");
+        keys.read_if_file_changed().await;
+        assert_eq!(counted(), (2, Generation(3)));
+    }
+
     #[tokio::test]
     async fn credentials_from_sts_outlive_a_failure_of_sts_but_not_their_file() {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("credentials");
-        let write = |role: &str| {
-            let text = format!(
-                "[default]\nrole_arn = arn:aws:iam::123456789012:role/{role}\nsource_profile = user\n\
-                 [user]\naws_access_key_id = AKIAUSER\naws_secret_access_key = s3cret\n"
-            );
-            std::fs::write(&path, text).expect("written");
-        };
-        write("vipa");
+        write(&path, "vipa");
         let sts = Sts::default();
-        let connector = SharedHttpConnector::new(sts.clone());
-        let http = http_client_fn(move |_, _| connector.clone());
-        let region = "eu-west-1".try_into().expect("a region");
-        let keys = Keys::file(path.clone(), None, "default".to_owned(), region, http, Clock::default());
+        let keys = keys_in(&path, &sts);
         let key = || keys.facts().access_key_id;
         keys.ready().await.expect("STS answers");
         assert_eq!(key().as_deref(), Some("ASIASTS"));
@@ -525,7 +574,7 @@ mod tests {
         assert_eq!(error.failure, NoCredentials::Sts.into(), "{error:?}");
         assert!(error.class() == ErrorClass::Transient && error.message.contains("no way to STS"), "{error:?}");
 
-        write("another-role");
+        write(&path, "another-role");
         keys.read_if_file_changed().await;
         let error = keys.ready().await.expect_err("what the file said before counts no more");
         assert_eq!((error.class(), key()), (ErrorClass::Transient, None), "{error}");

@@ -229,7 +229,7 @@ fn prefix(route: &types::Route) -> Option<Prefix> {
 
 /// The range of the VPC within which EC2 refuses to create a route for the destination. Its `local` routes, whatever their
 /// target is now, are the VPC's ranges. Within them EC2 accepts only routes for whole subnets (VPC User Guide, "Routing
-/// for a middlebox appliance"); of the prefixes that could be one, the table does not show which are.
+/// for a middlebox appliance"). A prefix that is large enough to be one is not judged: the table does not list subnets.
 fn vpc_range_around(table: &RouteTable, destination: Prefix) -> Option<Prefix> {
     let is_local = |route: &&types::Route| route.origin() == Some(&RouteOrigin::CreateRouteTable);
     let mut ranges = table.routes().iter().filter(is_local).filter_map(prefix);

@@ -205,7 +205,12 @@ fn the_hook_the_agent_or_a_group_has_a_fault() {
     // A claim for another group on the same ENI was accepted after it.
     let mut allowed = refused("UnauthorizedOperation");
     allowed["groups"][1]["addresses"][0]["assign_permission_proven_at"] = json!("2026-11-22T11:03:04Z");
-    place.finds(Some(allowed), &[]);
+    place.finds(Some(allowed.clone()), &[]);
+    // And one for a third group was denied after that.
+    let mut again = allowed["groups"][1]["addresses"][0].clone();
+    again["last_claim"]["error"]["at"] = json!("2026-11-22T11:03:05Z");
+    allowed["groups"][1]["addresses"].as_array_mut().expect("a list").push(again);
+    place.finds(Some(allowed), &[denied]);
     // A retry in flight does not hide it.
     let mut retried = refused("UnauthorizedOperation");
     let address = &mut retried["groups"][1]["addresses"][0];
@@ -213,6 +218,9 @@ fn the_hook_the_agent_or_a_group_has_a_fault() {
     address["last_claim"]["duration_ms"] = Value::Null;
     place.finds(Some(retried), &[denied]);
     place.finds(Some(refused("PrivateIpAddressLimitExceeded")), &[("FAIL", "Address limit", "refused")]);
+    let mut ready = refused("PrivateIpAddressLimitExceeded");
+    ready["groups"][1]["addresses"][0]["verdict"] = json!("STANDBY-READY");
+    place.finds(Some(ready), &[]);
     fs::remove_file(&place.router.paths.groups).expect("removed");
     place.finds(Some(proven()), &[("FAIL", "Groups", "groups.json is missing")]);
 }

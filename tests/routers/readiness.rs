@@ -223,10 +223,14 @@ fn standby_whose_way_to_imds_leads_by_the_other_router() {
         lab.r2.call(&["nft", "add chain ip imds out { type filter hook output priority 0; }"]);
         lab.r2.call(&["nft", "add rule ip imds out oifname eth0 ip daddr 169.254.169.254 drop"]);
         lab.r2.call(&["ip", "address", "delete", "169.254.169.254/32", "dev", "lo"]);
-        lab.r2.call(&["ip", "route", "add", "169.254.169.254/32", "via", "10.99.0.11"]);
-        let words = "go through 10.99.0.11, the other router of a group";
-        not_ready(lab, "dependent-path", &["packets to IMDS (169.254.169.254)", words]);
-        check_fails(lab, "Path", words);
+        for (via, words) in [
+            ("10.99.0.11", "go through 10.99.0.11, the other router of a group"),
+            ("10.99.0.100", "go through the virtual address 10.99.0.100"),
+        ] {
+            lab.r2.call(&["ip", "route", "replace", "169.254.169.254/32", "via", via]);
+            not_ready(lab, "dependent-path", &["packets to IMDS (169.254.169.254)", words]);
+            check_fails(lab, "Path", words);
+        }
         lab.r2.call(&["ip", "route", "delete", "169.254.169.254/32"]);
         lab.r2.call(&["ip", "address", "add", "169.254.169.254/32", "dev", "lo"]);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", LONGEST + SLACK);

@@ -106,7 +106,7 @@ pub struct NoPrivateAddress {
 }
 
 impl NoPrivateAddress {
-    /// The same for an ENI to which the address moves, or not.
+    /// None if the ENI has the address, or a group of this router `moves` it there.
     pub fn of(address: Ipv4Addr, eni: &EniId, interface: &Interface, moves: bool) -> Option<Self> {
         (!moves && !interface.addresses.contains(&address)).then(|| Self { eni: eni.clone(), address })
     }

@@ -19,10 +19,3 @@ pub struct CredentialFacts {
     /// Why the last attempt to read them failed; absent: it did not.
     pub error: Option<CallError>,
 }
-
-impl CredentialFacts {
-    /// Whether these are new keys in the place of `old` ones that expire: EC2 permits and denies them the same.
-    pub fn renews(&self, old: &Self) -> bool {
-        self.source == old.source && self.expires_at.is_some() && old.expires_at.is_some()
-    }
-}

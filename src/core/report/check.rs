@@ -24,7 +24,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::ids::{AccountId, EniId, ErrorCode, InstanceId, InstanceType, InterfaceName, SubnetId};
 use crate::model::path::{LocalNetwork, Service};
 use crate::model::resource::{Holder, Kind, Resource};
-use crate::model::verdict::Who;
+use crate::model::verdict::{Verdict, Who};
 use crate::report::clock_skew::skew;
 use crate::report::command::quoted;
 use crate::report::model::{AddressReport, FailedCall, FileErrorKind, Report};
@@ -347,7 +347,7 @@ pub fn assign_permission(
     let Some(known) = known else {
         return unknown(WHAT, format!("{eni}: only available from the agent"));
     };
-    let refusal = refusals(eni, known).find(|e| has_code(e, ErrorCode::is_denial));
+    let refusal = refusals(eni, known).filter(|e| has_code(e, ErrorCode::is_denial)).max_by_key(|e| e.at);
     let proven = known.iter().filter_map(|a| a.assign_permission_proven_at).max();
     // What EC2 has answered last counts.
     let refusal = refusal.filter(|refusal| proven.is_none_or(|proven| proven < refusal.at));
@@ -701,7 +701,9 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressRepo
         None => unknown(CHECK, format!("{eni}: no answer from EC2")),
     };
     let space = Room::of(interface, wanted);
-    let refused = refusals(eni, known).find(|e| has_code(e, ErrorCode::is_no_room));
+    // A standby that is ready has seen that there is room again.
+    let unready: Vec<&AddressReport> = known.iter().copied().filter(|a| a.verdict != Verdict::StandbyReady).collect();
+    let refused = refusals(eni, &unready).find(|e| has_code(e, ErrorCode::is_no_room));
     let room = if let Some(refused) = refused {
         fail(
             ROOM,
@@ -724,13 +726,9 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressRepo
                 let full = NoRoom { eni: eni.clone(), room: space, limit: limit.clone() };
                 fail(ROOM, reasons::no_room(&full))
             }
-            Some(Err(error)) => unknown(
-                ROOM,
-                format!(
-                    "{has}. Unknown whether {kind} allows {}: EC2 did not answer (not needed for a failover): {error}",
-                    space.needed()
-                ),
-            ),
+            Some(Err(error)) => {
+                unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}: {error}", space.needed()))
+            }
             None => unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}", space.needed())),
         }
     };

@@ -166,7 +166,7 @@ fn explained(subject: &Subject, finding: &Finding) -> String {
         Finding::NoSuchEni => {
             format!(
                 "{what}: EC2 has no such ENI in this account and region. Check `aws-vipa network-interface-id`, `aws-vipa region` \
-                 and to which account the credentials belong"
+                 and the account of the credentials"
             )
         }
     }

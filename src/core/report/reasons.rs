@@ -97,7 +97,10 @@ pub fn reason(kind: Kind, reason: &Reason, clock: impl Fn(BootInstant) -> Timest
         }
         Reason::VrrpDown(vrrp) => format!("VRRP is in {vrrp}: check `show vrrp`"),
         Reason::NoTimer(vrrp) => {
-            format!("{}: VRRP is in {vrrp}, or keepalived hangs; check `show vrrp`", cause(Cause::NoTimer))
+            format!(
+                "{}: VRRP is in {vrrp}, or keepalived hangs: check `show vrrp`; if it shows BACKUP or MASTER, `restart aws-vipa`",
+                cause(Cause::NoTimer)
+            )
         }
         Reason::ReadinessUnknown => "readiness not checked yet; the next ownership check shows it".to_owned(),
         // The status names the resources beside the text, which those with the same obstacle share.
@@ -312,7 +315,7 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
                      configuration change",
                 )
             } else {
-                remains_until("the credentials or the configuration change")
+                "a standby does not retry: correct the cause, and then `restart aws-vipa`".to_owned()
             };
             format!("the last claim from this router failed{when}: {}; {lasts}", refusal(why))
         }
@@ -405,11 +408,11 @@ fn eni_unknown(EniUnknown { interface, error }: &EniUnknown) -> String {
 /// That EC2 does not have an ENI, and what to do.
 pub(super) fn no_such_eni(NoSuchEni { eni, is_configured }: &NoSuchEni) -> String {
     let remedy = if *is_configured {
-        "correct `aws-vipa network-interface-id`, or `aws-vipa region` if that is wrong"
+        "correct `aws-vipa network-interface-id`; if it is right, check `aws-vipa region` and the account of the credentials"
     } else {
-        "check `aws-vipa region`, and which network interfaces are attached to this instance"
+        "check `aws-vipa region`, the account of the credentials, and which network interfaces are attached to this instance"
     };
-    format!("EC2 has no {eni} in this account and region: {remedy}, and check to which account the credentials belong")
+    format!("EC2 has no {eni} in this account and region: {remedy}")
 }
 
 fn eni_elsewhere(EniElsewhere { eni, this, attached_to, is_configured }: &EniElsewhere) -> String {

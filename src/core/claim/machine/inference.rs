@@ -262,16 +262,16 @@ impl Machine {
             self.groups.values_mut().for_each(|group| group.timer_seen = None);
             return;
         }
-        let mut names = Vec::new();
+        let (mut names, mut has_timer) = (Vec::new(), false);
         for (name, group) in self.groups.iter_mut().filter(|(_, g)| g.is_active() && g.is_in_fault_without_notify()) {
-            match group.timer_seen {
-                Some(first) if after >= first + longest_sleep(group.advertise_interval) => names.push(name.clone()),
-                Some(_) => {}
-                None => group.timer_seen = Some(after.max(group.since)),
-            }
+            let first = *group.timer_seen.get_or_insert(after.max(group.since));
+            has_timer |= after >= first + longest_sleep(group.advertise_interval);
+            names.push(name.clone());
         }
-        // keepalived has a timer after all: it hung, or a notify event was lost.
-        names.into_iter().for_each(|name| self.infer(now, &name, None, after));
+        // keepalived has a timer after all: it hung, or a notify event was lost. What made one group seem in FAULT made all.
+        if has_timer {
+            names.into_iter().for_each(|name| self.infer(now, &name, None, after));
+        }
     }
 
     /// Infers unknown states, and adopts resources whose addresses have appeared on their interface.

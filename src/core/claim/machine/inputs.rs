@@ -353,9 +353,18 @@ impl Machine {
 
     pub(super) fn keys_renewed(&mut self, now: BootInstant) {
         // The keys were the reason, and not what they permit.
-        self.retry_permanent(now, |error| {
-            error.class() == ErrorClass::Denied && !error.failure.has_code(ErrorCode::is_denial)
-        });
+        let may_be_over = |error: &CallError| match error.class() {
+            ErrorClass::Clock => true,
+            ErrorClass::Denied => !error.failure.has_code(ErrorCode::is_denial),
+            _ => false,
+        };
+        self.retry_permanent(now, may_be_over);
+        for resource in self.resources.values_mut() {
+            if resource.permission.refused.as_ref().is_some_and(may_be_over) {
+                resource.permission.request(now);
+            }
+        }
+        self.inspection.request(now);
         // Shows whether they work before a failover needs them.
         self.verifications.request(now + MIN_STANDBY_INTERVAL);
     }

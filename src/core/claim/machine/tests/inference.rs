@@ -314,6 +314,24 @@ fn a_keepalived_that_has_a_timer_again_is_no_longer_in_fault() {
 }
 
 #[test]
+fn groups_that_seemed_in_fault_together_return_together() {
+    let mut slow = run("b", "eth0", 11, &[vip(2)]);
+    slow.advertise_interval = 10_000.try_into().expect("an interval");
+    let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), slow] };
+    let mut harness = Harness::settled(config(&["a", "b"]), groups);
+    harness.kill_agent();
+    harness.beat = secs(10_000);
+    harness.start_agent();
+    harness.run(secs(60));
+    let begin = harness.now;
+    harness.beat = secs(1);
+    harness.last_beat = harness.now;
+    harness.run(secs(12));
+    let backup = (VrrpState::Backup, Cause::Inferred);
+    assert_eq!(transitions(&harness, begin), [backup, backup]);
+}
+
+#[test]
 fn a_keepalived_that_wakes_up_once_is_still_in_fault() {
     let mut harness = in_fault_without_a_notify_event();
     let begin = harness.now;

@@ -192,6 +192,7 @@ fn new_keys_of_a_role_permit_what_the_old_ones_did() {
         ("UnauthorizedOperation", ErrorClass::Denied, false),
         ("InvalidParameterValue", ErrorClass::BadResource, false),
         ("ExpiredToken", ErrorClass::Denied, true),
+        ("RequestExpired", ErrorClass::Clock, true),
     ] {
         let mut harness = Harness::one();
         (harness.ec2.bad, harness.ec2.bad_class) = ([vip(1).into()].into(), class);
@@ -367,7 +368,7 @@ fn what_is_not_known_of_an_interface_is_held_against_nobody() {
 
 fn no_such_eni(id: &str) -> String {
     format!(
-        "EC2 has no {id} in this account and region: correct `aws-vipa network-interface-id`, or `aws-vipa region` if that is wrong, and check to which account the credentials belong"
+        "EC2 has no {id} in this account and region: correct `aws-vipa network-interface-id`; if it is right, check `aws-vipa region` and the account of the credentials"
     )
 }
 
@@ -911,8 +912,8 @@ fn an_eni_that_imds_shows_and_ec2_does_not_have_is_not_ready() {
     let begin = harness.now;
     harness.ec2.interfaces.clear();
     harness.run(secs(60));
-    let why = "EC2 has no eni-0000000a in this account and region: check `aws-vipa region`, and which network interfaces \
-               are attached to this instance, and check to which account the credentials belong";
+    let why = "EC2 has no eni-0000000a in this account and region: check `aws-vipa region`, the account of the credentials, \
+               and which network interfaces are attached to this instance";
     assert_eq!(both(&harness), (NOT_READY, Some(why.to_owned())));
     // The regular read shows it again.
     harness.ec2.interfaces.insert(eni(ETH0), described(&[]));
