@@ -24,4 +24,4 @@ pub use vipa_core::model::ec2::CLOCK_TOLERANCE;
 pub const MAX_FILTER_VALUES: usize = 200;
 
 /// How long before their expiry credentials are refreshed.
-pub const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_secs(15 * 60);
+pub const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_mins(15);

@@ -37,7 +37,7 @@ const DISABLED: &str = "IMDS is disabled on this instance";
 const OPTIONAL: Duration = Duration::from_millis(200);
 /// How long after our start a missing role may still appear: at boot, IMDS shows an instance's role minutes after the
 /// instance has started.
-const LATE: Duration = Duration::from_secs(5 * 60);
+const LATE: Duration = Duration::from_mins(5);
 
 /// A client of IMDSv2, cheap to clone. It keeps its session token and its connection. It does not retry, but replaces a
 /// session token that IMDS rejects, once per request.

@@ -2,9 +2,9 @@
 //!
 //! Independent steps run concurrently, all within one deadline: first the requests to IMDS, then those to EC2, dry runs last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -136,33 +136,31 @@ async fn walk<W: Write>(
     let acting: Vec<&PlannedGroup> = planned.groups.iter().filter(|g| !g.disabled).collect();
     let resources: Vec<(&PlannedGroup, &PlannedResource)> =
         acting.iter().flat_map(|group| group.resources.iter().map(|resource| (*group, resource))).collect();
-    let mut moving: BTreeMap<EniId, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     aws.configured = resources.iter().filter_map(|(_, resource)| resource.eni.clone()).collect();
     for (_, resource) in &resources {
         if let Some(eni) = target(resource, &aws) {
             if resource.resource.kind() == Kind::Route {
                 aws.routed.insert(eni.clone());
             }
-            moving.entry(eni).or_default().extend(resource.resource.address());
+            aws.moving.entry(eni).or_default().extend(resource.resource.address());
         }
     }
     aws.proven = report.as_ref().map(proven).unwrap_or_default();
-    aws.moving = moving.clone();
     let known = |eni: &EniId| known(report.as_ref().ok(), eni);
     // The agent keeps the region of an earlier answer.
     let region = instance.ok().map(|instance| instance.region).or_else(|| report.as_ref().ok()?.ec2.region.clone());
     match early.or_else(|| Some(Asked::new(config, region?, imds, copy, deadline))) {
         Some(asked) => {
             let ec2 = asked.ec2.clone();
-            asked.print(config, (&groups, &planned), &moving, &mut aws, printer).await?;
-            aws.dry_runs = dry_runs(&ec2, &resources, &moving, &aws, deadline).await;
+            asked.print(config, (&groups, &planned), &mut aws, printer).await?;
+            aws.dry_runs = dry_runs(&ec2, &resources, &aws, deadline).await;
         }
         None => {
             printer.step(check::no_region())?;
             print_paths([], imds, &groups, &mut aws, printer).await?;
         }
     }
-    for (eni, _) in moving.iter().filter(|(_, addresses)| !addresses.is_empty()) {
+    for (eni, _) in aws.moving.iter().filter(|(_, addresses)| !addresses.is_empty()) {
         let known = report.is_ok().then(|| known(eni));
         let proofs = report.as_ref().map(|report| &report.ec2.proofs[..]).unwrap_or_default();
         let proof = proofs.iter().find(|proof| proof.eni == *eni);
@@ -178,7 +176,7 @@ async fn walk<W: Write>(
     for step in acting.iter().flat_map(|group| check::overlay(group, &aws)) {
         printer.step(step)?;
     }
-    for (eni, wanted) in &moving {
+    for (eni, wanted) in &aws.moving {
         for step in check::interface(eni, wanted, &known(eni), &aws) {
             printer.step(step)?;
         }
@@ -212,11 +210,10 @@ fn proven(report: &Report) -> BTreeMap<Resource, Timestamp> {
 async fn dry_runs(
     ec2: &Ec2,
     resources: &[(&PlannedGroup, &PlannedResource)],
-    moving: &BTreeMap<EniId, BTreeSet<Ipv4Addr>>,
     aws: &AwsState,
     deadline: Deadline,
 ) -> BTreeMap<Resource, Result<(), CallError>> {
-    let moved = moving.values().flatten().copied().collect();
+    let moved = aws.moving.values().flatten().copied().collect();
     let request = |resource: &PlannedResource| check::dry_run(resource, &target(resource, aws)?, &moved, aws);
     let chosen = DryRunRequest::chosen(resources.iter().filter_map(|(_, resource)| request(resource)).collect());
     ec2.dry_runs(&chosen, || deadline.left()).await.into_iter().collect()
@@ -264,13 +261,12 @@ impl Asked {
         self,
         config: &Config,
         (groups, plan): (&Groups, &Plan),
-        moving: &BTreeMap<EniId, BTreeSet<Ipv4Addr>>,
         aws: &mut AwsState,
         printer: &mut Printer<'_, W>,
     ) -> io::Result<()> {
         let bound = self.deadline.left();
         let described = spawn({
-            let (ec2, enis) = (self.ec2.clone(), moving.keys().cloned().collect::<Vec<_>>());
+            let (ec2, enis) = (self.ec2.clone(), aws.moving.keys().cloned().collect::<Vec<_>>());
             async move { bounded(&ec2, bound, ec2.described(&enis, bound)).await }
         });
         let owned = spawn({
@@ -295,7 +291,7 @@ impl Asked {
             let (ec2, elastic_ips) = (self.ec2.clone(), elastic_ips.clone());
             spawn(async move { bounded(&ec2, bound, ec2.associations(&elastic_ips, bound)).await })
         });
-        let is_assigned = moving.values().any(|addresses| !addresses.is_empty());
+        let is_assigned = aws.moving.values().any(|addresses| !addresses.is_empty());
         let limit = aws.instance_type.clone().filter(|_| is_assigned).map(|kind| {
             let ec2 = self.ec2.clone();
             spawn(async move {

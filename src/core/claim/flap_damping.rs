@@ -15,9 +15,9 @@ use crate::model::ec2::Taker;
 /// A resource is contested after more than this many ownership losses ...
 const LOSSES_ALLOWED: usize = 3;
 /// ... within this time.
-const LOSS_WINDOW: Duration = Duration::from_secs(5 * 60);
+const LOSS_WINDOW: Duration = Duration::from_mins(5);
 /// It is no longer contested with a third party after ownership was verified for this long.
-const THIRD_PARTY_HOLD_DOWN: Duration = Duration::from_secs(15 * 60);
+const THIRD_PARTY_HOLD_DOWN: Duration = Duration::from_mins(15);
 /// The same for the peer, but at least two verify-intervals: a peer that is still MASTER claims it within one.
 const PEER_HOLD_DOWN: Duration = Duration::from_secs(60);
 /// The first and the longest delay of a claim on the router with the higher priority.

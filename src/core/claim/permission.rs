@@ -9,13 +9,13 @@ use super::{BootInstant, backoff};
 use crate::model::ec2::CallError;
 
 /// How long a proof counts; plus or minus a tenth.
-const PROVEN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+const PROVEN_FOR: Duration = Duration::from_hours(24);
 /// A refused dry run is repeated after this time: a change of an IAM policy shows in no other way.
-const REFUSED_DELAY: Duration = Duration::from_secs(10 * 60);
+const REFUSED_DELAY: Duration = Duration::from_mins(10);
 /// The delay after a dry run that EC2 did not decide. It doubles with each ...
 const FAILED_DELAY: Duration = Duration::from_secs(10);
 /// ... up to this.
-const MAX_FAILED_DELAY: Duration = Duration::from_secs(10 * 60);
+const MAX_FAILED_DELAY: Duration = Duration::from_mins(10);
 
 /// The delay of what is done once a day.
 pub fn next_day(rng: &mut Rng) -> Duration {

@@ -12,7 +12,7 @@ use crate::model::resource::Prefix;
 
 /// How far the clock may differ from EC2's before it explains a refused signature. AWS refuses requests that are 5 minutes off
 /// (Signature Version 4, "Elements of an AWS API request signature").
-pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(4 * 60);
+pub const CLOCK_TOLERANCE: Duration = Duration::from_mins(4);
 
 /// The network interface that has an address, as EC2 reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ pub(super) const MAX_DRY_RUNS: usize = 2;
 /// claims, also if both routers send them.
 const DRY_RUN_GAP: Duration = Duration::from_secs(1);
 /// The daily dry run ends the refusal of a claim for which the table had no room, if the claim is at least this old.
-const FULL_TABLE_LASTS: Duration = Duration::from_secs(12 * 60 * 60);
+const FULL_TABLE_LASTS: Duration = Duration::from_hours(12);
 
 impl Machine {
     /// Sends a dry run that is due, if one may be sent now.

@@ -953,26 +953,6 @@ fn a_table_that_was_full_is_no_obstacle_after_a_day() {
     assert_eq!(readiness(&harness, begin), [true]);
 }
 
-/// The daily dry run comes six hours after the claim for which the table had no room.
-#[test]
-fn a_dry_run_of_the_same_day_does_not_show_that_a_table_has_room_again() {
-    let mut harness = standby(configured(1, 0));
-    harness.run(secs(18 * 3_600));
-    harness.unassign(route(1));
-    let begin = harness.now;
-    (harness.ec2.bad, harness.ec2.bad_code) = ([route(1)].into(), Some("RouteLimitExceeded"));
-    harness.master("a");
-    harness.run(secs(20));
-    harness.backup("a");
-    harness.ec2.bad.clear();
-    harness.run(secs(10 * 3_600));
-    let dry_runs = harness.done.iter().filter(|(when, a)| *when >= begin && matches!(a, Action::DryRun { .. }));
-    assert_eq!(dry_runs.count(), 1);
-    assert_eq!(shown(&harness)[0].0, Verdict::StandbyNotReady);
-    harness.run(secs(24 * 3_600));
-    assert_eq!(shown(&harness), [(Verdict::StandbyReady, None)]);
-}
-
 /// B25.
 #[test]
 fn an_operator_can_have_proved_what_enabled_groups_move() {
