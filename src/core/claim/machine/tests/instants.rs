@@ -29,6 +29,14 @@ fn phase_after_read(harness: &mut Harness, began: BootInstant, result: Result<&s
     address(harness).phase.clone()
 }
 
+#[test]
+fn a_list_of_local_addresses_that_does_not_come_is_requested_again_after_exactly_a_second() {
+    let mut harness = Harness::held();
+    let now = harness.now;
+    harness.machine.local_read_requested = Some(now);
+    assert_eq!(harness.machine.next_deadline(now), Some(now + secs(1)));
+}
+
 /// In CheckOwner, a claim in flight from before makes reads meaningless for three seconds.
 #[test]
 fn an_outdated_claim_in_flight_no_longer_delays_the_owner_check_after_exactly_three_seconds() {
