@@ -39,7 +39,7 @@ class Parts(unittest.TestCase):
         plain = [re.sub(r'\[?`([^`]*)`\]?(\([^)]*\))?', r'\1', row) for row in rows if not row.startswith('---')]
         self.assertEqual([text for _, text, _ in assumptions.CHECKS], plain)
         self.assertIn(f'MAX_FILTER_VALUES: usize = {assumptions.MAX_FILTER_VALUES};', source)
-        tolerance = re.search(r'CLOCK_TOLERANCE: Duration = Duration::from_secs\((\d+) \* 60\)', (ROOT / 'src/core/model/ec2.rs').read_text())
+        tolerance = re.search(r'CLOCK_TOLERANCE: Duration = Duration::from_mins\((\d+)\)', (ROOT / 'src/core/model/ec2.rs').read_text())
         self.assertEqual(int(tolerance[1]) * 60, assumptions.CLOCK_TOLERANCE)
         idle = re.search(r'const IDLE: Duration = Duration::from_secs\((\d+)\)', (ROOT / 'src/aws/transport.rs').read_text())
         self.assertEqual(int(idle[1]), Account.times.idle)
