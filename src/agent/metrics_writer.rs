@@ -316,7 +316,6 @@ mod tests {
             .lines()
             .filter(|line| line.starts_with("vyos_aws_vipa_vrrp_state{") && line.ends_with("\"MASTER\"} 1"));
         assert_eq!(masters.count(), 200, "{text}");
-        // This test is not optimised. The program that is shipped takes a third.
-        assert!(quickest < Duration::from_millis(4), "{quickest:?}");
+        assert!(quickest < Duration::from_millis(2), "{quickest:?}");
     }
 }

@@ -134,7 +134,8 @@ impl Machine {
         NoPrivateAddress::of(address, eni, &self.enis.get(eni)?.interface, moves)
     }
 
-    fn is_enabled(&self, resource: &ResourceState) -> bool {
+    /// Whether the resource's group is enabled.
+    pub(super) fn is_enabled(&self, resource: &ResourceState) -> bool {
         self.groups.get(&resource.group).is_some_and(|group| !group.disabled)
     }
 

@@ -137,7 +137,7 @@ pub enum Obstacle {
     },
     /// EC2 does not have the ENI that the resource belongs on.
     NoSuchEni(NoSuchEni),
-    /// The ENI that the address belongs on is not attached to this instance.
+    /// The ENI that the resource belongs on is not attached to this instance.
     EniElsewhere(EniElsewhere),
     /// The ENI does not have the private address that the Elastic IP belongs on.
     NoPrivateAddress(NoPrivateAddress),

@@ -52,7 +52,7 @@ impl Machine {
     pub fn to_prove(&self) -> (BTreeSet<EniId>, Vec<DryRunRequest>) {
         let (mut enis, mut dry_runs) = (BTreeSet::new(), Vec::new());
         for (id, resource) in &self.resources {
-            if self.groups.get(&resource.group).is_none_or(|group| group.disabled) {
+            if !self.is_enabled(resource) {
                 continue;
             }
             match id {

@@ -343,24 +343,18 @@ impl Machine {
         }
     }
 
-    pub(super) fn credentials_changed(&mut self, now: BootInstant) {
-        self.retry_permanent(now, |_| true);
-        self.resources.values_mut().for_each(|resource| resource.permission.request(now));
-        self.inspection.request(now);
-        // Shows whether they work before a failover needs them.
-        self.verifications.request(now + MIN_STANDBY_INTERVAL);
-    }
-
-    pub(super) fn keys_renewed(&mut self, now: BootInstant) {
-        // The keys were the reason, and not what they permit.
+    /// Other credentials, or only new keys of the same role, which permit what the old ones did: then what has failed is tried
+    /// again only where the keys themselves may have been the reason.
+    pub(super) fn credentials_changed(&mut self, now: BootInstant, are_others: bool) {
         let may_be_over = |error: &CallError| match error.class() {
+            _ if are_others => true,
             ErrorClass::Clock => true,
             ErrorClass::Denied => !error.failure.has_code(ErrorCode::is_denial),
             _ => false,
         };
         self.retry_permanent(now, may_be_over);
         for resource in self.resources.values_mut() {
-            if resource.permission.refused.as_ref().is_some_and(may_be_over) {
+            if are_others || resource.permission.refused.as_ref().is_some_and(may_be_over) {
                 resource.permission.request(now);
             }
         }

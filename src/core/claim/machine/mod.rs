@@ -331,8 +331,8 @@ impl Machine {
             Event::Proved(eni) => self.permission_proved(&eni),
             Event::Denials(denials) => self.denials = denials,
             Event::Inspected(inspection) => self.inspected(now, inspection),
-            Event::Credentials => self.credentials_changed(now),
-            Event::KeysRenewed => self.keys_renewed(now),
+            Event::Credentials => self.credentials_changed(now, true),
+            Event::KeysRenewed => self.credentials_changed(now, false),
             Event::Pause { group, until } => self.pause(now, &group, until),
             Event::Resume(group) => self.resume(now, &group),
             Event::Force(group) => self.force(now, &group),
@@ -393,9 +393,8 @@ impl Machine {
 
     /// The kinds that have owners to read.
     pub(super) fn kinds_to_read(&self) -> impl Iterator<Item = Kind> {
-        let is_enabled = |state: &ResourceState| self.groups.get(&state.group).is_some_and(|group| !group.disabled);
-        let kinds: BTreeSet<Kind> =
-            self.resources.iter().filter(|(_, state)| is_enabled(state)).map(|(resource, _)| resource.kind()).collect();
+        let enabled = self.resources.iter().filter(|(_, state)| self.is_enabled(state));
+        let kinds: BTreeSet<Kind> = enabled.map(|(resource, _)| resource.kind()).collect();
         kinds.into_iter()
     }
 

@@ -287,14 +287,28 @@ fn only_a_line_of_a_new_group_shows_that_keepalived_runs_the_new_groups() {
 /// A new agent that has to infer the state, while keepalived sleeps for longer than any timer.
 fn in_fault_without_a_notify_event() -> Harness {
     let mut harness = Harness::one();
-    harness.kill_agent();
-    harness.beat = secs(10_000);
-    harness.start_agent();
     let begin = harness.now;
-    harness.run(secs(10));
+    restarted_asleep(&mut harness);
     assert_eq!(transitions(&harness, begin), [(VrrpState::Fault, Cause::NoTimer)]);
     let address = harness.reported().expect("the address");
     assert_eq!(address.verdict.to_string(), "STANDBY-NOT-READY");
+    harness
+}
+
+/// The agent is restarted, and has to infer the state while keepalived sleeps for longer than any timer.
+fn restarted_asleep(harness: &mut Harness) {
+    harness.kill_agent();
+    harness.beat = secs(10_000);
+    harness.start_agent();
+    harness.run(secs(10));
+}
+
+/// Groups a and b, both in FAULT since before the agent started.
+fn both_in_fault() -> Harness {
+    let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
+    let mut harness = Harness::settled(config(&["a", "b"]), groups);
+    harness.all_become(&[("a", NotifyState::Fault), ("b", NotifyState::Fault)]);
+    restarted_asleep(&mut harness);
     harness
 }
 
@@ -319,10 +333,8 @@ fn groups_that_seemed_in_fault_together_return_together() {
     slow.advertise_interval = 10_000.try_into().expect("an interval");
     let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), slow] };
     let mut harness = Harness::settled(config(&["a", "b"]), groups);
-    harness.kill_agent();
-    harness.beat = secs(10_000);
-    harness.start_agent();
-    harness.run(secs(60));
+    restarted_asleep(&mut harness);
+    harness.run(secs(50));
     let begin = harness.now;
     harness.beat = secs(1);
     harness.last_beat = harness.now;
@@ -360,13 +372,7 @@ fn a_script_that_keepalived_starts_and_awaits_ends_no_fault() {
 /// Both groups are in FAULT when the agent starts, and one returns.
 #[test]
 fn the_timer_of_another_group_ends_no_fault() {
-    let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
-    let mut harness = Harness::settled(config(&["a", "b"]), groups);
-    harness.all_become(&[("a", NotifyState::Fault), ("b", NotifyState::Fault)]);
-    harness.kill_agent();
-    harness.beat = secs(10_000);
-    harness.start_agent();
-    harness.run(secs(10));
+    let mut harness = both_in_fault();
     let begin = harness.now;
     harness.becomes("a", NotifyState::Backup);
     harness.beat = secs(1);
@@ -387,13 +393,7 @@ fn the_timer_of_another_group_ends_no_fault() {
 /// Both groups are in FAULT when the agent starts, and keepalived wakes up just before one returns for a minute.
 #[test]
 fn what_was_seen_before_the_timer_of_another_group_ends_no_fault() {
-    let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
-    let mut harness = Harness::settled(config(&["a", "b"]), groups);
-    harness.all_become(&[("a", NotifyState::Fault), ("b", NotifyState::Fault)]);
-    harness.kill_agent();
-    harness.beat = secs(10_000);
-    harness.start_agent();
-    harness.run(secs(10));
+    let mut harness = both_in_fault();
     harness.last_beat = harness.now;
     harness.run(secs(3));
     harness.becomes("a", NotifyState::Backup);
@@ -414,10 +414,7 @@ fn the_timer_of_a_group_without_a_node_ends_no_fault() {
     let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("without-node", "eth1", 11, &[vip(9)])] };
     let mut harness = Harness::settled(config(&["a"]), groups);
     harness.becomes("a", NotifyState::Fault);
-    harness.kill_agent();
-    harness.beat = secs(10_000);
-    harness.start_agent();
-    harness.run(secs(10));
+    restarted_asleep(&mut harness);
     assert_eq!(harness.reported().expect("the address").verdict.to_string(), "STANDBY-NOT-READY");
     let begin = harness.now;
     harness.beat = secs(1);
@@ -428,13 +425,7 @@ fn the_timer_of_a_group_without_a_node_ends_no_fault() {
 
 #[test]
 fn a_fault_that_a_notify_event_gave_ends_with_another_event() {
-    let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
-    let mut harness = Harness::settled(config(&["a", "b"]), groups);
-    harness.all_become(&[("a", NotifyState::Fault), ("b", NotifyState::Fault)]);
-    harness.kill_agent();
-    harness.beat = secs(10_000);
-    harness.start_agent();
-    harness.run(secs(10));
+    let mut harness = both_in_fault();
     harness.says("a", NotifyState::Fault);
     harness.tell(Event::FifoFull);
     harness.run(secs(10));
