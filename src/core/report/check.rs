@@ -545,6 +545,10 @@ pub fn resource(planned: &PlannedResource, peers: &[Ipv4Addr], eni: Option<&EniI
     let what = if kind == Kind::Route { "Route" } else { "Elastic IP" };
     let Some(eni) = eni else { return unknown(what, format!("{id}: its ENI is unknown")) };
     let Some(holder) = aws.holders.get(id) else { return unknown(what, format!("{id}: no answer from EC2")) };
+    // In the order of the status's reasons.
+    if let Some(Holder::NotTakeable(why)) = holder {
+        return fail(what, format!("{id}: {}", reasons::not_takeable(why)));
+    }
     if let Some(absent) = aws.no_private_address(planned, eni) {
         return fail(what, format!("{id}: {}", reasons::no_private_address(&absent)));
     }
@@ -553,20 +557,19 @@ pub fn resource(planned: &PlannedResource, peers: &[Ipv4Addr], eni: Option<&EniI
         (Kind::Route, Some(_)) => "ec2:ReplaceRoute is",
         (Kind::Address | Kind::ElasticIp, _) => "ec2:AssociateAddress is",
     };
-    let allowed = match (holder, aws.dry_runs.get(id)) {
-        (Some(Holder::NotTakeable(why)), _) => return fail(what, format!("{id}: {}", reasons::not_takeable(why))),
-        (_, Some(Ok(()))) => format!("{calls} allowed (dry run)"),
-        (_, Some(Err(error))) if error.is_refusal() => {
+    let allowed = match aws.dry_runs.get(id) {
+        Some(Ok(())) => format!("{calls} allowed (dry run)"),
+        Some(Err(error)) if error.is_refusal() => {
             let why = remedies::with_next_step_of_kind(kind, error);
             return fail(what, format!("{id}: EC2 would refuse the claim (dry run): {why}"));
         }
-        (_, Some(Err(error))) => {
+        Some(Err(error)) => {
             return unknown(
                 what,
                 format!("{id}: no answer to the dry run: {}", remedies::with_next_step_of_kind(kind, error)),
             );
         }
-        (_, None) => match aws.proven.get(id) {
+        None => match aws.proven.get(id) {
             Some(at) => format!("{calls} allowed, as the agent proved {}", time(*at)),
             None => {
                 return unknown(

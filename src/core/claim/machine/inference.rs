@@ -122,10 +122,11 @@ impl Machine {
     /// one, and without its local addresses, it is in FAULT. That BACKUP was inferred does not contradict it: keepalived may
     /// have run because of a change in the network.
     pub(super) fn inactive(&mut self, now: BootInstant, since: BootInstant) {
+        // Any of the groups could have been the one with the timer, so the one that bears the least counts for all.
+        let awaited = self.groups.values().filter(|group| group.timer_seen.is_some());
+        let shortest = awaited.map(|group| longest_sleep(group.advertise_interval)).min();
         for group in self.groups.values_mut() {
-            if group.timer_seen.is_some_and(|seen| since.max(seen) + longest_sleep(group.advertise_interval) <= now) {
-                group.timer_seen = None;
-            }
+            group.timer_seen.take_if(|seen| shortest.is_some_and(|sleep| since.max(*seen) + sleep <= now));
         }
         let over = |g: &Group| match g.state {
             GroupState::Unknown { liveness_after, .. } => {

@@ -336,6 +336,13 @@ fn groups_that_seemed_in_fault_together_return_together() {
     restarted_asleep(&mut harness);
     harness.run(secs(50));
     let begin = harness.now;
+    // A sleep that group a alone does not bear.
+    for _ in 0..10 {
+        harness.last_beat = harness.now;
+        harness.run(secs(30));
+    }
+    assert_eq!(transitions(&harness, begin), []);
+    let begin = harness.now;
     harness.beat = secs(1);
     harness.last_beat = harness.now;
     harness.run(secs(12));

@@ -525,8 +525,9 @@ fn a_denied_proof_keeps_a_standby_from_being_ready() {
         assert!(harness.log_events(begin).iter().any(|(_, log)| is_obstacle(log)));
         harness.run(secs(100));
         assert!(not_ready(&harness), "reads show nothing of it");
-        // The keys of a role are renewed every few hours, for the same role.
+        // The agent tells which denials count: here, neither other credentials nor new keys of a role, every few hours, end it.
         harness.tell(Event::Credentials);
+        harness.tell(Event::KeysRenewed);
         harness.tell(Event::Config(harness.config.clone()));
         assert!(not_ready(&harness), "neither do other keys, nor a commit");
         if over == "claim" {
