@@ -159,6 +159,15 @@ fn all_is_well() {
     assert!(place.walk(Some(proven())).0.contains("instance role router of account 123456789012,"));
 }
 
+/// The agent's report after a claim that was refused with this code.
+fn refused(code: &str) -> Value {
+    let mut report = proven();
+    let error =
+        json!({"at": "2026-11-22T11:03:03Z", "class": "denied", "code": code, "message": "no", "request_id": null});
+    report["groups"][1]["addresses"][0]["last_claim"]["error"] = error;
+    report
+}
+
 #[test]
 fn the_hook_the_agent_or_a_group_has_a_fault() {
     if !inside("show_check::the_hook_the_agent_or_a_group_has_a_fault") {
@@ -193,13 +202,6 @@ fn the_hook_the_agent_or_a_group_has_a_fault() {
     place.configure(|config| config.skipped.push(skipped));
     place.finds(Some(proven()), &[("FAIL", "Groups", "'a b': keepalived cannot carry its name")]);
     place.configure(|config| config.skipped.clear());
-    let refused = |code: &str| {
-        let mut report = proven();
-        let error =
-            json!({"at": "2026-11-22T11:03:03Z", "class": "denied", "code": code, "message": "no", "request_id": null});
-        report["groups"][1]["addresses"][0]["last_claim"]["error"] = error;
-        report
-    };
     let denied = ("FAIL", "IAM: claim", "was denied: UnauthorizedOperation: no. `generate aws-vipa iam-policy`");
     place.finds(Some(refused("UnauthorizedOperation")), &[denied]);
     // A claim for another group on the same ENI was accepted after it.
@@ -220,6 +222,9 @@ fn the_hook_the_agent_or_a_group_has_a_fault() {
     place.finds(Some(refused("PrivateIpAddressLimitExceeded")), &[("FAIL", "Address limit", "refused")]);
     let mut ready = refused("PrivateIpAddressLimitExceeded");
     ready["groups"][1]["addresses"][0]["verdict"] = json!("STANDBY-READY");
+    place.finds(Some(ready.clone()), &[]);
+    // One that is not ready for another reason, while EC2 shows room.
+    ready["groups"][1]["addresses"][0]["verdict"] = json!("STANDBY-NOT-READY");
     place.finds(Some(ready), &[]);
     fs::remove_file(&place.router.paths.groups).expect("removed");
     place.finds(Some(proven()), &[("FAIL", "Groups", "groups.json is missing")]);
@@ -410,6 +415,10 @@ fn the_room_on_an_eni_is_shown_if_ec2_returns_it() {
     assert_eq!((room.0.as_str(), room.2.as_str()), ("OK", words), "{text}");
     place.cloud.add_fault(Fault::on(On::action("DescribeInstanceTypes")).deny());
     place.finds(Some(proven()), &[("UNKNOWN", "Address limit", "allow ec2:DescribeInstanceTypes to")]);
+    // A standby cannot know that the refusal of its last claim is over.
+    let mut refused = refused("PrivateIpAddressLimitExceeded");
+    refused["groups"][1]["addresses"][0]["verdict"] = json!("STANDBY-NOT-READY");
+    place.finds(Some(refused), &[("FAIL", "Address limit", "the last claim was refused")]);
     let full = "a m5.4xlarge allows 2: use a larger instance type";
     with_room_for(2).finds(Some(proven()), &[("FAIL", "Address limit", full)]);
 }

@@ -662,11 +662,12 @@ pub fn overlay(group: &PlannedGroup, aws: &AwsState) -> Vec<Step> {
     group.not_assigned().filter_map(step).collect()
 }
 
+const ROOM: &str = "Address limit";
+
 /// An ENI in EC2: attached to this instance, within its address limit, and without source/destination check. `wanted` are the
 /// addresses that move there, `known` the agent's reports of them.
 pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressReport], aws: &AwsState) -> Vec<Step> {
     const IN_EC2: &str = "ENI in EC2";
-    const ROOM: &str = "Address limit";
     const CHECK: &str = "Src/dest check";
     let Some(interfaces) = &aws.interfaces else {
         let steps = [IN_EC2, ROOM, CHECK].into_iter().filter(|what| *what != ROOM || !wanted.is_empty());
@@ -703,39 +704,47 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressRepo
         Some(true) => fail(CHECK, reasons::source_dest_check(eni)),
         None => unknown(CHECK, format!("{eni}: no answer from EC2")),
     };
-    let space = Room::of(interface, wanted);
-    // A standby that is ready has seen that there is room again.
-    let unready: Vec<&AddressReport> = known.iter().copied().filter(|a| a.verdict != Verdict::StandbyReady).collect();
-    let refused = refusals(eni, &unready).find(|e| has_code(e, ErrorCode::is_no_room));
-    let room = if let Some(refused) = refused {
-        fail(
-            ROOM,
-            format!(
-                "{eni} has {}, and the last claim was refused: {}. Use a larger instance type, or unassign addresses",
-                reasons::many_addresses(space.addresses),
-                refused.code
-            ),
-        )
-    } else if space.to_come == 0 {
-        ok(ROOM, format!("{eni} has {}, including all that move there", reasons::many_addresses(space.addresses)))
-    } else {
-        let kind = aws.instance_type.as_ref().map_or("the instance type".to_owned(), |kind| format!("a {kind}"));
-        let has = format!("{eni} {}", reasons::has(space));
-        match &aws.limit {
-            Some(Ok(limit)) if space.fits(limit.addresses) => {
-                ok(ROOM, format!("{has}; {kind} allows {}", limit.addresses))
-            }
-            Some(Ok(limit)) => {
-                let full = NoRoom { eni: eni.clone(), room: space, limit: limit.clone() };
-                fail(ROOM, reasons::no_room(&full))
-            }
-            Some(Err(error)) => {
-                unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}: {error}", space.needed()))
-            }
-            None => unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}", space.needed())),
+    let room = (!wanted.is_empty()).then(|| room(eni, Room::of(interface, wanted), known, aws));
+    [Some(attached), room, Some(check)].into_iter().flatten().collect()
+}
+
+/// The addresses that an ENI has and gets, and how many it can have. `known` are the agent's reports of those that move there.
+fn room(eni: &EniId, room: Room, known: &[&AddressReport], aws: &AwsState) -> Step {
+    if room.to_come == 0 {
+        let has = reasons::many_addresses(room.addresses);
+        return ok(ROOM, format!("{eni} has {has}, including all that move there"));
+    }
+    let limit = match &aws.limit {
+        Some(Ok(limit)) if !room.fits(limit.addresses) => {
+            let full = NoRoom { eni: eni.clone(), room, limit: limit.clone() };
+            return fail(ROOM, reasons::no_room(&full));
         }
+        Some(Ok(limit)) => Some(limit),
+        Some(Err(_)) | None => None,
     };
-    [Some(attached), (!wanted.is_empty()).then_some(room), Some(check)].into_iter().flatten().collect()
+    // A standby whose limit is known goes by that, and no longer by an earlier refusal.
+    let is_over = |address: &AddressReport| match address.verdict {
+        Verdict::StandbyReady => true,
+        Verdict::StandbyNotReady => limit.is_some(),
+        _ => false,
+    };
+    let tried: Vec<&AddressReport> = known.iter().copied().filter(|address| !is_over(address)).collect();
+    if let Some(refused) = refusals(eni, &tried).find(|e| has_code(e, ErrorCode::is_no_room)) {
+        let (has, code) = (reasons::many_addresses(room.addresses), &refused.code);
+        let text = format!(
+            "{eni} has {has}, and the last claim was refused: {code}. Use a larger instance type, or unassign addresses"
+        );
+        return fail(ROOM, text);
+    }
+    let kind = aws.instance_type.as_ref().map_or("the instance type".to_owned(), |kind| format!("a {kind}"));
+    let has = format!("{eni} {}", reasons::has(room));
+    match (limit, &aws.limit) {
+        (Some(limit), _) => ok(ROOM, format!("{has}; {kind} allows {}", limit.addresses)),
+        (None, Some(Err(error))) => {
+            unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}: {error}", room.needed()))
+        }
+        (None, _) => unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}", room.needed())),
+    }
 }
 
 /// The last line, for `steps`.
