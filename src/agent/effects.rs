@@ -14,7 +14,7 @@ use vipa_core::claim::{
 use vipa_core::model::calls::Calls;
 use vipa_core::model::config::Global;
 use vipa_core::model::counters::{FirstRequests, Histogram, NotifyToRequest};
-use vipa_core::model::credentials::CredentialFacts;
+use vipa_core::model::credentials::{CredentialFacts, CredentialsChange};
 use vipa_core::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, Failure, Instance};
 use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region, RequestId};
 use vipa_core::model::path::Service;
@@ -24,8 +24,7 @@ use vipa_core::model::resource::Resource;
 use super::{BootClock, BootInstant};
 use crate::agent::state::PersistentState;
 use crate::aws::{
-    AssignmentProbe, CredentialsChange, CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, when_sent,
-    with_request_id,
+    AssignmentProbe, CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, when_sent, with_request_id,
 };
 use crate::log_messages::log;
 use crate::netlink::{addresses, routes};
@@ -65,8 +64,8 @@ pub enum EffectResult {
     Event(Event),
 }
 
-/// EC2's answer about an ENI, and who has called EC2.
-type Probed = Result<(AssignmentProbe, Caller), CallError>;
+/// EC2's answer about an ENI, and who has called EC2; that is not known if the credentials have gone since.
+type Probed = Result<(AssignmentProbe, Option<Caller>), CallError>;
 
 /// EC2's answers to the calls of a proof.
 #[derive(Debug)]
@@ -241,8 +240,10 @@ impl Effects {
                     let result = match &ec2 {
                         Some(ec2) => ec2.probe_assignment(&eni, &instance, left()).await.map(|probe| {
                             // After the call, which loads the credentials.
-                            let (region, credentials) = (ec2.region().clone(), ec2.credentials());
-                            (probe, Caller::new(instance.clone(), region, endpoint_url.clone(), &credentials))
+                            let (region, identity) = (ec2.region().clone(), ec2.credentials().identity());
+                            let caller =
+                                |identity| Caller::new(instance.clone(), region, endpoint_url.clone(), identity);
+                            (probe, identity.map(caller))
                         }),
                         None => Err(no_region()),
                     };
@@ -259,8 +260,8 @@ impl Effects {
 
     /// Who calls EC2 now; none while the instance or the region is not known, or credentials were never loaded.
     pub fn caller(&self) -> Option<Caller> {
-        let credentials = self.credentials().filter(|credentials| credentials.access_key_id.is_some())?;
-        Some(Caller::new(self.instance_id()?, self.region()?, self.global.endpoint_url.clone(), &credentials))
+        let identity = self.credentials()?.identity()?;
+        Some(Caller::new(self.instance_id()?, self.region()?, self.global.endpoint_url.clone(), identity))
     }
 
     pub fn resolve(&self, interface: InterfaceName) {

@@ -49,7 +49,6 @@ use self::state_writer::StateWriter;
 use self::watchdog::Watchdog;
 use crate::agent::config_watch::{Changed, ConfigWatch};
 use crate::agent::state::PersistentState;
-use crate::aws::CredentialsChange;
 use crate::control::server::{self, BindError, Server};
 use crate::fs::json_file::{self, FileError};
 use crate::keepalived::fifo::{self, Fifo};
@@ -144,10 +143,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
             () = at(hook_lasts) => agent.log_missing_hook(),
             () = agent.liveness.due(look_again) => agent.check_liveness(),
             change = agent.effects.credentials_changed() => {
-                agent.handle(match change {
-                    CredentialsChange::Others => Event::Credentials,
-                    CredentialsChange::NewKeys => Event::KeysRenewed,
-                });
+                agent.handle(Event::Credentials(change));
                 agent.denials_changed();
             }
             () = agent.waiters.due() => agent.reply(),

@@ -77,7 +77,9 @@ impl Agent<'_> {
                     if matches!(judgement, Judgement::Allowed(_)) {
                         allowed.push(eni.clone());
                     }
-                    self.state.proofs.change(|proofs| proofs.add(at, id, &proof, request_id.as_ref(), caller));
+                    if let Some(caller) = caller {
+                        self.state.proofs.change(|proofs| proofs.add(at, id, &proof, request_id.as_ref(), caller));
+                    }
                     judgement.into()
                 }
             };

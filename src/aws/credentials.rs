@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
-use vipa_core::model::credentials::CredentialFacts;
+use vipa_core::model::credentials::{CredentialFacts, CredentialsChange, Identity};
 use vipa_core::model::ec2::{CallError, ErrorClass, Failure, NoCredentials};
 use vipa_core::model::ids::Region;
 use vipa_core::report::remedies;
@@ -84,14 +84,12 @@ struct State {
     readings: u64,
     read_at: Option<Instant>,
     generation: Generation,
-    /// Grows with each change of `current` that is more than new keys: another file, another role, or the first ones.
-    origin: u64,
 }
 
 struct Loaded {
     credentials: Credentials,
     at: SystemTime,
-    /// The role's name, if the credentials are an instance role's.
+    /// The instance role's name, or the ARN of the role that the profile assumes; none for the keys in a file.
     role: Option<String>,
 }
 
@@ -196,7 +194,7 @@ impl Keys {
 
     pub(super) fn watch(&self, roots: Ec2) -> CredentialsWatch {
         let changed = self.0.changed.subscribe();
-        CredentialsWatch { keys: self.clone(), roots, changed, origin: 0, next_look: Instant::now() + WATCH }
+        CredentialsWatch { keys: self.clone(), roots, changed, identity: None, next_look: Instant::now() + WATCH }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -241,11 +239,7 @@ impl Keys {
             Ok(loaded) => {
                 state.error = None;
                 let changed = state.current.as_ref().is_none_or(|old| old.credentials != loaded.credentials);
-                let role = loaded.role.clone();
                 let replaced = state.current.replace(loaded);
-                if other_file || replaced.as_ref().is_none_or(|old| old.role != role) {
-                    state.origin += 1;
-                }
                 if changed {
                     state.generation.0 += 1;
                     self.0.changed.send_replace(state.generation);
@@ -288,7 +282,10 @@ fn before_expiry(left: Duration, read_ago: Option<Duration>, failed: bool) -> Be
 impl Source {
     fn describe(&self, role: Option<&str>) -> String {
         match (self, role) {
-            (Self::File { file, profile, .. }, _) => format!("file {}, profile {profile}", file.path().display()),
+            (Self::File { file, profile, .. }, role) => {
+                let role = role.map(|arn| format!(", role {arn}")).unwrap_or_default();
+                format!("file {}, profile {profile}{role}", file.path().display())
+            }
             (Self::Role(_), Some(name)) => format!("instance role {name}"),
             (Self::Role(_), None) => "instance role".to_owned(),
         }
@@ -309,7 +306,7 @@ impl Source {
                 Ok((text, fingerprint)) => {
                     let http = http.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     let loaded = from_profile(text, profile, region, &http).await;
-                    let loaded = loaded.map(|credentials| Loaded { credentials, at, role: None });
+                    let loaded = loaded.map(|(credentials, role)| Loaded { credentials, at, role });
                     (loaded.map_err(|(cause, reason)| self.failed(cause, &reason)), fingerprint)
                 }
             },
@@ -330,26 +327,25 @@ impl Source {
     }
 }
 
-/// The credentials of a profile, by the SDK's rules for such files. The SDK's provider reads its file once, so each reading
-/// needs a new provider.
+/// The credentials of a profile, by the SDK's rules for such files, and the role that the profile assumes. The SDK's provider
+/// reads its file once, so each reading needs a new provider.
 async fn from_profile(
     text: String,
     profile: &str,
     region: &Region,
     http: &SharedHttpClient,
-) -> Result<Credentials, (NoCredentials, String)> {
+) -> Result<(Credentials, Option<String>), (NoCredentials, String)> {
     let config = ProviderConfig::without_region()
         .with_region(Some(aws_sdk_ec2::config::Region::new(region.to_string())))
         .with_http_client(http.clone());
     let files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Credentials, text).build();
-    if let Some(unsupported) = unsupported(&files, profile).await {
-        return Err((NoCredentials::Profile, unsupported));
-    }
+    let role = role_of(&files, profile).await.map_err(|why| (NoCredentials::Profile, why))?;
     let provider =
         ProfileFileCredentialsProvider::builder().configure(&config).profile_files(files).profile_name(profile).build();
     let Ok(read) = timeout(PROFILE, provider.provide_credentials()).await else {
         return Err((NoCredentials::Sts, format!("no answer from STS within {PROFILE:?}")));
     };
+    let read = read.map(|credentials| (credentials, role));
     read.map_err(|error| {
         let cause = match error {
             CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
@@ -362,28 +358,39 @@ async fn from_profile(
     })
 }
 
+/// The ARN of the role that the profile assumes, if it does.
+///
+/// # Errors
 /// Why the SDK must not load the profile: it would open a file that the profile names, and block this thread, or call a
-/// service at an address that the configuration does not name.
-async fn unsupported(files: &EnvConfigFiles, profile: &str) -> Option<String> {
+/// service at an address that the configuration does not name; or why the role is none.
+async fn role_of(files: &EnvConfigFiles, profile: &str) -> Result<Option<String>, String> {
     // A file that cannot be parsed is refused by the provider. The file system and the environment have no effect: the
     // content and the profile are given.
     let selected = Some(profile.to_owned().into());
-    let profiles = aws_config::profile::load(&Default::default(), &Default::default(), files, selected).await.ok()?;
+    let Ok(profiles) = aws_config::profile::load(&Default::default(), &Default::default(), files, selected).await
+    else {
+        return Ok(None);
+    };
+    let role = profiles.get_profile(profile).and_then(|profile| profile.get("role_arn"));
+    if role.is_some_and(|role| !role.starts_with("arn:") || !role.chars().all(|c| c.is_ascii_graphic())) {
+        return Err(format!("role_arn of profile {profile:?} is not an ARN"));
+    }
     let mut name = profile.to_owned();
     // A chain of profiles may be circular.
     let mut seen = HashSet::new();
     while seen.insert(name.clone()) {
-        let profile = profiles.get_profile(&name)?;
+        let Some(profile) = profiles.get_profile(&name) else { break };
         if let Some(key) =
             ["web_identity_token_file", "credential_source"].into_iter().find(|key| profile.get(key).is_some())
         {
-            return Some(format!(
+            return Err(format!(
                 "profile {name:?} has {key}, which is not supported: only keys, and role_arn with source_profile"
             ));
         }
-        name = profile.get("source_profile")?.to_owned();
+        let Some(source) = profile.get("source_profile") else { break };
+        name = source.to_owned();
     }
-    None
+    Ok(role.map(str::to_owned))
 }
 
 impl ProvideCredentials for Keys {
@@ -405,15 +412,6 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// How the credentials have changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CredentialsChange {
-    /// They are others, or the first: what they permit is not known.
-    Others,
-    /// The same role has new keys.
-    NewKeys,
-}
-
 /// Reports changes of the credentials, so that refused calls can be tried again.
 #[derive(Debug)]
 pub struct CredentialsWatch {
@@ -421,8 +419,8 @@ pub struct CredentialsWatch {
     /// Its certificate file is checked as well.
     roots: Ec2,
     changed: watch::Receiver<Generation>,
-    /// The origin of the credentials at the last return.
-    origin: u64,
+    /// Whose permissions the credentials had at the last return.
+    identity: Option<Identity>,
     /// A field, because the wait for it may be cancelled and started again more often than it fires.
     next_look: Instant,
 }
@@ -435,8 +433,9 @@ impl CredentialsWatch {
             tokio::select! {
                 // The sender lives in `keys`.
                 _ = self.changed.changed() => {
-                    let origin = self.keys.state().origin;
-                    let is_same = std::mem::replace(&mut self.origin, origin) == origin;
+                    let identity = self.keys.facts().identity();
+                    let is_same = identity.is_some() && identity == self.identity;
+                    self.identity = identity;
                     return if is_same { CredentialsChange::NewKeys } else { CredentialsChange::Others };
                 }
                 () = sleep_until(self.next_look) => {
@@ -533,17 +532,21 @@ mod tests {
         let path = folder.path().join("credentials");
         write(&path, "vipa");
         let keys = keys_in(&path, &Sts::default());
-        let counted = || {
-            let state = keys.state();
-            (state.origin, state.generation)
-        };
+        let known = || (keys.facts().identity().expect("credentials"), keys.state().generation);
         keys.ready().await.expect("STS answers");
-        assert_eq!(counted(), (1, Generation(1)));
+        let (vipa, first) = known();
+        let source = format!("file {}, profile default, role arn:aws:iam::123456789012:role/vipa", path.display());
+        assert_eq!((&vipa, first), (&Identity { source, access_key_id: None }, Generation(1)));
         keys.read(1).await;
-        assert_eq!(counted(), (1, Generation(2)), "new keys");
+        assert_eq!(known(), (vipa.clone(), Generation(2)), "new keys");
+        write(&path, "vipa");
+        keys.read_if_file_changed().await;
+        assert_eq!(known(), (vipa.clone(), Generation(3)), "the file was written, with the same content");
         write(&path, "another-role");
         keys.read_if_file_changed().await;
-        assert_eq!(counted(), (2, Generation(3)));
+        let (another, generation) = known();
+        assert!(another != vipa && another.source.ends_with("role/another-role"), "{another:?}");
+        assert_eq!(generation, Generation(4));
     }
 
     #[tokio::test]

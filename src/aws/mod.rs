@@ -28,7 +28,7 @@ mod routes;
 mod sent;
 mod transport;
 
-pub use credentials::{CredentialsChange, CredentialsWatch};
+pub use credentials::CredentialsWatch;
 pub use ec2::{AssignmentProbe, Ec2};
 pub use imds::Imds;
 pub use interface_enis::{InterfaceEnis, InterfaceError};

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use scripted::{Answer, Request, Scripted, assigned, dated, no_interface, ok, refused, serve};
 use vipa_core::model::config::Global;
+use vipa_core::model::credentials::CredentialsChange;
 use vipa_core::model::ec2::{Acknowledgement, ErrorClass};
 use vipa_core::model::ids::EniId;
 use vyos_aws_vipa::aws::{Ec2, Imds};
@@ -493,7 +494,8 @@ async fn files_without_usable_keys_are_rejected_and_never_quoted() {
         ("[default]\naws_secret_access_key = s3cret\n", "aws_access_key_id"),
         ("[other]\naws_access_key_id = A\naws_secret_access_key = s3cret\n", "there is no such profile in it"),
         ("[default]\ncredential_process = /bin/echo s3cret\n", "credentials-process"),
-        ("[default]\nsource_profile = absent\nrole_arn = x\n", "absent"),
+        ("[default]\nsource_profile = absent\nrole_arn = arn:aws:iam::123456789012:role/a\n", "absent"),
+        ("[default]\nsource_profile = default\nrole_arn = s3cret\n", "role_arn of profile \"default\" is not an ARN"),
     ] {
         router.rotate(text);
         let error = router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect_err(text);
@@ -529,6 +531,20 @@ async fn rotated_keys_are_used_without_a_refusal_once_the_change_is_noticed() {
     until("the new keys", || router.ec2.credentials().access_key_id.as_deref() == Some("AKIATWO")).await;
     router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
     assert_eq!(server.log()[1].key(), "AKIATWO");
+}
+
+#[tokio::test]
+async fn another_key_is_other_credentials_and_another_secret_of_the_same_key_is_not() {
+    let server = serve(assigned);
+    let router = Router::new(&server.url);
+    let mut watch = router.ec2.credentials_watch();
+    let mut change = async || tokio::time::timeout(AMPLE, watch.changed()).await.expect("it is noticed");
+    router.ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    assert_eq!(change().await, CredentialsChange::Others, "the first");
+    router.rotate(&keys("AKIATWO"));
+    assert_eq!(change().await, CredentialsChange::Others);
+    router.rotate(&keys("AKIATWO").replace("-secret", "-correct-secret"));
+    assert_eq!(change().await, CredentialsChange::NewKeys);
 }
 
 #[tokio::test]

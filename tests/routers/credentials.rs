@@ -9,13 +9,13 @@ use lab::{GROUP, Lab, Router, VIP};
 
 use crate::{BINARY, ELECTION, SLACK};
 
-const KEYS: [&str; 2] = ["AKIAVIPAEXAMPLE00001", "AKIAVIPAEXAMPLE00002"];
-const SECRET: &str = "vipa-example-secret";
-const FILE: &str = "/run/lab/credentials";
+pub(crate) const KEYS: [&str; 2] = ["AKIAVIPAEXAMPLE00001", "AKIAVIPAEXAMPLE00002"];
+pub(crate) const SECRET: &str = "vipa-example-secret";
+pub(crate) const FILE: &str = "/run/lab/credentials";
 const COPY: &str = "/run/vyos-aws-vipa/credentials.json";
 
 /// The longest time until a changed file is noticed.
-const NOTICED: Duration = Duration::from_secs(60);
+pub(crate) const NOTICED: Duration = Duration::from_secs(60);
 
 #[test]
 fn keys_of_the_role_end_before_their_time() {
@@ -187,7 +187,7 @@ fn file_that_is_missing_then_rubbish_then_wrong_then_right() {
     });
 }
 
-fn replace_keys(router: &Router, key: &str, secret: &str) {
+pub(crate) fn replace_keys(router: &Router, key: &str, secret: &str) {
     put_keys(router, key, secret);
     router.call(&["vyos-aws-vipa", "credentials"]);
 }

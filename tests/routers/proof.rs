@@ -5,7 +5,8 @@ use std::time::Duration;
 use lab::simulator::{Fault, On, Request};
 use lab::{GROUP, Lab, Router, VIP};
 
-use crate::BINARY;
+use crate::credentials::{FILE, KEYS, NOTICED, SECRET, replace_keys};
+use crate::{BINARY, ELECTION, SLACK};
 
 /// The output of `force prove`, with its blanks as one, and whether it succeeded.
 fn prove(router: &Router) -> (bool, String) {
@@ -87,5 +88,53 @@ fn a_proof_moves_nothing_and_shows_what_ec2_permits() {
         assert_eq!(proofs(lab).len(), asked, "EC2 is not asked about an ENI that is elsewhere");
         assert_eq!(lab.simulator.moves().len(), before, "nothing moves: {}", lab.simulator);
         assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r1.enis[0]);
+    });
+}
+
+#[test]
+fn a_denial_counts_until_the_keys_are_others_or_a_claim_succeeds() {
+    let world = lab::world().stale_reads(Duration::ZERO).access_key(KEYS[1], SECRET);
+    lab::scenario_in(world, BINARY, |lab: &mut Lab| {
+        lab.bring_up();
+        replace_keys(&lab.r2, KEYS[0], SECRET);
+        let file = format!("set high-availability vrrp global-parameters aws-vipa credentials-file {FILE}");
+        lab.r2.set([file.as_str()]);
+        lab.r2.commit();
+        let denied = lab.simulator.add_fault(Fault::on(On::claims()).deny());
+        let (_, said) = prove(&lab.r2);
+        assert!(said.contains("DENIED"), "{said}");
+        lab.simulator.remove_fault(denied);
+        let not_ready = |lab: &Lab, when: &str| {
+            lab.wait(when, NOTICED, |lab| {
+                let shown = lab.r2.shown(GROUP, VIP);
+                let reason = shown.address["reason"].as_str().unwrap_or_default().to_owned();
+                shown.verdict() == "STANDBY-NOT-READY" && reason.contains("`force aws-vipa prove` has shown")
+            });
+        };
+        let restart = |lab: &Lab| {
+            let old = lab.r2.main_pid("vyos-aws-vipa").expect("an agent");
+            lab.r2.systemctl(&["restart", "vyos-aws-vipa.service"]);
+            assert_ne!(lab.r2.main_pid("vyos-aws-vipa"), Some(old));
+        };
+        not_ready(lab, "the denial counts");
+        restart(lab);
+        not_ready(lab, "it counts after a restart of the agent");
+
+        replace_keys(&lab.r2, KEYS[1], SECRET);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", NOTICED);
+        assert_eq!(lab.r2.status()["ec2"]["proofs"][0]["outdated_by"], "credentials");
+        restart(lab);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+        replace_keys(&lab.r2, KEYS[0], SECRET);
+        not_ready(lab, "the keys that were denied are back");
+
+        lab.r1.power_off();
+        lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
+        let forgotten = |lab: &Lab| lab.r2.status()["ec2"]["proofs"].is_null();
+        assert!(forgotten(lab), "EC2 has accepted a claim: {:#}", lab.r2.status());
+        restart(lab);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", ELECTION + SLACK);
+        assert!(forgotten(lab), "{:#}", lab.r2.status());
     });
 }

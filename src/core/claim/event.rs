@@ -8,6 +8,7 @@ use super::BootInstant;
 use super::reason::Obstacle;
 use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
+use crate::model::credentials::CredentialsChange;
 use crate::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, Interface, Owner, Taker};
 use crate::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, VpcId};
 use crate::model::path::LocalNetwork;
@@ -140,10 +141,8 @@ pub enum Event {
     /// The ENIs for which the last proof was denied, as far as it counts for the present credentials. Replaces the previous
     /// ones.
     Denials(BTreeMap<EniId, CallError>),
-    /// There are other credentials, or the first.
-    Credentials,
-    /// The credentials were about to expire, and there are new keys from the same source.
-    KeysRenewed,
+    /// The credentials have changed, or are the first.
+    Credentials(CredentialsChange),
     /// An operator paused a group, possibly before the agent started.
     Pause {
         /// The group.

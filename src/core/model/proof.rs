@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::credentials::CredentialFacts;
+use super::credentials::Identity;
 use super::ec2::{CallError, ErrorClass, Failure};
 use super::ids::{EniId, ErrorCode, InstanceId, Region, RequestId};
 
@@ -61,27 +61,17 @@ pub struct Caller {
     pub region: Region,
     /// The endpoint, if one is configured.
     pub endpoint_url: Option<String>,
-    /// The source of the credentials.
+    /// The source of the credentials ([`Identity::source`]).
     pub credentials: String,
-    /// The access key, if it does not expire: one that does is renewed, for the same role.
+    /// The access key, if it does not expire ([`Identity::access_key_id`]).
     pub access_key_id: Option<String>,
 }
 
 impl Caller {
-    /// The caller with these credentials.
-    pub fn new(
-        instance: InstanceId,
-        region: Region,
-        endpoint_url: Option<String>,
-        credentials: &CredentialFacts,
-    ) -> Self {
-        Self {
-            instance,
-            region,
-            endpoint_url,
-            credentials: credentials.source.clone(),
-            access_key_id: credentials.access_key_id.clone().filter(|_| credentials.expires_at.is_none()),
-        }
+    /// The caller with credentials of this identity.
+    pub fn new(instance: InstanceId, region: Region, endpoint_url: Option<String>, identity: Identity) -> Self {
+        let Identity { source, access_key_id } = identity;
+        Self { instance, region, endpoint_url, credentials: source, access_key_id }
     }
 
     /// What is different now.
@@ -253,15 +243,9 @@ mod tests {
     }
 
     fn caller() -> Caller {
-        let credentials = CredentialFacts {
-            source: "instance role router".to_owned(),
-            access_key_id: Some("ASIA0".to_owned()),
-            loaded_at: None,
-            expires_at: Some(Timestamp::UNIX_EPOCH),
-            error: None,
-        };
+        let identity = Identity { source: "instance role router".to_owned(), access_key_id: None };
         let instance = InstanceId::try_from("i-00000001").expect("an id");
-        Caller::new(instance, Region::try_from("eu-west-1").expect("a region"), None, &credentials)
+        Caller::new(instance, Region::try_from("eu-west-1").expect("a region"), None, identity)
     }
 
     #[test]
@@ -280,7 +264,6 @@ mod tests {
         };
         assert_eq!(change(None), None);
         assert_eq!(change(Some(&caller())), None);
-        assert_eq!(caller().access_key_id, None, "the key of a role is renewed");
         let instance = InstanceId::try_from("i-00000002").expect("an id");
         assert_eq!(change(Some(&Caller { instance, ..caller() })), Some(Change::Instance));
         let region = Region::try_from("eu-west-2").expect("a region");

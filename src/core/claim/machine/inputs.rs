@@ -17,6 +17,7 @@ use crate::claim::resource::{Phase, ResourceState};
 use crate::keepalived::groups::Groups;
 use crate::model::assignment::{PlannedGroup, plan};
 use crate::model::config::Config;
+use crate::model::credentials::CredentialsChange;
 use crate::model::ec2::{CallError, ErrorClass};
 use crate::model::ids::{ErrorCode, GroupName, InterfaceName};
 use crate::model::resource::{Kind, Resource};
@@ -343,9 +344,9 @@ impl Machine {
         }
     }
 
-    /// Other credentials, or only new keys of the same role, which permit what the old ones did: then what has failed is tried
-    /// again only where the keys themselves may have been the reason.
-    pub(super) fn credentials_changed(&mut self, now: BootInstant, are_others: bool) {
+    /// With only new keys, what has failed is tried again only where the keys themselves may have been the reason.
+    pub(super) fn credentials_changed(&mut self, now: BootInstant, change: CredentialsChange) {
+        let are_others = change == CredentialsChange::Others;
         let may_be_over = |error: &CallError| match error.class() {
             _ if are_others => true,
             ErrorClass::Clock => true,

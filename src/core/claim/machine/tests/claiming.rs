@@ -14,6 +14,7 @@ use crate::claim::resource::Phase;
 use crate::claim::{Action, BootInstant, Cause, ClaimRequest, Event, LogEvent};
 use crate::keepalived::groups::{Groups, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
+use crate::model::credentials::CredentialsChange;
 use crate::model::ec2::ErrorClass;
 use crate::model::resource::Resource;
 use crate::model::verdict::Verdict;
@@ -353,7 +354,7 @@ fn an_error_that_may_be_mended_gets_one_more_attempt_at_once() {
 fn what_a_person_changes_ends_the_wait_after_a_permanent_error() {
     let ends: [(&str, Act); 4] = [
         ("configuration", |w| w.tell(Event::Config(w.config.clone()))),
-        ("credentials", |w| w.tell(Event::Credentials)),
+        ("credentials", |w| w.tell(Event::Credentials(CredentialsChange::Others))),
         ("line", |w| w.says("a", NotifyState::Master)),
         ("force", |w| w.tell(Event::Force(group("a")))),
     ];

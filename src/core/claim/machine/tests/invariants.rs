@@ -208,8 +208,7 @@ impl Invariants {
             | Event::Proved(_)
             | Event::Denials(_)
             | Event::Network(_)
-            | Event::Credentials
-            | Event::KeysRenewed
+            | Event::Credentials(_)
             | Event::ReadNow
             | Event::Tick => {}
         }

@@ -13,6 +13,7 @@ use super::harness::{
 use crate::claim::Event;
 use crate::keepalived::groups::{Groups, VirtualAddress};
 use crate::model::config::{Config, ElasticIpConfig, GroupConfig, RouteConfig};
+use crate::model::credentials::CredentialsChange;
 use crate::model::ec2::ErrorClass;
 use crate::model::ids::{AllocationId, RouteTableId};
 use crate::model::resource::{Prefix, Resource, Route};
@@ -57,8 +58,7 @@ enum Step {
     Force(usize),
     Configure(usize),
     Announce(usize),
-    Credentials,
-    KeysRenewed,
+    Credentials(CredentialsChange),
     ReadNow,
 }
 
@@ -173,8 +173,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => a_group.prop_map(Step::Force),
         1 => (0..5_usize).prop_map(Step::Configure),
         1 => (0..4_usize).prop_map(Step::Announce),
-        1 => Just(Step::Credentials),
-        1 => Just(Step::KeysRenewed),
+        2 => prop_oneof![Just(CredentialsChange::Others), Just(CredentialsChange::NewKeys)].prop_map(Step::Credentials),
         1 => Just(Step::ReadNow),
     ]
 }
@@ -270,8 +269,7 @@ impl Harness {
                 self.tell(Event::Config(self.config.clone()));
             }
             Step::Announce(n) => self.reload(announced(n)),
-            Step::Credentials => self.tell(Event::Credentials),
-            Step::KeysRenewed => self.tell(Event::KeysRenewed),
+            Step::Credentials(change) => self.tell(Event::Credentials(change)),
             Step::ReadNow => self.tell(Event::ReadNow),
         }
     }

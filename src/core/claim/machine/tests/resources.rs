@@ -9,6 +9,7 @@ use super::harness::{
 use crate::claim::{Action, BootInstant, ClaimRequest, DryRunRequest, Event, LogEvent};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, ElasticIpConfig, GroupConfig, RouteConfig};
+use crate::model::credentials::CredentialsChange;
 use crate::model::ec2::{ErrorClass, Interface, Taker};
 use crate::model::ids::{AllocationId, RouteTableId};
 use crate::model::resource::{Holder, Kind, NotTakeable, Prefix, Resource, Route};
@@ -678,7 +679,7 @@ fn a_standby_proves_its_permission_at_start_after_a_change_and_once_a_day() {
     assert_eq!(claimed(&harness, begin), [], "a dry run is no claim");
     let facts = harness.machine.facts(harness.now).remove(0);
     assert!(facts.resources.iter().all(|facts| facts.last_claim.is_none() && facts.last_failure.is_none()));
-    for change in [Event::Credentials, Event::Config(harness.config.clone())] {
+    for change in [Event::Credentials(CredentialsChange::Others), Event::Config(harness.config.clone())] {
         let begin = harness.now;
         harness.tell(change);
         harness.run(secs(20));
@@ -889,7 +890,7 @@ fn a_dry_run_waits_until_the_tokens_that_claims_have_used_are_back() {
     assert_eq!(times_of(&harness, begin, Kind::Route).len(), 10);
     harness.backup("a");
     let begin = harness.now;
-    harness.tell(Event::Credentials);
+    harness.tell(Event::Credentials(CredentialsChange::Others));
     harness.run(secs(20));
     assert_eq!(dry_runs(&harness, begin)[0].0, 1_500);
 }

@@ -10,6 +10,7 @@ use super::harness::{
 use crate::claim::{Action, BootInstant, Event, Inspection, LogEvent, drops_packets};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
+use crate::model::credentials::CredentialsChange;
 use crate::model::ec2::{ErrorClass, Interface, Owner};
 use crate::model::ids::EniId;
 use crate::model::path::{Path, Service};
@@ -77,7 +78,7 @@ fn changed_credentials_are_tried_within_fifteen_seconds() {
         }
         harness.run(secs(60));
         let begin = harness.now;
-        harness.tell(Event::Credentials);
+        harness.tell(Event::Credentials(CredentialsChange::Others));
         harness.run(secs(15));
         assert_eq!(harness.read_times(begin).len(), 1, "MASTER: {is_master}");
         harness.run(secs(200));
@@ -97,7 +98,7 @@ fn a_read_in_flight_does_not_put_off_the_try_of_changed_credentials() {
         let begin = harness.now;
         harness.tell(Event::ReadNow);
         assert_eq!(harness.read_times(begin).len(), 1);
-        harness.tell(Event::Credentials);
+        harness.tell(Event::Credentials(CredentialsChange::Others));
         harness.run(secs(15));
         assert_eq!(harness.read_times(begin).len(), 2, "interval {interval}, MASTER: {is_master}");
     }
@@ -181,7 +182,7 @@ fn a_refusal_before_it_stood_by_counts_until_something_has_changed() {
         said.len() == 1 && said[0].as_ref().is_some_and(|why| why.contains("the last claim from this router failed"))
     );
     harness.ec2.refuses = None;
-    harness.tell(Event::Credentials);
+    harness.tell(Event::Credentials(CredentialsChange::Others));
     harness.run(secs(60));
     assert_eq!(readiness(&harness, begin).last(), Some(&None), "there are other credentials");
 }
@@ -203,7 +204,7 @@ fn new_keys_of_a_role_permit_what_the_old_ones_did() {
         harness.run(secs(20));
         assert_eq!(shown(&harness).0, Verdict::StandbyNotReady, "{code}");
         let begin = harness.now;
-        harness.tell(Event::KeysRenewed);
+        harness.tell(Event::Credentials(CredentialsChange::NewKeys));
         harness.run(secs(20));
         let verdict = if ends { Verdict::StandbyReady } else { Verdict::StandbyNotReady };
         assert_eq!(shown(&harness).0, verdict, "{code}");
@@ -212,7 +213,7 @@ fn new_keys_of_a_role_permit_what_the_old_ones_did() {
         harness.master("a");
         harness.run(secs(5));
         let begin = harness.now;
-        harness.tell(Event::KeysRenewed);
+        harness.tell(Event::Credentials(CredentialsChange::NewKeys));
         assert_eq!(harness.claim_times(begin), [0], "{code}");
     }
 }
@@ -303,7 +304,7 @@ fn the_primary_address_of_another_interface_keeps_a_standby_from_being_ready() {
     harness.backup("a");
     harness.give_to(vip(1), of(PEER, OTHER));
     harness.ec2.bad.clear();
-    harness.tell(Event::Credentials);
+    harness.tell(Event::Credentials(CredentialsChange::Others));
     harness.run(secs(60));
     assert_eq!(readiness(&harness, begin).last(), Some(&None));
 }
@@ -361,7 +362,7 @@ fn what_is_not_known_of_an_interface_is_held_against_nobody() {
     assert_eq!(shown(&harness), (Verdict::StandbyReady, None));
     // EC2 describes it, and has no such ENI.
     harness.ec2.has_no_others = true;
-    harness.tell(Event::Credentials);
+    harness.tell(Event::Credentials(CredentialsChange::Others));
     harness.run(secs(60));
     assert_eq!(shown(&harness), (Verdict::StandbyNotReady, Some(no_such_eni(PEER))));
 }
@@ -469,7 +470,7 @@ fn room_that_is_not_known_is_no_obstacle() {
     harness.ec2.limit = Some(4);
     harness.run(secs(3_600));
     assert_eq!(both(&harness), (READY, None), "a refusal lasts a day");
-    harness.tell(Event::Credentials);
+    harness.tell(Event::Credentials(CredentialsChange::Others));
     harness.run(secs(30));
     assert_eq!(both(&harness).0, NOT_READY);
 }
@@ -491,9 +492,9 @@ fn the_limit_is_read_once_and_after_a_refusal_once_a_day() {
     let start = BootInstant::default();
     let limits = |harness: &Harness, since| inspections(harness, since).len();
     assert_eq!(limits(&harness, start), 1);
-    harness.tell(Event::Credentials);
+    harness.tell(Event::Credentials(CredentialsChange::Others));
     harness.tell(Event::Config(harness.config.clone()));
-    harness.run(secs(200_000));
+    harness.run(secs(100_000));
     assert_eq!(limits(&harness, start), 1, "it cannot change while the instance runs");
 
     let mut harness = described_as(None, described(&[]));
@@ -526,8 +527,8 @@ fn a_denied_proof_keeps_a_standby_from_being_ready() {
         harness.run(secs(100));
         assert!(not_ready(&harness), "reads show nothing of it");
         // The agent tells which denials count: here, neither other credentials nor new keys of a role, every few hours, end it.
-        harness.tell(Event::Credentials);
-        harness.tell(Event::KeysRenewed);
+        harness.tell(Event::Credentials(CredentialsChange::Others));
+        harness.tell(Event::Credentials(CredentialsChange::NewKeys));
         harness.tell(Event::Config(harness.config.clone()));
         assert!(not_ready(&harness), "neither do other keys, nor a commit");
         if over == "claim" {

@@ -19,6 +19,7 @@ use crate::claim::{
 };
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
+use crate::model::credentials::CredentialsChange;
 use crate::model::ec2::{Acknowledgement, ErrorClass, Taker};
 use crate::model::ids::EniId;
 use crate::model::path::LocalNetwork;
@@ -221,8 +222,8 @@ fn events() -> Vec<(String, Make)> {
     add("proof: allowed", Box::new(|_| Event::Proved(eni(ETH0))));
     let denials = || [(eni(ETH0), error(ErrorClass::Denied))].into();
     add("proof: denied", Box::new(move |_| Event::Denials(denials())));
-    add("other credentials", Box::new(|_| Event::Credentials));
-    add("new keys", Box::new(|_| Event::KeysRenewed));
+    add("other credentials", Box::new(|_| Event::Credentials(CredentialsChange::Others)));
+    add("new keys", Box::new(|_| Event::Credentials(CredentialsChange::NewKeys)));
     add("pause", Box::new(|w| Event::Pause { group: group("a"), until: w.now + secs(600) }));
     add("resume", Box::new(|_| Event::Resume(group("a"))));
     add("force", Box::new(|_| Event::Force(group("a"))));
@@ -748,7 +749,7 @@ fn event_number(event: &Event) -> usize {
         Event::Resolved { .. } => 9,
         Event::Claimed { .. } => 10,
         Event::Read { .. } => 11,
-        Event::Credentials => 12,
+        Event::Credentials(CredentialsChange::Others) => 12,
         Event::Pause { .. } | Event::Resume(_) => 13,
         Event::Force(_) => 14,
         Event::ReadNow => 15,
@@ -762,6 +763,6 @@ fn event_number(event: &Event) -> usize {
         Event::Network(_) => 23,
         Event::Proved(_) => 24,
         Event::Denials(_) => 25,
-        Event::KeysRenewed => 26,
+        Event::Credentials(CredentialsChange::NewKeys) => 26,
     }
 }
