@@ -144,6 +144,8 @@ pub struct Ec2 {
     pub has_no_others: bool,
     /// How many addresses an ENI can have; none: the agent may not read it.
     pub limit: Option<usize>,
+    /// What inspections fail with that show nothing.
+    pub inspections_fail: ErrorClass,
 }
 
 /// What happens to a claim.
@@ -252,6 +254,7 @@ impl Harness {
                 interfaces: BTreeMap::new(),
                 has_no_others: false,
                 limit: None,
+                inspections_fail: ErrorClass::Denied,
             },
             imds: Ok(()),
             network: LocalNetwork { forwards: Some(true), ..LocalNetwork::default() },
@@ -365,13 +368,13 @@ impl Harness {
                     );
                 }
                 Action::Inspect { wants_limit, enis, .. } => {
-                    let denied = || error(ErrorClass::Denied);
+                    let failed = || error(self.ec2.inspections_fail);
                     let instance_type = || "m5.large".try_into().expect("a type");
-                    let limit = self.ec2.limit.ok_or_else(denied);
+                    let limit = self.ec2.limit.ok_or_else(failed);
                     let limit = limit.map(|addresses| AddressLimit { instance_type: instance_type(), addresses });
                     let described = self.described(enis);
-                    let is_denied = described.is_empty() && !self.ec2.has_no_others;
-                    let interfaces = if is_denied { Err(denied()) } else { Ok(described) };
+                    let has_failed = described.is_empty() && !self.ec2.has_no_others;
+                    let interfaces = if has_failed { Err(failed()) } else { Ok(described) };
                     let inspection = Inspection {
                         limit: wants_limit.then_some(limit),
                         interfaces: (!enis.is_empty()).then_some(interfaces),

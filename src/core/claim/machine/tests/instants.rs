@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::harness::{ETH0, Harness, THIRD_PARTY, eni, error, ms, owner, secs, vip};
 use crate::claim::machine::{Channel, ClaimInFlight, ReadInFlight};
-use crate::claim::resource::{Mismatch, Phase, ResourceState};
-use crate::claim::{BootInstant, Cause, ClaimId, ClaimRequest, Event, LogEvent, ReadId};
+use crate::claim::resource::{Mismatch, Phase, Precondition, ResourceState};
+use crate::claim::{Action, BootInstant, Cause, ClaimId, ClaimRequest, Event, LogEvent, ReadId};
 use crate::model::ec2::ErrorClass;
 use crate::model::resource::{Holder, Kind};
 use crate::model::verdict::Verdict;
@@ -35,6 +35,22 @@ fn a_list_of_local_addresses_that_does_not_come_is_requested_again_after_exactly
     let now = harness.now;
     harness.machine.local_read_requested = Some(now);
     assert_eq!(harness.machine.next_deadline(now), Some(now + secs(1)));
+}
+
+#[test]
+fn a_claim_that_waits_for_a_list_of_local_addresses_requests_it_again_after_exactly_a_second() {
+    let requested = |age: Duration| {
+        let mut harness = Harness::held();
+        let now = harness.now;
+        address(&mut harness).claim_now(now);
+        let precondition = Precondition { liveness_after: now - secs(1), local_read: None };
+        address(&mut harness).attempt.precondition = Some(precondition);
+        harness.machine.liveness = Some(now);
+        harness.machine.local_read_requested = Some(now - age);
+        harness.tell(Event::Tick);
+        harness.done.iter().any(|(_, action)| *action == Action::ReadLocalAddresses)
+    };
+    assert_eq!([requested(secs(1) - ms(1)), requested(secs(1))], [false, true]);
 }
 
 /// In CheckOwner, a claim in flight from before makes reads meaningless for three seconds.

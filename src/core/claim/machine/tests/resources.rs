@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use super::harness::{
     ETH0, Fault, Harness, PEER, THIRD_PARTY, clock, eni, group, ms, network_interface, run, secs, vip, wanted,
 };
-use crate::claim::{Action, BootInstant, ClaimRequest, DryRunRequest, Event, LogEvent};
+use crate::claim::machine::{Channel, ClaimInFlight};
+use crate::claim::{Action, BootInstant, ClaimId, ClaimRequest, DryRunRequest, Event, LogEvent};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, ElasticIpConfig, GroupConfig, RouteConfig};
 use crate::model::credentials::CredentialsChange;
@@ -1030,6 +1031,42 @@ fn one_read_of_each_kind_in_an_interval() {
         let reads = harness.reads_since(begin).into_iter().filter(|(_, read)| read.kind() == kind).count();
         assert_eq!(reads, 2, "{kind:?}");
     }
+}
+
+/// Puts claims of other routes in flight, which began then.
+fn routes_in_flight(harness: &mut Harness, count: u32, began: BootInstant) {
+    for n in 0..count {
+        let route = Route { table: table(1_000 + n), destination: prefix("0.0.0.0/0") };
+        let request = ClaimRequest::Route { route, eni: eni(ETH0) };
+        let (channel, resources) = (Channel::of(Kind::Route, &eni(ETH0)), request.resources());
+        let claim = ClaimInFlight { channel, request, began, resources };
+        harness.machine.claims.insert(ClaimId(u64::MAX - u64::from(n)), claim);
+    }
+}
+
+#[test]
+fn routes_leave_two_of_eight_claims_to_elastic_ips_that_wait() {
+    let sent = |in_flight: u32, elastic_ips: u32| {
+        let mut harness = standby(GroupConfig { no_address: true, ..configured(1, elastic_ips) });
+        let begin = harness.now;
+        routes_in_flight(&mut harness, in_flight, begin);
+        harness.master("a");
+        times_of(&harness, begin, Kind::Route).len()
+    };
+    assert_eq!([sent(5, 1), sent(6, 1), sent(7, 0), sent(8, 0)], [1, 0, 1, 0]);
+}
+
+/// Those of before the notify event of a first attempt.
+#[test]
+fn at_most_sixteen_claims_are_in_flight_with_outdated_ones() {
+    let sent = |outdated: u32| {
+        let mut harness = standby(GroupConfig { no_address: true, ..configured(1, 0) });
+        let begin = harness.now;
+        routes_in_flight(&mut harness, outdated, begin - secs(1));
+        harness.master("a");
+        times_of(&harness, begin, Kind::Route).len()
+    };
+    assert_eq!([sent(15), sent(16)], [1, 0]);
 }
 
 #[test]

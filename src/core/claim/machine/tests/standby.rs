@@ -906,6 +906,21 @@ fn an_eni_that_is_detached_and_then_deleted_does_not_become_ready() {
     assert!(said.len() == 2 && detached && said[1] == Some(no_such_eni(bad)), "{said:?}");
 }
 
+#[test]
+fn enis_that_an_inspection_could_not_show_are_inspected_again_soon() {
+    for (class, times) in [(ErrorClass::Transient, 2..=4), (ErrorClass::Denied, 1..=1)] {
+        let mut harness = described_as(None, described(&[]));
+        harness.ec2.inspections_fail = class;
+        harness.ec2.interfaces.clear();
+        let begin = harness.now;
+        harness.run(secs(90));
+        let inspected = inspections(&harness, begin);
+        assert!(times.contains(&inspected.len()), "{class:?}: {inspected:?}");
+        let eni_alone = |(_, wants_limit, enis): &(u64, bool, Vec<EniId>)| !wants_limit && *enis == [eni(ETH0)];
+        assert!(inspected.iter().all(eni_alone), "the limit was refused, and is not due: {inspected:?}");
+    }
+}
+
 /// IMDS may still show an interface that is gone.
 #[test]
 fn an_eni_that_imds_shows_and_ec2_does_not_have_is_not_ready() {
