@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::harness::{
-    Act, ETH0, ETH1, Fault, Harness, PEER, config, eni, group, interface, line, ms, run, secs, vip, wanted,
+    Act, ETH0, ETH1, Fault, Harness, PEER, config, eni, error, group, interface, line, ms, run, secs, vip, wanted,
 };
 use crate::claim::machine::Channel;
 use crate::claim::resource::Phase;
@@ -748,6 +748,24 @@ fn groups_whose_lines_are_spread_over_a_second_share_requests() {
             assert!(waited.is_some_and(|waited| waited <= 400 + call), "{what}: {n} of {line} at {claimed:?}");
         }
     }
+}
+
+/// Without the VPC no owner can be read, although the ENI is configured.
+#[test]
+fn an_owner_is_left_unread_only_if_imds_has_failed_and_never_answered() {
+    let claims = |is_known: bool, has_failed: bool| {
+        let mut harness = Harness::held();
+        let now = harness.now;
+        let interface_eni = harness.machine.interface_enis.get_mut(&interface("eth0")).expect("the interface");
+        interface_eni.eni.take_if(|_| !is_known);
+        interface_eni.error = has_failed.then(|| error(ErrorClass::Transient));
+        let address = harness.machine.resources.get_mut(&vip(1).into()).expect("the address");
+        address.phase = Phase::CheckOwner { since: now };
+        harness.machine.adopt_unread(now);
+        !matches!(harness.machine.resources[&vip(1).into()].phase, Phase::CheckOwner { .. })
+    };
+    let all = [(true, true), (true, false), (false, true), (false, false)];
+    assert_eq!(all.map(|(is_known, has_failed)| claims(is_known, has_failed)), [false, false, true, false]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::harness::{
     ETH0, Fault, Harness, PEER, THIRD_PARTY, clock, eni, group, ms, network_interface, run, secs, vip, wanted,
@@ -1020,6 +1021,21 @@ fn claims_that_are_acknowledged_one_by_one_share_the_reads_that_verify_them() {
     // The last route was claimed after 30.2 s, and the first read that shows it follows in two seconds.
     harness.run(ms(1_300));
     assert_eq!(shown(&harness), vec![(Verdict::Ok, None); 200]);
+}
+
+/// At the default interval of 30 seconds.
+#[test]
+fn what_is_due_within_half_an_interval_is_read_together() {
+    let kinds_read = |later: Duration| {
+        let mut harness = master(configured(1, 0));
+        let begin = harness.now;
+        harness.machine.verifications[Kind::Address].due = Some(begin + later);
+        harness.machine.verifications[Kind::Route].due = Some(begin);
+        harness.tell(Event::Tick);
+        harness.reads_since(begin).into_iter().map(|(_, read)| read.kind()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds_read(secs(15)), [Kind::Address, Kind::Route]);
+    assert_eq!(kinds_read(secs(15) + ms(1)), [Kind::Route]);
 }
 
 #[test]
