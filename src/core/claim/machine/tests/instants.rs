@@ -1,14 +1,15 @@
 //! What happens at the exact instant of a bound.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::harness::{ETH0, Harness, THIRD_PARTY, eni, error, ms, owner, secs, vip};
+use super::harness::{ETH0, Harness, PEER, THIRD_PARTY, eni, error, ms, network_interface, owner, secs, vip};
 use crate::claim::machine::{Channel, ClaimInFlight, ReadInFlight};
 use crate::claim::resource::{Mismatch, Phase, Precondition, ResourceState};
-use crate::claim::{Action, BootInstant, Cause, ClaimId, ClaimRequest, Event, LogEvent, ReadId};
+use crate::claim::{Action, BootInstant, Cause, ClaimId, ClaimRequest, Event, LogEvent, ReadId, ReadRequest};
 use crate::model::ec2::ErrorClass;
-use crate::model::resource::{Holder, Kind};
+use crate::model::resource::{Holder, Kind, Resource, Route};
 use crate::model::verdict::Verdict;
 use crate::model::vrrp::VrrpState;
 
@@ -51,6 +52,66 @@ fn a_claim_that_waits_for_a_list_of_local_addresses_requests_it_again_after_exac
         harness.done.iter().any(|(_, action)| *action == Action::ReadLocalAddresses)
     };
     assert_eq!([requested(secs(1) - ms(1)), requested(secs(1))], [false, true]);
+}
+
+/// A standby's own ENI is described with the periodic reads only.
+#[test]
+fn a_read_after_a_claim_names_the_peer_only_until_its_owner_is_known() {
+    let peer = Ipv4Addr::new(10, 0, 0, 2);
+    let read_after_claim = |is_known: bool| {
+        let mut harness = Harness::one();
+        if is_known {
+            harness.give_to(peer, owner(PEER));
+        }
+        harness.tell(Event::ReadNow);
+        harness.run(secs(1));
+        let begin = harness.now;
+        harness.master("a");
+        harness.run(secs(5));
+        harness.reads_since(begin).remove(0).1
+    };
+    let vpc = || network_interface(ETH0).vpc;
+    let read = |addresses: Vec<Ipv4Addr>| ReadRequest::Addresses { vpc: vpc(), addresses, enis: Vec::new() };
+    assert_eq!(read_after_claim(false), read(vec![peer, vip(1)]));
+    assert_eq!(read_after_claim(true), read(vec![vip(1)]));
+}
+
+#[test]
+fn a_periodic_read_waits_for_the_one_of_its_kind_alone() {
+    let is_sent = |in_flight: Kind| {
+        let mut harness = Harness::held();
+        let now = harness.now;
+        let read = ReadInFlight { began: now, kind: in_flight, resources: vec![], enis: vec![], is_periodic: true };
+        harness.machine.reads.insert(ReadId(u64::MAX), read);
+        harness.machine.verifications[Kind::Address].due = Some(now);
+        harness.tell(Event::Tick);
+        !harness.reads_since(now).is_empty()
+    };
+    assert_eq!([is_sent(Kind::Address), is_sent(Kind::Route)], [false, true]);
+}
+
+/// Reads of addresses, and those that decide on a claim, wait for no other read.
+#[test]
+fn only_reads_that_verify_claims_of_routes_are_a_second_apart() {
+    let next_read = |id: Resource, phase: Phase| {
+        let mut harness = Harness::held();
+        let now = harness.now;
+        for kind in Kind::ALL {
+            harness.machine.verifications[kind].began = Some(now - ms(100));
+        }
+        let mut resource = harness.machine.resources.remove(&vip(1).into()).expect("the address");
+        resource.checks.reads = [now].into();
+        resource.phase = phase;
+        now.until(harness.machine.next_read(&id, &resource).expect("a read"))
+    };
+    let route = || {
+        let destination = "0.0.0.0/0".parse().expect("a prefix");
+        Resource::Route(Route { table: "rtb-00000001".to_owned().try_into().expect("a table"), destination })
+    };
+    let undecided = || Phase::CheckOwner { since: BootInstant::default() };
+    assert_eq!(next_read(route(), VERIFIED), ms(900));
+    assert_eq!(next_read(route(), undecided()), ms(0));
+    assert_eq!(next_read(vip(1).into(), VERIFIED), ms(0));
 }
 
 /// In CheckOwner, a claim in flight from before makes reads meaningless for three seconds.
