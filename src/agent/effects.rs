@@ -14,7 +14,7 @@ use vipa_core::claim::{
 use vipa_core::model::calls::Calls;
 use vipa_core::model::config::Global;
 use vipa_core::model::counters::{FirstRequests, Histogram, NotifyToRequest};
-use vipa_core::model::credentials::{CredentialFacts, CredentialsChange};
+use vipa_core::model::credentials::{CredentialFacts, CredentialsChange, Identity};
 use vipa_core::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, Failure, Instance};
 use vipa_core::model::ids::{EniId, InstanceId, InterfaceName, MacAddress, Region, RequestId};
 use vipa_core::model::path::Service;
@@ -64,8 +64,8 @@ pub enum EffectResult {
     Event(Event),
 }
 
-/// EC2's answer about an ENI, and who has called EC2; that is not known if the credentials have gone since.
-type Probed = Result<(AssignmentProbe, Option<Caller>), CallError>;
+/// EC2's answer about an ENI, and who has called EC2.
+type Probed = Result<(AssignmentProbe, Caller), CallError>;
 
 /// EC2's answers to the calls of a proof.
 #[derive(Debug)]
@@ -234,17 +234,20 @@ impl Effects {
             let deadline = Instant::now() + within;
             let left = || timeout.min(deadline.saturating_duration_since(Instant::now()));
             let ec2 = client(ec2, left()).await;
+            // An operator who has just replaced the file means what is in it now.
+            if let Some(ec2) = &ec2 {
+                let _ = tokio::time::timeout(left(), ec2.read_changed_credentials()).await;
+            }
             let mut probed = Vec::new();
             if let Some((instance, enis)) = enis {
                 for eni in enis {
                     let result = match &ec2 {
-                        Some(ec2) => ec2.probe_assignment(&eni, &instance, left()).await.map(|probe| {
-                            // After the call, which loads the credentials.
-                            let (region, identity) = (ec2.region().clone(), ec2.credentials().identity());
-                            let caller =
-                                |identity| Caller::new(instance.clone(), region, endpoint_url.clone(), identity);
-                            (probe, identity.map(caller))
-                        }),
+                        Some(ec2) => {
+                            let caller = |identity| {
+                                Caller::new(instance.clone(), ec2.region().clone(), endpoint_url.clone(), identity)
+                            };
+                            probe(ec2, &eni, &instance, left).await.map(|(probe, identity)| (probe, caller(identity)))
+                        }
                         None => Err(no_region()),
                     };
                     probed.push((eni, result));
@@ -463,6 +466,23 @@ async fn client(mut ec2: watch::Receiver<Option<Ec2>>, within: Duration) -> Opti
 
 fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// EC2's answer about an ENI, and to whom: asks again if the credentials changed meanwhile, so that the answer is not taken for
+/// one to other credentials. `left` is the time limit of a call.
+async fn probe(
+    ec2: &Ec2,
+    eni: &EniId,
+    instance: &InstanceId,
+    left: impl Fn() -> Duration,
+) -> Result<(AssignmentProbe, Identity), CallError> {
+    loop {
+        let before = ec2.load_credentials(left()).await?.identity();
+        let probe = ec2.probe_assignment(eni, instance, left()).await?;
+        if let Some(identity) = before.filter(|before| ec2.credentials().identity().as_ref() == Some(before)) {
+            return Ok((probe, identity));
+        }
+    }
 }
 
 fn no_region() -> CallError {

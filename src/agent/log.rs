@@ -10,6 +10,7 @@ use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Owner, Taker
 use vipa_core::model::failover::Transition;
 use vipa_core::model::history::{Kind, Outcome, Record};
 use vipa_core::model::ids::{EniId, GroupName, InstanceId, RequestId};
+use vipa_core::model::proof::Proofs;
 use vipa_core::model::resource::{Kind as ResourceKind, Resource};
 use vipa_core::model::vrrp::VrrpState;
 use vipa_core::report::{reasons, remedies};
@@ -184,9 +185,14 @@ impl Agent<'_> {
                 self.record_claim(now, duration, &request.resources(), &result);
                 self.counters.claim(request.kind(), duration, result.as_ref().err().map(CallError::class));
                 let eni = request.eni().clone();
-                if result.is_ok() && request.kind() == ResourceKind::Address {
-                    self.state.permissions.change(|permissions| permissions.prove(eni.clone(), time));
-                    self.state.proofs.change_if(|proofs| proofs.disprove_denial(&eni).then_some(Urgency::Soon));
+                if result.is_ok()
+                    && request.kind() == ResourceKind::Address
+                    && let Some(caller) = self.effects.caller()
+                {
+                    let disproved =
+                        |proofs: &mut Proofs| proofs.disprove_denial(&eni, &caller).then_some(Urgency::Soon);
+                    self.state.proofs.change_if(disproved);
+                    self.state.permissions.change(|permissions| permissions.prove(eni.clone(), time, caller));
                 }
                 let outcome = match result {
                     Ok(Acknowledgement { request_id, .. }) => Outcome::Acknowledged { request_id },

@@ -143,8 +143,9 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
             () = at(hook_lasts) => agent.log_missing_hook(),
             () = agent.liveness.due(look_again) => agent.check_liveness(),
             change = agent.effects.credentials_changed() => {
-                agent.handle(Event::Credentials(change));
+                // First, so that what was denied to the new ones is not ready in between.
                 agent.denials_changed();
+                agent.handle(Event::Credentials(change));
             }
             () = agent.waiters.due() => agent.reply(),
             step = agent.state_writer.due() => {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use vipa_core::claim::{DryRunRequest, Event};
+use vipa_core::model::ec2::CallError;
 use vipa_core::model::ids::EniId;
 use vipa_core::model::proof::{Judgement, Proof};
 use vipa_core::report::proof::{Finding, ProofReport, ProveReport, Subject};
@@ -77,17 +78,18 @@ impl Agent<'_> {
                     if matches!(judgement, Judgement::Allowed(_)) {
                         allowed.push(eni.clone());
                     }
-                    if let Some(caller) = caller {
-                        self.state.proofs.change(|proofs| proofs.add(at, id, &proof, request_id.as_ref(), caller));
-                    }
+                    self.state.proofs.change(|proofs| proofs.add(at, id, &proof, request_id.as_ref(), caller));
                     judgement.into()
                 }
             };
             all.push((Subject::Eni(eni), finding));
         }
-        all.extend(
-            dry_runs.into_iter().map(|(resource, result)| (Subject::Resource(resource), Finding::of_dry_run(result))),
-        );
+        for (resource, result) in dry_runs {
+            if result.as_ref().err().is_none_or(CallError::is_refusal) {
+                self.handle(Event::DryRunByOperator { resource: resource.clone(), result: result.clone() });
+            }
+            all.push((Subject::Resource(resource), Finding::of_dry_run(result)));
+        }
         all.iter().for_each(|(subject, finding)| log_finding(subject, finding));
         let skipped = match self.proving {
             Proving::UnderWay { skipped } => skipped,
@@ -102,10 +104,12 @@ impl Agent<'_> {
         self.reply();
     }
 
-    /// Proofs, or who calls EC2, may have changed: tells the machine which denials count.
+    /// Proofs, or who calls EC2, may have changed: tells the machine which denials count. With a new configuration those of
+    /// before count until credentials are loaded, which shows who calls.
     pub(super) fn denials_changed(&mut self) {
-        let denials = self.state.proofs.get().denials(self.effects.caller().as_ref());
-        self.handle(Event::Denials(denials));
+        if let Some(caller) = self.effects.caller() {
+            self.handle(Event::Denials(self.state.proofs.get().denials(&caller)));
+        }
     }
 
     /// The report for the client, once there is one and its proofs are on disk, or known not to be.

@@ -246,9 +246,10 @@ impl Agent<'_> {
         let instance = self.effects.instance_id();
         let region = self.effects.region();
         let mut groups = live::groups(self.machine.facts(now), at);
+        let caller = self.effects.caller();
         for address in groups.iter_mut().flat_map(|g| &mut g.addresses) {
-            address.assign_permission_proven_at =
-                address.eni.as_ref().and_then(|eni| self.state.permissions.get().at(eni));
+            let accepted = |eni| self.state.permissions.get().at(eni, caller.as_ref());
+            address.assign_permission_proven_at = address.eni.as_ref().and_then(accepted);
         }
         if let Saved::No(why) = self.state.pauses.saved() {
             for group in groups.iter_mut().filter(|g| g.paused_until.is_some()) {

@@ -1,4 +1,4 @@
-//! What survives a restart of the agent: its history, contests, failovers, the ENIs of MAC addresses, pauses, and proven
+//! What survives a restart of the agent: its history, ownership losses, failovers, the ENIs of MAC addresses, pauses, and proven
 //! permissions.
 //!
 //! The files are in /var/lib/vyos-aws-vipa (the unit's StateDirectory, 0700). Root never reads them; the status gets
@@ -320,10 +320,12 @@ mod tests {
     use jiff::Timestamp;
     use vipa_core::keepalived::groups::{AdvertiseInterval, RunningGroup, VirtualAddress};
     use vipa_core::model::config::{GroupConfig, SkippedGroup};
+    use vipa_core::model::credentials::Identity;
     use vipa_core::model::ec2::{CallError, Eni, ErrorClass, Failure, Owner, Taker};
     use vipa_core::model::history::{Kind, MAX_RECORDS, Outcome};
     use vipa_core::model::ids::{InstanceId, InterfaceName, MacAddress, Region};
     use vipa_core::model::pause::{Minutes, Now};
+    use vipa_core::model::proof::Caller;
     use vipa_core::model::vrrp::VrrpState;
 
     use super::*;
@@ -338,6 +340,11 @@ mod tests {
 
     fn eni(n: u8) -> EniId {
         EniId::try_from(format!("eni-000000{n:02x}")).expect("an id")
+    }
+
+    fn caller() -> Caller {
+        let identity = Identity { source: "instance role router".to_owned(), access_key_id: None };
+        Caller::new(instance(1), Region::try_from("eu-west-1").expect("a region"), None, identity)
     }
 
     fn instance(n: u8) -> InstanceId {
@@ -420,7 +427,7 @@ mod tests {
         state.enis.change(|m| m.learn(&instance(1), &region, &interface("eth0"), mac, known.clone()));
         state.pauses.change(|p| p.pause(group("a"), minutes(30), &day(0, "x", 100)));
         state.pauses.change(|p| p.pause(group("b"), minutes(1), &day(0, "x", 100)));
-        state.permissions.change(|p| p.prove(eni(1), at(2)));
+        state.permissions.change(|p| p.prove(eni(1), at(2), caller()));
         assert_eq!(state.urgency(), Some(Urgency::Soon));
         flushed(&mut state);
         assert_eq!(state.urgency(), None);
@@ -442,8 +449,8 @@ mod tests {
         assert_eq!(map.region(&instance(1)), Some(&region));
         assert_eq!(map.eni(&instance(2), mac), None, "an image of the disk on another instance");
         assert_eq!(map.region(&instance(2)), None);
-        assert_eq!(state.permissions.get().at(&eni(1)), Some(at(2)));
-        assert_eq!(state.permissions.get().at(&eni(2)), None);
+        assert_eq!(state.permissions.get().at(&eni(1), None), Some(at(2)));
+        assert_eq!(state.permissions.get().at(&eni(2), None), None);
         let a = group("a");
         let now = day(60, "x", 160);
         let left: Vec<_> = state.pauses.get().lasting(&now).collect();
@@ -544,11 +551,11 @@ mod tests {
         };
         learn(&mut state);
         for n in 0..5 {
-            state.permissions.change(|permissions| permissions.prove(eni(n), at(0)));
+            state.permissions.change(|permissions| permissions.prove(eni(n), at(0), caller()));
         }
         let left = |state: &PersistentState| {
             let cached: Vec<u8> = (0..3).filter(|n| state.enis.get().eni(&instance(1), mac(*n)).is_some()).collect();
-            let proven: Vec<u8> = (0..5).filter(|n| state.permissions.get().at(&eni(*n)).is_some()).collect();
+            let proven: Vec<u8> = (0..5).filter(|n| state.permissions.get().at(&eni(*n), None).is_some()).collect();
             (cached, proven)
         };
         let groups = Groups { groups: vec![running("a", "eth0"), running("b", "eth7")] };
@@ -688,7 +695,7 @@ mod tests {
     fn a_directory_that_is_missing_is_an_error_and_no_end() {
         let directory = tempfile::tempdir().expect("a directory");
         let mut state = PersistentState::load(&directory.path().join("missing"));
-        state.permissions.change(|p| p.prove(eni(1), at(0)));
+        state.permissions.change(|p| p.prove(eni(1), at(0), caller()));
         let results = flush(&mut state);
         let [WriteResult { result: Err(error), .. }] = &results[..] else { panic!("{results:?}") };
         assert!(error.to_string().contains("permissions.json"), "{error}");
@@ -699,7 +706,7 @@ mod tests {
         assert_eq!(state.permissions.saved(), Saved::No(error.to_string()));
         state.written(&[]);
         assert_eq!(state.urgency(), Some(Urgency::Later));
-        assert_eq!(state.permissions.get().at(&eni(1)), Some(at(0)));
+        assert_eq!(state.permissions.get().at(&eni(1), None), Some(at(0)));
     }
 
     #[test]

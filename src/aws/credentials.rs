@@ -449,7 +449,7 @@ impl CredentialsWatch {
 }
 
 impl Keys {
-    async fn read_if_file_changed(&self) {
+    pub(super) async fn read_if_file_changed(&self) {
         let Source::File { file, .. } = &self.0.source else { return };
         let (readings, fingerprint) = {
             let state = self.state();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use jiff::Timestamp;
+use nix::unistd::Uid;
 use serde::de::DeserializeOwned;
 use vipa_core::model::config::Config;
 use vipa_core::model::ids::GroupName;
@@ -18,6 +19,7 @@ use super::print;
 use super::show_status::{ShowStatusError, configuration, no_answer};
 use crate::control::client::{Client, ClientError};
 use crate::control::{ErrorResponse, Request};
+use crate::fs::credentials_file::{self, CopyError};
 use crate::fs::json_file;
 use crate::paths::Paths;
 
@@ -57,6 +59,9 @@ pub enum ForceError {
         /// How many were to be proved.
         all: usize,
     },
+    /// The credentials file cannot be copied for the agent.
+    #[error("cannot copy the credentials file for the agent: {0}")]
+    Credentials(#[from] CopyError),
     /// The change is in effect, but a restart of the agent loses it.
     #[error("{what} is in effect but not saved, and a restart of the agent or the router loses it: {why}")]
     NotSaved {
@@ -73,7 +78,7 @@ pub enum ForceError {
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Force {
-    /// Claim a group's addresses now, if the group is MASTER
+    /// Claim a group's addresses, routes and Elastic IPs now, if the group is MASTER
     Claim {
         /// The VRRP group.
         group: GroupName,
@@ -131,6 +136,13 @@ impl Force {
 
 /// Has the agent prove the permission to claim, and prints what it has found out.
 fn prove(paths: &Paths, out: &mut impl Write) -> Result<(), ForceError> {
+    // The keys that the file has now are to be proved. Without root, a timer copies it within half a minute.
+    if Uid::effective().is_root()
+        && let Ok(config) = json_file::read::<Config>(&paths.config)
+        && let Some(file) = &config.global.credentials_file
+    {
+        credentials_file::install(paths, file)?;
+    }
     let asked = Client::connect(&paths.socket, PROVE_PATIENCE).and_then(|mut client| client.call(&Request::Prove));
     let report: ProveReport = answer(paths, asked)?;
     print(out, &proof::table(&report)).map_err(ForceError::Print)?;

@@ -138,6 +138,13 @@ pub enum Event {
     },
     /// A proof that an operator has requested shows that EC2 permits to assign addresses to the ENI.
     Proved(EniId),
+    /// EC2's answer to a dry run that an operator has requested.
+    DryRunByOperator {
+        /// The route or the Elastic IP.
+        resource: Resource,
+        /// That EC2 permits the calls, or the failure.
+        result: Result<(), CallError>,
+    },
     /// The ENIs for which the last proof was denied, as far as it counts for the present credentials. Replaces the previous
     /// ones.
     Denials(BTreeMap<EniId, CallError>),

@@ -75,7 +75,7 @@ impl Caller {
     }
 
     /// What is different now.
-    fn change(&self, now: &Self) -> Option<Change> {
+    pub(super) fn change(&self, now: &Self) -> Option<Change> {
         if self.instance != now.instance {
             Some(Change::Instance)
         } else if (&self.region, &self.endpoint_url) != (&now.region, &now.endpoint_url) {
@@ -171,15 +171,15 @@ impl Proofs {
         self.enis.iter().map(move |(eni, proof)| (eni, proof, now.and_then(|now| proof.caller.change(now))))
     }
 
-    /// EC2 has accepted a claim for the ENI: forgets a denial. Returns whether there was one.
-    pub fn disprove_denial(&mut self, eni: &EniId) -> bool {
-        let is_denied = self.enis.get(eni).is_some_and(|proof| !proof.answer.allowed);
-        is_denied && self.enis.remove(eni).is_some()
+    /// EC2 has accepted the caller's claim for the ENI: forgets a denial of the same caller. Returns whether there was one.
+    pub fn disprove_denial(&mut self, eni: &EniId, caller: &Caller) -> bool {
+        let is_denial = |proof: &Proof| !proof.answer.allowed && proof.caller.change(caller).is_none();
+        self.enis.get(eni).is_some_and(is_denial) && self.enis.remove(eni).is_some()
     }
 
-    /// The denials that still count, by ENI.
-    pub fn denials(&self, now: Option<&Caller>) -> BTreeMap<EniId, CallError> {
-        let counting = self.all(now).filter(|(_, _, change)| change.is_none());
+    /// The denials that count for the caller, by ENI.
+    pub fn denials(&self, caller: &Caller) -> BTreeMap<EniId, CallError> {
+        let counting = self.all(Some(caller)).filter(|(_, _, change)| change.is_none());
         counting.filter_map(|(eni, proof, _)| Some((eni.clone(), proof.answer.denial()?))).collect()
     }
 
@@ -275,20 +275,21 @@ mod tests {
         let access_key_id = Some("AKIA1".to_owned());
         assert_eq!(change(Some(&Caller { access_key_id, ..caller() })), Some(Change::Credentials));
         let other = Caller { region: Region::try_from("eu-west-2").expect("a region"), ..caller() };
-        let denials = proofs.denials(Some(&caller()));
+        let denials = proofs.denials(&caller());
         assert_eq!(
             denials.iter().map(|(eni, error)| (eni, error.code())).collect::<Vec<_>>(),
             [(&eni, "UnauthorizedOperation")]
         );
         assert_eq!(denials[&eni].class(), ErrorClass::Denied);
-        assert_eq!((proofs.denials(None), proofs.denials(Some(&other)).len()), (denials, 0));
+        assert_eq!(proofs.denials(&other), BTreeMap::new());
         let text = serde_json::to_string(&proofs).expect("JSON");
         assert_eq!(serde_json::from_str::<Proofs>(&text).expect("read"), proofs);
         let mut claimed = proofs.clone();
-        assert_eq!((claimed.disprove_denial(&eni), claimed.disprove_denial(&eni)), (true, false));
+        assert!(!claimed.disprove_denial(&eni, &other), "another caller's claim shows nothing of it");
+        assert_eq!([(); 2].map(|()| claimed.disprove_denial(&eni, &caller())), [true, false]);
         assert_eq!(claimed, Proofs::default());
         proofs.add(Timestamp::MAX, eni.clone(), &Judgement::Allowed(None), None, caller());
-        assert!(proofs.denials(None).is_empty() && !proofs.disprove_denial(&eni));
+        assert!(proofs.denials(&caller()).is_empty() && !proofs.disprove_denial(&eni, &caller()));
         proofs.retain(|_| false);
         assert_eq!(proofs, Proofs::default());
     }

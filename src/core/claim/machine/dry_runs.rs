@@ -119,8 +119,17 @@ impl Machine {
     }
 
     pub(super) fn dry_run_ended(&mut self, now: BootInstant, id: DryRunId, result: &Result<(), CallError>) {
-        let resource = self.dry_runs.remove(&id).and_then(|resource| self.resources.get_mut(&resource));
-        let Some(resource) = resource.filter(|resource| resource.permission.in_flight == Some(id)) else {
+        let Some(of) = self.dry_runs.remove(&id) else {
+            return;
+        };
+        if self.resources.get(&of).is_some_and(|resource| resource.permission.in_flight == Some(id)) {
+            self.dry_run_shows(now, &of, result);
+        }
+    }
+
+    /// What the answer to a dry run of a resource's claim shows.
+    pub(super) fn dry_run_shows(&mut self, now: BootInstant, id: &Resource, result: &Result<(), CallError>) {
+        let Some(resource) = self.resources.get_mut(id) else {
             return;
         };
         match result {

@@ -206,6 +206,7 @@ impl Invariants {
             | Event::Hup
             | Event::Inspected(_)
             | Event::Proved(_)
+            | Event::DryRunByOperator { .. }
             | Event::Denials(_)
             | Event::Network(_)
             | Event::Credentials(_)

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::harness::{
-    ETH0, Fault, Harness, PEER, THIRD_PARTY, clock, eni, group, ms, network_interface, run, secs, vip, wanted,
+    ETH0, Fault, Harness, PEER, THIRD_PARTY, clock, eni, error, group, ms, network_interface, run, secs, vip, wanted,
 };
 use crate::claim::machine::{Channel, ClaimInFlight};
 use crate::claim::{Action, BootInstant, ClaimId, ClaimRequest, DryRunRequest, Event, LogEvent};
@@ -954,6 +954,22 @@ fn a_table_that_was_full_is_no_obstacle_after_a_day() {
     harness.run(secs(8 * 3_600));
     assert_eq!(shown(&harness), [(Verdict::StandbyReady, None)]);
     assert_eq!(readiness(&harness, begin), [true]);
+}
+
+/// B25.
+#[test]
+fn the_answer_to_an_operator_s_dry_run_counts_at_once() {
+    let mut harness = standby(configured(1, 0));
+    let begin = harness.now;
+    let answer = |result| Event::DryRunByOperator { resource: route(1), result };
+    harness.tell(answer(Err(error(ErrorClass::Denied))));
+    assert_eq!((shown(&harness)[0].0, proven(&harness)), (Verdict::StandbyNotReady, vec![false]));
+    harness.tell(answer(Err(error(ErrorClass::Throttled))));
+    assert_eq!(shown(&harness)[0].0, Verdict::StandbyNotReady, "EC2 did not decide it");
+    harness.tell(answer(Ok(())));
+    assert_eq!((shown(&harness)[0].0, proven(&harness)), (Verdict::StandbyReady, vec![true]));
+    assert_eq!(readiness(&harness, begin), [false, true]);
+    assert_eq!(dry_runs(&harness, begin), [], "it is not repeated");
 }
 
 /// B25.

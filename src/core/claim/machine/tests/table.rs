@@ -23,7 +23,7 @@ use crate::model::credentials::CredentialsChange;
 use crate::model::ec2::{Acknowledgement, ErrorClass, Taker};
 use crate::model::ids::EniId;
 use crate::model::path::LocalNetwork;
-use crate::model::resource::Holder;
+use crate::model::resource::{Holder, Resource};
 use crate::model::vrrp::{NotifyState, VrrpState};
 
 const LINES: [NotifyState; 6] = [
@@ -220,6 +220,11 @@ fn events() -> Vec<(String, Make)> {
     // No address has one.
     add("answer to another's dry run", Box::new(|_| Event::DryRun { id: DryRunId(9_999), result: Ok(()) }));
     add("proof: allowed", Box::new(|_| Event::Proved(eni(ETH0))));
+    let unknown = "eipalloc-0000000f";
+    let not_configured = move || Resource::ElasticIp(unknown.try_into().expect("an id"));
+    let result = || Err(error(ErrorClass::Denied));
+    let refused = move || Event::DryRunByOperator { resource: not_configured(), result: result() };
+    add("an operator's dry run of another resource", Box::new(move |_| refused()));
     let denials = || [(eni(ETH0), error(ErrorClass::Denied))].into();
     add("proof: denied", Box::new(move |_| Event::Denials(denials())));
     add("other credentials", Box::new(|_| Event::Credentials(CredentialsChange::Others)));
@@ -732,7 +737,7 @@ fn phase_number(phase: &Phase) -> usize {
     }
 }
 
-const EVENTS: usize = 27;
+const EVENTS: usize = 28;
 
 /// Another event needs a row in the table.
 fn event_number(event: &Event) -> usize {
@@ -764,5 +769,6 @@ fn event_number(event: &Event) -> usize {
         Event::Proved(_) => 24,
         Event::Denials(_) => 25,
         Event::Credentials(CredentialsChange::NewKeys) => 26,
+        Event::DryRunByOperator { .. } => 27,
     }
 }
