@@ -31,7 +31,7 @@ use crate::paths::Paths;
 pub enum Command {
     /// Apply a configuration from VyOS, given as JSON on standard input
     Commit(commit::Commit),
-    /// Run VyOS's owner script if this call has something left to do (the script's interpreter)
+    /// Run VyOS's owner script for the aws-vipa nodes, if this call of a commit has something left to do
     #[command(hide = true)]
     Owner(owner::Owner),
     /// Keep the hook in keepalived.conf, and write the groups that keepalived runs to groups.json
@@ -40,7 +40,7 @@ pub enum Command {
     Hook,
     /// Copy a changed credentials file for the agent (run by vyos-aws-vipa-credentials.service)
     Credentials,
-    /// Run the agent, which claims addresses when keepalived reports MASTER (run by vyos-aws-vipa.service)
+    /// Run the agent, which claims what the groups move when keepalived reports MASTER (run by vyos-aws-vipa.service)
     Agent,
     /// Print completions for VyOS
     Completion {

@@ -20,7 +20,7 @@ pub enum LinkError {
     #[error("there is no interface {0} on this router")]
     NoSuchInterface(InterfaceName),
     /// Not an Ethernet interface: for example `lo` or a tunnel.
-    #[error("interface {0} has no MAC address, so that no ENI of EC2 can be behind it")]
+    #[error("interface {0} has no MAC address, so it has no ENI")]
     NoMacAddress(InterfaceName),
 }
 

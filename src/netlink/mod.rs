@@ -27,11 +27,11 @@ const MAX_DUMP_ATTEMPTS: usize = 5;
 pub enum KernelError {
     #[error("cannot open a netlink socket: {0}")]
     Socket(#[source] io::Error),
-    #[error("the netlink socket was closed before the kernel gave {0}")]
+    #[error("the netlink socket was closed before the kernel returned {0}")]
     Closed(&'static str),
     #[error("the kernel refuses {what}: {reason}")]
     Refused { what: &'static str, reason: io::Error },
-    #[error("the kernel did not give {0} within {QUERY_TIMEOUT:?}")]
+    #[error("the kernel did not return {0} within {QUERY_TIMEOUT:?}")]
     TimedOut(&'static str),
     #[error("{0} changed each time it was read, {MAX_DUMP_ATTEMPTS} times")]
     Changing(&'static str),

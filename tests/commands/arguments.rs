@@ -94,7 +94,7 @@ fn errors_name_commands_of_vyos_and_fit_on_its_terminal() {
         (&["show", "group", "--", "a b"], 1, "is not configured"),
         (&["force", "pause", "--minutes=0", "--", "web"], 2, "a pause lasts from 1 to 1440 minutes, not 0"),
         (&["force", "claim", "--", "a b"], 2, "or a control character; `show aws-vipa status` lists the groups"),
-        (&["force", "claim", "--", long.trim()], 2, "it holds white space"),
+        (&["force", "claim", "--", long.trim()], 2, "it contains white space"),
         (&["generate", "iam-policy", "--tag=a"], 2, "a tag must be KEY=VALUE, not \"a\""),
     ] {
         let output = program().args(words).output().expect("it runs");

@@ -12,7 +12,7 @@ use vipa_core::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, Vir
 use vipa_core::model::assignment::{Plan, PlannedResource};
 use vipa_core::model::config::{Config, ElasticIpConfig, Global, RouteConfig, SkippedGroup};
 use vipa_core::model::credentials::CredentialFacts;
-use vipa_core::model::ec2::{self, CallError, Eni, ErrorClass, Instance, Interface, Owner};
+use vipa_core::model::ec2::{self, CallError, Eni, ErrorClass, Failure, Instance, Interface, Owner};
 use vipa_core::model::ids::{EniId, InterfaceName};
 use vipa_core::model::path::{self, LocalNetwork, Path};
 use vipa_core::model::proof::{Answer, Change};
@@ -20,6 +20,7 @@ use vipa_core::model::resource::{Holder, NotTakeable, Resource, Route};
 use vipa_core::report::check::{self, AwsState, CheckResult, Step};
 use vipa_core::report::model::{FailedCall, Report};
 use vipa_core::report::proof::ProofReport;
+use vipa_core::report::remedies::{ENABLE_IMDS, WAY_TO_IMDS};
 use vyos_aws_vipa::aws::Imds;
 use vyos_aws_vipa::commands::show_check::{ShowCheckError, run};
 use vyos_aws_vipa::control::Access;
@@ -219,13 +220,8 @@ fn the_hook_the_agent_or_a_group_has_a_fault() {
     address["last_failure"] = address["last_claim"]["error"].take();
     address["last_claim"]["duration_ms"] = Value::Null;
     place.finds(Some(retried), &[denied]);
-    place.finds(Some(refused("PrivateIpAddressLimitExceeded")), &[("FAIL", "Address limit", "refused")]);
-    let mut ready = refused("PrivateIpAddressLimitExceeded");
-    ready["groups"][1]["addresses"][0]["verdict"] = json!("STANDBY-READY");
-    place.finds(Some(ready.clone()), &[]);
-    // One that is not ready for another reason, while EC2 shows room.
-    ready["groups"][1]["addresses"][0]["verdict"] = json!("STANDBY-NOT-READY");
-    place.finds(Some(ready), &[]);
+    // All addresses are there: it is over.
+    place.finds(Some(refused("PrivateIpAddressLimitExceeded")), &[]);
     fs::remove_file(&place.router.paths.groups).expect("removed");
     place.finds(Some(proven()), &[("FAIL", "Groups", "groups.json is missing")]);
 }
@@ -364,7 +360,7 @@ fn an_eni_or_an_address_has_a_fault() {
     }
 
     for (address, words) in [
-        ([10, 98, 0, 1], "10.98.0.1 is not in 10.99.0.0/24, the subnet of eni-0a000000000000001"),
+        ([10, 98, 0, 1], "10.98.0.1 is not in 10.99.0.0/24, the subnet of the ENI, and EC2"),
         ([10, 99, 0, 3], "10.99.0.3 is reserved by AWS"),
         ([10, 99, 0, 255], "10.99.0.255 is reserved by AWS"),
         ([10, 99, 0, 13], "10.99.0.13 is the primary address of eni-0a000000000000003"),
@@ -415,10 +411,25 @@ fn the_room_on_an_eni_is_shown_if_ec2_returns_it() {
     assert_eq!((room.0.as_str(), room.2.as_str()), ("OK", words), "{text}");
     place.cloud.add_fault(Fault::on(On::action("DescribeInstanceTypes")).deny());
     place.finds(Some(proven()), &[("UNKNOWN", "Address limit", "allow ec2:DescribeInstanceTypes to")]);
-    // A standby cannot know that the refusal of its last claim is over.
-    let mut refused = refused("PrivateIpAddressLimitExceeded");
-    refused["groups"][1]["addresses"][0]["verdict"] = json!("STANDBY-NOT-READY");
-    place.finds(Some(refused), &[("FAIL", "Address limit", "the last claim was refused")]);
+    // A refusal counts for a master, and for a standby that has not read the limit itself.
+    let refused_as = |verdict: &str, code: &str| {
+        let mut report = refused("PrivateIpAddressLimitExceeded");
+        let address = &mut report["groups"][1]["addresses"][0];
+        (address["verdict"], address["reason_code"]) = (json!(verdict), json!(code));
+        Some(report)
+    };
+    let fault = ("FAIL", "Address limit", "the last claim was refused");
+    place.finds(refused_as("STANDBY-NOT-READY", "read-failed"), &[fault]);
+    let place = with_room_for(3);
+    for (verdict, code, faults) in [
+        ("DRIFT", "claim-refused", &[fault][..]),
+        ("STANDBY-NOT-READY", "claim-refused", &[fault]),
+        ("STANDBY-NOT-READY", "read-failed", &[]),
+        ("STANDBY-READY", "held", &[]),
+        ("PAUSED", "paused", &[]),
+    ] {
+        place.finds(refused_as(verdict, code), faults);
+    }
     let full = "a m5.4xlarge allows 2: use a larger instance type";
     with_room_for(2).finds(Some(proven()), &[("FAIL", "Address limit", full)]);
 }
@@ -518,7 +529,7 @@ fn a_route_or_an_elastic_ip_is_amiss() {
     // A third party has the route, or it leads to a gateway.
     place.cloud.steal_route(TABLES[1], "10.255.0.1/32", THIRD_PARTY).expect("led");
     let taken =
-        ("UNKNOWN", "Route", "eni-0a000000000000003 of i-0a000000000000003, which is not a router of this group");
+        ("UNKNOWN", "Route", "eni-0a000000000000003 of i-0a000000000000003, which is not one of the group's routers");
     place.finds(Some(proven()), &[taken, differ("rtb-0a000000000000002 to eni-0a000000000000003")]);
     place.cloud.steal_route(TABLES[1], "10.255.0.1/32", "igw-0a000000000000001").expect("led");
     let gateway = ("FAIL", "Route", "the route leads to igw-0a000000000000001");
@@ -570,7 +581,7 @@ fn an_overlay_address_without_a_route_and_an_eni_that_drops_its_packets() {
     let no_route = ("FAIL", "Overlay", "no route leads to it. Set `aws-vipa route 10.255.0.1/32 route-table <rtb-…>`");
     place.finds(Some(proven()), &[no_route]);
     place.configure(|config| config.groups[0].no_address = false);
-    let words = "or for an overlay address `aws-vipa route 10.255.0.1/32 route-table <rtb-…>`";
+    let words = "for an overlay address set `aws-vipa route 10.255.0.1/32 route-table <rtb-…>`";
     place.finds(Some(proven()), &[("FAIL", "Address", words)]);
     // The route of a prefix that holds it is enough.
     place.configure(|config| {
@@ -705,7 +716,19 @@ fn each_step_says_what_was_found_and_what_to_do() {
     .chain(check::configuration(&config, &Ok(Plan::default())))
     .chain([
         check::imds(&Ok(instance())),
-        check::imds(&Err(error(ErrorClass::TimedOut, "Timeout", "IMDS did not answer"))),
+        check::imds(&Err(error(
+            ErrorClass::TimedOut,
+            "Timeout",
+            &format!("IMDS at http://169.254.169.254 did not answer: {WAY_TO_IMDS}"),
+        ))),
+        check::imds(&Err(CallError::new(
+            Failure::ImdsDisabled,
+            format!("IMDS is disabled on this instance: {ENABLE_IMDS}"),
+        ))),
+        check::imds(&Err(CallError::new(
+            Failure::InvalidResponse,
+            "IMDS: there is no /latest/meta-data/instance-id (HTTP status 404)",
+        ))),
         check::eni(&eth0, &Ok(eni.clone()), None),
         check::eni(&eth0, &Err("there is no interface eth0 on this router".to_owned()), None),
         check::eni(&eth0, &Err("IMDS names no ENI with its MAC address".to_owned()), Some(&id(OURS))),
@@ -773,6 +796,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
         check::assign_permission(&id(OURS), Some(&[]), Some(&proof(true, None)), now),
         check::assign_permission(&id(OURS), Some(&[]), Some(&proof(false, None)), now),
         check::assign_permission(&id(OURS), Some(&[]), Some(&proof(true, Some(Change::Credentials))), now),
+        check::assign_permission(&id(OURS), Some(&[]), Some(&proof(false, Some(Change::Credentials))), now),
     ])
     .chain(check::interface(&id(OURS), &[VIP].into(), &[], &AwsState::default()))
     .chain({

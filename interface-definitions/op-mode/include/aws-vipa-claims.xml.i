@@ -1,7 +1,7 @@
 <!-- include start from aws-vipa-claims.xml.i -->
 <tagNode name="claim">
   <properties>
-    <help>Claim the addresses of a group now if this router is master</help>
+    <help>Claim what a group moves now, if this router is master</help>
     #include <include/aws-vipa-group.xml.i>
   </properties>
   <command>sudo /usr/bin/vyos-aws-vipa force claim -- "$4"</command>
@@ -22,7 +22,7 @@
         <constraint>
           <regex>(1440|14[0-3][0-9]|1[0-3][0-9]{2}|[1-9][0-9]{0,2})</regex>
         </constraint>
-        <constraintErrorMessage>a pause lasts from 1 to 1440 minutes</constraintErrorMessage>
+        <constraintErrorMessage>Must be 1 to 1440 minutes</constraintErrorMessage>
       </properties>
       <command>sudo /usr/bin/vyos-aws-vipa force pause --minutes="$6" -- "$4"</command>
     </tagNode>

@@ -9,5 +9,5 @@
 <constraint>
   <regex>([^\x22\x27&amp;&lt;&gt;$\x00-\x1f\x7f]|\$(?![@*]))+</regex>
 </constraint>
-<constraintErrorMessage>a group whose name contains a quote, &amp;, &lt;, &gt;, $@ or $* needs an administrator</constraintErrorMessage>
+<constraintErrorMessage>Only an administrator can name a group that contains a quote, &amp;, &lt;, &gt;, $@ or $*</constraintErrorMessage>
 <!-- include end -->

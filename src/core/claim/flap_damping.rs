@@ -115,7 +115,7 @@ impl FlapDamping {
         self.reclaims = 0;
     }
 
-    /// When the next contest ends, if the address has been confirmed as ours since `verified` without a break.
+    /// When the next hold-down ends, if the address has been confirmed as ours since `verified` without a break.
     pub fn ends(&self, verified: BootInstant, verify_interval: Duration) -> Option<BootInstant> {
         let on = [(Taker::Peer, self.peer.contested), (Taker::ThirdParty, self.third_party.contested)];
         on.iter().filter(|(_, on)| *on).map(|(taker, _)| verified + hold_down(*taker, verify_interval)).min()
@@ -146,7 +146,7 @@ impl FlapDamping {
     }
 }
 
-/// How long ownership has to be confirmed before a contest ends.
+/// How long ownership has to be confirmed before CONTESTED ends.
 fn hold_down(with: Taker, verify_interval: Duration) -> Duration {
     match with {
         Taker::Peer => PEER_HOLD_DOWN.max(2 * verify_interval),

@@ -590,18 +590,18 @@ mod tests {
     /// In all these cases keepalived 2.2.7 runs the other groups, and those with a unique name.
     #[test]
     fn a_name_that_keepalived_takes_for_another_costs_that_group_alone() {
-        let reason = "it holds one of # ! { }";
+        let reason = "it contains one of # ! { }";
         for (name, why) in [
             ("x{y", reason),
             ("x}y", reason),
             ("x{", reason),
-            ("x {", "it holds white space or a control character"),
+            ("x {", "it contains white space or a control character"),
             ("}", reason),
             ("x#y", reason),
             ("x!", reason),
-            ("x y", "it holds white space or a control character"),
-            ("x\ty", "it holds white space or a control character"),
-            ("a'", "it holds a quote"),
+            ("x y", "it contains white space or a control character"),
+            ("x\ty", "it contains white space or a control character"),
+            ("a'", "it contains a quote"),
             ("x$_PWD", "keepalived replaces what begins with $_"),
             ("x\u{202e}{y", reason),
             ("{@y", reason),
@@ -652,7 +652,7 @@ mod tests {
             skipped,
             [
                 "line 9: vrrp_instance b skipped: keepalived adds the group at line 17 to it: rename that group",
-                "line 17: vrrp_instance x y\"z skipped: it holds white space or a control character: rename the group",
+                "line 17: vrrp_instance x y\"z skipped: it contains white space or a control character: rename the group",
             ]
         );
     }

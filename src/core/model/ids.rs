@@ -76,6 +76,16 @@ macro_rules! name {
     };
 }
 
+/// The check of an id of EC2 with this prefix.
+macro_rules! resource_id {
+    ($prefix:literal) => {
+        |v| {
+            let form = concat!("it must be ", $prefix, " followed by 8 or 17 lowercase hexadecimal digits");
+            if is_resource_id(v, $prefix) { Ok(()) } else { Err(form) }
+        }
+    };
+}
+
 name!(
     /// The name of a VRRP group, `vrrp_instance` in keepalived.
     ///
@@ -96,37 +106,37 @@ name!(
     /// The id of an elastic network interface: `eni-` and 8 or 17 hexadecimal digits (EC2 resource ids).
     EniId,
     "the id of a network interface in EC2",
-    |v| check_resource_id(v, "eni-")
+    resource_id!("eni-")
 );
 name!(
     /// The id of an EC2 instance: `i-` and 8 or 17 hexadecimal digits.
     InstanceId,
     "the id of an EC2 instance",
-    |v| check_resource_id(v, "i-")
+    resource_id!("i-")
 );
 name!(
     /// The id of a VPC: `vpc-` and 8 or 17 hexadecimal digits.
     VpcId,
     "the id of a VPC",
-    |v| check_resource_id(v, "vpc-")
+    resource_id!("vpc-")
 );
 name!(
     /// The id of a subnet: `subnet-` and 8 or 17 hexadecimal digits.
     SubnetId,
     "the id of a subnet",
-    |v| check_resource_id(v, "subnet-")
+    resource_id!("subnet-")
 );
 name!(
     /// The id of a route table: `rtb-` and 8 or 17 hexadecimal digits.
     RouteTableId,
     "the id of a route table",
-    |v| check_resource_id(v, "rtb-")
+    resource_id!("rtb-")
 );
 name!(
     /// The allocation id of an Elastic IP: `eipalloc-` and 8 or 17 hexadecimal digits.
     AllocationId,
     "the allocation id of an Elastic IP",
-    |v| check_resource_id(v, "eipalloc-")
+    resource_id!("eipalloc-")
 );
 name!(
     /// The name of an AWS region, as it stands in a host name: lower-case letters, digits and hyphens.
@@ -205,7 +215,7 @@ fn check_partition(v: &str) -> Result<(), &'static str> {
     if known && rest.len() < 30 && rest.bytes().all(|b| matches!(b, b'a'..=b'z' | b'-')) {
         Ok(())
     } else {
-        Err("after aws come hyphens and lower-case letters")
+        Err("it may contain only hyphens and lower-case letters after aws")
     }
 }
 
@@ -225,13 +235,13 @@ fn check_group_name(v: &str) -> Result<(), &'static str> {
         return Err("it is longer than 255 bytes");
     }
     if v.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("it holds white space or a control character");
+        return Err("it contains white space or a control character");
     }
     if v.chars().any(|c| matches!(c, '#' | '!' | '{' | '}')) {
-        return Err("it holds one of # ! { }");
+        return Err("it contains one of # ! { }");
     }
     if v.chars().any(|c| matches!(c, '"' | '\'')) {
-        return Err("it holds a quote");
+        return Err("it contains a quote");
     }
     Ok(())
 }
@@ -244,22 +254,15 @@ fn check_interface_name(v: &str) -> Result<(), &'static str> {
         return Err("it is longer than 15 bytes");
     }
     if v.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/' || c == ':') {
-        return Err("it holds white space, a control character, / or :");
+        return Err("it contains white space, a control character, / or :");
     }
     Ok(())
 }
 
-fn check_resource_id(v: &str, prefix: &str) -> Result<(), &'static str> {
-    let Some(digits) = v.strip_prefix(prefix) else {
-        return Err("its prefix is another");
-    };
-    if !matches!(digits.len(), 8 | 17) {
-        return Err("after the prefix come 8 or 17 digits");
-    }
-    if !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err("its digits are 0-9 and a-f");
-    }
-    Ok(())
+fn is_resource_id(v: &str, prefix: &str) -> bool {
+    v.strip_prefix(prefix).is_some_and(|digits| {
+        matches!(digits.len(), 8 | 17) && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 fn check_region(v: &str) -> Result<(), &'static str> {
@@ -267,7 +270,7 @@ fn check_region(v: &str) -> Result<(), &'static str> {
         return Err("it is empty, longer than 63 bytes, or begins or ends with a hyphen");
     }
     if !v.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
-        return Err("it holds something else than a-z, 0-9 and -");
+        return Err("it may contain only a-z, 0-9 and -");
     }
     Ok(())
 }

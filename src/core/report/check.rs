@@ -194,12 +194,7 @@ pub fn imds(instance: &Result<Instance, CallError>) -> Step {
     const WHAT: &str = "IMDS";
     match instance {
         Ok(Instance { id, availability_zone, .. }) => ok(WHAT, format!("this is {id} in {availability_zone}")),
-        Err(error) => fail(
-            WHAT,
-            format!(
-                "{error}. Enable IMDS on the instance (ModifyInstanceMetadataOptions), and check that no route or firewall rule captures 169.254.169.254"
-            ),
-        ),
+        Err(error) => fail(WHAT, remedies::with_next_step_of_imds(error)),
     }
 }
 
@@ -476,10 +471,8 @@ pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: 
     const WHAT: &str = "Address";
     let Some(eni) = eni else { return unknown(WHAT, format!("{address}: its ENI is unknown")) };
     let owner = aws.owners.as_ref().map(|owners| owners.get(&address));
-    if let Some(PrimaryAddress { owner, .. }) = PrimaryAddress::of(address, owner.flatten()) {
-        let text =
-            format!("{address} is the primary address of {}, which EC2 never moves. Choose another address", owner.eni);
-        return fail(WHAT, text);
+    if let Some(primary) = PrimaryAddress::of(address, owner.flatten()) {
+        return fail(WHAT, reasons::primary(&primary));
     }
     let Some(subnet) = aws.subnet(eni) else {
         return unknown(WHAT, format!("{address}: the subnet of {eni} is unknown"));
@@ -489,29 +482,13 @@ pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: 
     };
     match Unassignable::of(address, block) {
         None => {}
-        Some(Unassignable::OutsideSubnet) => {
-            return fail(
-                WHAT,
-                format!(
-                    "{address} is not in {block}, the subnet of {eni}; EC2 assigns addresses only within the subnet. Choose another address, set `aws-vipa interface`, or for an overlay address `aws-vipa route {address}/32 route-table <rtb-…>`"
-                ),
-            );
-        }
-        Some(Unassignable::Reserved) => {
-            return fail(WHAT, format!("{address} is reserved by AWS in {block}. Choose another address"));
-        }
+        Some(Unassignable::OutsideSubnet) => return fail(WHAT, reasons::outside_subnet(address, block)),
+        Some(Unassignable::Reserved) => return fail(WHAT, reasons::reserved(address, block)),
     }
     if let Some(Some(owner)) = owner
         && aws.is_no_routers(owner, peers, eni)
     {
-        let instance = owner.instance.as_ref().map_or("no instance", |instance| instance.as_str());
-        return unknown(
-            WHAT,
-            format!(
-                "{address} is assigned to {} of {instance}, which is not a router of this group: a failover takes it from there. If it is in use there, choose another address for the group; otherwise unassign it there",
-                owner.eni
-            ),
-        );
+        return unknown(WHAT, format!("{address}: {}", reasons::held_by_third_party(Kind::Address, owner)));
     }
     let owner = match owner {
         None => String::new(),
@@ -583,12 +560,7 @@ pub fn resource(planned: &PlannedResource, peers: &[Ipv4Addr], eni: Option<&EniI
     };
     let owner = holder.as_ref().and_then(Holder::owner);
     if let Some(owner) = owner.filter(|owner| aws.is_no_routers(owner, peers, eni)) {
-        let instance = owner.instance.as_ref().map_or("no instance", |instance| instance.as_str());
-        let text = format!(
-            "{id}: {allowed}. It is at {} of {instance}, which is not a router of this group: a failover takes it from there",
-            owner.eni
-        );
-        return unknown(what, text);
+        return unknown(what, format!("{id}: {allowed}; {}", reasons::held_by_third_party(kind, owner)));
     }
     ok(what, format!("{id}: {allowed}; {}", place(kind, holder.as_ref(), eni, aws)))
 }
@@ -677,22 +649,17 @@ pub fn interface(eni: &EniId, wanted: &BTreeSet<Ipv4Addr>, known: &[&AddressRepo
         Ok(interface) => interface,
         Err(absent) => return vec![fail(IN_EC2, reasons::no_such_eni(&absent))],
     };
-    let nowhere = || {
-        fail(IN_EC2, format!("{eni} is attached to no instance. Attach it, or check `aws-vipa network-interface-id`"))
-    };
     let there = interface.instance.as_ref();
     let attached = match (&aws.instance, there) {
-        (None, None) => nowhere(),
+        (None, None) => {
+            fail(IN_EC2, format!("{eni} is attached to no instance. {}", remedies::capitalized(remedies::ENI)))
+        }
         (None, Some(there)) => {
             unknown(IN_EC2, format!("{eni} is attached to {there}; the id of this instance is unknown"))
         }
-        (Some(this), _) => match EniElsewhere::of(eni, there, this, false) {
+        (Some(this), _) => match EniElsewhere::of(eni, there, this, aws.configured.contains(eni)) {
             None => ok(IN_EC2, format!("{eni} is attached to this instance")),
-            Some(EniElsewhere { attached_to: None, .. }) => nowhere(),
-            Some(EniElsewhere { attached_to: Some(there), .. }) => fail(
-                IN_EC2,
-                format!("{eni} is attached to {there}, not to this instance. Check `aws-vipa network-interface-id`"),
-            ),
+            Some(elsewhere) => fail(IN_EC2, reasons::eni_elsewhere(&elsewhere)),
         },
     };
     let gets_route = aws.routed.contains(eni);
@@ -722,11 +689,12 @@ fn room(eni: &EniId, room: Room, known: &[&AddressReport], aws: &AwsState) -> St
         Some(Ok(limit)) => Some(limit),
         Some(Err(_)) | None => None,
     };
-    // A standby whose limit is known goes by that, and no longer by an earlier refusal.
+    // A standby that has read the limit goes by that, and no longer by an earlier refusal. A master tries again and again.
     let is_over = |address: &AddressReport| match address.verdict {
         Verdict::StandbyReady => true,
-        Verdict::StandbyNotReady => limit.is_some(),
-        _ => false,
+        Verdict::StandbyNotReady => limit.is_some() && address.reason_code.as_deref() != Some(reasons::CLAIM_REFUSED),
+        Verdict::Paused | Verdict::Unknown | Verdict::Disabled => limit.is_some(),
+        Verdict::Ok | Verdict::Claiming | Verdict::Drift | Verdict::Contested => false,
     };
     let tried: Vec<&AddressReport> = known.iter().copied().filter(|address| !is_over(address)).collect();
     if let Some(refused) = refusals(eni, &tried).find(|e| has_code(e, ErrorCode::is_no_room)) {

@@ -280,7 +280,7 @@ impl Seen {
                 "On a local interface, but EC2 delivers its traffic elsewhere. If `show vrrp` shows MASTER here and not on the other router, restart the agent: it claims the address."
             }
             Self::OursButNotHere => {
-                "EC2 delivers its traffic to this router, where it is on no interface. If `show vrrp` shows MASTER on the other router, its agent should have claimed the address: check `show aws-vipa status` there."
+                "EC2 delivers the traffic of the address to this router, but the address is on none of its interfaces. If `show vrrp` shows MASTER on the other router, its agent should have claimed the address: check `show aws-vipa status` there."
             }
         })
     }

@@ -157,11 +157,12 @@ fn explained(subject: &Subject, finding: &Finding) -> String {
             let error = error.trim_end_matches('.');
             format!("{what}: {error}. The permission is still unknown: run `force aws-vipa prove` again")
         }
-        Finding::NotAttached { instance: Some(instance) } => {
-            format!("{what}: it is attached to {instance}, not to this instance. Check `aws-vipa network-interface-id`")
-        }
-        Finding::NotAttached { instance: None } => {
-            format!("{what}: it is attached to no instance. Attach it, or check `aws-vipa network-interface-id`")
+        Finding::NotAttached { instance } => {
+            let there = match instance {
+                Some(instance) => format!("{instance}, not to this instance"),
+                None => "no instance".to_owned(),
+            };
+            format!("{what}: it is attached to {there}. {}", remedies::capitalized(remedies::ENI))
         }
         Finding::NoSuchEni => {
             format!(
@@ -182,7 +183,8 @@ pub fn sentence(proof: &ProofReport, now: Timestamp) -> String {
         Change::Credentials => "with other credentials",
     };
     match (proof.outdated_by, proof.answer.allowed) {
-        (Some(change), _) => format!("proven {age}, but {}: run {PROVE} again", by(change)),
+        (Some(change), true) => format!("proven {age}, but {}: run {PROVE} again", by(change)),
+        (Some(change), false) => format!("denied {age}, but {}: run {PROVE} again", by(change)),
         (None, true) => format!("proven {age} by {PROVE}"),
         (None, false) => format!("denied {age} by {PROVE}"),
     }

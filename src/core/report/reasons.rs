@@ -2,6 +2,7 @@
 //! are in [`super::remedies`].
 
 use std::fmt::Display;
+use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 
@@ -18,6 +19,9 @@ use crate::model::ec2::{CallError, ErrorClass, Owner};
 use crate::model::ids::{EniId, ErrorCode, GroupName};
 use crate::model::resource::{Kind, NotTakeable};
 use crate::model::vrrp::{NotifyState, VrrpState};
+
+/// The code of a refused claim as the reason.
+pub(super) const CLAIM_REFUSED: &str = "claim-refused";
 
 /// Why the state of a group has changed.
 pub fn cause(cause: Cause) -> &'static str {
@@ -196,7 +200,7 @@ pub fn code(reason: &Reason) -> &'static str {
         Reason::ContestedWithPeer(_) => "contested-with-peer",
         Reason::ContestedWithThirdParty { .. } => "contested-with-third-party",
         Reason::NotTakeable(_) => "not-takeable",
-        Reason::Refused(_) => "claim-refused",
+        Reason::Refused(_) => CLAIM_REFUSED,
         Reason::Missing { .. } => "address-missing",
         Reason::EniElsewhere(_) => "eni-elsewhere",
         Reason::EniUnknown(_) => "eni-unknown",
@@ -226,12 +230,12 @@ fn obstacle_code(obstacle: &Obstacle) -> &'static str {
         Obstacle::NoRoom(_) => "no-room",
         Obstacle::SourceDestCheck(_) => "source-dest-check",
         Obstacle::DependentPath(_) => "dependent-path",
-        Obstacle::LastClaimRefused { .. } => "claim-refused",
+        Obstacle::LastClaimRefused { .. } => CLAIM_REFUSED,
         Obstacle::DryRunRefused { .. } => "dry-run-refused",
     }
 }
 
-fn held_by_third_party(kind: Kind, owner: &Owner) -> String {
+pub(super) fn held_by_third_party(kind: Kind, owner: &Owner) -> String {
     let holder = holder(owner);
     match kind {
         Kind::Address => format!(
@@ -280,13 +284,8 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
         Obstacle::EniUnknown(unknown) => eni_unknown(unknown),
         Obstacle::ReadFailed(error) => read_failed(error),
         Obstacle::Primary(address) => primary(address),
-        Obstacle::OutsideSubnet { address, block } => format!(
-            "{address} is not in {block}, the subnet of the ENI, and EC2 assigns addresses only within the subnet: set \
-             `aws-vipa route {address}/32` for an overlay address, or choose another address"
-        ),
-        Obstacle::Reserved { address, block } => {
-            format!("{address} is reserved by AWS in {block}: choose another address for the group")
-        }
+        Obstacle::OutsideSubnet { address, block } => outside_subnet(*address, *block),
+        Obstacle::Reserved { address, block } => reserved(*address, *block),
         Obstacle::NotTakeable { resource, why } => format!("{resource}: {}", not_takeable(why)),
         Obstacle::NoSuchEni(absent) => no_such_eni(absent),
         Obstacle::EniElsewhere(elsewhere) => eni_elsewhere(elsewhere),
@@ -415,7 +414,22 @@ pub(super) fn no_such_eni(NoSuchEni { eni, is_configured }: &NoSuchEni) -> Strin
     format!("EC2 has no {eni} in this account and region: {remedy}")
 }
 
-fn eni_elsewhere(EniElsewhere { eni, this, attached_to, is_configured }: &EniElsewhere) -> String {
+/// That EC2 cannot assign an address to the ENI, and what to do.
+pub(super) fn outside_subnet(address: Ipv4Addr, block: impl Display) -> String {
+    format!(
+        "{address} is not in {block}, the subnet of the ENI, and EC2 assigns addresses only within the subnet: for an overlay \
+         address set `aws-vipa route {address}/32 route-table <rtb-…>`; otherwise choose another address, or correct \
+         `aws-vipa interface`"
+    )
+}
+
+/// That AWS reserves an address in the subnet, and what to do.
+pub(super) fn reserved(address: Ipv4Addr, block: impl Display) -> String {
+    format!("{address} is reserved by AWS in {block}: choose another address for the group")
+}
+
+/// That an ENI is not attached to this instance, and what to do.
+pub(super) fn eni_elsewhere(EniElsewhere { eni, this, attached_to, is_configured }: &EniElsewhere) -> String {
     let remedy = if *is_configured {
         "correct `aws-vipa network-interface-id`"
     } else {
@@ -489,7 +503,8 @@ pub(super) fn dependent_path(DependentPath { service, destination, on }: &Depend
     }
 }
 
-fn primary(PrimaryAddress { address, owner }: &PrimaryAddress) -> String {
+/// That EC2 never moves an address, and what to do.
+pub(super) fn primary(PrimaryAddress { address, owner }: &PrimaryAddress) -> String {
     format!(
         "{address} is the primary address of {}, which EC2 never moves: choose another address for the group",
         holder(owner)

@@ -19,7 +19,8 @@ pub const CERTIFICATE_TIME: &str = "check this router's clock";
 /// For an instance on which IMDS is disabled.
 pub const ENABLE_IMDS: &str = "enable it with ModifyInstanceMetadataOptions";
 /// For IMDS that does not answer.
-pub const WAY_TO_IMDS: &str = "check the route to it, and the hop limit of its answers";
+pub const WAY_TO_IMDS: &str =
+    "check the route to 169.254.169.254, and the hop limit in the instance's metadata options";
 
 /// Where keepalived does not have the FIFO open.
 pub(crate) const ATTACH_HOOK: &str = "check `show vrrp`: if keepalived is running, `sudo systemctl reload keepalived` attaches the hook without a failover; if not, check `show log vrrp`";
@@ -30,7 +31,8 @@ pub(crate) const WAY_TO_EC2: &str =
 const ADDRESS: &str =
     "the address must be in the ENI's subnet and not be a primary address, and the ENI must have room for it";
 const THROTTLED: &str = "reduce the calls of other programs to EC2 in this account and region";
-const ENI: &str = "check which network interfaces are attached to this instance, and `aws-vipa network-interface-id`";
+pub(crate) const ENI: &str =
+    "check which network interfaces are attached to this instance, and `aws-vipa network-interface-id`";
 
 /// Why credentials could not be loaded, and what to do.
 pub fn credentials_error(error: &CallError) -> String {
@@ -66,6 +68,15 @@ pub(crate) fn with_next_step(error: &CallError) -> String {
 /// The same for a call about resources of that kind.
 pub(crate) fn with_next_step_of_kind(kind: Kind, error: &CallError) -> String {
     followed_by_next_step(error, remedy_of_kind(kind, &error.failure))
+}
+
+/// What failed in a call of IMDS, and what to do next.
+pub(crate) fn with_next_step_of_imds(error: &CallError) -> String {
+    match error.failure {
+        // Its message has it.
+        Failure::ImdsDisabled | Failure::Timeout => error.to_string(),
+        _ => followed_by_next_step(error, Some(WAY_TO_IMDS)),
+    }
 }
 
 fn followed_by_next_step(error: &CallError, remedy: Option<&str>) -> String {
@@ -162,7 +173,7 @@ fn credentials(cause: NoCredentials) -> Option<&'static str> {
         NoCredentials::Role => {
             "attach a role to the instance, with a trust policy that allows EC2 to assume it, or set `aws-vipa credentials-file`"
         }
-        NoCredentials::Imds => "check the route to 169.254.169.254 and the instance's metadata options",
+        NoCredentials::Imds => WAY_TO_IMDS,
         NoCredentials::ImdsDisabled => ENABLE_IMDS,
         NoCredentials::Profile => {
             "put aws_access_key_id and aws_secret_access_key into that profile of the file, or correct `aws-vipa profile`"

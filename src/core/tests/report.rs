@@ -296,8 +296,7 @@ const DENIED: &str =
 /// What the agent says of a call that EC2 has not answered.
 const TIMEOUT: &str = "no answer from https://ec2.eu-central-1.amazonaws.com within 3s";
 /// What the agent says of IMDS that has not answered.
-const NO_IMDS: &str =
-    "IMDS at http://169.254.169.254 did not answer: check the route to it, and the hop limit of its answers";
+const NO_IMDS: &str = "IMDS at http://169.254.169.254 did not answer: check the route to 169.254.169.254, and the hop limit in the instance's metadata options";
 /// What stands in the way where the credentials file is not there.
 const MISSING: &str = "file /config/aws/credentials, profile default: No such file or directory (os error 2)";
 

@@ -322,9 +322,9 @@ fn ipv4(address: &str) -> Option<Ipv4Addr> {
 /// starts, and when a MASTER becomes BACKUP or is deleted, but not when a reload adds the group.
 fn own_address(address: Ipv4Addr, interface: &str) -> String {
     format!(
-        "{address} is also configured on interface {interface}, and keepalived removes it from the interface when it \
-         starts, and when the group stops being MASTER or is deleted: delete it in one of the two; to keep it on the \
-         interface, delete it there too, commit, and set it again"
+        "{address} is also configured on interface {interface}; keepalived removes it from there when it starts, and when \
+         the group stops being MASTER or is deleted. Configure it in one place only. To keep it on {interface}: delete it \
+         from the group and from {interface}, commit, then set it on {interface} again"
     )
 }
 
@@ -637,8 +637,8 @@ impl<'a> Checks<'a> {
             let subnets = self.subnets(interface);
             if let Some(subnet) = subnets.iter().find(|net| net.contains(&destination) && **net != destination) {
                 warn(&format!(
-                    "route {destination} is in subnet {subnet}: EC2 accepts no route for a part of a subnet, and an overlay \
-                     address must be outside the VPC's ranges"
+                    "route {destination} is in subnet {subnet}: EC2 accepts no route for a part of a subnet. Choose an \
+                     overlay address outside the VPC's ranges"
                 ));
             }
         }
@@ -647,7 +647,10 @@ impl<'a> Checks<'a> {
                 continue;
             };
             if self.is_outside(*address, interface) {
-                warn(&format!("elastic-ip {allocation}: private-address {address} is not in a subnet of {interface}"));
+                warn(&format!(
+                    "elastic-ip {allocation}: private-address {address} is not in a subnet of {interface}: correct \
+                     private-address, or set elastic-ip interface"
+                ));
             }
         }
         warnings
@@ -914,7 +917,7 @@ mod tests {
             ),
             (
                 route("10.0.0.0/8", json!({ "route-table": "rtb-1" })),
-                "route 10.0.0.0/8 route-table rtb-1: \"rtb-1\" is not the id of a route table: after the prefix come",
+                "route 10.0.0.0/8 route-table rtb-1: \"rtb-1\" is not the id of a route table: it must be rtb- followed by 8 or",
             ),
             (
                 route("10.0.0.0/8", json!({ "route-table": [TABLE, "vpc-01234567"] })),
@@ -938,7 +941,7 @@ mod tests {
             ),
             (
                 json!({ "elastic-ip": { "eipalloc-1": {} } }),
-                "elastic-ip eipalloc-1: \"eipalloc-1\" is not the allocation id of an Elastic IP: after the prefix come",
+                "elastic-ip eipalloc-1: \"eipalloc-1\" is not the allocation id of an Elastic IP: it must be eipalloc- followed",
             ),
             (json!({ "elastic-ip": { "203.0.113.9": {} } }), "elastic-ip 203.0.113.9: \"203.0.113.9\" is not the"),
             (
@@ -1176,12 +1179,15 @@ mod tests {
         let elastic_ip = |nodes: Value| group("10.99.0.100/24", json!({ "elastic-ip": { ELASTIC_IP: nodes } }));
         let in_subnet = |prefix: &str, subnet: &str| {
             format!(
-                "{GROUP} a: route {prefix} is in subnet {subnet}: EC2 accepts no route for a part of a subnet, and an overlay \
-                 address must be outside the VPC's ranges"
+                "{GROUP} a: route {prefix} is in subnet {subnet}: EC2 accepts no route for a part of a subnet. Choose an \
+                 overlay address outside the VPC's ranges"
             )
         };
         let elsewhere = |address: &str, interface: &str| {
-            format!("{GROUP} a: elastic-ip {ELASTIC_IP}: private-address {address} is not in a subnet of {interface}")
+            format!(
+                "{GROUP} a: elastic-ip {ELASTIC_IP}: private-address {address} is not in a subnet of {interface}: correct \
+                 private-address, or set elastic-ip interface"
+            )
         };
         for (group, expected) in [
             (route("10.99.0.100/32", None), Some(in_subnet("10.99.0.100/32", "10.99.0.0/24"))),
@@ -1435,7 +1441,7 @@ mod tests {
         let outcome = verified(&groups(json!({ "a": part })));
         assert_eq!((errors(&outcome), names(&outcome), outcome.warnings.len()), (vec![], vec!["a"], 1));
         let expected =
-            format!("{GROUP} a: 10.98.0.1 is also configured on interface eth1, and keepalived removes it from the");
+            format!("{GROUP} a: 10.98.0.1 is also configured on interface eth1; keepalived removes it from there");
         assert!(outcome.warnings[0].starts_with(&expected), "{:?}", outcome.warnings);
         // keepalived does not run it.
         let outcome = verified(&groups(json!({ "a": with(part, "disable", json!({})) })));
