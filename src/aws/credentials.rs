@@ -475,6 +475,8 @@ mod tests {
     use aws_smithy_types::body::SdkBody;
     use futures_util::FutureExt;
 
+    use vipa_core::model::config::Global;
+
     use super::*;
 
     /// An STS whose credentials are good for less than [`REFRESH_BEFORE_EXPIRY`].
@@ -533,20 +535,28 @@ mod tests {
         write(&path, "vipa");
         let keys = keys_in(&path, &Sts::default());
         let known = || (keys.facts().identity().expect("credentials"), keys.state().generation);
+        let region = "eu-west-1".try_into().expect("a region");
+        let mut watch = keys.watch(Ec2::new(&Global::default(), region, &Imds::at("http://127.0.0.1:9")));
+        let mut change = async || timeout(PROFILE, watch.changed()).await.expect("a change");
         keys.ready().await.expect("STS answers");
+        assert_eq!(change().await, CredentialsChange::Others, "the first");
         let (vipa, first) = known();
         let source = format!("file {}, profile default, role arn:aws:iam::123456789012:role/vipa", path.display());
         assert_eq!((&vipa, first), (&Identity { source, access_key_id: None }, Generation(1)));
         keys.read(1).await;
         assert_eq!(known(), (vipa.clone(), Generation(2)), "new keys");
+        assert_eq!(change().await, CredentialsChange::NewKeys);
         write(&path, "vipa");
         keys.read_if_file_changed().await;
         assert_eq!(known(), (vipa.clone(), Generation(3)), "the file was written, with the same content");
+        assert_eq!(change().await, CredentialsChange::NewKeys);
+        keys.read(3).await;
+        assert_eq!(change().await, CredentialsChange::NewKeys, "the next renewal");
         write(&path, "another-role");
         keys.read_if_file_changed().await;
         let (another, generation) = known();
         assert!(another != vipa && another.source.ends_with("role/another-role"), "{another:?}");
-        assert_eq!(generation, Generation(4));
+        assert_eq!((generation, change().await), (Generation(5), CredentialsChange::Others));
     }
 
     #[tokio::test]

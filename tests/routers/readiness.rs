@@ -69,10 +69,20 @@ fn standby_whose_keys_are_over() {
 pub fn check_fails(lab: &Lab, step: &str, words: &str) {
     let output = lab.r2.command("vyos-aws-vipa").args(["show", "check"]).output().expect("run");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // Each cell is wrapped within its column.
-    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(!output.status.success() && flat.contains(&format!("FAIL {step}")), "{step}:\n{text}");
-    assert!(flat.contains(words), "{words}:\n{text}");
+    // A step begins at the left margin, and each cell is wrapped within its column.
+    let mut steps: Vec<Vec<&str>> = Vec::new();
+    for line in text.lines() {
+        let words = line.split_whitespace();
+        match steps.last_mut().filter(|_| line.starts_with(' ')) {
+            Some(step) => step.extend(words),
+            None => steps.push(words.collect()),
+        }
+    }
+    let is_it = |cells: &Vec<&str>| {
+        let cells = cells.join(" ");
+        cells.strip_prefix(&format!("FAIL {step} ")).is_some_and(|said| said.contains(words))
+    };
+    assert!(!output.status.success() && steps.iter().any(is_it), "FAIL {step}: {words}:\n{text}");
 }
 
 /// The ENI of router 2 has no room for another address, because of a prefix.
@@ -172,7 +182,7 @@ fn standby_for_the_primary_address_of_a_third_party() {
             shown.verdict() == "STANDBY-NOT-READY" && why.starts_with(&reason)
         });
         assert_eq!(lab.r2.logged(&["standby not ready", &reason]), 1);
-        exports(lab, primary, "primary-address");
+        exports(lab, "address", &primary.to_string(), "primary-address");
         check_fails(lab, "Address", &reason);
         lab.simulator.delete_network_interface(THIRD_PARTY[0]).expect("an ENI");
         lab.wait_for_verdict(&lab.r2, GROUP, primary, "STANDBY-READY", LONGEST + SLACK);
@@ -322,13 +332,13 @@ pub fn not_ready(lab: &Lab, code: &str, reasons: &[&str]) {
     });
     let texts: Vec<&str> = reasons.iter().copied().chain(["standby not ready"]).collect();
     assert_eq!(lab.r2.logged(&texts), 1);
-    exports(lab, VIP, code);
+    exports(lab, "address", &VIP.to_string(), code);
     assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r1.enis[0]);
 }
 
-/// Waits until the metrics of router 2 have the code as the reason for the verdict on the address.
-fn exports(lab: &Lab, address: Ipv4Addr, code: &str) {
-    let labels = format!("group=\"{GROUP}\",kind=\"address\",resource=\"{address}\",reason=\"{code}\"");
+/// Waits until the metrics of router 2 have the code as the reason for the verdict on the resource.
+pub fn exports(lab: &Lab, kind: &str, resource: &str, code: &str) {
+    let labels = format!("group=\"{GROUP}\",kind=\"{kind}\",resource=\"{resource}\",reason=\"{code}\"");
     let sample = format!("vyos_aws_vipa_resource_reason{{{labels}}} 1");
     let deadline = Instant::now() + WRITTEN + SLACK;
     loop {

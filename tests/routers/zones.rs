@@ -8,6 +8,7 @@ use lab::simulator::{ElasticIp, Fault, On, Request, RouteTable, World};
 use lab::{Cut, ELASTIC_IP, GROUP, Lab, OVERLAY, OVERLAY_ROUTE, Pings, ROUTE_TABLES, Router, Signal, THIRD_PARTY, VIP};
 use serde_json::Value;
 
+use crate::readiness::exports;
 use crate::{BINARY, ELECTION, SLACK};
 
 /// With `verify-interval 5`: a read, and another one up to 2 s later.
@@ -60,10 +61,11 @@ fn pings(lab: &Lab) -> [Pings; 2] {
     [0, 1].map(|subnet| lab.client(subnet).ping(OVERLAY))
 }
 
-/// Waits until the router answers all pings.
+/// Waits until the router answers all pings that are sent from now on.
 fn answers<'a>(lab: &Lab, router: &Router, pings: impl IntoIterator<Item = &'a Pings> + Clone) {
+    let now = Timestamp::now();
     lab.wait(&format!("router {} answers", router.number), SLACK, |_| {
-        pings.clone().into_iter().all(|pings| pings.answered_by() == Some(router.number))
+        pings.clone().into_iter().all(|pings| pings.are_answered_since(now, router.number))
     });
 }
 
@@ -472,6 +474,7 @@ fn private_address_is_that_of_the_other_router() {
                 && shown["reason"].as_str().is_some_and(|reason| reason.contains(&words))
         });
         assert_eq!(lab.r2.logged(&["standby not ready", &words]), 1);
+        exports(lab, "elastic-ip", allocation, "no-private-address");
         let node = format!("set high-availability vrrp group {GROUP} aws-vipa {elastic_ip} private-address {second}");
         lab.r2.set([node.as_str()]);
         lab.r2.commit();

@@ -157,6 +157,12 @@ impl Pings {
         routers.iter().all(|router| *router == routers[0]).then_some(routers[0])?
     }
 
+    /// Whether three pings or more were sent from that time on, and the router has answered the last three.
+    pub fn are_answered_since(&self, time: Timestamp, router: u8) -> bool {
+        let since = self.so_far().iter().filter(|ping| ping.sent >= time).count();
+        since >= 3 && self.answered_by() == Some(router)
+    }
+
     /// Whether three pings or more were sent from that time on, and the last three were not answered.
     pub fn are_lost_since(&self, time: Timestamp) -> bool {
         let pings = self.so_far();
