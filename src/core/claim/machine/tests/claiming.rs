@@ -7,7 +7,8 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::harness::{
-    Act, ETH0, ETH1, Fault, Harness, PEER, config, eni, error, group, interface, line, ms, run, secs, vip, wanted,
+    Act, ETH0, ETH1, Fault, Harness, PEER, config, eni, error, group, interface, line, ms, owner, run, secs, vip,
+    wanted,
 };
 use crate::claim::machine::Channel;
 use crate::claim::resource::Phase;
@@ -217,21 +218,23 @@ fn a_claim_beyond_the_allowance_goes_out_as_soon_as_it_may() {
 
 #[test]
 fn retries_begin_within_a_fifth_of_a_second_and_never_wait_longer_than_five() {
-    let mut harness = Harness::one();
-    harness.ec2.refuses = Some(ErrorClass::Transient);
-    let begin = harness.now;
-    harness.master("a");
-    harness.run(secs(120));
-    // The answer takes 50 ms.
-    let waits: Vec<u64> = gaps(&harness.claim_times(begin)).into_iter().map(|gap| gap - 50).collect();
-    for (n, wait) in waits.iter().enumerate() {
-        let bound = (200 << n.min(10)).min(5_000);
-        assert!((bound / 2..=bound).contains(wait), "wait {n} of {waits:?}");
+    for class in [ErrorClass::Transient, ErrorClass::Throttled, ErrorClass::Refused] {
+        let mut harness = Harness::one();
+        harness.ec2.refuses = Some(class);
+        let begin = harness.now;
+        harness.master("a");
+        harness.run(secs(120));
+        // The answer takes 50 ms.
+        let waits: Vec<u64> = gaps(&harness.claim_times(begin)).into_iter().map(|gap| gap - 50).collect();
+        for (n, wait) in waits.iter().enumerate() {
+            let bound = (200 << n.min(10)).min(5_000);
+            assert!((bound / 2..=bound).contains(wait), "{class:?}: wait {n} of {waits:?}");
+        }
+        assert!(waits.len() > 25, "{class:?}: {waits:?}");
+        harness.ec2.refuses = None;
+        harness.run(secs(6));
+        assert_eq!(harness.ours(), [vip(1)].into(), "{class:?}");
     }
-    assert!(waits.len() > 25, "{waits:?}");
-    harness.ec2.refuses = None;
-    harness.run(secs(6));
-    assert_eq!(harness.ours(), [vip(1)].into());
 }
 
 #[test]
@@ -846,6 +849,24 @@ fn a_read_that_began_before_a_claim_does_not_confirm_it() {
     assert_eq!(harness.read_times(begin), [0]);
     let phase = &harness.machine.resources[&vip(1).into()].phase;
     assert_eq!(*phase, Phase::Assigned { verified: false, mismatch: None });
+}
+
+#[test]
+fn a_read_beside_a_claim_in_flight_does_not_change_the_previous_owner_in_the_log() {
+    let mut harness = Harness::one();
+    harness.ec2.claim_delay = ms(400);
+    let begin = harness.now;
+    harness.master("a");
+    harness.run(ms(300));
+    assert_eq!(harness.ours(), [vip(1)].into(), "EC2 has performed the claim");
+    harness.tell(Event::ReadNow);
+    harness.run(ms(200));
+    assert_eq!(harness.read_times(begin), [300]);
+    let previous = harness.log_events(begin).into_iter().find_map(|(_, log)| match log {
+        LogEvent::Claim { previous, .. } => Some(previous),
+        _ => None,
+    });
+    assert_eq!(previous, Some(Some(owner(PEER))));
 }
 
 // ── B5 ──

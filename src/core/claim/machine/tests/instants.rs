@@ -8,7 +8,9 @@ use super::harness::{ETH0, Harness, PEER, THIRD_PARTY, eni, error, ms, network_i
 use crate::claim::machine::{Channel, ClaimInFlight, ReadInFlight};
 use crate::claim::resource::{Mismatch, Phase, Precondition, ResourceState};
 use crate::claim::{Action, BootInstant, Cause, ClaimId, ClaimRequest, Event, LogEvent, ReadId, ReadRequest};
+use crate::model::config::ElasticIpConfig;
 use crate::model::ec2::ErrorClass;
+use crate::model::ids::AllocationId;
 use crate::model::resource::{Holder, Kind, Resource, Route};
 use crate::model::verdict::Verdict;
 use crate::model::vrrp::VrrpState;
@@ -114,21 +116,60 @@ fn only_reads_that_verify_claims_of_routes_are_a_second_apart() {
     assert_eq!(next_read(vip(1).into(), VERIFIED), ms(0));
 }
 
+/// The address is in CheckOwner, and a claim of that age is in flight from before.
+fn with_outdated_claim(age: Duration) -> Harness {
+    let mut harness = Harness::held();
+    let now = harness.now;
+    address(&mut harness).phase = Phase::CheckOwner { since: now - ms(20) };
+    let request = ClaimRequest::Addresses { eni: eni(ETH0), addresses: vec![vip(1)] };
+    let (channel, resources) = (Channel::Addresses(eni(ETH0)), request.resources());
+    let claim = ClaimInFlight { channel, request, began: now - age, resources };
+    harness.machine.claims.insert(ClaimId(u64::MAX), claim);
+    harness
+}
+
 /// In CheckOwner, a claim in flight from before makes reads meaningless for three seconds.
 #[test]
 fn an_outdated_claim_in_flight_no_longer_delays_the_owner_check_after_exactly_three_seconds() {
     let phase_with_claim = |age: Duration| {
-        let mut harness = Harness::held();
-        let now = harness.now;
-        address(&mut harness).phase = Phase::CheckOwner { since: now - ms(20) };
-        let request = ClaimRequest::Addresses { eni: eni(ETH0), addresses: vec![vip(1)] };
-        let (channel, resources) = (Channel::Addresses(eni(ETH0)), request.resources());
-        let claim = ClaimInFlight { channel, request, began: now - age, resources };
-        harness.machine.claims.insert(ClaimId(u64::MAX), claim);
-        phase_after_read(&mut harness, now - ms(10), Ok(ETH0))
+        let mut harness = with_outdated_claim(age);
+        let began = harness.now - ms(10);
+        phase_after_read(&mut harness, began, Ok(ETH0))
     };
     assert!(matches!(phase_with_claim(secs(3) - ms(1)), Phase::CheckOwner { .. }));
     assert_eq!(phase_with_claim(secs(3)), VERIFIED);
+}
+
+#[test]
+fn a_read_that_began_before_an_outdated_claim_ended_does_not_check_the_owner() {
+    let mut harness = with_outdated_claim(secs(1));
+    let now = harness.now;
+    harness.machine.claimed(now, ClaimId(u64::MAX), Err(error(ErrorClass::Transient)));
+    assert_eq!(phase_after_read(&mut harness, now - ms(1), Ok(ETH0)), Phase::CheckOwner { since: now });
+    assert_eq!(*address(&mut harness).checks.reads, [now]);
+    assert_eq!(phase_after_read(&mut harness, now, Ok(ETH0)), VERIFIED);
+}
+
+#[test]
+fn a_refused_association_is_permanent_from_exactly_a_minute_after_its_private_address_was_claimed_on() {
+    let is_permanent = |age: Duration| {
+        let mut harness = Harness::held();
+        let (allocation, private_address) = (AllocationId::try_from("eipalloc-00000001").expect("an id"), Some(vip(1)));
+        let elastic_ip = ElasticIpConfig { allocation: allocation.clone(), private_address, interface: None };
+        harness.config.groups[0].elastic_ips.push(elastic_ip);
+        harness.tell(Event::Config(harness.config.clone()));
+        harness.run(secs(60));
+        let now = harness.now;
+        let last_claim = address(&mut harness).last_claim.as_mut().expect("a claim");
+        last_claim.answer.as_mut().expect("an answer").0 = now - age;
+        let request = ClaimRequest::ElasticIp { allocation, eni: eni(ETH0), private_address };
+        let resources = request.resources();
+        let claim = ClaimInFlight { channel: Channel::ElasticIps, request, began: now, resources: resources.clone() };
+        harness.machine.claim_failed(now, &claim, &resources, &error(ErrorClass::BadResource));
+        harness.machine.resources[&resources[0]].rejection.permanent.is_some()
+    };
+    assert!(!is_permanent(secs(60) - ms(1)));
+    assert!(is_permanent(secs(60)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::harness::{Act, Fault, Harness, PEER, THIRD_PARTY, config, group, ms, run, secs, vip};
+use super::harness::{Act, Fault, Harness, PEER, THIRD_PARTY, config, eni, group, ms, run, secs, vip};
 use crate::claim::resource::Phase;
 use crate::claim::{Action, BootInstant, Cause, Event, LogEvent};
 use crate::keepalived::groups::Groups;
@@ -646,6 +646,44 @@ fn what_waits_because_of_a_third_party_does_not_once_the_peer_has_it() {
     harness.give(vip(1), PEER);
     harness.run(secs(10));
     assert_eq!(harness.claim_times(begin).len(), 1, "{:?}", phase(&harness));
+}
+
+#[test]
+fn a_retry_does_not_wait_because_of_a_third_party_while_the_peer_has_the_address() {
+    let mut harness = held_beside_the_peer();
+    losses(&mut harness, 4);
+    harness.ec2.refuses = Some(ErrorClass::Throttled);
+    let begin = harness.now;
+    harness.give(vip(1), PEER);
+    while harness.claim_times(begin).is_empty() && begin.until(harness.now) < secs(10) {
+        harness.run(ms(10));
+    }
+    // No other read shows it.
+    harness.ec2.read_refuses = Some(ErrorClass::Denied);
+    harness.run(secs(2));
+    let claims = harness.claim_times(begin);
+    assert!(claims.len() >= 4, "{claims:?}");
+}
+
+#[test]
+fn another_eni_of_the_peer_s_instance_is_the_peer() {
+    let mut harness = Harness::held();
+    let other_eni = "eni-0000000f";
+    for (id, instance) in [(PEER, "i-0000000b"), (other_eni, "i-0000000b"), (THIRD_PARTY, "i-0000000c")] {
+        harness.instances.insert(eni(id), instance.try_into().expect("an id"));
+    }
+    harness.give(Ipv4Addr::new(10, 0, 0, 2), PEER);
+    harness.run(secs(60));
+    for (id, expected) in [(PEER, Taker::Peer), (other_eni, Taker::Peer), (THIRD_PARTY, Taker::ThirdParty)] {
+        let begin = harness.now;
+        harness.give(vip(1), id);
+        harness.run(secs(60));
+        let lost = harness.log_events(begin).into_iter().filter_map(|(_, log)| match log {
+            LogEvent::OwnershipLost { taker, .. } => Some(taker),
+            _ => None,
+        });
+        assert_eq!(lost.collect::<Vec<_>>(), [expected], "{id}");
+    }
 }
 
 #[test]

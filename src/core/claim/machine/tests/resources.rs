@@ -552,7 +552,7 @@ fn an_association_waits_for_its_private_address_and_is_repeated_soon_if_it_comes
     harness.ec2.bad.clear();
     harness.run(secs(3));
     let times = times_of(&harness, begin, Kind::ElasticIp);
-    assert!(times.len() >= 2 && times[0] == 200 && times[1] < 700, "{times:?}");
+    assert!(times.len() >= 2 && times[0] == 200 && (500..700).contains(&times[1]), "{times:?}");
     assert_eq!(harness.owner(elastic_ip(1)), Some(ETH0));
 }
 
@@ -579,6 +579,9 @@ fn an_elastic_ip_that_moves_along_with_its_address_is_not_associated_again() {
     harness.run(secs(100));
     let begin = harness.now;
     harness.master("a");
+    harness.run(ms(300));
+    // A read that comes too early does not count.
+    harness.tell(Event::ReadNow);
     harness.run(secs(10));
     let times = times_of(&harness, begin, Kind::ElasticIp);
     assert!(times.len() == 1 && times[0] >= 1_200 && times[0] < 5_000, "{times:?}");
@@ -628,7 +631,8 @@ fn calls_that_time_out_together_count_once() {
         Action::Claim { request: ClaimRequest::Route { .. }, timeout, .. } => Some(*timeout),
         _ => None,
     });
-    assert!(timeouts.max() <= Some(secs(12)), "{:?}", harness.done);
+    let timeouts: BTreeSet<Duration> = timeouts.collect();
+    assert_eq!(timeouts, [3, 6, 12].map(secs).into());
 }
 
 #[test]
@@ -916,6 +920,23 @@ fn a_claim_that_was_denied_is_no_obstacle_after_a_dry_run_that_succeeds() {
     harness.run(secs(12 * 60));
     assert_eq!(shown(&harness), [(Verdict::StandbyReady, None)]);
     assert_eq!(claimed(&harness, begin), []);
+}
+
+#[test]
+fn a_claim_that_fails_after_backup_proves_no_permission() {
+    let mut harness = before_the_first_read(configured(1, 1));
+    harness.ec2.dry_runs_fail = [(route(1), ErrorClass::Denied), (elastic_ip(1), ErrorClass::Denied)].into();
+    harness.run(secs(20));
+    harness.ec2.refuses = Some(ErrorClass::Denied);
+    harness.master("a");
+    harness.backup("a");
+    harness.run(secs(1));
+    assert_eq!(proven(&harness), [false; 2]);
+    harness.ec2.refuses = None;
+    harness.master("a");
+    harness.backup("a");
+    harness.run(secs(1));
+    assert_eq!(proven(&harness), [true; 2], "an acknowledged one does");
 }
 
 /// A standby whose last claim found the table full, and that its dry run allows.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::harness::{
-    Act, ETH0, Harness, PEER, THIRD_PARTY, clock, config, eni, error, group, interface, ms, owner, run, secs, vip,
-    wanted,
+    Act, ETH0, Fault, Harness, PEER, THIRD_PARTY, clock, config, eni, error, group, interface, ms, owner, run, secs,
+    vip, wanted,
 };
 use crate::claim::{Action, BootInstant, Event, Inspection, LogEvent, drops_packets};
 use crate::keepalived::groups::Groups;
@@ -130,6 +130,23 @@ fn other_errors_do_not_slow_a_standby_down() {
     let begin = harness.now;
     harness.run(secs(600));
     assert!(gaps(&harness, begin).iter().all(|gap| *gap <= 36_100), "{:?}", gaps(&harness, begin));
+}
+
+/// The clock by which requests are signed is corrected after the first such answer.
+#[test]
+fn a_read_that_fails_because_of_the_clock_is_repeated_once_at_once() {
+    let mut harness = Harness::one();
+    harness.ec2.read_refuses = Some(ErrorClass::Clock);
+    let begin = harness.now;
+    harness.run(secs(100));
+    let at_once = |harness: &Harness, since| gaps(harness, since).into_iter().filter(|gap| *gap < 1_000).count();
+    assert_eq!(at_once(&harness, begin), 1, "{:?}", harness.read_times(begin));
+    // Another failure in between: the clock may be off again.
+    harness.ec2.read_refuses = Some(ErrorClass::Denied);
+    harness.run(secs(40));
+    harness.ec2.read_refuses = Some(ErrorClass::Clock);
+    harness.run(secs(100));
+    assert_eq!(at_once(&harness, begin), 2, "{:?}", harness.read_times(begin));
 }
 
 #[test]
@@ -551,6 +568,11 @@ fn an_accepted_claim_ends_the_denial_for_every_group_on_the_eni() {
     );
     harness.tell(Event::Denials([(eni(ETH0), error(ErrorClass::Denied))].into()));
     assert_eq!(shown(&harness).0, Verdict::StandbyNotReady);
+    harness.ec2.claims = vec![Fault::Fails(ErrorClass::Throttled)];
+    harness.master("b");
+    harness.backup("b");
+    harness.run(secs(20));
+    assert_eq!(shown(&harness).0, Verdict::StandbyNotReady, "a claim that failed shows nothing");
     harness.master("b");
     harness.backup("b");
     harness.run(secs(20));
