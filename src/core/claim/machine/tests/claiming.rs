@@ -162,6 +162,20 @@ fn lasting_rx_lower_pri_claims_what_another_has_at_most_every_ten_seconds() {
 }
 
 #[test]
+fn rx_lower_pri_needs_one_read_to_claim_what_another_has_also_after_a_verified_claim() {
+    let mut harness = Harness::held();
+    let begin = harness.now;
+    harness.says("a", NotifyState::MasterRxLowerPri);
+    harness.run(secs(6));
+    assert_eq!(harness.machine.resources[&vip(1).into()].phase, Phase::Assigned { verified: true, mismatch: None });
+    harness.give(vip(1), PEER);
+    harness.says("a", NotifyState::MasterRxLowerPri);
+    harness.run(secs(20));
+    assert_eq!(harness.claim_times(begin), [0, 10_000]);
+    assert_eq!(harness.ownership_loss_times(begin), [0_u64; 0]);
+}
+
+#[test]
 fn lasting_rx_lower_pri_alone_claims_nothing() {
     let mut harness = Harness::held();
     harness.says("a", NotifyState::MasterRxLowerPri);
@@ -246,6 +260,19 @@ fn a_claim_that_timed_out_and_landed_is_found_by_the_read_beside_the_retry() {
     harness.run(secs(60));
     assert_eq!(harness.claim_times(begin), [0]);
     assert!(harness.read_times(begin).contains(&3_000), "{:?}", harness.read_times(begin));
+}
+
+#[test]
+fn a_read_that_fails_is_not_repeated_for_an_address_that_is_claimed_without_it() {
+    let mut harness = Harness::one();
+    harness.ec2.refuses = Some(ErrorClass::Throttled);
+    harness.ec2.read_refuses = Some(ErrorClass::Transient);
+    let begin = harness.now;
+    harness.master("a");
+    harness.tell(Event::ReadNow);
+    harness.run(secs(60));
+    assert!(harness.claim_times(begin).len() > 10);
+    assert!(harness.read_times(begin).len() <= 3, "the regular ones: {:?}", harness.read_times(begin));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::harness::{
     ETH0, Fault, Harness, PEER, THIRD_PARTY, clock, eni, error, group, ms, network_interface, run, secs, vip, wanted,
 };
 use crate::claim::machine::{Channel, ClaimInFlight};
+use crate::claim::resource::Phase;
 use crate::claim::{Action, BootInstant, ClaimId, ClaimRequest, DryRunRequest, Event, LogEvent};
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, ElasticIpConfig, GroupConfig, RouteConfig};
@@ -346,6 +347,9 @@ fn a_route_that_cannot_be_read_is_never_claimed_and_an_elastic_ip_after_three_se
         assert!(associated.first().is_some_and(|when| (3_000..3_200).contains(when)), "{class:?}: {associated:?}");
         let reads = harness.read_times(begin).len();
         assert!(reads <= 400, "{class:?}: {reads} reads in five minutes");
+        if class != ErrorClass::Denied {
+            assert!(reads >= 60, "{class:?}: {reads} reads in five minutes");
+        }
         let (verdict, reason) = shown(&harness).remove(0);
         assert_ne!(verdict, Verdict::Ok);
         assert!(reason.expect("a reason").contains("ownership check failed"), "{class:?}");
@@ -353,6 +357,20 @@ fn a_route_that_cannot_be_read_is_never_claimed_and_an_elastic_ip_after_three_se
         harness.run(secs(70));
         assert_eq!(times_of(&harness, begin, Kind::Route).len(), 1, "{class:?}: once it can be read");
     }
+}
+
+#[test]
+fn a_route_that_an_agent_which_starts_late_may_not_read_is_read_about_once_a_minute() {
+    let mut harness = master(GroupConfig { no_address: true, ..configured(1, 0) });
+    harness.kill_agent();
+    harness.ec2.read_refuses = Some(ErrorClass::Denied);
+    let begin = harness.now;
+    harness.start_agent();
+    harness.run(secs(300));
+    assert!(matches!(harness.machine.resources[&route(1)].phase, Phase::CheckOwner { .. }));
+    let reads = harness.reads_since(begin).into_iter().filter(|(_, read)| read.kind() == Kind::Route).count();
+    // The regular ones among them.
+    assert!((10..=20).contains(&reads), "{:?}", harness.read_times(begin));
 }
 
 #[test]
