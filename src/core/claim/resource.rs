@@ -552,6 +552,7 @@ fn target(planned: &PlannedResource, behind: Option<&Eni>) -> (Option<EniId>, Op
 mod tests {
     use super::*;
     use crate::model::ids::InterfaceName;
+    use crate::model::resource::Resource;
 
     fn at(seconds: u64) -> BootInstant {
         BootInstant::after_boot(Duration::from_secs(seconds))
@@ -588,6 +589,60 @@ mod tests {
         assert!(address.may_be_of_before(at(159)) && !address.may_be_of_before(at(160)));
         address.owner_read = read("eni-0000000c");
         assert!(!address.may_be_of_before(at(159)), "it was another's");
+    }
+
+    #[test]
+    fn an_acknowledged_claim_begins_a_minute_anew_once_the_last_one_was_confirmed_and_is_over() {
+        let begins = |verified, lagging, acknowledged| {
+            let mut address = address();
+            address.grace = Some(Grace { from: at(100), verified, lagging });
+            address.acknowledged(at(acknowledged));
+            address.grace.expect("a minute").from
+        };
+        assert_eq!(begins(false, false, 130), at(100));
+        assert_eq!(begins(true, false, 130), at(130));
+        assert_eq!(begins(true, true, 130), at(100));
+        assert_eq!(begins(true, true, 160), at(160), "a minute later");
+    }
+
+    #[test]
+    fn an_association_that_is_right_is_verified_once_more_when_its_eni_is_known() {
+        let behind = Eni {
+            id: EniId::try_from("eni-0000000a").expect("an ENI"),
+            subnet: "subnet-0000000a".try_into().expect("a subnet"),
+            vpc: "vpc-0000000a".try_into().expect("a VPC"),
+            primary: Ipv4Addr::new(10, 0, 0, 1),
+            block: None,
+        };
+        let allocation = "eipalloc-00000001".try_into().expect("an allocation");
+        let planned = PlannedResource { resource: Resource::ElasticIp(allocation), eni: None, ..address().planned };
+        let mut elastic_ip = ResourceState::new(GroupName::try_from("a").expect("a group name"), planned, None);
+        elastic_ip.claim_now(at(100));
+        let holder = Holder::Association {
+            owner: Owner { eni: behind.id.clone(), instance: None, primary: false },
+            private_address: behind.primary,
+            public_address: None,
+        };
+        elastic_ip.owner_read = Some(OwnerRead::new(at(101), at(102), Some(holder)));
+        elastic_ip.resolved(at(110), &behind);
+        assert_eq!(elastic_ip.phase, Phase::Assigned { verified: true, mismatch: None });
+        assert_eq!(*elastic_ip.checks.reads, [111, 113, 120].map(at));
+    }
+
+    #[test]
+    fn for_another_eni_only_a_claim_that_a_line_or_a_person_caused_is_sent_at_once() {
+        let phase_after = |phase, precondition| {
+            let mut address = address();
+            (address.phase, address.attempt.precondition) = (phase, precondition);
+            address.other_eni(at(100));
+            address.phase
+        };
+        let precondition = || Some(Precondition { liveness_after: at(1), local_read: None });
+        for phase in [Phase::Pending { due: at(105) }, Phase::InFlight(ClaimId(1))] {
+            assert_eq!(phase_after(phase.clone(), None), Phase::Pending { due: at(100) });
+            assert_eq!(phase_after(phase, precondition()), Phase::AwaitLocalAddress { since: at(100) });
+        }
+        assert_eq!(phase_after(Phase::Idle, None), Phase::Idle);
     }
 
     #[test]
