@@ -11,7 +11,7 @@ use vyos_aws_vipa::commands::wrapped;
 use vyos_aws_vipa::paths::Paths;
 
 /// The exit code for a wrong command line, the same as clap's.
-const USAGE: u8 = 2;
+const USAGE_EXIT_CODE: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Err(error) => match arguments::bad_value(&error) {
             Some(text) => {
                 tell(&wrapped(&format!("vyos-aws-vipa: {text}")));
-                return ExitCode::from(USAGE);
+                return ExitCode::from(USAGE_EXIT_CODE);
             }
             None => error.exit(),
         },

@@ -35,7 +35,7 @@ use crate::systemd::log_throttle::LogThrottle;
 const IDENTIFY_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The status shows a difference of at least this many seconds between EC2's clock and this router's.
-const REPORTED_CLOCK_SKEW_SECONDS: i64 = 5;
+const MIN_REPORTED_CLOCK_SKEW_SECONDS: i64 = 5;
 
 /// Where the hypervisor of Nitro instances shows the instance's id (EC2 User Guide, "Identify EC2 instances").
 const ASSET_TAG: &str = "/sys/devices/virtual/dmi/id/board_asset_tag";
@@ -413,7 +413,7 @@ impl Effects {
     /// None: no answer has shown EC2's clock.
     pub fn clock_skew(&self) -> Option<i64> {
         let seconds = self.ec2.borrow().as_ref()?.clock_skew()?.as_secs();
-        Some(if seconds.abs() >= REPORTED_CLOCK_SKEW_SECONDS { seconds } else { 0 })
+        Some(if seconds.abs() >= MIN_REPORTED_CLOCK_SKEW_SECONDS { seconds } else { 0 })
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use vipa_core::claim::BootInstant;
 
 /// How long the FIFO must be without a writer: as long as the state machine waits before it acts on that.
-const REPORTED_GAP: Duration = Duration::from_secs(2);
+const MIN_REPORTED_GAP: Duration = Duration::from_secs(2);
 
 /// What was logged last, and what is pending.
 #[derive(Debug, Default)]
@@ -30,12 +30,12 @@ impl HookLog {
 
     /// When the missing writer is to be logged.
     pub fn due(&self) -> Option<BootInstant> {
-        self.gone.as_ref().map(|(since, _)| *since + REPORTED_GAP)
+        self.gone.as_ref().map(|(since, _)| *since + MIN_REPORTED_GAP)
     }
 
     /// Why there is no writer, once it has been missing for long enough. Returned once.
     pub fn lasts(&mut self, now: BootInstant) -> Option<String> {
-        let (_, why) = self.gone.take_if(|(since, _)| *since + REPORTED_GAP <= now)?;
+        let (_, why) = self.gone.take_if(|(since, _)| *since + MIN_REPORTED_GAP <= now)?;
         self.reported = Some(false);
         Some(why)
     }

@@ -22,14 +22,14 @@ use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// The least time between two writes.
-const INTERVAL: Duration = Duration::from_secs(15);
+const MIN_WRITE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The time from the last write, or look at an unchanged file, to the next one without any change.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(45);
 
-/// An unchanged file is touched from this age on: the next look at it may be [`INTERVAL`] and [`LONGEST_DELAY`] later, and it
-/// stays younger than a minute.
-const OLD: Duration = Duration::from_secs(30);
+/// An unchanged file is touched from this age on: the next look at it may be [`MIN_WRITE_INTERVAL`] and [`MAX_WRITE_DELAY`]
+/// later, and it stays younger than a minute.
+const TOUCH_AFTER: Duration = Duration::from_secs(30);
 
 /// How long changes are collected before they are written.
 const COLLECTION_TIME: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ const COLLECTION_TIME: Duration = Duration::from_secs(1);
 const QUIET_TIME: Duration = Duration::from_millis(100);
 
 /// How long notify events may put off a write.
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
+const MAX_WRITE_DELAY: Duration = Duration::from_secs(5);
 
 /// How long the end of the agent waits for the write under way.
 const FINAL_WRITE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -77,9 +77,9 @@ impl MetricsWriter {
     /// Schedules a write, because something may have changed.
     pub fn notice(&mut self, now: Instant) {
         if self.due.is_none() {
-            let rested = self.last.map_or(now, |last| last + INTERVAL);
+            let rested = self.last.map_or(now, |last| last + MIN_WRITE_INTERVAL);
             let due = rested.max(now + COLLECTION_TIME);
-            self.due = Some((due, due + LONGEST_DELAY));
+            self.due = Some((due, due + MAX_WRITE_DELAY));
         }
     }
 
@@ -149,7 +149,7 @@ fn write(path: &Path, report: &Report, counters: &Counters, written: Option<u64>
     text.hash(&mut hasher);
     let hash = hasher.finish();
     // After a change of the clock its age is wrong, and may be negative.
-    let is_recent = |modified: SystemTime| modified.elapsed().is_ok_and(|age| age < OLD);
+    let is_recent = |modified: SystemTime| modified.elapsed().is_ok_and(|age| age < TOUCH_AFTER);
     match fs::metadata(path).and_then(|metadata| metadata.modified()) {
         Ok(modified) if written == Some(hash) && is_recent(modified) => {}
         Ok(_) if written == Some(hash) => {
@@ -205,7 +205,7 @@ mod tests {
         writer.put_off(began + seconds(10));
         assert_eq!(due(&writer), seconds(11));
         (10..100).for_each(|tenths| writer.put_off(began + seconds(tenths)));
-        assert_eq!(due(&writer), COLLECTION_TIME + LONGEST_DELAY);
+        assert_eq!(due(&writer), COLLECTION_TIME + MAX_WRITE_DELAY);
     }
 
     #[test]
@@ -216,9 +216,9 @@ mod tests {
         writer.last = Some(began);
         assert_eq!(writer.next(), Some(began + REFRESH_INTERVAL));
         writer.notice(began + seconds(10));
-        assert_eq!(writer.next(), Some(began + INTERVAL));
-        assert!(REFRESH_INTERVAL + LONGEST_DELAY < Duration::from_secs(60));
-        assert!(OLD + INTERVAL + LONGEST_DELAY < Duration::from_secs(60));
+        assert_eq!(writer.next(), Some(began + MIN_WRITE_INTERVAL));
+        assert!(REFRESH_INTERVAL + MAX_WRITE_DELAY < Duration::from_secs(60));
+        assert!(TOUCH_AFTER + MIN_WRITE_INTERVAL + MAX_WRITE_DELAY < Duration::from_secs(60));
     }
 
     fn report() -> Report {
@@ -270,14 +270,14 @@ mod tests {
         let now = SystemTime::now();
         for (time, is_kept, why) in [
             (now - Duration::from_secs(10), true, "young"),
-            (now - OLD, false, "old"),
+            (now - TOUCH_AFTER, false, "old"),
             (now - Duration::from_secs(86_400), false, "the clock was set forward"),
             (now + Duration::from_secs(86_400), false, "the clock was set back"),
         ] {
             File::options().write(true).open(&path).expect("opened").set_modified(time).expect("set");
             assert!(perform(&mut writer, &counters).await);
             assert_eq!(modified() == time, is_kept, "{why}");
-            assert!(is_kept || modified().elapsed().is_ok_and(|age| age < OLD), "{why}");
+            assert!(is_kept || modified().elapsed().is_ok_and(|age| age < TOUCH_AFTER), "{why}");
         }
         assert_eq!(metadata().ino(), inode, "it was not written again");
     }

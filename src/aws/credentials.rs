@@ -35,14 +35,14 @@ use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
 
 /// How often [`CredentialsWatch`] checks the file.
-const WATCH: Duration = Duration::from_secs(5);
+const FILE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// The least time between two refreshes of credentials that are still valid.
-const REFRESH_AGAIN: Duration = Duration::from_secs(60);
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// The least time between two attempts to replace expired credentials. While IMDS does not answer, the expired ones stay in
 /// use: AWS may accept them longer than it says, and an outage of IMDS need not be one of the router.
-const REPLACE_AGAIN: Duration = Duration::from_secs(10);
+const MIN_REPLACE_INTERVAL: Duration = Duration::from_secs(10);
 /// The time limit for reading a profile, which may need a call of STS. No other reading starts before its end.
-const PROFILE: Duration = Duration::from_secs(5);
+const PROFILE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The credentials of one EC2 client. Clones are the same credentials.
 #[derive(Clone)]
@@ -194,7 +194,13 @@ impl Keys {
 
     pub(super) fn watch(&self, roots: Ec2) -> CredentialsWatch {
         let changed = self.0.changed.subscribe();
-        CredentialsWatch { keys: self.clone(), roots, changed, identity: None, next_look: Instant::now() + WATCH }
+        CredentialsWatch {
+            keys: self.clone(),
+            roots,
+            changed,
+            identity: None,
+            next_look: Instant::now() + FILE_POLL_INTERVAL,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -271,8 +277,8 @@ fn before_expiry(left: Duration, read_ago: Option<Duration>, failed: bool) -> Be
     if left > REFRESH_BEFORE_EXPIRY {
         Before::Nothing
     } else if left.is_zero() {
-        if failed && read_within(REPLACE_AGAIN) { Before::Nothing } else { Before::Read }
-    } else if read_within(REFRESH_AGAIN) {
+        if failed && read_within(MIN_REPLACE_INTERVAL) { Before::Nothing } else { Before::Read }
+    } else if read_within(MIN_REFRESH_INTERVAL) {
         Before::Nothing
     } else {
         Before::StartReading
@@ -342,8 +348,8 @@ async fn from_profile(
     let role = role_of(&files, profile).await.map_err(|why| (NoCredentials::Profile, why))?;
     let provider =
         ProfileFileCredentialsProvider::builder().configure(&config).profile_files(files).profile_name(profile).build();
-    let Ok(read) = timeout(PROFILE, provider.provide_credentials()).await else {
-        return Err((NoCredentials::Sts, format!("no answer from STS within {PROFILE:?}")));
+    let Ok(read) = timeout(PROFILE_READ_TIMEOUT, provider.provide_credentials()).await else {
+        return Err((NoCredentials::Sts, format!("no answer from STS within {PROFILE_READ_TIMEOUT:?}")));
     };
     let read = read.map(|credentials| (credentials, role));
     read.map_err(|error| {
@@ -439,7 +445,7 @@ impl CredentialsWatch {
                     return if is_same { CredentialsChange::NewKeys } else { CredentialsChange::Others };
                 }
                 () = sleep_until(self.next_look) => {
-                    self.next_look = Instant::now() + WATCH;
+                    self.next_look = Instant::now() + FILE_POLL_INTERVAL;
                     self.roots.look();
                     self.keys.read_if_file_changed().await;
                 }
@@ -572,7 +578,7 @@ mod tests {
         assert_eq!(*sts.asked.lock().expect("the log"), ["https://sts.eu-west-1.amazonaws.com/"]);
 
         sts.down.store(true, Ordering::SeqCst);
-        keys.state().read_at = Instant::now().checked_sub(2 * REFRESH_AGAIN);
+        keys.state().read_at = Instant::now().checked_sub(2 * MIN_REFRESH_INTERVAL);
         keys.ready().await.expect("they serve");
         let failed = async {
             while keys.facts().error.is_none() {
@@ -592,7 +598,7 @@ mod tests {
         let error = keys.ready().await.expect_err("what the file said before counts no more");
         assert_eq!((error.class(), key()), (ErrorClass::Transient, None), "{error}");
         sts.hangs.store(true, Ordering::SeqCst);
-        let bounded = tokio::time::timeout(2 * PROFILE, keys.ready()).await;
+        let bounded = tokio::time::timeout(2 * PROFILE_READ_TIMEOUT, keys.ready()).await;
         let error = bounded.expect("a bound").expect_err("no answer");
         assert!(
             error.class() == ErrorClass::Transient && error.message.contains("no answer from STS within"),
@@ -630,7 +636,7 @@ mod tests {
         let expiry = now + REFRESH_BEFORE_EXPIRY / 2;
         let credentials = Credentials::new("ASIA", "secret", None, Some(expiry), "test");
         keys.state().current = Some(Loaded { credentials, at: now, role: None });
-        keys.state().read_at = Instant::now().checked_sub(2 * REFRESH_AGAIN);
+        keys.state().read_at = Instant::now().checked_sub(2 * MIN_REFRESH_INTERVAL);
         keys.ready().now_or_never().expect("nothing is waited for").expect("they serve");
         let read = async {
             while keys.state().readings == 0 {

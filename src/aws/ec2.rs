@@ -53,16 +53,16 @@ use crate::systemd::log_throttle::LogThrottle;
 const DEFAULT_PROFILE: &str = "default";
 /// Network interfaces in a page. The API allows 5 to 1000. Two routers with 15 network interfaces each fill one page, and
 /// parsing it blocks the agent for a few milliseconds only.
-const PAGE: usize = 30;
+const ENIS_PER_PAGE: usize = 30;
 /// The most dry runs in flight for a command of an operator.
 const MAX_DRY_RUNS_IN_FLIGHT: usize = 8;
 /// The most pages that are read for one set of addresses. Each address is on one interface of its VPC, so 199 addresses need
 /// at most 7 full pages; EC2 may return shorter ones.
 const MAX_PAGES: usize = 20;
 /// The longest token for a next page, in bytes. EC2's have some hundred characters.
-const MAX_TOKEN: usize = 8 * 1024;
+const MAX_PAGE_TOKEN_BYTES: usize = 8 * 1024;
 /// The longest time that opening a connection may take after its call has been given up.
-const CONNECT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client of EC2 in one region. Keep it: it holds warm connections, the credentials and the difference between the
 /// clocks. Clones are the same client.
@@ -437,7 +437,7 @@ impl Ec2 {
         self.look();
         let http = transport::https(self.connections().trusted.roots.as_ref(), &inner.budget, &inner.resolver);
         let client = client(&inner.region, inner.endpoint_url.as_ref(), http, None, &inner.clock);
-        let request = client.describe_network_interfaces().max_results(PAGE as i32).send();
+        let request = client.describe_network_interfaces().max_results(ENIS_PER_PAGE as i32).send();
         let Ok(answer) = tokio::time::timeout(timeout, request).await else {
             return Err(no_answer(&inner.endpoint, timeout));
         };
@@ -482,14 +482,14 @@ impl Ec2 {
         mut keep: impl FnMut(NetworkInterface) -> Result<(), CallError>,
     ) -> Result<(), CallError> {
         let bound = Bound::after(timeout);
-        let mut pages = Pages::new("network interfaces", PAGE);
+        let mut pages = Pages::new("network interfaces", ENIS_PER_PAGE);
         while let Some(token) = pages.next()? {
             let answer = self
                 .attempt("ec2:DescribeNetworkInterfaces", bound, |client| {
                     client
                         .describe_network_interfaces()
                         .set_filters(Some(filters.to_vec()))
-                        .max_results(PAGE as i32)
+                        .max_results(ENIS_PER_PAGE as i32)
                         .set_next_token(token.clone())
                         .send()
                 })
@@ -778,7 +778,7 @@ fn client(
         .interceptor(hedge::Capture)
         .disable_clock_skew_correction(true)
         .retry_config(RetryConfig::disabled())
-        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build())
+        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     let mut config = match keys {
         Some(keys) => config.credentials_provider(keys.clone()),
@@ -930,8 +930,10 @@ impl Pages {
             return Err(invalid_response(format!("{count} {what} in a page; at most {size} were requested")));
         }
         let next = next.filter(|token| !token.is_empty());
-        if next.as_ref().is_some_and(|token| token.len() > MAX_TOKEN) {
-            return Err(invalid_response(format!("the token for the next page is longer than {MAX_TOKEN} bytes")));
+        if next.as_ref().is_some_and(|token| token.len() > MAX_PAGE_TOKEN_BYTES) {
+            return Err(invalid_response(format!(
+                "the token for the next page is longer than {MAX_PAGE_TOKEN_BYTES} bytes"
+            )));
         }
         if next.is_some() && next == self.token {
             return Err(invalid_response("the token for the next page repeats".to_owned()));

@@ -13,9 +13,9 @@ use vipa_core::report::remedies;
 use super::transport::TooLong;
 
 /// The most characters of a message that are kept.
-const MAX_MESSAGE: usize = 300;
+const MAX_MESSAGE_LENGTH: usize = 300;
 /// A longer word is dropped: the message of `UnauthorizedOperation` has its reason encoded in a word of a thousand letters.
-const MAX_WORD: usize = 200;
+const MAX_WORD_LENGTH: usize = 200;
 
 /// A failure with its message in one line.
 pub(super) fn failed(failure: Failure, message: impl AsRef<str>) -> CallError {
@@ -107,10 +107,10 @@ pub(super) fn one_line(text: &str) -> String {
     let mut line = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control() || is_invisible(c)) {
         let length = word.chars().count();
-        if length == 0 || length > MAX_WORD {
+        if length == 0 || length > MAX_WORD_LENGTH {
             continue;
         }
-        if line.chars().count() + 1 + length > MAX_MESSAGE {
+        if line.chars().count() + 1 + length > MAX_MESSAGE_LENGTH {
             line.push_str(" …");
             break;
         }
@@ -146,7 +146,7 @@ mod tests {
             assert_eq!(one_line(text), line);
         }
         let long = one_line(&"word ".repeat(500));
-        assert!(long.ends_with(" …") && long.chars().count() <= MAX_MESSAGE + 2, "{long}");
+        assert!(long.ends_with(" …") && long.chars().count() <= MAX_MESSAGE_LENGTH + 2, "{long}");
         assert_eq!(one_line(&blob), "");
     }
 

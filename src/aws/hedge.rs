@@ -24,11 +24,11 @@ use crate::netlink::tcp::acknowledgements;
 
 /// How long TCP may take to acknowledge a request, unless the round trip is longer than half of it. A live
 /// host delays an acknowledgement by at most 0.2 s.
-const ACKNOWLEDGED: Duration = Duration::from_millis(300);
+const ACK_TIMEOUT: Duration = Duration::from_millis(300);
 /// The least time until an answer is late. EC2 itself takes some hundred milliseconds.
-const ANSWERED: Duration = Duration::from_secs(1);
+const MIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How soon the connection of a request is checked.
-const LOOK: Duration = Duration::from_millis(10);
+const ACK_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 tokio::task_local! {
     /// Where [`Capture`] stores what it observes of the request that is being sent.
@@ -96,11 +96,11 @@ impl Captured {
 
     /// Waits until the bytes are late: two checks of the connection without an acknowledgement between them.
     async fn not_acknowledged(&self, connecting: impl Fn() -> Option<IpAddr>) {
-        let (began, mut wait, mut received) = (Instant::now(), LOOK, None);
+        let (began, mut wait, mut received) = (Instant::now(), ACK_POLL_INTERVAL, None);
         loop {
             sleep(wait).await;
             let Some(connection) = self.connection() else {
-                if began.elapsed() >= ACKNOWLEDGED && connecting().is_some() {
+                if began.elapsed() >= ACK_TIMEOUT && connecting().is_some() {
                     return;
                 }
                 continue;
@@ -112,7 +112,7 @@ impl Captured {
             if received.replace(seen.received) == Some(seen.received) {
                 return;
             }
-            wait = ACKNOWLEDGED.max(seen.round_trip * 2) - LOOK;
+            wait = ACK_TIMEOUT.max(seen.round_trip * 2) - ACK_POLL_INTERVAL;
         }
     }
 }
@@ -181,7 +181,7 @@ pub(super) struct UsualTimes(Mutex<HashMap<&'static str, Duration>>);
 impl UsualTimes {
     /// When an answer is late.
     pub(super) fn limit(&self, action: &str) -> Duration {
-        self.times().get(action).map_or(ANSWERED, |usual| ANSWERED.max(*usual * 2))
+        self.times().get(action).map_or(MIN_ANSWER_TIMEOUT, |usual| MIN_ANSWER_TIMEOUT.max(*usual * 2))
     }
 
     /// Sends the request, and measures what its answer takes.
@@ -221,7 +221,7 @@ mod tests {
                 usual.add("claim", seconds(took));
             }
             assert_eq!(usual.limit("claim"), seconds(limit), "{took:?}");
-            assert_eq!(usual.limit("read"), ANSWERED);
+            assert_eq!(usual.limit("read"), MIN_ANSWER_TIMEOUT);
         }
     }
 }

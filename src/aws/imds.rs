@@ -28,16 +28,16 @@ use super::transport::{self, TooLong};
 /// The address of IMDS on every instance, in every partition.
 const ADDRESS: &str = "http://169.254.169.254";
 /// The time limit for connecting, and for each answer: IMDS is on the same host.
-const STEP: Duration = Duration::from_secs(1);
+const IMDS_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time limit for one call: the request for a token and all other requests together.
-const CALL: Duration = Duration::from_secs(3);
+const IMDS_CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why IMDS refuses every request.
 const DISABLED: &str = "IMDS is disabled on this instance";
 /// The time limit for an answer that a claim can do without: the claim waits for it.
-const OPTIONAL: Duration = Duration::from_millis(200);
+const SUBNET_BLOCK_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long after our start a missing role may still appear: at boot, IMDS shows an instance's role minutes after the
 /// instance has started.
-const LATE: Duration = Duration::from_mins(5);
+const ROLE_APPEARS_WITHIN: Duration = Duration::from_mins(5);
 
 /// A client of IMDSv2, cheap to clone. It keeps its session token and its connection. It does not retry, but replaces a
 /// session token that IMDS rejects, once per request.
@@ -139,7 +139,7 @@ impl Imds {
             })
             .await?;
         // Only the readiness of a standby depends on it: without it the ENI is known all the same.
-        let block = timeout(OPTIONAL, self.get(below("subnet-ipv4-cidr-block"))).await;
+        let block = timeout(SUBNET_BLOCK_TIMEOUT, self.get(below("subnet-ipv4-cidr-block"))).await;
         Ok(Eni { block: block.ok().and_then(Result::ok).and_then(|block| block.parse().ok()), ..eni })
     }
 
@@ -238,9 +238,9 @@ impl Imds {
         may_be_late(self.0.had_credentials.load(Ordering::Relaxed), self.0.since.elapsed())
     }
 
-    /// Ends the call after [`CALL`].
+    /// Ends the call after [`IMDS_CALL_TIMEOUT`].
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
-        timeout(CALL, call).await.unwrap_or_else(|_| Err(no_answer(&self.0.address)))
+        timeout(IMDS_CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(no_answer(&self.0.address)))
     }
 
     async fn get(&self, path: impl Into<String>) -> Result<String, Failed> {
@@ -267,8 +267,8 @@ impl Imds {
             .configure(&ProviderConfig::without_region().with_http_client(self.0.http.clone()))
             .endpoint(&self.0.address)
             .map_err(|e| failed(Failure::Settings, format!("invalid address of IMDS {}: {e}", self.0.address)))?
-            .connect_timeout(STEP)
-            .read_timeout(STEP)
+            .connect_timeout(IMDS_REQUEST_TIMEOUT)
+            .read_timeout(IMDS_REQUEST_TIMEOUT)
             .max_attempts(1)
             .build();
         Ok(client.insert(new).clone())
@@ -344,7 +344,7 @@ fn timed_out(error: &ImdsError) -> bool {
 }
 
 fn may_be_late(had_credentials: bool, after: Duration) -> bool {
-    !had_credentials && after < LATE
+    !had_credentials && after < ROLE_APPEARS_WITHIN
 }
 
 fn no_answer(address: &str) -> CallError {

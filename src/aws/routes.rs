@@ -13,7 +13,7 @@ use super::ec2::{Bound, Ec2, Pages, owner, permitted, request_id, unreadable};
 use super::errors::failed;
 
 /// Route tables in a page: the most that the API allows.
-const PAGE: usize = 100;
+const TABLES_PER_PAGE: usize = 100;
 
 impl Ec2 {
     /// Makes a route lead to the ENI: ReplaceRoute; CreateRoute if the table has no route with exactly this destination.
@@ -198,14 +198,14 @@ impl Ec2 {
     ) -> Result<(), CallError> {
         let ids = ids.iter().map(ToString::to_string).collect();
         let filter = Filter::builder().name("route-table-id").set_values(Some(ids)).build();
-        let mut pages = Pages::new("route tables", PAGE);
+        let mut pages = Pages::new("route tables", TABLES_PER_PAGE);
         while let Some(token) = pages.next()? {
             let answer = self
                 .attempt("ec2:DescribeRouteTables", bound, |client| {
                     client
                         .describe_route_tables()
                         .filters(filter.clone())
-                        .max_results(PAGE as i32)
+                        .max_results(TABLES_PER_PAGE as i32)
                         .set_next_token(token.clone())
                         .send()
                 })

@@ -36,27 +36,27 @@ use crate::fs::operator_file::OperatorFile;
 
 /// How long an idle connection is kept. NAT gateways and VPC endpoints silently drop it after 350 s (VPC User Guide, "NAT
 /// gateway basics"; AWS PrivateLink Guide, "Interface endpoints"): a claim on it would time out.
-const IDLE: Duration = Duration::from_secs(300);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a connection is idle before the kernel sends a TCP keepalive probe. Probes also refresh the state of firewalls
 /// on the path, and a dead connection is found before a request times out on it.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// The longest answer of EC2: a page of 30 network interfaces, each with 64 addresses that have names and
 /// Elastic IP addresses (700 bytes an address) and with 50 tags (20 KiB), stays below it.
-const MAX_ANSWER: usize = 2 * 1024 * 1024;
+const MAX_EC2_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 /// The longest answer of IMDS: a role's document is 2 KiB.
-const MAX_IMDS_ANSWER: usize = 64 * 1024;
+const MAX_IMDS_ANSWER_BYTES: usize = 64 * 1024;
 /// An answer up to this length is read at once, whatever else is being read. The answer to a claim is always shorter, and the
 /// answer to a read unless it has more than some hundred addresses.
-const SHORT_ANSWER: usize = 64 * 1024;
+const MAX_SHORT_ANSWER_BYTES: usize = 64 * 1024;
 /// How many longer answers are read at the same time. Others wait in the kernel's buffers.
-const LONG_ANSWERS: usize = 2;
+const MAX_LONG_ANSWERS: usize = 2;
 /// How long a lookup may take where the last answer for the name is known: a claim has to arrive also while the name server
 /// does not answer.
-const LOOKUP: Duration = Duration::from_millis(200);
+const LOOKUP_TIMEOUT: Duration = Duration::from_millis(200);
 /// How many addresses without an answer are remembered.
-const MAX_SILENT: usize = 16;
+const MAX_SILENT_ADDRESSES: usize = 16;
 /// The longest file of certificates.
-const MAX_CA_FILE: u64 = 1024 * 1024;
+const MAX_CA_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Limits how much all requests of one EC2 client read from the network at the same time. Clones are the same budget.
 #[derive(Debug, Clone)]
@@ -68,11 +68,11 @@ pub(super) struct Budget {
 impl Budget {
     /// For EC2 and STS.
     pub(super) fn ec2() -> Self {
-        Self::new(MAX_ANSWER)
+        Self::new(MAX_EC2_ANSWER_BYTES)
     }
 
     fn new(longest: usize) -> Self {
-        Self { longest, long: Arc::new(Semaphore::new(LONG_ANSWERS)) }
+        Self { longest, long: Arc::new(Semaphore::new(MAX_LONG_ANSWERS)) }
     }
 
     /// The same answer, read within the budget. It fails with [`TooLong`] when it exceeds the limit, and before the first byte
@@ -86,7 +86,7 @@ impl Budget {
                 if answer.length > longest {
                     return Err(BoxError::from(TooLong(longest)));
                 }
-                if answer.length > SHORT_ANSWER && answer._long.is_none() {
+                if answer.length > MAX_SHORT_ANSWER_BYTES && answer._long.is_none() {
                     // The semaphore is never closed.
                     answer._long = long.acquire_owned().await.ok();
                 }
@@ -155,12 +155,13 @@ impl Resolver {
         let silent = &mut self.addresses().silent;
         silent.retain(|other| *other != address);
         silent.push(address);
-        if silent.len() > MAX_SILENT {
+        if silent.len() > MAX_SILENT_ADDRESSES {
             silent.remove(0);
         }
     }
 
-    /// The addresses by `lookup`; the last answer if there is one and the lookup fails or takes longer than [`LOOKUP`].
+    /// The addresses by `lookup`; the last answer if there is one and the lookup fails or takes longer than
+    /// [`LOOKUP_TIMEOUT`].
     async fn resolve(
         &self,
         name: &str,
@@ -171,7 +172,7 @@ impl Resolver {
         let (resolver, asked) = (self.clone(), name.to_owned());
         // An answer that is late for this connection serves the next one.
         let lookup = tokio::spawn(async move { lookup.await.map(|found| resolver.order(&asked, found)) });
-        match timeout(LOOKUP, lookup).await {
+        match timeout(LOOKUP_TIMEOUT, lookup).await {
             Ok(Ok(Ok(found))) => Ok(found),
             _ => Ok(self.order(name, last)),
         }
@@ -207,7 +208,7 @@ pub(super) fn https(extra: Option<&Roots>, budget: &Budget, resolver: &Resolver)
 
 /// A client for IMDS, which does not use TLS.
 pub(super) fn imds() -> SharedHttpClient {
-    client(TrustStore::empty(), Budget::new(MAX_IMDS_ANSWER), Resolver::default())
+    client(TrustStore::empty(), Budget::new(MAX_IMDS_ANSWER_BYTES), Resolver::default())
 }
 
 fn client(trust: TrustStore, budget: Budget, resolver: Resolver) -> SharedHttpClient {
@@ -217,8 +218,8 @@ fn client(trust: TrustStore, budget: Budget, resolver: Resolver) -> SharedHttpCl
     // The builder of the context cannot fail (aws-smithy-http-client 1.5); if that ever changes, the system's roots stay.
     let context = TlsContext::builder().with_trust_store(trust).build().unwrap_or_default();
     let builder = ConnectionPool::builder()
-        .idle_timeout(IDLE)
-        .tcp_keepalive(KEEPALIVE)
+        .idle_timeout(IDLE_TIMEOUT)
+        .tcp_keepalive(KEEPALIVE_INTERVAL)
         .dns_resolver(resolver.clone())
         .partitions([Partition::new(id, tasks)])
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
@@ -229,7 +230,7 @@ fn client(trust: TrustStore, budget: Budget, resolver: Resolver) -> SharedHttpCl
         // Building a pool with these settings cannot fail (aws-smithy-http-client 1.5). If that ever changes, connections have
         // no keepalive.
         None => aws_smithy_http_client::Builder::new()
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .tls_context(context)
             .build_with_resolver(resolver),
@@ -243,7 +244,7 @@ pub(super) struct Roots(String);
 
 impl Roots {
     pub(super) fn file(path: PathBuf) -> OperatorFile {
-        OperatorFile::new(path, MAX_CA_FILE)
+        OperatorFile::new(path, MAX_CA_FILE_BYTES)
     }
 
     pub(super) fn parse(pem: String) -> Result<Self, String> {
@@ -309,13 +310,13 @@ mod tests {
 
     /// An answer of so many pieces of 50 KiB, read within the budget.
     fn answer(budget: &Budget, pieces: usize, announced: bool) -> Body {
-        const PIECE: usize = 50 * 1024;
+        const PIECE_BYTES: usize = 50 * 1024;
         let frames = stream::unfold(0, move |n| async move {
-            let mut piece = Box::pin(SdkBody::from(vec![0; PIECE]));
+            let mut piece = Box::pin(SdkBody::from(vec![0; PIECE_BYTES]));
             if n < pieces { Some((piece.frame().await?, n + 1)) } else { None }
         });
         let body = SdkBody::from_body_1_x(StreamBody::new(frames.fuse()));
-        Box::pin(budget.limit(body, announced.then(|| pieces * PIECE)))
+        Box::pin(budget.limit(body, announced.then(|| pieces * PIECE_BYTES)))
     }
 
     /// How many pieces come without waiting.
@@ -359,7 +360,7 @@ mod tests {
             assert_eq!(resolver.first_of_several("ec2"), Some([10, 0, 0, order[0]].into()));
         }
         (0..100).for_each(|n| resolver.avoid([10, 0, 1, n].into()));
-        assert_eq!(resolver.addresses().silent.len(), MAX_SILENT);
+        assert_eq!(resolver.addresses().silent.len(), MAX_SILENT_ADDRESSES);
     }
 
     #[tokio::test]
@@ -379,7 +380,7 @@ mod tests {
         let began = Instant::now();
         let found = resolver.resolve("ec2", async { late.await.map_err(io::Error::other) }).await;
         assert_eq!(found.expect("the last answer"), addresses(&[2, 1]));
-        assert!(began.elapsed() >= LOOKUP, "{:?}", began.elapsed());
+        assert!(began.elapsed() >= LOOKUP_TIMEOUT, "{:?}", began.elapsed());
         send.send(addresses(&[1, 3])).expect("the lookup goes on");
         let last = || resolver.addresses().last["ec2"].clone();
         let kept = timeout(Duration::from_secs(30), async {

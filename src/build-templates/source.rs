@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::error::{DefinitionError, Location};
 
 /// The maximum depth of includes; a deeper one is a cycle.
-const MAX_DEPTH: usize = 10;
+const MAX_INCLUDE_DEPTH: usize = 10;
 
 /// The text of a definition and all that it includes.
 #[derive(Debug, Default)]
@@ -42,8 +42,8 @@ impl Source {
                 file: included.to_path_buf(),
                 problem,
             };
-            if depth == MAX_DEPTH {
-                return Err(failed(format!("files include each other more than {MAX_DEPTH} levels deep")));
+            if depth == MAX_INCLUDE_DEPTH {
+                return Err(failed(format!("files include each other more than {MAX_INCLUDE_DEPTH} levels deep")));
             }
             let text = read(&included).map_err(|error| failed(error.to_string()))?;
             self.add(&text, &included, directory, depth + 1)?;

@@ -15,7 +15,7 @@ use crate::error::{Context, DefinitionError};
 use crate::source::Source;
 
 /// The limit of libxml2, with which VyOS's generators read files.
-const MAX_DEPTH: usize = 256;
+const MAX_ELEMENT_DEPTH: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Element {
@@ -57,8 +57,10 @@ fn parse(context: &Context, text: &str) -> Result<Element, DefinitionError> {
         let outside = || context.error(line, "invalid XML: content outside the root element");
         match event {
             Event::Start(start) => {
-                if open.len() == MAX_DEPTH {
-                    return Err(context.error(line, format!("elements are nested more than {MAX_DEPTH} levels deep")));
+                if open.len() == MAX_ELEMENT_DEPTH {
+                    return Err(
+                        context.error(line, format!("elements are nested more than {MAX_ELEMENT_DEPTH} levels deep"))
+                    );
                 }
                 open.push(element(context, line, &start)?);
             }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use vipa_core::keepalived::groups::Groups;
 use vipa_core::model::config::Config;
 use vipa_core::printable;
-use vipa_core::vyos::input::{Input, InputError, LARGEST};
+use vipa_core::vyos::input::{Input, InputError, MAX_INPUT_BYTES};
 use vipa_core::vyos::verify::{ConfigError, HostState, verify};
 
 use super::hook::{self, HookError};
@@ -32,7 +32,7 @@ use crate::systemd::systemctl::{AGENT_UNIT, CREDENTIALS_TIMER, Systemctl, System
 const KEEPALIVED: &str = "keepalived.service";
 
 /// How long to wait for a keepalived that can be reloaded, and then for the effect of the reload.
-const PATIENCE: Duration = Duration::from_secs(1);
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long to wait for a call that runs at the same time. It is short enough that the total of all bounds stays below the
 /// owner script's own time limit.
@@ -40,7 +40,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time for systemctl while a failed change is undone. The total stays below the owner script's own time limit, which
 /// would kill this process halfway.
-const BOUND_BACK: Duration = Duration::from_secs(5);
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the configuration was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +123,7 @@ struct Warned {
 /// [`CommitError`]. After [`CommitError::Input`] and [`CommitError::Config`] nothing has been changed.
 pub fn run(paths: &Paths, input: &mut impl Read, out: &mut impl Write) -> Result<(), CommitError> {
     let mut bytes = Vec::new();
-    input.take(LARGEST + 1).read_to_end(&mut bytes).map_err(CommitError::Read)?;
+    input.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes).map_err(CommitError::Read)?;
     let input = Input::parse(&bytes)?;
     let host = HostState { interfaces: interfaces(), mode: &operator_file::mode };
     let outcome = verify(&input, &host);
@@ -187,7 +187,7 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
     let changed = before.as_ref() != Some(config);
     let file = config.global.credentials_file.as_deref();
     let take_back = || {
-        let systemctl = Systemctl::within(BOUND_BACK);
+        let systemctl = Systemctl::within(ROLLBACK_TIMEOUT);
         // A failure here would hide the first one, and occurs again in the next commit.
         let _ = match &bytes_before {
             Some(bytes) => restore(paths, bytes, before.as_ref(), systemctl),
@@ -315,12 +315,12 @@ fn match_running(
         // Its next start reads the present files.
         return Ok(());
     }
-    if wait_for_reloadable(&paths.keepalived_pid, Instant::now() + PATIENCE).is_none_or(is_right) {
+    if wait_for_reloadable(&paths.keepalived_pid, Instant::now() + RELOAD_TIMEOUT).is_none_or(is_right) {
         return Ok(());
     }
     systemctl.run(&["reload", KEEPALIVED])?;
     let matches = || KeepalivedProcess::running(&paths.keepalived_pid).filter(|k| holds(*k));
-    if wait_for(Instant::now() + PATIENCE, matches).is_none() {
+    if wait_for(Instant::now() + RELOAD_TIMEOUT, matches).is_none() {
         warnings.push(format!(
             "keepalived did not {} the transition FIFO {} after its reload: check `show log vrrp`",
             if wanted.attached { "open" } else { "close" },

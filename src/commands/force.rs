@@ -23,11 +23,11 @@ use crate::fs::credentials_file::{self, CopyError};
 use crate::fs::json_file;
 use crate::paths::Paths;
 
-/// The time limit of the agent's answer. The agent waits up to 5 s for EC2 to answer a claim.
-const PATIENCE: Duration = Duration::from_secs(7);
+/// The time limit of the agent's answer to every request but a proof. The agent waits up to 5 s for EC2 to answer a claim.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// The time limit of a proof, for which the agent waits up to 8 s.
-const PROVE_PATIENCE: Duration = Duration::from_secs(10);
+const PROVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The request was not carried out, or not completely.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +143,7 @@ fn prove(paths: &Paths, out: &mut impl Write) -> Result<(), ForceError> {
     {
         credentials_file::install(paths, file)?;
     }
-    let asked = Client::connect(&paths.socket, PROVE_PATIENCE).and_then(|mut client| client.call(&Request::Prove));
+    let asked = Client::connect(&paths.socket, PROVE_TIMEOUT).and_then(|mut client| client.call(&Request::Prove));
     let report: ProveReport = answer(paths, asked)?;
     print(out, &proof::table(&report)).map_err(ForceError::Print)?;
     let all = report.findings.len();
@@ -177,7 +177,7 @@ fn offer_by_hand(paths: &Paths, group: &mut GroupReport) {
 }
 
 fn call<T: DeserializeOwned>(paths: &Paths, request: &Request) -> Result<T, ClientError> {
-    Client::connect(&paths.socket, PATIENCE)?.call(request)
+    Client::connect(&paths.socket, CLAIM_TIMEOUT)?.call(request)
 }
 
 fn answer<T>(paths: &Paths, answer: Result<T, ClientError>) -> Result<T, ForceError> {

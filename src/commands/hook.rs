@@ -18,10 +18,10 @@ use crate::keepalived::hook_files::{self, HookFileError};
 use crate::paths::Paths;
 
 /// The most skipped groups that are named.
-const MAX_NAMED: usize = 10;
+const MAX_NAMED_GROUPS: usize = 10;
 
 /// More than any keepalived.conf has, in bytes.
-const LARGEST: u64 = 16 << 20;
+const MAX_CONF_BYTES: u64 = 16 << 20;
 
 /// Why the hook could not do its work. keepalived still starts and reloads.
 #[derive(Debug, thiserror::Error)]
@@ -122,8 +122,8 @@ pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
         json_file::write(&paths.groups, 0o644, &reading.groups)?;
     }
     let told = |fault: &SkippedInstance| format!("{}: {fault}", path.display());
-    let mut skipped: Vec<String> = reading.skipped.iter().take(MAX_NAMED).map(told).collect();
-    if let Some(more @ 1..) = reading.skipped.len().checked_sub(MAX_NAMED) {
+    let mut skipped: Vec<String> = reading.skipped.iter().take(MAX_NAMED_GROUPS).map(told).collect();
+    if let Some(more @ 1..) = reading.skipped.len().checked_sub(MAX_NAMED_GROUPS) {
         skipped.push(format!("{}: {more} more groups skipped", path.display()));
     }
     Ok(Attached { rewritten, skipped })
@@ -147,9 +147,10 @@ pub fn detach(paths: &Paths) -> Result<bool, HookError> {
 /// The text of keepalived.conf, or `None` if there is no such file, because VyOS has no VRRP group.
 fn read_conf(path: &Path) -> Result<Option<Vec<u8>>, HookError> {
     let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)) {
-        Ok(_) if bytes.len() as u64 > LARGEST => {
-            let source = io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {} MiB", LARGEST >> 20));
+    match File::open(path).and_then(|file| file.take(MAX_CONF_BYTES + 1).read_to_end(&mut bytes)) {
+        Ok(_) if bytes.len() as u64 > MAX_CONF_BYTES => {
+            let source =
+                io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {} MiB", MAX_CONF_BYTES >> 20));
             Err(HookError::Io { doing: "read", path: path.to_owned(), source })
         }
         Ok(_) => Ok(Some(bytes)),

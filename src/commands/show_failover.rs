@@ -7,7 +7,7 @@ use vipa_core::printable;
 use vipa_core::report::failover::{FailoverReport, failover};
 
 use super::print;
-use super::show_status::{AGENT_PATIENCE, ShowStatusError, configuration, no_answer};
+use super::show_status::{AGENT_TIMEOUT, ShowStatusError, configuration, no_answer};
 use crate::control::Request;
 use crate::control::client::{Client, ClientError};
 use crate::paths::Paths;
@@ -74,7 +74,7 @@ fn of_group(report: &FailoverReport, name: &str) -> Result<FailoverReport, ShowF
 }
 
 fn ask(paths: &Paths) -> Result<FailoverReport, ShowFailoverError> {
-    let answer = Client::connect(&paths.socket, AGENT_PATIENCE).and_then(|mut client| client.call(&Request::Failovers));
+    let answer = Client::connect(&paths.socket, AGENT_TIMEOUT).and_then(|mut client| client.call(&Request::Failovers));
     answer.map_err(|error| {
         let denied = matches!(error, ClientError::NotPermitted);
         let why = no_answer(&paths.socket, error);

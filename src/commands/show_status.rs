@@ -30,11 +30,11 @@ use crate::netlink::addresses;
 use crate::paths::Paths;
 
 /// How many transitions, claims and ownership losses `--detail` shows.
-const DETAIL: usize = 50;
+const MAX_DETAIL_RECORDS: usize = 50;
 /// How long the command may wait in total. With the time for the rest of its work, a report takes at most 4 s.
-const PATIENCE: Duration = Duration::from_millis(3_700);
+const COMMAND_TIMEOUT: Duration = Duration::from_millis(3_700);
 /// How long to wait for an answer of the agent that needs no call of EC2.
-pub(super) const AGENT_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const AGENT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The report could not be made or printed.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,7 @@ impl ShowStatus {
     /// # Errors
     /// [`ShowStatusError`]. A report of problems is no error.
     pub fn run(self, paths: &Paths, imds: &Imds, access: Access, out: &mut impl Write) -> Result<(), ShowStatusError> {
-        let report = report(paths, imds, access, self.fresh, if self.detail { DETAIL } else { 0 })?;
+        let report = report(paths, imds, access, self.fresh, if self.detail { MAX_DETAIL_RECORDS } else { 0 })?;
         let printed = if self.json {
             json(&report)
         } else {
@@ -100,7 +100,7 @@ pub(super) struct Deadline(Instant);
 impl Deadline {
     /// Starts the time now.
     pub(super) fn new() -> Self {
-        Self(Instant::now() + PATIENCE)
+        Self(Instant::now() + COMMAND_TIMEOUT)
     }
 
     /// The time left, in whole tenths of a second, at least one.
@@ -141,7 +141,7 @@ pub(super) fn report(
 /// # Errors
 /// [`ClientError`].
 pub(super) fn ask(paths: &Paths, deadline: Deadline, fresh: bool, history: usize) -> Result<Report, ClientError> {
-    let mut known = call(paths, false, history, AGENT_PATIENCE)?;
+    let mut known = call(paths, false, history, AGENT_TIMEOUT)?;
     if !fresh {
         return Ok(known);
     }

@@ -24,9 +24,9 @@ const COPY_MODE: u32 = 0o640;
 const MAX_WRITE_TIME: Duration = Duration::from_secs(60);
 
 /// The size limit of a credentials file, in bytes.
-const MAX_FILE: u64 = 64 * 1024;
+const MAX_FILE_BYTES: u64 = 64 * 1024;
 /// The size limit of a copy, in bytes: JSON needs at most six for one of the file.
-const MAX_COPY: u64 = 8 * MAX_FILE;
+const MAX_COPY_BYTES: u64 = 8 * MAX_FILE_BYTES;
 
 /// The content of a copy. Without `Debug`: it holds secrets.
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ pub fn install(paths: &Paths, file: &Path) -> Result<(), CopyError> {
     let is_right = |m: fs::Metadata| m.is_file() && (m.uid(), m.gid(), m.mode() & 0o7777) == (0, group, COPY_MODE);
     let old = fs::symlink_metadata(path).is_ok_and(is_right).then(|| json_file::read::<CredentialsCopy>(path).ok());
     let old = old.flatten().filter(|old| old.file == file);
-    let content = match operator_file::read(file, MAX_FILE) {
+    let content = match operator_file::read(file, MAX_FILE_BYTES) {
         Ok((text, _)) => Content::Text(text),
         Err((UnreadableReason::NotLocal(_), _))
             if matches!(&old, Some(CredentialsCopy { content: Content::Text(_), .. })) =>
@@ -137,7 +137,7 @@ pub struct CredentialsFile {
 impl CredentialsFile {
     /// The file at `path`. If `copy` is given, the copy is read, and the file is never opened.
     pub fn new(path: PathBuf, copy: Option<PathBuf>) -> Self {
-        Self { file: OperatorFile::new(path, MAX_FILE), copy }
+        Self { file: OperatorFile::new(path, MAX_FILE_BYTES), copy }
     }
 
     /// The path of the file, for display: never that of the copy.
@@ -157,7 +157,7 @@ impl CredentialsFile {
     }
 
     fn read_copy(&self, copy: &Path) -> Result<(String, FileFingerprint), (ReadError, FileFingerprint)> {
-        let (text, fingerprint) = operator_file::read(copy, MAX_COPY).map_err(|(reason, fingerprint)| {
+        let (text, fingerprint) = operator_file::read(copy, MAX_COPY_BYTES).map_err(|(reason, fingerprint)| {
             let is_there = fingerprint != FileFingerprint::default();
             let error = match reason {
                 UnreadableReason::NotPermitted => ReadError::CopyNotPermitted,

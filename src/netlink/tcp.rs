@@ -14,11 +14,11 @@ const BY_FAMILY: u16 = 20;
 const TCP: u8 = 6;
 /// `INET_DIAG_INFO` (linux/inet_diag.h): the attribute that holds a `struct tcp_info`.
 const INFO: u16 = 2;
-/// The lengths of `struct nlmsghdr` and `struct inet_diag_msg`.
-const HEADER: usize = 16;
-const MESSAGE: usize = 72;
+/// The sizes of `struct nlmsghdr` and `struct inet_diag_msg`.
+const HEADER_BYTES: usize = 16;
+const MESSAGE_BYTES: usize = 72;
 /// An answer has some 400 bytes.
-const MAX_ANSWER: usize = 4096;
+const MAX_ANSWER_BYTES: usize = 4096;
 
 /// How far the other end has acknowledged what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub fn acknowledgements(local: SocketAddr, remote: SocketAddr) -> io::Result<Ack
         Some(netlink::SOCK_DIAG),
     )?;
     send(&socket, &request(local, remote), SendFlags::empty())?;
-    let mut answer = [0; MAX_ANSWER];
+    let mut answer = [0; MAX_ANSWER_BYTES];
     let (length, _) = recv(&socket, &mut answer, RecvFlags::empty())?;
     parse(&answer[..length])
 }
@@ -52,10 +52,10 @@ pub fn acknowledgements(local: SocketAddr, remote: SocketAddr) -> io::Result<Ack
 fn request(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     /// `NLM_F_REQUEST`.
     const REQUEST: u16 = 1;
-    const LENGTH: u32 = HEADER as u32 + 56;
+    const REQUEST_BYTES: u32 = HEADER_BYTES as u32 + 56;
     let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let mut bytes = Vec::with_capacity(LENGTH as usize);
-    bytes.extend(LENGTH.to_ne_bytes());
+    let mut bytes = Vec::with_capacity(REQUEST_BYTES as usize);
+    bytes.extend(REQUEST_BYTES.to_ne_bytes());
     bytes.extend(BY_FAMILY.to_ne_bytes());
     bytes.extend(REQUEST.to_ne_bytes());
     // Sequence number and port.
@@ -87,14 +87,14 @@ fn parse(answer: &[u8]) -> io::Result<Acknowledgements> {
     match u16_at(answer, 4).ok_or_else(invalid)? {
         BY_FAMILY => {}
         ERROR => {
-            let code = u32_at(answer, HEADER).ok_or_else(invalid)?;
+            let code = u32_at(answer, HEADER_BYTES).ok_or_else(invalid)?;
             return Err(io::Error::from_raw_os_error((code as i32).wrapping_neg()));
         }
         _ => return Err(invalid()),
     }
     // `idiag_wqueue`: for TCP, from the oldest byte without an acknowledgement to the last one written.
-    let missing = u32_at(answer, HEADER + 60).ok_or_else(invalid)?;
-    let mut attributes = answer.get(HEADER + MESSAGE..).ok_or_else(invalid)?;
+    let missing = u32_at(answer, HEADER_BYTES + 60).ok_or_else(invalid)?;
+    let mut attributes = answer.get(HEADER_BYTES + MESSAGE_BYTES..).ok_or_else(invalid)?;
     while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
         let length = usize::from(length);
         if kind == INFO {
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn broken_answers_are_errors() {
-        for length in [0, 4, HEADER, HEADER + MESSAGE, HEADER + MESSAGE + 6] {
+        for length in [0, 4, HEADER_BYTES, HEADER_BYTES + MESSAGE_BYTES, HEADER_BYTES + MESSAGE_BYTES + 6] {
             let mut answer = vec![0; length];
             if let Some(kind) = answer.get_mut(4..6) {
                 kind.copy_from_slice(&BY_FAMILY.to_ne_bytes());

@@ -166,10 +166,10 @@ impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
 
 /// Some of the names and how many more there are, for a field of a line.
 pub fn named<S: ToString>(subjects: &[S]) -> String {
-    const NAMED: usize = 6;
-    let mut names: Vec<String> = subjects.iter().take(NAMED).map(ToString::to_string).collect();
-    if subjects.len() > NAMED {
-        names.push(format!("{} more", subjects.len() - NAMED));
+    const MAX_NAMED: usize = 6;
+    let mut names: Vec<String> = subjects.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    if subjects.len() > MAX_NAMED {
+        names.push(format!("{} more", subjects.len() - MAX_NAMED));
     }
     names.join(", ")
 }

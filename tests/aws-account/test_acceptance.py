@@ -41,7 +41,7 @@ class Parts(unittest.TestCase):
         self.assertIn(f'MAX_FILTER_VALUES: usize = {assumptions.MAX_FILTER_VALUES};', source)
         tolerance = re.search(r'CLOCK_TOLERANCE: Duration = Duration::from_mins\((\d+)\)', (ROOT / 'src/core/model/ec2.rs').read_text())
         self.assertEqual(int(tolerance[1]) * 60, assumptions.CLOCK_TOLERANCE)
-        idle = re.search(r'const IDLE: Duration = Duration::from_secs\((\d+)\)', (ROOT / 'src/aws/transport.rs').read_text())
+        idle = re.search(r'const IDLE_TIMEOUT: Duration = Duration::from_secs\((\d+)\)', (ROOT / 'src/aws/transport.rs').read_text())
         self.assertEqual(int(idle[1]), Account.times.idle)
 
     def test_an_outage_lies_between_two_routers(self):

@@ -298,7 +298,7 @@ pub enum DryRunRequest {
 
 impl DryRunRequest {
     /// The most of each kind for one command: EC2 allows 50 such calls at once, and a failover may follow.
-    pub const MAX_ON_REQUEST: usize = 20;
+    pub const MAX_PER_KIND: usize = 20;
 
     /// The calls of a claim for this ENI; none for an address. `creates`: the table has no such route. `private_address` of an
     /// Elastic IP: absent also if it is an address that moves, because a standby's ENI does not have that yet, and this is no
@@ -319,7 +319,7 @@ impl DryRunRequest {
             Self::Route { route, .. } => seen.insert(route.table.clone()),
             Self::ElasticIp { .. } => true,
         });
-        let mut left = Kind::ALL.map(|_| Self::MAX_ON_REQUEST);
+        let mut left = Kind::ALL.map(|_| Self::MAX_PER_KIND);
         let take = |request: &Self| {
             let left = &mut left[request.resource().kind() as usize];
             let is_taken = *left > 0;
@@ -567,6 +567,6 @@ mod tests {
         let chosen = DryRunRequest::chosen(routes.chain((0..3).map(elastic_ip)).collect());
         assert_eq!(chosen[..4], [route(0, 0), route(1, 0), route(2, 0), route(3, 0)]);
         let of_kind = |kind| chosen.iter().filter(|request| request.resource().kind() == kind).count();
-        assert_eq!((of_kind(Kind::Route), of_kind(Kind::ElasticIp)), (DryRunRequest::MAX_ON_REQUEST, 3));
+        assert_eq!((of_kind(Kind::Route), of_kind(Kind::ElasticIp)), (DryRunRequest::MAX_PER_KIND, 3));
     }
 }

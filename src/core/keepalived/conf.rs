@@ -18,7 +18,7 @@ use crate::printable;
 const DEFAULT_PRIORITY: u8 = 100;
 
 /// The longest part of a name that is shown, in characters.
-const SHOWN: usize = 64;
+const MAX_SHOWN_NAME_LENGTH: usize = 64;
 
 /// keepalived.conf does not show which groups there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -365,7 +365,7 @@ impl Parser<'_> {
     }
 
     fn skip(&mut self, line: usize, why: SkipReason) {
-        let name: String = self.name_at(line).chars().take(SHOWN).collect();
+        let name: String = self.name_at(line).chars().take(MAX_SHOWN_NAME_LENGTH).collect();
         let name = printable::line(&name).into_owned();
         self.skipped.push(SkippedInstance { line, name, why });
     }

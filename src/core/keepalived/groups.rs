@@ -58,7 +58,7 @@ impl Groups {
 
 impl AdvertiseInterval {
     /// The longest one in the protocol (RFC 3768, 5.3.7: eight bits of seconds).
-    const LONGEST: Duration = Duration::from_secs(255);
+    const MAX_INTERVAL: Duration = Duration::from_secs(255);
 
     /// From the text of `advert_int`: seconds, with hundredths in VRRP version 3 (keepalived.conf(5)).
     pub fn parse(text: &str) -> Option<Self> {
@@ -89,8 +89,8 @@ impl TryFrom<u64> for AdvertiseInterval {
 
     fn try_from(millis: u64) -> Result<Self, String> {
         let interval = Duration::from_millis(millis);
-        if interval.is_zero() || interval > Self::LONGEST {
-            return Err(format!("an interval of {millis} ms, and not of up to {} s", Self::LONGEST.as_secs()));
+        if interval.is_zero() || interval > Self::MAX_INTERVAL {
+            return Err(format!("an interval of {millis} ms, and not of up to {} s", Self::MAX_INTERVAL.as_secs()));
         }
         Ok(Self(interval))
     }

@@ -8,7 +8,7 @@ use crate::model::ids::GroupName;
 use crate::model::vrrp::{NotifyEvent, NotifyState};
 
 /// The longest line, in bytes. keepalived's own lines are far shorter.
-const LONGEST: usize = 4096;
+const MAX_LINE_BYTES: usize = 4096;
 
 /// The beginning of a line. Names have no white space, so it appears nowhere else in a line.
 const BEGINNING: &[u8] = b"INSTANCE \"";
@@ -27,7 +27,7 @@ impl Splitter {
         let mut pieces = bytes.split(|b| *b == b'\n').peekable();
         while let Some(piece) = pieces.next() {
             self.partial.extend_from_slice(piece);
-            let excess = self.partial.len().saturating_sub(LONGEST);
+            let excess = self.partial.len().saturating_sub(MAX_LINE_BYTES);
             self.partial.drain(..excess);
             // The last piece has no line feed at its end.
             if pieces.peek().is_some() {
@@ -96,9 +96,9 @@ mod tests {
     #[test]
     fn a_line_of_any_length_costs_no_other_line() {
         let mut splitter = Splitter::default();
-        let mut bytes = vec![b'x'; 3 * LONGEST];
+        let mut bytes = vec![b'x'; 3 * MAX_LINE_BYTES];
         bytes.extend_from_slice(b"\nINSTANCE \"a\" MASTER 1\n");
-        bytes.extend_from_slice(&[b'\xff'; 3 * LONGEST]);
+        bytes.extend_from_slice(&[b'\xff'; 3 * MAX_LINE_BYTES]);
         bytes.extend_from_slice(b"INSTANCE \"a\" BACKUP 1\nINSTANCE \"b\" MASINSTANCE \"b\" FAULT 1\n");
         let lines: Vec<NotifyEvent> = bytes.chunks(1000).flat_map(|chunk| splitter.push(chunk)).collect();
         let expected = [("a", NotifyState::Master), ("a", NotifyState::Backup), ("b", NotifyState::Fault)];

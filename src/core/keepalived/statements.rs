@@ -6,7 +6,7 @@
 //! quote.
 
 /// keepalived reads at most this many bytes of a line at a time, and treats the rest as another line.
-const LONGEST: usize = 1023;
+const MAX_LINE_BYTES: usize = 1023;
 
 /// White space within a line.
 const WHITE: [u8; 5] = [b' ', b'\t', b'\r', 0x0b, 0x0c];
@@ -38,7 +38,7 @@ impl Statement {
 pub fn statements(text: &[u8]) -> Vec<Statement> {
     let mut all = Vec::new();
     for (number, line) in text.split(|b| *b == b'\n').enumerate() {
-        for piece in line.chunks(LONGEST) {
+        for piece in line.chunks(MAX_LINE_BYTES) {
             let mut is_first = true;
             let bare = without_comment(piece);
             let mut rest = bare.as_slice();
@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn what_exceeds_a_read_is_another_line() {
-        let line = format!("{}b {{", "a".repeat(LONGEST));
-        assert_eq!(cut_up(&line), [vec!["a".repeat(LONGEST)], vec!["b".to_owned()], vec!["{".to_owned()]]);
+        let line = format!("{}b {{", "a".repeat(MAX_LINE_BYTES));
+        assert_eq!(cut_up(&line), [vec!["a".repeat(MAX_LINE_BYTES)], vec!["b".to_owned()], vec!["{".to_owned()]]);
         assert_eq!(statements(line.as_bytes()).iter().map(|s| s.is_first).collect::<Vec<_>>(), [true, true, false]);
     }
 }

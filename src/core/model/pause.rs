@@ -16,9 +16,6 @@ use super::ids::GroupName;
 pub struct Minutes(u16);
 
 impl Minutes {
-    /// The longest pause.
-    pub const LONGEST: Self = Self(1440);
-
     /// The number.
     pub fn get(self) -> u16 {
         self.0

@@ -33,7 +33,7 @@ use crate::report::status::{GAP, WIDTH, lines, span, time};
 use crate::report::{reasons, remedies};
 
 /// A clock that is off by this much is reported, although AWS still accepts its signatures.
-const REPORTED_SKEW: SignedDuration = SignedDuration::from_secs(30);
+const MIN_REPORTED_SKEW: SignedDuration = SignedDuration::from_secs(30);
 
 /// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -311,7 +311,7 @@ pub fn clock(ec2_ahead: Option<SignedDuration>, now: Timestamp) -> Step {
             format!("this router's clock is {off}. EC2 rejects signatures that are 5 minutes off: check `show ntp`"),
         );
     }
-    if ec2_ahead.abs() >= REPORTED_SKEW {
+    if ec2_ahead.abs() >= MIN_REPORTED_SKEW {
         return ok(WHAT, format!("this router's clock is {off}: check `show ntp` before it gets worse"));
     }
     ok(WHAT, "in sync with EC2")

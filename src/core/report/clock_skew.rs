@@ -7,13 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use crate::report::status::time;
 
 /// From this difference on, EC2's time says more than a number of seconds does.
-const SHOWN_AS_A_DATE: Duration = Duration::from_hours(24);
+const MIN_SHOWN_AS_A_DATE: Duration = Duration::from_hours(24);
 
 /// How this router's clock differs from EC2's, to follow `it is`: `312 s behind EC2's`. `ec2_ahead` is EC2's time minus ours,
 /// and `now` is ours. From a day on it is EC2's time itself: `behind EC2's, which says 2026-11-20 10:00:00 UTC`.
 pub fn skew(ec2_ahead: SignedDuration, now: Timestamp) -> String {
     let side = if ec2_ahead.is_negative() { "ahead of" } else { "behind" };
-    if ec2_ahead.unsigned_abs() < SHOWN_AS_A_DATE {
+    if ec2_ahead.unsigned_abs() < MIN_SHOWN_AS_A_DATE {
         return format!("{} s {side} EC2's", ec2_ahead.unsigned_abs().as_secs());
     }
     let end = if ec2_ahead.is_negative() { Timestamp::MIN } else { Timestamp::MAX };

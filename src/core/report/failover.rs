@@ -22,11 +22,11 @@ use crate::model::verdict::Verdict;
 use crate::model::vrrp::VrrpState;
 
 /// The most attempts of a kind that are shown one by one: all that are kept of one resource.
-const MAX_SHOWN: usize = MAX_FAILURES + 1;
+const MAX_SHOWN_ATTEMPTS: usize = MAX_FAILURES + 1;
 /// The most confirming reads of a kind that are shown one by one.
-const MAX_READS: usize = 4;
+const MAX_SHOWN_READS: usize = 4;
 /// The most resources that are named in a line; JSON has them all.
-const MAX_NAMED: usize = 4;
+const MAX_NAMED_RESOURCES: usize = 4;
 /// The widths of `9999999` and `Elastic IP`.
 const COLUMNS: [u16; 3] = [7, 10, WIDTH - 7 - 10 - 2 * GAP];
 
@@ -368,7 +368,7 @@ fn rows(timeline: &Timeline) -> Vec<[String; 3]> {
 fn claims(kind: Kind, moved: &[&MovedResource]) -> Vec<(u64, String)> {
     let all = attempts(moved);
     let mut events = Vec::new();
-    if all.len() <= MAX_SHOWN {
+    if all.len() <= MAX_SHOWN_ATTEMPTS {
         for (attempt, resources) in &all {
             events.push((attempt.began_ms, format!("request sent: {}", named(resources))));
             events.push((attempt.ended_ms, outcome(attempt)));
@@ -432,7 +432,7 @@ fn confirmations(moved: &[&MovedResource], became_master: bool) -> Vec<(u64, Str
     let confirmed: usize = reads.values().map(Vec::len).sum();
     let event =
         |((ms, what), resources): (&(u64, String), &Vec<&Resource>)| (*ms, format!("{}: {what}", named(resources)));
-    if reads.len() <= MAX_READS {
+    if reads.len() <= MAX_SHOWN_READS {
         return reads.iter().map(event).collect();
     }
     let mut ends = reads.iter().take(1).chain(reads.iter().next_back()).map(event);
@@ -455,13 +455,13 @@ fn request(id: Option<&RequestId>) -> String {
 }
 
 fn named(resources: &[&Resource]) -> String {
-    let shown = resources.iter().take(MAX_NAMED).map(|resource| match resource {
+    let shown = resources.iter().take(MAX_NAMED_RESOURCES).map(|resource| match resource {
         Resource::Route(route) => (String::new(), Some(route)),
         Resource::Address(_) | Resource::ElasticIp(_) => (resource.to_string(), None),
     });
     let mut named = names(shown);
-    if resources.len() > MAX_NAMED {
-        named.push(format!("{} more", resources.len() - MAX_NAMED));
+    if resources.len() > MAX_NAMED_RESOURCES {
+        named.push(format!("{} more", resources.len() - MAX_NAMED_RESOURCES));
     }
     named.join(", ")
 }

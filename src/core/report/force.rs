@@ -8,7 +8,7 @@ use super::status::{GAP, WIDTH, claim, failure, indented, lines, span, time};
 use crate::model::vrrp::VrrpState;
 
 /// The width of `255.255.255.255`.
-const ADDRESS: u16 = 15;
+const ADDRESS_WIDTH: u16 = 15;
 
 /// The result of a forced claim. Each `last_claim` must be the forced claim, or absent.
 pub fn claimed(group: &GroupReport, now: Timestamp) -> String {
@@ -18,7 +18,7 @@ pub fn claimed(group: &GroupReport, now: Timestamp) -> String {
         indented(&mut text, 0, ["The group has nothing to claim.".to_owned()]);
     }
     let rows = group.addresses.iter().map(Item::address).map(|item| [item.name.clone(), outcome(&item, now)]);
-    lines(&mut text, [ADDRESS, WIDTH - ADDRESS - GAP], rows);
+    lines(&mut text, [ADDRESS_WIDTH, WIDTH - ADDRESS_WIDTH - GAP], rows);
     for item in group.items().filter(|item| item.local.is_none()) {
         indented(&mut text, 0, [format!("{}: {}", item.name, outcome(&item, now))]);
     }

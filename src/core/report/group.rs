@@ -11,7 +11,7 @@ use super::status::{
 use crate::model::resource::Kind;
 
 /// The width of the labels' column, as at the top of every report.
-const LABEL: u16 = 11;
+const LABEL_WIDTH: u16 = 11;
 
 /// The report about one group ([`Report::only`]) as text.
 pub fn group(report: &Report) -> String {
@@ -46,7 +46,11 @@ pub fn group(report: &Report) -> String {
 }
 
 fn rows(text: &mut String, rows: Vec<(&str, String)>) {
-    lines(text, [LABEL, WIDTH - LABEL - GAP], rows.into_iter().map(|(label, value)| [label.to_owned(), value]));
+    lines(
+        text,
+        [LABEL_WIDTH, WIDTH - LABEL_WIDTH - GAP],
+        rows.into_iter().map(|(label, value)| [label.to_owned(), value]),
+    );
 }
 
 fn group_rows(group: &GroupReport, now: Timestamp) -> Vec<(&'static str, String)> {

@@ -11,9 +11,9 @@ use crate::model::ids::RequestId;
 use crate::model::resource::Resource;
 
 /// The width of `2026-11-22 09:00:00.142`. Milliseconds, so that the histories of two routers can be compared.
-const TIME: u16 = 23;
+const TIME_WIDTH: u16 = 23;
 /// The most resources of a batch that are named; JSON has them all.
-const NAMED: usize = 6;
+const MAX_NAMED_RESOURCES: usize = 6;
 
 /// The history of a report as text.
 pub fn history(report: &Report) -> String {
@@ -26,7 +26,7 @@ pub fn history(report: &Report) -> String {
         indented(&mut text, 0, ["History: no events yet.".to_owned()]);
         return text;
     }
-    let widths = [TIME, WIDTH - TIME - GAP];
+    let widths = [TIME_WIDTH, WIDTH - TIME_WIDTH - GAP];
     let titles = ["Time (UTC)", "Event"].map(str::to_owned);
     lines(&mut text, widths, [titles, widths.map(|width| "-".repeat(width.into()))]);
     lines(&mut text, widths, report.history.iter().map(|record| [exact(record.time), event(record)]));
@@ -83,13 +83,13 @@ fn event(record: &Record) -> String {
 }
 
 fn resources(all: &[Resource]) -> String {
-    let named = all.iter().take(NAMED).map(|resource| match resource {
+    let named = all.iter().take(MAX_NAMED_RESOURCES).map(|resource| match resource {
         Resource::Route(route) => (String::new(), Some(route)),
         Resource::Address(_) | Resource::ElasticIp(_) => (resource.to_string(), None),
     });
     let mut named = names(named);
-    if all.len() > NAMED {
-        named.push(format!("{} more", all.len() - NAMED));
+    if all.len() > MAX_NAMED_RESOURCES {
+        named.push(format!("{} more", all.len() - MAX_NAMED_RESOURCES));
     }
     named.join(", ")
 }

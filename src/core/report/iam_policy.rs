@@ -35,9 +35,9 @@ pub struct PolicyInputs {
 }
 
 /// The most characters of a managed policy, without white space (IAM User Guide, "IAM and AWS STS quotas").
-const MANAGED_POLICY: usize = 6_144;
+const MAX_MANAGED_POLICY_LENGTH: usize = 6_144;
 /// The same for all inline policies of a role.
-const INLINE_POLICIES: usize = 10_240;
+const MAX_INLINE_POLICIES_LENGTH: usize = 10_240;
 
 /// The tag that selects the ENIs that may get addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,10 +153,11 @@ pub fn policy(facts: &PolicyInputs, tag: Option<&Tag>) -> (Policy, Vec<String>) 
     }
     let policy = Policy { version: "2012-10-17", statement: statements };
     let length = serde_json::to_string(&policy).map_or(0, |text| text.chars().count());
-    if length > MANAGED_POLICY {
+    if length > MAX_MANAGED_POLICY_LENGTH {
         notes.push(format!(
-            "The policy has {length} characters. IAM allows {MANAGED_POLICY} in a managed policy, and {INLINE_POLICIES} in the inline \
-             policies of a role: attach a part of it as another policy, or put \"*\" and a condition on a tag in the place of ids."
+            "The policy has {length} characters. IAM allows {MAX_MANAGED_POLICY_LENGTH} in a managed policy, and \
+             {MAX_INLINE_POLICIES_LENGTH} in the inline policies of a role: attach a part of it as another policy, or put \"*\" \
+             and a condition on a tag in the place of ids."
         ));
     }
     (policy, notes)

@@ -103,11 +103,11 @@ metrics! {
 }
 
 /// About how many bytes a group with one resource takes.
-const GROUP_BYTES: usize = 1_400;
+const BYTES_PER_GROUP: usize = 1_400;
 
 /// The text of an agent's report with its counters.
 pub fn render(report: &Report, counters: &Counters) -> String {
-    let mut text = Text(String::with_capacity(8_192 + report.groups.len() * GROUP_BYTES));
+    let mut text = Text(String::with_capacity(8_192 + report.groups.len() * BYTES_PER_GROUP));
     agent(&mut text, report);
     groups(&mut text, report, counters);
     resources(&mut text, report);

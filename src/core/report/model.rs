@@ -340,9 +340,9 @@ impl<'a> Item<'a> {
 }
 
 /// How many routes or Elastic IPs of a group that are alike are described one by one.
-const MAX_ALIKE: usize = 4;
+const MAX_SHOWN_ALIKE: usize = 4;
 
-/// Routes and Elastic IPs, in their order: more than [`MAX_ALIKE`] that are alike in one list, each other one on its own.
+/// Routes and Elastic IPs, in their order: more than [`MAX_SHOWN_ALIKE`] that are alike in one list, each other one on its own.
 pub(crate) fn alike(items: Vec<Item<'_>>) -> Vec<Vec<Item<'_>>> {
     let mut lists: Vec<Vec<(usize, Item)>> = Vec::new();
     for (n, item) in items.into_iter().enumerate() {
@@ -351,7 +351,7 @@ pub(crate) fn alike(items: Vec<Item<'_>>) -> Vec<Vec<Item<'_>>> {
             None => lists.push(vec![(n, item)]),
         }
     }
-    let (many, few): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.len() > MAX_ALIKE);
+    let (many, few): (Vec<_>, Vec<_>) = lists.into_iter().partition(|list| list.len() > MAX_SHOWN_ALIKE);
     let mut lists: Vec<_> = many.into_iter().chain(few.into_iter().flatten().map(|item| vec![item])).collect();
     lists.sort_by_key(|list| list[0].0);
     lists.into_iter().map(|list| list.into_iter().map(|(_, item)| item).collect()).collect()

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The longest input, in bytes. Every real configuration is far smaller.
-pub const LARGEST: u64 = 16 << 20;
+pub const MAX_INPUT_BYTES: u64 = 16 << 20;
 
 /// The input is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// It is too long.
-    #[error("standard input is longer than {LARGEST} bytes")]
+    #[error("standard input is longer than {MAX_INPUT_BYTES} bytes")]
     TooLong,
     /// It is not JSON, or not of this form.
     #[error(
@@ -114,7 +114,7 @@ impl Input {
     /// # Errors
     /// [`InputError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, InputError> {
-        if bytes.len() as u64 > LARGEST {
+        if bytes.len() as u64 > MAX_INPUT_BYTES {
             return Err(InputError::TooLong);
         }
         // The format is checked first, because another format may have another form.
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn too_long_an_input_is_refused_before_it_is_parsed() {
-        let long = vec![b' '; usize::try_from(LARGEST).expect("it fits") + 1];
+        let long = vec![b' '; usize::try_from(MAX_INPUT_BYTES).expect("it fits") + 1];
         let error = Input::parse(&long).expect_err("too long");
         assert!(matches!(error, InputError::TooLong), "{error}");
     }

@@ -11,7 +11,7 @@ use crate::model::resource::{Kind, Prefix, Resource, Route};
 
 /// The most routes, and the most Elastic IPs, of one router: EC2's rate limit for such calls is 5 a second (EC2 API, "Request
 /// throttling"), and a failover moves all of them.
-const MOST: usize = 200;
+const MAX_RESOURCES_PER_KIND: usize = 200;
 
 /// The errors below one node.
 pub(super) struct Errors {
@@ -241,8 +241,11 @@ impl<'a> Moved<'a> {
             (Kind::ElasticIp, "elastic-ip", "Elastic IPs", group.elastic_ips.len()),
         ] {
             let all = own + self.resources.keys().filter(|resource| resource.kind() == kind).count();
-            if own > 0 && all > MOST {
-                errors.add(node, format!("this router would move {all} {what}, and at most {MOST} are supported"));
+            if own > 0 && all > MAX_RESOURCES_PER_KIND {
+                errors.add(
+                    node,
+                    format!("this router would move {all} {what}, and at most {MAX_RESOURCES_PER_KIND} are supported"),
+                );
             }
         }
     }

@@ -23,8 +23,8 @@ const PERSISTENT: &str = "/config/";
 /// Directories that the package's units cannot access: systemd gives the units their own (PrivateTmp).
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 /// The longest path, and the longest name in a path, that the kernel accepts, in bytes (path_resolution(7), limits.h).
-const MAX_PATH: usize = 4095;
-const MAX_NAME: usize = 255;
+const MAX_PATH_BYTES: usize = 4095;
+const MAX_NAME_BYTES: usize = 255;
 
 /// The state of the router that verification needs in addition to the configuration.
 pub struct HostState<'a> {
@@ -411,7 +411,7 @@ fn usable_path(file: &str) -> Result<PathBuf, &'static str> {
     if file.ends_with(char::is_whitespace) || file.contains('\\') {
         return Err("contains a backslash, or ends with white space");
     }
-    if file.len() > MAX_PATH || file.split('/').any(|part| part.len() > MAX_NAME) {
+    if file.len() > MAX_PATH_BYTES || file.split('/').any(|part| part.len() > MAX_NAME_BYTES) {
         return Err("is too long");
     }
     if TEMPORARY.iter().any(|directory| Path::new(file).starts_with(directory)) {
