@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use vipa_core::claim::{BootInstant, ClaimRequest, LogEvent, Misplaced};
 use vipa_core::model::ec2::{Acknowledgement, CallError, ErrorClass, Owner, Taker};
 use vipa_core::model::failover::Transition;
-use vipa_core::model::history::{Kind, Outcome, Record};
+use vipa_core::model::history::{Outcome, Record, RecordKind};
 use vipa_core::model::ids::{EniId, GroupName, InstanceId, RequestId};
 use vipa_core::model::proof::Proofs;
-use vipa_core::model::resource::{Kind as ResourceKind, Resource};
+use vipa_core::model::resource::{Kind, Resource};
 use vipa_core::model::vrrp::VrrpState;
 use vipa_core::report::{reasons, remedies};
 
@@ -27,15 +27,15 @@ const MAX_LINES_AT_ONCE: u32 = 5;
 #[derive(Debug)]
 pub struct AgentLog {
     /// Failures of claims, by ENI, and of reads; with the error code.
-    failures: LogThrottle<(ResourceKind, Option<EniId>, String)>,
-    changes: LogThrottle<Change, String>,
+    failures: LogThrottle<(Kind, Option<EniId>, String)>,
+    changes: LogThrottle<LoggedChange, String>,
     /// The kinds whose last logged read has failed.
-    unread: BTreeSet<ResourceKind>,
+    unread: BTreeSet<Kind>,
 }
 
 /// What can happen to many subjects at once, or to one repeatedly.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Change {
+pub(super) enum LoggedChange {
     /// The VRRP state of groups changed.
     Transition { is_unknown: bool, from: String, to: String, cause: &'static str },
     /// The readiness of standbys changed.
@@ -97,7 +97,7 @@ impl Default for AgentLog {
 
 impl AgentLog {
     /// Logs a change of that group, address or interface, now or later.
-    pub(super) fn change(&mut self, change: Change, subject: impl ToString) {
+    pub(super) fn change(&mut self, change: LoggedChange, subject: impl ToString) {
         if let Some(line) = self.changes.happened(Instant::now(), change.clone(), subject.to_string()) {
             write(&change, &line);
         }
@@ -122,45 +122,47 @@ impl AgentLog {
     }
 }
 
-fn write(change: &Change, line: &ThrottledLine<String>) {
+fn write(change: &LoggedChange, line: &ThrottledLine<String>) {
     let who = named(&line.subjects);
     // `times` adds nothing where each subject is named and had one event.
     let times = Some(line.times).filter(|times| *times as usize > line.subjects.len());
     match change {
-        Change::Transition { is_unknown: true, from, to, cause } => {
+        LoggedChange::Transition { is_unknown: true, from, to, cause } => {
             log!(TRANSITION_TO_UNKNOWN, group = %who, %from, %to, cause, times);
         }
-        Change::Transition { is_unknown: false, from, to, cause } => {
+        LoggedChange::Transition { is_unknown: false, from, to, cause } => {
             log!(TRANSITION, group = %who, %from, %to, cause, times);
         }
-        Change::Readiness { obstacle: Some(obstacle) } => {
+        LoggedChange::Readiness { obstacle: Some(obstacle) } => {
             log!(STANDBY_NOT_READY, group = %who, obstacle, times);
         }
-        Change::Readiness { obstacle: None } => log!(STANDBY_READY, group = %who, times),
-        Change::NotLocal => log!(CLAIM_ABANDONED, resource = %who, times),
-        Change::Claimed { eni } => log!(CLAIMS_ACKNOWLEDGED, %eni, resources = %who, times),
-        Change::NotTakeable { why } => log!(NOT_TAKEABLE, resource = %who, why, times),
-        Change::Missing => log!(ADDRESS_MISSING, address = %who, times),
-        Change::Unexpected => log!(ADDRESS_UNEXPECTED, address = %who, times),
-        Change::InPlace => log!(ADDRESS_IN_PLACE, address = %who, times),
-        Change::Unresolved { code, message } => {
+        LoggedChange::Readiness { obstacle: None } => log!(STANDBY_READY, group = %who, times),
+        LoggedChange::NotLocal => log!(CLAIM_ABANDONED, resource = %who, times),
+        LoggedChange::Claimed { eni } => log!(CLAIMS_ACKNOWLEDGED, %eni, resources = %who, times),
+        LoggedChange::NotTakeable { why } => log!(NOT_TAKEABLE, resource = %who, why, times),
+        LoggedChange::Missing => log!(ADDRESS_MISSING, address = %who, times),
+        LoggedChange::Unexpected => log!(ADDRESS_UNEXPECTED, address = %who, times),
+        LoggedChange::InPlace => log!(ADDRESS_IN_PLACE, address = %who, times),
+        LoggedChange::Unresolved { code, message } => {
             log!(ENI_NOT_KNOWN, interface = %who, code, message, times);
         }
-        Change::Hook { gone: Some(reason) } => log!(HOOK_NOT_ATTACHED, %reason, times),
-        Change::Hook { gone: None } => log!(HOOK_ATTACHED, times),
-        Change::FifoFull => log!(FIFO_FULL, times),
-        Change::OwnershipLost(new_owner) => {
+        LoggedChange::Hook { gone: Some(reason) } => log!(HOOK_NOT_ATTACHED, %reason, times),
+        LoggedChange::Hook { gone: None } => log!(HOOK_ATTACHED, times),
+        LoggedChange::FifoFull => log!(FIFO_FULL, times),
+        LoggedChange::OwnershipLost(new_owner) => {
             let (eni, instance, taker) = new_owner.fields();
             log!(OWNERSHIP_LOST, resource = %who, eni, instance, taker, times);
         }
-        Change::Contested(new_owner) => {
+        LoggedChange::Contested(new_owner) => {
             let (eni, instance, taker) = new_owner.fields();
             match new_owner.taker {
                 Taker::Peer => log!(CONTESTED_WITH_PEER, resource = %who, eni, instance, taker, times),
                 Taker::ThirdParty => log!(CONTESTED_WITH_THIRD_PARTY, resource = %who, eni, instance, taker, times),
             }
         }
-        Change::ContestedEnded { taker } => log!(CONTESTED_ENDED, resource = %who, taker = taker_name(*taker), times),
+        LoggedChange::ContestedEnded { taker } => {
+            log!(CONTESTED_ENDED, resource = %who, taker = taker_name(*taker), times)
+        }
     }
 }
 
@@ -175,9 +177,9 @@ impl Agent<'_> {
                 let (before, after) = (from.to_string(), to.to_string());
                 let cause = reasons::cause(cause);
                 self.record_transition(now, &group, Transition { from, to, cause });
-                let change = Change::Transition { is_unknown, from: before, to: after, cause };
+                let change = LoggedChange::Transition { is_unknown, from: before, to: after, cause };
                 self.log.change(change, &group);
-                Record::new(time, Kind::Transition { from, to, cause: cause.to_owned() }).of_group(group)
+                Record::new(time, RecordKind::Transition { from, to, cause: cause.to_owned() }).of_group(group)
             }
             LogEvent::Claim { request, previous, duration, result } => {
                 let duration_ms = duration.as_millis().try_into().unwrap_or(u64::MAX);
@@ -186,7 +188,7 @@ impl Agent<'_> {
                 self.counters.claim(request.kind(), duration, result.as_ref().err().map(CallError::class));
                 let eni = request.eni().clone();
                 if result.is_ok()
-                    && request.kind() == ResourceKind::Address
+                    && request.kind() == Kind::Address
                     && let Some(caller) = self.effects.caller()
                 {
                     let disproved =
@@ -198,46 +200,47 @@ impl Agent<'_> {
                     Ok(Acknowledgement { request_id, .. }) => Outcome::Acknowledged { request_id },
                     Err(error) => Outcome::Failed { error },
                 };
-                Record::new(time, Kind::Claim { eni, previous, duration_ms, outcome }).about(request.resources())
+                Record::new(time, RecordKind::Claim { eni, previous, duration_ms, outcome }).about(request.resources())
             }
             // The history has the results of the read.
             LogEvent::Read { kind, error } => return self.log_read(kind, error.as_ref()),
             LogEvent::OwnershipLost { group, resource, by, taker } => {
                 self.counters.ownership_lost(&group, taker);
-                self.log.change(Change::OwnershipLost(NewOwner::new(&by, taker)), named_resource(&resource, &group));
-                Record::new(time, Kind::OwnershipLost { by, taker }).of_group(group).about([resource])
+                self.log
+                    .change(LoggedChange::OwnershipLost(NewOwner::new(&by, taker)), named_resource(&resource, &group));
+                Record::new(time, RecordKind::OwnershipLost { by, taker }).of_group(group).about([resource])
             }
             LogEvent::Contested { group, resource, by, taker } => {
-                self.log.change(Change::Contested(NewOwner::new(&by, taker)), named_resource(&resource, &group));
-                Record::new(time, Kind::Contested { by, taker }).of_group(group).about([resource])
+                self.log.change(LoggedChange::Contested(NewOwner::new(&by, taker)), named_resource(&resource, &group));
+                Record::new(time, RecordKind::Contested { by, taker }).of_group(group).about([resource])
             }
             LogEvent::ContestedEnded { group, resource, taker } => {
-                self.log.change(Change::ContestedEnded { taker }, named_resource(&resource, &group));
-                Record::new(time, Kind::ContestedEnded { taker }).of_group(group).about([resource])
+                self.log.change(LoggedChange::ContestedEnded { taker }, named_resource(&resource, &group));
+                Record::new(time, RecordKind::ContestedEnded { taker }).of_group(group).about([resource])
             }
             LogEvent::NotLocal { group, resource } => {
-                self.log.change(Change::NotLocal, named_resource(&resource, &group));
-                Record::new(time, Kind::NotLocal).of_group(group).about([resource])
+                self.log.change(LoggedChange::NotLocal, named_resource(&resource, &group));
+                Record::new(time, RecordKind::NotLocal).of_group(group).about([resource])
             }
             LogEvent::NotTakeable { group, resource, why } => {
                 let why = reasons::not_takeable(&why);
-                self.log.change(Change::NotTakeable { why: why.clone() }, named_resource(&resource, &group));
-                Record::new(time, Kind::NotTakeable { why }).of_group(group).about([resource])
+                self.log.change(LoggedChange::NotTakeable { why: why.clone() }, named_resource(&resource, &group));
+                Record::new(time, RecordKind::NotTakeable { why }).of_group(group).about([resource])
             }
             // Not in the history: the status shows it as long as it lasts.
             LogEvent::Placement { group, address, interface, wrong } => {
                 let change = match wrong {
-                    Some(Misplaced::Missing) => Change::Missing,
-                    Some(Misplaced::Unexpected) => Change::Unexpected,
-                    None => Change::InPlace,
+                    Some(Misplaced::Missing) => LoggedChange::Missing,
+                    Some(Misplaced::Unexpected) => LoggedChange::Unexpected,
+                    None => LoggedChange::InPlace,
                 };
                 return self.log.change(change, format!("{address} on {interface} ({group})"));
             }
             LogEvent::Readiness { group, obstacle } => {
                 let clock = self.clock;
                 let obstacle = obstacle.map(|obstacle| reasons::obstacle(&obstacle, |at| clock.timestamp(at)));
-                self.log.change(Change::Readiness { obstacle: obstacle.clone() }, &group);
-                Record::new(time, Kind::Readiness { obstacle }).of_group(group)
+                self.log.change(LoggedChange::Readiness { obstacle: obstacle.clone() }, &group);
+                Record::new(time, RecordKind::Readiness { obstacle }).of_group(group)
             }
             // Not in the history, which has events and no states.
             LogEvent::EniElsewhere { eni, instance } => {
@@ -253,8 +256,8 @@ impl Agent<'_> {
             }
             LogEvent::Unresolved { interface, error } => {
                 let (code, message) = (error.code().to_owned(), error.message.clone());
-                self.log.change(Change::Unresolved { code, message }, &interface);
-                Record::new(time, Kind::Unresolved { interface, error })
+                self.log.change(LoggedChange::Unresolved { code, message }, &interface);
+                Record::new(time, RecordKind::Unresolved { interface, error })
             }
         };
         self.state.record(record);
@@ -278,7 +281,7 @@ impl Agent<'_> {
             // Two hundred may come at once.
             (Ok(_), ClaimRequest::Route { .. } | ClaimRequest::ElasticIp { .. }) => {
                 self.log.failures.forget(|(of, other, _)| (*of, other.as_ref()) == (kind, Some(eni)));
-                let change = Change::Claimed { eni: eni.clone() };
+                let change = LoggedChange::Claimed { eni: eni.clone() };
                 request.resources().iter().for_each(|resource| self.log.change(change.clone(), resource));
             }
             (Err(error), _) => {
@@ -320,11 +323,11 @@ impl Agent<'_> {
         }
     }
 
-    fn log_read(&mut self, kind: ResourceKind, error: Option<&CallError>) {
+    fn log_read(&mut self, kind: Kind, error: Option<&CallError>) {
         let of = match kind {
-            ResourceKind::Address => "addresses",
-            ResourceKind::Route => "routes",
-            ResourceKind::ElasticIp => "Elastic IPs",
+            Kind::Address => "addresses",
+            Kind::Route => "routes",
+            Kind::ElasticIp => "Elastic IPs",
         };
         // Reads that fail every other time count as one lasting failure.
         let Some(error) = error else {
@@ -443,7 +446,7 @@ mod tests {
             };
             for (event, message) in [
                 (claim, "claim refused"),
-                (LogEvent::Read { kind: ResourceKind::Address, error: Some(error) }, "ownership check denied"),
+                (LogEvent::Read { kind: Kind::Address, error: Some(error) }, "ownership check denied"),
             ] {
                 log.0.lock().expect("no panic").clear();
                 agent.note(BootInstant::default(), event);

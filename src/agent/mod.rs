@@ -32,7 +32,7 @@ use vipa_core::keepalived::groups::Groups;
 use vipa_core::keepalived::notify_line::Splitter;
 use vipa_core::model::config::Config;
 use vipa_core::model::counters::Counters;
-use vipa_core::model::history::{Kind, Record};
+use vipa_core::model::history::{Record, RecordKind};
 use vipa_core::model::pause::Now;
 use vipa_core::model::vrrp::NotifyEvent;
 use vipa_core::report::model::FileErrorKind;
@@ -41,7 +41,7 @@ use vipa_core::report::reasons;
 use self::effects::{EffectResult, Effects};
 use self::hook_log::HookLog;
 use self::liveness::Liveness;
-use self::log::{AgentLog, Change};
+use self::log::{AgentLog, LoggedChange};
 use self::metrics_writer::{MetricsStep, MetricsWriter};
 use self::proofs::Proving;
 use self::requests::PendingReplies;
@@ -117,7 +117,7 @@ pub async fn run(paths: &Paths) -> Result<(), AgentError> {
     }
     let version = env!("CARGO_PKG_VERSION");
     log!(AGENT_STARTED, version);
-    let started = Record::new(Timestamp::now(), Kind::Started { version: version.to_owned() });
+    let started = Record::new(Timestamp::now(), RecordKind::Started { version: version.to_owned() });
     agent.state.record(started);
     agent.state_writer.notice(&agent.state, Instant::now());
     let mut watchdog = Watchdog::new();
@@ -367,7 +367,7 @@ impl<'a> Agent<'a> {
                 self.handle(Event::Backlog { lines, was_full });
             }
             fifo::FifoEvent::Full => {
-                self.log.change(Change::FifoFull, "");
+                self.log.change(LoggedChange::FifoFull, "");
                 self.hook.discarding = true;
             }
             fifo::FifoEvent::Bytes(bytes) => {
@@ -390,7 +390,7 @@ impl<'a> Agent<'a> {
             }
             fifo::FifoEvent::WriterBack => {
                 if self.hook.log.back() {
-                    self.log.change(Change::Hook { gone: None }, "");
+                    self.log.change(LoggedChange::Hook { gone: None }, "");
                 }
                 self.writer(true);
             }
@@ -411,7 +411,7 @@ impl<'a> Agent<'a> {
 
     fn log_missing_hook(&mut self) {
         if let Some(reason) = self.hook.log.lasts(self.clock.now()) {
-            self.log.change(Change::Hook { gone: Some(reason) }, "");
+            self.log.change(LoggedChange::Hook { gone: Some(reason) }, "");
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 use vipa_core::claim::{BootInstant, Event, RequestRefusal};
-use vipa_core::model::history::{Kind, Record};
+use vipa_core::model::history::{Record, RecordKind};
 use vipa_core::model::ids::GroupName;
 use vipa_core::model::pause::Minutes;
 use vipa_core::model::resource::Resource;
@@ -15,7 +15,7 @@ use vipa_core::report::{live, offline, reasons, remedies};
 
 use super::Agent;
 use crate::agent::state::Saved;
-use crate::control::server::Call;
+use crate::control::server::PermittedRequest;
 use crate::control::{Encoded, ErrorResponse, Request, Response, ResponseCode};
 use crate::fs::json_file::FORMAT;
 use crate::log_messages::log;
@@ -80,9 +80,9 @@ impl PendingReplies {
 
 impl Agent<'_> {
     /// Carries out a request. Requests that need EC2 are answered later, by [`Agent::reply`].
-    pub(super) fn handle_request(&mut self, call: Call) {
+    pub(super) fn handle_request(&mut self, permitted: PermittedRequest) {
         let now = self.clock.now();
-        let Call { request, answer: reply } = call;
+        let PermittedRequest { request, answer: reply } = permitted;
         let answer = match request {
             Request::Status { fresh: false, history } => Encoded::new(&self.report(history)),
             Request::Status { fresh: true, history } => {
@@ -102,7 +102,7 @@ impl Agent<'_> {
                 Some(why) => Err(refused(&group, &why)),
                 None => {
                     log!(CLAIM_FORCED, %group);
-                    let forced = Record::new(Timestamp::now(), Kind::Forced).of_group(group.clone());
+                    let forced = Record::new(Timestamp::now(), RecordKind::Forced).of_group(group.clone());
                     self.state.record(forced);
                     self.wait(What::Claims(group.clone()), now, reply);
                     self.handle(Event::Force(group));

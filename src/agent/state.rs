@@ -322,7 +322,7 @@ mod tests {
     use vipa_core::model::config::{GroupConfig, SkippedGroup};
     use vipa_core::model::credentials::Identity;
     use vipa_core::model::ec2::{CallError, Eni, ErrorClass, Failure, Owner, Taker};
-    use vipa_core::model::history::{Kind, MAX_RECORDS, Outcome};
+    use vipa_core::model::history::{MAX_RECORDS, Outcome, RecordKind};
     use vipa_core::model::ids::{InstanceId, InterfaceName, MacAddress, Region};
     use vipa_core::model::pause::{Minutes, Now};
     use vipa_core::model::proof::Caller;
@@ -361,7 +361,7 @@ mod tests {
     }
 
     fn claim(second: i64, outcome: Outcome) -> Record {
-        let kind = Kind::Claim { eni: eni(1), previous: Some(owner(2)), duration_ms: 31, outcome };
+        let kind = RecordKind::Claim { eni: eni(1), previous: Some(owner(2)), duration_ms: 31, outcome };
         Record::new(at(second), kind).of_group(group("a")).about([Ipv4Addr::new(10, 99, 0, 100)])
     }
 
@@ -397,11 +397,11 @@ mod tests {
     /// vipa-core tests that each kind of record survives; a few are enough here.
     fn some_records() -> Vec<Record> {
         vec![
-            Record::new(at(0), Kind::Started { version: "0.1.0".to_owned() }),
+            Record::new(at(0), RecordKind::Started { version: "0.1.0".to_owned() }),
             failed(1, "Timeout"),
-            Record::new(at(2), Kind::NotLocal),
-            Record::new(at(3), Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }),
-            Record::new(at(4), Kind::Contested { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(2), RecordKind::NotLocal),
+            Record::new(at(3), RecordKind::OwnershipLost { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(4), RecordKind::Contested { by: owner(2), taker: Taker::Peer }),
         ]
     }
 
@@ -486,22 +486,22 @@ mod tests {
             state.record(Record::new(at(second), kind).of_group(group(name)).about(address.map(ip)));
         };
         let (peer, third_party) = (Taker::Peer, Taker::ThirdParty);
-        let ownership_lost = || Kind::OwnershipLost { by: owner(2), taker: peer };
-        let becomes = |to| Kind::Transition { from: VrrpState::Master, to, cause: String::new() };
+        let ownership_lost = || RecordKind::OwnershipLost { by: owner(2), taker: peer };
+        let becomes = |to| RecordKind::Transition { from: VrrpState::Master, to, cause: String::new() };
         add(0, "a", Some(1), ownership_lost());
         add(1, "b", Some(2), ownership_lost());
         add(2, "a", None, becomes(VrrpState::Backup));
         add(3, "b", None, becomes(VrrpState::Unknown));
         add(4, "a", Some(1), ownership_lost());
         add(5, "b", Some(2), ownership_lost());
-        add(6, "b", Some(2), Kind::Contested { by: owner(2), taker: peer });
+        add(6, "b", Some(2), RecordKind::Contested { by: owner(2), taker: peer });
         add(7, "b", Some(3), ownership_lost());
-        add(8, "b", Some(3), Kind::Contested { by: owner(2), taker: peer });
-        add(9, "b", Some(3), Kind::ContestedEnded { taker: peer });
+        add(8, "b", Some(3), RecordKind::Contested { by: owner(2), taker: peer });
+        add(9, "b", Some(3), RecordKind::ContestedEnded { taker: peer });
         add(10, "b", Some(4), ownership_lost());
-        add(11, "b", Some(4), Kind::OwnershipLost { by: owner(3), taker: third_party });
-        add(12, "b", Some(4), Kind::Contested { by: owner(3), taker: third_party });
-        add(13, "b", Some(4), Kind::ContestedEnded { taker: peer });
+        add(11, "b", Some(4), RecordKind::OwnershipLost { by: owner(3), taker: third_party });
+        add(12, "b", Some(4), RecordKind::Contested { by: owner(3), taker: third_party });
+        add(13, "b", Some(4), RecordKind::ContestedEnded { taker: peer });
         let expected = [
             ("a".to_owned(), ip(1), vec![(4, peer)], vec![]),
             ("b".to_owned(), ip(2), vec![(1, peer), (5, peer)], vec![peer]),
@@ -590,16 +590,17 @@ mod tests {
         let ip = Ipv4Addr::new(10, 99, 0, 1);
         let about = |second, kind| Record::new(at(second), kind).of_group(group("web")).about([ip]);
         for second in 0..4 {
-            state.record(about(second, Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }));
+            state.record(about(second, RecordKind::OwnershipLost { by: owner(2), taker: Taker::Peer }));
         }
-        state.record(about(4, Kind::Contested { by: owner(2), taker: Taker::Peer }));
+        state.record(about(4, RecordKind::Contested { by: owner(2), taker: Taker::Peer }));
         for n in 0..200 {
             for (second, to) in [(5, VrrpState::Master), (6, VrrpState::Backup)] {
-                let transition = Kind::Transition { from: VrrpState::Unknown, to, cause: "keepalived".to_owned() };
+                let transition =
+                    RecordKind::Transition { from: VrrpState::Unknown, to, cause: "keepalived".to_owned() };
                 state.record(Record::new(at(second), transition).of_group(group(&format!("g{n}"))));
             }
         }
-        let is_loss = |r: &&Record| matches!(r.kind, Kind::OwnershipLost { .. });
+        let is_loss = |r: &&Record| matches!(r.kind, RecordKind::OwnershipLost { .. });
         assert_eq!(
             state.history.get().last(MAX_RECORDS).iter().filter(is_loss).count(),
             0,
@@ -609,7 +610,7 @@ mod tests {
         let times = vec![(0, peer), (1, peer), (2, peer), (3, peer)];
         assert_eq!(loss_history(&state), [("web".to_owned(), ip, times, vec![peer])]);
         for second in 7..1_000 {
-            state.record(about(second, Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }));
+            state.record(about(second, RecordKind::OwnershipLost { by: owner(2), taker: Taker::Peer }));
         }
         let (_, _, times, contested) = &loss_history(&state)[0];
         assert!(times.iter().map(|(second, _)| *second).eq(992..1_000), "bounded: {times:?}");
@@ -655,7 +656,7 @@ mod tests {
             }
             let mut state = PersistentState::load(directory.path());
             assert_eq!(state.history.get(), &History::default(), "{text:?}");
-            state.record(Record::new(at(0), Kind::ContestedEnded { taker: Taker::Peer }));
+            state.record(Record::new(at(0), RecordKind::ContestedEnded { taker: Taker::Peer }));
             state.pauses.change(|p| p.pause(group("a"), minutes(1), &day(0, "x", 0)));
             flushed(&mut state);
             let state = PersistentState::load(directory.path());
@@ -672,7 +673,7 @@ mod tests {
         fs::write(directory.path().join("history.json"), text).expect("written");
         assert_eq!(
             PersistentState::load(directory.path()).history.get().last(9),
-            [Record::new(at(1), Kind::ContestedEnded { taker: Taker::ThirdParty })]
+            [Record::new(at(1), RecordKind::ContestedEnded { taker: Taker::ThirdParty })]
         );
     }
 

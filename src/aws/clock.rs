@@ -19,10 +19,10 @@ use super::assumptions::CLOCK_TOLERANCE;
 /// The SDK's own correction is off: it adopts the Date of every answer. This one adopts it only after a refusal that the
 /// clock explains, so that a middlebox with a wrong Date cannot break signatures that work, and it makes the skew available.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Clock(Arc<State>);
+pub(super) struct Clock(Arc<ClockState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ClockState {
     /// Milliseconds to add to the system's time; 0 until a refusal.
     correction: AtomicI64,
     /// Milliseconds that EC2's clock was ahead of the system's at the last answer with a Date.

@@ -46,12 +46,12 @@ const PROFILE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The credentials of one EC2 client. Clones are the same credentials.
 #[derive(Clone)]
-pub(super) struct Keys(Arc<Inner>);
+pub(super) struct Keys(Arc<KeysInner>);
 
-struct Inner {
+struct KeysInner {
     source: Source,
     clock: Clock,
-    state: Mutex<State>,
+    state: Mutex<KeysState>,
     /// Held while credentials are read, so that concurrent calls read them once.
     reading: tokio::sync::Mutex<()>,
     changed: watch::Sender<Generation>,
@@ -72,7 +72,7 @@ enum Source {
 }
 
 #[derive(Default)]
-struct State {
+struct KeysState {
     current: Option<Loaded>,
     /// Why the last reading failed.
     error: Option<CallError>,
@@ -131,7 +131,7 @@ impl Keys {
     }
 
     fn new(source: Source, clock: Clock) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(KeysInner {
             source,
             clock,
             state: Mutex::default(),
@@ -203,7 +203,7 @@ impl Keys {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, KeysState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

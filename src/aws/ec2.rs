@@ -67,9 +67,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client of EC2 in one region. Keep it: it holds warm connections, the credentials and the difference between the
 /// clocks. Clones are the same client.
 #[derive(Clone)]
-pub struct Ec2(Arc<Inner>);
+pub struct Ec2(Arc<Ec2Inner>);
 
-struct Inner {
+struct Ec2Inner {
     region: Region,
     endpoint: String,
     endpoint_url: Option<EndpointUrl>,
@@ -217,7 +217,7 @@ impl Ec2 {
         };
         let endpoint = global.endpoint_url.clone().or_else(|| endpoint_of(&region));
         let client = client(&region, endpoint_url.as_ref(), http, Some(&keys), &clock);
-        Self(Arc::new(Inner {
+        Self(Arc::new(Ec2Inner {
             endpoint: endpoint.unwrap_or_else(|| format!("EC2 in {region}")),
             region,
             endpoint_url,

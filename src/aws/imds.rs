@@ -44,10 +44,10 @@ const ROLE_APPEARS_WITHIN: Duration = Duration::from_mins(5);
 ///
 /// IMDS may return data that is a minute old. A failed request is never treated as an empty answer.
 #[derive(Debug, Clone)]
-pub struct Imds(Arc<Inner>);
+pub struct Imds(Arc<ImdsInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct ImdsInner {
     address: String,
     http: SharedHttpClient,
     /// Made at the first use, and again when its token has been rejected.
@@ -77,7 +77,7 @@ impl Imds {
 
     /// A service with the API of IMDS at another `http://` address. Uses no network.
     pub fn at(address: &str) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ImdsInner {
             address: address.to_owned(),
             http: transport::imds(),
             client: Mutex::new(None),

@@ -79,7 +79,8 @@ impl Budget {
     /// if its announced length does.
     fn limit(&self, body: SdkBody, announced: Option<usize>) -> SdkBody {
         let Self { longest, long } = self.clone();
-        let answer = Answer { body: Box::pin(body), length: announced.unwrap_or_default(), read: 0, _long: None };
+        let answer =
+            LimitedAnswer { body: Box::pin(body), length: announced.unwrap_or_default(), read: 0, _long: None };
         let frames = stream::try_unfold(answer, move |mut answer| {
             let long = long.clone();
             async move {
@@ -101,7 +102,7 @@ impl Budget {
 }
 
 /// An answer that is being read.
-struct Answer {
+struct LimitedAnswer {
     body: Pin<Box<SdkBody>>,
     /// The announced length, or the length read so far if that is greater.
     length: usize,
@@ -125,10 +126,10 @@ impl std::error::Error for TooLong {}
 /// Resolves names by the system, remembers the answers, and tries addresses that did not answer last. Clones are the same resolver; it outlives the
 /// connections.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Resolver(Arc<Mutex<Addresses>>);
+pub(super) struct Resolver(Arc<Mutex<KnownAddresses>>);
 
 #[derive(Debug, Default)]
-struct Addresses {
+struct KnownAddresses {
     /// The last answer for each name: those of EC2's and STS's endpoints.
     last: HashMap<String, Vec<IpAddr>>,
     /// Those that did not answer, the latest last.
@@ -136,7 +137,7 @@ struct Addresses {
 }
 
 impl Resolver {
-    fn addresses(&self) -> MutexGuard<'_, Addresses> {
+    fn addresses(&self) -> MutexGuard<'_, KnownAddresses> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

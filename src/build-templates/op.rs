@@ -15,34 +15,34 @@ use crate::xml::{self, Element};
 /// A word of a command, and the words that may follow it. Unlike in the configuration, siblings of different kinds may
 /// have the same name: `show interfaces ethernet` and `show interfaces ethernet eth0` are two commands.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct OpNode {
     pub(crate) name: NodeName,
-    pub(crate) kind: Kind,
+    pub(crate) kind: OpKind,
     pub(crate) context: Context,
     pub(crate) line: usize,
 }
 
 #[derive(Debug)]
-pub(crate) enum Kind {
+pub(crate) enum OpKind {
     Inner {
-        properties: Option<Properties>,
+        properties: Option<OpProperties>,
         command: Option<String>,
-        children: Vec<Node>,
+        children: Vec<OpNode>,
     },
     /// A word followed by a value, to which the command applies.
     Tag {
-        properties: Properties,
+        properties: OpProperties,
         command: Option<String>,
-        children: Vec<Node>,
+        children: Vec<OpNode>,
     },
     Leaf {
-        properties: Properties,
+        properties: OpProperties,
         command: String,
     },
 }
 
 #[derive(Debug)]
-pub(crate) struct Properties {
+pub(crate) struct OpProperties {
     pub(crate) help: String,
     pub(crate) completion: Option<Completion>,
     /// Only vyos-op-run checks it, not the shell that reads `node.def` files.
@@ -52,13 +52,13 @@ pub(crate) struct Properties {
 /// The help of a node without one.
 pub(crate) const NO_HELP: &str = "No help available";
 
-impl Default for Properties {
+impl Default for OpProperties {
     fn default() -> Self {
         Self { help: NO_HELP.to_owned(), completion: None, constraint: None }
     }
 }
 
-pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Node>, DefinitionError> {
+pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<OpNode>, DefinitionError> {
     let mut nodes = Vec::new();
     for file in files {
         let (context, root) = xml::read(file)?;
@@ -74,7 +74,7 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Node>, DefinitionError> {
     Ok(nodes)
 }
 
-fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
+fn node(parent: &Context, element: &Element) -> Result<OpNode, DefinitionError> {
     element.allow_attributes(parent, &["name"])?;
     let (name, context) = NodeName::read(parent, element)?;
     let line = element.line;
@@ -89,22 +89,22 @@ fn node(parent: &Context, element: &Element) -> Result<Node, DefinitionError> {
     let children = children.map(|e| read_children(&context, e)).transpose()?.unwrap_or_default();
     let missing = |what| error(&format!("<{}> needs <{what}>", element.name));
     let kind = match element.name.as_str() {
-        "node" => Kind::Inner { properties, command, children },
+        "node" => OpKind::Inner { properties, command, children },
         "tagNode" => {
             if properties.is_none() {
                 context.warn(line, "<tagNode> without <properties>: VyOS's own generators fail here");
             }
-            Kind::Tag { properties: properties.unwrap_or_default(), command, children }
+            OpKind::Tag { properties: properties.unwrap_or_default(), command, children }
         }
-        _ => Kind::Leaf {
+        _ => OpKind::Leaf {
             properties: properties.ok_or_else(|| missing("properties"))?,
             command: command.ok_or_else(|| missing("command"))?,
         },
     };
-    Ok(Node { name, kind, line, context })
+    Ok(OpNode { name, kind, line, context })
 }
 
-fn read_children(context: &Context, element: &Element) -> Result<Vec<Node>, DefinitionError> {
+fn read_children(context: &Context, element: &Element) -> Result<Vec<OpNode>, DefinitionError> {
     element.allow_attributes(context, &[])?;
     let elements = element.children(context, &["node", "tagNode", "leafNode"])?;
     if elements.is_empty() {
@@ -113,11 +113,11 @@ fn read_children(context: &Context, element: &Element) -> Result<Vec<Node>, Defi
     elements.iter().map(|child| node(context, child)).collect()
 }
 
-fn properties(context: &Context, element: &Element) -> Result<Properties, DefinitionError> {
+fn properties(context: &Context, element: &Element) -> Result<OpProperties, DefinitionError> {
     element.allow_attributes(context, &[])?;
     let properties = element.children(context, &["help", "completionHelp", "constraint", "constraintErrorMessage"])?;
     let help = xml::optional(context, properties, "help")?.map(|e| e.text(context)).transpose()?;
-    Ok(Properties {
+    Ok(OpProperties {
         // VyOS's own generators fail at an empty one.
         help: help.filter(|text| !text.is_empty()).unwrap_or(NO_HELP).to_owned(),
         completion: Completion::read(context, properties)?,
@@ -126,7 +126,7 @@ fn properties(context: &Context, element: &Element) -> Result<Properties, Defini
 }
 
 /// The files of these nodes; with `owned_only`, only those of nodes with properties or a command.
-pub(crate) fn render(nodes: &[Node], owned_only: bool) -> Tree {
+pub(crate) fn render(nodes: &[OpNode], owned_only: bool) -> Tree {
     let mut files = Files { owned_only, ..Files::default() };
     files.add(nodes, Path::new(""));
     files.node_defs.fill_in(files.tag_words);
@@ -134,12 +134,12 @@ pub(crate) fn render(nodes: &[Node], owned_only: bool) -> Tree {
 }
 
 /// Siblings in the order of VyOS's generator of `node.def` files: of two with the same path, it uses the first.
-pub(crate) fn in_order(nodes: &[Node]) -> Vec<&Node> {
-    let mut nodes: Vec<&Node> = nodes.iter().collect();
+pub(crate) fn in_order(nodes: &[OpNode]) -> Vec<&OpNode> {
+    let mut nodes: Vec<&OpNode> = nodes.iter().collect();
     nodes.sort_by_key(|node| match node.kind {
-        Kind::Leaf { .. } => 0,
-        Kind::Inner { .. } => 1,
-        Kind::Tag { .. } => 2,
+        OpKind::Leaf { .. } => 0,
+        OpKind::Inner { .. } => 1,
+        OpKind::Tag { .. } => 2,
     });
     nodes
 }
@@ -153,19 +153,19 @@ struct Files {
 }
 
 impl Files {
-    fn add(&mut self, nodes: &[Node], directory: &Path) {
+    fn add(&mut self, nodes: &[OpNode], directory: &Path) {
         for node in in_order(nodes) {
-            let Node { context, line, .. } = node;
+            let OpNode { context, line, .. } = node;
             let directory = directory.join(node.name.as_str());
             match &node.kind {
-                Kind::Inner { properties, command, children } => {
+                OpKind::Inner { properties, command, children } => {
                     if properties.is_some() || command.is_some() || !self.owned_only {
                         let text = node_def(properties.as_ref(), command.as_deref());
                         self.node_defs.insert(&directory, text, context, *line);
                     }
                     self.add(children, &directory);
                 }
-                Kind::Tag { properties, command, children } => {
+                OpKind::Tag { properties, command, children } => {
                     // VyOS's generator does not wrap this text.
                     self.tag_words.insert(&directory, format!("help: {}\n", properties.help), context, *line);
                     let directory = directory.join("node.tag");
@@ -173,7 +173,7 @@ impl Files {
                     self.node_defs.insert(&directory, text, context, *line);
                     self.add(children, &directory);
                 }
-                Kind::Leaf { properties, command } => {
+                OpKind::Leaf { properties, command } => {
                     self.node_defs.insert(&directory, node_def(Some(properties), Some(command)), context, *line);
                 }
             }
@@ -181,7 +181,7 @@ impl Files {
     }
 }
 
-fn node_def(properties: Option<&Properties>, command: Option<&str>) -> String {
+fn node_def(properties: Option<&OpProperties>, command: Option<&str>) -> String {
     let mut fields = String::new();
     if let Some(properties) = properties {
         fields += &format!("help: {}\n", wrap(&properties.help));

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::completion::Completion;
 use crate::config::{Constraint, Validator};
 use crate::error::DefinitionError;
-use crate::op::{self, Kind, Node};
+use crate::op::{self, OpKind, OpNode};
 
 /// VyOS's directory of validators.
 const VALIDATORS: &str = "/usr/libexec/vyos/validators";
@@ -30,14 +30,14 @@ const VIRTUAL_TAG: &str = "__virtual_tag";
 
 /// A node and the words that may follow it.
 #[derive(Debug, Serialize)]
-struct Entry {
+struct OpEntry {
     #[serde(rename = "__node_data")]
     data: NodeData,
     #[serde(flatten)]
     children: Entries,
 }
 
-type Entries = BTreeMap<String, Entry>;
+type Entries = BTreeMap<String, OpEntry>;
 
 #[derive(Debug, Serialize)]
 struct NodeData {
@@ -67,18 +67,18 @@ struct Constraints {
 ///
 /// # Errors
 /// A command has an argument that cannot be quoted.
-pub(crate) fn render(nodes: &[Node]) -> Result<String, DefinitionError> {
+pub(crate) fn render(nodes: &[OpNode]) -> Result<String, DefinitionError> {
     let json = serde_json::to_string_pretty(&entries(&op::in_order(nodes), &[])?);
     Ok(json.unwrap_or_else(|error| panic!("strings are always JSON: {error}")) + "\n")
 }
 
 /// The entries of siblings. VyOS has one for each word, and its own generator fails at a tag node and another node of the same
 /// name; the runner has `__virtual_tag` for that (vyos-1x, `<virtualTagNode>`).
-fn entries(nodes: &[&Node], above: &[String]) -> Result<Entries, DefinitionError> {
-    let mut words: BTreeMap<&str, [Vec<&Node>; 2]> = BTreeMap::new();
+fn entries(nodes: &[&OpNode], above: &[String]) -> Result<Entries, DefinitionError> {
+    let mut words: BTreeMap<&str, [Vec<&OpNode>; 2]> = BTreeMap::new();
     for node in nodes {
         let [words, tags] = words.entry(node.name.as_str()).or_default();
-        if matches!(node.kind, Kind::Tag { .. }) { tags } else { words }.push(node);
+        if matches!(node.kind, OpKind::Tag { .. }) { tags } else { words }.push(node);
     }
     let mut entries = Entries::new();
     for (name, [word, tag]) in words {
@@ -103,7 +103,7 @@ fn entries(nodes: &[&Node], above: &[String]) -> Result<Entries, DefinitionError
 }
 
 /// The entry of all definitions of one word; `None` without definitions.
-fn entry(definitions: &[&Node], above: &[String]) -> Result<Option<Entry>, DefinitionError> {
+fn entry(definitions: &[&OpNode], above: &[String]) -> Result<Option<OpEntry>, DefinitionError> {
     let Some((first, others)) = definitions.split_first() else { return Ok(None) };
     let mut data = data(first, above)?;
     for node in others {
@@ -119,12 +119,12 @@ fn entry(definitions: &[&Node], above: &[String]) -> Result<Option<Entry>, Defin
             }
         }
     }
-    Ok(Some(Entry { children: entries(&below, &data.path)?, data }))
+    Ok(Some(OpEntry { children: entries(&below, &data.path)?, data }))
 }
 
 impl NodeData {
     /// Adds the parts that only another definition of the node has. VyOS uses only the first definition.
-    fn merge(&mut self, other: Self, first: &Node, node: &Node) {
+    fn merge(&mut self, other: Self, first: &OpNode, node: &OpNode) {
         let is_same = [
             fill_in(&mut self.help_text, other.help_text),
             fill_in(&mut self.command, other.command),
@@ -168,18 +168,18 @@ fn fill_in(old: &mut Option<String>, new: Option<String>) -> bool {
     }
 }
 
-fn children(node: &Node) -> &[Node] {
+fn children(node: &OpNode) -> &[OpNode] {
     match &node.kind {
-        Kind::Inner { children, .. } | Kind::Tag { children, .. } => children,
-        Kind::Leaf { .. } => &[],
+        OpKind::Inner { children, .. } | OpKind::Tag { children, .. } => children,
+        OpKind::Leaf { .. } => &[],
     }
 }
 
-fn data(node: &Node, above: &[String]) -> Result<NodeData, DefinitionError> {
+fn data(node: &OpNode, above: &[String]) -> Result<NodeData, DefinitionError> {
     let (node_type, properties, run) = match &node.kind {
-        Kind::Inner { properties, command, .. } => ("node", properties.as_ref(), command.as_ref()),
-        Kind::Tag { properties, command, .. } => ("tagNode", Some(properties), command.as_ref()),
-        Kind::Leaf { properties, command } => ("leafNode", Some(properties), Some(command)),
+        OpKind::Inner { properties, command, .. } => ("node", properties.as_ref(), command.as_ref()),
+        OpKind::Tag { properties, command, .. } => ("tagNode", Some(properties), command.as_ref()),
+        OpKind::Leaf { properties, command } => ("leafNode", Some(properties), Some(command)),
     };
     let mut path = above.to_vec();
     path.push(node.name.to_string());
@@ -206,7 +206,7 @@ fn data(node: &Node, above: &[String]) -> Result<NodeData, DefinitionError> {
 }
 
 /// The name of the definition file as in VyOS's cache: without the suffix of a file that includes others.
-fn file_name(node: &Node) -> String {
+fn file_name(node: &OpNode) -> String {
     let name = node.context.file().file_name().unwrap_or_default().to_string_lossy().into_owned();
     name.strip_suffix(".in").map(str::to_owned).unwrap_or(name)
 }

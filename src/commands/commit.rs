@@ -228,7 +228,7 @@ fn apply(paths: &Paths, config: &Config, boot: bool, warnings: &mut Vec<String>)
     // Only the first call of a commit waits for keepalived's start: if it cannot start, the others would wait in vain.
     let starting = changed && json_file::read::<Groups>(&paths.groups).is_ok_and(|groups| !groups.groups.is_empty());
     let rewritten = hooked.as_ref().is_ok_and(|rewritten| *rewritten);
-    let matched = match_running(paths, &Wanted { attached: true, rewritten, starting }, systemctl, warnings);
+    let matched = match_running(paths, &DesiredKeepalived { attached: true, rewritten, starting }, systemctl, warnings);
     let done: Result<(), CommitError> = [copied, hooked.map(drop), started, matched].into_iter().collect();
     let done = match done {
         Ok(()) if file.is_none() => remove_credentials(paths, systemctl),
@@ -286,12 +286,13 @@ fn remove(paths: &Paths, systemctl: Systemctl, warnings: &mut Vec<String>) -> Re
         if may_run { systemctl.run(&["stop", "--no-block", AGENT_UNIT]).map_err(CommitError::from) } else { Ok(()) };
     let credentials = remove_credentials(paths, systemctl);
     let rewritten = detached.as_ref().is_ok_and(|rewritten| *rewritten);
-    let matched = match_running(paths, &Wanted { attached: false, rewritten, starting: false }, systemctl, warnings);
+    let matched =
+        match_running(paths, &DesiredKeepalived { attached: false, rewritten, starting: false }, systemctl, warnings);
     [detached.map(drop)].into_iter().chain(removed).chain([stopped, credentials, matched]).collect()
 }
 
 /// The state that the running keepalived should have.
-struct Wanted {
+struct DesiredKeepalived {
     /// Whether it has the FIFO open.
     attached: bool,
     /// keepalived.conf has just been changed for that. Whether the FIFO is open now may be about to change: VyOS may have
@@ -301,17 +302,17 @@ struct Wanted {
     starting: bool,
 }
 
-/// Brings the running keepalived into the wanted state, by at most one reload. VyOS itself does not reload it at boot, or if
-/// only nodes of this package change.
+/// Brings the running keepalived into the desired state, by at most one reload. VyOS itself does not reload it at boot, or
+/// if only nodes of this package change.
 fn match_running(
     paths: &Paths,
-    wanted: &Wanted,
+    desired: &DesiredKeepalived,
     systemctl: Systemctl,
     warnings: &mut Vec<String>,
 ) -> Result<(), CommitError> {
-    let holds = |keepalived: KeepalivedProcess| keepalived.has_open(&paths.fifo).unwrap_or(false) == wanted.attached;
-    let is_right = |keepalived: KeepalivedProcess| !wanted.rewritten && holds(keepalived);
-    if KeepalivedProcess::running(&paths.keepalived_pid).map_or(!wanted.starting, is_right) {
+    let holds = |keepalived: KeepalivedProcess| keepalived.has_open(&paths.fifo).unwrap_or(false) == desired.attached;
+    let is_right = |keepalived: KeepalivedProcess| !desired.rewritten && holds(keepalived);
+    if KeepalivedProcess::running(&paths.keepalived_pid).map_or(!desired.starting, is_right) {
         // Its next start reads the present files.
         return Ok(());
     }
@@ -323,7 +324,7 @@ fn match_running(
     if wait_for(Instant::now() + RELOAD_TIMEOUT, matches).is_none() {
         warnings.push(format!(
             "keepalived did not {} the transition FIFO {} after its reload: check `show log vrrp`",
-            if wanted.attached { "open" } else { "close" },
+            if desired.attached { "open" } else { "close" },
             paths.fifo.display()
         ));
     }

@@ -33,7 +33,7 @@ pub enum Command {
     Commit(commit::Commit),
     /// Run VyOS's owner script for the aws-vipa nodes, if this call of a commit has something left to do
     #[command(hide = true)]
-    Owner(owner::Owner),
+    Owner(owner::OwnerScript),
     /// Keep the hook in keepalived.conf, and write the groups that keepalived runs to groups.json
     ///
     /// keepalived.service runs it before each start and reload. It uses no network and does not wait.

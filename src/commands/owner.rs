@@ -14,7 +14,7 @@ const PYTHON: &str = "/usr/bin/python3";
 
 /// `owner`, with what the kernel puts behind it: the script and its arguments.
 #[derive(Debug, clap::Args)]
-pub struct Owner {
+pub struct OwnerScript {
     /// The script
     script: PathBuf,
     /// What VyOS calls for
@@ -27,7 +27,7 @@ pub struct Owner {
 #[error("cannot run {PYTHON}: {0}")]
 pub struct OwnerError(#[source] io::Error);
 
-impl Owner {
+impl OwnerScript {
     /// Returns if nothing is left to do. Otherwise Python with the script replaces this process.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ use rustix::fs::{major, minor};
 use serde::{Deserialize, Serialize};
 use vipa_core::model::config::Config;
 use vipa_core::vyos::input::{CalledFor, Input};
-use vipa_core::vyos::verify::{Call, virtual_addresses};
+use vipa_core::vyos::verify::{CommitCall, virtual_addresses};
 
 use super::commit::{CommitError, interfaces};
 use crate::fs::json_file;
@@ -44,18 +44,18 @@ const MAX_ANCESTORS: usize = 64;
 
 /// The record of the last successful call.
 #[derive(Debug, Serialize, Deserialize)]
-struct Calls {
+struct CallRecord {
     commit: String,
     /// The calls with nothing left to do.
     done: BTreeSet<CalledFor>,
-    state: State,
+    state: HostSnapshot,
     /// The addresses that `state` leaves out.
     virtual_addresses: BTreeSet<Ipv4Addr>,
 }
 
 /// What a call reads besides VyOS's configuration, and what it changes.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
+struct HostSnapshot {
     files: Vec<FileFingerprint>,
     /// The FIFO without its times, which change when it is written to.
     fifo: Option<(u64, u32, u32, u32)>,
@@ -64,7 +64,7 @@ struct State {
     interfaces: BTreeMap<String, Vec<String>>,
 }
 
-impl State {
+impl HostSnapshot {
     fn now(paths: &Paths, virtual_addresses: &BTreeSet<Ipv4Addr>) -> io::Result<Self> {
         let files = [
             &paths.config,
@@ -105,10 +105,10 @@ fn is_of_vrrp(interface: &str) -> bool {
 
 /// Whether the call for these nodes, in the commit with this id, has nothing left to do.
 pub fn has_nothing_left(paths: &Paths, commit: &str, called_for: &CalledFor) -> bool {
-    json_file::read::<Calls>(&paths.calls).is_ok_and(|calls| {
+    json_file::read::<CallRecord>(&paths.calls).is_ok_and(|calls| {
         calls.commit == commit
             && calls.done.contains(called_for)
-            && State::now(paths, &calls.virtual_addresses).is_ok_and(|state| state == calls.state)
+            && HostSnapshot::now(paths, &calls.virtual_addresses).is_ok_and(|state| state == calls.state)
     })
 }
 
@@ -128,7 +128,13 @@ pub(super) fn forget(paths: &Paths) -> Result<(), CommitError> {
 /// Records, after a successful call, which calls of its commit have nothing left to do. `shown` are the warnings that were
 /// printed, `config` is the applied configuration. After any failure, or if config.json has been changed since, the later
 /// calls are made in full. The caller holds the lock, so no call outside of the commit changes anything meanwhile.
-pub(super) fn remember(paths: &Paths, input: &Input, calls: Vec<Call>, shown: &BTreeSet<String>, config: &Config) {
+pub(super) fn remember(
+    paths: &Paths,
+    input: &Input,
+    calls: Vec<CommitCall>,
+    shown: &BTreeSet<String>,
+    config: &Config,
+) {
     let Some(commit) = input.commit.clone().or_else(|| running_commit(paths)) else {
         return;
     };
@@ -138,7 +144,7 @@ pub(super) fn remember(paths: &Paths, input: &Input, calls: Vec<Call>, shown: &B
         .map(|call| call.called_for)
         .collect();
     let virtual_addresses = virtual_addresses(input);
-    let Ok(state) = State::now(paths, &virtual_addresses) else {
+    let Ok(state) = HostSnapshot::now(paths, &virtual_addresses) else {
         return;
     };
     let is_in_force = match json_file::read::<Config>(&paths.config) {
@@ -153,7 +159,7 @@ pub(super) fn remember(paths: &Paths, input: &Input, calls: Vec<Call>, shown: &B
         return;
     }
     // Without the record the calls are made in full, which does no harm.
-    let _ = json_file::write(&paths.calls, 0o644, &Calls { commit, done, state, virtual_addresses });
+    let _ = json_file::write(&paths.calls, 0o644, &CallRecord { commit, done, state, virtual_addresses });
 }
 
 /// The id of the commit that this process runs for: the process that holds VyOS's commit lock, if it is an ancestor.

@@ -47,7 +47,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// A request that its sender is permitted to make.
 #[derive(Debug)]
-pub struct Call {
+pub struct PermittedRequest {
     pub request: Request,
     /// Where the answer goes. The client may be gone.
     pub answer: oneshot::Sender<Response>,
@@ -112,7 +112,7 @@ impl Server {
     }
 
     /// Passes each request to the agent, until the agent accepts no more.
-    pub async fn run(self, agent: mpsc::Sender<Call>) {
+    pub async fn run(self, agent: mpsc::Sender<PermittedRequest>) {
         let mut connections = JoinSet::new();
         let permits = Permits::new();
         let mut throttle = LogThrottle::default();
@@ -173,7 +173,7 @@ fn turn_away(stream: &UnixStream) {
 }
 
 /// Serves one connection, line by line.
-async fn serve(stream: UnixStream, uid: u32, _permit: OwnedSemaphorePermit, agent: mpsc::Sender<Call>) {
+async fn serve(stream: UnixStream, uid: u32, _permit: OwnedSemaphorePermit, agent: mpsc::Sender<PermittedRequest>) {
     let (from, mut to) = stream.into_split();
     let mut lines = FramedRead::new(from, LinesCodec::new_with_max_length(MAX_REQUEST_BYTES));
     loop {
@@ -198,13 +198,13 @@ async fn serve(stream: UnixStream, uid: u32, _permit: OwnedSemaphorePermit, agen
     }
 }
 
-async fn answer(line: &str, uid: u32, agent: &mpsc::Sender<Call>) -> Response {
+async fn answer(line: &str, uid: u32, agent: &mpsc::Sender<PermittedRequest>) -> Response {
     let request = protocol::parse_request(line)?;
     request.permitted(uid)?;
     let (sender, receiver) = oneshot::channel();
     let answered = async {
-        let call = Call { request, answer: sender };
-        agent.send(call).await.ok()?;
+        let permitted = PermittedRequest { request, answer: sender };
+        agent.send(permitted).await.ok()?;
         receiver.await.ok()
     };
     match timeout(AGENT_TIMEOUT, answered).await {
@@ -240,9 +240,9 @@ mod tests {
     const TEST_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// The agent of these tests: it has the group `a`, and answers a fresh status with a long text.
-    async fn agent(mut calls: mpsc::Receiver<Call>) {
+    async fn agent(mut calls: mpsc::Receiver<PermittedRequest>) {
         let mut paused = Vec::new();
-        while let Some(Call { request, answer }) = calls.recv().await {
+        while let Some(PermittedRequest { request, answer }) = calls.recv().await {
             let said = match request {
                 Request::Status { fresh: false, .. } | Request::Failovers => Encoded::new(&json!({"paused": paused})),
                 Request::Status { fresh: true, .. } => Encoded::new(&"x".repeat(1 << 20)),

@@ -15,7 +15,7 @@ use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, Eni, ErrorClass, Failure, Instance, Interface, Owner};
 use vipa_core::model::ids::{EniId, InterfaceName};
 use vipa_core::model::path::{self, LocalNetwork, Path};
-use vipa_core::model::proof::{Answer, Change};
+use vipa_core::model::proof::{OutdatedBy, ProofAnswer};
 use vipa_core::model::resource::{Holder, NotTakeable, Resource, Route};
 use vipa_core::report::check::{self, AwsState, CheckResult, Step};
 use vipa_core::report::model::{FailedCall, Report};
@@ -687,7 +687,7 @@ fn each_step_says_what_was_found_and_what_to_do() {
     };
     let proof = |allowed, outdated_by| ProofReport {
         eni: id(OURS),
-        answer: Answer {
+        answer: ProofAnswer {
             at: now - SignedDuration::from_hours(75),
             allowed,
             code: if allowed { "InvalidParameterValue" } else { "UnauthorizedOperation" }.try_into().ok(),
@@ -795,8 +795,8 @@ fn each_step_says_what_was_found_and_what_to_do() {
         check::assign_permission(&id(OURS), None, None, now),
         check::assign_permission(&id(OURS), Some(&[]), Some(&proof(true, None)), now),
         check::assign_permission(&id(OURS), Some(&[]), Some(&proof(false, None)), now),
-        check::assign_permission(&id(OURS), Some(&[]), Some(&proof(true, Some(Change::Credentials))), now),
-        check::assign_permission(&id(OURS), Some(&[]), Some(&proof(false, Some(Change::Credentials))), now),
+        check::assign_permission(&id(OURS), Some(&[]), Some(&proof(true, Some(OutdatedBy::Credentials))), now),
+        check::assign_permission(&id(OURS), Some(&[]), Some(&proof(false, Some(OutdatedBy::Credentials))), now),
     ])
     .chain(check::interface(&id(OURS), &[VIP].into(), &[], &AwsState::default()))
     .chain({

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::event::Misplaced;
 use super::group::{Group, GroupState};
-use super::readiness::refusal;
+use super::readiness::failed_claim;
 use super::reason::{EniUnknown, LastOwner, NotRead, Reason};
 use super::resource::{GRACE_PERIOD, LastClaim, OwnerRead, Phase, ResourceState};
 use super::{BootInstant, Cause, Machine};
@@ -273,7 +273,7 @@ impl Machine {
             return (Verdict::Drift, Some(Reason::NotTakeable(why.clone())));
         }
         if let Some(error) = &resource.rejection.permanent {
-            return (Verdict::Drift, Some(Reason::Refused(refusal(id, resource, error))));
+            return (Verdict::Drift, Some(Reason::Refused(failed_claim(id, resource, error))));
         }
         if let Some((Misplaced::Missing, since, interface)) = self.misplaced_evidence(now, id, resource) {
             return (Verdict::Drift, Some(Reason::Missing { interface, since }));
@@ -318,7 +318,7 @@ impl Machine {
         }
         let allowed_at = self.allowed_at(now, id, resource).filter(|at| resource.phase.due().is_some() && *at > now);
         if let Some((_, error)) = &resource.last_failure {
-            return Some(Reason::Retrying { refusal: refusal(id, resource, error), allowed_at });
+            return Some(Reason::Retrying { failure: failed_claim(id, resource, error), allowed_at });
         }
         match allowed_at {
             Some(allowed_at) => Some(Reason::RateLimited { allowed_at }),

@@ -26,5 +26,5 @@ pub use obstacles::{
     Dependence, DependentPath, EniElsewhere, NoPrivateAddress, NoRoom, NoSuchEni, PrimaryAddress, Room, Unassignable,
     drops_packets,
 };
-pub use reason::{EniUnknown, Explanation, LastOwner, NotRead, Obstacle, Reason, Refusal, RequestRefusal};
+pub use reason::{EniUnknown, Explanation, FailedClaim, LastOwner, NotRead, Obstacle, Reason, RequestRefusal};
 pub use resource::{LastClaim, OwnerRead};

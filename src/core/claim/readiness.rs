@@ -13,7 +13,7 @@ use super::group::Group;
 use super::obstacles::{
     DependentPath, EniElsewhere, NoPrivateAddress, NoRoom, NoSuchEni, PrimaryAddress, Room, Unassignable, drops_packets,
 };
-use super::reason::{Explanation, Obstacle, Refusal};
+use super::reason::{Explanation, FailedClaim, Obstacle};
 use super::resource::ResourceState;
 use super::{BootInstant, Machine};
 use crate::model::ec2::{CallError, ErrorClass, Interface, Owner};
@@ -89,9 +89,9 @@ impl Machine {
             .or_else(|| self.no_room(id, resource).map(Obstacle::NoRoom))
             .or_else(|| self.source_dest_check(resource).map(Obstacle::SourceDestCheck))
             .or_else(|| {
-                let refusal = refusal(id, resource, resource.rejection.permanent.as_ref()?);
+                let failure = failed_claim(id, resource, resource.rejection.permanent.as_ref()?);
                 let at = resource.last_claim.as_ref().and_then(|c| c.answer.as_ref()).map(|(when, _)| *when);
-                Some(Obstacle::LastClaimRefused { at, refusal })
+                Some(Obstacle::LastClaimRefused { at, failure })
             })
             .or_else(|| {
                 let denied = || self.denials.get(resource.eni.as_ref()?).filter(|_| id.kind() == Kind::Address);
@@ -304,7 +304,7 @@ fn primary(id: &Resource, resource: &ResourceState) -> Option<PrimaryAddress> {
 }
 
 /// A failed claim, and what the owner explains of it.
-pub(super) fn refusal(id: &Resource, resource: &ResourceState, error: &CallError) -> Refusal {
+pub(super) fn failed_claim(id: &Resource, resource: &ResourceState, error: &CallError) -> FailedClaim {
     let is_about_the_address = id.address().is_some()
         && matches!(error.class(), ErrorClass::BadResource | ErrorClass::Refused)
         && !error.failure.has_code(ErrorCode::is_no_room);
@@ -314,5 +314,5 @@ pub(super) fn refusal(id: &Resource, resource: &ResourceState, error: &CallError
         Some(primary) => Some(Explanation::Primary(primary)),
         None => is_free.then_some(Explanation::Unassigned),
     };
-    Refusal { kind: id.kind(), error: error.clone(), explanation }
+    FailedClaim { kind: id.kind(), error: error.clone(), explanation }
 }

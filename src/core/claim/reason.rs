@@ -49,7 +49,7 @@ pub enum Reason {
     /// The route or the Elastic IP cannot be claimed.
     NotTakeable(NotTakeable),
     /// EC2 refuses the claim; it is retried every minute.
-    Refused(Refusal),
+    Refused(FailedClaim),
     /// The group is MASTER and EC2 delivers the address's traffic here, but the address is not on its interface.
     Missing {
         /// The interface.
@@ -92,7 +92,7 @@ pub enum Reason {
     /// The last claim failed; it is retried.
     Retrying {
         /// The failure.
-        refusal: Refusal,
+        failure: FailedClaim,
         /// When the rate limit allows the next claim; absent: soon.
         allowed_at: Option<BootInstant>,
     },
@@ -152,7 +152,7 @@ pub enum Obstacle {
         /// When, if the answer is that of the last claim.
         at: Option<BootInstant>,
         /// The failure.
-        refusal: Refusal,
+        failure: FailedClaim,
     },
     /// EC2 refuses the claim of a route or an Elastic IP, as a dry run has shown.
     DryRunRefused {
@@ -170,9 +170,9 @@ impl Obstacle {
             Self::EniUnknown(EniUnknown { error, .. })
             | Self::ReadFailed(error)
             | Self::DryRunRefused { error, .. } => error.request_id = None,
-            Self::LastClaimRefused { at, refusal } => {
+            Self::LastClaimRefused { at, failure } => {
                 *at = None;
-                refusal.error.request_id = None;
+                failure.error.request_id = None;
             }
             Self::Primary(_)
             | Self::OutsideSubnet { .. }
@@ -200,7 +200,7 @@ pub struct EniUnknown {
 
 /// A failed claim, and what the owner explains of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct FailedClaim {
     /// The kind of what was claimed.
     pub kind: Kind,
     /// The failure.

@@ -171,12 +171,12 @@ enum List {
 
 /// A version of IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
+enum IpVersion {
     V4,
     V6,
 }
 
-impl Family {
+impl IpVersion {
     fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
@@ -194,7 +194,7 @@ struct ParsedInstance {
     priority: u8,
     advertise_interval: AdvertiseInterval,
     /// The IP version of the first address. Addresses of the other version are ignored (alloc_vrrp_vip in vrrp_data.c).
-    family: Option<Family>,
+    family: Option<IpVersion>,
     peers: Vec<Ipv4Addr>,
     addresses: Vec<VirtualAddress>,
 }
@@ -390,7 +390,7 @@ impl ParsedInstance {
     fn set(&mut self, words: &[String]) {
         let [keyword, value, ..] = words else {
             if words[0] == "native_ipv6" {
-                self.family.get_or_insert(Family::V6);
+                self.family.get_or_insert(IpVersion::V6);
             }
             return;
         };
@@ -407,7 +407,7 @@ impl ParsedInstance {
             }
             "mcast_src_ip" | "unicast_src_ip" | "mcast_dst_ip" => {
                 if let Ok(address) = value.parse() {
-                    self.family.get_or_insert(Family::of(address));
+                    self.family.get_or_insert(IpVersion::of(address));
                 }
             }
             _ => {}
@@ -435,7 +435,7 @@ impl ParsedInstance {
     }
 
     fn is_of_family(&mut self, address: IpAddr) -> bool {
-        *self.family.get_or_insert(Family::of(address)) == Family::of(address)
+        *self.family.get_or_insert(IpVersion::of(address)) == IpVersion::of(address)
     }
 
     fn close(self) -> Result<RunningGroup, SkipReason> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::ec2::{CallError, Owner, Taker};
 use super::ids::{EniId, GroupName, InterfaceName, RequestId};
-use super::resource::{Kind as ResourceKind, Resource, Resources};
+use super::resource::{Kind, Resource, Resources};
 use super::vrrp::VrrpState;
 
 /// How many records of the history are kept. A claim that keeps failing with one error is one record.
@@ -63,13 +63,13 @@ pub struct Record {
     pub resources: Resources,
     /// What has happened.
     #[serde(flatten)]
-    pub kind: Kind,
+    pub kind: RecordKind,
 }
 
 /// The kinds of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Kind {
+pub enum RecordKind {
     /// The agent has started.
     Started {
         /// Its version.
@@ -193,7 +193,7 @@ impl Stored {
 
 impl Record {
     /// An event that has happened once.
-    pub fn new(time: Timestamp, kind: Kind) -> Self {
+    pub fn new(time: Timestamp, kind: RecordKind) -> Self {
         Self { time, since: None, times: 1, group: None, resources: Resources::default(), kind }
     }
 
@@ -224,34 +224,35 @@ impl Record {
     fn has_same_failure(&self, later: &Record) -> bool {
         match (&self.kind, &later.kind) {
             (
-                Kind::Claim { eni, outcome: Outcome::Failed { error }, .. },
-                Kind::Claim { eni: other_eni, outcome: Outcome::Failed { error: other }, .. },
+                RecordKind::Claim { eni, outcome: Outcome::Failed { error }, .. },
+                RecordKind::Claim { eni: other_eni, outcome: Outcome::Failed { error: other }, .. },
             ) => eni == other_eni && error.code() == other.code(),
-            (Kind::Unresolved { interface, error }, Kind::Unresolved { interface: other_interface, error: other }) => {
-                interface == other_interface && error.code() == other.code()
-            }
-            (Kind::NotLocal, Kind::NotLocal) => true,
-            (Kind::NotTakeable { why }, Kind::NotTakeable { why: other }) => why == other,
-            (Kind::Started { version }, Kind::Started { version: other }) => version == other,
+            (
+                RecordKind::Unresolved { interface, error },
+                RecordKind::Unresolved { interface: other_interface, error: other },
+            ) => interface == other_interface && error.code() == other.code(),
+            (RecordKind::NotLocal, RecordKind::NotLocal) => true,
+            (RecordKind::NotTakeable { why }, RecordKind::NotTakeable { why: other }) => why == other,
+            (RecordKind::Started { version }, RecordKind::Started { version: other }) => version == other,
             _ => false,
         }
     }
 
     /// The kind of the resources, if records about several of them are joined.
-    fn joined_kind(&self) -> Option<ResourceKind> {
-        self.resources.0.first().map(Resource::kind).filter(|kind| *kind != ResourceKind::Address)
+    fn joined_kind(&self) -> Option<Kind> {
+        self.resources.0.first().map(Resource::kind).filter(|kind| *kind != Kind::Address)
     }
 
     /// Whether in `later` the same happened to another route or Elastic IP, about as early.
     fn is_joined_by(&self, later: &Record) -> bool {
         let happened_alike = match (&self.kind, &later.kind) {
             (
-                Kind::Claim { eni, previous, outcome: Outcome::Acknowledged { .. }, .. },
-                Kind::Claim { eni: other_eni, previous: other, outcome: Outcome::Acknowledged { .. }, .. },
+                RecordKind::Claim { eni, previous, outcome: Outcome::Acknowledged { .. }, .. },
+                RecordKind::Claim { eni: other_eni, previous: other, outcome: Outcome::Acknowledged { .. }, .. },
             ) => (eni, previous) == (other_eni, other),
             (
-                Kind::OwnershipLost { .. } | Kind::Contested { .. } | Kind::ContestedEnded { .. },
-                Kind::OwnershipLost { .. } | Kind::Contested { .. } | Kind::ContestedEnded { .. },
+                RecordKind::OwnershipLost { .. } | RecordKind::Contested { .. } | RecordKind::ContestedEnded { .. },
+                RecordKind::OwnershipLost { .. } | RecordKind::Contested { .. } | RecordKind::ContestedEnded { .. },
             ) => self.kind == later.kind,
             _ => self.has_same_failure(later),
         };
@@ -273,7 +274,7 @@ impl Record {
 
     /// The record of both, in which the same happened to the resources of `later`.
     fn joined_by(self, mut later: Record) -> Self {
-        if let (Kind::Claim { duration_ms, .. }, Kind::Claim { duration_ms: before, .. }) =
+        if let (RecordKind::Claim { duration_ms, .. }, RecordKind::Claim { duration_ms: before, .. }) =
             (&mut later.kind, &self.kind)
         {
             *duration_ms = (*duration_ms).max(*before);
@@ -289,7 +290,7 @@ impl History {
     /// another. What happens to several routes or Elastic IPs about as early is one record. Returns whether it was a
     /// repetition.
     pub fn add(&mut self, record: Record) -> bool {
-        let within = if matches!(record.kind, Kind::Started { .. }) { 1 } else { MERGE_WINDOW };
+        let within = if matches!(record.kind, RecordKind::Started { .. }) { 1 } else { MERGE_WINDOW };
         let recent = self.records.len().saturating_sub(within)..;
         let last =
             |is: &dyn Fn(&Record) -> bool| self.records[recent.clone()].iter().rposition(is).map(|n| recent.start + n);
@@ -319,7 +320,13 @@ impl History {
     /// counted, so they do not displace these.
     pub fn last(&self, count: usize) -> &[Record] {
         let chief = |r: &Record| {
-            matches!(r.kind, Kind::Transition { .. } | Kind::Claim { .. } | Kind::OwnershipLost { .. } | Kind::Forced)
+            matches!(
+                r.kind,
+                RecordKind::Transition { .. }
+                    | RecordKind::Claim { .. }
+                    | RecordKind::OwnershipLost { .. }
+                    | RecordKind::Forced
+            )
         };
         let mut chiefs = (0..self.records.len()).rev().filter(|n| chief(&self.records[*n]));
         match count.checked_sub(1) {
@@ -339,16 +346,19 @@ fn ownership_losses(records: &[Record]) -> BTreeMap<(&GroupName, &Resource), Own
         for resource in &record.resources.0 {
             let losses: &mut OwnershipLosses = all.entry((group, resource)).or_default();
             match record.kind {
-                Kind::OwnershipLost { taker, .. } => losses.times.push((record.time, taker)),
-                Kind::Contested { taker, .. } => losses.contested.push(taker),
-                Kind::ContestedEnded { taker } => {
+                RecordKind::OwnershipLost { taker, .. } => losses.times.push((record.time, taker)),
+                RecordKind::Contested { taker, .. } => losses.contested.push(taker),
+                RecordKind::ContestedEnded { taker } => {
                     losses.times.retain(|(_, by)| *by != taker);
                     losses.contested.retain(|with| *with != taker);
                 }
                 _ => {}
             }
         }
-        if matches!(record.kind, Kind::Transition { to: VrrpState::Backup | VrrpState::Fault | VrrpState::Stop, .. }) {
+        if matches!(
+            record.kind,
+            RecordKind::Transition { to: VrrpState::Backup | VrrpState::Fault | VrrpState::Stop, .. }
+        ) {
             all.retain(|(of, _), _| *of != group);
         }
     }
@@ -378,9 +388,9 @@ impl LossHistory {
     /// Whether the record changes anything.
     pub fn is_about(&self, record: &Record) -> bool {
         match record.kind {
-            Kind::OwnershipLost { .. } | Kind::Contested { .. } => true,
-            Kind::ContestedEnded { .. }
-            | Kind::Transition { to: VrrpState::Backup | VrrpState::Fault | VrrpState::Stop, .. } => {
+            RecordKind::OwnershipLost { .. } | RecordKind::Contested { .. } => true,
+            RecordKind::ContestedEnded { .. }
+            | RecordKind::Transition { to: VrrpState::Backup | VrrpState::Fault | VrrpState::Stop, .. } => {
                 self.records.iter().any(|kept| kept.group == record.group)
             }
             _ => false,
@@ -407,7 +417,7 @@ impl LossHistory {
             record.resources.0.iter().any(|resource| {
                 let [losses, contested] = kept.entry(resource.clone()).or_default();
                 let (count, most) = match record.kind {
-                    Kind::OwnershipLost { .. } => (losses, LOSSES_PER_RESOURCE),
+                    RecordKind::OwnershipLost { .. } => (losses, LOSSES_PER_RESOURCE),
                     _ => (contested, CONTESTED_PER_RESOURCE),
                 };
                 *count += 1;
@@ -473,7 +483,7 @@ mod tests {
     }
 
     fn claim(second: i64, outcome: Outcome) -> Record {
-        let kind = Kind::Claim { eni: eni(1), previous: Some(owner(2)), duration_ms: 31, outcome };
+        let kind = RecordKind::Claim { eni: eni(1), previous: Some(owner(2)), duration_ms: 31, outcome };
         Record::new(at(second), kind).of_group(group("a")).about([Ipv4Addr::new(10, 99, 0, 100)])
     }
 
@@ -483,21 +493,24 @@ mod tests {
 
     fn every_kind() -> Vec<Record> {
         let request_id = RequestId::try_from("b1c5").ok();
-        let transition =
-            Kind::Transition { from: VrrpState::Backup, to: VrrpState::Master, cause: "keepalived: MASTER".to_owned() };
+        let transition = RecordKind::Transition {
+            from: VrrpState::Backup,
+            to: VrrpState::Master,
+            cause: "keepalived: MASTER".to_owned(),
+        };
         let eth0 = InterfaceName::try_from("eth0").expect("a name");
         vec![
-            Record::new(at(0), Kind::Started { version: "0.1.0".to_owned() }),
+            Record::new(at(0), RecordKind::Started { version: "0.1.0".to_owned() }),
             Record::new(at(1), transition).of_group(group("a")),
             claim(2, Outcome::Acknowledged { request_id }),
             failed(3, "Timeout"),
-            Record::new(at(4), Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }),
-            Record::new(at(5), Kind::Contested { by: owner(2), taker: Taker::Peer }),
-            Record::new(at(6), Kind::ContestedEnded { taker: Taker::Peer }),
-            Record::new(at(7), Kind::NotLocal),
-            Record::new(at(8), Kind::Readiness { obstacle: Some("no credentials".to_owned()) }),
-            Record::new(at(9), Kind::Unresolved { interface: eth0, error: error("Timeout") }),
-            Record::new(at(10), Kind::Forced).of_group(group("a")),
+            Record::new(at(4), RecordKind::OwnershipLost { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(5), RecordKind::Contested { by: owner(2), taker: Taker::Peer }),
+            Record::new(at(6), RecordKind::ContestedEnded { taker: Taker::Peer }),
+            Record::new(at(7), RecordKind::NotLocal),
+            Record::new(at(8), RecordKind::Readiness { obstacle: Some("no credentials".to_owned()) }),
+            Record::new(at(9), RecordKind::Unresolved { interface: eth0, error: error("Timeout") }),
+            Record::new(at(10), RecordKind::Forced).of_group(group("a")),
         ]
     }
 
@@ -545,7 +558,7 @@ mod tests {
             history.add(failed(second, if second % 2 == 0 { "Timeout" } else { "Unavailable" }));
         }
         let [transition, timeouts, unavailable] = history.last(MAX_RECORDS) else { panic!("{history:?}") };
-        assert!(matches!(transition.kind, Kind::Transition { .. }));
+        assert!(matches!(transition.kind, RecordKind::Transition { .. }));
         assert_eq!((timeouts.times, timeouts.since, timeouts.time), (2_500, Some(at(0)), at(4_998)));
         assert_eq!((unavailable.times, unavailable.since, unavailable.time), (2_500, Some(at(1)), at(4_999)));
         let mut other = failed(5_000, "Timeout");
@@ -564,7 +577,8 @@ mod tests {
     }
 
     fn claim_of(resource: Resource, millis: i64, outcome: Outcome) -> Record {
-        let kind = Kind::Claim { eni: eni(1), previous: Some(owner(2)), duration_ms: 300 + millis as u64 % 7, outcome };
+        let kind =
+            RecordKind::Claim { eni: eni(1), previous: Some(owner(2)), duration_ms: 300 + millis as u64 % 7, outcome };
         Record::new(at(10) + SignedDuration::from_millis(millis), kind).about([resource])
     }
 
@@ -597,7 +611,7 @@ mod tests {
         assert_eq!(routes.resources.0.len(), 200);
         assert_eq!((routes.since, routes.times), (Some(at(10) + SignedDuration::from_millis(40)), 1));
         assert_eq!(routes.time, at(10) + SignedDuration::from_millis(8_190));
-        let Kind::Claim { duration_ms, outcome, .. } = &routes.kind else { panic!("{routes:?}") };
+        let RecordKind::Claim { duration_ms, outcome, .. } = &routes.kind else { panic!("{routes:?}") };
         assert_eq!((duration_ms, outcome), (&306, &acknowledged(190)), "the longest, and the last one's request");
         let text = serde_json::to_string(&history).expect("JSON");
         assert_eq!(serde_json::from_str::<History>(&text).expect("read").last(MAX_RECORDS), all);
@@ -624,9 +638,9 @@ mod tests {
         let later = |resource: Resource, seconds: i64| claim_of(resource, 1_000 * seconds, acknowledged(2));
         let mut to_another = later(route(2), 1);
         to_another.kind =
-            Kind::Claim { eni: eni(9), previous: Some(owner(2)), duration_ms: 300, outcome: acknowledged(2) };
+            RecordKind::Claim { eni: eni(9), previous: Some(owner(2)), duration_ms: 300, outcome: acknowledged(2) };
         let lost = |by: u8| {
-            let kind = Kind::OwnershipLost { by: owner(by), taker: Taker::Peer };
+            let kind = RecordKind::OwnershipLost { by: owner(by), taker: Taker::Peer };
             Record::new(at(10), kind).of_group(group("a"))
         };
         for (one, other, records) in [
@@ -650,7 +664,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_starts_again_and_again_does_not_push_out_the_rest() {
-        let started = |second| Record::new(at(second), Kind::Started { version: "0.1.0".to_owned() });
+        let started = |second| Record::new(at(second), RecordKind::Started { version: "0.1.0".to_owned() });
         let mut history = History::default();
         history.add(started(0));
         history.add(every_kind().remove(1));
@@ -666,7 +680,7 @@ mod tests {
     fn the_history_is_bounded() {
         let mut history = History::default();
         for second in 0..1_000 {
-            history.add(Record::new(at(second), Kind::OwnershipLost { by: owner(2), taker: Taker::Peer }));
+            history.add(Record::new(at(second), RecordKind::OwnershipLost { by: owner(2), taker: Taker::Peer }));
         }
         assert_eq!(history.last(usize::MAX).len(), MAX_RECORDS);
         assert_eq!(history.last(1)[0].time, at(999));

@@ -75,13 +75,13 @@ impl Caller {
     }
 
     /// What is different now.
-    pub(super) fn change(&self, now: &Self) -> Option<Change> {
+    pub(super) fn change(&self, now: &Self) -> Option<OutdatedBy> {
         if self.instance != now.instance {
-            Some(Change::Instance)
+            Some(OutdatedBy::Instance)
         } else if (&self.region, &self.endpoint_url) != (&now.region, &now.endpoint_url) {
-            Some(Change::Endpoint)
+            Some(OutdatedBy::Endpoint)
         } else if (&self.credentials, &self.access_key_id) != (&now.credentials, &now.access_key_id) {
-            Some(Change::Credentials)
+            Some(OutdatedBy::Credentials)
         } else {
             None
         }
@@ -91,7 +91,7 @@ impl Caller {
 /// Why a proof does not count any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Change {
+pub enum OutdatedBy {
     /// It was made on another instance.
     Instance,
     /// It was made in another region, or at another endpoint.
@@ -103,7 +103,7 @@ pub enum Change {
 /// EC2's answer about the permission to assign addresses to an ENI.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Answer {
+pub struct ProofAnswer {
     /// When EC2 answered.
     pub at: Timestamp,
     /// Whether EC2 permits to assign addresses to the ENI.
@@ -119,7 +119,7 @@ pub struct Answer {
     pub request_id: Option<RequestId>,
 }
 
-impl Answer {
+impl ProofAnswer {
     /// The denial, if the answer is one.
     pub fn denial(&self) -> Option<CallError> {
         let code = self.code.clone().filter(|_| !self.allowed)?;
@@ -135,7 +135,7 @@ impl Answer {
 #[serde(deny_unknown_fields)]
 pub struct Proof {
     /// The answer.
-    pub answer: Answer,
+    pub answer: ProofAnswer,
     /// Who has called EC2.
     pub caller: Caller,
 }
@@ -162,12 +162,15 @@ impl Proofs {
             Judgement::Denied(error) => (false, ErrorCode::try_from(error.code()).ok(), Some(error.message.clone())),
             Judgement::Inconclusive(_) => return,
         };
-        let answer = Answer { at, allowed, code, message, request_id: request_id.cloned() };
+        let answer = ProofAnswer { at, allowed, code, message, request_id: request_id.cloned() };
         self.enis.insert(eni, Proof { answer, caller });
     }
 
     /// The proof for each ENI, and why it does not count any more, if so. While the caller is not known, none counts as changed.
-    pub fn all<'a>(&'a self, now: Option<&'a Caller>) -> impl Iterator<Item = (&'a EniId, &'a Proof, Option<Change>)> {
+    pub fn all<'a>(
+        &'a self,
+        now: Option<&'a Caller>,
+    ) -> impl Iterator<Item = (&'a EniId, &'a Proof, Option<OutdatedBy>)> {
         self.enis.iter().map(move |(eni, proof)| (eni, proof, now.and_then(|now| proof.caller.change(now))))
     }
 
@@ -258,22 +261,22 @@ mod tests {
         proofs.add(Timestamp::MAX, eni.clone(), &inconclusive, None, caller());
         let change = |now: Option<&Caller>| {
             let (of, proof, change) = proofs.all(now).next().expect("a proof");
-            let Answer { at, allowed, .. } = &proof.answer;
+            let ProofAnswer { at, allowed, .. } = &proof.answer;
             assert!(*of == eni && *at == Timestamp::UNIX_EPOCH && !allowed, "{proof:?}");
             change
         };
         assert_eq!(change(None), None);
         assert_eq!(change(Some(&caller())), None);
         let instance = InstanceId::try_from("i-00000002").expect("an id");
-        assert_eq!(change(Some(&Caller { instance, ..caller() })), Some(Change::Instance));
+        assert_eq!(change(Some(&Caller { instance, ..caller() })), Some(OutdatedBy::Instance));
         let region = Region::try_from("eu-west-2").expect("a region");
-        assert_eq!(change(Some(&Caller { region, ..caller() })), Some(Change::Endpoint));
+        assert_eq!(change(Some(&Caller { region, ..caller() })), Some(OutdatedBy::Endpoint));
         let endpoint_url = Some("https://ec2.example".to_owned());
-        assert_eq!(change(Some(&Caller { endpoint_url, ..caller() })), Some(Change::Endpoint));
+        assert_eq!(change(Some(&Caller { endpoint_url, ..caller() })), Some(OutdatedBy::Endpoint));
         let credentials = "instance role other".to_owned();
-        assert_eq!(change(Some(&Caller { credentials, ..caller() })), Some(Change::Credentials));
+        assert_eq!(change(Some(&Caller { credentials, ..caller() })), Some(OutdatedBy::Credentials));
         let access_key_id = Some("AKIA1".to_owned());
-        assert_eq!(change(Some(&Caller { access_key_id, ..caller() })), Some(Change::Credentials));
+        assert_eq!(change(Some(&Caller { access_key_id, ..caller() })), Some(OutdatedBy::Credentials));
         let other = Caller { region: Region::try_from("eu-west-2").expect("a region"), ..caller() };
         let denials = proofs.denials(&caller());
         assert_eq!(

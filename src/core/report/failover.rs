@@ -155,7 +155,7 @@ pub struct ResourceNow {
 
 /// One request for claims that has ended; those of one batch share it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Attempt<'a> {
+struct AttemptReport<'a> {
     began_ms: u64,
     ended_ms: u64,
     /// The error code, and what it means; none: EC2 acknowledged it.
@@ -163,13 +163,13 @@ struct Attempt<'a> {
     request_id: Option<&'a RequestId>,
 }
 
-impl<'a> From<&'a AcknowledgedAttempt> for Attempt<'a> {
+impl<'a> From<&'a AcknowledgedAttempt> for AttemptReport<'a> {
     fn from(AcknowledgedAttempt { began_ms, ended_ms, request_id }: &'a AcknowledgedAttempt) -> Self {
         Self { began_ms: *began_ms, ended_ms: *ended_ms, failure: None, request_id: request_id.as_ref() }
     }
 }
 
-impl<'a> From<&'a FailedAttempt> for Attempt<'a> {
+impl<'a> From<&'a FailedAttempt> for AttemptReport<'a> {
     fn from(FailedAttempt { began_ms, ended_ms, class, code, request_id }: &'a FailedAttempt) -> Self {
         let failure = Some((code, *class));
         Self { began_ms: *began_ms, ended_ms: *ended_ms, failure, request_id: request_id.as_ref() }
@@ -177,10 +177,11 @@ impl<'a> From<&'a FailedAttempt> for Attempt<'a> {
 }
 
 /// The requests that have ended, in the order of their begin, each with the resources in it.
-fn attempts<'a>(moved: &[&'a MovedResource]) -> BTreeMap<Attempt<'a>, Vec<&'a Resource>> {
-    let mut all: BTreeMap<Attempt, Vec<&Resource>> = BTreeMap::new();
+fn attempts<'a>(moved: &[&'a MovedResource]) -> BTreeMap<AttemptReport<'a>, Vec<&'a Resource>> {
+    let mut all: BTreeMap<AttemptReport, Vec<&Resource>> = BTreeMap::new();
     for moved in moved {
-        let ended = moved.failures.iter().map(Attempt::from).chain(moved.acknowledged.iter().map(Attempt::from));
+        let ended =
+            moved.failures.iter().map(AttemptReport::from).chain(moved.acknowledged.iter().map(AttemptReport::from));
         ended.for_each(|attempt| all.entry(attempt).or_default().push(&moved.resource));
     }
     all
@@ -202,10 +203,10 @@ impl KindTimeline {
         };
         let mut failures: Vec<Failures> = Vec::new();
         // One request of a batch fails once.
-        let mut failed: Vec<Attempt> =
+        let mut failed: Vec<AttemptReport> =
             attempts(moved).into_keys().filter(|attempt| attempt.failure.is_some()).collect();
         failed.sort_by_key(|attempt| attempt.ended_ms);
-        for Attempt { ended_ms, failure, request_id, .. } in failed {
+        for AttemptReport { ended_ms, failure, request_id, .. } in failed {
             let Some((code, class)) = failure else { continue };
             match failures.iter_mut().find(|of| (&of.code, of.class) == (code, class)) {
                 Some(known) => {
@@ -441,7 +442,7 @@ fn confirmations(moved: &[&MovedResource], became_master: bool) -> Vec<(u64, Str
     first.into_iter().chain(last).collect()
 }
 
-fn outcome(attempt: &Attempt<'_>) -> String {
+fn outcome(attempt: &AttemptReport<'_>) -> String {
     let took = attempt.ended_ms - attempt.began_ms;
     let request = request(attempt.request_id);
     match attempt.failure {

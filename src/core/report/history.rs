@@ -6,7 +6,7 @@ use super::model::{Report, names};
 use super::reasons::holder;
 use super::status::{GAP, WIDTH, indented, lines, time};
 use crate::model::ec2::Taker;
-use crate::model::history::{Kind, Outcome, Record};
+use crate::model::history::{Outcome, Record, RecordKind};
 use crate::model::ids::RequestId;
 use crate::model::resource::Resource;
 
@@ -42,11 +42,11 @@ fn event(record: &Record) -> String {
     let group = record.group.as_ref().map_or("", |g| g.as_str());
     let resources = resources(&record.resources.0);
     let mut text = match &record.kind {
-        Kind::Started { version } => format!("agent started, version {version}"),
-        Kind::Transition { from, to, cause } if from == to => format!("{group}: {to}, {cause}"),
-        Kind::Transition { from, to, cause } => format!("{group}: {from} -> {to}, {cause}"),
-        Kind::Forced => format!("{group}: claim forced by an operator"),
-        Kind::Claim { eni, previous, duration_ms, outcome } => {
+        RecordKind::Started { version } => format!("agent started, version {version}"),
+        RecordKind::Transition { from, to, cause } if from == to => format!("{group}: {to}, {cause}"),
+        RecordKind::Transition { from, to, cause } => format!("{group}: {from} -> {to}, {cause}"),
+        RecordKind::Forced => format!("{group}: claim forced by an operator"),
+        RecordKind::Claim { eni, previous, duration_ms, outcome } => {
             let (what, why, id) = match outcome {
                 Outcome::Acknowledged { request_id } => ("claimed in", String::new(), request_id),
                 Outcome::Failed { error } => ("NOT CLAIMED after", format!(": {error}"), &error.request_id),
@@ -58,22 +58,24 @@ fn event(record: &Record) -> String {
             };
             format!("{resources} {what} {duration_ms} ms for {eni}{before}{why}{}", request(id.as_ref()))
         }
-        Kind::OwnershipLost { by, .. } => format!("{resources} ({group}) LOST to {}", holder(by)),
-        Kind::Contested { by, taker: Taker::Peer } => {
+        RecordKind::OwnershipLost { by, .. } => format!("{resources} ({group}) LOST to {}", holder(by)),
+        RecordKind::Contested { by, taker: Taker::Peer } => {
             format!("{resources} ({group}) CONTESTED: both routers are MASTER; last lost to {}", holder(by))
         }
-        Kind::Contested { by, taker: Taker::ThirdParty } => {
+        RecordKind::Contested { by, taker: Taker::ThirdParty } => {
             format!("{resources} ({group}) CONTESTED: lost several times, last to {}", holder(by))
         }
-        Kind::ContestedEnded { .. } => format!("{resources} ({group}) no longer contested"),
-        Kind::NotLocal if record.resources.0.iter().all(|resource| resource.address().is_some()) => {
+        RecordKind::ContestedEnded { .. } => format!("{resources} ({group}) no longer contested"),
+        RecordKind::NotLocal if record.resources.0.iter().all(|resource| resource.address().is_some()) => {
             format!("{resources} ({group}) not claimed: it is on no local interface")
         }
-        Kind::NotLocal => format!("{resources} ({group}) not claimed: the group's address is on no local interface"),
-        Kind::NotTakeable { why } => format!("{resources} ({group}) not claimed: {why}"),
-        Kind::Readiness { obstacle: Some(obstacle) } => format!("{group}: standby NOT READY: {obstacle}"),
-        Kind::Readiness { obstacle: None } => format!("{group}: standby ready"),
-        Kind::Unresolved { interface, error } => format!("ENI of {interface} unknown: {error}"),
+        RecordKind::NotLocal => {
+            format!("{resources} ({group}) not claimed: the group's address is on no local interface")
+        }
+        RecordKind::NotTakeable { why } => format!("{resources} ({group}) not claimed: {why}"),
+        RecordKind::Readiness { obstacle: Some(obstacle) } => format!("{group}: standby NOT READY: {obstacle}"),
+        RecordKind::Readiness { obstacle: None } => format!("{group}: standby ready"),
+        RecordKind::Unresolved { interface, error } => format!("ENI of {interface} unknown: {error}"),
     };
     if let Some(since) = record.since {
         let times = if record.times > 1 { format!("{} times ", record.times) } else { String::new() };

@@ -69,12 +69,12 @@ impl FromStr for Tag {
 #[serde(rename_all = "PascalCase")]
 pub struct Policy {
     version: &'static str,
-    statement: Vec<Statement>,
+    statement: Vec<PolicyStatement>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Statement {
+struct PolicyStatement {
     sid: &'static str,
     effect: &'static str,
     #[serde(serialize_with = "one_or_list")]
@@ -99,7 +99,7 @@ pub fn policy(facts: &PolicyInputs, tag: Option<&Tag>) -> (Policy, Vec<String>) 
     let mut notes = Vec::new();
     let mut statements = Vec::new();
     let mut allow = |sid, action, (resource, condition): Scope| {
-        statements.push(Statement { sid, effect: "Allow", action, resource, condition });
+        statements.push(PolicyStatement { sid, effect: "Allow", action, resource, condition });
     };
     let mut read = vec!["ec2:DescribeNetworkInterfaces"];
     let mut interfaces = Vec::new();

@@ -12,9 +12,9 @@ use super::command::ClaimCommand;
 use super::proof::ProofReport;
 use crate::model::calls::Outcomes;
 use crate::model::ec2::{CallError, ErrorClass, Failure};
-use crate::model::history::{Kind, Record};
+use crate::model::history::{Record, RecordKind};
 use crate::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, Region, RequestId, RouteTableId};
-use crate::model::resource::{ElasticIp, Kind as ResourceKind, Resource, Route};
+use crate::model::resource::{ElasticIp, Kind, Resource, Route};
 use crate::model::verdict::{Verdict, Who};
 use crate::model::vrrp::VrrpState;
 
@@ -258,7 +258,7 @@ pub struct ElasticIpReport {
 
 /// One thing that a group moves, as the texts name it and show it.
 pub(crate) struct Item<'a> {
-    pub kind: ResourceKind,
+    pub kind: Kind,
     pub name: String,
     pub route: Option<&'a Route>,
     pub interface: &'a InterfaceName,
@@ -278,7 +278,7 @@ pub(crate) struct Item<'a> {
 impl<'a> Item<'a> {
     pub fn address(address: &'a AddressReport) -> Self {
         Self {
-            kind: ResourceKind::Address,
+            kind: Kind::Address,
             name: address.address.to_string(),
             route: None,
             interface: &address.interface,
@@ -295,16 +295,16 @@ impl<'a> Item<'a> {
     }
 
     pub fn route(route: &'a RouteReport) -> Self {
-        Self { route: Some(&route.route), ..Self::other(ResourceKind::Route, route.route.to_string(), &route.state) }
+        Self { route: Some(&route.route), ..Self::other(Kind::Route, route.route.to_string(), &route.state) }
     }
 
     pub fn elastic_ip(elastic_ip: &'a ElasticIpReport) -> Self {
         let on = elastic_ip.private_address.map_or_else(String::new, |address| format!(" on {address}"));
         let public = elastic_ip.public_address.map_or_else(String::new, |address| format!(" ({address})"));
-        Self::other(ResourceKind::ElasticIp, format!("{}{public}{on}", elastic_ip.allocation), &elastic_ip.state)
+        Self::other(Kind::ElasticIp, format!("{}{public}{on}", elastic_ip.allocation), &elastic_ip.state)
     }
 
-    fn other(kind: ResourceKind, name: String, state: &'a ResourceReport) -> Self {
+    fn other(kind: Kind, name: String, state: &'a ResourceReport) -> Self {
         Self {
             kind,
             name,
@@ -487,7 +487,7 @@ impl Report {
         let holds = |resource: &Resource| group.resources().any(|(held, _)| held == *resource);
         let is_about = |record: &&Record| match (&record.group, &record.kind) {
             (Some(group), _) => group == name,
-            (None, Kind::Unresolved { interface, .. }) => group.resources().any(|(_, of)| of == interface),
+            (None, RecordKind::Unresolved { interface, .. }) => group.resources().any(|(_, of)| of == interface),
             (None, _) => record.resources.0.iter().any(holds),
         };
         let history = self.history.iter().filter(is_about).cloned().collect();

@@ -7,7 +7,7 @@ use super::remedies;
 use super::status::{GAP, WIDTH, ago, lines};
 use crate::model::ec2::CallError;
 use crate::model::ids::{EniId, ErrorCode, InstanceId};
-use crate::model::proof::{Answer, Change, Judgement};
+use crate::model::proof::{Judgement, OutdatedBy, ProofAnswer};
 use crate::model::resource::Resource;
 
 /// The widths of the columns: `INCONCLUSIVE`, and the rest.
@@ -20,10 +20,10 @@ pub struct ProofReport {
     pub eni: EniId,
     /// EC2's answer.
     #[serde(flatten)]
-    pub answer: Answer,
+    pub answer: ProofAnswer,
     /// What has changed since, so that it counts no more; absent: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outdated_by: Option<Change>,
+    pub outdated_by: Option<OutdatedBy>,
 }
 
 /// What a proof was about.
@@ -178,9 +178,9 @@ pub fn sentence(proof: &ProofReport, now: Timestamp) -> String {
     const PROVE: &str = "`force aws-vipa prove`";
     let age = ago(proof.answer.at, now);
     let by = |change| match change {
-        Change::Instance => "on another instance",
-        Change::Endpoint => "in another region or at another endpoint",
-        Change::Credentials => "with other credentials",
+        OutdatedBy::Instance => "on another instance",
+        OutdatedBy::Endpoint => "in another region or at another endpoint",
+        OutdatedBy::Credentials => "with other credentials",
     };
     match (proof.outdated_by, proof.answer.allowed) {
         (Some(change), true) => format!("proven {age}, but {}: run {PROVE} again", by(change)),

@@ -11,8 +11,8 @@ use super::model::FileErrorKind;
 use super::remedies::{ATTACH_HOOK, WAY_TO_EC2, with_remedy, with_remedy_of_kind};
 use super::status::time;
 use crate::claim::{
-    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, LastOwner, NoPrivateAddress,
-    NoRoom, NoSuchEni, NotRead, Obstacle, OwnerRead, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
+    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, FailedClaim, LastOwner,
+    NoPrivateAddress, NoRoom, NoSuchEni, NotRead, Obstacle, OwnerRead, PrimaryAddress, Reason, RequestRefusal, Room,
 };
 use crate::model::assignment::Problem;
 use crate::model::ec2::{CallError, ErrorClass, Owner};
@@ -147,7 +147,7 @@ pub fn reason(kind: Kind, reason: &Reason, clock: impl Fn(BootInstant) -> Timest
         }
         Reason::NotTakeable(why) => not_takeable(why),
         Reason::Refused(why) => {
-            format!("{}; retried every minute, and when the credentials or the configuration change", refusal(why))
+            format!("{}; retried every minute, and when the credentials or the configuration change", failed_claim(why))
         }
         Reason::Missing { interface, since } => {
             let evidence = if kind == Kind::Address { "it" } else { evidence };
@@ -176,9 +176,9 @@ pub fn reason(kind: Kind, reason: &Reason, clock: impl Fn(BootInstant) -> Timest
         }
         Reason::AwaitingLiveness => "waiting for keepalived activity".to_owned(),
         Reason::CheckingOwner { error } => format!("checking the owner before a claim{}", last_check(error.as_ref())),
-        Reason::Retrying { refusal: why, allowed_at } => {
+        Reason::Retrying { failure: why, allowed_at } => {
             let again = allowed_at.map_or_else(|| "retried soon".to_owned(), |allowed| rate_limited(kind, at(allowed)));
-            format!("{}; {again}", refusal(why))
+            format!("{}; {again}", failed_claim(why))
         }
         Reason::RateLimited { allowed_at } => rate_limited(kind, at(*allowed_at)),
         Reason::AwaitingPrecondition => "waiting for keepalived activity and the local address".to_owned(),
@@ -293,7 +293,7 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
         Obstacle::NoRoom(full) => no_room(full),
         Obstacle::SourceDestCheck(eni) => source_dest_check(eni),
         Obstacle::DependentPath(path) => dependent_path(path),
-        Obstacle::LastClaimRefused { at: when, refusal: why } => {
+        Obstacle::LastClaimRefused { at: when, failure: why } => {
             let when = when.map_or_else(String::new, |when| format!(" at {}", at(when)));
             let remains_until = |what| format!("a standby does not retry: this remains until {what}");
             let (failure, is_denied) = (&why.error.failure, why.error.class() == ErrorClass::Denied);
@@ -316,7 +316,7 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
             } else {
                 "a standby does not retry: correct the cause, and then `restart aws-vipa`".to_owned()
             };
-            format!("the last claim from this router failed{when}: {}; {lasts}", refusal(why))
+            format!("the last claim from this router failed{when}: {}; {lasts}", failed_claim(why))
         }
         Obstacle::DryRunRefused { resource, error } => {
             dry_run_refused(&format!("the claim of {resource}"), resource.kind(), error)
@@ -556,7 +556,7 @@ pub fn not_takeable(why: &NotTakeable) -> String {
     }
 }
 
-fn refusal(Refusal { kind, error, explanation }: &Refusal) -> String {
+fn failed_claim(FailedClaim { kind, error, explanation }: &FailedClaim) -> String {
     match explanation {
         Some(Explanation::Primary(address)) => format!("{error}; {}", primary(address)),
         Some(Explanation::Unassigned) => format!(

@@ -14,8 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use vipa_core::claim::{
-    BootInstant, Cause, EniElsewhere, EniUnknown, GroupFacts, LastOwner, NotRead, Obstacle, PrimaryAddress, Reason,
-    Refusal, ResourceFacts,
+    BootInstant, Cause, EniElsewhere, EniUnknown, FailedClaim, GroupFacts, LastOwner, NotRead, Obstacle,
+    PrimaryAddress, Reason, ResourceFacts,
 };
 use vipa_core::keepalived::groups::{self, AdvertiseInterval, Groups, VirtualAddress};
 use vipa_core::model::assignment::Problem;
@@ -24,10 +24,10 @@ use vipa_core::model::config::{Config, ElasticIpConfig, Global, GroupConfig, Rou
 use vipa_core::model::counters::Counters;
 use vipa_core::model::credentials::CredentialFacts;
 use vipa_core::model::ec2::{self, CallError, ErrorClass, NoCredentials, Owners, Taker};
-use vipa_core::model::history::{Kind, Outcome, Record};
+use vipa_core::model::history::{Outcome, Record, RecordKind};
 use vipa_core::model::ids::{AllocationId, EniId, GroupName, InstanceId, InterfaceName, Region, RequestId};
-use vipa_core::model::proof::{Answer, Change};
-use vipa_core::model::resource::{ElasticIp, Kind as ResourceKind, NotTakeable, Resource, Route};
+use vipa_core::model::proof::{OutdatedBy, ProofAnswer};
+use vipa_core::model::resource::{ElasticIp, Kind, NotTakeable, Resource, Route};
 use vipa_core::model::verdict::{Verdict, Who};
 use vipa_core::model::vrrp::{NotifyState, VrrpState};
 use vipa_core::report::command::{Target, claim_command};
@@ -222,10 +222,10 @@ fn because(reason: &str) -> Option<String> {
 
 /// A reason for an address as the program prints it.
 fn why(reason: Reason) -> Option<String> {
-    why_of(ResourceKind::Address, reason)
+    why_of(Kind::Address, reason)
 }
 
-fn why_of(kind: ResourceKind, reason: Reason) -> Option<String> {
+fn why_of(kind: Kind, reason: Reason) -> Option<String> {
     Some(reasons::reason(kind, &reason, clock))
 }
 
@@ -305,12 +305,12 @@ fn missing() -> CallError {
 }
 
 /// A failed claim of an address that the owner does not explain.
-fn refusal(error: CallError) -> Refusal {
-    refusal_of(ResourceKind::Address, error)
+fn failed_claim(error: CallError) -> FailedClaim {
+    failed_claim_of(Kind::Address, error)
 }
 
-fn refusal_of(kind: ResourceKind, error: CallError) -> Refusal {
-    Refusal { kind, error, explanation: None }
+fn failed_claim_of(kind: Kind, error: CallError) -> FailedClaim {
+    FailedClaim { kind, error, explanation: None }
 }
 
 fn timeout() -> CallError {
@@ -333,7 +333,7 @@ fn a_claim_is_refused() {
     let refused = AddressReport {
         owner: owner(Who::OtherRouter),
         verdict: Verdict::Drift,
-        reason: why(Reason::Refused(refusal(denied.clone()))),
+        reason: why(Reason::Refused(failed_claim(denied.clone()))),
         last_claim: Some(ClaimReport {
             eni: None,
             at: ago(2),
@@ -349,7 +349,7 @@ fn a_claim_is_refused() {
     let again = AddressReport {
         owner: None,
         verdict: Verdict::Claiming,
-        reason: why(Reason::Retrying { refusal: refusal(timeout()), allowed_at: None }),
+        reason: why(Reason::Retrying { failure: failed_claim(timeout()), allowed_at: None }),
         last_claim: Some(ClaimReport { eni: None, at: ago(1), duration_ms: None, request_id: None, error: None }),
         last_failure: Some(failed(&timeout())),
         command: command(101),
@@ -518,12 +518,12 @@ fn across_zones() -> Vec<GroupReport> {
         private_address: Some(private_address),
         state,
     };
-    let retrying = Reason::Retrying { refusal: refusal_of(ResourceKind::Route, timeout()), allowed_at: None };
+    let retrying = Reason::Retrying { failure: failed_claim_of(Kind::Route, timeout()), allowed_at: None };
     let timed_out = ResourceReport {
         owner: owner(Who::OtherRouter),
         verdict: Verdict::Claiming,
         reason_code: code(&retrying),
-        reason: why_of(ResourceKind::Route, retrying),
+        reason: why_of(Kind::Route, retrying),
         last_claim: Some(ClaimReport {
             eni: Some(eni(OURS)),
             at: ago(1),
@@ -539,7 +539,7 @@ fn across_zones() -> Vec<GroupReport> {
     let gateway = ResourceReport {
         owner: owner(Who::Unassigned).map(|owner| OwnerReport { instead_of_eni: leads_to, ..owner }),
         verdict: Verdict::Drift,
-        reason: why_of(ResourceKind::Route, Reason::NotTakeable(gateway)),
+        reason: why_of(Kind::Route, Reason::NotTakeable(gateway)),
         last_claim: None,
         ..held_state()
     };
@@ -547,7 +547,7 @@ fn across_zones() -> Vec<GroupReport> {
         owner: owner(Who::Unassigned)
             .map(|owner| OwnerReport { instead_of_eni: Some("managed by nlb".to_owned()), ..owner }),
         verdict: Verdict::Drift,
-        reason: why_of(ResourceKind::ElasticIp, Reason::NotTakeable(NotTakeable::ManagedBy("nlb".to_owned()))),
+        reason: why_of(Kind::ElasticIp, Reason::NotTakeable(NotTakeable::ManagedBy("nlb".to_owned()))),
         last_claim: None,
         ..held_state()
     };
@@ -562,13 +562,14 @@ fn across_zones() -> Vec<GroupReport> {
     let refused = |kind| ResourceReport {
         owner: owner(Who::OtherRouter),
         verdict: Verdict::Drift,
-        reason: why_of(kind, Reason::Refused(refusal_of(kind, error.clone()))),
+        reason: why_of(kind, Reason::Refused(failed_claim_of(kind, error.clone()))),
         last_claim: Some(claim.clone()),
         last_failure: Some(failed(&error)),
         ..held_state()
     };
-    let kind = ResourceKind::ElasticIp;
-    let obstacle = Obstacle::LastClaimRefused { at: Some(instant(1_800)), refusal: refusal_of(kind, error.clone()) };
+    let kind = Kind::ElasticIp;
+    let obstacle =
+        Obstacle::LastClaimRefused { at: Some(instant(1_800)), failure: failed_claim_of(kind, error.clone()) };
     let obstacle = Reason::NotReady(obstacle);
     let not_ready = ResourceReport {
         verdict: Verdict::StandbyNotReady,
@@ -590,7 +591,7 @@ fn across_zones() -> Vec<GroupReport> {
             takes(1, "192.0.2.10/32", held_state()),
             takes(2, "192.0.2.10/32", timed_out),
             takes(2, "0.0.0.0/0", gateway),
-            takes(2, "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/128", refused(ResourceKind::Route)),
+            takes(2, "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/128", refused(Kind::Route)),
         ],
         elastic_ips: vec![
             elastic_ip(1, address(100), held_state()),
@@ -614,18 +615,18 @@ fn routes_and_elastic_ips_follow_the_master() {
     report.ec2.proofs = vec![
         ProofReport {
             eni: eni(OURS),
-            answer: Answer {
+            answer: ProofAnswer {
                 at: ago(3 * 86_400),
                 allowed: true,
                 code: "InvalidParameterValue".try_into().ok(),
                 message: None,
                 request_id: request(),
             },
-            outdated_by: Some(Change::Credentials),
+            outdated_by: Some(OutdatedBy::Credentials),
         },
         ProofReport {
             eni: eni(THEIRS),
-            answer: Answer {
+            answer: ProofAnswer {
                 at: ago(60),
                 allowed: false,
                 code: "UnauthorizedOperation".try_into().ok(),
@@ -652,7 +653,7 @@ fn two_hundred_routes_and_fifty_elastic_ips() {
     let destination = |n: u8| format!("10.{n}.0.0/16");
     let lost = |n: u8| {
         let reason = Reason::Mismatch { owner: owned_by(Who::ThirdParty), error: None };
-        let reason = why_of(ResourceKind::Route, reason);
+        let reason = why_of(Kind::Route, reason);
         match n {
             20..40 => ResourceReport { owner: owner(Who::ThirdParty), verdict: Verdict::Drift, reason, ..held_state() },
             _ => held_state(),
@@ -856,8 +857,8 @@ fn records() -> Vec<Record> {
         let owner = owner(Who::OtherRouter).expect("an owner");
         ec2::Owner { eni: eni(THEIRS), instance: owner.instance, primary: false }
     };
-    let transition = |from, to, cause| Kind::Transition { from, to, cause: reasons::cause(cause).to_owned() };
-    let claim = |previous, outcome| Kind::Claim { eni: eni(OURS), previous, duration_ms: 142, outcome };
+    let transition = |from, to, cause| RecordKind::Transition { from, to, cause: reasons::cause(cause).to_owned() };
+    let claim = |previous, outcome| RecordKind::Claim { eni: eni(OURS), previous, duration_ms: 142, outcome };
     let done = || Outcome::Acknowledged { request_id: request() };
     let at = |seconds| ago(seconds) + SignedDuration::from_millis(142);
     let web = || group_name("web");
@@ -868,34 +869,38 @@ fn records() -> Vec<Record> {
     let ours = ec2::Owner { eni: eni(OURS), instance: None, primary: false };
     let nobodys = ec2::Owner { instance: None, ..theirs() };
     vec![
-        Record::new(at(7_400), Kind::Started { version: "0.1.0".to_owned() }),
+        Record::new(at(7_400), RecordKind::Started { version: "0.1.0".to_owned() }),
         Record::new(at(7_385), transition(VrrpState::Backup, VrrpState::Master, Cause::Notify(NotifyState::Master)))
             .of_group(web()),
         Record::new(at(7_384), claim(Some(theirs()), done())).about([address(100), address(101)]),
         Record::new(at(7_000), transition(VrrpState::Unknown, VrrpState::Backup, Cause::Notify(NotifyState::Backup)))
             .of_group(group_name("db")),
-        Record::new(at(6_000), Kind::Readiness { obstacle: Some("no credentials".to_owned()) })
+        Record::new(at(6_000), RecordKind::Readiness { obstacle: Some("no credentials".to_owned()) })
             .of_group(group_name("db")),
-        Record::new(at(5_900), Kind::Readiness { obstacle: None }).of_group(group_name("db")),
+        Record::new(at(5_900), RecordKind::Readiness { obstacle: None }).of_group(group_name("db")),
         Record { since: Some(ago(5_600)), times: 11, ..refused }.about((100..150).map(address)),
-        Record::new(at(4_000), Kind::OwnershipLost { by: theirs(), taker: Taker::Peer })
+        Record::new(at(4_000), RecordKind::OwnershipLost { by: theirs(), taker: Taker::Peer })
             .of_group(web())
             .about([address(100)]),
         Record::new(at(3_900), claim(Some(ours), done())).about([address(100)]),
-        Record::new(at(3_800), Kind::Contested { by: nobodys, taker: Taker::ThirdParty })
+        Record::new(at(3_800), RecordKind::Contested { by: nobodys, taker: Taker::ThirdParty })
             .of_group(web())
             .about([address(100)]),
-        Record::new(at(3_000), Kind::ContestedEnded { taker: Taker::ThirdParty }).of_group(web()).about([address(100)]),
-        Record::new(at(2_000), Kind::NotLocal).of_group(web()).about([address(101)]),
-        Record::new(at(1_900), Kind::Unresolved { interface: eth1, error: timed_out }),
+        Record::new(at(3_000), RecordKind::ContestedEnded { taker: Taker::ThirdParty })
+            .of_group(web())
+            .about([address(100)]),
+        Record::new(at(2_000), RecordKind::NotLocal).of_group(web()).about([address(101)]),
+        Record::new(at(1_900), RecordKind::Unresolved { interface: eth1, error: timed_out }),
         Record::new(at(1_800), claim(Some(theirs()), done())).about([Resource::Route(route(1, "192.0.2.10/32"))]),
         Record::new(at(1_799), claim(Some(theirs()), done())).about([Resource::ElasticIp(allocation(1))]),
-        Record::new(at(1_700), Kind::NotTakeable { why: reasons::not_takeable(&NotTakeable::Propagated) })
+        Record::new(at(1_700), RecordKind::NotTakeable { why: reasons::not_takeable(&NotTakeable::Propagated) })
             .of_group(web())
             .about([Resource::Route(route(2, "0.0.0.0/0"))]),
-        Record::new(at(1_600), Kind::NotLocal).of_group(web()).about([Resource::Route(route(1, "192.0.2.10/32"))]),
+        Record::new(at(1_600), RecordKind::NotLocal)
+            .of_group(web())
+            .about([Resource::Route(route(1, "192.0.2.10/32"))]),
         Record::new(at(1_500), transition(VrrpState::Master, VrrpState::Master, Cause::Paused)).of_group(web()),
-        Record::new(at(1_000), Kind::Forced).of_group(web()),
+        Record::new(at(1_000), RecordKind::Forced).of_group(web()),
     ]
 }
 

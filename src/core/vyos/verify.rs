@@ -64,12 +64,12 @@ pub struct Verification {
     /// Warnings about nodes that other calls of this commit are for.
     pub later: Vec<String>,
     /// Every call that this commit may have.
-    pub calls: Vec<Call>,
+    pub calls: Vec<CommitCall>,
 }
 
 /// The result of one call of the commit.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Call {
+pub struct CommitCall {
     /// The node that the call is for.
     pub called_for: CalledFor,
     /// Whether the call fails.
@@ -84,7 +84,7 @@ pub struct Call {
 /// value of a node whose call fails. So a call fails only for the errors of its own node, and all calls of one commit
 /// result in the same configuration, in any order.
 pub fn verify(input: &Input, host: &HostState<'_>) -> Verification {
-    let mut commit = Commit {
+    let mut commit = CommitChanges {
         boot: input.boot,
         proposed: input.proposed.vrrp(),
         effective: input.effective.vrrp(),
@@ -129,7 +129,7 @@ enum Owned<'a> {
 }
 
 /// The changes of a commit to the nodes of this package.
-struct Commit<'a> {
+struct CommitChanges<'a> {
     boot: bool,
     proposed: Node<'a>,
     effective: Node<'a>,
@@ -137,7 +137,7 @@ struct Commit<'a> {
     refused: BTreeSet<Owned<'a>>,
 }
 
-impl<'a> Commit<'a> {
+impl<'a> CommitChanges<'a> {
     /// The node as it will be after the commit.
     fn node(&self, owned: Owned<'a>) -> Node<'a> {
         node(if self.refused.contains(&owned) { self.effective } else { self.proposed }, owned)
@@ -177,7 +177,7 @@ impl<'a> Commit<'a> {
     }
 
     /// The result of each call of this commit, as [`Self::may_be_called_for`] assigns errors and warnings to calls.
-    fn calls(&self, errors: &[(Owned<'a>, ConfigError)], warnings: &[(Owned<'a>, String)]) -> Vec<Call> {
+    fn calls(&self, errors: &[(Owned<'a>, ConfigError)], warnings: &[(Owned<'a>, String)]) -> Vec<CommitCall> {
         let for_node = |owned| match owned {
             Owned::Settings => CalledFor::Settings,
             Owned::Group(name) => CalledFor::Group { vrid: self.vrid(name).map(str::to_owned) },
@@ -186,7 +186,7 @@ impl<'a> Commit<'a> {
         let call = |called_for: CalledFor| {
             let nodes = self.may_be_called_for(&called_for);
             let warnings = warnings.iter().filter(|(owned, _)| nodes.contains(owned));
-            Call {
+            CommitCall {
                 called_for,
                 has_errors: errors.iter().any(|(owned, _)| nodes.contains(owned)),
                 warnings: warnings.map(|(_, text)| text.clone()).collect(),
@@ -224,7 +224,7 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn of(commit: &Commit<'a>, input: &'a Input, host: &HostState<'_>) -> Self {
+    fn of(commit: &CommitChanges<'a>, input: &'a Input, host: &HostState<'_>) -> Self {
         let mut pass = Self { config: Config::default(), errors: Vec::new(), warnings: Vec::new() };
         pass.settings(commit, host);
         let outside = outside_vrrp(input);
@@ -232,18 +232,18 @@ impl<'a> Pass<'a> {
         let proposed = commit.proposed;
         let virtual_addresses: BTreeSet<Ipv4Addr> =
             proposed.node("group").names().flat_map(|name| held(proposed, name)).collect();
-        let checks = Checks {
+        let verifier = GroupVerifier {
             commit,
             outside: &outside,
             configured: &input.interface_addresses,
             kernel: &host.interfaces,
             networks: [&input.interface_addresses, &host.interfaces].map(|all| networks(all, &virtual_addresses)),
         };
-        pass.groups(commit, &checks);
+        pass.groups(commit, &verifier);
         pass
     }
 
-    fn settings(&mut self, commit: &Commit<'a>, host: &HostState<'_>) {
+    fn settings(&mut self, commit: &CommitChanges<'a>, host: &HostState<'_>) {
         let owned = Owned::Settings;
         let (mut errors, mut warnings) = (Errors::below(GLOBAL_PARAMETERS.to_owned()), Vec::new());
         self.config.global = global_parameters(commit.node(owned), &mut errors, &mut warnings, host);
@@ -255,7 +255,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn groups(&mut self, commit: &Commit<'a>, checks: &Checks<'_>) {
+    fn groups(&mut self, commit: &CommitChanges<'a>, verifier: &GroupVerifier<'_>) {
         let names = commit.proposed.node("group").names();
         let mut names: Vec<&str> = names.filter(|name| commit.node(Owned::Group(name)).exists()).collect();
         // Groups that were there before come first, so that of two groups with one address the newer one has the error.
@@ -263,9 +263,9 @@ impl<'a> Pass<'a> {
         let mut moved = Moved::default();
         for name in names {
             let owned = Owned::Group(name);
-            match checks.group(name, &mut moved) {
+            match verifier.group(name, &mut moved) {
                 Ok(group) => {
-                    self.warnings.extend(checks.warnings(&group).into_iter().map(|warning| (owned, warning)));
+                    self.warnings.extend(verifier.warnings(&group).into_iter().map(|warning| (owned, warning)));
                     self.config.groups.push(group);
                 }
                 Err(errors) if commit.is_held_to_the_rules(owned) => {
@@ -452,8 +452,8 @@ fn file_warnings(name: &str, path: &Path, host: &HostState<'_>) -> Vec<String> {
 }
 
 /// The data that groups are checked against.
-struct Checks<'a> {
-    commit: &'a Commit<'a>,
+struct GroupVerifier<'a> {
+    commit: &'a CommitChanges<'a>,
     outside: &'a BTreeMap<Ipv4Addr, &'a str>,
     /// The addresses that VyOS configures on interfaces.
     configured: &'a BTreeMap<String, Vec<String>>,
@@ -463,7 +463,7 @@ struct Checks<'a> {
     networks: [BTreeMap<&'a str, Vec<&'a str>>; 2],
 }
 
-impl<'a> Checks<'a> {
+impl<'a> GroupVerifier<'a> {
     fn group(&self, name: &'a str, moved: &mut Moved<'a>) -> Result<GroupConfig, Vec<ConfigError>> {
         const KNOWN: [&str; 7] =
             ["address", "disable", "elastic-ip", "interface", "network-interface-id", "no-address", "route"];

@@ -63,7 +63,7 @@ impl Attempts {
 }
 
 /// What is to be read.
-struct Wanted {
+struct InspectionNeeds {
     limit: bool,
     enis: Vec<EniId>,
 }
@@ -73,7 +73,7 @@ impl Machine {
         if self.next_inspection().is_none_or(|due| due > now) {
             return;
         }
-        let Wanted { limit, mut enis } = self.wants_inspection();
+        let InspectionNeeds { limit, mut enis } = self.wants_inspection();
         let schedule = &mut self.inspection;
         let wants_limit = limit && schedule.limit.due <= now;
         if schedule.enis.due > now {
@@ -91,26 +91,26 @@ impl Machine {
         if schedule.in_flight.is_some() || !self.claims.is_empty() {
             return None;
         }
-        let Wanted { limit, enis } = self.wants_inspection();
+        let InspectionNeeds { limit, enis } = self.wants_inspection();
         let due = [limit.then_some(schedule.limit.due), (!enis.is_empty()).then_some(schedule.enis.due)];
         due.into_iter().flatten().min()
     }
 
     /// What a standby lacks; a master does not need it.
-    fn wants_inspection(&self) -> Wanted {
+    fn wants_inspection(&self) -> InspectionNeeds {
         let is_standby = |resource: &ResourceState| {
             self.groups.get(&resource.group).is_some_and(|g| g.acts() && g.state.vrrp() == VrrpState::Backup)
         };
-        let mut wanted = Wanted { limit: false, enis: Vec::new() };
+        let mut needs = InspectionNeeds { limit: false, enis: Vec::new() };
         for (id, resource) in self.resources.iter().filter(|(_, resource)| is_standby(resource)) {
             let Some(eni) = &resource.eni else { continue };
-            wanted.limit |= id.kind() == Kind::Address && self.address_limit.is_none();
+            needs.limit |= id.kind() == Kind::Address && self.address_limit.is_none();
             let is_unknown = self.unseen.contains_key(eni) || self.primary_of(eni, resource).is_none();
-            if is_unknown && !wanted.enis.contains(eni) {
-                wanted.enis.push(eni.clone());
+            if is_unknown && !needs.enis.contains(eni) {
+                needs.enis.push(eni.clone());
             }
         }
-        wanted
+        needs
     }
 
     pub(super) fn inspected(&mut self, now: BootInstant, inspection: Inspection) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use vipa_core::claim::{
-    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, LastOwner, NoPrivateAddress,
-    NoRoom, NoSuchEni, NotRead, Obstacle, PrimaryAddress, Reason, Refusal, RequestRefusal, Room,
+    BootInstant, Cause, Dependence, DependentPath, EniElsewhere, EniUnknown, Explanation, FailedClaim, LastOwner,
+    NoPrivateAddress, NoRoom, NoSuchEni, NotRead, Obstacle, PrimaryAddress, Reason, RequestRefusal, Room,
 };
 use vipa_core::model::assignment::Problem;
 use vipa_core::model::ec2::{AddressLimit, CallError, ErrorClass, Failure, Owner};
@@ -88,7 +88,7 @@ fn elsewhere() -> [EniElsewhere; 4] {
     [elsewhere(true, other), elsewhere(false, other), elsewhere(true, None), elsewhere(false, None)]
 }
 
-fn refusals() -> Vec<Refusal> {
+fn failed_claims() -> Vec<FailedClaim> {
     let code = "InvalidParameterValue".try_into().expect("a code");
     let error = CallError::new(Failure::Api { code, class: ErrorClass::BadResource }, "invalid");
     let explanations = examples!(Explanation:
@@ -96,7 +96,7 @@ fn refusals() -> Vec<Refusal> {
         Explanation::Unassigned => [Explanation::Unassigned],
     );
     let explanations = [None].into_iter().chain(explanations.into_iter().map(Some));
-    explanations.map(|explanation| Refusal { kind: Kind::Address, error: error.clone(), explanation }).collect()
+    explanations.map(|explanation| FailedClaim { kind: Kind::Address, error: error.clone(), explanation }).collect()
 }
 
 fn last_owners() -> Vec<LastOwner> {
@@ -202,12 +202,18 @@ pub fn obstacles() -> Vec<Obstacle> {
             not_takeable().into_iter().map(|why| Obstacle::NotTakeable { resource: route(), why })
         },
         Obstacle::DryRunRefused { .. } => [
-            Obstacle::DryRunRefused { resource: route(), error: refusals().remove(0).error },
-            Obstacle::DryRunRefused { resource: Ipv4Addr::new(10, 99, 0, 100).into(), error: refusals().remove(0).error },
+            Obstacle::DryRunRefused { resource: route(), error: failed_claims().remove(0).error },
+            Obstacle::DryRunRefused {
+                resource: Ipv4Addr::new(10, 99, 0, 100).into(),
+                error: failed_claims().remove(0).error,
+            },
         ],
-        Obstacle::LastClaimRefused { .. } => [Obstacle::LastClaimRefused { at: None, refusal: refusals().remove(0) }],
+        Obstacle::LastClaimRefused { .. } => [
+            Obstacle::LastClaimRefused { at: None, failure: failed_claims().remove(0) },
+        ],
     );
-    obstacles.extend(refusals().into_iter().map(|refusal| Obstacle::LastClaimRefused { at: Some(at(1_800)), refusal }));
+    obstacles
+        .extend(failed_claims().into_iter().map(|failure| Obstacle::LastClaimRefused { at: Some(at(1_800)), failure }));
     obstacles
 }
 
@@ -229,7 +235,7 @@ pub fn reasons_of_verdicts() -> Vec<Reason> {
             Reason::ContestedWithThirdParty { group: group(), owner: LastOwner::ThisRouter },
         ],
         Reason::NotTakeable(_) => not_takeable().into_iter().map(Reason::NotTakeable),
-        Reason::Refused(_) => [Reason::Refused(refusals().remove(0))],
+        Reason::Refused(_) => [Reason::Refused(failed_claims().remove(0))],
         Reason::Missing { .. } => [Reason::Missing { interface: interface(), since: at(60) }],
         Reason::EniElsewhere(_) => elsewhere().map(Reason::EniElsewhere),
         Reason::EniUnknown(_) => [Reason::EniUnknown(unknown_eni())],
@@ -243,8 +249,8 @@ pub fn reasons_of_verdicts() -> Vec<Reason> {
         Reason::AwaitingLiveness => [Reason::AwaitingLiveness],
         Reason::CheckingOwner { .. } => with_and_without(|error| Reason::CheckingOwner { error }),
         Reason::Retrying { .. } => [
-            Reason::Retrying { refusal: refusals().remove(0), allowed_at: None },
-            Reason::Retrying { refusal: refusals().remove(0), allowed_at: Some(at(180)) },
+            Reason::Retrying { failure: failed_claims().remove(0), allowed_at: None },
+            Reason::Retrying { failure: failed_claims().remove(0), allowed_at: Some(at(180)) },
         ],
         Reason::RateLimited { .. } => [Reason::RateLimited { allowed_at: at(240) }],
         Reason::AwaitingPrecondition => [Reason::AwaitingPrecondition],
@@ -253,7 +259,7 @@ pub fn reasons_of_verdicts() -> Vec<Reason> {
     all.extend(obstacles().into_iter().map(Reason::NotReady));
     all.extend(last_owners().into_iter().map(Reason::ContestedWithPeer));
     all.extend(last_owners().into_iter().map(|owner| Reason::ContestedWithThirdParty { group: group(), owner }));
-    all.extend(refusals().into_iter().map(Reason::Refused));
+    all.extend(failed_claims().into_iter().map(Reason::Refused));
     all
 }
 

@@ -20,7 +20,7 @@ use crate::claim::{
 use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, ErrorClass, Failure, Interface, Owner};
-use crate::model::history::{History, Kind, Record};
+use crate::model::history::{History, Record, RecordKind};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, RequestId};
 use crate::model::path::LocalNetwork;
 use crate::model::resource::{Holder, Resource};
@@ -402,16 +402,16 @@ impl Harness {
     fn keep(&mut self, log: &LogEvent) {
         let (group, resource, kind) = match log {
             LogEvent::OwnershipLost { group, resource, by, taker } => {
-                (group, Some(resource), Kind::OwnershipLost { by: by.clone(), taker: *taker })
+                (group, Some(resource), RecordKind::OwnershipLost { by: by.clone(), taker: *taker })
             }
             LogEvent::Contested { group, resource, by, taker } => {
-                (group, Some(resource), Kind::Contested { by: by.clone(), taker: *taker })
+                (group, Some(resource), RecordKind::Contested { by: by.clone(), taker: *taker })
             }
             LogEvent::ContestedEnded { group, resource, taker } => {
-                (group, Some(resource), Kind::ContestedEnded { taker: *taker })
+                (group, Some(resource), RecordKind::ContestedEnded { taker: *taker })
             }
             LogEvent::Transition { group, from, to, cause } => {
-                (group, None, Kind::Transition { from: *from, to: *to, cause: format!("{cause:?}") })
+                (group, None, RecordKind::Transition { from: *from, to: *to, cause: format!("{cause:?}") })
             }
             _ => return,
         };
