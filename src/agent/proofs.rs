@@ -22,7 +22,6 @@ const PROVE_TIMEOUT: Duration = Duration::from_secs(6);
 /// The proof that is under way, or done.
 #[derive(Debug, Default)]
 pub(super) enum Proving {
-    /// None.
     #[default]
     Idle,
     /// EC2 has not answered everything.

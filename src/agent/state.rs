@@ -183,7 +183,7 @@ impl PendingWrite {
 /// The result of a write.
 #[derive(Debug)]
 pub(crate) struct WriteResult {
-    /// The file.
+    /// The file that was written.
     pub path: PathBuf,
     /// Why the write failed, if it did.
     pub result: Result<(), FileError>,
@@ -234,7 +234,7 @@ where
         }
     }
 
-    /// The value.
+    /// The value in memory, which may be newer than the file.
     pub fn get(&self) -> &T {
         &self.value
     }

@@ -106,7 +106,7 @@ impl Bound {
 
 /// A request that EC2 did not accept.
 struct Refused<'a> {
-    /// The IAM action.
+    /// The API call, which is also the name of the IAM action.
     action: &'a str,
     denied_by: DeniedBy,
     /// What was added to the system's time for the signature.

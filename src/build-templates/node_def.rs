@@ -35,7 +35,7 @@ impl NodeDefs {
         }
     }
 
-    /// The files.
+    /// A `node.def` file in each directory.
     pub(crate) fn into_tree(self) -> Tree {
         let mut tree = Tree::default();
         for (directory, (text, _)) in self.0 {

@@ -44,6 +44,7 @@ const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the configuration was not applied.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of a variant says what its fields are")]
 pub enum CommitError {
     /// Standard input cannot be read.
     #[error("cannot read standard input: {0}")]
@@ -59,12 +60,7 @@ pub enum CommitError {
     File(#[from] FileError),
     /// A file of this package cannot be removed.
     #[error("cannot remove {path}: {source}")]
-    Remove {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
+    Remove { path: PathBuf, source: io::Error },
     /// The transition hook cannot be attached or detached.
     #[error("transition hook: {0}")]
     Hook(#[from] HookError),

@@ -25,6 +25,7 @@ const MAX_CONF_BYTES: u64 = 16 << 20;
 
 /// Why the hook could not do its work. keepalived still starts and reloads.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of a variant says what its fields are")]
 pub enum HookError {
     /// A file of this package cannot be read or written.
     #[error(transparent)]
@@ -39,22 +40,10 @@ pub enum HookError {
     Lost(PathBuf),
     /// keepalived.conf cannot be parsed.
     #[error("{path}: {source}; the agent keeps the previous groups")]
-    Conf {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: ConfError,
-    },
+    Conf { path: PathBuf, source: ConfError },
     /// keepalived.conf could not be read or written.
     #[error("cannot {doing} {path}: {source}")]
-    Io {
-        /// The operation.
-        doing: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
 }
 
 /// The result of [`attach`].

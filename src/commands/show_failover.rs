@@ -14,6 +14,7 @@ use crate::paths::Paths;
 
 /// The timelines could not be shown.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of a variant says what its fields are")]
 pub enum ShowFailoverError {
     /// Nothing is configured, the configuration cannot be read, or the user is not permitted.
     #[error(transparent)]
@@ -24,7 +25,6 @@ pub enum ShowFailoverError {
     /// The report has no such group.
     #[error("group {} has no aws-vipa node; groups with one: {others}", .name.escape_debug())]
     NoSuchGroup {
-        /// The group.
         name: String,
         /// The groups in the report.
         others: String,

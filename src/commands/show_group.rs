@@ -15,6 +15,7 @@ use crate::paths::Paths;
 
 /// The group could not be shown.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of a variant says what its fields are")]
 pub enum ShowGroupError {
     /// There is no report.
     #[error(transparent)]
@@ -22,7 +23,6 @@ pub enum ShowGroupError {
     /// The report has no such group.
     #[error("group {} has no aws-vipa node; groups with one: {others}", .name.escape_debug())]
     NoSuchGroup {
-        /// The group.
         name: String,
         /// The groups in the report.
         others: String,

@@ -14,6 +14,7 @@ pub(super) const MAX_REQUEST_BYTES: usize = 4 << 10;
 /// A request to the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+#[allow(missing_docs, reason = "`group` says what it is")]
 pub enum Request {
     /// The status report.
     Status {
@@ -28,25 +29,18 @@ pub enum Request {
     /// The timelines of the last failovers.
     Failovers,
     /// Claim a group's addresses now.
-    Claim {
-        /// The group.
-        group: GroupName,
-    },
+    Claim { group: GroupName },
     /// Claim nothing for a group for some time.
     Pause {
-        /// The group.
         group: GroupName,
-        /// The duration.
+        /// How long; absent in the request: 30 minutes.
         #[serde(default)]
         minutes: Minutes,
     },
     /// Test whether EC2 allows the claims, without moving anything.
     Prove,
     /// End a pause.
-    Resume {
-        /// The group.
-        group: GroupName,
-    },
+    Resume { group: GroupName },
 }
 
 fn is_zero(count: &usize) -> bool {

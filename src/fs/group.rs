@@ -14,18 +14,14 @@ pub(crate) const AGENT_GROUP: &str = "vyos-aws-vipa-agent";
 
 /// The id of a group cannot be determined.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of a variant says what its fields are")]
 pub enum GroupError {
     /// The group does not exist.
     #[error("there is no group {0}: `systemd-sysusers` creates it from the package's sysusers.d file")]
     Missing(&'static str),
     /// The lookup failed.
     #[error("cannot look up the group {name}: {source}")]
-    Lookup {
-        /// The group.
-        name: &'static str,
-        /// The reason.
-        source: io::Error,
-    },
+    Lookup { name: &'static str, source: io::Error },
 }
 
 /// The id of a group.

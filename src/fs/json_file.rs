@@ -21,6 +21,7 @@ const TEMPORARY_PREFIX: &str = ".tmp";
 
 /// A file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of a variant says what its fields are")]
 pub enum FileError {
     /// The file does not exist.
     #[error("{0} is missing")]
@@ -30,15 +31,12 @@ pub enum FileError {
     Io {
         /// The operation, as a verb.
         doing: &'static str,
-        /// The file.
         path: PathBuf,
-        /// The reason.
         source: io::Error,
     },
     /// The content is not as expected.
     #[error("{path} does not have the expected content: {reason}")]
     Content {
-        /// The file.
         path: PathBuf,
         /// What is wrong, and where.
         reason: String,
@@ -48,9 +46,8 @@ pub enum FileError {
         "{path} has format {found}, and this version of vyos-aws-vipa reads up to {FORMAT}: install the newer version again"
     )]
     Newer {
-        /// The file.
         path: PathBuf,
-        /// Its format.
+        /// The format in the file.
         found: u64,
     },
 }

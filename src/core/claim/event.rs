@@ -1,5 +1,7 @@
 //! The inputs of the state machine ([`Event`]), and its outputs ([`Action`]).
 
+#![allow(missing_docs, reason = "the names and types of most fields say it all")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -49,9 +51,7 @@ pub struct ReadId(pub u64);
 /// router booted, are not included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoredState {
-    /// The group of the resource.
     pub group: GroupName,
-    /// The resource.
     pub resource: Resource,
     /// When each loss happened, and which kind of owner took it.
     pub losses: Vec<(BootInstant, Taker)>,
@@ -74,7 +74,6 @@ pub enum Event {
     Notify(Vec<NotifyEvent>),
     /// Notify events that were in the FIFO when the agent opened it, in order.
     Backlog {
-        /// The notify events.
         lines: Vec<NotifyEvent>,
         /// The FIFO was full: newer notify events may be lost.
         was_full: bool,
@@ -108,21 +107,18 @@ pub enum Event {
     },
     /// The response to [`Action::Resolve`].
     Resolved {
-        /// The interface.
         interface: InterfaceName,
         /// The ENI, or the failure.
         eni: Result<Eni, CallError>,
     },
     /// The response to [`Action::Claim`].
     Claimed {
-        /// The id of the action.
         id: ClaimId,
         /// EC2's acknowledgement, or the failure.
         result: Result<Acknowledgement, CallError>,
     },
     /// The response to [`Action::Read`].
     Read {
-        /// The id of the action.
         id: ReadId,
         /// What the read shows, or the failure.
         result: Result<ReadAnswer, CallError>,
@@ -131,7 +127,6 @@ pub enum Event {
     Inspected(Inspection),
     /// The response to [`Action::DryRun`].
     DryRun {
-        /// The id of the action.
         id: DryRunId,
         /// That EC2 permits the calls, or the failure.
         result: Result<(), CallError>,
@@ -152,7 +147,6 @@ pub enum Event {
     Credentials(CredentialsChange),
     /// An operator paused a group, possibly before the agent started.
     Pause {
-        /// The group.
         group: GroupName,
         /// When the pause ends.
         until: BootInstant,
@@ -172,9 +166,7 @@ pub enum Event {
 pub enum Action {
     /// Send the claim; respond with [`Event::Claimed`].
     Claim {
-        /// The id for the response.
         id: ClaimId,
-        /// The call.
         request: ClaimRequest,
         /// The timeout of the attempt.
         timeout: Duration,
@@ -183,18 +175,14 @@ pub enum Action {
     },
     /// Send the read; respond with [`Event::Read`].
     Read {
-        /// The id for the response.
         id: ReadId,
-        /// The call.
         request: ReadRequest,
         /// The timeout of each request.
         timeout: Duration,
     },
     /// Make the calls of a claim with DryRun, which changes nothing; respond with [`Event::DryRun`].
     DryRun {
-        /// The id for the response.
         id: DryRunId,
-        /// The calls.
         request: DryRunRequest,
         /// The timeout of all of them.
         timeout: Duration,
@@ -218,26 +206,23 @@ pub enum Action {
     Log(LogEvent),
 }
 
-/// A claim.
+/// The call that claims resources for an ENI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimRequest {
     /// AssignPrivateIpAddresses with AllowReassignment.
     Addresses {
         /// The ENI to assign the addresses to.
         eni: EniId,
-        /// The addresses.
         addresses: Vec<Ipv4Addr>,
     },
     /// ReplaceRoute; CreateRoute where the table has no such route.
     Route {
-        /// The route.
         route: Route,
         /// The ENI that it is to lead to.
         eni: EniId,
     },
     /// AssociateAddress with AllowReassociation.
     ElasticIp {
-        /// The Elastic IP.
         allocation: AllocationId,
         /// The ENI to associate it with.
         eni: EniId,
@@ -278,7 +263,6 @@ impl ClaimRequest {
 pub enum DryRunRequest {
     /// ReplaceRoute.
     Route {
-        /// The route.
         route: Route,
         /// The ENI that it is to lead to.
         eni: EniId,
@@ -287,7 +271,6 @@ pub enum DryRunRequest {
     },
     /// AssociateAddress.
     ElasticIp {
-        /// The Elastic IP.
         allocation: AllocationId,
         /// The ENI to associate it with.
         eni: EniId,
@@ -404,19 +387,9 @@ pub struct Inspection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogEvent {
     /// The state of a group has changed.
-    Transition {
-        /// The group.
-        group: GroupName,
-        /// The previous state.
-        from: VrrpState,
-        /// The new state.
-        to: VrrpState,
-        /// Why the state has changed.
-        cause: Cause,
-    },
+    Transition { group: GroupName, from: VrrpState, to: VrrpState, cause: Cause },
     /// A claim was acknowledged, or has failed.
     Claim {
-        /// The call.
         request: ClaimRequest,
         /// The previous owner of the first resource that has a known one.
         previous: Option<Owner>,
@@ -434,9 +407,7 @@ pub enum LogEvent {
     },
     /// A verified resource went to another ENI.
     OwnershipLost {
-        /// The group.
         group: GroupName,
-        /// The resource.
         resource: Resource,
         /// The new owner.
         by: Owner,
@@ -445,9 +416,7 @@ pub enum LogEvent {
     },
     /// Ownership was lost too often in a short time.
     Contested {
-        /// The group.
         group: GroupName,
-        /// The resource.
         resource: Resource,
         /// The new owner.
         by: Owner,
@@ -456,68 +425,39 @@ pub enum LogEvent {
     },
     /// The resource is no longer contested.
     ContestedEnded {
-        /// The group.
         group: GroupName,
-        /// The resource.
         resource: Resource,
         /// The kind of owner with which it was contested.
         taker: Taker,
     },
     /// A route or an Elastic IP cannot be claimed.
-    NotTakeable {
-        /// The group.
-        group: GroupName,
-        /// The resource.
-        resource: Resource,
-        /// Why.
-        why: NotTakeable,
-    },
+    NotTakeable { group: GroupName, resource: Resource, why: NotTakeable },
     /// A claim was due, but the group's address is not on a local interface.
-    NotLocal {
-        /// The group.
-        group: GroupName,
-        /// The resource.
-        resource: Resource,
-    },
+    NotLocal { group: GroupName, resource: Resource },
     /// An address contradicts the VRRP state, or no longer does.
     Placement {
-        /// The group.
         group: GroupName,
-        /// The address.
         address: Ipv4Addr,
-        /// The interface.
         interface: InterfaceName,
         /// The contradiction; absent if it has ended.
         wrong: Option<Misplaced>,
     },
     /// A standby has become ready or not ready to take over.
     Readiness {
-        /// The group.
         group: GroupName,
         /// What prevents a takeover; absent if the standby is ready.
         obstacle: Option<Obstacle>,
     },
     /// The ENI that should have resources is not attached to this instance.
     EniElsewhere {
-        /// The ENI.
         eni: EniId,
         /// The instance that it is attached to, if any.
         instance: Option<InstanceId>,
     },
     /// An ENI of neither router has resources that a standby would claim.
-    ForeignHolder {
-        /// The resources.
-        resources: Vec<Resource>,
-        /// The owner.
-        by: Owner,
-    },
+    ForeignHolder { resources: Vec<Resource>, by: Owner },
     /// The ENI of an interface could not be resolved.
-    Unresolved {
-        /// The interface.
-        interface: InterfaceName,
-        /// The failure.
-        error: CallError,
-    },
+    Unresolved { interface: InterfaceName, error: CallError },
 }
 
 /// Why the state of a group has changed.

@@ -1,5 +1,7 @@
 //! What the state machine knows, for the status report: values, without any text. Times are the machine's own.
 
+#![allow(missing_docs, reason = "the names and types of most fields say it all")]
+
 use std::net::Ipv4Addr;
 
 use super::event::Misplaced;
@@ -18,11 +20,10 @@ use crate::model::vrrp::VrrpState;
 /// What is known about a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupFacts {
-    /// Its name.
     pub name: GroupName,
-    /// Its VRRP state.
+    /// UNKNOWN also if keepalived does not run the group.
     pub vrrp: VrrpState,
-    /// Since when.
+    /// When the group came into this VRRP state.
     pub since: BootInstant,
     /// Why the state is UNKNOWN.
     pub unknown_because: Option<Cause>,
@@ -41,20 +42,18 @@ pub struct GroupFacts {
 /// What is known about a virtual address that is not assigned to an ENI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalAddressFacts {
-    /// The address.
     pub address: Ipv4Addr,
     /// The interface that keepalived adds it to.
     pub interface: InterfaceName,
     /// Whether it is there.
     pub is_local: bool,
-    /// Since when.
+    /// When it was last added or removed, as far as the agent has seen it.
     pub since: Option<BootInstant>,
 }
 
 /// What is known about a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceFacts {
-    /// The resource.
     pub resource: Resource,
     /// The interface whose ENI the resource belongs on.
     pub interface: InterfaceName,
@@ -64,17 +63,15 @@ pub struct ResourceFacts {
     pub private_address: Option<Ipv4Addr>,
     /// Whether the group's address that counts for the resource is on a local interface.
     pub is_local: bool,
-    /// Since when, for an address.
+    /// When that began, for an address; absent for routes and Elastic IPs.
     pub local_since: Option<BootInstant>,
     /// The last read of the owner, and who that is.
     pub owner: Option<(OwnerRead, Who)>,
     /// When a dry run or a claim last proved the permission to claim a route or an Elastic IP, unless one was refused since.
     pub permission_proven: Option<BootInstant>,
-    /// The verdict.
     pub verdict: Verdict,
     /// Why the verdict is not OK; a warning if it is STANDBY-READY.
     pub reason: Option<Reason>,
-    /// The last claim.
     pub last_claim: Option<LastClaim>,
     /// When the last claim failed, and why, unless a later one has succeeded.
     pub last_failure: Option<(BootInstant, CallError)>,

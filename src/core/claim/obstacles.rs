@@ -1,6 +1,8 @@
 //! What prevents a router from taking over, by what EC2, IMDS and the kernel show. A standby's readiness and `show check` both
 //! decide here, so that they come to the same result.
 
+#![allow(missing_docs, reason = "the names and types of most fields say it all")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -14,9 +16,7 @@ use crate::model::path::{LocalNetwork, Path, Service};
 /// A virtual address that is the primary address of an ENI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrimaryAddress {
-    /// The address.
     pub address: Ipv4Addr,
-    /// Its owner.
     pub owner: Owner,
 }
 
@@ -53,7 +53,6 @@ impl Unassignable {
 /// An ENI that EC2 does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoSuchEni {
-    /// The ENI.
     pub eni: EniId,
     /// Whether `network-interface-id` names it.
     pub is_configured: bool,
@@ -76,9 +75,7 @@ impl NoSuchEni {
 /// An ENI that is not attached to this instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EniElsewhere {
-    /// The ENI.
     pub eni: EniId,
-    /// This instance.
     pub this: InstanceId,
     /// The instance that the ENI is attached to, if any.
     pub attached_to: Option<InstanceId>,
@@ -99,9 +96,7 @@ impl EniElsewhere {
 /// association.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoPrivateAddress {
-    /// The ENI.
     pub eni: EniId,
-    /// The address.
     pub address: Ipv4Addr,
 }
 
@@ -116,7 +111,7 @@ impl NoPrivateAddress {
 /// (EC2 User Guide, "Prefix delegation for Amazon EC2 network interfaces").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Its addresses.
+    /// Its private addresses, the primary one among them.
     pub addresses: usize,
     /// The prefixes that are delegated to it.
     pub prefixes: usize,
@@ -148,7 +143,6 @@ impl Room {
 /// An ENI that has no room for all virtual addresses that move to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoRoom {
-    /// The ENI.
     pub eni: EniId,
     /// How full it is.
     pub room: Room,

@@ -12,9 +12,9 @@ use crate::model::ec2::CallError;
 const PROVEN_FOR: Duration = Duration::from_hours(24);
 /// A refused dry run is repeated after this time: a change of an IAM policy shows in no other way.
 const REFUSED_DELAY: Duration = Duration::from_mins(10);
-/// The delay after a dry run that EC2 did not decide. It doubles with each ...
+/// The delay after the first dry run that EC2 did not decide. Each further one doubles it.
 const FAILED_DELAY: Duration = Duration::from_secs(10);
-/// ... up to this.
+/// The longest delay after dry runs that EC2 did not decide.
 const MAX_FAILED_DELAY: Duration = Duration::from_mins(10);
 
 /// The delay of what is done once a day.

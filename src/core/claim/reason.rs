@@ -1,6 +1,8 @@
 //! Why a resource has its verdict, a standby is not ready, a request is refused, or owners were not read. These are values;
 //! [`crate::report::reasons`] renders them.
 
+#![allow(missing_docs, reason = "the names and types of most fields say it all")]
+
 use std::net::Ipv4Addr;
 
 use super::obstacles::{DependentPath, EniElsewhere, NoPrivateAddress, NoRoom, NoSuchEni, PrimaryAddress};
@@ -30,7 +32,6 @@ pub enum Reason {
     Unexpected {
         /// The VRRP state of the group.
         vrrp: VrrpState,
-        /// The interface.
         interface: InterfaceName,
     },
     /// The group is BACKUP, but the address is still assigned to this router in EC2.
@@ -41,7 +42,6 @@ pub enum Reason {
     ContestedWithPeer(LastOwner),
     /// Another owner took the address repeatedly.
     ContestedWithThirdParty {
-        /// The group.
         group: GroupName,
         /// The owner now.
         owner: LastOwner,
@@ -52,7 +52,6 @@ pub enum Reason {
     Refused(FailedClaim),
     /// The group is MASTER and EC2 delivers the address's traffic here, but the address is not on its interface.
     Missing {
-        /// The interface.
         interface: InterfaceName,
         /// When it went missing.
         since: BootInstant,
@@ -91,7 +90,6 @@ pub enum Reason {
     },
     /// The last claim failed; it is retried.
     Retrying {
-        /// The failure.
         failure: FailedClaim,
         /// When the rate limit allows the next claim; absent: soon.
         allowed_at: Option<BootInstant>,
@@ -116,25 +114,18 @@ pub enum Obstacle {
     Primary(PrimaryAddress),
     /// A virtual address of the group is outside the subnet, where EC2 assigns none, and no route leads to it.
     OutsideSubnet {
-        /// The address.
         address: Ipv4Addr,
         /// The CIDR block of the subnet.
         block: Prefix,
     },
     /// AWS reserves the address in its subnet, and EC2 never assigns it.
     Reserved {
-        /// The address.
         address: Ipv4Addr,
         /// The CIDR block of the subnet.
         block: Prefix,
     },
     /// A route or an Elastic IP cannot be claimed.
-    NotTakeable {
-        /// The resource.
-        resource: Resource,
-        /// Why.
-        why: NotTakeable,
-    },
+    NotTakeable { resource: Resource, why: NotTakeable },
     /// EC2 does not have the ENI that the resource belongs on.
     NoSuchEni(NoSuchEni),
     /// The ENI that the resource belongs on is not attached to this instance.
@@ -149,18 +140,12 @@ pub enum Obstacle {
     DependentPath(DependentPath),
     /// EC2 refused the last claim from here.
     LastClaimRefused {
-        /// When, if the answer is that of the last claim.
+        /// When EC2 answered; absent while a later claim is in flight.
         at: Option<BootInstant>,
-        /// The failure.
         failure: FailedClaim,
     },
     /// EC2 refuses the claim of a route or an Elastic IP, as a dry run has shown.
-    DryRunRefused {
-        /// Which.
-        resource: Resource,
-        /// The failure.
-        error: CallError,
-    },
+    DryRunRefused { resource: Resource, error: CallError },
 }
 
 impl Obstacle {
@@ -192,7 +177,6 @@ impl Obstacle {
 /// The ENI of an interface is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EniUnknown {
-    /// The interface.
     pub interface: InterfaceName,
     /// Why the ENI could not be resolved.
     pub error: CallError,
@@ -203,7 +187,6 @@ pub struct EniUnknown {
 pub struct FailedClaim {
     /// The kind of what was claimed.
     pub kind: Kind,
-    /// The failure.
     pub error: CallError,
     /// What the last read of the owner explains, if anything.
     pub explanation: Option<Explanation>,
@@ -221,7 +204,6 @@ pub enum Explanation {
 /// The owner of a contested address, by the last read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LastOwner {
-    /// This router.
     ThisRouter,
     /// Another ENI.
     Other(Owner),

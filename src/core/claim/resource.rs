@@ -213,7 +213,7 @@ impl OwnerRead {
     }
 }
 
-/// The last claim.
+/// The last claim that was sent for a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastClaim {
     /// The ENI of the claim; the resource may belong on another one since.

@@ -36,7 +36,7 @@ pub enum ConfError {
 pub struct Reading {
     /// The groups that are read reliably, in the order of their names.
     pub groups: Groups,
-    /// The others.
+    /// The groups that are not, each with the reason.
     pub skipped: Vec<SkippedInstance>,
     /// Whether keepalived ignores the end of the file.
     pub is_cut_short: bool,

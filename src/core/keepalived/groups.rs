@@ -13,7 +13,7 @@ use crate::model::ids::{GroupName, InterfaceName};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Groups {
-    /// The groups.
+    /// One for each `vrrp_instance` that is read reliably.
     pub groups: Vec<RunningGroup>,
 }
 
@@ -21,7 +21,7 @@ pub struct Groups {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunningGroup {
-    /// Its name.
+    /// The name in keepalived.conf, which VyOS takes from the group's node.
     pub name: GroupName,
     /// `interface`: where VRRP sends its advertisements; with `use_vmac` the base interface of the virtual MAC.
     pub interface: InterfaceName,
@@ -67,7 +67,7 @@ impl AdvertiseInterval {
         Self::try_from(interval.as_millis() as u64).ok()
     }
 
-    /// How long.
+    /// The interval as a duration, of at least 1 ms.
     pub fn duration(self) -> Duration {
         self.0
     }
@@ -106,7 +106,7 @@ impl From<AdvertiseInterval> for u64 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VirtualAddress {
-    /// The address.
+    /// The address, without its prefix length.
     pub address: Ipv4Addr,
     /// `dev`: an interface of its own; absent: the group's.
     pub interface: Option<InterfaceName>,

@@ -26,7 +26,7 @@ impl Plan {
 /// What to do for one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedGroup {
-    /// Its name.
+    /// The name in the configuration, which keepalived's notify events have too.
     pub name: GroupName,
     /// Whether the configuration disables it.
     pub disabled: bool,
@@ -63,7 +63,7 @@ impl PlannedGroup {
 /// A virtual address of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedAddress {
-    /// The address.
+    /// The address, which the VRRP master has.
     pub address: Ipv4Addr,
     /// The interface that keepalived adds it to: its own `dev`, else the group's interface.
     pub held_on: InterfaceName,
@@ -75,7 +75,7 @@ pub struct PlannedAddress {
 /// A resource to move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedResource {
-    /// The resource.
+    /// What moves to the ENI.
     pub resource: Resource,
     /// The interface whose ENI gets it.
     pub interface: InterfaceName,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ec2::{CallError, ErrorClass, Failure};
 
-/// The calls.
+/// The numbers of calls since the start of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Calls {
     /// By API operation.

@@ -123,7 +123,7 @@ seconds!(RequestTimeout, 1, 30, 3);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupConfig {
-    /// The group.
+    /// The name of the VRRP group that has the node.
     pub name: GroupName,
     /// Which of the group's virtual addresses to move; empty: every IPv4 address that keepalived runs in it.
     pub addresses: BTreeSet<Ipv4Addr>,
@@ -164,7 +164,7 @@ impl GroupConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteConfig {
-    /// The destination.
+    /// The prefix that names the node.
     pub destination: Prefix,
     /// The route tables, one at least.
     pub tables: BTreeSet<RouteTableId>,
@@ -181,7 +181,7 @@ pub fn overlay_addresses(routes: &[RouteConfig]) -> BTreeSet<Ipv4Addr> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ElasticIpConfig {
-    /// Its allocation id.
+    /// The id that the node's name gives.
     pub allocation: AllocationId,
     /// The private address that it is associated with; absent: the primary address of the ENI.
     pub private_address: Option<Ipv4Addr>,

@@ -41,7 +41,7 @@ pub type Owners = BTreeMap<Ipv4Addr, Owner>;
 /// Which instance this is, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
-    /// Its id.
+    /// The id that IMDS reports.
     pub id: InstanceId,
     /// The region it runs in.
     pub region: Region,
@@ -52,7 +52,7 @@ pub struct Instance {
 /// The ENI behind a local interface, as IMDS reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Eni {
-    /// Its id.
+    /// The id by which EC2 knows it.
     pub id: EniId,
     /// The subnet it is in: an address can only be claimed inside it.
     pub subnet: SubnetId,
@@ -68,7 +68,7 @@ pub struct Eni {
 /// A network interface, as EC2 reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
-    /// The subnet it is in.
+    /// The subnet whose addresses it can have.
     pub subnet: SubnetId,
     /// The instance that it is attached to, if it is attached.
     pub instance: Option<InstanceId>,
@@ -85,7 +85,7 @@ pub struct Interface {
 /// How many private IPv4 addresses each ENI of an instance type can have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressLimit {
-    /// The type of the instance.
+    /// The type that the limit is of, for messages.
     pub instance_type: InstanceType,
     /// The number of addresses, the primary one included.
     pub addresses: usize,
@@ -155,7 +155,7 @@ impl CallError {
 pub enum Failure {
     /// EC2 answered with an error code.
     Api {
-        /// The code.
+        /// The code in EC2's answer.
         code: ErrorCode,
         /// [`ErrorCode::class`], unless the clock or newer credentials explain the refusal.
         class: ErrorClass,

@@ -59,7 +59,7 @@ pub struct Failover {
 /// What happened to one resource. Times are in milliseconds after the transition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MovedResource {
-    /// The resource.
+    /// What moved.
     #[serde(flatten)]
     pub resource: Resource,
     /// When the first request for it was sent.

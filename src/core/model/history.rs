@@ -72,7 +72,7 @@ pub struct Record {
 pub enum RecordKind {
     /// The agent has started.
     Started {
-        /// Its version.
+        /// The agent's version, as `--version` prints it.
         version: String,
     },
     /// The state of a group has changed.

@@ -25,7 +25,7 @@ impl fmt::Display for Service {
 /// How the kernel sends packets to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Path {
-    /// The address.
+    /// The address that the kernel was asked about: of EC2's endpoint or of IMDS.
     pub destination: Ipv4Addr,
     /// The next hop; absent: the address is on a link of this router, or its own.
     pub gateway: Option<Ipv4Addr>,

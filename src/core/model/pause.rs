@@ -16,12 +16,12 @@ use super::ids::GroupName;
 pub struct Minutes(u16);
 
 impl Minutes {
-    /// The number.
+    /// Whole minutes, from 1 to 1440.
     pub fn get(self) -> u16 {
         self.0
     }
 
-    /// The time.
+    /// How long the group does not claim.
     pub const fn duration(self) -> Duration {
         Duration::from_secs(self.0 as u64 * 60)
     }

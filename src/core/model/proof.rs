@@ -57,7 +57,7 @@ impl Judgement {
 pub struct Caller {
     /// The instance that the ENI was attached to.
     pub instance: InstanceId,
-    /// The region.
+    /// The region that was called.
     pub region: Region,
     /// The endpoint, if one is configured.
     pub endpoint_url: Option<String>,
@@ -134,7 +134,7 @@ impl ProofAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Proof {
-    /// The answer.
+    /// What EC2 answered, and when.
     pub answer: ProofAnswer,
     /// Who has called EC2.
     pub caller: Caller,

@@ -55,9 +55,9 @@ impl From<Resource> for Named {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// The route table.
+    /// The route table that has the entry.
     pub table: RouteTableId,
-    /// The destination.
+    /// The addresses whose packets it matches.
     pub destination: Prefix,
 }
 
@@ -248,7 +248,7 @@ impl From<Resources> for Listed {
 /// An Elastic IP, as EC2 shows it of the private address that it is associated with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ElasticIp {
-    /// Its allocation id.
+    /// The id that claims and reads use.
     pub allocation: AllocationId,
     /// Its public address.
     pub public_address: Ipv4Addr,
@@ -262,16 +262,16 @@ pub enum Holder {
     Eni(Owner),
     /// An ENI has the private address, and an Elastic IP is associated with it.
     WithElasticIp {
-        /// The ENI.
+        /// The ENI that has the private address.
         owner: Owner,
-        /// The Elastic IP.
+        /// The Elastic IP, which follows the private address to another ENI.
         elastic_ip: ElasticIp,
     },
     /// An Elastic IP is associated with a private address of an ENI.
     Association {
-        /// The ENI.
+        /// The ENI that gets the packets.
         owner: Owner,
-        /// The private address.
+        /// The private address of that ENI.
         private_address: Ipv4Addr,
         /// The Elastic IP's own address, if EC2 shows it.
         public_address: Option<Ipv4Addr>,

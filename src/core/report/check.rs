@@ -59,7 +59,7 @@ impl fmt::Display for CheckResult {
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// The result.
+    /// Whether a failover would succeed at this step.
     pub result: CheckResult,
     /// What was checked.
     pub what: &'static str,
@@ -403,9 +403,9 @@ fn refusals<'a>(eni: &'a EniId, known: &'a [&AddressReport]) -> impl Iterator<It
 /// The network interfaces and their addresses, as far as they are known.
 #[derive(Debug, Default)]
 pub struct AwsState {
-    /// This instance.
+    /// The id of this instance, from IMDS; absent if that does not answer.
     pub instance: Option<InstanceId>,
-    /// Its type.
+    /// The type of this instance, from IMDS.
     pub instance_type: Option<InstanceType>,
     /// How many addresses each of its ENIs can have; absent where the type is not known.
     pub limit: Option<Result<AddressLimit, CallError>>,

@@ -18,7 +18,7 @@ use crate::printable;
 pub struct ClaimCommand(String);
 
 impl ClaimCommand {
-    /// The line.
+    /// The line itself; `Display` escapes what is not printable.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -33,7 +33,7 @@ impl fmt::Display for ClaimCommand {
 /// Where to send a manual claim: the region, and the endpoint if one is configured.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// The region.
+    /// The region, for `--region`.
     pub region: &'a Region,
     /// The endpoint, which must come from a configuration that root wrote: requests are signed for it.
     pub endpoint_url: Option<&'a str>,

@@ -44,7 +44,7 @@ pub struct FailoverReport {
 /// The last failovers of one group, and its state now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GroupFailovers {
-    /// Its name.
+    /// The name of the VRRP group.
     pub name: String,
     /// Its VRRP state now.
     pub vrrp: VrrpState,
@@ -78,7 +78,7 @@ pub struct Timeline {
 /// What happened to all resources of a kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KindTimeline {
-    /// The kind.
+    /// What they all are.
     pub kind: Kind,
     /// How many there are.
     pub resources: usize,
@@ -105,10 +105,10 @@ pub struct KindTimeline {
 /// An acknowledged claim of a resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answered {
-    /// The resource.
+    /// What was claimed.
     #[serde(flatten)]
     pub resource: Resource,
-    /// The attempt.
+    /// When it was sent and answered, and EC2's request id.
     #[serde(flatten)]
     pub attempt: AcknowledgedAttempt,
 }
@@ -116,10 +116,10 @@ pub struct Answered {
 /// The read that shows the new owner of a resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Confirmed {
-    /// The resource.
+    /// What the read was for.
     #[serde(flatten)]
     pub resource: Resource,
-    /// The read.
+    /// When it was sent and answered.
     #[serde(flatten)]
     pub read: ConfirmingRead,
 }
@@ -144,7 +144,7 @@ pub struct Failures {
 /// The state of a resource now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResourceNow {
-    /// The resource.
+    /// What it is the state of.
     #[serde(flatten)]
     pub resource: Resource,
     /// Whether VRRP, EC2 and the kernel agree about it.

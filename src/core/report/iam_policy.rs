@@ -24,9 +24,9 @@ pub struct PolicyInputs {
     pub claims_addresses: bool,
     /// The ENIs that get addresses.
     pub enis: BTreeSet<EniId>,
-    /// The route tables of routes.
+    /// The route tables that have a route to move.
     pub route_tables: BTreeSet<RouteTableId>,
-    /// The Elastic IPs.
+    /// The Elastic IPs to move.
     pub elastic_ips: BTreeSet<AllocationId>,
     /// The ENIs that the Elastic IPs are associated with.
     pub elastic_ip_enis: BTreeSet<EniId>,

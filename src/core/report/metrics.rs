@@ -21,7 +21,7 @@ use crate::printable;
 pub struct Metric {
     /// Its name.
     pub name: &'static str,
-    /// Its type.
+    /// What its `# TYPE` line says.
     pub kind: MetricKind,
     /// The names of its labels, in the order of their values; without the `le` of a histogram.
     pub labels: &'static [&'static str],

@@ -161,12 +161,12 @@ impl FailedCall {
     }
 }
 
-/// One group.
+/// The state of one group that has an `aws-vipa` node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GroupReport {
     /// Its name; for a skipped group as configured, even if keepalived cannot use it.
     pub name: String,
-    /// Its VRRP state.
+    /// Its VRRP state on this router.
     pub vrrp: VrrpState,
     /// Since when, as far as the agent knows.
     pub vrrp_since: Option<Timestamp>,
@@ -220,7 +220,7 @@ impl GroupReport {
 /// A virtual address that is never assigned to an ENI. On its interface it shows that the group is MASTER.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalAddressReport {
-    /// The address.
+    /// The address, which the VRRP master has.
     pub address: Ipv4Addr,
     /// The interface that keepalived adds it to.
     pub interface: InterfaceName,
@@ -230,7 +230,7 @@ pub struct LocalAddressReport {
     pub local_since: Option<Timestamp>,
 }
 
-/// One route.
+/// The state of one route of a group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RouteReport {
     /// The route table and the destination.
@@ -241,10 +241,10 @@ pub struct RouteReport {
     pub state: ResourceReport,
 }
 
-/// One Elastic IP.
+/// The state of one Elastic IP of a group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ElasticIpReport {
-    /// Its allocation id.
+    /// The id by which EC2 knows it.
     pub allocation: AllocationId,
     /// Its public address, while it is associated with a private one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -394,7 +394,7 @@ pub struct ResourceReport {
     /// The code of that reason ([`reasons::code`](super::reasons::code)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_code: Option<String>,
-    /// The last claim.
+    /// The last claim, which may be in flight; absent if there was none.
     pub last_claim: Option<ClaimReport>,
     /// Why a claim failed last, while none has succeeded since: the last one may be in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -404,7 +404,7 @@ pub struct ResourceReport {
 /// One virtual address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AddressReport {
-    /// The address.
+    /// The address, which moves to an ENI of the VRRP master.
     pub address: Ipv4Addr,
     /// The interface whose ENI gets it.
     pub interface: InterfaceName,
@@ -426,7 +426,7 @@ pub struct AddressReport {
     /// The code of that reason ([`reasons::code`](super::reasons::code)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_code: Option<String>,
-    /// The last claim.
+    /// The last claim, which may be in flight; absent if there was none.
     pub last_claim: Option<ClaimReport>,
     /// The last failure, unless a claim has succeeded since; `last_claim` may be a newer one in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -34,13 +34,13 @@ pub struct Observations {
     pub agent_error: String,
     /// What else did not answer, a sentence each.
     pub not_answered: Vec<String>,
-    /// groups.json.
+    /// The groups that keepalived runs, from groups.json; absent if it cannot be read.
     pub groups: Option<Groups>,
     /// The IPv4 addresses on the local interfaces, each with the interfaces that have it.
     pub local: Option<BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>>,
     /// Whether keepalived holds the FIFO open.
     pub attached: Option<bool>,
-    /// This instance.
+    /// The id of this instance, from IMDS; absent if that does not answer.
     pub instance: Option<InstanceId>,
     /// The region that was called.
     pub region: Option<Region>,

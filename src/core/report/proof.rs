@@ -16,7 +16,7 @@ const COLUMNS: [u16; 2] = [12, WIDTH - 12 - GAP];
 /// The stored proof for one ENI, in the status report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProofReport {
-    /// The ENI.
+    /// The ENI that the call would assign addresses to.
     pub eni: EniId,
     /// EC2's answer.
     #[serde(flatten)]
@@ -57,7 +57,7 @@ pub enum Finding {
     },
     /// EC2's answer, or its absence, shows nothing.
     Inconclusive {
-        /// The failure.
+        /// Why the permission is unknown.
         error: CallError,
     },
     /// The ENI is attached to another instance or none, so EC2 was not asked.

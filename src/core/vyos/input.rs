@@ -15,7 +15,7 @@ pub const MAX_INPUT_BYTES: u64 = 16 << 20;
 /// The input is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// It is too long.
+    /// It has more than [`MAX_INPUT_BYTES`].
     #[error("standard input is longer than {MAX_INPUT_BYTES} bytes")]
     TooLong,
     /// It is not JSON, or not of this form.
