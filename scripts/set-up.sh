@@ -64,16 +64,16 @@ missing_packages() {
 
 # apt PACKAGE...: installs packages; prints the output if that fails.
 apt() {
-    local as_root=() get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300) said
+    local as_root=() get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300) output
     if [ "$(id -u)" -ne 0 ]; then
         as_root=(sudo)
         # Without a terminal no password can be entered: fail instead of waiting for one.
         [ -t 0 ] || as_root=(sudo -n)
     fi
-    install() { said=$("${as_root[@]}" "${get[@]}" install --yes --no-install-recommends "$@" 2>&1); }
+    install() { output=$("${as_root[@]}" "${get[@]}" install --yes --no-install-recommends "$@" 2>&1); }
     # The package lists may be old or missing.
-    install "$@" || { said=$("${as_root[@]}" "${get[@]}" update 2>&1) && install "$@"; } ||
-        { printf '%s\n' "$said" >&2 && return 1; }
+    install "$@" || { output=$("${as_root[@]}" "${get[@]}" update 2>&1) && install "$@"; } ||
+        { printf '%s\n' "$output" >&2 && return 1; }
 }
 
 # set_up PACKAGES: installs packages, separated by white space; the list may be empty.
@@ -95,7 +95,7 @@ set_up() {
 # available_memory: prints the memory that a build can use, in MB, and the source of that limit: the machine's memory and
 # swap, or a control group (of a container or a service) with a lower limit.
 available_memory() {
-    local swap least by=/proc/meminfo controllers path root folder names limit used cache more room
+    local swap least by=/proc/meminfo controllers path root directory names limit used cache more room
     swap=$(awk '/^SwapFree:/ { printf "%.0f", $2 * 1024 }' /proc/meminfo)
     least=$(awk '/^(MemAvailable|SwapFree):/ { kib += $2 } END { printf "%.0f", kib * 1024 }' /proc/meminfo)
     while IFS=: read -r _ controllers path; do
@@ -106,21 +106,21 @@ available_memory() {
         esac
         # The path is outside a container's view: its own group is then the root.
         [[ $path != *..* ]] || path=/
-        folder=$root${path%/}
+        directory=$root${path%/}
         while :; do
-            limit=$(cat "$folder/${names[0]}" 2>/dev/null) || limit=max
+            limit=$(cat "$directory/${names[0]}" 2>/dev/null) || limit=max
             if [ "$limit" != max ]; then
-                used=$(cat "$folder/${names[1]}")
+                used=$(cat "$directory/${names[1]}")
                 # The kernel drops these pages before it kills a process.
                 cache=$(awk -v prefix="${names[2]}" '$1 == prefix "active_file" || $1 == prefix "inactive_file" { sum += $2 }
-                    END { printf "%.0f", sum }' "$folder/memory.stat")
-                more=$(cat "$folder/memory.swap.max" 2>/dev/null) || more=0
+                    END { printf "%.0f", sum }' "$directory/memory.stat")
+                more=$(cat "$directory/memory.swap.max" 2>/dev/null) || more=0
                 if [ "$more" = max ] || [ "$more" -gt "$swap" ]; then more=$swap; fi
                 room=$((limit - used + cache + more))
-                if [ $room -lt "$least" ]; then least=$room by=$folder/${names[0]}; fi
+                if [ $room -lt "$least" ]; then least=$room by=$directory/${names[0]}; fi
             fi
-            [ "$folder" != "$root" ] || break
-            folder=${folder%/*}
+            [ "$directory" != "$root" ] || break
+            directory=${directory%/*}
         done
     done </proc/self/cgroup
     echo "$((least / 1000000)) $by"

@@ -90,8 +90,8 @@ fn of_the_current_format_nothing_is_lost() {
 fn a_configuration_without_routes_and_elastic_ips_is_written_as_before_them() {
     let sample = directory(1).join("config.json");
     let config: Config = json_file::read(&sample).expect("read");
-    let folder = tempfile::tempdir().expect("a folder");
-    let written = folder.path().join("config.json");
+    let directory = tempfile::tempdir().expect("a directory");
+    let written = directory.path().join("config.json");
     json_file::write(&written, 0o644, &config).expect("written");
     let json = |path| serde_json::from_slice::<Value>(&fs::read(path).expect("read")).expect("JSON");
     assert_eq!(json(&written), json(&sample));

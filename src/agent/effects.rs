@@ -386,8 +386,8 @@ impl Effects {
     }
 
     pub fn region(&self) -> Option<Region> {
-        let said = || self.instance.as_ref().map(|i| &i.region);
-        self.global.region.as_ref().or_else(said).or(self.remembered.as_ref()).cloned()
+        let current = || self.instance.as_ref().map(|i| &i.region);
+        self.global.region.as_ref().or_else(current).or(self.remembered.as_ref()).cloned()
     }
 
     pub fn credentials(&self) -> Option<CredentialFacts> {

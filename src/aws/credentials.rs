@@ -536,8 +536,8 @@ mod tests {
 
     #[tokio::test]
     async fn new_keys_of_a_role_are_no_other_credentials_and_another_role_is() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let path = folder.path().join("credentials");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("credentials");
         write(&path, "vipa");
         let keys = keys_in(&path, &Sts::default());
         let known = || (keys.facts().identity().expect("credentials"), keys.state().generation);
@@ -567,8 +567,8 @@ mod tests {
 
     #[tokio::test]
     async fn credentials_from_sts_outlive_a_failure_of_sts_but_not_their_file() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let path = folder.path().join("credentials");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("credentials");
         write(&path, "vipa");
         let sts = Sts::default();
         let keys = keys_in(&path, &sts);

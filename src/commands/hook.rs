@@ -110,8 +110,8 @@ pub fn attach(paths: &Paths) -> Result<Attached, HookError> {
     if json_file::read::<Groups>(&paths.groups).ok().as_ref() != Some(&reading.groups) {
         json_file::write(&paths.groups, 0o644, &reading.groups)?;
     }
-    let told = |fault: &SkippedInstance| format!("{}: {fault}", path.display());
-    let mut skipped: Vec<String> = reading.skipped.iter().take(MAX_NAMED_GROUPS).map(told).collect();
+    let described = |fault: &SkippedInstance| format!("{}: {fault}", path.display());
+    let mut skipped: Vec<String> = reading.skipped.iter().take(MAX_NAMED_GROUPS).map(described).collect();
     if let Some(more @ 1..) = reading.skipped.len().checked_sub(MAX_NAMED_GROUPS) {
         skipped.push(format!("{}: {more} more groups skipped", path.display()));
     }

@@ -66,11 +66,11 @@ impl IamPolicy {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(IamPolicyError::Runtime)?;
         let facts = runtime.block_on(facts(&config, paths, imds, report.as_ref()));
-        let (policy, said) = policy(&facts, self.tag.as_ref());
+        let (policy, remarks) = policy(&facts, self.tag.as_ref());
         let text = serde_json::to_string_pretty(&policy).map_err(|e| IamPolicyError::Print(e.into()))?;
-        let mut told = String::new();
-        indented(&mut told, 0, said);
-        print(notes, &told).and_then(|()| print(out, &(text + "\n"))).map_err(IamPolicyError::Print)
+        let mut notes_text = String::new();
+        indented(&mut notes_text, 0, remarks);
+        print(notes, &notes_text).and_then(|()| print(out, &(text + "\n"))).map_err(IamPolicyError::Print)
     }
 }
 
@@ -124,8 +124,8 @@ async fn facts(config: &Config, paths: &Paths, imds: &Imds, report: Option<&Repo
             Err(why) => facts.missing.push(format!("ENI of {interface} unknown, not in the policy: {why}.")),
         }
     }
-    let said = || instance.as_ref().ok().map(|i| i.region.clone()).or(report.and_then(|r| r.ec2.region.clone()));
-    facts.region = config.global.region.clone().or_else(said);
+    let known = || instance.as_ref().ok().map(|i| i.region.clone()).or(report.and_then(|r| r.ec2.region.clone()));
+    facts.region = config.global.region.clone().or_else(known);
     facts.partition = partition.ok().or_else(|| facts.region.as_ref().and_then(Partition::of));
     facts
 }

@@ -169,10 +169,10 @@ def commit(config):
                       'see "systemctl list-jobs" and "show log vrrp", then commit again')
     except OSError as e:
         raise Refused(f'cannot run {BINARY}: {e.strerror}; install the package vyos-aws-vipa again')
-    output, said = (text.decode(errors='backslashreplace').strip() for text in (done.stdout, done.stderr))
+    output, errors = (text.decode(errors='backslashreplace').strip() for text in (done.stdout, done.stderr))
     if done.returncode != 0:
-        said = said.removeprefix('vyos-aws-vipa: ')
-        raise Refused(said or f'{BINARY} commit ended with {done.returncode} without an error message: '
+        errors = errors.removeprefix('vyos-aws-vipa: ')
+        raise Refused(errors or f'{BINARY} commit ended with {done.returncode} without an error message: '
                               'see "sudo journalctl -b", then commit again')
     return [line.removeprefix('WARNING: ') for line in output.split('\n')] if output else []
 

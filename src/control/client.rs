@@ -148,10 +148,10 @@ mod tests {
             let _ = stream.write_all(&answer);
             buffer[..count].to_vec()
         });
-        let said = Client::connect(&path, LONG_TIMEOUT).and_then(|mut client| client.call(&status()));
+        let called = Client::connect(&path, LONG_TIMEOUT).and_then(|mut client| client.call(&status()));
         let request = agent.join().expect("no panic");
         assert_eq!(String::from_utf8_lossy(&request), "{\"format\":1,\"fresh\":false,\"request\":\"status\"}\n");
-        said
+        called
     }
 
     #[test]
@@ -190,8 +190,8 @@ mod tests {
             answer.extend(fill.as_bytes().iter().cycle().take(length / fill.len() * fill.len()));
             answer.extend(end.as_bytes());
             let error = call::<Report>(answer).expect_err(reason);
-            let said = matches!(&error, ClientError::InvalidResponse(said) if said.contains(reason));
-            assert!(said, "{reason}: {error:?}");
+            let matches = matches!(&error, ClientError::InvalidResponse(why) if why.contains(reason));
+            assert!(matches, "{reason}: {error:?}");
         }
         // Up to four copies of the answer exist: the test's, and those while the client's buffer grows.
         let grown = peak() - before;

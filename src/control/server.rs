@@ -243,7 +243,7 @@ mod tests {
     async fn agent(mut calls: mpsc::Receiver<PermittedRequest>) {
         let mut paused = Vec::new();
         while let Some(PermittedRequest { request, answer }) = calls.recv().await {
-            let said = match request {
+            let response = match request {
                 Request::Status { fresh: false, .. } | Request::Failovers => Encoded::new(&json!({"paused": paused})),
                 Request::Status { fresh: true, .. } => Encoded::new(&"x".repeat(1 << 20)),
                 Request::Claim { group } => {
@@ -256,7 +256,7 @@ mod tests {
                 // Dropped without an answer.
                 Request::Resume { .. } | Request::Prove => continue,
             };
-            let _ = answer.send(said);
+            let _ = answer.send(response);
         }
     }
 

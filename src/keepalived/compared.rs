@@ -322,13 +322,13 @@ fn what_is_read_is_what_keepalived_runs() {
             continue;
         };
         ran += 1;
-        let told: Vec<String> = reading.skipped.iter().map(ToString::to_string).collect();
+        let reasons: Vec<String> = reading.skipped.iter().map(ToString::to_string).collect();
         for group in &reading.groups.groups {
             let own = run.get(group.name.as_str());
-            assert_eq!(own, Some(&as_run(group)), "case {case}: {}: {told:#?}\n{text}", group.name);
+            assert_eq!(own, Some(&as_run(group)), "case {case}: {}: {reasons:#?}\n{text}", group.name);
         }
         compared += reading.groups.groups.len();
-        skipped += told.len();
+        skipped += reasons.len();
         // No group is skipped because of another one, unless keepalived itself mixes them up.
         let names = groups.iter().map(|group| group.name.as_str());
         let mut once = BTreeSet::new();
@@ -343,7 +343,7 @@ fn what_is_read_is_what_keepalived_runs() {
             // With another virtual router ID it is not the group that was written.
             let is_carried = GroupName::try_from(name).is_ok() && run.get(name).is_some_and(|run| run.1 == vrid);
             let is_read = reading.groups.groups.iter().any(|group| group.name.as_str() == name);
-            assert!(is_read || !is_carried, "case {case}: {name} skipped: {told:#?}\n{text}");
+            assert!(is_read || !is_carried, "case {case}: {name} skipped: {reasons:#?}\n{text}");
         }
     }
     let figures = format!("{ran} of {CASES} ran, {compared} groups compared, {skipped} skipped");

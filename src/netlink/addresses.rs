@@ -118,10 +118,10 @@ fn addresses(assigned: &Assigned) -> Local {
 struct Requesters {
     /// The port of the requesting socket, and when to check whether it is still open.
     ports: BTreeMap<Assignment, (u32, Instant)>,
-    judged: BTreeMap<Assignment, PutBy>,
+    classified: BTreeMap<Assignment, PutBy>,
     /// When the next check is due.
     next: Option<Instant>,
-    /// `judged` has changed since the last report.
+    /// `classified` has changed since the last report.
     is_new: bool,
 }
 
@@ -134,7 +134,7 @@ impl Requesters {
 
     fn remove(&mut self, assignment: &Assignment) {
         self.ports.remove(assignment);
-        self.is_new |= self.judged.remove(assignment).is_some();
+        self.is_new |= self.classified.remove(assignment).is_some();
     }
 
     /// Waits until the next check.
@@ -146,7 +146,7 @@ impl Requesters {
     }
 
     /// Determines who requested the assignments that are a second old: a running process, or a command that has ended.
-    fn judge(&mut self, throttle: &mut Throttle) {
+    fn classify(&mut self, throttle: &mut Throttle) {
         let now = Instant::now();
         let open = fs::File::open(PROC_NETLINK).and_then(ports);
         if let Err(error) = &open
@@ -159,7 +159,7 @@ impl Requesters {
             if let Ok(open) = &open {
                 // The kernel itself, and ioctl(2), have no port.
                 let runs = port != 0 && open.contains(&port);
-                self.judged.insert(assignment, if runs { PutBy::Process } else { PutBy::Command });
+                self.classified.insert(assignment, if runs { PutBy::Process } else { PutBy::Command });
                 self.is_new = true;
             }
         }
@@ -168,7 +168,7 @@ impl Requesters {
 
     fn puts(&self, assigned: &Assigned) -> Puts {
         let mut puts = Puts::new();
-        for (assignment, by) in &self.judged {
+        for (assignment, by) in &self.classified {
             if let Some(interface) = assigned.get(assignment) {
                 let on = puts.entry(assignment.address).or_default();
                 // The same address can have two prefix lengths.
@@ -245,7 +245,7 @@ impl Addresses {
             }
             tokio::select! {
                 biased;
-                () = self.requesters.due() => self.requesters.judge(&mut self.throttle),
+                () = self.requesters.due() => self.requesters.classify(&mut self.throttle),
                 message = heard(&mut self.monitor) => self.apply(message),
                 (monitor, assigned, throttle) = opened(&mut self.opening) => {
                     self.opening = None;

@@ -216,10 +216,10 @@ mod tests {
     fn what_flaps_is_bounded_and_nothing_is_lost() {
         let start = Instant::now();
         let mut log = LogThrottle::allowing(5);
-        let (mut lines, mut told) = (0, 0);
+        let (mut lines, mut events) = (0, 0);
         let mut count = |line: ThrottledLine<u32>| {
             lines += 1;
-            told += line.times;
+            events += line.times;
         };
         for second in 0..3_600 {
             let now = after(start, second * 1_000);
@@ -230,7 +230,7 @@ mod tests {
             }
         }
         log.rest(after(start, 3_600_000)).into_iter().for_each(|(_, line)| count(line));
-        assert_eq!(told, 900 * 200);
+        assert_eq!(events, 900 * 200);
         assert!(lines < 200, "{lines} lines in an hour");
     }
 

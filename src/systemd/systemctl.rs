@@ -22,12 +22,12 @@ pub const CREDENTIALS_TIMER: &str = "vyos-aws-vipa-credentials.timer";
 pub enum SystemctlError {
     #[error("cannot run systemctl: {0}")]
     Run(#[source] io::Error),
-    #[error("systemctl {arguments} failed ({status}): {said}")]
+    #[error("systemctl {arguments} failed ({status}): {stderr}")]
     Failed {
         arguments: String,
         status: std::process::ExitStatus,
         /// What it wrote to standard error.
-        said: String,
+        stderr: String,
     },
     /// It was killed; systemd's job may continue.
     #[error("systemctl {arguments} did not end within the {bound:?} for all calls: see `systemctl list-jobs`")]
@@ -61,8 +61,8 @@ impl Systemctl {
 }
 
 fn run(arguments: &[&str], Systemctl { bound, deadline }: Systemctl) -> Result<(), SystemctlError> {
-    let said = tempfile::tempfile().map_err(SystemctlError::Run)?;
-    let stderr = said.try_clone().map_err(SystemctlError::Run)?;
+    let output = tempfile::tempfile().map_err(SystemctlError::Run)?;
+    let stderr = output.try_clone().map_err(SystemctlError::Run)?;
     let mut child = Command::new("systemctl")
         .args(arguments)
         .stdin(Stdio::null())
@@ -86,8 +86,8 @@ fn run(arguments: &[&str], Systemctl { bound, deadline }: Systemctl) -> Result<(
     if status.success() {
         return Ok(());
     }
-    let said = io::read_to_string(rewound(said)).unwrap_or_default();
-    Err(SystemctlError::Failed { arguments: arguments.join(" "), status, said: said.trim().to_owned() })
+    let stderr = io::read_to_string(rewound(output)).unwrap_or_default();
+    Err(SystemctlError::Failed { arguments: arguments.join(" "), status, stderr: stderr.trim().to_owned() })
 }
 
 fn rewound(mut file: std::fs::File) -> std::fs::File {

@@ -28,18 +28,18 @@ pub fn check_set(line: &str) -> Result<(), Refused> {
     let Some(("set", path)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) else {
         return Err(because("it is no set command"));
     };
-    let mut folder = templates().join("cfg");
+    let mut directory = templates().join("cfg");
     let mut is_ours = false;
     let mut path = path.iter();
     while let Some(word) = path.next() {
-        folder.push(word);
-        if !folder.is_dir() || word.contains('/') {
+        directory.push(word);
+        if !directory.is_dir() || word.contains('/') {
             return Err(if is_ours { because(format!("{word} is no node there")) } else { Refused::NotOurs });
         }
-        let Some(node) = NodeDef::read(&folder) else {
+        let Some(node) = NodeDef::read(&directory) else {
             // Another package's. Below a tag node the next word is a name.
-            if folder.join("node.tag").is_dir() {
-                folder.push("node.tag");
+            if directory.join("node.tag").is_dir() {
+                directory.push("node.tag");
                 if path.next().is_none() {
                     return Err(Refused::NotOurs);
                 }
@@ -53,7 +53,7 @@ pub fn check_set(line: &str) -> Result<(), Refused> {
         let value = path.next().ok_or_else(|| because(format!("{word} needs a value")))?;
         node.check(value)?;
         if node.is_tag {
-            folder.push("node.tag");
+            directory.push("node.tag");
         }
     }
     if is_ours { Ok(()) } else { Err(Refused::NotOurs) }
@@ -61,20 +61,20 @@ pub fn check_set(line: &str) -> Result<(), Refused> {
 
 /// What an operational command runs: a shell command in which `$4` is the fourth word.
 pub fn run_of(line: &str) -> Result<String, Refused> {
-    let mut folder = templates().join("op");
+    let mut directory = templates().join("op");
     let mut is_ours = false;
     for word in words(line)? {
-        let below = folder.join(&word);
-        let value = folder.join("node.tag");
-        folder = match (below.is_dir(), value.is_dir()) {
+        let below = directory.join(&word);
+        let value = directory.join("node.tag");
+        directory = match (below.is_dir(), value.is_dir()) {
             (true, _) if !word.contains('/') => below,
             (_, true) => value,
             _ if is_ours => return Err(because(format!("{word} is no word there"))),
             _ => return Err(Refused::NotOurs),
         };
-        is_ours |= folder.join("node.def").is_file();
+        is_ours |= directory.join("node.def").is_file();
     }
-    let Some(text) = fs::read_to_string(folder.join("node.def")).ok().filter(|_| is_ours) else {
+    let Some(text) = fs::read_to_string(directory.join("node.def")).ok().filter(|_| is_ours) else {
         return Err(Refused::NotOurs);
     };
     field(&text, "run").ok_or_else(|| because("it is incomplete"))
@@ -122,8 +122,8 @@ struct NodeDef {
 }
 
 impl NodeDef {
-    fn read(folder: &Path) -> Option<Self> {
-        let text = fs::read_to_string(folder.join("node.def")).ok()?;
+    fn read(directory: &Path) -> Option<Self> {
+        let text = fs::read_to_string(directory.join("node.def")).ok()?;
         Some(Self {
             takes_a_value: field(&text, "type").is_some(),
             is_tag: field(&text, "tag").is_some(),

@@ -45,17 +45,17 @@ def apply(c): pass
 
 class InDaemon(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-        session = self.folder / 'session.json'
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = pathlib.Path(directory.name)
+        session = self.directory / 'session.json'
         tree = {'high-availability': {'vrrp': {'group': {}}}, 'interfaces': {}}
         session.write_text(json.dumps({'boot': False, 'proposed': tree, 'effective': tree}))
         os.environ['VYOS_STAND_IN'] = str(session)
-        program = self.folder / 'program'
+        program = self.directory / 'program'
         program.write_text(PROGRAM)
         program.chmod(0o755)
-        self.static = self.folder / 'protocols_static.py'
+        self.static = self.directory / 'protocols_static.py'
         self.static.write_text(STATIC)
         self.daemon = Daemon([self.static, SCRIPT])
         self.owner = self.daemon.modules[SCRIPT.name]
@@ -65,11 +65,11 @@ class InDaemon(unittest.TestCase):
         return self.daemon.commit(*((SCRIPT.name, call) for call in words))
 
     def lines(self, name):
-        path = self.folder / name
+        path = self.directory / name
         return path.read_text().splitlines() if path.exists() else []
 
     def input(self):
-        return json.loads((self.folder / 'input').read_text())
+        return json.loads((self.directory / 'input').read_text())
 
     def test_static_route_and_aws_vipa_in_one_commit(self):
         nodes = [(self.static.name, []), (SCRIPT.name, ['group10'])]
@@ -88,13 +88,13 @@ class InDaemon(unittest.TestCase):
             self.assertEqual(self.input()['called-for'], expected, words)
 
     def test_output_is_caught_whole(self):
-        (self.folder / 'answer').write_text("echo 'WARNING: one'; echo 'WARNING: two'; echo noise >&2")
+        (self.directory / 'answer').write_text("echo 'WARNING: one'; echo 'WARNING: two'; echo noise >&2")
         self.assertEqual(self.commit(['group10']), [(SUCCESS, '\nWARNING: one\nWARNING: two\n\n')])
-        (self.folder / 'answer').write_text("echo 'vyos-aws-vipa: first' >&2; echo second >&2; exit 1")
+        (self.directory / 'answer').write_text("echo 'vyos-aws-vipa: first' >&2; echo second >&2; exit 1")
         self.assertEqual(self.commit(['group10']), [(ERROR, 'first\nsecond')])
 
     def test_later_calls_of_the_commit_do_nothing(self):
-        (self.folder / 'remembers').touch()
+        (self.directory / 'remembers').touch()
         self.assertEqual(self.commit(*(['group', str(number)] for number in range(1, 200))), [(SUCCESS, '')] * 199)
         self.assertEqual((len(self.lines('commits')), len(self.lines('looks'))), (1, 199))
         # Another commit is another one, also in the same daemon.
@@ -120,7 +120,7 @@ class InDaemon(unittest.TestCase):
 
     def test_a_program_that_hangs_is_bounded(self):
         self.owner.TIMEOUT, self.owner.LOOK = 1, 0.5
-        (self.folder / 'program').write_text('#!/bin/sh\nexec sleep 60\n')
+        (self.directory / 'program').write_text('#!/bin/sh\nexec sleep 60\n')
         began = time.monotonic()
         (answer, out), = self.commit(['group', '1'])
         self.assertEqual(answer, ERROR)
@@ -136,7 +136,7 @@ class InDaemon(unittest.TestCase):
             os.environ['VYATTA_CHANGES_ONLY_DIR'] = '/x'
             os._exit(0 if self.commit(['group', '1']) == [(SUCCESS, '')] else 1)
         self.assertEqual(os.waitpid(pid, 0)[1], 0)
-        made = (self.folder / 'made').stat()
+        made = (self.directory / 'made').stat()
         self.assertEqual((made.st_uid, made.st_gid, stat.S_IMODE(made.st_mode)), (0, 0, 0o644))
         names = {line.split('=')[0] for line in self.lines('environment')}
         self.assertEqual(names - {'PWD', 'OLDPWD', 'SHLVL', '_'}, {'PATH'})

@@ -24,9 +24,9 @@ def load():
 class Failures(unittest.TestCase):
     def setUp(self):
         self.owner = load()
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.program = os.path.join(folder.name, 'program')
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.program = os.path.join(directory.name, 'program')
         self.owner.BINARY = self.program
 
     def write(self, text):

@@ -203,14 +203,14 @@ fn a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached() {
         return;
     };
     let conf = keepalived_conf(&configuration(json!({ "a": group(1, json!({})) })));
-    let folder = Path::new(CONFIG).parent().expect("a folder");
+    let directory = Path::new(CONFIG).parent().expect("a directory");
     let is_right = || {
-        let found = fs::symlink_metadata(folder).expect("there");
+        let found = fs::symlink_metadata(directory).expect("there");
         assert!(found.is_dir() && (found.uid(), found.gid(), found.mode() & 0o7777) == (0, 0, 0o755), "{found:?}");
     };
     // Without a configuration, no agent runs.
     fs::write(KEEPALIVED_CONF, &conf).expect("written");
-    fs::remove_dir(folder).expect("removed");
+    fs::remove_dir(directory).expect("removed");
     vipa(&["hook"], b"").assert_silent();
     is_right();
     assert_eq!(fs::read_to_string(KEEPALIVED_CONF).expect("read"), conf);
@@ -219,13 +219,13 @@ fn a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached() {
     fs::create_dir("/run/lab/elsewhere").expect("made");
     let in_its_place: [fn(&Path); 4] = [
         |_| {},
-        |folder| std::os::unix::fs::symlink("/run/lab/elsewhere", folder).expect("a link"),
-        |folder| std::os::unix::fs::symlink("/run/lab/nowhere", folder).expect("a link"),
-        |folder| fs::write(folder, "").expect("written"),
+        |directory| std::os::unix::fs::symlink("/run/lab/elsewhere", directory).expect("a link"),
+        |directory| std::os::unix::fs::symlink("/run/lab/nowhere", directory).expect("a link"),
+        |directory| fs::write(directory, "").expect("written"),
     ];
     for put in in_its_place {
-        fs::remove_dir_all(folder).expect("removed");
-        put(folder);
+        fs::remove_dir_all(directory).expect("removed");
+        put(directory);
         for _ in 0..2 {
             // VyOS may have rewritten its file meanwhile.
             fs::write(KEEPALIVED_CONF, &conf).expect("written");
@@ -240,7 +240,7 @@ fn a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached() {
         assert!(!Path::new("/run/lab/nowhere").exists());
     }
     // Other users could write there for a while: keepalived must not include their files.
-    fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("changed");
+    fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("changed");
     fs::rename(INCLUDE, "/run/lab/include").expect("moved");
     std::os::unix::fs::symlink("/run/lab/include", INCLUDE).expect("a link");
     vipa(&["hook"], b"");

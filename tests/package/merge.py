@@ -118,9 +118,9 @@ def nodes(entry, above=()):
 
 class Merge(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = pathlib.Path(folder.name)
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.root = pathlib.Path(directory.name)
         self.vyos = self.root / 'usr/share/vyos'
         self.own = self.root / 'usr/share/vyos-aws-vipa'
         self.library = self.root / 'usr/lib/python3/dist-packages/vyos'

@@ -284,8 +284,8 @@ struct Seen {
 
 impl Seen {
     fn of(process: pid_t) -> io::Result<Self> {
-        let folder = Path::new("/proc").join(process.to_string());
-        let status = fs::read_to_string(folder.join("status"))?;
+        let directory = Path::new("/proc").join(process.to_string());
+        let status = fs::read_to_string(directory.join("status"))?;
         let field = |name: &str| -> io::Result<f64> {
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
@@ -295,7 +295,7 @@ impl Seen {
             resident_mb: field("VmRSS")? * 1_024.0 / 1e6,
             peak_mb: field("VmHWM")? * 1_024.0 / 1e6,
             threads: field("Threads")? as usize,
-            descriptors: fs::read_dir(folder.join("fd"))?.count(),
+            descriptors: fs::read_dir(directory.join("fd"))?.count(),
         })
     }
 }

@@ -59,7 +59,7 @@ struct Run {
     /// The commit that is measured, for the report.
     #[arg(long)]
     revision: String,
-    /// The folder for bench.txt, bench.json and bench.svg.
+    /// The directory for bench.txt, bench.json and bench.svg.
     #[arg(long)]
     output: PathBuf,
     /// Also rewrite docs/benchmarks.md in this repository, and the picture and the report that it links to.

@@ -75,8 +75,8 @@ struct Once {
 /// If anything fails.
 pub fn measure(lab: &mut Lab, groups: usize, times: usize) -> Vec<Commit> {
     let router = &mut lab.r1;
-    for folder in ["/opt", "/var/tmp"] {
-        router.call(&["mount", "-t", "tmpfs", "tmpfs", folder]);
+    for directory in ["/opt", "/var/tmp"] {
+        router.call(&["mount", "-t", "tmpfs", "tmpfs", directory]);
     }
     fs::create_dir_all(router.path("/opt/vyatta/config")).expect("made");
     let mut all = Vec::new();

@@ -21,15 +21,15 @@ use lab::said;
 fn everything_can_be_measured_and_reported() {
     let bench = Path::new(env!("CARGO_BIN_EXE_bench"));
     let environment = match env::var_os("VIPA_AWS_VENV") {
-        Some(folder) => PathBuf::from(folder),
+        Some(directory) => PathBuf::from(directory),
         None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("venv-aws"),
     };
-    let folder = tempfile::tempdir().expect("a folder");
-    let repository = folder.path().join("repository");
+    let directory = tempfile::tempdir().expect("a directory");
+    let repository = directory.path().join("repository");
     fs::create_dir_all(repository.join("docs")).expect("made");
-    let package = package(folder.path());
+    let package = package(directory.path());
     let mut command = Command::new(root().join("scripts/bench"));
-    command.env("CARGO_TARGET_DIR", folder.path()).env("VIPA_AWS_VENV", environment);
+    command.env("CARGO_TARGET_DIR", directory.path()).env("VIPA_AWS_VENV", environment);
     // Both are programs of this workspace.
     command.args(["--smoke", "--built"]).arg(bench.with_file_name(""));
     command.arg("--package").arg(package).arg("--update-docs").arg(&repository);
@@ -37,7 +37,7 @@ fn everything_can_be_measured_and_reported() {
     let said = said(&output);
     assert!(output.status.success(), "{}: {said}", output.status);
 
-    let written = folder.path().join("bench");
+    let written = directory.path().join("bench");
     let report: Report = serde_json::from_str(&read(&written.join("bench.json"))).expect("a report");
     let measured = &report.measured;
     assert_eq!(measured.line.iter().map(|line| line.round_trip_ms).collect::<Vec<_>>(), [0, 2]);
@@ -139,10 +139,10 @@ fn assert_is_on_the_line(peers: &[Alone]) {
 }
 
 /// A package with the dependencies of ours and nothing in it.
-fn package(folder: &Path) -> PathBuf {
+fn package(directory: &Path) -> PathBuf {
     let control = "Package: vyos-aws-vipa\nVersion: 0\nArchitecture: all\nMaintainer: nobody <nobody@example.com>\nDepends: \
                    libc6 (>= 2.34), libgcc-s1 (>= 4.2), keepalived, vyos-1x (>= 1.4)\nDescription: none\n";
-    let (tree, package) = (folder.join("package"), folder.join("package.deb"));
+    let (tree, package) = (directory.join("package"), directory.join("package.deb"));
     fs::create_dir_all(tree.join("DEBIAN")).expect("made");
     fs::write(tree.join("DEBIAN/control"), control).expect("written");
     let built = Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).args([&tree, &package]).output();
@@ -193,8 +193,8 @@ fn the_page_the_report_and_the_picture_are_of_one_run() {
 
 /// What `bench judge` makes of what was measured: its exit code, and what it said.
 fn judged(report: &Report) -> (Option<i32>, String) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("bench.json");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("bench.json");
     fs::write(&path, serde_json::to_string(report).expect("JSON")).expect("written");
     let output = Command::new(env!("CARGO_BIN_EXE_bench")).arg("judge").arg(path).output().expect("bench");
     (output.status.code(), said(&output))

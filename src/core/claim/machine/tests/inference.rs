@@ -741,18 +741,18 @@ fn a_lost_master_line_is_found_out_a_second_after_the_address_came() {
 #[test]
 fn a_master_line_that_another_reader_took_is_made_good() {
     use NotifyState::{Backup, Fault, Stop};
-    for said in [Backup, Fault, Stop] {
+    for notified in [Backup, Fault, Stop] {
         let mut harness = Harness::one();
-        harness.becomes("a", said);
+        harness.becomes("a", notified);
         harness.run(secs(10));
         let begin = harness.now;
         harness.becomes_unheard("a", NotifyState::Master);
         harness.run(ms(999));
-        assert_eq!(transitions(&harness, begin), [], "{said:?}");
+        assert_eq!(transitions(&harness, begin), [], "{notified:?}");
         harness.run(secs(3));
         let expected = [(VrrpState::Unknown, Cause::NoNotifyEvent), (VrrpState::Master, Cause::Inferred)];
-        assert_eq!(transitions(&harness, begin), expected, "{said:?}");
-        assert_eq!(harness.ours(), [vip(1)].into(), "{said:?}");
+        assert_eq!(transitions(&harness, begin), expected, "{notified:?}");
+        assert_eq!(harness.ours(), [vip(1)].into(), "{notified:?}");
         // The line that says the contrary is heard.
         let begin = harness.now;
         harness.backup("a");
@@ -761,7 +761,7 @@ fn a_master_line_that_another_reader_took_is_made_good() {
         assert_eq!(
             (&transitions(&harness, begin)[..], harness.claim_times(begin)),
             (&expected[..], vec![]),
-            "{said:?}"
+            "{notified:?}"
         );
     }
 }
@@ -1042,8 +1042,8 @@ fn repeated_rx_lower_pri_names_master_in_whatever_state() {
     harness.says("a", NotifyState::MasterRxLowerPri);
     assert_eq!(harness.claim_times(begin), [0_u64; 0], "one of a series: who owns it is read first");
     harness.run(secs(1));
-    let said = Cause::Notify(NotifyState::MasterRxLowerPri);
-    assert_eq!(transitions(&harness, begin), [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Master, said)]);
+    let cause = Cause::Notify(NotifyState::MasterRxLowerPri);
+    assert_eq!(transitions(&harness, begin), [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Master, cause)]);
     assert_eq!(harness.claim_times(begin), [20]);
 }
 

@@ -432,10 +432,10 @@ fn a_route_that_leads_to_a_gateway_is_never_taken() {
     harness.show(route(1), Some(Holder::NotTakeable(gateway.clone())));
     harness.run(secs(300));
     assert_eq!(times_of(&harness, begin, Kind::Route), [0_u64; 0]);
-    let said = harness.log_events(begin).into_iter().filter(|(_, log)| {
+    let logged = harness.log_events(begin).into_iter().filter(|(_, log)| {
         *log == LogEvent::NotTakeable { group: group("a"), resource: route(1), why: gateway.clone() }
     });
-    assert_eq!(said.count(), 1);
+    assert_eq!(logged.count(), 1);
 }
 
 /// EC2 refuses to create it, and a dry run does not show that: it answers only whether the call is allowed.

@@ -173,8 +173,8 @@ fn a_standby_that_could_not_take_over_says_so_once_and_says_when_it_can_again() 
     assert_eq!(readiness(&harness, begin), [], "that all is well is nothing new");
     harness.ec2.read_refuses = Some(ErrorClass::Denied);
     harness.run(secs(200));
-    let said = readiness(&harness, begin);
-    assert!(said.len() == 1 && said[0].as_ref().is_some_and(|why| why.contains("IAM policy")), "{said:?}");
+    let logged = readiness(&harness, begin);
+    assert!(logged.len() == 1 && logged[0].as_ref().is_some_and(|why| why.contains("IAM policy")), "{logged:?}");
     harness.ec2.read_refuses = None;
     harness.run(secs(100));
     assert_eq!(readiness(&harness, begin).last(), Some(&None));
@@ -194,9 +194,10 @@ fn a_refusal_before_it_stood_by_counts_until_something_has_changed() {
     let begin = harness.now;
     harness.backup("a");
     harness.run(secs(60));
-    let said = readiness(&harness, begin);
+    let logged = readiness(&harness, begin);
     assert!(
-        said.len() == 1 && said[0].as_ref().is_some_and(|why| why.contains("the last claim from this router failed"))
+        logged.len() == 1
+            && logged[0].as_ref().is_some_and(|why| why.contains("the last claim from this router failed"))
     );
     harness.ec2.refuses = None;
     harness.tell(Event::Credentials(CredentialsChange::Others));
@@ -243,8 +244,8 @@ fn an_eni_that_is_not_known_keeps_a_standby_from_being_ready() {
     harness.start_agent();
     harness.becomes("a", NotifyState::Backup);
     harness.run(secs(10));
-    let said = readiness(&harness, begin);
-    assert!(said.len() == 1 && said[0].as_ref().is_some_and(|why| why.contains("eth0")), "{said:?}");
+    let logged = readiness(&harness, begin);
+    assert!(logged.len() == 1 && logged[0].as_ref().is_some_and(|why| why.contains("eth0")), "{logged:?}");
     harness.imds = Ok(());
     harness.ec2.read_delay = secs(2);
     let deadline = harness.now + secs(10);
@@ -253,7 +254,7 @@ fn an_eni_that_is_not_known_keeps_a_standby_from_being_ready() {
         harness.run(ms(10));
     }
     harness.run(secs(1));
-    assert_eq!(readiness(&harness, begin), said, "the owner was not read yet");
+    assert_eq!(readiness(&harness, begin), logged, "the owner was not read yet");
     harness.run(secs(10));
     assert_eq!(readiness(&harness, begin).last(), Some(&None));
 }
@@ -690,8 +691,8 @@ fn a_virtual_source_address_is_no_obstacle_for_the_master_that_was() {
     harness.backup("a");
     harness.run(secs(1));
     assert_eq!(shown(&harness).0, Verdict::StandbyNotReady);
-    let said = readiness(&harness, begin);
-    assert!(said.len() == 1 && said[0].is_some(), "{said:?}");
+    let logged = readiness(&harness, begin);
+    assert!(logged.len() == 1 && logged[0].is_some(), "{logged:?}");
 }
 
 #[test]
@@ -923,9 +924,9 @@ fn an_eni_that_is_detached_and_then_deleted_does_not_become_ready() {
     harness.ec2.interfaces.remove(&eni(bad));
     harness.run(secs(60));
     assert_eq!(each(&harness), [(Verdict::StandbyReady, None), (Verdict::StandbyNotReady, Some(no_such_eni(bad)))]);
-    let said = readiness(&harness, begin);
-    let detached = said[0].as_ref().is_some_and(|why| why.contains("is attached to no instance"));
-    assert!(said.len() == 2 && detached && said[1] == Some(no_such_eni(bad)), "{said:?}");
+    let logged = readiness(&harness, begin);
+    let detached = logged[0].as_ref().is_some_and(|why| why.contains("is attached to no instance"));
+    assert!(logged.len() == 2 && detached && logged[1] == Some(no_such_eni(bad)), "{logged:?}");
 }
 
 #[test]
@@ -1003,10 +1004,10 @@ fn a_standby_names_the_holder_of_an_address_that_no_router_of_the_group_has() {
         format!("assigned to {THIRD_PARTY} of {SOMEBODY}, which is not one of the group's routers: a failover takes");
     assert!(reason.as_ref().is_some_and(|reason| reason.starts_with(&held)), "{reason:?}");
     let log_events = harness.log_events(begin).into_iter();
-    let said: Vec<_> =
+    let logged: Vec<_> =
         log_events.filter(|(_, log)| matches!(log, LogEvent::ForeignHolder { .. })).map(|(_, log)| log).collect();
     assert_eq!(
-        said,
+        logged,
         [LogEvent::ForeignHolder { resources: vec![vip(1).into()], by: of(THIRD_PARTY, SOMEBODY) }],
         "said once"
     );
