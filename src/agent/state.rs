@@ -585,7 +585,7 @@ mod tests {
 
     /// The history holds fewer events than a failover of many groups, and its return, cause.
     #[test]
-    fn a_failover_of_many_groups_does_not_push_out_a_contest() {
+    fn a_failover_of_many_groups_does_not_push_out_that_an_address_is_contested() {
         let mut state = PersistentState::load(Path::new("/nonexistent"));
         let ip = Ipv4Addr::new(10, 99, 0, 1);
         let about = |second, kind| Record::new(at(second), kind).of_group(group("web")).about([ip]);

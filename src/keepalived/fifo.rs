@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_pipe_is_told_from_one_with_room_whatever_the_lines_are_like() {
+    async fn a_full_pipe_is_distinguished_from_one_with_room_whatever_the_lines_are_like() {
         for length in [20, 37, 255, 300, 1000] {
             let (_directory, path) = directory();
             make(&path);

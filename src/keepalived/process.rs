@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_just_started_is_not_told_to_reload() {
+    fn one_that_has_just_started_is_not_reloaded() {
         let began = Instant::now();
         let young = Named::start("read line", None);
         wait_for(began + TEST_TIMEOUT, || KeepalivedProcess::running(&young.pid_file())).expect("it runs");

@@ -137,10 +137,10 @@ fn what_the_agent_logs_is_found_by_the_patterns() {
         expect(lab, &lab.r2, before[1], "it could again", STANDBY_READ);
 
         let before = logged(lab);
-        for theft in 1..=4 {
+        for loss in 1..=4 {
             lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("stolen");
-            lab.wait("the theft is seen", SEEN + SLACK, |lab| lab.r1.logged(&["ownership lost"]) == theft);
-            if theft < 4 {
+            lab.wait("the loss is seen", SEEN + SLACK, |lab| lab.r1.logged(&["ownership lost"]) == loss);
+            if loss < 4 {
                 lab.wait_for_owner(VIP, &lab.r1, SLACK);
                 lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
             }

@@ -173,8 +173,8 @@ fn an_odd_group_costs_no_other_one() {
 }
 
 #[test]
-fn a_config_json_that_cannot_be_read_is_told_and_keepalived_stays_attached() {
-    let test = "hook::a_config_json_that_cannot_be_read_is_told_and_keepalived_stays_attached";
+fn a_config_json_that_cannot_be_read_is_reported_and_keepalived_stays_attached() {
+    let test = "hook::a_config_json_that_cannot_be_read_is_reported_and_keepalived_stays_attached";
     let Some(_router) = Router::enter(test) else {
         return;
     };

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use lab::simulator::{Fault, On};
 use lab::{Cut, GROUP, Lab, Router, Signal, THIRD_PARTY, VIP};
 
-use crate::theft::{SEEN, steal};
+use crate::ownership_loss::{SEEN, steal};
 use crate::{BINARY, ELECTION, SLACK};
 
 fn kill_and_start(router: &Router) {
@@ -92,10 +92,10 @@ fn killed_while_paused() {
         });
         lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("stolen");
         // Every 15 s as on a standby, with a jitter of up to a fifth.
-        lab.wait("the theft is read", Duration::from_secs(18) + SLACK, |lab| {
+        lab.wait("the loss is read", Duration::from_secs(18) + SLACK, |lab| {
             lab.r1.shown(GROUP, VIP).address["owner"]["eni"] == THIRD_PARTY[0]
         });
-        lab.watch("the thief keeps it", SEEN, |lab| {
+        lab.watch("the third party keeps it", SEEN, |lab| {
             lab.simulator.owner(VIP).is_some_and(|o| o == *THIRD_PARTY[0])
                 && lab.r1.shown(GROUP, VIP).verdict() == "PAUSED"
         });
@@ -196,16 +196,16 @@ fn killed_while_unknown() {
     });
 }
 
-/// A contest survives the agent: the new one waits as long as the old one would, and an operator ends the wait.
+/// CONTESTED survives the agent: the new one waits as long as the old one would, and an operator ends the wait.
 #[test]
 fn killed_while_contested() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.set_global("verify-interval 5");
         lab.bring_up();
-        for theft in 1..=4 {
+        for loss in 1..=4 {
             lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
-            steal(lab, theft);
-            if theft < 4 {
+            steal(lab, loss);
+            if loss < 4 {
                 lab.wait_for_owner(VIP, &lab.r1, SLACK);
             }
         }
@@ -213,7 +213,7 @@ fn killed_while_contested() {
         // State is written half a second after it has changed, each file by itself.
         let files = ["history.json", "ownership-losses.json"]
             .map(|file| lab.r1.path(&format!("/var/lib/vyos-aws-vipa/{file}")));
-        lab.wait("the contest is on the disk", SLACK, |_| {
+        lab.wait("it is on the disk that the address is contested", SLACK, |_| {
             files.iter().all(|file| std::fs::read_to_string(file).is_ok_and(|text| text.contains("contested")))
         });
         kill_and_start(&lab.r1);

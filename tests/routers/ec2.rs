@@ -215,7 +215,7 @@ fn answers_that_are_errors_or_rubbish() {
 }
 
 #[test]
-fn connections_that_nobody_answers() {
+fn connections_without_an_answer() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.set_global("request-timeout 1");
         lab.bring_up();
@@ -280,7 +280,7 @@ fn name_of_the_end_point_gone() {
             shown.verdict() == "CLAIMING" && shown.address["last_claim"]["error"]["code"] == "Connection"
         });
         // If the address is still ours, the read beside a retry may detect that first.
-        lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("a theft");
+        lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("taken");
         lab.r2.set_dns(Some(EC2));
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", Duration::from_secs(6) + SLACK);
         assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r2.enis[0]);

@@ -21,7 +21,7 @@ fn alone(lab: &mut Lab) {
 /// A third party takes the address, and keeps it for longer than any read needs to detect that.
 fn is_not_looked_after(lab: &Lab, address: Ipv4Addr) {
     let before = lab.claims(None).len();
-    lab.simulator.steal(address, THIRD_PARTY[0]).expect("a theft");
+    lab.simulator.steal(address, THIRD_PARTY[0]).expect("taken");
     lab.watch("it stays there", Duration::from_secs(9), |lab| {
         lab.simulator.owner(address).is_some_and(|o| o == *THIRD_PARTY[0])
     });
@@ -42,7 +42,7 @@ fn renamed() {
         assert!(lab.r1.shown(GROUP, VIP).group.is_null(), "the old name is gone");
         assert_eq!(lab.claims(None).len(), 1, "it is ours: no claim");
         // And it is managed under its new name.
-        lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("a theft");
+        lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("taken");
         lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(8) + SLACK);
     });
 }
@@ -61,7 +61,7 @@ fn on_a_virtual_mac() {
         lab.r1.kill(Signal::KILL, "vyos-aws-vipa");
         lab.r1.start_agent();
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
-        lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("a theft");
+        lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("taken");
         lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(8) + SLACK);
     });
 }

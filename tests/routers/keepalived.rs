@@ -182,7 +182,7 @@ fn seldom_advertisements() {
         lab.r1.start_agent();
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", Duration::from_secs(5) + SLACK);
         for _ in 0..2 {
-            lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("a theft");
+            lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("taken");
             lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(5 + 2 + 5) + SLACK);
             lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
         }

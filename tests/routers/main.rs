@@ -12,10 +12,10 @@ mod groups;
 mod iam_policy;
 mod imds;
 mod keepalived;
+mod ownership_loss;
 mod proof;
 mod readiness;
 mod split_brain;
-mod theft;
 mod zones;
 
 use std::time::Duration;

@@ -114,7 +114,7 @@ fn one_direction_cut_for_a_minute() {
         assert_eq!(lab.r1.logged(&["MASTER_RX_LOWER_PRI"]), 0, "no transition: it has been MASTER all the time");
         lab.heal();
         lab.wait("BACKUP on r2", ELECTION + SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "BACKUP");
-        // The contest ends with its cause.
+        // CONTESTED ends with its cause.
         lab.wait_for_owner(VIP, &lab.r1, HEALED + SLACK);
     });
 }

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fourth_theft_within_five_minutes_begins_a_contest() {
+    fn the_fourth_ownership_loss_within_five_minutes_makes_it_contested() {
         for by in [Taker::Peer, Taker::ThirdParty] {
             let mut flap_damping = FlapDamping::default();
             assert_eq!([0, 100, 200, 299].map(|t| flap_damping.ownership_lost(at(t), by)), [false, false, false, true]);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn thefts_by_the_peer_and_by_a_third_party_are_counted_apart_and_the_last_one_names_the_contest() {
+    fn ownership_losses_by_the_peer_and_by_a_third_party_are_counted_apart_and_the_last_one_names_the_taker() {
         let mut flap_damping = FlapDamping::default();
         let by = [Taker::Peer, Taker::ThirdParty];
         assert!((0..6).all(|t| !flap_damping.ownership_lost(at(t), by[t as usize % 2])), "three each");
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_ends_no_contest_and_forgets_no_theft() {
+    fn a_restart_does_not_end_contested_and_forgets_no_ownership_loss() {
         let now = at(3_600);
         let resumed = |by, ages: &[u64], contested: &[Taker]| {
             let losses: Vec<(BootInstant, Taker)> =
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_contest_with_the_peer_ends_after_a_minute_or_two_intervals() {
+    fn contested_with_the_peer_ends_after_a_minute_or_two_intervals() {
         for (interval, hold_down) in [(5, 60), (30, 60), (300, 600)] {
             let interval = Duration::from_secs(interval);
             let mut flap_damping = FlapDamping::default();

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_told_from_this_router() {
+    fn an_owner_is_distinguished_from_this_router() {
         let eni = |n: u8| EniId::try_from(format!("eni-0000000{n}")).expect("an id");
         let instance = |n: u8| InstanceId::try_from(format!("i-0000000{n}")).expect("an id");
         let others = BTreeSet::from([instance(2)]);

@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_of_days_is_told_as_a_date() {
+    fn a_difference_of_days_is_shown_as_a_date() {
         let now: Timestamp = "2026-11-28T12:00:00Z".parse().expect("a time");
         for (seconds, text) in [
             (0, "0 s behind EC2's"),

@@ -901,7 +901,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_of_routes_and_elastic_ips_is_told_with_its_node() {
+    fn each_fault_of_routes_and_elastic_ips_is_reported_with_its_node() {
         let route = |prefix: &str, nodes: Value| json!({ "route": { prefix: nodes } });
         let table = || json!({ "route-table": [TABLE] });
         for (nodes, expected) in [
@@ -1253,7 +1253,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_of_a_group_is_told_with_its_node() {
+    fn each_fault_of_a_group_is_reported_with_its_node() {
         let aws = |nodes| group("10.99.0.100/24", nodes);
         for (name, group, expected) in [
             ("a", aws(json!({ "address": ["10.99.0.101"] })), "a aws-vipa address 10.99.0.101: the group has no such"),
@@ -1286,7 +1286,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_keepalived_cannot_carry_are_told() {
+    fn names_that_keepalived_cannot_carry_are_reported() {
         for name in ["a b", "a\tb", "a\nb", "a#b", "a!", "a{b", "a}b", "a\u{a0}b", "a\u{1b}[1m", "a'b", "a\"b"] {
             let outcome = verified(&groups(json!({ name: group("10.99.0.100/24", json!({})) })));
             let errors = errors(&outcome);
@@ -1302,7 +1302,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_of_the_settings_is_told_with_its_node() {
+    fn each_fault_of_the_settings_is_reported_with_its_node() {
         for (nodes, expected) in [
             (json!({ "region": "EU" }), "region: \"EU\" is not the name of an AWS region"),
             (json!({ "endpoint-url": "ec2.example" }), "endpoint-url: \"ec2.example\" must begin with https://"),
@@ -1353,7 +1353,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_told_at_once() {
+    fn all_faults_are_reported_at_once() {
         let outcome = verified(&groups(json!({
             "a": group("10.99.0.100/24", json!({ "address": ["10.99.0.9"], "interface": "eth7" })),
             "b c": group("2001:db8::1/64", json!({ "network-interface-id": "eni-1" }))

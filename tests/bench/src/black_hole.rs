@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use lab::{GROUP, Lab, THIRD_PARTY, VIP};
 
+use crate::notified::Notifier;
 use crate::peers::claim_of;
 use crate::spread::Spread;
-use crate::told::Told;
 
 /// From keepalived's line to the arrival of the claim over another connection, so many times.
 ///
@@ -16,16 +16,16 @@ use crate::told::Told;
 /// If anything fails.
 pub fn measure(lab: &mut Lab, rounds: usize) -> Spread {
     lab.r1.set_group(GROUP, 10, &format!("{VIP}/24"), 200);
-    let mut told = Told::commit(&lab.r1);
-    told.restart(&lab.r1);
+    let mut notifier = Notifier::commit(&lab.r1);
+    notifier.restart(&lab.r1);
     let times: Vec<Duration> = (0..rounds)
         .map(|_| {
-            told.stand_by(&lab.r1, &[GROUP.to_owned()]);
+            notifier.stand_by(&lab.r1, &[GROUP.to_owned()]);
             lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("a third party's");
             let warm: BTreeSet<_> = lab.simulator.requests().iter().map(|request| request.peer).collect();
             lab::black_hole(warm.iter().copied());
             let from = lab.simulator.next_number();
-            let began = told.tell(GROUP, "MASTER");
+            let began = notifier.notify(GROUP, "MASTER");
             let claim = claim_of(&lab.simulator, VIP, from);
             let claim = claim.unwrap_or_else(|error| panic!("{error}\n{}", lab.r1.agent_log()));
             assert!(!warm.contains(&claim.peer), "{claim}");

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::many::set_groups;
+use crate::notified::await_verdict;
 use crate::spread::{Spread, millis};
-use crate::told::await_verdict;
 
 /// The reads that confirm a claim come 1, 3 and 10 s after it.
 const CONFIRMED: Duration = Duration::from_secs(11);

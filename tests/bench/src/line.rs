@@ -15,9 +15,9 @@ use lab::{EC2, Lab, Router, THIRD_PARTY};
 use serde::{Deserialize, Serialize};
 
 use crate::distance;
+use crate::notified::Notifier;
 use crate::peers::{Bare, Peer, claim_of, record_claim};
 use crate::spread::Spread;
-use crate::told::Told;
 
 /// Transitions that one network interface may have without waiting.
 const FREE: usize = 20;
@@ -128,7 +128,7 @@ pub fn measure(lab: &mut Lab, environment: &Path, sizes: Sizes) -> Vec<Line> {
         lab.r1.set([id.as_str()]);
     }
     let request = record(&mut lab.r1);
-    let mut told = Told::commit(&lab.r1);
+    let mut notifier = Notifier::commit(&lab.r1);
     [0, 2]
         .map(|round_trip_ms| {
             let round_trip = Duration::from_millis(round_trip_ms);
@@ -140,12 +140,12 @@ pub fn measure(lab: &mut Lab, environment: &Path, sizes: Sizes) -> Vec<Line> {
                 resolve(router, ec2);
             }
             // A new agent has its free claims again, and a connection to the address that counts now.
-            told.restart(&lab.r1);
-            told.stand_by(&lab.r1, &groups);
+            notifier.restart(&lab.r1);
+            notifier.stand_by(&lab.r1, &groups);
             let mut all = Times::default();
-            all.warm(lab, &mut told, &request, ec2, environment, sizes);
-            let paused = round_trip.is_zero().then(|| paused(lab, &mut told, &request, ec2, sizes));
-            all.cold(lab, &mut told, &request, ec2, sizes);
+            all.warm(lab, &mut notifier, &request, ec2, environment, sizes);
+            let paused = round_trip.is_zero().then(|| paused(lab, &mut notifier, &request, ec2, sizes));
+            all.cold(lab, &mut notifier, &request, ec2, sizes);
             Line {
                 round_trip_ms,
                 agent: Spread::of(&all.agent),
@@ -166,11 +166,11 @@ fn record(router: &mut Router) -> Vec<u8> {
     router.set([format!("set {node}").as_str()]);
     resolve(router, RECORDER);
     let listener = TcpListener::bind(RECORDER).expect("bound");
-    let mut told = Told::commit(router);
-    told.restart(router);
-    told.tell(&group(0), "MASTER");
+    let mut notifier = Notifier::commit(router);
+    notifier.restart(router);
+    notifier.notify(&group(0), "MASTER");
     let request = record_claim(&listener, Duration::from_secs(30)).expect("a claim");
-    told.tell(&group(0), "BACKUP");
+    notifier.notify(&group(0), "BACKUP");
     router.set([format!("delete {node}").as_str()]);
     request
 }
@@ -191,11 +191,19 @@ struct Times {
 }
 
 impl Times {
-    fn warm(&mut self, lab: &Lab, told: &mut Told, request: &[u8], ec2: SocketAddr, environment: &Path, sizes: Sizes) {
+    fn warm(
+        &mut self,
+        lab: &Lab,
+        notifier: &mut Notifier,
+        request: &[u8],
+        ec2: SocketAddr,
+        environment: &Path,
+        sizes: Sizes,
+    ) {
         let mut bare = Bare::connect(&lab.r1, &lab.simulator, ec2).expect("a connection");
         let every = sizes.transitions.div_ceil(sizes.peers);
         for turn in 0..sizes.transitions {
-            self.agent.push(transition(lab, told, 1 + turn % sizes.groups()).1);
+            self.agent.push(transition(lab, notifier, 1 + turn % sizes.groups()).1);
             sleep(PAUSE);
             let from = lab.simulator.next_number();
             let began = bare.send(request).expect("an answer");
@@ -211,14 +219,18 @@ impl Times {
         }
     }
 
-    fn cold(&mut self, lab: &Lab, told: &mut Told, request: &[u8], ec2: SocketAddr, sizes: Sizes) {
+    fn cold(&mut self, lab: &Lab, notifier: &mut Notifier, request: &[u8], ec2: SocketAddr, sizes: Sizes) {
         let mut turns = 0;
         while self.agent_cold.len() < sizes.cold {
             turns += 1;
-            assert!(turns <= 10 * sizes.cold, "the agent asks EC2 before it is told anything: {}", lab.r1.agent_log());
+            assert!(
+                turns <= 10 * sizes.cold,
+                "the agent asks EC2 before it is notified of anything: {}",
+                lab.r1.agent_log()
+            );
             let from = lab.simulator.next_number();
-            told.restart(&lab.r1);
-            let (began, time) = transition(lab, told, 1 + turns % sizes.groups());
+            notifier.restart(&lab.r1);
+            let (began, time) = transition(lab, notifier, 1 + turns % sizes.groups());
             if lab.simulator.requests_from(from).iter().any(|r| r.service == Service::Ec2 && r.arrived < began) {
                 // Its connection was no new one any more.
                 continue;
@@ -234,12 +246,12 @@ impl Times {
 }
 
 /// Transitions and bare requests in turn, each after a long pause.
-fn paused(lab: &Lab, told: &mut Told, request: &[u8], ec2: SocketAddr, sizes: Sizes) -> Paused {
+fn paused(lab: &Lab, notifier: &mut Notifier, request: &[u8], ec2: SocketAddr, sizes: Sizes) -> Paused {
     let mut bare = Bare::connect(&lab.r1, &lab.simulator, ec2).expect("a connection");
     let times: Vec<[Duration; 2]> = (0..sizes.paused)
         .map(|turn| {
             sleep(LONG_PAUSE);
-            let (_, agent) = transition(lab, told, 1 + (sizes.transitions + turn) % sizes.groups());
+            let (_, agent) = transition(lab, notifier, 1 + (sizes.transitions + turn) % sizes.groups());
             sleep(LONG_PAUSE);
             let from = lab.simulator.next_number();
             let began = bare.send(request).expect("an answer");
@@ -252,13 +264,13 @@ fn paused(lab: &Lab, told: &mut Told, request: &[u8], ec2: SocketAddr, sizes: Si
 
 /// A group becomes MASTER while a third party has its address, and BACKUP again once EC2 has answered: when its line was
 /// written, and the time from there.
-fn transition(lab: &Lab, told: &mut Told, n: usize) -> (Instant, Duration) {
+fn transition(lab: &Lab, notifier: &mut Notifier, n: usize) -> (Instant, Duration) {
     lab.simulator.steal(address(n), THIRD_PARTY[0]).expect("a third party's");
     let from = lab.simulator.next_number();
-    let began = told.tell(&group(n), "MASTER");
+    let began = notifier.notify(&group(n), "MASTER");
     let claim = arrival(lab, address(n), from);
     assert_eq!(claim.network_interfaces, [eni(n)], "{claim}");
-    told.tell(&group(n), "BACKUP");
+    notifier.notify(&group(n), "BACKUP");
     (began, claim.arrived - began)
 }
 

@@ -10,9 +10,9 @@ use lab::{Lab, Router, THIRD_PARTY};
 use serde::{Deserialize, Serialize};
 
 use crate::distance::wait_until;
+use crate::notified::{Notifier, await_verdict};
 use crate::peers::Peer;
 use crate::spread::{Spread, millis};
-use crate::told::{Told, await_verdict};
 
 /// What one call takes.
 pub const CALL: Duration = Duration::from_millis(300);
@@ -135,24 +135,24 @@ pub fn measure(lab: &mut Lab, environment: &Path, sizes: &Sizes) -> Vec<Many> {
 
 fn spread_out(lab: &mut Lab, groups: usize, rounds: usize) -> OutOfStep {
     let names = set_groups(&mut lab.r1, groups);
-    let mut told = Told::commit(&lab.r1);
+    let mut notifier = Notifier::commit(&lab.r1);
     let (mut times, mut claims) = (Vec::new(), 0);
     for _ in 0..rounds {
         // What the round before has used of the allowance does not count in this one.
-        told.restart(&lab.r1);
-        told.stand_by(&lab.r1, &names);
+        notifier.restart(&lab.r1);
+        notifier.stand_by(&lab.r1, &names);
         (0..groups).for_each(|n| lab.simulator.steal(address(n), THIRD_PARTY[0]).expect("a third party's"));
         let (moves, from) = (lab.simulator.moves().len(), lab.simulator.next_number());
         let mut last_line = Instant::now();
         for name in &names {
-            last_line = told.tell(name, "MASTER");
+            last_line = notifier.notify(name, "MASTER");
             wait_until(last_line + ADVERTISEMENT / groups as u32);
         }
         let last = last_move(lab, moves, groups, &lab.r1);
         times.push(last.saturating_duration_since(last_line));
         let sent = lab.simulator.requests_from(from);
         claims = claims.max(sent.iter().filter(|r| r.action == "AssignPrivateIpAddresses").count());
-        names.iter().for_each(|name| _ = told.tell(name, "BACKUP"));
+        names.iter().for_each(|name| _ = notifier.notify(name, "BACKUP"));
         await_verdict(&lab.r1, groups, "STANDBY-READY");
     }
     OutOfStep { last: Spread::of(&times), claims }
@@ -160,19 +160,19 @@ fn spread_out(lab: &mut Lab, groups: usize, rounds: usize) -> OutOfStep {
 
 fn agent(lab: &mut Lab, groups: usize, rounds: usize) -> (usize, Spread, usize) {
     let names = set_groups(&mut lab.r1, groups);
-    let mut told = Told::commit(&lab.r1);
+    let mut notifier = Notifier::commit(&lab.r1);
     let (mut times, mut calls) = (Vec::new(), 0);
     for _ in 0..rounds {
         // Claims of failovers that follow each other within a second are spread out.
-        told.restart(&lab.r1);
-        told.stand_by(&lab.r1, &names);
+        notifier.restart(&lab.r1);
+        notifier.stand_by(&lab.r1, &names);
         (0..groups).for_each(|n| lab.simulator.steal(address(n), THIRD_PARTY[0]).expect("a third party's"));
         let (moves, from) = (lab.simulator.moves().len(), lab.simulator.next_number());
         let mut began = None;
         for name in &names {
-            let told_at = told.tell(name, "MASTER");
-            began = began.or(Some(told_at));
-            wait_until(told_at + BETWEEN_LINES);
+            let notified_at = notifier.notify(name, "MASTER");
+            began = began.or(Some(notified_at));
+            wait_until(notified_at + BETWEEN_LINES);
         }
         let last = last_move(lab, moves, groups, &lab.r1);
         times.push(last - began.expect("a group at least"));
@@ -180,7 +180,7 @@ fn agent(lab: &mut Lab, groups: usize, rounds: usize) -> (usize, Spread, usize) 
         // The rest of the answers: a claim in flight is not undone by BACKUP.
         let answered = |lab: &Lab| lab.simulator.requests_from(from).iter().all(|r| r.succeeded());
         lab.wait("all answers", CALL * 10, answered);
-        names.iter().for_each(|name| _ = told.tell(name, "BACKUP"));
+        names.iter().for_each(|name| _ = notifier.notify(name, "BACKUP"));
         await_verdict(&lab.r1, groups, "STANDBY-READY");
     }
     (groups, Spread::of(&times), calls)

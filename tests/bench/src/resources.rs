@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cost;
 use crate::many::{Alone, CALL, alone};
+use crate::notified::{Notifier, await_verdict};
 use crate::peers::Peer;
 use crate::spread::{Spread, millis};
-use crate::told::{Told, await_verdict};
 
 /// How often keepalived shows activity while it is MASTER: the advertisement interval.
 const ACTIVITY: Duration = Duration::from_secs(1);
@@ -239,7 +239,7 @@ pub fn first(lab: &mut Lab, sizes: &Sizes) -> Vec<First> {
             }
         }
     }
-    let mut told = Told::commit(&lab.r1);
+    let mut notifier = Notifier::commit(&lab.r1);
     let mut times = Kind::ALL.map(|_| Vec::new());
     for _ in 0..sizes.lives {
         for n in 0..sizes.groups {
@@ -248,13 +248,13 @@ pub fn first(lab: &mut Lab, sizes: &Sizes) -> Vec<First> {
             release(lab, n);
         }
         // A new agent has read what EC2 has now, and none of its claims counts against a rate limit.
-        told.restart(&lab.r1);
+        notifier.restart(&lab.r1);
         let groups: Vec<String> = all().map(|(kind, n)| name(kind, n)).collect();
-        told.stand_by(&lab.r1, &groups);
+        notifier.stand_by(&lab.r1, &groups);
         for n in 0..sizes.groups {
             for (kind, times) in Kind::ALL.into_iter().zip(&mut times) {
                 let from = lab.simulator.next_number();
-                let began = told.tell(&name(kind, n), "MASTER");
+                let began = notifier.notify(&name(kind, n), "MASTER");
                 let is_wanted = |request: &Request| match kind {
                     Kind::Route => request.changes_route(&table(0), &format!("{}/32", overlay(n))),
                     Kind::ElasticIp => request.associates(&allocation(n)),
@@ -265,7 +265,7 @@ pub fn first(lab: &mut Lab, sizes: &Sizes) -> Vec<First> {
                 });
                 let request = request.unwrap_or_else(|error| panic!("{error}\n{}", lab.r1.agent_log()));
                 times.push(request.arrived - began);
-                told.tell(&name(kind, n), "BACKUP");
+                notifier.notify(&name(kind, n), "BACKUP");
                 sleep(PAUSE);
             }
         }
@@ -315,22 +315,22 @@ struct Round {
 fn agent(lab: &mut Lab, kind: Kind, count: usize, rounds: usize) -> Round {
     set_group(&mut lab.r1, &[(kind, count)]);
     lab.r1.set([format!("set high-availability vrrp group {GROUP} aws-vipa no-address").as_str()]);
-    let mut told = Told::commit(&lab.r1);
+    let mut notifier = Notifier::commit(&lab.r1);
     let (mut times, mut calls, mut refused) = (Vec::new(), 0, 0);
     // Beyond what EC2 takes at once its rate decides, which is the same each time.
     let rounds = if count as f64 > RATE.0 { 1 } else { rounds };
     for _ in 0..rounds {
         take_away(lab, kind, count);
-        told.restart(&lab.r1);
-        told.tell(GROUP, "BACKUP");
+        notifier.restart(&lab.r1);
+        notifier.notify(GROUP, "BACKUP");
         await_verdict(&lab.r1, count, "STANDBY-READY");
         let (moves, from) = (moves_to(lab, kind, &lab.r1).len(), lab.simulator.next_number());
-        let began = told.tell(GROUP, "MASTER");
+        let began = notifier.notify(GROUP, "MASTER");
         // The agent claims only for a keepalived that shows activity, and here its notify events are all of it.
         let mut active = began;
         let keep_active = || {
             if active.elapsed() >= ACTIVITY {
-                active = told.tell(GROUP, "MASTER_PRIORITY");
+                active = notifier.notify(GROUP, "MASTER_PRIORITY");
             }
         };
         times.push(last_move(lab, kind, &lab.r1, moves, count, keep_active) - began);
@@ -343,7 +343,7 @@ fn agent(lab: &mut Lab, kind: Kind, count: usize, rounds: usize) -> Round {
         let claims = claims(lab).into_iter();
         let claims: Vec<Duration> = claims.map(|request| request.arrived.saturating_duration_since(began)).collect();
         (calls, refused) = (calls.max(claims.len()), refused.max(beyond_the_rate(&claims)));
-        told.tell(GROUP, "BACKUP");
+        notifier.notify(GROUP, "BACKUP");
     }
     Round { agent: Spread::of(&times), calls, refused }
 }

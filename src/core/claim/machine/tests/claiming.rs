@@ -478,7 +478,7 @@ fn a_router_that_thaws_does_not_steal() {
 }
 
 #[test]
-fn lines_that_waited_while_this_router_stood_still_are_of_the_past() {
+fn lines_that_waited_while_this_router_was_stalled_are_of_the_past() {
     let mut harness = Harness::held();
     harness.backup("a");
     harness.run(ms(10));
@@ -978,7 +978,7 @@ fn retries_do_not_delay_the_first_attempt_of_another_group() {
 }
 
 #[test]
-fn what_all_were_refused_for_keeps_nobody_apart_once_it_is_over() {
+fn what_all_were_refused_for_keeps_none_apart_once_it_is_over() {
     let (names, mut harness) = many_settled(40);
     let all: Vec<(&str, NotifyState)> = names.iter().map(|name| (name.as_str(), NotifyState::Master)).collect();
     harness.ec2.refuses = Some(ErrorClass::Refused);

@@ -997,7 +997,7 @@ impl Harness {
             .collect()
     }
 
-    /// When thefts were noted, in milliseconds after a moment.
+    /// When ownership losses were logged, in milliseconds after a moment.
     pub fn ownership_loss_times(&self, moment: BootInstant) -> Vec<u64> {
         let log_events = self.log_events(moment).into_iter();
         log_events.filter(|(_, log)| matches!(log, LogEvent::OwnershipLost { .. })).map(|(when, _)| when).collect()

@@ -658,7 +658,7 @@ fn what_a_full_pipe_held_is_discarded() {
 }
 
 #[test]
-fn a_pipe_found_full_makes_everything_doubtful() {
+fn a_pipe_found_full_invalidates_every_state() {
     let mut harness = Harness::held();
     let begin = harness.now;
     harness.tell(Event::FifoFull);
@@ -990,7 +990,7 @@ fn a_standby_s_interface_agrees_again_once_the_person_s_address_has_gone() {
 }
 
 #[test]
-fn the_interface_is_not_said_to_agree_where_nobody_can_tell() {
+fn the_interface_is_not_reported_to_agree_where_that_is_unknown() {
     let whys: [(&str, Act); 4] = [
         ("not known", |w| w.tell(Event::FifoFull)),
         ("paused", |w| {
@@ -1048,7 +1048,7 @@ fn repeated_rx_lower_pri_names_master_in_whatever_state() {
 }
 
 #[test]
-fn a_read_from_before_the_doubt_does_not_decide() {
+fn a_read_from_before_the_state_was_invalidated_does_not_decide() {
     let mut harness = Harness::held();
     harness.ec2.read_delay = ms(2_200);
     let begin = harness.now;
@@ -1509,7 +1509,7 @@ fn a_line_in_the_moment_in_which_the_address_appears_decides() {
 }
 
 #[test]
-fn a_master_line_is_believed_from_an_advertisement_interval_and_half_a_second_after_a_stall_on() {
+fn a_master_line_is_accepted_from_an_advertisement_interval_and_half_a_second_after_a_stall_on() {
     for (after, claims) in [(1_499, vec![]), (1_500, vec![0])] {
         let mut harness = Harness::one();
         harness.freeze(secs(10));

@@ -14,7 +14,7 @@ fn phase(harness: &Harness) -> &Phase {
 }
 
 /// Lets time pass, and takes the address away whenever it is ours.
-fn run_with_a_thief(harness: &mut Harness, seconds: u64) {
+fn run_with_a_third_party_that_takes_it(harness: &mut Harness, seconds: u64) {
     for _ in 0..seconds * 10 {
         harness.run(ms(100));
         if !harness.ours().is_empty() {
@@ -49,7 +49,7 @@ fn over(harness: &Harness, since: BootInstant) -> Vec<u64> {
 }
 
 /// A held address that has just become contested.
-fn in_a_contest() -> Harness {
+fn while_contested() -> Harness {
     let mut harness = Harness::held();
     let begin = harness.now;
     losses(&mut harness, 4);
@@ -100,7 +100,7 @@ fn a_claim_whose_answer_lists_nothing_is_read_at_once_and_not_repeated() {
 }
 
 #[test]
-fn a_minute_of_stale_reads_is_no_theft_and_leads_to_a_claim_every_ten_seconds() {
+fn a_minute_of_stale_reads_is_no_ownership_loss_and_leads_to_a_claim_every_ten_seconds() {
     let mut harness = Harness::one();
     harness.ec2.stale = secs(60);
     let begin = harness.now;
@@ -138,7 +138,7 @@ fn claiming_again_does_not_renew_the_minute() {
     let mut harness = Harness::one();
     let begin = harness.now;
     harness.master("a");
-    run_with_a_thief(&mut harness, 75);
+    run_with_a_third_party_that_takes_it(&mut harness, 75);
     let losses = harness.ownership_loss_times(begin);
     assert!(losses.first().is_some_and(|first| (60_050..75_000).contains(first)), "{losses:?}");
     assert!(harness.claim_times(begin).len() >= 6, "claimed again in the minute: {:?}", harness.claim_times(begin));
@@ -149,16 +149,16 @@ fn a_master_line_renews_the_minute() {
     let mut harness = Harness::one();
     let begin = harness.now;
     harness.master("a");
-    run_with_a_thief(&mut harness, 50);
+    run_with_a_third_party_that_takes_it(&mut harness, 50);
     harness.says("a", NotifyState::Master);
-    run_with_a_thief(&mut harness, 59);
+    run_with_a_third_party_that_takes_it(&mut harness, 59);
     assert_eq!(harness.ownership_loss_times(begin), [0_u64; 0]);
-    run_with_a_thief(&mut harness, 16);
+    run_with_a_third_party_that_takes_it(&mut harness, 16);
     assert!(!harness.ownership_loss_times(begin).is_empty());
 }
 
 #[test]
-fn two_reads_that_name_another_owner_are_a_theft_and_the_address_is_claimed_back() {
+fn two_reads_that_name_another_owner_are_an_ownership_loss_and_the_address_is_claimed_back() {
     let mut harness = Harness::held();
     let begin = harness.now;
     harness.give(vip(1), THIRD_PARTY);
@@ -210,7 +210,7 @@ fn a_read_asked_for_meanwhile_is_no_second_look() {
 }
 
 #[test]
-fn two_reads_that_name_nobody_lead_to_a_claim_that_is_no_theft() {
+fn two_reads_that_name_no_owner_lead_to_a_claim_and_are_no_ownership_loss() {
     for (first, second) in [(None, None), (None, Some(THIRD_PARTY)), (Some(THIRD_PARTY), None)] {
         let mut harness = Harness::held();
         let begin = harness.now;
@@ -273,14 +273,14 @@ fn a_frozen_router_does_not_take_the_address_back() {
     harness.tell(Event::ReadNow);
     harness.run(secs(60));
     assert_eq!(harness.claim_times(begin), [0_u64; 0]);
-    let doubts: Vec<u64> = harness
+    let unknown: Vec<u64> = harness
         .log_events(begin)
         .iter()
         .filter(|(_, n)| matches!(n, LogEvent::Transition { to: VrrpState::Unknown, cause: Cause::NoLiveness, .. }))
         .map(|(when, _)| *when)
         .collect();
     // The second look after 1 to 2 s, and two seconds of patience.
-    assert!(doubts.len() == 1 && (3_000..=4_100).contains(&doubts[0]), "{doubts:?}");
+    assert!(unknown.len() == 1 && (3_000..=4_100).contains(&unknown[0]), "{unknown:?}");
     // It thaws, and learns that it is not the master any more.
     harness.child_frozen = false;
     harness.backup("a");
@@ -325,7 +325,7 @@ fn an_address_that_is_not_on_the_interface_is_not_taken_back() {
 // ── B7 ──
 
 #[test]
-fn the_fourth_theft_in_five_minutes_is_a_contest_and_claims_wait() {
+fn the_fourth_ownership_loss_in_five_minutes_makes_it_contested_and_claims_wait() {
     let mut harness = Harness::held();
     let begin = harness.now;
     losses(&mut harness, 3);
@@ -333,18 +333,18 @@ fn the_fourth_theft_in_five_minutes_is_a_contest_and_claims_wait() {
     losses(&mut harness, 1);
     assert_eq!(contested(&harness, begin).len(), 1);
     let stolen = harness.now;
-    run_with_a_thief(&mut harness, 1_000);
+    run_with_a_third_party_that_takes_it(&mut harness, 1_000);
     let claims = harness.claim_times(stolen);
     assert!((37_000..=113_000).contains(&claims[0]), "75 s, half as long or half as long again: {claims:?}");
     let waits: Vec<u64> = claims.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // The wait after that is 150 s and the next ones 300 s, give or take a half; until a theft is seen takes some time.
+    // The wait after that is 150 s and the next ones 300 s, give or take a half; until a loss is seen takes some time.
     assert!(waits.iter().all(|wait| (75_000..=490_000).contains(wait)), "{waits:?}");
     assert!(waits.len() >= 2, "{claims:?}");
 }
 
 #[test]
 fn the_router_that_outranks_the_other_waits_half_a_minute_at_most() {
-    let mut harness = in_a_contest();
+    let mut harness = while_contested();
     harness.says("a", NotifyState::MasterRxLowerPri);
     let begin = harness.now;
     for _ in 0..300 {
@@ -362,40 +362,40 @@ fn the_router_that_outranks_the_other_waits_half_a_minute_at_most() {
 }
 
 #[test]
-fn a_line_or_a_person_ends_the_wait_in_a_contest() {
+fn a_line_or_a_person_ends_the_wait_while_contested() {
     let ends: [(&str, Act); 3] = [
         ("MASTER", |w| w.says("a", NotifyState::Master)),
         ("the first MASTER_RX_LOWER_PRI", |w| w.says("a", NotifyState::MasterRxLowerPri)),
         ("force", |w| w.tell(Event::Force(group("a")))),
     ];
     for (what, end) in ends {
-        let mut harness = in_a_contest();
+        let mut harness = while_contested();
         harness.run(secs(20));
         let begin = harness.now;
         end(&mut harness);
         assert_eq!(harness.claim_times(begin), [0], "{what}");
         assert!(
             harness.machine.resources[&vip(1).into()].flap_damping.contested_by().is_some(),
-            "{what} does not end the contest"
+            "{what} does not end CONTESTED"
         );
     }
 }
 
 #[test]
-fn after_a_line_the_waits_of_a_contest_begin_anew() {
-    let mut harness = in_a_contest();
-    run_with_a_thief(&mut harness, 1_500);
+fn after_a_line_the_waits_while_contested_begin_anew() {
+    let mut harness = while_contested();
+    run_with_a_third_party_that_takes_it(&mut harness, 1_500);
     let begin = harness.now;
     harness.says("a", NotifyState::Master);
-    run_with_a_thief(&mut harness, 150);
+    run_with_a_third_party_that_takes_it(&mut harness, 150);
     let claims = harness.claim_times(begin);
     // Ten seconds after the line, 75 s give or take a half; the wait before the line was 150 s at least.
     assert!(claims.len() >= 2 && claims[0] == 0 && claims[1] <= 127_000, "{claims:?}");
 }
 
 #[test]
-fn a_contest_ends_after_fifteen_minutes_of_confirmed_ownership() {
-    let mut harness = in_a_contest();
+fn contested_ends_after_fifteen_minutes_of_confirmed_ownership() {
+    let mut harness = while_contested();
     let begin = harness.now;
     while *phase(&harness) != (Phase::Assigned { verified: true, mismatch: None }) {
         harness.run(ms(10));
@@ -406,16 +406,16 @@ fn a_contest_ends_after_fifteen_minutes_of_confirmed_ownership() {
     harness.run(ms(20));
     let ended = over(&harness, begin);
     assert!(ended.len() == 1 && (verified + 899_980..=verified + 900_000).contains(&ended[0]), "{ended:?}");
-    // The next theft is the first one again.
+    // The next loss is the first one again.
     let begin = harness.now;
     losses(&mut harness, 3);
     assert_eq!(contested(&harness, begin).len(), 0);
 }
 
 #[test]
-fn a_contest_ends_with_backup() {
+fn contested_ends_with_backup() {
     for state in [NotifyState::Backup, NotifyState::Fault] {
-        let mut harness = in_a_contest();
+        let mut harness = while_contested();
         let begin = harness.now;
         harness.becomes("a", state);
         assert_eq!(over(&harness, begin), [0], "{state:?}");
@@ -427,8 +427,8 @@ fn a_contest_ends_with_backup() {
 }
 
 #[test]
-fn a_restart_of_the_agent_ends_no_contest() {
-    let mut harness = in_a_contest();
+fn a_restart_of_the_agent_does_not_end_contested() {
+    let mut harness = while_contested();
     let begin = harness.now;
     harness.kill_agent();
     harness.run(secs(1));
@@ -444,7 +444,7 @@ fn a_restart_of_the_agent_ends_no_contest() {
 }
 
 #[test]
-fn after_a_restart_only_the_address_of_the_contest_is_contested() {
+fn after_a_restart_only_the_address_that_was_contested_is_contested() {
     let (first, group) = (vip(0), run("a", "eth0", 10, &[vip(0), vip(1)]));
     let mut harness = Harness::settled(config(&["a"]), Groups { groups: vec![group] });
     harness.master("a");
@@ -457,8 +457,8 @@ fn after_a_restart_only_the_address_of_the_contest_is_contested() {
 }
 
 #[test]
-fn a_master_line_that_waited_in_the_pipe_ends_no_contest() {
-    let mut harness = in_a_contest();
+fn a_master_line_that_waited_in_the_pipe_does_not_end_contested() {
+    let mut harness = while_contested();
     harness.kill_agent();
     harness.says("a", NotifyState::Master);
     harness.start_agent();
@@ -466,7 +466,7 @@ fn a_master_line_that_waited_in_the_pipe_ends_no_contest() {
 }
 
 #[test]
-fn thefts_before_a_restart_of_the_agent_count() {
+fn ownership_losses_before_a_restart_of_the_agent_count() {
     let mut harness = Harness::held();
     let begin = harness.now;
     losses(&mut harness, 3);
@@ -479,8 +479,8 @@ fn thefts_before_a_restart_of_the_agent_count() {
 }
 
 #[test]
-fn a_contest_ends_with_a_backup_that_nobody_was_there_to_hear_of() {
-    let mut harness = in_a_contest();
+fn contested_ends_with_a_backup_while_no_agent_ran() {
+    let mut harness = while_contested();
     harness.kill_agent();
     harness.backup("a");
     harness.run(secs(1));
@@ -493,8 +493,8 @@ fn a_contest_ends_with_a_backup_that_nobody_was_there_to_hear_of() {
 }
 
 #[test]
-fn in_a_contest_retries_wait_as_long() {
-    let mut harness = in_a_contest();
+fn while_contested_retries_wait_as_long() {
+    let mut harness = while_contested();
     harness.says("a", NotifyState::Master);
     harness.run(secs(60));
     harness.ec2.refuses = Some(ErrorClass::Transient);
@@ -509,8 +509,8 @@ fn in_a_contest_retries_wait_as_long() {
 }
 
 #[test]
-fn a_doubt_in_a_contest_does_not_shorten_the_wait() {
-    let mut harness = in_a_contest();
+fn an_invalidated_state_while_contested_does_not_shorten_the_wait() {
+    let mut harness = while_contested();
     let begin = harness.now;
     harness.tell(Event::FifoFull);
     harness.run(secs(36));
@@ -554,7 +554,7 @@ fn reads_that_fail_are_noted_each_time_and_so_is_their_end() {
     assert!(before.iter().all(|class| *class == Some(ErrorClass::Denied)) && last.is_none(), "{failed:?}");
 }
 
-// ── a contest with the peer; how it ends is held by `split_brain` ──
+// ── contested with the peer; how it ends is held by `split_brain` ──
 
 /// Lets time pass, and takes the address away for `by` whenever it is ours; a read is asked for at once.
 fn run_with(harness: &mut Harness, by: &'static str, seconds: u64) {
@@ -578,7 +578,7 @@ fn held_beside_the_peer() -> Harness {
 }
 
 #[test]
-fn a_contest_with_the_peer_is_shown_and_delays_nothing() {
+fn contested_with_the_peer_is_shown_and_delays_nothing() {
     let mut harness = held_beside_the_peer();
     let begin = harness.now;
     run_with(&mut harness, PEER, 200);
@@ -592,7 +592,7 @@ fn a_contest_with_the_peer_is_shown_and_delays_nothing() {
     let claims = harness.claim_times(begin);
     let waits: Vec<u64> = claims.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(waits.iter().all(|wait| (10_000..=13_000).contains(wait)), "{waits:?}");
-    // The peer stops, and the contest is over a minute after the read that confirms the last claim.
+    // The peer stops, and it is no longer contested a minute after the read that confirms the last claim.
     let stops = harness.now;
     harness.run(secs(75));
     assert_eq!(harness.ours(), [vip(1)].into());

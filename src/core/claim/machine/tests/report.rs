@@ -60,7 +60,7 @@ fn the_elastic_ip_of_an_address_is_shown_whoever_has_it() {
 
 /// EC2 hangs: nearly all the time the next attempt is in flight.
 #[test]
-fn a_claim_that_failed_is_told_while_the_next_one_is_in_flight() {
+fn a_claim_that_failed_is_reported_while_the_next_one_is_in_flight() {
     let mut harness = Harness::one();
     harness.ec2.claims = vec![Fault::Fails(ErrorClass::TimedOut); 2];
     harness.master("a");
@@ -173,7 +173,7 @@ fn a_standby_that_still_has_the_address_is_drift() {
 }
 
 #[test]
-fn what_a_question_was_not_answered_for_is_told() {
+fn what_a_question_was_not_answered_for_is_reported() {
     let mut harness = Harness::held();
     let not_read = |harness: &Harness, since| harness.machine.not_read_since(since).map(|why| reasons::not_read(&why));
     let ask = |harness: &mut Harness| {
@@ -235,7 +235,7 @@ fn a_claim_that_the_rate_limit_delays_says_when_it_is_sent() {
 }
 
 #[test]
-fn who_takes_it_in_a_contest_is_not_looked_for_here() {
+fn who_takes_it_while_contested_is_not_looked_for_here() {
     let mut harness = Harness::contested();
     harness.shows(Verdict::Contested, &["this router has it now. `show aws-vipa group a` shows who took it"]);
     harness.lose_ownership();
@@ -265,7 +265,7 @@ fn a_claim_is_remembered_when_the_network_interface_id_is_set_and_deleted() {
 }
 
 #[test]
-fn a_contest_goes_on_when_another_network_interface_takes_the_address() {
+fn contested_goes_on_when_another_network_interface_takes_the_address() {
     let mut harness = Harness::contested();
     let configured = GroupConfig { network_interface_id: Some(eni(ETH1)), ..wanted("a") };
     harness.tell(Event::Config(Config { groups: vec![configured], ..Config::default() }));

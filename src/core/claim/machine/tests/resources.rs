@@ -251,7 +251,7 @@ fn nothing_is_claimed_after_backup_and_a_waiting_claim_is_dropped() {
 }
 
 #[test]
-fn a_route_that_a_third_party_takes_is_taken_back_after_two_reads_and_too_often_is_a_contest() {
+fn a_route_that_a_third_party_takes_is_taken_back_after_two_reads_and_too_often_is_contested() {
     let mut harness = master(configured(1, 1));
     for (n, resource) in [route(1), elastic_ip(1)].into_iter().enumerate() {
         let begin = harness.now;
@@ -617,7 +617,7 @@ fn an_elastic_ip_that_moves_along_with_its_address_is_not_associated_again() {
 }
 
 #[test]
-fn a_stale_read_of_an_elastic_ip_does_not_suppress_its_claim_for_long_and_is_no_theft() {
+fn a_stale_read_of_an_elastic_ip_does_not_suppress_its_claim_for_long_and_is_no_ownership_loss() {
     let mut harness = standby(GroupConfig { no_address: true, ..configured(0, 1) });
     harness.master("a");
     harness.run(secs(100));

@@ -371,7 +371,7 @@ fn an_interface_of_no_instance_is_not_ours() {
 }
 
 #[test]
-fn what_is_not_known_of_an_interface_is_held_against_nobody() {
+fn what_is_not_known_of_an_interface_is_no_obstacle() {
     let mut harness = with_instances(Some(PEER));
     // Another ENI of the other router has its address, and the virtual one: what is configured is not shown any more.
     harness.give_to(OTHERS_ADDRESS, of("eni-0000000f", OTHER));
@@ -1072,7 +1072,7 @@ fn a_holder_is_no_third_party_while_the_other_router_is_not_known() {
 
 /// An address of another account in a shared VPC shows in no read.
 #[test]
-fn an_address_that_is_refused_while_nobody_has_it_may_be_of_another_account() {
+fn an_address_that_is_refused_while_it_has_no_owner_may_be_of_another_account() {
     let mut harness = with_instances(None);
     harness.unassign(vip(1));
     harness.run(secs(60));

@@ -17,7 +17,7 @@ const CONTESTED: &str = "contested: ";
 pub const SEEN: Duration = Duration::from_secs(7);
 
 #[test]
-fn theft_is_looked_at_twice_and_undone() {
+fn loss_to_a_third_party_is_rechecked_and_undone() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.set_global("verify-interval 5");
         lab.bring_up();
@@ -40,13 +40,13 @@ fn theft_is_looked_at_twice_and_undone() {
 }
 
 #[test]
-fn thief_that_comes_again_and_again_is_a_contest() {
+fn third_party_that_takes_it_again_and_again_makes_it_contested() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.set_global("verify-interval 5");
         lab.bring_up();
-        for theft in 1..=4 {
-            steal(lab, theft);
-            if theft < 4 {
+        for loss in 1..=4 {
+            steal(lab, loss);
+            if loss < 4 {
                 lab.wait_for_owner(VIP, &lab.r1, SLACK);
                 lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
             }
@@ -90,13 +90,13 @@ fn thief_that_comes_again_and_again_is_a_contest() {
 }
 
 /// Takes the address, and waits until router 1 has detected that many losses.
-pub fn steal(lab: &Lab, theft: usize) {
+pub fn steal(lab: &Lab, loss: usize) {
     lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("stolen");
-    lab.wait("the theft is seen", SEEN + SLACK, |lab| lab.r1.logged(&[TAKEN]) == theft);
+    lab.wait("the loss is seen", SEEN + SLACK, |lab| lab.r1.logged(&[TAKEN]) == loss);
 }
 
 #[test]
-fn address_that_nobody_has_is_no_theft() {
+fn address_without_an_owner_is_no_loss() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.set_global("verify-interval 5");
         lab.bring_up();
@@ -138,7 +138,7 @@ fn fail_over_with_stale_reads(lab: &mut Lab) {
     lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
     lab.r1.power_off();
     lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
-    lab.watch("no contest", Duration::from_secs(65), |lab| lab.r2.logged(&[CONTESTED]) == 0);
+    lab.watch("not contested", Duration::from_secs(65), |lab| lab.r2.logged(&[CONTESTED]) == 0);
     lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
     assert_eq!(lab.simulator.owner(VIP).expect("an owner"), *lab.r2.enis[0]);
     let claims = lab.claims(Some(&lab.r2));

@@ -18,9 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ATTACHED: &str = "hook attached";
 
 /// The writer of the FIFO.
-pub struct Told(File);
+pub struct Notifier(File);
 
-impl Told {
+impl Notifier {
     /// Commits what is set on the router, and opens its FIFO as keepalived does.
     ///
     /// # Panics
@@ -41,7 +41,7 @@ impl Told {
     ///
     /// # Panics
     /// If the pipe does not take it.
-    pub fn tell(&mut self, group: &str, state: &str) -> Instant {
+    pub fn notify(&mut self, group: &str, state: &str) -> Instant {
         let line = format!("INSTANCE \"{group}\" {state} 200\n");
         let before = Instant::now();
         self.0.write_all(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -73,7 +73,7 @@ impl Told {
     /// If that does not come about within a minute.
     pub fn stand_by(&mut self, router: &Router, groups: &[String]) {
         for group in groups {
-            self.tell(group, "BACKUP");
+            self.notify(group, "BACKUP");
         }
         await_verdict(router, groups.len(), "STANDBY-READY");
     }
