@@ -543,7 +543,7 @@ mod tests {
         let known = || (keys.facts().identity().expect("credentials"), keys.state().generation);
         let region = "eu-west-1".try_into().expect("a region");
         let mut watch = keys.watch(Ec2::new(&Global::default(), region, &Imds::at("http://127.0.0.1:9")));
-        let mut change = async || timeout(PROFILE, watch.changed()).await.expect("a change");
+        let mut change = async || timeout(PROFILE_READ_TIMEOUT, watch.changed()).await.expect("a change");
         keys.ready().await.expect("STS answers");
         assert_eq!(change().await, CredentialsChange::Others, "the first");
         let (vipa, first) = known();
