@@ -9,6 +9,7 @@ use crate::claim::machine::{Channel, ClaimInFlight, ReadInFlight};
 use crate::claim::resource::{Mismatch, Phase, Precondition, ResourceState};
 use crate::claim::{Action, BootInstant, Cause, ClaimId, ClaimRequest, Event, LogEvent, ReadId, ReadRequest};
 use crate::model::config::ElasticIpConfig;
+use crate::model::credentials::CredentialsChange;
 use crate::model::ec2::ErrorClass;
 use crate::model::ids::AllocationId;
 use crate::model::resource::{Holder, Kind, Resource, Route};
@@ -54,6 +55,21 @@ fn a_claim_that_waits_for_a_list_of_local_addresses_requests_it_again_after_exac
         harness.done.iter().any(|(_, action)| *action == Action::ReadLocalAddresses)
     };
     assert_eq!([requested(secs(1) - ms(1)), requested(secs(1))], [false, true]);
+}
+
+/// What EC2 did not decide is retried with the back-off that it has.
+#[test]
+fn other_credentials_bring_forward_what_was_refused_and_nothing_else() {
+    let due_after = |permanent: Option<ErrorClass>| {
+        let mut harness = Harness::held();
+        let now = harness.now;
+        address(&mut harness).phase = Phase::Pending { due: now + secs(2) };
+        address(&mut harness).rejection.permanent = permanent.map(error);
+        harness.machine.credentials_changed(now, CredentialsChange::Others);
+        address(&mut harness).phase.due().map(|due| now.until(due))
+    };
+    assert_eq!(due_after(None), Some(secs(2)));
+    assert_eq!(due_after(Some(ErrorClass::Denied)), Some(secs(0)));
 }
 
 /// A standby's own ENI is described with the periodic reads only.
