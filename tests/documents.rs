@@ -708,6 +708,18 @@ fn is_code(code: &str) -> bool {
     matches!(Failure::api(code, class), Failure::InvalidResponse) || class != ErrorClass::Refused
 }
 
+#[test]
+fn each_error_of_the_log_is_in_troubleshooting() {
+    let (messages, troubleshooting) =
+        (read("docs/reference/log-messages.md"), read("docs/operations/troubleshooting.md"));
+    let errors: Vec<&str> =
+        messages.lines().filter_map(|line| line.strip_prefix("| ERROR | `")?.split('`').next()).collect();
+    assert!(errors.len() > 10, "{errors:?}");
+    for error in errors {
+        assert!(troubleshooting.contains(&format!("`{error}")), "{error}");
+    }
+}
+
 /// Log lines are checked against the reference, other texts against the program or its expected output.
 #[test]
 fn the_texts_in_troubleshooting_are_those_of_the_program() {

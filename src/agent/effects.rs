@@ -236,7 +236,7 @@ impl Effects {
             let ec2 = client(ec2, left()).await;
             // An operator who has just replaced the file means what is in it now.
             if let Some(ec2) = &ec2 {
-                let _ = tokio::time::timeout(left(), ec2.read_changed_credentials()).await;
+                let _ = tokio::time::timeout_at(deadline.into(), ec2.read_changed_credentials()).await;
             }
             let mut probed = Vec::new();
             if let Some((instance, enis)) = enis {

@@ -248,7 +248,7 @@ struct Agent<'a> {
 struct HookState {
     attached: Option<(bool, BootInstant)>,
     log: HookLog,
-    last_line: Option<BootInstant>,
+    last_notify_event: Option<BootInstant>,
     /// When the last bytes were read that were neither in a backlog nor discarded.
     last_news: Option<BootInstant>,
     fifo_full_count: u64,
@@ -374,7 +374,7 @@ impl<'a> Agent<'a> {
                 let read = self.clock.now();
                 let lines = self.lines(&bytes);
                 if !self.hook.discarding {
-                    self.hook.last_news = self.hook.last_line;
+                    self.hook.last_news = self.hook.last_notify_event;
                     self.handle_at(read, Event::Notify(lines));
                 }
                 self.metrics.put_off(Instant::now());
@@ -399,7 +399,7 @@ impl<'a> Agent<'a> {
 
     fn lines(&mut self, bytes: &[u8]) -> Vec<NotifyEvent> {
         if !bytes.is_empty() {
-            self.hook.last_line = Some(self.clock.now());
+            self.hook.last_notify_event = Some(self.clock.now());
         }
         self.splitter.push(bytes)
     }

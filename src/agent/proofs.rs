@@ -1,12 +1,13 @@
 //! `force prove`: has EC2 show that it permits the claims, without moving anything, when an operator asks for it.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use vipa_core::claim::{DryRunRequest, Event};
 use vipa_core::model::ec2::CallError;
 use vipa_core::model::ids::EniId;
-use vipa_core::model::proof::{Judgement, Proof};
+use vipa_core::model::proof::{Caller, Judgement, Proof};
 use vipa_core::report::proof::{Finding, ProofReport, ProveReport, Subject};
 
 use super::Agent;
@@ -26,8 +27,11 @@ pub(super) enum Proving {
     Idle,
     /// EC2 has not answered everything.
     UnderWay {
+        dry_runs: Vec<DryRunRequest>,
         /// How many dry runs are not made.
         skipped: usize,
+        /// Who calls EC2, if that was known.
+        caller: Option<Caller>,
     },
     /// What was found out, for the client.
     Done(ProveReport),
@@ -56,7 +60,8 @@ impl Agent<'_> {
         }
         let all = dry_runs.len();
         let dry_runs = DryRunRequest::chosen(dry_runs);
-        self.proving = Proving::UnderWay { skipped: all - dry_runs.len() };
+        let (skipped, caller) = (all - dry_runs.len(), self.effects.caller());
+        self.proving = Proving::UnderWay { dry_runs: dry_runs.clone(), skipped, caller };
         let timeout = self.config.global.request_timeout.duration();
         self.effects.prove(instance.map(|instance| (instance, enis)), dry_runs, timeout, PROVE_TIMEOUT);
         Ok(())
@@ -83,17 +88,21 @@ impl Agent<'_> {
             };
             all.push((Subject::Eni(eni), finding));
         }
+        let (requests, skipped, caller) = match mem::take(&mut self.proving) {
+            Proving::UnderWay { dry_runs, skipped, caller } => (dry_runs, skipped, caller),
+            Proving::Idle | Proving::Done(_) => (Vec::new(), 0, None),
+        };
+        // With other credentials the agent repeats its own dry runs.
+        let is_same_caller = caller.is_some() && caller == self.effects.caller();
         for (resource, result) in dry_runs {
-            if result.as_ref().err().is_none_or(CallError::is_refusal) {
-                self.handle(Event::DryRunByOperator { resource: resource.clone(), result: result.clone() });
+            let is_decided = result.as_ref().err().is_none_or(CallError::is_refusal);
+            let request = requests.iter().find(|request| request.resource() == resource);
+            if let Some(request) = request.filter(|_| is_same_caller && is_decided) {
+                self.handle(Event::DryRunByOperator { request: request.clone(), result: result.clone() });
             }
             all.push((Subject::Resource(resource), Finding::of_dry_run(result)));
         }
         all.iter().for_each(|(subject, finding)| log_finding(subject, finding));
-        let skipped = match self.proving {
-            Proving::UnderWay { skipped } => skipped,
-            Proving::Idle | Proving::Done(_) => 0,
-        };
         // Before the client gets its answer, which says whether they are on disk.
         self.state.proofs.hurry();
         self.proving = Proving::Done(ProveReport { findings: all, skipped, not_saved: None });

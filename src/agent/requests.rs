@@ -276,7 +276,7 @@ impl Agent<'_> {
             hook: report::HookReport {
                 attached: self.hook.attached.map(|(attached, _)| attached),
                 since: self.hook.attached.map(|(_, since)| at(since)),
-                last_line_at: self.hook.last_line.map(at),
+                last_notify_event_at: self.hook.last_notify_event.map(at),
                 last_activity_at: self.liveness.last.max(self.hook.last_news).map(at),
                 fifo_full_count: self.hook.fifo_full_count,
             },

@@ -614,7 +614,7 @@ mod tests {
         }
         let (_, _, times, contested) = &loss_history(&state)[0];
         assert!(times.iter().map(|(second, _)| *second).eq(992..1_000), "bounded: {times:?}");
-        assert_eq!(contested, &[peer], "and still a contest");
+        assert_eq!(contested, &[peer], "and still CONTESTED");
     }
 
     #[test]

@@ -457,12 +457,16 @@ impl CredentialsWatch {
 impl Keys {
     pub(super) async fn read_if_file_changed(&self) {
         let Source::File { file, .. } = &self.0.source else { return };
-        let (readings, fingerprint) = {
-            let state = self.state();
-            (state.readings, state.fingerprint)
-        };
-        let (Ok((_, found)) | Err((_, found))) = file.read();
-        if found != fingerprint {
+        // Once more, if another reading ended meanwhile that had begun before the change.
+        for _ in 0..2 {
+            let (readings, fingerprint) = {
+                let state = self.state();
+                (state.readings, state.fingerprint)
+            };
+            let (Ok((_, found)) | Err((_, found))) = file.read();
+            if found == fingerprint {
+                return;
+            }
             self.read(readings).await;
         }
     }

@@ -500,7 +500,7 @@ impl Ec2 {
         Ok(())
     }
 
-    /// Reads the credentials again now if their file has changed.
+    /// Reads the credentials again now, if their file has changed.
     pub async fn read_changed_credentials(&self) {
         self.0.keys.read_if_file_changed().await;
     }

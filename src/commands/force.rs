@@ -60,7 +60,7 @@ pub enum ForceError {
         all: usize,
     },
     /// The credentials file cannot be copied for the agent.
-    #[error("cannot copy the credentials file for the agent: {0}")]
+    #[error("cannot copy the credentials file for the agent, so nothing was proved: {0}")]
     Credentials(#[from] CopyError),
     /// The change is in effect, but a restart of the agent loses it.
     #[error("{what} is in effect but not saved, and a restart of the agent or the router loses it: {why}")]
@@ -136,7 +136,7 @@ impl Force {
 
 /// Has the agent prove the permission to claim, and prints what it has found out.
 fn prove(paths: &Paths, out: &mut impl Write) -> Result<(), ForceError> {
-    // The keys that the file has now are to be proved. Without root, a timer copies it within half a minute.
+    // The keys that the file has now are to be proved. Without root the agent refuses the request.
     if Uid::effective().is_root()
         && let Ok(config) = json_file::read::<Config>(&paths.config)
         && let Some(file) = &config.global.credentials_file

@@ -360,7 +360,7 @@ fn an_eni_or_an_address_has_a_fault() {
     }
 
     for (address, words) in [
-        ([10, 98, 0, 1], "10.98.0.1 is not in 10.99.0.0/24, the subnet of the ENI, and EC2"),
+        ([10, 98, 0, 1], "10.98.0.1 is not in 10.99.0.0/24, the subnet of eni-0a000000000000001, and EC2"),
         ([10, 99, 0, 3], "10.99.0.3 is reserved by AWS"),
         ([10, 99, 0, 255], "10.99.0.255 is reserved by AWS"),
         ([10, 99, 0, 13], "10.99.0.13 is the primary address of eni-0a000000000000003"),

@@ -190,20 +190,20 @@ fn names_of_groups_reach_the_program_unchanged() {
 #[test]
 fn other_arguments_are_rejected_with_the_reason() {
     for name in ["a&b", "<a>", "a$@", "a$*b", "a\nb"] {
-        refused(&["show", "aws-vipa", "group", name], "needs an administrator");
+        refused(&["show", "aws-vipa", "group", name], "Only an administrator can name a group");
     }
     for name in ["a'b", "a\"b"] {
         refused(&["show", "aws-vipa", "group", name], "Quote characters");
     }
     for minutes in ["0", "1441", "01", "5;id", "-5", "x"] {
-        refused(&["force", "aws-vipa", "pause", "LAN", "minutes", minutes], "a pause lasts from 1 to 1440 minutes");
+        refused(&["force", "aws-vipa", "pause", "LAN", "minutes", minutes], "Must be 1 to 1440 minutes");
     }
     for minutes in ["1", "9", "60", "999", "1000", "1399", "1400", "1439", "1440"] {
         let expected = format!("[/usr/bin/vyos-aws-vipa][force][pause][--minutes={minutes}][--][LAN]");
         assert_eq!(run(&["*"], &["force", "aws-vipa", "pause", "LAN", "minutes", minutes]), Ok(expected));
     }
     for tag in ["a", "=a", "a=$b", "a=<b>"] {
-        refused(&["generate", "aws-vipa", "iam-policy", "tag", tag], "a tag is KEY=VALUE");
+        refused(&["generate", "aws-vipa", "iam-policy", "tag", tag], "Must be KEY=VALUE");
     }
 }
 

@@ -197,8 +197,8 @@ fn a_config_json_that_cannot_be_read_is_reported_and_keepalived_stays_attached()
 
 /// It was removed without a commit of VyOS.
 #[test]
-fn a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached() {
-    let test = "hook::a_folder_that_is_gone_is_made_anew_and_keepalived_stays_attached";
+fn a_directory_that_is_gone_is_made_anew_and_keepalived_stays_attached() {
+    let test = "hook::a_directory_that_is_gone_is_made_anew_and_keepalived_stays_attached";
     let Some(_router) = Router::enter(test) else {
         return;
     };

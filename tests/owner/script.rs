@@ -787,8 +787,8 @@ fn keepalived_removes_an_address_of_the_router_itself() {
     let calls = router.boot(configuration(json!({ "a": group })));
     assert_eq!(calls[0].answer.code, Some(0), "{calls:?}");
     let shown = calls[0].answer.shown();
-    let expected = "WARNING: high-availability vrrp group a: 10.98.0.1 is also configured on interface eth1, and \
-                    keepalived removes it from the interface";
+    let expected = "WARNING: high-availability vrrp group a: 10.98.0.1 is also configured on interface eth1; \
+                    keepalived removes it from there";
     assert_eq!(shown.matches("WARNING: ").count(), 1, "{shown}");
     assert!(shown.trim().starts_with(expected), "{shown}");
     router.wait("keepalived to remove the address", || !on_eth1("10.98.0.1/24"));

@@ -133,10 +133,9 @@ pub enum Event {
     },
     /// A proof that an operator has requested shows that EC2 permits to assign addresses to the ENI.
     Proved(EniId),
-    /// EC2's answer to a dry run that an operator has requested.
+    /// EC2's answer to a dry run that an operator has requested, if the caller is still the same.
     DryRunByOperator {
-        /// The route or the Elastic IP.
-        resource: Resource,
+        request: DryRunRequest,
         /// That EC2 permits the calls, or the failure.
         result: Result<(), CallError>,
     },

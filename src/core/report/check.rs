@@ -342,7 +342,9 @@ pub fn assign_permission(
     let Some(known) = known else {
         return unknown(WHAT, format!("{eni}: only available from the agent"));
     };
-    let refusal = refusals(eni, known).filter(|e| has_code(e, ErrorCode::is_denial)).max_by_key(|e| e.at);
+    // A standby that is ready has seen its end, by a proof, an accepted claim, or other credentials.
+    let unready: Vec<&AddressReport> = known.iter().copied().filter(|a| a.verdict != Verdict::StandbyReady).collect();
+    let refusal = refusals(eni, &unready).filter(|e| has_code(e, ErrorCode::is_denial)).max_by_key(|e| e.at);
     let proven = known.iter().filter_map(|a| a.assign_permission_proven_at).max();
     // What EC2 has answered last counts.
     let refusal = refusal.filter(|refusal| proven.is_none_or(|proven| proven < refusal.at));
@@ -482,7 +484,7 @@ pub fn address(address: Ipv4Addr, peers: &[Ipv4Addr], eni: Option<&EniId>, aws: 
     };
     match Unassignable::of(address, block) {
         None => {}
-        Some(Unassignable::OutsideSubnet) => return fail(WHAT, reasons::outside_subnet(address, block)),
+        Some(Unassignable::OutsideSubnet) => return fail(WHAT, reasons::outside_subnet(address, block, Some(eni))),
         Some(Unassignable::Reserved) => return fail(WHAT, reasons::reserved(address, block)),
     }
     if let Some(Some(owner)) = owner

@@ -129,7 +129,7 @@ fn agent(text: &mut Text, report: &Report) {
     }
     text.known(&HOOK_ATTACHED, report.hook.attached.map(u8::from));
     text.value(&FIFO_FULL, report.hook.fifo_full_count);
-    text.time(&NOTIFY_EVENT, report.hook.last_line_at);
+    text.time(&NOTIFY_EVENT, report.hook.last_notify_event_at);
     text.time(&ACTIVITY, report.hook.last_activity_at);
 }
 

@@ -79,7 +79,7 @@ pub struct HookReport {
     /// Since when that is so.
     pub since: Option<Timestamp>,
     /// When the last notify event was read.
-    pub last_line_at: Option<Timestamp>,
+    pub last_notify_event_at: Option<Timestamp>,
     /// The last keepalived activity: a notify event, or its VRRP process running.
     pub last_activity_at: Option<Timestamp>,
     /// How often the FIFO was full: notify events may be lost.

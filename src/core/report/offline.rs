@@ -77,7 +77,7 @@ pub fn report(config: &Config, facts: &Observations) -> Report {
         hook: HookReport {
             attached: facts.attached,
             since: None,
-            last_line_at: None,
+            last_notify_event_at: None,
             last_activity_at: None,
             fifo_full_count: 0,
         },

@@ -284,7 +284,7 @@ fn not_ready(obstacle: &Obstacle, at: impl Fn(BootInstant) -> String) -> String 
         Obstacle::EniUnknown(unknown) => eni_unknown(unknown),
         Obstacle::ReadFailed(error) => read_failed(error),
         Obstacle::Primary(address) => primary(address),
-        Obstacle::OutsideSubnet { address, block } => outside_subnet(*address, *block),
+        Obstacle::OutsideSubnet { address, block } => outside_subnet(*address, *block, None),
         Obstacle::Reserved { address, block } => reserved(*address, *block),
         Obstacle::NotTakeable { resource, why } => format!("{resource}: {}", not_takeable(why)),
         Obstacle::NoSuchEni(absent) => no_such_eni(absent),
@@ -415,9 +415,10 @@ pub(super) fn no_such_eni(NoSuchEni { eni, is_configured }: &NoSuchEni) -> Strin
 }
 
 /// That EC2 cannot assign an address to the ENI, and what to do.
-pub(super) fn outside_subnet(address: Ipv4Addr, block: impl Display) -> String {
+pub(super) fn outside_subnet(address: Ipv4Addr, block: impl Display, eni: Option<&EniId>) -> String {
+    let eni = eni.map_or("the ENI", |eni| eni.as_str());
     format!(
-        "{address} is not in {block}, the subnet of the ENI, and EC2 assigns addresses only within the subnet: for an overlay \
+        "{address} is not in {block}, the subnet of {eni}, and EC2 assigns addresses only within the subnet: for an overlay \
          address set `aws-vipa route {address}/32 route-table <rtb-…>`; otherwise choose another address, or correct \
          `aws-vipa interface`"
     )

@@ -72,11 +72,16 @@ pub(crate) fn with_next_step_of_kind(kind: Kind, error: &CallError) -> String {
 
 /// What failed in a call of IMDS, and what to do next.
 pub(crate) fn with_next_step_of_imds(error: &CallError) -> String {
-    match error.failure {
+    let next = match error.failure {
         // Its message has it.
-        Failure::ImdsDisabled | Failure::Timeout => error.to_string(),
-        _ => followed_by_next_step(error, Some(WAY_TO_IMDS)),
-    }
+        _ if error.message.ends_with(WAY_TO_IMDS) => return error.to_string(),
+        Failure::InvalidResponse | Failure::TooLong => {
+            "another service may answer at 169.254.169.254: check routes and firewall rules"
+        }
+        Failure::TooManyRequests => "reduce the requests of other programs on this router to IMDS",
+        _ => WAY_TO_IMDS,
+    };
+    followed_by_next_step(error, Some(next))
 }
 
 fn followed_by_next_step(error: &CallError, remedy: Option<&str>) -> String {

@@ -134,7 +134,7 @@ fn hook(report: &Report) -> String {
         }
         None => "unknown whether keepalived has the FIFO open".to_owned(),
     };
-    match hook.last_line_at {
+    match hook.last_notify_event_at {
         Some(at) => text.push_str(&format!("; last notify event read {}", ago(at, now))),
         None if report.agent.is_some() => text.push_str("; no notify event read yet"),
         None => {}

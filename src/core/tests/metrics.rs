@@ -178,7 +178,7 @@ fn what_is_not_known_is_absent() {
     (ec2.last_success_at, ec2.credentials_loaded_at, ec2.credentials_expire_at) = (None, None, None);
     ec2.clock_skew = None;
     let hook = &mut starting.hook;
-    (hook.attached, hook.last_line_at, hook.last_activity_at) = (None, None, None);
+    (hook.attached, hook.last_notify_event_at, hook.last_activity_at) = (None, None, None);
     let unknown = [
         "vyos_aws_vipa_hook_attached",
         "vyos_aws_vipa_last_notify_event_timestamp_seconds",

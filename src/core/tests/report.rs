@@ -84,7 +84,7 @@ fn report(groups: Vec<GroupReport>) -> Report {
         hook: HookReport {
             attached: Some(true),
             since: Some(ago(183_784)),
-            last_line_at: Some(ago(7_385)),
+            last_notify_event_at: Some(ago(7_385)),
             last_activity_at: Some(ago(1)),
             fifo_full_count: 0,
         },

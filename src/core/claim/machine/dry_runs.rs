@@ -127,8 +127,21 @@ impl Machine {
         }
     }
 
+    /// The answer counts if a dry run of the resource would make the same calls now.
+    pub(super) fn dry_run_by_operator(
+        &mut self,
+        now: BootInstant,
+        request: &DryRunRequest,
+        result: &Result<(), CallError>,
+    ) {
+        let id = request.resource();
+        if self.dry_run_request(&id).as_ref() == Some(request) {
+            self.dry_run_shows(now, &id, result);
+        }
+    }
+
     /// What the answer to a dry run of a resource's claim shows.
-    pub(super) fn dry_run_shows(&mut self, now: BootInstant, id: &Resource, result: &Result<(), CallError>) {
+    fn dry_run_shows(&mut self, now: BootInstant, id: &Resource, result: &Result<(), CallError>) {
         let Some(resource) = self.resources.get_mut(id) else {
             return;
         };

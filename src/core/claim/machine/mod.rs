@@ -329,7 +329,7 @@ impl Machine {
             Event::Read { id, result } => self.read(now, id, result),
             Event::DryRun { id, result } => self.dry_run_ended(now, id, &result),
             Event::Proved(eni) => self.permission_proved(&eni),
-            Event::DryRunByOperator { resource, result } => self.dry_run_shows(now, &resource, &result),
+            Event::DryRunByOperator { request, result } => self.dry_run_by_operator(now, &request, &result),
             Event::Denials(denials) => self.denials = denials,
             Event::Inspected(inspection) => self.inspected(now, inspection),
             Event::Credentials(change) => self.credentials_changed(now, change),

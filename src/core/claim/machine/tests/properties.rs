@@ -329,7 +329,7 @@ proptest! {
             harness.run(ms(pause));
         }
         harness.end_of_faults();
-        // A contest's longest wait, twice, and some reads.
+        // The longest hold-down, twice, and some reads.
         harness.run(secs(2 * 450 + 120));
         let due = harness.due_to_us();
         let ours = harness.our_resources();

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::harness::{
-    ETH0, Fault, Harness, PEER, THIRD_PARTY, clock, eni, error, group, ms, network_interface, run, secs, vip, wanted,
+    ETH0, ETH1, Fault, Harness, PEER, THIRD_PARTY, clock, eni, error, group, ms, network_interface, run, secs, vip,
+    wanted,
 };
 use crate::claim::machine::{Channel, ClaimInFlight};
 use crate::claim::resource::Phase;
@@ -1010,7 +1011,13 @@ fn a_table_that_was_full_is_no_obstacle_after_a_day() {
 fn the_answer_to_an_operator_s_dry_run_counts_at_once() {
     let mut harness = standby(configured(1, 0));
     let begin = harness.now;
-    let answer = |result| Event::DryRunByOperator { resource: route(1), result };
+    let Resource::Route(of) = route(1) else { unreachable!("a route") };
+    let request = |eni_id, creates| DryRunRequest::Route { route: of.clone(), eni: eni(eni_id), creates };
+    for outdated in [request(ETH1, false), request(ETH0, true)] {
+        harness.tell(Event::DryRunByOperator { request: outdated, result: Err(error(ErrorClass::Denied)) });
+        assert_eq!(shown(&harness)[0].0, Verdict::StandbyReady, "a claim would make other calls");
+    }
+    let answer = |result| Event::DryRunByOperator { request: request(ETH0, false), result };
     harness.tell(answer(Err(error(ErrorClass::Denied))));
     assert_eq!((shown(&harness)[0].0, proven(&harness)), (Verdict::StandbyNotReady, vec![false]));
     harness.tell(answer(Err(error(ErrorClass::Throttled))));

@@ -14,8 +14,8 @@ use crate::claim::group::GroupState;
 use crate::claim::machine::network::NetworkReads;
 use crate::claim::resource::Phase;
 use crate::claim::{
-    Action, BootInstant, Cause, ClaimId, DryRunId, Event, Inspection, LogEvent, Misplaced, PutBy, ReadAnswer, ReadId,
-    RestoredState,
+    Action, BootInstant, Cause, ClaimId, DryRunId, DryRunRequest, Event, Inspection, LogEvent, Misplaced, PutBy,
+    ReadAnswer, ReadId, RestoredState,
 };
 use crate::keepalived::groups::Groups;
 use crate::model::config::{Config, GroupConfig};
@@ -23,7 +23,7 @@ use crate::model::credentials::CredentialsChange;
 use crate::model::ec2::{Acknowledgement, ErrorClass, Taker};
 use crate::model::ids::EniId;
 use crate::model::path::LocalNetwork;
-use crate::model::resource::{Holder, Resource};
+use crate::model::resource::Holder;
 use crate::model::vrrp::{NotifyState, VrrpState};
 
 const LINES: [NotifyState; 6] = [
@@ -220,10 +220,12 @@ fn events() -> Vec<(String, Make)> {
     // No address has one.
     add("answer to another's dry run", Box::new(|_| Event::DryRun { id: DryRunId(9_999), result: Ok(()) }));
     add("proof: allowed", Box::new(|_| Event::Proved(eni(ETH0))));
-    let unknown = "eipalloc-0000000f";
-    let not_configured = move || Resource::ElasticIp(unknown.try_into().expect("an id"));
-    let result = || Err(error(ErrorClass::Denied));
-    let refused = move || Event::DryRunByOperator { resource: not_configured(), result: result() };
+    let not_configured = || DryRunRequest::ElasticIp {
+        allocation: "eipalloc-0000000f".try_into().expect("an id"),
+        eni: eni(ETH0),
+        private_address: None,
+    };
+    let refused = move || Event::DryRunByOperator { request: not_configured(), result: Err(error(ErrorClass::Denied)) };
     add("an operator's dry run of another resource", Box::new(move |_| refused()));
     let denials = || [(eni(ETH0), error(ErrorClass::Denied))].into();
     add("proof: denied", Box::new(move |_| Event::Denials(denials())));
