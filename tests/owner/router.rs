@@ -274,8 +274,7 @@ impl Router {
     pub fn begin_commit(&self) {
         let directory = Path::new("/opt/vyatta/config");
         if !directory.exists() {
-            mount(&["-t", "tmpfs", "tmpfs", "/opt"]);
-            mount(&["-t", "tmpfs", "tmpfs", "/var/tmp"]);
+            ["/opt", "/var/tmp"].into_iter().for_each(empty);
             fs::create_dir_all(directory).expect("a directory");
         }
         // A killed commit leaves this file behind; the next one creates it again.
@@ -466,6 +465,24 @@ pub fn vipa(words: &[&str], input: &[u8]) -> Answer {
 fn systemctl(words: &str) {
     let status = Command::new("systemctl").args(words.split(' ')).status().expect("the stand-in for systemctl");
     assert!(status.success(), "systemctl {words}: {status}");
+}
+
+/// Empties a directory for these namespaces; of what is below it, the sources and the program stay in their places.
+fn empty(directory: &str) {
+    let kept = format!("/run/lab/kept{directory}");
+    fs::create_dir_all(&kept).expect("a directory");
+    mount(&["--rbind", directory, &kept]);
+    mount(&["-t", "tmpfs", "tmpfs", directory]);
+    let program = Path::new(env!("CARGO_BIN_EXE_vyos-aws-vipa")).parent().expect("its directory");
+    for needed in [Path::new(env!("CARGO_MANIFEST_DIR")), program] {
+        if let Ok(below) = needed.strip_prefix(directory)
+            && !needed.exists()
+        {
+            fs::create_dir_all(needed).expect("a directory");
+            let from = Path::new(&kept).join(below);
+            mount(&["--rbind", from.to_str().expect("text"), needed.to_str().expect("text")]);
+        }
+    }
 }
 
 fn mount(words: &[&str]) {
