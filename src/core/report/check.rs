@@ -342,9 +342,7 @@ pub fn assign_permission(
     let Some(known) = known else {
         return unknown(WHAT, format!("{eni}: only available from the agent"));
     };
-    // A standby that is ready has seen its end, by a proof, an accepted claim, or other credentials.
-    let unready: Vec<&AddressReport> = known.iter().copied().filter(|a| a.verdict != Verdict::StandbyReady).collect();
-    let refusal = refusals(eni, &unready).filter(|e| has_code(e, ErrorCode::is_denial)).max_by_key(|e| e.at);
+    let refusal = refusals(eni, known).filter(|e| has_code(e, ErrorCode::is_denial)).max_by_key(|e| e.at);
     let proven = known.iter().filter_map(|a| a.assign_permission_proven_at).max();
     // What EC2 has answered last counts.
     let refusal = refusal.filter(|refusal| proven.is_none_or(|proven| proven < refusal.at));
