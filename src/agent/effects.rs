@@ -233,29 +233,32 @@ impl Effects {
         tokio::spawn(async move {
             let deadline = Instant::now() + within;
             let left = || timeout.min(deadline.saturating_duration_since(Instant::now()));
-            let ec2 = client(ec2, left()).await;
-            // An operator who has just replaced the file means what is in it now.
-            if let Some(ec2) = &ec2 {
-                let _ = tokio::time::timeout_at(deadline.into(), ec2.read_changed_credentials()).await;
-            }
+            let ec2 = match client(ec2, left()).await {
+                // An operator who has just replaced the file means what is in it now.
+                Some(ec2) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    ec2.read_changed_credentials(left).await.map(|()| ec2)
+                }
+                None => Err(no_region()),
+            };
             let mut probed = Vec::new();
             if let Some((instance, enis)) = enis {
                 for eni in enis {
                     let result = match &ec2 {
-                        Some(ec2) => {
+                        Ok(ec2) => {
                             let caller = |identity| {
                                 Caller::new(instance.clone(), ec2.region().clone(), endpoint_url.clone(), identity)
                             };
                             probe(ec2, &eni, &instance, left).await.map(|(probe, identity)| (probe, caller(identity)))
                         }
-                        None => Err(no_region()),
+                        Err(error) => Err(error.clone()),
                     };
                     probed.push((eni, result));
                 }
             }
             let dry_runs = match &ec2 {
-                Some(ec2) => ec2.dry_runs(&dry_runs, left).await,
-                None => dry_runs.iter().map(|request| (request.resource(), Err(no_region()))).collect(),
+                Ok(ec2) => ec2.dry_runs(&dry_runs, left).await,
+                Err(error) => dry_runs.iter().map(|request| (request.resource(), Err(error.clone()))).collect(),
             };
             let _ = answers.send(EffectResult::Proved(ProofAnswers { enis: probed, dry_runs }));
         });

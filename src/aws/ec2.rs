@@ -501,8 +501,12 @@ impl Ec2 {
     }
 
     /// Reads the credentials again now, if their file has changed.
-    pub async fn read_changed_credentials(&self) {
-        self.0.keys.read_if_file_changed().await;
+    ///
+    /// # Errors
+    /// [`Failure::Credentials`]: the reading has not ended in time.
+    pub async fn read_changed_credentials(&self, timeout: Duration) -> Result<(), CallError> {
+        let read = tokio::time::timeout(timeout, self.0.keys.read_if_file_changed()).await;
+        read.map_err(|_| self.0.keys.no_answer(timeout))
     }
 
     /// Which credentials are in use.

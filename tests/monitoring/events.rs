@@ -113,9 +113,10 @@ fn what_the_agent_logs_is_found_by_the_patterns() {
         let patterns: BTreeMap<String, Regex> =
             stable().into_iter().map(|(event, pattern)| (event, whole(&pattern))).collect();
         let mut seen = BTreeSet::new();
-        // `before`: how many messages there were before it happened.
-        let mut expect = |lab: &Lab, router: &Router, before: usize, event: &str, within: Duration| {
+        // `before`: how many messages each router had before it happened.
+        let mut expect = |lab: &Lab, router: &Router, before: [usize; 2], event: &str, within: Duration| {
             let pattern = patterns.get(event).unwrap_or_else(|| panic!("{event} is not in the reference"));
+            let before = before[usize::from(router.number) - 1];
             let is_logged = || messages(router).iter().skip(before).any(|line| pattern.is_match(line));
             lab.wait(event, within + SLACK, |_| is_logged());
             seen.insert(event.to_owned());
@@ -124,17 +125,17 @@ fn what_the_agent_logs_is_found_by_the_patterns() {
         let before = [0, 0];
         lab.set_global("verify-interval 5");
         lab.bring_up();
-        expect(lab, &lab.r1, before[0], "this router became MASTER", ELECTION);
-        expect(lab, &lab.r1, before[0], "EC2 accepted a claim of addresses", SLACK);
+        expect(lab, &lab.r1, before, "this router became MASTER", ELECTION);
+        expect(lab, &lab.r1, before, "EC2 accepted a claim of addresses", SLACK);
 
         let before = logged(lab);
         let reads = On::action("DescribeNetworkInterfaces").instance(&lab.r2.instance);
         let denial = lab.simulator.add_fault(Fault::on(reads).deny());
-        expect(lab, &lab.r2, before[1], "EC2 denies reading the owners", STANDBY_READ);
-        expect(lab, &lab.r2, before[1], "a standby could not take over", STANDBY_READ);
+        expect(lab, &lab.r2, before, "EC2 denies reading the owners", STANDBY_READ);
+        expect(lab, &lab.r2, before, "a standby could not take over", STANDBY_READ);
         let before = logged(lab);
         lab.simulator.remove_fault(denial);
-        expect(lab, &lab.r2, before[1], "it could again", STANDBY_READ);
+        expect(lab, &lab.r2, before, "it could again", STANDBY_READ);
 
         let before = logged(lab);
         for loss in 1..=4 {
@@ -145,17 +146,17 @@ fn what_the_agent_logs_is_found_by_the_patterns() {
                 lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
             }
         }
-        expect(lab, &lab.r1, before[0], "another owner took what this MASTER had", SLACK);
-        expect(lab, &lab.r1, before[0], "both routers are MASTER, or a third party claims too", SLACK);
+        expect(lab, &lab.r1, before, "another owner took what this MASTER had", SLACK);
+        expect(lab, &lab.r1, before, "both routers are MASTER, or a third party claims too", SLACK);
 
         let before = logged(lab);
         let claims = On::action("AssignPrivateIpAddresses").instance(&lab.r2.instance);
         lab.simulator.add_fault(Fault::on(claims).deny());
         lab.r1.set([format!("set high-availability vrrp group {GROUP} priority 50").as_str()]);
         lab.r1.commit();
-        expect(lab, &lab.r1, before[0], "it is no longer MASTER", ELECTION);
-        expect(lab, &lab.r1, before[0], "that has ended", SLACK);
-        expect(lab, &lab.r2, before[1], "EC2 refuses a claim", ELECTION);
+        expect(lab, &lab.r1, before, "it is no longer MASTER", ELECTION);
+        expect(lab, &lab.r1, before, "that has ended", SLACK);
+        expect(lab, &lab.r2, before, "EC2 refuses a claim", ELECTION);
 
         let before = logged(lab);
         for destination in ["0.0.0.0/0", "10.200.0.0/16"] {
@@ -163,22 +164,22 @@ fn what_the_agent_logs_is_found_by_the_patterns() {
             lab.r2.set([format!("set high-availability vrrp group {GROUP} {node}").as_str()]);
         }
         lab.r2.commit();
-        expect(lab, &lab.r2, before[1], "a route or an Elastic IP cannot be taken", SEEN);
-        expect(lab, &lab.r2, before[1], "EC2 accepted claims of routes or Elastic IPs", SEEN);
+        expect(lab, &lab.r2, before, "a route or an Elastic IP cannot be taken", SEEN);
+        expect(lab, &lab.r2, before, "EC2 accepted claims of routes or Elastic IPs", SEEN);
 
         let before = logged(lab);
         lab.r2.systemctl(&["stop", "keepalived.service"]);
-        expect(lab, &lab.r2, before[1], "keepalived does not run, or does not report", SLACK);
-        expect(lab, &lab.r2, before[1], "the VRRP state is unknown", SLACK);
+        expect(lab, &lab.r2, before, "keepalived does not run, or does not report", SLACK);
+        expect(lab, &lab.r2, before, "the VRRP state is unknown", SLACK);
         let before = logged(lab);
         lab.r2.systemctl(&["start", "keepalived.service"]);
-        expect(lab, &lab.r2, before[1], "it does again", SLACK);
+        expect(lab, &lab.r2, before, "it does again", SLACK);
 
         let before = logged(lab);
         let node = "aws-vipa credentials-file /run/lab/missing";
         lab.r2.set([format!("set high-availability vrrp global-parameters {node}").as_str()]);
         lab.r2.commit();
-        expect(lab, &lab.r2, before[1], "there are no credentials", STANDBY_READ);
+        expect(lab, &lab.r2, before, "there are no credentials", STANDBY_READ);
 
         let unseen: Vec<&String> = patterns.keys().filter(|event| !seen.contains(*event)).collect();
         assert!(unseen.is_empty(), "{unseen:?}");

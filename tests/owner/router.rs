@@ -274,7 +274,10 @@ impl Router {
     pub fn begin_commit(&self) {
         let directory = Path::new("/opt/vyatta/config");
         if !directory.exists() {
-            ["/opt", "/var/tmp"].into_iter().for_each(empty);
+            let program = Path::new(env!("CARGO_BIN_EXE_vyos-aws-vipa")).parent().expect("its directory");
+            for emptied in ["/opt", "/var/tmp"] {
+                lab::empty(emptied, &[Path::new(env!("CARGO_MANIFEST_DIR")), program], run);
+            }
             fs::create_dir_all(directory).expect("a directory");
         }
         // A killed commit leaves this file behind; the next one creates it again.
@@ -467,27 +470,13 @@ fn systemctl(words: &str) {
     assert!(status.success(), "systemctl {words}: {status}");
 }
 
-/// Empties a directory for these namespaces; of what is below it, the sources and the program stay in their places.
-fn empty(directory: &str) {
-    let kept = format!("/run/lab/kept{directory}");
-    fs::create_dir_all(&kept).expect("a directory");
-    mount(&["--rbind", directory, &kept]);
-    mount(&["-t", "tmpfs", "tmpfs", directory]);
-    let program = Path::new(env!("CARGO_BIN_EXE_vyos-aws-vipa")).parent().expect("its directory");
-    for needed in [Path::new(env!("CARGO_MANIFEST_DIR")), program] {
-        if let Ok(below) = needed.strip_prefix(directory)
-            && !needed.exists()
-        {
-            fs::create_dir_all(needed).expect("a directory");
-            let from = Path::new(&kept).join(below);
-            mount(&["--rbind", from.to_str().expect("text"), needed.to_str().expect("text")]);
-        }
-    }
+fn mount(words: &[&str]) {
+    run(&[&["mount"], words].concat());
 }
 
-fn mount(words: &[&str]) {
-    let status = Command::new("mount").args(words).status().expect("mount(8) of util-linux");
-    assert!(status.success(), "mount {}: {status}", words.join(" "));
+fn run(words: &[&str]) {
+    let status = Command::new(words[0]).args(&words[1..]).status().expect("it starts");
+    assert!(status.success(), "{}: {status}", words.join(" "));
 }
 
 /// Sets the node to its value in the other configuration. If that deletes it, its parents stay.

@@ -681,19 +681,18 @@ fn room(eni: &EniId, room: Room, known: &[&AddressReport], aws: &AwsState) -> St
         let has = reasons::many_addresses(room.addresses);
         return ok(ROOM, format!("{eni} has {has}, including all that move there"));
     }
-    let limit = match &aws.limit {
-        Some(Ok(limit)) if !room.fits(limit.addresses) => {
-            let full = NoRoom { eni: eni.clone(), room, limit: limit.clone() };
-            return fail(ROOM, reasons::no_room(&full));
-        }
-        Some(Ok(limit)) => Some(limit),
-        Some(Err(_)) | None => None,
-    };
+    if let Some(Ok(limit)) = &aws.limit
+        && !room.fits(limit.addresses)
+    {
+        let full = NoRoom { eni: eni.clone(), room, limit: limit.clone() };
+        return fail(ROOM, reasons::no_room(&full));
+    }
+    let fits = matches!(aws.limit, Some(Ok(_)));
     // A standby that has read the limit goes by that, and no longer by an earlier refusal. A master tries again and again.
     let is_over = |address: &AddressReport| match address.verdict {
         Verdict::StandbyReady => true,
-        Verdict::StandbyNotReady => limit.is_some() && address.reason_code.as_deref() != Some(reasons::CLAIM_REFUSED),
-        Verdict::Paused | Verdict::Unknown | Verdict::Disabled => limit.is_some(),
+        Verdict::StandbyNotReady => fits && address.reason_code.as_deref() != Some(reasons::CLAIM_REFUSED),
+        Verdict::Paused | Verdict::Unknown | Verdict::Disabled => fits,
         Verdict::Ok | Verdict::Claiming | Verdict::Drift | Verdict::Contested => false,
     };
     let tried: Vec<&AddressReport> = known.iter().copied().filter(|address| !is_over(address)).collect();
@@ -706,12 +705,10 @@ fn room(eni: &EniId, room: Room, known: &[&AddressReport], aws: &AwsState) -> St
     }
     let kind = aws.instance_type.as_ref().map_or("the instance type".to_owned(), |kind| format!("a {kind}"));
     let has = format!("{eni} {}", reasons::has(room));
-    match (limit, &aws.limit) {
-        (Some(limit), _) => ok(ROOM, format!("{has}; {kind} allows {}", limit.addresses)),
-        (None, Some(Err(error))) => {
-            unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}: {error}", room.needed()))
-        }
-        (None, _) => unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}", room.needed())),
+    match &aws.limit {
+        Some(Ok(limit)) => ok(ROOM, format!("{has}; {kind} allows {}", limit.addresses)),
+        Some(Err(error)) => unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}: {error}", room.needed())),
+        None => unknown(ROOM, format!("{has}. Unknown whether {kind} allows {}", room.needed())),
     }
 }
 

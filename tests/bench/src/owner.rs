@@ -75,7 +75,12 @@ struct Once {
 /// If anything fails.
 pub fn measure(lab: &mut Lab, groups: usize, times: usize) -> Vec<Commit> {
     let router = &mut lab.r1;
-    ["/opt", "/var/tmp"].into_iter().for_each(|directory| empty(router, directory));
+    let program = fs::read_link(router.path("/run/lab/bin/vyos-aws-vipa")).expect("the program");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the repository");
+    for directory in ["/opt", "/var/tmp"] {
+        let needed = [sources, program.parent().expect("its directory")];
+        lab::empty(directory, &needed, |words| _ = router.call(words));
+    }
     fs::create_dir_all(router.path("/opt/vyatta/config")).expect("made");
     let mut all = Vec::new();
     for in_daemon in [false, true] {
@@ -102,24 +107,6 @@ pub fn measure(lab: &mut Lab, groups: usize, times: usize) -> Vec<Commit> {
         }
     }
     all
-}
-
-/// Empties a directory of the router; of what is below it, the sources and the program stay in their places.
-fn empty(router: &Router, directory: &str) {
-    let kept = format!("/run/lab/kept{directory}");
-    let program = fs::read_link(router.path("/run/lab/bin/vyos-aws-vipa")).expect("the program");
-    router.call(&["mkdir", "-p", &kept]);
-    router.call(&["mount", "--rbind", directory, &kept]);
-    router.call(&["mount", "-t", "tmpfs", "tmpfs", directory]);
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the repository");
-    for needed in [sources, program.parent().expect("its directory")] {
-        if let (Ok(below), Some(needed)) = (needed.strip_prefix(directory), needed.to_str())
-            && !router.path(needed).exists()
-        {
-            router.call(&["mkdir", "-p", needed]);
-            router.call(&["mount", "--rbind", &format!("{kept}/{}", below.display()), needed]);
-        }
-    }
 }
 
 /// Adds or deletes the groups, with our nodes or without.

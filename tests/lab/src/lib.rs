@@ -44,7 +44,7 @@ use self::vpc::Vpc;
 
 pub use self::client::{Client, Ping, Pings};
 pub use self::configuration::Configuration;
-pub use self::namespaces::{enter, is_inside, said};
+pub use self::namespaces::{empty, enter, is_inside, said};
 pub use self::network::{Cut, black_hole};
 pub use self::router::{KEEPALIVED_ROOT, Router, Shown};
 pub use rustix::process::Signal;

@@ -138,6 +138,21 @@ pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// Empties a directory for the namespaces in which `call` runs programs; of what is below it, the directories in `needed` stay
+/// in their places. Needs `/run` to be theirs.
+pub fn empty(directory: &str, needed: &[&Path], call: impl Fn(&[&str])) {
+    let kept = format!("/run/lab/kept{directory}");
+    call(&["mkdir", "-p", &kept]);
+    call(&["mount", "--rbind", directory, &kept]);
+    call(&["mount", "-t", "tmpfs", "tmpfs", directory]);
+    for needed in needed {
+        if let (Ok(below), Some(needed)) = (needed.strip_prefix(directory), needed.to_str()) {
+            call(&["mkdir", "-p", needed]);
+            call(&["mount", "--rbind", &format!("{kept}/{}", below.display()), needed]);
+        }
+    }
+}
+
 /// Runs a program with these arguments.
 ///
 /// # Panics

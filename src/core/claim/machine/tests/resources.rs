@@ -524,28 +524,26 @@ fn nothing_that_is_right_is_claimed_when_the_eni_is_known_after_the_read() {
     assert_eq!(shown(&harness), vec![(Verdict::Ok, None); 2]);
 
     // After a notify event the address and the route are claimed in any case.
-    let mut harness = restarted();
-    harness.backup("a");
-    harness.run(ms(300));
-    harness.master("a");
-    harness.run(secs(5));
-    let begin = harness.now;
-    harness.imds = Ok(());
-    harness.run(secs(30));
+    let known_after_notify_event = |happens_before: fn(&mut Harness)| {
+        let mut harness = restarted();
+        harness.backup("a");
+        happens_before(&mut harness);
+        harness.run(ms(300));
+        harness.master("a");
+        harness.run(secs(5));
+        let begin = harness.now;
+        harness.imds = Ok(());
+        harness.run(secs(30));
+        (harness, begin)
+    };
+    let (harness, begin) = known_after_notify_event(|_| {});
     let all: Vec<Vec<Resource>> = claimed(&harness, begin).into_iter().map(|(_, resources)| resources).collect();
     assert_eq!(all, [vec![vip(1).into()], vec![route(1)]]);
     assert_eq!(shown(&harness), vec![(Verdict::Ok, None); 2]);
 
     // What the peer has is claimed, after a notify event as soon as the ENI is known.
-    let mut harness = restarted();
-    harness.backup("a");
-    harness.associate(elastic_ip(1), PEER, Ipv4Addr::new(10, 0, 0, 2));
-    harness.run(ms(300));
-    harness.master("a");
-    harness.run(secs(5));
-    let begin = harness.now;
-    harness.imds = Ok(());
-    harness.run(secs(30));
+    let (harness, begin) =
+        known_after_notify_event(|harness| harness.associate(elastic_ip(1), PEER, Ipv4Addr::new(10, 0, 0, 2)));
     assert_eq!(times_of(&harness, begin, Kind::ElasticIp), times_of(&harness, begin, Kind::Address));
     let mut harness = restarted();
     harness.associate(elastic_ip(1), PEER, Ipv4Addr::new(10, 0, 0, 2));
