@@ -583,16 +583,22 @@ mod tests {
         assert_eq!(left(&state), (vec![], vec![]));
     }
 
+    /// A third party that takes it until it is contested.
+    fn contest(state: &mut PersistentState, name: &str, ip: Ipv4Addr) {
+        let (by, taker) = (owner(2), Taker::ThirdParty);
+        let lost = (0..4).map(|second| (second, RecordKind::OwnershipLost { by: by.clone(), taker }));
+        for (second, kind) in lost.chain([(4, RecordKind::Contested { by: by.clone(), taker })]) {
+            state.record(Record::new(at(second), kind).of_group(group(name)).about([ip]));
+        }
+    }
+
     /// The history holds fewer events than a failover of many groups, and its return, cause.
     #[test]
     fn a_failover_of_many_groups_does_not_push_out_that_an_address_is_contested() {
         let mut state = PersistentState::load(Path::new("/nonexistent"));
         let ip = Ipv4Addr::new(10, 99, 0, 1);
-        let about = |second, kind| Record::new(at(second), kind).of_group(group("web")).about([ip]);
-        for second in 0..4 {
-            state.record(about(second, RecordKind::OwnershipLost { by: owner(2), taker: Taker::Peer }));
-        }
-        state.record(about(4, RecordKind::Contested { by: owner(2), taker: Taker::Peer }));
+        let third_party = Taker::ThirdParty;
+        contest(&mut state, "web", ip);
         for n in 0..200 {
             for (second, to) in [(5, VrrpState::Master), (6, VrrpState::Backup)] {
                 let transition =
@@ -606,15 +612,37 @@ mod tests {
             0,
             "the history has lost them"
         );
-        let peer = Taker::Peer;
-        let times = vec![(0, peer), (1, peer), (2, peer), (3, peer)];
-        assert_eq!(loss_history(&state), [("web".to_owned(), ip, times, vec![peer])]);
+        let times = vec![(0, third_party), (1, third_party), (2, third_party), (3, third_party)];
+        assert_eq!(loss_history(&state), [("web".to_owned(), ip, times, vec![third_party])]);
         for second in 7..1_000 {
-            state.record(about(second, RecordKind::OwnershipLost { by: owner(2), taker: Taker::Peer }));
+            let kind = RecordKind::OwnershipLost { by: owner(2), taker: third_party };
+            state.record(Record::new(at(second), kind).of_group(group("web")).about([ip]));
         }
         let (_, _, times, contested) = &loss_history(&state)[0];
         assert!(times.iter().map(|(second, _)| *second).eq(992..1_000), "bounded: {times:?}");
-        assert_eq!(contested, &[peer], "and still CONTESTED");
+        assert_eq!(contested, &[third_party], "and still CONTESTED");
+    }
+
+    /// Their records are many more than those of the history.
+    #[test]
+    fn that_two_hundred_addresses_are_contested_survives_restarts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut state = PersistentState::load(directory.path());
+        for n in 0..200 {
+            contest(&mut state, &format!("g{n}"), Ipv4Addr::new(10, 99, 0, n));
+        }
+        let all = loss_history(&state);
+        let is_whole = |(_, _, times, contested): &Losses| (times.len(), contested.len()) == (4, 1);
+        assert!(all.len() == 200 && all.iter().all(is_whole), "{all:?}");
+        flushed(&mut state);
+        state = PersistentState::load(directory.path());
+        assert_eq!(loss_history(&state), all);
+        // What is written next is what was read, without the group that is no longer MASTER.
+        let backup = RecordKind::Transition { from: VrrpState::Master, to: VrrpState::Backup, cause: String::new() };
+        state.record(Record::new(at(5), backup).of_group(group("g99")));
+        flushed(&mut state);
+        let all: Vec<_> = all.into_iter().filter(|(group, ..)| group != "g99").collect();
+        assert_eq!(loss_history(&PersistentState::load(directory.path())), all);
     }
 
     #[test]

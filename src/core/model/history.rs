@@ -39,7 +39,8 @@ pub struct History {
 
 impl From<Stored> for History {
     fn from(stored: Stored) -> Self {
-        let (records, skipped) = stored.readable();
+        let (mut records, skipped) = stored.readable();
+        records.drain(..records.len().saturating_sub(MAX_RECORDS));
         Self { records, skipped }
     }
 }
@@ -179,14 +180,11 @@ struct Stored {
 }
 
 impl Stored {
-    /// The newest [`MAX_RECORDS`] records that this version understands, and the number of those that it does not
-    /// understand.
+    /// The records that this version understands, and the number of those that it does not understand.
     fn readable(self) -> (Vec<Record>, usize) {
         let count = self.records.len();
-        let mut records: Vec<Record> =
-            self.records.into_iter().filter_map(|r| serde_json::from_value(r).ok()).collect();
+        let records: Vec<Record> = self.records.into_iter().filter_map(|r| serde_json::from_value(r).ok()).collect();
         let skipped = count - records.len();
-        records.drain(..records.len().saturating_sub(MAX_RECORDS));
         (records, skipped)
     }
 }
@@ -306,11 +304,6 @@ impl History {
         repeated.is_some()
     }
 
-    /// The ownership losses of each resource of a group since the group was last not MASTER, or CONTESTED ended.
-    pub fn ownership_losses(&self) -> BTreeMap<(&GroupName, &Resource), OwnershipLosses> {
-        ownership_losses(&self.records)
-    }
-
     /// The number of records in the file that this version did not understand.
     pub fn skipped(&self) -> usize {
         self.skipped
@@ -336,7 +329,7 @@ impl History {
     }
 }
 
-/// See [`History::ownership_losses`].
+/// See [`LossHistory::ownership_losses`].
 fn ownership_losses(records: &[Record]) -> BTreeMap<(&GroupName, &Resource), OwnershipLosses> {
     let mut all = BTreeMap::new();
     for record in records {
@@ -368,7 +361,7 @@ fn ownership_losses(records: &[Record]) -> BTreeMap<(&GroupName, &Resource), Own
 
 /// The records of resources that were lost since their group was last not MASTER, or CONTESTED ended, which a restart
 /// of the agent must always keep. The history cannot hold them: it is shared by all groups, and one failover of many
-/// groups fills it.
+/// groups fills it. Only the number of records of each resource is limited, in memory and in the file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(from = "Stored")]
 pub struct LossHistory {
@@ -442,7 +435,7 @@ impl LossHistory {
         self.records.iter().any(|record| !record.group.as_ref().is_some_and(&is_configured))
     }
 
-    /// The same as [`History::ownership_losses`].
+    /// The ownership losses of each resource of a group since the group was last not MASTER, or CONTESTED ended.
     pub fn ownership_losses(&self) -> BTreeMap<(&GroupName, &Resource), OwnershipLosses> {
         ownership_losses(&self.records)
     }

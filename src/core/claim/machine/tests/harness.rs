@@ -20,7 +20,7 @@ use crate::claim::{
 use crate::keepalived::groups::{AdvertiseInterval, Groups, RunningGroup, VirtualAddress};
 use crate::model::config::{Config, GroupConfig};
 use crate::model::ec2::{Acknowledgement, AddressLimit, CallError, Eni, ErrorClass, Failure, Interface, Owner};
-use crate::model::history::{History, Record, RecordKind};
+use crate::model::history::{LossHistory, Record, RecordKind};
 use crate::model::ids::{EniId, GroupName, InstanceId, InterfaceName, RequestId};
 use crate::model::path::LocalNetwork;
 use crate::model::resource::{Holder, Resource};
@@ -215,7 +215,7 @@ pub struct Harness {
     is_down: bool,
     pipe: Vec<NotifyEvent>,
     /// What outlives the agent.
-    history: History,
+    losses: LossHistory,
     /// What reaches the agent once this router goes on.
     frozen: Option<Vec<Happening>>,
     /// When a stall that is to be seen has last ended.
@@ -279,7 +279,7 @@ impl Harness {
             epoch: 0,
             is_down: true,
             pipe: Vec::new(),
-            history: History::default(),
+            losses: LossHistory::default(),
             frozen: None,
             thawed: None,
             stale: None,
@@ -415,7 +415,7 @@ impl Harness {
             }
             _ => return,
         };
-        self.history.add(Record::new(clock(self.now), kind).of_group(group.clone()).about(resource.cloned()));
+        self.losses.note(&Record::new(clock(self.now), kind).of_group(group.clone()).about(resource.cloned()));
     }
 
     fn claim(&mut self, id: ClaimId, request: &ClaimRequest, timeout: Duration) {
@@ -560,7 +560,10 @@ impl Harness {
         let moment = |time: &Timestamp| {
             BootInstant::after_boot(time.duration_since(clock(BootInstant::default())).unsigned_abs())
         };
-        let losses = self.history.ownership_losses().into_iter();
+        // As the agent keeps them: in a file.
+        let file = serde_json::to_string(&self.losses).expect("JSON");
+        self.losses = serde_json::from_str(&file).expect("its own file");
+        let losses = self.losses.ownership_losses().into_iter();
         let restored = losses.map(|((group, resource), losses)| RestoredState {
             group: group.clone(),
             resource: resource.clone(),
