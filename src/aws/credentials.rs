@@ -255,8 +255,14 @@ impl Keys {
             }
             Err(error) => {
                 // The current file counts, even without usable credentials. A role's credentials stay in use when IMDS fails,
-                // and, while the file is unchanged, when STS fails.
-                if matches!(self.0.source, Source::File { .. }) && (other_file || error.class() == ErrorClass::Denied) {
+                // and, while the file is unchanged, when STS fails. Without a copy, nothing is known of the file: a commit
+                // that removes the copy changes the configuration, too, so this is /run that was cleared.
+                let not_copied = matches!(error.failure, Failure::Credentials { cause: NoCredentials::NotCopied, .. });
+                let has_no_copy = not_copied && fingerprint == FileFingerprint::default();
+                if matches!(self.0.source, Source::File { .. })
+                    && !has_no_copy
+                    && (other_file || error.class() == ErrorClass::Denied)
+                {
                     state.current = None;
                 }
                 if state.error.as_ref() != Some(&error)

@@ -614,9 +614,15 @@ async fn the_agent_reads_the_copy_of_the_credentials_file_only() {
     gone().await;
     refused("credentials.json cannot be read", "Credentials.Copy", ErrorClass::Denied).await;
     back("AKIALAST").await;
+    // Without a copy, nothing is known of the file, and the keys stay in use.
+    std::fs::remove_file(&copy).expect("removed");
+    until("it is noticed", || ec2.credentials().error.is_some()).await;
+    ec2.claim(&eni(), &[ADDRESS], AMPLE).await.expect("claimed");
+    put(&file, serde_json::json!({ "unreadable": { "other": "No such file or directory (os error 2)" } }));
+    gone().await;
     let log = server.log();
     let used: Vec<&str> = log.iter().map(|request| request.key()).collect();
-    assert_eq!(used, ["AKIACOPY", "AKIABACK", "AKIAAGAIN", "AKIALAST"]);
+    assert_eq!(used, ["AKIACOPY", "AKIABACK", "AKIAAGAIN", "AKIALAST", "AKIALAST"]);
     let source = ec2.credentials().source;
     assert!(
         source.ends_with("/file, profile default"),

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use lab::{GROUP, Lab, Router, VIP};
+use lab::{GROUP, Lab, Router, THIRD_PARTY, VIP};
 
+use crate::credentials::{COPY, FILE, KEYS, NOTICED, SECRET, put_keys};
+use crate::ownership_loss::SEEN;
 use crate::{BINARY, ELECTION, SLACK};
 
 const INCLUDE: &str = "include /run/vyos-aws-vipa/keepalived.conf";
@@ -68,6 +70,37 @@ fn directory_of_run_removed() {
         lab.wait("the hook is attached", SLACK, |lab| holds_the_fifo(&lab.r1));
         assert_eq!(found(lab), before);
         assert!(lab.r1.path("/run/vyos-aws-vipa/config.json").exists());
+        lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
+    });
+}
+
+/// The copy of the credentials file goes with it. The agent keeps its keys until a commit has made everything again.
+#[test]
+fn directory_of_run_removed_with_a_credentials_file() {
+    lab::scenario(BINARY, |lab: &mut Lab| {
+        lab.set_global("verify-interval 5");
+        lab.set_global(&format!("credentials-file {FILE}"));
+        for router in [&lab.r1, &lab.r2] {
+            put_keys(router, KEYS[0], SECRET);
+        }
+        lab.bring_up();
+        // Until the reads that confirm the claim are over.
+        lab.watch("one claim", Duration::from_secs(11), |lab| lab.claims(None).len() == 1);
+        lab.r1.call(&["rm", "-r", "/run/vyos-aws-vipa"]);
+        // The timer does so twice a minute.
+        lab.r1.call(&["vyos-aws-vipa", "credentials"]);
+        let noticed = |lab: &Lab| lab.r1.logged(&["no credentials for EC2", "Credentials.NotCopied"]);
+        lab.wait("the agent misses the copy", NOTICED, |lab| noticed(lab) == 1);
+        lab.simulator.steal(VIP, THIRD_PARTY[0]).expect("stolen");
+        lab.wait("another claim", SEEN + SLACK, |lab| lab.claims(None).len() == 2);
+        lab.wait_for_owner(VIP, &lab.r1, SLACK);
+        assert_eq!(lab.claims(None)[1].access_key.as_deref(), Some(KEYS[0]), "{:#?}", lab.claims(None));
+        lab.r1.set(["set high-availability vrrp global-parameters aws-vipa verify-interval 10"]);
+        lab.r1.commit();
+        assert!(lab.r1.path(COPY).exists());
+        let calls = lab.r1.read("/run/lab/systemctl.log");
+        let timer = calls.lines().rev().find(|call| call.contains("vyos-aws-vipa-credentials.timer"));
+        assert!(timer.is_some_and(|call| call.contains(" start ")), "{calls}");
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
     });
 }

@@ -12,7 +12,7 @@ use crate::{BINARY, ELECTION, SLACK};
 pub(crate) const KEYS: [&str; 2] = ["AKIAVIPAEXAMPLE00001", "AKIAVIPAEXAMPLE00002"];
 pub(crate) const SECRET: &str = "vipa-example-secret";
 pub(crate) const FILE: &str = "/run/lab/credentials";
-const COPY: &str = "/run/vyos-aws-vipa/credentials.json";
+pub(crate) const COPY: &str = "/run/vyos-aws-vipa/credentials.json";
 
 /// The longest time until a changed file is noticed.
 pub(crate) const NOTICED: Duration = Duration::from_secs(60);
@@ -192,7 +192,7 @@ pub(crate) fn replace_keys(router: &Router, key: &str, secret: &str) {
     router.call(&["vyos-aws-vipa", "credentials"]);
 }
 
-fn put_keys(router: &Router, key: &str, secret: &str) {
+pub(crate) fn put_keys(router: &Router, key: &str, secret: &str) {
     let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
     put(router, text.as_bytes());
 }
