@@ -63,7 +63,7 @@ messages! {
     AGENT_STOPS = INFO "agent stopping; addresses, routes and Elastic IPs stay as they are" [];
     CERTIFICATE_FILE_NOT_USED = WARN "cannot load CA certificate file" [path, reason];
     CLAIM_ABANDONED = ERROR "claim abandoned: the group's virtual address is on no local interface" [resource, times];
-    CLAIM_ACKNOWLEDGED = INFO "claim acknowledged" [eni, addresses, duration_ms, request_id, unlisted];
+    CLAIM_ACKNOWLEDGED = INFO "claim acknowledged" [eni, addresses, duration_ms, request_id, unlisted, times];
     CLAIM_FAILED = WARN "claim failed, will retry" [eni, addresses, route, elastic_ip, duration_ms, code, message, request_id, times];
     CLAIM_FORCED = INFO "claim forced" [group];
     CLAIM_REFUSED = ERROR "claim refused" [eni, addresses, route, elastic_ip, duration_ms, code, message, remedy, request_id, times];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::pending;
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -20,7 +21,8 @@ use super::state::Urgency;
 use crate::log_messages::log;
 use crate::systemd::log_throttle::{LogThrottle, ThrottledLine, named};
 
-/// How many state or readiness changes of a group are logged at once within ten minutes: two failovers, each with its return.
+/// How many state or readiness changes of a group, and claims of the same addresses, are logged at once within ten minutes:
+/// two failovers, each with its return.
 const MAX_LINES_AT_ONCE: u32 = 5;
 
 /// Limits the log lines about what happens repeatedly.
@@ -28,6 +30,10 @@ const MAX_LINES_AT_ONCE: u32 = 5;
 pub struct AgentLog {
     /// Failures of claims, by ENI, and of reads; with the error code.
     failures: LogThrottle<(Kind, Option<EniId>, String)>,
+    /// The ends of the failures of claims.
+    recoveries: LogThrottle<(Kind, EniId)>,
+    /// Acknowledged claims of addresses.
+    claims: LogThrottle<(EniId, Vec<Ipv4Addr>)>,
     changes: LogThrottle<LoggedChange, String>,
     /// The kinds whose last logged read has failed.
     unread: BTreeSet<Kind>,
@@ -89,6 +95,8 @@ impl Default for AgentLog {
     fn default() -> Self {
         Self {
             failures: LogThrottle::default(),
+            recoveries: LogThrottle::allowing(MAX_LINES_AT_ONCE),
+            claims: LogThrottle::allowing(MAX_LINES_AT_ONCE),
             changes: LogThrottle::allowing(MAX_LINES_AT_ONCE),
             unread: BTreeSet::new(),
         }
@@ -100,6 +108,14 @@ impl AgentLog {
     pub(super) fn change(&mut self, change: LoggedChange, subject: impl ToString) {
         if let Some(line) = self.changes.happened(Instant::now(), change.clone(), subject.to_string()) {
             write(&change, &line);
+        }
+    }
+
+    /// A claim has succeeded, so the next failure is a new one. Claims that fail every other time count as one lasting failure.
+    fn claims_succeed(&mut self, kind: Kind, eni: &EniId) {
+        let is_its = |(of, other, _): &(Kind, Option<EniId>, String)| (*of, other.as_ref()) == (kind, Some(eni));
+        if self.failures.has(is_its) && self.recoveries.say((kind, eni.clone())).is_some() {
+            self.failures.forget(is_its);
         }
     }
 
@@ -271,16 +287,20 @@ impl Agent<'_> {
             ClaimRequest::ElasticIp { allocation, .. } => (None, None, Some(tracing::field::display(allocation))),
         };
         match (result, request) {
-            (Ok(Acknowledgement { request_id, unlisted }), ClaimRequest::Addresses { .. }) => {
-                self.log.failures.forget(|(of, other, _)| (*of, other.as_ref()) == (kind, Some(eni)));
+            (Ok(Acknowledgement { request_id, unlisted }), ClaimRequest::Addresses { addresses: claimed, .. }) => {
+                self.log.claims_succeed(kind, eni);
+                let Some(times) = self.log.claims.say((eni.clone(), claimed.clone())) else {
+                    return;
+                };
+                let times = Some(times).filter(|times| *times > 1);
                 let request_id = request_id.as_ref().map(RequestId::as_str);
                 // The machine reads the owners of these addresses at once.
                 let unlisted = (!unlisted.is_empty()).then(|| tracing::field::debug(unlisted));
-                log!(CLAIM_ACKNOWLEDGED, %eni, addresses, duration_ms, request_id, unlisted);
+                log!(CLAIM_ACKNOWLEDGED, %eni, addresses, duration_ms, request_id, unlisted, times);
             }
             // Two hundred may come at once.
             (Ok(_), ClaimRequest::Route { .. } | ClaimRequest::ElasticIp { .. }) => {
-                self.log.failures.forget(|(of, other, _)| (*of, other.as_ref()) == (kind, Some(eni)));
+                self.log.claims_succeed(kind, eni);
                 let change = LoggedChange::Claimed { eni: eni.clone() };
                 request.resources().iter().for_each(|resource| self.log.change(change.clone(), resource));
             }
@@ -378,7 +398,6 @@ fn owner_fields(owner: &Owner) -> (&str, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::net::Ipv4Addr;
     use std::sync::{Arc, Mutex};
 
     use tracing::subscriber::DefaultGuard;
@@ -456,6 +475,41 @@ mod tests {
                 assert!(expected.is_none_or(|words| line.contains(words)), "{line}");
             }
         }
+    }
+
+    /// keepalived flaps, or EC2 fails every other time.
+    #[tokio::test]
+    async fn claims_that_succeed_or_fail_again_and_again_fill_no_log() {
+        let paths = Paths::system();
+        let claim = |result| LogEvent::Claim {
+            request: ClaimRequest::Addresses {
+                eni: EniId::try_from("eni-0000000a").expect("an id"),
+                addresses: vec![Ipv4Addr::new(10, 0, 0, 1)],
+            },
+            previous: None,
+            duration: std::time::Duration::ZERO,
+            result,
+        };
+        let acknowledged = || claim(Ok(Acknowledgement::default()));
+        let failed = || claim(Err(CallError::new(Failure::Connection, "reset")));
+        let count = |log: &Log, words: &str| log.text().lines().filter(|line| line.contains(words)).count();
+
+        let (mut agent, log, _guard) = logged_agent(&paths);
+        for _ in 0..100 {
+            agent.note(BootInstant::default(), acknowledged());
+            agent.note(BootInstant::default(), failed());
+        }
+        for words in ["claim acknowledged", "claim failed"] {
+            let lines = count(&log, words);
+            assert!((1..=MAX_LINES_AT_ONCE as usize + 1).contains(&lines), "{lines} lines of {words}:\n{}", log.text());
+        }
+        drop((agent, _guard));
+
+        let (mut agent, log, _guard) = logged_agent(&paths);
+        for event in [failed(), failed(), acknowledged(), failed()] {
+            agent.note(BootInstant::default(), event);
+        }
+        assert_eq!(count(&log, "claim failed"), 2, "the second failure is a new one:\n{}", log.text());
     }
 
     /// Both routers are MASTER, and each read shows that the other one has claimed all addresses.

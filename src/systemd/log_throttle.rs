@@ -140,6 +140,11 @@ impl<R: Ord + Clone, S: Ord + Clone> LogThrottle<R, S> {
         self.due(now + REPEAT_INTERVAL)
     }
 
+    /// Whether there has been an event with such a reason.
+    pub fn has(&self, is_such: impl Fn(&R) -> bool) -> bool {
+        self.reasons.keys().any(is_such)
+    }
+
     /// Forgets these reasons: their next events count as new.
     pub fn forget(&mut self, is_over: impl Fn(&R) -> bool) {
         self.reasons.retain(|reason, _| !is_over(reason));
