@@ -270,7 +270,7 @@ impl Ec2 {
     }
 
     /// The owners of the addresses: DescribeNetworkInterfaces with filters, for 199 addresses at a time. `timeout` bounds all
-    /// pages of one such set. Without `vpc`, an address that several VPCs of the account use gets any one of its owners.
+    /// requests together. Without `vpc`, an address that several VPCs of the account use gets any one of its owners.
     ///
     /// # Errors
     /// See [`CallError`]. An error in one page fails the whole call: a partial result must not show an address as unassigned.
@@ -296,6 +296,7 @@ impl Ec2 {
         enis: &[EniId],
         timeout: Duration,
     ) -> Result<ReadAnswer, CallError> {
+        let bound = Bound::after(timeout);
         let mut answer = ReadAnswer::default();
         // One value is the VPC's.
         for chunk in addresses.chunks(MAX_FILTER_VALUES - 1) {
@@ -315,22 +316,24 @@ impl Ec2 {
                 }
                 Ok(())
             };
-            self.interfaces(&filters, timeout, keep).await?;
+            self.interfaces(&filters, bound, keep).await?;
         }
         Ok(answer)
     }
 
-    /// Describes these network interfaces, by their ids; one that does not exist is absent. `timeout` bounds each request.
+    /// Describes these network interfaces, by their ids; one that does not exist is absent. `timeout` bounds all requests
+    /// together.
     ///
     /// # Errors
     /// See [`CallError`].
     pub async fn described(&self, enis: &[EniId], timeout: Duration) -> Result<BTreeMap<EniId, Interface>, CallError> {
+        let bound = Bound::after(timeout);
         let mut described = BTreeMap::new();
         for chunk in enis.chunks(MAX_FILTER_VALUES) {
             let ids = chunk.iter().map(ToString::to_string).collect();
             let filter = Filter::builder().name("network-interface-id").set_values(Some(ids)).build();
             let wanted: HashSet<&EniId> = chunk.iter().collect();
-            self.interfaces(&[filter], timeout, |interface| {
+            self.interfaces(&[filter], bound, |interface| {
                 let (eni, interface) = describe(&interface)?;
                 if wanted.contains(&eni) {
                     described.insert(eni, interface);
@@ -478,10 +481,9 @@ impl Ec2 {
     async fn interfaces(
         &self,
         filters: &[Filter],
-        timeout: Duration,
+        bound: Bound,
         mut keep: impl FnMut(NetworkInterface) -> Result<(), CallError>,
     ) -> Result<(), CallError> {
-        let bound = Bound::after(timeout);
         let mut pages = Pages::new("network interfaces", ENIS_PER_PAGE);
         while let Some(token) = pages.next()? {
             let answer = self

@@ -197,6 +197,23 @@ async fn the_time_limit_of_a_read_is_that_of_all_its_pages_together() {
     assert!(place.cloud.requests().len() <= 3, "{}", place.cloud);
 }
 
+/// Each request is answered within the limit, but all of them together are not.
+#[tokio::test]
+async fn the_time_limit_of_a_read_is_that_of_all_its_requests_together() {
+    let place = Place::new(prompt());
+    let bound = Duration::from_secs(1);
+    place.cloud.add_fault(Fault::on(On::action("DescribeNetworkInterfaces")).delay_before(bound * 3 / 5));
+    let addresses: Vec<_> = (0..400).map(|n| Ipv4Addr::new(10, 99, 4 + (n / 200) as u8, (n % 200) as u8)).collect();
+    let enis: Vec<_> = (0..400).map(|n| EniId::try_from(format!("eni-{n:08x}")).expect("an id")).collect();
+    place.ec2.owners(None, &addresses[..199], bound).await.expect("one request");
+    for (what, error) in [
+        ("owners", place.ec2.owners(None, &addresses, bound).await.expect_err("three requests")),
+        ("described", place.ec2.described(&enis, bound).await.map(drop).expect_err("two requests")),
+    ] {
+        assert_eq!((error.class(), error.code()), (ErrorClass::TimedOut, "Timeout"), "{what}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn the_reasons_why_an_address_cannot_be_assigned_are_distinguished() {
     let place = Place::new(prompt());
