@@ -137,9 +137,13 @@ pub enum WriteStep {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::path::Path;
+    use std::sync::mpsc;
 
+    use jiff::Timestamp;
     use vipa_core::claim::{ClaimRequest, LogEvent};
     use vipa_core::model::ec2::{CallError, ErrorClass, Failure};
+    use vipa_core::model::history::{Record, RecordKind};
     use vipa_core::model::ids::EniId;
 
     use super::*;
@@ -192,5 +196,81 @@ mod tests {
         assert_eq!(last.resources[0].attempts, 300);
         // One for the transitions, one with the first failure in the history, and one a minute.
         assert!((10..=12).contains(&writes), "{writes}");
+    }
+
+    fn record(state: &mut PersistentState, version: &str) {
+        let kind = RecordKind::Started { version: version.to_owned() };
+        state.record(Record::new(Timestamp::UNIX_EPOCH, kind));
+    }
+
+    fn versions(directory: &Path) -> Vec<String> {
+        let history = PersistentState::load(directory).history.get().last(usize::MAX).to_vec();
+        let version = |record: Record| match record.kind {
+            RecordKind::Started { version } => version,
+            other => panic!("{other:?}"),
+        };
+        history.into_iter().map(version).collect()
+    }
+
+    /// A state with one record, which a write that goes on until something is sent is to put on the disk.
+    fn writing(directory: &Path) -> (PersistentState, StateWriter, mpsc::Sender<()>) {
+        let mut state = PersistentState::load(directory);
+        record(&mut state, "1");
+        let writes = state.writes();
+        let (go_on, wait) = mpsc::channel::<()>();
+        let write = move || {
+            wait.recv().expect("the test goes on");
+            perform(writes)
+        };
+        let writer = StateWriter { under_way: Some(spawn_blocking(write)), ..StateWriter::default() };
+        (state, writer, go_on)
+    }
+
+    #[tokio::test]
+    async fn the_last_write_does_not_overtake_the_one_under_way() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut state, mut writer, go_on) = writing(directory.path());
+        record(&mut state, "2");
+        let end = writer.end(&mut state);
+        let meanwhile = async {
+            tokio::task::yield_now().await;
+            assert_eq!(versions(directory.path()), <[&str; 0]>::default());
+            go_on.send(()).expect("it waits");
+        };
+        let (ended, ()) = tokio::join!(end, meanwhile);
+        ended.expect("written");
+        assert_eq!(versions(directory.path()), ["1", "2"]);
+    }
+
+    #[tokio::test]
+    async fn the_end_does_not_wait_for_a_disk_that_hangs() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut state, mut writer, go_on) = writing(directory.path());
+        let began = Instant::now();
+        let error = writer.end(&mut state).await.expect_err("the write goes on");
+        assert!(matches!(error, StateWriterError::TimedOut), "{error}");
+        assert!(began.elapsed() >= FINAL_WRITE_TIMEOUT, "{:?}", began.elapsed());
+        go_on.send(()).expect("it waits");
+    }
+
+    #[tokio::test]
+    async fn a_writing_thread_that_fails_is_a_failed_write() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for ends in [false, true] {
+            let (mut state, mut writer, go_on) = writing(directory.path());
+            // The thread panics.
+            drop(go_on);
+            if !ends {
+                let step = writer.due().await;
+                assert!(matches!(step, WriteStep::Completed(Err(_))), "{step:?}");
+                writer.step(&mut state, step);
+                let due = writer.due.expect("another attempt").saturating_duration_since(Instant::now());
+                assert!(due > RETRY_DELAY / 2 && due <= RETRY_DELAY, "{due:?}");
+                assert_eq!(versions(directory.path()), <[&str; 0]>::default());
+            }
+            writer.end(&mut state).await.expect("written");
+            assert_eq!(versions(directory.path()), ["1"]);
+            std::fs::remove_file(directory.path().join("history.json")).expect("removed");
+        }
     }
 }

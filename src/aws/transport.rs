@@ -37,6 +37,7 @@ use crate::fs::operator_file::OperatorFile;
 /// How long an idle connection is kept. NAT gateways and VPC endpoints silently drop it after 350 s (VPC User Guide, "NAT
 /// gateway basics"; AWS PrivateLink Guide, "Interface endpoints"): a claim on it would time out.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const _: () = assert!(IDLE_TIMEOUT.as_secs() < 350 && KEEPALIVE_INTERVAL.as_secs() < IDLE_TIMEOUT.as_secs());
 /// How long a connection is idle before the kernel sends a TCP keepalive probe. Probes also refresh the state of firewalls
 /// on the path, and a dead connection is found before a request times out on it.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
