@@ -246,7 +246,7 @@ class TestAwsVipa(VyOSUnitTestSHIM.TestCase):
                 key = {'address': 'addresses'}.get(node, node.replace('-', '_'))
                 self.assertEqual(found[key], expected, node)
         copied = rc_cmd(f"sudo stat --format '%a %u:%g' {CREDENTIALS_COPY}")
-        self.assertEqual(copied, (0, f'640 0:{grp.getgrnam("vyos-aws-vipa").gr_gid}'))
+        self.assertEqual(copied, (0, f'640 0:{grp.getgrnam("vyos-aws-vipa-agent").gr_gid}'))
         self.assertIn(f'"file":"{CREDENTIALS}"', rc_cmd(f'sudo cat {CREDENTIALS_COPY}')[1])
         self.wait('the timer', timer_runs)
         # One after the other goes again, and the credentials last.
