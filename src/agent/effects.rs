@@ -24,7 +24,7 @@ use vipa_core::model::resource::Resource;
 use super::{BootClock, BootInstant};
 use crate::agent::state::PersistentState;
 use crate::aws::{
-    AssignmentProbe, CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, when_sent, with_request_id,
+    AssignmentProbe, CredentialsWatch, Ec2, Imds, InterfaceEnis, InterfaceError, Withdrawal, when_sent, with_request_id,
 };
 use crate::log_messages::log;
 use crate::netlink::{addresses, routes};
@@ -94,6 +94,8 @@ pub struct Effects {
     calls: Arc<Mutex<Calls>>,
     /// How soon after notify events the claims were sent.
     first_requests: Arc<Mutex<FirstRequests>>,
+    /// The claims under way.
+    claims: Vec<(Vec<Resource>, Withdrawal)>,
     throttle: LogThrottle<String>,
     pub last_success: Option<BootInstant>,
     pub last_error: Option<(BootInstant, CallError)>,
@@ -115,6 +117,7 @@ impl Effects {
             credentials: None,
             calls: Arc::default(),
             first_requests: Arc::default(),
+            claims: Vec::new(),
             throttle: LogThrottle::default(),
             last_success: None,
             last_error: None,
@@ -168,17 +171,33 @@ impl Effects {
     }
 
     /// Makes a claim. `notified`: the notify events that have caused it.
-    pub fn claim(&self, id: ClaimId, request: ClaimRequest, timeout: Duration, notified: Vec<(Resource, BootInstant)>) {
+    pub fn claim(
+        &mut self,
+        id: ClaimId,
+        request: ClaimRequest,
+        timeout: Duration,
+        notified: Vec<(Resource, BootInstant)>,
+    ) {
         let (ec2, answers) = (self.ec2.subscribe(), self.answers.clone());
         let first_requests = Arc::clone(&self.first_requests);
         let measure = move || {
             let notified: Vec<_> = notified.into_iter().map(|(resource, at)| (resource, at.since_boot())).collect();
             locked(&first_requests).sent(BootClock::read().since_boot(), &notified);
         };
+        let withdrawal = Withdrawal::default();
+        self.claims.retain(|(_, withdrawal)| withdrawal.covers_a_call());
+        self.claims.push((request.resources(), withdrawal.clone()));
         tokio::spawn(async move {
-            let result = when_sent(measure, claim(ec2, &request, timeout)).await;
+            let result = withdrawal.cover(when_sent(measure, claim(ec2, &request, timeout))).await;
             let _ = answers.send(EffectResult::Event(Event::Claimed { id, result }));
         });
+    }
+
+    /// The group of these resources is no longer MASTER: a claim for one of them is not sent again.
+    pub fn withdraw(&self, resources: &[Resource]) {
+        let has_one = |claimed: &[Resource]| claimed.iter().any(|resource| resources.contains(resource));
+        let theirs = self.claims.iter().filter(|(claimed, _)| has_one(claimed));
+        theirs.for_each(|(_, withdrawal)| withdrawal.withdraw());
     }
 
     pub fn read(&self, id: ReadId, request: ReadRequest, timeout: Duration) {
@@ -500,7 +519,12 @@ fn local_error(error: &dyn std::error::Error) -> CallError {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use vipa_core::claim::{Cause, LogEvent};
+    use vipa_core::model::vrrp::VrrpState;
+
     use super::*;
+    use crate::agent::tests::agent_of_two_hundred_masters;
+    use crate::paths::Paths;
 
     /// IMDS may omit an attached ENI after a reboot or a live migration.
     #[tokio::test]
@@ -582,5 +606,55 @@ mod tests {
         }
         // If the wait were not part of the attempt, this would take three quarters of the time more.
         assert!(took < within * 3 / 2, "{took:?}");
+    }
+
+    /// keepalived's state changes while EC2 has not answered a claim.
+    #[tokio::test]
+    async fn a_late_claim_is_sent_again_unless_its_group_is_no_longer_master() {
+        // An endpoint that accepts connections and never answers.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let (connected, mut connections) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connected.send(stream).expect("the test goes on");
+            }
+        });
+        let directory = tempfile::tempdir().expect("a directory");
+        let copy = directory.path().join("credentials.json");
+        let keys = "[default]\naws_access_key_id = AKIA\naws_secret_access_key = s\n";
+        let text = serde_json::json!({ "format": 1, "file": "/keys", "content": { "text": keys } });
+        std::fs::write(&copy, text.to_string()).expect("written");
+        let global = Global {
+            endpoint_url: Some(url),
+            credentials_file: Some("/keys".into()),
+            region: Region::try_from("eu-west-1").ok(),
+            ..Global::default()
+        };
+        let paths = Paths::system();
+        let (first, last) = (0, 199);
+        for (changes, to, expected) in [
+            (first, VrrpState::Backup, 1),
+            (first, VrrpState::Unknown, 1),
+            (first, VrrpState::Master, 2),
+            (last, VrrpState::Backup, 2),
+        ] {
+            let mut agent = agent_of_two_hundred_masters(&paths, directory.path());
+            let (answers, mut results) = tokio::sync::mpsc::unbounded_channel();
+            agent.effects = Effects::new(answers, &agent.state, copy.clone());
+            agent.effects.configure(&global);
+            let address = |n: usize| agent.groups.groups[n].addresses[0].address;
+            let eni = EniId::try_from("eni-0123abcd").expect("an ENI");
+            let request = ClaimRequest::Addresses { eni, addresses: vec![address(first), address(first + 1)] };
+            agent.effects.claim(ClaimId(1), request, Duration::from_secs(2), Vec::new());
+            let mut sent = vec![connections.recv().await.expect("a connection")];
+            let (group, cause) = (agent.groups.groups[changes].name.clone(), Cause::Inferred);
+            let note = LogEvent::Transition { group, from: VrrpState::Master, to, cause };
+            agent.note(agent.clock.now(), note);
+            let result = results.recv().await.expect("a result");
+            assert!(matches!(result, EffectResult::Event(Event::Claimed { result: Err(_), .. })), "{result:?}");
+            sent.extend(std::iter::from_fn(|| connections.try_recv().ok()));
+            assert_eq!(sent.len(), expected, "connections when group {changes} becomes {to}");
+        }
     }
 }

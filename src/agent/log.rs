@@ -189,6 +189,9 @@ impl Agent<'_> {
         let record = match note {
             LogEvent::Transition { group, from, to, cause } => {
                 self.counters.transition(&group);
+                if to != VrrpState::Master {
+                    self.effects.withdraw(self.machine.resources_of_group(&group));
+                }
                 let is_unknown = to == VrrpState::Unknown;
                 let (before, after) = (from.to_string(), to.to_string());
                 let cause = reasons::cause(cause);

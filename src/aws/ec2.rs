@@ -45,6 +45,7 @@ use super::hedge::{self, Captured, Late, UsualTimes, better, is_answer, is_final
 use super::imds::Imds;
 use super::request_ids;
 use super::transport::{self, Budget, Resolver, Roots};
+use super::withdrawal::is_withdrawn;
 use crate::fs::operator_file::{FileFingerprint, Found, OperatorFile, UnreadableReason};
 use crate::log_messages::log;
 use crate::systemd::log_throttle::LogThrottle;
@@ -602,9 +603,10 @@ impl Ec2 {
         }
     }
 
-    /// The answer to a request. If it is late, the request is signed and sent again, on new connections. The first success of
-    /// the two counts. The failure of one waits for the other: EC2 may have refused the copy only because it has both. It waits
-    /// for as long as an answer usually takes, and at most until `deadline`, so that a known refusal never becomes a timeout.
+    /// The answer to a request. If it is late, and not withdrawn, the request is signed and sent again, on new connections.
+    /// The first success of the two counts. The failure of one waits for the other: EC2 may have refused the copy only because
+    /// it has both. It waits for as long as an answer usually takes, and at most until `deadline`, so that a known refusal
+    /// never becomes a timeout.
     /// `number` is that of the connections used last.
     async fn answer<T, E, F>(
         &self,
@@ -631,6 +633,10 @@ impl Ec2 {
             answer = &mut first => return answer,
             late = captured.late(usual.limit(action), || self.0.resolver.first_of_several(&host)) => late,
         };
+        if is_withdrawn() {
+            self.replace_connections(*number);
+            return first.await;
+        }
         self.leave_connections(*number, action, late, peer);
         let copy = pin!(send(number, Captured::default()));
         let outcome = select(first, copy).await;

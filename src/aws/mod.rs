@@ -3,7 +3,8 @@
 //!
 //! Invariants:
 //! - One call is one attempt. The SDK's own retries are off: the claim state machine owns all of them. If the bytes or
-//!   the answer of a request are late, it is sent again within the attempt (`hedge`).
+//!   the answer of a request are late, it is sent again within the attempt (`hedge`), unless the claim was withdrawn
+//!   (`withdrawal`).
 //! - Every call has one time limit for all of it: credentials, name resolution, connect, TLS, request and answer.
 //! - Nothing is fatal. While the credentials, the certificate file or the endpoint cannot work, each call fails with the
 //!   reason; once they are corrected, calls succeed without a restart.
@@ -27,6 +28,7 @@ mod request_ids;
 mod routes;
 mod sent;
 mod transport;
+mod withdrawal;
 
 pub use credentials::CredentialsWatch;
 pub use ec2::{AssignmentProbe, Ec2};
@@ -34,3 +36,4 @@ pub use imds::Imds;
 pub use interface_enis::{InterfaceEnis, InterfaceError};
 pub use request_ids::with_request_id;
 pub use sent::when_sent;
+pub use withdrawal::Withdrawal;
