@@ -792,19 +792,6 @@ fn keepalived_removes_an_address_of_the_router_itself() {
     assert_eq!(shown.matches("WARNING: ").count(), 1, "{shown}");
     assert!(shown.trim().starts_with(expected), "{shown}");
     router.wait("keepalived to remove the address", || !on_eth1("10.98.0.1/24"));
-
-    // As DHCP adds one: VyOS does not configure it. The group joins by a reload, and leaves by a restart.
-    ip("address add 10.98.0.7/24 dev eth1");
-    let mut other = self::group(2, json!({}));
-    other["interface"] = json!("eth1");
-    other["address"] = json!({ "10.98.0.7/24": {} });
-    let calls = router.commit(configuration(json!({ "a": group, "b": other })));
-    let shown: String = calls.iter().map(|call| call.answer.shown()).collect();
-    let expected = "WARNING: high-availability vrrp group b: 10.98.0.7 is on interface eth1 already, from DHCP or added \
-                    by hand; keepalived removes it from there";
-    assert!(shown.contains(expected), "{shown}");
-    router.restart_keepalived();
-    router.wait("keepalived to remove the address", || !on_eth1("10.98.0.7/24"));
 }
 
 #[test]

@@ -235,7 +235,6 @@ impl<'a> Pass<'a> {
         let verifier = GroupVerifier {
             commit,
             outside: &outside,
-            running: commit.effective.node("group").names().flat_map(|name| held(commit.effective, name)).collect(),
             configured: &input.interface_addresses,
             kernel: &host.interfaces,
             networks: [&input.interface_addresses, &host.interfaces].map(|all| networks(all, &virtual_addresses)),
@@ -456,8 +455,6 @@ fn file_warnings(name: &str, path: &Path, host: &HostState<'_>) -> Vec<String> {
 struct GroupVerifier<'a> {
     commit: &'a CommitChanges<'a>,
     outside: &'a BTreeMap<Ipv4Addr, &'a str>,
-    /// The addresses of the groups before the commit, which keepalived may have added to interfaces.
-    running: BTreeSet<Ipv4Addr>,
     /// The addresses that VyOS configures on interfaces.
     configured: &'a BTreeMap<String, Vec<String>>,
     /// The addresses that the kernel has on them.
@@ -574,14 +571,6 @@ impl<'a> GroupVerifier<'a> {
         known.into_iter().find(|known| !known.is_empty()).unwrap_or_default()
     }
 
-    /// The interface that has the address neither from VyOS's configuration nor from keepalived. At boot nobody reads it.
-    fn unconfigured(&self, address: Ipv4Addr) -> Option<&'a str> {
-        let has_it = |networks: &[String]| networks.iter().any(|network| ipv4(network) == Some(address));
-        let is_known = self.commit.boot || self.running.contains(&address) || self.outside.contains_key(&address);
-        let found = self.kernel.iter().find(|(_, networks)| !is_known && has_it(networks));
-        found.map(|(interface, _)| interface.as_str())
-    }
-
     /// Whether the subnets of the interface are known, and the address is in none of them.
     fn is_outside(&self, address: Ipv4Addr, interface: &str) -> bool {
         let subnets = self.subnets(interface);
@@ -623,13 +612,6 @@ impl<'a> GroupVerifier<'a> {
             // keepalived does not run a disabled group, and for a claimed address this is an error.
             if let Some(interface) = self.outside.get(&address).filter(|_| !is_disabled && !is_moved) {
                 warn(&own_address(address, interface));
-            }
-            if let Some(interface) = self.unconfigured(address).filter(|_| !is_disabled) {
-                warn(&format!(
-                    "{address} is on interface {interface} already, from DHCP or added by hand; keepalived removes it from \
-                     there when it starts, and when the group stops being MASTER or is deleted. Choose another address \
-                     for the group"
-                ));
             }
             if !is_moved || is_overlay || !self.is_outside(address, interface) {
                 continue;
@@ -1430,8 +1412,7 @@ mod tests {
         }
         // eth5 has its address from DHCP, and a virtual one from keepalived.
         let dhcp = |address: &str| with(group(address, json!({})), "interface", json!("eth5"));
-        let both = groups(json!({ "a": dhcp("10.99.0.100/24"), "b": dhcp("10.97.0.100/24") }));
-        let outcome = verified_at(false, &both, &both);
+        let outcome = verified(&groups(json!({ "a": dhcp("10.99.0.100/24"), "b": dhcp("10.97.0.100/24") })));
         assert_eq!(
             outcome.warnings,
             [format!(
@@ -1465,26 +1446,6 @@ mod tests {
         // keepalived does not run it.
         let outcome = verified(&groups(json!({ "a": with(part, "disable", json!({})) })));
         assert!(matches!(&outcome.warnings[..], [one] if one.contains("is disabled in VRRP")), "{outcome:?}");
-    }
-
-    /// With DHCP, the primary address of the ENI is not in VyOS's configuration.
-    #[test]
-    fn an_address_that_the_router_has_otherwise_is_warned_of_unless_keepalived_may_have_added_it() {
-        let of_kernel = with(group("10.97.0.100/24", json!({})), "interface", json!("eth5"));
-        let proposed = groups(json!({ "a": of_kernel.clone() }));
-        let expected = format!("{GROUP} a: 10.97.0.100 is on interface eth5 already, from DHCP or added by hand;");
-        let warned = |outcome: Verification| {
-            assert_eq!(errors(&outcome), Vec::<String>::new());
-            assert!(outcome.warnings.iter().all(|warning| warning.starts_with(&expected)), "{:?}", outcome.warnings);
-            outcome.warnings.len()
-        };
-        assert_eq!(warned(verified(&proposed)), 1);
-        assert_eq!(warned(verified_at(true, &proposed, &json!({}))), 0, "at boot");
-        // The group ran without `aws-vipa`, or another group had the address.
-        let before = with(of_kernel, "aws-vipa", Value::Null);
-        for name in ["a", "b"] {
-            assert_eq!(warned(verified_at(false, &proposed, &groups(json!({ name: before })))), 0, "{name}");
-        }
     }
 
     #[test]
