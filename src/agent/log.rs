@@ -1,6 +1,6 @@
 //! What the state machine reports, as log lines and as history.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::net::Ipv4Addr;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use vipa_core::report::{reasons, remedies};
 use super::Agent;
 use super::state::Urgency;
 use crate::log_messages::log;
-use crate::systemd::log_throttle::{LogThrottle, ThrottledLine, named};
+use crate::systemd::log_throttle::{LogThrottle, REPEAT_INTERVAL, ThrottledLine, named};
 
 /// How many state or readiness changes of a group, and claims of the same addresses, are logged at once within ten minutes:
 /// two failovers, each with its return.
@@ -30,13 +30,23 @@ const MAX_LINES_AT_ONCE: u32 = 5;
 pub struct AgentLog {
     /// Failures of claims, by ENI, and of reads; with the error code.
     failures: LogThrottle<(Kind, Option<EniId>, String)>,
-    /// The ends of the failures of claims.
-    recoveries: LogThrottle<(Kind, EniId)>,
+    /// When failures of claims have ended within the last ten minutes.
+    recoveries: BTreeMap<(Kind, EniId), Vec<Instant>>,
     /// Acknowledged claims of addresses.
-    claims: LogThrottle<(EniId, Vec<Ipv4Addr>)>,
+    claims: LogThrottle<EniId, Vec<Ipv4Addr>>,
+    /// The last of them, for the lines that are held back.
+    acknowledged: BTreeMap<EniId, AcknowledgedClaim>,
     changes: LogThrottle<LoggedChange, String>,
     /// The kinds whose last logged read has failed.
     unread: BTreeSet<Kind>,
+}
+
+/// What a line about claims has beside their addresses: that of the last claim, and the unlisted addresses of all.
+#[derive(Debug, Default)]
+struct AcknowledgedClaim {
+    duration_ms: u64,
+    request_id: Option<RequestId>,
+    unlisted: BTreeSet<Ipv4Addr>,
 }
 
 /// What can happen to many subjects at once, or to one repeatedly.
@@ -95,8 +105,9 @@ impl Default for AgentLog {
     fn default() -> Self {
         Self {
             failures: LogThrottle::default(),
-            recoveries: LogThrottle::allowing(MAX_LINES_AT_ONCE),
+            recoveries: BTreeMap::new(),
             claims: LogThrottle::allowing(MAX_LINES_AT_ONCE),
+            acknowledged: BTreeMap::new(),
             changes: LogThrottle::allowing(MAX_LINES_AT_ONCE),
             unread: BTreeSet::new(),
         }
@@ -111,17 +122,50 @@ impl AgentLog {
         }
     }
 
-    /// A claim has succeeded, so the next failure is a new one. Claims that fail every other time count as one lasting failure.
+    /// A claim has succeeded, so the next failure is a new one, a few times within ten minutes: claims that fail every other
+    /// time count as one lasting failure.
     fn claims_succeed(&mut self, kind: Kind, eni: &EniId) {
         let is_its = |(of, other, _): &(Kind, Option<EniId>, String)| (*of, other.as_ref()) == (kind, Some(eni));
-        if self.failures.has(is_its) && self.recoveries.say((kind, eni.clone())).is_some() {
+        if !self.failures.has(is_its) {
+            return;
+        }
+        let now = Instant::now();
+        let recoveries = self.recoveries.entry((kind, eni.clone())).or_default();
+        recoveries.retain(|at| now < *at + REPEAT_INTERVAL);
+        if recoveries.len() < MAX_LINES_AT_ONCE as usize {
+            recoveries.push(now);
             self.failures.forget(is_its);
         }
     }
 
+    /// Logs that EC2 has accepted a claim of addresses, now or later.
+    fn acknowledged(&mut self, eni: &EniId, addresses: &[Ipv4Addr], duration_ms: u64, answer: &Acknowledgement) {
+        let last = self.acknowledged.entry(eni.clone()).or_default();
+        (last.duration_ms, last.request_id) = (duration_ms, answer.request_id.clone());
+        last.unlisted.extend(&answer.unlisted);
+        let mut addresses = addresses.to_vec();
+        addresses.sort_unstable();
+        if let Some(line) = self.claims.happened(Instant::now(), eni.clone(), addresses) {
+            self.write_acknowledged(eni, line);
+        }
+    }
+
+    fn write_acknowledged(&mut self, eni: &EniId, line: ThrottledLine<Vec<Ipv4Addr>>) {
+        let last = self.acknowledged.entry(eni.clone()).or_default();
+        let addresses: BTreeSet<Ipv4Addr> = line.subjects.into_iter().flatten().collect();
+        let addresses: Vec<Ipv4Addr> = addresses.into_iter().collect();
+        let unlisted: Vec<Ipv4Addr> = std::mem::take(&mut last.unlisted).into_iter().collect();
+        // The machine reads the owners of these addresses at once.
+        let unlisted = (!unlisted.is_empty()).then(|| tracing::field::debug(unlisted));
+        let request_id = last.request_id.as_ref().map(RequestId::as_str);
+        let times = Some(line.times).filter(|times| *times > 1);
+        let duration_ms = last.duration_ms;
+        log!(CLAIM_ACKNOWLEDGED, %eni, ?addresses, duration_ms, request_id, unlisted, times);
+    }
+
     /// Waits until a line that was held back is due. Safe to cancel: the deadline is stored.
     pub async fn due(&self) {
-        match self.changes.next() {
+        match self.changes.next().into_iter().chain(self.claims.next()).min() {
             Some(due) => tokio::time::sleep_until(due.into()).await,
             None => pending().await,
         }
@@ -129,12 +173,16 @@ impl AgentLog {
 
     /// Writes the lines that are due.
     pub fn write_due(&mut self) {
-        self.changes.due(Instant::now()).iter().for_each(|(change, line)| write(change, line));
+        let now = Instant::now();
+        self.changes.due(now).iter().for_each(|(change, line)| write(change, line));
+        self.claims.due(now).into_iter().for_each(|(eni, line)| self.write_acknowledged(&eni, line));
     }
 
     /// Writes all lines that were held back, at the end of the log.
     pub fn write_rest(&mut self) {
-        self.changes.rest(Instant::now()).iter().for_each(|(change, line)| write(change, line));
+        let now = Instant::now();
+        self.changes.rest(now).iter().for_each(|(change, line)| write(change, line));
+        self.claims.rest(now).into_iter().for_each(|(eni, line)| self.write_acknowledged(&eni, line));
     }
 }
 
@@ -189,9 +237,6 @@ impl Agent<'_> {
         let record = match note {
             LogEvent::Transition { group, from, to, cause } => {
                 self.counters.transition(&group);
-                if to != VrrpState::Master {
-                    self.effects.withdraw(self.machine.resources_of_group(&group));
-                }
                 let is_unknown = to == VrrpState::Unknown;
                 let (before, after) = (from.to_string(), to.to_string());
                 let cause = reasons::cause(cause);
@@ -290,16 +335,9 @@ impl Agent<'_> {
             ClaimRequest::ElasticIp { allocation, .. } => (None, None, Some(tracing::field::display(allocation))),
         };
         match (result, request) {
-            (Ok(Acknowledgement { request_id, unlisted }), ClaimRequest::Addresses { addresses: claimed, .. }) => {
+            (Ok(answer), ClaimRequest::Addresses { addresses, .. }) => {
                 self.log.claims_succeed(kind, eni);
-                let Some(times) = self.log.claims.say((eni.clone(), claimed.clone())) else {
-                    return;
-                };
-                let times = Some(times).filter(|times| *times > 1);
-                let request_id = request_id.as_ref().map(RequestId::as_str);
-                // The machine reads the owners of these addresses at once.
-                let unlisted = (!unlisted.is_empty()).then(|| tracing::field::debug(unlisted));
-                log!(CLAIM_ACKNOWLEDGED, %eni, addresses, duration_ms, request_id, unlisted, times);
+                self.log.acknowledged(eni, addresses, duration_ms, answer);
             }
             // Two hundred may come at once.
             (Ok(_), ClaimRequest::Route { .. } | ClaimRequest::ElasticIp { .. }) => {
@@ -499,13 +537,19 @@ mod tests {
 
         let (mut agent, log, _guard) = logged_agent(&paths);
         for _ in 0..100 {
-            agent.note(BootInstant::default(), acknowledged());
             agent.note(BootInstant::default(), failed());
+            agent.note(BootInstant::default(), acknowledged());
         }
-        for words in ["claim acknowledged", "claim failed"] {
-            let lines = count(&log, words);
-            assert!((1..=MAX_LINES_AT_ONCE as usize + 1).contains(&lines), "{lines} lines of {words}:\n{}", log.text());
-        }
+        agent.log.write_rest();
+        // The first failure, and one after each recovery that counts.
+        assert_eq!(count(&log, "claim failed"), MAX_LINES_AT_ONCE as usize + 1, "{}", log.text());
+        // The first, and those of the second after it, or of some on a busy machine.
+        let text = log.text();
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains("claim acknowledged")).collect();
+        assert!((2..=MAX_LINES_AT_ONCE as usize + 1).contains(&lines.len()), "{text}");
+        let times = |line: &&str| line.rsplit_once("times=").map_or(1, |(_, times)| times.parse().expect("a number"));
+        assert_eq!(lines.iter().map(times).sum::<u32>(), 100, "none is lost: {text}");
+        assert!(lines.iter().all(|line| line.contains("addresses=[10.0.0.1] duration_ms=0")), "{text}");
         drop((agent, _guard));
 
         let (mut agent, log, _guard) = logged_agent(&paths);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long the events of a subject are counted until the next line.
-const REPEAT_INTERVAL: Duration = Duration::from_mins(10);
+pub(crate) const REPEAT_INTERVAL: Duration = Duration::from_mins(10);
 
 /// How long events of one reason are collected for one line.
 const GATHER_INTERVAL: Duration = Duration::from_secs(1);
