@@ -193,11 +193,10 @@ impl Effects {
         });
     }
 
-    /// The group of these resources is no longer MASTER: a claim for one of them is not sent again.
-    pub fn withdraw(&self, resources: &[Resource]) {
-        let has_one = |claimed: &[Resource]| claimed.iter().any(|resource| resources.contains(resource));
-        let theirs = self.claims.iter().filter(|(claimed, _)| has_one(claimed));
-        theirs.for_each(|(_, withdrawal)| withdrawal.withdraw());
+    /// Withdraws the claims under way of which no resource is wanted any more.
+    pub fn withdraw_claims(&self, is_wanted: impl Fn(&Resource) -> bool) {
+        let unwanted = self.claims.iter().filter(|(resources, _)| !resources.iter().any(&is_wanted));
+        unwanted.for_each(|(_, withdrawal)| withdrawal.withdraw());
     }
 
     pub fn read(&self, id: ReadId, request: ReadRequest, timeout: Duration) {
@@ -519,8 +518,8 @@ fn local_error(error: &dyn std::error::Error) -> CallError {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use vipa_core::claim::{Cause, LogEvent};
-    use vipa_core::model::vrrp::VrrpState;
+    use vipa_core::model::ids::GroupName;
+    use vipa_core::model::vrrp::{NotifyEvent, NotifyState};
 
     use super::*;
     use crate::agent::tests::agent_of_two_hundred_masters;
@@ -608,9 +607,9 @@ mod tests {
         assert!(took < within * 3 / 2, "{took:?}");
     }
 
-    /// keepalived's state changes while EC2 has not answered a claim.
+    /// keepalived's state changes, or a person pauses the group, while EC2 has not answered a claim.
     #[tokio::test]
-    async fn a_late_claim_is_sent_again_unless_its_group_is_no_longer_master() {
+    async fn a_late_claim_is_sent_again_unless_its_groups_are_no_longer_master() {
         // An endpoint that accepts connections and never answers.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -632,29 +631,45 @@ mod tests {
             ..Global::default()
         };
         let paths = Paths::system();
-        let (first, last) = (0, 199);
-        for (changes, to, expected) in [
-            (first, VrrpState::Backup, 1),
-            (first, VrrpState::Unknown, 1),
-            (first, VrrpState::Master, 2),
-            (last, VrrpState::Backup, 2),
+        let say = |group: &GroupName, state| Event::Notify(vec![NotifyEvent { group: group.clone(), state }]);
+        let pause = |group: &GroupName, _| Event::Pause {
+            group: group.clone(),
+            until: BootClock::read() + Duration::from_secs(600),
+        };
+        type Change<'a> = &'a dyn Fn(&GroupName, NotifyState) -> Event;
+        let backup = NotifyState::Backup;
+        for (what, changed, change, state, expected) in [
+            ("both become BACKUP", vec![0, 1], &say as Change<'_>, backup, 1),
+            ("both are paused", vec![0, 1], &pause, backup, 1),
+            ("one becomes BACKUP", vec![0], &say, backup, 2),
+            ("another group becomes BACKUP", vec![199], &say, backup, 2),
+            ("both are said to be MASTER", vec![0, 1], &say, NotifyState::Master, 2),
         ] {
             let mut agent = agent_of_two_hundred_masters(&paths, directory.path());
             let (answers, mut results) = tokio::sync::mpsc::unbounded_channel();
             agent.effects = Effects::new(answers, &agent.state, copy.clone());
+            agent.effects.imds = Imds::at("http://127.0.0.1:9");
             agent.effects.configure(&global);
-            let address = |n: usize| agent.groups.groups[n].addresses[0].address;
+            let addresses = [0, 1].map(|n| agent.groups.groups[n].addresses[0].address);
             let eni = EniId::try_from("eni-0123abcd").expect("an ENI");
-            let request = ClaimRequest::Addresses { eni, addresses: vec![address(first), address(first + 1)] };
+            let request = ClaimRequest::Addresses { eni, addresses: addresses.to_vec() };
             agent.effects.claim(ClaimId(1), request, Duration::from_secs(2), Vec::new());
             let mut sent = vec![connections.recv().await.expect("a connection")];
-            let (group, cause) = (agent.groups.groups[changes].name.clone(), Cause::Inferred);
-            let note = LogEvent::Transition { group, from: VrrpState::Master, to, cause };
-            agent.note(agent.clock.now(), note);
-            let result = results.recv().await.expect("a result");
-            assert!(matches!(result, EffectResult::Event(Event::Claimed { result: Err(_), .. })), "{result:?}");
+            for n in changed {
+                let group = agent.groups.groups[n].name.clone();
+                agent.handle(change(&group, state));
+            }
+            let failed = async {
+                while let Some(result) = results.recv().await {
+                    if let EffectResult::Event(Event::Claimed { id: ClaimId(1), result }) = result {
+                        return result;
+                    }
+                }
+                panic!("the claim has no result");
+            };
+            failed.await.expect_err("no answer");
             sent.extend(std::iter::from_fn(|| connections.try_recv().ok()));
-            assert_eq!(sent.len(), expected, "connections when group {changes} becomes {to}");
+            assert_eq!(sent.len(), expected, "connections when {what}");
         }
     }
 }

@@ -306,6 +306,7 @@ impl<'a> Agent<'a> {
                 Action::Log(note) => self.note(now, note),
             }
         }
+        self.effects.withdraw_claims(|resource| self.machine.wants(resource));
         self.liveness.wanted(self.look_again(), now);
         self.state_writer.notice(&self.state, Instant::now());
         self.metrics.notice(Instant::now());

@@ -477,7 +477,7 @@ impl Ec2 {
         Ok(self.credentials())
     }
 
-    /// Reads every page of DescribeNetworkInterfaces with these filters, all within `timeout`. Each interface goes to `keep` as
+    /// Reads every page of DescribeNetworkInterfaces with these filters, all within `bound`. Each interface goes to `keep` as
     /// soon as its page has arrived, so that only one page is in memory.
     async fn interfaces(
         &self,

@@ -11,6 +11,7 @@ use vipa_core::model::resource::{Holder, NotTakeable, Prefix, Resource, Route};
 use super::assumptions::MAX_FILTER_VALUES;
 use super::ec2::{Bound, Ec2, Pages, owner, permitted, request_id, unreadable};
 use super::errors::failed;
+use super::withdrawal::is_withdrawn;
 
 /// Route tables in a page: the most that the API allows.
 const TABLES_PER_PAGE: usize = 100;
@@ -29,7 +30,7 @@ impl Ec2 {
     ) -> Result<Acknowledgement, CallError> {
         let bound = Bound::after(timeout);
         match self.replace_route(route, eni, false, bound).await {
-            Err(error) if error.code() == "InvalidRoute.NotFound" => {
+            Err(error) if error.code() == "InvalidRoute.NotFound" && !is_withdrawn() => {
                 match self.create_route(route, eni, false, bound).await {
                     Err(error) if error.code() == "RouteAlreadyExists" => {
                         self.claim_created_route(route, eni, error, bound).await
@@ -59,6 +60,7 @@ impl Ec2 {
             Some(Holder::Eni(owner)) if owner.eni == *eni => {
                 Ok(Acknowledgement { request_id: error.request_id, unlisted: BTreeSet::new() })
             }
+            _ if is_withdrawn() => Err(error),
             _ => self.replace_route(route, eni, false, bound).await,
         }
     }

@@ -1,15 +1,15 @@
-//! Tells a claim under way that its group is no longer MASTER.
+//! Tells a claim under way that it is no longer wanted: its groups are not MASTER any more, or are paused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 tokio::task_local! {
-    /// That of the call that this task makes.
+    /// The withdrawal of the call that this task makes.
     static WITHDRAWAL: Withdrawal;
 }
 
-/// Whether a claim under way is still wanted. What has been sent of it cannot be called back, but no further copy of a late
-/// request is sent.
+/// Whether a claim under way is still wanted. What has been sent of it cannot be called back, but no copy of a late request
+/// is sent, and no further request for a route.
 #[derive(Debug, Clone, Default)]
 pub struct Withdrawal(Arc<AtomicBool>);
 

@@ -122,6 +122,12 @@ impl Machine {
         self.groups.get(group).map_or(&[], |group| &group.resources)
     }
 
+    /// Whether a claim of the resource is wanted: its group is MASTER, not disabled and not paused.
+    pub fn wants(&self, resource: &Resource) -> bool {
+        let group = self.resources.get(resource).and_then(|state| self.groups.get(&state.group));
+        group.is_some_and(|group| group.acts() && group.state.vrrp() == VrrpState::Master)
+    }
+
     /// The group that moves the resource.
     pub fn group_of(&self, resource: &Resource) -> Option<&GroupName> {
         self.resources.get(resource).map(|state| &state.group)
