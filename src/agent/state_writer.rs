@@ -233,7 +233,8 @@ mod tests {
         record(&mut state, "2");
         let end = writer.end(&mut state);
         let meanwhile = async {
-            tokio::task::yield_now().await;
+            // Much longer than a write takes.
+            tokio::time::sleep(FINAL_WRITE_TIMEOUT / 8).await;
             assert_eq!(versions(directory.path()), <[&str; 0]>::default());
             go_on.send(()).expect("it waits");
         };

@@ -188,7 +188,7 @@ fn credentials(cause: NoCredentials) -> Option<&'static str> {
         // Its message has it.
         NoCredentials::NotLocal => return None,
         NoCredentials::NotCopied => {
-            "`systemctl status vyos-aws-vipa-credentials.service` shows why; vyos-aws-vipa-credentials.timer, which starts it, must be active"
+            "`systemctl status vyos-aws-vipa-credentials.service` shows why; vyos-aws-vipa-credentials.timer, which starts it, must be active; if /run/vyos-aws-vipa/config.json is missing, commit a change of an aws-vipa node"
         }
         NoCredentials::CopyNotPermitted => "run the command with sudo",
         NoCredentials::Copy => "remove it: it is written again within a minute",
