@@ -51,7 +51,9 @@ fn third_party_that_takes_it_again_and_again_makes_it_contested() {
                 lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
             }
         }
-        assert_eq!(lab.r1.logged(&[CONTESTED, THIRD_PARTY[0], "i-0a0000000000000"]), 1);
+        // A moment after the line of the loss.
+        let contested = |lab: &Lab| lab.r1.logged(&[CONTESTED, THIRD_PARTY[0], "i-0a0000000000000"]);
+        lab.wait("it is contested", SLACK, |lab| contested(lab) == 1);
         let rests = |lab: &Lab, claims: usize| {
             // The back-off is 75 s at first, with a jitter of a half.
             lab.watch("no claim", Duration::from_secs(10), |lab| lab.claims(None).len() == claims);
