@@ -15,6 +15,8 @@
 //!    uses an address that exists already.
 //! 3. For an address that existed when the agent started, or when notifications were lost, the process is unknown. The
 //!    address counts if the state is UNKNOWN, but does not contradict a notify event.
+//! 4. In an UNKNOWN state, an address that has just been added counts a second later: until then its notify event may come,
+//!    and the process is unknown. An address that was added while the FIFO had no writer counts at once.
 //!
 //! Other contradictions between an address and VRRP are only reported ([`Misplaced`]). A notify event for BACKUP comes some
 //! milliseconds before or after keepalived removes the address; it is newer than the addition in both cases, so no rule
@@ -36,6 +38,8 @@ use crate::model::vrrp::VrrpState;
 
 /// The notify event follows the address within a millisecond; after this time it counts as lost.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same while the process that added the address is not known: it is known after a second, and later on a busy router.
+const MAX_NOTIFY_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// keepalived is active once per advertisement interval; liveness is missing after this much more time.
 const LIVENESS_MARGIN: Duration = Duration::from_secs(2);
 /// In BACKUP, keepalived sleeps for the Master_Down_Interval at most: three advertisement intervals and a skew time of less
@@ -283,7 +287,9 @@ impl Machine {
         let liveness = self.liveness;
         let unknown = |(name, group): (&GroupName, &Group)| match group.state {
             GroupState::Unknown { last_known, liveness_after, .. }
-                if group.is_active() && liveness >= Some(liveness_after) =>
+                if group.is_active()
+                    && liveness >= Some(liveness_after)
+                    && self.notify_event_awaited_until(group).is_none_or(|until| until <= now) =>
             {
                 Some((name.clone(), last_known, liveness_after))
             }
@@ -361,6 +367,22 @@ impl Machine {
                 group.last_notify.is_none_or(|(at, _)| at < since).then_some((name, since + NOTIFY_TIMEOUT))
             })
         })
+    }
+
+    /// Until when the unknown states wait for the notify events of addresses that have just been added.
+    pub(super) fn unknown_states_wait_until(&self) -> impl Iterator<Item = BootInstant> {
+        let is_unknown = |group: &&Group| matches!(group.state, GroupState::Unknown { .. });
+        self.groups.values().filter(is_unknown).filter_map(|group| self.notify_event_awaited_until(group))
+    }
+
+    /// Until when the notify event for the addresses that show MASTER may still come. None if no address shows MASTER, or
+    /// if one of them has been there for longer.
+    fn notify_event_awaited_until(&self, group: &Group) -> Option<BootInstant> {
+        let until = |ip: &Ipv4Addr| {
+            let added = *self.added.get(ip).filter(|added| group.last_notify.is_none_or(|(at, _)| at < **added))?;
+            Some(added + if self.put_by(*ip).is_some() { NOTIFY_TIMEOUT } else { MAX_NOTIFY_TIMEOUT })
+        };
+        group.addresses.iter().filter(|ip| self.shows_master(ip)).map(until).min().flatten()
     }
 
     /// Whether the local address shows that its group is MASTER.

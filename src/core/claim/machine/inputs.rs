@@ -258,6 +258,10 @@ impl Machine {
         let appeared: Vec<Ipv4Addr> =
             addresses.iter().filter(|(ip, on)| self.local.get(ip) != Some(on)).map(|(ip, _)| *ip).collect();
         let before = mem::replace(&mut self.local, addresses);
+        self.added.retain(|ip, _| self.local.contains_key(ip));
+        if self.writer_gone.is_none() {
+            self.added.extend(appeared.iter().map(|ip| (*ip, now)));
+        }
         for (ip, address) in &mut self.evidence {
             if address.is_there(before.get(ip)) != address.is_there(self.local.get(ip)) {
                 address.since = Some(now);

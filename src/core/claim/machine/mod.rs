@@ -93,6 +93,8 @@ pub struct Machine {
     /// The state from before the agent started, for resources that are not configured yet.
     restored: Vec<RestoredState>,
     local: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
+    /// When local addresses were added, if the FIFO had a writer.
+    added: BTreeMap<Ipv4Addr, BootInstant>,
     /// Which kind of process added each local address, as far as that is known.
     put_by: BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>>,
     local_read_requested: Option<BootInstant>,
@@ -285,6 +287,7 @@ impl Machine {
             instance: None,
             restored: Vec::new(),
             local: BTreeMap::new(),
+            added: BTreeMap::new(),
             put_by: BTreeMap::new(),
             local_read_requested: None,
             writer_gone: Some(now),
@@ -519,6 +522,7 @@ impl Machine {
             .chain(next_claim)
             .chain(pauses)
             .chain(notify_timeouts)
+            .chain(self.unknown_states_wait_until())
             .chain(misplaced)
             .chain(resolves)
             .chain(verifications.into_iter().flatten())

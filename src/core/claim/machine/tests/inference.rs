@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::harness::{
     Act, ETH0, Fault, Harness, PEER, THIRD_PARTY, config, eni, group, interface, line, ms, network_interface, run,
@@ -1028,6 +1029,78 @@ fn an_address_that_appears_a_moment_before_its_line_is_claimed_by_the_line() {
     harness.run(secs(10));
     assert_eq!(transitions(&harness, begin), [(VrrpState::Master, Cause::Notify(NotifyState::Master))]);
     assert_eq!(harness.claim_times(begin), [1]);
+}
+
+/// keepalived becomes MASTER before the agent knows the state, adds the address, and is then interrupted for that long.
+fn interrupted_before_its_line(pause: Duration) -> (Harness, BootInstant) {
+    let mut harness = Harness::new(config(&["a"]), one_group());
+    harness.start_agent();
+    let begin = harness.now;
+    harness.local.insert(vip(1));
+    harness.look_around();
+    harness.tell(Event::Liveness { after: begin });
+    // Something else changes on the interfaces.
+    harness.elsewhere = [(vip(9), [interface("eth0")].into())].into();
+    harness.look_around();
+    harness.run(pause);
+    (harness, begin)
+}
+
+#[test]
+fn an_address_that_appears_in_an_unknown_state_is_claimed_once_however_late_its_line_is() {
+    for pause in [1, 50, 500, 999] {
+        let (mut harness, begin) = interrupted_before_its_line(ms(pause));
+        assert_eq!((transitions(&harness, begin), harness.claim_times(begin)), (vec![], vec![]), "{pause} ms");
+        harness.says("a", NotifyState::Master);
+        harness.run(secs(10));
+        let expected = [(VrrpState::Master, Cause::Notify(NotifyState::Master))];
+        assert_eq!(
+            (&transitions(&harness, begin)[..], harness.claim_times(begin)),
+            (&expected[..], vec![pause]),
+            "{pause} ms"
+        );
+    }
+}
+
+#[test]
+fn an_address_that_appears_in_an_unknown_state_is_claimed_a_second_later_without_a_line() {
+    let (mut harness, begin) = interrupted_before_its_line(ms(999));
+    harness.run(secs(2));
+    assert_eq!(transitions(&harness, begin), [(VrrpState::Master, Cause::Inferred)]);
+    let claims = harness.claim_times(begin);
+    assert!(claims.len() == 1 && (1_000..1_100).contains(&claims[0]), "{claims:?}");
+}
+
+#[test]
+fn an_address_that_an_unknown_process_put_there_in_an_unknown_state_counts_after_a_second_and_a_half() {
+    let mut harness = Harness::one();
+    harness.tell(Event::FifoFull);
+    harness.run(ms(1));
+    let begin = harness.now;
+    // The process is never known.
+    harness.local.insert(vip(1));
+    let addresses = [(vip(1), [interface("eth0")].into())].into();
+    harness.tell(Event::LocalAddresses { addresses, requested: false });
+    harness.tell(Event::Liveness { after: begin });
+    harness.run(ms(1_499));
+    assert_eq!(transitions(&harness, begin), []);
+    harness.run(ms(1));
+    assert_eq!(transitions(&harness, begin), [(VrrpState::Master, Cause::Inferred)]);
+}
+
+#[test]
+fn what_a_person_puts_there_in_an_unknown_state_is_no_mastership() {
+    let mut harness = Harness::one();
+    let begin = harness.now;
+    harness.tell(Event::FifoFull);
+    harness.by_hand(vip(1), true);
+    harness.tell(Event::Liveness { after: harness.now });
+    harness.run(secs(60));
+    assert_eq!(
+        transitions(&harness, begin),
+        [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Backup, Cause::Inferred)]
+    );
+    assert_eq!(harness.claim_times(begin), [0_u64; 0]);
 }
 
 #[test]

@@ -95,6 +95,8 @@ pub struct Invariants {
     /// When a group was last spoken of, and when an address of those on the interfaces came.
     spoken: BTreeMap<GroupName, BootInstant>,
     came: BTreeMap<Ipv4Addr, BootInstant>,
+    /// Those of them that came while nobody could have spoken of their group.
+    unspoken: BTreeSet<Ipv4Addr>,
     /// What a process has put there.
     put: BTreeSet<Ipv4Addr>,
     liveness: Option<BootInstant>,
@@ -172,6 +174,9 @@ impl Invariants {
                 let local: BTreeSet<Ipv4Addr> = addresses.keys().copied().collect();
                 self.came.retain(|ip, _| local.contains(ip));
                 self.came.extend(local.difference(&self.local).map(|ip| (*ip, now)));
+                self.unspoken.retain(|ip| local.contains(ip) && self.local.contains(ip));
+                let new = local.difference(&self.local).filter(|_| self.writer_gone.is_some());
+                self.unspoken.extend(new.copied());
                 self.local = local;
                 if *requested {
                     self.local_read = Some(now);
@@ -423,6 +428,15 @@ impl Invariants {
                     "{group} is doubted at {now:?}, and no process has put an address of it there since its last line"
                 );
                 self.invalidate(now, group);
+            }
+            Action::Log(LogEvent::Transition { group, to: VrrpState::Master, cause: Cause::Inferred, .. }) => {
+                let is_old = |ip: &Ipv4Addr| self.came.get(ip).is_some_and(|came| *came + secs(1) <= now);
+                let is_spoken = |ip: &Ipv4Addr| self.spoken.get(group) >= self.came.get(ip);
+                let counts = |ip: &Ipv4Addr| self.local.contains(ip) && (is_old(ip) || is_spoken(ip));
+                assert!(
+                    self.addresses_of(group).iter().any(|ip| counts(ip) || self.unspoken.contains(ip)),
+                    "{group} is inferred to be MASTER at {now:?}, while the line of its address may still come"
+                );
             }
             Action::Log(LogEvent::NotLocal { resource, .. }) => self.moved(resource.clone()).adopted = true,
             Action::Inspect { .. }
