@@ -5,7 +5,7 @@
 //! MASTER. In both cases the address is on keepalived's interface and the last notify event is BACKUP. The difference is the
 //! process that added the address. The kernel's notification of a new address has the netlink port of that process's socket
 //! (`nlmsg_pid`, net/ipv4/devinet.c `rtmsg_ifa`). keepalived keeps its socket open while its VRRP process runs; ip(8) closes
-//! it when the command ends. Three rules follow.
+//! it when the command ends. Four rules follow.
 //!
 //! 1. A group that is not MASTER becomes UNKNOWN when one of its addresses was added to the interface since the group's last
 //!    notify event, by a process that still runs a second later ([`PutBy::Process`]). This alone causes no claim: keepalived
@@ -13,16 +13,17 @@
 //!    within that second takes precedence.
 //! 2. An address that a command added ([`PutBy::Command`]) proves nothing until a later notify event for MASTER: keepalived
 //!    uses an address that exists already.
-//! 3. For an address that existed when the agent started, or when notifications were lost, the process is unknown. The
-//!    address counts if the state is UNKNOWN, but does not contradict a notify event.
-//! 4. In an UNKNOWN state, an address that has just been added counts a second later: until then its notify event may come,
-//!    and the process is unknown. An address that was added while the FIFO had no writer counts at once.
+//! 3. For an address that existed when the agent started, or that was added while notifications were lost, the process is
+//!    unknown. The address counts if the state is UNKNOWN, but does not contradict a notify event.
+//! 4. In an UNKNOWN state, an address that was just added counts once its process is known: until then its notify event may
+//!    come. If the process stays unknown, the address counts after [`MAX_NOTIFY_TIMEOUT`]. An address counts at once that
+//!    existed when the agent started, or was added while the FIFO had no writer, or whose notify event for MASTER was read.
 //!
 //! Other contradictions between an address and VRRP are only reported ([`Misplaced`]). A notify event for BACKUP comes some
 //! milliseconds before or after keepalived removes the address; it is newer than the addition in both cases, so no rule
 //! applies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -38,8 +39,9 @@ use crate::model::vrrp::VrrpState;
 
 /// The notify event follows the address within a millisecond; after this time it counts as lost.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same while the process that added the address is not known: it is known after a second, and later on a busy router.
-const MAX_NOTIFY_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// The same while the process that added the address is unknown: it is known after a second, or later on a busy router, which
+/// counts as stalled after [`STALL_THRESHOLD`](super::STALL_THRESHOLD).
+const MAX_NOTIFY_TIMEOUT: Duration = NOTIFY_TIMEOUT.saturating_add(super::STALL_THRESHOLD);
 /// keepalived is active once per advertisement interval; liveness is missing after this much more time.
 const LIVENESS_MARGIN: Duration = Duration::from_secs(2);
 /// In BACKUP, keepalived sleeps for the Master_Down_Interval at most: three advertisement intervals and a skew time of less
@@ -87,6 +89,12 @@ pub(super) fn liveness_max_age(advertise_interval: Duration) -> Duration {
 /// unknown.
 pub(super) fn liveness_timeout(advertise_interval: Duration) -> Duration {
     timer_interval(advertise_interval) + LIVENESS_TIMEOUT_MARGIN
+}
+
+/// Whether the last notify event of the group is MASTER, for an address that was added at that time. The event may be read
+/// before the address.
+fn is_notified(group: &Group, added: BootInstant) -> bool {
+    group.last_notify.is_some_and(|(at, vrrp)| vrrp == VrrpState::Master && added <= at + NOTIFY_TIMEOUT)
 }
 
 impl Machine {
@@ -287,9 +295,7 @@ impl Machine {
         let liveness = self.liveness;
         let unknown = |(name, group): (&GroupName, &Group)| match group.state {
             GroupState::Unknown { last_known, liveness_after, .. }
-                if group.is_active()
-                    && liveness >= Some(liveness_after)
-                    && self.notify_event_awaited_until(group).is_none_or(|until| until <= now) =>
+                if group.is_active() && liveness >= Some(liveness_after) =>
             {
                 Some((name.clone(), last_known, liveness_after))
             }
@@ -315,7 +321,8 @@ impl Machine {
         }
     }
 
-    /// The group has the state that its addresses show: keepalived was active after that time.
+    /// The group has the state that its addresses show: keepalived was active after that time. Not yet, if the notify event
+    /// for these addresses may still come.
     fn infer(
         &mut self,
         now: BootInstant,
@@ -326,6 +333,9 @@ impl Machine {
         let Some(group) = self.groups.get(name) else {
             return;
         };
+        if self.notify_event_awaited_until(group).is_some_and(|until| now < until) {
+            return;
+        }
         let is_master = group.addresses.iter().any(|ip| self.shows_master(ip));
         let Some(group) = self.groups.get_mut(name) else {
             return;
@@ -369,17 +379,17 @@ impl Machine {
         })
     }
 
-    /// Until when the unknown states wait for the notify events of addresses that have just been added.
-    pub(super) fn unknown_states_wait_until(&self) -> impl Iterator<Item = BootInstant> {
+    /// Until when notify events may still come for the addresses of groups in unknown states.
+    pub(super) fn notify_events_awaited_until(&self) -> impl Iterator<Item = BootInstant> {
         let is_unknown = |group: &&Group| matches!(group.state, GroupState::Unknown { .. });
         self.groups.values().filter(is_unknown).filter_map(|group| self.notify_event_awaited_until(group))
     }
 
-    /// Until when the notify event for the addresses that show MASTER may still come. None if no address shows MASTER, or
-    /// if one of them has been there for longer.
+    /// Until when the notify event for the addresses of the group may still come. None if no address shows MASTER, or if one
+    /// counts at once.
     fn notify_event_awaited_until(&self, group: &Group) -> Option<BootInstant> {
         let until = |ip: &Ipv4Addr| {
-            let added = *self.added.get(ip).filter(|added| group.last_notify.is_none_or(|(at, _)| at < **added))?;
+            let added = self.added(*ip).filter(|added| !is_notified(group, *added))?;
             Some(added + if self.put_by(*ip).is_some() { NOTIFY_TIMEOUT } else { MAX_NOTIFY_TIMEOUT })
         };
         group.addresses.iter().filter(|ip| self.shows_master(ip)).map(until).min().flatten()
@@ -401,16 +411,30 @@ impl Machine {
 
     /// Whether the last notify event is MASTER and found the address present: keepalived then uses it as its own.
     fn adopted_by_keepalived(&self, address: &LocalAddress) -> bool {
-        let last_notify = self.groups.get(&address.group).and_then(|g| g.last_notify);
-        // The notify event may be read before the address.
-        last_notify.is_some_and(|(at, vrrp)| vrrp == VrrpState::Master && address.since <= Some(at + NOTIFY_TIMEOUT))
+        let group = self.groups.get(&address.group);
+        group.is_some_and(|group| is_notified(group, address.since.unwrap_or_default()))
     }
 
     /// Which kind of process added the address to keepalived's interface.
     fn put_by(&self, ip: Ipv4Addr) -> Option<PutBy> {
-        let address = self.evidence.get(&ip)?;
-        let on = |name: &InterfaceName| address.is_there(Some(&BTreeSet::from([name.clone()])));
-        self.put_by.get(&ip)?.iter().filter(|(name, _)| on(name)).map(|(_, by)| *by).max()
+        self.on_its_interface(ip, &self.put_by).max()
+    }
+
+    /// When the address was added to keepalived's interface, if the FIFO had a writer then.
+    fn added(&self, ip: Ipv4Addr) -> Option<BootInstant> {
+        self.on_its_interface(ip, &self.added).min()
+    }
+
+    /// What is known of the address on keepalived's interface.
+    fn on_its_interface<T: Copy>(
+        &self,
+        ip: Ipv4Addr,
+        known: &BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, T>>,
+    ) -> impl Iterator<Item = T> {
+        let address = self.evidence.get(&ip);
+        let is_its =
+            move |name: &InterfaceName| address.is_some_and(|a| a.is_there(Some(&BTreeSet::from([name.clone()]))));
+        known.get(&ip).into_iter().flatten().filter(move |(name, _)| is_its(name)).map(|(_, value)| *value)
     }
 
     /// Whether the address is on its interface against what VRRP says, or is not, and since when that is so.

@@ -258,10 +258,6 @@ impl Machine {
         let appeared: Vec<Ipv4Addr> =
             addresses.iter().filter(|(ip, on)| self.local.get(ip) != Some(on)).map(|(ip, _)| *ip).collect();
         let before = mem::replace(&mut self.local, addresses);
-        self.added.retain(|ip, _| self.local.contains_key(ip));
-        if self.writer_gone.is_none() {
-            self.added.extend(appeared.iter().map(|ip| (*ip, now)));
-        }
         for (ip, address) in &mut self.evidence {
             if address.is_there(before.get(ip)) != address.is_there(self.local.get(ip)) {
                 address.since = Some(now);
@@ -275,6 +271,14 @@ impl Machine {
             puts.retain(|on, _| stayed(ip, on));
             !puts.is_empty()
         });
+        self.added.retain(|ip, added| {
+            added.retain(|on, _| stayed(ip, on));
+            !added.is_empty()
+        });
+        for ip in appeared.iter().filter(|_| self.writer_gone.is_none()) {
+            let new = self.local.get(ip).into_iter().flatten().filter(|on| !stayed(ip, on));
+            self.added.entry(*ip).or_default().extend(new.map(|on| (on.clone(), now)));
+        }
         if let Some((coming, _)) = &self.coming {
             let held = |groups: &Groups| -> BTreeSet<Ipv4Addr> {
                 groups.groups.iter().flat_map(|g| &g.addresses).map(|a| a.address).collect()

@@ -93,8 +93,8 @@ pub struct Machine {
     /// The state from before the agent started, for resources that are not configured yet.
     restored: Vec<RestoredState>,
     local: BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>>,
-    /// When local addresses were added, if the FIFO had a writer.
-    added: BTreeMap<Ipv4Addr, BootInstant>,
+    /// When each local address was added, if the FIFO had a writer then.
+    added: BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, BootInstant>>,
     /// Which kind of process added each local address, as far as that is known.
     put_by: BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, PutBy>>,
     local_read_requested: Option<BootInstant>,
@@ -522,7 +522,7 @@ impl Machine {
             .chain(next_claim)
             .chain(pauses)
             .chain(notify_timeouts)
-            .chain(self.unknown_states_wait_until())
+            .chain(self.notify_events_awaited_until())
             .chain(misplaced)
             .chain(resolves)
             .chain(verifications.into_iter().flatten())

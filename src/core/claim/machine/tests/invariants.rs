@@ -94,6 +94,8 @@ pub struct Invariants {
     writer_gone: Option<BootInstant>,
     /// When a group was last spoken of, and when an address of those on the interfaces came.
     spoken: BTreeMap<GroupName, BootInstant>,
+    /// When a group was last said to be MASTER, however old that was.
+    called_master: BTreeMap<GroupName, BootInstant>,
     came: BTreeMap<Ipv4Addr, BootInstant>,
     /// Those of them that came while nobody could have spoken of their group.
     unspoken: BTreeSet<Ipv4Addr>,
@@ -258,10 +260,18 @@ impl Invariants {
         if was_full {
             self.invalidate_all(now);
         }
-        lines.iter().for_each(|line| self.invalidate(now, &line.group));
+        for line in lines {
+            if line.state.vrrp() == VrrpState::Master && !was_full {
+                self.called_master.insert(line.group.clone(), now);
+            }
+            self.invalidate(now, &line.group);
+        }
     }
 
     fn line(&mut self, now: BootInstant, line: &NotifyEvent) {
+        if line.state.vrrp() == VrrpState::Master {
+            self.called_master.insert(line.group.clone(), now);
+        }
         if line.state.vrrp() == VrrpState::Master && now < self.stale_until {
             return self.invalidate(now, &line.group);
         }
@@ -431,7 +441,8 @@ impl Invariants {
             }
             Action::Log(LogEvent::Transition { group, to: VrrpState::Master, cause: Cause::Inferred, .. }) => {
                 let is_old = |ip: &Ipv4Addr| self.came.get(ip).is_some_and(|came| *came + secs(1) <= now);
-                let is_spoken = |ip: &Ipv4Addr| self.spoken.get(group) >= self.came.get(ip);
+                let called = self.called_master.get(group);
+                let is_spoken = |ip: &Ipv4Addr| called.is_some_and(|at| self.came.get(ip) <= Some(&(*at + secs(1))));
                 let counts = |ip: &Ipv4Addr| self.local.contains(ip) && (is_old(ip) || is_spoken(ip));
                 assert!(
                     self.addresses_of(group).iter().any(|ip| counts(ip) || self.unspoken.contains(ip)),
