@@ -21,6 +21,8 @@ fn kill_and_start(router: &Router) {
 fn killed_while_the_address_is_held() {
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.bring_up();
+        let permissions = "/var/lib/vyos-aws-vipa/permissions.json";
+        lab.wait("the proof is kept", SLACK, |lab| lab.r1.read(permissions).contains(&lab.r1.enis[0]));
         kill_and_start(&lab.r1);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
         assert_eq!(lab.r1.shown(GROUP, VIP).vrrp(), "MASTER");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use lab::simulator::{Effect, Fault, On, Request, Throttling};
 use lab::{EC2, GROUP, Lab, THIRD_PARTY, VIP};
 
-use crate::{BINARY, ELECTION, SLACK};
+use crate::{BINARY, ELECTION, SLACK, preempted};
 
 #[test]
 fn claims_that_time_out_get_more_time_and_a_read_beside_the_retry() {
@@ -20,10 +20,11 @@ fn claims_that_time_out_get_more_time_and_a_read_beside_the_retry() {
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
         let mut claims = arrivals(&lab.claims(Some(&lab.r2)));
         assert_eq!(claims.len(), 6, "{}", lab.simulator);
-        // Within the attempts of 2 and 4 s, the request is sent once more after a second.
+        // Within the attempts of 2 and 4 s, the request is sent once more after a second, which the start of its connection
+        // may have delayed.
         for again in [4, 2] {
             let gap = claims[again] - claims[again - 1];
-            assert!(gap > Duration::from_millis(900) && gap < Duration::from_secs(1) + SLACK, "{gap:?}");
+            assert!(gap > Duration::from_millis(500) && gap < Duration::from_secs(1) + SLACK, "{gap:?}");
             claims.remove(again);
         }
         let reads = arrivals(&lab.reads(&lab.r2).split_off(before));
@@ -71,7 +72,7 @@ fn claim_that_is_performed_and_not_answered_is_found_out() {
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
         let claims = lab.claims(Some(&lab.r2));
-        assert!(claims.len() <= 2, "the read goes out beside the retry: {claims:#?}");
+        assert!(claims.len() <= 4, "the read goes out beside the retry: {claims:#?}");
         assert!(codes(&claims).iter().all(|code| *code != "Success"), "{claims:#?}");
         assert_eq!(lab.r2.logged(&["claim acknowledged"]), 0);
         assert_eq!(lab.r2.logged(&["ownership lost"]), 0);
@@ -157,15 +158,20 @@ fn denied_claims_rest_a_minute_and_say_what_is_missing() {
 
         // Less than a minute later, but a MASTER event ends the wait.
         lab.r1.systemctl(&["restart", "keepalived.service"]);
-        lab.wait("a claim at the new MASTER event", 2 * ELECTION + SLACK, |lab| lab.claims(Some(&lab.r1)).len() == 2);
-        lab.watch("no claim", Duration::from_secs(50), |lab| lab.claims(Some(&lab.r1)).len() == 2);
-        lab.wait("a claim after a minute", Duration::from_secs(10) + SLACK, |lab| lab.claims(Some(&lab.r1)).len() == 3);
+        lab.wait("a claim at the new MASTER event", 2 * ELECTION + SLACK, |lab| lab.claims(Some(&lab.r1)).len() >= 2);
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
+        preempted(lab, 2, 1);
+        let claims = lab.claims(Some(&lab.r1)).len();
+        lab.watch("no claim", Duration::from_secs(50), |lab| lab.claims(Some(&lab.r1)).len() == claims);
+        lab.wait("a claim after a minute", Duration::from_secs(10) + SLACK, |lab| {
+            lab.claims(Some(&lab.r1)).len() == claims + 1
+        });
         assert_eq!(lab.r1.logged(&["claim refused", "UnauthorizedOperation"]), 1, "said once");
 
         lab.simulator.remove_fault(denial);
         lab.r1.systemctl(&["restart", "keepalived.service"]);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", 2 * ELECTION + SLACK);
-        assert_eq!(lab.claims(Some(&lab.r1)).len(), 4, "{}", lab.simulator);
+        preempted(lab, claims + 2, 2);
     });
 }
 
@@ -379,6 +385,8 @@ fn endless_answers_to_reads_leave_the_agent_small_and_claiming() {
     const ALLOWED_KIB: u64 = 48 * 1024;
     lab::scenario(BINARY, |lab: &mut Lab| {
         lab.set_global("verify-interval 5");
+        // For all pages, on a busy machine.
+        lab.set_global("request-timeout 20");
         lab.bring_up();
         let reads = || On::action("DescribeNetworkInterfaces").instance(&lab.r2.instance);
         for (interfaces, error) in [(1_000, "it is longer than"), (30, "more than 20 pages")] {

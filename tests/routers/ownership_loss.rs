@@ -7,7 +7,7 @@ use lab::{GROUP, Lab, THIRD_PARTY, VIP};
 use vyos_aws_vipa::control::Request;
 use vyos_aws_vipa::control::client::Client;
 
-use crate::{BINARY, ELECTION, SLACK};
+use crate::{BINARY, ELECTION, SLACK, preempted, without_copies};
 
 /// Texts of the log.
 const TAKEN: &str = "ownership lost";
@@ -86,7 +86,7 @@ fn third_party_that_takes_it_again_and_again_makes_it_contested() {
         lab.r1.commit();
         lab.wait_for_owner(VIP, &lab.r1, ELECTION + SLACK);
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
-        assert_eq!((lab.claims(Some(&lab.r1)).len(), lab.claims(Some(&lab.r2)).len()), (6, 1));
+        preempted(lab, 6, 1);
         assert_eq!(lab.r1.logged(&[CONTESTED]), 1);
     });
 }
@@ -119,9 +119,10 @@ fn reads_that_are_a_minute_old() {
     lab::scenario_in(world, BINARY, |lab: &mut Lab| {
         fail_over_with_stale_reads(lab);
         assert_eq!(lab.r2.logged(&[TAKEN]), 0);
-        let claims: Vec<Instant> = lab.claims(Some(&lab.r2)).iter().map(|claim| claim.arrived).collect();
+        let claims = without_copies(lab.claims(Some(&lab.r2)));
+        let claims: Vec<Instant> = claims.iter().map(|claim| claim.arrived).collect();
         let apart = claims.windows(2).map(|pair| pair[1] - pair[0]).min();
-        assert!(apart.is_none_or(|apart| apart > Duration::from_millis(9_500)), "{:#?}", lab.claims(Some(&lab.r2)));
+        assert!(apart.is_none_or(|apart| apart > Duration::from_secs(8)), "{:#?}", lab.claims(Some(&lab.r2)));
     });
 }
 

@@ -30,8 +30,9 @@ fn standby_that_cannot_reach_ec2() {
                 "check the route, security groups (also the VPC endpoint's), the firewall and DNS on the way to EC2's endpoint",
             ],
         );
-        lab.r2.call(&["ip", "route", "delete", "unreachable", "10.99.0.1/32"]);
-        ready_again_and_takes_over(lab);
+        ready_again_and_takes_over(lab, |lab| {
+            lab.r2.call(&["ip", "route", "delete", "unreachable", "10.99.0.1/32"]);
+        });
     });
 }
 
@@ -47,8 +48,7 @@ fn standby_that_may_not_read() {
             "read-failed",
             &["UnauthorizedOperation", "allow ec2:DescribeNetworkInterfaces to instance role router"],
         );
-        lab.simulator.remove_fault(denial);
-        ready_again_and_takes_over(lab);
+        ready_again_and_takes_over(lab, |lab| lab.simulator.remove_fault(denial));
     });
 }
 
@@ -60,8 +60,9 @@ fn standby_whose_keys_are_over() {
         let instance = lab.r2.instance.clone();
         lab.simulator.expire_access_key(&lab.simulator.role_access_key(&instance).expect("a role"));
         not_ready(lab, "read-failed", &["RequestExpired", "read again, no new credentials"]);
-        lab.simulator.rotate_credentials(&instance, Duration::from_secs(3_600)).expect("a role");
-        ready_again_and_takes_over(lab);
+        ready_again_and_takes_over(lab, |lab| {
+            lab.simulator.rotate_credentials(&instance, Duration::from_secs(3_600)).expect("a role");
+        });
     });
 }
 
@@ -103,8 +104,7 @@ fn standby_whose_eni_is_full() {
             "has 2 addresses and 1 prefix, which counts as an address, and may get 1 more; a m5.4xlarge allows 3";
         not_ready(lab, "no-room", &[full, "use a larger instance type, or unassign addresses"]);
         check_fails(lab, "Address limit", full);
-        lab.simulator.unassign_prefixes(&lab.r2.enis[0]).expect("an ENI");
-        ready_again_and_takes_over(lab);
+        ready_again_and_takes_over(lab, |lab| lab.simulator.unassign_prefixes(&lab.r2.enis[0]).expect("an ENI"));
     });
 }
 
@@ -119,8 +119,9 @@ fn standby_with_source_destination_check() {
         let on = format!("the source/destination check is on for {}", lab.r2.enis[0]);
         not_ready(lab, "source-dest-check", &[&on, "--no-source-dest-check`"]);
         check_fails(lab, "Src/dest check", &on);
-        lab.simulator.set_source_dest_check(&lab.r2.enis[0], false).expect("an ENI");
-        ready_again_and_takes_over(lab);
+        ready_again_and_takes_over(lab, |lab| {
+            lab.simulator.set_source_dest_check(&lab.r2.enis[0], false).expect("an ENI");
+        });
     });
 }
 
@@ -140,9 +141,10 @@ fn standby_whose_eni_is_attached_elsewhere() {
             &[&format!("{eni} is attached to {other}, not to this instance {}", lab.r2.instance)],
         );
         check_fails(lab, "ENI in EC2", &format!("is attached to {other}, not to this instance"));
-        lab.simulator.detach_network_interface(&eni).expect("an ENI");
-        lab.simulator.attach_network_interface(&eni, &lab.r2.instance, 0).expect("attached");
-        ready_again_and_takes_over(lab);
+        ready_again_and_takes_over(lab, |lab| {
+            lab.simulator.detach_network_interface(&eni).expect("an ENI");
+            lab.simulator.attach_network_interface(&eni, &lab.r2.instance, 0).expect("attached");
+        });
     });
 }
 
@@ -351,9 +353,11 @@ pub fn exports(lab: &Lab, kind: &str, resource: &str, code: &str) {
     }
 }
 
-fn ready_again_and_takes_over(lab: &Lab) {
+/// The standby is ready once the obstacle is removed.
+fn ready_again_and_takes_over(lab: &Lab, remove: impl FnOnce(&Lab)) {
     // It may have been logged before, at its start.
     let said = lab.r2.logged(&["standby ready"]);
+    remove(lab);
     lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", LONGEST + SLACK);
     assert_eq!(lab.r2.logged(&["standby ready"]), said + 1);
     assert!(lab.claims(Some(&lab.r2)).is_empty());

@@ -6,10 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lab::{Cut, GROUP, Lab, VIP};
+use lab::{Cut, GROUP, Lab, Signal, VIP};
 
 use crate::agent::O_NONBLOCK;
-use crate::{BINARY, ELECTION, SLACK};
+use crate::{BINARY, ELECTION, SLACK, without_copies};
 
 const QUICK: &str = "set high-availability vrrp global-parameters aws-vipa verify-interval 5";
 
@@ -52,7 +52,6 @@ fn healed_so_that_the_master_hears_the_other_one() {
         let acknowledged = lab.r1.logged(&["claim acknowledged"]);
         lab.cut(Cut::Both);
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
-        lab.heal();
         lab.cut(Cut::From(1));
         // The next advertisement of r2 is at most a second away.
         lab.wait_for_owner(VIP, &lab.r1, Duration::from_secs(2) + SLACK);
@@ -78,7 +77,6 @@ fn healed_so_that_the_master_hears_nothing() {
         lab.r1.commit();
         lab.cut(Cut::Both);
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
-        lab.heal();
         lab.cut(Cut::From(2));
         lab.wait("BACKUP on r2", ELECTION + SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "BACKUP");
         lab.heal();
@@ -132,7 +130,6 @@ fn link_cut_until_the_address_is_contested() {
         lab.wait("contested", Duration::from_secs(150), |lab| contested(lab).iter().any(|times| *times > 0));
         // The master gets no event: the other one hears it first, and becomes BACKUP.
         let healed = Instant::now();
-        lab.heal();
         lab.cut(Cut::From(2));
         lab.wait("BACKUP on r2", ELECTION + SLACK, |lab| lab.r2.shown(GROUP, VIP).vrrp() == "BACKUP");
         lab.heal();
@@ -142,11 +139,12 @@ fn link_cut_until_the_address_is_contested() {
         });
         for router in [&lab.r1, &lab.r2] {
             // An advertisement that passes while the link changes causes a notify event, and a claim at once.
-            let claims = lab.claims(Some(router)).into_iter().map(|claim| claim.arrived).filter(|at| *at < healed);
+            let claims = without_copies(lab.claims(Some(router)));
+            let claims = claims.into_iter().map(|claim| claim.arrived).filter(|at| *at < healed);
             let claims: Vec<Instant> = claims.collect();
             // The first one was caused by a notify event.
             let apart = claims[1..].windows(2).map(|pair| pair[1] - pair[0]).min();
-            assert!(apart.is_none_or(|apart| apart > Duration::from_millis(9_500)), "{:#?}", lab.claims(Some(router)));
+            assert!(apart.is_none_or(|apart| apart > Duration::from_secs(8)), "{:#?}", lab.claims(Some(router)));
             let cut = healed - began;
             assert!(claims.len() >= 4, "{} in {cut:?}: {:#?}", claims.len(), lab.claims(Some(router)));
         }
@@ -193,8 +191,9 @@ fn flapping() {
         drop(priorities);
         assert!(speaker.wait().expect("python3 ends").success());
         lab.wait_for_verdict(&lab.r1, GROUP, VIP, "OK", SLACK);
-        // The log counts repetitions.
-        lab.wait("all transitions logged", SLACK, |lab| masterships(&lab.r1.agent_log()) == 11);
+        // The log counts repetitions, and has those of the last minutes once the agent ends.
+        lab.r1.kill(Signal::TERM, "vyos-aws-vipa");
+        assert_eq!(masterships(&lab.r1.agent_log()), 11);
         let claims = lab.claims(None);
         // The first ones at once. Lines that follow faster than that share requests, and the last one gets its own.
         assert!((5..=11).contains(&claims.len()), "{claims:#?}");

@@ -107,7 +107,7 @@ fn imds_can_list_addresses_in_ascending_order() {
 fn imds_can_renew_the_role_s_key_before_it_expires() {
     let path = "/latest/meta-data/iam/security-credentials/router";
     let mut world = world();
-    world.role_keys = RoleKeys { valid_seconds: 600, renewed_seconds_before_expiry: Some(599) };
+    world.role_keys = RoleKeys { valid_seconds: 600, renewed_seconds_before_expiry: Some(597) };
     let simulator = Simulator::start(world).unwrap();
     let first = simulator.role_access_key(INSTANCE).unwrap();
     let mut client = Client::new(&simulator.serve_imds(INSTANCE, any_port(), None).unwrap());

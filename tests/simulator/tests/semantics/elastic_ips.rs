@@ -209,7 +209,7 @@ fn an_association_moves_along_with_its_private_address() {
 
 #[test]
 fn a_newly_assigned_address_cannot_be_associated_at_once() {
-    let lag = Duration::from_millis(300);
+    let lag = Duration::from_secs(3);
     assert_eq!(World::default().association_lag_ms, 300);
     let (_simulator, _, mut client) = start(zones().association_lag(lag).throttling(None));
     assert_eq!(client.ask(&associate(EIP, R1, None, true)).code(), "Success", "there from the start");
@@ -232,8 +232,8 @@ fn reads_of_associations_are_as_stale_as_those_of_addresses() {
     assert!(shows(&mut client, R1), "{simulator}");
     simulator.set_stale_reads(StaleReads::ExactlyMs(300));
     simulator.wait_for("the association is old", SOON, |_| shows(&mut client, R1).then_some(())).unwrap();
-    simulator.steal_association(EIP, THIRD_PARTY, None).unwrap();
     let stolen = Instant::now();
+    simulator.steal_association(EIP, THIRD_PARTY, None).unwrap();
     while shows(&mut client, R1) {
         assert!(stolen.elapsed() < SOON, "{simulator}");
     }
@@ -255,7 +255,7 @@ fn faults_affect_one_elastic_ip_and_a_late_request_is_performed() {
     assert_eq!(client.ask(&associate(EIP, R1, None, true)).code(), "UnauthorizedOperation");
     assert_eq!(place(&simulator, EIP), None);
     assert_eq!(client.ask(&dry).code(), "DryRunOperation");
-    let delay = Duration::from_millis(300);
+    let delay = Duration::from_secs(3);
     simulator.add_fault(Fault::on(On::action("AssociateAddress")).delay_before(delay).times(1));
     client.send_query(&associate(EIP, R1, None, true));
     simulator

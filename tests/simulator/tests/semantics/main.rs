@@ -200,8 +200,8 @@ fn reads_are_stale_by_default_and_prompt_on_request() {
     assert!(shows(&mut client), "{simulator}");
     simulator.set_stale_reads(StaleReads::ExactlyMs(300));
     simulator.wait_for("the claim is old", SOON, |_| shows(&mut client).then_some(())).unwrap();
-    simulator.steal(VIP, THIRD_PARTY).unwrap();
     let stolen = Instant::now();
+    simulator.steal(VIP, THIRD_PARTY).unwrap();
     while shows(&mut client) {
         assert!(stolen.elapsed() < SOON, "{simulator}");
     }
@@ -216,12 +216,11 @@ fn every_fault_has_its_effect() {
     let slow = Duration::from_millis(200);
     // Delays.
     let delay = simulator.add_fault(Fault::on(On::ec2()).delay_before(slow).delay_after(slow));
-    let begin = Instant::now();
     client.claim(R1, &[VIP]);
-    assert!(begin.elapsed() >= 2 * slow);
+    let end = Instant::now();
     let request = simulator.requests().pop().unwrap();
-    let performed = request.performed.unwrap() - request.arrived;
-    assert!(performed >= slow && performed < 2 * slow, "{request}");
+    let performed = request.performed.unwrap();
+    assert!(performed - request.arrived >= slow && end - performed >= slow, "{request}");
     simulator.remove_fault(delay);
     // Errors, with a count and with matchers.
     simulator.add_fault(Fault::on(On::claims().network_interface(R2)).throttle().times(2));
@@ -271,15 +270,16 @@ fn every_fault_has_its_effect() {
     client.0.get_ref().set_read_timeout(Some(slow)).unwrap();
     client.send_query(&claim(R2, &[VIP], true));
     assert!(client.receive().is_err());
-    assert_eq!(simulator.owner(VIP).unwrap(), R2);
-    assert_eq!(simulator.requests().pop().unwrap().outcome, Outcome::Hanging);
+    simulator.wait_for_owner(VIP, R2, SOON).unwrap();
+    let hangs = |simulator: &Simulator| simulator.requests().pop().unwrap().outcome == Outcome::Hanging;
+    simulator.wait_for("the claim hangs", SOON, |simulator| hangs(simulator).then_some(())).unwrap();
     assert!(simulator.faults().is_empty(), "{:?}", simulator.faults());
 }
 
 #[test]
 fn a_request_is_performed_although_its_client_gave_up() {
     let (simulator, listener, mut client) = start(world());
-    let delay = Duration::from_millis(300);
+    let delay = Duration::from_secs(3);
     simulator.add_fault(Fault::on(On::claims()).delay_before(delay).times(1));
     client.send_query(&claim(R1, &[VIP], true));
     simulator.wait_for_request("the claim", SOON, |request| request.claims(VIP)).unwrap();
@@ -423,9 +423,9 @@ fn imds_requires_a_token_and_identifies_the_instance() {
     assert!(document.contains("\"region\": \"eu-west-1\""), "{document}");
     assert_eq!(client.imds(&token, "/latest/meta-data/nothing").status, 404);
     // A token is valid for the requested time.
+    let begin = Instant::now();
     client.send("PUT", "/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 1\r\n", "");
     let short = client.receive().unwrap().body;
-    let begin = Instant::now();
     assert_eq!(client.imds(&short, "/latest/meta-data/mac").status, 200);
     while client.imds(&short, "/latest/meta-data/mac").status == 200 {
         assert!(begin.elapsed() < SOON);

@@ -323,8 +323,8 @@ fn reads_of_routes_are_as_stale_as_those_of_addresses() {
     assert!(shows(&mut client, R1), "{simulator}");
     simulator.set_stale_reads(StaleReads::ExactlyMs(300));
     simulator.wait_for("the route is old", SOON, |_| shows(&mut client, R1).then_some(())).unwrap();
-    simulator.steal_route(T1, OVERLAY, THIRD_PARTY).unwrap();
     let stolen = Instant::now();
+    simulator.steal_route(T1, OVERLAY, THIRD_PARTY).unwrap();
     while shows(&mut client, R1) {
         assert!(stolen.elapsed() < SOON, "{simulator}");
     }
