@@ -162,8 +162,8 @@ fn denied_claims_rest_a_minute_and_say_what_is_missing() {
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
         preempted(lab, 2, 1);
         let claims = lab.claims(Some(&lab.r1)).len();
-        lab.watch("no claim", Duration::from_secs(50), |lab| lab.claims(Some(&lab.r1)).len() == claims);
-        lab.wait("a claim after a minute", Duration::from_secs(10) + SLACK, |lab| {
+        lab.watch("no claim", Duration::from_secs(45), |lab| lab.claims(Some(&lab.r1)).len() == claims);
+        lab.wait("a claim after a minute", Duration::from_secs(15) + SLACK, |lab| {
             lab.claims(Some(&lab.r1)).len() == claims + 1
         });
         assert_eq!(lab.r1.logged(&["claim refused", "UnauthorizedOperation"]), 1, "said once");

@@ -33,7 +33,7 @@ const ELECTION: Duration = Duration::from_secs(4);
 /// Additional time for a busy machine.
 const SLACK: Duration = Duration::from_secs(8);
 
-/// A copy of a request comes within this time: after a second, and later on a busy machine.
+/// A copy of a request comes within this time: after 0.3 s or a second, and later on a busy machine.
 const COPIED: Duration = Duration::from_secs(3);
 
 /// r1 has claimed that often and has preempted r2 last, and r2 has claimed that often. r1 claims once more if it hears an
@@ -43,14 +43,15 @@ fn preempted(lab: &Lab, r1: usize, r2: usize) {
     assert!((r1..=r1 + 1).contains(&claims[0]) && claims[1] == r2, "{claims:?}: {}", lab.simulator);
 }
 
-/// Without the copies of requests: the agent sends a request again if its answer is late, which may be so on a busy machine. What
-/// EC2 has refused is no copy.
+/// Without the copies of requests: the agent sends a request again on another connection if its answer is late, which may be so
+/// on a busy machine. What EC2 has refused has no copy.
 fn without_copies(requests: Vec<Request>) -> Vec<Request> {
     let mut first: Vec<Request> = Vec::new();
     for request in requests {
         let is_copy = |earlier: &Request| {
             (&earlier.action, &earlier.parameters, earlier.peer.ip())
                 == (&request.action, &request.parameters, request.peer.ip())
+                && earlier.connection != request.connection
                 && (earlier.succeeded() || earlier.code().is_none())
                 && request.arrived < earlier.arrived + COPIED
         };

@@ -723,7 +723,7 @@ fn fifty_routes_move_in_the_time_of_twelve_calls() {
         let in_flight = |claim: &Request| {
             claims.iter().filter(|other| other.arrived <= claim.arrived && performed(other) > claim.arrived).count()
         };
-        assert!(claims.iter().map(in_flight).max() <= Some(8), "{claims:#?}");
+        assert!(claims.iter().map(in_flight).max().is_some_and(|most| (6..=8).contains(&most)), "{claims:#?}");
     });
 }
 
@@ -736,7 +736,9 @@ fn agent_is_killed_in_the_middle_of_a_move() {
         lab.r1.power_off();
         lab.wait("some routes have moved", ELECTION + SLACK, |lab| led_to(lab, &lab.r2) >= 8);
         lab.r2.kill(Signal::KILL, "vyos-aws-vipa");
-        let claims = |lab: &Lab| since(start, lab.route_claims(Some(&lab.r2))).len();
+        // All requests: the new agent has other connections.
+        let is_later = |claim: &Request| claim.number >= start;
+        let claims = |lab: &Lab| lab.route_claims(Some(&lab.r2)).into_iter().filter(is_later).count();
         assert!(claims(lab) < 50, "all were claimed before: {}", lab.simulator);
         lab.r2.start_agent();
         lab.wait("r2 has all routes", 8 * CALL + 2 * SLACK, |lab| led_to(lab, &lab.r2) == 50);

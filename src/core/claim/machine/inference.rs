@@ -13,8 +13,8 @@
 //!    within that second takes precedence.
 //! 2. An address that a command added ([`PutBy::Command`]) proves nothing until a later notify event for MASTER: keepalived
 //!    uses an address that exists already.
-//! 3. For an address that existed when the agent started, or that was added while notifications were lost, the process is
-//!    unknown. The address counts if the state is UNKNOWN, but does not contradict a notify event.
+//! 3. For an address that existed when the agent started, or when notifications were lost, the process is unknown. The
+//!    address counts if the state is UNKNOWN, but does not contradict a notify event.
 //! 4. In an UNKNOWN state, an address that was just added counts once its process is known: until then its notify event may
 //!    come. If the process stays unknown, the address counts after [`MAX_NOTIFY_TIMEOUT`]. An address counts at once that
 //!    existed when the agent started, or was added while the FIFO had no writer, or whose notify event for MASTER was read.
@@ -23,11 +23,11 @@
 //! milliseconds before or after keepalived removes the address; it is newer than the addition in both cases, so no rule
 //! applies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::Machine;
+use super::{Machine, STALL_THRESHOLD};
 use crate::claim::BootInstant;
 use crate::claim::event::{Cause, LogEvent, Misplaced, PutBy};
 use crate::claim::group::{Group, GroupState};
@@ -39,9 +39,10 @@ use crate::model::vrrp::VrrpState;
 
 /// The notify event follows the address within a millisecond; after this time it counts as lost.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same while the process that added the address is unknown: it is known after a second, or later on a busy router, which
-/// counts as stalled after [`STALL_THRESHOLD`](super::STALL_THRESHOLD).
-const MAX_NOTIFY_TIMEOUT: Duration = NOTIFY_TIMEOUT.saturating_add(super::STALL_THRESHOLD);
+/// The same while the process that added the address is unknown. It is known after a second. An agent that is interrupted
+/// learns it later: by up to twice [`STALL_THRESHOLD`] before that counts as a stall, because a timer is always due within that
+/// time.
+const MAX_NOTIFY_TIMEOUT: Duration = NOTIFY_TIMEOUT.saturating_add(STALL_THRESHOLD.saturating_mul(2));
 /// keepalived is active once per advertisement interval; liveness is missing after this much more time.
 const LIVENESS_MARGIN: Duration = Duration::from_secs(2);
 /// In BACKUP, keepalived sleeps for the Master_Down_Interval at most: three advertisement intervals and a skew time of less
@@ -281,8 +282,11 @@ impl Machine {
             has_timer |= after >= first + longest_sleep(group.advertise_interval);
             names.push(name.clone());
         }
-        // keepalived has a timer after all: it hung, or a notify event was lost. What made one group seem in FAULT made all.
-        if has_timer {
+        // keepalived has a timer after all: it hung, or a notify event was lost. What made one group seem in FAULT made all, so
+        // all are inferred together.
+        let is_awaited =
+            |name: &GroupName| self.groups.get(name).is_some_and(|group| self.awaits_notify_event(now, group));
+        if has_timer && !names.iter().any(is_awaited) {
             names.into_iter().for_each(|name| self.infer(now, &name, None, after));
         }
     }
@@ -295,7 +299,7 @@ impl Machine {
         let liveness = self.liveness;
         let unknown = |(name, group): (&GroupName, &Group)| match group.state {
             GroupState::Unknown { last_known, liveness_after, .. }
-                if group.is_active() && liveness >= Some(liveness_after) =>
+                if group.is_active() && liveness >= Some(liveness_after) && !self.awaits_notify_event(now, group) =>
             {
                 Some((name.clone(), last_known, liveness_after))
             }
@@ -321,8 +325,7 @@ impl Machine {
         }
     }
 
-    /// The group has the state that its addresses show: keepalived was active after that time. Not yet, if the notify event
-    /// for these addresses may still come.
+    /// The group has the state that its addresses show: keepalived was active after that time.
     fn infer(
         &mut self,
         now: BootInstant,
@@ -333,9 +336,6 @@ impl Machine {
         let Some(group) = self.groups.get(name) else {
             return;
         };
-        if self.notify_event_awaited_until(group).is_some_and(|until| now < until) {
-            return;
-        }
         let is_master = group.addresses.iter().any(|ip| self.shows_master(ip));
         let Some(group) = self.groups.get_mut(name) else {
             return;
@@ -385,6 +385,11 @@ impl Machine {
         self.groups.values().filter(is_unknown).filter_map(|group| self.notify_event_awaited_until(group))
     }
 
+    /// Whether the notify event for the addresses of the group may still come.
+    fn awaits_notify_event(&self, now: BootInstant, group: &Group) -> bool {
+        self.notify_event_awaited_until(group).is_some_and(|until| now < until)
+    }
+
     /// Until when the notify event for the addresses of the group may still come. None if no address shows MASTER, or if one
     /// counts at once.
     fn notify_event_awaited_until(&self, group: &Group) -> Option<BootInstant> {
@@ -417,24 +422,22 @@ impl Machine {
 
     /// Which kind of process added the address to keepalived's interface.
     fn put_by(&self, ip: Ipv4Addr) -> Option<PutBy> {
-        self.on_its_interface(ip, &self.put_by).max()
+        let put_by = self.put_by.get(&ip)?;
+        self.its_interfaces(ip).filter_map(|on| put_by.get(on)).copied().max()
     }
 
-    /// When the address was added to keepalived's interface, if the FIFO had a writer then.
+    /// When the address was added to keepalived's interface. None if it existed before the agent, or if the FIFO had no writer
+    /// then.
     fn added(&self, ip: Ipv4Addr) -> Option<BootInstant> {
-        self.on_its_interface(ip, &self.added).min()
+        let added = self.added.get(&ip)?;
+        self.its_interfaces(ip).map(|on| added.get(on).copied()).min().flatten()
     }
 
-    /// What is known of the address on keepalived's interface.
-    fn on_its_interface<T: Copy>(
-        &self,
-        ip: Ipv4Addr,
-        known: &BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, T>>,
-    ) -> impl Iterator<Item = T> {
+    /// The interfaces with the address that are keepalived's for it.
+    fn its_interfaces(&self, ip: Ipv4Addr) -> impl Iterator<Item = &InterfaceName> {
         let address = self.evidence.get(&ip);
-        let is_its =
-            move |name: &InterfaceName| address.is_some_and(|a| a.is_there(Some(&BTreeSet::from([name.clone()]))));
-        known.get(&ip).into_iter().flatten().filter(move |(name, _)| is_its(name)).map(|(_, value)| *value)
+        let is_its = move |on: &InterfaceName| address.is_some_and(|a| a.is_there(Some(&BTreeSet::from([on.clone()]))));
+        self.local.get(&ip).into_iter().flatten().filter(move |on| is_its(on))
     }
 
     /// Whether the address is on its interface against what VRRP says, or is not, and since when that is so.

@@ -1072,7 +1072,7 @@ fn an_address_that_appears_in_an_unknown_state_is_claimed_a_second_later_without
 }
 
 #[test]
-fn an_address_that_an_unknown_process_put_there_in_an_unknown_state_counts_after_three_seconds() {
+fn an_address_that_an_unknown_process_put_there_in_an_unknown_state_counts_after_five_seconds() {
     let mut harness = Harness::one();
     harness.tell(Event::FifoFull);
     harness.run(ms(1));
@@ -1082,7 +1082,7 @@ fn an_address_that_an_unknown_process_put_there_in_an_unknown_state_counts_after
     let addresses = [(vip(1), [interface("eth0")].into())].into();
     harness.tell(Event::LocalAddresses { addresses, requested: false });
     harness.tell(Event::Liveness { after: begin });
-    harness.run(ms(2_999));
+    harness.run(ms(4_999));
     assert_eq!(transitions(&harness, begin), []);
     harness.run(ms(1));
     assert_eq!(transitions(&harness, begin), [(VrrpState::Master, Cause::Inferred)]);
@@ -1162,6 +1162,40 @@ fn a_backup_line_after_what_a_person_put_there_makes_it_no_mastership() {
     harness.run(secs(60));
     let expected = [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Backup, Cause::Inferred)];
     assert_eq!((&transitions(&harness, begin)[..], harness.claim_times(begin)), (&expected[..], vec![]));
+}
+
+#[test]
+fn an_address_that_an_unknown_process_puts_there_in_fault_delays_all_groups_and_none_for_good() {
+    let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
+    let mut harness = Harness::settled(config(&["a", "b"]), groups);
+    restarted_asleep(&mut harness);
+    let begin = harness.now;
+    harness.beat = secs(1);
+    harness.last_beat = harness.now;
+    harness.run(ms(5_500));
+    harness.local.insert(vip(2));
+    let addresses = [(vip(2), [interface("eth0")].into())].into();
+    harness.tell(Event::LocalAddresses { addresses, requested: false });
+    harness.run(ms(4_999));
+    assert_eq!(transitions(&harness, begin), []);
+    harness.run(secs(3));
+    let expected = [(VrrpState::Backup, Cause::Inferred), (VrrpState::Master, Cause::Inferred)];
+    assert_eq!(transitions(&harness, begin), expected);
+}
+
+#[test]
+fn an_address_that_comes_to_its_other_interface_as_well_is_not_new() {
+    let mut harness = before_the_start();
+    harness.start_agent();
+    harness.run(secs(10));
+    let begin = harness.now;
+    harness.tell(Event::FifoFull);
+    // The interface of rfc3768-compatibility.
+    harness.elsewhere = [(vip(1), [interface("eth0v10v4")].into())].into();
+    harness.look_around();
+    harness.tell(Event::Liveness { after: begin });
+    let expected = [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Master, Cause::Inferred)];
+    assert_eq!(transitions(&harness, begin), expected);
 }
 
 #[test]

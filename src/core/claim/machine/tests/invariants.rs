@@ -97,7 +97,7 @@ pub struct Invariants {
     /// When a group was last said to be MASTER, however old that was.
     called_master: BTreeMap<GroupName, BootInstant>,
     came: BTreeMap<Ipv4Addr, BootInstant>,
-    /// Those of them that came while nobody could have spoken of their group.
+    /// Those of them that came while the FIFO had no writer.
     unspoken: BTreeSet<Ipv4Addr>,
     /// What a process has put there.
     put: BTreeSet<Ipv4Addr>,
