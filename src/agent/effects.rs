@@ -653,7 +653,7 @@ mod tests {
             let addresses = [0, 1].map(|n| agent.groups.groups[n].addresses[0].address);
             let eni = EniId::try_from("eni-0123abcd").expect("an ENI");
             let request = ClaimRequest::Addresses { eni, addresses: addresses.to_vec() };
-            agent.effects.claim(ClaimId(1), request, Duration::from_secs(2), Vec::new());
+            agent.effects.claim(ClaimId(1), request, Duration::from_secs(3), Vec::new());
             let mut sent = vec![connections.recv().await.expect("a connection")];
             for n in changed {
                 let group = agent.groups.groups[n].name.clone();

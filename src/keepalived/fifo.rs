@@ -775,7 +775,7 @@ mod tests {
         };
         loop {
             // After the reload there is nothing more to come.
-            let patience = Duration::from_secs(if reloaded && !ended { 1 } else { 20 });
+            let patience = Duration::from_secs(if reloaded && !ended { 5 } else { 20 });
             match tokio::time::timeout(patience, fifo.next()).await {
                 Err(_) if reloaded && !ended => {
                     ended = true;

@@ -372,7 +372,8 @@ impl Router {
             return false;
         };
         let pid = pid.trim();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
+        // The file may be empty for a moment after the start.
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         let open = |pid: &str| {
             let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
             entries.filter_map(|e| fs::read_link(e.ok()?.path()).ok()).any(|file| file == Path::new(FIFO))

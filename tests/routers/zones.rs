@@ -702,15 +702,15 @@ fn many_moved(lab: &Lab, start: usize, routes: usize, within: Duration) -> Vec<R
     claims
 }
 
-/// Each call takes 0.3 s, and eight are in flight: so fifty routes take the time of seven calls, one after the other, and of
+/// Each call takes 0.6 s, and eight are in flight: so fifty routes take the time of seven calls, one after the other, and of
 /// some more on a busy machine.
 #[test]
 fn fifty_routes_move_in_the_time_of_twelve_calls() {
     lab::scenario_in(one_subnet(50), BINARY, |lab: &mut Lab| {
         let start = bring_up_many(lab, 50);
-        lab.simulator.add_fault(Fault::on(On::ec2()).delay_before(CALL));
+        lab.simulator.add_fault(Fault::on(On::ec2()).delay_before(2 * CALL));
         lab.r1.power_off();
-        let claims = many_moved(lab, start, 50, ELECTION + 12 * CALL + SLACK);
+        let claims = many_moved(lab, start, 50, ELECTION + 12 * 2 * CALL + SLACK);
         assert!(claims.len() == 50 && claims.iter().all(Request::succeeded), "{claims:#?}");
         let performed = |claim: &Request| claim.performed.expect("performed");
         // How many calls came one after the other at most, until this one.
