@@ -472,6 +472,8 @@ pub enum Cause {
     NoWriter,
     /// keepalived has shown no liveness for too long.
     NoLiveness,
+    /// The group seemed to be in FAULT, and keepalived is active for another reason than other groups' timers.
+    ActiveAgain,
     /// This router was suspended or stalled.
     Stalled,
     /// The FIFO was full: notify events may be lost.

@@ -51,7 +51,7 @@ pub enum GroupState {
         cause: Cause,
     },
     /// The state is not reliable: it is inferred from the local addresses once keepalived has been active after
-    /// `liveness_after`, and no notify event can be expected for an address that was just added.
+    /// `liveness_after`. For addresses that were just added, their notify event is awaited first.
     Unknown {
         /// Why the state is not reliable.
         why: Cause,

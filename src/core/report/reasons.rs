@@ -36,6 +36,7 @@ pub fn cause(cause: Cause) -> &'static str {
         Cause::NoTimer => "keepalived has no timer set, and the address is on no local interface",
         Cause::NoWriter => "keepalived does not have the FIFO open",
         Cause::NoLiveness => "no keepalived activity",
+        Cause::ActiveAgain => "keepalived is active again",
         Cause::Stalled => "this router was suspended or stalled",
         Cause::FifoFull => "the FIFO was full: notify events may be lost",
         Cause::NoNotifyEvent => "a process added the address without a notify event for MASTER",
@@ -266,6 +267,7 @@ fn vrrp_unknown(why: Cause) -> String {
         | Cause::NoTimer
         | Cause::Stalled
         | Cause::FifoFull
+        | Cause::ActiveAgain
         | Cause::NoNotifyEvent
         | Cause::New
         | Cause::Paused

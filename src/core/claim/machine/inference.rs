@@ -27,7 +27,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::{Machine, STALL_THRESHOLD};
+use super::{HEARTBEAT_INTERVAL, Machine, STALL_THRESHOLD};
 use crate::claim::BootInstant;
 use crate::claim::event::{Cause, LogEvent, Misplaced, PutBy};
 use crate::claim::group::{Group, GroupState};
@@ -39,10 +39,9 @@ use crate::model::vrrp::VrrpState;
 
 /// The notify event follows the address within a millisecond; after this time it counts as lost.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same while the process that added the address is unknown. It is known after a second. An agent that is interrupted
-/// learns it later: by up to twice [`STALL_THRESHOLD`] before that counts as a stall, because a timer is always due within that
-/// time.
-const MAX_NOTIFY_TIMEOUT: Duration = NOTIFY_TIMEOUT.saturating_add(STALL_THRESHOLD.saturating_mul(2));
+/// The same while the process that added the address is unknown. It is known after a second, and later if the agent was
+/// interrupted: by so much before that counts as a stall.
+const MAX_NOTIFY_TIMEOUT: Duration = NOTIFY_TIMEOUT.saturating_add(HEARTBEAT_INTERVAL).saturating_add(STALL_THRESHOLD);
 /// keepalived is active once per advertisement interval; liveness is missing after this much more time.
 const LIVENESS_MARGIN: Duration = Duration::from_secs(2);
 /// In BACKUP, keepalived sleeps for the Master_Down_Interval at most: three advertisement intervals and a skew time of less
@@ -282,12 +281,13 @@ impl Machine {
             has_timer |= after >= first + longest_sleep(group.advertise_interval);
             names.push(name.clone());
         }
-        // keepalived has a timer after all: it hung, or a notify event was lost. What made one group seem in FAULT made all, so
-        // all are inferred together.
-        let is_awaited =
-            |name: &GroupName| self.groups.get(name).is_some_and(|group| self.awaits_notify_event(now, group));
-        if has_timer && !names.iter().any(is_awaited) {
-            names.into_iter().for_each(|name| self.infer(now, &name, None, after));
+        // keepalived has a timer after all: it hung, or a notify event was lost. What made one group seem in FAULT made all.
+        for name in names.into_iter().filter(|_| has_timer) {
+            if self.groups.get(&name).is_some_and(|group| self.awaits_notify_event(now, group)) {
+                self.invalidate_with_last_known(now, &name, Cause::ActiveAgain, None);
+            } else {
+                self.infer(now, &name, None, after);
+            }
         }
     }
 
@@ -380,7 +380,7 @@ impl Machine {
     }
 
     /// Until when notify events may still come for the addresses of groups in unknown states.
-    pub(super) fn notify_events_awaited_until(&self) -> impl Iterator<Item = BootInstant> {
+    pub(super) fn unknown_states_wait_until(&self) -> impl Iterator<Item = BootInstant> {
         let is_unknown = |group: &&Group| matches!(group.state, GroupState::Unknown { .. });
         self.groups.values().filter(is_unknown).filter_map(|group| self.notify_event_awaited_until(group))
     }

@@ -522,7 +522,7 @@ impl Machine {
             .chain(next_claim)
             .chain(pauses)
             .chain(notify_timeouts)
-            .chain(self.notify_events_awaited_until())
+            .chain(self.unknown_states_wait_until())
             .chain(misplaced)
             .chain(resolves)
             .chain(verifications.into_iter().flatten())

@@ -124,6 +124,7 @@ pub fn causes() -> Vec<Cause> {
         Cause::NoTimer => [Cause::NoTimer],
         Cause::NoWriter => [Cause::NoWriter],
         Cause::NoLiveness => [Cause::NoLiveness],
+        Cause::ActiveAgain => [Cause::ActiveAgain],
         Cause::Stalled => [Cause::Stalled],
         Cause::FifoFull => [Cause::FifoFull],
         Cause::NoNotifyEvent => [Cause::NoNotifyEvent],

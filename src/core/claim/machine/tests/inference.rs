@@ -1165,22 +1165,29 @@ fn a_backup_line_after_what_a_person_put_there_makes_it_no_mastership() {
 }
 
 #[test]
-fn an_address_that_an_unknown_process_puts_there_in_fault_delays_all_groups_and_none_for_good() {
-    let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
-    let mut harness = Harness::settled(config(&["a", "b"]), groups);
-    restarted_asleep(&mut harness);
-    let begin = harness.now;
-    harness.beat = secs(1);
-    harness.last_beat = harness.now;
-    harness.run(ms(5_500));
-    harness.local.insert(vip(2));
-    let addresses = [(vip(2), [interface("eth0")].into())].into();
-    harness.tell(Event::LocalAddresses { addresses, requested: false });
-    harness.run(ms(4_999));
-    assert_eq!(transitions(&harness, begin), []);
-    harness.run(secs(3));
-    let expected = [(VrrpState::Backup, Cause::Inferred), (VrrpState::Master, Cause::Inferred)];
-    assert_eq!(transitions(&harness, begin), expected);
+fn an_address_that_was_just_added_in_fault_leaves_no_group_in_fault() {
+    for is_known in [true, false] {
+        let groups = Groups { groups: vec![run("a", "eth0", 10, &[vip(1)]), run("b", "eth0", 11, &[vip(2)])] };
+        let mut harness = Harness::settled(config(&["a", "b"]), groups);
+        restarted_asleep(&mut harness);
+        let begin = harness.now;
+        harness.beat = secs(1);
+        harness.last_beat = harness.now;
+        harness.run(ms(5_500));
+        harness.local.insert(vip(2));
+        if is_known {
+            harness.look_around();
+        } else {
+            let addresses = [(vip(2), [interface("eth0")].into())].into();
+            harness.tell(Event::LocalAddresses { addresses, requested: false });
+        }
+        harness.run(ms(if is_known { 999 } else { 4_999 }));
+        let until_then = [(VrrpState::Backup, Cause::Inferred), (VrrpState::Unknown, Cause::ActiveAgain)];
+        assert_eq!(transitions(&harness, begin), until_then, "known: {is_known}");
+        harness.run(secs(1));
+        let expected = [&until_then[..], &[(VrrpState::Master, Cause::Inferred)]].concat();
+        assert_eq!(transitions(&harness, begin), expected, "known: {is_known}");
+    }
 }
 
 #[test]
@@ -1208,7 +1215,7 @@ fn what_a_person_puts_there_in_fault_is_no_mastership() {
     harness.by_hand(vip(1), true);
     harness.run(ms(500));
     harness.tell(Event::Liveness { after: harness.now });
-    assert_eq!(transitions(&harness, begin), []);
+    assert_eq!(transitions(&harness, begin), [(VrrpState::Unknown, Cause::ActiveAgain)]);
     harness.run(secs(60));
     assert_eq!(harness.claim_times(begin), [0_u64; 0], "{:?}", transitions(&harness, begin));
 }

@@ -94,11 +94,11 @@ pub struct Invariants {
     writer_gone: Option<BootInstant>,
     /// When a group was last spoken of, and when an address of those on the interfaces came.
     spoken: BTreeMap<GroupName, BootInstant>,
-    /// When a group was last said to be MASTER, however old that was.
-    called_master: BTreeMap<GroupName, BootInstant>,
     came: BTreeMap<Ipv4Addr, BootInstant>,
-    /// Those of them that came while the FIFO had no writer.
-    unspoken: BTreeSet<Ipv4Addr>,
+    /// When a group was last said to be MASTER, however old that was.
+    last_master_event: BTreeMap<GroupName, BootInstant>,
+    /// The addresses that came while the FIFO had no writer.
+    added_without_writer: BTreeSet<Ipv4Addr>,
     /// What a process has put there.
     put: BTreeSet<Ipv4Addr>,
     liveness: Option<BootInstant>,
@@ -176,9 +176,9 @@ impl Invariants {
                 let local: BTreeSet<Ipv4Addr> = addresses.keys().copied().collect();
                 self.came.retain(|ip, _| local.contains(ip));
                 self.came.extend(local.difference(&self.local).map(|ip| (*ip, now)));
-                self.unspoken.retain(|ip| local.contains(ip) && self.local.contains(ip));
+                self.added_without_writer.retain(|ip| local.contains(ip) && self.local.contains(ip));
                 let new = local.difference(&self.local).filter(|_| self.writer_gone.is_some());
-                self.unspoken.extend(new.copied());
+                self.added_without_writer.extend(new.copied());
                 self.local = local;
                 if *requested {
                     self.local_read = Some(now);
@@ -262,7 +262,7 @@ impl Invariants {
         }
         for line in lines {
             if line.state.vrrp() == VrrpState::Master && !was_full {
-                self.called_master.insert(line.group.clone(), now);
+                self.last_master_event.insert(line.group.clone(), now);
             }
             self.invalidate(now, &line.group);
         }
@@ -270,7 +270,7 @@ impl Invariants {
 
     fn line(&mut self, now: BootInstant, line: &NotifyEvent) {
         if line.state.vrrp() == VrrpState::Master {
-            self.called_master.insert(line.group.clone(), now);
+            self.last_master_event.insert(line.group.clone(), now);
         }
         if line.state.vrrp() == VrrpState::Master && now < self.stale_until {
             return self.invalidate(now, &line.group);
@@ -440,12 +440,13 @@ impl Invariants {
                 self.invalidate(now, group);
             }
             Action::Log(LogEvent::Transition { group, to: VrrpState::Master, cause: Cause::Inferred, .. }) => {
-                let is_old = |ip: &Ipv4Addr| self.came.get(ip).is_some_and(|came| *came + secs(1) <= now);
-                let called = self.called_master.get(group);
+                let wait = |ip: &Ipv4Addr| secs(if self.put.contains(ip) { 1 } else { 5 });
+                let is_old = |ip: &Ipv4Addr| self.came.get(ip).is_some_and(|came| *came + wait(ip) <= now);
+                let called = self.last_master_event.get(group);
                 let is_spoken = |ip: &Ipv4Addr| called.is_some_and(|at| self.came.get(ip) <= Some(&(*at + secs(1))));
                 let counts = |ip: &Ipv4Addr| self.local.contains(ip) && (is_old(ip) || is_spoken(ip));
                 assert!(
-                    self.addresses_of(group).iter().any(|ip| counts(ip) || self.unspoken.contains(ip)),
+                    self.addresses_of(group).iter().any(|ip| counts(ip) || self.added_without_writer.contains(ip)),
                     "{group} is inferred to be MASTER at {now:?}, while the line of its address may still come"
                 );
             }
