@@ -295,7 +295,7 @@ mod tests {
 
     /// All of it: what the loop collects, and what the other thread renders and writes. /run is in memory, as /dev/shm is.
     #[tokio::test]
-    async fn the_metrics_of_two_hundred_groups_take_ten_milliseconds_at_most() {
+    async fn the_metrics_of_two_hundred_groups_take_two_milliseconds_at_most() {
         let (state, paths) = (tempfile::tempdir().expect("a directory"), Paths::system());
         let mut agent = agent_of_two_hundred_masters(&paths, state.path());
         let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
@@ -316,6 +316,6 @@ mod tests {
             .lines()
             .filter(|line| line.starts_with("vyos_aws_vipa_vrrp_state{") && line.ends_with("\"MASTER\"} 1"));
         assert_eq!(masters.count(), 200, "{text}");
-        assert!(quickest < Duration::from_millis(10), "{quickest:?}");
+        assert!(quickest < Duration::from_millis(2), "{quickest:?}");
     }
 }

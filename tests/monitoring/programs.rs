@@ -111,7 +111,8 @@ pub struct Prometheus {
 pub type Series = (Value, f64);
 
 impl Prometheus {
-    /// With the shipped alert rules. Scrapes these routers every three seconds, which a busy machine keeps up with, each with a name for its instance.
+    /// With the shipped alert rules. Scrapes these routers, each with a name for its instance. An interval is also the time
+    /// limit of a scrape, so it is one that a busy machine keeps.
     pub fn start(at: Ipv4Addr, targets: &[(&str, Ipv4Addr)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let rules = super::shipped("debian/examples/prometheus-rules.yml");

@@ -1200,7 +1200,7 @@ fn later_calls_in_the_daemon_end_at_once() {
 const VYOS: (&str, Duration) = ("0.2 0.3 0.05", Duration::from_millis(650));
 
 /// The benchmark limits the released program to 2 s more for 200 groups than for none, and to 50 ms for a call with nothing
-/// left to do. This test runs an unoptimised build, perhaps on a busy machine, so it limits the processor time, to 8 s; 200
+/// left to do. This test runs an unoptimised build, perhaps on a busy machine, so it limits the processor time, to 5 s; 200
 /// calls in full would take minutes. The elapsed times are only printed.
 #[test]
 fn two_hundred_groups_take_little_more_time_than_none() {
@@ -1236,10 +1236,9 @@ fn two_hundred_groups_take_little_more_time_than_none() {
             assert_eq!(calls.len(), 200);
             let (full, short): (Vec<&Call>, Vec<&Call>) = calls.iter().partition(|call| call.is_full);
             short.iter().for_each(|call| call.answer.assert_silent());
-            // keepalived with 200 groups may be too slow for one call, which is said once: then the next ones are made in full
-            // as well.
+            // keepalived with 200 groups may be too slow for one call: then the next one is made in full as well.
             let late = full.iter().filter(|call| call.answer.shown().contains("FIFO")).count();
-            assert!(full.iter().all(|call| call.answer.code == Some(0)) && full.len() <= 1 + 4 * late, "{full:?}");
+            assert!(full.iter().all(|call| call.answer.code == Some(0)) && full.len() <= 1 + late, "{full:?}");
             let mut took: Vec<Duration> = short.iter().map(|call| call.took).collect();
             took.sort();
             let more = cost.saturating_sub(without) + VYOS.1 * u32::try_from(full.len()).expect("a few");
@@ -1249,7 +1248,7 @@ fn two_hundred_groups_take_little_more_time_than_none() {
                 took[took.len() / 2]
             );
             assert!(cost / 200 < Duration::from_millis(50), "{cost:?}");
-            assert!(more < Duration::from_secs(8), "{more:?}");
+            assert!(more < Duration::from_secs(5), "{more:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Many addresses at once, good and bad, on one network interface and on two.
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use lab::simulator::{Batch, Fault, On, Request, World};
@@ -121,7 +121,7 @@ fn fifty_groups_move_at_once() {
         assert_eq!(claims.iter().map(|c| c.addresses.len()).sum::<usize>(), 50, "{claims:#?}");
         // Waiting addresses are sent at the end of a call at the latest.
         let waited = claims[claims.len() - 1].arrived_wall.duration_since(lines[49]);
-        assert!(waited < SignedDuration::try_from(CALL + Duration::from_secs(4)).expect("short"), "{waited:?}");
+        assert!(waited < SignedDuration::try_from(CALL + Duration::from_secs(1)).expect("short"), "{waited:?}");
     });
 }
 
@@ -131,7 +131,6 @@ fn two_hundred_groups_move_there_and_back() {
         let addresses = many_groups(lab, 200);
         for (owner, verb) in [(2, "stop"), (1, "start")] {
             let (router, other) = if owner == 1 { (&lab.r1, &lab.r2) } else { (&lab.r2, &lab.r1) };
-            let began = Instant::now();
             let before = [router, other].map(|router| (lab.claims(Some(router)).len(), router.agent_log().len()));
             lab.r1.systemctl(&[verb, "keepalived.service"]);
             wait_for_owners(lab, &addresses, owner, ELECTION + 3 * SLACK);
@@ -149,8 +148,7 @@ fn two_hundred_groups_move_there_and_back() {
             // One for the first of them, and one a second for all others.
             let log = router.agent_log().split_off(before[0].1);
             let written: Vec<&str> = log.lines().filter(|line| line.contains("transition")).collect();
-            let most = 20 + 3 * began.elapsed().as_secs();
-            assert!(written.len() as u64 <= most, "{most}: {written:#?}");
+            assert!(written.len() <= 20, "{written:#?}");
             few(&claims, &lines);
             for router in [&lab.r1, &lab.r2] {
                 let lost = router.status()["hook"]["fifo_full_count"].clone();

@@ -20,11 +20,10 @@ fn claims_that_time_out_get_more_time_and_a_read_beside_the_retry() {
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
         let mut claims = arrivals(&lab.claims(Some(&lab.r2)));
         assert_eq!(claims.len(), 6, "{}", lab.simulator);
-        // Within the attempts of 2 and 4 s, the request is sent once more after a second, which the start of its connection
-        // may have delayed.
+        // Within the attempts of 2 and 4 s, the request is sent once more after a second.
         for again in [4, 2] {
             let gap = claims[again] - claims[again - 1];
-            assert!(gap > Duration::from_millis(500) && gap < Duration::from_secs(1) + SLACK, "{gap:?}");
+            assert!(gap > Duration::from_millis(900) && gap < Duration::from_secs(1) + SLACK, "{gap:?}");
             claims.remove(again);
         }
         let reads = arrivals(&lab.reads(&lab.r2).split_off(before));
@@ -72,7 +71,7 @@ fn claim_that_is_performed_and_not_answered_is_found_out() {
         lab.wait_for_owner(VIP, &lab.r2, ELECTION + SLACK);
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "OK", SLACK);
         let claims = lab.claims(Some(&lab.r2));
-        assert!(claims.len() <= 4, "the read goes out beside the retry: {claims:#?}");
+        assert!(claims.len() <= 2, "the read goes out beside the retry: {claims:#?}");
         assert!(codes(&claims).iter().all(|code| *code != "Success"), "{claims:#?}");
         assert_eq!(lab.r2.logged(&["claim acknowledged"]), 0);
         assert_eq!(lab.r2.logged(&["ownership lost"]), 0);
@@ -162,8 +161,8 @@ fn denied_claims_rest_a_minute_and_say_what_is_missing() {
         lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
         preempted(lab, 2, 1);
         let claims = lab.claims(Some(&lab.r1)).len();
-        lab.watch("no claim", Duration::from_secs(45), |lab| lab.claims(Some(&lab.r1)).len() == claims);
-        lab.wait("a claim after a minute", Duration::from_secs(15) + SLACK, |lab| {
+        lab.watch("no claim", Duration::from_secs(50), |lab| lab.claims(Some(&lab.r1)).len() == claims);
+        lab.wait("a claim after a minute", Duration::from_secs(10) + SLACK, |lab| {
             lab.claims(Some(&lab.r1)).len() == claims + 1
         });
         assert_eq!(lab.r1.logged(&["claim refused", "UnauthorizedOperation"]), 1, "said once");

@@ -135,8 +135,7 @@ fn zone_is_cut_off_and_comes_back() {
         let requests = lab.simulator.requests();
         let of_r2: Vec<_> =
             requests.iter().filter(|r| r.peer.ip() == IpAddr::from(lab.r2.primaries[0])).map(listener).collect();
-        // A busy machine may take too long for the first connection, and then the other address is tried.
-        assert!(of_r2.contains(&0), "{}", lab.simulator);
+        assert!(!of_r2.is_empty() && of_r2.iter().all(|listener| *listener == 0), "{}", lab.simulator);
         let pings = pings(lab);
         answers(lab, &lab.r1, &pings);
         let before = claims(lab);
@@ -702,15 +701,15 @@ fn many_moved(lab: &Lab, start: usize, routes: usize, within: Duration) -> Vec<R
     claims
 }
 
-/// Each call takes 0.6 s, and eight are in flight: so fifty routes take the time of seven calls, one after the other, and of
-/// some more on a busy machine.
+/// Each call takes 0.6 s, and eight are in flight: so fifty routes take the time of seven calls, one after the other, and not
+/// that of more than eight.
 #[test]
-fn fifty_routes_move_in_the_time_of_twelve_calls() {
+fn fifty_routes_move_in_the_time_of_eight_calls() {
     lab::scenario_in(one_subnet(50), BINARY, |lab: &mut Lab| {
         let start = bring_up_many(lab, 50);
         lab.simulator.add_fault(Fault::on(On::ec2()).delay_before(2 * CALL));
         lab.r1.power_off();
-        let claims = many_moved(lab, start, 50, ELECTION + 12 * 2 * CALL + SLACK);
+        let claims = many_moved(lab, start, 50, ELECTION + 8 * 2 * CALL + SLACK);
         assert!(claims.len() == 50 && claims.iter().all(Request::succeeded), "{claims:#?}");
         let performed = |claim: &Request| claim.performed.expect("performed");
         // How many calls came one after the other at most, until this one.
@@ -719,11 +718,11 @@ fn fifty_routes_move_in_the_time_of_twelve_calls() {
             let before = claims.iter().zip(&depths).filter(|(other, _)| performed(other) <= claim.arrived);
             depths.push(1 + before.map(|(_, depth)| *depth).max().unwrap_or_default());
         }
-        assert!(depths.iter().max() <= Some(&12), "{depths:?}");
+        assert!(depths.iter().max() <= Some(&8), "{depths:?}");
         let in_flight = |claim: &Request| {
             claims.iter().filter(|other| other.arrived <= claim.arrived && performed(other) > claim.arrived).count()
         };
-        assert!(claims.iter().map(in_flight).max().is_some_and(|most| (6..=8).contains(&most)), "{claims:#?}");
+        assert!(claims.iter().map(in_flight).max() <= Some(8), "{claims:#?}");
     });
 }
 

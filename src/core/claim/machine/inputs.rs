@@ -267,14 +267,8 @@ impl Machine {
         let stayed = |ip: &Ipv4Addr, on: &InterfaceName| {
             [&before, &self.local].iter().all(|local| local.get(ip).is_some_and(|having| having.contains(on)))
         };
-        self.put_by.retain(|ip, puts| {
-            puts.retain(|on, _| stayed(ip, on));
-            !puts.is_empty()
-        });
-        self.added.retain(|ip, added| {
-            added.retain(|on, _| stayed(ip, on));
-            !added.is_empty()
-        });
+        retain(&mut self.put_by, stayed);
+        retain(&mut self.added, stayed);
         for ip in appeared.iter().filter(|_| self.writer_gone.is_none()) {
             let new = self.local.get(ip).into_iter().flatten().filter(|on| !stayed(ip, on));
             self.added.entry(*ip).or_default().extend(new.map(|on| (on.clone(), now)));
@@ -390,4 +384,15 @@ impl Machine {
             }
         }
     }
+}
+
+/// Removes what is known of an address on an interface where it did not stay.
+fn retain<T>(
+    known: &mut BTreeMap<Ipv4Addr, BTreeMap<InterfaceName, T>>,
+    stayed: impl Fn(&Ipv4Addr, &InterfaceName) -> bool,
+) {
+    known.retain(|ip, known| {
+        known.retain(|on, _| stayed(ip, on));
+        !known.is_empty()
+    });
 }

@@ -34,6 +34,11 @@ fn transitions(harness: &Harness, since: BootInstant) -> Vec<(VrrpState, Cause)>
         .collect()
 }
 
+/// A group becomes UNKNOWN, and the addresses then show this state.
+fn inferred_after(why: Cause, state: VrrpState) -> [(VrrpState, Cause); 2] {
+    [(VrrpState::Unknown, why), (state, Cause::Inferred)]
+}
+
 fn placements(harness: &Harness, since: BootInstant) -> Vec<(Ipv4Addr, Option<Misplaced>)> {
     let of =
         |(_, log)| if let LogEvent::Placement { address, wrong, .. } = log { Some((address, wrong)) } else { None };
@@ -651,10 +656,7 @@ fn what_a_full_pipe_held_is_discarded() {
     harness.tell(Event::Backlog { lines: vec![line("a", NotifyState::Fault)], was_full: true });
     harness.give(vip(1), PEER);
     harness.run(secs(60));
-    assert_eq!(
-        transitions(&harness, begin),
-        [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Backup, Cause::Inferred)]
-    );
+    assert_eq!(transitions(&harness, begin), inferred_after(Cause::FifoFull, VrrpState::Backup));
     assert_eq!(harness.claim_times(begin), [0_u64; 0]);
 }
 
@@ -664,10 +666,7 @@ fn a_pipe_found_full_invalidates_every_state() {
     let begin = harness.now;
     harness.tell(Event::FifoFull);
     harness.run(secs(3));
-    assert_eq!(
-        transitions(&harness, begin),
-        [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Master, Cause::Inferred)]
-    );
+    assert_eq!(transitions(&harness, begin), inferred_after(Cause::FifoFull, VrrpState::Master));
     assert_eq!(harness.claim_times(begin), [0_u64; 0], "it is ours");
 }
 
@@ -732,10 +731,7 @@ fn a_lost_master_line_is_found_out_a_second_after_the_address_came() {
     harness.run(ms(999));
     assert_eq!(transitions(&harness, begin), []);
     harness.run(secs(3));
-    assert_eq!(
-        transitions(&harness, begin),
-        [(VrrpState::Unknown, Cause::NoNotifyEvent), (VrrpState::Master, Cause::Inferred)]
-    );
+    assert_eq!(transitions(&harness, begin), inferred_after(Cause::NoNotifyEvent, VrrpState::Master));
     assert_eq!(harness.ours(), [vip(1)].into());
 }
 
@@ -751,7 +747,7 @@ fn a_master_line_that_another_reader_took_is_made_good() {
         harness.run(ms(999));
         assert_eq!(transitions(&harness, begin), [], "{notified:?}");
         harness.run(secs(3));
-        let expected = [(VrrpState::Unknown, Cause::NoNotifyEvent), (VrrpState::Master, Cause::Inferred)];
+        let expected = inferred_after(Cause::NoNotifyEvent, VrrpState::Master);
         assert_eq!(transitions(&harness, begin), expected, "{notified:?}");
         assert_eq!(harness.ours(), [vip(1)].into(), "{notified:?}");
         // The line that says the contrary is heard.
@@ -801,10 +797,7 @@ fn what_a_person_put_there_is_known_whatever_else_changes_on_the_interfaces() {
     harness.look_around();
     harness.tell(Event::FifoFull);
     harness.run(secs(5));
-    assert_eq!(
-        transitions(&harness, begin),
-        [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Backup, Cause::Inferred)]
-    );
+    assert_eq!(transitions(&harness, begin), inferred_after(Cause::FifoFull, VrrpState::Backup));
 }
 
 /// The line and the address come from different sources, in either order.
@@ -847,10 +840,7 @@ fn what_a_person_puts_on_a_standby_s_interface_is_no_mastership() {
         // Whatever makes the state doubtful.
         harness.tell(Event::FifoFull);
         harness.run(secs(60));
-        assert_eq!(
-            transitions(&harness, begin),
-            [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Backup, Cause::Inferred)]
-        );
+        assert_eq!(transitions(&harness, begin), inferred_after(Cause::FifoFull, VrrpState::Backup));
         assert_eq!(harness.claim_times(begin), [0_u64; 0], "restarted: {restarts}");
         // keepalived takes it for its own when it becomes MASTER, and so it is evidence from then on.
         harness.master("a");
@@ -859,10 +849,7 @@ fn what_a_person_puts_on_a_standby_s_interface_is_no_mastership() {
         harness.tell(Event::FifoFull);
         harness.give(vip(1), PEER);
         harness.run(secs(10));
-        assert_eq!(
-            transitions(&harness, begin),
-            [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Master, Cause::Inferred)]
-        );
+        assert_eq!(transitions(&harness, begin), inferred_after(Cause::FifoFull, VrrpState::Master));
         assert_eq!(harness.ours(), [vip(1)].into());
     }
 }
@@ -892,10 +879,7 @@ fn what_a_person_puts_there_after_a_lost_backup_line_is_no_mastership() {
     harness.run(secs(2));
     harness.tell(Event::FifoFull);
     harness.run(secs(60));
-    assert_eq!(
-        transitions(&harness, begin),
-        [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Backup, Cause::Inferred)]
-    );
+    assert_eq!(transitions(&harness, begin), inferred_after(Cause::FifoFull, VrrpState::Backup));
     assert_eq!(harness.claim_times(begin), [0_u64; 0]);
 }
 
@@ -1096,10 +1080,7 @@ fn what_a_person_puts_there_in_an_unknown_state_is_no_mastership() {
     harness.by_hand(vip(1), true);
     harness.tell(Event::Liveness { after: harness.now });
     harness.run(secs(60));
-    assert_eq!(
-        transitions(&harness, begin),
-        [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Backup, Cause::Inferred)]
-    );
+    assert_eq!(transitions(&harness, begin), inferred_after(Cause::FifoFull, VrrpState::Backup));
     assert_eq!(harness.claim_times(begin), [0_u64; 0]);
 }
 
@@ -1113,7 +1094,7 @@ fn after_its_master_line_an_address_that_appears_in_an_unknown_state_counts_at_o
     harness.look_around();
     harness.tell(Event::Liveness { after: begin });
     harness.run(ms(200));
-    assert_eq!(transitions(&harness, begin), [(VrrpState::Unknown, Cause::New), (VrrpState::Master, Cause::Inferred)]);
+    assert_eq!(transitions(&harness, begin), inferred_after(Cause::New, VrrpState::Master));
     assert_eq!(harness.claim_times(begin).len(), 1);
 }
 
@@ -1129,7 +1110,7 @@ fn an_address_that_comes_and_goes_on_another_interface_delays_nothing() {
         harness.look_around();
         harness.run(ms(50));
     }
-    let expected = [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Master, Cause::Inferred)];
+    let expected = inferred_after(Cause::FifoFull, VrrpState::Master);
     assert_eq!(transitions(&harness, begin), expected);
 }
 
@@ -1145,7 +1126,7 @@ fn one_address_that_has_been_there_for_long_is_enough() {
     harness.local.insert(vip(2));
     harness.look_around();
     harness.tell(Event::Liveness { after: begin });
-    let expected = [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Master, Cause::Inferred)];
+    let expected = inferred_after(Cause::FifoFull, VrrpState::Master);
     assert_eq!(transitions(&harness, begin), expected);
 }
 
@@ -1160,7 +1141,7 @@ fn a_backup_line_after_what_a_person_put_there_makes_it_no_mastership() {
     harness.tell(Event::FifoFull);
     harness.tell(Event::Liveness { after: harness.now });
     harness.run(secs(60));
-    let expected = [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Backup, Cause::Inferred)];
+    let expected = inferred_after(Cause::FifoFull, VrrpState::Backup);
     assert_eq!((&transitions(&harness, begin)[..], harness.claim_times(begin)), (&expected[..], vec![]));
 }
 
@@ -1201,7 +1182,7 @@ fn an_address_that_comes_to_its_other_interface_as_well_is_not_new() {
     harness.elsewhere = [(vip(1), [interface("eth0v10v4")].into())].into();
     harness.look_around();
     harness.tell(Event::Liveness { after: begin });
-    let expected = [(VrrpState::Unknown, Cause::FifoFull), (VrrpState::Master, Cause::Inferred)];
+    let expected = inferred_after(Cause::FifoFull, VrrpState::Master);
     assert_eq!(transitions(&harness, begin), expected);
 }
 
