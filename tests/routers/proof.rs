@@ -77,6 +77,8 @@ fn a_proof_moves_nothing_and_shows_what_ec2_permits() {
         lab.r2.systemctl(&["restart", "vyos-aws-vipa.service"]);
         let is_kept = |lab: &Lab| lab.r2.status()["ec2"]["proofs"][0]["allowed"] == true;
         lab.wait("the proof", Duration::from_secs(20), is_kept);
+        // The file is read before IMDS, and the agent can ask about the ENI only then.
+        lab.wait_for_verdict(&lab.r2, GROUP, VIP, "STANDBY-READY", SLACK);
 
         let asked = proofs(lab).len();
         lab.simulator.detach_network_interface(&eni).expect("detached");
