@@ -117,7 +117,7 @@ fn fifty_groups_move_at_once() {
         let claims = lab.claims(Some(&lab.r2)).split_off(before);
         let lines = masters(&lab.r2, log);
         assert!(lines.len() >= 50, "groups that are MASTER: {}", lines.len());
-        few(&claims, &lines);
+        few(&claims, &lines, &lab.r2.agent_log().split_off(log));
         assert_eq!(claims.iter().map(|c| c.addresses.len()).sum::<usize>(), 50, "{claims:#?}");
         // Waiting addresses are sent at the end of a call at the latest.
         let waited = claims[claims.len() - 1].arrived_wall.duration_since(lines[49]);
@@ -149,7 +149,7 @@ fn two_hundred_groups_move_there_and_back() {
             let log = router.agent_log().split_off(before[0].1);
             let written: Vec<&str> = log.lines().filter(|line| line.contains("transition")).collect();
             assert!(written.len() <= 20, "{written:#?}");
-            few(&claims, &lines);
+            few(&claims, &lines, &log);
             for router in [&lab.r1, &lab.r2] {
                 let lost = router.status()["hook"]["fifo_full_count"].clone();
                 assert_eq!((lost, router.logged(&["panicked"])), (0.into(), 0));
@@ -179,8 +179,12 @@ fn masters(router: &Router, from: usize) -> Vec<Timestamp> {
 
 /// At most two are in flight at a time: the first, and what came meanwhile; then what came while these took their time.
 /// So lines that arrive within one call cost three, and however they are spread, first attempts are soon 0.4 s apart. A
-/// master that hears the other router once more claims once more.
-fn few(claims: &[Request], lines: &[Timestamp]) {
+/// master that hears the other router once more claims once more. If the machine stood still for seconds, the agent has
+/// inferred the states after it, and when the lines came is not known: nothing is judged.
+fn few(claims: &[Request], lines: &[Timestamp], log: &str) {
+    if log.contains("this router was suspended or stalled") {
+        return;
+    }
     let spread = lines[lines.len() - 1].duration_since(lines[0]).unsigned_abs();
     let calls = spread.as_millis() / CALL.as_millis() + 1;
     let heard = claims.iter().map(|c| c.addresses.len()).sum::<usize>().saturating_sub(lines.len());
