@@ -492,10 +492,13 @@ mod tests {
         ip("address del 10.99.0.100/32 dev eth1");
         wait(&mut addresses, "the last of three assignments went", |s| !s.contains_key(&address("10.99.0.100"))).await;
         // Only that the processes are known which added the others may be reported.
-        let shown = addresses.last().cloned();
+        let shown = addresses.reported.clone().expect("a report");
         let report = tokio::time::timeout(Duration::from_millis(50), addresses.changed()).await;
-        let report = report.ok().map(|(addresses, _)| addresses.clone());
-        assert!(report.is_none() || report == shown, "no change, no report: {report:?} after {shown:?}");
+        let is_change = |(local, puts): &(Local, Puts)| *local == shown.0 && *puts != shown.1;
+        assert!(
+            report.as_ref().map_or(true, |report| is_change(report)),
+            "no change, no report: {report:?} after {shown:?}"
+        );
 
         ip("address add 10.99.0.200 peer 10.99.0.201/32 dev eth1");
         wait(&mut addresses, "a peer address", |s| s.contains_key(&address("10.99.0.200"))).await;

@@ -24,7 +24,7 @@ use crate::claim::{Action, BootInstant, ClaimId, ClaimRequest, Event, LogEvent, 
 use crate::keepalived::groups::Groups;
 use crate::model::config::Config;
 use crate::model::ec2::{Acknowledgement, Eni, Owner, Owners, Taker};
-use crate::model::ids::{GroupName, InstanceId};
+use crate::model::ids::{GroupName, InstanceId, InterfaceName};
 use crate::model::resource::{Holder, Resource};
 use crate::model::vrrp::NotifyState;
 
@@ -307,8 +307,10 @@ impl Pair {
             }
         }
         let restored = restored.into_values().collect();
+        // In the agent's order: what exists when it starts is known before the FIFO has a writer.
+        let addresses = self.local(router);
+        self.tell(router, Event::LocalAddresses { addresses, requested: false });
         self.tell(router, Event::Restored(restored));
-        self.look_around(router, false);
         let (config, groups) = (self.configured(), self.run_by(router));
         self.tell(router, Event::Config(config));
         self.tell(router, Event::Groups(groups));
@@ -358,15 +360,20 @@ impl Pair {
     }
 
     fn look_around(&mut self, router: usize, asked: bool) {
-        let names = self.names();
-        let vrrp = &self.routers[router].vrrp;
-        let here = (0..).zip(&names).filter(|(_, name)| vrrp.get(name).is_some_and(|vrrp| vrrp.is_master));
-        let addresses = here.map(|(n, _)| (vip(n), BTreeSet::from([interface("eth0")]))).collect();
         let epoch = self.routers[router].epoch;
+        let addresses = self.local(router);
         self.later(
             Duration::ZERO,
             Happening::Tell(router, epoch, Event::LocalAddresses { addresses, requested: asked }),
         );
+    }
+
+    /// The addresses that keepalived has put on the router's interface.
+    fn local(&self, router: usize) -> BTreeMap<Ipv4Addr, BTreeSet<InterfaceName>> {
+        let names = self.names();
+        let vrrp = &self.routers[router].vrrp;
+        let here = (0..).zip(&names).filter(|(_, name)| vrrp.get(name).is_some_and(|vrrp| vrrp.is_master));
+        here.map(|(n, _)| (vip(n), BTreeSet::from([interface("eth0")]))).collect()
     }
 
     fn sample_liveness(&mut self, router: usize) {
