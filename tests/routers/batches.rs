@@ -169,9 +169,9 @@ fn masters(router: &Router, from: usize) -> Vec<Timestamp> {
     let log = router.agent_log().split_off(from);
     let lines = log.lines().filter(|line| line.contains("transition") && line.contains("keepalived: MASTER\""));
     // After a stall of the machine the status has the time at which the state was inferred again.
-    let written_at = |line: &str| line.split_once(' ')?.0.parse::<Timestamp>().ok();
-    if let (Some(first), Some(at)) = (times.first_mut(), lines.clone().find_map(written_at)) {
-        *first = at.min(*first);
+    if let (Some(first), Some(line)) = (times.first_mut(), lines.clone().next()) {
+        let time: Option<Timestamp> = line.split_once(' ').and_then(|(time, _)| time.parse().ok());
+        *first = time.expect("a line of the log begins with its time").min(*first);
     }
     // `group=a, b, 5 more from=…`
     let named = lines.filter_map(|line| Some(line.split_once("group=")?.1.split_once(" from=")?.0));

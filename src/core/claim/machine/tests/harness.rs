@@ -557,6 +557,10 @@ impl Harness {
         self.machine = Machine::new(self.now, u64::from(self.epoch));
         self.invariants.started(self.now);
         self.liveness_before = None;
+        // Its list of the addresses does not have the processes that added them.
+        self.known_local.clone_from(&self.local);
+        self.put.clear();
+        self.look_around();
         let moment = |time: &Timestamp| {
             BootInstant::after_boot(time.duration_since(clock(BootInstant::default())).unsigned_abs())
         };
@@ -571,10 +575,6 @@ impl Harness {
             contested: losses.contested,
         });
         self.tell(Event::Restored(restored.collect()));
-        // Its list of the addresses does not have the processes that added them.
-        self.known_local.clone_from(&self.local);
-        self.put.clear();
-        self.look_around();
         self.tell(Event::Config(self.config.clone()));
         self.tell(Event::Groups(self.groups.clone()));
         let lines = mem::take(&mut self.pipe);

@@ -307,7 +307,7 @@ impl Pair {
             }
         }
         let restored = restored.into_values().collect();
-        // In the agent's order: what exists when it starts is known before the FIFO has a writer.
+        // In the agent's order: what exists when it starts is listed before it opens the FIFO.
         let addresses = self.local(router);
         self.tell(router, Event::LocalAddresses { addresses, requested: false });
         self.tell(router, Event::Restored(restored));
